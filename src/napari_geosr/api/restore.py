@@ -126,7 +126,7 @@ def restore(
     if isinstance(volume, list | tuple):
         steps = restore_average_steps(as_volumes(volume, axes), config)
     else:
-        one = cast(VolumeLike, volume)  # arrays are not sequences
+        one = cast(VolumeLike, volume)  # not a sequence, hence one volume
         steps = restore_steps(as_volume(one, axes), config)
     return run_with_warnings(steps).volume
 

@@ -10,8 +10,9 @@ from napari_geosr.core.errors import GeoSRWarning
 from napari_geosr.core.steps import Step, WarningIssued, run_to_end
 
 T = TypeVar("T")
-#: Stack level of the caller of the public function, above `_warn`, `run_to_end`,
-#: `run_with_warnings` and the public function.
+#: ``stacklevel`` that attributes a warning to the line that called the public function;
+#: the calls in between are `_warn`, `run_to_end`, `run_with_warnings` and the public
+#: function.
 _STACK_LEVEL = 5
 
 

@@ -26,7 +26,7 @@ _HELP = """Restore microscopy and CT volumes and measure their pores, without a 
 
 Start with `napari-geosr demo`. In napari, the same tools are under *Plugins ▸ GeoSR*.
 """
-#: Options of all commands.
+#: Options that every command accepts.
 _QUIET = ("-q", "--quiet")
 _VERBOSE = ("-v", "--verbose", "--debug")
 
@@ -60,7 +60,7 @@ def _add(app: App, commands: Mapping[str, Command]) -> None:
         if command.examples:
             end = with_examples(*command.examples)
             app.command(place, name=name, help=command.help, help_epilogue=end)
-        else:  # a separate App, whose commands have examples
+        else:  # a sub-app, whose own commands have examples
             app.command(place, name=name, help=command.help)
 
 
@@ -90,7 +90,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         _print_error("Stopped.", debug=False)
         return 130
-    except BrokenPipeError:  # ``napari-geosr … | head``
+    except BrokenPipeError:  # e.g. ``napari-geosr … | head``
         sys.stderr.close()
         return 0
     except OSError as error:
@@ -110,7 +110,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     return int(code or 0)
 
 
-#: Error numbers that are caused by the path, not by this program.
+#: Values of ``errno`` that are caused by the path, not by a bug in this program.
 _PATH_ERRORS = (
     errno.EACCES,
     errno.EDQUOT,

@@ -108,7 +108,7 @@ COMMANDS = {
     ),
 }
 
-#: Commands in groups: the group's help, and its commands.
+#: Commands by group, with the help text of each group.
 GROUPS: dict[str, tuple[str, dict[str, Command]]] = {
     "jobs": (
         "List, watch, stop and resume jobs: training and other long runs.",

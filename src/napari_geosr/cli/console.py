@@ -136,7 +136,7 @@ class _Bars:
             self._progress = Progress(
                 TextColumn("{task.description}", markup=False),
                 BarColumn(),
-                TaskProgressColumn(),  # in per cent: the units differ
+                TaskProgressColumn(),  # in per cent; the units differ
                 TimeRemainingColumn(),
                 console=self._console,
                 # A permanent bar would separate the lines of the result.

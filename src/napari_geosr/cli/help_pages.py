@@ -16,12 +16,12 @@ _EXIT_CODES = (
     "the settings, 130 stopped. Every command takes -q (--quiet: no progress, no "
     "hints) and -v (--verbose: where an error came from)."
 )
-#: Defaults that are not shown, such as that of a flag.
+#: Default values that the help does not show, e.g. the ``False`` of a flag.
 _PLAIN_DEFAULTS = {"()", "[]", "{}", "False", "None"}
 _METHOD = "Method"
 _ADVANCED = "Advanced"
-#: Titles of the groups, in the order in which they are shown, and the options of each.
-#: Other options belong to the method.
+#: Titles of the groups of options in the order shown, with the names of their options.
+#: Options not listed here belong to the group of the method.
 _GROUPS: dict[str, str] = {
     "Input": "source target projections low high second reference mask sample "
     "voxel-size low-voxel-size high-voxel-size "
@@ -57,7 +57,7 @@ _GROUP_OF = {
 }
 
 
-#: Earlier names and alternative spellings of options, which the help does not show.
+#: Earlier names and alternative spellings of options, which the help omits.
 _OTHER_NAMES = {
     "--band-factor",
     "--centre",

@@ -33,7 +33,7 @@ from napari_geosr.operations.inputs.scan import (
     open_questions,
 )
 
-#: Options that correct what readers assume.
+#: How to correct each kind of assumption that readers make.
 _CORRECTIONS = {
     "axes": "give --axes, such as TYX for a time-lapse",
     "slice distance": "give --voxel-size and --unit",

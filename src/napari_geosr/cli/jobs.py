@@ -29,12 +29,12 @@ if TYPE_CHECKING:
     from napari_geosr.core.steps import ShouldStop, Step
     from napari_geosr.jobs.folder import JobFolder, JobStatus
 
-#: A job, by its folder or its name.
+#: A job, given by its folder or name.
 Job = Annotated[str, Parameter(help="Folder or name of the job.")]
 _POLL_SECONDS = 0.3
-#: Maximum length of a name on a narrow terminal.
+#: Maximum length of a job's name on a narrow terminal, in characters.
 _MAX_NAME_LENGTH = 12
-#: Minimum length of a folder on a narrow terminal.
+#: Minimum length of a job's folder on a narrow terminal, in characters.
 _MIN_FOLDER_LENGTH = 10
 #: Hint below a list that contains missing jobs.
 _MISSING_HINT = (
@@ -42,7 +42,7 @@ _MISSING_HINT = (
     "FOLDER) and it will be found again; `jobs remove` removes a job from the list if "
     "its folder no longer exists."
 )
-#: States in which `jobs watch` returns an error.
+#: States for which `jobs watch` returns an error code.
 _FAILED_STATES = ("failed", "interrupted", "unreadable")
 
 
@@ -52,7 +52,7 @@ def list_jobs(*, json: Json = False) -> int:
     if json:
         print_json({"jobs": [_values(status) for status in jobs]})
         return 0
-    # Nothing is shortened in a file or pipe.
+    # In a file or pipe, nothing is shortened.
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     print("\n".join(_table(jobs, width)))
     if any(status.state == "missing" for status in jobs):

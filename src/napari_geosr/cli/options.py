@@ -11,7 +11,7 @@ from napari_geosr.core.config import Config
 
 AnyConfig = TypeVar("AnyConfig", bound=Config)
 
-#: A config spread into flags: ``--model``, ``--voxel-size``, …
+#: Turns each field of a config into a flag: ``--model``, ``--voxel-size``, …
 AS_FLAGS = Parameter(name="*")
 
 InputPath = Annotated[

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from napari_geosr.operations.pairs import Pairs
 
 
-#: Names of options; ``--noise`` is a flag in other commands, but a number here.
+#: Option names that differ from the field: ``--noise``, a flag in other commands, is a
+#: number here.
 _NAMES = {"noise": ("--noise-level", "--noise")}
 
 

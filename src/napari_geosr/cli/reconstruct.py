@@ -137,7 +137,7 @@ def _settings(
     if path is not None:
         stored = ReconstructFields.from_yaml(path).model_dump(exclude_unset=True)
     if given.get("algorithm", stored.get("algorithm")) != stored.get("algorithm"):
-        for name in (*SHARED_SETTINGS, "options"):  # of the other algorithm
+        for name in (*SHARED_SETTINGS, "options"):  # of the previous algorithm
             stored.pop(name, None)
     both = {**stored.get("options", {}), **given.pop("options", {}), **options}
     return ReconstructConfig.create(**{**stored, **given, "options": both})

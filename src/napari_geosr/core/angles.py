@@ -12,48 +12,49 @@ Indices = npt.NDArray[np.intp]
 #: Start and width of an arc, in degrees.
 Arc = tuple[float, float]
 
-#: In degrees. Angles closer than this count as repeats of the same view: far below the
+#: Angles closer than this, in degrees, count as repeats of the same view: far below the
 #: resolution of a rotation stage, far above rounding errors in double precision.
 _SAME_ANGLE = 1e-6
 
-# A gap between angles wider than both of these limits is a missing wedge, not a step.
-#: In degrees. Decisive in dense scans, where a few dropped views are not a wedge.
+# A gap between angles is a missing wedge, not a step, if it exceeds both of these
+# limits.
+#: Limit in degrees: decisive in dense scans, where a few dropped views are not a wedge.
 _WEDGE_DEGREES = 10.0
-#: In steps (median gaps). Decisive where steps are wider than 2°.
+#: Limit in steps (median gaps): decisive where steps are wider than 2°.
 _WEDGE_STEPS = 5.0
 
-#: In degrees. A full turn may fall short by this much plus one rotation step.
+#: Angle in degrees by which, plus one rotation step, a full turn may fall short.
 _TURN_TOLERANCE = 5.0
 
-# Views taken in pairs from opposite sides.
-#: In steps. Maximum deviation of an opposite view from exactly half a turn; with half a
-#: step, every view would have an opposite one.
+# Detection of views taken in pairs from opposite sides.
+#: Maximum deviation, in steps, of an opposite view from exactly half a turn; with half
+#: a step, every view would have an opposite one.
 _OPPOSITE_TOLERANCE = 0.25
-#: In steps. Maximum variation of the steps of an evenly divided turn.
+#: Maximum variation of the steps of an evenly divided turn, in steps.
 _EVEN_STEP_TOLERANCE = 0.15
 #: Fraction of the views that must meet these tolerances; the others may be at the start
 #: and end of the scan.
 _VIEW_FRACTION = 0.9
 
-#: In mean steps. Views closer together than this count as one position on the turn.
+#: Views closer together than this, in mean steps, have the same position on the turn.
 SAME_PLACE_STEPS = 0.1
-#: In mean steps. Minimum gap that can mark the start of a scan: a narrower one only
+#: Minimum gap, in mean steps, that can mark the start of a scan: a narrower one only
 #: shows that the angles are uneven.
 _START_GAP_STEPS = 1.5
 
-# Views taken consecutively around a turn, with encoder noise.
+# Detection of views taken consecutively around a turn, with encoder noise.
 #: Minimum number of views: with fewer, a rotation cannot be distinguished from chance.
 _MIN_VIEWS = 12
-#: In steps. Maximum deviation of a step for a fraction `_VIEW_FRACTION` of them. That
+#: Maximum deviation of the steps, in steps, at their `_VIEW_FRACTION` quantile. That
 #: quantile is 0.58 if the noise of each angle is normal (standard deviation 0.25
 #: steps), and 0.68 if it is uniform within half a step.
 _ENCODER_TOLERANCE = 0.85
-#: In steps. Maximum width of the widest gap with such noise.
+#: Maximum width of the widest gap, in steps, that such noise may cause.
 _MAX_GAP_STEPS = 2.5
-#: In steps. Maximum phase shift of later turns relative to the first.
+#: Maximum phase shift of later turns relative to the first, in steps.
 _PHASE_TOLERANCE = 0.25
-#: In degrees. Wider steps are not a stepwise rotation: golden-angle views are 111° or
-#: more apart.
+#: Maximum step of a stepwise rotation, in degrees: golden-angle views are at least 111°
+#: apart.
 _MAX_STEP_DEGREES = 60.0
 
 

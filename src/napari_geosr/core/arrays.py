@@ -13,9 +13,9 @@ import numpy.typing as npt
 from napari_geosr.core.errors import GeoSRError, VolumeError
 from napari_geosr.core.types import AnyArray
 
-#: numpy kinds of real numbers: booleans, integers, floating point.
+#: NumPy kinds of real numbers: booleans, integers, floating point.
 _REAL_KINDS = "biuf"
-#: Default axes of a plain array by their number; readers use the same.
+#: Default axes of a plain array, by number of axes; readers use the same.
 USUAL_AXES = {2: "YX", 3: "ZYX", 4: "TZYX", 5: "TCZYX"}
 #: Possible lengths of a colour axis.
 _COLOURS = (3, 4)
@@ -70,7 +70,7 @@ def as_array_like(
             data = np.asarray(given)
         np.dtype(data.dtype)
     except (TypeError, ValueError, RuntimeError):
-        try:  # numpy may be able to convert a tensor, though not its dtype
+        try:  # NumPy may convert a tensor even if it does not know its dtype
             data = np.asarray(given)
         except (TypeError, ValueError, RuntimeError) as error:
             raise error_class(
@@ -104,7 +104,7 @@ def image_array(array: object, name: str) -> Any:
             "volume three to five, none of them empty."
         )
     if isinstance(data, np.ndarray) and not data.dtype.isnative:
-        data = data.astype(data.dtype.newbyteorder("="))  # torch needs native order
+        data = data.astype(data.dtype.newbyteorder("="))  # required by torch
     return data
 
 

@@ -7,7 +7,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
-#: One slice along each axis, with start and stop.
+#: One slice per axis, with explicit start and stop.
 Box = tuple[slice, ...]
 Index = tuple[int, ...]
 

@@ -25,7 +25,7 @@ SCHEMA_VERSION = 1
 _SIZES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _SIZES |= {f"{letter}i": 1024**i for i, letter in enumerate("kmgt", start=1)}
 
-#: Plain words for pydantic's type names.
+#: Plain words for pydantic's type names, used in messages.
 _KINDS = {
     "int": "a whole number",
     "float": "a number",
@@ -45,7 +45,7 @@ class Config(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    #: Current name of each renamed setting by its earlier name, which files may use.
+    #: Current names of renamed settings, keyed by earlier names, which files may use.
     EARLIER_NAMES: ClassVar[Mapping[str, str]] = {}
 
     @field_validator("*", mode="before")
@@ -146,7 +146,8 @@ def explain_fields(error: ValidationError) -> dict[str, str]:
     """
     parts: dict[str, list[AnyMapping]] = {}
     for item in error.errors(include_url=False):
-        # After the name: index in a list, or pydantic's name for a union member.
+        # The name may be followed by an index in a list or by pydantic's name for a
+        # union member.
         path = [str(p) for p in item["loc"] if not str(p).startswith("literal[")]
         union = len(path) > 1 and path[-1] in _KINDS
         name = ".".join(path[:-1] if union else path)

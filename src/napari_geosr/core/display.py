@@ -12,7 +12,7 @@ import numpy as np
 from napari_geosr.core.types import AnyArray, AnyDType
 from napari_geosr.core.units import PIXEL
 
-#: Length up to which a name is shown in full, in characters, including quotes.
+#: Maximum length of a name shown in full, in characters including quotes.
 _LONGEST_NAME = 40
 #: Maximum length of the longer edge of a picture, in pixels.
 _PICTURE_EDGE = 192
@@ -71,7 +71,8 @@ def array_facts(
         What the size is (``"voxel size"``), the edges, and their unit; a size in pixels
         is shown as unknown.
     """
-    from napari_geosr.core.config import format_bytes  # loads pydantic
+    # Imported here because it loads pydantic.
+    from napari_geosr.core.config import format_bytes
 
     word, edges, unit = size
     texts = [f"{edge:.4g}" for edge in edges]
@@ -119,7 +120,7 @@ def plane_png(plane: AnyArray) -> bytes:
     values = plane[::step, ::step]
     if values.dtype.kind == "c":
         values = np.abs(values)
-    values = values.astype(np.float64) / 4  # so that differences do not overflow
+    values = values.astype(np.float64) / 4  # prevents differences from overflowing
     finite = np.isfinite(values)
     grey = np.zeros(values.shape, np.uint8)
     if finite.any():

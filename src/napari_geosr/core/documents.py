@@ -18,21 +18,21 @@ import yaml
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.types import AnyMapping
 
-#: Largest text that is parsed, in bytes; the longest card is 0.04 MB.
+#: Maximum size of a text that is parsed, in bytes; the longest model card has 0.04 MB.
 MAX_BYTES = 10**6
-#: Largest JSON file that accompanies results (tables, provenance), in bytes.
+#: Maximum size of a JSON file that accompanies results (tables, provenance), in bytes.
 MAX_RESULT_BYTES = 32 * 10**6
-#: Maximum levels of nesting; cards have up to eight.
+#: Maximum depth of nesting; cards have up to eight levels.
 MAX_DEPTH = 64
 #: Maximum number of values, with aliases expanded.
 MAX_VALUES = 10**5
-#: Maximum digits of a number: YAML's 1:30:00 notation takes quadratic time.
+#: Maximum number of digits: YAML's 1:30:00 notation takes quadratic time to parse.
 _MAX_DIGITS = 100
 _NUMBER = re.compile(r"[-+0-9_:.]+")
 #: YAML escape of a byte in a file name that is not valid UTF-8.
 _ODD_BYTE = re.compile(r"(?<!\\)(?:\\\\)*\\uDC[89A-F][0-9A-F]")
-#: PyYAML's own errors, and those that it does not catch for values that do not match
-#: their tag, e.g. the date 2023-99-99 or ``!!int ""``.
+#: PyYAML's own errors, and those that it lets through when a value does not match its
+#: tag, e.g. the date 2023-99-99 or ``!!int ""``.
 _YAML_ERRORS = (
     yaml.YAMLError,
     ArithmeticError,
@@ -177,7 +177,7 @@ class _Budget:
 
     def __init__(self) -> None:
         self.n_values = 0
-        #: Open collections: anchor, number of values before, levels inside.
+        #: Open collections: anchor, number of values before them, levels inside them.
         self._open: list[tuple[str | None, int, int]] = []
         #: Finished anchors: number of values, levels.
         self._anchors: dict[str, tuple[int, int]] = {}

@@ -10,9 +10,9 @@ import errno
 import re
 from collections.abc import Mapping, Sequence
 
-#: Error codes for a full disk or an exceeded quota.
+#: Values of ``errno`` for a full disk or an exceeded quota.
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
-#: Error codes for too many open files.
+#: Values of ``errno`` for too many open files.
 _TOO_MANY = (errno.EMFILE, errno.ENFILE)
 
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from napari_geosr.core.types import AnyDict, AnyMapping
 
-#: Key of the warnings in the metadata of volumes and projections.
+#: Key of the warnings about a file in the metadata of volumes and projections.
 FILE_WARNINGS = "warnings"
-#: Key of the notes in the same metadata.
+#: Key of the notes about a file in the same metadata.
 NOTES = "notes"
 
 

@@ -24,18 +24,18 @@ from napari_geosr.core.types import AnyArray
 if TYPE_CHECKING:
     from napari_geosr.core.volume import ArrayLike
 
-#: Fraction of voxels at either end of the grey values that may be defects, if their
-#: positions are not known.
+#: Fraction of the voxels at either end of the grey values that may be defects if their
+#: positions are unknown.
 OUTLIER_SHARE = 1e-4
-#: The same if positions are known: isolated voxels are identified more reliably, so the
-#: fraction may be larger.
+#: The corresponding fraction if their positions are known; larger, because isolated
+#: voxels are identified more reliably.
 HOT_SHARE = 1e-3
-#: Neighbours of a hot voxel that may be extreme as well: those of the same detector
-#: pixel in the slices before and after.
+#: Maximum number of neighbours of a hot voxel that may be extreme as well: those of the
+#: same detector pixel in the slices before and after.
 _MAX_EXTREME_NEIGHBOURS = 2
-#: Maximum number of voxels that the usual grey range is estimated from.
+#: Maximum number of voxels from which the usual range of grey values is estimated.
 _SAMPLE = 1 << 21
-#: Candidate voxels examined at once, each with up to 26 neighbours.
+#: Number of candidate voxels examined at once, each with up to 26 neighbours.
 _BATCH = 1 << 13
 
 Places = npt.NDArray[np.intp]
@@ -90,7 +90,7 @@ class GreySample:
 
     def __init__(self, shape: Sequence[int]) -> None:
         self._step = max(1, math.ceil(math.prod(shape) / _SAMPLE))
-        # Avoid sampling the same columns in every row.
+        # Avoid a step that samples the same columns in every row.
         while math.gcd(self._step, math.prod(shape[1:])) > 1:
             self._step += 1
         self._next = 0
@@ -257,7 +257,8 @@ def _isolated(
     min_difference = spread * np.where(has_all, 1, 2)[:, None]
     apart = (~usable | (np.abs(centres - values) > min_difference)).all(axis=1)
     few = (known & ~usable).sum(axis=1) <= _MAX_EXTREME_NEIGHBOURS
-    # One neighbour may be unusual by chance; at a border, with fewer neighbours, none.
+    # One neighbour may be unusual by chance; at a border, where there are fewer
+    # neighbours, none may be.
     few &= (unusual & usable).sum(axis=1) <= has_all
     isolated = few & apart & usable.any(axis=1)
     medians = np.zeros(len(places))

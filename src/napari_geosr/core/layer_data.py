@@ -10,7 +10,7 @@ from napari_geosr.core.units import PIXEL
 
 #: Key of this package's entry in ``layer.metadata``.
 METADATA = "geosr"
-#: napari (pint) spelling of our units, where it differs.
+#: napari's (pint's) spellings of units, where they differ from ours.
 _PINT = {"µm": "um", "Å": "angstrom", "in": "inch"}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-#: cgroup v1 reports a huge number if there is no limit.
+#: Values at or above this mean no limit: cgroup v1 then reports a huge number.
 _NO_LIMIT = 1 << 60
 _Version = tuple[str, tuple[str, ...], str, str]
 #: For each version: folder of the controller, files with the limits, file with the
@@ -47,7 +47,7 @@ def _rest_of_address_space(root: Path) -> Iterator[int]:
     """Bytes left by a limit on the address space, which includes mapped files."""
     try:
         import resource
-    except ImportError:  # not on this system
+    except ImportError:  # not available on this system
         return
     limit = resource.getrlimit(resource.RLIMIT_AS)[0]
     if limit == resource.RLIM_INFINITY:
@@ -63,7 +63,7 @@ def _rest_of_group_limits(root: Path) -> Iterator[int]:
     """Bytes left by the limit of each of this process's control groups (v1 or v2)."""
     try:
         lines = (root / "proc/self/cgroup").read_text().splitlines()
-    except OSError:  # not on this system
+    except OSError:  # not available on this system
         lines = []
     for line in lines:
         number, controllers, group = line.split(":", 2)
@@ -75,7 +75,8 @@ def _rest_of_group_limits(root: Path) -> Iterator[int]:
             continue
         top = root / "sys/fs/cgroup" / version[0]
         parts = Path(group.lstrip("/")).parts
-        # A group outside the container's view: its own group is then at the top.
+        # If the group is outside the container's view, the top folder is that group
+        # itself.
         parts = () if ".." in parts else parts
         for depth in range(len(parts), -1, -1):
             left = _rest_of_limit(top.joinpath(*parts[:depth]), version)

@@ -17,7 +17,7 @@ from napari_geosr.core.types import AnyDict
 
 FloatArray = npt.NDArray[np.float64]
 
-#: Noise below this fraction of the contrast is indistinguishable from texture and
+#: Noise below this fraction of the contrast cannot be distinguished from texture and
 #: rounding.
 FLOOR = 0.01
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import psutil
 
-#: Tolerance of start times in seconds: system clocks are adjusted from time to time.
+#: Tolerance for start times, in seconds, because system clocks are adjusted.
 _TOLERANCE = 2.0
 
 

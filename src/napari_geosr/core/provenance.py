@@ -29,11 +29,11 @@ from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.version import __version__
 from napari_geosr.core.volume import ArrayLike, Volume
 
-#: Files up to this size, in bytes, are hashed completely; of larger ones, a sample of
-#: blocks is hashed.
+#: Maximum size, in bytes, of files that are hashed completely; for larger files, only a
+#: sample of blocks is hashed.
 _WHOLE_FILE_BYTES = 2 * 10**9
 _BLOCK = 1 << 20
-#: Progress is reported after this many blocks, about every fifth of a second.
+#: Number of blocks between progress reports, read in about a fifth of a second.
 _BLOCKS_PER_REPORT = 64
 
 

@@ -10,7 +10,8 @@ import numpy.typing as npt
 from napari_geosr.core.arrays import ArrayLike
 from napari_geosr.core.types import AnyArray
 
-#: Maximum number of planes between two selected ones that are read as well.
+#: Maximum number of unselected planes between two selected ones that are still read
+#: together with them.
 _MAX_SKIPPED_PLANES = 3
 
 

@@ -11,11 +11,11 @@ if TYPE_CHECKING:
 #: An array of any shape and dtype.
 AnyArray: TypeAlias = "np.ndarray[Any, np.dtype[Any]]"
 
-#: Any dtype of numpy.
+#: Any NumPy dtype.
 AnyDType: TypeAlias = "np.dtype[Any]"
 
 #: Values of any type by name, as in JSON, YAML and keyword arguments.
 AnyDict: TypeAlias = dict[str, Any]
 
-#: The same, but read-only.
+#: Read-only values of any type by name.
 AnyMapping: TypeAlias = Mapping[str, Any]

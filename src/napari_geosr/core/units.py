@@ -8,7 +8,7 @@ from napari_geosr.core.errors import ConfigError
 
 PIXEL = "pixel"
 
-#: Millimetres in one unit, by the spelling used inside the package.
+#: Length of each unit in millimetres, by the spelling used inside the package.
 MILLIMETRES: dict[str, float] = {
     "pm": 1e-9,
     "Å": 1e-7,
@@ -20,10 +20,10 @@ MILLIMETRES: dict[str, float] = {
     "in": 25.4,
 }
 
-#: Minimum accepted voxel edge in mm (a plain number if the unit is unknown): about the
-#: size of a proton.
+#: Minimum accepted voxel edge in mm (about the size of a proton); if the unit is
+#: unknown, a plain number.
 SMALLEST_EDGE = 1e-12
-#: Maximum accepted voxel edge in mm: a thousand kilometres.
+#: Maximum accepted voxel edge in mm (a thousand kilometres).
 LARGEST_EDGE = 1e9
 
 _SPELLINGS = {

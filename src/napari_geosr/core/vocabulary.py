@@ -11,7 +11,7 @@ Modality = Literal["ct", "fluorescence", "light", "electron", "mri", "photo"]
 #: Where a model comes from: the package, or the user's own folder.
 ModelOrigin = Literal["bundled", "own"]
 
-#: Titles of tasks and modalities, as shown to the user.
+#: Names of tasks and modalities, as shown to the user.
 TASKS: dict[Task, str] = {
     "denoise": "Remove noise",
     "super-resolution": "Super-resolve",

@@ -29,8 +29,8 @@ from napari_geosr.core.units import MILLIMETRES, PIXEL, check_edge_range, requir
 
 AXES = "TCZYX"
 SPATIAL_AXES = "ZYX"
-#: Smallest edge of a voxel; the inverse is the largest. Beyond these limits, voxel
-#: volumes and their inverses leave the range of float64.
+#: Minimum edge of a voxel in any unit; the maximum is its inverse. Outside these
+#: limits, the volumes of voxels and their inverses exceed the range of float64.
 _SMALLEST_EDGE = 1e-60
 #: Words for the non-spatial axes in messages and options.
 _WORDS = {"T": "time", "C": "channel"}
@@ -451,7 +451,7 @@ class Volume:
         check_edge_range(sizes, unit or self.unit)
         asked = voxel_size_question(self.metadata)
         if unit is None and asked is not None and asked.may_be_right:
-            unit = asked.unit  # only the numbers were wrong
+            unit = asked.unit  # the unit was right, only the numbers were wrong
         return self.replace(
             voxel_size=sizes,
             unit=unit or self.unit,

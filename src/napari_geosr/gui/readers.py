@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 LayerData = tuple[Any, AnyDict, str]
 Reader = Callable[[Any], list[LayerData]]
-#: Maximum number of images of one file that are opened.
+#: Maximum number of images in one file that are opened.
 _MAX_IMAGES = 16
 _THREE_COLOURS = ("red", "green", "blue")
 
@@ -94,7 +94,7 @@ def _read_all_images(path: Path, sizes: Mapping[str, int]) -> list[LayerData]:
             [
                 volume.replace(
                     name=f"{volume.name} · image {name}",
-                    # Selects this image when the layer's file is read again.
+                    # Select this image when the layer's file is read again.
                     metadata={**volume.metadata, "dataset": name},
                 )
             ]
@@ -141,13 +141,14 @@ def _layers(levels: list[Volume]) -> list[LayerData]:
     layers = []
     n = first.shape[first.axes.index("C")]
     for c in range(n):
-        # One layer per channel: each can be restored and measured separately.
+        # Make one layer per channel, so that each can be restored and measured
+        # separately.
         options: AnyDict = {"blending": "additive" if c else "translucent"}
         if n == len(_THREE_COLOURS):
             options["colormap"] = _THREE_COLOURS[c]
         channel = [level.take(channel=c) for level in levels]
         layer = _layer(channel, f"{first.name} · channel {c}", options)
-        # The file holds more than this layer, so it is not its source.
+        # The file contains more than this layer, so it is not recorded as its source.
         layer[1]["metadata"][METADATA] |= {
             "source": None,
             "file": first.source,

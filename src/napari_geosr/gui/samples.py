@@ -23,11 +23,11 @@ _Pair = tuple[Volume, Volume]
 _Result = TypeVar("_Result")
 #: Milliseconds between checks whether a sample is ready.
 _POLL_MS = 10
-#: Number of projections of the scan with few projections.
+#: Number of projections of the sample with few projections.
 _N_PROJECTIONS = 40
-#: Edge of its slices, in voxels.
+#: Edge of the slices of this sample, in voxels.
 _SLICE_EDGE = 128
-#: Number of its slices.
+#: Number of slices of this sample.
 _N_SLICES = 32
 
 
@@ -74,7 +74,7 @@ def _few_projections() -> tuple[Path, Path]:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder) as temporary:
             run_to_end(simulate_steps("foam", temporary, config))
-            # The scan last: if it exists, both files are complete.
+            # Move the scan last: if it exists, both files are complete.
             os.replace(Path(temporary) / FILES["truth"], truth)
             os.replace(Path(temporary) / FILES["projections"], scan)
     except OSError as error:

@@ -11,7 +11,7 @@ from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.local import turn
 from napari_geosr.jobs.run import is_worker, run_steps
 
-#: Maximum time in seconds for which the starting process still holds the job.
+#: Maximum wait, in seconds, for the starting process to release the job.
 _MAX_START_SECONDS = 5.0
 
 
@@ -20,7 +20,7 @@ def main(folder: str) -> int:
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     job = JobFolder(folder)
-    if is_worker():  # of `accelerate launch`: the first process owns the folder
+    if is_worker():  # started by `accelerate launch`; the first process owns the folder
         return _run(job, stop)
     try:
         with job.hold(_MAX_START_SECONDS):

@@ -18,7 +18,7 @@ from napari_geosr.core.file_warnings import FILE_WARNINGS
 from napari_geosr.core.steps import ShouldStop, never_stop
 from napari_geosr.core.volume import Volume
 
-#: Bytes of a volume and its file that are compared at a time.
+#: Number of bytes read at a time when a volume is compared with its file.
 _COMPARED_BYTES = 2**24
 
 
@@ -64,7 +64,7 @@ def removed_on_failure(folder: Path) -> Iterator[Path]:
     """
     try:
         yield folder
-    except BaseException:  # for any cause, including a closed generator
+    except BaseException:  # any exception, including that of a closed generator
         shutil.rmtree(folder, ignore_errors=True)
         raise
 
@@ -107,7 +107,7 @@ def equals_file(volume: Volume, should_stop: ShouldStop = never_stop) -> bool:
     Cancelled
         If `should_stop` returns True.
     """
-    # File warnings come from the file itself, so they are no change.
+    # File warnings come from the file itself, so they do not count as a change.
     if volume.source is None or volume.metadata.keys() - {FILE_WARNINGS}:
         return False
     try:

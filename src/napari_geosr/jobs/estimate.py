@@ -27,15 +27,15 @@ from napari_geosr.jobs.index import list_jobs
 from napari_geosr.jobs.run import run_steps
 
 _POLL_SECONDS = 0.1
-#: Number of progress reports that suffice.
+#: Number of progress reports that suffice for an estimate.
 _ENOUGH_REPORTS = 6
-#: Seconds after the first report that suffice.
+#: Time span of progress reports, in seconds, that also suffices.
 _ENOUGH_SECONDS = 5.0
-#: Maximum lifetime of the process, in seconds.
+#: Maximum lifetime of the estimating process, in seconds.
 _MAX_LIFETIME = 1800.0
-#: Grace period for a requested stop, in seconds.
+#: Time in seconds that the process has to stop by itself before it is killed.
 _GRACE_PERIOD = 10.0
-#: Seconds between checks whether its parent still exists.
+#: Seconds between checks whether the parent process still exists.
 _CHECK_INTERVAL = 1.0
 
 
@@ -144,7 +144,7 @@ def _evaluate(job: JobFolder, began: float) -> TrainingEstimate:
     stages = [e["time"] for e in events if e["event"] == "stage"]
     start = max([t for t in stages if t <= first["time"]], default=began)
     if last["step"] > first["step"]:
-        # The first steps are slower, with cold caches and kernel selection.
+        # The first steps are slower because of cold caches and kernel selection.
         per_step = (last["time"] - first["time"]) / (last["step"] - first["step"])
     else:
         per_step = (first["time"] - start) / max(first["step"], 1)

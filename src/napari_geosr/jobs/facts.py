@@ -15,9 +15,9 @@ from napari_geosr.core.documents import load_json
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.models import zoo
 
-#: Largest count that a widget can show.
+#: Maximum of a count: the largest number that a widget can show.
 _MAX_COUNT = 2**31 - 1
-#: Latest valid time stamp.
+#: Latest valid time stamp, in seconds since 1970.
 _MAX_TIME = 2.0**37
 #: Numeric fields of ``progress`` events, in addition to steps and losses.
 _FIGURES = ("learning_rate", "images_per_second", "seconds_left", "memory", "watts")
@@ -31,7 +31,7 @@ def parse_mapping(text: str | bytes) -> AnyDict:
     ValueError
         If it is damaged or not an object.
     """
-    values = load_json(text)  # whose ConfigError is a ValueError
+    values = load_json(text)  # raises ConfigError, a kind of ValueError
     if not isinstance(values, dict):
         raise ValueError("it is not a JSON object")
     return values

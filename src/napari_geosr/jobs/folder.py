@@ -56,7 +56,7 @@ State = Literal[
 Request = Literal["pause", "finish", "cancel"]
 #: States of a job whose process is running or waiting.
 ALIVE = ("queued", "running", "finishing")
-#: Valid states in ``job.json``; the others are derived.
+#: States that ``job.json`` may contain; the others are derived.
 _WRITTEN = frozenset(get_args(State)) - {"unreadable", "missing"}
 SCHEMA_VERSION = 1
 _STATE_FILE, _CONFIG_FILE, _EVENTS_FILE = "job.json", "config.yaml", "events.jsonl"
@@ -207,7 +207,7 @@ class JobFolder:
         FileError
             If it cannot be written; the old contents are kept.
         """
-        # Store paths as at the original location: one atomic write, no second file.
+        # Store paths as if the folder had not moved: one atomic write, no second file.
         path = str(self.path)
         written = relocate_paths(dict(values), path, self._old_path() or path)
         atomic.write_text(self.path / _CONFIG_FILE, _yaml(written), overwrite=True)
@@ -263,7 +263,7 @@ class JobFolder:
                 f"{path} cannot be read ({error.strerror or error}), so it was not "
                 "changed. Check its permissions."
             ) from error
-        except ValueError:  # damaged beyond reading
+        except ValueError:  # too damaged to be read
             aside = path.with_name(f"{_STATE_FILE}.damaged")
             atomic.move_into_place(path, aside, overwrite=True)
             return dict(self._written)
@@ -325,7 +325,7 @@ class JobFolder:
             seen=(self.path / _SEEN_FILE).exists(),
         )
 
-    # Process that runs it
+    # The process that runs the job
 
     @contextmanager
     def hold(self, wait: float = 0.0) -> Iterator[None]:
@@ -387,7 +387,7 @@ class JobFolder:
                 f"{status.name} is already {status.state} (process {status.pid} on "
                 f"{status.host})."
             )
-        if not status.is_alive:  # a request to a process that is gone
+        if not status.is_alive:  # the request was for a process that has ended
             self.clear_request()
         atomic.remove(self.path / _SEEN_FILE)
         self.set_state(

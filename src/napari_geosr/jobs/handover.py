@@ -144,7 +144,7 @@ class StoppedRestoration:
             whole=self.input.whole,
             known_by_voxels=self.known_by_voxels or is_written,
         )
-        if is_written:  # its data type may differ from the layer's
+        if is_written:  # the file's data type may differ from the layer's
             known = array_checksum(data.open().data)
             finished_part, part_deviation = (
                 None if each is None else _with_input_checksum(each, known)
@@ -241,7 +241,7 @@ class StoppedMeasurement:
         """
         inputs = {}
         for role, layer in self.volumes.items():
-            # Messages name a volume by its file.
+            # Messages identify a volume by its file name.
             name = plain_name(layer.volume.name)
             target = folder / "data" / role / f"{name}.ome.zarr"
             path, reading = yield from _file_steps(layer, target, should_stop)
@@ -294,7 +294,7 @@ def job_from_run_steps(
     """
     with removed_on_failure(new_folder(parent, run.name)) as folder:
         made = yield from run.job_steps(folder, should_stop)
-        if should_stop():  # checked last before the job exists
+        if should_stop():  # last check before the job is created
             raise Cancelled("Cancelled.")
         job = JobFolder.create(
             folder, made.to_values(), name=run.name, allow_existing=True

@@ -102,7 +102,7 @@ def remove(job: JobFolder, *, keep_foreign: bool = False) -> list[Path]:
             "only the job's own files (--force)."
         )
     with job.hold():
-        pass  # its process may have just started or be ending
+        pass  # raises if a process of the job has just started or is still ending
     try:
         if foreign:
             _delete_job_files(job.path)
@@ -198,7 +198,7 @@ def find(text: str | Path) -> JobFolder:
     """
     if Path(text).expanduser().is_dir():
         job = JobFolder(text)
-        with suppress(FileError, JobError):  # usable without an index too
+        with suppress(FileError, JobError):  # a job can be used even without the index
             if job.is_verified():
                 register(job)
         return job

@@ -40,7 +40,7 @@ class RunSteps(Protocol):
 MAKE_MODELS = ("train", "train from projections")
 #: Operations that fit networks, with losses, previews and a result at any time.
 FIT_NETWORKS = (*MAKE_MODELS, "ganrec")
-#: Kind of result of other operations.
+#: Kind of result of the other operations.
 _OTHER_RESULTS = {
     "ganrec": "volume",
     "restore": "volume",
@@ -92,7 +92,7 @@ def _modified_ns(path: Path) -> int:
     try:
         return path.stat().st_mtime_ns
     except OSError:
-        return 0  # removed since
+        return 0  # deleted in the meantime
 
 
 @lru_cache(maxsize=64)

@@ -20,7 +20,7 @@ from napari_geosr.core.steps import ShouldStop, never_stop
 from napari_geosr.jobs import index
 from napari_geosr.jobs.folder import JobFolder
 
-#: Seconds between checks for the job's turn.
+#: Seconds between checks whether it is the job's turn.
 _WAIT_SECONDS = 0.5
 #: Seconds between heartbeats.
 _BEAT_SECONDS = 20.0
@@ -48,7 +48,7 @@ def start(job: JobFolder) -> int:
         job.clear_request()
         job.set_state("queued", pid=0, host="", message="")
         process = _spawn(job)
-        # Set the state here: a second click may precede the process's own update.
+        # Set the state here: a second click may come before the process sets it.
         with suppress(psutil.NoSuchProcess):  # ended at once: log.txt says why
             job.set_state(
                 "queued",
@@ -110,7 +110,7 @@ def turn(job: JobFolder, should_stop: ShouldStop = never_stop) -> Iterator[str]:
     from filelock import FileLock, Timeout
 
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        # The other processes, perhaps on other machines, are already waiting.
+        # The other processes, perhaps on other machines, already wait for this one.
         yield ""
         return
     path = turn_file()

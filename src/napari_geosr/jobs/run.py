@@ -98,7 +98,8 @@ def run_steps(
         Raised by the operation; it is also recorded in the job's state.
     """
     if is_worker():
-        # The recording process watches for requests on behalf of all workers.
+        # The process that records the job watches for requests on behalf of all
+        # workers.
         return (yield from _operation(job, _CallerRequests(job, should_stop)))
     check_output_paths(job)
     with job.hold():
@@ -138,7 +139,7 @@ def _run(job: JobFolder, should_stop: ShouldStop) -> Generator[Step, None, Path 
     requests = _Requests(job, should_stop)
     last_beat = 0.0
     last, stage, speed = Step(), "", _Speed()
-    is_reported = False  # whether missing previews were reported
+    is_reported = False  # whether a failed preview was reported
     try:
         with StepIterator(_operation(job, requests)) as iterator:
             for step in iterator:
@@ -148,7 +149,7 @@ def _run(job: JobFolder, should_stop: ShouldStop) -> Generator[Step, None, Path 
                     with suppress(FileError):  # the disk may be full
                         _record_step(job, WarningIssued(message=failure))
                     yield WarningIssued(message=failure)
-                # Counted in voxels or rows, not in training steps.
+                # These steps count voxels or rows, not training steps.
                 is_separate = isinstance(step, JudgingProgress | BlockDone)
                 if isinstance(step, StageStarted):
                     stage = step.message
@@ -169,7 +170,7 @@ def _run(job: JobFolder, should_stop: ShouldStop) -> Generator[Step, None, Path 
     except GeneratorExit:
         _set_final_state(job, "paused")
         raise
-    except KeyboardInterrupt:  # no error: the checkpoint holds the progress
+    except KeyboardInterrupt:  # not an error: the checkpoint holds the progress
         _set_final_state(job, "interrupted", done=last.done, total=last.total)
         raise
     except BaseException as error:
@@ -180,7 +181,7 @@ def _run(job: JobFolder, should_stop: ShouldStop) -> Generator[Step, None, Path 
         state: State = "cancelled" if requests.request == "cancel" else "paused"
         _set_final_state(job, state, done=last.done, total=last.total)
     else:
-        inside = result.is_relative_to(job.path)  # otherwise the initial model
+        inside = result.is_relative_to(job.path)  # otherwise it is the initial model
         result_path = (result.relative_to(job.path) if inside else result).as_posix()
         _set_final_state(
             job, "done", result=result_path, done=last.done, total=last.total
@@ -206,7 +207,7 @@ class _Speed:
         if now < self._due and step.done < step.total:
             return
         self._due = now + _BEAT_SECONDS
-        if not 0 <= self._first < step.done:  # resumed, or the next stage
+        if not 0 <= self._first < step.done:  # a resumed run or a new stage
             self._began, self._first = now, step.done
         seconds = (now - self._began) / max(step.done - self._first, 1)
         known = step.done > self._first
@@ -241,9 +242,9 @@ def _operation(
 
 
 def _set_final_state(job: JobFolder, state: State, **facts: Any) -> None:
-    # The state first: it is small and may still fit on a full disk.
+    # Write the state first: it is small and may still fit on a full disk.
     job.set_state(state, **({"message": ""} | facts))
-    with suppress(FileError):  # the state records the same
+    with suppress(FileError):  # the state contains the same facts
         job.clear_request()
         job.append("state", state=state, **facts)
 
@@ -322,13 +323,13 @@ def _stage(job: JobFolder, step: StageStarted) -> None:
 
 
 def _judging(job: JobFolder, step: JudgingStarted) -> None:
-    with suppress(FileError):  # as a heartbeat
+    with suppress(FileError):  # ignored, as for a heartbeat
         job.set_state("finishing", message=step.message)
     _stage(job, step)
 
 
 def _warning(job: JobFolder, step: WarningIssued) -> None:
-    with suppress(OSError):  # the event records the same
+    with suppress(OSError):  # the event contains the same message
         _log(job, f"{step.message}\n")
     job.append("warning", message=step.message)
 

@@ -30,12 +30,12 @@ from napari_geosr.io.output import copy_boxes
 from napari_geosr.io.stamp import Stamp
 from napari_geosr.io.unfinished import history_of
 
-#: Share of the free memory above which a result is stored on disk.
+#: Fraction of the free memory above which a result is stored on disk.
 _RESULT_SHARE = 0.4
 #: Days after which results left by a killed program are removed.
 _DAYS = 7
 _SUFFIX = ".zarr"
-#: Folders of results, removed together with their arrays.
+#: Folders of results that are removed together with their arrays.
 _owned: set[Path] = set()
 
 
@@ -128,7 +128,7 @@ class CachedResult:
 
     def flush_to_disk(self) -> None:
         """Flush everything written so far to disk."""
-        sync = getattr(os, "sync", None)  # of all chunks: it is unknown which are new
+        sync = getattr(os, "sync", None)  # all chunks: which ones are new is unknown
         if sync is not None:
             sync()
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 #: Key of an `UnnamedAxis` in the metadata of volumes.
 UNNAMED_AXIS = "unnamed_axis"
-#: Key in the metadata of volumes: axes given by the user, in the order of the file.
+#: Key of the axes given by the user, in the order of the file, in the same metadata.
 AXES_GIVEN = "axes_given"
 
 

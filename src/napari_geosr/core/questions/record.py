@@ -5,7 +5,7 @@ from __future__ import annotations
 from napari_geosr.core.questions.voxel_size import VoxelSizeQuestion
 from napari_geosr.core.types import AnyDict, AnyMapping
 
-#: Key in the metadata of volumes and projections.
+#: Key of the open question in the metadata of volumes and projections.
 VOXEL_SIZE_QUESTION = "voxel_size_question"
 
 

@@ -11,15 +11,16 @@ from napari_geosr.core.units import MILLIMETRES, PIXEL
 #: Dots per inch of screens and printers that converters write as a pixel size. 100, 200
 #: and 254 are not included: pixels of 254, 127 and 100 µm exist in real detectors.
 _EDITOR_DPI = (72, 96, 150, 300, 600, 1200)
-#: Relative tolerance: a size computed from the dpi agrees to the digits written.
+#: Relative tolerance: a size computed from the dpi agrees only to as many digits as
+#: were written.
 _SAME = 2e-4
-#: Largest ratio of the edges of a voxel that is accepted without asking.
+#: Maximum ratio of a voxel's edges that is accepted without asking.
 MAX_ANISOTROPY = 10.0
-#: Minimum plausible edge in mm (1 nm): CT and microscopes are within the range.
+#: Minimum plausible edge in mm (1 nm); CT and microscopy lie within these limits.
 MIN_EDGE_MM = 1e-6
 #: Maximum plausible edge in mm (10 mm).
 MAX_EDGE_MM = 10.0
-#: Relative tolerance for the rounding of edges exactly at a limit.
+#: Relative tolerance for rounding errors of edges that are exactly at a limit.
 _ROUNDING = 1e-6
 
 

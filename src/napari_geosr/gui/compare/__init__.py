@@ -38,9 +38,10 @@ if TYPE_CHECKING:
     from napari.layers import Image, Layer
     from napari.utils.events import Event
 
-#: Name of the layer with the difference.
+#: Name of the layer that shows the difference; ``{}`` is the title of the compared
+#: image.
 _DIFFERENCE_NAME = "difference ({}, in units of the noise)"
-#: Its range in units of the noise.
+#: Contrast limits of the difference on either side of zero, in units of the noise.
 _DIFFERENCE_RANGE = 5.0
 
 

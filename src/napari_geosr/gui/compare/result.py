@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from napari_geosr.operations.compare import QualityReport
     from napari_geosr.operations.compare.pores import PoreMatch, Status
 
-#: Entries of the list of choices, by the status of pores.
+#: Entries of the menu of pores, by status.
 KINDS: dict[Status, str] = {
     "lost": "Lost pores",
     "invented": "Invented pores",
@@ -37,12 +37,12 @@ KINDS: dict[Status, str] = {
     "changed": "Regrouped pores",
     "matched": "Matched pores",
 }
-#: Maximum number of listed pores, largest first; more would slow the window down.
+#: Maximum number of pores listed, largest first; more would make the window slow.
 MAX_LISTED = 1000
 _MIN_HEIGHT = 160
-#: Width of the names of figures, in pixels; tool tips show them in full.
+#: Maximum width of the names of figures, in pixels; tool tips show them in full.
 _LABELS = 130
-#: Maximum width of a column of figures, in pixels: two of them fit into the dock.
+#: Maximum width of a column of figures, in pixels, so that two fit into the dock.
 _COLUMN = 105
 
 
@@ -194,7 +194,7 @@ class PoreChanges(QWidget):
             for kind, title in KINDS.items():
                 if counts.get(kind):
                     self.kind.addItem(f"{title} ({counts[kind]})", kind)
-            # Matched pores are listed if there is nothing else.
+            # Choose matched pores only if there are no others.
             kept = -1 if before == "matched" else self.kind.findData(before)
             self.kind.setCurrentIndex(max(0, kept))
         self._show()

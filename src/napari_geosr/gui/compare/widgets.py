@@ -40,16 +40,16 @@ if TYPE_CHECKING:
     import napari.viewer
     from napari.layers import Image, Layer
 
-#: Minimum number of rows that the list of images shows without scrolling.
+#: Minimum height of the list of images, in rows.
 _MIN_ROWS = 3
-#: Maximum number of these rows.
+#: Maximum height of the list of images, in rows; a longer list scrolls.
 _MAX_ROWS = 6
-#: First entries of the choices of layers.
+#: Fixed first entries of the menus of layers.
 NO_REFERENCE, EVERYTHING = "none (use the first image below)", "everything"
 IDLE = "Tick two to six images, then press Compare."
 #: Settings that are always visible; all others are under Advanced.
 _COMMON = ("affine", "pores", "phase")
-#: Settings of the command line only; the threshold is a word or a number there.
+#: Settings for the command line only; the threshold can be a word or a number there.
 _HIDDEN = ("memory", "threshold", "difference")
 
 
@@ -115,7 +115,7 @@ class CompareWidgets(Dock):
         self.pores = PoreChanges()
         self.remarks = text_label("Remarks", "How the images were compared.")
         self.view = CompareBox(self._viewer, labels=("base", "compared"))
-        self.view.difference_button.hide()  # here it is in units of the noise
+        self.view.difference_button.hide()  # the one below is in units of the noise
         self.difference_button = button(
             "Differe&nce",
             "Show the difference from the base as a layer, in units of the noise.",
@@ -205,7 +205,7 @@ class LayerChecklist(QListWidget):
         self._viewer = viewer
         self._layers: list[weakref.ref[Image]] = []
         self._is_filling = False
-        #: Whether the user has changed the checks.
+        #: Whether the user has checked or unchecked images.
         self.touched = False
         self.setAccessibleName("Images to compare")
         self.setToolTip("Tick two to six images of the same object.")
@@ -239,7 +239,7 @@ class LayerChecklist(QListWidget):
     def choose(self, *layers: Image) -> None:
         """Check these layers and no others, as if the user did."""
         self.touched = True
-        self.fill()  # one of them may have just been added
+        self.fill()  # a layer may have just been added
         self._check(list(layers))
         self.chosen.emit()
 

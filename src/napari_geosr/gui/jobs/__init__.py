@@ -168,7 +168,7 @@ class JobsDock(Dock):
 
     def _show_hint(self, has_jobs: bool) -> None:
         for widget in (self.tree, self.remove_button):
-            widget.setVisible(has_jobs)  # an empty table has nothing to say
+            widget.setVisible(has_jobs)  # an empty table is not helpful
         hint = NO_JOB if has_jobs else NO_JOBS
         if hint != self.view.hint:
             self.view.set_hint(hint)

@@ -68,7 +68,7 @@ class JobComparison(QWidget):
             "that is still training, its last preview is shown.",
         )
         self.box = CompareBox(viewer, labels=("first", "second"))
-        # Mnemonics that the dock does not use yet.
+        # Use mnemonics that are still free in the dock.
         self.box.curtain_button.setText("Curt&ain")
         self.box.difference_button.setText("Differen&ce")
         self.box.link_box.setText("Li&nk contrast")

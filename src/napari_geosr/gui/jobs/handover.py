@@ -21,7 +21,7 @@ from napari_geosr.jobs.data import jobs_folder
 from napari_geosr.jobs.handover import job_from_run_steps
 from napari_geosr.jobs.kinds import describe_resume
 
-#: Returns what a stopped run has finished; called on the main thread.
+#: Returns what a stopped run has finished; must be called on the main thread.
 StoppedRunGetter = Callable[[], Any]
 
 
@@ -56,7 +56,7 @@ class RunHandover(QObject):
         self._activity, self._operation = activity, operation
         self._widget = weakref.ref(widget)
         self._description = ""
-        self._run_name = ""  # the activity's name of the run
+        self._run_name = ""  # name of the run in the activity
         self._get_stopped: StoppedRunGetter | None = None
         self._progress = (0, 0)
         self._answer: tuple[bool, Callable[[], None], Callable[[], None]] | None = None
@@ -133,14 +133,14 @@ class RunHandover(QObject):
         """Cancel the handover; the run stays stopped and the window open."""
         if self._task is not None:
             self._task.cancel()  # removes the files written for the job
-        elif self._answer is not None:  # the run has not stopped yet
+        elif self._answer is not None:  # the run has not ended yet
             self._on_error(Cancelled("Cancelled."))
 
     def _on_busy(self, run_name: str) -> None:
         if run_name or self._task is not None:
             return
         if self._answer is None:
-            self._get_stopped, self._run_name = None, ""  # release the voxels
+            self._get_stopped, self._run_name = None, ""  # releases the voxels
             return
         start, on_done, _ = self._answer
         stopped = None if self._get_stopped is None else self._get_stopped()

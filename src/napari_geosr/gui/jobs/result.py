@@ -111,7 +111,7 @@ class ResultOpener(QObject):
     def _add(self, result: JobResult) -> None:
         if result.status.operation == "measure":
             shown = partial(self._on_opened, result.status)
-            # The dock, which may have to be created first, reports unreadable files.
+            # Let the dock, which may have to be created first, report unreadable files.
             open_dock(
                 self._viewer,
                 POROSITY,
@@ -130,7 +130,7 @@ class ResultOpener(QObject):
         limits = (
             None if first.holds_labels or input_layer is not None else result.limits
         )
-        # Otherwise napari computes limits from the first slice, in this thread.
+        # Without limits, napari computes them from the first slice, in this thread.
         appearance = {} if limits is None else {"contrast_limits": limits}
         layer = add_result(self._viewer, first, input_layer, **(placement | appearance))
         if limits is not None:
@@ -170,7 +170,7 @@ def layer_of(viewer: napari.viewer.Viewer, source: JobSource | None) -> Layer | 
 def _shows(layer: Layer, source: JobSource) -> bool:
     """Whether a layer shows this file and, if it has several, the right channel."""
     record = layer.metadata.get(METADATA, {})
-    if source.is_of_job:  # the layer had no file
+    if source.is_of_job:  # the input was a layer without a file
         return bool(source.title) and layer.name == source.title
     file = record.get("source") or record.get("file") or layer.source.path
     if file is None or Path(file).resolve() != source.path:

@@ -98,7 +98,7 @@ class JobRow(JobOffer):
         """Look for the job in a worker."""
         source, operation = self._source, self._operation
         if self._finding.busy:
-            return  # searched again afterwards if the scan has changed
+            return  # if the scan has changed, the search is repeated afterwards
         self._searched_source = source
         self._finding.start(
             "find", lambda _stop: find_steps(operation, source), self._on_job_found
@@ -153,7 +153,7 @@ class JobRow(JobOffer):
 
     def _on_later(self) -> None:
         status = None if self._job is None else _status_of(self._job)
-        if status is not None and not status.is_alive:  # no process writes
+        if status is not None and not status.is_alive:  # no process writes to it
             self.set_aside(status.path)
         self._show(None)
 
@@ -218,4 +218,4 @@ def _status_of(job: Path) -> JobStatus | None:
     try:
         return JobFolder(job).status()
     except GeoSRError:
-        return None  # deleted since
+        return None  # deleted in the meantime

@@ -32,7 +32,8 @@ from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.operations.train import TrainingConfig, TrainJob, config_class
 from napari_geosr.operations.train.checks import check_contents, check_slices
 
-#: Minimum edge length, in voxels, of the part of a layer written for an estimate.
+#: Minimum edge length, in voxels, of the part of a layer that is written for an
+#: estimate.
 _ESTIMATE_EDGE = 256
 Data = Mapping[str, tuple[Path | Volume, ...]]
 
@@ -157,7 +158,7 @@ def time_steps(
     folder = new_folder(parent, ".estimate")
     try:
         paths = yield from _on_disk(plan, folder, should_stop, part)
-        # The part may not contain the preview slice.
+        # The preview slice may lie outside the part.
         training = _plain(plan, paths) | {"preview_slice": None}
         train_job = TrainJob.from_values(
             {"method": plan.method, "training": training}
@@ -202,7 +203,8 @@ def _on_disk(
                 assert isinstance(part, Volume)
                 yield StageStarted(message=f"Writing {part.name!r} to the job folder")
                 name = re.sub(r"[^\w-]+", "_", part.name).strip("_") or "layer"
-                # The log and messages use the last part of the path as the name.
+                # The last part of the path is the name shown in the log and in
+                # messages.
                 path = folder / f"{role}_{i + 1}" / f"{name}.ome.zarr"
                 files[role][i] = write_into_job(part, path, should_stop)
     return {
@@ -232,7 +234,8 @@ def _boxes(data: Data, edge: int) -> Data:
             for volume, first in zip_longest(volumes, sources[: len(volumes)])
         ]
         cut[role] = tuple(
-            # Time points or channels of a file: the training settings choose them.
+            # Keep files with time points or channels: the training settings select from
+            # them.
             volume.replace(data=np.asarray(volume.data[box]), name=_name(part))
             if volume.axes in ("YX", "ZYX")
             else part

@@ -12,7 +12,8 @@ from napari_geosr.jobs.kinds import FIT_NETWORKS, describe_resume
 from napari_geosr.operations.train import loss_title
 
 VALIDATION = "validation"
-#: Progress units of jobs that fit no network; others count rows and iterations.
+#: Units of progress for jobs that do not train a network; jobs not listed here are
+#: shown in per cent.
 _UNITS = {"restore": "tiles", "study projections": "cells"}
 _REQUEST_TEXTS = {"pause": "Pausing…", "finish": "Stopping…", "cancel": "Stopping…"}
 
@@ -95,12 +96,12 @@ def curves_of(watch: JobWatch, others: Sequence[JobWatch] = ()) -> list[Line]:
     """The curves of a job; with `others`, the main curves of all."""
     if others:
         return [
-            # One legend entry for the dashed lines of all runs.
+            # Add a single legend entry for the dashed lines of all runs.
             _line(each, name, "" if name == VALIDATION else each.status.name, run)
             for run, each in enumerate((watch, *others))
             for name in _main_curves(each)
         ]
-    # The main loss and its validation loss share a colour.
+    # Give the main loss and its validation loss the same colour.
     names = [name for name in watch.curves if name != VALIDATION]
     colors = {VALIDATION: 0} | {name: i for i, name in enumerate(names)}
     return [_line(watch, name, loss_title(name), colors[name]) for name in watch.curves]

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from napari.layers import Image
 
 NO_JOB = "Choose a job above to see its curves."
-#: Milliseconds between two reads of the folder.
+#: Milliseconds between two reads of the job folder.
 _READ_MS = 500
 #: Milliseconds between two reads while there is more to read.
 _READ_MORE_MS = 15
@@ -75,7 +75,7 @@ class JobView(JobWidgets):
         self._state = ""
         self._n_warnings = 0
         self.line = "", 0, 0
-        self.hint = NO_JOB  # shown while there is no job
+        self.hint = NO_JOB  # text shown while no job is chosen
         self.preview = JobPreview(viewer, self)
         self.handover = ModelHandover(viewer, self)
         self.opener = ResultOpener(viewer, self)
@@ -160,7 +160,7 @@ class JobView(JobWidgets):
         assert self._watch is not None
         folder = self._watch.folder
         if self._watch.status.state == "unreadable":
-            return  # reported elsewhere
+            return  # reported with the job's state
         try:
             sources = folder.values().get("training", {}).get("source")
         except GeoSRError as error:
@@ -252,7 +252,8 @@ class JobView(JobWidgets):
             self._show_nothing()
             return
         if more and self._state:
-            # Draw only once all is read; read in short turns to keep napari usable.
+            # Draw only once all is read; read in short bursts to keep napari
+            # responsive.
             self._timer.start(_READ_MORE_MS)
             return
         self._show()
@@ -261,7 +262,8 @@ class JobView(JobWidgets):
             return
         if self.show_preview.isChecked():
             self.preview.update_to(watch.preview_step)
-        # An ended job may be resumed elsewhere, so it is polled, but less often.
+        # A job that has ended may be resumed elsewhere, so it is polled, but less
+        # often.
         self._timer.start(_READ_MS if watch.status.is_alive else 4 * _READ_MS)
 
     def _show_nothing(self) -> None:

@@ -11,10 +11,10 @@ from typing import Any
 from napari_geosr.core.types import AnyDict
 from napari_geosr.jobs.folder import JobFolder, JobStatus
 
-#: Bytes of events read at a time: a few hundred lines.
+#: Number of bytes of events read at a time: a few hundred lines.
 CHUNK_BYTES = 2**16
-#: States in which a request is still pending. After ``finish`` the model is being
-#: judged, which can itself be cancelled.
+#: States in which a request may be pending. After ``finish``, the model is being
+#: evaluated, which can itself be cancelled.
 _PENDING_STATES = ("queued", "running", "finishing")
 
 
@@ -88,7 +88,7 @@ class JobWatch:
         elif kind == "preview":
             self.preview_step = int(event["step"])
         elif kind == "warning":
-            if event["message"] not in self.warnings:  # resuming repeats them
+            if event["message"] not in self.warnings:  # a resumed run repeats them
                 self.warnings.append(str(event["message"]))
         elif kind == "stage":
             self.stage = str(event["message"])

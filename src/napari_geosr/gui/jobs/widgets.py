@@ -127,7 +127,7 @@ class JobWidgets(QWidget):
         self.tune_button.setVisible(makes_model)
         shown = operation in SHOWN_AS_LAYER
         self.show_button.setVisible(shown)
-        # Shown instead of the other; only studies of projections have neither.
+        # Shown instead of `show_button`; only studies of projections have neither.
         self.use_button.setVisible(makes_model or not operation)
         for widget in (self.title, self.figures, self.folder_row):
             widget.setVisible(operation is not None)
@@ -203,7 +203,7 @@ class ResumeSettings(Section):
         ]
         self.form = ConfigForm(type(training), skip=others)
         self.form.set_values(training.model_dump())
-        # Take the values from the form, which may round them.
+        # Take the values from the form, because it may round them.
         self._shown = self.form.values()
         self._column.insertWidget(0, self.form)
 

@@ -21,11 +21,12 @@ from napari_geosr.gui.kit.widgets import ElidedLabel, progress_bar
 if TYPE_CHECKING:
     from qtpy.QtGui import QResizeEvent
 
-#: Maximum share of a dock's height for a message; longer messages scroll.
+#: Maximum height of a message, as a fraction of the dock's; longer messages scroll.
 _MAX_SHARE_OF_DOCK = 0.35
-#: napari frames only disabled buttons, which makes them taller than others.
+#: napari gives only disabled buttons a border, which makes them taller than others.
 _STYLE = "QPushButton:enabled { border: 1px solid transparent; }"
-#: Width in pixels at which a message is wrapped before the dock is laid out.
+#: Minimum width, in pixels, for which a message is wrapped: the dock may not have been
+#: laid out yet.
 _MIN_WRAP_WIDTH = 200
 
 
@@ -101,7 +102,7 @@ class StateLine(ElidedLabel):
         Text while nothing runs.
     """
 
-    idle = ""  # superqt sets a text first
+    idle = ""  # superqt sets a text before __init__ assigns this
 
     def __init__(self, idle: str) -> None:
         super().__init__("", mode=Qt.TextElideMode.ElideRight)
@@ -161,12 +162,12 @@ class MessagePane(QScrollArea):
         if not shown or dock is None:
             return
         layout = self.widget().layout()
-        # Otherwise the sizes cached for the last message are only dropped later.
+        # Invalidate the sizes that were cached for the last message.
         for known in (self._message.layout(), layout):
             known.invalidate()
         wanted = layout.totalHeightForWidth(max(self.width(), _MIN_WRAP_WIDTH))
         most = max(48, round(_MAX_SHARE_OF_DOCK * dock.height()))
-        # A momentary scroll bar would wrap the text into one more line.
+        # A temporary scroll bar would make the text wrap onto one more line.
         bar = Qt.ScrollBarPolicy
         self.setVerticalScrollBarPolicy(
             bar.ScrollBarAsNeeded if wanted > most else bar.ScrollBarAlwaysOff

@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 #: Everything a result depends on: equal keys give equal results.
 Key = tuple[object, ...]
-#: The operation with its own toggle button: *Cancel* leaves it switched on.
+#: The operation that has its own toggle button, which *Cancel* leaves switched on.
 PREVIEW = "preview"
 
 
@@ -48,9 +48,10 @@ class Activity(QObject):
     failed = Signal(object)
     idle = Signal()
 
-    #: Milliseconds from the last change of a setting to the resulting operation.
+    #: Delay in milliseconds from the last change of a setting to the operation it
+    #: causes.
     _debounce_ms: ClassVar[int] = 0
-    #: Milliseconds from the end of an operation to the next one.
+    #: Delay in milliseconds from the end of an operation to the next one.
     _pause_ms: ClassVar[int] = 0
 
     def __init__(self, parent: QObject) -> None:

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from qtpy.QtCore import QEvent
 
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-#: Colours of curves after the text colour, on dark and on light backgrounds; suitable
-#: for colour-blind people (tested). Those on dark follow Okabe and Ito.
+#: Colours of curves, used after the text colour, on dark and on light backgrounds;
+#: tested for colour blindness. Those on dark backgrounds follow Okabe and Ito.
 _COLORS = (
     ("#56B4E9", "#F5793A", "#00C08B", "#E9A8D0", "#F0E442", "#7F8CFF"),
     ("#11456D", "#74370F", "#09845C", "#DC23B3", "#A87602", "#3908D4"),
@@ -36,7 +36,7 @@ _KEY_WIDTH = 20
 _LABEL_GAP = 6
 #: Pixels by which labels may extend beyond the ends of an axis: practically unlimited.
 _LABEL_OVERHANG = 1000
-#: Space for ticks, and below their labels, in pixels.
+#: Height reserved for ticks, and below their labels, in pixels.
 _TICK_SPACE = 8
 _RESTYLING_EVENTS = (
     QEvent.Type.PaletteChange,
@@ -202,7 +202,7 @@ class Chart(QWidget):
         return QSize(120, self._full_height())
 
     def hasHeightForWidth(self) -> bool:
-        return False  # despite the labels in the layout
+        return False  # although the layout contains labels
 
     def _full_height(self) -> int:
         return self._height
@@ -234,7 +234,7 @@ class Chart(QWidget):
         plot = load_pyqtgraph().PlotWidget(self, background=None, enableMenu=False)
         plot.setAttribute(Qt.WidgetAttribute.WA_TransparentForMouseEvents)
         plot.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-        plot.setCacheMode(plot.CacheModeFlag.CacheNone)  # avoid a stale background
+        plot.setCacheMode(plot.CacheModeFlag.CacheNone)  # prevents a stale background
         plot.viewport().setAutoFillBackground(False)
         plot.viewport().setFocusPolicy(Qt.FocusPolicy.NoFocus)
         plot.setMinimumSize(0, 0)

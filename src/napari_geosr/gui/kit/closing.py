@@ -106,8 +106,9 @@ class CloseFilter(QObject):
             if event.type() == QEvent.Type.Close and event.spontaneous():
                 return self._on_close(event)
             if event.type() == QEvent.Type.Close:
-                # Closed by a script. Only the event loop destroys docks, and it may
-                # no longer run; their workers must not keep the process alive.
+                # A script closes the window. Only the event loop destroys docks, and it
+                # may no longer run, so stop the workers, which would keep the process
+                # alive.
                 for task in running_tasks():
                     if task.window() is watched:
                         task.cancel()
@@ -125,7 +126,7 @@ class CloseFilter(QObject):
                 if job.status().is_alive:
                     running.append(job)
             except GeoSRError:
-                continue  # deleted since
+                continue  # deleted in the meantime
         self._jobs.clear()
         return running
 
@@ -149,7 +150,7 @@ class CloseFilter(QObject):
 
     def _on_close(self, event: QEvent) -> bool:
         if self._handovers:
-            event.ignore()  # it closes once the runs have become jobs
+            event.ignore()  # closes once the runs have become jobs
             self.ask_to_wait()
             return True
         answer = self.ask()
@@ -157,7 +158,8 @@ class CloseFilter(QObject):
             return False
         event.ignore()
         if answer != _STAY:
-            # Pretend to close from a script: napari would ask a second time.
+            # Pretend that a script closes the window; otherwise napari would ask a
+            # second time.
             window: Any = self.parent()
             self.hand_over_and_close(
                 answer, partial(QTimer.singleShot, 0, window.close)
@@ -199,7 +201,7 @@ class CloseFilter(QObject):
         asked = [run for run in self._asked if isalive(run)]
         ended = [run.description for run in asked if not run.is_running]
         self._asked = []
-        if ended:  # while the question was open: its result exists only in this window
+        if ended:  # while the question was open; results exist only in this window
             show_info(
                 f"{' and '.join(ended)} {'have' if len(ended) > 1 else 'has'} finished "
                 "in the meantime. Save the result, then close the window."
@@ -208,7 +210,7 @@ class CloseFilter(QObject):
         asking = _all_closings() if everywhere else [self]
         runs, _ = _merge_runs(closing._running() for closing in asking)
         handovers = list(runs)
-        for closing in asking:  # all windows share the list
+        for closing in asking:  # all windows share one list
             closing._handovers = handovers
         if not runs:
             close()
@@ -224,7 +226,7 @@ class CloseFilter(QObject):
             run.hand_over(
                 start=answer == _CLOSE,
                 on_done=partial(handed_over, run),
-                # The dock shows the error; the window stays open.
+                # The dock shows the error, and the window stays open.
                 failed=handovers.clear,
             )
 
@@ -234,7 +236,7 @@ class CloseFilter(QObject):
         window: Any = self.parent()
         if not ask_about_handovers([run.description for run in handovers], window):
             return
-        # They may have become jobs while the question was open.
+        # Some runs may have become jobs while the question was open.
         for run in [run for run in handovers if isalive(run)]:
             run.cancel_hand_over()
 
@@ -272,7 +274,7 @@ class CloseCommand(QObject):
             _app_model().commands.execute_command(command).result()
             return
         window: Any = closing.parent()
-        # Without napari's question, as ours was answered.
+        # Skip napari's question, because ours has been answered.
         close = partial(window.close, quit_app=self._quits, confirm_need=False)
         closing.hand_over_and_close(answer, close, everywhere=self._quits)
 
@@ -290,7 +292,7 @@ class CloseCommand(QObject):
 def _ask_before_commands(window: Any) -> None:
     """Ask our question before menu commands that close windows."""
     if _app_model() is None:
-        return  # other versions of napari ask their own question
+        return  # other versions of napari: only their own question appears
     for menu in window.findChildren(QMenu):
         for action in menu.actions():
             quits = _COMMANDS.get(action.objectName())

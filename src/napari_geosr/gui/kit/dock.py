@@ -50,7 +50,7 @@ class Dock(QWidget):
         Connections to napari events; they end with the dock.
     """
 
-    #: Name of the file of settings kept between sessions.
+    #: Name of the file in which settings are kept between sessions.
     settings_name: ClassVar[str] = ""
 
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:

@@ -7,7 +7,7 @@ import itertools
 from qtpy.QtCore import QObject, Qt, QTimer
 from qtpy.QtWidgets import QDockWidget, QLabel, QMainWindow, QWidget
 
-#: Titles of docks, as in the manifest, in the order of the work.
+#: Titles of docks, as in the manifest, in the order in which they are used.
 RECONSTRUCT, RESTORE, PAIRS, TRAIN = "Reconstruct", "Restore", "Pairs", "Train"
 POROSITY, COMPARE, MODELS, JOBS = "Porosity", "Compare", "Models", "Jobs"
 PLUGIN = "napari-geosr"
@@ -37,7 +37,7 @@ class DockTabifier(QObject):
     def _tabify(self) -> None:
         dock = dock_of(self.parent())
         if dock is None or dock.widget() is not self.parent():
-            return  # in a frame, which has its own tabifier
+            return  # inside a frame, which has its own tabifier
         self._retitle()
         # napari recreates the title bar when a dock floats or changes sides.
         dock.topLevelChanged.connect(self._retitle)
@@ -59,7 +59,7 @@ class DockTabifier(QObject):
         ]
         if neighbours:
             window.tabifyDockWidget(max(neighbours, key=lambda d: d.height()), dock)
-            # The tabs exist once the window has been laid out.
+            # The tabs do not exist until the window has been laid out.
             QTimer.singleShot(0, self._raise)
 
     def _retitle(self, _place: object = None) -> None:

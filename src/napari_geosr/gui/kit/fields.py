@@ -36,11 +36,11 @@ from napari_geosr.core.documents import load_yaml
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.name_choices import NameChoices
 
-#: Shown for a setting that is determined automatically.
+#: Text shown for a setting that is determined automatically.
 AUTOMATIC = "automatic"
-#: Limits of a number without bounds.
+#: Limit, on either side of zero, of a number without bounds.
 _UNBOUNDED = 1e9
-#: Maximum number of decimals, which also sets the smallest step.
+#: Maximum number of decimals, which also determines the smallest step.
 _DECIMALS = 6
 
 
@@ -191,7 +191,7 @@ class TextField(LineEdit):
     """A text that emits changes when editing ends, not on every keystroke."""
 
     def _post_init(self) -> None:
-        # Skip ValueWidget's own, which listens to every keystroke.
+        # Skip the method of `ValueWidget`, which listens to every keystroke.
         super(ValueWidget, self)._post_init()
         self.native.editingFinished.connect(self._on_edited)
         if self._nullable:

@@ -27,7 +27,7 @@ from napari_geosr.gui.kit.widgets import add_row, combo, form_layout
 if TYPE_CHECKING:
     from qtpy.QtGui import QResizeEvent
 
-#: Style of a field with an invalid value; the error is shown below it.
+#: Style of a field with an invalid value; the reason is shown below the field.
 _FAULT_STYLE = "border: 1px solid #d9534f;"
 
 __all__ = ["AUTOMATIC", "ConfigForm", "KindForm"]
@@ -272,7 +272,7 @@ class KindForm(QWidget):
         self._values[kind] = dict(values)
         index = self.combo.findData(kind)
         if index == self.combo.currentIndex():
-            self._shown = ""  # its form shows the previous values
+            self._shown = ""  # force an update: the form shows the previous values
             self._show()
         elif index >= 0:
             self.combo.setCurrentIndex(index)

@@ -70,7 +70,7 @@ class DockFrame(QWidget):
         self._viewer: Any = unwrapped(napari_viewer)
         DockTabifier(self)
         self.dock: Dock | None = None
-        self._pending_dock: Dock | None = None  # created but not inserted yet
+        self._pending_dock: Dock | None = None  # a dock that has not been inserted yet
         self.label = QLabel("Opening…")
         self.label.setMargin(12)
         self.label.setAlignment(Qt.AlignmentFlag.AlignHCenter)
@@ -131,7 +131,7 @@ class DockFrame(QWidget):
         self.label.hide()
         layout: Any = self.layout()
         layout.addWidget(self.dock, 2, 0)
-        self.dock.show()  # the layout would show it later
+        self.dock.show()  # otherwise the layout would show it later
         self.filled.emit(self.dock)
 
 
@@ -159,7 +159,7 @@ def open_dock(
     frame = _find(viewer, name)
     if frame is None:
         frame = _frame_class(name)(viewer)
-        # By the name in napari's menus, so that they find it.
+        # Use the name in napari's menus, so that they find the dock.
         viewer.window.add_dock_widget(frame, name=menu_name(name), tabify=True)
     dock: Any = dock_of(frame)
     dock.show()

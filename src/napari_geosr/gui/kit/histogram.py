@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 #: Minimum margin beside the axis, in pixels.
 _MARGIN = 6
-#: Fraction of the range by which a key moves the threshold.
+#: Fraction of the range by which an arrow key moves the threshold.
 _KEY_STEP = 0.01
 
 
@@ -114,7 +114,7 @@ class HistogramView(Chart):
 
     def x_of(self, value: float) -> float:
         """Horizontal position of a value, in widget pixels."""
-        self._plot_width()  # updates the layout of a plot that was not shown yet
+        self._plot_width()  # updates the layout of a plot not shown yet
         point = QPointF(self._axis_position(value), 0)
         pixel = self.plot.mapFromScene(self.plot.getViewBox().mapViewToScene(point))
         return float(self.plot.mapTo(self, pixel).x())
@@ -190,7 +190,7 @@ class HistogramView(Chart):
         low, high = self.range()
         ticks = log_ticks(low, high) if self._log_x else linear_ticks(low, high)
         labels = [(float(self._axis_position(tick)), tick_text(tick)) for tick in ticks]
-        # A label near an end of the axis extends beyond it.
+        # Reserve room for labels near the ends of the axis, which extend beyond it.
         first, last = (float(self._axis_position(end)) for end in (low, high))
         per_unit = self.width() / ((last - first) or 1.0)
         left = right = float(_MARGIN)

@@ -38,7 +38,7 @@ class Connections:
     def __init__(self, widget: QObject) -> None:
         ends: list[Callable[[], None]] = []
         self._ends = ends
-        # Not a bound method: it would keep this object alive.
+        # Do not connect a bound method: it would keep this object alive.
         when_destroyed(widget, lambda: _end(ends))
 
     def end(self) -> None:

@@ -24,11 +24,13 @@ from napari_geosr.gui.kit.chart import (
 )
 
 _DASHES = (Qt.PenStyle.SolidLine, Qt.PenStyle.DashLine)
-#: Maximum number of points per curve; beyond it, neighbouring steps are averaged.
+#: Maximum number of points per curve; in longer curves, neighbouring steps are
+#: averaged.
 _MAX_POINTS = 400
-#: Minimum width of the vertical axis, so that it does not move while losses change.
+#: Label that sets the minimum width of the vertical axis, so that the axis does not
+#: move while losses change.
 _WIDEST_LABEL = "0.005"
-#: Fraction of the largest value below which the axis is linear.
+#: Fraction of the largest magnitude below which the axis is linear.
 _LINEAR_FRACTION = 0.01
 #: Maximum number of ticks on each side of zero.
 _MAX_TICKS_PER_SIDE = 2
@@ -103,7 +105,7 @@ class LossScale:
         values = values[np.isfinite(values)]
         low, high = float(values.min()), float(values.max())
         if low > 0:
-            # At least a factor of two, so that noise does not fill the picture.
+            # Show at least a factor of two, so that noise does not fill the plot.
             middle = math.sqrt(low) * math.sqrt(high)
             return cls(min(low / 1.05, middle / 1.45), max(high * 1.05, middle * 1.45))
         largest = max(-low, high) or 1.0
@@ -223,7 +225,7 @@ class LossPlot(Chart):
                 name=line.name,
             )
             isolated = _isolated_points(heights)
-            if isolated.any():  # no line connects to a point between two gaps
+            if isolated.any():  # no line leads to a point between two gaps
                 self.plot.plot(
                     steps[isolated],
                     heights[isolated],

@@ -26,7 +26,7 @@ _ICONS = {
     "info": (QStyle.StandardPixmap.SP_MessageBoxInformation, "Note"),
     "ok": (QStyle.StandardPixmap.SP_DialogApplyButton, "Fine"),
 }
-#: Kinds whose word precedes the text.
+#: Kinds whose word is shown before the text.
 _KINDS_WITH_WORD = ("warning", "harm", "error")
 
 
@@ -217,7 +217,7 @@ class MessageRow(QWidget):
             show_information(self.text, self._more, self)
 
 
-#: Kinds of messages, the most important first.
+#: Kinds of messages, most important first.
 _KINDS = ("error", "warning", "info", "ok")
 
 

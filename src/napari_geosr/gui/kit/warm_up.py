@@ -52,7 +52,7 @@ def garbage_collection_paused() -> Iterator[None]:
     interrupt (a quarter of a second, measured). Objects created in this context count
     as old afterwards, so that they do not trigger such a step.
     """
-    global _n_pausing  # threads in this context
+    global _n_pausing  # number of threads inside this context
     with _lock:
         _n_pausing += 1
         gc.disable()
@@ -62,7 +62,8 @@ def garbage_collection_paused() -> Iterator[None]:
         with _lock:
             _n_pausing -= 1
             if not _n_pausing:
-                # Move all objects to the permanent, then to the oldest generation.
+                # Move all objects to the permanent generation, and from there to the
+                # oldest one.
                 gc.freeze()
                 gc.unfreeze()
                 gc.enable()

@@ -34,15 +34,16 @@ T = TypeVar("T")
 
 MakeSteps = Callable[[ShouldStop], Generator[Step, None, T]]
 
-#: Minimum seconds between steps sent to the main thread, so that it stays responsive.
+#: Minimum seconds between batches of steps sent to the main thread, so that it stays
+#: responsive.
 _SECONDS_BETWEEN_STEPS = 0.05
-#: Maximum seconds that a closing dock waits for its workers, and the application for
-#: all of them: imports and compilations cannot be interrupted.
+#: Maximum seconds that a closing dock waits for its workers, and that the application
+#: waits for all workers: imports and compilations cannot be interrupted.
 _DOCK_TIMEOUT = 3.0
 _QUIT_TIMEOUT = 30.0
-#: Maximum milliseconds to wait for the last signals of workers.
+#: Maximum milliseconds to wait for the last signals of the workers.
 _SIGNALS_TIMEOUT_MS = 1000
-#: Property of the application once `_stop_workers_at_quit` is connected.
+#: Property set on the application once `_stop_workers_at_quit` is connected.
 _WAITS_PROPERTY = "napari-geosr is waiting for its workers"
 
 
@@ -68,7 +69,7 @@ class Control:
                 return
 
 
-#: The workers of each dock. Finalizers use the list after the dock is gone.
+#: The workers of each dock. Finalizers still need the list when the dock is gone.
 _controls: weakref.WeakKeyDictionary[QObject, list[Control]] = (
     weakref.WeakKeyDictionary()
 )
@@ -76,7 +77,7 @@ _controls: weakref.WeakKeyDictionary[QObject, list[Control]] = (
 
 #: All tasks that are still referenced.
 _tasks: weakref.WeakSet[BackgroundTask] = weakref.WeakSet()
-#: Workers of all docks that have not ended.
+#: Workers of all docks that have not ended yet.
 _unfinished: list[Control] = []
 
 
@@ -108,8 +109,8 @@ def _stop_workers_at_quit() -> None:
     for control in _unfinished:
         control.silent.set()
         control.stop.set()
-    # Workers are started by an event: if it is still pending, the worker would start
-    # after its signals were deleted.
+    # Workers are started by an event: a worker whose event is still pending would start
+    # after its signals have been deleted.
     deadline = time.monotonic() + _SIGNALS_TIMEOUT_MS / 1000
     while not all(c.began.is_set() for c in _unfinished):
         QCoreApplication.processEvents()
@@ -203,7 +204,7 @@ class BackgroundTask:
     def _on_yielded(self, steps: list[Step]) -> None:
         last = steps[-1]
         if self.control.silent.is_set():
-            return  # the window and its bar may have been deleted
+            return  # the window and its progress bar may have been deleted
         if self._bar is not None and last.total:
             self._bar.total = last.total
             self._bar.n = last.done
@@ -240,7 +241,8 @@ def _guarded(
         with StepIterator(make_steps(control.stop.is_set)) as iterator:
             for step in iterator:
                 if isinstance(step, TileDone):
-                    # The layer has the voxels; a busy window would keep them in memory.
+                    # The layer has the voxels; queued steps would keep another copy in
+                    # memory.
                     step = replace(step, array=None)
                 bundle.append(step)
                 now = time.monotonic()

@@ -261,7 +261,7 @@ def add_image_result(
         options["gamma"] = like.gamma
     if like is not None:
         assumed = [n for n in open_notes(like) if n.corrected_by == "slice distance"]
-        if assumed:  # the result inherits the assumption
+        if assumed:  # pass the assumption on to the result
             options["metadata"][METADATA]["info"] = {"notes": tuple(assumed)}
         options |= alignment_with(like)
     options = geometry(volume) | options | kwargs

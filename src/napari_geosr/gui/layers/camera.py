@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from napari.layers import Layer
 
 
-#: Fraction of the canvas that a slice fills, as in napari.
+#: Fraction of the canvas that a fitted slice fills, as in napari.
 _FILL_FRACTION = 0.95
 
 

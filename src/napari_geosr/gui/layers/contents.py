@@ -17,15 +17,15 @@ from napari_geosr.gui.layers import METADATA, finest
 if TYPE_CHECKING:
     from napari.layers import Layer
 
-#: Number of rows compared: takes a few milliseconds.
+#: Maximum number of rows compared, which takes a few milliseconds.
 _N_ROWS = 512
 #: Maximum number of bytes compared.
 _MAX_BYTES = 2**20
-#: Number of rows for memory-mapped files: each may need a disk access.
+#: Maximum number of rows of memory-mapped files: each may need a disk access.
 _MAPPED_ROWS = 32
 _GOLDEN = (5**0.5 - 1) / 2
 
-#: Numbers of arrays by their id; Python reuses the id of a deleted array.
+#: Serial numbers of arrays, keyed by id: Python reuses the id of a deleted array.
 _numbers: dict[int, tuple[weakref.ref[Any], int]] = {}
 _count = itertools.count()
 

@@ -31,14 +31,14 @@ _N_PLANES = 9
 _MAX_WINDOW = 2048
 #: Maximum number of voxels evaluated.
 _MAX_VOXELS = 2**16
-#: Percentage of the voxels at either end of the histogram that may be outliers.
+#: Percentage of the voxels, at either end of the histogram, that may be outliers.
 _TAIL = 0.1
-#: Minimum distance of outliers, as a fraction of the range of all other voxels.
+#: Minimum distance of outliers from all other voxels, as a fraction of their range.
 _OUTLIER_GAP = 0.5
 
 Limits = tuple[float, float]
 
-#: Running tasks: a worker without a reference would not report.
+#: Tasks in progress, kept here because a worker without a reference would not report.
 _running: set[BackgroundTask] = set()
 
 
@@ -51,7 +51,7 @@ def _on_inserted(event: Event) -> None:
     layer = event.value
     if METADATA not in layer.metadata or not hasattr(layer, "contrast_limits"):
         return
-    if layer.source.reader_plugin is None:  # a result or a view of another layer
+    if layer.source.reader_plugin is None:  # a result, or a view of another layer
         return
     if layer.metadata[METADATA].get("view"):
         return  # projections have their own limits
@@ -67,7 +67,8 @@ class _LimitsReader:
 
     def __init__(self, layer: Image, data: Any) -> None:
         self._layer = weakref.ref(layer)
-        # napari sets limits from the first slice once, now or at the first drawing.
+        # napari sets limits from the first slice once: either now or when it first
+        # draws.
         lowest, highest = layer.contrast_limits_range
         self._n_expected_changes = int(
             tuple(layer.contrast_limits) == (lowest, highest)
@@ -77,7 +78,7 @@ class _LimitsReader:
         task = BackgroundTask(
             partial(limits_steps, data),
             on_result=self._on_sampled,
-            # Read errors are reported when the layer is drawn.
+            # Read errors are reported when napari draws the layer.
             on_error=lambda _error: None,
             on_finished=lambda: _running.discard(task),
         )

@@ -86,11 +86,11 @@ class CompareBox(QWidget):
         super().__init__(parent)
         self._viewer, self._labels = viewer, labels
         self._pair: _References | None = None
-        #: While a preview is compared.
+        #: The pair to return to when the compared preview is removed.
         self._pair_before_preview: _References | None = None
         self._curtain: Image | None = None
         self._line: CurtainLine | None = None
-        # Kept for removal: lines are children of the canvas and outlive the dock.
+        # Kept to remove them: lines are children of the canvas and outlive the dock.
         self._lines: list[CurtainLine] = []
         when_destroyed(self, partial(_remove_lines, self._lines))
         self._edge = (-1, 0)
@@ -100,7 +100,7 @@ class CompareBox(QWidget):
         self._make_controls()
         self._blinker = QTimer(self)
         self._blinker.setInterval(_BLINK_MS)
-        # Deferred: the layer list must not change during a removal.
+        # Defer removals: the layer list must not change while a layer is being removed.
         self._removal_timer = QTimer(self)
         self._removal_timer.setSingleShot(True)
         self._draw_timer = QTimer(self)
@@ -265,7 +265,7 @@ class CompareBox(QWidget):
             self._edge = edge, axis
         layers = self._viewer.layers
         above = layers.index(result) + 1
-        if layers.index(self._curtain) < above:  # a preview was added later
+        if layers.index(self._curtain) < above:  # the result was added later
             layers.move(layers.index(self._curtain), above)
         self._draw_line(source, axis, edge)
 
@@ -355,7 +355,7 @@ class CompareBox(QWidget):
         self.curtain_button.setChecked(False)
         self.blink_button.setChecked(False)
         source, result = pair
-        # The part that was restored; the sliders may have moved since.
+        # Use the part that was restored; the sliders may have moved since.
         record = result.metadata.get(METADATA, {})
         try:
             before = volume_from_layer(
@@ -369,7 +369,7 @@ class CompareBox(QWidget):
             return
         after = sliceable(finest(result))
         options = {
-            # A suffix: long names are elided in the middle.
+            # Add a suffix, because long names are elided in the middle.
             "name": f"{result.name} · difference",
             "colormap": "twilight_shifted",
             "metadata": helper_metadata("difference"),
@@ -386,7 +386,7 @@ class CompareBox(QWidget):
 
     def _add_difference(self, found: tuple[Any, float], options: AnyDict) -> None:
         if not self.difference_button.isChecked():
-            return  # another pair is compared now
+            return  # switched off, or another pair is compared now
         data, limit = found
         active = self._viewer.layers.selection.active
         layer = self._viewer.add_image(data, contrast_limits=(-limit, limit), **options)
@@ -440,7 +440,7 @@ class CompareBox(QWidget):
 def _remove_lines(lines: list[CurtainLine]) -> None:
     while lines:
         line = lines.pop()
-        if isalive(line):  # not deleted with the window
+        if isalive(line):  # not deleted together with the window
             line.hide()
             line.deleteLater()
 

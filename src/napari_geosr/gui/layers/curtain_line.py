@@ -6,7 +6,7 @@ from qtpy.QtCore import QEvent, QObject, QPoint, QRect, Qt, Signal
 from qtpy.QtGui import QColor, QMouseEvent, QPainter, QPaintEvent, QPen, QRegion
 from qtpy.QtWidgets import QMainWindow, QWidget
 
-#: Half the width in which the mouse grabs the line, in pixels.
+#: Half the width of the strip in which the mouse grabs the line, in pixels.
 _GRAB_REACH = 6
 #: Radius of the handle, in pixels.
 _HANDLE_RADIUS = 9
@@ -18,7 +18,7 @@ _LABEL_GAP = 8
 _LABEL_MARGIN = 10
 #: Colour of line, handle and text.
 _WHITE = QColor(255, 255, 255)
-#: Colour behind them, for contrast with bright images.
+#: Colour behind line, handle and text, for contrast with bright images.
 _SHADE = QColor(0, 0, 0, 170)
 
 
@@ -62,7 +62,7 @@ class CurtainLine(QWidget):
         self.setToolTip("Drag to move the line between before and after.")
         canvas.installEventFilter(self)
         self._arrange()
-        self.raise_()  # only once, so that later notifications lie above it
+        self.raise_()  # only once, so that later notifications appear above it
         self.hide()
 
     @property

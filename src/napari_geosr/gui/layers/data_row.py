@@ -230,7 +230,7 @@ def suggest(rows: list[DataRow], viewer: napari.viewer.Viewer) -> None:
     The first row gets the selected layer if it is suitable for training.
     """
     for row in rows:
-        # Several volumes are needed: a single layer would be rejected.
+        # The row needs several volumes, so a single layer would be rejected.
         if not row.touched and row.takes_several and len(rows) == 1:
             row.combo.setCurrentText(SELECTED)
             return
@@ -239,7 +239,7 @@ def suggest(rows: list[DataRow], viewer: napari.viewer.Viewer) -> None:
         if marked and not row.touched and row.layer() not in marked:
             row.combo.set_layer(marked[0])
     layers: list[Any] = [la for la in viewer.layers if is_training_image(la)]
-    # The layer selected by the user comes first.
+    # Suggest the layer selected by the user first.
     layers.sort(key=lambda layer: layer is not viewer.layers.selection.active)
     free = [layer for layer in layers if layer not in [row.layer() for row in rows]]
     taken = [row.layer() for row in rows if row.touched]

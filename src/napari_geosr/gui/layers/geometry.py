@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from napari.layers import Layer
 
 _DEFAULT_AXES = {2: "YX", 3: "ZYX", 4: "TZYX", 5: "TCZYX"}
-#: Fraction of the largest voxel edge below which an axis counts as not rotated.
+#: Maximum magnitude of off-diagonal elements, as a fraction of the largest voxel edge,
+#: for axes that count as not rotated.
 _NEGLIGIBLE = 1e-12
 
 
@@ -98,7 +99,8 @@ def place_of(attributes: AnyMapping, ndim: int) -> LayerGeometry:
     affine = np.eye(n + 1)
     turned = np.abs(linear - np.diag(size)).max() > _NEGLIGIBLE * np.abs(size).max()
     if turned or size.min() <= 0:
-        # From X to Z: voxel edge in X, then row spacing, then plane spacing.
+        # Going from X to Z, these are the voxel edge in X, the row spacing and the
+        # plane spacing.
         size = np.abs(np.diag(np.linalg.qr(linear[:, ::-1])[1]))[::-1]
         upright = np.diag([*size, 1.0])
         upright[:-1, -1] = origin

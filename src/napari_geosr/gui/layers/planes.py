@@ -11,7 +11,7 @@ from napari_geosr.core.errors import Cancelled
 from napari_geosr.core.steps import BlockDone, ShouldStop, Step
 from napari_geosr.core.types import AnyArray
 
-#: Size of the cache of each view, in bytes.
+#: Size of the cache of each view, in bytes; planes that were just read always fit.
 _CACHE_BYTES = 64 * 2**20
 #: Size of one read from the file, in bytes.
 _READ_BYTES = 4 * 2**20
@@ -146,7 +146,7 @@ class Sinograms(Planes):
                 raise Cancelled("Cancelled.")
             band[:, start:stop] = part.swapaxes(0, 1)
             yield BlockDone(stop, n_angles)
-        # Rows farther away are dropped first.
+        # Add rows farther away first, because the cache drops the oldest rows first.
         rows = sorted(range(first, last), key=lambda row: -abs(row - plane))
         self._add_to_cache({row: band[row - first] for row in rows})
         image: Image = band[plane - first]

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 LayerData = tuple[Any, AnyDict, str]
 PROJECTIONS, SINOGRAM = "projections", "sinogram"
 
-#: Scans with fewer rows first show sinograms, as their projections are mere lines.
+#: Number of rows below which sinograms are shown first: the projections are mere lines.
 _FEW_ROWS = 16
 #: Maximum number of pixels per axis used for the contrast of a projection.
 _MAX_SAMPLES = 256
@@ -106,7 +106,7 @@ def projection_layers(opened: OpenedScan) -> list[LayerData]:
         ),
     ):
         record = {
-            # Hides the layer from docks that expect a volume.
+            # Hide the layer from docks that expect a volume.
             "helper": view,
             "scan": opened,
             "view": view,
@@ -130,7 +130,8 @@ def projection_layers(opened: OpenedScan) -> list[LayerData]:
 def row_on_screen(viewer: ViewerModel, layer: Layer) -> int:
     """Return the detector row at which the viewer cuts the projections `layer`."""
     n_rows = int(layer.data.shape[2])
-    along = index_on_screen(viewer, layer, 1)  # one voxel, as thick as all rows
+    # Along Z, the layer has a single voxel, which is as thick as all rows.
+    along = index_on_screen(viewer, layer, 1)
     row = round(along * n_rows + (n_rows - 1) / 2)
     return min(max(row, 0), n_rows - 1)
 

@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Layer
 
-#: Seconds between refreshes in 2D.
+#: Minimum seconds between refreshes in 2D.
 _PAUSE_2D = 0.15
-#: Seconds between refreshes in 3D, where the whole volume is uploaded.
+#: Minimum seconds between refreshes in 3D, where the whole volume is uploaded.
 _PAUSE_3D = 2.0
-#: Maximum fraction of time spent refreshing.
+#: Maximum fraction of the time that is spent on refreshing.
 _SHARE = 0.1
 
 

@@ -27,7 +27,7 @@ from napari_geosr.operations.restore import deviation_path
 if TYPE_CHECKING:
     from napari.layers import Layer
 
-#: Filters of the dialog and their suffixes, the default one first.
+#: File filters of the dialog and their suffixes, the default filter first.
 FILTERS = {
     f"{name} ({' '.join(f'*{suffix}' for suffix in suffixes)})": suffixes
     for each in formats()
@@ -128,7 +128,7 @@ def _steps(
         """Write the volumes."""
         for path, (volume, kind) in volumes.items():
             yield StageStarted(message=f"Saving {path.name}")
-            # The dialog has already asked whether to overwrite a file.
+            # The dialog has already asked whether to overwrite existing files.
             io.write(volume, path, overwrite=True, kind=kind, should_stop=should_stop)
         return target
 
@@ -153,7 +153,7 @@ def ask_save_path(parent: QWidget, name: str, folder: Path | None) -> Path | Non
         return None
     given = Path(text)
     target = with_suffix_of(given, chosen)
-    # The dialog has already asked about the name as given.
+    # The dialog has asked only about the name as given.
     replaces = target != given and target.exists()
     if replaces and not confirm_overwrite(parent, target.parent, [target.name]):
         return None

@@ -41,11 +41,11 @@ if TYPE_CHECKING:
     from napari.layers import Layer
     from napari.utils.events import Event
 
-#: Maximum wait for a plane when drawing, in seconds.
+#: Maximum time, in seconds, that drawing waits for a plane.
 _DRAW_WAIT = 0.025
-#: Delay of the progress bar, in seconds.
+#: Delay, in seconds, before a progress bar is shown.
 _BAR_DELAY = 0.5
-#: Maximum wait of a closing application for a read in progress, in seconds.
+#: Maximum time, in seconds, that a closing application waits for a read in progress.
 _QUIT_TIMEOUT = 1.0
 #: Milliseconds between checks whether a plane has been read.
 _POLL_MS = 15
@@ -81,7 +81,7 @@ class ScanView:
         return np.asarray(self.planes.block(as_slices((), self.shape)[0]), dtype=dtype)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> ScanView:
-        return ScanView(self.planes)  # for another layer, which is drawn separately
+        return ScanView(self.planes)  # for a copied layer, which is drawn separately
 
     def __getitem__(self, key: Any) -> AnyArray:
         read, after = as_slices(key, self.shape)
@@ -105,8 +105,8 @@ class ScanView:
         """Read the drawn planes of `layer`, whose data this is, in a thread."""
         if self._reader is None and not self.planes.are_in_memory:
             self._reader = _ScanReader(self.planes, layer)
-            # napari enters this only when it reads data to draw. It is not public: a
-            # release without it waits for the file, as for any layer.
+            # napari enters this context only when it reads data to draw. It is not
+            # public: napari without it waits for the file, as for any other layer.
             drawing: Any = layer._slicing_state
             drawing.dask_optimized_slicing = self._drawing
 
@@ -167,7 +167,7 @@ class _ScanReader(QObject):
         super().__init__()
         self._planes, self._layer = planes, weakref.ref(layer)
         self._blank_value = float(layer.contrast_limits[0])
-        self._readings: list[_Reading] = []  # empty, or the running one
+        self._readings: list[_Reading] = []  # at most one
         self._requested: int | None = None
         self._failed: set[int] = set()
         self._bar: Any = None

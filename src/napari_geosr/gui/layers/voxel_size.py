@@ -125,7 +125,7 @@ class VoxelSizeRow(QWidget):
 
     def set_layer(self, layer: Layer | None) -> None:
         """Ask about `layer` if its voxel size is unknown; otherwise hide."""
-        self._connections.end()  # those of the previous layer
+        self._connections.end()  # events of the previous layer
         self._layer = None
         self._stop_reading()
         if layer is not None:
@@ -212,7 +212,8 @@ class VoxelSizeRow(QWidget):
                 steps,
                 owner=self,
                 on_result=self._on_stored,
-                # Only the other reader can read the file: keep the question.
+                # If the file needs the other reader, keep the question and show the
+                # reason.
                 on_error=lambda error: self.question.setToolTip(error_sentence(error)),
                 on_finished=self._stop_reading,
             )
@@ -254,7 +255,7 @@ class VoxelSizeRow(QWidget):
         _show_slice(self._viewer, layer, index)
         if layer in self._viewer.layers and len(self._viewer.layers) == 1:
             self._viewer.reset_view()
-        # If the unit is unchanged, no event has announced the new size.
+        # If the unit is unchanged, no event has announced the new voxel size.
         self._on_units()
 
     def _on_units(self, _event: object = None) -> None:

@@ -68,7 +68,7 @@ class ModelsDock(Dock):
         self._refresh_pending = False
         self._import_queue: list[str] = []
         self._choose_next = ""
-        #: To use in the Restore dock, once it is open.
+        #: Model to use in the Restore dock as soon as it is open.
         self._entry_to_use: ZooEntry | None = None
         self.setAcceptDrops(True)
         self._make_widgets()
@@ -445,7 +445,7 @@ def _export_steps(
     name: str, kind: str, out: Path, stop: ShouldStop
 ) -> Generator[Step, None, ExportResult]:
     load_torch_libraries()
-    # The dialog has already asked whether to overwrite a file.
+    # The dialog has already asked whether to overwrite an existing file.
     from napari_geosr.operations.models.exporting import export_steps
 
     return (yield from export_steps(name, kind, out, overwrite=True, should_stop=stop))

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from napari_geosr.operations.restore.ranking import Ranking, RankingEntry
 
 
-#: Text and description of the entry that leaves the scan unrestored.
+#: Text and description of the entry that leaves the scan as it is.
 KEEP_SCAN, KEEP_SCAN_TITLE = "Leave it as it is", "Leave the scan as it is."
 _Order = tuple[bool, float, bool, bool, bool, str]
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from napari_geosr.operations.pairs import Pairs
 
 
-#: Settings of a single pair, which are not remembered.
+#: Settings that apply to a single pair and are not remembered, with their defaults.
 _NOT_REMEMBERED = {"offset": None, "upscale_factor": None}
 
 

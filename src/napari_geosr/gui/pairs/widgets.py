@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 TWO = "A low- and a high-resolution scan of the same object"
 ONE = "Only a high-resolution scan"
-#: Settings of all pairs, of two scans, and rarely used ones of two scans.
+#: Settings of all pairs; those of two scans; and rarely used settings of two scans.
 _SHARED = ("upscale_factor", "dimensions")
 _ALIGNING = ("start", "offset", "transform")
 _RARE = ("search_angle", "intensity", "memory")
@@ -62,7 +62,7 @@ class PairsWidgets(Dock):
         self.low = DataRow(viewer, "Low resolution", keys=("1", "2"))
         self.high = DataRow(viewer, "High resolution", keys=("3", "4"))
         self.like = DataRow(viewer, "Reference low-resolution scan", keys=("5", "6"))
-        self.like.touched = True  # optional: no layer is suggested
+        self.like.touched = True  # optional, so no layer is suggested
         self.like_note = text_label(
             "About the reference scan",
             "Values set below replace the measured ones.",

@@ -118,7 +118,7 @@ class PorosityDock(PorosityWidgets):
             config = config.model_copy(update={"threshold": "otsu"})
         self.settings.set_config(config)
 
-    # -- the image and its grey values ------------------------------------------
+    # The image and its grey values
 
     def _on_source(self) -> None:
         """Handle a new image: ask for an unknown voxel size, read its grey values."""
@@ -195,7 +195,7 @@ class PorosityDock(PorosityWidgets):
         self.settings.histogram.set_colors(colors)
         self.result.histogram.set_colors(colors)
 
-    # -- the preview ------------------------------------------------------------
+    # The preview
 
     def _update_preview(self) -> None:
         settings = self.settings
@@ -234,7 +234,7 @@ class PorosityDock(PorosityWidgets):
     def _on_ndisplay(self, event: object = None) -> None:
         self._update_preview()
 
-    # -- measuring --------------------------------------------------------------
+    # Measuring
 
     @property
     def is_running(self) -> bool:
@@ -403,7 +403,7 @@ class PorosityDock(PorosityWidgets):
             self._removed = event.value.name
             self.cancel()
 
-    # -- export -----------------------------------------------------------------
+    # Export
 
     def export(self) -> None:
         """Ask for the destination, then write CSV, JSON, PNG and HTML in a worker."""

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 #: Identifies the layer and voxels whose grey values were counted.
 Key = tuple[object, ...]
-#: Milliseconds from the last redraw until the voxels are checked for changes.
+#: Delay in milliseconds from the last redraw until the voxels are checked for changes.
 _CHECK_MS = 200
-#: The same, longer while a result is being filled.
+#: The same delay while a result is being filled.
 _CHECK_MS_UNFINISHED = 2000
 
 
@@ -185,4 +185,4 @@ class LevelsReader(QObject):
             self.levelsRead.emit(levels)
 
     def _on_finished(self) -> None:
-        self._run = None  # it holds the volume
+        self._run = None  # releases the volume

@@ -153,7 +153,7 @@ def without_voxels(volume: Volume) -> Volume:
     return volume.replace(data=np.broadcast_to(nothing, volume.shape))
 
 
-#: Suffix of the file the user names; the other files share its folder and stem.
+#: Suffix of the file that the user names; the other files have its folder and stem.
 _SUFFIX = "_report.html"
 
 
@@ -187,7 +187,7 @@ def export_dialog(
             measured.volumes,
             measured.reports,
             measured.config,
-            # The record at the time of measuring: the file may have changed.
+            # Use the record made when measuring, because the file may have changed.
             record=measured.record,
         )
         return chosen.parent

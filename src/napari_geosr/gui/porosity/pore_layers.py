@@ -24,16 +24,17 @@ if TYPE_CHECKING:
     from napari_geosr.core.volume import Volume
     from napari_geosr.operations.measure import PorosityReport
 
-#: The colouring that gives every pore a different colour.
+#: Name of the colouring that gives every pore a different colour.
 BY_LABEL = "label"
 _COLORMAP = "viridis"
 #: Colour of the selected pore; it does not occur in the colormap.
 HIGHLIGHT = (1.0, 0.18, 0.65, 1.0)
-#: Metadata key of the checksum of the labels put into a layer.
+#: Metadata key of the checksum of the labels that were put into a layer.
 _CHECKSUM = "labels_checksum"
 _BLOCK_BYTES = 2**24
-#: Limit of napari's 16-bit texture of label colours: more pores would share colours,
-#: and a dictionary with one colour per label blocks the window for seconds.
+#: Maximum number of coloured pores, limited by napari's 16-bit texture of label
+#: colours: more pores would share colours, and a dictionary with one colour per label
+#: blocks the window for seconds.
 MAX_COLOURED = 2**16 - 2
 
 
@@ -113,7 +114,7 @@ def add_pores(
     if into is None or into not in viewer.layers or into.ndim != report.labels.ndim:
         options["name"] = _name(volume.name)
         return add_labels_result(viewer, report.labels, volume, opacity=0.7, **options)
-    # A new layer blocks the event loop for some 100 ms; new data hardly at all.
+    # A new layer blocks the event loop for about 100 ms; new data hardly block it.
     into.data = report.labels
     for attribute, value in (geometry(volume) | options).items():
         setattr(into, attribute, value)
@@ -190,7 +191,7 @@ def colormap_by(report: PorosityReport, column: str) -> Any:
     if known.any():
         low, high = (float(v) for v in np.percentile(values[known], (1, 99)))
     scaled = np.clip((values - low) / ((high - low) or 1.0), 0, 1)
-    # Skip the lowest tenth: dark colours would vanish on a black background.
+    # Skip the lowest tenth: dark colours would be invisible on a black background.
     colours = ensure_colormap(_COLORMAP).map(0.1 + 0.9 * np.where(known, scaled, 0))
     colours[~known] = (0.5, 0.5, 0.5, 1)
     # Colour 0 is the background; label i takes colour i.

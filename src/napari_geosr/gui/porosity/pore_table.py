@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from qtpy.QtCore import QEvent
 
 LABEL = "label"
-#: Number of rows sampled for choosing a column's decimals.
+#: Number of rows sampled to choose a column's decimals.
 _SAMPLE_ROWS = 10_000
 #: Maximum number of decimals.
 _MAX_DECIMALS = 6
-#: Magnitude from which figures are not aligned.
+#: Magnitude at and above which the numbers of a column are not aligned.
 _MAX_ALIGNED = 1e10
 
 

@@ -38,7 +38,7 @@ class PoreDisplay(QObject):
         self._viewer = viewer
         self._result = result
         self._measured: PoreMeasurement | None = None
-        self._chosen = 0  # the highlighted pore
+        self._chosen = 0  # label of the highlighted pore
         self._layers: dict[str, weakref.ref[Labels]] = {}
         self._sources: dict[str, weakref.ref[Layer]] = {}
         result.labelChosen.connect(self.go_to)
@@ -54,7 +54,7 @@ class PoreDisplay(QObject):
         self._layers.clear()
         self._chosen = 0
         first = next(iter(measured.reports))
-        # The first one last, so that it lies on top and is the active layer.
+        # Add the first one last, so that it lies on top and is the active layer.
         for key in reversed(measured.reports):
             of, earlier = sources.get(key), measured.into.get(key)
             source = None if of is None else of()

@@ -82,7 +82,8 @@ class FiguresTable(QWidget):
             self._add(i, 0, title, help_text, elide=not several)
             for column, text in enumerate(shown, start=1):
                 self._add(i, column, text, help_text, bold=row.label == "Porosity")
-        # One report: the labels take the remaining width. Two: the values share it.
+        # With one report, the labels take the remaining width; with two, the values
+        # share it.
         for column in range(3):
             self._grid.setColumnStretch(column, int(several == bool(column)))
 
@@ -288,7 +289,7 @@ class PorosityResult(QWidget):
         self._splitter.setStretchFactor(1, 1)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(6, 6, 0, 6)
-        # In a low window everything scrolls; squeezed rows would overlap.
+        # In a low window, scroll everything: squeezed rows would overlap.
         self._page = _Page()
         _describe_area(self._page, "Result", "Measured values and pore table.")
         self._page.setWidget(self._splitter)

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
     from napari_geosr.core.volume import Volume
 
-#: Config name of each rule, by its title; None for a manual value.
+#: Name of each rule in settings, by its title; None for a manual threshold.
 METHODS: dict[str, str | None] = {
     "Otsu": "otsu",
     "Multi-Otsu": "multi-otsu",
@@ -67,7 +67,7 @@ _SHOWN_ELSEWHERE = (
     "histogram_bins",
     "interval_factor",
 )
-#: Name suffixes of saved and displayed standard deviations.
+#: Suffixes of the names of standard deviations: as a layer, and as a file.
 _DEVIATIONS = ("(std)", "_std")
 
 
@@ -314,7 +314,7 @@ class PorositySettings(QWidget):
             return
         surrounded = levels.is_surrounded(self.threshold, self.form.values()["phase"])
         chosen = self.sample.fixed_entry()
-        self._sample_proposed &= chosen == AUTOMATIC  # otherwise it was changed since
+        self._sample_proposed &= chosen == AUTOMATIC  # otherwise the user changed it
         if surrounded and chosen == WHOLE:
             self.sample.setCurrentText(AUTOMATIC)
             self._sample_proposed = True
@@ -390,7 +390,7 @@ class PorositySettings(QWidget):
         try:
             value = self._levels.threshold(self.config())
         except ConfigError:
-            return  # the field is being edited; Measure reports errors
+            return  # the field is being edited; Measure reports the error
         with QSignalBlocker(self.value):
             self.value.setValue(value)
         self._draw_threshold(value)

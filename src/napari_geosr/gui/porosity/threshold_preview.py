@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 NAME = "pores (preview)"
 #: Colour of the pores; visible on all greys from black to white.
 _COLOUR = "#3d7bff"
-#: Minimum interval between updates while the threshold is dragged.
+#: Minimum interval between updates while the threshold is dragged, in milliseconds.
 _MILLISECONDS = 40
 
 
@@ -141,10 +141,11 @@ class ThresholdPreview(QObject):
             metadata=helper_metadata("threshold"),
             **same_place(source),
         )
-        # Keep the previously active layer active while the threshold is dragged.
+        # Keep the same layer active while the threshold is dragged.
         if active is not None:
             self._viewer.layers.selection.active = active
-        # Layers with different units would disable units for the whole canvas.
+        # Hide it when the scale changes: layers with different units would disable
+        # units for the whole canvas.
         source.events.scale.connect(self.hide)
         self._source = weakref.ref(source)
         self._array, self._layer = array, weakref.ref(layer)

@@ -25,7 +25,7 @@ class PorosityWidgets(Dock):
 
     def __init__(self, viewer: napari.viewer.Viewer) -> None:
         super().__init__(viewer)
-        self.setMinimumWidth(0)  # tabs and table scroll
+        self.setMinimumWidth(0)  # tabs and table can scroll
         self.settings = PorositySettings(self._viewer)
         self.result = PorosityResult()
         self.job_row = JobRow(self._viewer, "measure", self)

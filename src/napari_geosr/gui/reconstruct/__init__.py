@@ -129,7 +129,7 @@ class ReconstructDock(ReconstructWidgets):
             and known is not None
             and round(known.column, 2) == column
         ):
-            column = None  # the same axis; its source is recorded
+            column = None  # the known axis, which is recorded together with its source
         return ReconstructConfig.create(
             **self.algorithm.values(),
             **self.above.values(),
@@ -153,7 +153,7 @@ class ReconstructDock(ReconstructWidgets):
 
     def _on_opened(self, layer: Image) -> None:
         self.layer_combo.set_layer(unwrapped(layer))
-        self._on_layer_chosen()  # now; the combo box reports it later
+        self._on_layer_chosen()  # now, because the combo box reports it later
 
     def _on_layer_chosen(self) -> None:
         opened = self.opened()
@@ -232,7 +232,7 @@ class ReconstructDock(ReconstructWidgets):
     def _on_run(self) -> None:
         try:
             config = self.config()
-            # Axis and rows apply only to this scan.
+            # The axis and the rows apply only to this scan.
             self.remember(config.model_copy(update={"centre": "auto", "rows": None}))
         except GeoSRError as error:
             self.message.show_error(error)
@@ -289,7 +289,7 @@ class ReconstructDock(ReconstructWidgets):
         for widget in (self.layer_combo, self.algorithm, self.above, self.form):
             widget.setEnabled(not running)
         self._name_run_button()
-        # A preview runs at every move: a progress bar would flicker.
+        # Previews run at every move, so a progress bar would flicker.
         shown = what in ("run", "centre")
         self.progress.setVisible(shown)
         self.bar.state.idle = "Ready." if has_scan else NO_SCAN
@@ -340,7 +340,7 @@ class ReconstructDock(ReconstructWidgets):
     def _on_warned(self, text: str) -> None:
         opened = self.activity.opened()
         if opened is not None and text in opened.scan.metadata.get("remarks", ()):
-            return  # shown when the scan was chosen
+            return  # already shown when the scan was chosen
         if text not in self._warnings:
             self._warnings.append(text)
         self.message.show_message(" ".join(self._warnings), "warning")

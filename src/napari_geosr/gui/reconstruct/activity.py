@@ -46,8 +46,8 @@ if TYPE_CHECKING:
 
 #: Names of the operations other than previews.
 LOADING, CENTRE, RUN = "loading", "centre", "run"
-#: Seconds within which an outdated preview is still completed and shown, so that moving
-#: a slider gives feedback.
+#: Seconds for which an outdated preview may still be completed and shown, so that
+#: moving a slider gives feedback.
 _MAX_OUTDATED_SECONDS = 1.0
 
 
@@ -89,7 +89,7 @@ class ReconstructActivity(Activity):
         self._run_scan: OpenedScan | None = None
         self._volume = VolumeLayer(viewer)
         self.handover = RunHandover(self, parent, "reconstruct")
-        self.iteration = ""  # progress of the iterations of the current slices
+        self.iteration = ""  # progress of the iterations for the current slices
         self._run_result: ReconstructionResult | None = None
         Connections(parent).connect(viewer.layers.events.removed, self._on_removed)
 
@@ -218,7 +218,7 @@ class ReconstructActivity(Activity):
             return
         config = self._config
         self._not_loaded.add(config.algorithm)
-        # Errors are reported when the algorithm is used.
+        # Errors are reported when the algorithm is actually used.
         self.start(
             LOADING,
             lambda stop: compile_steps(config, opened.scan.geometry, stop),
@@ -250,7 +250,7 @@ class ReconstructActivity(Activity):
         def on_step(step: Step) -> None:
             if isinstance(step, CentreFound):
                 self._on_centre(opened, step.centre, requested=False)
-                # The slice in progress uses this axis.
+                # The slice in progress is computed with this axis.
                 self._attempted_key = *key[:-1], step.centre.column
             elif isinstance(step, CoarseSlice):
                 self._on_slice(opened, step.tried, is_coarse=True)
@@ -286,7 +286,7 @@ class ReconstructActivity(Activity):
         config = self._config
         description = f"Reconstructing {opened.scan.name}"
         path = opened.path
-        if path is not None:  # otherwise, no other process could read it
+        if path is not None:  # otherwise no other process can read it
             title, reading = opened.scan.name, opened.reading
 
             def stopped_run() -> StoppedReconstruction:
@@ -310,7 +310,7 @@ class ReconstructActivity(Activity):
         if isinstance(step, TargetReady) and layer is not None:
             self._views.fit(layer)
         if isinstance(step, TileDone):
-            self._views.forget()  # finished slices replace them
+            self._views.forget()  # finished slices replace the hidden views
             self.handover.set_progress(step.done, step.total)
         if isinstance(step, TileDone | IterationDone):
             self.iteration = step.text if isinstance(step, IterationDone) else ""

@@ -17,9 +17,9 @@ from qtpy.QtWidgets import (
 from napari_geosr.gui.kit.form import AUTOMATIC
 from napari_geosr.gui.kit.widgets import text_label
 
-#: Range of the slider in columns to either side.
+#: Range of the slider to either side, in columns.
 _SLIDER_RANGE = 20
-#: Steps of the slider per column.
+#: Number of slider steps per column.
 _STEPS_PER_COLUMN = 10
 _TIP = (
     "Detector column of the rotation axis; 0 is the centre of the first column. "
@@ -90,7 +90,7 @@ class CentreBox(QWidget):
     def set_columns(self, n_columns: int, stored: float | None) -> None:
         """Show another scan, whose file may give the axis as `stored`."""
         self._is_setting = True
-        # Wider than the detector: the axis may lie outside it.
+        # The range is wider than the detector because the axis may lie outside it.
         self.spin.setRange(-float(n_columns), 2.0 * n_columns)
         self.spin.setValue(self.spin.minimum())
         self._is_setting = False

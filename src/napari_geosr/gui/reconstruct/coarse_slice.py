@@ -23,8 +23,8 @@ from napari_geosr.operations.reconstruct.preview import TrialSlice, contrast
 if TYPE_CHECKING:
     from napari_geosr.operations.reconstruct.preview import TrialSlice
 
-#: Number of rays through pixels, in all iterations, that two cores compute in about
-#: half a second.
+#: Number of ray-pixel pairs, over all iterations, that two cores process in about half
+#: a second.
 _MAX_WORK = 2.5e8
 #: Minimum edge length of a coarse slice, in pixels.
 _MIN_EDGE = 64
@@ -94,7 +94,7 @@ def coarse_slice(
         should_stop=should_stop,
     )
     seconds = (time.monotonic() - began) * factor**2
-    # The centre is that of the sharp slice: the middle of all columns.
+    # The centre is the same as that of the sharp slice: the middle of all columns.
     middle = (lines.n_columns - 1) / 2 * width
     first = middle - (volume.shape[-1] - 1) / 2 * width * factor
     volume = volume.replace(origin=(row * volume.voxel_size[0], first, first))

@@ -13,13 +13,13 @@ from napari_geosr.gui.kit.warm_up import garbage_collection_paused, load_torch_l
 from napari_geosr.operations.reconstruct import reconstruct_slice, reconstruct_steps
 from napari_geosr.operations.reconstruct.config import ReconstructConfig
 
-#: Combinations of algorithm and beam prepared in this process.
+#: Combinations of algorithm and beam that were prepared in this process.
 _ready: set[tuple[str, str]] = set()
-#: Number of projections of the tiny scan: a few voxels suffice to compile loops.
+#: Number of projections of the tiny scan; a few voxels suffice to compile the loops.
 _N_ANGLES = 6
-#: Number of its detector rows.
+#: Number of detector rows of the tiny scan.
 _N_ROWS = 8
-#: Number of its detector columns.
+#: Number of detector columns of the tiny scan.
 _N_COLUMNS = 16
 #: Distances from the axis to source and detector, in pixels, for diverging beams.
 _DISTANCE = 100.0

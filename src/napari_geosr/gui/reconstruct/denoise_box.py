@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 #: Milliseconds between status checks of the job.
 _PAUSE = 1000
-#: Value of the spin box for an automatic number of parts.
+#: Value of the spin box that stands for an automatic number of parts.
 _AUTO = 1
 _ABOUT = (
     "Train a network on the noisy projections alone: the scan is split, each part is "
@@ -46,7 +46,7 @@ _ABOUT = (
     "runs in the background and continues when napari is closed."
 )
 METHOD = "noise2inverse"
-#: The denoised volume in the folder of its job.
+#: File name of the denoised volume in the folder of its job.
 DENOISED = "denoised.ome.tif"
 _ANGLES = "angles.txt"
 #: Names of the fields of `ScansConfig` in `ProjectionsInput`.
@@ -216,7 +216,7 @@ class DenoiseBox(QWidget):
             status = JobFolder(self.job).status()
             done = status.state == "done" and denoised_file(self.job).exists()
         except GeoSRError:
-            self._show_job(None)  # deleted since
+            self._show_job(None)  # deleted in the meantime
             return
         words = STATE_WORDS.get(status.state, status.state)
         steps = f", step {status.done} of {status.total}" if status.total else ""

@@ -169,7 +169,8 @@ class VolumeLayer:
         if stopped is None:
             self._layer = None
         else:
-            self.end()  # the partial result has its own layer
+            # The partial result has its own layer: remove the reusable one.
+            self.end()
         self._stopped, self._key = None, key
         self._resumed, self._has_slices = stopped, False
         return stopped
@@ -209,7 +210,7 @@ class VolumeLayer:
         for name, value in geometry(volume).items():
             setattr(layer, name, value)
         layer.metadata = layer_metadata(volume)
-        layer.name = _unfinished(volume)  # last: lists of layers are updated by it
+        layer.name = _unfinished(volume)  # last, because it updates lists of layers
         self._viewer.layers.selection.active = layer
         return layer
 

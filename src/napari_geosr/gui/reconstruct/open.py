@@ -51,7 +51,7 @@ class OpenProjections(QWidget):
         self.activity = Activity(self)
         self.activity.failed.connect(self._on_error)
         self.activity.busyChanged.connect(self._show_busy)
-        self._user_has_chosen = False  # the user has chosen a file
+        self._user_has_chosen = False  # whether the user has chosen a file
         self.path: Path | None = None
         self.file_button = button(
             "&Open file…",
@@ -75,7 +75,7 @@ class OpenProjections(QWidget):
         self.again_button = button(
             "Read again", "Open the same file with these settings.", "Alt+Shift+E"
         )
-        # Separate from the messages on reconstructions, which the form scrolls away.
+        # Separate from messages about reconstructions, which scroll away with the form.
         self.message = MessageRow(shortcut="Alt+Shift+O")
         self._lay_out()
         self.file_button.clicked.connect(self._on_file)
@@ -158,7 +158,7 @@ class OpenProjections(QWidget):
         read_scans_in_threads(self._viewer)
         for layer in self._viewer.layers:
             if _image_path(layer) == self.path:
-                layer.visible = False  # the same file, opened as an image
+                layer.visible = False  # shows the same file, opened as an image
         added: list[Layer] = []
         for data in layers:
             layer = Layer.create(*data)

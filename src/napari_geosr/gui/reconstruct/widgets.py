@@ -43,7 +43,7 @@ from napari_geosr.operations.reconstruct.config import (
 if TYPE_CHECKING:
     import napari.viewer
 
-#: Settings that are always visible, and those with separate widgets.
+#: Settings that are always visible, and settings that have widgets of their own.
 _ABOVE = ("every", "stripes", "zingers")
 _ELSEWHERE = ("algorithm", "options", "centre", "half", *SHARED_SETTINGS)
 NO_SCAN = "Open projections to begin."
@@ -80,7 +80,7 @@ class ReconstructWidgets(Dock):
         )
         self.algorithm = AlgorithmBox()
         self.above = ConfigForm(ReconstructConfig, skip=_all_but(_ABOVE))
-        # A multiple of the noise level: one decimal is sufficient.
+        # It is a multiple of the noise level, so one decimal is sufficient.
         self.above.editor("zingers").setDecimals(1)
         self.centre = CentreBox()
         self.row = QSpinBox()
@@ -155,7 +155,7 @@ class ReconstructWidgets(Dock):
         if self._study is None:
             self._study = StudyBox(self._viewer)
             self._study_column.addWidget(self._study)
-            self._study.show()  # not when the layout comes to it
+            self._study.show()  # now, not when the layout is updated
             self._connect_study(self._study)
         return self._study
 

@@ -51,7 +51,7 @@ class RestoreDock(RestoreWidgets):
         super().__init__(napari_viewer)
         self._time_left = RemainingTime()
         self._result: weakref.ref[Image] | None = None
-        self._usable: weakref.ref[Image] | None = None  # the layer, if it is usable
+        self._usable: weakref.ref[Image] | None = None  # the chosen layer, if usable
         self._warnings: list[str] = []
         self._volume: Volume | None = None
         self._adapted_to: weakref.ref[Image] | None = None
@@ -130,10 +130,10 @@ class RestoreDock(RestoreWidgets):
         try:
             self.model_box.set_model(config.model)
         except GeoSRError:
-            # The user's own model was moved since: start with the first one.
+            # The user's own model no longer exists: start with the first one.
             remark = f"The last model, {config.model}, no longer exists."
-        self.model_box.set_user_choice(False)  # the choice was for another scan
-        # Not the strength: it was chosen for another scan.
+        self.model_box.set_user_choice(False)  # it was for another scan
+        # Do not recall the strength: it was chosen for another scan.
         self.strength.set_card(self.model_box.card())
         self.uncertainty.set_card(self.model_box.card())
         try:
@@ -209,7 +209,7 @@ class RestoreDock(RestoreWidgets):
 
     def _on_model(self) -> None:
         self._runs_after_verdict = False
-        self.message.clear()  # it was about another model
+        self.message.clear()  # its text was about another model
         self.uncertainty.set_card(self.model_box.card())
         self.strength.set_card(self.model_box.card())
         self._offer_adapting(self._volume)
@@ -238,7 +238,7 @@ class RestoreDock(RestoreWidgets):
 
     def _on_voxel_size(self, layer: Layer) -> None:
         self.model_box.set_volume(volume_from_layer(layer, self._viewer))
-        if self.verdict_panel.ranking is not None:  # voxels are unchanged
+        if self.verdict_panel.ranking is not None:  # the voxels are unchanged
             self.model_box.set_ranking(self.verdict_panel.ranking, propose=False)
         self.activity.prepare_again()
 
@@ -266,7 +266,7 @@ class RestoreDock(RestoreWidgets):
             return
         self.model_box.set_user_choice(True)
         if not (self.activity.is_ready and self.verdict_panel.activity.has_verdict):
-            # First find out what the run does; the user may have to confirm it.
+            # First examine what the run would do; the user may have to confirm it.
             self._runs_after_verdict = True
             self.message.show_message("Checking the model before the run…")
             self.show_busy(self.activity.busy)
@@ -290,7 +290,7 @@ class RestoreDock(RestoreWidgets):
 
     def _on_verdict_ended(self) -> None:
         if self._runs_after_verdict:
-            # Deferred: a question may have to be answered first.
+            # Deferred, because a question may have to be answered first.
             self._run_timer.start()
 
     def _run_after_verdict(self) -> None:
@@ -315,7 +315,7 @@ class RestoreDock(RestoreWidgets):
         layer = None if self._result is None else self._result()
         if layer is not None and layer in self._viewer.layers:
             self._viewer.layers.selection.active = layer
-        # As a tab in front of this dock, both at full height.
+        # Open it as a tab in front of this dock, both at full height.
         open_dock(self._viewer, POROSITY)
 
     def _on_copy_command(self) -> None:
@@ -391,7 +391,7 @@ class RestoreDock(RestoreWidgets):
         self.finished_part_row.set_part(ready.finished_part)
         source = self.activity.source()
         if source is not None:
-            # For a series, the point on screen is examined.
+            # For a series, examine the point on screen.
             self.verdict_panel.set_ready(
                 source,
                 lambda: ready.at(chosen_position(source, self._viewer)),
@@ -402,7 +402,7 @@ class RestoreDock(RestoreWidgets):
 
     def show_busy(self, what: str) -> None:
         running = what == "run"
-        # Requested, but waiting for the preparation.
+        # The run has been requested but waits for the preparation.
         awaited = self._runs_after_verdict or self.activity.wants_run
         is_shown = awaited or what in ("run", "prepare")
         self.verdict_panel.activity.set_paused(bool(what))

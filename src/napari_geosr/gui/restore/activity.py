@@ -109,7 +109,7 @@ class RestoreActivity(Activity):
         self._preview_edge = PREVIEW_EDGES[0]
         self._previewing: tuple[Region, dict[str, int]] = ((), {})
         self._run_key: Key | None = None
-        self._stopped: Volume | None = None  # of the last run, if stopped
+        self._stopped: Volume | None = None  # partial result of the last run
         self._run_source: weakref.ref[Image] | None = None
         self.run_file: Path | None = None
         self._target: weakref.ref[Image | Labels] | None = None
@@ -121,7 +121,7 @@ class RestoreActivity(Activity):
         self.watch = SourceWatch()
         self._original_name = ""  # name of the target; the user may rename it
         self._refreshers: list[Refresher] = []
-        # Deferred: the layer list must not change during a removal.
+        # Deferred: the layer list must not change while a layer is being removed.
         self._preview_timer = QTimer(self)
         self._preview_timer.setSingleShot(True)
         self._preview_timer.timeout.connect(self._remove_orphaned_preview)
@@ -189,13 +189,13 @@ class RestoreActivity(Activity):
             same = self._key(layer) == self._run_key
         except GeoSRError:
             return None
-        # A layer that was given other data is no longer the partial result.
+        # If the layer was given other data, it is no longer the partial result.
         return target if same and target.data is self._stopped.data else None
 
     def set_source(self, layer: Image | None) -> None:
         """Choose the layer to restore."""
         if layer is not self.source():
-            self._requests.discard(RUN)  # the request was for the other layer
+            self._requests.discard(RUN)  # it was for the previous layer
         self._source = None if layer is None else weakref.ref(layer)
         self._restart_later()
 
@@ -273,9 +273,9 @@ class RestoreActivity(Activity):
         elif layer is self._preview.source:
             self._preview_timer.start(0)
         if layer is self.source():
-            self._ready = None  # it holds the layer's data
+            self._ready = None  # releases the layer's data
         if layer is self.target():
-            self._stopped = self._deviation.stopped = None  # these hold the result's
+            self._stopped = self._deviation.stopped = None  # releases the result's data
         if self._busy == RUN:
             if layer is self.run_source():
                 self.warned.emit(self.watch.end(layer))
@@ -283,7 +283,7 @@ class RestoreActivity(Activity):
             elif layer is self.target():
                 self.cancel()
         elif layer is self.source():
-            self.cancel()  # also drop a requested run
+            self.cancel()  # also drops a requested run
 
     def _remove_orphaned_preview(self) -> None:
         """Remove a preview whose layer is gone."""
@@ -326,7 +326,7 @@ class RestoreActivity(Activity):
             if key != self._failed_key:
                 self._start_prepare(layer, key)
             return
-        if not self._is_announced:  # a setting was changed and changed back
+        if not self._is_announced:  # a setting was changed and then changed back
             self._announce(self._ready)
         if RUN in self._requests:
             self._start_run(layer, self._ready)
@@ -489,7 +489,7 @@ class RestoreActivity(Activity):
 
     def _on_step(self, step: Step) -> None:
         if isinstance(step, WarningIssued) and self._busy != RUN:
-            return  # reported by the run itself
+            return  # the run itself reports them
         super()._on_step(step)
 
     def _on_finished(self) -> None:

@@ -41,7 +41,7 @@ class DeviationLayer:
         self._viewer = viewer
         self._layer: weakref.ref[Image] | None = None
         self._original_name = ""
-        #: Partial deviations of a stopped run.
+        #: Incomplete standard deviations of a stopped run.
         self.stopped: Volume | None = None
 
     def layer(self) -> Image | None:

@@ -41,11 +41,11 @@ if TYPE_CHECKING:
 
     from napari_geosr.core.volume import Volume
 
-#: Explanation methods to run, and maps to show in order of preference.
+#: Explanation methods to run, and names of the maps, the preferred one first.
 _METHODS = ("evidence", "reach")
 _SHOWN = ("reach", "occlusion", "lam", "filter")
 _HINT = "Click on a pore or a voxel of the result."
-#: Settings of a run that an explanation has to repeat.
+#: Settings of the run that its explanation must share.
 _REPEATED = ("device", "nonfinite", "strength", "sharpness")
 
 
@@ -69,7 +69,7 @@ class ExplanationBox(QWidget):
         self._result: weakref.ref[Layer] | None = None
         self._overlay: weakref.ref[Layer] | None = None
         self._prepared: tuple[Key, PreparedExplanation] | None = None
-        #: Stop function of the latest run, called by the prepared network.
+        #: Stop function of the latest run, which the prepared network calls.
         self._should_stop: list[ShouldStop] = []
         self.pick_button = button(
             "Explain pore or voxel",

@@ -31,11 +31,11 @@ if TYPE_CHECKING:
 
     from napari_geosr.operations.restore.preview import Estimate
 
-#: Result of the preparation of a run: see `prepare_run_steps`.
+#: Result of preparing a run: see `prepare_run_steps`.
 PreparationResult = tuple[
     PreparedRestoration, "Estimate", PreparedSeries | None, FinishedPart | None
 ]
-#: Maximum estimated duration of a preview in seconds; longer ones are made smaller.
+#: Maximum estimated duration of a preview in seconds; a longer one is made smaller.
 _PREVIEW_SECONDS = 3.0
 
 
@@ -177,7 +177,7 @@ def stopped_run(
     by_voxels = ready.prepared.volume.source is None
 
     def stopped(result: RestorationResult | None) -> StoppedRestoration:
-        # A run stopped before its first tile keeps the earlier partial result.
+        # If a run was stopped before its first tile, keep the earlier partial result.
         part = earlier if result is None else result.volume
         deviation = earlier_deviation if result is None else result.deviation
         return StoppedRestoration(source, settings, by_voxels, part, deviation)

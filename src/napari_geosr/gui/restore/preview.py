@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 Region = tuple[slice, ...]
 
-#: Edges of the region that a preview restores, in voxels of the input, largest first.
+#: Edges of the region that a preview restores, in voxels of the input, longest first.
 PREVIEW_EDGES = (512, 256, 128, 64)
 
 
@@ -51,7 +51,7 @@ def region_on_screen(
     shape = tuple(finest(layer).shape)
     n = spatial_ndim(layer)
     offset = viewer.dims.ndim - len(shape)
-    # In 3D, use the two axes that a slice would show.
+    # In 3D, use the two axes that a 2D slice would show.
     displayed = {axis - offset for axis in viewer.dims.order[-2:]}
     corners = _corners(layer, viewer)
     region = []
@@ -87,7 +87,8 @@ def _corners(layer: Image, viewer: ViewerModel) -> AnyArray:
     factors = unit_factors(viewer, layer)
     if np.allclose(factors, 1):
         return corners
-    # napari ignores units here and clips the result; use the region around the camera.
+    # napari ignores units here and clips the result, so use the region around the
+    # camera.
     middle = np.array(viewer.dims.point, dtype=float)
     middle[list(viewer.dims.order[-2:])] = viewer.scene.camera.center[-2:]
     last = np.array(finest(layer).shape) - 1

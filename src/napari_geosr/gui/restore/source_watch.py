@@ -11,7 +11,7 @@ from napari_geosr.gui.layers.contents import contents_key
 if TYPE_CHECKING:
     from napari.layers import Image
 
-#: Minimum interval between checks during a run; a check takes milliseconds.
+#: Minimum seconds between checks during a run; a check takes milliseconds.
 _SECONDS_BETWEEN_CHECKS = 1.0
 
 

@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from napari_geosr.operations.models.catalogue import ModelCard
     from napari_geosr.operations.restore import RestoreConfig
 
-#: Maximum number of members.
+#: Maximum number of members of an ensemble.
 _MAX_MEMBERS = 16
-#: Maximum number of rows of the list of models.
+#: Maximum height of the list of models, in rows.
 _MAX_ROWS = 3
 
 

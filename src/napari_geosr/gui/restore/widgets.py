@@ -62,7 +62,7 @@ _ALL = {
     "TC": "All time points and channels",
 }
 _ONE = "Only the current one"
-#: Positions of the slider per unit of strength.
+#: Number of slider positions per unit of strength.
 _STEPS = 20
 
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 #: Milliseconds between status checks of the job.
 _PAUSE = 700
-#: Settings taken from the dock.
+#: Settings that are taken from the dock.
 FROM_DOCK = ("centre", "filter", "stripes", "device", "threads", "memory")
 
 
@@ -68,7 +68,7 @@ class StudyBox(StudyWidgets):
         self._path_to_search: Path | None = None
         self._watch: StudyWatch | None = None
         self._was_alive = False
-        self._counts = self.above.values()["counts"]  # as proposed
+        self._counts = self.above.values()["counts"]  # proposed counts
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.timeout.connect(self._update_status)
@@ -230,7 +230,7 @@ class StudyBox(StudyWidgets):
         try:
             watch.read()
         except GeoSRError:
-            self._show_job(None)  # deleted since
+            self._show_job(None)  # deleted in the meantime
             return
         alive = watch.status.is_alive
         if alive and (closing := closing_of(self)) is not None:
@@ -239,7 +239,8 @@ class StudyBox(StudyWidgets):
         ended, self._was_alive = self._was_alive and not alive, alive
         if ended:
             self._on_ended(watch)
-        # An ended job may be resumed elsewhere, so it is polled, but less often.
+        # A job that has ended may be resumed elsewhere, so it is polled, but less
+        # often.
         self._timer.start(_PAUSE if alive else 4 * _PAUSE)
 
     def _on_ended(self, watch: StudyWatch) -> None:

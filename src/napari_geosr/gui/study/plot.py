@@ -25,9 +25,10 @@ from napari_geosr.operations.study.subset import ScanSubset, share_text
 _HEIGHT = 150
 #: Diameter of a point, in pixels.
 _POINT_SIZE = 5
-#: Margin on either side, as a fraction of the range of counts, to show whole points.
+#: Margin on either side, as a fraction of the range of counts, so that points are shown
+#: completely.
 _POINT_MARGIN = 0.012
-#: Line styles of exposures, the longest first.
+#: Line styles of the exposures, longest exposure first.
 _LINES = (
     Qt.PenStyle.SolidLine,
     Qt.PenStyle.DashLine,

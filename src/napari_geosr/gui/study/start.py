@@ -27,7 +27,7 @@ from napari_geosr.operations.reconstruct.inputs import ProjectionsInput
 from napari_geosr.operations.study.config import StudyConfig
 from napari_geosr.operations.study.job import OPERATION, StudyInput, StudyJob
 
-#: Subfolder of the job for data that had no file.
+#: Subfolder of the job for data that were not in a file.
 _DATA = "data"
 
 

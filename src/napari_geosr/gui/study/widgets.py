@@ -38,7 +38,8 @@ if TYPE_CHECKING:
     import napari.viewer
     from napari.layers import Layer
 
-#: Settings shown first; energy and CO2eq have their own group, the rest is in *Other*.
+#: Settings shown first; energy and CO2eq have their own group, the others are in
+#: *Other*.
 _ABOVE = ("counts", "exposure", "algorithms", "acquisition", "steps")
 _FACTORS = (
     "scan_hours",

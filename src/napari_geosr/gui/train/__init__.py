@@ -92,7 +92,7 @@ class TrainDock(TrainWidgets):
         yield StageStarted(message="Reading the methods")
         needs()
         networks()
-        formats()  # proposed model names drop file suffixes
+        formats()  # loaded here because proposed names drop file suffixes
         load_pyqtgraph()
 
     def _connect(self) -> None:
@@ -209,7 +209,7 @@ class TrainDock(TrainWidgets):
         self._suggesting.start(0)
 
     def _on_removed(self, event: QEvent) -> None:
-        # The rows may have released it already.
+        # The rows may already have released the layer.
         if any(ref() is event.value for ref in self._used_layers):
             self._removed_layer = event.value.name
         self._on_layers()
@@ -245,7 +245,7 @@ class TrainDock(TrainWidgets):
         self._used_layers = [
             weakref.ref(layer) for layer in chosen if layer is not None
         ]
-        # A running estimate is checked for changes when it finishes.
+        # When a running estimate finishes, it is checked for changed settings.
         if self.estimate.text() not in (NO_ESTIMATE, _TIMING):
             self.estimate.setText(_OUTDATED)
         self.settings_message.clear()
@@ -266,7 +266,7 @@ class TrainDock(TrainWidgets):
             training = config_class(method).create(**relevant)
             return DataQuestion(method, training, row.parts(), row.identity())
         except GeoSRError:
-            return None  # Start reports errors
+            return None  # Start reports the error
 
     def _list_names(self) -> None:
         """List, in a worker, the names already used by models and trainings."""

@@ -18,10 +18,10 @@ from napari_geosr.operations.train import TrainingConfig
 from napari_geosr.operations.train.checks import smaller_patch_warnings
 from napari_geosr.operations.train.noise import noise_warnings
 
-#: Milliseconds without a change before the scans are checked.
+#: Delay in milliseconds from the last change until the scans are checked.
 _PAUSE = 400
-#: Settings that determine along which axes a method assumes independent noise, and
-#: the patch size.
+#: Settings that determine the patch size and the axes along which a method assumes
+#: independent noise.
 SETTINGS = ("mask_axis", "dimensions", "patch")
 
 
@@ -88,7 +88,7 @@ class DataCheck(QObject):
         known = question is not None and question.key in self._answers
         if (
             known or about != self._current_scans
-        ):  # otherwise keep it until more is known
+        ):  # otherwise keep the text until more is known
             self._set_text(self._answers[question.key] if question and known else "")
         self._current_scans = about
         if question is None or question.key in self._answers or self._activity.busy:

@@ -23,7 +23,7 @@ from napari_geosr.operations.train import config_class, networks
 from napari_geosr.operations.train.fine_tune import NETWORK_FIELDS, fine_tune_settings
 from napari_geosr.operations.train.name import without_default_name
 
-#: Settings that describe what is trained, not how.
+#: Settings that describe what is trained, not how it is trained.
 _TRAINING_SPECIFIC = frozenset({"name", "from_model", "labels"})
 
 
@@ -93,9 +93,9 @@ def _is_valid(kind: type[Config], values: AnyMapping, name: str, value: object) 
 
 
 _FROM = "from_model"
-#: Settings specific to one training, which are not remembered.
+#: Settings specific to one training run, which are not remembered.
 _NOT_REMEMBERED = frozenset({_FROM, "preview_slice"})
-#: Name suffix of a training that fine-tunes a model.
+#: Suffix of the name of a model that is fine-tuned from another one.
 TUNED = "-tuned"
 #: Fields that the dock shows above *Advanced*.
 ABOVE = ("source", "target", "name", "steps")
@@ -199,7 +199,7 @@ class MethodSettings(QWidget):
         if method != self.method:
             self._make_form(kind)
         self.method, self._key = method, key
-        # An empty name stands for the name proposed by the dock.
+        # An empty name stands for the name that the dock proposes.
         start = kind().model_dump() | {"name": ""} | dict(defaults or {})
         try:
             kept = recall(f"train_{key}", kind).model_dump(exclude_unset=True)
@@ -208,7 +208,7 @@ class MethodSettings(QWidget):
             self.failed.emit(error)
         self._defaults = start
         shown = start | _remembered_settings(kept)
-        shown.pop("preview_slice")  # use the slice on screen
+        shown.pop("preview_slice")  # the slice on screen is used instead
         self.set_values(self._memory.enter(key, kind, shown))
         self._memory.begin(self._entered())
         self._on_changed()
@@ -229,7 +229,7 @@ class MethodSettings(QWidget):
     def propose(self, name: str) -> None:
         """Propose `name` for the model unless the user has named it."""
         if name == self._proposed:
-            return  # the user has just cleared the field to type
+            return  # the user has just cleared the field to type a name
         is_free = not self.is_named
         self._proposed = name
         self._name.setPlaceholderText(name)
@@ -309,12 +309,12 @@ class MethodSettings(QWidget):
             choices={
                 "network": networks(),
                 "device": ("auto", "cpu", "cuda"),
-                _FROM: ("",),  # more when the section opens
+                _FROM: ("",),  # filled when the section opens
             },
         )
         if old is not None:
             self.layout().removeWidget(old)
-            old.hide()  # it would appear below the new one until it is deleted
+            old.hide()  # until it is deleted, it would appear below the new one
             old.deleteLater()
         self.layout().addWidget(self.form)
         self.form.changed.connect(self._on_changed)

@@ -35,9 +35,9 @@ if TYPE_CHECKING:
     import napari.viewer
 
 NO_ESTIMATE = "Estimate: –"
-#: Margin in pixels around a part scrolled into view.
+#: Margin, in pixels, around a part that is scrolled into view.
 _MARGIN = 8
-#: Attempts to scroll to a part before its layout is settled.
+#: Maximum number of attempts to scroll to a part while its layout is not settled.
 _MAX_ATTEMPTS = 20
 #: Milliseconds between these attempts.
 _RETRY_MS = 50
@@ -141,7 +141,7 @@ class TrainWidgets(Dock):
         column.addLayout(naming)
         column.addWidget(self.settings_message)
         column.addWidget(self.estimate)
-        # The curves above the collapsible parts, which have thirty settings.
+        # Place the curves above the collapsible parts, which contain thirty settings.
         for widget in (self.view, self.advanced, self.jobs_button):
             column.addWidget(widget)
         column.addStretch(1)
@@ -172,7 +172,7 @@ class TrainWidgets(Dock):
     def _scroll_to_part(self) -> None:
         self._scroll.ensureWidgetVisible(self._scroll_target, 0, _MARGIN)
         self._attempts += 1
-        # A section that has just been opened gets its height in a later turn.
+        # A section that has just been opened gets its height only in a later event.
         if (
             self._scroll_target.visibleRegion().isEmpty()
             and self._attempts < _MAX_ATTEMPTS

@@ -63,7 +63,7 @@ MIN_VOLUMES = 2
 MAX_VOLUMES = 6
 #: Misalignment, in voxels, above which a warning is given.
 MAX_SHIFT = 0.2
-#: Share of the free memory that a comparison may use.
+#: Fraction of the free memory that a comparison may use.
 _MEMORY_SHARE = 0.5
 #: Bytes per voxel of a block during a Fourier transform.
 _TRANSFORM_BYTES = 40
@@ -71,7 +71,7 @@ _TRANSFORM_BYTES = 40
 _SPECTRUM_VOXELS = 1 << 24
 #: Number of slices used for decorrelation analysis.
 _SLICES = 9
-#: Unit of differences, as a share of the grey-value range, if no noise was measured.
+#: Unit of differences if no noise was measured, as a fraction of the grey-value range.
 _RANGE_SHARE = 0.01
 
 
@@ -140,7 +140,8 @@ def compare_steps(
     for volume in chosen.values():
         for doubt in input_warnings(volume):
             yield log.warn(doubt)
-    # Refuse before the work, as far as the records tell.
+    # If the records already show that a Fourier correlation is invalid, refuse it
+    # before any work is done.
     halves = refuse_by_record(chosen, config.fsc, halves)
     base = reference or next(iter(chosen))
     placed = place(chosen)
@@ -327,7 +328,7 @@ def _spectrum_steps(
     try:
         values, _ = known_block(group, share)
         detail = {key: _detail(one, share) for key, one in group.placed.items()}
-    except VolumeError:  # only scattered valid voxels
+    except VolumeError:  # only scattered voxels are valid
         return {}, {}
     frame = group.placed[group.base].frame
     size, unit = frame.voxel_size, frame.unit
@@ -352,7 +353,7 @@ def _detail(placed: FrameVolume, most_voxels: int) -> float | None:
     size = own["it"].frame.voxel_size[-2:]
     found = [finest_detail(planes[z], size) for z in places]
     periods = [f for f in found if f is not None]
-    # If most slices give no result, the few others are not reliable.
+    # If most slices give no result, those of the others are not reliable.
     if 2 * len(periods) <= len(found):
         return None
     own_unit, unit = own["it"].frame.unit, placed.frame.unit

@@ -24,8 +24,8 @@ from napari_geosr.operations.inputs import check_not_source
 from napari_geosr.operations.measure.files import check as check
 from napari_geosr.operations.measure.files import safe_name
 
-#: Keys omitted from JSON files; `QualityReport.to_dict` duplicates them for old
-#: scripts.
+#: Keys omitted from JSON files: `QualityReport.to_dict` has them only for old scripts,
+#: as duplicates of other entries.
 _DUPLICATE_KEYS = ("volume", "reference")
 
 

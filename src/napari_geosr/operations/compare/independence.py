@@ -13,10 +13,9 @@ from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.noise import Noise
 from napari_geosr.core.volume import Volume
 
-#: Noise correlation of neighbouring voxels above which sub-samplings are not
-#: independent.
+#: Noise correlation of neighbouring voxels above which subsamples are not independent.
 _CORRELATED = 0.1
-#: Names in records for runs of networks and filters, and for resampling.
+#: Operations, as named in records, that run networks or filters, or resample a volume.
 _RESTORED = ("restore", "ganrec", "train", "adapt")
 _RESAMPLED = {
     "pairs": "resampled when it was aligned",

@@ -28,11 +28,12 @@ from napari_geosr.operations.compare.independence import (
 )
 from napari_geosr.operations.measure.grey_levels import one_volume
 
-#: Number of slices below which rings in slices are added.
+#: Number of slices below which only rings within slices are correlated, not shells.
 _FEW_SLICES = 16
-#: Anisotropy of the voxels above which rings in slices are added.
+#: Anisotropy of the voxels above which rings within slices are correlated as well.
 _ANISOTROPIC = 1.5
-#: Minimum edge length in slices of a block, in voxels; shorter ones have too few rings.
+#: Minimum edge length of a block within slices, in voxels; shorter ones have too few
+#: rings.
 _MIN_EDGE = 16
 Warn = Callable[[str], WarningIssued]
 
@@ -133,8 +134,8 @@ def _single_steps(
         try:
             refuse_outputs(one.volume)
             if one.is_averaged:
-                # Measured on the original voxels: the noise of averages differs from
-                # theirs.
+                # Measure the noise on the original voxels, because averaging changes
+                # it.
 
                 measured = yield from noise_steps(one.volume)
                 refuse_correlated(one.volume, measured)

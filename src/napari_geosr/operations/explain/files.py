@@ -85,7 +85,7 @@ def write_steps(
     return written
 
 
-#: Columns added to the pore table, by method: title, and path of the number.
+#: Columns added to the pore table, by method: title, and path to the value.
 _COLUMNS = {
     "evidence": (
         ("evidence", ("verdict",)),

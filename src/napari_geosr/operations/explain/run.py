@@ -413,7 +413,7 @@ def explain_pores_steps(
             try:
                 steps = _find_region_steps(prepared, target, config.method, row)
                 found.append(run_to_end(steps))
-            except VolumeError as error:  # for example no solid next to it
+            except VolumeError as error:  # e.g. no solid next to the pore
                 yield WarningIssued(message=f"Pore {row.label}: {error}")
                 missing.append(row)
         yield PartDone(i + 1, total)

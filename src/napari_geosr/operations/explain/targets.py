@@ -23,9 +23,10 @@ Phase = Literal["dark", "bright"]
 
 #: Search radii for a pore, in voxels of the result, tried in this order.
 _SEARCH_RADII = (16, 32, 48)
-#: Minimum difference between the means of pore and solid, as a share of the contrast.
+#: Minimum difference between the means of pore and solid, as a fraction of the
+#: contrast.
 _MIN_PHASE_DIFFERENCE = 0.5
-#: Relative difference in voxel count up to which a pore matches that of the table.
+#: Maximum relative difference in voxel count at which a pore matches that of the table.
 _SIZE_TOLERANCE = 0.2
 
 

@@ -103,7 +103,8 @@ def _check_no_mixing(
             )
 
 
-#: Correlation between neighbouring voxels above which noise is called correlated.
+#: Correlation between neighbouring voxels at and above which noise counts as
+#: correlated.
 _MIN_CORRELATION = 0.1
 _SOURCES = {
     "scan": "",

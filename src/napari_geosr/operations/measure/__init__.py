@@ -127,7 +127,7 @@ def measure_steps(
     if keep_labels and labels_target is None:
         budget = None
         if config.memory is not None:
-            # Memory that remains for labels in addition to slabs of one plane.
+            # Memory that remains for labels once the thinnest slabs are allowed for.
             least = min_bytes(volume.data, has_interval=aligned_deviation is not None)
             budget = max(0, parse_bytes(config.memory) - least)
         labels_target = array_for(
@@ -266,7 +266,7 @@ def measure_several_steps(
     for i, (name, volume) in enumerate(volumes.items()):
         yield StageStarted(message=f"Measuring {titles[name]}")
         first = i == 0
-        if not first:  # an interval belongs to one volume
+        if not first:  # the interval applies to the first volume only
             configs[name] = configs[name].model_copy(update={"interval_factor": None})
         steps = measure_steps(
             volume,

@@ -15,7 +15,7 @@ from napari_geosr.measure.interval import Deviation
 
 #: Records of the operations on a volume, in order.
 Provenance = Sequence[AnyMapping]
-#: Names of a restoration's two volumes in records.
+#: Names, in records, of the two volumes that a restoration writes.
 _MEAN, _DEVIATION = "mean", "standard deviation"
 #: Keys in which the records of the two volumes may differ.
 _OWN = ("uncertainty", "run", "complete", "finished", "error")

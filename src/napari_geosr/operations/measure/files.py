@@ -149,7 +149,7 @@ def write(
         record = measure_record(volumes, config)
     first, *others = reports
     values = reports[first].to_json_dict() | {"provenance": record}
-    for name in others:  # one at most; a layer's name could be a figure's
+    for name in others:  # at most one; its name could equal a key
         values["reference"] = reports[name].to_json_dict()
     values |= more or {}
     check(files, overwrite=overwrite)

@@ -21,21 +21,22 @@ from napari_geosr.operations.measure.mask import align_mask
 if TYPE_CHECKING:
     from napari_geosr.measure.histogram import GreyHistogram
 
-#: Size in bytes up to which the preview counts every voxel: on disk, in memory.
+#: Maximum size in bytes at which the preview counts every voxel: on disk, and in
+#: memory.
 _MAX_READ_BYTES = 2**29
 _MAX_COUNTED = 2**32
-#: Voxels per block: a few milliseconds between two calls of `should_stop`.
+#: Number of voxels per block: takes a few milliseconds between calls of `should_stop`.
 _BLOCK_VOXELS = 1 << 22
 #: Number of planes whose rims are examined.
 _RIM_PLANES = 9
-#: Edge of their corners as a share of the plane's.
+#: Edge of the corners of a plane that are examined, as a fraction of the plane's edge.
 _CORNER_SHARE = 0.02
-#: Share of the corners that background fills if it surrounds a sample.
+#: Minimum fraction of the corners that background fills if it surrounds a sample.
 _MIN_CORNER_SHARE = 0.97
-#: The same share of the rims.
+#: Minimum fraction of the rims that background fills if it surrounds a sample.
 _MIN_RIM_SHARE = 0.3
-#: A larger share of the rim of a single image, because four corners may be pores by
-#: chance.
+#: The same for a single image: a larger fraction, because its four corners may be pores
+#: by chance.
 _MIN_RIM_SHARE_2D = 0.6
 
 

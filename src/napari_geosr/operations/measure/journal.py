@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 _MIN_VOXELS = 1 << 26
 #: Minimum seconds between two entries.
 _MIN_INTERVAL = 10.0
-#: The same as a multiple of the time to write the last one.
+#: Minimum time between entries as a multiple of the time taken to write the last one.
 _WRITE_TIME_FACTOR = 100.0
-#: Suffixes of the state file, and of one being written.
+#: Suffixes of the state file, and of a new state file that is still being written.
 _SUFFIX, _NEW = ".npz", ".new"
 #: Exceptions raised when reading a damaged file.
 _DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
@@ -109,8 +109,8 @@ class _Part:
 
         It is renamed for this run; files left by other measurements are removed.
         """
-        # Computed only now: it reads the whole input, which a refused run should not
-        # do.
+        # Compute the key only now: it reads the whole input, which a refused run should
+        # not do.
         self._key = self._make_key()
         found: dict[str, np.ndarray] | None = None
         for old in leftovers(self._place, _SUFFIX):

@@ -15,7 +15,7 @@ from napari_geosr.inference.receptive_field import check_spec
 from napari_geosr.models import bundle, zoo
 
 if TYPE_CHECKING:
-    # Also for docks, commands and public functions, which do not know engines.
+    # Re-exported for docks, commands and public functions, which do not import engines.
     from napari_geosr.models.bundle import Model as Model
     from napari_geosr.models.card import FigureRow
     from napari_geosr.models.card import ModelCard as ModelCard
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 #: Ways to specify a model.
 ModelLike: TypeAlias = str | Path | bundle.Model | zoo.ZooEntry
-#: Maximum ratio of two voxel sizes that count as equal.
+#: Maximum ratio of two voxel sizes at which they count as equal.
 VOXEL_SIZE_TOLERANCE = 2.0
 
 
@@ -305,7 +305,7 @@ def _figure(row: FigureRow, key: str) -> str:
     value = getattr(row, key)
     if value is None:
         return "–"
-    if key == "euler_error":  # not in per cent, which would be thousands
+    if key == "euler_error":  # not in per cent: it would be in the thousands
         return f"{value:+.2f}"
     if key.endswith("_error"):
         return f"{100 * value:+.1f} %"

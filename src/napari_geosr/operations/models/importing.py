@@ -43,16 +43,17 @@ if TYPE_CHECKING:
     from napari_geosr.models.foreign.draft import ImportDraft
     from napari_geosr.networks.foreign import ForeignNetwork, NetworkConfig
 
-#: Longest window, in voxels, for probing the reach. A network that reaches further than
-#: half of it is treated as global: exact tiles would be too expensive.
+#: Maximum window, in voxels by number of axes, for measuring the receptive field. A
+#: network that reaches further than half of it is treated as global: exact tiles would
+#: be too expensive.
 _MAX_WINDOW = {2: 1024, 3: 256}
-#: Window size for global networks by number of axes, in voxels.
+#: Window size of global networks, in voxels by number of axes.
 _GLOBAL_WINDOW = {2: 512, 3: 96}
-#: Overlap of these windows, in voxels.
+#: Overlap of these windows, in voxels by number of axes.
 _GLOBAL_OVERLAP = {2: 128, 3: 32}
-#: Largest accepted difference between the imported and the stored network.
+#: Maximum accepted difference between the imported and the stored network.
 _MAX_STORED_DIFFERENCE = 1e-5
-#: Largest accepted difference between restoration and reference, in standard
+#: Maximum accepted difference between restoration and reference, in standard
 #: deviations.
 _MAX_RESTORED_DIFFERENCE = 1e-3
 
@@ -146,7 +147,7 @@ def _local_copy(source: str, should_stop: ShouldStop) -> Iterator[str]:
         download(source, path, should_stop)
         try:
             yield str(path)
-        except ModelError as error:  # name the URL that the user gave
+        except ModelError as error:  # name the URL given by the user
             raise ModelError(str(error).replace(str(path), source)) from error
 
 
@@ -173,7 +174,7 @@ def _build_network(draft: ImportDraft) -> ForeignNetwork:
         network.load_state_dict(dict(draft.weights))
     except ConfigError as error:
         raise ModelError(f"{draft.title}: {error}") from error
-    except RuntimeError as error:  # mismatching tensors
+    except RuntimeError as error:  # tensors that do not match
         reason = " ".join(str(error).split())[:200]
         raise ModelError(
             f"{draft.title}: its tensors do not fit its network ({reason})."
@@ -223,7 +224,8 @@ def measure_receptive_field(
             if stride == network.spec.stride:
                 update = {"halo": measured.halo, "stride": stride}
                 return config.model_copy(update=update), ()
-            # A coarser grid has more phases whose reach matters.
+            # On a coarser grid, the reach differs between more positions: measure it
+            # again.
             config = config.model_copy(update={"stride": stride})
             network = _with_config(network, config)
     n = config.ndim

@@ -31,7 +31,7 @@ __all__ = [
     "imaging_titles",
 ]
 
-#: Largest ratio of the two voxel sizes.
+#: Maximum ratio of the two voxel sizes.
 LARGEST_FACTOR = 16
 
 

@@ -54,9 +54,10 @@ from napari_geosr.physics.degradations import (
 
 __all__ = ["DegradeConfig", "degrade", "degrade_steps"]
 
-#: Residual of a good estimate: root mean square of the unexplained logarithm.
+#: Maximum residual of a good estimate: root mean square of the error of the logarithmic
+#: spectrum.
 _MISFIT = 0.35
-#: Relative difference of voxel sizes below which there is no warning.
+#: Maximum relative difference of voxel sizes without a warning.
 _SAME_SIZE = 0.05
 
 

@@ -14,9 +14,9 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.io import atomic
 from napari_geosr.operations.inputs import check_not_source
 
-#: Upscale factors with available networks.
+#: Upscale factors for which networks are available.
 _TRAINED = (1, 2, 4, 8)
-#: File name by content.
+#: Names of the files, by content.
 FILES = {
     "low": "low.ome.tif",
     "high": "high.ome.tif",

@@ -18,11 +18,12 @@ from napari_geosr.operations.pairs.config import (
     PairsInput,
 )
 
-#: Largest ratio by which the high-resolution voxels may be coarser than requested.
+#: Ratio above which a warning says that the high-resolution voxels are finer than the
+#: pair needs, so that several are averaged.
 _TOLERANCE = 1.25
-#: Default memory for voxels, as a share of the free memory.
+#: Default memory for voxels, as a fraction of the free memory.
 _MEMORY_SHARE = 0.25
-#: Maximum of this default, in bytes.
+#: Upper limit of this default, in bytes.
 _MAX_BYTES = 2 * 10**9
 
 

@@ -32,13 +32,13 @@ _PLANES = 16
 _PLANE_VOXELS = 1 << 18
 #: Percentile of the grey values that counts as background.
 _BACKGROUND_PERCENTILE = 0.5
-#: Percentile that counts as bright structures.
+#: Percentile of the grey values that counts as bright structures.
 _BRIGHT_PERCENTILE = 99.5
 #: Maximum number of high-resolution voxels that are blurred repeatedly.
 _MAX_HIGH_VOXELS = 1 << 23
 #: Maximum number of low-resolution voxels compared with them.
 _MAX_LOW_VOXELS = 1 << 22
-#: Noise spectra allowed for a kind of imaging; for third-party kinds any.
+#: Noise spectra considered for each kind of imaging; for third-party kinds, all are.
 _NOISE_SPECTRA = {"ct": ("white", "reconstruction", "smooth"), "fluo": ("white",)}
 
 
@@ -112,7 +112,7 @@ def measure_steps(
     yield StageStarted(message="Measuring blur and noise of the real scan")
     module = DEGRADATIONS.load(config.degrade)
     coarse = [v * f for v, f in zip(high.voxel_size, factors, strict=True)]
-    # In units of the in-plane blur; if that is zero, of a blur of one voxel.
+    # Work in units of the in-plane blur or, if that is zero, of a blur of one voxel.
     imaging = config.imaging(blur=1.0).model_copy(update={"blur": 1.0, "mtf10": None})
     spread = list(module.spread(imaging, coarse, None))
     if config.dimensions == "2D" and len(spread) == 3:
@@ -155,7 +155,7 @@ def _parts(volume: Volume, edges: tuple[int, ...], most: int) -> list[FloatArray
     found = []
     for place in places:
         steps = np.unravel_index(int(place), rooms)
-        # Equal spacing, with the last part at the end.
+        # Space the parts evenly, with the last one at the end.
         start = [
             int(step * (n - s) / max(1, room - 1)) if room > 1 else (n - s) // 2
             for step, n, s, room in zip(steps, shape, size, rooms, strict=True)

@@ -16,8 +16,8 @@ Extent = tuple[float, float, float, float]
 _RANGE = (1.0, 99.0)
 #: Maximum height of a panel, as a multiple of its width.
 _MAX_ASPECT = 2.5
-#: Colour of the low-resolution scan. Both add up to white and differ in brightness, for
-#: all colour vision.
+#: Colour of the low-resolution scan. The two colours add up to white and differ in
+#: brightness, so that they can be told apart with any colour vision.
 LOW_COLOUR = (1.0, 0.45, 0.0)
 #: Colour of the high-resolution scan.
 HIGH_COLOUR = (0.0, 0.55, 1.0)

@@ -20,14 +20,14 @@ from napari_geosr.registration.figures import (
 )
 from napari_geosr.registration.sampled import Box, Grid, copy_steps, inside
 
-#: Largest acceptable misalignment of a pair, in low-resolution voxels.
+#: Maximum acceptable misalignment of a pair, in low-resolution voxels.
 MAX_SHIFT = 0.5
-#: Largest acceptable misalignment of any of its parts.
+#: Maximum acceptable misalignment of any of its parts, in low-resolution voxels.
 _MAX_SHIFT_ANYWHERE = 1.0
 _MIN_OVERLAP = 0.5
 _MIN_CORRELATION = 0.3
-#: Number of low-resolution voxels along an axis below which a pair is small for
-#: training.
+#: Minimum number of low-resolution voxels along an axis for training; a pair with fewer
+#: is reported as small.
 _FEW_VOXELS = 32
 _MAX_SCALE = 0.05
 
@@ -161,7 +161,7 @@ def _crop_to(here: Grid, box: Grid) -> Box | None:
     first = box.origin + (ratio - 1) / 2 * box.voxel_size
     wanted = np.rint((first - here.origin) / here.voxel_size).astype(int)
     start = np.clip(wanted, 0, np.maximum(0, np.array(here.shape) - shape))
-    # A coarser voxel may be cut off at the end of the copy.
+    # Allow for one coarser voxel that is cut off at the end of the copy.
     missed = np.abs(wanted - start) > np.where(ratio > 1.5, 1, 0)
     if missed.any() or (start + shape > here.shape).any():
         return None

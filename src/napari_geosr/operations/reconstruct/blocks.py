@@ -40,7 +40,7 @@ from napari_geosr.tomography.preprocess import ClippingReport, LineIntegrals
 Slices = npt.NDArray[np.float32]
 Rows = tuple[int, int]
 
-#: Significant digits of a figure that do not depend on the order of summation.
+#: Number of significant digits that do not depend on the order of summation.
 _DIGITS = 6
 
 

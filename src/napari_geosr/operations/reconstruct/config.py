@@ -16,7 +16,7 @@ from napari_geosr.tomography.algorithms import ALGORITHMS, config_class
 from napari_geosr.tomography.filters import FilterName
 from napari_geosr.tomography.preparation_config import PreparationConfig
 
-#: Algorithm settings that have a field of their own here.
+#: Settings of algorithms for which the reconstruction config has fields of its own.
 SHARED_SETTINGS = ("filter", "iterations", "nonnegative")
 
 

@@ -37,18 +37,18 @@ from napari_geosr.tomography.flat_fields import (
 )
 
 Acquisition = Literal["step", "continuous"]
-#: Maximum distance between views of one exposure, in angular steps.
+#: Maximum gap between neighbouring views of one exposure, in angular steps.
 _MAX_GAP_STEPS = 2.5
-#: The same in degrees.
+#: Maximum gap between neighbouring views of one exposure, in degrees.
 _MAX_GAP_DEGREES = 20.0
-#: Maximum share of a view's photons given to the network as input; the others are
+#: Maximum fraction of a view's photons given to the network as input; the others are
 #: needed for the target.
 MAX_INPUT_LIGHT = 0.8
-#: Views per part, unless a number of parts is set.
+#: Number of views per part, unless a number of parts is set.
 _VIEWS_PER_PART = 50
 #: Maximum number of parts, unless a number is set.
 _MAX_PARTS = 4
-#: Warning if one count is assumed to be one photon, for lack of better information.
+#: Warning that one count is assumed to be one photon, for lack of better information.
 _NO_GAIN = (
     "The number of counts per photon is unknown (estimating it requires at least "
     "three flat fields that differ), so one count per photon was assumed "
@@ -398,7 +398,7 @@ def _along_directions(scan: Projections, k: int) -> npt.NDArray[np.intp]:
     by_direction = np.argsort(places, kind="stable")
     places, order = places[by_direction], order[by_direction]
     first = np.arange(0, len(order) - 1, 2)
-    # For an odd number of parts the sides alternate anyway.
+    # If the number of parts is odd, the sides alternate anyway.
     by_turns = (first // k % 2 == 1) & (k % 2 == 0)
     swapped = first[by_turns & (places[first + 1] - places[first] <= same)]
     order[swapped], order[swapped + 1] = order[swapped + 1], order[swapped].copy()

@@ -56,7 +56,7 @@ def _column(value: Any) -> Any:
     return column
 
 
-# Settings about a scan that several operations share, with the same checks and help.
+# Settings of a scan that several operations share, with the same checks and help.
 InnerPath = Annotated[
     str | None,
     Field(

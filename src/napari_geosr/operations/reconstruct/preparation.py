@@ -33,7 +33,7 @@ from napari_geosr.tomography.preprocess import beam_without_sample
 if TYPE_CHECKING:
     from napari_geosr.physics.geometry import FanGeometry, ParallelGeometry
 
-#: Share of the required angular range below which a missing wedge is reported.
+#: Fraction of the required angles, or of distinct directions, that counts as complete.
 _COMPLETE = 0.95
 
 
@@ -69,7 +69,8 @@ def prepare_steps(
         # FDK is the cone-beam version of FBP.
         config = config.model_copy(update={"algorithm": "fdk"})
     device = pick_device(config.device)
-    # Both halves of a scan get the axis of the whole, so that they coincide.
+    # Both halves of a scan use the rotation axis of the whole scan, so that they
+    # coincide.
     whole = config.model_copy(update={"half": "all"})
     searched = used_projections(projections, whole)
     thinned = used_projections(projections, config)

@@ -98,7 +98,7 @@ def _differing(before: AnyMapping, now: AnyMapping) -> str:
     usual = ReconstructConfig().model_dump(mode="json")
 
     def seen(record: AnyMapping) -> AnyDict:
-        # Settings unknown to an earlier release have their defaults.
+        # Use the defaults of settings that an earlier release did not have.
         settings = {**usual, **(record.get("settings") or {})}
         return {
             "a different rotation centre": (record.get("centre") or {}).get("column"),
@@ -118,7 +118,7 @@ def _entry_of(record: AnyMapping) -> AnyMapping:
     return (record.get("inputs") or {}).get("input") or {}
 
 
-#: Possible differences between two scans, in words, and the entries to compare.
+#: Descriptions of possible differences between two scans, and the entries to compare.
 _ASPECTS: Mapping[str, tuple[str, ...]] = {
     "a different input": ("checksum",),
     "a different part of the input": ("dataset", "shape", "dtype"),

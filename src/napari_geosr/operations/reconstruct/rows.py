@@ -14,7 +14,7 @@ from napari_geosr.core.types import AnyArray
 from napari_geosr.core.volume import ArrayLike
 from napari_geosr.tomography.preprocess import ClippingReport, LineIntegrals
 
-#: Bytes read between two calls of `should_stop`.
+#: Number of bytes read between two calls of `should_stop`.
 _PIECE = 32 * 1024**2
 
 
@@ -68,7 +68,7 @@ class RowBands:
         return band[:, start - self._start : stop - self._start]
 
     def _read(self, start: int, stop: int) -> AnyArray:
-        self._band = None  # free its memory first
+        self._band = None  # frees its memory first
         stop = min(stop, self.shape[1])
         n_frames, _, n_columns = self.shape
         band = np.empty((n_frames, stop - start, n_columns), self.dtype)

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 #: Maximum number of slices per chunk of an OME-Zarr.
 _MAX_CHUNK_SLICES = 4
-#: Maximum size of these slices, in bytes.
+#: Maximum size of the slices in a chunk, in bytes.
 _MAX_CHUNK_BYTES = 64 * 1024**2
 
 
@@ -140,7 +140,8 @@ def run_steps(
         yield TargetReady(volume=result)
         journal = None if output is None else begin_journal(output, kept)
         filled = yield from _fill(ready, array, journal, kept, should_stop)
-        # Slices from invalid projections cannot be reused with better ones.
+        # Slices from invalid projections must not be reused once the projections are
+        # corrected.
         useless = isinstance(filled.error, ProjectionsError)
         if not filled.complete and (output is None or not filled.rows or useless):
             if filled.error is not None:
@@ -166,7 +167,7 @@ def run_steps(
     if output is not None and output.note:
         yield WarningIssued(message=output.note)
     for line in filled.run.report.summary_lines():
-        if line not in filled.run.report.notes:  # others are reported already
+        if line not in filled.run.report.notes:  # notes were reported before
             yield WarningIssued(message=line)
     return ReconstructionResult(
         result, ready.centre, filled.summary, path, complete=filled.complete
@@ -298,7 +299,8 @@ def record_steps(
         "reconstruct",
         should_stop=should_stop,
         inputs={},
-        # The result does not depend on memory, so it is not needed to reproduce it.
+        # The result does not depend on the memory setting, which is therefore not
+        # recorded.
         settings=ready.config.model_dump(mode="json", exclude={"memory"}),
         algorithm=ready.algorithm.model_dump(mode="json"),
         centre={
@@ -317,8 +319,8 @@ def record_steps(
         values=f"attenuation per {scan.unit}",
         device=ready.device,
         torch=torch.__version__,
-        # Set to True only at the end of the run, so that it is correct after any
-        # failure.
+        # Set to True only at the end of the run, so that the record is correct after
+        # any failure.
         complete=False,
     )
     return {**record, "inputs": {"input": entry}}

@@ -23,15 +23,16 @@ from napari_geosr.tomography.full_turn import fold_full_turn
 
 Rows = tuple[int, int]
 
-#: Default memory budget of a run, as a share of the free memory.
+#: Default memory budget of a run, as a fraction of the free memory.
 _FREE_SHARE = 0.5
-#: Distance of the rotation axis from the detector's centre, as a share of its width,
+#: Distance of the rotation axis from the detector's centre, as a fraction of its width,
 #: above which the offset is regarded as intentional (extended field of view).
 _OFF_MIDDLE = 0.05
-#: Peak memory per row during reconstruction, in units of its sinogram: spectra and
-#: their padding.
+#: Peak memory per row during reconstruction, in units of the row's sinogram: spectra
+#: and their padding.
 _SINOGRAM_COPIES = 12
-#: The same in units of its slice: estimate, update, dual variables, weights.
+#: Peak memory per slice, in units of the slice: estimate, update, dual variables,
+#: weights.
 _SLICE_COPIES = 10
 #: Number of slices per group on a CPU.
 _GROUP_CPU = 16
@@ -41,7 +42,7 @@ _GROUP_DEVICE = 64
 _GROUP_CONE = 64
 #: Number of positions at which the memory of a block is evaluated.
 _PLACES = 17
-#: Share of the budget for rows that are read ahead.
+#: Fraction of the budget for rows that are read ahead.
 _BAND_SHARE = 0.3
 #: Fixed memory of a run in bytes: threads, ray tables, file buffers (up to 14 MB were
 #: observed).
@@ -177,7 +178,7 @@ class ReconstructionInput:
         z, y, x = self.voxel_size
         before = (self.scan.n_columns - self.size) / 2
         first = self.first_row * z
-        if self.is_cone:  # around the centre of the rows
+        if self.is_cone:  # centred on the detector rows
             height, width = self.scan.pixel_size
             seen = (self.scan.n_rows - 1) * height
             first = (seen - (self.n_slices - 1) * width) / magnification(self.scan) / 2

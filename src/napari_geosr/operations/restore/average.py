@@ -53,7 +53,7 @@ T = TypeVar("T")
 
 #: Matches a number with its sign.
 _FIGURE = re.compile(r"[-+]?\d[\d.,]*")
-#: Number of planes added at once.
+#: Number of planes added up at a time.
 _PLANES = 8
 
 
@@ -106,7 +106,7 @@ def restore_average_steps(
     volumes = [volume.select() for volume in volumes]
     for volume in volumes:
         check_not_source(volume, *([] if out is None else [out]))
-    mean_volume(volumes, "all")  # reports which of them differs
+    mean_volume(volumes, "all")  # raises an error if the inputs do not match
     if config.model == AUTO:
         raise ConfigError(
             "A model is chosen for one scan, not for the mean over several: rank the "
@@ -203,7 +203,7 @@ def _mean_steps(
             )
         if total is None:
             ran = restored.volume.provenance[-1]["backend"]["name"]
-            plain = plain.model_copy(update={"backend": ran})  # one record for all
+            plain = plain.model_copy(update={"backend": ran})  # the same for all
             first, total = restored, array_for(restored.volume.shape, np.dtype("f4"))
         for key in _slabs(total):
             part = np.asarray(restored.volume.data[key]) / np.float32(len(given))

@@ -32,17 +32,17 @@ NOTHING_FOUND = (
     "The check found nothing beyond its limits: the residual is about what noise "
     "alone would give."
 )
-#: Suffix of the name of a residual and of its file.
+#: Suffix added to the name of a residual and of its file.
 RESIDUAL = "residual"
 #: Maximum number of regions listed individually.
 _LISTED = 20
-#: Absolute slope below which a result counts as unrelated to the scan.
+#: Absolute value of the slope below which a result counts as unrelated to the scan.
 _UNRELATED = 0.2
 #: Faults of a result that is wrong everywhere and must not be measured.
 _FATAL: tuple[Fault, ...] = ("uniform", "shows too much", "shows too little", "excess")
-#: Fraction of suspicious voxels from which the result counts as wrong everywhere.
+#: Fraction of suspicious voxels above which the result counts as wrong everywhere.
 _MANY_FLAGGED = 0.01
-#: Tolerance for the edges of the field of view, in voxels of the scan.
+#: Tolerance for the positions of the edges of the field of view, in voxels of the scan.
 _SAME_PLACE = 0.05
 
 

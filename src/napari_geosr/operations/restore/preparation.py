@@ -46,11 +46,12 @@ if TYPE_CHECKING:
     from napari_geosr.operations.restore.ranking import Ranking
     from napari_geosr.operations.restore.verdict.run_verdict import RunVerdict
 
-#: Standard deviation of rounding to whole numbers.
+#: Standard deviation of the error made by rounding to whole numbers.
 _ROUNDING = 12**-0.5
 #: Default memory budget of a run, as a fraction of the free memory.
 _FREE_SHARE = 0.6
-#: Step between restored values, in standard deviations, above which the user is told.
+#: Smallest difference that a result can represent, in standard deviations of the input,
+#: above which the user is warned.
 _COARSE = 0.02
 
 
@@ -185,7 +186,7 @@ def prepare_steps(
     statistics = yield from _statistics_steps(volume, whole, config, should_stop)
     seen = without_hot_voxels(volume, statistics)
     whole = without_hot_voxels(whole, statistics)
-    if others:  # several models have their own scales
+    if others:  # each model has its own scale
         check_same_scale((model.card, *(other.card for other in others)))
     else:
         statistics = scaled(statistics, model.card, whole)
@@ -308,7 +309,8 @@ def _set_network_noise(
     scaled_noise = noise.scaled(config.strength if card.has_weights else 1.0)
     integers = volume.dtype.kind in "iu"
     if config.uncertainty != members.NONE and integers and not noise.level:
-        # Whole numbers have rounding errors: members may differ by that much.
+        # Whole numbers have rounding errors, so members of an ensemble may differ that
+        # much.
         scaled_noise = replace(
             scaled_noise, level=_ROUNDING, levels=(_ROUNDING,) * len(scaled_noise.greys)
         )
@@ -342,7 +344,7 @@ def with_strength(
             f"The model {prepared.model.card.name!r} does not use the noise level, so "
             "its strength cannot be set."
         )
-    network = deepcopy(prepared.network)  # the original may be running
+    network = deepcopy(prepared.network)  # the original may be in use
     statistics = prepared.statistics
     card, volume = prepared.model.card, prepared.volume
     _set_network_noise(network, prepared.noise, config, card, statistics, volume)
@@ -361,7 +363,7 @@ def with_noise(prepared: PreparedRestoration, factor: float) -> PreparedRestorat
 
     if prepared.noise is None or not needs_noise(prepared.network):
         return prepared
-    network = deepcopy(prepared.network)  # the original may be running
+    network = deepcopy(prepared.network)  # the original may be in use
     noise = prepared.noise.scaled(factor)
     card, config = prepared.model.card, prepared.config
     _set_network_noise(

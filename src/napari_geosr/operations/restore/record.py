@@ -68,8 +68,8 @@ def run_facts(prepared: PreparedRestoration) -> AnyDict:
             "level": prepared.likeness.level,
             "reasons": list(prepared.likeness.reasons),
         },
-        # Set to True only at the end of the run, so that it is correct after any
-        # failure.
+        # Set to True only at the end of the run, so that the record is correct after
+        # any failure.
         "complete": False,
         **more,
     }

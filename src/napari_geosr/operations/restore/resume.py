@@ -26,7 +26,7 @@ from napari_geosr.io.suffixes import sibling_path
 from napari_geosr.io.unfinished import clear, find_unfinished
 from napari_geosr.operations.storage import CachedResult, find_left_results
 
-#: Suffix of the name of standard deviations and of their file.
+#: Suffix added to the name of standard deviations and of their file.
 DEVIATION = "std"
 
 #: Settings that affect how a run proceeds, but not the result.
@@ -171,7 +171,7 @@ def part_of_killed_run(
         try:
             return finished_part(volume, known, shape, dtype)
         except ConfigError:
-            continue  # another scan, model or setting
+            continue  # of another scan, model or setting
     return None
 
 
@@ -189,11 +189,12 @@ def _differing(before: AnyMapping, now: AnyMapping) -> str:
         grey = record.get("intensities") or {}
         return {
             "a different input": (inputs.get("input") or {}).get("checksum"),
-            # Another channel or time point of the same file.
+            # It differs for another channel or time point of the same file.
             "a different part of the input": (
                 grey.get("mean"),
                 grey.get("std"),
-                # For a series: each channel's values, and the time points in order.
+                # For a series: the statistics of each channel, and the time points in
+                # order.
                 [(c["mean"], c["std"]) for c in grey.get("channels", ())],
                 (record.get("series") or {}).get("points"),
             ),

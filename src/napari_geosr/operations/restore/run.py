@@ -199,7 +199,8 @@ def work_steps(
     if unfinished is not None:
         kept = _common_parts(unfinished, unfinished_deviation, promised)
     yield StageStarted(message=f"Restoring with {work.models_text()}")
-    # Active to the end, because work after the tiles (coarser levels) counts as well.
+    # Stay active until the end, because work after the tiles (coarser levels) needs
+    # memory, too.
     with (
         frugal_if_tight(prepared.device, prepared.budget),
         open_targets(work.single, promised, out, overwrite, kept) as targets,
@@ -215,7 +216,7 @@ def work_steps(
         )
         if any(target.cached for target in targets.all):
             for journal in journals:
-                journal.commit()  # kept: the whole is temporary too
+                journal.commit()  # keep it: a complete result is temporary, too
         if filled.error is not None and (out is None or not filled.places):
             raise filled.error
         for target, volume in zip(targets.all, promised, strict=True):

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 #: Percentiles that enclose nearly all voxels.
 _RANGE_PERCENTILES = (0.5, 99.5)
-#: Minimum share of a grey scale that they should fill.
+#: Minimum fraction of the grey-value range that these percentiles should span.
 _MIN_FILLED_SHARE = 0.1
-#: Largest number of voxels that is examined completely; larger volumes are sampled.
+#: Maximum number of voxels that are examined completely; larger volumes are sampled.
 _MAX_VOXELS = 2**22
 
 
@@ -105,7 +105,7 @@ def scaled(
             raise VolumeError(f"{volume.title}: {error}") from error
         own = low, high - low
     output, hot = own, statistics.hot
-    if card.labels > 1:  # numbers, not grey values in units of the input
+    if card.labels > 1:  # labels: numbers, not grey values of the input
         output = 0.0, 1.0
         hot = None if hot is None else replace(hot, kept=False)
     elif normalisation.output_mean is not None:

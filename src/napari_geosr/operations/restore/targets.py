@@ -121,7 +121,7 @@ def open_targets(
             path = Path(out) if i == 0 else deviation_path(out)
             before = None if part is None else part.volume.source
             tile, memory = laid_out
-            tile = (1,) * (len(volume.axes) - len(tile)) + tile  # points of a series
+            tile = (1,) * (len(volume.axes) - len(tile)) + tile  # one point of a series
             file = stack.enter_context(
                 io.create(
                     path,
@@ -138,8 +138,8 @@ def open_targets(
                         memory=memory,
                         channels=volume.metadata.get("channels", ()),
                     ),
-                    # Complete deviations of an earlier run may be overwritten with the
-                    # same values.
+                    # Finished deviations of an earlier run may be overwritten, as the
+                    # values are the same.
                     overwrite=overwrite or before == path,
                     continues=before,
                 )
@@ -151,7 +151,7 @@ def open_targets(
 def _array(volume: Volume, kept: FinishedPart | None) -> Any:
     if kept is not None:
         array = kept.writable()
-        claim(array)  # including those left by a killed program
+        claim(array)  # even one left by a killed program
         return array
     # napari shows NaN as transparent and statistics ignore it, so that unrestored
     # voxels are not mistaken for pores.

@@ -58,7 +58,7 @@ __all__ = [
     "simulate_steps",
 ]
 
-#: File name by content.
+#: Names of the files, by content.
 FILES = {
     "projections": "projections.h5",
     "truth": "truth.ome.tif",
@@ -73,7 +73,8 @@ DEFINITIONS = {
     "attenuation of the solid: the porosity that a "
     "threshold there gives for the true object",
 }
-#: Slices per block. Random numbers depend on it, so it must not depend on memory.
+#: Number of slices per block. Random numbers depend on it, so it must not depend on
+#: memory.
 _ROWS = 32
 #: Number of slices used to scale the attenuation.
 _SCALING_ROWS = 8
@@ -318,7 +319,7 @@ class _SimulatedScan:
         pores, inside = sample.pores[block], sample.inside[block]
         self.pore_voxels += int(np.count_nonzero(pores))
         self.inside_voxels += int(np.count_nonzero(inside))
-        # The cylinder's own surface is not inside, so that only pore and solid count.
+        # Exclude the cylinder's own surface, so that only pore and solid count.
         self.pore_volume += float(sample.fraction[block][inside].sum(dtype=np.float64))
         per_unit = np.float32(self.scale / self.voxel)
         volumes["truth"].array[start:stop] = sample.attenuation[block] * per_unit

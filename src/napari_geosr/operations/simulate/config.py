@@ -14,7 +14,8 @@ from napari_geosr.physics.scan_config import ScanConfig
 
 StructureName = Literal["foam", "blobs", "bone", "lacunae", "dentin"]
 
-#: Porosity, voxel size in µm, and radii as shares of the edge of a slice.
+#: Default porosity, voxel size in µm, and range of radii as fractions of a slice's
+#: edge.
 DEFAULTS: dict[str, tuple[float, float, tuple[float, float]]] = {
     "foam": (0.3, 10.0, (1 / 85, 1 / 20)),
     "blobs": (0.2, 10.0, (1 / 60, 1 / 40)),

@@ -207,7 +207,7 @@ def _whole_steps(
         if message:
             yield WarningIssued(message=message)
     yield StageStarted(message="Reconstructing from all projections")
-    # A resumed study does not repeat it.
+    # Record the warnings: a resumed study does not repeat this reconstruction.
     full_scan_steps = _record_warnings(
         context.full_scan_steps(context.evaluated_rows, should_stop), store.add_message
     )
@@ -282,7 +282,7 @@ def _is_outdated(row: AnyDict, cell: Cell) -> bool:
     if "failed" in row:
         return False
     if settings.get("method") == "noise2inverse":
-        # Records without this entry used four.
+        # Records of earlier releases lack this entry; they used four parts.
         wanted = number_of_parts(cell.subset.projections, cell.context.config.splits)
         return bool(settings.get("parts", 4) != wanted)
     if settings.keys() & {"learned_from", "tuned_on"}:

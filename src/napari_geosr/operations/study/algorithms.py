@@ -44,7 +44,7 @@ class Classical:
     title: str
     algorithm: str
     candidates: tuple[AnyMapping, ...] = ()
-    #: Only for learned algorithms.
+    #: Set only for learned algorithms.
     method: ClassVar[None] = None
 
     def config_class(self) -> type[Config]:
@@ -110,7 +110,7 @@ def _iterations(*numbers: int) -> tuple[AnyMapping, ...]:
 
 #: Algorithms by the name used in settings.
 ALGORITHMS: Mapping[str, Algorithm] = {
-    # Nothing to tune: it is the baseline.
+    # The baseline, with nothing to tune.
     "fbp": Classical("FBP", "fbp"),
     "sirt": Classical("SIRT", "sirt", _iterations(5, 10, 20, 40, 80, 160, 320, 640)),
     "cgls": Classical("CGLS", "cgls", _iterations(2, 5, 10, 20, 40, 80)),
@@ -119,9 +119,9 @@ ALGORITHMS: Mapping[str, Algorithm] = {
         "tv",
         tuple({"weight": w} for w in (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)),
     ),
-    # From few projections to the result of all.
+    # Learns to predict the result of all projections from that of few.
     "msdnet": LearningMethod("MSDNet", "supervised", {"network": "msdnet"}),
-    # As published, and with a Wasserstein critic.
+    # As published, and a variant with a Wasserstein critic.
     "tomogan-js": LearningMethod(
         "TomoGAN (JS)", "tomogan", {"distance": "jensen-shannon"}
     ),

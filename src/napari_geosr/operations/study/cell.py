@@ -117,7 +117,7 @@ class StudyContext:
                 unfinished=usable_unfinished(path),
                 should_stop=should_stop,
             )
-            # Messages about the scan are given once, for the whole scan.
+            # Warnings about the scan are given only once, for the whole scan.
             told = (WarningIssued,) if scan is self.scan else ()
             done = yield from recount(steps, *told)
             if not done.complete:
@@ -153,9 +153,9 @@ class StudyContext:
         values = self.reconstruction.model_dump(exclude_unset=True)
         if changes.get("algorithm", "fbp") != "fbp":
             values.pop("filter", None)
-            # Iterative algorithms explain everything the detector saw: use slices that
-            # are wide enough, by an amount that keeps the central voxels on the same
-            # grid.
+            # Iterative algorithms must account for everything that the detector saw:
+            # use slices that are wide enough, widened by an amount that keeps the
+            # central voxels on the same grid.
             room = max(0, self.scan.n_columns - self.size)
             values["size"] = self.size + 2 * ((room + 1) // 2)
         return ReconstructConfig.create(**{**values, "rows": rows, **changes})

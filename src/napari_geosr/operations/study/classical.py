@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from napari_geosr.physics.geometry import ParallelGeometry
 
-#: Number of rows for tuning settings.
+#: Number of rows on which settings are tuned.
 _ROWS = 8
 
 
@@ -62,7 +62,7 @@ def classical_steps(
         settings, tuned_on = {**chosen, **settings}, {"tuned_on": target_description}
     path = cell.folder / "few-judged.ome.tif"
     if algorithm != "fbp" or settings:
-        # Do not reuse results of a study with other settings.
+        # Do not reuse results of a study that had other settings.
         text = json.dumps(settings, sort_keys=True)
         digest = hashlib.sha256(text.encode()).hexdigest()[:8]
         path = cell.folder / f"{cell.name}-{digest}.ome.tif"
@@ -115,7 +115,8 @@ def _tune_steps(
         What candidates were compared with, in a few words.
     """
     context = cell.context
-    # Unused views do not require the reference, so any rows can be used.
+    # Candidates are compared with unused views, not with the reference, so any rows can
+    # be used.
     first, stop = context.training_rows or context.evaluated_rows
     n = min(_ROWS, stop - first)
     start = (first + stop - n) // 2
@@ -246,7 +247,7 @@ def _sample_mask_steps(
     inside: Mask | None = None
     steps = sample_steps(context, rows, slices, should_stop)
     with suppress(VolumeError):
-        # Messages about the sample are given for the evaluated rows.
+        # Warnings about the sample are given for the evaluated rows, not here.
         inside = yield from recount(steps)
     if inside is None or not inside.any():
         shape = (stop - first, context.size, context.size)

@@ -17,7 +17,8 @@ from napari_geosr.operations.train.scans import CountsPerPhoton, Parts
 from napari_geosr.tomography.filters import FilterName
 from napari_geosr.tomography.preparation_config import NotFinite, StripeRemoval
 
-#: Settings that do not affect finished cells: figures are recomputed from these.
+#: Settings that do not affect finished cells: figures that depend on them are
+#: recomputed.
 _LATE_SETTINGS = (
     "counts",
     "exposure",
@@ -35,10 +36,10 @@ _LATE_SETTINGS = (
 )
 
 
-#: Minimum exposure, as a share: below, an image has too few photons.
+#: Minimum exposure, as a fraction: below it, an image has too few photons.
 _MIN_EXPOSURE = 0.001
-#: Maximum exposure, as a share: above, too few photons are left for training and for
-#: choosing settings.
+#: Maximum exposure, as a fraction: above it, too few photons are left for training and
+#: for choosing settings.
 _MAX_EXPOSURE = 0.9
 
 

@@ -24,7 +24,7 @@ Picture = npt.NDArray[np.uint8]
 
 _INK = {"light": "#222222", "dark": "#e6e6e6"}
 _PAPER = {"light": "#ffffff", "dark": "#1b1d21"}
-#: Okabe and Ito's colour-blind-safe palette, and two more; markers differ as well.
+#: Okabe and Ito's colour-blind-safe palette, plus two colours; markers differ as well.
 _COLOURS = (
     "#d55e00",
     "#0072b2",
@@ -36,7 +36,7 @@ _COLOURS = (
     "#9467bd",
 )
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-#: Line styles of the exposures, longest first.
+#: Line styles of the exposures, longest exposure first.
 _LINES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (1, 4)), (0, (6, 2, 1, 2, 1, 2)))
 _LINE_WORDS = ("full", "dashed", "dash-dotted", "dotted", "loosely dotted")
 #: Plotted figures: key, title, factor, and whether only the magnitude matters.
@@ -50,7 +50,7 @@ _PANELS: tuple[tuple[str, str, float, bool], ...] = (
     ("ssim", "SSIM", 1, False),
     ("seconds", "seconds, training included", 1, False),
 )
-#: Relative errors span decades: below this value in per cent the axis is linear.
+#: Relative errors span decades: below this value, in per cent, the axis is linear.
 _LINEAR = 1.0
 
 

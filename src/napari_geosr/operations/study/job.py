@@ -36,7 +36,7 @@ from napari_geosr.operations.study.setup import check_study, shape_of
 OPERATION = "study projections"
 #: Name of the study's folder within the job folder.
 RESULT = "result"
-#: Steps that a study reports in a job, in addition to those of its cells.
+#: Steps of a study that its job reports, in addition to those of its cells.
 _REPORTED = (StageStarted, CentreFound, WarningIssued)
 
 

@@ -27,7 +27,7 @@ Picture = npt.NDArray[np.uint8]
 
 #: Maximum number of planes for the mean structural similarity.
 _SSIM_PLANES = 8
-#: Width of its window in pixels.
+#: Width of the window for the structural similarity, in pixels.
 _SSIM_WINDOW = 11
 #: Edge length of the pictures, in voxels.
 _PICTURE_EDGE = 320

@@ -25,14 +25,14 @@ from napari_geosr.operations.study.judge import (
     rendered,
 )
 
-#: Name of the algorithm of the reference, and of the row of the whole scan.
+#: Name used for the reference's algorithm and for the table row of the whole scan.
 FULL = "full"
-#: Share of its convex outline that the sample may omit without a warning; foams whose
-#: cells are cut open by the surface omit 7 to 9 %.
+#: Fraction of its convex hull that the sample may leave unfilled without a warning;
+#: foams whose cells are cut open by the surface leave 7 to 9 % unfilled.
 _MAX_OMITTED_SHARE = 0.1
-#: The same as a share of the porosity, for small porosities.
+#: The same limit as a fraction of the porosity, for samples of small porosity.
 _MAX_OMITTED_PER_POROSITY = 0.4
-#: Minimum of this limit, which allows for rough edges.
+#: Lower bound of this limit, which allows for rough edges.
 _MIN_OMITTED_LIMIT = 0.01
 
 

@@ -113,7 +113,7 @@ def _maps(done: StudySummary, config: StudyConfig) -> list[str]:
     for name in config.algorithms:
         mine = [row for row in done.rows if row["algorithm"] == name]
         rows = {ScanSubset.of(row): row for row in mine}
-        if name == "fbp":  # the whole scan is not a cell
+        if name == "fbp":  # the whole scan is not a cell, so add it
             rows[ScanSubset.of(done.rows[0])] = done.rows[0]
         body = []
         for exposure in config.exposure:
@@ -172,7 +172,7 @@ def _settings(rows: Sequence[AnyMapping]) -> list[str]:
     ]
 
 
-#: Descriptions of the training data, by setting.
+#: Words that introduce the descriptions of the training data, by setting.
 _LEARNED = {"learned_from": "from", "tuned_on": "chosen by"}
 _KINDS = ("slice", "pores")
 _NOTES = (

@@ -71,7 +71,7 @@ def study_warnings(scan: Projections, config: StudyConfig) -> list[str]:
             "whole scan. Part of its noise is also in their input, and this part is "
             "kept. Noise2Inverse is not affected."
         )
-    # For shorter exposures the warning is given when they are made.
+    # For shorter exposures, the warning is given when those scans are derived.
     quick = config.acquisition == "continuous" and config.light == "one"
     shorter = quick or min(config.exposure) < 1
     if paired and not shorter and (note := photon_note(scan, config)):

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from filelock import FileLock
 
 SCHEMA_VERSION = 1
-#: Lock of the process that runs the study.
+#: File that the process running the study keeps locked.
 _LOCK_FILE = ".study.lock"
 #: Columns of the table, with units.
 COLUMNS = {
@@ -63,7 +63,7 @@ COLUMNS = {
     "computing_kilograms_co2eq": "kg",
     "failed": "",
 }
-#: Key for storing pictures of the reference.
+#: Key under which pictures of the reference are stored.
 _REFERENCE = ScanSubset(0), "reference"
 Pictures = Mapping[str, npt.NDArray[np.uint8]]
 
@@ -136,7 +136,7 @@ class StudyStore:
             if overwrite and self._is_new:
                 for path in self._own_paths:
                     shutil.rmtree(path, ignore_errors=True)
-            if self._is_new:  # first, because it identifies the folders as a study's
+            if self._is_new:  # first: it marks the folders as those of a study
                 self._write_json({"rows": []})
             self.cells.mkdir(exist_ok=True)
             self.work.mkdir(exist_ok=True)
@@ -234,7 +234,7 @@ class StudyStore:
             row = dict(read_json(path))
         except (OSError, ValueError):
             return None
-        # Cells of earlier releases have no exposure entry and used the whole one.
+        # Cells of earlier releases have no exposure entry and used the full exposure.
         return {"exposure": subset.exposure, **row}
 
     def save_cell(self, row: AnyMapping, pictures: Pictures) -> None:

@@ -151,7 +151,7 @@ def _train(
         }
         training = config_class(method).create(**{**shared, **settings})
         job = TrainJob(method=method, training=training).with_absolute_paths()
-        # Other subsets or another target require another training.
+        # Different subsets or a different target require a separate training run.
         folder = f"{name}-{len(settings['source'])}"
         steps = train.train_steps(
             job,

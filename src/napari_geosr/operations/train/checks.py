@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from napari_geosr.core.volume import Volume
     from napari_geosr.learning.config import TrainingConfig
 
-#: Number of slices checked for contrast, evenly spaced without the first and last.
+#: Number of slices checked for contrast, evenly spaced, excluding the first and last.
 _N_PLANES = 5
 
 
@@ -79,7 +79,7 @@ def check_slices(training: TrainingConfig, volumes: Sequence[Volume]) -> list[st
     for volume in volumes:
         depth = _depth(volume)
         if is_simulated(volume.name):
-            continue  # may contain single images on purpose, for the network to learn
+            continue  # may contain single images on purpose
         if depth == 1 < planes:
             raise ConfigError(
                 f"{volume.title} is a single image, but a 2.5D network takes {planes} "
@@ -182,7 +182,7 @@ def check_contents(volumes: Mapping[str, Sequence[Volume]]) -> None:
     """
     for group in volumes.values():
         if not all(is_simulated(v.name) or _varies(v) for v in group):
-            # A few slices may miss the object: use the sample that training uses.
+            # A few slices may miss the object, so check the sample that training uses.
             grey_scale(group)
 
 

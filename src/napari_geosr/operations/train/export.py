@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 #: Number of simulated volumes per role whose checksums are recorded.
 _MAX_SIMULATED_CHECKSUMS = 2
-#: How mean and deviation of the training volumes were computed.
+#: How the mean and the standard deviation of the training volumes were computed.
 _STATISTICS: Literal["without hot voxels"] = "without hot voxels"
 
 
@@ -180,7 +180,7 @@ def _record(
     adaptation: Adaptation | None,
 ) -> AnyDict:
     names = ("torch", "accelerate", "numpy")
-    # Simulated volumes are determined by their seeds: a few checksums suffice to
+    # Simulated volumes are determined by their seeds, so a few checksums suffice to
     # detect a machine on which they come out differently.
     inputs = {
         f"{role} {i + 1}": volume

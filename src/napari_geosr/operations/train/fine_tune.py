@@ -50,7 +50,7 @@ def fine_tune_settings(name_or_path: str | Path, method: str | None = None) -> A
         If the model or its network does not exist.
     """
     card = catalogue.find(name_or_path).card
-    # Include defaults, as those of a training differ from those of the network.
+    # Include defaults, because those for training differ from those of the network.
     all_options = all_settings(card.network, card.network_kwargs)
     options = {k: v for k, v in all_options.items() if k not in _DERIVED_OPTIONS}
     settings: AnyDict = {

@@ -62,11 +62,11 @@ __all__ = [
     "train_from_projections_steps",
 ]
 
-#: Kind of these jobs, as in their ``config.yaml``.
+#: Operation of these jobs, as written in their ``config.yaml``.
 OPERATION = "train from projections"
 _INPUTS = "inputs"
 _SUFFIX = ".ome.tif"
-#: Minimum number of projections below which streaks dominate the reconstruction.
+#: Number of projections below which streaks dominate the reconstruction.
 _MIN_PROJECTIONS = 12
 
 
@@ -109,7 +109,7 @@ class ProjectionsTrainJob(Config):
     def from_values(cls, values: AnyMapping) -> ProjectionsTrainJob:
         """Validate the contents of ``config.yaml``."""
         method = str(values.get("method", ""))
-        # Jobs of earlier releases lack this setting; their targets had all photons.
+        # Jobs of earlier releases lack this setting; their targets had all the photons.
         given = {"target_light": "all", **(values.get("scans") or {})}
         scans = ScansConfig.from_mapping(given)
         training = dict(values.get("training") or {})
@@ -213,12 +213,13 @@ def _shared_noise_warning(
 ) -> str:
     """Warn about pairs whose source and target share most of their noise."""
     pairs = [part for part in parts if isinstance(part, ScanPair)]
-    is_continuous = config.acquisition == "continuous"  # means over all views
+    # The views of a continuous scan are averaged, so the source uses all of them.
+    is_continuous = config.acquisition == "continuous"
     affected = [
         pair.source.title
         for pair in pairs
         if pair.target.scan is scan
-        and pair.source.light is not None  # of this scan, and not a second one
+        and pair.source.light is not None  # photons of this scan, not of a second one
         and (is_continuous or 2 * pair.source.scan.n_angles > scan.n_angles)
     ]
     if not affected:
@@ -354,7 +355,7 @@ def _unfinished_restoration(model: str, out: Path) -> Volume | None:
     made_with = (provenance[-1].get("model") or {}) if provenance else {}
     if made_with.get("weights_sha256") == zoo.find(model).card.weights_sha256:
         return unfinished
-    if unfinished.source != incomplete_path(out):  # a temporary file
+    if unfinished.source != incomplete_path(out):  # it is a temporary file
         remove_unfinished(unfinished, out)
     return None
 
@@ -397,7 +398,8 @@ def _scan_pairs(scan: Projections, config: ScansConfig) -> list[ScanPair]:
         pairs.append(
             ScanPair(
                 ScanPart(name, f"{share:g} of the exposure", short, share),
-                # Only the other photons, as common noise would be learned.
+                # Give the target only the other photons: noise in common would be
+                # learned.
                 ScanPart(
                     f"{name}-rest", f"{1 - share:g} of the exposure", rest, 1 - share
                 ),

@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from napari_geosr.core.volume import Volume
 
 FILE = "inputs.json"
-#: Bytes per block of a file that is checked.
+#: Number of bytes per block of a file that is checked.
 _BLOCK_BYTES = 1 << 20
 #: Maximum number of blocks checked per file: limits the time to a fraction of a second.
 _MAX_BLOCKS = 64
-#: Bytes checked at the start and in the middle of each file of a folder.
+#: Number of bytes checked at the start and in the middle of each file of a folder.
 _PIECE = 4096
 
 Volumes = Mapping[str, Sequence["Volume"]]

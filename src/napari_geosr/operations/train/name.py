@@ -14,7 +14,7 @@ from napari_geosr.learning.config import TrainingConfig
 from napari_geosr.operations.train.in_memory import is_in_memory, name_in_memory
 from napari_geosr.physics.simulated import is_simulated
 
-#: Default of the field ``name``, which counts as no name.
+#: Default of the field ``name``, which is treated as if no name were given.
 DEFAULT_NAME: str = TrainingConfig.model_fields["name"].default
 #: Maximum number of characters taken from the name of the source.
 _MAX_CHARACTERS = 32
@@ -55,7 +55,7 @@ def _sanitise(source: str | Path) -> str:
         stem = str(source).split(":")[1]  # the kind in simulated:ct-scan:0-127
     elif is_in_memory(path):
         stem = name_in_memory(path)
-    else:  # the folder name scan_0.5um has no suffix
+    else:  # a folder name such as scan_0.5um has no suffix
         stem = stem_of(path) if known_suffix(path.name) else path.name
     plain = unicodedata.normalize("NFKD", stem).encode("ascii", "ignore").decode()
     cleaned = re.sub(r"[^a-z0-9._]+", "-", plain.lower())

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from napari_geosr.learning.config import TrainingConfig
     from napari_geosr.operations.train.scans import ProjectionsConfig
 
-#: Steps of a reconstruction or restoration that a training reports.
+#: Steps of a reconstruction or restoration that a training run reports.
 REPORTED_STEPS = (StageStarted, CentreFound, WarningIssued)
 
 #: Settings that are determined from the whole scan and apply to its parts.

@@ -205,9 +205,9 @@ def _check_pairs(
 
     for source, target in zip(volumes["source"], volumes["target"], strict=True):
         if is_simulated(source.name):
-            continue  # aligned by construction; noise could pass for a shift
+            continue  # aligned by construction; noise could be mistaken for a shift
         ndim, factor = method.config.ndim, method.upscale_factor
-        # Two labels correlate with grey values; more labels have no order.
+        # Two labels correlate with grey values; three or more have no meaningful order.
         result = check_pair(
             source, target, factor, ndim, is_correlated=method.labels <= 2
         )

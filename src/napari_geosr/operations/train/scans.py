@@ -85,7 +85,7 @@ Parts = Annotated[
     ),
 ]
 
-#: For options that take several values, such as ``--every 5 10``.
+#: Parameter of options that take several values, such as ``--every 5 10``.
 _MULTIPLE = Parameter(negative="", consume_multiple=True)
 #: Fields that describe how projections are read.
 _READING_FIELDS = (

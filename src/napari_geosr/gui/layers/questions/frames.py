@@ -93,7 +93,7 @@ class FramesRow(QWidget):
 
     def set_layer(self, layer: Layer | None) -> None:
         """Check whether the slices of `layer` may be frames; ask, or hide the row."""
-        self._connections.end()  # those of the previous layer
+        self._connections.end()  # events of the previous layer
         self._layer = None
         self._stop_check()
         self.setVisible(False)
@@ -112,7 +112,7 @@ class FramesRow(QWidget):
             lambda _should_stop: _frames_question_steps(volume),
             owner=self,
             on_result=self._on_verdict,
-            # The dock reports unreadable planes when it uses them.
+            # Unreadable planes are reported by the dock that uses them.
             on_error=lambda _error: None,
             on_finished=self._stop_check,
         )

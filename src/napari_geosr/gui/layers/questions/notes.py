@@ -84,7 +84,7 @@ class NotesRow(QWidget):
 
     def set_layer(self, layer: Layer | None) -> None:
         """Show the warnings and notes of a layer's file; hide if there are none."""
-        self._connections.end()  # those of the previous layer
+        self._connections.end()  # events of the previous layer
         self._layer = None if layer is None else weakref.ref(layer)
         if layer is not None:
             for name in _EVENTS:
@@ -94,9 +94,9 @@ class NotesRow(QWidget):
     def _show(self, _event: Event | None = None) -> None:
         layer = None if self._layer is None else self._layer()
         warned, notes, misfit = _doubts_about(layer)
-        if not self._frames.isHidden():  # its question is already shown
+        if not self._frames.isHidden():  # this question is already shown
             notes = [note for note in notes if note.corrected_by != "axes"]
-        # A row opened by the user closes when the question is answered.
+        # When the question is answered, a row that the user has opened closes.
         self._field = next((n.corrected_by for n in notes if n.corrected_by), "")
         self._label_button()
         if not warned and not notes:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from napari.layers import Layer
     from napari.utils.events import Event
 
-#: Metadata key of the user's answer to what the layer's first axis is.
+#: Metadata key of the user's answer about the meaning of the layer's first axis.
 _AXES_KEY = "geosr_axes"
 #: Metadata key of the reason why a layer must not be measured.
 _MISFIT_KEY = "geosr_misfit"
@@ -129,7 +129,8 @@ def _unmark(event: Event) -> None:
 
 def record_slices(layer: Layer) -> None:
     """Record that the user identified the planes of a layer as slices."""
-    # Assigned, not changed in place: other docks listen for the event.
+    # Assign a new dict instead of changing it in place: other docks listen for the
+    # event.
     layer.metadata = {**layer.metadata, _AXES_KEY: "Z"}
 
 

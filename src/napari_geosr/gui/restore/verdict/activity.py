@@ -47,7 +47,7 @@ class VerdictActivity(Activity):
     verdictEnded = Signal()
     unavailable = Signal(str)
 
-    # Nothing starts while settings change rapidly.
+    # Start nothing while settings change rapidly.
     _debounce_ms = _pause_ms = 150
 
     def __init__(self, parent: QObject) -> None:
@@ -85,7 +85,7 @@ class VerdictActivity(Activity):
         """Examine the prepared run before ranking, as it is about to start."""
         if self._has_verdict and self._prepared is not None:
             return
-        # If the run is still being prepared, examine it afterwards.
+        # If the run is still being prepared, it is examined afterwards.
         self._verdict_first = True
         if self._busy == RANK:
             self.cancel()

@@ -98,7 +98,7 @@ class AdaptButton(QPushButton):
     def _show(self) -> None:
         is_running = bool(self.activity.busy) or self._watch is not None
         self.setText(_STOP if is_running else _ADAPT)
-        self.setShortcut(_KEY)  # setText clears it
+        self.setShortcut(_KEY)  # setText clears the shortcut
         self.setEnabled(is_running or (self._volume is not None and self._model != ""))
 
     def _on_clicked(self) -> None:

@@ -184,7 +184,7 @@ class VerdictPanel(QWidget):
     def _on_busy(self, what: str) -> None:
         ranks = what == "rank"
         self.find_button.setText(_FINDING if ranks else _FIND)
-        self.find_button.setShortcut(_FIND_KEY)  # setText clears it
+        self.find_button.setShortcut(_FIND_KEY)  # setText clears the shortcut
         self.find_button.setEnabled(self._has_scan and not ranks)
 
 

@@ -10,9 +10,9 @@ from napari_geosr.core.config import Config
 from napari_geosr.core.vocabulary import Modality
 from napari_geosr.operations.inputs import COMMAS
 
-#: Name of the automatic choice by the ranking.
+#: Model name that stands for an automatic choice by ranking.
 AUTO = "auto"
-#: Name of the unchanged scan as a candidate.
+#: Name of the candidate that leaves the scan unchanged.
 NONE = "none"
 
 

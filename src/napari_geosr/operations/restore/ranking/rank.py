@@ -244,7 +244,7 @@ def _ranked(tried: _Candidate, noise: Noise, scale: float) -> RankingEntry:
 
 
 def _unchanged_entry(rows: list[RankingEntry], noise: Noise) -> RankingEntry:
-    # Reference error for all gains; without candidates the noise level.
+    # All gains are relative to this error; without candidates, use the noise level.
     error = noise.level
     for row in rows:
         if row.gain > -30:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from napari_geosr.models.bundle import Model
 
 
-#: Lead in dB that a tuned filter needs to be chosen over a network.
+#: Lead over a network, in dB, that a tuned filter needs to be preferred.
 _MIN_LEAD = 0.35
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from napari_geosr.models.bundle import Model
     from napari_geosr.operations.restore.verdict.known_blocks import Array, Restore
 
-#: Number of blocks for comparing strengths; the best is then evaluated on all.
+#: Number of blocks on which strengths are compared; the best is then evaluated on all.
 _FEW = 2
 BUDGET = 2 << 30
 

@@ -17,7 +17,7 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.io.lazy import LazyArray
 from napari_geosr.operations.restore.targets import Target, Targets
 
-#: Axes along which a series has points.
+#: Axes that index the points of a series (time points and channels).
 POINT_AXES = "TC"
 
 

@@ -153,7 +153,8 @@ class SeriesRun(VolumeRun):
                     "noise": None if noise is None else noise.to_json_dict(),
                 }
             )
-        # The noise of a single channel is stored where that of a volume is.
+        # The noise of a single channel is stored under the same key as that of a
+        # volume.
         several = {"noise": None} if len(channels) > 1 else {}
         return {
             **several,

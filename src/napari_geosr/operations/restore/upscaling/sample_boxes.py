@@ -48,7 +48,7 @@ def structured_boxes(volume: Volume, edges: Sequence[int], count: int) -> list[S
         if spread > 0:
             found.append((spread, box))
     found.sort(key=lambda each: each[0])
-    # The requested number around the upper quartile.
+    # Take the requested number of boxes around the upper quartile.
     first = max(0, min(len(found) - count, round(0.75 * len(found) - count / 2)))
     chosen = [box for _, box in found[first : first + count]]
     return sorted(chosen, key=lambda box: [part.start for part in box])

@@ -31,13 +31,14 @@ if TYPE_CHECKING:
     from napari_geosr.inference.windows import Standardisation
 
 FloatArray = npt.NDArray[np.float32]
-#: Values of the setting.
+#: Values of the setting ``sharpness``.
 Choice = Literal["auto", "scan", "object"]
 
-#: The sharpening is kept if the difference between scan and simulated scan of the
-#: result, excluding noise, is below this share of the scan's variation.
+#: Maximum misfit at which the sharpening is kept: the difference between the scan and a
+#: scan simulated from the result, as a fraction of the scan's standard deviation, both
+#: without noise.
 EXPLAINED = 0.1
-#: Candidate blurs, in voxels of the scan.
+#: Candidate widths of the blur, in voxels of the scan.
 _BLURS = tuple(0.05 * i for i in range(19))
 #: Number of boxes of the scan for the trial.
 _N_BOXES = 3
@@ -174,7 +175,7 @@ def fit_sharpness(
     if not flat:
         return SharpnessFit(0.0, 0.0)
     full = (1,) * (3 - len(factors)) + factors
-    # There is no blur to find along axes that are not upscaled.
+    # Axes that are not upscaled have no blur to be determined.
     axes = [float(f > 1) for f in full]
     reach = blur_reach([_BLURS[-1] * a for a in axes])
     power = []
@@ -195,7 +196,8 @@ def fit_sharpness(
     best = int(np.argmin(power))
     values = np.concatenate([scan.ravel() for scan, _ in flat])
     level = float(np.mean(noise.at(values) ** 2))
-    # Differences that noise may have caused are not evidence: subtract its lower limit.
+    # Differences that noise is sure to have caused are not evidence: subtract the lower
+    # limit of the noise.
     sure = noise.interval[0] / noise.level if noise.level and noise.interval[1] else 1.0
     varied = float(np.mean([scan.var(dtype=np.float64) for scan, _ in flat])) - level
     if varied <= 0:  # only noise: no edge is known to be too sharp

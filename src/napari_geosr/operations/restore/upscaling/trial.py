@@ -37,7 +37,7 @@ FloatArray = npt.NDArray[np.float32]
 
 #: Number of parts of the scan to average.
 _N_PARTS = 4
-#: Edge length of a part in averaged voxels, by the number of the network's axes.
+#: Edge length of a part in averaged voxels, by number of the network's axes.
 _PART_EDGE = {2: 48, 3: 16}
 #: Minimum number of averaged voxels along an axis.
 _MIN_EDGE = 8
@@ -113,7 +113,7 @@ class ScanTrial:
         self.machine = machine or TrialResources()
         self.card, self.volume, self.noise = model.card, volume, noise
         self.choice = choice
-        # A copy: the run in preparation uses the same network with other noise
+        # Copy the network: the run in preparation uses the same one with other noise
         # settings.
         self.network: Any = deepcopy(model.restorer())
         spec = cast("NetworkSpec", self.network.spec)
@@ -122,10 +122,10 @@ class ScanTrial:
         self.factors = (1,) * whole + tuple(spec.upscale_factor)
         self.context = spec.adjacent_slices
         self.excess = 0.0
-        #: Share of the noise variance that remains after averaging over a block.
+        #: Fraction of the noise variance that remains after averaging over a block.
         self.variance_share, self.coarse_variance_share = self._variance_shares()
-        # Makes the averaged scan as noisy as the scan; noise that averaging hardly
-        # reduces is nevertheless increased somewhat.
+        # Noise level that makes the averaged scan as noisy as the scan; noise that
+        # averaging hardly reduces is nevertheless increased somewhat.
         self.rate = math.sqrt(max(1 / self.variance_share - 1, 0.25))
         self.own_noise = noise.scaled(math.hypot(1, _RATE))
         self.coarse_noise = noise.scaled(
@@ -172,7 +172,8 @@ class ScanTrial:
         """Input and reference on the scan's own scale, and one scale coarser."""
         values = np.asarray(self.volume.data[box], dtype=np.float32)
         level = float(np.mean(self.noise.at(values) ** 2))
-        # The same number of voxels on both scales: the centre of the part.
+        # Use the same number of voxels on both scales: on the finer one, the centre of
+        # the part.
         middle = tuple(
             slice((n - n // f) // 2, (n - n // f) // 2 + n // f)
             if f > 1
@@ -212,7 +213,7 @@ class ScanTrial:
             rho = min(0.95, max(0.0, self.noise.correlation.get(letter, 0.0)))
             if not rho or values.shape[axis] == 1:
                 continue
-            # The first value has the same variance as the others.
+            # Give the first value the same variance as the others.
             step = math.sqrt(1 - rho**2)
             first = np.take(drawn, [0], axis) * (1 / step - 1)
             drawn = step * signal.lfilter([1], [1, -rho], drawn, axis, zi=first)[0]

@@ -46,12 +46,12 @@ from napari_geosr.operations.restore.upscaling.trial import (
 if TYPE_CHECKING:
     from napari_geosr.models.bundle import Model
 
-#: Distance of the true gain below the expected one, in dB, in addition to the variation
-#: between parts (from `benchmarks/bench_sr_consistency.py`).
+#: How far the true gain may lie below the expected gain, in dB, in addition to the
+#: variation between parts (from `benchmarks/bench_sr_consistency.py`).
 MARGIN_BELOW = 2.2
-#: The same above the expected gain.
+#: How far the true gain may lie above the expected gain, in dB.
 MARGIN_ABOVE = 4.1
-#: Minimum ratio of the detail on one scale to that on the next coarser one.
+#: Minimum ratio of the detail on one scale to the detail on the next coarser one.
 _MIN_RATIO = 0.05
 #: Quantile of the normal distribution for a two-sided 90 % interval.
 _Z_90 = 1.645

@@ -26,22 +26,23 @@ if TYPE_CHECKING:
 Array = npt.NDArray[np.float64]
 Restore = Callable[[Array, tuple[slice, ...]], Array]
 
-#: Candidate widths of the smoothing, in voxels.
+#: Candidate widths of the Gaussian filter, in voxels.
 _WIDTHS = (0.0, 0.4, 0.6, 0.8, 1.0, 1.3, 1.7, 2.2, 3.0)
-#: Minimum size of counted pores, in voxels; given for volumes.
+#: Minimum size of counted pores, in voxels of a 3D volume.
 MIN_PORE_VOXELS = 27
-#: Radius of test pores in voxels; if such pores are lost, a caution is given.
+#: Minimum radius, in voxels, of test pores that must not be lost: otherwise a caution
+#: is given.
 _MIN_RADIUS = 2.0
 _SEED = 4711
 #: Radii of test pores in voxels.
 _RADII = (1.26, 1.55, 2.0, 2.5, 3.2)
-#: Blur of test pores in voxels, a minimum that most scans have.
+#: Blur of test pores, in voxels; most scans are blurred at least this much.
 _PORE_BLUR = 0.6
 #: Number of test pores of each size per block.
 _TEST_PORES = 8
-#: Minimum share of the test pores of a size that must be found.
+#: Minimum fraction of the test pores of a size that must be found.
 MIN_FOUND_SHARE = 0.7
-#: Number of blocks for the test.
+#: Number of blocks used for the test.
 _BLOCKS = 3
 
 
@@ -191,7 +192,7 @@ def _balls(
             centre = places[rng.integers(len(places))]
             voxels = tuple((offsets + centre).T)
             yield voxels
-            # Keep others outside the reach of this one's blur.
+            # Keep other pores out of reach of this one's blur.
             reach = math.ceil(2 * radius + 3)
             room[tuple(slice(max(0, c - reach), c + reach + 1) for c in centre)] = 0
 

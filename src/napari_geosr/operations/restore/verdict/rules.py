@@ -28,24 +28,26 @@ if TYPE_CHECKING:
 
 #: Expected gain below which the result counts as harmful, in dB.
 MIN_GAIN = -0.1
-#: Maximum change of a scan without noise, as a share of the contrast.
+#: Maximum change of a scan without noise, as a fraction of the contrast.
 MAX_CHANGE = 0.01
-#: Ratio of the level of the removed part to the noise up to which it is noise.
+#: Maximum ratio of the level of the removed part to that of the noise at which the
+#: removed part counts as noise.
 MAX_LEVEL = 1.15
-#: Excess correlation up to which the removed part is noise.
+#: Maximum excess correlation at which the removed part counts as noise.
 MAX_EXCESS_CORRELATION = 0.25
-#: Ratio of pore counts, in either direction, from which the result is harmful.
+#: Maximum ratio of the two pore counts, in either direction; above it, the result
+#: counts as harmful.
 MAX_PORE_RATIO = 2.0
-#: Minimum number of pores for which the ratio is evaluated.
+#: Minimum difference between the two pore counts for which their ratio is evaluated.
 MIN_PORES = 5
-#: Level (share of the contrast) above which measured noise may be fine structure: in a
-#: scan 32 voxels wide, texture was mistaken for noise.
+#: Level, as a fraction of the contrast, above which measured noise may be fine
+#: structure: in a scan 32 voxels wide, texture was mistaken for noise.
 _DOUBTFUL_LEVEL = 0.33
 #: Correlation above which measured noise may be fine structure.
 _DOUBTFUL_CORRELATION = 0.35
-#: Factor outside the trained range of noise from which a caution is given.
+#: Factor by which noise may be outside the range in training without a caution.
 _OUTSIDE = 1.25
-#: Voxel sizes, in mm, typical of the imaging modalities.
+#: Typical voxel sizes, in mm, by imaging modality.
 _EDGES = {
     "ct": (2e-5, 2.0),
     "fluorescence": (2e-6, 1e-2),
@@ -85,7 +87,7 @@ def harms(facts: RunAssessment) -> Iterator[Finding]:
     """Reasons why the result is worse than the scan, most severe first."""
     noise, removed, name = facts.noise, facts.removed, facts.name
     if facts.card.upscale_factor > 1:
-        # The expected gain may be some dB off: only a certain loss counts as harm.
+        # The expected gain may be some dB off, so only a certain loss counts as harm.
         if facts.finer is not None and facts.finer.interval[1] < 0:
             yield Finding("harmful", facts.finer.sentence)
         return
@@ -289,7 +291,7 @@ def _no_noise(noise: Noise) -> str:
 
 
 def _interval(gain: tuple[float, float, float]) -> str:
-    # An interval without width: the gain is limited by the noise at either end.
+    # The interval has no width if the noise limits the gain at both ends.
     if not math.isfinite(gain[1]) or f"{gain[1]:.1f}" == f"{gain[2]:.1f}":
         return f"at most {gain[2]:+.1f}"
     return f"between {gain[1]:+.1f} and {gain[2]:+.1f}"

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[np.float64]
 
-#: Candidate blurs, in voxels of the scan, to compare a finer result; the best is used.
+#: Candidate blurs, in voxels of the scan, for comparing a finer result with the scan;
+#: the best one is used.
 _BLURS = (0.0, 0.35, 0.6, 0.85, 1.1)
 
 

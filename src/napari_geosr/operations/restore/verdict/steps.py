@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 #: Number of blocks to examine.
 _BLOCKS = 5
-#: Suffix of the name of the removed part.
+#: Suffix added to the name of the removed part.
 REMOVED = "removed"
 _SEVERITY: dict[Level, int] = {"ok": 0, "caution": 1, "harmful": 2}
 

@@ -146,7 +146,7 @@ class Gain:
 
 def gain_over(before: CellMeans, after: CellMeans) -> Gain:
     """Return the gain of `after` over `before`, on the same sample."""
-    # No error is smaller than the remaining noise.
+    # No error can be smaller than the remaining noise.
     floor = 1e-3 * before.mean(before.noise)
     old = max(before.mean(before.risks()), before.mean(before.passed), floor)
     new = max(after.mean(after.risks()), after.mean(after.passed), floor)

@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from napari_geosr.learning.config import TrainingConfig
     from napari_geosr.learning.trainer import Trainer
 
-#: Number of error estimates per run.
+#: Maximum number of error estimates per run.
 _MAX_ESTIMATES = 8
-#: Number of error estimates without improvement before stopping.
+#: Number of consecutive error estimates without improvement before stopping.
 _PATIENCE = 3
-#: Number of timed steps before the total is adjusted to the time limit.
+#: Number of timed steps after which the total is adjusted to the time limit.
 _TIMED = 10
 #: Minimum improvement in dB that counts as a gain.
 _MIN_GAIN = 0.05
@@ -197,7 +197,7 @@ class _BestWeightsTracker:
                 continue
             spent = time.monotonic() - began
             if not is_paced and trainer.step - first >= _TIMED:
-                # The learning rate must reach its minimum at the end of the time.
+                # The learning rate must reach its minimum when the time is up.
                 is_paced = True
                 possible = int(limit * (trainer.step - first) / spent)
                 trainer.steps = max(trainer.step, min(trainer.steps, first + possible))

@@ -66,7 +66,7 @@ def evaluate_model_steps(
     """
     evaluator = Evaluator(trainer, patches, should_stop)
     evaluator.raise_if_stopped()
-    release_memory(evaluator.device)  # cached by the training
+    release_memory(evaluator.device)  # cached by the training run
     scenes, n = select_scenes(patches, "source", "target")
     if scenes:
         rows = yield from _paired_steps(evaluator, scenes, n, labels)

@@ -77,7 +77,7 @@ def validation_block(
     volume, factor = scene.volumes[role], patches.factors[role]
     n_kept_axes = len(volume.shape) - patches.config.ndim
     factors = [1 if axis < n_kept_axes else factor for axis in range(len(volume.shape))]
-    # In voxels of the source, which are the unit of all positions.
+    # All positions are in voxels of the source.
     key = []
     for axis, size in enumerate(volume.shape):
         n = size // factors[axis]

@@ -35,7 +35,7 @@ Rows = tuple[FigureRow, ...]
 
 #: Widths of the Gaussian filters used for comparison, in voxels.
 SIGMAS = (0.5, 0.8, 1.0, 1.3, 1.6, 2.0, 2.6, 3.4)
-#: Fraction of the free device memory used for tiles, as the training still holds some.
+#: Fraction of the free device memory used for tiles; the training run still holds some.
 _FREE_SHARE = 0.3
 
 
@@ -114,7 +114,7 @@ class Evaluator:
                 if self.device == "cpu":
                     raise
                 failed = True
-            if failed:  # not in the handler, where the error still holds the tensors
+            if failed:  # not in the handler, where the error still holds tensors
                 yield self.move_to_cpu()
                 yield from self._tiles(block, target, before, total)
             before += target.size
@@ -139,7 +139,8 @@ class Evaluator:
                 if isinstance(step, TileDone):
                     done += math.prod(s.stop - s.start for s in step.slices)
                     yield JudgingProgress(done, total)
-                # Warnings about the input concern restorations, not training data.
+                # Warnings about the input are meant for restorations, not for training
+                # data.
                 elif not isinstance(step, WarningIssued):
                     yield step
         finally:

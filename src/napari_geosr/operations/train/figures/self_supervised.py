@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 #: Number of held-out patches used.
 _PATCHES = 8
-#: Part of the random key that makes these random numbers differ from all others.
+#: Last entry of the random seed; makes these random numbers differ from all others.
 _SEED_KEY = 5
 
 
