@@ -132,7 +132,7 @@ def scan_steps(
     if hot is None:
         return statistics
     if hot.limits[0] <= statistics.minimum and statistics.maximum <= hot.limits[1]:
-        # Planes that were not read may contain some.
+        # Planes that were not read may contain hot voxels.
         return replace(statistics, hot=hot) if sampled else statistics
     without, n_hot = _IntensitySums(), 0
     read_filtered = HotVoxelFilter(source, hot).read
@@ -144,7 +144,7 @@ def scan_steps(
         n_hot += len(positions)
         without.add(_without_positions(voxels, positions))
         yield BlockDone(done, len(blocks))
-    if not n_hot:  # for example bright particles
+    if not n_hot:  # the outliers are something else, such as bright particles
         return replace(statistics, hot=hot) if sampled else statistics
     cleaned = without.result(sampled=sampled)
     n_voxels = cleaned.n_voxels + n_hot
