@@ -43,7 +43,7 @@ class MappedFile(np.memmap[Any, Any]):
         if isinstance(found, MappedFile):
             if (
                 getattr(found, "_mmap", None) is None
-            ):  # a copy, made by an index of integers or masks
+            ):  # a copy, made by indexing with integers or masks
                 return found.view(np.ndarray)
             self._touched += _pages_of(found)
         return found

@@ -60,11 +60,13 @@ class Output(ABC):
         self.incomplete_path = paths.incomplete
         self.stamp = spec.stamp
         self.provenance: tuple[AnyMapping, ...] = self.stamp.provenance
-        #: Whether it is kept at `incomplete_path` when the context ends.
+        #: Whether the unfinished file is kept at `incomplete_path` when the context
+        #: ends.
         self.is_kept_incomplete = False
-        #: Whether it stays at `temporary` because it could not be renamed.
+        #: Whether the file stays at `temporary`, for example if it could not be
+        #: renamed.
         self.is_left_in_place = False
-        #: Whether it already contains what a killed run had finished.
+        #: Whether the file already contains what a killed run had finished.
         self.is_reopened = False
 
     def keep_incomplete(self) -> Path:

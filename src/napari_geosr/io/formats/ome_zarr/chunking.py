@@ -16,7 +16,7 @@ SHARD_BYTES = 16 << 20
 _CHUNK_DEPTH = 8
 #: Planes per shard.
 _SHARD_DEPTH = 32
-#: Smallest edge of a chunk: a tile's edge without a divisor this large is not divided.
+#: Minimum edge of a chunk: a tile edge without a divisor this large is not divided.
 _MIN_EDGE = 32
 
 

@@ -170,7 +170,7 @@ def _volume(
     plain = "TZYX" if array.ndim == 4 else "TCZYX"[-array.ndim :]
     order, final = arrangement(shape, letters or plain, axes, path, notes)
     if letters and not axes:
-        # As the file names its axes, those of length one are meaningful (Z = 1).
+        # The file names its axes, so those of length one are meaningful (Z = 1).
         named = "".join(a for a in "TCZYX" if a in letters)
         stored = (
             stamp.axes
