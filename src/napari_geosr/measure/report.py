@@ -282,7 +282,7 @@ class PorosityReport:
             if statistic.power and not self.has_physical_size:
                 value = dict.fromkeys(value) if isinstance(value, dict) else None
             values[statistic.name] = value
-            if statistic.unit_key:  # after the last figure that names it
+            if statistic.unit_key:  # the unit follows the last figure that uses it
                 unit = values.pop(statistic.unit_key, None)
                 if value is not None:
                     unit = unit_text(self.unit, statistic.power)
