@@ -228,7 +228,7 @@ def _pad_far(x: Tensor, size: Sequence[int]) -> Tensor:
         if mode == "reflect":  # limited by the size of the image
             missing = [min(n, m - 1) for n, m in zip(missing, have, strict=True)]
         if any(missing):
-            # From the last axis to the first, near and far end of each.
+            # Pad from the last axis to the first, at the near and the far end of each.
             pads = [n for last in reversed(missing) for n in (0, last)]
             x = functional.pad(x, pads, mode)
     return x
