@@ -154,7 +154,7 @@ class Waves:
         kz, ky, kx = self.vectors.T
         y = np.exp(1j * np.outer(np.arange(height), ky))
         x = np.exp(1j * np.outer(kx, np.arange(width)))
-        # Re(a b) = Re a Re b - Im a Im b: one real product of matrices for each slice.
+        # Re(a b) = Re a Re b - Im a Im b: one real matrix product per slice.
         columns = np.concatenate([x.real, -x.imag]).astype(np.float32)
         scale = math.sqrt(2 / len(self.phases))
         field = np.empty((stop - start, height, width), np.float32)
