@@ -54,7 +54,7 @@ _MIN_SURVIVAL = 0.75
 _MIN_SUPPORT = 4.0
 #: Blur of the scan assumed by the matched filter, in voxels of the scan.
 _BLUR = 0.7
-#: Number of noise realisations for the spread of the matched filter.
+#: Number of noise realisations for estimating the spread of the matched filter.
 _FILTER_DRAWS = 200
 #: Smallest remaining fraction that is distinguished from zero.
 _MIN_SHARE = 0.01
@@ -212,7 +212,7 @@ def _pore(question: AttributionRequest) -> _Pore:
     others = _coarse(wider, pores & ~mask) & ~coarse
     own = _grown(coarse, question.margin) & ~others
     around = _grown(coarse, question.margin + _AROUND) & ~own & ~_coarse(wider, pores)
-    if around.sum() < _MIN_SOLID:  # a pore with many neighbouring pores
+    if around.sum() < _MIN_SOLID:  # the pore is surrounded by other pores
         around = _inside(wider) & ~own & ~_coarse(wider, pores)
     solid = ~pores & ~mask
     if around.sum() < _MIN_SOLID or solid.sum() < _MIN_SOLID:

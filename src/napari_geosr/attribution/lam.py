@@ -33,7 +33,7 @@ HELP = (
     "gradients)."
 )
 
-#: Completeness error above which a note is added.
+#: Relative completeness error above which a note is added.
 _MAX_ERROR = 0.1
 
 
