@@ -14,11 +14,11 @@ from napari_geosr.core.steps import BlockDone, ShouldStop, Step, never_stop
 from napari_geosr.core.types import AnyArray
 from napari_geosr.core.volume import ArrayLike, Volume
 
-#: Largest number of voxels that is read completely; larger volumes are sampled in
-#: evenly spaced planes.
+#: Maximum number of voxels of a volume that is read completely; larger volumes are
+#: sampled in evenly spaced planes.
 SAMPLE_ABOVE = 64 * 2**20
 _BLOCK_VOXELS = 2**20
-#: Number of planes to read rows from, if a single plane exceeds the sample size.
+#: Number of planes from which rows are read if a single plane exceeds the sample size.
 _N_ROW_PLANES = 16
 
 

@@ -140,7 +140,7 @@ class Buffers:
         for n, size, scale, chunk in zip(
             core, layout.shape, layout.scale, self.chunks, strict=True
         ):
-            # A tile off the chunk grid touches one more chunk.
+            # A tile that is not aligned with the chunk grid touches one more chunk.
             n_chunks = math.ceil(size * scale / chunk)
             touched *= min(n_chunks, math.ceil(n * scale / chunk) + 1) * chunk
         return 2 * touched * (self.target + self.deviation)

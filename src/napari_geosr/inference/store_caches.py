@@ -17,9 +17,9 @@ from napari_geosr.core.types import AnyDType
 from napari_geosr.io.file_voxels import row_cache_disabled
 from napari_geosr.io.mapping import MappedFile
 
-#: Fraction of the budget for the input's cache; the result's buffer gets the same.
+#: Fraction of the budget for the input's cache, and also for the result's buffer.
 _SHARE = 1 / 6
-#: Upper limit of each in bytes; larger caches do not help.
+#: Upper limit of either in bytes; larger caches do not help.
 _MAX_BYTES = 176 << 20
 
 

@@ -113,7 +113,7 @@ def convert(
         any_size = [1, spec.adjacent_slices, *[-1] * len(base)]
         model.reshape(openvino.PartialShape(any_size))
         settings = {
-            "INFERENCE_PRECISION_HINT": "f32",  # bfloat16 is 6 % off
+            "INFERENCE_PRECISION_HINT": "f32",  # results in bfloat16 are 6 % off
             "INFERENCE_NUM_THREADS": threads,
             "NUM_STREAMS": 1,
             "ENABLE_CPU_PINNING": False,  # other programs need their cores
