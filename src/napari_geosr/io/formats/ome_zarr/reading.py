@@ -35,7 +35,7 @@ from napari_geosr.io.suffixes import stem_of
 _MAX_VOXELS = 10**15
 #: Number of chunks above which an array of small chunks takes minutes to read.
 _MANY_CHUNKS = 10**5
-#: Number of voxels below which a chunk is small.
+#: Number of voxels below which a chunk counts as small.
 _SMALL_CHUNK = 64
 
 

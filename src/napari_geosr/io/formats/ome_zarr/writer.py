@@ -114,7 +114,7 @@ class ShardBuffer:
         given = np.asarray(value)
         dropped = tuple(i for i, a in enumerate(after) if a == 0)
         if dropped and given.ndim:
-            # For integers in the key, restore the axes of length one.
+            # Restore axes of length one for integers in the key.
             kept = tuple(n for i, n in enumerate(lengths) if i not in dropped)
             given = np.expand_dims(np.broadcast_to(given, kept), dropped)
         voxels = np.broadcast_to(given, lengths)
@@ -397,7 +397,7 @@ class ZarrOutput(Output):
         itemsize = self.dtype.itemsize
         for key in blocks(target.shape, unit, itemsize, self.shard_bytes // 2):
             coarse = np.empty([k.stop - k.start for k in key], dtype=self.dtype)
-            # One chunk at a time, as means are computed in a wider type.
+            # Process one chunk at a time, as means are computed in a wider type.
             for part in blocks(coarse.shape, target.chunks, itemsize, 1):
                 region = tuple(
                     slice((k.start + p.start) * s, min((k.start + p.stop) * s, n))
