@@ -28,7 +28,7 @@ from napari_geosr.measure.small_pores import SmallPores
 #: Number of voxels in a slab: few enough that cc3d, which holds the GIL, returns in ≈
 #: 20 ms.
 SLAB_VOXELS = 1 << 22
-#: Number of labels at which completed pores are removed for the first time.
+#: Number of labels in use above which completed pores are released for the first time.
 _MIN_COMPACTION_LABELS = 1 << 15
 
 

@@ -180,7 +180,7 @@ def phase_mask(block: np.ndarray, value: float, phase: str) -> np.ndarray:
     if block.dtype == np.bool_:
         block = block.view(np.uint8)
     if block.dtype.kind in "iu":
-        # Integers are compared as integers: no float copy of the block.
+        # Compare integers as integers, without a float copy of the block.
         info = np.iinfo(block.dtype)
         whole = math.floor(value)
         if not info.min <= whole <= info.max:
@@ -211,7 +211,7 @@ def shifted_thresholds(
         histogram.centres[low & filled][-1],
         histogram.centres[~low & filled][0],
     )
-    # Between adjacent integers there is always a gap.
+    # There is always a gap between adjacent integers.
     gap = histogram.is_integer or following - last > histogram.width
     middle = (last + following) / 2 if gap else threshold
     return float(middle - shift), float(middle + shift)

@@ -47,19 +47,19 @@ _CORRELATION_RANGE = (0.05, 0.99)
 #: Minimum number of planes at which a stack whose detail stays in place over an eighth
 #: of its planes is certainly a time series.
 _MANY_PLANES = 100
-#: Minimum ratio of planes to the longest edge in pixels for the same.
+#: Minimum ratio of the number of planes to the longest edge (pixels) in that case.
 _MANY_PLANES_RATIO = 2.0
-#: Minimum number of planes for asking because a stack is deep.
+#: Minimum number of planes at which the depth of a stack alone leads to a question.
 _DEEP_PLANES = 200
-#: Minimum ratio of planes to the longest edge in pixels for the same.
+#: Minimum ratio of the number of planes to the longest edge (pixels) in that case.
 _DEEP_RATIO = 4.0
-#: Ratio of planes to the longest edge in pixels at and above which a deep stack of
-#: similar planes is certainly a time series.
+#: Ratio of the number of planes to the longest edge (pixels) at and above which a deep
+#: stack of similar planes is certainly a time series.
 _TOO_DEEP_RATIO = 16.0
 #: Minimum correlation of adjacent planes that count as similar.
 _MIN_SIMILARITY = 0.5
-#: Maximum difference in a volume between the correlation of voxels in different planes
-#: and that at the same distance within a plane.
+#: Maximum difference, in a volume, between the correlation of planes and that of pixels
+#: within a plane at the same distance.
 _MAX_DIFFERENCE = 0.12
 #: Distances at which these correlations are compared, in voxels.
 _DISTANCES = (1, 3)

@@ -46,7 +46,7 @@ Array = npt.NDArray[np.float64]
 
 #: Candidate blurs, in voxels of the scan; the one with the smallest residual is used.
 _BLURS = (0.0, 0.35, 0.6, 0.85, 1.1, 1.5)
-#: Number of result voxels for estimating blur and noise.
+#: Approximate number of result voxels from which blur and noise are estimated.
 _SAMPLE_VOXELS = 1 << 20
 #: Edge length of the sampled boxes, in voxels.
 _SAMPLE_EDGE = 64
@@ -71,12 +71,12 @@ STRUCTURE_LIMIT = 0.1
 #: contrast.
 SLOPE_LIMITS = (0.92, 1.25)
 _SLOPE_ERRORS = 3.0
-#: Maximum variation of a residual that consists of noise, relative to quiet regions of
-#: the scan.
+#: Maximum variation of a residual of pure noise, relative to quiet regions of the scan.
 EXCESS_LIMIT = 1.3
-#: Maximum RMS of a residual that consists of noise, relative to the noise.
+#: Maximum RMS of a residual of pure noise, relative to the noise.
 RMS_LIMIT = 1.25
-#: Maximum fraction of such a residual beyond three standard deviations.
+#: Maximum fraction of voxels beyond three standard deviations in a residual of pure
+#: noise.
 BEYOND_LIMIT = 0.05
 _MAD = 1.4826
 
