@@ -355,7 +355,7 @@ def _read_from_zip(path: Path, name: str, limit: int) -> bytes:
 def _read_all(stream: IO[bytes], size: int, name: str, file: Path) -> bytes:
     """Read a whole file; weights only if their header fits the file size."""
     start = check_header(stream, size, str(file)) if name == WEIGHTS_FILE else b""
-    # The declared size may be wrong: never read more than declared.
+    # The declared size may be wrong: read no more than that.
     content = start + stream.read(size - len(start))
     if len(content) < size:
         raise ModelError(f"{file} is incomplete. Download or copy the bundle again.")
