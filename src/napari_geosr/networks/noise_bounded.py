@@ -111,7 +111,7 @@ class _ResidualBlock(nn.Module):
 class MultiscaleBody(nn.Module):
     """Residual blocks at half, a quarter and again half the resolution."""
 
-    #: Voxels along every axis per voxel of the coarsest maps.
+    #: Number of voxels along every axis per voxel of the coarsest maps.
     stride = 4
 
     def __init__(self, config: NetworkConfig) -> None:

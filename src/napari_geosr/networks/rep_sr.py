@@ -110,7 +110,7 @@ class BranchedLayer(nn.Module):
     def kernel(self) -> torch.Tensor:
         """Weights of the single convolution that is equivalent to all branches."""
         maps_out, maps_in = self.point.shape
-        # In full precision, like the merged weights.
+        # Compute in full precision, like the merged weights.
         with torch.autocast(self.weight.device.type, enabled=False):
             wide = torch.einsum("owt,wi->oit", self.contract.flatten(2), self.expand)
             filters = self.filters.to(self.edges.dtype).flatten(1)
