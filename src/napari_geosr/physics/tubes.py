@@ -198,7 +198,8 @@ def _add_lacuna(
     ]
     level = np.sqrt(sum(a**2 for a in along))
     slope = np.sqrt(sum((a / s) ** 2 for a, s in zip(along, sizes, strict=True)))
-    # To first order, the distance to the surface is (1 - level) over the slope.
+    # To first order, the distance to the surface is (1 - level) divided by the slope of
+    # the level, which is `slope` / level.
     distance = (1 - level) * level / np.maximum(slope, 1e-9)
     inside = np.clip(np.where(level < 0.5, 1.0, distance + 0.5), 0, 1)
     np.maximum(fraction[key], inside, out=fraction[key])
