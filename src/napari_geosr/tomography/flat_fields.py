@@ -116,7 +116,8 @@ def incident_counts(projections: Projections) -> float:
     step = max(1, math.ceil(math.sqrt(len(chosen) * pixels / _SAMPLE_VALUES)))
     views = np.concatenate(
         [
-            # A copy, so that the whole projection is not kept in memory.
+            # Keep a copy, not a view, so that the whole projection is not kept in
+            # memory.
             np.array(projections.data[i : i + 1, :, :][:, ::step, ::step], np.float32)
             for i in chosen.tolist()
         ]

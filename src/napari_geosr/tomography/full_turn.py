@@ -19,7 +19,7 @@ from napari_geosr.core.errors import ProjectionsError
 FloatArray = npt.NDArray[np.float32]
 Angles = npt.NDArray[np.float64]
 
-#: Maximum width of a gap in steps; views within it are interpolated.
+#: Maximum gap between views, in steps; views within it are interpolated.
 _MAX_GAP_STEPS = 2.5
 
 
