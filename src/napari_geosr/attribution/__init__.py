@@ -123,8 +123,8 @@ class AttributionRequest:
         window = self.window
         size = np.asarray(self.voxel_size)
         fine = np.argwhere(self.mask) + [part.start for part in self.region]
-        # The centre of the first fine voxel lies (s - 1) / 2s voxels before that of the
-        # first coarse one.
+        # With an upscale factor s, the centre of the first fine voxel lies (s - 1) / 2s
+        # coarse voxels before that of the first coarse one.
         scale = np.asarray(window.scale)
         centres = ((fine + 0.5) / scale - 0.5) * size
         start = [part.start for part in window.place]

@@ -42,9 +42,10 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-#: Maximum number of voxels of a window; networks of unlimited reach need whole volumes.
+#: Maximum number of voxels in a window; networks of unlimited reach need whole volumes.
 _MAX_VOXELS = 1 << 26
-#: The same for finite differences, which take two forward passes per voxel.
+#: Maximum number of voxels in a window for finite differences, which take two forward
+#: passes per voxel.
 _MAX_DIFFERENCES = 6000
 #: Step of finite differences, in standard deviations of the scan.
 _STEP = 1e-2

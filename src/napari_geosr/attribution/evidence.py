@@ -42,26 +42,26 @@ HELP = "Whether the pore here would appear even if the scan did not show it."
 
 Verdict = Literal["well supported", "weak", "prior only"]
 
-#: Share of its darkness that remains without the input, from which a pore is "prior
-#: only".
+#: Minimum fraction of a pore's darkness that remains without its input at which the
+#: pore counts as "prior only".
 _PRIOR_SHARE = 0.5
-#: Share up to which it can be "well supported".
+#: Maximum fraction of the darkness that may remain for a "well supported" pore.
 _SUPPORTED_SHARE = 0.2
-#: Minimum share of noise realisations that a well supported pore survives.
+#: Minimum fraction of noise realisations in which a well supported pore survives.
 _MIN_SURVIVAL = 0.75
 #: Minimum contrast of a well supported pore in the scan, in standard deviations of the
 #: noise.
 _MIN_SUPPORT = 4.0
 #: Blur of the scan assumed by the matched filter, in voxels of the scan.
 _BLUR = 0.7
-#: Number of noise realisations for the spread of the matched filter.
+#: Number of noise realisations for estimating the spread of the matched filter.
 _FILTER_DRAWS = 200
-#: Minimum share that is distinguished from zero.
+#: Smallest remaining fraction that is distinguished from zero.
 _MIN_SHARE = 0.01
-#: Width of the zone around a pore whose solid it is compared with, in voxels of the
-#: result.
+#: Width of the zone around a pore that supplies the solid for comparison, in voxels of
+#: the result.
 _AROUND = 3
-#: Minimum number of voxels of solid for a mean.
+#: Minimum number of solid voxels for a mean.
 _MIN_SOLID = 8
 
 
@@ -116,7 +116,7 @@ def explain(question: AttributionRequest) -> Generator[Step, None, AttributionRe
     darkness = pore.contrast(window.values())
     without, kept = [], []
     smooth = _smoothed(window.network_input)
-    # Adding noise makes the total √2 times as strong.
+    # Adding noise of the scan's own level makes the total noise √2 times as strong.
     noisier = _noisier(pore.question)
     for i in range(question.draws):
         emptied = window.network_input.astype(np.float64)
@@ -212,7 +212,7 @@ def _pore(question: AttributionRequest) -> _Pore:
     others = _coarse(wider, pores & ~mask) & ~coarse
     own = _grown(coarse, question.margin) & ~others
     around = _grown(coarse, question.margin + _AROUND) & ~own & ~_coarse(wider, pores)
-    if around.sum() < _MIN_SOLID:  # a pore with many neighbouring pores
+    if around.sum() < _MIN_SOLID:  # the pore is surrounded by other pores
         around = _inside(wider) & ~own & ~_coarse(wider, pores)
     solid = ~pores & ~mask
     if around.sum() < _MIN_SOLID or solid.sum() < _MIN_SOLID:

@@ -29,7 +29,8 @@ from napari_geosr.physics.correlated_noise import noise_like
 TITLE = "Filter"
 HELP = "The linear filter that the network applies at this position, and its width."
 
-#: Part of the sum of absolute terms by which Euler's identity may fail: rounding.
+#: Tolerance for rounding errors in Euler's identity, as a fraction of the sum of the
+#: absolute values of its terms.
 _EXACT = 1e-4
 
 

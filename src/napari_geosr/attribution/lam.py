@@ -33,7 +33,7 @@ HELP = (
     "gradients)."
 )
 
-#: Completeness error above which a note is added.
+#: Relative completeness error above which a note is added.
 _MAX_ERROR = 0.1
 
 
@@ -119,7 +119,7 @@ def _feature(question: AttributionRequest, values: torch.Tensor) -> torch.Tensor
             difference = values.diff(dim=axis)
             end = torch.zeros_like(values.narrow(axis, 0, 1))
             square = square + torch.cat([difference, end], axis).square()
-    # The root has no derivative at zero.
+    # The square root has no finite derivative at zero.
     return (square[mask] + 1e-12).sqrt().mean()
 
 

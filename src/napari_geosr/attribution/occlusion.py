@@ -26,7 +26,7 @@ from napari_geosr.core.types import AnyArray
 TITLE = "Occlusion"
 HELP = "Change of the result when cubes of the scan lose their structure."
 
-#: Cubes that are tried at most: those nearest to the place.
+#: Maximum number of cubes tried: those nearest to the explained voxels.
 _MAX_CUBES = 216
 
 

@@ -23,7 +23,7 @@ from napari_geosr.core.types import AnyArray
 TITLE = "Reach"
 HELP = "Radii that contain 50, 90 and 99 % of what the result depends on."
 
-#: Shares of the attribution that radii are given for.
+#: Fractions of the attribution for which radii are given.
 SHARES = (0.5, 0.9, 0.99)
 
 

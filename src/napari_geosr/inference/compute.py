@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-#: Parameter of glibc's ``mallopt``: free memory at the top that is kept.
+#: Parameter of glibc's ``mallopt``: free memory to keep at the top of the heap.
 _M_TRIM_THRESHOLD = -1
-#: Parameter of glibc's ``mallopt``: size from which blocks are mapped separately.
+#: Parameter of glibc's ``mallopt``: minimum size of blocks that are mapped separately.
 _M_MMAP_THRESHOLD = -3
 #: Budget in bytes below which the frugal allocator is used: the C library keeps up to
 #: about 100 MB in reserve.
@@ -49,7 +49,7 @@ def usable_cores() -> int:
     """Cores that this process may use."""
     try:
         return len(os.sched_getaffinity(0))
-    except AttributeError:  # not on this system
+    except AttributeError:  # not available on this system
         return os.cpu_count() or 1
 
 

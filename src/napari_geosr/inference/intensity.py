@@ -14,11 +14,11 @@ from napari_geosr.core.steps import BlockDone, ShouldStop, Step, never_stop
 from napari_geosr.core.types import AnyArray
 from napari_geosr.core.volume import ArrayLike, Volume
 
-#: Largest number of voxels that is read completely; larger volumes are sampled in
-#: evenly spaced planes.
+#: Maximum number of voxels of a volume that is read completely; larger volumes are
+#: sampled in evenly spaced planes.
 SAMPLE_ABOVE = 64 * 2**20
 _BLOCK_VOXELS = 2**20
-#: Number of planes to read rows from, if a single plane exceeds the sample size.
+#: Number of planes from which rows are read if a single plane exceeds the sample size.
 _N_ROW_PLANES = 16
 
 
@@ -132,7 +132,7 @@ def scan_steps(
     if hot is None:
         return statistics
     if hot.limits[0] <= statistics.minimum and statistics.maximum <= hot.limits[1]:
-        # Planes that were not read may contain some.
+        # Planes that were not read may contain hot voxels.
         return replace(statistics, hot=hot) if sampled else statistics
     without, n_hot = _IntensitySums(), 0
     read_filtered = HotVoxelFilter(source, hot).read
@@ -144,7 +144,7 @@ def scan_steps(
         n_hot += len(positions)
         without.add(_without_positions(voxels, positions))
         yield BlockDone(done, len(blocks))
-    if not n_hot:  # for example bright particles
+    if not n_hot:  # the outliers are something else, such as bright particles
         return replace(statistics, hot=hot) if sampled else statistics
     cleaned = without.result(sampled=sampled)
     n_voxels = cleaned.n_voxels + n_hot

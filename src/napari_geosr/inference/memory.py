@@ -24,11 +24,12 @@ from napari_geosr.networks.spec import NetworkSpec
 if TYPE_CHECKING:
     from torch import nn
 
-#: Actual peak ÷ counted bytes. Without the copies inside convolutions it was 1.3 to
-#: 1.8; with them 0.8 to 1.1 on small windows and up to 1.6 on large ones in 3D.
+#: Ratio of the actual peak to the counted bytes, assumed until it is measured. Without
+#: the copies inside convolutions, it was 1.3 to 1.8; with them, 0.8 to 1.1 on small
+#: windows and up to 1.6 on large ones in 3D.
 FIRST_SAFETY = 1.6
 MIN_SAFETY = 1.3
-#: Upper limit of that ratio: measured growth may include that of other threads.
+#: Upper limit of the measured ratio: the growth may include that of other threads.
 _MAX_SAFETY = 3.0
 #: Bytes that do not depend on the window: library code, thread stacks, scratch.
 _FIXED = {"cpu": 48 * 10**6, "cuda": 400 * 10**6, "mps": 200 * 10**6}
@@ -123,9 +124,11 @@ class Buffers:
         """Peak bytes of the tiles queued before and after the network."""
         deep = (window[0] + 2 * layout.context, *window[1:])
         n_in, n_core = math.prod(deep), math.prod(core) * math.prod(layout.scale)
-        # One block is being read (raw, mask, floats), `depth` wait, one is computed.
+        # One block is being read (raw, mask, floats), `depth` are waiting, one is
+        # computed.
         read = n_in * (self.source + 1 + (self.depth + 1) * self.network)
-        # One result is being computed, `depth` wait, one is converted and reported.
+        # One result is being computed, `depth` are waiting, one is converted and
+        # reported.
         values = (self.depth + 2) * self.network * (2 if self.deviation else 1)
         written = n_core * (values + 2 * (self.target + self.deviation) + 2)
         return read + written + self._store(layout, core) + self.held
@@ -137,7 +140,7 @@ class Buffers:
         for n, size, scale, chunk in zip(
             core, layout.shape, layout.scale, self.chunks, strict=True
         ):
-            # A tile off the chunk grid touches one more chunk.
+            # A tile that is not aligned with the chunk grid touches one more chunk.
             n_chunks = math.ceil(size * scale / chunk)
             touched *= min(n_chunks, math.ceil(n * scale / chunk) + 1) * chunk
         return 2 * touched * (self.target + self.deviation)

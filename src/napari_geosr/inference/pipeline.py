@@ -14,7 +14,8 @@ Block = TypeVar("Block")
 Result = TypeVar("Result")
 Written = TypeVar("Written")
 
-#: Items read ahead, and items waiting to be written. Counted in the memory model.
+#: Maximum number of items read ahead, and of items waiting to be written. The memory
+#: model includes both.
 DEPTH = 2
 _POLL_SECONDS = 0.05
 

@@ -62,8 +62,8 @@ if TYPE_CHECKING:
 
 Array = AnyArray
 
-#: Actual growth ÷ prediction with the C library's usual reserves (observed: 1.2 to
-#: 2.3).
+#: Ratio of actual to predicted memory growth with the C library's usual reserves
+#: (observed: 1.2 to 2.3).
 _ALLOCATOR_EXCESS = 2.5
 
 
@@ -152,7 +152,7 @@ class TiledRun:
         )
         self.n_done = self.n_nonfinite = self.n_retries = self.n_voxels = 0
         self.n_skipped = 0
-        #: Free bytes when memory ran out.
+        #: Free memory in bytes at the time when memory ran out.
         self.free_at_failure: int | None = None
         self.started = time.perf_counter()
 
@@ -349,7 +349,7 @@ class TiledRun:
             pipe.stop_reading()
         else:
             return
-        # Outside the handler, where the traceback no longer holds the failed tensors.
+        # Do this outside the handler: the traceback no longer holds the failed tensors.
         compute.release_memory(self.device)
         self.n_retries += 1
         self.free_at_failure = free_memory(self.device)
@@ -361,7 +361,7 @@ class TiledRun:
         """Like `_restore`, for the tile that decides the backend."""
         clock = TimedForward(self.network)
         torch_values, grew_by = self._restore(tile, block, clock)
-        # Otherwise memory freed by torch would hide the other backend's growth.
+        # Without this, memory freed by torch would hide the other backend's growth.
         compute.release_memory(self.device)
         meter = GrowthMeter(self.device)
         try:

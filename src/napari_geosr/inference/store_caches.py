@@ -17,9 +17,9 @@ from napari_geosr.core.types import AnyDType
 from napari_geosr.io.file_voxels import row_cache_disabled
 from napari_geosr.io.mapping import MappedFile
 
-#: Share of the budget for the input's cache, and the same for the result's buffer.
+#: Fraction of the budget for the input's cache, and also for the result's buffer.
 _SHARE = 1 / 6
-#: Upper limit in bytes; a larger cache does not help.
+#: Upper limit of either in bytes; larger caches do not help.
 _MAX_BYTES = 176 << 20
 
 
@@ -60,7 +60,7 @@ def limited_caches(source: Any, target: Any, budget: int) -> Iterator[None]:
         if limit is None or array.held_bytes <= budget_share(budget):
             continue
         before.append((array, name, limit))
-        # The held memory is proportional to the limit, or the limit plus a fixed part.
+        # Memory held: twice a cache's limit, or a buffer's limit plus a fixed part.
         factor = 2 if name == "cache_bytes" else 1
         excess = array.held_bytes - budget_share(budget)
         setattr(array, name, max(0, limit - excess // factor))

@@ -24,14 +24,16 @@ from napari_geosr.inference.tiling import (
 )
 from napari_geosr.networks.spec import NetworkSpec
 
-#: Longest time for a tile, in seconds, so that progress and cancelling stay responsive
-#: …
+#: Longest time for a tile, in seconds, so that progress and cancelling stay responsive.
+#: Tiles may take longer if shorter ones cost too much work.
 SECONDS_PER_TILE = 2.0
-#: … unless that would increase the work of the whole run by more than this factor.
+#: Largest cost factor (voxels computed ÷ voxels needed) accepted for short tiles; for a
+#: region, relative to the cheapest tile.
 ACCEPTED_FACTOR = 1.25
-#: Work above which tiles are not worth starting: the budget is refused instead.
+#: Cost factor above which tiles are not worth starting: the budget is refused instead.
 MAX_COST_FACTOR = 20.0
-#: Memory use, in units of the budget, up to which the budget counts as kept.
+#: Memory use, as a multiple of the budget, that is tolerated if tiles cannot usefully
+#: be made smaller.
 TOLERANCE = 1.1
 #: Maximum processing time, in seconds, of a tile that groups several planes for a 2D
 #: network.
@@ -112,7 +114,8 @@ def choose_tile(
     target = clip_box(layout, box)
     stack = _planes_per_tile(layout, seconds_per_voxel, chunks)
     choices = _choices(layout, target, stack, cost, buffers or Buffers())
-    # After an out-of-memory, small tiles are better than none.
+    # Exclude tiles that cost too much work, except after an out-of-memory error: small
+    # tiles are then better than none.
     if box is None and max_voxels is None:
         max_work = max(MAX_COST_FACTOR, min(c.cost_factor for c in choices))
         choices = [c for c in choices if c.cost_factor <= max_work]
@@ -266,7 +269,7 @@ def _lengths(layout: Layout, box: Box, axis: int, stack: int) -> list[int]:
     span = box[axis].stop - box[axis].start // stride * stride
     if axis == 0 and layout.per_plane:
         return sorted({1, min(stack, span)})
-    if layout.halo[axis] >= layout.padded[axis]:  # every window is the whole axis
+    if layout.halo[axis] >= layout.padded[axis]:  # every window spans the whole axis
         return [math.ceil(span / stride) * stride]
     n_max = math.ceil(span / stride)
     parts, k = {1, 2, 3, 4, 5, 6, 7, 8, n_max}, 8.0

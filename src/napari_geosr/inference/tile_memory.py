@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 #: Seconds after which an entry expires: the memory may have been used by another
 #: program.
 _EXPIRY_SECONDS = 30 * 24 * 3600
-#: Ratio of free memory now to that at the failure from which larger windows are tried.
+#: Ratio of the free memory now to that at the time of the failure above which larger
+#: windows are tried again.
 _RETRY_RATIO = 1.25
 _STATUS = Path("/proc/self/status")
 _INTERVAL_SECONDS = 0.003

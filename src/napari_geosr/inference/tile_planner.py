@@ -38,12 +38,12 @@ from napari_geosr.inference.tiling import Tile, TilePlan, clip_box, lay_out, pla
 if TYPE_CHECKING:
     from torch import nn
 
-#: Bytes per voxel of the input: a preview that fits at the larger of both products runs
-#: without measuring the network.
+#: Memory assumed per input voxel, in bytes, until the network is measured. A preview
+#: that fits with the larger of this and the estimate for the result is not measured.
 _SAFE_INPUT_BYTES = 8192.0
-#: Bytes per voxel of the result.
+#: Memory assumed per voxel of the result, in bytes, until the network is measured.
 _SAFE_OUTPUT_BYTES = 1280.0
-#: Ratio of work to voxels above which the user is warned.
+#: Ratio of voxels computed to voxels needed above which the user is warned.
 _COSTLY_FACTOR = 3.0
 #: Maximum number of iterations in the search for a sufficient budget.
 _MAX_ITERATIONS = 40

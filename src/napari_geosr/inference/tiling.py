@@ -149,7 +149,7 @@ def lay_out(shape: Sequence[int], spec: NetworkSpec) -> Layout:
     minimum = lead + minimum_window(spec)
     if spec.local:
         halo = (0,) * len(lead) + spec.halo
-    else:  # only the whole volume is exact
+    else:  # only processing the whole volume at once is exact
         halo = (0,) * len(lead) + full[-len(spec.axes) :]
     return Layout(
         shape=_size(full),

@@ -139,7 +139,7 @@ class WindowReader:
             return self._gather(indices)
         except (GeoSRError, MemoryError):
             raise
-        except Exception as error:  # any error of the file library
+        except Exception as error:  # file libraries may raise any error
             raise FileError(
                 f"Reading planes {indices[0].min()} to {indices[0].max()} of the "
                 f"input failed: {error}. Check that the file is complete and "
@@ -291,7 +291,7 @@ class ValueWriter:
             target[self.place(tile)] = values
         except (GeoSRError, MemoryError):
             raise
-        except Exception as error:  # any error of the file library
+        except Exception as error:  # file libraries may raise any error
             raise FileError(
                 f"Writing the restored voxels near {_format_position(tile)} failed: "
                 f"{error}. Check that the disk is not full."

@@ -18,9 +18,10 @@ from napari_geosr.core.volume import AXES
 from napari_geosr.io.file_voxels import FileArray, FileVoxels
 from napari_geosr.io.lazy import ArrangedSource, LazyArray, arrange
 
-#: Size in bytes up to which a volume is read, and thereby verified, when opened.
+#: Maximum size in bytes of a volume that is read, and thereby verified, when opened.
 EAGER_BYTES = 32 * 1024**2
-#: The same for a single contiguous image, which may be one of many slices.
+#: Maximum size in bytes of a single contiguous image that is read when opened: it may
+#: be one of many slices.
 EAGER_IMAGE_BYTES = 1024**2
 
 
@@ -75,7 +76,7 @@ def arrangement(
         for i, letter in zip(kept, given, strict=True):
             names[i] = letter
     else:
-        # Name unknown axes from the innermost outwards: first the pages of a stack.
+        # Name unknown axes from the innermost outwards: the pages of a stack become Z.
         for i in reversed(kept):
             if names[i] in AXES and names.count(names[i]) == 1:
                 continue
@@ -175,7 +176,8 @@ def finish(
     blocks = tuple(1 if i is None else chunks[i] for i in order)
     kind = FileArray if isinstance(source, FileVoxels) else LazyArray
     lazy = kind(arranged, path, blocks)
-    # Indexing a time point or channel of a dask array is lazy; ours would read it.
+    # Indexing a time point or channel of a dask array is lazy; indexing our own array
+    # would read it.
     return lazy.to_dask() if set(axes) & set("TC") else lazy
 
 

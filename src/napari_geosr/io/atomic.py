@@ -24,11 +24,12 @@ from napari_geosr.io.hidden import (
 
 #: Error codes for a full disk or an exceeded quota.
 _FULL = {errno.ENOSPC, errno.EDQUOT}
-#: Space left untouched on a disk that we write to.
+#: Number of bytes that are always left free on a disk.
 _SPARE_BYTES = 16 * 1024**2
 #: Error codes of fsync where the file system does not support it for a file or folder.
 _FSYNC_UNSUPPORTED = {errno.EINVAL, errno.ENOTSUP, errno.EBADF}
-#: Seconds during which an operation on a file that another program uses is retried.
+#: Time in seconds for which an operation on a file in use by another program is
+#: retried.
 _RETRY_SECONDS = 1.0
 
 T = TypeVar("T")

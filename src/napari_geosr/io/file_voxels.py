@@ -28,20 +28,20 @@ from napari_geosr.io.lazy import LazyArray, VoxelSource
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-#: Largest gap, in bytes, between two contiguous runs that is read along with them:
+#: Largest gap, in bytes, between two contiguous runs that is read together with them:
 #: reading it is as fast as another system call.
 _GAP = 16 * 1024
 #: Largest single read, in bytes, when only parts of it are needed.
 _SCRATCH = 2**20
-#: Number of samples that show whether a file was written to.
+#: Approximate number of samples compared to find out whether a file has changed.
 _N_SAMPLES = 32
-#: Bytes per sample.
+#: Size of a sample, in bytes.
 _SAMPLE_BYTES = 4096
 #: Size of a block of a dask array, in bytes.
 _DASK_BYTES = 64 * 2**20
-#: Bytes up to which one thread reads alone.
+#: Maximum number of bytes read by a single thread.
 _SINGLE_THREAD_BYTES = 16 * 2**20
-#: Maximum number of threads above that.
+#: Maximum number of threads for larger reads.
 _MAX_THREADS = 8
 _READS_INTO = hasattr(os, "preadv")
 
@@ -208,7 +208,7 @@ class FileVoxels:
         width = key[-1].stop - key[-1].start
         row = self.shape[-1] * self.dtype.itemsize
         if row > _SCRATCH or row - width * self.dtype.itemsize > _GAP:
-            return None  # the gaps are too large to read along
+            return None  # the gaps are too large to be read as well
         room = 0 if _ROW_CACHE.unwanted else _ROW_CACHE.nbytes
         max_width = min(room // max(1, n_rows * self.dtype.itemsize), self.shape[-1])
         if max_width < self.shape[-1] and n_rows < math.prod(self.shape[:-1]):

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from napari_geosr.core import processes
 
-#: Random digits, computer and process id; earlier releases used random digits only.
+#: Token in a hidden name: random digits, computer and process id; earlier releases used
+#: random digits only.
 _TOKEN = re.compile(r"[0-9a-f]{4}([0-9a-f]{4})([0-9a-f]{8})")
 #: A hidden name without its suffix.
 _HIDDEN = re.compile(r"\.([^/\\]+?)\.((?:[0-9a-f]{8}){1,2})\.partial")

@@ -30,14 +30,15 @@ from napari_geosr.io.stamp import Stamp
 
 #: Suffix that the journal adds to the name of the file being written.
 JOURNAL = ".journal.json"
-#: Minimum seconds between two entries.
+#: Minimum time between two entries, in seconds.
 _MIN_INTERVAL = 10.0
-#: Maximum seconds between two entries if writing is slow.
+#: Maximum time between two entries if writing is slow, in seconds.
 _MAX_INTERVAL = 60.0
 #: Interval between entries as a multiple of the time that the last one took, so that
 #: the journal takes about 1 % of the run.
 _INTERVAL_FACTOR = 100.0
-#: Seconds without an entry after which a run on another computer counts as dead.
+#: Time in seconds without an entry after which a run on another computer counts as
+#: dead.
 _MAX_SILENCE = 600.0
 
 

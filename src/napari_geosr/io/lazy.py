@@ -21,7 +21,7 @@ from napari_geosr.core.types import AnyArray, AnyDType
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-#: Default upper bound of an array's cache of decoded blocks, in bytes.
+#: Default maximum size of an array's cache of decoded blocks, in bytes.
 DEFAULT_CACHE_BYTES = 128 * 1024**2
 
 
@@ -212,7 +212,7 @@ class LazyArray:
                     slice((i - a) * c, (i - a + 1) * c)
                     for i, a, c in zip(index, first, self.chunks, strict=True)
                 )
-                # A copy: a view would keep all voxels just decoded in memory.
+                # Keep a copy: a view would keep all voxels just decoded in memory.
                 found[index] = np.ascontiguousarray(voxels[part])
                 self._keep(index, found[index])
         return found

@@ -43,7 +43,7 @@ class MappedFile(np.memmap[Any, Any]):
         if isinstance(found, MappedFile):
             if (
                 getattr(found, "_mmap", None) is None
-            ):  # a copy, made by an index of integers or masks
+            ):  # a copy, made by indexing with integers or masks
                 return found.view(np.ndarray)
             self._touched += _pages_of(found)
         return found
@@ -53,7 +53,8 @@ class MappedFile(np.memmap[Any, Any]):
         is_view = isinstance(region, MappedFile) and region.base is not None
         touched = _pages_of(region) if is_view else int(np.size(value)) * self.itemsize
         if is_view and region.ndim > 1 and touched > RELEASE_BYTES:
-            # Write in parts: each short row of a large block touches whole pages.
+            # Write in parts, because each short row of a large block touches whole
+            # pages.
             voxels = np.broadcast_to(np.asarray(value), region.shape)
             step = max(1, region.shape[0] * RELEASE_BYTES // touched)
             for first in range(0, region.shape[0], step):

@@ -21,7 +21,7 @@ from napari_geosr.io.mapping import release_pages
 from napari_geosr.io.spec import OutputPaths, OutputSpec
 from napari_geosr.io.stamp import Stamp
 
-#: Bytes copied at once between a lazy volume and a file.
+#: Number of bytes copied at once between a lazy volume and a file.
 COPY_BYTES = 32 * 1024**2
 
 
@@ -60,11 +60,13 @@ class Output(ABC):
         self.incomplete_path = paths.incomplete
         self.stamp = spec.stamp
         self.provenance: tuple[AnyMapping, ...] = self.stamp.provenance
-        #: Whether it is kept at `incomplete_path` when the context ends.
+        #: Whether the unfinished file is kept at `incomplete_path` when the context
+        #: ends.
         self.is_kept_incomplete = False
-        #: Whether it stays at `temporary` because it could not be renamed.
+        #: Whether the file stays at `temporary`, for example if it could not be
+        #: renamed.
         self.is_left_in_place = False
-        #: Whether it already contains what a killed run had finished.
+        #: Whether the file already contains what a killed run had finished.
         self.is_reopened = False
 
     def keep_incomplete(self) -> Path:

@@ -20,9 +20,10 @@ from napari_geosr.io.formats import format_of
 from napari_geosr.io.reader_questions import unnamed_axis
 from napari_geosr.io.reading import read_file
 
-#: Number of gaps that the warning names.
+#: Maximum number of gaps that the warning names.
 _MAX_SHOWN = 3
-#: Number of headers checked when a folder is opened; of more slices, an even sample.
+#: Approximate maximum number of headers checked when a folder is opened; if it contains
+#: more slices, they are sampled evenly.
 _MAX_CHECKED = 300
 
 

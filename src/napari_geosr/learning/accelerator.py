@@ -51,7 +51,7 @@ def make_accelerator(device: str, precision: str) -> Any:
 
 def accelerate_precision(config: TrainingConfig, device: str) -> str:
     """Accelerate's name for the precision of the settings on a device."""
-    # On a CPU the network reduces its own hidden maps instead, see below.
+    # On a CPU, hidden maps are stored in bfloat16 instead, see `reduce_hidden_maps`.
     is_reduced = config.precision in ("auto", "bfloat16")
     return "bf16" if is_reduced and device.startswith("cuda") else "no"
 
@@ -69,8 +69,8 @@ def reduce_hidden_maps(config: TrainingConfig, modules: Iterable[nn.Module]) -> 
 
 #: Exceptions that can mean that memory ran out.
 MEMORY_ERRORS = (MemoryError, RuntimeError)
-#: Parts of the corresponding messages, in lower case, of CUDA, MPS, cuDNN and cuBLAS,
-#: and of the allocators of Linux, macOS and Windows.
+#: Lower-case parts of out-of-memory messages of CUDA, MPS, cuDNN and cuBLAS, and of the
+#: allocators of Linux, macOS and Windows.
 _PHRASES = (
     "out of memory",
     "alloc_failed",

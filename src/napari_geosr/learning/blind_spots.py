@@ -175,7 +175,7 @@ def _random_visible(
         inside = ((drawn >= 0) & (drawn < patch.shape)).all(1)
         drawn[~inside] = positions[remaining][
             ~inside
-        ]  # a hidden voxel: counts as a failed draw
+        ]  # a hidden voxel, so this counts as a failed draw
         index = tuple(drawn.T)
         visible = ~blind[index]
         values[remaining[visible]] = patch[index][visible]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 FILE = "latest.pt"
 _SCHEMA = 1
 #: Settings that determine which patches are used for training and which are held out.
-#: If they changed, a resumed training could learn from its validation data.
+#: If they changed, a resumed run could train on its own validation data.
 _DATA_SETTINGS = ("seed", "validation", "augment", "sampling", "patch")
 
 

@@ -9,7 +9,7 @@ from napari_geosr.core.steps import TrainingProgress
 #: Minimum time between two reports, and between two previews, in seconds.
 _REPORT_SECONDS = 0.5
 _PREVIEW_SECONDS = 3.0
-#: Maximum share of the training time spent on previews.
+#: Maximum fraction of the training time spent on previews.
 _MAX_PREVIEW_SHARE = 0.05
 
 
@@ -30,11 +30,11 @@ class Clock:
         self.first_step, self.steps, self.batch_size = step, steps, batch_size
         self.began = self.last_report = time.monotonic()
         self.sums: dict[str, float] = {}
-        #: Number of steps since the last report, and of those with each loss.
+        #: Number of steps since the last report, in total and by name of the loss.
         self.n_counted = 0
         self.counts: dict[str, int] = {}
         self.validation: float | None = None
-        #: Duration in seconds of the last preview, and of all since the start.
+        #: Duration in seconds of the last preview, and of all previews together.
         self.preview_seconds = self.all_previews = 0.0
         self.last_preview = self.began
 

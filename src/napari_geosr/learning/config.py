@@ -14,7 +14,7 @@ from napari_geosr.core.config import Config
 from napari_geosr.core.types import AnyDict
 from napari_geosr.networks import NETWORKS
 
-#: For ``--source a.tif b.tif`` and ``--source scans/*.tif``.
+#: Allows ``--source a.tif b.tif`` and ``--source scans/*.tif``.
 MULTIPLE_FILES = Parameter(negative="", consume_multiple=True)
 
 

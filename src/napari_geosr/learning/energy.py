@@ -69,7 +69,7 @@ class Meter:
         self._tracker: Any = None
         self._began = 0.0
         self._watts: float | None = None
-        #: Time of codecarbon's last report in seconds, and its kilowatt-hours by then.
+        #: Time of codecarbon's last report in seconds, and the kilowatt-hours up to it.
         self._last: tuple[float, float] | None = None
 
     def resume(self, path: Path, step: int) -> None:
@@ -111,7 +111,7 @@ class Meter:
 
         logging.getLogger("codecarbon").setLevel(logging.CRITICAL)
         with warnings.catch_warnings():
-            # If warnings are errors, its initialisation would fail halfway.
+            # If warnings are errors, the tracker's initialisation would fail halfway.
             warnings.simplefilter("ignore")
             tracker = OfflineEmissionsTracker(
                 country_iso_code=self.country,
@@ -158,7 +158,7 @@ class Meter:
             _sum(before.kilograms_co2eq, carbon, now.kilograms_co2eq),
         )
         if self._path is not None:
-            # If the disk is full, the training itself raises the error.
+            # If the disk is full, training itself raises the error.
             with suppress(GeoSRError):
                 text = json.dumps(asdict(self._sums))
                 atomic.write_text(self._path, text, overwrite=True)
@@ -178,7 +178,8 @@ class Meter:
             "seconds": round(self._sums.seconds, 1),
             "kilowatt_hours": self._sums.kilowatt_hours,
             "kilograms_co2eq": self._sums.kilograms_co2eq,
-            # For jobs started by an earlier release, the first part is unknown.
+            # For jobs started by an earlier release, the energy of the first part is
+            # unknown.
             "energy_from_step": self._sums.first_step,
             "country": self.country,
             "measured_by": self.method,

@@ -30,13 +30,14 @@ if TYPE_CHECKING:
 
 #: Part of the random seed, so that no other random numbers of a run use the same seed.
 _SEED_KEY = 5
-#: Number of voxels to fit to.
+#: Approximate number of voxels used for the fit.
 _N_VOXELS = 2**17
 #: Minimum number of samples drawn.
 _MIN_SAMPLES = 4
 #: Maximum number of samples drawn.
 _MAX_SAMPLES = 32
-#: Ridge regularisation as a fraction of the diagonal: maps are strongly correlated.
+#: Strength of the ridge regularisation, as a fraction of the diagonal; it is needed
+#: because the maps are strongly correlated.
 _RIDGE = 1e-3
 
 
@@ -87,7 +88,7 @@ def fit_last_layer(network: object, batches: Batches, ndim: int) -> bool:
                 rng = np.random.default_rng([method.config.seed, i, _SEED_KEY])
                 batch = batches.on_device([method.draw(batches.patches, rng)])
                 rows = _rows(network, batch)
-                # On the CPU, as not every device supports double precision.
+                # Sum on the CPU, as not every device supports double precision.
                 moments = moments + (rows @ rows.T).double().cpu()
                 enough = math.ceil(_N_VOXELS / math.prod(batch["source"].shape[-ndim:]))
                 n_samples, i = min(_MAX_SAMPLES, max(_MIN_SAMPLES, enough)), i + 1

@@ -35,7 +35,7 @@ Losses = dict[str, "Tensor"]
 class Updater(Protocol):
     """Interface of the training loop for a method's step."""
 
-    #: Number of steps done, and in total.
+    #: Number of steps done, and total number of steps.
     step: int
     steps: int
 
@@ -109,7 +109,7 @@ class Method:
     loss_titles: Mapping[str, str] = {}  # a read-only type: subclasses replace it
     #: The module that becomes the model.
     result = "network"
-    #: The role whose grey scale the model's output has.
+    #: Role of the scan whose grey scale the model's output has, "source" or "target".
     output_role = "source"
 
     @property

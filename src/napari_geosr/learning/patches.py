@@ -163,7 +163,7 @@ class Patches:
                     self._shape(volume, role), scene.split.axis, part
                 )[-n:]
                 edge = [min(e, size) for e, size in zip(edge, room, strict=True)]
-        # Networks with strides need multiples of them.
+        # Networks with strides need edges that are multiples of the strides.
         fitted = tuple(e - e % 8 if e >= 8 else e for e in edge)
         if min(fitted) < 4:
             raise VolumeError(

@@ -16,9 +16,9 @@ from napari_geosr.learning.statistics import GreyScale
 MAX_EDGE = 384
 #: Maximum edge of the preview, in voxels of the result.
 _MAX_OUTPUT_EDGE = 768
-#: Number of slices read around it in 3D.
+#: Number of slices read around the previewed slice in 3D.
 _SLAB_SLICES = 16
-#: Minimum of this number for large upscale factors.
+#: Minimum number of these slices for large upscale factors.
 _MIN_SLAB_SLICES = 8
 
 
@@ -58,7 +58,7 @@ class TrainingPreview:
         depth = shape[0] if len(shape) == 3 else 1
         self.z = min(depth - 1, depth // 2 if index is None else index)
         size = [min(MAX_EDGE, _MAX_OUTPUT_EDGE // factor, n) for n in shape[-2:]]
-        # Networks with strides need multiples of them.
+        # Networks with strides need edges that are multiples of the strides.
         size = [n - n % 16 if n >= 16 else n for n in size]
         self.corner = [(n - s) // 2 for n, s in zip(shape[-2:], size, strict=True)]
         window = [slice(c, c + s) for c, s in zip(self.corner, size, strict=True)]

@@ -42,7 +42,7 @@ from napari_geosr.physics.projector import project
 _SOFTPLUS_BETA = 10.0
 #: Feature maps of the discriminator's first layer.
 _CRITIC_WIDTH = 16
-#: Number of its strided layers.
+#: Number of strided layers of the discriminator.
 _CRITIC_LAYERS = 3
 #: Final learning rate as a fraction of the initial one.
 _FINAL_RATE = 0.05
@@ -171,7 +171,8 @@ class SinogramFit:
         self.deviation = float(sinogram.std()) or 1.0
         circle = field_of_view(geometry, device)
         positive = start.clamp(min=0) * circle
-        #: Attenuation of the generator's unit, that of the brightest voxels.
+        #: Attenuation that corresponds to 1 in the generator: that of the brightest
+        #: voxels.
         self.scale = _scale(positive, sinogram, geometry)
         torch.manual_seed(settings.seed)
         self.generator = Generator(positive / self.scale, circle, settings).to(device)

@@ -8,7 +8,8 @@ import numpy as np
 
 from napari_geosr.core.errors import VolumeError
 
-#: Planes between training and validation, in addition to the adjacent slices of 2.5D.
+#: Number of planes left out between training and validation data, in addition to the
+#: adjacent slices of 2.5D networks.
 _GAP = 1
 
 

@@ -52,9 +52,9 @@ if TYPE_CHECKING:
 #: Maximum radius in voxels if the settings give none. The radius is the number of
 #: erosions, and the computing time is proportional to it.
 MAX_RADIUS = 10
-#: Minimum share of a phase, below which a warning is given.
+#: Fraction of the voxels in a phase below which a warning is given.
 _MIN_SHARE = 0.001
-#: Minimum standard deviation of the phase, which corresponds to about this share.
+#: Minimum standard deviation of the phase; it corresponds to about this fraction.
 _MIN_DEVIATION = 0.03
 
 
@@ -296,7 +296,7 @@ class TargetLoss:
             if name not in self._geometry:
                 parts[name] = loss(output, target)
                 continue
-            # In full precision, even if the network uses mixed precision.
+            # Compute in full precision, even if the network uses mixed precision.
             with torch.autocast(output.device.type, enabled=False):
                 parts[name] = loss(*maps, self.scales)
         weighted = [counted[n] * self.weights[n] * part for n, part in parts.items()]

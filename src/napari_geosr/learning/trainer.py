@@ -58,9 +58,9 @@ from napari_geosr.networks import set_network_noise
 
 #: Number of patches per validation.
 _VALIDATION_BATCHES = 4
-#: Part of the seed of validation; no other numbers of a run use the same one.
+#: Part of the seed for validation; no other random numbers of a run use it.
 _VALIDATION_KEY = 3
-#: The same for torch.
+#: Part of torch's seed for each step; no other random numbers of a run use it.
 _TORCH_KEY = 4
 
 Preview = Callable[[nn.Module], Any]

@@ -25,9 +25,10 @@ from napari_geosr.measure.crofton import (
 from napari_geosr.measure.kernels import columns as column
 from napari_geosr.measure.small_pores import SmallPores
 
-#: Voxels in a slab: few enough that cc3d, which holds the GIL, returns in ≈ 20 ms.
+#: Number of voxels in a slab: few enough that cc3d, which holds the GIL, returns in ≈
+#: 20 ms.
 SLAB_VOXELS = 1 << 22
-#: Number of labels at which completed pores are removed for the first time.
+#: Number of labels in use above which completed pores are released for the first time.
 _MIN_COMPACTION_LABELS = 1 << 15
 
 
@@ -145,14 +146,14 @@ class SlabLabeller:
         self.flat = flat
         exact = pair_weights(voxel_size, flat=flat)
         weights, unit = integer_weights(exact, math.prod(shape))
-        #: Physical value of 1 in the columns of the boundary.
+        #: Physical value of one unit in each column of the boundary table.
         self._units = np.array([unit, 1.0])
         self._tables = (PAIR_BITS, weights, code_table(weights, connectivity))
         self._z = 0
         #: Number of labels so far, and number of labels of open pores (1 … n_open).
         self._n = self._n_open = 0
         self._parent = np.zeros(1 << 10, np.int64)
-        #: Provisional label of each open label.
+        #: Provisional label of each label of an open pore.
         self._provisional = np.zeros(1, np.int64)
         self._parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = [_no_rows()]
         self._contacts: list[tuple[np.ndarray, np.ndarray]] = [_no_contacts()]
@@ -300,7 +301,7 @@ class SlabLabeller:
                 table, part, row_of[ids], column.MERGE_RULES, rows, boundary
             )
         for pairs, weights in self._contacts:
-            # Two parts that face each other each got a surface there; if they are one
+            # Where two parts face each other, each was given a surface; if they are one
             # pore, it must be removed.
             one, other = row_of[pairs].T
             same = (one == other) & (one > 0)
@@ -358,7 +359,7 @@ class SlabLabeller:
     def state(self) -> dict[str, np.ndarray]:
         """The state after the slabs so far, for storing in a file."""
         self._complete = [_joined(self._complete)]
-        # Only rows of open and completed pores, and labels, grow in number.
+        # Only the rows of open and completed pores and the labels grow with the volume.
         values: dict[str, np.ndarray] = {
             "numbers": np.array(
                 [

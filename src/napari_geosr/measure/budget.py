@@ -14,7 +14,7 @@ from napari_geosr.core.memory import free_host_memory
 from napari_geosr.measure.blocks import chunk_thickness, slab_thickness
 from napari_geosr.measure.config import PorosityConfig
 
-#: Share of the free memory for arrays of labels and masks.
+#: Fraction of the free memory for arrays of labels and masks.
 MEMORY_SHARE = 0.5
 #: Bytes per voxel of a slab, in addition to its grey values: labels, masks and, if it
 #: is full of specks, one row for each.
@@ -29,7 +29,7 @@ _FIXED_BYTES = 90 * 10**6
 #: Minimum thickness of a slab in planes, if possible without a budget: thinner slabs
 #: spend most of the work and memory on seams.
 _MIN_PLANES = 4
-#: Share of the budget for a block that is read once and labelled in slabs.
+#: Maximum fraction of the budget for a block that is read once and labelled in slabs.
 _READ_SHARE = 0.25
 
 

@@ -18,9 +18,8 @@ from itertools import permutations, product
 
 import numpy as np
 
-#: The pairs of corners (dz, dy, dx) of a cell that stand for the 13 directions:
-#: 3 edges at its lowest corner, 6 face diagonals of its three lowest faces and
-#: 4 space diagonals.
+#: Pairs of corners (dz, dy, dx) of a cell that represent the 13 directions: 3 edges at
+#: its lowest corner, 6 face diagonals of its three lowest faces and 4 space diagonals.
 PAIRS: tuple[tuple[tuple[int, int, int], tuple[int, int, int]], ...] = (
     ((0, 0, 0), (1, 0, 0)),
     ((0, 0, 0), (0, 1, 0)),
@@ -44,7 +43,7 @@ def bit(corner: tuple[int, ...]) -> int:
     return 4 * dx + 2 * dz + dy
 
 
-#: The same pairs as bit numbers, shape (13, 2).
+#: The pairs of `PAIRS` as bit numbers, shape (13, 2).
 PAIR_BITS = np.array([(bit(a), bit(b)) for a, b in PAIRS], dtype=np.int64)
 
 
@@ -98,7 +97,8 @@ def _shares(directions: np.ndarray) -> np.ndarray:
     kinds = [tuple(np.subtract(b, a) != 0) for a, b in PAIRS]
     groups = list(dict.fromkeys(kinds))
     members = np.array([[kind == group for group in groups] for kind in kinds])
-    # The last row, far heavier than the others, makes the shares sum to 1.
+    # The last row, weighted far more heavily than the others, makes the shares sum to
+    # 1.
     heavy = 1e3 * math.sqrt(len(normals))
     system = np.vstack([projected @ members, heavy * members.sum(axis=0)])
     solution, _ = nnls(system, np.append(np.ones(len(normals)), heavy))

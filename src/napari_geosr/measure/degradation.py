@@ -41,10 +41,10 @@ MIN_WINDOW = 16
 MAX_DEPTH = 16
 #: Minimum window along Z; fewer planes are treated as single images.
 _MIN_DEPTH = 8
-#: Factor by which another spectrum must fit better than white noise. Smooth noise can
-#: be mistaken for structure, and vice versa.
+#: Factor by which each spectrum must fit better than white noise to be preferred.
+#: Smooth noise can be mistaken for structure, and vice versa.
 _PARSIMONY = {"white": 1.0, "reconstruction": 1.15, "smooth": 2.0}
-#: Share of the voxels that counts as the darkest.
+#: Fraction of the voxels that count as the darkest.
 _DARK_SHARE = 0.05
 
 

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 Theme = Literal["light", "dark"]
 INK = {"light": "#222222", "dark": "#e6e6e6"}
 PAPER = {"light": "#ffffff", "dark": "#1b1d21"}
-#: Distinguishable with any colour vision, on both backgrounds (palette of Okabe and
-#: Ito).
+#: Colours that are distinguishable with any type of colour vision, on both backgrounds
+#: (palette of Okabe and Ito).
 COLOURS = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 _N_BINS = 24
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 #: Maximum number of bins; pairs of bins are merged when values leave the range.
 MAX_BINS = 1 << 17
-#: Minimum number of bins between the outliers for finding a threshold.
+#: Minimum number of bins, without outliers, for finding a threshold.
 _MIN_BINS = 1 << 10
 #: Largest integer up to which float64 represents every integer.
 _MAX_EXACT_INTEGER = 2**53

@@ -11,7 +11,8 @@ from napari_geosr.measure.number_text import number_text
 from napari_geosr.measure.report import PorosityReport
 from napari_geosr.measure.rows import table_rows
 
-#: Name of the column that the others are compared with; otherwise it is the first.
+#: Name of the column with which the others are compared; without it, they are compared
+#: with the first.
 _TRUTH = "truth"
 
 #: Style sheet of every report page.

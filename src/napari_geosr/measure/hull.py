@@ -10,8 +10,8 @@ import numpy.typing as npt
 Mask = npt.NDArray[np.bool_]
 Ends = npt.NDArray[np.float64]
 
-#: Connected components of a slice smaller than this share of its largest one are
-#: ignored as specks.
+#: Size of a connected component, relative to the largest one in its slice, below which
+#: it is ignored as a speck.
 _SPECK_SHARE = 0.01
 #: Tolerance for rounding errors at the edges of the hull, in pixels.
 _ROUNDING = 1e-6

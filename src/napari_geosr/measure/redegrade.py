@@ -20,7 +20,7 @@ FloatArray = npt.NDArray[np.float32]
 Box = tuple[slice, slice, slice]
 Reach = tuple[int, int, int]
 
-#: Number of standard deviations at which filters are truncated.
+#: Radius at which filters are truncated, in standard deviations.
 TRUNCATE = 3.0
 #: Maximum number of voxels of the restored volume in a box, including the margin.
 _MAX_VOXELS = 1 << 25

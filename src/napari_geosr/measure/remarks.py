@@ -12,21 +12,23 @@ from napari_geosr.measure.histogram import GreyHistogram
 from napari_geosr.measure.number_text import number_text
 from napari_geosr.measure.small_pores import SmallPores
 
-#: Share of the voxels below which a phase probably consists of outliers.
+#: Fraction of the voxels below which a phase probably consists of outliers.
 _MIN_PHASE_SHARE = 5e-4
-#: Half-width of the range around a grey value, relative to the distance of the phases.
+#: Half-width of the range around a grey value, relative to the distance between the
+#: phases.
 _HALF_WIDTH = 0.05
 #: Maximum number of voxels along an axis that are read for recognising labels.
 _MAX_EDGE = 2048
-#: Share of adjacent non-zero voxels that are equal in labels, and the minimum number of
-#: such pairs.
+#: Minimum fraction of adjacent non-zero voxels that are equal in a label image, and the
+#: minimum number of such pairs.
 _EQUAL_IN_LABELS = 0.9
 _MIN_PAIRS = 50
 #: Minimum number of single-voxel objects for a message.
 _MIN_SINGLE_VOXELS = 500
-#: Minimum share of all objects for a message.
+#: Minimum fraction of single-voxel objects among all objects for a message.
 _MIN_OBJECT_SHARE = 0.5
-#: Minimum share of the voxels of the sample for a message.
+#: Minimum number of single-voxel objects for a message, as a fraction of the sample's
+#: voxels.
 _MIN_SAMPLE_SHARE = 1e-3
 
 

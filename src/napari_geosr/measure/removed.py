@@ -21,13 +21,14 @@ BoolArray = npt.NDArray[np.bool_]
 
 #: Width of the smoothing in voxels; removed structure then stands out from noise.
 SMOOTHING = 1.2
-#: Number of widths at which the smoothing is truncated.
+#: Radius at which the smoothing is truncated, in standard deviations.
 _TRUNCATE = 3.0
 #: Tolerated shift of an edge, in voxels.
 _EDGE_SHIFT = 0.5
-#: Number of standard deviations above the expected maximum of noise alone.
+#: Number of standard deviations by which removed structure must exceed the expected
+#: maximum of noise alone.
 _MARGIN = 1.2
-#: Maximum correlation of adjacent voxels; a higher one is not noise.
+#: Maximum correlation of the noise of adjacent voxels; higher values are clipped to it.
 _MAX_CORRELATION = 0.98
 
 

@@ -282,7 +282,7 @@ class PorosityReport:
             if statistic.power and not self.has_physical_size:
                 value = dict.fromkeys(value) if isinstance(value, dict) else None
             values[statistic.name] = value
-            if statistic.unit_key:  # after the last figure that names it
+            if statistic.unit_key:  # the unit follows the last figure that uses it
                 unit = values.pop(statistic.unit_key, None)
                 if value is not None:
                     unit = unit_text(self.unit, statistic.power)
@@ -305,7 +305,7 @@ def size_histogram(values: np.ndarray, unit: str, n_bins: int) -> Histogram:
     low, high = float(values.min()), float(values.max())
     if high <= low * (1 + 1e-9):
         low, high = low / 2, high * 2
-    # Slightly wider, so that rounding does not exclude a pore.
+    # Make the range slightly wider, so that rounding does not exclude a pore.
     edges = np.geomspace(low * (1 - 1e-9), high * (1 + 1e-9), n_bins + 1)
     counts, _ = np.histogram(values, bins=edges)
     return Histogram(counts.astype(np.int64), edges, unit)

@@ -153,7 +153,7 @@ def _triangle(counts: np.ndarray, centres: np.ndarray) -> float:
     low, high = (int(i) for i in np.flatnonzero(counts)[[0, -1]])
     end = high if peak - low < high - peak else low
     step = 1 if end < peak else -1
-    # From the tail's end towards the peak, without the peak itself.
+    # From the tail's end towards the peak, excluding the peak itself.
     bins = np.arange(end, peak, step)
     distance = counts[peak] * np.arange(len(bins)) - len(bins) * counts[bins].astype(
         float
@@ -180,7 +180,7 @@ def phase_mask(block: np.ndarray, value: float, phase: str) -> np.ndarray:
     if block.dtype == np.bool_:
         block = block.view(np.uint8)
     if block.dtype.kind in "iu":
-        # Integers are compared as integers: no float copy of the block.
+        # Compare integers as integers, without a float copy of the block.
         info = np.iinfo(block.dtype)
         whole = math.floor(value)
         if not info.min <= whole <= info.max:
@@ -211,7 +211,7 @@ def shifted_thresholds(
         histogram.centres[low & filled][-1],
         histogram.centres[~low & filled][0],
     )
-    # Between adjacent integers there is always a gap.
+    # There is always a gap between adjacent integers.
     gap = histogram.is_integer or following - last > histogram.width
     middle = (last + following) / 2 if gap else threshold
     return float(middle - shift), float(middle + shift)

@@ -26,11 +26,12 @@ _FIRST_VALUES = 9
 _FIRST_WIDTHS = (0.0, 0.3, 0.5, 0.9)
 #: Number of the best initial values that are refined.
 _N_REFINED = 3
-#: Iterations for the shares of structure and noise.
+#: Number of iterations for the contributions of structure and noise.
 _ITERATIONS = 60
 #: Number of tabulated values of the noise parameter.
 _PARAMETERS = 33
-#: Minimum share of noise at some frequency for estimating its correlation along Z.
+#: Minimum fraction of noise in the power at some frequency for estimating the noise's
+#: correlation along Z.
 _MIN_NOISE_SHARE = 0.5
 _Power = Callable[[Array, float], Array]
 #: Noise spectra: power, and the bounds of the parameter.
@@ -171,7 +172,7 @@ class _Model:
 
     def solve(self, x: Any) -> tuple[float, float, float]:
         """The lowest cost, and the shares of structure and noise."""
-        # In units of the observed power, so that shares are about one.
+        # Use units of the observed power, so that both contributions are about one.
         structure = self.structure(float(x[0])) / self.observed
         noise = self.noise(float(x[1]), float(x[2])) / self.observed
         structure_scale = 1 / max(float(self.share @ structure), 1e-300)

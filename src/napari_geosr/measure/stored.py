@@ -13,7 +13,7 @@ from napari_geosr.measure.report import Histogram, PorosityReport
 from napari_geosr.measure.statistics import volume_statistics
 from napari_geosr.measure.sums import Table, quantiles_of
 
-#: Columns that are 0 and 1 in the file, and no and yes in the table.
+#: Columns with 0 and 1 in the file, and no and yes in the table.
 _YES_OR_NO = ("surface_reliable", "touches_border")
 _INTEGERS = ("label", "voxels")
 _DIAMETER = "equivalent_diameter"

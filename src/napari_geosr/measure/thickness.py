@@ -16,7 +16,8 @@ Mask = npt.NDArray[np.bool_]
 
 #: Correction of the distance to the surface, in voxels (see below).
 _SURFACE = 0.25
-#: A ball includes voxels that it covers by half: this distance beyond its radius.
+#: Distance beyond a sphere's radius, in voxels, up to which voxel centres belong to it:
+#: voxels that it covers by half are included.
 _REACH = 0.75
 
 
@@ -55,6 +56,6 @@ def local_thickness(mask: Mask, *, ratio: float = 1.06) -> npt.NDArray[np.float3
         reached = distance_transform_edt(~centres) < radius + _REACH
         fresh = reached & mask & (thickness == 0)
         thickness[fresh] = 2 * radius
-    # Where no ball with a radius of half a voxel fits, the thickness is one voxel.
+    # Where no sphere with a radius of half a voxel fits, the thickness is one voxel.
     thickness[mask & (thickness == 0)] = 1.0
     return thickness

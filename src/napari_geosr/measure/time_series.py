@@ -31,34 +31,37 @@ _MAX_PLANE_PIXELS = 2048 * 2048
 _EDGE = 256
 #: Minimum edge of a plane, in pixels.
 _MIN_EDGE = 12
-#: Minimum number of planes.
+#: Minimum number of planes for comparing them.
 _MIN_PLANES = 4
 #: Edge of the moving average, in pixels; detail is the difference from it.
 _DETAIL = 15
 #: Minimum correlation of detail between planes; below it, noise and fixed patterns
 #: dominate.
 _MIN_CORRELATION = 0.3
-#: Minimum ratio of the decay of detail within a plane to that between planes. Real
-#: stacks have 1 to 5 (trabeculae along Z), time series and repeated images above 100.
+#: Minimum ratio of the decay of detail within a plane to that between planes at which
+#: detail stays in place. Real volumes have 1 to 5 (trabeculae along Z), time series and
+#: repeated images above 100.
 _MIN_DECAY_RATIO = 20.0
 #: Range to which correlations within a plane are clipped.
 _CORRELATION_RANGE = (0.05, 0.99)
-#: If detail stays in place over an eighth of the planes: minimum number of planes for
-#: which they are certainly frames.
+#: Minimum number of planes at which a stack whose detail stays in place over an eighth
+#: of its planes is certainly a time series.
 _MANY_PLANES = 100
-#: The same relative to the longest edge.
+#: Minimum ratio of the number of planes to the longest edge (pixels) in that case.
 _MANY_PLANES_RATIO = 2.0
-#: Otherwise: minimum number of planes for asking.
+#: Minimum number of planes at which the depth of a stack alone leads to a question.
 _DEEP_PLANES = 200
-#: The same relative to the longest edge.
+#: Minimum ratio of the number of planes to the longest edge (pixels) in that case.
 _DEEP_RATIO = 4.0
-#: Minimum ratio of planes to the longest edge to be certain.
+#: Ratio of the number of planes to the longest edge (pixels) at and above which a deep
+#: stack of similar planes is certainly a time series.
 _TOO_DEEP_RATIO = 16.0
-#: Minimum correlation of adjacent planes to be certain.
+#: Minimum correlation of adjacent planes that count as similar.
 _MIN_SIMILARITY = 0.5
-#: Maximum difference between the correlations along and within planes of a volume.
+#: Maximum difference, in a volume, between the correlation of planes and that of pixels
+#: within a plane at the same distance.
 _MAX_DIFFERENCE = 0.12
-#: Distances at which they are compared, in voxels.
+#: Distances at which these correlations are compared, in voxels.
 _DISTANCES = (1, 3)
 
 

@@ -27,11 +27,12 @@ MAX_FILES = 1000
 #: Maximum compression ratio of a large file. Weights and images hardly compress, so a
 #: higher ratio is a sign of a zip bomb.
 MAX_RATIO = 100
-#: Files of up to this many bytes may have any compression ratio.
+#: Maximum size, in bytes, of files that may have any compression ratio.
 _SMALL = 10 * 10**6
-#: Maximum size of the table of contents in bytes: about 10,000 names of 300 letters.
+#: Maximum size of the table of contents in bytes: about 10,000 names of 300 characters.
 _MAX_TABLE = 4 * 10**6
-#: Errors that zipfile raises on damaged archives; ValueError: damaged names and times.
+#: Errors that zipfile raises on damaged archives; ValueError is raised for damaged
+#: names and times.
 _ZIP_ERRORS = (
     zipfile.BadZipFile,
     zlib.error,
@@ -81,7 +82,7 @@ def reading_zip(name: str) -> Iterator[None]:
         yield
     except _ZIP_ERRORS as error:
         raise ModelError(f"{name} is not a readable zip file ({error}).") from error
-    except RuntimeError as error:  # what zipfile raises for encrypted members
+    except RuntimeError as error:  # zipfile raises it for encrypted members
         raise ModelError(f"{name} cannot be read: {error}.") from error
 
 

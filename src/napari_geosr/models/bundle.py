@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 CARD_FILE = "card.yaml"
 WEIGHTS_FILE = "weights.safetensors"
-#: Maximum sizes of a card and of a weights file in bytes, far above real ones.
+#: Maximum sizes of a card and of a weights file in bytes, far above real sizes.
 MAX_CARD_BYTES = MAX_BYTES
 MAX_WEIGHTS_BYTES = 2 * 10**9
 #: Buffers of torch's normalisation layers, which are not parameters.
@@ -256,8 +256,8 @@ def save(
     tensors = {
         key: t.detach().to("cpu", dtype).contiguous() for key, t in state.items()
     }
-    # A single entry: safetensors writes several in random order, which would change
-    # the checksum.
+    # Write a single entry: safetensors writes several in random order, which would
+    # change the checksum.
     content = to_bytes(tensors, metadata={"format": "pt"})
     if isinstance(weights, Mapping):
         n = _count({key: t.numel() for key, t in tensors.items()})
@@ -355,7 +355,7 @@ def _read_from_zip(path: Path, name: str, limit: int) -> bytes:
 def _read_all(stream: IO[bytes], size: int, name: str, file: Path) -> bytes:
     """Read a whole file; weights only if their header fits the file size."""
     start = check_header(stream, size, str(file)) if name == WEIGHTS_FILE else b""
-    # The declared size may be wrong: never read more than that.
+    # The declared size may be wrong: read no more than that.
     content = start + stream.read(size - len(start))
     if len(content) < size:
         raise ModelError(f"{file} is incomplete. Download or copy the bundle again.")
@@ -416,7 +416,7 @@ def _weights(path: Path, card: ModelCard) -> dict[str, Tensor]:
 def _build(card: ModelCard, state: dict[str, Tensor], path: Path) -> nn.Module:
     import torch
 
-    # First without allocating memory: a card may ask for a network of any size.
+    # Try first without allocating memory: a card may ask for a network of any size.
     try:
         with torch.device("meta"):
             meta_state = {key: t.to("meta") for key, t in state.items()}

@@ -27,12 +27,13 @@ PATCH = 64
 _MAX_PATCHES = 32
 #: Edges of the rings of the power spectrum, in cycles per voxel.
 RING_EDGES = (0.0, 0.03, 0.06, 0.1, 0.14, 0.18, 0.22, 0.27, 0.32, 0.37, 0.43, 0.5)
-#: Distance above which the level is caution, in units of the 99th percentile of the
+#: Distance above which the level is "caution", in units of the 99th percentile of the
 #: training volumes' own distances.
 _CAUTION_DISTANCE = 1.3
-#: Distance above which the level is unlike, in the same unit.
+#: Distance above which the level is "unlike", in the same unit.
 _UNLIKE_DISTANCE = 2.6
-#: Minimum edge of a patch in voxels; smaller ones have too few voxels for a spectrum.
+#: Minimum edge length of a patch, in voxels; smaller patches have too few voxels for a
+#: spectrum.
 _MIN_EDGE = 12
 #: Minimum ratio of the power of structure to that of noise.
 _MIN_STRUCTURE = 1.2
@@ -284,7 +285,7 @@ def _anisotropy_reasons(card: ModelCard, volume: Volume) -> tuple[str, ...]:
     """Warn if a 3D model is not known to be trained on such non-cubic voxels."""
     if card.axes != "ZYX" or not volume.has_physical_size:
         return ()
-    # A range of edges in the training data may stem from non-cubic voxels.
+    # A range of voxel edge lengths in the training data may stem from non-cubic voxels.
     low, high = card.training.voxel_size or (1.0, 1.0)
     anisotropy = max(volume.voxel_size) / min(volume.voxel_size)
     if anisotropy <= _MAX_ANISOTROPY * high / low:

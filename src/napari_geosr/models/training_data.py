@@ -17,7 +17,7 @@ from napari_geosr.models.distribution import (
     signature,
 )
 
-#: Maximum number of parts that the volumes are cut into; each part is an example.
+#: Maximum number of parts into which the volumes are cut; each part is an example.
 _MAX_PARTS = 24
 #: Minimum edge length of a part in voxels.
 _MIN_EDGE = 24

@@ -50,7 +50,7 @@ __all__ = [
     "set_network_noise",
 ]
 
-# They import torch: loaded on first use.
+# These modules import torch, so they are loaded on first use.
 __getattr__, _, _ = lazy_loader.attach(
     __name__,
     submodules=["foreign"],

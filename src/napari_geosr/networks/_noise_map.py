@@ -27,11 +27,11 @@ BOX = 5
 REACH = BOX // 2
 #: Axes of the noise correlation, in the order of the input channels.
 AXES = ("z", "y", "x")
-#: Noise level until it is set, in standard deviations of the input.
+#: Noise level assumed until it is set, in standard deviations of the input.
 UNKNOWN_LEVEL = 0.25
-#: Minimum bound in the division, to avoid dividing by zero.
+#: Minimum bound used as a divisor, to avoid dividing by zero.
 _MIN_BOUND = 1e-12
-#: Exponent of the saturation.
+#: Exponent of the saturation function of `bounded`.
 _SATURATION_EXPONENT = 8
 #: Multiple of the bound at which changes are clipped to avoid overflow.
 _SATURATION_LIMIT = 50.0

@@ -29,7 +29,7 @@ from torch.nn import functional
 from napari_geosr.networks._planes import PlanesConfig
 from napari_geosr.networks.spec import NetworkSpec
 
-#: Makes a layer that keeps the grid, from its numbers of maps in and out.
+#: Makes a layer that keeps the grid, given its numbers of input and output maps.
 MakeLayer = Callable[[int, int], nn.Module]
 
 #: Reach of cubic interpolation on either side, in voxels.

@@ -225,10 +225,11 @@ def _pad_far(x: Tensor, size: Sequence[int]) -> Tensor:
     for mode in ("reflect", "replicate"):
         have = x.shape[2:]
         missing = [n - m for n, m in zip(size, have, strict=True)]
-        if mode == "reflect":  # limited by the size of the image
+        if mode == "reflect":  # reflection is limited by the size of the image
             missing = [min(n, m - 1) for n, m in zip(missing, have, strict=True)]
         if any(missing):
-            # From the last axis to the first, near and far end of each.
+            # `pad` expects the near and the far end of each axis, last axis first; only
+            # far ends are padded.
             pads = [n for last in reversed(missing) for n in (0, last)]
             x = functional.pad(x, pads, mode)
     return x

@@ -54,8 +54,8 @@ class MSDNet(MixedScale):
         c_in = config.adjacent_slices + config.extra_channels
         super().__init__(config, n, c_in, n_out)
         self.config = config
-        # Initially zero: a fresh residual network returns its input. Trainings start
-        # with better weights (`set_last_layer`).
+        # Initially zero: a fresh residual network returns its input. Training runs
+        # start with better weights (`set_last_layer`).
         head = (self.n_maps,) if n_out == 1 else (n_out, self.n_maps)
         self.final_weight = nn.Parameter(torch.zeros(head))
         self.final_bias = nn.Parameter(torch.zeros(n_out))

@@ -111,7 +111,7 @@ class _ResidualBlock(nn.Module):
 class MultiscaleBody(nn.Module):
     """Residual blocks at half, a quarter and again half the resolution."""
 
-    #: Voxels along every axis per voxel of the coarsest maps.
+    #: Number of voxels along every axis per voxel of the coarsest maps.
     stride = 4
 
     def __init__(self, config: NetworkConfig) -> None:
@@ -135,8 +135,9 @@ class MultiscaleBody(nn.Module):
         nn.init.zeros_(self.tail.weight)
         assert self.tail.bias is not None
         nn.init.zeros_(self.tail.bias)
-        # In half-resolution voxels: the tail and the blocks after; the other half of a
-        # coarse voxel and the coarse blocks (two each); the blocks before and the head.
+        # Reach in half-resolution voxels: the tail and the blocks after; the other half
+        # of a coarse voxel and the coarse blocks (two each); the blocks before and the
+        # head.
         half = 1 + 2 * config.blocks
         half += 1 + 2 * 2 * config.blocks
         half += 2 * _n_blocks_before(config) + 1

@@ -67,7 +67,7 @@ def branch_parameters(ndim: int, maps_in: int, maps_out: int) -> int:
         Number of input and output maps.
     """
     k, wide = 3**ndim, _WIDENING * min(maps_in, maps_out)
-    single = k + 1 + (ndim + 1)  # 3ⁿ, 1 and the fixed filters
+    single = k + 1 + (ndim + 1)  # kernels of 3ⁿ and 1 voxels, fixed filters
     return int(maps_out * (maps_in * single + 1) + wide * (maps_in + k * maps_out))
 
 
@@ -110,7 +110,7 @@ class BranchedLayer(nn.Module):
     def kernel(self) -> torch.Tensor:
         """Weights of the single convolution that is equivalent to all branches."""
         maps_out, maps_in = self.point.shape
-        # In full precision, like the merged weights.
+        # Compute in full precision, like the merged weights.
         with torch.autocast(self.weight.device.type, enabled=False):
             wide = torch.einsum("owt,wi->oit", self.contract.flatten(2), self.expand)
             filters = self.filters.to(self.edges.dtype).flatten(1)
@@ -182,7 +182,7 @@ class RepSR(UpscalingNetwork):
             make, inner = _branched(n), _branched(n, adds_input=True)
         self.head = make(config.adjacent_slices, f)
         self.blocks = nn.ModuleList(inner(f, f) for _ in range(config.blocks))
-        # One less than layers, counting the head: the base class adds the last one.
+        # One fewer than layers, counting the head: the base class adds the last one.
         self.activations = nn.ModuleList(nn.PReLU(f) for _ in range(config.blocks))
         self._end(make, f, 1 + config.blocks)
 

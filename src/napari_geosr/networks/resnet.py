@@ -125,7 +125,7 @@ class ResNet(nn.Module):
         )
         self.stages, self.tail = make_end(make, n, f, r * s, _doublings(config))
         self.register_buffer("kernel", cubic_kernel(s, n).float(), persistent=False)
-        # In merged voxels, plus the remaining voxels of the outermost merged voxel.
+        # The reach is in merged voxels; the rest of the outermost one is added.
         reach = 1 + 2 * config.blocks + end_reach(_doublings(config))
         radius = r * reach + r - 1
         self.spec = NetworkSpec(

@@ -96,7 +96,8 @@ class TomoGAN(nn.Module):
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
         if self.config.residual:
-            # Near zero, not zero, so that gradients reach all layers from the start.
+            # Start near zero, not at zero, so that gradients reach all layers from the
+            # start.
             last = self.head[-1]
             assert isinstance(last, nn.Conv2d | nn.Conv3d)
             with torch.no_grad():

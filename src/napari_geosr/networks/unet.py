@@ -201,7 +201,8 @@ class UNet(nn.Module):
                     nn.init.zeros_(module.bias)
         if self.config.batch_norm and not self.config.residual:
             return
-        # Near zero, not zero, so that gradients reach all layers from the start.
+        # Start near zero, not at zero, so that gradients reach all layers from the
+        # start.
         with torch.no_grad():
             self.head.weight.mul_(0.05)
 

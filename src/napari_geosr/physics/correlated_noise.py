@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.float64]
 
-#: Largest kernel width in voxels: neighbours then have a correlation of 0.95.
+#: Largest kernel width in voxels: adjacent voxels then have a correlation of 0.95.
 _MAX_WIDTH = 3.2
 
 

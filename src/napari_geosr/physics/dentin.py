@@ -30,7 +30,7 @@ from napari_geosr.physics.tubes import bent_path, render_tubes
 
 Array = npt.NDArray[np.float64]
 
-#: Light of the dentin between tubules divided by that of the stain in them.
+#: Light of the dentin between tubules, relative to that of the stain inside them.
 AUTOFLUORESCENCE = 0.15
 #: Attenuation of a cuff divided by that of other dentin, minus one.
 CUFF_DENSITY = 0.25
@@ -40,9 +40,9 @@ _CUFF = 0.6
 _MIN_DISTANCE_SHARE = 0.7
 #: Maximum porosity of parallel tubules that do not touch.
 _MAX_POROSITY = 0.35
-#: Slices between the points of a tubule.
+#: Number of slices between the points of a tubule.
 _PIECE = 8
-#: Radius of a branch divided by that of a median tubule.
+#: Range of the radius of a branch, relative to that of a median tubule.
 _BRANCH = (0.15, 0.3)
 _MIN_BRANCH_RADIUS = 0.6
 _MAX_TRIES = 60

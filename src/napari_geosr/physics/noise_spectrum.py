@@ -15,9 +15,9 @@ FloatArray = npt.NDArray[np.float32]
 POINTS = 33
 #: Highest frequency of the table, in cycles per voxel.
 CORNER = math.sqrt(0.5)
-#: Slices on either side whose noise may be correlated with that of a slice.
+#: Number of slices on either side whose noise may be correlated with that of a slice.
 _REACH = 6
-#: Offset of the slice number in seeds, as slices before the first one are needed too.
+#: Offset of slice numbers in seeds: slices before the first one are needed too.
 _BEFORE = 1000
 
 

@@ -14,19 +14,22 @@ from napari_geosr.physics.phantoms import Shape
 
 Array = npt.NDArray[np.float64]
 
-#: Fraction of the requested porosity from which it counts as approximately reached.
+#: Minimum fraction of the requested porosity at which it counts as approximately
+#: reached.
 NEARLY_REACHED = 0.75
 #: Fraction of the requested porosity at which packing ends.
 _NEAR = 0.99
-#: Number of random points to estimate the volume of the balls, to 0.2 % of the box.
+#: Number of random points for estimating the volume of the balls to 0.2 % of the box.
 _POINTS = 100_000
-#: Candidate positions per round, and rounds with little progress before packing ends.
+#: Number of candidate positions per round, and number of rounds with little progress
+#: after which packing ends.
 _CANDIDATES = 20_000
 _IDLE_ROUNDS = 4
 #: Minimum progress of a round, as a fraction of the requested porosity.
 _PROGRESS = 0.003
 _MAX_BALLS = 200_000
-#: Largest ratio of radii within a search tree, and neighbours examined in each tree.
+#: Largest ratio of radii within a search tree, and number of neighbours examined in
+#: each tree.
 _CLASS = 1.5
 _NEIGHBOURS = 8
 

@@ -19,7 +19,7 @@ from napari_geosr.physics.geometry import ParallelGeometry
 from napari_geosr.physics.rays import rays_of
 from napari_geosr.physics.taps import chunk_length, linear_taps
 
-#: Copies of a slice in memory during projection.
+#: Number of copies of a slice in memory during projection.
 COPIES = 2
 
 

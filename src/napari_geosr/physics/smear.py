@@ -22,7 +22,7 @@ from napari_geosr.physics.geometry import (
 )
 from napari_geosr.physics.taps import chunk_length, linear_taps
 
-#: Copies of a slice in memory during back-projection.
+#: Number of copies of a slice in memory during back-projection.
 COPIES = 1
 
 
@@ -92,7 +92,8 @@ def _cone_loops(values: AnyArray, geometry: ConeGeometry) -> AnyArray:
     n, margin = geometry.size, (loops.LEFT, loops.RIGHT)
     padded = np.pad(values.transpose(1, 2, 0), ((0, 0), margin, margin))
     out = np.zeros((n, n, geometry.n_slices), np.float32)
-    # Relative to the whole cone: places within a slab would be rounded differently.
+    # Use positions relative to the whole cone: positions relative to a slab would be
+    # rounded differently.
     rise = (
         np.float32(geometry.row_centre + geometry.first_row),
         np.float32(geometry.slice_centre + geometry.first_slice),

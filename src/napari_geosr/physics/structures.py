@@ -123,7 +123,8 @@ class Ellipsoids:
             steep = np.sqrt(
                 sum((a / n) ** 2 for a, n in zip(along, lengths[:, 0], strict=True))
             )
-            # To first order, the distance to the surface is (1 - f) over its slope.
+            # To first order, the distance to the surface is (1 - f) divided by the
+            # slope of f, which is `steep` / f.
             distance = (1 - f) * f / np.maximum(steep, 1e-9)
             inside = np.clip(np.where(f < 0.5, 1.0, distance + 0.5), 0, 1)
             np.maximum(fraction[key], inside, out=fraction[key])
@@ -154,7 +155,7 @@ class Waves:
         kz, ky, kx = self.vectors.T
         y = np.exp(1j * np.outer(np.arange(height), ky))
         x = np.exp(1j * np.outer(kx, np.arange(width)))
-        # Re(a b) = Re a Re b - Im a Im b: one real product of matrices for each slice.
+        # Re(a b) = Re a Re b - Im a Im b: one real matrix product per slice.
         columns = np.concatenate([x.real, -x.imag]).astype(np.float32)
         scale = math.sqrt(2 / len(self.phases))
         field = np.empty((stop - start, height, width), np.float32)

@@ -25,12 +25,12 @@ from napari_geosr.physics.tubes import render_tubes
 
 Array = npt.NDArray[np.float64]
 
-#: Length of the straight segments that a fibre is drawn with: short ones have small
-#: bounding boxes and are faster to draw.
+#: Length of the straight segments of a fibre: short ones have small bounding boxes and
+#: are faster to draw.
 _PIECE = 12.0
 #: Maximum number of fibres, after which the porosity counts as unreachable.
 _MAX_FIBRES = 20_000
-#: Points along a yarn per distance between neighbouring yarns.
+#: Number of points along a yarn per distance between neighbouring yarns.
 _POINTS_PER_SPACING = 8
 
 

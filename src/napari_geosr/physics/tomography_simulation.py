@@ -28,17 +28,17 @@ from napari_geosr.physics.scan_config import ScanConfig
 
 FloatArray = npt.NDArray[np.float32]
 
-#: Memory for line integrals that are processed at once, in bytes.
+#: Maximum memory for line integrals that are processed at once, in bytes.
 _BLOCK_BYTES = 128 * 1024**2
 #: Number of views from which the scale of the attenuation is determined.
 _SCALING_VIEWS = 8
 #: Range of the intensity added by a zinger, in units of the beam without sample.
 _ZINGER = (2.0, 8.0)
-#: Stream of random numbers of the flat fields; those of projections are their indices.
+#: Number of the random stream for the flat fields; projections use their own indices.
 _FLAT_STREAM = 2**32
-#: Stream of the dark fields.
+#: Number of the random stream for the dark fields.
 _DARK_STREAM = 2**32 + 1
-#: Stream of the gains of the detector's pixels.
+#: Number of the random stream for the gains of the detector's pixels.
 _GAIN_STREAM = 2**32 + 2
 
 

@@ -30,7 +30,7 @@ Array = npt.NDArray[np.float64]
 
 #: Number of points along a bent path.
 _POINTS = 9
-#: Random candidates per cell that would fit into the volume.
+#: Number of random candidates for each cube of the minimum spacing in the volume.
 _MAX_TRIES = 40
 #: Short semi-axes of a lacuna relative to the long one.
 _LACUNA = (0.5, 0.35)
@@ -198,7 +198,8 @@ def _add_lacuna(
     ]
     level = np.sqrt(sum(a**2 for a in along))
     slope = np.sqrt(sum((a / s) ** 2 for a, s in zip(along, sizes, strict=True)))
-    # To first order, the distance to the surface is (1 - level) over the slope.
+    # To first order, the distance to the surface is (1 - level) divided by the slope of
+    # the level, which is `slope` / level.
     distance = (1 - level) * level / np.maximum(slope, 1e-9)
     inside = np.clip(np.where(level < 0.5, 1.0, distance + 0.5), 0, 1)
     np.maximum(fraction[key], inside, out=fraction[key])

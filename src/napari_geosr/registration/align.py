@@ -22,20 +22,19 @@ from napari_geosr.registration.transform import Transform, corners, identity
 
 StartKind = Literal["search", "centres", "positions"]
 
-#: Maximum voxels of the arrays that a search correlates, including margins.
+#: Maximum number of voxels in the arrays that a search correlates, including margins.
 _SEARCH_VOXELS = 1 << 22
-#: Minimum voxels along each axis of the small volume for a reliable search.
+#: Minimum number of voxels along each axis of the small volume for a reliable search.
 _MIN_SEARCHED = 8
-#: Maximum voxels of the copy of the small volume used for refinement.
+#: Maximum number of voxels in the copy of the small volume used for refinement.
 _MAX_HIGH_VOXELS = 1 << 24
-#: The same for the large volume.
+#: Maximum number of voxels in the copy of the large volume used for refinement.
 _MAX_LOW_VOXELS = 1 << 25
-#: Margin for an inaccurate start, in voxels.
+#: Minimum margin for an inaccurate start, in voxels of the large volume.
 _MARGIN_VOXELS = 8
-#: The same as a fraction of the small volume.
+#: Minimum margin for an inaccurate start, as a fraction of the small volume.
 _MARGIN_SHARE = 0.1
-#: Candidates of the search are refined if their correlation reaches this fraction of
-#: the best one.
+#: Minimum correlation of candidates that are refined, as a fraction of the best one.
 _MIN_CANDIDATE_SHARE = 0.85
 
 

@@ -15,15 +15,15 @@ Mask = npt.NDArray[np.bool_]
 _BINS = 48
 #: Maximum number of voxels in a joint histogram; larger volumes are sampled evenly.
 _MAX_COUNTED = 1 << 22
-#: Grey values beyond these percentiles fall into the outermost bins.
+#: Percentiles beyond which grey values fall into the outermost bins.
 _RANGE = (0.5, 99.5)
-#: Largest edge of a block, in voxels.
+#: Maximum edge length of a block, in voxels.
 _MAX_BLOCK_EDGE = 48
-#: Smallest edge of a block, in voxels.
+#: Minimum edge length of a block, in voxels.
 _MIN_BLOCK_EDGE = 16
-#: Maximum blocks along an axis.
+#: Maximum number of blocks along an axis.
 _MAX_BLOCKS = 3
-#: Number of times that a shift is undone and the rest measured again.
+#: Number of times that the shift found so far is undone and the rest measured.
 _ROUNDS = 3
 #: Minimum correlation of the two volumes in a block to estimate its shift.
 _MIN_CORRELATION = 0.2

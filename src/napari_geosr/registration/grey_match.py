@@ -19,11 +19,11 @@ MatchKind = Literal["linear", "histogram", "none"]
 _BLUR = 1.0
 #: Candidate blurs of the low-resolution scan relative to the other, in voxels.
 _SHARPNESS = tuple(0.2 * i for i in range(13))
-#: Maximum voxels per axis of the central part that is compared: 3D, 2D.
+#: Maximum edge of the compared central part, in voxels, by number of axes.
 _MIDDLE = {3: 160, 2: 2048}
 #: Number of fits, each without the outliers of the previous one.
 _N_ROUNDS = 5
-#: Residual above which a voxel is an outlier, in multiples of their spread.
+#: Residual above which a voxel is an outlier, as a multiple of the residuals' spread.
 _OUTLIER_FACTOR = 2.5
 _QUANTILES = 201
 

@@ -29,13 +29,14 @@ from napari_geosr.registration.transform import Transform
 TransformKind = Literal["translation", "rigid", "similarity"]
 
 _BINS = 32
-#: Maximum voxels of the small volume that are compared in each iteration.
+#: Maximum number of voxels of the small volume that are compared in each iteration.
 _SAMPLES = 200_000
 _ITERATIONS = 200
 #: Shrink factor and blur (in voxels) of each level, coarsest first. Without the last
 #: blur, interpolation would change the noise, which mutual information would reward.
 _LEVELS = ((2, 1.0), (1, 0.5))
-#: Minimum voxels along each axis after shrinking; smaller volumes are not shrunk.
+#: Minimum number of voxels along each axis after shrinking; smaller volumes are not
+#: shrunk.
 _MIN_EDGE = 16
 #: Length of the first optimisation step, in voxels.
 _FIRST_MOVE = 1.0

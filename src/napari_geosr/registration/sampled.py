@@ -33,7 +33,7 @@ _MEANS_FROM = 1.05
 #: Bytes per voxel of the source while a block is computed: as float32, and twice as
 #: float64 for the spline.
 _READ_BYTES = 24
-#: The same for the result.
+#: Bytes per voxel of the result while a block is computed.
 _MADE_BYTES = 8
 
 

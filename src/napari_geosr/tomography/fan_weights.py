@@ -34,18 +34,20 @@ if TYPE_CHECKING:
 
 Floats = npt.NDArray[np.float64]
 
-#: A gap between angles up to the larger of these limits (degrees, and median steps) is
-#: a step within a full turn rather than the end of the scan.
+#: Maximum gap between angles within a full turn, in degrees and in median steps (the
+#: larger applies); a wider gap is the end of the scan.
 _CLOSED_DEGREES = 2.0
 _CLOSED_STEPS = 1.5
-#: Degrees by which a scan may be too short: the missing rays concern only the outermost
-#: columns in a few views (error below 0.5 % of the norm of a slice that fills them).
+#: Maximum number of degrees by which a scan may be too short: the missing rays concern
+#: only the outermost columns in a few views (error below 0.5 % of the norm of a slice
+#: that fills them).
 _MAX_MISSING_DEGREES = 2.0
-#: Largest angle over which views at the ends of a scan fade out, in degrees. For fans
-#: up to half this angle it equals Parker's; it gives less noise for longer scans.
+#: Largest angle over which views at the ends of a scan fade out, in degrees. For fan
+#: angles up to half of it, the weights equal Parker's; for longer scans, they give less
+#: noise.
 _FADE = 60.0
 #: Offset of the axis from the middle of the detector, as a fraction of its width, above
-#: which it is intentional: each view then shows only one side of the sample.
+#: which the offset is intentional: each view then shows only one side of the sample.
 OFF_MIDDLE = 0.05
 
 

@@ -21,21 +21,21 @@ _DEAD_FRACTION = 0.01
 #: fraction of their pixels that is brighter than the estimate.
 _SAMPLE_VIEWS = 32
 _BRIGHTER = 0.01
-#: Maximum number of values for this; of large detectors, only every n-th row and column
-#: is used.
+#: Maximum number of values for this estimate; for large detectors, only every n-th row
+#: and column is used.
 _SAMPLE_VALUES = 2**24
-#: Minimum number of frames to estimate a variance.
+#: Minimum number of frames for estimating a variance.
 _FRAMES = 3
 #: Number of pixels over which the variance is averaged; the median of these patches is
 #: used, so that hot pixels do not matter.
 _PATCH = 256
-#: Maximum number of values for this; otherwise, only every n-th detector row is used.
+#: Maximum number of values for the variance; otherwise, only every n-th row is used.
 _VALUES = 2**23
 #: Pixels with less than this fraction of the median light are ignored.
 _LIT = 0.1
-#: If the estimate is this close to 1,
+#: Maximum deviation of the estimate from 1 at which a count is taken to be a photon.
 _COUNT_TOLERANCE = 0.05
-#: or within this many standard errors, a count is taken to be a photon.
+#: Maximum deviation for the same in standard errors; the larger limit applies.
 _COUNT_ERRORS = 3.0
 
 
@@ -116,7 +116,8 @@ def incident_counts(projections: Projections) -> float:
     step = max(1, math.ceil(math.sqrt(len(chosen) * pixels / _SAMPLE_VALUES)))
     views = np.concatenate(
         [
-            # A copy, so that the whole projection is not kept in memory.
+            # Keep a copy, not a view, so that the whole projection is not kept in
+            # memory.
             np.array(projections.data[i : i + 1, :, :][:, ::step, ::step], np.float32)
             for i in chosen.tolist()
         ]

@@ -19,7 +19,7 @@ from napari_geosr.core.errors import ProjectionsError
 FloatArray = npt.NDArray[np.float32]
 Angles = npt.NDArray[np.float64]
 
-#: Maximum width of a gap in steps; views within it are interpolated.
+#: Maximum gap between views, in steps; views within it are interpolated.
 _MAX_GAP_STEPS = 2.5
 
 
@@ -91,7 +91,7 @@ def _around(sinogram: FloatArray, angles: Angles) -> tuple[Angles, FloatArray]:
     if len(firsts) == len(angles):
         return places[order], sinogram[:, order]
     group = np.searchsorted(firsts, places + 1e-9, side="right") - 1
-    # Views just before the end of the turn belong to those at its start.
+    # Views just before the end of the turn are grouped with those at its start.
     group[places > firsts[-1] + same] = 0
     views = np.zeros((len(sinogram), len(firsts), sinogram.shape[2]), np.float32)
     for view, at in enumerate(group):
@@ -115,7 +115,7 @@ def _interpolate_views(views: FloatArray, places: Angles, wanted: Angles) -> Flo
     at = np.mod(wanted, 360)
     after = np.clip(np.searchsorted(closed, at), 1, len(closed) - 1)
     gap = closed[after] - closed[after - 1]
-    # Rounded, so that a view exactly at that place is used unchanged.
+    # Round the weight, so that a view exactly at that angle is used unchanged.
     share = np.round((at - closed[after - 1]) / gap, 4).astype(np.float32)[:, None]
     before, behind = (after - 2) % len(places), (after - 1) % len(places)
     seen: FloatArray = views[:, before] * (1 - share) + views[:, behind] * share

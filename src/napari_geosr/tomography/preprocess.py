@@ -26,7 +26,7 @@ BoolArray = npt.NDArray[np.bool_]
 
 #: Median transmission above which flat fields cannot belong to the scan; air is 1.
 _MAX_TRANSMISSION = 1.1
-#: Share of detector pixels without light above which a warning is given, as gaps are
+#: Fraction of detector pixels without light above which a warning is given: gaps are
 #: then wider than single pixels.
 _MAX_DEAD_SHARE = 0.05
 #: Minimum noise assumed for a row, in units of the intensity without sample; otherwise

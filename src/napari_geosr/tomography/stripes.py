@@ -38,11 +38,11 @@ FloatArray = npt.NDArray[np.float32]
 _DROPPED_RANKS = 0.1
 #: Fraction of the sorted columns at either end that is excluded from the line fit.
 _DROPPED_COLUMNS = 0.25
-#: Narrow windows are at most this fraction (1/n) of the detector, because the sample
-#: must vary slowly across a window. (Narrow detectors occur in tests and in binned
-#: scans.)
+#: Divisor of the detector's width that gives the maximum width of narrow windows: the
+#: sample must vary slowly across a window. (Narrow detectors occur in tests and in
+#: binned scans.)
 _NARROW_PART = 24
-#: The same fraction for wide windows.
+#: Divisor of the detector's width that gives the maximum width of wide windows.
 _WIDE_PART = 8
 #: Length in views of the moving average that follows the values of a working column.
 _SMOOTH_VIEWS = 10

@@ -39,7 +39,7 @@ AUTO: Setting = "auto"
 TORCH: Setting = "torch"
 OPENVINO: Setting = "openvino"
 
-#: Memory that openvino needs whatever the window size, in bytes: import, graph and
+#: Memory in bytes that openvino needs regardless of the window size: import, graph and
 #: kernels took 20 to 56 MB. Per window it took less than the memory model predicts for
 #: torch.
 FIXED_BYTES = 64 * 10**6
@@ -55,7 +55,7 @@ def installed() -> bool:
     """Whether openvino can be imported (checked without importing it)."""
     try:
         return find_spec("openvino") is not None
-    except ValueError:  # half imported, or replaced in `sys.modules`
+    except ValueError:  # partly imported, or replaced in `sys.modules`
         return False
 
 

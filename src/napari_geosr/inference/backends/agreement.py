@@ -10,15 +10,15 @@ from napari_geosr.core.types import AnyArray
 
 Array = AnyArray
 
-#: Largest accepted difference from torch, in standard deviations of the volume. Another
-#: order of rounding gives up to 1e-5; 16-bit arithmetic, which must be rejected,
-#: several per cent.
+#: Largest accepted difference from torch, in standard deviations of the volume.
+#: Differences in rounding give up to 1e-5; 16-bit arithmetic, which must be rejected,
+#: gives several per cent.
 MAX_DIFFERENCE = 1e-3
-#: The same for the root mean square; rounding gives up to 1e-6.
+#: Largest accepted root-mean-square difference; rounding gives up to 1e-6.
 MAX_RMS = 1e-4
 
 
-class ConversionError(Exception):  # auto takes torch then
+class ConversionError(Exception):  # `auto` then falls back to torch
     """A network that a backend cannot compute; the message says why."""
 
 

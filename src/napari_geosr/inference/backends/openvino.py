@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 #: Approximate edge length, in voxels, of the window used to trace the network.
 _TRACE_EDGE = {2: 48, 3: 16}
-#: Extra strides along each axis of the trial windows: a trace can hard-code the size
-#: that it was made with.
+#: Number of strides added along each axis for the trial windows. They reveal a trace in
+#: which the size of its example is hard-coded.
 _TRIALS = ((1, 2, 3), (4, 1, 2))
 #: Interval between checks for a request to stop, in milliseconds.
 _POLL_MS = 50
@@ -113,7 +113,7 @@ def convert(
         any_size = [1, spec.adjacent_slices, *[-1] * len(base)]
         model.reshape(openvino.PartialShape(any_size))
         settings = {
-            "INFERENCE_PRECISION_HINT": "f32",  # bfloat16 is 6 % off
+            "INFERENCE_PRECISION_HINT": "f32",  # results in bfloat16 are 6 % off
             "INFERENCE_NUM_THREADS": threads,
             "NUM_STREAMS": 1,
             "ENABLE_CPU_PINNING": False,  # other programs need their cores
@@ -135,7 +135,7 @@ def convert(
                 )
     except (ConversionError, MemoryError):
         raise
-    except Exception as error:  # of torch's tracer or openvino: any kind
+    except Exception as error:  # torch's tracer and openvino may raise any error
         reason = " ".join(str(error).split())[:200]
         raise ConversionError(
             f"it cannot be converted ({type(error).__name__}: {reason})"

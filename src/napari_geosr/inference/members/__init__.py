@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from napari_geosr.inference.windows import Standardisation
     from napari_geosr.models.bundle import Model
 
-#: Used instead of a kind: no deviation, a single forward pass.
+#: Setting for no deviation: a single forward pass.
 NONE = "none"
 
 KINDS = Registry(

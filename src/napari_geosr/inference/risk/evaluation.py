@@ -36,10 +36,10 @@ _CORE = {2: (224, 224), 3: (8, 80, 80)}
 _MARGIN = {2: (16, 16), 3: (3, 12, 12)}
 #: Maximum number of positions tried to find enough blocks.
 _MAX_POSITIONS = 40
-#: Minimum share of valid voxels in a block.
+#: Minimum fraction of valid voxels in a block.
 _MIN_VALID = 0.3
-#: Cells along Y and X into which a block is divided, to find an estimate's standard
-#: error.
+#: Number of cells along Y and X into which a block is divided to find the standard
+#: error of an estimate.
 _CELLS = 3
 
 

@@ -30,7 +30,7 @@ from napari_geosr.core.noise import Noise
 
 FloatArray = npt.NDArray[np.float64]
 
-#: Quantile of the normal distribution for intervals of 90 %.
+#: Quantile of the normal distribution for 90 % intervals.
 _Z = 1.645
 #: Smallest risk, as a fraction of the noise variance, that can be distinguished from
 #: zero (30 dB).

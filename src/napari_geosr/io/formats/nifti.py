@@ -46,7 +46,7 @@ def read_nifti(path: Path) -> Volume:
     if not 2 <= len(shape) <= 5 or math.prod(shape) == 0:
         raise FileError(f"{path.name} has shape {shape}: not an image or volume.")
     with decoding(path):
-        dtype = np.asarray(image.dataobj[first]).dtype  # with the header's scaling
+        dtype = np.asarray(image.dataobj[first]).dtype  # after the header's scaling
     if dtype.kind not in "biuf":
         raise FileError(
             f"{path.name} contains values of type {dtype}; volumes must be "

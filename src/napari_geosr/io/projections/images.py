@@ -79,7 +79,7 @@ def read_images(
     notes = [*file_warnings(views.metadata), *views.metadata.get("notes", ())]
     notes = [n for n in notes if "slices (Z)" not in n and "their distance" not in n]
     asked = _asked(views)
-    if asked is not None:  # the question already mentions it, with what to do
+    if asked is not None:  # the question already mentions it and says what to do
         notes = [n for n in notes if "dots per inch" not in n]
     remarks = tuple(
         f"{stack.shape[0]} of the files are {word[:-1]} fields."
@@ -98,7 +98,7 @@ def read_images(
         metadata={
             "format": "sinogram" if is_sinogram else str(views.metadata.get("format")),
             **({"notes": tuple(notes)} if notes else {}),
-            **({"remarks": remarks} if remarks else {}),  # the notes that are certain
+            **({"remarks": remarks} if remarks else {}),  # facts, not assumptions
             **with_voxel_size_question({}, asked),
         },
     )

@@ -107,7 +107,7 @@ def read_nxtomo(
     metadata: AnyDict = {"format": "NXtomo", "dataset": data}
     if stored is not None:
         metadata["notes"] = (f"The angles were read from {stored.location}.",)
-        metadata["remarks"] = metadata["notes"]  # the notes that are certain
+        metadata["remarks"] = metadata["notes"]  # a fact, not an assumption
     size, unit = pixel_size_in(file[where])
     return Projections(
         data=select(frames, chosen[PROJECTION]),

@@ -104,7 +104,7 @@ def _validate(text: str) -> str:
     return text
 
 
-#: Type of the settings field.
+#: Type of the settings field for losses.
 LossNames = Annotated[
     str, BeforeValidator(_to_text), AfterValidator(_validate), NameChoices(describe)
 ]

@@ -22,7 +22,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-#: Pairs of an axis and an offset along it in voxels; the window also has its centre.
+#: Pairs of an axis and an offset along it in voxels; the window also includes its
+#: centre.
 Offsets = tuple[tuple[int, int], ...]
 
 

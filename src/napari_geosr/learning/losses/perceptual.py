@@ -131,7 +131,7 @@ def perceptual_loss(features: nn.Module, output: Tensor, target: Tensor) -> Tens
     output, target : Tensor of shape (N, 1, [Z,] Y, X)
         Standardised grey values. Volumes are compared slice by slice.
     """
-    # One pass for both; the target is detached from the gradient.
+    # Process both in one pass; no gradient flows into the target.
     both = torch.cat([planes(output), planes(target.detach())])
     half = len(both) // 2
     losses = [(f[:half] - f[half:]).square().mean() for f in features(both)]

@@ -21,9 +21,9 @@ from torch.nn import functional
 HUBER_DELTA = 0.5
 #: Weight of the structural similarity when mixed with the absolute error, as in [2]_.
 SSIM_SHARE = 0.84
-#: Lowest of nearly all standardised grey values, which SSIM needs.
+#: Value subtracted for SSIM: nearly all standardised grey values are higher.
 _MIN_VALUE = -2.0
-#: Range of nearly all standardised grey values.
+#: Range of nearly all standardised grey values, for SSIM.
 _VALUE_RANGE = 4.0
 #: Radius of the SSIM window in voxels.
 _RADIUS = 5

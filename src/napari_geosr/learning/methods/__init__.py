@@ -25,7 +25,7 @@ METHODS = Registry(
     group="napari_geosr.methods",
     noun="learning method",
 )
-#: Titles of the losses that all methods have; others are in ``Method.loss_titles``.
+#: Titles of the losses common to all methods; others are in ``Method.loss_titles``.
 _TITLES = {
     "loss": "training",
     "validation": "validation",

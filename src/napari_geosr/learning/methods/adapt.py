@@ -48,7 +48,7 @@ INDEPENDENT = 0.1
 SKEWED = 0.15
 #: Number of neighbours hidden on either side, along axes of correlated noise.
 _HIDDEN = 2
-#: Share of a patch's voxels that are predicted at once.
+#: Fraction of a patch's voxels that are predicted at once.
 _SHARE = 0.016
 
 

@@ -269,7 +269,7 @@ class Method(TranslationMethod):
 
         def generators(batch: Batch) -> tuple[Tensor, Losses]:
             loss, losses, images = self.generator_loss(batch)
-            # By number: batches may have been split when memory ran out.
+            # Store images by sample number: batches may be split when memory runs out.
             for i, number in enumerate(batch["number"].tolist()):
                 generated[number] = {
                     k: image[i].detach() for k, image in images.items()

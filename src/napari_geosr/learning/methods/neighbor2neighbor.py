@@ -111,7 +111,8 @@ class Method(_Method):
     def __init__(self, config: TrainingConfig) -> None:
         super().__init__(config)
         self.n_axes = 3 if self.config.cells == "volume" else 2
-        #: Fraction of the training done, which sets the weight of the regularisation.
+        #: Fraction of the training done, which determines the weight of the
+        #: regularisation.
         self.progress = 0.0
 
     @classmethod

@@ -18,19 +18,20 @@ from napari_geosr.core.types import AnyArray
 
 Array = npt.NDArray[np.float64]
 
-#: Number of radii of the disc in the Fourier plane.
+#: Number of radii in the Fourier plane at which the correlation is computed.
 _N_RADII = 200
 #: Number of high-pass filters.
 _N_FILTERS = 20
 #: Blur removed by the strongest high-pass filter (standard deviation in pixels).
 _MIN_BLUR = 0.5
-#: Blur removed by the weakest one, as a share of the image size.
+#: Blur removed by the weakest high-pass filter, as a fraction of the image's shorter
+#: edge.
 _MAX_BLUR_SHARE = 0.25
-#: Minimum height of a peak.
+#: Minimum correlation at a peak.
 _MIN_HEIGHT = 0.05
-#: Minimum drop after a peak.
+#: Minimum drop of the correlation after a peak.
 _MIN_DROP = 1e-3
-#: Share of the image at each side that is faded out.
+#: Fraction of the image at each side that is faded out.
 _FADED = 0.08
 #: Minimum edge length of an image, in pixels.
 SMALLEST_EDGE = 32
@@ -100,8 +101,8 @@ def _peak(radius: Array, amplitude: Array) -> float:
     ends = np.searchsorted(radius, radii, side="right")
     sums = np.concatenate([[0.0], np.cumsum(amplitude)])[ends]
     correlation = sums / np.sqrt(total * np.maximum(ends, 1))
-    # Noise increases it again towards the end: remove the rising end until the maximum
-    # is not part of it.
+    # Noise raises the correlation again towards the end: remove the rising end until
+    # the maximum is not part of it.
     last = len(correlation)
     while last > 1:
         at = int(np.argmax(correlation[:last]))

@@ -31,15 +31,15 @@ Criterion = Literal["half-bit", "1-bit", "1/7"]
 #: Signal-to-noise ratio in each half, for the information criteria.
 _RATIOS: dict[str, float] = {"half-bit": math.sqrt(2) / 2 - 0.5, "1-bit": 0.5}
 CRITERIA: tuple[Criterion, ...] = ("half-bit", "1-bit", "1/7")
-#: Minimum number of independent values for a meaningful shell.
+#: Minimum number of independent values in a shell that is used.
 _MIN_VALUES = 4.0
-#: Shells with fewer values are averaged with neighbours before searching for the
-#: crossing,
+#: Number of independent values below which a shell is averaged with its neighbours
+#: before searching for the crossing.
 _ENOUGH_VALUES = 50.0
-#: up to this number of shells.
+#: Maximum number of shells that are averaged.
 _MAX_AVERAGED_SHELLS = 7
-#: Share of all shells for which the correlation must stay below: single ones may do so
-#: by chance.
+#: Fraction of all shells for which the correlation must stay below the criterion:
+#: single shells may be below it by chance.
 _STAYS_BELOW = 0.03
 
 
@@ -179,7 +179,7 @@ class _Shells:
         self.axes = [np.fft.fftfreq(n, v) for n, v in edges]
         self.axes[-1] = np.fft.rfftfreq(shape[-1], voxel_size[-1])
         self._shape = tuple(shape)
-        # Frequencies that also represent their opposites.
+        # Most frequencies also represent their negative counterparts and count twice.
         self._twice = np.full(len(self.axes[-1]), 2.0)
         self._twice[0] = 1
         if shape[-1] % 2 == 0:
@@ -371,7 +371,7 @@ def checkerboard_correlation(
         f"checkerboard {last.kind}",
         last.frequency,
         np.asarray(np.minimum(whole, 1), np.float64),
-        # The conversion scales the scatter of values near zero by the same factor.
+        # The conversion multiplies the scatter of values near zero by `times`.
         last.independent * len(found) / times**2,
         last.nyquist,
         unit,

@@ -24,8 +24,9 @@ from napari_geosr.core.volume import Volume
 
 FloatArray = npt.NDArray[np.float32]
 
-#: Tolerance for treating a ratio of voxel sizes as a whole number, as the accumulated
-#: drift from end to end in voxels of the frame: files contain rounded voxel sizes.
+#: Tolerance for treating a ratio of voxel sizes as a whole number, expressed as the
+#: drift accumulated from end to end, in voxels of the frame: voxel sizes in files are
+#: rounded.
 _DRIFT = 0.1
 #: Distance, in voxels of the frame, below which edges count as equal.
 _SAME_EDGE = 0.02
@@ -332,7 +333,7 @@ def _placed(
         if abs(first - round(first)) < _SAME_EDGE * ratio:
             first = float(round(first))
         if ratio.is_integer() and first.is_integer():
-            # Rounding must not lead outside the volume.
+            # Do not let rounding errors lead outside the volume.
             first = float(min(max(first, 0), n - ratio * frame.shape[a]))
         axes.append(_Axis(n, ratio, first))
         last = first + ratio * frame.shape[a]

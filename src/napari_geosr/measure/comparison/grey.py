@@ -25,9 +25,9 @@ Mask = npt.NDArray[np.bool_]
 
 #: Standard deviation of the Gaussian window of SSIM, in voxels.
 _SIGMA = 1.5
-#: Multiple of the standard deviation at which it is truncated.
+#: Radius at which the Gaussian window is truncated, in standard deviations.
 _TRUNCATE = 3.5
-#: Radius of the window in voxels, and its width.
+#: Radius and width of the window, in voxels.
 SSIM_REACH = 5
 SSIM_WINDOW = 2 * SSIM_REACH + 1
 #: Percentiles that define the range of grey values, and the number of voxels sampled
@@ -86,7 +86,7 @@ class GreySums:
         if values.size == 0:
             return
         a, b = values.astype(np.float64), base.astype(np.float64)
-        if self._centre is None:  # centred, so that squares lose no digits
+        if self._centre is None:  # centred, so that squares keep their precision
             self._centre = float(a.mean()), float(b.mean())
         self.n += a.size
         difference = a - b

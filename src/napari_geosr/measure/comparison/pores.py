@@ -31,7 +31,7 @@ STATUSES: tuple[Status, ...] = (
     "changed",
 )
 
-#: Minimum overlap of matching pores, as a share of the smaller one.
+#: Minimum overlap of matching pores, as a fraction of the smaller pore.
 _MIN_OVERLAP = 0.2
 
 

@@ -31,7 +31,7 @@ FloatArray = npt.NDArray[np.float32]
 _BYTES_PER_VOXEL = 120
 #: Maximum number of frame voxels in a slab, so that progress is visible.
 _MAX_VOXELS = 1 << 22
-#: Factor by which a block is shrunk until all of it is known.
+#: Factor by which a block is repeatedly shrunk until all its voxels are known.
 _SHRINK_FACTOR = 0.95
 #: Minimum edge of a block, in voxels.
 _MIN_EDGE = 16
@@ -236,7 +236,8 @@ def known_block(
     inner: tuple[slice, ...] = tuple(slice(0, n) for n in known.shape)
     while not known[inner].all():
         edges = [s.stop - s.start for s in inner]
-        # The field of view of a scanner is round in slices: reduce the height last.
+        # A scanner's field of view is circular in each slice, so reduce the height
+        # last.
         axes = range(len(edges))[-2:]
         if min(edges[a] for a in axes) <= _MIN_EDGE:
             raise VolumeError(

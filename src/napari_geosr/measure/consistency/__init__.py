@@ -46,21 +46,21 @@ Array = npt.NDArray[np.float64]
 
 #: Candidate blurs, in voxels of the scan; the one with the smallest residual is used.
 _BLURS = (0.0, 0.35, 0.6, 0.85, 1.1, 1.5)
-#: Number of result voxels for estimating blur and noise.
+#: Approximate number of result voxels from which blur and noise are estimated.
 _SAMPLE_VOXELS = 1 << 20
-#: Edge length of the boxes in which they are sampled, in voxels.
+#: Edge length of the sampled boxes, in voxels.
 _SAMPLE_EDGE = 64
 #: Number of grey-value classes with equal voxel counts; each has its own noise level.
 _LEVELS = 12
-#: Minimum noise of a class, as a share of the median of all classes.
+#: Minimum noise of a class, as a fraction of the median of all classes.
 _MIN_NOISE = 0.2
 #: Width of the smoothing of the residual, in units of the smallest voxel edge: a pore
-#: of a few voxels then stands out from noise that is stronger than itself.
+#: of a few voxels then stands out even from noise that is stronger than the pore.
 SMOOTHING = 1.5
 #: Tolerated shift of an edge of the result, in voxels.
 _EDGE_SHIFT = 0.5
-#: Number of standard deviations by which a residual must exceed the expected maximum of
-#: pure noise.
+#: Number of standard deviations by which a flagged residual must exceed the expected
+#: maximum of pure noise.
 _MARGIN = 1.2
 #: Number of flagged voxels above which they are counted, but not grouped into regions.
 _MAX_GROUPED_VOXELS = 200_000
@@ -71,12 +71,12 @@ STRUCTURE_LIMIT = 0.1
 #: contrast.
 SLOPE_LIMITS = (0.92, 1.25)
 _SLOPE_ERRORS = 3.0
-#: Upper limit for residuals that are noise: variation relative to quiet regions of the
-#: scan.
+#: Maximum variation of a residual of pure noise, relative to quiet regions of the scan.
 EXCESS_LIMIT = 1.3
-#: The same for the RMS relative to the noise.
+#: Maximum RMS of a residual of pure noise, relative to the noise.
 RMS_LIMIT = 1.25
-#: The same for the share beyond three standard deviations.
+#: Maximum fraction of voxels beyond three standard deviations in a residual of pure
+#: noise.
 BEYOND_LIMIT = 0.05
 _MAD = 1.4826
 
@@ -343,7 +343,7 @@ def _best_blur(
 
     numbers = range(len(_BLURS))
     best = min((power(i if deep else 0, i), (i if deep else 0, i)) for i in numbers)[1]
-    while deep:  # downhill, until no neighbour is better
+    while deep:  # descend until no neighbour is better
         near = [
             (i, j)
             for i in numbers[max(0, best[0] - 1) : best[0] + 2]

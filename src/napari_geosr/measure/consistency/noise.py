@@ -27,9 +27,9 @@ Windows = npt.NDArray[np.float32]
 
 #: Edge of a window, in voxels.
 _WINDOW_EDGE = 5
-#: Width of the smoothing applied before, in voxels.
+#: Width of the smoothing applied beforehand, in voxels.
 _SMOOTHING_WIDTH = 1.0
-#: Distance between windows; their overlap is larger.
+#: Distance between adjacent windows, in voxels; smaller than a window, so they overlap.
 _STEP = 2
 #: Quantile of the windows that gives the noise of the scan.
 _QUIET_QUANTILE = 0.2
@@ -41,12 +41,12 @@ _MIN_PART_WINDOWS = 2000
 _MIN_CLASS_WINDOWS = 300
 #: Maximum number of classes.
 _MAX_CLASSES = 6
-#: Windows with less than this share of the median variance are padding.
+#: Fraction of the median variance below which a window counts as padding.
 _PADDING = 1e-4
-#: Minimum noise, as a share of the scan's standard deviation: allows for rounding, and
-#: for the deviations of a noiseless scan.
+#: Minimum noise, as a fraction of the scan's standard deviation: allows for rounding
+#: errors, and for deviations from a noise-free scan.
 _MIN_NOISE = 0.01
-#: Maximum edge lengths of the white noise for comparison.
+#: Maximum shape, in voxels, of the white noise simulated for comparison.
 _MAX_WHITE_NOISE_SHAPE = (24, 48, 48)
 
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from napari_geosr.measure.redegrade import FloatArray
 
-#: Maximum distance between voxels of one region, in voxels.
+#: Maximum distance at which two flagged voxels belong to the same region, in voxels.
 _TOGETHER = 2.0
 
 

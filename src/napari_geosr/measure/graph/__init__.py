@@ -36,7 +36,7 @@ Indices = npt.NDArray[np.intp]
 
 #: Maximum number of times that spurs are removed and the remaining lines traced again.
 _ROUNDS = 3
-#: Number of voxels on either side for smoothing a chain.
+#: Number of voxels on either side that are averaged to smooth a chain.
 _SMOOTHED = 2
 #: Minimum cosine of the angle between a tube and the normal of a plane that it crosses.
 _MIN_COSINE = math.sqrt(0.5)
@@ -133,7 +133,7 @@ class NetworkGraph:
             for i in np.flatnonzero(steep & (at[1:] != at[:-1])):
                 low, high = sorted((at[i], at[i + 1]))
                 counts[max(0, low + 1) : max(0, high + 1)] += 1
-        # There are planes between voxels only, none after the last.
+        # Planes lie only between voxels: there is none after the last voxel.
         return float(np.median(counts[: max(1, planes - 1)]))
 
     def tubules_per_mm2(self, axis: int) -> float | None:

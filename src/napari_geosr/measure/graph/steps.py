@@ -16,7 +16,8 @@ from napari_geosr.measure.sums import Geometry
 
 Mask = npt.NDArray[np.bool_]
 
-#: Bytes per voxel for the phase, its labels, its lines and distances to its surface.
+#: Bytes per voxel for the phase, its labels, its centre lines and the distances to its
+#: surface.
 _BYTES_PER_VOXEL = 32
 
 

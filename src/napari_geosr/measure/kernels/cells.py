@@ -65,7 +65,7 @@ def _add_contacts(
         if a == 0 or b == 0 or a == b:
             continue
         if n == contact_weights.size:
-            # Element by element: slices would take seconds to compile.
+            # Copy element by element: slices would take seconds to compile.
             longer = np.empty((2 * n, 2), np.int64)
             heavier = np.empty(2 * n, np.int64)
             for i in range(n):

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import numpy as np
 
-#: Rule: the sum.
+#: Merge rule: the sum.
 ADD = 0
-#: Rule: the smaller value.
+#: Merge rule: the smaller value.
 LOWEST = 1
-#: Rule: the larger value.
+#: Merge rule: the larger value.
 HIGHEST = 2
-#: Rule: 1 if either is 1.
+#: Merge rule: 1 if either value is 1, else 0.
 EITHER = 3
 
 _rules: list[int] = []

@@ -89,7 +89,7 @@ def roots_of(parent: np.ndarray) -> np.ndarray:
     """The root of every label, shape (n + 1,), int64."""
     roots = np.empty_like(parent)
     for label in range(parent.size):
-        # A root is lower than its members, so its own entry is final already.
+        # A root is lower than its members, so its own entry is already final.
         up = parent[label]
         roots[label] = label if up == label else roots[up]
     return roots

@@ -25,7 +25,7 @@ WIDTHS = np.linspace(0, 4.0, 161)
 CUTOFFS = np.linspace(0.3, 1.2, 19)
 #: Width in voxels below which a sampled Gaussian is a single voxel.
 _MIN_WIDTH = 0.05
-#: Edge of the window in which the covariance of reconstructed slices is computed.
+#: Edge of the window for the covariance of reconstructed slices, in voxels.
 _PERIOD = 64
 
 

@@ -10,18 +10,18 @@ from napari_geosr.measure.noise.basis import Array
 
 #: Minimum improvement in chi squared for a curve with more parameters.
 _MIN_IMPROVEMENT = 9.0
-#: Factor above the curve from which a class contains structure.
+#: Factor by which a class's variance must exceed the curve to count as structure.
 _STRUCTURE_FACTOR = 1.3
-#: Weight of such a class.
+#: Weight of classes that contain structure.
 _STRUCTURE_WEIGHT = 0.02
 #: Factor by which the curve may exceed the lower hull of the classes, because of
 #: statistical scatter: no class varies less than its noise.
 _SCATTER_FACTOR = 1.1
-#: Smallest variance distinguished from zero, as a share of the largest.
+#: Smallest variance distinguished from zero, as a fraction of the largest.
 _ZERO_SHARE = 1e-8
 #: Relative difference below which levels count as one level.
 _SAME_LEVEL = 0.1
-#: Iterations of reweighting.
+#: Number of iterations of reweighting.
 _ITERATIONS = 8
 
 
@@ -89,7 +89,8 @@ def _fit_parts(matrix: Array, variances: Array, doubts: Array) -> tuple[float, A
     from scipy.optimize import nnls
 
     minimum = _ZERO_SHARE * float(variances.max())
-    # Start at the most certain class, and below the others.
+    # Start with the variance of the most certain class, or a class's own if it is
+    # lower.
     fitted = np.full(len(variances), float(variances[np.argmin(doubts)]))
     fitted = np.minimum(fitted, np.maximum(variances, minimum))
     weights = np.ones(len(variances))

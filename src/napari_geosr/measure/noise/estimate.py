@@ -18,29 +18,29 @@ from napari_geosr.measure.noise.curve import fit_curve
 from napari_geosr.measure.noise.quiet import QuietBlocks, find_quiet
 from napari_geosr.measure.noise.sample import NoiseSample, rescaled, sample_steps
 
-#: Minimum half-width of the interval relative to the level.
+#: Minimum half-width of the noise level's interval, relative to the level.
 _MIN_HALF_WIDTH = 0.03
 #: Increase of the half-width per unit of the relative error of the most certain class
 #: of grey values.
 _HALF_WIDTH_PER_ERROR = 0.5
-#: Limit of the deviance from any noise spectrum.
+#: Deviance from every noise spectrum above which even quiet blocks contain structure.
 _MAX_DEVIANCE = 0.15
-#: The same limit if the most certain class of grey values is uncertain.
+#: Stricter limit of the deviance if the most certain class of grey values is uncertain.
 _MAX_DEVIANCE_UNCERTAIN = 0.045
-#: Relative error of the most certain class from which it counts as uncertain.
+#: Relative error above which the most certain class of grey values is uncertain.
 _MIN_UNCERTAIN_ERROR = 0.3
-#: Share of the blocks that count as quiet in the difference of two scans.
+#: Fraction of the blocks that count as quiet in the difference of two scans.
 _QUIET_IN_DIFFERENCE = 0.5
-#: Share of the blocks that count as quiet in a scan.
+#: Fraction of the blocks that count as quiet in a scan.
 _QUIET = 0.05
 #: Standard deviation of quiet blocks, relative to the contrast, above which they may
 #: contain noise that is as smooth as structure.
 _MAX_QUIET_SPREAD = 0.025
 #: Minimum number of voxels per block.
 _MIN_BLOCK_VOXELS = 16
-#: Bins of the histogram.
+#: Number of bins of the histogram for the contrast.
 _BINS = 256
-#: Iterations of its deconvolution.
+#: Number of iterations of its deconvolution.
 _ITERATIONS = 400
 #: Percentiles of the noise-free grey values between which the contrast is measured.
 PERCENTILES = (2.0, 98.0)
@@ -51,13 +51,13 @@ _STRONG_NOISE = 0.12
 _MIN_BLOCKS = 200
 #: Correlation of adjacent voxels above which the scan is considered smoothed.
 _SMOOTHED = 0.72
-#: Share of unknown voxels above which a remark is made.
+#: Fraction of unknown voxels above which a remark is made.
 _MAX_UNKNOWN_SHARE = 1e-3
-#: Share of padded voxels above which a remark is made.
+#: Fraction of padded voxels above which a remark is made.
 _MAX_PADDED_SHARE = 0.02
-#: Share of clipped voxels above which a remark is made.
+#: Fraction of clipped voxels above which a remark is made.
 _MAX_CLIPPED_SHARE = 2e-3
-#: Share of clipped voxels above which their reduced noise matters.
+#: Fraction of clipped voxels above which their reduced noise matters.
 _MUCH_CLIPPED = 0.05
 #: Number of estimates that are kept. The verdict on a model, the ranking, the run and
 #: the check of its result ask for the noise of the same scan one after another.

@@ -32,9 +32,9 @@ from napari_geosr.measure.noise.spectrum import (
 _MIN_CLASS_BLOCKS = 150
 #: Maximum number of classes.
 _MAX_CLASSES = 10
-#: Share of the blocks of a class that count as its quietest.
+#: Fraction of the blocks of a class that count as its quietest.
 _QUIETEST_SHARE = 0.05
-#: Minimum number of these blocks.
+#: Minimum number of quietest blocks per class.
 _MIN_QUIET_BLOCKS = 12
 #: Minimum noise energy of coefficients used for selecting blocks, relative to the
 #: largest.
@@ -44,11 +44,11 @@ _MIN_ENERGY = 0.02
 _MAX_VARIANCE_RATIO = 1.3
 #: Minimum relative error of the variance of a class.
 _MIN_CLASS_ERROR = 0.06
-#: Scatter of (correlated) noise in a class.
+#: Expected scatter of (correlated) noise in a class.
 _EXPECTED_SCATTER = 2.0
-#: Increase of the relative error per unit of scatter above that.
+#: Increase of the relative error per unit of scatter above the expected one.
 _ERROR_PER_SCATTER = 0.05
-#: Iterations of selecting blocks and fitting the spectrum.
+#: Number of iterations of selecting blocks and fitting the spectrum.
 _ITERATIONS = 3
 
 

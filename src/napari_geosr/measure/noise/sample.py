@@ -24,8 +24,8 @@ Box = tuple[slice, ...]
 _EDGE = 6
 #: Edge of a block in images, in voxels.
 _EDGE_2D = 8
-#: Number of voxels up to which a volume is read as a whole; in larger volumes, windows
-#: spread evenly over the volume are read.
+#: Maximum number of voxels of a volume that is read as a whole; in larger volumes,
+#: evenly spaced windows are read.
 _MAX_WHOLE_VOXELS = 1_500_000
 #: Size of a window along Z, in voxels.
 _WINDOW_DEPTH = 8
@@ -42,21 +42,21 @@ _MAX_BLOCKS = 10_000
 _MAX_VALUES = 300_000
 #: Number of different values above which a float scan is not considered rounded.
 _MAX_LEVELS = 5000
-#: A scan is clipped if this share of its voxels lies at an end of the grey scale,
+#: Minimum fraction of voxels at one end of the grey scale in a clipped scan.
 _MIN_CLIPPED_SHARE = 2e-3
-#: and this many times more voxels than at the adjacent value.
+#: Minimum ratio of the number of these voxels to that at the adjacent grey value.
 _CLIPPED_RATIO = 3.0
-#: Maximum share of clipped voxels in a block; more would reduce its noise.
+#: Maximum fraction of clipped voxels in a block; more would reduce its noise.
 _CLIPPED_SHARE = 0.01
 #: Noise level, in steps between grey values, below which it is lost in rounding.
 _ROUNDED = 0.5
-#: Padding is separated from other grey values by a gap of this share of the range,
+#: Minimum gap between padding and other grey values, as a fraction of their range.
 _GAP = 0.03
-#: which contains less than this share of all voxels.
+#: Fraction of the other voxels below which such a gap counts as empty.
 _GAP_SHARE = 1e-3
 #: Range of grey values below which single precision does not suffice for squares.
 _MIN_RANGE = 1e-9
-#: Range of grey values above which it does not suffice.
+#: Range of grey values above which single precision does not suffice for squares.
 _MAX_RANGE = 1e9
 #: Range of a block, relative to that of the scan, below which it counts as constant.
 _CONSTANT = 1e-6
@@ -176,7 +176,7 @@ def _boxes(shape: Sequence[int]) -> list[Box]:
         plane = [_spread(n, _WINDOW_2D, _WINDOWS_IN_PLANE) for n in shape[-2:]]
         boxes: list[Box] = list(itertools.product(*plane))
         return boxes if len(shape) == 2 else [(slice(0, 1), *box) for box in boxes]
-    # About the same number of voxels for deep and narrow as for flat and wide volumes.
+    # Read about as many voxels from deep, narrow volumes as from flat, wide ones.
     along = [
         _spread(shape[0], _WINDOW_DEPTH, _WINDOWS_ALONG_Z),
         *(_spread(n, _WINDOW_EDGE, _WINDOWS_IN_PLANE) for n in shape[1:]),

@@ -35,7 +35,7 @@ _MAX_WIDTH = 1.0
 _CUTOFF_RANGE = (0.35, 1.15)
 #: Correlation lengths of structure, as widths of Gaussians in voxels.
 _STRUCTURE = (1.15, 1.6, 2.4, 3.8)
-#: Iterations of reweighting.
+#: Number of iterations of reweighting.
 _ITERATIONS = 3
 
 

@@ -19,20 +19,22 @@ from napari_geosr.measure.sample_mask import sample_mask_steps
 
 Mask = npt.NDArray[np.bool_]
 
-#: Share of the solid outside the mask above which a message is shown.
+#: Fraction of the solid outside the mask above which a message is shown.
 _MAX_SOLID_OUTSIDE = 0.05
-#: Share of a face of the volume that the hull of its solid covers if it is filled.
+#: Minimum fraction of every face of the volume that the hull of the solid must cover if
+#: the solid fills the volume.
 _FILLED = 0.6
-#: Share of the convex outline outside the mask below which the mask follows it.
+#: Maximum fraction of the convex outline outside a mask that follows it.
 _CONVEX = 0.03
-#: Share of the excluded part that a mask with twice the closing includes if the part
-#: consists of pores; a concave outline (an L, a ring) remains excluded.
+#: Minimum fraction of the excluded part that a mask with twice the closing includes if
+#: the part consists of pores; a concave outline (an L, a ring) remains excluded.
 _INCLUDED_SHARE = 0.2
-#: Change of the porosity that is more than a rounded corner of a concave outline.
+#: Change of the porosity that is too large for rounded corners of a concave outline.
 _LARGE_CHANGE = 0.1
-#: Change of the porosity above which a message is shown, relative to the smaller phase.
+#: Change of the porosity, relative to the smaller phase, above which a message is
+#: shown.
 _MAX_RELATIVE_CHANGE = 0.15
-#: Absolute minimum of this change.
+#: Minimum absolute change of the porosity for that message.
 _MIN_CHANGE = 0.01
 
 

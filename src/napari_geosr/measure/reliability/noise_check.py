@@ -34,37 +34,41 @@ from napari_geosr.measure.noise.sample import NoiseUnknownError
 
 Array = npt.NDArray[np.float64]
 
-#: Constant share of one side of the threshold from which it is padding, or has no
-#: noise.
+#: Minimum constant fraction of one side of the threshold at which this side is padding
+#: or has no noise.
 _CONSTANT = 0.6
 #: Number of planes for distinguishing padding from a phase without noise.
 _PLANES = 9
 #: Edge of the squares compared in a plane, in pixels.
 _SQUARE_EDGE = 8
-#: A square contains a constant value if at least this share of it does.
+#: Minimum fraction of constant voxels in a square that counts as mixed.
 _MIN_CONSTANT_SHARE = 0.1
-#: The values are a phase of the sample if at least this share of the squares is mixed.
+#: Minimum fraction of mixed squares at which the constant values are a phase of the
+#: sample.
 _MIN_MIXED_SHARE = 0.5
-#: Share of misclassified voxels from which pore counts are unreliable (in phantoms,
-#: wrong by a quarter).
+#: Fraction of misclassified voxels at and above which pore counts are unreliable (in
+#: phantoms, they were wrong by a quarter).
 _COUNTS_LIMIT = 0.02
-#: Share of misclassified voxels from which porosities are unreliable.
+#: Fraction of misclassified voxels at and above which porosities are unreliable.
 _POROSITY_LIMIT = 0.05
-#: Relative change of the smaller phase from which the porosity is unreliable,
+#: Relative change of the smaller phase at and above which the porosity is unreliable if
+#: enough voxels are misclassified.
 _PHASE_CHANGE_LIMIT = 0.10
-#: if at least this share of all voxels is misclassified.
+#: Minimum fraction of misclassified voxels for that.
 _MIN_CHANGED_SHARE = 0.005
-#: Bins per standard deviation of the noise; minimum and maximum number of bins.
+#: Number of bins per standard deviation of the noise.
 _BINS_PER_DEVIATION = 3.0
 #: Minimum number of bins.
 _MIN_BINS = 64
 #: Maximum number of bins.
 _MAX_BINS = 512
-#: Share of the voxels at either end of the histogram that is put into the last bin.
+#: Fraction of the voxels at either end of the histogram that is put into the last bin.
 _TAIL = 5e-4
-#: Range of noise-free values beyond the histogram, in standard deviations.
+#: Distance by which noise-free values may lie beyond the histogram, in standard
+#: deviations of the noise.
 _BEYOND = 4.0
-#: Iterations of the deconvolution; more would change the shares by less than 0.01.
+#: Number of iterations of the deconvolution; more would change the misclassified
+#: fractions by less than 0.01.
 _ITERATIONS = 400
 
 
@@ -327,8 +331,8 @@ def _noise_free_values(edges: Array, noise: Noise) -> Array:
 def _deconvolved(observed: Array, kernel: Array) -> Array:
     """Deconvolve the observed distribution; `kernel` has shape (observed, clean)."""
     n = kernel.shape[1]
-    # Start with a share in all bins, even in those where nothing was observed: voxels
-    # may be clipped there.
+    # Start with a small value in all bins, even in those where nothing was observed:
+    # voxels may be clipped there.
     clean = kernel.T @ observed + 0.01 / n
     clean /= clean.sum()
     for _ in range(_ITERATIONS):

@@ -27,7 +27,8 @@ def circularity(pores: Pores) -> FloatArray:
 
 def _at_most_one(pores: Pores, values: FloatArray) -> FloatArray:
     values[pores.touches_border] = np.nan
-    # Estimated surfaces of tiny pores may be below that of a ball.
+    # The estimated surface of a tiny pore may be below that of a sphere of equal
+    # volume.
     return np.minimum(values, 1.0)
 
 

@@ -25,7 +25,8 @@ Array = npt.NDArray[np.float32]
 
 #: Maximum difference between graph and network, in standard deviations of the result.
 TOLERANCE = 1e-4
-#: Minimum standard deviation that an image is divided by: no NaN for constant images.
+#: Minimum standard deviation by which an image is divided, so that constant images do
+#: not become NaN.
 _MIN_DEVIATION = 1e-12
 #: Version of ONNX's operator set, old enough for common runtimes.
 OPSET = 17

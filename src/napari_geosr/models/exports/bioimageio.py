@@ -31,7 +31,8 @@ _TAGS = {
     "segment": ("segmentation",),
 }
 _UNITS = {"nm": "nanometer", "µm": "micrometer", "mm": "millimeter", "m": "meter"}
-#: Added to the range of grey values to avoid division by zero; far below real ranges.
+#: Number added to the range of grey values to avoid division by zero; far below real
+#: ranges.
 _MIN_RANGE = 1e-12
 #: Maximum length of a description in BioImage.IO, in characters.
 _MAX_DESCRIPTION = 1024

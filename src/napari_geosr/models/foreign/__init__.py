@@ -45,7 +45,7 @@ FORMATS = Registry(
         {"download", "draft", "onnx_graph", "package_files", "scales", "tensors"}
     ),
 )
-#: Suffix of a graph without the package it belongs to.
+#: Suffix of a graph that is not part of a package.
 _GRAPH = ".onnx"
 
 

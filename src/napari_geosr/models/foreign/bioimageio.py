@@ -332,7 +332,8 @@ def _graph_network(
     return config, {f"inner.{name}": t for name, t in graph.weights.items()}
 
 
-#: Window size along an axis of any size if another axis is fixed, by number of axes.
+#: Window size along axes of free size if the size of another axis is fixed, by number
+#: of axes.
 _WINDOW = {2: 512, 3: 64}
 
 

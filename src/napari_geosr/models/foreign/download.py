@@ -106,7 +106,7 @@ def _save(
     declared = response.headers.get("content-length", "")
     size, too_large = 0, declared.isdecimal() and int(declared) > max_bytes
     with path.open("wb") as file:
-        # Chunks as they arrive: a slow server may send single bytes.
+        # Read chunks as they arrive: a slow server may send single bytes.
         for piece in () if too_large else response.iter_bytes():
             if should_stop():
                 raise Cancelled("The download was cancelled; nothing was kept.")

@@ -18,7 +18,7 @@ from napari_geosr.core.types import AnyArray
 from napari_geosr.models.card import Normalisation
 
 Array = AnyArray
-#: The settings of an operation, in a class of the library that reads packages.
+#: Settings of an operation: an instance of a class of the library that reads packages.
 Settings: TypeAlias = Any
 Operation = tuple[str, Settings]
 #: A pointwise operation as networks store it: its name, then numbers.
@@ -26,7 +26,7 @@ Applied = tuple[Any, ...]
 
 #: Constant that BioImage.IO adds to fixed standard deviations.
 _EPS = 1e-6
-#: Limit of a clip operation without a limit, near the largest float32.
+#: Replaces a missing limit of a clip operation; near the largest float32.
 _CLIP_LIMIT = 3e38
 BACK_REMARK = (
     "The package outputs scaled values; napari-geosr scales them back to the grey "

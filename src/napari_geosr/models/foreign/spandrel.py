@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 ABOUT = "weights for 2D images that spandrel supports (.pth, .pt, .safetensors)"
 SUFFIXES = tensors.SUFFIXES
-#: Tried last: spandrel can only recognise a network from its tensors.
+#: This format is tried last: spandrel can only recognise a network from its tensors.
 FALLBACK = True
 #: Maximum difference from the library's own result, on a scale from 0 to 1.
 _TOLERANCE = 1e-3

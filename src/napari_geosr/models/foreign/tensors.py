@@ -115,7 +115,7 @@ def _unpickled(path: Path) -> Any:
             "run arbitrary code, so it was not opened. Ask its authors for the state "
             "dict only, for example as .safetensors."
         ) from error
-    except Exception as error:  # damaged files make torch raise anything
+    except Exception as error:  # torch can raise any error on damaged files
         reason = " ".join(str(error).split())[:120] or type(error).__name__
         raise ModelError(
             f"{path} is damaged or was not written by torch ({reason}). Download or "

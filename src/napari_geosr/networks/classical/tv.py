@@ -56,7 +56,7 @@ class TotalVariation(Filter):
         n = self.config.ndim
         step = 1 / (4 * n * weight)
         # The dual field with one component per axis (first dimension), and the point
-        # that the next iteration starts from.
+        # from which the next iteration starts.
         p = x.new_zeros((n, *x.shape))
         ahead = p.clone()
         t = 1.0

@@ -282,7 +282,7 @@ def _mode(call: OperatorCall, x: Tensor, size: list[int]) -> tuple[str, bool | N
     if mode == "nearest":
         whole = all(n % m == 0 for n, m in zip(size, x.shape[2:], strict=True))
         rounding = call.get("nearest_mode", "round_prefer_floor" if new else "floor")
-        # For integer factors, all of these repeat every value.
+        # For integer factors, all of these modes repeat every value.
         repeats = whole and (corners, rounding) in (
             ("asymmetric", "floor"),
             ("half_pixel", "round_prefer_floor"),

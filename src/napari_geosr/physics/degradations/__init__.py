@@ -190,7 +190,8 @@ def blur_in_plane(config: DegradationConfig, voxel_mm: float | None) -> float:
             "A resolution in line pairs per mm needs a voxel size in a unit of length "
             "(--high-voxel-size, --unit); or give the blur in voxels (--blur)."
         )
-    # exp(-2 π² σ² f²) = 0.1, minus the blur that averaging over a voxel causes.
+    # Solve exp(-2 π² σ² f²) = 0.1, then remove the blur caused by averaging over a
+    # voxel.
     whole = math.sqrt(math.log(10) / 2) / (math.pi * config.mtf10) / voxel_mm
     if whole < _BOX:
         raise ConfigError(

@@ -104,7 +104,7 @@ class ReconstructionNoise:
         return plane + self.noise.plane(index)
 
 
-#: The name by which the registry finds it.
+#: Name under which the registry finds the noise model.
 Noise = ReconstructionNoise
 
 

@@ -96,7 +96,7 @@ class PhotonNoise:
         return seen * np.float32(self.light) + np.float32(self.dark)
 
 
-#: The name by which the registry finds it.
+#: Name under which the registry finds the noise model.
 Noise = PhotonNoise
 
 

@@ -75,5 +75,5 @@ class SampleNoise:
         return plane if self.counted is None else self.counted.add(plane, index)
 
 
-#: The name by which the registry finds it.
+#: Name under which the registry finds the noise model.
 Noise = SampleNoise

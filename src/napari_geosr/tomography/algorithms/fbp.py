@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 TITLE = "Filtered back-projection (FBP)"
 BEAMS = ("parallel", "fan")
-#: Number of rows filtered at once: on other devices, on the CPU.
+#: Number of rows filtered at once, on a GPU and on the CPU.
 _ROWS = (64, 16)
 
 

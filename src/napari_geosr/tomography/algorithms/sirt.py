@@ -65,7 +65,7 @@ def reconstruct_slices(
     x = empty_volume(sinogram, geometry)
     for i in range(config.iterations):
         check_stop(should_stop)
-        # The first step needs no projection: that of zero is zero.
+        # The first step needs no projection: the projection of a zero volume is zero.
         difference = sinogram - project(x, geometry) if i else sinogram
         x += per_voxel * backproject(per_ray * difference, geometry)
         if config.nonnegative:

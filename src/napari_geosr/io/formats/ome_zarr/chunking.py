@@ -7,16 +7,17 @@ from collections.abc import Sequence
 
 Shape = tuple[int, ...]
 
-#: Edge of a chunk along Y and X: a compromise between whole slices (for scrolling) and
-#: cubes (for tiles with halos, which decode every chunk that they touch).
+#: Edge of a chunk along Y and X, in voxels: a compromise between whole slices (for
+#: scrolling) and cubes (for tiles with halos, which decode every chunk that they
+#: touch).
 _EDGE = 256
 _CHUNK_BYTES = 1 << 20
 SHARD_BYTES = 16 << 20
-#: Planes per chunk.
+#: Number of planes per chunk.
 _CHUNK_DEPTH = 8
-#: Planes per shard.
+#: Number of planes per shard.
 _SHARD_DEPTH = 32
-#: Smallest edge of a chunk: a tile's edge without a divisor this large is not divided.
+#: Minimum edge of a chunk: a tile edge without a divisor this large is not divided.
 _MIN_EDGE = 32
 
 

@@ -16,9 +16,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-#: Key in our block of a group's attributes which states that every chunk was written.
+#: Key in our block of a group's attributes that states that every chunk was written.
 ALL_CHUNKS = "all_chunks"
-#: Number of missing chunks that the message locates.
+#: Maximum number of missing chunks that the message locates.
 _MAX_SHOWN = 3
 
 

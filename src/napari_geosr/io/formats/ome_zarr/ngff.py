@@ -107,7 +107,7 @@ def omero(names: Sequence[str], windows: Sequence[tuple[float, float]]) -> AnyDi
 def axes_of(entry: AnyMapping, ndim: int) -> str:
     """Axis letters of a `multiscales` entry; "" if they are not among T, C, Z, Y, X."""
     axes = entry.get("axes")
-    if axes is None:  # versions before 0.3 had all five
+    if axes is None:  # before version 0.3, there were always five
         return "TCZYX" if ndim == 5 else ""
     names = [str(a["name"] if isinstance(a, Mapping) else a).upper() for a in axes]
     letters = "".join(names)

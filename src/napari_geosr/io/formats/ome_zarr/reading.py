@@ -35,7 +35,7 @@ from napari_geosr.io.suffixes import stem_of
 _MAX_VOXELS = 10**15
 #: Number of chunks above which an array of small chunks takes minutes to read.
 _MANY_CHUNKS = 10**5
-#: Number of voxels below which a chunk is small.
+#: Number of voxels below which a chunk counts as small.
 _SMALL_CHUNK = 64
 
 
@@ -170,7 +170,7 @@ def _volume(
     plain = "TZYX" if array.ndim == 4 else "TCZYX"[-array.ndim :]
     order, final = arrangement(shape, letters or plain, axes, path, notes)
     if letters and not axes:
-        # As the file names its axes, those of length one are meaningful (Z = 1).
+        # The file names its axes, so those of length one are meaningful (Z = 1).
         named = "".join(a for a in "TCZYX" if a in letters)
         stored = (
             stamp.axes

@@ -31,13 +31,16 @@ from napari_geosr.io.suffixes import stem_of
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-#: A coarser level is added while the longest edge is above this.
+#: Maximum edge of the coarsest level, in voxels: coarser levels are added until no edge
+#: exceeds it.
 _SMALLEST_LEVEL = 256
-#: Planes of the coarsest level from which the display range of a channel is computed.
+#: Number of planes of the coarsest level from which a channel's display range is
+#: computed.
 _PLANES = 8
 #: Default limit for incomplete shards held in memory, in bytes.
 _BUFFER_BYTES = 128 << 20
-#: Memory to pack a shard, as a multiple of its size: chunks, compressed, and joined.
+#: Memory needed to pack a shard, as a multiple of its size: its chunks, their
+#: compressed copies and the joined result.
 _PACKING = 3
 
 
@@ -111,7 +114,7 @@ class ShardBuffer:
         given = np.asarray(value)
         dropped = tuple(i for i, a in enumerate(after) if a == 0)
         if dropped and given.ndim:
-            # For integers in the key, restore the axes of length one.
+            # Restore axes of length one for integers in the key.
             kept = tuple(n for i, n in enumerate(lengths) if i not in dropped)
             given = np.expand_dims(np.broadcast_to(given, kept), dropped)
         voxels = np.broadcast_to(given, lengths)
@@ -276,8 +279,8 @@ class ZarrOutput(Output):
             compressors=codec,
             dimension_names=[a.lower() for a in self.stamp.axes],
             fill_value=self.fill,
-            # A missing chunk then means that data have been lost, not that it holds
-            # only fill values.
+            # With this, a missing chunk means that data have been lost, not that it
+            # held only fill values.
             config={"write_empty_chunks": True},
         )
 
@@ -300,7 +303,8 @@ class ZarrOutput(Output):
         return "nearest" if self._are_labels() else "mean"
 
     def _are_labels(self) -> bool:
-        # The mean of two labels would be a third one; wide integers are mostly labels.
+        # The mean of two labels would be a third label; wide integers are mostly
+        # labels.
         if self.stamp.kind == "labels":
             return True
         return self.dtype.kind in "iu" and self.dtype.itemsize >= 4
@@ -393,7 +397,7 @@ class ZarrOutput(Output):
         itemsize = self.dtype.itemsize
         for key in blocks(target.shape, unit, itemsize, self.shard_bytes // 2):
             coarse = np.empty([k.stop - k.start for k in key], dtype=self.dtype)
-            # One chunk at a time, as means are computed in a wider type.
+            # Process one chunk at a time, as means are computed in a wider type.
             for part in blocks(coarse.shape, target.chunks, itemsize, 1):
                 region = tuple(
                     slice((k.start + p.start) * s, min((k.start + p.stop) * s, n))

@@ -19,7 +19,8 @@ from napari_geosr.io.vendors import VendorPixel, vendor_pixel
 if TYPE_CHECKING:
     from tifffile import TiffFile, TiffPage, TiffPageSeries
 
-#: Dots per inch that programs write by default: of screens, printers, fax machines.
+#: Resolutions in dots per inch that programs write by default: those of screens,
+#: printers and fax machines.
 _COMMON_DPI = (
     1, 2.54, 25.4, 72, 75, 90, 91, 92, 95, 96, 98, 100, 110, 120, 144, 150, 180, 192,
     196, 200, 204, 220, 240, 250, 254, 264, 300, 326, 350, 360, 400, 450, 600, 720,
@@ -28,9 +29,9 @@ _COMMON_DPI = (
 #: Two of these are 10 and 100 dots per centimetre: if stated as such, they are real
 #: pixel sizes of 1 mm and 100 µm.
 _ROUND_PER_CENTIMETRE = (25.4, 254)
-#: Number of the resolution unit centimetre in TIFF.
+#: TIFF's code for the resolution unit centimetre.
 _CENTIMETRE = 3
-#: Number of the resolution unit inch in TIFF.
+#: TIFF's code for the resolution unit inch.
 _INCH = 2
 
 
@@ -298,7 +299,7 @@ def from_resolution_tags(page: TiffPage) -> PhysicalSpace:
             return PhysicalSpace()
         dpi = resolution * inch
         if is_common_dpi(dpi, metric=unit == _CENTIMETRE):
-            if resolution == 1:  # the default value: never set
+            if resolution == 1:  # the default value, so it was never set
                 return PhysicalSpace()
             note = (
                 f"The file gives {dpi:g} dots per inch, the default of programs that "

@@ -342,7 +342,7 @@ class Pages:
     def page(self, index: int) -> AnyArray:
         """Decode one page."""
         one = self._pages[index]
-        file = one.parent.filehandle  # in a multi-file OME-TIFF, the page's own file
+        file = one.parent.filehandle  # in a multi-file OME-TIFF: the page's own file
         with self._lock, _tifffile_silenced():
             file.open()
             try:

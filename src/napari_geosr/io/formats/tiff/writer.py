@@ -22,7 +22,7 @@ from napari_geosr.io.spec import OutputPaths, OutputSpec
 from napari_geosr.io.stamp import KEY, Stamp, stored_axes
 from napari_geosr.io.suffixes import suffix_of
 
-#: Size in bytes from which BigTIFF is needed: a classic TIFF cannot address more.
+#: Minimum size in bytes at which BigTIFF is used: a classic TIFF has 32-bit offsets.
 BIGTIFF_BYTES = 3_900_000_000
 _IMAGEJ_DTYPES = {"uint8", "uint16", "float32"}
 _OME_TYPES = {
@@ -36,9 +36,9 @@ _OME_TYPES = {
     "float64": "double",
 }
 _OME_NAMESPACE = "http://www.openmicroscopy.org/Schemas/OME/2016-06"
-#: TIFF tag of ImageJ's metadata.
+#: TIFF tag with ImageJ's metadata.
 _INFO_TAG = 50839
-#: TIFF tag of the sizes of its entries.
+#: TIFF tag with the sizes of the entries in ImageJ's metadata.
 _INFO_COUNTS_TAG = 50838
 
 
@@ -142,7 +142,7 @@ class TiffOutput(Output):
             returnoffset=True,
             **options,
         )
-        assert written is not None  # as `returnoffset` is
+        assert written is not None  # because `returnoffset` is set
         offset, _ = written
         self._reserve()
         return int(offset)

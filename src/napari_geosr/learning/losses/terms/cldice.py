@@ -26,7 +26,8 @@ ABOUT = "keeps thin channels or struts connected, without inventing any"
 KIND = "geometry"
 NEEDS_RADIUS = True
 WEIGHT = 0.1
-#: Added to both sums in voxels, so that patches without a skeleton have zero loss.
+#: Number of voxels added to both sums, so that patches without a skeleton have zero
+#: loss.
 _VOXEL = 1.0
 
 

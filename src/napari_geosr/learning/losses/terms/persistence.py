@@ -80,7 +80,7 @@ def _features(phase: Tensor) -> list[Tensor]:
     pairs, lasting = cells.cofaces_of_persistence_pairs()
     flat = phase.permute(
         *reversed(range(phase.ndim))
-    ).flatten()  # counted along Z first
+    ).flatten()  # in Fortran order, as in GUDHI
     features = []
     for dimension in range(values.ndim):
         indices = np.zeros((0, 2), np.int64)

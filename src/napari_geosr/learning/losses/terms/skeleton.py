@@ -28,7 +28,7 @@ ABOUT = "keeps thin channels or struts; the fastest of the geometric losses"
 KIND = "geometry"
 NEEDS_RADIUS = True
 WEIGHT = 0.3
-#: Added to the sum in voxels, so that patches without a skeleton have zero loss.
+#: Number of voxels added to the sum, so that patches without a skeleton have zero loss.
 _VOXEL = 1.0
 
 
