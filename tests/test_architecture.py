@@ -64,10 +64,13 @@ REGISTRIES = (
 APART = re.compile(r"\.gui\.(readers|writers)$|\.measure\.kernels\.|_compiled$")
 
 
-@functools.cache
+#: Parses each of the hundreds of files once for all tests.
+parse = functools.cache(ast.parse)
+
+
 def parsed(path: Path) -> ast.Module:
-    """The syntax tree of a file, which several tests read."""
-    return ast.parse(path.read_text("utf-8"))
+    """The syntax tree of a file."""
+    return parse(path.read_text("utf-8"))
 
 
 def import_graph(root: Path) -> nx.DiGraph:

@@ -151,7 +151,7 @@ def _key(volume: Volume, sample: NoiseSample, repeated: bool) -> bytes:
     """Digest of everything that the estimate depends on."""
     digest = hashlib.blake2b(digest_size=16)
     for values in (sample.blocks, sample.greys, sample.values):
-        digest.update(np.ascontiguousarray(values))
+        digest.update(np.ascontiguousarray(values).data)
     numbers = (sample.step, sample.levels, sample.unknown, sample.padded)
     scan = (volume.axes, volume.shape[0] == 1, repeated)
     digest.update(repr((*numbers, sample.clipped, sample.blocks.shape, *scan)).encode())
