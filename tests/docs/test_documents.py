@@ -110,3 +110,14 @@ def test_tutorials_run_as_they_are_written(name, tmp_path):
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert (tmp_path / name / "log.txt").read_text(encoding="utf-8")
+
+
+def test_the_architecture_page_names_every_package():
+    """The folders of the source, and those of them that hold a subject of their own."""
+    page = (DOCS / "architecture.md").read_text("utf-8")
+    source = ROOT / "src" / "napari_geosr"
+    folders = [p for p in source.glob("*/") if p.name != "__pycache__"]
+    for package in ("gui", "operations", "inference", "learning", "measure", "io"):
+        folders += [p.parent for p in (source / package).glob("*/__init__.py")]
+    missing = [p.name for p in folders if f"`{p.name}`" not in page]
+    assert missing == []

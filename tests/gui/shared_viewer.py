@@ -52,6 +52,7 @@ class SharedViewer:
         QtViewer._instances.clear()
         self._window = self.viewer.window._qt_window
         self._docks = set(self._window.findChildren(QDockWidget))
+        self._window.resize(860, 500)
         QApplication.processEvents()
         self._size = self._window.size()
         leave_out_of_collections()
