@@ -198,7 +198,7 @@ def test_the_window_goes_on(viewer, qtbot):
     with Turns() as reading:
         dock = open_dock(viewer, qtbot)
         wait_for_levels(dock, qtbot)
-    assert reading.count > 5
+    assert reading.count > 1  # once more after a loop that was blocked
     dock.settings.form.editor("min_voxels").setValue(50)
     dock.measure_button.click()
     with Turns() as running:
