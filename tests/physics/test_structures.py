@@ -17,6 +17,7 @@ SETTINGS = {
     "bone": {"porosity": 0.7, "radius": (3.0, 3.0)},
     "lacunae": {"porosity": 0.03, "radius": (7.0, 9.0)},
     "dentin": {"porosity": 0.15, "radius": (2.0, 4.0)},
+    "cells": {"porosity": 0.03, "radius": (1.0, 4.0)},
 }
 
 

@@ -7,7 +7,12 @@ import pytest
 from skimage.measure import euler_number, label
 
 from napari_geosr.core.errors import ConfigError
-from napari_geosr.physics.tubes import cell_network, cortical_canals, render_tubes
+from napari_geosr.physics.tubes import (
+    bone_cells,
+    cell_network,
+    cortical_canals,
+    render_tubes,
+)
 
 
 def test_a_straight_tube_has_the_volume_of_a_cylinder_and_two_half_balls() -> None:
@@ -49,3 +54,17 @@ def test_canals_run_along_the_bone() -> None:
 def test_no_room_for_cells_is_said() -> None:
     with pytest.raises(ConfigError, match="needs more than 25 voxels"):
         cell_network((16, 64, 64))
+
+
+@pytest.mark.parametrize("porosity", [0.01, 0.02])
+def test_bone_cells_have_the_porosity_that_was_asked_for(porosity: float) -> None:
+    made = bone_cells((128, 128, 128), porosity=porosity, radius=(1.5, 9), seed=2)
+    assert made.phantom.fraction.mean() == pytest.approx(porosity, rel=0.15)
+    assert made.porosity == pytest.approx(made.phantom.fraction.mean(), rel=0.08)
+
+
+def test_bone_cells_that_cannot_be_made_are_refused() -> None:
+    with pytest.raises(ConfigError, match="can fill about 0"):
+        bone_cells((96, 96, 96), porosity=0.5, radius=(1, 9), seed=0)
+    with pytest.raises(ConfigError, match="must be thinner than the cells"):
+        bone_cells((96, 96, 96), porosity=0.01, radius=(5, 9), seed=0)

@@ -14,7 +14,7 @@ from napari_geosr.operations.simulate import (
 
 
 def simulate(
-    structure: Literal["foam", "blobs", "bone", "lacunae", "dentin"],
+    structure: Literal["foam", "blobs", "bone", "lacunae", "dentin", "cells"],
     out: str | Path,
     *,
     overwrite: bool = False,
@@ -51,7 +51,7 @@ def simulate(
 
     Parameters
     ----------
-    structure : {"foam", "blobs", "bone", "lacunae", "dentin"}
+    structure : {"foam", "blobs", "bone", "lacunae", "dentin", "cells"}
         Shape of the pores.
     out : path
         Folder for the files; created if missing.
@@ -95,14 +95,16 @@ def simulate(
         Number of slices; by default `size`.
     porosity : float, optional
         Approximate porosity; by default 0.3 for foam, 0.2 for blobs, 0.75 for bone,
-        0.01 for lacunae and 0.12 for dentin. The result contains the exact value.
+        0.01 for lacunae, 0.12 for dentin and 0.02 for cells. The result contains the
+        exact value.
     radius : tuple of float, optional
-        Smallest and largest radius of the pores in voxels.
+        Smallest and largest radius of the pores in voxels; of cells, the radius of the
+        canaliculi and half the length of a lacuna.
     gap : float, optional
         Minimum wall thickness between two spheres of a foam, in voxels; by default 1.
     voxel_size : float, optional
         Edge of a voxel; by default 10 µm (bone 20 µm, lacunae 1 µm, dentin
-        0.2 µm).
+        and cells 0.2 µm).
     unit : str
         Unit of length of `voxel_size`.
     continuous : bool

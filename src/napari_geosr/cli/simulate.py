@@ -36,7 +36,8 @@ def simulate(
         Parameter(
             help="foam: spherical pores; blobs: irregular pores; bone: trabecular "
             "bone; lacunae: the pores of bone cells; dentin: tubules of teeth with "
-            "their branches and cuffs."
+            "their branches and cuffs; cells: bone cells and the canaliculi that "
+            "connect them."
         ),
     ],
     /,

@@ -28,6 +28,7 @@ from napari_geosr.core.errors import ConfigError
 from napari_geosr.physics.dentin import dentin
 from napari_geosr.physics.packing import NEARLY_REACHED, ball_fraction, fill_gaps
 from napari_geosr.physics.phantoms import Shape, place_balls, render_balls
+from napari_geosr.physics.tubes import bone_cells
 
 FloatArray = npt.NDArray[np.float32]
 Array = npt.NDArray[np.float64]
@@ -321,4 +322,5 @@ STRUCTURES: dict[str, Callable[..., Structure]] = {
     "bone": bone,
     "lacunae": lacunae,
     "dentin": dentin,
+    "cells": bone_cells,
 }

@@ -19,9 +19,11 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
+from scipy.spatial import cKDTree
 
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.physics.phantoms import FloatArray, Phantom, Shape
@@ -34,6 +36,12 @@ _POINTS = 9
 _MAX_TRIES = 40
 #: Short semi-axes of a lacuna relative to the long one.
 _LACUNA = (0.5, 0.35)
+#: Minimum distance of two cells, in half-lengths of a lacuna, at which they do not touch.
+_MIN_SPACING = 2.2
+#: Deviation of canaliculi from a straight line, relative to the distance of the cells.
+_BEND = 0.08
+#: Number of steps in the search for the distance that gives a porosity.
+_BISECTIONS = 12
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,22 +50,67 @@ class CellNetwork:
 
     Attributes
     ----------
-    phantom : Phantom
-        Lacunae and canaliculi are the pores.
+    shape : (int, int, int)
     cells : ndarray of shape (n, 3)
         Centres (z, y, x) of the lacunae in voxels.
+    lacunae : ndarray of shape (n, 3, 3)
+        Rows are the semi-axes of each lacuna as vectors (z, y, x), orthogonal.
+    paths : list of ndarray of shape (k, 3)
+        Points (z, y, x) of each canaliculus, from centre to centre.
+    radius : float
+        Radius of the canaliculi.
     canaliculi : ndarray of shape (m, 2), int
         Indices of the two cells that each connects.
     """
 
-    phantom: Phantom
+    shape: Shape
     cells: Array
+    lacunae: Array
+    paths: list[Array]
+    radius: float
     canaliculi: npt.NDArray[np.intp]
+
+    def block(self, start: int, stop: int) -> FloatArray:
+        """Pore fraction of the slices `start` … `stop` - 1."""
+        above = np.array([start, 0, 0])
+        fraction = render_tubes(
+            (stop - start, *self.shape[1:]),
+            [path - above for path in self.paths],
+            [self.radius] * len(self.paths),
+        )
+        for centre, axes in zip(self.cells - above, self.lacunae, strict=True):
+            _add_lacuna(fraction, centre, axes)
+        return fraction
+
+    @cached_property
+    def phantom(self) -> Phantom:
+        """The whole network as a phantom; lacunae and canaliculi are the pores."""
+        fraction = self.block(0, self.shape[0])
+        return Phantom(fraction, fraction >= 0.5, "cell_network")
 
     @property
     def euler_number(self) -> int:
         """Euler number of the pores (cells minus canaliculi), if no canaliculi meet."""
         return len(self.cells) - len(self.canaliculi)
+
+    @property
+    def porosity(self) -> float:
+        """Pore volume per volume, to within a few percent: tubes may overlap."""
+        cells = 4 / 3 * math.pi * np.linalg.norm(self.lacunae, axis=2).prod(axis=1)
+        length = 0.0
+        for path, (i, j) in zip(self.paths, self.canaliculi, strict=True):
+            inside = sum(_extent(self.lacunae[k], path[-1] - path[0]) for k in (i, j))
+            steps = np.linalg.norm(np.diff(path, axis=0), axis=1)
+            length += max(0.0, float(steps.sum()) - inside)
+        tubes = math.pi * self.radius**2 * length
+        return float((cells.sum() + tubes) / math.prod(self.shape))
+
+
+def _extent(axes: Array, direction: Array) -> float:
+    """Distance from the centre of an ellipsoid to its surface along a direction."""
+    sizes = np.linalg.norm(axes, axis=1)
+    unit = direction / np.linalg.norm(direction)
+    return float(1 / np.linalg.norm((axes / sizes[:, None] ** 2) @ unit))
 
 
 def render_tubes(
@@ -125,11 +178,16 @@ def _distant_points(
             f"axis, not {' × '.join(map(str, shape))}."
         )
     found: list[Array] = []
+    near: dict[tuple[int, ...], list[Array]] = {}  # by cube of the minimum spacing
     tries = _MAX_TRIES * (1 + math.prod(shape) / spacing**3)
     for point in rng.uniform(low, high, (int(tries), 3)):
-        if all(np.linalg.norm(point - other) >= spacing for other in found):
+        cube = tuple(int(x // spacing) for x in point)
+        around = itertools.product(*((c - 1, c, c + 1) for c in cube))
+        others = [other for key in around for other in near.get(key, ())]
+        if all(math.dist(point, other) >= spacing for other in others):
             found.append(point)
-    return np.array(found)
+            near.setdefault(cube, []).append(point)
+    return np.array(found).reshape(-1, 3)
 
 
 def cell_network(
@@ -164,37 +222,94 @@ def cell_network(
     """
     rng = np.random.default_rng(seed)
     cells = _distant_points(shape, spacing, lacuna + 2, rng)
-    distances = np.linalg.norm(cells[:, None] - cells[None], axis=-1)
-    near = np.argsort(distances, axis=1)[:, 1 : neighbours + 1]
-    pairs = {(min(i, j), max(i, j)) for i, row in enumerate(near) for j in row.tolist()}
+    near = cKDTree(cells).query(cells, range(1, min(neighbours + 1, len(cells)) + 1))[1]
+    pairs = {
+        (min(i, j), max(i, j)) for i, row in enumerate(near) for j in row[1:].tolist()
+    }
     joined = np.array(sorted(pairs), np.intp).reshape(-1, 2)
     paths = [bent_path(cells[i], cells[j], bend, rng) for i, j in joined]
-    fraction = render_tubes(shape, paths, [canaliculus] * len(paths))
-    for centre in cells:
-        _add_lacuna(fraction, centre, lacuna, rng)
-    phantom = Phantom(fraction, fraction >= 0.5, "cell_network")
-    return CellNetwork(phantom, cells, joined)
+    lacunae = np.array([_tilted_axes(lacuna, rng) for _ in cells])
+    return CellNetwork(shape, cells, lacunae, paths, canaliculus, joined)
 
 
-def _add_lacuna(
-    fraction: FloatArray, centre: Array, length: float, rng: np.random.Generator
-) -> None:
-    """Add an ellipsoid whose long axis is randomly tilted from the first axis."""
+def bone_cells(
+    shape: Shape, *, porosity: float, radius: tuple[float, float], seed: int
+) -> CellNetwork:
+    """A cell network of given porosity [1]_.
+
+    Parameters
+    ----------
+    porosity : float
+        Approximate volume of lacunae and canaliculi per volume.
+    radius : (float, float)
+        Radius of the canaliculi, and half the length of a lacuna.
+
+    Raises
+    ------
+    ConfigError
+        If the cells would touch each other, or the volume is too small for them.
+    """
+    canaliculus, lacuna = radius
+    if not 0 < canaliculus <= lacuna * min(_LACUNA):
+        raise ConfigError(
+            "Canaliculi must be thinner than the cells that they connect: their radius "
+            f"{canaliculus:g} must be above 0 and at most {min(_LACUNA):g} × "
+            f"{lacuna:g}, half the length of a lacuna."
+        )
+    closest = _MIN_SPACING * lacuna
+
+    def network(spacing: float) -> CellNetwork:
+        return cell_network(
+            shape,
+            spacing=spacing,
+            lacuna=lacuna,
+            canaliculus=canaliculus,
+            bend=_BEND * spacing,
+            seed=seed,
+        )
+
+    densest = network(closest)
+    if densest.porosity < porosity:
+        raise ConfigError(
+            f"Cells that do not touch can fill about {densest.porosity:.3f} of this "
+            f"volume, not {porosity:g}. Choose a smaller porosity or smaller radii."
+        )
+    low, high = closest, 2.0 * max(shape)
+    best = densest
+    for _ in range(_BISECTIONS):
+        middle = math.sqrt(low * high)
+        made = network(middle)
+        if abs(made.porosity - porosity) < abs(best.porosity - porosity):
+            best = made
+        low, high = (middle, high) if made.porosity > porosity else (low, middle)
+    return best
+
+
+def _tilted_axes(length: float, rng: np.random.Generator) -> Array:
+    """Semi-axes of an ellipsoid whose long axis is randomly tilted from Z."""
     long = np.array([1.0, *(0.3 * rng.standard_normal(2))])
     long /= np.linalg.norm(long)
     second = np.cross(long, rng.standard_normal(3))
     second /= np.linalg.norm(second)
     frame = np.stack([long, second, np.cross(long, second)])
-    sizes = length * np.array([1.0, *_LACUNA])
+    return np.asarray(frame * length * np.array([1.0, *_LACUNA])[:, None])
+
+
+def _add_lacuna(fraction: FloatArray, centre: Array, axes: Array) -> None:
+    """Add an ellipsoid with the given semi-axes."""
+    sizes = np.linalg.norm(axes, axis=1)
+    length = float(sizes[0])
     key = tuple(
         slice(max(0, int(c - length - 1)), min(n, int(c + length + 2)))
         for c, n in zip(centre, fraction.shape, strict=True)
     )
+    if any(k.start >= k.stop for k in key):
+        return
     grid = np.ogrid[key]
     offsets = [g - c for g, c in zip(grid, centre, strict=True)]
     along = [
-        sum(o * u for o, u in zip(offsets, unit, strict=True)) / size
-        for unit, size in zip(frame, sizes, strict=True)
+        sum(o * u for o, u in zip(offsets, axis / size, strict=True)) / size
+        for axis, size in zip(axes, sizes, strict=True)
     ]
     level = np.sqrt(sum(a**2 for a in along))
     slope = np.sqrt(sum((a / s) ** 2 for a, s in zip(along, sizes, strict=True)))

@@ -127,7 +127,8 @@ def simulate_steps(
     Parameters
     ----------
     structure : str
-        ``"foam"``, ``"blobs"``, ``"bone"``, ``"lacunae"`` or ``"dentin"``.
+        ``"foam"``, ``"blobs"``, ``"bone"``, ``"lacunae"``, ``"dentin"`` or
+        ``"cells"``.
     out : path
         Folder for the files (`FILES`); created if missing.
 

@@ -12,7 +12,7 @@ from napari_geosr.core.units import PIXEL, require_unit
 from napari_geosr.operations.inputs import COMMAS, parse_numbers
 from napari_geosr.physics.scan_config import ScanConfig
 
-StructureName = Literal["foam", "blobs", "bone", "lacunae", "dentin"]
+StructureName = Literal["foam", "blobs", "bone", "lacunae", "dentin", "cells"]
 
 #: Default porosity, voxel size in µm, and range of radii as fractions of a slice's
 #: edge.
@@ -22,6 +22,7 @@ DEFAULTS: dict[str, tuple[float, float, tuple[float, float]]] = {
     "bone": (0.75, 20.0, (1 / 30, 1 / 30)),
     "lacunae": (0.01, 1.0, (1 / 40, 1 / 25)),
     "dentin": (0.12, 0.2, (1 / 100, 3 / 100)),
+    "cells": (0.02, 0.2, (1 / 128, 3 / 32)),
 }
 #: Minimum wall thickness between two spheres of a foam, in voxels.
 FOAM_GAP = 1.0
@@ -62,13 +63,14 @@ class SimulateConfig(ScanConfig):
         title="Porosity",
         description="Target porosity, as a fraction; the exact value of the result is "
         "reported. By default 0.3 for foam, 0.2 for blobs, 0.75 for bone, 0.01 for "
-        "lacunae and 0.12 for dentin.",
+        "lacunae, 0.12 for dentin and 0.02 for cells.",
     )
     radius: Annotated[tuple[float, ...] | None, COMMAS] = Field(
         default=None,
         title="Pore radius",
         description="Smallest and largest radius of the pores in voxels, such as "
-        "3,12; by default in proportion to the size.",
+        "3,12; by default in proportion to the size. Of cells: the radius of the "
+        "canaliculi, and half the length of a lacuna.",
     )
     gap: float | None = Field(
         default=None,
@@ -83,7 +85,7 @@ class SimulateConfig(ScanConfig):
         gt=0,
         title="Voxel size",
         description="Voxel size; by default 10 µm (bone 20 µm, lacunae 1 µm, dentin "
-        "0.2 µm).",
+        "and cells 0.2 µm).",
     )
     unit: str = Field(
         default="µm",
