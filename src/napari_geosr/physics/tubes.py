@@ -23,7 +23,6 @@ from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
-from scipy.spatial import cKDTree
 
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.physics.phantoms import FloatArray, Phantom, Shape
@@ -36,7 +35,7 @@ _POINTS = 9
 _MAX_TRIES = 40
 #: Short semi-axes of a lacuna relative to the long one.
 _LACUNA = (0.5, 0.35)
-#: Minimum distance of two cells, in half-lengths of a lacuna, at which they do not touch.
+#: Minimum distance of two cells that do not touch, in half-lengths of a lacuna.
 _MIN_SPACING = 2.2
 #: Deviation of canaliculi from a straight line, relative to the distance of the cells.
 _BEND = 0.08
@@ -220,6 +219,8 @@ def cell_network(
     ConfigError
         If the volume is too small for a cell.
     """
+    from scipy.spatial import cKDTree
+
     rng = np.random.default_rng(seed)
     cells = _distant_points(shape, spacing, lacuna + 2, rng)
     near = cKDTree(cells).query(cells, range(1, min(neighbours + 1, len(cells)) + 1))[1]
