@@ -51,6 +51,8 @@ COLUMNS = {
     "volume_histogram_distance": ("volumes", "{:.3f}"),
     "euler_error": ("Euler error", "{:+.2f}"),
     "dice": ("Dice", "{:.3f}"),
+    "branch_recall": ("branch recall", "{:.0%}"),
+    "branch_precision": ("branch precision", "{:.0%}"),
     "grey_level_distance": ("grey levels", "{:.3f}"),
     "spectrum_distance": ("spectrum", "{:.3f}"),
 }

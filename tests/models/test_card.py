@@ -4,6 +4,8 @@ import pytest
 import yaml
 
 from napari_geosr.core.errors import ConfigError
+from napari_geosr.models import zoo
+from napari_geosr.models.bundle import read_card
 from napari_geosr.models.card import FigureRow, ModelCard
 
 from .conftest import card_values
@@ -44,3 +46,20 @@ def test_bad_fields_are_named(changes: dict) -> None:
     field = next(iter(changes)).replace("_", " ")
     with pytest.raises(ConfigError, match=field):
         ModelCard.create(**card_values(**changes))
+
+
+def test_the_bundled_cards_tell_what_becomes_of_networks() -> None:
+    """Of models for microscopes: branches found and invented, beside the PSNR."""
+    card = read_card(zoo.bundled_folder() / "fluo-sr-x2")
+    rows = {
+        (row.test_set.partition(",")[0], row.method): row
+        for row in card.figures
+        if row.branch_recall is not None
+    }
+    assert set(rows) == {
+        (k, m) for k in ("dentin", "cells") for m in ("cubic", "model")
+    }
+    for row in rows.values():
+        assert row.psnr is not None
+        assert 0.3 < row.branch_recall <= 1
+        assert 0.3 < row.branch_precision <= 1

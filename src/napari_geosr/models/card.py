@@ -186,6 +186,10 @@ class FigureRow(Config):
     """Relative error of the Euler number."""
     dice: float | None = None
     """Dice coefficient of the pore mask and the known one; for labels, their mean."""
+    branch_recall: float | None = None
+    """Fraction of the true branches of a network of tubes that are in the result."""
+    branch_precision: float | None = None
+    """Fraction of the branches in the result that are true."""
     grey_level_distance: float | None = None
     """Wasserstein distance between the grey values and those of unpaired targets, in
     standard deviations of the targets."""

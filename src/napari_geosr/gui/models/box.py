@@ -297,6 +297,8 @@ _COLUMNS = {
     "psnr": "PSNR",
     "porosity_error": "Porosity error",
     "dice": "Dice",
+    "branch_recall": "Branch recall",
+    "branch_precision": "Branch precision",
     "grey_level_distance": "Grey levels",
     "spectrum_distance": "Spectrum",
 }

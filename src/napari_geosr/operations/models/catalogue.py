@@ -292,6 +292,8 @@ _HEADINGS = {
     "volume_histogram_distance": "volumes",
     "euler_error": "Euler",
     "dice": "Dice",
+    "branch_recall": "recall",
+    "branch_precision": "precis.",
     "grey_level_distance": "greys",
     "spectrum_distance": "spectrum",
 }
