@@ -4,7 +4,11 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from napari_geosr.measure.centrelines import centreline_agreement, connectivity
+from napari_geosr.measure.centrelines import (
+    centreline_agreement,
+    centrelines,
+    connectivity,
+)
 
 
 def tube(shape: tuple[int, ...] = (24, 24, 60)) -> np.ndarray:
@@ -47,3 +51,22 @@ def test_connectivity_of_parts_adds_up(rng: np.random.Generator) -> None:
     whole = connectivity(mask)
     parts = [mask[:, :, :21], mask[:, :, 20:]]
     assert sum(connectivity(part) - 1 for part in parts) == whole - 1
+
+
+@pytest.mark.parametrize("width", [2, 3, 4, 6])
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_no_tube_is_without_a_line(width: int, axis: int) -> None:
+    """Thinning by scikit-image 0.26 leaves nothing of a tube 2 or 4 voxels wide."""
+    mask = np.zeros((14, 14, 30), bool)
+    mask[4 : 4 + width, 4 : 4 + width, 3:25] = True
+    lines = centrelines(np.ascontiguousarray(np.moveaxis(mask, 2, axis)))
+    assert 22 - width <= np.count_nonzero(lines) <= 22 + 2
+    assert not (lines & ~np.moveaxis(mask, 2, axis)).any()
+
+
+def test_every_component_has_a_line() -> None:
+    mask = np.zeros((20, 20, 40), bool)
+    for x, width in ((2, 1), (8, 2), (14, 4), (22, 6)):
+        mask[5 : 5 + width, 5 : 5 + width, x : x + width] = True
+    lines = centrelines(mask)
+    assert [lines[..., x : x + 6].any() for x in (2, 8, 14, 22)] == [True] * 4

@@ -28,6 +28,7 @@ import numpy.typing as npt
 
 from napari_geosr.core.types import AnyDict
 from napari_geosr.core.units import MILLIMETRES, PIXEL
+from napari_geosr.measure.centrelines import centrelines
 from napari_geosr.measure.graph.tracing import SkeletonTrace
 
 Mask = npt.NDArray[np.bool_]
@@ -256,11 +257,7 @@ def _components(mask: Mask, smallest: int) -> tuple[Mask, dict[str, int]]:
 
 
 def _thinned(mask: Mask) -> Mask:
-    from skimage.morphology import skeletonize
-
-    if len(mask) == 1:
-        return np.asarray(skeletonize(mask[0]) > 0)[None]
-    return np.asarray(skeletonize(mask) > 0)
+    return centrelines(mask[0])[None] if len(mask) == 1 else centrelines(mask)
 
 
 def _surface_distance(mask: Mask, sizes: Array) -> Array:
