@@ -103,3 +103,62 @@ def test_nothing_is_written_where_it_was_not_wanted(files, tmp_path):
         "figures.csv",
         "spectra.csv",
     }
+
+
+def test_graphs_are_compared_within_a_distance(tmp_path, capsys):
+    truth = np.full((24, 40, 40), 50.0)
+    for y, x in ((8, 8), (8, 28), (28, 18)):
+        truth[:, y : y + 5, x : x + 5] = 200
+    found = truth.copy()
+    found[:, 28:33, 18:23] = 50
+    one = save(tmp_path / "truth.tif", truth, 0.5)
+    other = save(tmp_path / "found.tif", found, 0.5)
+    out = tmp_path / "out"
+    words = ["compare", str(other), "--reference", str(one), "--out", str(out)]
+    graph = ["--phase", "bright", "--graph", "--graph-distance", "0.75"]
+    assert run([*words, *graph]) == 0
+    text = capsys.readouterr().out
+    assert "Branch recall" in text
+    values = json.loads((out / "report.json").read_text(encoding="utf-8"))
+    agreement = values["graph_agreement"]["A"]
+    assert agreement["distance"] == 0.75
+    assert agreement["branch_recall"] == pytest.approx(2 / 3)
+    assert agreement["branch_precision"] == 1
+    for wrong in (["--graph-distance", "1"], ["--graph", "--no-pores"]):
+        assert run([*words, *wrong, "--overwrite"]) == 2
+        assert "--graph" in capsys.readouterr().err
+
+
+def test_a_restored_volume_is_checked_against_its_scan(files, tmp_path, capsys):
+    scan, clean = str(files["one"]), str(tmp_path / "clean.ome.tif")
+    made = ["restore", scan, "--model", "gaussian", "--device", "cpu", "-o", clean]
+    assert run([*made, "--check-consistency", "--json"]) == 0
+    alone = json.loads(capsys.readouterr().out)["consistency"]
+    words = ["compare", scan, clean, "--out", str(tmp_path / "out"), "--json"]
+    assert run(words) == 0
+    check = json.loads(capsys.readouterr().out)["consistency"]["B"]
+    assert check["scan"] == "A"
+    assert check["level"] == alone["verdict"]
+    assert check["contrast"] == alone["slope"]
+    assert check["residual"] == alone["residual_rms"] / alone["noise_rms"]
+    # Another scan of the same object is not the one that it was made from.
+    words[1] = str(files["two"])
+    assert run([*words, "--overwrite"]) == 0
+    assert json.loads(capsys.readouterr().out)["consistency"] == {}
+
+
+@pytest.mark.parametrize("inner", ["", "result"])
+def test_a_study_has_no_volumes_to_compare(files, tmp_path, capsys, inner):
+    """Neither as written by the command, nor in the folder of a job."""
+    folder = tmp_path / "study"
+    (folder / inner).mkdir(parents=True)
+    text = json.dumps({"essential": {}, "rows": []})
+    (folder / inner / "study.json").write_text(text, encoding="utf-8")
+    for words in ([folder, files["one"]], [files["one"], files["two"], folder]):
+        given = [str(word) for word in words]
+        assert run(["compare", *given, "--out", str(tmp_path / "out")]) == 2
+        error = capsys.readouterr().err
+        assert "contains a study" in error
+        assert "report.html" in error
+        assert "Traceback" not in error
+    assert not (tmp_path / "out").exists()

@@ -8,9 +8,11 @@ from porosity_helpers import add
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFileDialog, QMessageBox
 
+import napari_geosr as geosr
+from napari_geosr.core.errors import GeoSRWarning
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.compare import CompareDock, compare_with
-from napari_geosr.gui.layers import METADATA
+from napari_geosr.gui.layers import METADATA, volume_from_layer
 
 EDGE = 24
 
@@ -42,10 +44,13 @@ def compare(dock, qtbot):
     qtbot.waitUntil(lambda: not dock.activity.busy, timeout=60_000)
 
 
-def figure(dock, label: str) -> list[str]:
+def labels(dock) -> list[str]:
     table = dock.figures
-    labels = [table.verticalHeaderItem(r).text() for r in range(table.rowCount())]
-    row = labels.index(label)
+    return [table.verticalHeaderItem(r).text() for r in range(table.rowCount())]
+
+
+def figure(dock, label: str) -> list[str]:
+    table, row = dock.figures, labels(dock).index(label)
     return [table.item(row, c).text() for c in range(table.columnCount())]
 
 
@@ -106,7 +111,7 @@ def test_a_finer_result_needs_no_setting(viewer, qtbot, dock, rng):
     assert dock.compare_button.isEnabled()
     compare(dock, qtbot)
     assert float(figure(dock, "PSNR")[0].split()[0]) > 28
-    assert dock.remarks.text()  # that the finer one was averaged
+    assert "averaged over 2 × 2 × 2" in dock.remarks.text()
 
 
 def test_what_cannot_be_compared_is_said(viewer, qtbot, dock, rng):
@@ -164,3 +169,47 @@ def test_the_report_is_written(viewer, qtbot, dock, rng, tmp_path, monkeypatch):
     assert text.splitlines()[0].startswith("PSNR\t")
     dock.figures.setFocus()
     qtbot.keyClick(dock.figures, Qt.Key.Key_C, Qt.KeyboardModifier.ControlModifier)
+
+
+def test_a_restored_layer_is_checked_against_its_scan(viewer, qtbot, dock, rng):
+    scan = add(viewer, noisy(balls(), rng, "scan"))
+    clean = geosr.restore(volume_from_layer(scan, viewer), "gaussian", device="cpu")
+    result = add(viewer, clean.replace(name="clean"))
+    result.metadata[METADATA] = {
+        "source_layer": "scan",
+        "provenance": list(clean.provenance),
+    }
+    viewer.layers.selection.active = result
+    qtbot.waitUntil(lambda: dock.images.layers() == [result, scan])
+    compare(dock, qtbot)
+    level, base = figure(dock, "Consistency with the scan")
+    assert level in ("ok", "caution", "harmful")
+    assert base == "–"
+    with pytest.warns(GeoSRWarning):  # the filter is as good as it is
+        check = geosr.check_consistency(volume_from_layer(scan, viewer), clean).figures
+    residual = float(figure(dock, "Residual (noise: 1)")[0])
+    assert residual == pytest.approx(check.residual_rms / check.noise_rms, rel=0.01)
+    contrast = figure(dock, "Contrast relative to the scan")[0]
+    assert contrast.startswith(f"{check.slope:.2f} ± ")
+    said = dock.remarks.text() + dock.message.text
+    assert "Consistency of 'clean' with its scan 'scan'" in said
+
+
+def test_graphs_are_an_advanced_setting(viewer, qtbot, dock, rng):
+    truth = add(viewer, balls())
+    add(viewer, noisy(balls(extra=False), rng, "poor"))
+    dock.reference.set_layer(truth)
+    qtbot.waitUntil(lambda: dock.compare_button.isEnabled())
+    compare(dock, qtbot)
+    assert "Branch recall" not in labels(dock)
+    dock.rare.set_values({**dock.rare.values(), "graph": True, "graph_distance": 3.0})
+    compare(dock, qtbot)
+    assert figure(dock, "Branch recall")[0].endswith(" %")
+    assert figure(dock, "Branches")[1]
+    head = dock.figures.verticalHeaderItem(labels(dock).index("Branch recall"))
+    assert "within 3 µm" in head.toolTip()
+    # Without a graph, a distance in the form has no effect.
+    dock.rare.set_values({**dock.rare.values(), "graph": False})
+    compare(dock, qtbot)
+    assert "needs graphs" not in dock.message.text
+    assert "Branch recall" not in labels(dock)

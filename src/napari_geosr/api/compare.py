@@ -26,6 +26,8 @@ def compare(
     affine: bool = False,
     ssim: Literal["auto", "volume", "slices"] = "auto",
     pores: bool = True,
+    graph: bool = False,
+    graph_distance: float | None = None,
     difference: bool = True,
     threshold: Literal["otsu", "multi-otsu", "li", "triangle"] | float = "otsu",
     phase: Literal["dark", "bright"] = "dark",
@@ -56,11 +58,16 @@ def compare(
         Range of grey values for PSNR and SSIM; by default from the 0.1th to the 99.9th
         percentile of `reference` or, without it, the smallest such range.
     affine : bool
-        Fit gain and offset before PSNR, SSIM, NRMSE and the difference.
+        Fit gain and offset before PSNR, SSIM, MS-SSIM, NRMSE and the difference.
     ssim : {"auto", "volume", "slices"}
-        Window of SSIM: along all axes, or in each slice.
+        Window of SSIM and MS-SSIM: along all axes, or in each slice.
     pores : bool
         Measure the pores of all volumes and match them one by one.
+    graph : bool
+        Trace the pores as networks of tubes, and compare their branches.
+    graph_distance : float, optional
+        Distance within which a branch counts as found, in the unit of `before`; by
+        default two voxels of the coarsest volume.
     difference : bool
         Compute the difference in units of the noise level.
     threshold : {"otsu", "multi-otsu", "li", "triangle"} or float
@@ -80,8 +87,8 @@ def compare(
     Returns
     -------
     QualityReport
-        With `figures`, `shifts`, `noise`, `fourier`, `porosity`, `pores` and
-        `differences` by volume, `to_dict`, `to_dataframe` and `rows`.
+        With `figures`, `shifts`, `noise`, `fourier`, `porosity`, `pores`, `graphs`,
+        `scan_checks` and `differences` by volume, `to_dict`, `to_dataframe` and `rows`.
 
     Raises
     ------
@@ -110,6 +117,8 @@ def compare(
         affine=affine,
         ssim=ssim,
         pores=pores,
+        graph=graph,
+        graph_distance=graph_distance,
         difference=difference,
         threshold=threshold,
         phase=phase,

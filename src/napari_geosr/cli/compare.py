@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,7 +17,7 @@ from napari_geosr.cli.options import (
     SettingsPath,
     settings_from,
 )
-from napari_geosr.core.errors import ConfigError
+from napari_geosr.core.errors import ConfigError, FileError
 from napari_geosr.operations.compare import (
     CompareConfig,
     CompareFields,
@@ -89,6 +90,8 @@ def compare(
     letters = [chr(ord("A") + i) for i in range(1 + len(others))]
     keys = [*letters, *([] if reference is None else [_REFERENCE])]
     base = keys[0] if reference is None else _REFERENCE
+    given = [input, *others, *([] if reference is None else [reference])]
+    _refuse_studies(given)
     files = report_files.plan(out, keys, base, merged)
     report_files.check(files, overwrite=overwrite)
     volumes = {letters[0]: open_volume(input, reading)}
@@ -99,8 +102,9 @@ def compare(
         notes.extend(new_notes)
         return volume
 
-    given = [*others, *([] if reference is None else [reference])]
-    volumes |= {key: companion(path) for key, path in zip(keys[1:], given, strict=True)}
+    volumes |= {
+        key: companion(path) for key, path in zip(keys[1:], given[1:], strict=True)
+    }
     sample = None if mask is None else companion(mask)
     halves = None if paths is None else (companion(paths[0]), companion(paths[1]))
     for volume in (*volumes.values(), *(halves or ()), *([sample] if sample else ())):
@@ -127,6 +131,31 @@ def compare(
             print(f"note: {note}", file=sys.stderr)
         print(f"report: {files['html']}")
     return 0
+
+
+def _refuse_studies(paths: Sequence[Path]) -> None:
+    """Refuse the folder of a study before it is read as a stack of slices.
+
+    Raises
+    ------
+    FileError
+        If one of the paths is such a folder.
+    """
+    # A study started in napari is in the folder of its job.
+    folders = [f for path in paths for f in (path, path / "result")]
+    folders = [folder for folder in folders if (folder / "study.json").exists()]
+    if not folders:
+        return
+    from napari_geosr.operations.study.store import is_study
+
+    for folder in folders:
+        if is_study(folder):
+            raise FileError(
+                f"{folder} contains a study, which keeps the figures and pictures of "
+                "its reconstructions but not their voxels. Open its table in "
+                f"{folder / 'report.html'}; to compare volumes, reconstruct them first "
+                "(napari-geosr reconstruct)."
+            )
 
 
 def _parse_fsc(words: list[str] | None) -> tuple[FscSource, tuple[Path, Path] | None]:

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+from grey_helpers import compared
 from skimage.metrics import (
     normalized_root_mse,
     peak_signal_noise_ratio,
@@ -13,29 +14,6 @@ from skimage.metrics import (
 )
 
 from napari_geosr.core.errors import Cancelled, ConfigError, VolumeError
-from napari_geosr.core.steps import run_to_end
-from napari_geosr.core.volume import Volume
-from napari_geosr.measure.comparison.frame import place
-from napari_geosr.measure.comparison.sweep import FrameVolumes, grey_steps
-
-
-def compared(image, truth, mask=None, **settings):
-    axes = "ZYX"[-truth.ndim :]
-    given = {"base": Volume(truth, axes), "other": Volume(image, axes)}
-    placed = place(given)
-    sample = None
-    if mask is not None:
-        sample = place({**given, "mask": Volume(mask, axes)})["mask"].array
-    options = {
-        "data_range": 1.0,
-        "of_base": True,
-        "affine": False,
-        "slicewise": None,
-        "budget": 10**9,
-        "should_stop": lambda: False,
-        **settings,
-    }
-    return run_to_end(grey_steps(FrameVolumes(placed, "base", sample), **options))
 
 
 @pytest.fixture

@@ -7,45 +7,15 @@ import json
 
 import numpy as np
 import pytest
+from compare_helpers import means, run, spheres
 from scipy import ndimage
 
 from napari_geosr import io
 from napari_geosr.core.errors import Cancelled, ConfigError, FileError, VolumeError
 from napari_geosr.core.noise import Noise
-from napari_geosr.core.steps import WarningIssued, run_to_end
 from napari_geosr.core.volume import Volume
-from napari_geosr.operations.compare import CompareConfig, compare_steps
+from napari_geosr.operations.compare import CompareConfig
 from napari_geosr.operations.compare import files as report_files
-
-
-def spheres(shape=(48, 60, 66), n=14, seed=5, radius=(4, 7)) -> np.ndarray:
-    """Solid of 200 with pores of 80 that do not touch."""
-    rng = np.random.default_rng(seed)
-    grid = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), -1)
-    image = np.full(shape, 200.0, np.float32)
-    taken: list[tuple[np.ndarray, float]] = []
-    while len(taken) < n:
-        r = rng.uniform(*radius)
-        c = rng.uniform(r + 2, np.array(shape) - r - 2)
-        if all(np.linalg.norm(c - d) > r + s + 3 for d, s in taken):
-            taken.append((c, r))
-            image[((grid - c) ** 2).sum(-1) < r * r] = 80
-    return image
-
-
-def means(data: np.ndarray, factor: int) -> np.ndarray:
-    n = [k // factor for k in data.shape]
-    cut = data[tuple(slice(0, k * factor) for k in n)]
-    split = [part for k in n for part in (k, factor)]
-    return cut.reshape(split).mean((1, 3, 5))
-
-
-def run(volumes, config=None, said=None, **more):
-    def note(step):
-        if said is not None and isinstance(step, WarningIssued):
-            said.append(step.message)
-
-    return run_to_end(compare_steps(volumes, config, **more), note)
 
 
 @pytest.fixture(scope="module")

@@ -126,6 +126,8 @@ class CompareDock(CompareWidgets):
             If one of them is invalid.
         """
         values = self.common.values() | self.rare.values()
+        if not values["graph"]:  # the distance stays in the form
+            values["graph_distance"] = None
         return CompareConfig.create(**values)
 
     def _on_settings(self) -> None:

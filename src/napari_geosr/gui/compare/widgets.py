@@ -104,7 +104,7 @@ class CompareWidgets(Dock):
         self.advanced = Section(
             "&Advanced",
             inner,
-            tool_tip="Fourier correlation, SSIM window and minimum pore size.",
+            tool_tip="Fourier correlation, SSIM window, minimum pore size and graphs.",
         )
 
     def _make_results(self) -> None:

@@ -7,6 +7,7 @@ from html import escape
 
 from napari_geosr.measure.comparison.pores import STATUSES, PoreChange, PoreMatch
 from napari_geosr.measure.comparison.report import QualityReport
+from napari_geosr.measure.graph.agreement import COVERED
 from napari_geosr.measure.html import STYLE, png_source
 from napari_geosr.measure.number_text import number_text
 
@@ -143,6 +144,19 @@ def _method(report: QualityReport) -> list[str]:
             "SSIM has a Gaussian window of standard deviation 1.5, "
             f"{report.ssim_window} wide; voxels whose window meets the border or "
             "unknown voxels are excluded."
+        )
+    if any(f.ms_ssim is not None for f in report.figures.values()):
+        lines.append(
+            "MS-SSIM combines five scales with the weights of Wang, Simoncelli and "
+            "Bovik (2003); between scales, blocks of two voxels along each axis of the "
+            "window are averaged."
+        )
+    if report.graphs:
+        distance = next(iter(report.graphs.values())).distance
+        lines.append(
+            f"Branches are compared within {number_text(distance)} {frame.unit}: a "
+            f"branch counts as found if {100 * COVERED:g} % of its length lies that "
+            "near to the lines of the other volume."
         )
     if report.fourier:
         lines.append(

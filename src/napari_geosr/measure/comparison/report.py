@@ -18,8 +18,15 @@ from napari_geosr.measure.comparison.fourier import (
     fsc_summary,
 )
 from napari_geosr.measure.comparison.frame import Frame
+from napari_geosr.measure.comparison.graphs import (
+    agreement_numbers,
+    agreement_rows,
+    graph_numbers,
+)
 from napari_geosr.measure.comparison.grey import GreyFigures
 from napari_geosr.measure.comparison.pores import PoreMatch
+from napari_geosr.measure.comparison.scan_check import ScanCheck, check_rows
+from napari_geosr.measure.graph.agreement import GraphAgreement
 from napari_geosr.measure.number_text import NOTHING, number_text, percent_text
 from napari_geosr.measure.report import PorosityReport
 from napari_geosr.measure.rows import figure_rows
@@ -108,6 +115,11 @@ class QualityReport:
     porosity : mapping of PorosityReport
         Of each volume on its own grid, within the common region; may be empty.
     pores : mapping of PoreMatch
+    graphs : mapping of GraphAgreement
+        Agreement with the branches of the base, if graphs were traced; the graph of
+        each volume is in its `porosity`.
+    scan_checks : mapping of ScanCheck
+        Consistency of each restored volume whose scan is among the volumes.
     differences : mapping of Volume
         Volume minus base, in standard deviations of the noise of both.
     difference_units : mapping of str
@@ -152,6 +164,8 @@ class QualityReport:
     volumes: Mapping[str, Volume] = field(repr=False)
     remarks: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    graphs: Mapping[str, GraphAgreement] = field(default_factory=dict)
+    scan_checks: Mapping[str, ScanCheck] = field(default_factory=dict)
 
     @property
     def compared(self) -> tuple[str, ...]:
@@ -186,6 +200,8 @@ class QualityReport:
 
     def _rows(self) -> Iterator[QualityRow]:
         yield from self._grey_rows()
+        for label, texts, help_ in check_rows(self.scan_checks):
+            yield self._row(label, texts, help_)
         yield self._row(
             "Shift",
             {k: _shift_text(s) for k, s in self.shifts.items()},
@@ -209,14 +225,16 @@ class QualityReport:
             keys = list(self.porosity)
             reports = list(self.porosity.values())
             for row in figure_rows(reports, reference=keys.index(self.base)):
-                texts = [
+                changed = [
                     f"{text} ({change})" if change and change != NOTHING else text
                     for text, change in zip(row.texts, row.differences, strict=True)
                 ]
                 yield self._row(
-                    row.label, dict(zip(keys, texts, strict=True)), row.help
+                    row.label, dict(zip(keys, changed, strict=True)), row.help
                 )
         yield from self._pore_rows()
+        for label, texts, help_ in agreement_rows(self.graphs, self.frame.unit):
+            yield self._row(label, texts, help_)
 
     def _grey_rows(self) -> Iterator[QualityRow]:
         found = self.figures
@@ -237,6 +255,11 @@ class QualityReport:
             f"Structural similarity, Gaussian window of {self.ssim_window}.",
         )
         yield self._row(
+            "MS-SSIM",
+            {k: _decimal(f.ms_ssim) for k, f in found.items()},
+            "Structural similarity at five scales.",
+        )
+        yield self._row(
             "NRMSE",
             {k: number_text(f.nrmse) for k, f in found.items()},
             "Root-mean-square difference in standard deviations of the base.",
@@ -252,7 +275,9 @@ class QualityReport:
             if (f.gain, f.offset) != (1.0, 0.0)
         }
         yield self._row(
-            "Fitted gain and offset", fits, "Applied before PSNR, SSIM and NRMSE."
+            "Fitted gain and offset",
+            fits,
+            "Applied before PSNR, SSIM, MS-SSIM and NRMSE.",
         )
 
     def _pore_rows(self) -> Iterator[QualityRow]:
@@ -315,6 +340,8 @@ class QualityReport:
             "spectra": {k: s.to_json_dict() for k, s in self.spectra.items()},
             "porosity": {k: r.to_json_dict() for k, r in self.porosity.items()},
             "pores": {k: m.to_json_dict() for k, m in self.pores.items()},
+            "graph_agreement": {k: a.to_json_dict() for k, a in self.graphs.items()},
+            "consistency": {k: c.to_json_dict() for k, c in self.scan_checks.items()},
             "difference_units": dict(self.difference_units),
             "remarks": list(self.remarks),
             "warnings": list(self.warnings),
@@ -339,8 +366,15 @@ class QualityReport:
             noise = self.noise.get(key)
             row["noise"] = None if noise is None else noise.level
             row["finest_detail"] = self.detail.get(key)
+            if (check := self.scan_checks.get(key)) is not None:
+                row["residual_in_noise"] = check.residual
+                row["contrast_to_scan"] = check.contrast
             if key in self.porosity:
                 row |= _single_numbers(self.porosity[key])
+                if (graph := self.porosity[key].graph) is not None:
+                    row |= graph_numbers(graph.in_unit(self.frame.unit))
+            if key in self.graphs:
+                row |= agreement_numbers(self.graphs[key])
             if key in self.pores:
                 counts = self.pores[key].to_json_dict()
                 agreement = counts.pop("bland_altman") or {}

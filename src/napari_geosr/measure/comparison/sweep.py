@@ -16,12 +16,15 @@ from napari_geosr.core.steps import BlockDone, ShouldStop, Step
 from napari_geosr.core.types import AnyArray
 from napari_geosr.measure.comparison.frame import FrameArray, FrameVolume
 from napari_geosr.measure.comparison.grey import (
-    SSIM_WINDOW,
     GreyFigures,
     GreySums,
     RangeSample,
+)
+from napari_geosr.measure.comparison.ssim import (
+    MS_SSIM_EDGE,
+    SSIM_WINDOW,
     SsimSum,
-    ssim_fits,
+    window_fits,
 )
 
 Mask = npt.NDArray[np.bool_]
@@ -97,12 +100,15 @@ class GreyResult:
         Number of compared voxels.
     window : str
         Window of SSIM; empty if it does not fit.
+    remark : str
+        Why MS-SSIM is missing; empty if it is not.
     """
 
     figures: Mapping[str, GreyFigures]
     data_range: float
     voxels: int
     window: str
+    remark: str = ""
 
 
 def grey_steps(
@@ -179,18 +185,20 @@ def grey_steps(
             )
     figures = {k: s.figures(data_range, affine=affine) for k, s in sums.items()}
     if slicewise is None:
-        slicewise = len(shape) == 3 and not ssim_fits(shape, slicewise=False)
+        slicewise = len(shape) == 3 and shape[0] < SSIM_WINDOW
     window = ""
-    if ssim_fits(shape, slicewise=slicewise):
-        found_ssim = yield from _ssim_steps(
+    if window_fits(shape, SSIM_WINDOW, slicewise=slicewise):
+        figures = yield from _ssim_steps(
             volumes, figures, data_range, slicewise, budget, should_stop
         )
-        figures = {k: replace(f, ssim=found_ssim[k]) for k, f in figures.items()}
         edges = 2 if slicewise or len(shape) == 2 else 3
         window = " × ".join([str(SSIM_WINDOW)] * edges) + " voxels"
         if slicewise and len(shape) == 3:
             window += " in each slice"
-    return GreyResult(figures, data_range, voxels, window)
+    remark = ""
+    if any(f.ms_ssim is None for f in figures.values()):
+        remark = _no_multiscale(shape, slicewise)
+    return GreyResult(figures, data_range, voxels, window, remark)
 
 
 def _ssim_steps(
@@ -200,20 +208,42 @@ def _ssim_steps(
     slicewise: bool,
     budget: int,
     should_stop: ShouldStop,
-) -> Generator[Step, None, dict[str, float | None]]:
+) -> Generator[Step, None, dict[str, GreyFigures]]:
     shape = volumes.shape
     sums = {k: SsimSum(shape, data_range, slicewise=slicewise) for k in figures}
-    first = next(iter(sums.values()))
-    thickness = volumes.thickness(budget, first.halo)
-    for inner, read in first.slabs(thickness):
+    thickness = volumes.thickness(budget, next(iter(sums.values())).halo)
+    for start in range(0, shape[0], thickness):
         _check(should_stop)
-        values, known = volumes.read((read,))
+        stop = min(start + thickness, shape[0])
+        values, known = volumes.read((slice(start, stop),))
         for key, one in sums.items():
             fit = figures[key]
             image = values[key].astype(np.float64) * fit.gain + fit.offset
             one.add(image, values[volumes.base], known)
-        yield BlockDone(shape[0] + inner.stop, 2 * shape[0])
-    return {key: one.mean() for key, one in sums.items()}
+        yield BlockDone(shape[0] + stop, 2 * shape[0])
+    return {
+        key: replace(figures[key], ssim=found.mean(), ms_ssim=found.multiscale())
+        for key, found in sums.items()
+    }
+
+
+def _no_multiscale(shape: Sequence[int], slicewise: bool) -> str:
+    """Why there is no MS-SSIM. Fewer scales would not be comparable."""
+    axes = "ZYX"[-len(shape) :]
+    if window_fits(shape, MS_SSIM_EDGE, slicewise=slicewise):
+        return (
+            "MS-SSIM was left out: unknown voxels or the sample mask leave no complete "
+            f"window of {MS_SSIM_EDGE} voxels, which its coarsest scale needs."
+        )
+    needed = axes[-2:] if slicewise else axes
+    remark = (
+        f"MS-SSIM was left out: its five scales need at least {MS_SSIM_EDGE} voxels "
+        f"along {', '.join(needed[:-1])} and {needed[-1]}, and the comparison has "
+        f"{' × '.join(map(str, shape))} voxels."
+    )
+    if window_fits(shape, MS_SSIM_EDGE, slicewise=True):
+        remark += " They fit within slices (--ssim slices)."
+    return remark
 
 
 def _check(should_stop: ShouldStop) -> None:

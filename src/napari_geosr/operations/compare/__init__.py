@@ -1,4 +1,4 @@
-"""Compare volumes of one object: grey values, noise, resolution and pores."""
+"""Compare volumes of one object: grey values, noise, resolution, pores, networks."""
 
 from __future__ import annotations
 
@@ -39,12 +39,18 @@ from napari_geosr.measure.comparison.sweep import (
 )
 from napari_geosr.measure.noise import noise_steps
 from napari_geosr.operations.compare.config import CompareConfig, CompareFields
+from napari_geosr.operations.compare.graphs import (
+    check_graphs,
+    check_graphs_fit,
+    graph_steps,
+)
 from napari_geosr.operations.compare.pores import pore_steps
 from napari_geosr.operations.compare.positions import placed_mask, with_positions
 from napari_geosr.operations.compare.resolution import (
     refuse_by_record,
     resolution_steps,
 )
+from napari_geosr.operations.compare.scan_checks import scan_check_steps
 from napari_geosr.operations.inputs.scan import input_warnings
 from napari_geosr.operations.measure.files import column_titles
 from napari_geosr.operations.measure.grey_levels import one_volume
@@ -53,7 +59,12 @@ from napari_geosr.registration.figures import block_shifts
 if TYPE_CHECKING:
     from napari_geosr.core.types import AnyArray
     from napari_geosr.measure.comparison.pores import PoreMatch
+    from napari_geosr.measure.graph.agreement import GraphAgreement
     from napari_geosr.measure.report import PorosityReport
+
+    _Pores = tuple[
+        dict[str, PorosityReport], dict[str, PoreMatch], dict[str, GraphAgreement]
+    ]
 
 __all__ = ["CompareConfig", "CompareFields", "QualityReport", "compare_steps"]
 
@@ -148,6 +159,8 @@ def compare_steps(
     log.remarks += [text for p in placed.values() if (text := p.remark())]
     group = FrameVolumes(placed, base, placed_mask(mask, placed[base]))
     budget = _budget(config)
+    if config.graph:
+        check_graphs_fit(group, budget)
     noise = yield from _noise_steps(group, should_stop)
     fourier: dict[str, FourierCorrelation] = yield from resolution_steps(
         placed,
@@ -169,19 +182,16 @@ def compare_steps(
         budget=budget,
         should_stop=should_stop,
     )
-    yield from _equality_warnings(group, grey, log)
+    yield from _grey_warnings(group, grey, log)
+    checks = yield from scan_check_steps(
+        volumes, chosen, log.remarks, log.warn, should_stop
+    )
     shifts = yield from _shift_steps(group, log, should_stop)
     detail, spectra = yield from _spectrum_steps(group, budget, should_stop)
-    porosity: dict[str, PorosityReport] = {}
-    pores: dict[str, PoreMatch] = {}
-    if config.pores:
-        porosity, pores = yield from pore_steps(
-            group, config, mask, budget, log.remarks, log.warn, should_stop
-        )
-    differences: dict[str, Volume] = {}
-    units: dict[str, str] = {}
-    if config.difference:
-        differences, units = _differences(group, grey, noise)
+    porosity, pores, graphs = yield from _pore_steps(
+        group, config, mask, budget, log, should_stop
+    )
+    differences, units = _differences(group, config, grey, noise)
     return QualityReport(
         base=base,
         titles=column_titles(chosen),
@@ -197,6 +207,8 @@ def compare_steps(
         spectra=spectra,
         porosity=porosity,
         pores=pores,
+        graphs=graphs,
+        scan_checks=checks,
         differences=differences,
         difference_units=units,
         volumes={key: one.cropped() for key, one in placed.items()},
@@ -205,10 +217,12 @@ def compare_steps(
     )
 
 
-def _equality_warnings(
+def _grey_warnings(
     group: FrameVolumes, grey: GreyResult, log: _RunLog
 ) -> Iterator[WarningIssued]:
-    """Warn of volumes that are identical to the base volume."""
+    """Note a missing MS-SSIM, and warn of volumes that are identical to the base."""
+    if grey.remark:
+        log.remarks.append(grey.remark)
     for key, figures in grey.figures.items():
         if math.isinf(figures.psnr):
             yield log.warn(
@@ -235,6 +249,7 @@ def _check_numbers(
         raise ConfigError(
             "Fourier correlation of halves needs two volumes: --fsc halves A1 A2."
         )
+    check_graphs(config)
 
 
 def _budget(config: CompareConfig) -> int:
@@ -360,11 +375,36 @@ def _detail(placed: FrameVolume, most_voxels: int) -> float | None:
     return float(np.median(periods)) * convert_length(1.0, own_unit, unit)
 
 
+def _pore_steps(
+    group: FrameVolumes,
+    config: CompareConfig,
+    mask: Volume | None,
+    budget: int,
+    log: _RunLog,
+    should_stop: ShouldStop,
+) -> Generator[Step, None, _Pores]:
+    """Pore figures, matched pores and graphs, if they are requested."""
+    if not config.pores:
+        return {}, {}, {}
+    porosity, pores = yield from pore_steps(
+        group, config, mask, budget, log.remarks, log.warn, should_stop
+    )
+    frame = group.placed[group.base].frame
+    graphs = yield from graph_steps(porosity, group.base, frame, config, should_stop)
+    return porosity, pores, graphs
+
+
 def _differences(
-    group: FrameVolumes, grey: GreyResult, noise: Mapping[str, Noise | None]
+    group: FrameVolumes,
+    config: CompareConfig,
+    grey: GreyResult,
+    noise: Mapping[str, Noise | None],
 ) -> tuple[dict[str, Volume], dict[str, str]]:
+    found: dict[str, Volume] = {}
+    units: dict[str, str] = {}
+    if not config.difference:
+        return found, units
     base = group.placed[group.base]
-    found, units = {}, {}
     for key, figures in grey.figures.items():
         measured = {
             name: one

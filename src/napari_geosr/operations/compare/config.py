@@ -28,19 +28,34 @@ class CompareFields(Config):
         default=False,
         title="Fit gain and offset",
         description="Fit gain and offset of each volume to the base before PSNR, SSIM, "
-        "NRMSE and the difference.",
+        "MS-SSIM, NRMSE and the difference.",
     )
     ssim: Literal["auto", "volume", "slices"] = Field(
         default="auto",
         title="SSIM window",
-        description="Window of SSIM. volume: 11 voxels along all axes; slices: 11 "
-        "pixels within each slice; auto: slices if there are fewer than 11 of them, "
-        "otherwise volume.",
+        description="Window of SSIM and MS-SSIM. volume: 11 voxels along all axes; "
+        "slices: 11 pixels within each slice; auto: slices if there are fewer than 11 "
+        "of them, otherwise volume.",
     )
     pores: bool = Field(
         default=True,
         title="Pores",
         description="Measure the pores of all volumes and match them one by one.",
+    )
+    graph: bool = Field(
+        default=False,
+        title="Graph",
+        description="Also trace the pores of each volume as a network of tubes, and "
+        "compare the branches with those of the base. Reads the whole volumes into "
+        "memory.",
+    )
+    graph_distance: float | None = Field(
+        default=None,
+        gt=0,
+        allow_inf_nan=False,
+        title="Distance between branches",
+        description="With a graph: distance within which a branch counts as found, in "
+        "the unit of the first volume; by default two voxels of the coarsest volume.",
     )
     difference: bool = Field(
         default=True,
@@ -85,7 +100,7 @@ class CompareFields(Config):
 
     def measuring(self) -> PorosityConfig:
         """The settings for measuring pores."""
-        names = ("threshold", "phase", "min_voxels", "connectivity", "memory")
+        names = ("threshold", "phase", "min_voxels", "connectivity", "graph", "memory")
         return PorosityConfig.create(**{name: getattr(self, name) for name in names})
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from napari_geosr.measure.report import PorosityReport
 
 #: Default matching distance for branches, in voxels of the coarser volume.
-_VOXELS = 2.0
+MATCHING_VOXELS = 2.0
 
 
 def check_distance(
@@ -62,7 +62,7 @@ def agreement_of(
     if found.unit != true.unit and {found.unit, true.unit} <= MILLIMETRES.keys():
         true = true.in_unit(found.unit)
     if distance is None:
-        distance = _VOXELS * max(*found.voxel_size, *true.voxel_size)
+        distance = MATCHING_VOXELS * max(*found.voxel_size, *true.voxel_size)
     return graph_agreement(found, true, distance)
 
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,6 +21,10 @@ from napari_geosr.io.suffixes import sibling_path
 from napari_geosr.measure.consistency import consistency_steps as engine_steps
 from napari_geosr.measure.redegrade import Pair
 from napari_geosr.operations.inputs import check_not_source
+from napari_geosr.operations.restore.consistency_verdict import (
+    ConsistencyVerdict,
+    verdict_of,
+)
 from napari_geosr.operations.storage import array_for
 
 if TYPE_CHECKING:
@@ -38,10 +42,6 @@ RESIDUAL = "residual"
 _LISTED = 20
 #: Absolute value of the slope below which a result counts as unrelated to the scan.
 _UNRELATED = 0.2
-#: Faults of a result that is wrong everywhere and must not be measured.
-_FATAL: tuple[Fault, ...] = ("uniform", "shows too much", "shows too little", "excess")
-#: Fraction of suspicious voxels above which the result counts as wrong everywhere.
-_MANY_FLAGGED = 0.01
 #: Tolerance for the positions of the edges of the field of view, in voxels of the scan.
 _SAME_PLACE = 0.05
 
@@ -49,23 +49,6 @@ _SAME_PLACE = 0.05
 def residual_path(out: str | Path) -> Path:
     """Path of a result's residual: ``STEM_residual.SUFFIX``."""
     return sibling_path(Path(out), RESIDUAL)
-
-
-@dataclass(frozen=True)
-class ConsistencyVerdict:
-    """Result of a check: one word and one sentence.
-
-    Attributes
-    ----------
-    level : str
-        ``"ok"``; ``"caution"``: look at the residual before relying on the result;
-        ``"harmful"``: the result does not fit the scan and should not be measured.
-    sentence : str
-        The most important finding.
-    """
-
-    level: Literal["ok", "caution", "harmful"]
-    sentence: str
 
 
 @dataclass(frozen=True)
@@ -103,7 +86,7 @@ class ConsistencyCheck:
     @property
     def verdict(self) -> ConsistencyVerdict:
         """The overall verdict; `sentences` and `figures` are its details."""
-        return _verdict(self)
+        return verdict_of(self.figures, math.prod(self.residual.shape))
 
     def figure_lines(self) -> tuple[str, ...]:
         """The figures in words, each with the expected value."""
@@ -203,25 +186,14 @@ def consistency_steps(
         If `should_stop` returns True.
     """
     scan, result = scan.select(), result.select()
-    factors = _factors(scan, result)
+    _factors(scan, result)
     if out is not None:
         io.check_output(out, overwrite=overwrite)
         for volume in (scan, result):
             check_not_source(volume, out)
-    flat = len(scan.shape) == 2
-    pair = Pair(
-        _Stack(scan.data) if flat else scan.data,
-        _Stack(result.data) if flat else result.data,
-        factors,
-    )
     target = array_for(scan.shape, np.dtype(np.float32), np.nan)
-    size = (min(scan.voxel_size), *scan.voxel_size)[-3:]
-    figures = yield from engine_steps(
-        pair,
-        target[None] if flat else target,
-        size,
-        name=scan.name,
-        should_stop=should_stop,
+    figures = yield from consistency_figures_steps(
+        scan, result, target, should_stop=should_stop
     )
     record = yield from provenance.record_steps(
         "check",
@@ -247,6 +219,55 @@ def consistency_steps(
     for sentence in sentences:
         yield WarningIssued(message=sentence)
     return ConsistencyCheck(residual, figures, sentences, path)
+
+
+def consistency_figures_steps(
+    scan: Volume,
+    result: Volume,
+    residual: AnyArray | None = None,
+    *,
+    should_stop: ShouldStop = never_stop,
+) -> Generator[Step, None, Consistency]:
+    """Compute the figures of a check alone, without a record.
+
+    Parameters
+    ----------
+    residual : array-like of the scan's shape, optional
+        Receives scan minus simulated scan of the result; by default it is discarded.
+
+    Raises
+    ------
+    VolumeError
+        If the two have different positions or incompatible grids.
+    Cancelled
+        If `should_stop` returns True.
+    """
+    scan, result = scan.select(), result.select()
+    flat = len(scan.shape) == 2
+    pair = Pair(
+        _Stack(scan.data) if flat else scan.data,
+        _Stack(result.data) if flat else result.data,
+        _factors(scan, result),
+    )
+    if residual is None:
+        target: object = _Discarded()
+    else:
+        target = residual[None] if flat else residual
+    steps = engine_steps(
+        pair,
+        target,
+        (min(scan.voxel_size), *scan.voxel_size)[-3:],
+        name=scan.name,
+        should_stop=should_stop,
+    )
+    return (yield from steps)
+
+
+class _Discarded:
+    """An array that nobody reads."""
+
+    def __setitem__(self, key: object, values: object) -> None:
+        pass
 
 
 class _Stack:
@@ -307,57 +328,6 @@ def _check_place(
                 f"{theirs[0]:g} to {theirs[1]:g} and {ends[0]:g} to {ends[1]:g} "
                 f"{scan.unit}. Give the scan that the result was made from."
             )
-
-
-def _verdict(checked: ConsistencyCheck) -> ConsistencyVerdict:
-    """The most severe finding; noise is not judged if the result copies the scan."""
-    found = checked.figures
-    fatal = next((fault for fault in found.faults if fault in _FATAL), None)
-    if fatal is not None:
-        return ConsistencyVerdict("harmful", f"{_WRONG[fatal]} Do not measure it.")
-    share = found.flagged_voxels / max(1, math.prod(checked.residual.shape))
-    if share > _MANY_FLAGGED:
-        return ConsistencyVerdict(
-            "harmful",
-            f"In {100 * share:.1f} % of the volume, the result differs from the scan "
-            "by more than noise explains. Do not measure it.",
-        )
-    if "places" in found.faults:
-        n = len(found.places)
-        where = "one region" if n == 1 else f"{n or 'some'} regions"
-        return ConsistencyVerdict(
-            "caution",
-            f"The result fits the scan except in {where}: inspect the result there "
-            "before you rely on it.",
-        )
-    if found.noise == 0:
-        return ConsistencyVerdict(
-            "caution",
-            "The result is almost a copy of the scan, so there is nothing to check.",
-        )
-    for fault, text in _DOUBTFUL.items():
-        if fault in found.faults:
-            return ConsistencyVerdict("caution", text)
-    return ConsistencyVerdict(
-        "ok", "The result fits the scan: what was removed looks like noise."
-    )
-
-
-_WRONG: dict[Fault, str] = {
-    "uniform": "The result does not fit the scan: it is uniform.",
-    "shows too much": "The result does not fit the scan: it shows structure or "
-    "contrast that the scan does not have.",
-    "shows too little": "The result does not fit the scan: structure or contrast of "
-    "the scan is missing.",
-    "excess": "The result does not fit the scan: structure was added or is missing "
-    "throughout the volume.",
-}
-_DOUBTFUL: dict[Fault, str] = {
-    "structure": "The result roughly fits the scan, but more than noise was changed: "
-    "inspect the residual before you rely on the result.",
-    "large": "The result roughly fits the scan, but differs from it by more than "
-    "noise: inspect the residual before you rely on the result.",
-}
 
 
 def _sentences(checked: ConsistencyCheck) -> list[str]:

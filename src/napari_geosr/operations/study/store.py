@@ -341,6 +341,14 @@ class StudyStore:
         return done
 
 
+def is_study(folder: Path) -> bool:
+    """Whether a folder contains a study."""
+    try:
+        return "essential" in read_json(folder / "study.json")
+    except (OSError, ValueError, TypeError):
+        return False
+
+
 def table_text(rows: Sequence[AnyMapping]) -> str:
     """The table as CSV, with units in the header; unknown values are empty."""
     stream = StringIO()

@@ -1,0 +1,61 @@
+"""Graphs of networks in a comparison: figures in words and as single numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from napari_geosr.measure.graph import NetworkGraph
+from napari_geosr.measure.graph.agreement import COVERED, GraphAgreement
+from napari_geosr.measure.number_text import number_text, percent_text
+
+
+def agreement_rows(
+    found: Mapping[str, GraphAgreement], unit: str
+) -> Iterator[tuple[str, dict[str, str], str]]:
+    """Label, one text per volume, and explanation of each figure."""
+    if not found:
+        return
+    distance = next(iter(found.values())).distance
+    near = f"within {number_text(distance)} {unit} of the lines of"
+    covered = f"of which {100 * COVERED:g} % lie {near}"
+    for label, name, help_ in (
+        (
+            "Branch recall",
+            "branch_recall",
+            f"Share of the base's branches {covered} the volume.",
+        ),
+        (
+            "Branch precision",
+            "branch_precision",
+            f"Share of the volume's branches {covered} the base.",
+        ),
+        (
+            "Length recall",
+            "length_recall",
+            f"Share of the base's length that lies {near} the volume.",
+        ),
+        (
+            "Length precision",
+            "length_precision",
+            f"Share of the volume's length that lies {near} the base.",
+        ),
+    ):
+        shares = {k: percent_text(getattr(a, name)) for k, a in found.items()}
+        yield label, shares, help_
+
+
+def agreement_numbers(found: GraphAgreement) -> dict[str, float]:
+    """The figures of an agreement, by the name of their column."""
+    numbers = found.to_json_dict()
+    return {"graph_distance": numbers.pop("distance"), **numbers}
+
+
+def graph_numbers(graph: NetworkGraph) -> dict[str, float | None]:
+    """The figures of a graph, by the name of their column; one for each axis."""
+    numbers: dict[str, float | None] = {}
+    for name, value in graph.to_json_dict().items():
+        if isinstance(value, dict):
+            numbers |= {f"{name}_{axis.lower()}": v for axis, v in value.items()}
+        elif not isinstance(value, str):
+            numbers[f"graph_{name}"] = value
+    return numbers

@@ -1,0 +1,27 @@
+"""Compares two arrays as a comparison does."""
+
+from __future__ import annotations
+
+from napari_geosr.core.steps import run_to_end
+from napari_geosr.core.volume import Volume
+from napari_geosr.measure.comparison.frame import place
+from napari_geosr.measure.comparison.sweep import FrameVolumes, grey_steps
+
+
+def compared(image, truth, mask=None, **settings):
+    axes = "ZYX"[-truth.ndim :]
+    given = {"base": Volume(truth, axes), "other": Volume(image, axes)}
+    placed = place(given)
+    sample = None
+    if mask is not None:
+        sample = place({**given, "mask": Volume(mask, axes)})["mask"].array
+    options = {
+        "data_range": 1.0,
+        "of_base": True,
+        "affine": False,
+        "slicewise": None,
+        "budget": 10**9,
+        "should_stop": lambda: False,
+        **settings,
+    }
+    return run_to_end(grey_steps(FrameVolumes(placed, "base", sample), **options))
