@@ -24,7 +24,7 @@ from napari_geosr.gui.layers import is_helper
 from napari_geosr.gui.layers.projections import OpenedScan, projection_layers
 from napari_geosr.gui.reconstruct import activity as _reconstructing
 from napari_geosr.gui.reconstruct.steps import volume_steps
-from napari_geosr.gui.reconstruct.widgets import CONTINUE, RUN
+from napari_geosr.gui.reconstruct.widgets import RESUME, RUN
 
 
 @pytest.fixture(scope="module")
@@ -319,13 +319,13 @@ def test_what_was_stopped_is_gone_on_with(viewer, qtbot, tmp_path, monkeypatch):
     assert 0 < finite.mean() < 1
     kept = int(np.isfinite(layer.data).all((1, 2)).sum())
     assert f"{kept} of 20 slices are finished" in dock.message.text
-    assert "Continue" in dock.message.text
-    assert dock.run_button.text() == CONTINUE[0]
+    assert "Resume" in dock.message.text
+    assert dock.run_button.text() == RESUME[0]
     before = np.where(finite, layer.data, 0)
     dock.above.set_values({"every": 2})
     assert dock.run_button.text() == RUN[0]
     dock.above.set_values({"every": 1})
-    assert dock.run_button.text() == CONTINUE[0]
+    assert dock.run_button.text() == RESUME[0]
     with qtbot.waitSignal(working.finished, timeout=60_000) as finished:
         dock.run_button.click()
     assert finished.args[0] is layer

@@ -7,7 +7,7 @@ import pytest
 from held_runs import SHAPE, hold_runs
 from opening import opened
 
-from napari_geosr.gui.restore.widgets import CONTINUE, RUN
+from napari_geosr.gui.restore.widgets import RESUME, RUN
 
 PLACE = {"scale": (2.0, 0.5, 0.5), "translate": (10.0, 20.0, 30.0), "units": "um"}
 
@@ -45,8 +45,8 @@ def run(dock, qtbot, *, stop: bool):
 def test_continue_fills_the_layer_that_was_left(viewer, qtbot, dock, goes_on):
     assert dock.run_button.text() == RUN[0]
     layer, first = run(dock, qtbot, stop=True)
-    assert "Continue" in dock.message.text
-    assert dock.run_button.text() == CONTINUE[0]
+    assert "Resume" in dock.message.text
+    assert dock.run_button.text() == RESUME[0]
     assert layer.name in dock.run_button.toolTip()
     finite = np.isfinite(layer.data)
     before = np.where(finite, layer.data, 0)
@@ -70,7 +70,7 @@ def test_after_a_change_it_begins_anew(viewer, qtbot, dock):
     assert dock.run_button.text() == RUN[0]
     dock.form.set_values({"nonfinite": "mean"})
     dock.form.changed.emit()
-    assert dock.run_button.text() == CONTINUE[0]
+    assert dock.run_button.text() == RESUME[0]
     viewer.layers.remove(layer)
     assert dock.run_button.text() == RUN[0]
     assert dock.activity.unfinished() is None

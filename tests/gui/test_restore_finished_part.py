@@ -57,7 +57,7 @@ def test_a_run_of_a_killed_napari_can_be_continued(dock, viewer, qtbot):
     done = []
     dock.activity.progressed.connect(lambda what, n, _: done.append((what, n)))
     with qtbot.waitSignal(dock.activity.finished, timeout=120_000) as finished:
-        dock.finished_part_row.continue_button.click()
+        dock.finished_part_row.resume_button.click()
     layer, restored, _ = finished.args
     assert restored.complete
     tiles = [n for what, n in done if what == "tiles"]

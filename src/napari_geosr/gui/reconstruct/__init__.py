@@ -24,9 +24,9 @@ from napari_geosr.gui.layers.projections import (
 )
 from napari_geosr.gui.reconstruct.activity import ReconstructActivity
 from napari_geosr.gui.reconstruct.widgets import (
-    CONTINUE,
     NO_ESTIMATE,
     NO_SCAN,
+    RESUME,
     RUN,
     ReconstructWidgets,
 )
@@ -297,11 +297,11 @@ class ReconstructDock(ReconstructWidgets):
         self.progress_label.setText("")
 
     def _name_run_button(self) -> None:
-        """Label the button *Reconstruct*, or *Continue* for a stopped run."""
+        """Label the button *Reconstruct*, or *Resume* for a stopped run."""
         unfinished = self.activity.unfinished()
         text, tip = RUN
         if unfinished is not None:
-            text, tip = CONTINUE[0], CONTINUE[1].format(unfinished.name)
+            text, tip = RESUME[0], RESUME[1].format(unfinished.name)
         self.run_button.setText(text)
         self.run_button.setToolTip(tip)
 
@@ -366,7 +366,7 @@ class ReconstructDock(ReconstructWidgets):
             n_kept = sum(int(box[0][1]) - int(box[0][0]) for box in boxes)
             self.message.show_message(
                 f"Stopped: {n_kept} of {done.volume.shape[0]} slices are finished and "
-                "kept. Press Continue to reconstruct the others."
+                "kept. Press Resume to reconstruct the others."
             )
         self._on_row(self.row.value())
         self._show_result(layer, measurable=done.complete)

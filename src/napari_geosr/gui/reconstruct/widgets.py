@@ -51,8 +51,8 @@ NO_ESTIMATE = "Preview a slice to estimate the time for all slices."
 
 #: Text and tool tip of the button that starts a run.
 RUN = "&Reconstruct", "Reconstruct the whole volume into a new layer."
-CONTINUE = (
-    "Contin&ue",
+RESUME = (
+    "&Resume",
     "Reconstruct the missing slices of {!r}. Remove that layer to start again.",
 )
 

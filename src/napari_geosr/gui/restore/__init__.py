@@ -20,7 +20,7 @@ from napari_geosr.gui.models.handover import ModelHandover
 from napari_geosr.gui.restore.activity import RestoreActivity
 from napari_geosr.gui.restore.copying import copy_run, with_backend_of_run
 from napari_geosr.gui.restore.preparation import RunPreparation, preview_edge
-from napari_geosr.gui.restore.widgets import CONTINUE, NO_IMAGE, RUN, RestoreWidgets
+from napari_geosr.gui.restore.widgets import NO_IMAGE, RESUME, RUN, RestoreWidgets
 from napari_geosr.operations.models import catalogue
 from napari_geosr.operations.restore import RestoreConfig, reproduce
 from napari_geosr.operations.restore.config import kinds
@@ -101,7 +101,7 @@ class RestoreDock(RestoreWidgets):
         self.frames.answered.connect(lambda _layer: self._on_layer_chosen())
         self.preview_button.toggled.connect(self.activity.set_preview)
         self.run_button.clicked.connect(self._on_new_run)
-        self.finished_part_row.continued.connect(self._on_continue)
+        self.finished_part_row.resumed.connect(self._on_resume)
         self.finished_part_row.discarded.connect(self._on_discard)
         self.cancel_button.clicked.connect(self._on_cancel)
         self.measure_button.clicked.connect(self._on_measure)
@@ -248,7 +248,7 @@ class RestoreDock(RestoreWidgets):
         self._resumes_part = False
         self._on_run()
 
-    def _on_continue(self) -> None:
+    def _on_resume(self) -> None:
         """Resume the run of a killed program."""
         self._resumes_part = True
         self._on_run()
@@ -428,7 +428,7 @@ class RestoreDock(RestoreWidgets):
         unfinished = self.activity.unfinished()
         text, tip = RUN
         if unfinished is not None:
-            text, tip = CONTINUE[0], CONTINUE[1].format(unfinished.name)
+            text, tip = RESUME[0], RESUME[1].format(unfinished.name)
         elif self.model_box.model() == NONE:
             tip = (
                 "Nothing to run: the scan is left as it is. Choose a model to restore "
@@ -467,7 +467,7 @@ class RestoreDock(RestoreWidgets):
             self.message.show_message(" ".join(["Stopped.", *warnings]), "warning")
         else:
             self.message.show_message(
-                "Stopped. Finished tiles are kept; press Continue for the rest."
+                "Stopped. Finished tiles are kept; press Resume for the rest."
             )
         source = self.activity.run_source()
         # Labels have no grey values to compare with the scan.

@@ -16,13 +16,13 @@ class FinishedPartRow(QWidget):
 
     Signals
     -------
-    continued
+    resumed
         The user wants to resume the run.
     discarded
         The user wants to delete the finished part.
     """
 
-    continued = Signal()
+    resumed = Signal()
     discarded = Signal()
 
     def __init__(self, parent: QWidget | None = None) -> None:
@@ -34,12 +34,12 @@ class FinishedPartRow(QWidget):
             "napari was closed during a run on this scan with these settings. The "
             "finished tiles are still on disk."
         )
-        self.continue_button = QPushButton("Continue")
-        self.continue_button.setAccessibleName("Continue the interrupted run")
-        self.continue_button.setToolTip(
+        self.resume_button = QPushButton("Resume")
+        self.resume_button.setAccessibleName("Resume the interrupted run")
+        self.resume_button.setToolTip(
             "Resume the run: restore the missing tiles (Alt+Shift+I)."
         )
-        self.continue_button.setShortcut("Alt+Shift+I")
+        self.resume_button.setShortcut("Alt+Shift+I")
         self.discard_button = QPushButton("Discard")
         self.discard_button.setAccessibleName("Discard the interrupted run")
         self.discard_button.setToolTip(
@@ -49,9 +49,9 @@ class FinishedPartRow(QWidget):
         row = QHBoxLayout(self)
         row.setContentsMargins(0, 0, 0, 0)
         row.addWidget(self.label, 1)
-        row.addWidget(self.continue_button)
+        row.addWidget(self.resume_button)
         row.addWidget(self.discard_button)
-        self.continue_button.clicked.connect(lambda: self.continued.emit())
+        self.resume_button.clicked.connect(lambda: self.resumed.emit())
         self.discard_button.clicked.connect(lambda: self.discarded.emit())
         self.set_part(None)
 

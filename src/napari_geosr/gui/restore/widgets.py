@@ -51,8 +51,8 @@ _DEVICES = {"darwin": ("auto", "cpu", "mps")}.get(sys.platform, ("auto", "cpu", 
 
 #: Text and tool tip of the button that starts a run.
 RUN = "&Run", "Restore the whole layer into a new layer."
-CONTINUE = (
-    "Co&ntinue",
+RESUME = (
+    "&Resume",
     "Restore the missing tiles of {!r}. Remove that layer to start again.",
 )
 NO_IMAGE = "Open an image to restore it."
