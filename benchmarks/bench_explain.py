@@ -60,8 +60,8 @@ SCORES = {
     "survival of added noise": lambda f: f.get("survival"),
     "tta: deviation": lambda f: f["deviation"],
     "tta: − deviation": lambda f: -f["deviation"],
-    "tta: darkness ÷ deviation": lambda f: f["darkness"] / f["deviation"],
-    "darkness alone": lambda f: f["darkness"],
+    "tta: contrast ÷ deviation": lambda f: f["darkness"] / f["deviation"],
+    "contrast alone": lambda f: f["darkness"],
     "size alone": lambda f: f["voxels"],
 }
 

@@ -18,7 +18,7 @@ import yaml
 
 from napari_geosr.io.atomic import write_text
 from napari_geosr.models import bundle, zoo
-from napari_geosr.models.bundle import CARD_FILE
+from napari_geosr.models.bundle_files import CARD_FILE
 from napari_geosr.models.card import SpreadCalibration
 from pretraining.coverage import conformal_factor, outcomes
 from pretraining.uncertain_scans import CALIBRATION_SEED, CONDITIONS

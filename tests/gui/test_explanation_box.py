@@ -62,8 +62,11 @@ def test_a_pore_is_explained_over_the_scan(viewer, box, qtbot):
     world = np.asarray(overlay.data_to_world(top))
     pore = np.asarray(viewer.layers["scan"].data_to_world(PORE))
     assert np.linalg.norm(world - pore) < 30
+    assert "linear filter" not in said
     # Another click replaces the layer; switching off takes it away.
-    click(box, qtbot, (10, 6, 6))
+    said = click(box, qtbot, (10, 6, 6))
+    assert "linear filter" in said
+    assert "the scan's own blur" in said
     assert len(viewer.layers) == n + 1
     box.pick_button.click()
     assert len(viewer.layers) == n
@@ -81,3 +84,29 @@ def test_only_results_of_networks_are_offered(viewer, box, restored):
     assert not box.isVisible()
     box.set_pair(result, source)  # no record: not made by a run
     assert not box.isVisible()
+
+
+def test_a_model_with_an_index_says_whether_it_has_seen_this(
+    viewer, scan, qtbot, tmp_path
+):
+    model = geosr.train(
+        "noise2void",
+        tmp_path / "job",
+        scan,
+        steps=2,
+        batch_size=1,
+        patch=16,
+        layers=2,
+        device="cpu",
+        similarity_index=True,
+    )
+    restored = geosr.restore(scan, model)
+    source = viewer.add_image(scan.data, name=scan.name, **geometry(scan))
+    result = add_result(viewer, restored, source, name="restored")
+    made = ExplanationBox(viewer)
+    viewer.window.add_dock_widget(made)
+    made.set_pair(source, result)
+    assert not made.isHidden()
+    made.pick_button.click()
+    said = click(made, qtbot, PORE)
+    assert "Closest training patch: 'scan' at Z, Y, X = " in said

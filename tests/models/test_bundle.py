@@ -12,7 +12,7 @@ import yaml
 from safetensors.torch import save as to_bytes
 
 from napari_geosr.core.errors import FileError, ModelError
-from napari_geosr.models import bundle
+from napari_geosr.models import bundle, bundle_files
 from napari_geosr.networks import build_network
 
 from .conftest import KWARGS
@@ -89,7 +89,8 @@ def test_zip_members_elsewhere_are_never_read(tiny: Path, tmp_path: Path) -> Non
 
 def test_zip_bomb_is_refused(tiny: Path, tmp_path: Path, monkeypatch) -> None:
     path = _zip(tiny, tmp_path / "tiny.zip")
-    monkeypatch.setattr(bundle, "MAX_WEIGHTS_BYTES", 100)
+    for module in (bundle, bundle_files):
+        monkeypatch.setattr(module, "MAX_WEIGHTS_BYTES", 100)
     with pytest.raises(ModelError, match="the limit is 100 B"):
         bundle.load(path).network()
     with pytest.raises(ModelError, match="limit .*is 100 B"):

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 import napari_geosr as geosr
 from napari_geosr import io
@@ -149,6 +150,7 @@ def test_a_dock_asks_again_without_preparing_again(volume: Volume) -> None:
         "lam",
         "occlusion",
         "reach",
+        "similar",
     }
 
 
@@ -313,3 +315,33 @@ def test_output_folders_that_cannot_be_are_refused(
     blocked.write_text("")
     words = ["explain", str(scan_file), "--at", "6,20,24", "-o", str(blocked)]
     assert run([*words, "-q"]) == 2
+
+
+def test_a_filter_is_compared_with_the_blur_of_the_scan() -> None:
+    """Large pores, blurred by a known amount; the same figure in text and JSON."""
+    rng = np.random.default_rng(4)
+    grid = np.ogrid[:40, :64, :64]
+    pores = np.zeros((40, 64, 64), bool)
+    for _ in range(20):
+        middle = [rng.uniform(0, n) for n in pores.shape]
+        pores |= sum((g - m) ** 2 for g, m in zip(grid, middle, strict=True)) < 90
+    grey = ndimage.gaussian_filter(np.where(pores, 40.0, 140.0), 1.2)
+    scan = Volume.from_array(
+        (grey + rng.normal(0, 8, grey.shape)).astype("f4"), voxel_size=2.0, unit="µm"
+    )
+    result = explained(scan, at=(20, 30, 30), method=("filter",))
+    written = result.to_json_dict()["places"][0]["filter"]
+    blur = written["scan_blur"]
+    # The phantom's own edges have steps of one voxel.
+    assert list(blur.values()) == pytest.approx([2.355 * 1.2 * 2.0] * 3, rel=0.15)
+    assert written["scan_blur_unknown"] is None
+    shown = " × ".join(f"{width:.3g}" for width in blur.values())
+    assert f"; the scan's own blur is {shown} µm, estimated): " in result.sentence
+
+
+def test_a_blur_that_is_not_known_has_its_reason(volume: Volume) -> None:
+    result = explained(volume, at=(6, 5, 40), method=("filter",))
+    written = result.to_json_dict()["places"][0]["filter"]
+    assert written["scan_blur"] is None
+    assert written["scan_blur_unknown"] in result.sentence
+    assert "the scan's own blur cannot be estimated: it has too few" in result.sentence

@@ -57,8 +57,8 @@ def explain(
         Pore table (``pores.csv``) measured on the result; explains every pore instead
         of one voxel.
     method : tuple of str
-        ``"evidence"``, ``"reach"``, ``"filter"``, ``"lam"``, ``"occlusion"``;
-        see ``docs/explain.md``.
+        ``"evidence"``, ``"reach"``, ``"filter"``, ``"lam"``, ``"occlusion"``,
+        ``"similar"``; see ``docs/explain.md``.
     axes : str, optional
         Meaning of the axes of a plain array.
     threshold : float, optional

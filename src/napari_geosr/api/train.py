@@ -56,6 +56,7 @@ def train(
     threads: int | None = None,
     checkpoint_seconds: float | None = None,
     preview_slice: int | None = None,
+    similarity_index: bool | None = None,
     country: str | None = None,
     licence: str | None = None,
     **method_settings: Any,
@@ -126,6 +127,9 @@ def train(
         Maximum interval between checkpoints in seconds.
     preview_slice : int, optional
         Slice of the first source shown in previews.
+    similarity_index : bool, optional
+        Store features of the training patches with the model, for the method
+        ``"similar"`` of `explain`.
     country : str, optional
         Country of the electricity (three-letter ISO code), for CO2eq.
     licence : str, optional
@@ -186,6 +190,7 @@ def train(
         "threads": threads,
         "checkpoint_seconds": checkpoint_seconds,
         "preview_slice": preview_slice,
+        "similarity_index": similarity_index,
         "country": country,
         "licence": licence,
     }

@@ -20,8 +20,10 @@ from napari_geosr.core.types import AnyArray, AnyDict, AnyMapping
 if TYPE_CHECKING:
     from torch import nn
 
+    from napari_geosr.attribution._trunk import TrainingPatches
     from napari_geosr.attribution._window import ExplainedScan, Window
     from napari_geosr.inference.tiling import Box
+    from napari_geosr.measure.comparison.edge_blur import ScanBlur
 
 METHODS = Registry(
     package="napari_geosr.attribution",
@@ -65,6 +67,10 @@ class AttributionRequest:
     margin : int
         Width of the zone around a pore that counts as its own neighbourhood, in
         voxels of the scan.
+    scan_blur : callable or None
+        Estimates the width of the scan's point-spread function; None: not asked for.
+    training : TrainingPatches or None
+        Index of the training patches, if it is used.
     """
 
     scene: ExplainedScan
@@ -83,6 +89,8 @@ class AttributionRequest:
     patch: int = 3
     margin: int = 2
     seed: int = 0
+    scan_blur: Callable[[], ScanBlur] | None = None
+    training: TrainingPatches | None = None
     memory: AnyDict = field(default_factory=dict, compare=False, repr=False)
 
     @property

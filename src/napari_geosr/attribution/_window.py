@@ -173,6 +173,11 @@ class Window:
         return self.layout.scale
 
     @property
+    def network_window(self) -> Box:
+        """Box of the scan that the network processes; may exceed it by a padding."""
+        return self._tile.window
+
+    @property
     def gain(self) -> float:
         """Grey values of the result per grey value of the scan, if the network is 1."""
         statistics = self.scene.statistics

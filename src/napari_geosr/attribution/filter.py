@@ -67,6 +67,7 @@ def explain(question: AttributionRequest) -> Generator[Step, None, AttributionRe
         "noise_linearity_error": error,
         "noise_gain": _noise_gain(question, kernel),
         "width": dict(zip("zyx", widths, strict=True)),
+        **_blur_figures(question),
         "unit": question.unit,
     }
     overlay = Attribution(
@@ -127,7 +128,8 @@ def _sentence(question: AttributionRequest, figures: dict[str, object]) -> str:
     widths = figures["width"]
     assert isinstance(widths, dict)
     flat = question.scene.layout.ndim == 2
-    shown = " × ".join(f"{widths[axis]:.3g}" for axis in ("yx" if flat else "zyx"))
+    axes = "yx" if flat else "zyx"
+    shown = " × ".join(f"{widths[axis]:.3g}" for axis in axes)
     start = {
         "exact": "Here the network is exactly a linear filter",
         "linearisation": "For small changes, the network acts here like a linear "
@@ -135,12 +137,33 @@ def _sentence(question: AttributionRequest, figures: dict[str, object]) -> str:
         "finite differences": "For small changes (by finite differences), the model "
         "acts here like a linear filter",
     }[str(figures["kind"])]
+    blur = _blur_text(figures, axes, question.unit)
+    parts = f"{figures['filter_times_input']:.4g} (input) {figures['net_bias']:+.4g}"
     return (
         f"{start} {shown} {question.unit} wide (full width at half maximum, "
-        f"{'Y × X' if flat else 'Z × Y × X'}): {figures['output']:.4g} = "
-        f"{figures['filter_times_input']:.4g} (input) {figures['net_bias']:+.4g} (net "
-        "bias)."
+        f"{'Y × X' if flat else 'Z × Y × X'}{blur}): {figures['output']:.4g} = {parts} "
+        "(net bias)."
     )
+
+
+def _blur_figures(question: AttributionRequest) -> dict[str, object]:
+    """Width of the scan's point-spread function, or the reason why it is unknown."""
+    if question.scan_blur is None:
+        return {}
+    blur = question.scan_blur()
+    width = None if blur.reason else dict(zip("zyx", blur.width, strict=True))
+    return {"scan_blur": width, "scan_blur_unknown": blur.reason or None}
+
+
+def _blur_text(figures: dict[str, object], axes: str, unit: str) -> str:
+    """The scan's own blur, to compare the width of the filter with."""
+    blur, reason = figures.get("scan_blur"), figures.get("scan_blur_unknown")
+    if reason:
+        return f"; the scan's own blur cannot be estimated: {reason}"
+    if not isinstance(blur, dict):
+        return ""
+    shown = " × ".join("?" if blur[a] is None else f"{blur[a]:.3g}" for a in axes)
+    return f"; the scan's own blur is {shown} {unit}, estimated"
 
 
 def _notes(figures: dict[str, object]) -> tuple[str, ...]:

@@ -47,10 +47,10 @@ _GROUPS: dict[str, str] = {
     "learning-rate levels licence mask-axis mask-length masked minimum-transmission "
     "network network-options normalisation overwrite-restored padding patch "
     "perceptual-weight photon-seed pixel-steps pixel-weight pool-size precision "
-    "preview-slice ramp-from ramp-to replacement sampling scan-hours smoothness "
-    "strategy stripe-contrast stripe-size sub-angles synchrotron-kilowatts "
-    "target-light temperature uncertainty-members validate-every validation warm-up "
-    "weight width window",
+    "preview-slice ramp-from ramp-to replacement sampling scan-hours "
+    "similarity-index smoothness strategy stripe-contrast stripe-size sub-angles "
+    "synchrotron-kilowatts target-light temperature uncertainty-members "
+    "validate-every validation warm-up weight width window",
 }
 _GROUP_OF = {
     f"--{name}": title for title, names in _GROUPS.items() for name in names.split()

@@ -39,6 +39,7 @@ _PATTERNS = (
     "result/pores*.csv",
     "result/*/*.yaml",
     "result/*/weights.safetensors",
+    "result/*/similarity.safetensors",
     "result/study.json",
     "result/study.csv",
     "result/report.html",

@@ -228,6 +228,12 @@ class TrainingConfig(Config):
         description="Country whose electricity mix is used to estimate CO2 emissions: "
         "three-letter ISO code.",
     )
+    similarity_index: bool = Field(
+        False,
+        title="Similarity index",
+        description="Store features of the training patches with the model (up to "
+        "150 kB), so that explain can find the most similar ones.",
+    )
     licence: str = Field(
         "not stated", title="Licence", description="Licence of the trained model."
     )

@@ -1,5 +1,7 @@
 """Model bundles: a folder or zip of ``card.yaml`` and ``weights.safetensors``.
 
+A model may also have an index of its training patches, ``similarity.safetensors``.
+
 Loading parses two data formats and executes no code from them. The bundle of a
 classical filter is a card alone: the filter has no weights.
 """
@@ -9,28 +11,34 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from napari_geosr import networks
-from napari_geosr.core.config import format_bytes
 from napari_geosr.core.documents import MAX_BYTES, load_yaml
 from napari_geosr.core.errors import ConfigError, ModelError
 from napari_geosr.io import atomic
-from napari_geosr.models.archives import opened_zip, reading_zip
+from napari_geosr.models.bundle_files import (
+    CARD_FILE,
+    MAX_WEIGHTS_BYTES,
+    WEIGHTS_FILE,
+    read_file,
+)
 from napari_geosr.models.card import ModelCard
-from napari_geosr.models.weights_header import check_header
+from napari_geosr.models.similarity import (
+    MAX_INDEX_BYTES,
+    SIMILARITY_FILE,
+    SimilarityIndex,
+)
 from napari_geosr.networks import FOREIGN, build_network, needs_noise
 from napari_geosr.networks.spec import NetworkSpec
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-CARD_FILE = "card.yaml"
-WEIGHTS_FILE = "weights.safetensors"
-#: Maximum sizes of a card and of a weights file in bytes, far above real sizes.
+#: Maximum size of a card in bytes, far above real ones.
 MAX_CARD_BYTES = MAX_BYTES
-MAX_WEIGHTS_BYTES = 2 * 10**9
 #: Buffers of torch's normalisation layers, which are not parameters.
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
@@ -66,6 +74,19 @@ class Model:
         if self._network is None:
             self._network = _build(self.card, _weights(self.path, self.card), self.path)
         return self._network
+
+    def similarity_index(self) -> SimilarityIndex | None:
+        """Read the index of the training patches; None if the model has none.
+
+        Raises
+        ------
+        ModelError
+            If the index is missing, damaged or too large.
+        """
+        if self.card.similarity_sha256 is None:
+            return None
+        content = _verified_index(self.path, self.card)
+        return SimilarityIndex.from_bytes(content, str(self.path / SIMILARITY_FILE))
 
     def unbounded(self) -> Model:
         """The same model without the layers that its card adds around the network."""
@@ -134,7 +155,7 @@ def load(path: str | Path) -> Model:
 
 def read_card(path: Path) -> ModelCard:
     """Read and check only ``card.yaml``."""
-    text = _read(path, CARD_FILE, MAX_CARD_BYTES)
+    text = read_file(path, CARD_FILE, MAX_CARD_BYTES)
     file = path / CARD_FILE
     try:
         values = load_yaml(text.decode("utf-8"), aliases=False)
@@ -198,10 +219,11 @@ def check(model: Model) -> None:
             f"{model.path / CARD_FILE} gives {card.n_parameters} parameters, but its "
             f"network has {n}. Correct the card."
         )
+    model.similarity_index()
 
 
 def check_weights(model: Model) -> None:
-    """Check checksum and header of the weights against the card.
+    """Check checksum and header of the weights, and the index, against the card.
 
     The network is built, and torch imported, only if the header does not match the
     card, to find the reason.
@@ -218,6 +240,7 @@ def check_weights(model: Model) -> None:
         return
     content = _verified_weights(model.path, model.card)
     tensors = _parse(deserialize, content, model.path)
+    model.similarity_index()
     n = _count({name: math.prod(tensor["shape"]) for name, tensor in tensors})
     if n != model.card.n_parameters:
         check(model)
@@ -229,6 +252,7 @@ def save(
     weights: nn.Module | Mapping[str, Tensor],
     *,
     half: bool = False,
+    similarity: SimilarityIndex | None = None,
 ) -> ModelCard:
     """Write a bundle and return the card with the checksum and count of its weights.
 
@@ -237,11 +261,13 @@ def save(
     folder : str or Path
         Created if it does not exist; files of an earlier bundle are replaced.
     card : ModelCard
-        Its `weights_sha256` and `n_parameters` are replaced.
+        Its checksums and `n_parameters` are replaced.
     weights : torch.nn.Module or mapping of str to Tensor
         The network or its state dict.
     half : bool
         Store float16 (loaded back as float32).
+    similarity : SimilarityIndex, optional
+        Index of the training patches.
 
     Raises
     ------
@@ -263,23 +289,35 @@ def save(
         n = _count({key: t.numel() for key, t in tensors.items()})
     else:  # a network may have buffers, which are not parameters
         n = sum(p.numel() for p in weights.parameters())
+    index = None if similarity is None else similarity.to_bytes()
     card = card.model_copy(
         update={
             "weights_sha256": hashlib.sha256(content).hexdigest(),
             "n_parameters": n,
+            "similarity_sha256": None
+            if index is None
+            else hashlib.sha256(index).hexdigest(),
         }
     )
     folder = Path(folder)
     with atomic.explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    # Write both files before replacing either, so that they always belong together.
-    with (
-        atomic.replacing(folder / WEIGHTS_FILE, overwrite=True) as weights_file,
-        atomic.replacing(folder / CARD_FILE, overwrite=True) as card_file,
-    ):
-        with atomic.explained(folder / WEIGHTS_FILE):  # errors name this file only
-            weights_file.write_bytes(content)
-        card_file.write_text(card.to_yaml(), encoding="utf-8")
+    tensor_files = {WEIGHTS_FILE: content}
+    if index is not None:
+        tensor_files[SIMILARITY_FILE] = index
+    # Write all files before replacing any, so that they always belong together.
+    with ExitStack() as stack:
+        written = {
+            name: stack.enter_context(atomic.replacing(folder / name, overwrite=True))
+            for name in (*tensor_files, CARD_FILE)
+        }
+        for name, data in tensor_files.items():
+            with atomic.explained(folder / name):  # errors name this file only
+                written[name].write_bytes(data)
+        written[CARD_FILE].write_text(card.to_yaml(), encoding="utf-8")
+    if index is None:
+        with atomic.explained(folder):
+            (folder / SIMILARITY_FILE).unlink(missing_ok=True)
     return card
 
 
@@ -289,12 +327,14 @@ def contents(path: Path) -> dict[str, bytes]:
     Raises
     ------
     ModelError
-        If a file is missing, or the weights do not match the card.
+        If a file is missing, or does not match the card.
     """
-    files = {CARD_FILE: _read(path, CARD_FILE, MAX_CARD_BYTES)}
+    files = {CARD_FILE: read_file(path, CARD_FILE, MAX_CARD_BYTES)}
     card = read_card(path)
     if card.has_weights:
         files[WEIGHTS_FILE] = _verified_weights(path, card)
+    if card.similarity_sha256 is not None:
+        files[SIMILARITY_FILE] = _verified_index(path, card)
     return files
 
 
@@ -303,91 +343,31 @@ def _count(sizes: Mapping[str, int]) -> int:
     return sum(n for name, n in sizes.items() if not name.endswith(_STATISTICS))
 
 
-def _read(path: Path, name: str, limit: int) -> bytes:
-    """Contents of one of the two files of a bundle, from its folder or zip."""
-    if path.is_dir():
-        return _read_from_folder(path, name, limit)
-    if path.is_file():
-        return _read_from_zip(path, name, limit)
-    raise ModelError(
-        f"There is no model bundle at {path}: a folder or zip with {CARD_FILE} and "
-        f"{WEIGHTS_FILE} was expected."
-    )
-
-
-def _read_from_folder(path: Path, name: str, limit: int) -> bytes:
-    file = path / name
-    try:
-        size = file.stat().st_size
-        if size > limit:
-            raise ModelError(_too_large(file, size, limit))
-        with file.open("rb") as stream:
-            return _read_all(stream, size, name, file)
-    except FileNotFoundError as error:
-        raise ModelError(
-            f"{path} has no {name}, so it is not a complete model bundle. Download or "
-            "copy the bundle again, or choose another folder."
-        ) from error
-    except OSError as error:
-        raise ModelError(f"{file} cannot be read: {error.strerror}.") from error
-
-
-def _read_from_zip(path: Path, name: str, limit: int) -> bytes:
-    """Read the member called `name` into memory; nothing is unpacked to disk."""
-    with opened_zip(path, MAX_WEIGHTS_BYTES) as archive:
-        members = [
-            info
-            for info in archive.infolist()
-            if not info.is_dir() and is_member(info.filename, name)
-        ]
-        if len(members) != 1:
-            raise ModelError(
-                f"{path} contains {len(members)} files named {name}; one was "
-                "expected, at the top or in a single folder."
-            )
-        size = members[0].file_size
-        if size > limit:
-            raise ModelError(_too_large(path / name, size, limit))
-        with reading_zip(str(path)), archive.open(members[0]) as stream:
-            return _read_all(stream, size, name, path / name)
-
-
-def _read_all(stream: IO[bytes], size: int, name: str, file: Path) -> bytes:
-    """Read a whole file; weights only if their header fits the file size."""
-    start = check_header(stream, size, str(file)) if name == WEIGHTS_FILE else b""
-    # The declared size may be wrong: read no more than that.
-    content = start + stream.read(size - len(start))
-    if len(content) < size:
-        raise ModelError(f"{file} is incomplete. Download or copy the bundle again.")
-    return content
-
-
-def is_member(filename: str, name: str) -> bool:
-    """Whether a zip member is the bundle's file `name`, at most one folder deep."""
-    parts = filename.replace("\\", "/").split("/")
-    return parts[-1] == name and len(parts) <= 2 and parts[0] not in ("", "..")
-
-
-def _too_large(file: Path, size: int, limit: int) -> str:
-    return (
-        f"{file} is {format_bytes(size)}; the limit in a model bundle is "
-        f"{format_bytes(limit)}. It is not a napari-geosr model."
-    )
-
-
 def _verified_weights(path: Path, card: ModelCard) -> bytes:
     """Contents of the weights file, if it matches the card's checksum."""
     content = b""
     if card.has_weights:
-        content = _read(path, WEIGHTS_FILE, MAX_WEIGHTS_BYTES)
+        content = read_file(path, WEIGHTS_FILE, MAX_WEIGHTS_BYTES)
+    _check_sum(content, card.weights_sha256, path / WEIGHTS_FILE)
+    return content
+
+
+def _verified_index(path: Path, card: ModelCard) -> bytes:
+    """Contents of the similarity index, if it matches the card's checksum."""
+    assert card.similarity_sha256 is not None
+    content = read_file(path, SIMILARITY_FILE, MAX_INDEX_BYTES)
+    _check_sum(content, card.similarity_sha256, path / SIMILARITY_FILE)
+    return content
+
+
+def _check_sum(content: bytes, expected: str, file: Path) -> None:
     checksum = hashlib.sha256(content).hexdigest()
-    if checksum != card.weights_sha256:
+    if checksum != expected:
         raise ModelError(
-            f"{path / WEIGHTS_FILE} is damaged or is not the file described by its "
-            f"card: checksum {checksum[:12]}…, expected {card.weights_sha256[:12]}…. "
+            f"{file} is damaged or is not the file described by its "
+            f"card: checksum {checksum[:12]}…, expected {expected[:12]}…. "
             "Download or copy the bundle again."
         )
-    return content
 
 
 def _parse(parse: Callable[[bytes], Any], content: bytes, path: Path) -> Any:

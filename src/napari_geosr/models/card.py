@@ -270,6 +270,8 @@ class ModelCard(Config):
     """Checksum of ``weights.safetensors``; without weights, that of an empty file."""
     n_parameters: int = Field(ge=0)
     """Number of weights; 0: a classical filter, whose bundle is the card alone."""
+    similarity_sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$")
+    """Checksum of ``similarity.safetensors``; None: the model has no such index."""
 
     @model_validator(mode="after")
     def _check(self) -> ModelCard:
@@ -334,8 +336,11 @@ class ModelCard(Config):
 
     def to_yaml(self) -> str:
         """The card as text for ``card.yaml``."""
+        values = self.model_dump(mode="json")
+        if self.similarity_sha256 is None:  # earlier releases read such cards, too
+            del values["similarity_sha256"]
         return yaml.safe_dump(
-            self.model_dump(mode="json"),
+            values,
             sort_keys=False,
             allow_unicode=True,
             default_flow_style=None,

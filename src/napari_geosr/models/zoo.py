@@ -19,7 +19,8 @@ from napari_geosr.io import atomic
 from napari_geosr.io.hidden import temporary_sibling
 from napari_geosr.models import bundle
 from napari_geosr.models.archives import copy_folder, zip_names
-from napari_geosr.models.bundle import CARD_FILE, MAX_WEIGHTS_BYTES, Model
+from napari_geosr.models.bundle import Model
+from napari_geosr.models.bundle_files import CARD_FILE, MAX_WEIGHTS_BYTES, is_member
 from napari_geosr.models.card import NAME_PATTERN, ModelCard
 
 _BUNDLED = Path(__file__).resolve().parent.parent / "pretrained"
@@ -146,7 +147,7 @@ def is_bundle(path: Path) -> bool:
     """Whether a folder or zip is, or was meant to be, a model bundle."""
     if path.is_dir():
         return (path / CARD_FILE).is_file()
-    return any(bundle.is_member(name, CARD_FILE) for name in zip_names(path))
+    return any(is_member(name, CARD_FILE) for name in zip_names(path))
 
 
 def check_name_available(name: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Generator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -33,6 +34,7 @@ from napari_geosr.operations.explain import (
     PreparedExplanation,
     explain_place_steps,
     prepare_steps,
+    with_training_patches,
 )
 
 if TYPE_CHECKING:
@@ -195,10 +197,18 @@ class ExplanationBox(QWidget):
             prepared = self._prepared[1]
         else:
             stop_functions = self._should_stop
+            wanted = with_training_patches(config)
             prepared = yield from prepare_steps(
-                scan, config, should_stop=lambda: stop_functions[0]()
+                scan, wanted, should_stop=lambda: stop_functions[0]()
             )
         explanation = yield from explain_place_steps(prepared, at)
+        if explanation.target.kind == "voxel":  # over a pore, it has no width
+            method = {"method": ("filter",)}
+            changed = prepared.config.model_copy(update=method)
+            steps = explain_place_steps(replace(prepared, config=changed), at)
+            found = (yield from steps).findings
+            findings = {**explanation.findings, **found}
+            explanation = replace(explanation, findings=findings)
         return prepared, explanation
 
     def _on_error(self, error: Exception) -> None:
@@ -211,7 +221,9 @@ class ExplanationBox(QWidget):
     ) -> None:
         prepared, explanation = result
         self._prepared = key, prepared
-        sentence = " ".join([explanation.sentence, *explanation.notes])
+        findings = explanation.findings
+        more = [findings[n].sentence for n in ("filter", "similar") if n in findings]
+        sentence = " ".join([explanation.sentence, *more, *explanation.notes])
         self.answer.show_message(sentence, "ok" if not explanation.notes else "warning")
         layers = self._layers()
         names = [name for name in _SHOWN if name in explanation.overlays]

@@ -132,7 +132,7 @@ _GROUPS: dict[str, tuple[str, ...]] = {
         "gradient_clip",
     ),
     "Computer": ("device", "precision", "threads", "checkpoint_seconds", "seed"),
-    "Record": ("preview_slice", "country", "licence"),
+    "Record": ("preview_slice", "similarity_index", "country", "licence"),
 }
 
 

@@ -97,8 +97,7 @@ def _package(model: Model, folder: Path, package: Path) -> None:
                 )
             ),
             attachments=[
-                file(source=folder / bundle.CARD_FILE),
-                file(source=folder / bundle.WEIGHTS_FILE),
+                file(source=folder / name) for name in bundle.contents(model.path)
             ],
         )
         save_bioimageio_package(description, output_path=package)

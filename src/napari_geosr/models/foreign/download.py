@@ -13,7 +13,7 @@ from urllib.request import getproxies, proxy_bypass
 from napari_geosr.core.config import format_bytes
 from napari_geosr.core.errors import Cancelled, ModelError
 from napari_geosr.core.steps import ShouldStop
-from napari_geosr.models.bundle import MAX_WEIGHTS_BYTES
+from napari_geosr.models.bundle_files import MAX_WEIGHTS_BYTES
 
 #: Time limit without a response, in seconds.
 _RESPONSE_SECONDS = 30.0

@@ -20,7 +20,8 @@ from napari_geosr.core.errors import ConfigError, ModelError
 from napari_geosr.core.steps import ShouldStop
 from napari_geosr.core.types import AnyArray
 from napari_geosr.models.archives import opened_zip, reading_zip
-from napari_geosr.models.bundle import MAX_CARD_BYTES, MAX_WEIGHTS_BYTES
+from napari_geosr.models.bundle import MAX_CARD_BYTES
+from napari_geosr.models.bundle_files import MAX_WEIGHTS_BYTES
 from napari_geosr.models.foreign.download import download, is_address
 
 #: File names of a package's description.

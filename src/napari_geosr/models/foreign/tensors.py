@@ -19,7 +19,7 @@ from napari_geosr.core.config import format_bytes
 from napari_geosr.core.errors import ModelError
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.models.archives import MAX_RATIO, opened_zip
-from napari_geosr.models.bundle import MAX_WEIGHTS_BYTES
+from napari_geosr.models.bundle_files import MAX_WEIGHTS_BYTES
 from napari_geosr.models.weights_header import check_header
 
 if TYPE_CHECKING:

@@ -10,7 +10,11 @@ from typing import TYPE_CHECKING
 import lazy_loader
 
 if TYPE_CHECKING:
-    from napari_geosr.operations.explain.config import ExplainConfig, methods
+    from napari_geosr.operations.explain.config import (
+        ExplainConfig,
+        methods,
+        with_training_patches,
+    )
     from napari_geosr.operations.explain.files import check_files, write_steps
     from napari_geosr.operations.explain.run import (
         ExplainResult,
@@ -33,13 +37,14 @@ __all__ = [
     "explain_steps",
     "methods",
     "prepare_steps",
+    "with_training_patches",
     "write_steps",
 ]
 
 __getattr__, __dir__, _ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "config": ["ExplainConfig", "methods"],
+        "config": ["ExplainConfig", "methods", "with_training_patches"],
         "files": ["check_files", "write_steps"],
         "run": [
             "ExplainResult",

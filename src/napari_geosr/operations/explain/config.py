@@ -27,7 +27,8 @@ class ExplainConfig(Config):
         "would appear even if the scan did not show it; reach: the distance within "
         "which voxels matter; filter: the linear filter that the network applied; "
         "lam: the detail that determined the result; occlusion: the parts of the scan "
-        "that matter.",
+        "that matter; similar: the most similar training patches, for models with an "
+        "index of them.",
     )
     at: Annotated[tuple[int, ...] | None, COMMAS] = Field(
         None,
@@ -166,6 +167,16 @@ class ExplainConfig(Config):
         if self.at is not None and self.position is not None:
             raise ValueError("give a voxel or a position, not both")
         return self
+
+
+def with_training_patches(config: ExplainConfig) -> ExplainConfig:
+    """Add the method ``similar`` if the model has an index of its training patches."""
+    from napari_geosr.models import zoo
+
+    if zoo.find(config.model).card.similarity_sha256 is None:
+        return config
+    method = tuple(dict.fromkeys([*config.method, "similar"]))
+    return config.model_copy(update={"method": method})
 
 
 @dataclass(frozen=True)

@@ -94,6 +94,10 @@ _COLUMNS = {
         ("evidence_support", ("support",)),
     ),
     "reach": (("reach_90", ("radius", "90%")),),
+    "similar": (
+        ("similar", ("verdict",)),
+        ("similar_distance", ("distance",)),
+    ),
 }
 
 

@@ -6,11 +6,12 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from napari_geosr.attribution import METHODS, AttributionRequest, AttributionResult
+from napari_geosr.attribution._trunk import TrainingPatches, training_patches
 from napari_geosr.attribution._window import ExplainedScan
 from napari_geosr.core import provenance
 from napari_geosr.core.errors import ConfigError, ModelError, VolumeError
@@ -27,7 +28,9 @@ from napari_geosr.core.steps import (
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.units import PIXEL
 from napari_geosr.core.volume import Volume
+from napari_geosr.measure.comparison.edge_blur import ScanBlur
 from napari_geosr.measure.noise import estimate_noise
+from napari_geosr.operations.explain.blur import scan_blur
 from napari_geosr.operations.explain.config import ExplainConfig
 from napari_geosr.operations.explain.targets import (
     ExplainedRegion,
@@ -45,9 +48,6 @@ from napari_geosr.operations.restore import (
     with_noise,
 )
 from napari_geosr.operations.restore import prepare_steps as prepare_restoration_steps
-
-if TYPE_CHECKING:
-    from napari_geosr.attribution._window import ExplainedScan
 
 #: Codes of the verdicts in a verdict volume.
 VERDICTS = {"well supported": 1, "weak": 2, "prior only": 3}
@@ -69,6 +69,8 @@ class PreparedExplanation:
     noise: Callable[[], Noise]
     network_for_noise: Callable[[float], Any]
     record: AnyMapping
+    scan_blur: Callable[[], ScanBlur]
+    training: TrainingPatches | None = None
 
     @property
     def volume(self) -> Volume:
@@ -232,6 +234,9 @@ def prepare_steps(
         config.nonfinite,
         should_stop,
     )
+    training = None
+    if "similar" in config.method:
+        training = training_patches(restoration.model, scene)
     record = yield from provenance.record_steps(
         "explain",
         inputs={"scan": restoration.volume},
@@ -240,9 +245,10 @@ def prepare_steps(
         should_stop=should_stop,
     )
     noise = cache(lambda: _noise_of(restoration))
+    blur = cache(lambda: scan_blur(restoration.seen_volume))
     network_for_noise = cache(lambda factor: with_noise(restoration, factor).network)
     return PreparedExplanation(
-        restoration, config, scene, noise, network_for_noise, record
+        restoration, config, scene, noise, network_for_noise, record, blur, training
     )
 
 
@@ -340,6 +346,8 @@ def _question(
         patch=config.patch,
         margin=config.margin,
         seed=config.seed,
+        scan_blur=prepared.scan_blur,
+        training=prepared.training,
     )
 
 

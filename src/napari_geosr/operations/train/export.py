@@ -18,6 +18,7 @@ from napari_geosr.models.training_data import describe
 from napari_geosr.networks._bound import NoiseBound
 from napari_geosr.operations.train.figures import evaluate_model_steps
 from napari_geosr.operations.train.noise import noise_range
+from napari_geosr.operations.train.similarity import try_similarity_steps
 from napari_geosr.physics.simulated import is_simulated
 
 if TYPE_CHECKING:
@@ -113,8 +114,13 @@ def export_steps(
         weights_sha256="0" * 64,
         n_parameters=1,
     )
+    index = None
+    if config.similarity_index:
+        index = yield from try_similarity_steps(
+            card, network, folder.parent.parent, patches, should_stop=should_stop
+        )
     folder.parent.mkdir(parents=True, exist_ok=True)
-    bundle.save(folder, card, network)
+    bundle.save(folder, card, network, similarity=index)
     bundle.verify(folder)
     return folder
 

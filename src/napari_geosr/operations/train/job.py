@@ -141,6 +141,11 @@ class TrainJob(Config):
         if method.paired and "target" in volumes:
             self._check_pairs(method, volumes)
         check_contents(volumes)
+        if method.labels > 1 and self.training.similarity_index:
+            raise ConfigError(
+                "A similarity index is for explaining grey values, but this model "
+                "outputs labels: switch similarity_index off."
+            )
         if method.labels > 1:
             check_labels(volumes["target"], method.labels)
         return volumes
@@ -165,10 +170,14 @@ class TrainJob(Config):
 
     def to_values(self) -> AnyDict:
         """Return the values that `from_values` reads."""
+        training = self.training.model_dump(mode="json")
+        if not self.training.similarity_index:
+            # So that the records of models without an index stay as they were.
+            del training["similarity_index"]
         return {
             "operation": "train",
             "method": self.method,
-            "training": self.training.model_dump(mode="json"),
+            "training": training,
             "reading": self.reading.model_dump(mode="json"),
         }
 

@@ -1,0 +1,150 @@
+"""Feature maps of a network before its last layer, as means over patches of a scan."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_geosr.attribution._window import ExplainedScan
+from napari_geosr.core.errors import ModelError
+from napari_geosr.core.types import AnyArray
+from napari_geosr.learning.linear_start import LinearEnd
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from napari_geosr.inference.tiling import Box, Size
+    from napari_geosr.models.bundle import Model
+    from napari_geosr.models.similarity import SimilarityIndex
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingPatches:
+    """The index of a model's training patches, and a scan to compare with them.
+
+    Attributes
+    ----------
+    index : SimilarityIndex
+    scene : ExplainedScan
+        The scan and the trained network alone, without the layers that the model's
+        card adds.
+    """
+
+    index: SimilarityIndex
+    scene: ExplainedScan
+
+
+def training_patches(model: Model, scene: ExplainedScan) -> TrainingPatches:
+    """Read the index of a model.
+
+    Raises
+    ------
+    ModelError
+        If the model has no index, or it is damaged.
+    """
+    index = model.similarity_index()
+    if index is None:
+        raise ModelError(
+            f"The model {model.card.name!r} has no index of its training patches, so "
+            "similar ones cannot be found: train it with the setting similarity_index "
+            "(--similarity-index), or leave the method similar out."
+        )
+    return TrainingPatches(index, replace(scene, network=model.network()))
+
+
+def patch_features(
+    scene: ExplainedScan, core: Box, corners: Sequence[Size], edge: Size
+) -> AnyArray:
+    """Means of the last feature maps over patches.
+
+    Parameters
+    ----------
+    scene : ExplainedScan
+    core : Box
+        Box of the scan that contains all patches; one plane for networks on planes.
+    corners : sequence of (int, int, int)
+        First voxel of each patch in the scan.
+    edge : (int, int, int)
+        Edges of all patches.
+
+    Returns
+    -------
+    ndarray of shape (patches, maps)
+
+    Raises
+    ------
+    ModelError
+        If the network has no layers with feature maps.
+    """
+    region = tuple(
+        slice(part.start * s, part.stop * s)
+        for part, s in zip(core, scene.layout.scale, strict=True)
+    )
+    window = scene.window((region[0], region[1], region[2]))
+    with _recorded(scene.network) as found:
+        window.values()
+    if not found:
+        raise ModelError(
+            f"The network {type(scene.network).__name__} has no convolutions with "
+            "feature maps that could be compared"
+        )
+    maps = found[-1][0].float()
+    if maps.ndim == 3:  # of a network on planes
+        maps = maps[:, None]
+    place = window.network_window
+    ratios = [
+        n / (part.stop - part.start)
+        for n, part in zip(maps.shape[1:], place, strict=True)
+    ]
+    means = []
+    for corner in corners:
+        key = tuple(
+            _scaled(c - part.start, e, ratio)
+            for c, e, part, ratio in zip(corner, edge, place, ratios, strict=True)
+        )
+        means.append(maps[(slice(None), *key)].double().mean((1, 2, 3)).cpu().numpy())
+    return np.asarray(means)
+
+
+def _scaled(start: int, length: int, ratio: float) -> slice:
+    """A part of an axis on a grid that is finer or coarser by a factor."""
+    first = math.floor(start * ratio)
+    return slice(first, max(first + 1, math.ceil((start + length) * ratio)))
+
+
+@contextmanager
+def _recorded(network: nn.Module) -> Iterator[list[torch.Tensor]]:
+    """Keep the input of the last convolution that is computed: a list of 0 or 1."""
+    from torch import nn
+
+    found: list[torch.Tensor] = []
+
+    def keep_input(module: nn.Module, values: tuple[torch.Tensor, ...]) -> None:
+        found[:] = [values[0]]
+
+    def keep_maps(module: nn.Module, values: tuple[torch.Tensor, ...]) -> None:
+        assert isinstance(module, LinearEnd)
+        found[:] = [module.feature_maps(values[0])]
+
+    kinds = (
+        nn.Conv2d,
+        nn.Conv3d,
+        nn.ConvTranspose2d,
+        nn.ConvTranspose3d,
+    )
+    with ExitStack() as stack:
+        for module in network.modules():
+            hook = None
+            if isinstance(module, kinds):
+                hook = keep_input
+            elif isinstance(module, LinearEnd):  # its last layer is no module
+                hook = keep_maps
+            if hook is not None:
+                stack.callback(module.register_forward_pre_hook(hook).remove)
+        yield found

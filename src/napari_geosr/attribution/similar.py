@@ -1,0 +1,89 @@
+"""Similar training patches: whether the network has seen such structure before.
+
+A patch around the place is described by the means of the network's last feature maps,
+and compared with the patches of the training volumes in the index of the model. How far
+apart training patches are from each other tells whether a distance is unusual.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+
+from napari_geosr.attribution import AttributionRequest, AttributionResult
+from napari_geosr.attribution._trunk import patch_features
+from napari_geosr.core.errors import ModelError
+from napari_geosr.core.steps import StageStarted, Step
+from napari_geosr.models.similarity import SimilarityIndex, SimilarPatch
+
+TITLE = "Seen before?"
+HELP = "The most similar patches of the training data, and where they are."
+
+#: Number of training patches that are listed.
+NEAREST = 5
+
+
+def explain(question: AttributionRequest) -> Generator[Step, None, AttributionResult]:
+    """Find the training patches that are most similar to the patch around a place."""
+    yield StageStarted(message="Comparing with the training patches")
+    assert question.training is not None
+    index, scene = question.training.index, question.training.scene
+    shape = scene.layout.shape
+    if any(n < e for n, e in zip(shape, index.edge, strict=True)):
+        raise ModelError(
+            f"The scan has {' × '.join(map(str, shape))} voxels, fewer than a patch "
+            f"of the model's index ({' × '.join(map(str, index.edge))}): leave the "
+            "method similar out."
+        )
+    z, y, x = (
+        # The patch of even size around the voxel in the middle, inside the scan.
+        min(max((part.start + part.stop - 1) // 2 // s - e // 2, 0), n - e)
+        for part, s, e, n in zip(
+            question.region, scene.layout.scale, index.edge, shape, strict=True
+        )
+    )
+    corner = (z, y, x)
+    a, b, c = (slice(i, i + e) for i, e in zip(corner, index.edge, strict=True))
+    maps = patch_features(scene, (a, b, c), [corner], index.edge)
+    patches = index.nearest(maps[0], NEAREST)
+    verdict = index.verdict(patches[0].distance)
+    _, high, highest = (float(d / index.distances[0]) for d in index.distances)
+    figures = {
+        "verdict": verdict,
+        "distance": patches[0].distance,
+        "percentile_95": high,
+        "percentile_99": highest,
+        "patches": [_described(patch) for patch in patches],
+    }
+    flat = scene.layout.ndim == 2
+    return AttributionResult(figures, _sentence(index, patches, flat=flat))
+
+
+def _described(patch: SimilarPatch) -> dict[str, object]:
+    return {
+        "source": patch.source,
+        "first_voxel": list(patch.corner),
+        "position": list(patch.position),
+        "unit": patch.unit,
+        "distance": patch.distance,
+    }
+
+
+def _sentence(
+    index: SimilarityIndex, patches: Sequence[SimilarPatch], *, flat: bool
+) -> str:
+    first = patches[0]
+    _, high, highest = index.distances / index.distances[0]
+    place = ", ".join(f"{p:.4g}" for p in first.position[1 if flat else 0 :])
+    end = {
+        "similar": "which is usual: the training data contain similar structure",
+        "unusual": "which is unusual: 95 % of the training patches have a neighbour "
+        f"within {high:.2g} ×",
+        "unlike": "so the training data contain nothing similar: 99 % of the training "
+        f"patches have a neighbour within {highest:.2g} ×",
+    }[index.verdict(first.distance)]
+    return (
+        f"Closest training patch: {first.source!r} at "
+        f"{'Y, X' if flat else 'Z, Y, X'} = {place} {first.unit}; its distance is "
+        f"{first.distance:.2g} × the median distance between neighbouring training "
+        f"patches, {end}."
+    )

@@ -1,0 +1,225 @@
+"""Estimates the blur of a scan from the edges between two phases.
+
+The slope of a sharp edge between two grey values, blurred by a Gaussian, depends on the
+grey value and on the width of the Gaussian. The scan is smoothed by a known Gaussian
+first, so that noise matters less, and the variance of that is subtracted.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from napari_geosr.core.types import AnyArray
+
+#: Full width at half maximum of a Gaussian, in standard deviations.
+FWHM = 2 * math.sqrt(2 * math.log(2))
+#: Variance of the blur by a voxel, in squares of its edge.
+VOXEL_VARIANCE = 1 / 12
+#: Standard deviation of the smoothing, in voxels.
+_SMOOTHING = 1.0
+#: Distance from an edge at which the grey value is that of the phase, in voxels.
+_DEPTH = 4
+#: Minimum number of such voxels of each phase, and of edges across an axis.
+_MIN_DEEP = 64
+_MIN_EDGES = 64
+#: Maximum share of an unknown axis in the direction across an edge (squared).
+_MAX_UNKNOWN = 0.05
+#: Maximum distance of the grey value at an edge from the middle, as a share of the
+#: contrast.
+_MIDDLE = 0.35
+#: Maximum variation within a phase after the smoothing, as a share of the contrast.
+_MAX_VARIATION = 0.15
+
+
+@dataclass(frozen=True)
+class ScanBlur:
+    """Width of a scan's point-spread function.
+
+    Attributes
+    ----------
+    width : tuple of (float or None)
+        Full width at half maximum along Z, Y and X, including the voxel itself; None
+        where it is not known.
+    reason : str
+        Why no width is known; empty if one is.
+    """
+
+    width: tuple[float | None, float | None, float | None]
+    reason: str = ""
+
+    @classmethod
+    def unknown(cls, reason: str) -> ScanBlur:
+        """No width along any axis."""
+        return cls((None, None, None), reason=reason)
+
+
+def edge_blur(
+    blocks: Sequence[AnyArray], voxel_size: tuple[float, float, float]
+) -> ScanBlur:
+    """Estimate the width of the point-spread function.
+
+    It is an upper limit if the edges of the object are not sharp.
+
+    Parameters
+    ----------
+    blocks : sequence of ndarray of shape (Z, Y, X)
+        Parts of the scan with structure.
+    voxel_size : tuple of float
+        Along Z, Y and X.
+    """
+    parts = [_EdgeBlock(block) for block in blocks if min(block.shape[1:]) > 2 * _DEPTH]
+    if not parts:
+        return ScanBlur.unknown("the scan is too small or has no structure")
+    threshold = _threshold(np.concatenate([part.smooth.ravel() for part in parts]))
+    if threshold is None:
+        return ScanBlur.unknown("the scan has no structure")
+    deep: list[list[AnyArray]] = [[], []]
+    for part in parts:
+        part.split(threshold)
+        for phase in (0, 1):
+            deep[phase].append(part.smooth[part.depth[phase] >= _DEPTH])
+    dark, bright = (np.concatenate(values) for values in deep)
+    if min(len(dark), len(bright)) < _MIN_DEEP:
+        return ScanBlur.unknown(
+            f"it has too few regions of one phase more than {2 * _DEPTH} voxels wide"
+        )
+    low, high = float(np.median(dark)), float(np.median(bright))
+    contrast = high - low
+    variation = max(float(dark.std()), float(bright.std()))
+    if not contrast > 0 or variation > _MAX_VARIATION * contrast:
+        return ScanBlur.unknown(
+            "its two phases are not clearly different in grey value, or the noise is "
+            "too strong"
+        )
+    edges = [part.edges(axis, (low, high)) for part in parts for axis in range(3)]
+    sigmas = np.concatenate([sigma for sigma, _ in edges])
+    normals = np.concatenate([normal for _, normal in edges])
+    return _fitted(sigmas, normals, voxel_size)
+
+
+def _threshold(values: AnyArray) -> float | None:
+    from skimage.filters import threshold_otsu
+
+    if not values.max() > values.min():
+        return None
+    return float(threshold_otsu(values))
+
+
+def _fitted(
+    sigmas: AnyArray, normals: AnyArray, voxel_size: tuple[float, float, float]
+) -> ScanBlur:
+    """Widths along the axes, from edges of all directions.
+
+    Parameters
+    ----------
+    sigmas : ndarray of shape (n,)
+        Standard deviations across smoothed edges, in voxels.
+    normals : ndarray of shape (n, 3)
+        Directions across them, of length 1, in voxels.
+    """
+    from scipy.optimize import least_squares
+
+    squares = normals**2
+    known = squares.sum(axis=0) >= _MIN_EDGES
+    if not known.any():
+        return ScanBlur.unknown("it has too few isolated edges")
+    # Edges that point along an axis without a width say nothing about the others.
+    used = squares[:, ~known].sum(axis=1) < _MAX_UNKNOWN
+    logs, parts = np.log(sigmas[used]), squares[used][:, known]
+
+    def residuals(variances: AnyArray) -> AnyArray:
+        fitted: AnyArray = 0.5 * np.log(parts @ np.exp(variances)) - logs
+        return fitted
+
+    start = np.full(int(known.sum()), 2 * float(np.median(logs)))
+    fit = least_squares(residuals, start, loss="soft_l1", f_scale=0.1)
+    found = iter(np.maximum(np.exp(fit.x) - _SMOOTHING**2, VOXEL_VARIANCE))
+    z, y, x = (
+        FWHM * math.sqrt(next(found)) * voxel if is_known else None
+        for is_known, voxel in zip(known, voxel_size, strict=True)
+    )
+    return ScanBlur((z, y, x))
+
+
+class _EdgeBlock:
+    """A part of a scan, smoothed, with its slopes."""
+
+    def __init__(self, values: AnyArray) -> None:
+        from scipy import ndimage
+
+        wide = np.asarray(values, np.float64)
+        #: A single plane has no slope along Z.
+        sigma = [0.0 if n == 1 else _SMOOTHING for n in wide.shape]
+        self.smooth = ndimage.gaussian_filter(wide, sigma, mode="nearest")
+        self.gradient = [
+            np.zeros_like(wide)
+            if n == 1
+            else ndimage.gaussian_filter(
+                wide,
+                sigma,
+                order=[int(a == axis) for a in range(3)],
+                mode="nearest",
+            )
+            for axis, n in enumerate(wide.shape)
+        ]
+        self.depth: tuple[AnyArray, AnyArray] = (self.smooth, self.smooth)
+
+    def split(self, threshold: float) -> None:
+        """Find how many voxels each voxel lies inside the dark and the bright phase."""
+        from scipy import ndimage
+
+        dark = self.smooth <= threshold
+        if dark.all() or not dark.any():
+            # Without an edge in this part, every voxel is far from one.
+            self.depth = np.where(dark, np.inf, 0.0), np.where(dark, 0.0, np.inf)
+            return
+        self.depth = (
+            ndimage.distance_transform_edt(dark),
+            ndimage.distance_transform_edt(~dark),
+        )
+
+    def edges(
+        self, axis: int, levels: tuple[float, float]
+    ) -> tuple[AnyArray, AnyArray]:
+        """Standard deviations and normals at isolated edges, mostly along an axis.
+
+        Grey value and slope at a voxel of a blurred edge give its width, wherever the
+        voxel lies: no interpolation is needed.
+        """
+        from scipy.special import ndtri
+
+        n = self.smooth.shape[axis]
+        if n < 2 * _DEPTH + 2:
+            return np.empty(0), np.empty((0, 3))
+
+        def along(values: AnyArray, shift: int) -> AnyArray:
+            """Values `shift` voxels after the one before an edge."""
+            first = _DEPTH + shift
+            part: AnyArray = np.take(
+                values, np.arange(first, first + n - 2 * _DEPTH - 1), axis
+            )
+            return part
+
+        middle = sum(levels) / 2
+        before, after = (along(self.smooth, s) - middle for s in (0, 1))
+        far = [[along(d, s) for s in (-_DEPTH, 1 + _DEPTH)] for d in self.depth]
+        least = _DEPTH - 1
+        isolated = ((far[0][0] >= least) & (far[1][1] >= least)) | (
+            (far[1][0] >= least) & (far[0][1] >= least)
+        )
+        edges = (before * after < 0) & isolated
+        sigmas, normals = [], []
+        for shift, values in enumerate((before, after)):
+            slopes = np.stack([along(g, shift)[edges] for g in self.gradient], axis=1)
+            steepest = np.linalg.norm(slopes, axis=1)
+            height = 0.5 + values[edges] / (levels[1] - levels[0])
+            used = (np.abs(height - 0.5) < _MIDDLE) & (steepest > 0)
+            used &= np.abs(slopes[:, axis]) >= np.abs(slopes).max(axis=1)
+            density = np.exp(-0.5 * ndtri(height[used]) ** 2) / math.sqrt(2 * math.pi)
+            sigmas.append(density * (levels[1] - levels[0]) / steepest[used])
+            normals.append(slopes[used] / steepest[used, None])
+        return np.concatenate(sigmas), np.concatenate(normals)
