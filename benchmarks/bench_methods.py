@@ -286,7 +286,7 @@ def head(command: str) -> str:
         f"of their own and train for {ADVERSARIAL_BUDGET:g} times as long as the "
         "supervised row. *Seconds* are processor time on one thread. Classical methods "
         "were tuned with the ground truth of the training specimen, which favours "
-        "them.  "
+        "them. "
         "Errors are signed and relative to the known mask, with Otsu's threshold "
         "throughout; *volumes* is the Wasserstein-1 distance of the log10 pore "
         "volumes. There is no row for bicubic interpolation: at a factor of 1 "

@@ -107,7 +107,8 @@ def train(
     sampling : {"uniform", "structure"}, optional
         Draw patches uniformly, or more often from regions with structure.
     normalisation : {"stored", "volume"}, optional
-        Normalise grey values with the training data, or with each volume to restore.
+        Normalise grey values with the statistics of the training data, or with those of
+        each volume to be restored.
     validation : float, optional
         Fraction of each volume that is held out, as a block, to evaluate the model.
     validate_every : int, optional

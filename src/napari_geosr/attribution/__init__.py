@@ -1,8 +1,8 @@
-"""Explanations: which voxels of a scan a place of the result comes from.
+"""Explanations: which voxels of a scan determine the result at a given position.
 
-One file a method, found by file name. A method's module offers ``TITLE``, ``HELP`` (a
-line for people) and ``explain(question)``, a generator of steps that returns a
-`AttributionResult`. No torch is imported before one is asked.
+There is one file per method, found by its name. A method's module defines ``TITLE``,
+``HELP`` (a line for users) and ``explain(question)``, a generator of steps that returns
+an `AttributionResult`. torch is imported only when a method is used.
 """
 
 from __future__ import annotations

@@ -289,8 +289,7 @@ def _noisier(question: AttributionRequest) -> Window:
 def _support(pore: _Pore, fresh: NoiseGenerator) -> float | None:
     """Contrast of the scan at the pore, in standard deviations of its noise.
 
-    A matched filter: a weighted mean, with the blurred share of pore in every voxel as
-    weights.
+    A matched filter: a mean weighted by the blurred pore fraction of each voxel.
     """
     window = pore.question.window
     weights = _shares(pore.question)

@@ -201,7 +201,7 @@ def verify_models(path: Path, /, *, json: Json = False) -> int:
 
 def import_models(
     source: Annotated[
-        str, Parameter(help=f"{source_help()}; or a bundle of napari-geosr.")
+        str, Parameter(help=f"{source_help()}; or a napari-geosr bundle.")
     ],
     /,
     *,

@@ -116,11 +116,11 @@ def gaps_between(places: Angles, period: float, missing: Iterable[Arc] = ()) -> 
     Parameters
     ----------
     places : ndarray of float, shape (n,)
-        As from `distinct_angles`.
+        As returned by `distinct_angles`.
     missing : iterable of (float, float)
-        Result of `missing_arcs` for the whole scan if the places are a subset:
-        with few places, a missing arc looks like a step. Arcs that are missing only
-        from these places are excluded as well.
+        Result of `missing_arcs` for the whole scan if the places are a subset: with few
+        places, a missing arc looks like a step. Wide gaps that occur only in the subset
+        are excluded as well.
     """
     gaps = np.diff(places, append=places[0] + period)
     for begin, width in missing:

@@ -88,7 +88,7 @@ def check_edge_range(edges: Iterable[float], unit: str) -> None:
             length = f"{edge:g} {unit}" if unit != PIXEL else f"{edge:g}"
             limits = f"{SMALLEST_EDGE:g} mm to {LARGEST_EDGE:g} mm"
             raise ConfigError(
-                f"A voxel size of {length} cannot be right: edges must be from "
+                f"A voxel size of {length} cannot be right: edge lengths must be from "
                 f"{limits}. Check voxel size and unit."
             )
 

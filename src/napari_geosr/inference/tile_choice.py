@@ -335,8 +335,8 @@ def cut_to_budget(
         raise DeviceMemoryError(
             "The first tile took more memory than expected: with "
             f"{format_bytes(budget)} not even the smallest useful tile fits, which "
-            f"needs {format_enough(peak)}. Raise the setting Memory (--memory), close "
-            "other programs, or choose another model."
+            f"needs {format_enough(peak)}. Increase the Memory setting (--memory), "
+            "close other programs, or choose another model."
         )
 
 
@@ -353,10 +353,10 @@ def _raise_too_small(enough: float, spec: NetworkSpec, budget: int) -> NoReturn:
             "This model uses statistics of the whole image and cannot be tiled "
             f"exactly; for the whole volume it needs {needed} of memory, but the "
             f"budget is {given}. Choose another model, restore a smaller volume, or "
-            "raise the setting Memory (--memory)."
+            "increase the Memory setting (--memory)."
         )
     raise DeviceMemoryError(
         f"The smallest useful tile of this model needs {needed} of memory, but the "
-        f"budget is {given}. Raise the setting Memory (--memory), close other "
+        f"budget is {given}. Increase the Memory setting (--memory), close other "
         "programs, or choose another model."
     )

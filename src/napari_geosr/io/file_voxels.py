@@ -47,7 +47,7 @@ _READS_INTO = hasattr(os, "preadv")
 
 
 class _RowCache:
-    """Cache of the rows read last: a single band of rows, shared by all files.
+    """Cache of the most recently read rows: a single band of rows, shared by all files.
 
     Attributes
     ----------

@@ -138,7 +138,7 @@ def _evaluate(job: JobFolder, began: float) -> TrainingEstimate:
         raise JobError(
             job.status().message
             or "The time could not be estimated: the process that trains a few steps "
-            "ended without a message. Try again, or start the training."
+            "ended without a message. Try again, or start training."
         )
     first, last = reports[0], reports[-1]
     stages = [e["time"] for e in events if e["event"] == "stage"]

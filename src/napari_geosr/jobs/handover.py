@@ -193,7 +193,7 @@ class StoppedReconstruction:
     def job_steps(
         self, folder: Path, should_stop: ShouldStop
     ) -> Generator[Step, None, ReconstructJob]:
-        """Put into `folder` what the job needs.
+        """Put what the job needs into `folder`.
 
         Raises
         ------

@@ -48,8 +48,8 @@ def change_training(job: JobFolder, **changes: Any) -> None:
             return
         if new.get("steps", status.done) < status.done:
             raise JobError(
-                f"{status.name} has already done {status.done} steps: give at least "
-                "that number."
+                f"{status.name} has already done {status.done} steps: specify at "
+                "least that many."
             )
         values["training"] = {**before, **new}
         _check(job, values)

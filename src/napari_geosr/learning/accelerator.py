@@ -176,7 +176,8 @@ class Processes:
             )
         except RuntimeError as error:  # torch raises it if a connection breaks
             raise TrainingError(
-                "Another process of this training has ended; see its output for the "
+                "Another process of this training run has ended; see its output for "
+                "the "
                 "cause. Resume from the last checkpoint."
             ) from error
         return total

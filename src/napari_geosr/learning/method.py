@@ -186,7 +186,7 @@ class Method:
 
     @property
     def needs_noise(self) -> bool:
-        """Whether the noise of the volumes must be measured before the training."""
+        """Whether the noise of the volumes must be measured before training."""
         return self.noise_bound() is not None
 
     @property

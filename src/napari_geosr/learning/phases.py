@@ -138,6 +138,6 @@ def widest_radius(targets: Sequence[Volume], phases: GreyPhases, phase: Phase) -
 
 
 def _spread_sample(items: Sequence[Any], n_max: int = _MAX_VOLUMES) -> list[Any]:
-    """Up to `n_max` items, evenly spread over all."""
+    """Up to `n_max` items, evenly spaced over the whole sequence."""
     indices = np.linspace(0, len(items) - 1, min(n_max, len(items)))
     return [items[i] for i in np.unique(indices.round().astype(int))]

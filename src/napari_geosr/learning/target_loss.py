@@ -90,15 +90,15 @@ class TargetLossConfig(TrainingConfig):
         ge=0,
         le=1,
         title="Geometry ramp start",
-        description="Fraction of the training after which the weights of geometry "
-        "losses rise from zero.",
+        description="Fraction of the steps after which the weights of geometry losses "
+        "rise from zero.",
     )
     ramp_to: float = Field(
         0.4,
         ge=0,
         le=1,
         title="Geometry ramp end",
-        description="Fraction of the training after which geometry losses have their "
+        description="Fraction of the steps after which geometry losses have their "
         "full weight.",
     )
     window: int = Field(

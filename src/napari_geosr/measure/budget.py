@@ -42,8 +42,9 @@ class SlabPlan:
     thickness : int
         Number of planes labelled together.
     standard : int
-        Number of planes without a budget. The first bins of a histogram are chosen from
-        the range of grey values in that many planes.
+        Number of planes that would be labelled together if there were no budget. The
+        first bins of a histogram are chosen from the range of grey values in that many
+        planes.
     source : ArrayLike
         The volume, with a chunk of it cached if slabs are thinner than chunks.
     """

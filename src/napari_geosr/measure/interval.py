@@ -1,10 +1,10 @@
 """A porosity interval from the deviation of each restored voxel.
 
-All voxels of the sample are shifted by the same multiple of their standard deviation,
-first to brighter and then to darker values, and pores are segmented with the same
-threshold. A common shift is the worst case: independent errors of voxels would mostly
-cancel, but the effects of blur, noise and a model on edges are the same everywhere in a
-volume. The required multiple is found by calibration.
+The grey values of all voxels of the sample are shifted by the same multiple of their
+standard deviation, first towards brighter and then towards darker values, and pores are
+segmented with the same threshold. A common shift is the worst case: independent errors
+of voxels would mostly cancel, but the effects of blur, noise and a model on edges are
+the same everywhere in a volume. The required multiple is found by calibration.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ def threshold_value(
     *,
     name: str = "volume",
 ) -> float:
-    """The grey value between pore and solid of a whole volume, read by blocks.
+    """The grey value that separates pore from solid in a volume, read block by block.
 
     Parameters
     ----------

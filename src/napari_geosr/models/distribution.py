@@ -281,7 +281,7 @@ def _spectrum_reason(features: Signature, card: ModelCard) -> str:
 
 
 def _anisotropy_reasons(card: ModelCard, volume: Volume) -> tuple[str, ...]:
-    """Warn if a 3D model is not known to be trained on such non-cubic voxels."""
+    """Warn if a 3D model may not have been trained on voxels this far from cubic."""
     if card.axes != "ZYX" or not volume.has_physical_size:
         return ()
     # A range of edges in the training data may stem from non-cubic voxels.

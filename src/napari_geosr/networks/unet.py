@@ -69,7 +69,8 @@ class NetworkConfig(ScoresConfig):
     """Skip connection at full resolution; N2V2 has none."""
     batch_norm: bool = False
     """Normalise maps by the statistics of each batch during training, and by fixed ones
-    afterwards. Cards older than this setting do not contain it and have no norms."""
+    afterwards. Cards older than this setting do not contain it, and their networks have
+    no normalisation."""
     upscale_factor: Literal[1, 2, 4, 8] = 1
     """Output voxels per input voxel along every axis that the network works on."""
 

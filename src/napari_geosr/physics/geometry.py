@@ -221,7 +221,9 @@ class ConeGeometry(FanGeometry):
             self._set("slice_centre", (self.n_slices - 1) / 2)
         self._set("slice_centre", float(self.slice_centre))
         if not math.isfinite(self.slice_centre):
-            raise ProjectionsError("The slice at the source's height must be finite.")
+            raise ProjectionsError(
+                "The index of the slice at the source's height must be finite."
+            )
         if math.isnan(self.row_size):
             self._set("row_size", self.pixel_size)
         self._length("row_size")

@@ -250,12 +250,12 @@ def several_phases(
 
     if len(shares) != len(greys) or len(shares) < 2 or min(shares) <= 0:
         raise ConfigError(
-            "Phases need one share per grey value, at least two of them and all "
-            f"above 0; not {shares} and {greys}."
+            "Phases need one fraction per grey value, at least two of them and all "
+            "above 0, not {shares} and {greys}."
         )
     if not math.isclose(sum(shares), 1.0, abs_tol=1e-6):
         raise ConfigError(
-            f"The shares of the phases must add up to 1, not {sum(shares):g}."
+            f"The fractions of the phases must add up to 1, not {sum(shares):g}."
         )
     rng = np.random.default_rng(seed)
     low, high = np.full(3, -size), np.asarray(shape) + size

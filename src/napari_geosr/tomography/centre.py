@@ -280,7 +280,7 @@ def _opposite_views(
     if not chosen.size or error[chosen].min() > _OPPOSITE:
         raise ProjectionsError(
             f"{projections.title} has no views from opposite sides (the closest pair "
-            f"deviates from 180 degrees by {error.min():.3g}). Use the method "
+            f"differs from 180 degrees by {error.min():.3g}). Use the method "
             "'wedge', or give the centre (--center COLUMN)."
         )
     return sinogram[:, chosen], sinogram[:, partner[chosen]]

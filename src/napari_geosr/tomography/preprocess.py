@@ -247,7 +247,7 @@ class LineIntegrals:
             source = "given" if self.config.incident else "from the brightest pixels"
             notes.append(
                 f"There are no flat fields; {self._incident:.5g} counts were taken as "
-                f"the intensity without sample ({source})."
+                f"the intensity without the sample ({source})."
             )
         elif scan.darks is None:
             notes.append("There are no dark fields; they were taken as zero.")

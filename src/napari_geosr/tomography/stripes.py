@@ -61,7 +61,8 @@ class StripeSettings:
         The same for wide stripes and dead columns; at most 1/8 of the detector.
     contrast : float
         How much a column must differ from the others to count as a wide stripe or dead
-        column, in units of the usual difference of columns; lower values find more.
+        column, in units of the typical difference between columns; lower values find
+        more.
     """
 
     size: int = 21

@@ -97,7 +97,7 @@ class CloseFilter(QObject):
         return bool(self._handovers)
 
     def watch_run(self, run: DockRun) -> None:
-        """Ask about `run` if it is still running at closing."""
+        """Ask about `run` if it is still running when the window is closed."""
         self._runs.add(run)
 
     def eventFilter(self, watched: Any, event: QEvent) -> bool:

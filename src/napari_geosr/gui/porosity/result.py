@@ -281,7 +281,9 @@ class PorosityResult(QWidget):
         self.table.setMinimumHeight(_MIN_TABLE_HEIGHT)
         self._splitter = QSplitter(Qt.Orientation.Vertical)
         self._splitter.setAccessibleName("Results and table")
-        self._splitter.setToolTip("Drag the handle to resize results and table.")
+        self._splitter.setToolTip(
+            "Drag the handle to resize the results and the table."
+        )
         self._splitter.setChildrenCollapsible(False)
         self._splitter.addWidget(self._above)
         self._splitter.addWidget(pores)

@@ -134,7 +134,7 @@ class StudyWidgets(QWidget):
         )
         self.jobs_button.setShortcut("Alt+Shift+L")
         self.report_button = button(
-            "Loo&k at report",
+            "&Open report",
             "Show tables, curves, and the time, data and energy "
             "saved in the web browser.",
         )

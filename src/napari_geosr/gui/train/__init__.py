@@ -52,8 +52,8 @@ class TrainChoices(Config):
     use: str = Field(
         "",
         title="Use",
-        description="Role of the selected layer in the training, if "
-        "it can have more than one.",
+        description="Role of the selected layer in training, if it can have more than "
+        "one.",
     )
     folder: Path | None = Field(
         None, title="Folder", description="Folder in which jobs are saved."

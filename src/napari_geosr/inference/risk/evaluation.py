@@ -200,7 +200,7 @@ def draw_sample(
     ----------
     source : ArrayLike of shape (Z, Y, X) or (Y, X)
     noise : Noise
-        Of `source`, in its grey values.
+        Noise of `source`, in the grey values of `source`.
     second : ArrayLike of the same shape, optional
         Another scan of the same object with independent noise of the same level.
     """

@@ -81,7 +81,8 @@ class FourierCorrelation:
     def cut_off(self, criterion: str) -> float | None:
         """Frequency at which the correlation falls below a criterion, in 1/`unit`.
 
-        None if it stays above up to the highest frequency; 0 if it is never above.
+        None if the correlation stays above the criterion up to the highest frequency; 0
+        if it is never above it.
         """
         used = self.independent >= _MIN_VALUES
         steady = _steadied(self.correlation, self.independent)

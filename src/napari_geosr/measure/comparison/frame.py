@@ -64,7 +64,7 @@ class Frame:
         )
 
     def as_volume(self, data: Any, **fields: Any) -> Volume:
-        """Values on the grid of the frame as a volume at its position."""
+        """Wrap values on the frame's grid in a volume at the frame's position."""
         return Volume(
             data, self.axes, self.voxel_size, self.unit, self.origin, **fields
         )

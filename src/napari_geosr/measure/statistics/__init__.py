@@ -8,8 +8,8 @@ over the volume: `Pores`, the sums of each pore, or `SweepTotals`
 cannot be used are ignored, with a logged warning. Table, CSV and JSON files, HTML page,
 dock and colours are made from them.
 
-The sums, and the rules for merging those of two blocks, are the columns in
-`napari_geosr.measure.kernels.columns`.
+The sums, and the rules for merging the sums of two blocks, are defined by the columns
+in `napari_geosr.measure.kernels.columns`.
 """
 
 from __future__ import annotations

@@ -81,12 +81,13 @@ def _reach(figures: Figures) -> str:
 def _help(compared: Sequence[Figures]) -> str:
     if _has_interval(compared):
         return (
-            "Porosity when all voxels are shifted together by the number of standard "
-            "deviations calibrated for the model."
+            "Porosity when the grey values of all voxels are shifted together by the "
+            "number of standard deviations calibrated for the model."
         )
     return (
-        "Porosity when all voxels are shifted together by one standard deviation of "
-        "the restoration. It is not calibrated, so it is only a rough guide."
+        "Porosity when the grey values of all voxels are shifted together by one "
+        "standard deviation of the restoration. It is not calibrated, so it is only a "
+        "rough guide."
     )
 
 

@@ -164,8 +164,9 @@ def _settings_for_kind(
         )
     elif config.phase == "dark" and looks_like_labels(volume.data):
         remarks.append(
-            f"{volume.title} looks like a label image: regions of one number each, "
-            "with 0 in between. It is measured as grey values, where the low ones are "
+            f"{volume.title} looks like a label image: each region has a single "
+            "value, with 0 between them. It is measured as grey values, where the low "
+            "ones are "
             "pores. If the labels are pores, choose bright pores and the threshold 0."
         )
     if _is_unfinished(volume):

@@ -247,7 +247,7 @@ def _not_exact(config: NetworkConfig, reason: str) -> str:
     window = " × ".join(map(str, config.window))
     noun = "images" if config.ndim == 2 else "volumes"
     return (
-        f"Tiles are not exact: {reason.rstrip('.')}. Up to a size of {window} voxels, "
+        f"Tiling is not exact: {reason.rstrip('.')}. Up to a size of {window} voxels, "
         f"{noun} are processed as a whole; larger ones in windows of that size, which "
         f"overlap by {config.overlap} voxels and are blended."
     )
@@ -330,8 +330,8 @@ def _compare_restoration(folder: Path, draft: ImportDraft) -> str:
     if not reference.known_difference:
         raise ModelError(
             f"{draft.title}: restoring the package's own test gives values that differ "
-            f"by {difference:.2g} standard deviations from those expected. Its scaling "
-            "of grey values is not supported, so it was not kept."
+            f"by {difference:.2g} standard deviations from those expected. Its "
+            "scaling of grey values is not supported, so the model was not imported."
         )
     return (
         f"{reference.known_difference} On the package's own test the two differ by up "

@@ -104,7 +104,7 @@ class PairConfig(Config):
         le=LARGEST_FACTOR,
         title="Upscale factor",
         description="High-resolution voxels per low-resolution voxel along each axis. "
-        "With two scans, it is by default calculated from their voxel sizes.",
+        "With two scans, it is calculated from their voxel sizes by default.",
     )
     dimensions: Literal["3D", "2D"] = Field(
         "3D",

@@ -134,8 +134,8 @@ AreLineIntegrals = Annotated[
     bool | None,
     Field(
         title="Line integrals",
-        description="The values already are line integrals, -log(I / I0). By default "
-        "read from the file.",
+        description="The values are already line integrals, -log(I / I0). By default, "
+        "this is read from the file.",
     ),
 ]
 Beam = Annotated[

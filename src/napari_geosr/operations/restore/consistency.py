@@ -472,10 +472,10 @@ def _places_text(checked: ConsistencyCheck) -> str:
         )
     n, first = len(found.places), found.places[0]
     where = ", ".join(f"{p:.4g}" for p in checked.position(first))
-    many = f"{n} places" if n > 1 else "one place"
+    many = f"{n} regions" if n > 1 else "one region"
     strongest = "The strongest is" if n > 1 else "It is"
     return (
-        f"In {many} the result does not fit the scan: blurred and averaged like it, "
+        f"In {many}, the result does not fit the scan: after blurring and averaging, "
         f"it differs by more than noise explains. {strongest} at "
         f"{', '.join(volume.axes)} = {where} {volume.unit}, where the result is "
         f"{first.result_is} than the scan. {end}"

@@ -153,11 +153,12 @@ def fewest(
 def least_light(
     rows: Sequence[AnyDict], config: StudyConfig, n_angles: int
 ) -> dict[str, dict[str, float] | None]:
-    """Projections and exposure with the least light that give the right porosity.
+    """Projections and exposure with the fewest photons that give the right porosity.
 
     Right means within the tolerance, for this combination and all others with at least
-    as many projections and as long an exposure. For equal light, fewer projections are
-    preferred. A slow continuous scan has the same light with few views as with many.
+    as many projections and as long an exposure. If the number of photons is the same,
+    fewer projections are preferred. A slow continuous scan has as many photons with few
+    projections as with many.
 
     Parameters
     ----------

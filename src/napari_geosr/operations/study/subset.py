@@ -263,7 +263,7 @@ def _exposed(
         return scan, (
             f"The scan contains {what} instead of counts, so each view of a "
             "continuous scan has the photons of all projections that are averaged in "
-            "it (light: all)."
+            "it (--light all)."
         )
     made = _thinned(scan, share, config, rest=rest)
     return made, _new_notes(made, scan)

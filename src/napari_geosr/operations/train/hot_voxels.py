@@ -45,7 +45,8 @@ def filter_hot_voxels_steps(
             clean[role].append(volume.replace(data=HotVoxelFilter(volume.data, hot)))
             sentence = (
                 f"{volume.title} has hot or dead voxels, {hot.n} in the sampled "
-                "planes. They are excluded from the mean and deviation, and replaced "
+                "planes. They are excluded from the mean and standard deviation, and "
+                "replaced "
                 "by the median of their neighbours for training."
             )
             if sentence not in reported:

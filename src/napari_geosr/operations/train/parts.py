@@ -118,8 +118,8 @@ def _check_record_steps(
     changed = differences(record["inputs"]["input"], now)
     if changed:
         raise FileError(
-            f"{scan.title} has changed since this training began: {path.name} was made "
-            f"with {' and '.join(changed)}. To resume, restore the original scan; "
+            f"{scan.title} has changed since this training run began: {path.name} was "
+            f"made with {' and '.join(changed)}. To resume, restore the original scan; "
             "otherwise start a new training run."
         )
     return record
