@@ -302,7 +302,7 @@ def _support(pore: _Pore, fresh: NoiseGenerator) -> float | None:
 
 
 def _shares(question: AttributionRequest) -> AnyArray:
-    """Blurred share of pore in every voxel of the window, normalised to a sum of 1."""
+    """Blurred pore fraction of each voxel of the window, normalised to a sum of 1."""
     from scipy import ndimage
 
     window = question.window

@@ -1,4 +1,4 @@
-"""How far the network looked: radii that hold a share of the attribution.
+"""How far the network looked: radii that hold a fraction of the attribution.
 
 The absolute derivatives of the result by the voxels of the scan, summed up by distance
 [1]_. The theoretical receptive field is the halo of the network, beyond which nothing
@@ -64,7 +64,7 @@ def _halo(question: AttributionRequest) -> tuple[int, int, int]:
 
 
 def _radii(weights: AnyArray, distances: AnyArray) -> list[float]:
-    """For each of `SHARES`, the distance within which that share of the total lies."""
+    """For each of `SHARES`, the distance within which this part of the total lies."""
     order = np.argsort(distances, axis=None, kind="stable")
     held = np.cumsum(weights.ravel()[order])
     if not held[-1] > 0:

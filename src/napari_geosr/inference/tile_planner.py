@@ -62,8 +62,8 @@ class TilePlanner:
         Bytes that the run may take.
     device : str
     threads : int, optional
-    tile_memory : TileMemory
-        Where window sizes are remembered after an out-of-memory.
+    tile_memory : TileMemory Where window sizes are remembered after an out-of-memory
+        error.
     region : sequence of slice, optional
         Part of the source to restore.
     fixed_bytes : int
@@ -106,7 +106,7 @@ class TilePlanner:
 
     @property
     def is_measured(self) -> bool:
-        """Whether the memory of the network was measured, not just guessed."""
+        """Whether the memory of the network was measured, not merely estimated."""
         return self.cost is not self._guess
 
     def buffers_for(self, budget: int) -> Buffers:

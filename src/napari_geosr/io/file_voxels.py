@@ -251,7 +251,7 @@ class FileVoxels:
         together = max(1, min(out.shape[axis], _SCRATCH // row))
 
         def fill(numbers: range) -> None:
-            """Read some of the places into a scratch buffer of this thread."""
+            """Read some of the positions into a scratch buffer of this thread."""
             scratch = np.empty((together, *self.shape[axis + 1 :]), self.dtype)
             view = _bytes_of(scratch)
             for i in numbers:

@@ -37,7 +37,7 @@ class BlindSpots:
     ndim : int
         Number of axes that the network convolves over; 2 for adjacent slices as well.
     share : float
-        Share of the voxels that are predicted, 0 … 1.
+        Fraction of the voxels that are predicted, 0 … 1.
     replacement : {"uniform", "median"}
         A random neighbour, or the median of the neighbours; never the voxel itself.
     offsets : sequence of (z, y, x)

@@ -39,7 +39,7 @@ class GreyPhases:
     dark, bright : float
         Means of the grey values on both sides.
     dark_share : float
-        Share of the sampled voxels in the dark phase.
+        Fraction of the sampled voxels in the dark phase.
     """
 
     threshold: float
@@ -48,7 +48,7 @@ class GreyPhases:
     dark_share: float
 
     def share(self, phase: Phase) -> float:
-        """Share of the voxels in `phase`."""
+        """Fraction of the voxels in `phase`."""
         return self.dark_share if phase == "dark" else 1 - self.dark_share
 
     def mask(self, values: AnyArray, phase: Phase) -> Any:

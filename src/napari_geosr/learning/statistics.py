@@ -43,7 +43,7 @@ class GreyScale:
 def grey_scale(
     volumes: Sequence[Volume], block: tuple[int, int, int] = (1, 1, 1)
 ) -> GreyScale:
-    """Mean and standard deviation over up to 64 planes spread over each volume.
+    """Mean and standard deviation over up to 64 evenly spaced planes of each volume.
 
     Parameters
     ----------

@@ -11,8 +11,8 @@ away from it.
 
 Geometric losses start late, as the phases of the output are noise until its grey values
 are roughly right. Their weights rise from zero to their full values between two
-fractions of the training; before that they are not computed. Validation always uses the
-full weights, so that its values are comparable throughout the training.
+fractions of the steps; before that, they are not computed. Validation always uses the
+full weights, so that its values are comparable throughout training.
 """
 
 from __future__ import annotations
@@ -274,8 +274,8 @@ class TargetLoss:
         ----------
         output, target : Tensor of shape (N, 1, [Z,] Y, X)
             In standard deviations of the training data.
-        progress : float, optional
-            Fraction of the steps done; by default that of the training.
+        progress : float, optional Fraction of the steps done; by default the current
+            one.
 
         Returns
         -------

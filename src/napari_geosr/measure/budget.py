@@ -55,7 +55,7 @@ class SlabPlan:
 
 
 def available_bytes(config: PorosityConfig) -> int:
-    """Bytes for arrays of labels and masks: budget, or share of the free memory."""
+    """Bytes for arrays of labels and masks: budget, or fraction of the free memory."""
     if config.memory is not None:
         return parse_bytes(config.memory)
     return int(free_host_memory() * MEMORY_SHARE)

@@ -144,8 +144,8 @@ class SweepTotals:
     pore_voxels_low, pore_voxels_high : int
         Pore voxels with the threshold shifted down and up.
     threshold : float
-    interval : PorosityInterval or None
-        Interval of the porosity, if the deviations of a restoration are known.
+    interval : PorosityInterval or None Interval of the porosity, if the restoration's
+        standard deviations are known.
     graph : NetworkGraph or None
         Graph of the pores, if requested.
     """

@@ -131,7 +131,7 @@ class _PlaneSimilarity:
 
     @property
     def stays(self) -> bool:
-        """Whether fine detail stays in place."""
+        """Whether fine detail keeps its position."""
         return self.lag > 0
 
     @classmethod

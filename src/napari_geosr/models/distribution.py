@@ -56,8 +56,7 @@ class TrainingLikeness:
         data contain nothing similar.
     reasons : tuple of str
         Reasons as sentences for users; empty when ok.
-    figures : mapping
-        Numbers that the judgement is based on.
+    figures : mapping Numbers on which the judgement is based.
     """
 
     level: Literal["ok", "caution", "unlike"]
@@ -81,7 +80,7 @@ class Signature:
 
 
 def draw_sample(volume: Volume) -> npt.NDArray[np.float32]:
-    """Take up to 32 square patches spread over `volume`, reproducibly.
+    """Take up to 32 square patches from all over `volume`, reproducibly.
 
     Parameters
     ----------

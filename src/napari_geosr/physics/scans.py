@@ -231,7 +231,7 @@ def random_imaging(
     square : bool
         Whether slices are square, as required for ``"few-photons"``.
     strong_noise : float
-        Share of draws with uniform noise levels.
+        Fraction of draws with uniform noise levels.
     """
     kinds: list[NoiseKind] = ["independent", "reconstruction", "few-photons"]
     chances = [0.35, 0.35, 0.3] if square else [0.5, 0.5, 0.0]
@@ -300,7 +300,7 @@ def random_scan(
     noise, blur, downsample, strong_noise
         As in `random_imaging`.
     small_pores : float
-        Share of draws with small pores.
+        Fraction of draws with small pores.
     scale : float, optional
         Factor of the lengths of the phantom.
     """

@@ -60,7 +60,7 @@ class MultiphaseSolid:
 
     @property
     def porosity(self) -> float:
-        """Share of the voxels that are mostly pore."""
+        """Fraction of the voxels that are mostly pore."""
         return float(self.mask.mean())
 
 
@@ -81,7 +81,7 @@ def felt(
     shape : tuple of int
         Box (Z, Y, X).
     porosity : float
-        Share of the box that is free of fibres, accurate to one fibre.
+        Fraction of the box that is free of fibres, accurate to one fibre.
     radius : float
         Radius of the fibres.
     tilt : float

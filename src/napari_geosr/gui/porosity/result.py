@@ -1,4 +1,4 @@
-"""The result of the porosity dock: figures, histogram, table, colours, export."""
+"""The result of the porosity dock: values, histogram, table, colours, export."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _MIN_TABLE_HEIGHT = 90
 
 
 class FiguresTable(QWidget):
-    """Figures of one report, or of two side by side with their difference."""
+    """Values of one report, or of two side by side with their difference."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -297,7 +297,7 @@ class PorosityResult(QWidget):
         layout.addWidget(self._page)
 
     def _distribute_height(self) -> None:
-        """Give the figures the height they need, but leave some rows to the table."""
+        """Give the values the height they need, but leave some rows to the table."""
         room = self._splitter.height()
         rows = self._above.widget().layout()
         wanted = rows.sizeHint().height() + 6

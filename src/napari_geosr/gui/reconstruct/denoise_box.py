@@ -316,8 +316,7 @@ def denoise_steps(
     config : ReconstructConfig
     column : float or None
         Detector column of the rotation axis, if known.
-    training : mapping
-        Settings of the training.
+    training : mapping Training settings.
     splits : int or str
         Number of subsets of the projections, or ``"auto"``.
     parent : Path

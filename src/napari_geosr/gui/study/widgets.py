@@ -206,7 +206,7 @@ def as_text(values: AnyMapping) -> AnyDict:
 
 
 class StudyResult(QWidget):
-    """Curves of a selectable figure above a table of the main figures."""
+    """Curves of a selectable metric above a table of the main values."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -252,8 +252,8 @@ class StudyResult(QWidget):
 
         Parameters
         ----------
-        tolerance : float
-            Relative error of the porosity up to which it counts as correct.
+        tolerance : float Maximum relative error at which the porosity counts as
+            correct.
         over_exposure : bool
             Draw over the exposure, if there is a single projection count.
         """

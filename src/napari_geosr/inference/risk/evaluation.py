@@ -75,7 +75,7 @@ class Block:
 
 
 def draw_blocks(source: ArrayLike, n: int = N_BLOCKS) -> list[Block]:
-    """Draw up to `n` blocks spread over a volume, reproducibly.
+    """Draw up to `n` blocks from all over a volume, reproducibly.
 
     Positions with mostly padding (a constant grey value) or non-finite voxels are
     skipped, unless there are no others.

@@ -232,7 +232,7 @@ def _transformed(values: AnyArray, *, planes: bool) -> AnyArray:
 
 
 def _independent_share(shape: Sequence[int], *, planes: bool) -> float:
-    """Share of a shell's values that remain independent after applying a window.
+    """Fraction of a shell's values that remain independent after applying a window.
 
     A window correlates neighbouring frequencies along every axis. Within a shell,
     values have neighbours in all directions except across the shell.

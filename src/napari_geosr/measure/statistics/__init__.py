@@ -1,7 +1,7 @@
 """Statistics of pores, one per file, discovered by file name.
 
 The module of a statistic defines ``STATISTICS``, a tuple of `PoreStatistic` (a column
-of the pore table) and `VolumeStatistic` (a figure of the whole volume), both from
+of the pore table) and `VolumeStatistic` (a value of the whole volume), both from
 `napari_geosr.measure.statistic`. Their functions take the results of the single sweep
 over the volume: `Pores`, the sums of each pore, or `SweepTotals`
 (`napari_geosr.measure.sums`); they read no voxels. Modules of other packages that
@@ -41,7 +41,7 @@ def pore_statistics(*, flat: bool) -> list[PoreStatistic]:
 
 
 def volume_statistics(*, flat: bool) -> list[VolumeStatistic]:
-    """Figures of a volume, or of an image, in the order of the JSON file.
+    """Values of a volume, or of an image, in the order of the JSON file.
 
     Raises
     ------

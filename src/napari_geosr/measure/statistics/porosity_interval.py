@@ -1,7 +1,7 @@
 """Porosity interval, from the standard deviations of a restoration.
 
-If the deviations are not calibrated, there is only a spread: half the change in
-porosity when all voxels are shifted by one deviation.
+If these are not calibrated, there is only a spread: half the change in porosity when
+all voxels are shifted by one standard deviation.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ def ends(totals: SweepTotals) -> list[float] | None:
 
 
 def nominal(totals: SweepTotals) -> float | None:
-    """Share of volumes whose porosity lies in such an interval, if measured."""
+    """Fraction of volumes whose porosity lies in such an interval, if measured."""
     return None if totals.interval is None else totals.interval.nominal
 
 
 def factor(totals: SweepTotals) -> float | None:
-    """Half-width of the interval in deviations."""
+    """Half-width of the interval in standard deviations."""
     return None if totals.interval is None else totals.interval.factor
 
 
 def spread(totals: SweepTotals) -> float | None:
-    """Half the change in porosity when all voxels are shifted by one deviation."""
+    """Half the change in porosity for a shift by one standard deviation."""
     return None if totals.interval is None else totals.interval.spread
 
 

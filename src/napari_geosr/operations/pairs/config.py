@@ -36,7 +36,7 @@ LARGEST_FACTOR = 16
 
 
 class PairsInput(Config):
-    """Corrections of, and additions to, what the files say about themselves."""
+    """Corrections and additions to the metadata of the files."""
 
     low_voxel_size: Annotated[tuple[float, ...] | None, COMMAS] = Field(
         None,

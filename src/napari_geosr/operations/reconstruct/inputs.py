@@ -190,7 +190,7 @@ RowRange = Annotated[
 
 
 class ProjectionsInput(Config):
-    """Corrections of, and additions to, what the file says about the scan."""
+    """Corrections and additions to the metadata of the file."""
 
     dataset: InnerPath = None
     angles: AnglesOf = None

@@ -1,4 +1,4 @@
-"""Check a restored volume against its scan: residual, figures, suspicious regions."""
+"""Check a restored volume against its scan: residual, metrics, suspicious regions."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ class ConsistencyCheck:
         return _verdict(self)
 
     def figure_lines(self) -> tuple[str, ...]:
-        """The figures in words, each with the expected value."""
+        """The measured values in words, each with the expected value."""
         found = self.figures
         residual = (
             f"Residual: {found.residual_rms:.3g} (rms; noise alone: "
@@ -131,7 +131,7 @@ class ConsistencyCheck:
         )
 
     def to_json_dict(self) -> AnyDict:
-        """The figures and the strongest regions as JSON-serialisable values."""
+        """The metrics and the strongest regions as JSON-serialisable values."""
         found = self.figures
         return {
             "residual": None if self.path is None else str(self.path),

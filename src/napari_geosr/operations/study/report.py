@@ -149,7 +149,7 @@ def _volumes(
 
 
 def _remarks(done: StudySummary) -> list[str]:
-    """Remarks for interpreting the figures."""
+    """Remarks for interpreting the results."""
     items = "".join(f"<li>{escape(text)}</li>" for text in done.warnings)
     return [f"<ul>{items}</ul>"] if items else []
 
@@ -396,7 +396,7 @@ def _spread(subsets: Sequence[ScanSubset]) -> Sequence[ScanSubset]:
 
 
 def terminal_table(done: StudySummary) -> Table:
-    """The main figures as a rich table: errors, and the porosity itself."""
+    """The main results as a rich table: errors, and the porosity itself."""
     from rich.markup import escape
     from rich.table import Table
 

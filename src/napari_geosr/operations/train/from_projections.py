@@ -71,7 +71,7 @@ _MIN_PROJECTIONS = 12
 
 
 class ProjectionsTrainJob(Config):
-    """Complete description of a training from projections."""
+    """Complete description of training from projections."""
 
     method: str
     """Name of the learning method."""

@@ -188,7 +188,7 @@ def require_one_process(what: str) -> None:
 
 
 def preview_slice_steps(path: Path, index: int | None) -> Generator[Step, None, None]:
-    """Show a slice of a reconstruction until the training has a preview."""
+    """Show a slice of a reconstruction until training has a preview."""
     volume = io.read(path)
     z = volume.shape[0] // 2 if index is None else min(index, volume.shape[0] - 1)
     origin = (volume.origin[0] + z * volume.voxel_size[0], *volume.origin[1:])
