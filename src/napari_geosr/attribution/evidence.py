@@ -1,8 +1,8 @@
 """Evidence for a pore: how much of it remains where the scan does not show it.
 
 The voxels of the scan in and next to a pore are replaced several times by solid with
-new noise of the same level and correlation, and the network restores the result.
-Whatever remains of the pore's darkness does not come from these voxels: it was learned.
+new noise of the same level and correlation, and the network restores the result. Any
+darkness of the pore that remains does not come from these voxels: it was learned.
 Second, noise as strong as that of the scan is added everywhere, with a network
 conditioned on the stronger noise: a pore caused by noise should not survive that.
 Third, the contrast of the scan at the pore is compared with its noise by a matched

@@ -1,8 +1,8 @@
-"""How far the network looked: radii that hold a fraction of the attribution.
+"""How far the network looked: radii that contain a fraction of the attribution.
 
-The absolute derivatives of the result by the voxels of the scan, summed up by distance
-[1]_. The theoretical receptive field is the halo of the network, beyond which nothing
-can have an effect.
+The absolute derivatives of the result with respect to the voxels of the scan are summed
+by distance [1]_. The theoretical receptive field is the halo of the network, beyond
+which nothing can have an effect.
 
 References
 ----------
@@ -28,7 +28,7 @@ SHARES = (0.5, 0.9, 0.99)
 
 
 def explain(question: AttributionRequest) -> Generator[Step, None, AttributionResult]:
-    """Find the radii around the place that hold most of the attribution."""
+    """Find the radii around the position that contain most of the attribution."""
     yield StageStarted(message="Computing the reach")
     window = question.window
     _, slope = question.mean_gradient()

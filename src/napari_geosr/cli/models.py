@@ -94,7 +94,7 @@ def _table(entries: list[ZooEntry]) -> Any:
 
 
 def show_models(name: str, /, *, json: Json = False) -> int:
-    """Show a model's card: what it is for and not for, and its figures.
+    """Show a model's card: what it is for and not for, and its metrics.
 
     Fails if the weights are damaged or do not match the card.
 

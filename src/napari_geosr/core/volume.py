@@ -1,4 +1,4 @@
-"""The volume: an array with named axes and a place in physical space."""
+"""The volume: an array with named axes and a position in physical space."""
 
 from __future__ import annotations
 

@@ -98,7 +98,7 @@ def result(
     """Path of a job's result; or None and the reason why there is none.
 
     A job file from elsewhere may name any path on the computer. Only the initial model,
-    which a training without improvement returns, may lie outside the folder.
+    which a training run without improvement returns, may lie outside the folder.
 
     Parameters
     ----------

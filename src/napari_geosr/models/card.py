@@ -1,4 +1,4 @@
-"""The model card: what a model is for, what it was trained on, how good it is."""
+"""The model card: a model's purpose, its training data and its performance."""
 
 from __future__ import annotations
 

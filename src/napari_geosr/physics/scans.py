@@ -216,8 +216,8 @@ def random_imaging(
 ) -> Imaging:
     """Imaging settings with random blur and noise.
 
-    The noise level is log-uniform within `noise`; for the share `strong_noise` of the
-    draws it is uniform, which is stronger on average.
+    The noise level is log-uniform within `noise`; for the fraction `strong_noise` of
+    the draws it is uniform, which is stronger on average.
 
     Parameters
     ----------
@@ -285,7 +285,7 @@ def random_scan(
 ) -> Scan:
     """A scan with random settings of a random phantom, or of `phantom`.
 
-    Dark and bright pores are equally likely. The contrast is 1. For the share
+    Dark and bright pores are equally likely. The contrast is 1. For the fraction
     `small_pores` of the draws, the phantom is a foam of small pores, with noise from
     the upper half of `noise`. Lengths of the phantom are multiplied by `scale`, by
     default `downsample`.

@@ -107,7 +107,7 @@ def _add_segment(fraction: FloatArray, a: Array, b: Array, radius: float) -> Non
 
 
 def bent_path(a: Array, b: Array, bend: float, rng: np.random.Generator) -> Array:
-    """A smooth path from a to b that deviates from a straight line by about `bend`."""
+    """A smooth path from a to b that departs from a straight line by about `bend`."""
     t = np.linspace(0, 1, _POINTS)[:, None]
     first, second = rng.standard_normal((2, 3)) * bend
     sway = np.sin(np.pi * t) * first + np.sin(2 * np.pi * t) * second / 2

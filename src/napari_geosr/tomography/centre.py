@@ -287,7 +287,7 @@ def _opposite_views(
 
 
 def _opposition_errors(projections: Projections) -> Curve:
-    """Deviation of every pair of views from 180 degrees apart, shape (n, n)."""
+    """Difference of the angle between each pair of views from 180 degrees, (n, n)."""
     angles = projections.angles
     turns = np.abs(angles[None, :] - angles[:, None])
     return np.asarray(np.abs(turns % 360 - 180))

@@ -222,7 +222,7 @@ def find_outlying_columns(
 ) -> npt.NDArray[np.bool_]:
     """Which columns differ from the others (algorithm 4 of [1]_).
 
-    Sorted values of ordinary columns lie on a line. If the values deviate from it at
+    Sorted values of ordinary columns lie on a line. If the values differ from it at
     either end by at least `contrast` times its rise, all columns beyond half of that
     threshold are selected.
     """
