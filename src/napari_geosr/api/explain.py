@@ -79,7 +79,8 @@ def explain(
         Steps of ``"lam"`` from the blurred to the sharp scan.
     blur : float
         Standard deviation of the initial blur of ``"lam"``, in voxels.
-    patch : int Edge length of the cubes of ``"occlusion"``, in voxels of the scan.
+    patch : int
+        Edge length of the cubes of ``"occlusion"``, in voxels of the scan.
     seed : int
         Seed for the random noise.
     device, nonfinite, threads, strength, sharpness

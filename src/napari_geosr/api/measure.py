@@ -40,9 +40,9 @@ def measure_porosity(
         Sample mask: voxels that are not zero. The voxel size of a volume may differ
         from that of `volume`, as it is aligned by position; an array of the same shape
         gets the position of `volume`.
-    uncertainty : Volume or array, optional Standard deviations that
-        `restore_with_uncertainty` returned with `volume`; the report then gives an
-        interval of the porosity.
+    uncertainty : Volume or array, optional
+        Standard deviations that `restore_with_uncertainty` returned with `volume`; the
+        report then gives an interval of the porosity.
     axes : str, optional
         Meaning of the axes of plain arrays, ``"ZYX"`` or ``"YX"`` by default; also
         for `mask` and `uncertainty`.
@@ -62,8 +62,9 @@ def measure_porosity(
         this width are closed.
     histogram_bins : int
         Number of logarithmic bins of the histogram of pore sizes.
-    interval_factor : float, optional Half-width of the interval in standard deviations;
-        by default the value calibrated for the model.
+    interval_factor : float, optional
+        Half-width of the interval in standard deviations; by default the value
+        calibrated for the model.
     graph : bool
         Whether to also trace the pores as a network of tubes (`report.graph`): its
         nodes, branches and their lengths. The volume is then read into memory.

@@ -72,9 +72,9 @@ def restore(
         Sharpness of a super-resolved result: that of the scan, or that of the object
         according to the model; ``"auto"`` chooses the latter if it is consistent with
         the scan.
-    uncertainty : str ``"none"``, ``"tta"`` or ``"ensemble"``. The result is then the
-        mean over the members; `restore_with_uncertainty` also returns their standard
-        deviation.
+    uncertainty : str
+        ``"none"``, ``"tta"`` or ``"ensemble"``. The result is then the mean over the
+        members; `restore_with_uncertainty` also returns their standard deviation.
     uncertainty_members : int, optional
         Number of flips and rotations for ``"tta"``, 2 to 16; by default 8.
     ensemble_with : tuple of str, Path, Model or ZooEntry

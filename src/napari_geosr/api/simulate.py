@@ -59,8 +59,8 @@ def simulate(
         Whether files of an earlier simulation are replaced.
     projections : int
         Number of projections.
-    angle_range, first_angle : float In degrees. Projections are evenly spaced over the
-        range, excluding its end.
+    angle_range, first_angle : float
+        In degrees. Projections are evenly spaced over the range, excluding its end.
     sub_angles : int
         Number of angles averaged per exposure: 1 if the sample stands still, 5 or more
         if it rotates.
@@ -89,7 +89,8 @@ def simulate(
         Number of flat and dark fields.
     seed : int
         The same seed gives the same scan.
-    size : int Edge length of the slices in voxels.
+    size : int
+        Edge length of the slices in voxels.
     rows : int, optional
         Number of slices; by default `size`.
     porosity : float, optional
@@ -99,8 +100,9 @@ def simulate(
         Smallest and largest radius of the pores in voxels.
     gap : float, optional
         Minimum wall thickness between two spheres of a foam, in voxels; by default 1.
-    voxel_size : float, optional Edge length of a voxel; by default 10 µm (bone 20 µm,
-        lacunae 1 µm, dentin 0.2 µm).
+    voxel_size : float, optional
+        Edge length of a voxel; by default 10 µm (bone 20 µm, lacunae 1 µm, dentin 0.2
+        µm).
     unit : str
         Unit of length of `voxel_size`.
     continuous : bool

@@ -82,8 +82,8 @@ def train(
         from the method and the first source.
     steps : int, optional
         Number of updates of the network's weights.
-    batch_size, patch : int, optional Number of patches per step, and their edge length
-        in voxels.
+    batch_size, patch : int, optional
+        Number of patches per step, and their edge length in voxels.
     dimensions : {"2D", "2.5D", "3D"}, optional
         Single slices, slices with their neighbours, or whole volumes.
     adjacent_slices : int, optional
@@ -113,8 +113,8 @@ def train(
         Fraction of each volume that is held out, as a block, to evaluate the model.
     validate_every : int, optional
         Number of steps between validations.
-    from_model : str, Path, Model or ZooEntry, optional Model from which training starts
-        (fine-tuning), as in `restore`.
+    from_model : str, Path, Model or ZooEntry, optional
+        Model from which training starts (fine-tuning), as in `restore`.
     seed : int, optional
         The same seed gives the same model.
     device : str, optional

@@ -60,7 +60,8 @@ class AttributionRequest:
         Width of the Gaussian blur at the start of that path, in voxels of the scan.
     feature : {"grey", "edge"}
         Feature to attribute: the mean grey value, or the mean slope.
-    patch : int Edge length of the occluded cubes, in voxels of the scan.
+    patch : int
+        Edge length of the occluded cubes, in voxels of the scan.
     margin : int
         Width of the zone around a pore that counts as its own neighbourhood, in
         voxels of the scan.
@@ -159,7 +160,8 @@ class AttributionResult:
 
     Attributes
     ----------
-    figures : mapping Measured values, JSON-serialisable.
+    figures : mapping
+        Measured values, JSON-serialisable.
     sentence : str
         Summary for the user.
     overlay : Attribution or None

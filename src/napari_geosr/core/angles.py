@@ -117,9 +117,10 @@ def gaps_between(places: Angles, period: float, missing: Iterable[Arc] = ()) -> 
     ----------
     places : ndarray of float, shape (n,)
         As returned by `distinct_angles`.
-    missing : iterable of (float, float) Result of `missing_arcs` for the whole scan if
-        the positions are a subset: with few positions, a missing arc looks like a step.
-        Wide gaps that occur only in the subset are excluded as well.
+    missing : iterable of (float, float)
+        Result of `missing_arcs` for the whole scan if the positions are a subset: with
+        few positions, a missing arc looks like a step. Wide gaps that occur only in the
+        subset are excluded as well.
     """
     gaps = np.diff(places, append=places[0] + period)
     for begin, width in missing:

@@ -67,8 +67,9 @@ def array_facts(
     ----------
     lengths : mapping of str to int
         Number of voxels by axis name.
-    size : tuple What the size is (``"voxel size"``), the edge lengths, and their unit;
-        a size in pixels is shown as unknown.
+    size : tuple
+        What the size is (``"voxel size"``), the edge lengths, and their unit; a size in
+        pixels is shown as unknown.
     """
     from napari_geosr.core.config import format_bytes  # loads pydantic
 

@@ -21,8 +21,9 @@ class GeoSRError(Exception):
 
     Attributes
     ----------
-    exit_code : int Exit code of the command line: 2 for a problem with the user's
-        input, 1 for a bug.
+    exit_code : int
+        Exit code of the command line: 2 for a problem with the user's input, 1 for a
+        bug.
     """
 
     exit_code = 2

@@ -214,8 +214,9 @@ class IterationDone(Step):
 
     Attributes
     ----------
-    residual : float or None Relative residual: fraction of the measurement not yet
-        explained; None if it is unknown.
+    residual : float or None
+        Relative residual: fraction of the measurement not yet explained; None if it is
+        unknown.
     iteration, iterations : int
         Current iteration and number of iterations for the slices being computed; both
         0 if the algorithm does not iterate.

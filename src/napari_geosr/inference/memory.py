@@ -104,7 +104,8 @@ class Buffers:
     chunks : tuple of int, optional
         Chunk of the target along Z, Y, X: a store reads, modifies and compresses all
         chunks that a tile touches at the same time.
-    held : int Bytes held by source and target, whatever the tile size.
+    held : int
+        Bytes held by source and target, whatever the tile size.
     deviation : int
         Bytes of one voxel in a second target for standard deviations; 0 if there is
         none.

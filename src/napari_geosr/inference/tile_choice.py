@@ -92,8 +92,8 @@ def choose_tile(
     chunks : sequence of int, optional
         Chunk of the target, in output voxels: planes of a 2D network are grouped so
         that no chunk is written twice.
-    max_voxels : int, optional Largest window known to fit (from an earlier
-        out-of-memory error).
+    max_voxels : int, optional
+        Largest window known to fit (from an earlier out-of-memory error).
     box : sequence of slice, optional
         Part of the input to restore.
     enough : callable, optional

@@ -62,8 +62,8 @@ class TilePlanner:
         Bytes that the run may take.
     device : str
     threads : int, optional
-    tile_memory : TileMemory Where window sizes are remembered after an out-of-memory
-        error.
+    tile_memory : TileMemory
+        Where window sizes are remembered after an out-of-memory error.
     region : sequence of slice, optional
         Part of the source to restore.
     fixed_bytes : int

@@ -192,8 +192,8 @@ def contiguous(
     offset : int
         Bytes before the first voxel.
     shape : sequence of int
-    eager_bytes : int Maximum size of a volume that is read now; images have a separate
-        limit.
+    eager_bytes : int
+        Maximum size of a volume that is read now; images have a separate limit.
 
     Returns
     -------

@@ -311,7 +311,7 @@ class _OpenFile:
         return status.st_size, status.st_mtime_ns
 
     def _sampled(self, size: int) -> bytes:
-        """Checksum of samples spread over the file, its beginning and end included."""
+        """Checksum of evenly spaced samples of the file, first and last included."""
         checksum = hashlib.blake2b(digest_size=16)
         last = max(0, size - _SAMPLE_BYTES)
         step = max(1, last // _N_SAMPLES)

@@ -51,8 +51,8 @@ class TrainingEstimate:
         Memory used in bytes; GPU memory if it trained on a GPU.
     steps : int
         Number of steps timed.
-    concurrent : tuple of str Names of other training runs on this machine at the same
-        time.
+    concurrent : tuple of str
+        Names of other training runs on this machine at the same time.
     """
 
     seconds: float

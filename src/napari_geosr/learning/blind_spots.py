@@ -51,7 +51,7 @@ class BlindSpots:
 
     @property
     def cell(self) -> int:
-        """Edge of the cells, in voxels; each has one predicted voxel."""
+        """Edge length of the cells, in voxels; each has one predicted voxel."""
         edge: float = (1 / self.share) ** (1 / self.ndim)
         return max(1, round(edge))
 

@@ -20,7 +20,8 @@ class Clock:
     ----------
     step : int
         Step at which the count starts.
-    steps : int Number of steps of the whole training run.
+    steps : int
+        Number of steps of the whole training run.
     batch_size : int
         Images per step.
     """
@@ -81,7 +82,8 @@ class Clock:
             Number of steps done.
         rate : float
             Learning rate.
-        memory : int Memory used for training, in bytes.
+        memory : int
+            Memory used for training, in bytes.
         watts : float, optional
             Power consumption of the machine, if it is measured.
         """

@@ -274,8 +274,8 @@ class TargetLoss:
         ----------
         output, target : Tensor of shape (N, 1, [Z,] Y, X)
             In standard deviations of the training data.
-        progress : float, optional Fraction of the steps done; by default the current
-            one.
+        progress : float, optional
+            Fraction of the steps done; by default the current one.
 
         Returns
         -------

@@ -208,7 +208,7 @@ def write_html(
     provenance: Sequence[AnyMapping] = (),
     overwrite: bool = False,
 ) -> Path:
-    """Write a self-contained page: figures side by side, histogram, provenance.
+    """Write a self-contained page: values side by side, histogram, provenance.
 
     Parameters
     ----------

@@ -250,8 +250,8 @@ def histogram_steps(
 
     Parameters
     ----------
-    source : ArrayLike of shape (Z, Y, X) NumPy, dask, zarr or memory-mapped; read in
-        blocks of planes.
+    source : ArrayLike of shape (Z, Y, X)
+        NumPy, dask, zarr or memory-mapped; read in blocks of planes.
     thickness : int
         Planes per block.
     name : str

@@ -30,8 +30,9 @@ class Deviation:
     ----------
     data : ArrayLike of the volume's shape
         Standard deviation of each voxel, in grey values of the volume.
-    factor : float or None Half-width of the interval in standard deviations; None if
-        unknown, and then there is no interval.
+    factor : float or None
+        Half-width of the interval in standard deviations; None if unknown, and then
+        there is no interval.
     nominal : float or None
         Fraction of volumes whose porosity lies in such an interval, if measured.
     """
@@ -47,16 +48,17 @@ class PorosityInterval:
 
     Attributes
     ----------
-    spread : float Half of the change in porosity when all voxels are shifted by one
-        standard deviation.
-    porosity : tuple of float or None Minimum and maximum porosity within `factor`
-        standard deviations.
+    spread : float
+        Half of the change in porosity when all voxels are shifted by one standard
+        deviation.
+    porosity : tuple of float or None
+        Minimum and maximum porosity within `factor` standard deviations.
     pore_count : tuple of int or None
         Minimum and maximum pore count at the ends and the centre of the interval.
     factor, nominal : float or None
         As in `Deviation`.
-    missing_voxels : int Voxels of the sample without a standard deviation; they are not
-        shifted.
+    missing_voxels : int
+        Voxels of the sample without a standard deviation; they are not shifted.
     """
 
     spread: float

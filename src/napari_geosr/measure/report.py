@@ -76,8 +76,9 @@ class PorosityReport:
 
     Attributes
     ----------
-    figures : mapping All values of the volume by the name of their statistic, in the
-        order of the JSON file. The common ones are also attributes:
+    figures : mapping
+        All values of the volume by the name of their statistic, in the order of the
+        JSON file. The common ones are also attributes:
     porosity : float
         Pore voxels ÷ sample voxels, pores of every size.
     porosity_low, porosity_high : float
@@ -108,13 +109,15 @@ class PorosityReport:
         Unit of each column of `table`.
     labels : array or None
         Label of every voxel; a numpy array or the given target.
-    histogram : Histogram Number of counted pores by volume (image: area) in logarithmic
-        bins.
-    grey_histogram : Histogram Number of voxels by grey value.
+    histogram : Histogram
+        Number of counted pores by volume (image: area) in logarithmic bins.
+    grey_histogram : Histogram
+        Number of voxels by grey value.
     interval : PorosityInterval or None
         Interval of the porosity, if the deviations of a restoration are known.
-    noise : NoiseCheck or None Noise of the scan and expected fraction of voxels
-        misclassified; None if it could not be measured.
+    noise : NoiseCheck or None
+        Noise of the scan and expected fraction of voxels misclassified; None if it
+        could not be measured.
     graph : NetworkGraph or None
         Graph of the pores as a network of tubes, if requested.
     """

@@ -84,8 +84,9 @@ class Row:
         Label; details in brackets are omitted if there is little space.
     order : float
         Position among the rows, lowest first.
-    value : callable, optional Maps the values of a volume to the displayed one; by
-        default the value itself. The row is hidden if all values are None.
+    value : callable, optional
+        Maps the values of a volume to the displayed one; by default the value itself.
+        The row is hidden if all values are None.
     text : callable, optional
         Maps a value to its text; by default three digits and the unit.
     compares : bool
@@ -115,13 +116,14 @@ class VolumeStatistic:
     power : int
         Power of the unit of length. In JSON, the value is null if the voxel size is
         unknown.
-    unit_key : str Key of the unit in JSON, after the last value that uses it; empty for
-        none.
+    unit_key : str
+        Key of the unit in JSON, after the last value that uses it; empty for none.
     flat : bool or None
         Only for images (True), only for volumes (False), or for both (None).
     order : float
         Position in the JSON file, lowest first; settings have `SETTINGS_ORDER`.
-    in_json : bool False for values that are only displayed.
+    in_json : bool
+        False for values that are only displayed.
     row : Row or None
     """
 

@@ -56,7 +56,8 @@ class TrainingLikeness:
         data contain nothing similar.
     reasons : tuple of str
         Reasons as sentences for users; empty when ok.
-    figures : mapping Numbers on which the judgement is based.
+    figures : mapping
+        Numbers on which the judgement is based.
     """
 
     level: Literal["ok", "caution", "unlike"]

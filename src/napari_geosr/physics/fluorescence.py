@@ -80,8 +80,10 @@ def nuclei(
     ----------
     shape : (int, int, int)
     rng : numpy.random.Generator
-    step : float Distance of planes along Z, in pixels. radius : float About that of a
-        nucleus, in pixels.
+    step : float
+        Distance of planes along Z, in pixels.
+    radius : float
+        About that of a nucleus, in pixels.
     """
     inside = _cells(shape, rng, step, radius)[0] < 1
     grain = rng.uniform(1.0, 2.5)
@@ -353,6 +355,7 @@ def scan_coarsely(
     factors: Sequence[int],
 ) -> FloatArray:
     """Image `light` with a scan that stops only at the centre of every block of voxels.
+
     The lens and the time at each position are those of a scan of all voxels: the blur
     is the same, and as many photons are counted in each sample.
 

@@ -20,12 +20,14 @@ def linear_taps(
 
     Parameters
     ----------
-    place : Tensor Positions on the grid, in voxels.
+    place : Tensor
+        Positions on the grid, in voxels.
     n : int
         Length of the grid.
     dim : int
         Position of the new axis of length 2.
-    first : int Position at which the grid starts.
+    first : int
+        Position at which the grid starts.
 
     Returns
     -------

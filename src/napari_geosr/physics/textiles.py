@@ -238,7 +238,7 @@ def several_phases(
     greys : tuple of float
         Grey value of each phase.
     size : float
-        Edge of a cube with the volume of the mean grain.
+        Edge length of a cube with the volume of the mean grain.
     seed : int
 
     Raises
@@ -251,7 +251,7 @@ def several_phases(
     if len(shares) != len(greys) or len(shares) < 2 or min(shares) <= 0:
         raise ConfigError(
             "Phases need one fraction per grey value, at least two of them and all "
-            "above 0, not {shares} and {greys}."
+            f"above 0, not {shares} and {greys}."
         )
     if not math.isclose(sum(shares), 1.0, abs_tol=1e-6):
         raise ConfigError(

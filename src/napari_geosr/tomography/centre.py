@@ -294,7 +294,7 @@ def _opposition_errors(projections: Projections) -> Curve:
 
 
 def _nearest_opposition_error(projections: Projections) -> Curve:
-    """Deviation of each view from its best opposite view, in degrees, shape (n,)."""
+    """Angle in degrees by which each view misses its best opposite, shape (n,)."""
     return np.asarray(_opposition_errors(projections).min(axis=1))
 
 

@@ -42,12 +42,14 @@ class ClippingReport:
     ----------
     n_values : int
         Values examined.
-    n_clipped : int Values below the smallest transmission: no signal, or less than the
-        dark field.
+    n_clipped : int
+        Values below the smallest transmission: no signal, or less than the dark field.
     n_saturated : int
         Values at the largest count of the detector; they are not changed.
-    n_dead : int Detector pixels without signal in the flat field, interpolated.
-    n_empty : int Detector rows without any signal in the flat field, left empty (zero).
+    n_dead : int
+        Detector pixels without signal in the flat field, interpolated.
+    n_empty : int
+        Detector rows without any signal in the flat field, left empty (zero).
     n_nonfinite : int
         NaN or infinite values, interpolated.
     n_zingers : int

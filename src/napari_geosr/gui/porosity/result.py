@@ -265,7 +265,7 @@ class PorosityResult(QWidget):
         self._above = QScrollArea()
         _describe_area(
             self._above,
-            "Figures and histogram",
+            "Results and histogram",
             "Measured values and histogram.",
         )
         self._above.setWidget(content)

@@ -316,7 +316,8 @@ def denoise_steps(
     config : ReconstructConfig
     column : float or None
         Detector column of the rotation axis, if known.
-    training : mapping Training settings.
+    training : mapping
+        Training settings.
     splits : int or str
         Number of subsets of the projections, or ``"auto"``.
     parent : Path

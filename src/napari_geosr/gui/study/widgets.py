@@ -252,8 +252,8 @@ class StudyResult(QWidget):
 
         Parameters
         ----------
-        tolerance : float Maximum relative error at which the porosity counts as
-            correct.
+        tolerance : float
+            Maximum relative error at which the porosity counts as correct.
         over_exposure : bool
             Draw over the exposure, if there is a single projection count.
         """

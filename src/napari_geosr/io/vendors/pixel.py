@@ -23,8 +23,8 @@ class VendorPixel:
         In metres, greater than zero.
     origin : str
         Instrument that wrote the metadata, for notes: ``"Zeiss SEM"``.
-    written_for : int or None Number of columns of the image for which the size was
-        written, if known.
+    written_for : int or None
+        Number of columns of the image for which the size was written, if known.
     """
 
     height: float

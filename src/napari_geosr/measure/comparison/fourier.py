@@ -112,7 +112,7 @@ class FourierCorrelation:
         return self.cut_off(criterion) is None
 
     def to_json_dict(self) -> AnyDict:
-        """The curve and its figures as JSON-serialisable values."""
+        """The curve and its values in JSON-serialisable form."""
         return {
             "kind": self.kind,
             "unit": self.unit,

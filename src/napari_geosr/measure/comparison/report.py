@@ -116,7 +116,8 @@ class QualityReport:
         Each on its own grid, cropped to the common region, lazily.
     remarks : tuple of str
         How the volumes were processed for the comparison.
-    warnings : tuple of str Reasons why metrics may be misleading.
+    warnings : tuple of str
+        Reasons why metrics may be misleading.
 
     Examples
     --------

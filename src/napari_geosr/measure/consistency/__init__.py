@@ -103,8 +103,9 @@ class Consistency:
     noise : float
         Noise of the scan: robust standard deviation of the residual, hardly affected by
         edges and outliers.
-    beyond_3_sigma : float Fraction of voxels with a residual beyond three standard
-        deviations of the noise at their grey value; 0.0027 for Gaussian noise.
+    beyond_3_sigma : float
+        Fraction of voxels with a residual beyond three standard deviations of the noise
+        at their grey value; 0.0027 for Gaussian noise.
     noise_rms : float
         Root mean square of the noise level at the voxels' grey values: the expected
         `residual_rms` if the residual is noise.
@@ -126,8 +127,8 @@ class Consistency:
         uniform regions: about 1 or less for noise, whatever its correlation.
     blur : tuple of float
         Best-fitting point-spread function, in voxels of the scan.
-    limit : float Number of standard deviations above which smoothed residuals are
-        flagged.
+    limit : float
+        Number of standard deviations above which smoothed residuals are flagged.
     flagged_voxels : int
         Number of voxels beyond the limit.
     places : tuple of MismatchRegion

@@ -23,10 +23,11 @@ class GraphAgreement:
 
     Attributes
     ----------
-    distance : float Points closer than this to the other graph's lines count as found
-        there.
-    length_precision, length_recall : float Fraction of the measured length near true
-        lines, and of the true length near measured lines.
+    distance : float
+        Points closer than this to the other graph's lines count as found there.
+    length_precision, length_recall : float
+        Fraction of the measured length near true lines, and of the true length near
+        measured lines.
     branch_precision, branch_recall : float
         The same for branches; a branch counts if 80 % of it lies near the other's.
     """

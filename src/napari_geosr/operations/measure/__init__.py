@@ -90,7 +90,8 @@ def measure_steps(
     labels_target : array-like, optional
         Integer array of the volume's shape to fill with the labels. By default they are
         kept in memory, or in a zarr in the cache folder if they do not fit.
-    keep_labels : bool False if only the measured values are needed.
+    keep_labels : bool
+        False if only the measured values are needed.
     journal : LabellingJournal, optional
         Stores what has been labelled, so that an interrupted run can be resumed.
 

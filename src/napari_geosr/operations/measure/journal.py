@@ -47,8 +47,8 @@ class MeasureJournal:
         Folder of the report; created when there is something to store.
     volumes : mapping of str to Volume
         The measured volumes.
-    companions : mapping of str to Volume Mask and standard deviations, on which the
-        results also depend.
+    companions : mapping of str to Volume
+        Mask and standard deviations, on which the results also depend.
     config : MeasureConfig
     """
 

@@ -44,7 +44,8 @@ class PairQuality:
         Correlation coefficient, before and after.
     shifts : list of BlockShift
         Residual shifts, in low-resolution voxels; may be empty.
-    overlap : float Fraction of the smaller field of view covered by the pair.
+    overlap : float
+        Fraction of the smaller field of view covered by the pair.
     shape : tuple of int
         Number of low-resolution voxels along each axis.
     """

@@ -260,7 +260,8 @@ class _Block:
     ----------
     slices : ndarray of shape (row, N, N)
     report : ClippingReport
-    residual : float or None Unexplained fraction of the line integrals.
+    residual : float or None
+        Unexplained fraction of the line integrals.
     measured : float
         Sum of the squared line integrals.
     """

@@ -89,7 +89,8 @@ class ThinnedCounts(_DerivedViews):
     ----------
     data : ArrayLike of shape (angle, row, column)
         Counts.
-    dark : ndarray of shape (row, column) Counts without the beam.
+    dark : ndarray of shape (row, column)
+        Counts without the beam.
     share, rest, seed
         As in `thinned`.
     gain : float

@@ -84,8 +84,9 @@ class ScanPair:
     Attributes
     ----------
     source, target : ScanPart
-    restored : ScanPart or None The scan that the trained network will restore, if
-        `source` has part of its photons.
+    restored : ScanPart or None
+        The scan that the trained network will restore, if `source` has part of its
+        photons.
     """
 
     source: ScanPart
@@ -281,7 +282,8 @@ def thinned(
     ----------
     share : float
         Between 0 and 1.
-    rest : bool Return the scan of the remaining photons, whose fraction is 1 - `share`.
+    rest : bool
+        Return the scan of the remaining photons, whose fraction is 1 - `share`.
     seed : int
         Seed for choosing photons; both scans need the same.
     counts_per_photon : float or "auto"

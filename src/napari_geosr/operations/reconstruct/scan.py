@@ -96,7 +96,7 @@ class ReconstructionInput:
 
     @property
     def size(self) -> int:
-        """Edge of the slices in voxels."""
+        """Edge length of the slices in voxels."""
         return self.config.size or self.n_columns
 
     @property

@@ -68,11 +68,13 @@ def curves_png(
 
     Parameters
     ----------
-    rows : sequence of mapping Finished cells of the study, with their values.
+    rows : sequence of mapping
+        Finished cells of the study, with their values.
     names : sequence of str
         Algorithms, in the order of the legend.
     theme : {"light", "dark"}
-    tolerance : float Maximum relative error at which a porosity counts as correct.
+    tolerance : float
+        Maximum relative error at which a porosity counts as correct.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

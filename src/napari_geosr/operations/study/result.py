@@ -34,17 +34,20 @@ class StudySummary:
     ----------
     rows : list of dict
         One per cell, by number of projections and exposure; the whole scan first.
-    reference : dict Values of the ground truth, or of the full reconstruction.
+    reference : dict
+        Values of the ground truth, or of the full reconstruction.
     savings : list of dict
         Resources for each number of projections and exposure.
     fewest : dict
         Minimum number of projections with the longest exposure that gives the right
         porosity, by algorithm.
-    least : dict By algorithm, the ``projections`` and ``exposure`` with the fewest
-        photons that give the right porosity; None if none do.
+    least : dict
+        By algorithm, the ``projections`` and ``exposure`` with the fewest photons that
+        give the right porosity; None if none do.
     files : dict of Path
         ``csv``, ``json``, ``html``.
-    warnings : tuple of str Remarks for interpreting the results.
+    warnings : tuple of str
+        Remarks for interpreting the results.
     """
 
     rows: list[AnyDict]
@@ -111,8 +114,9 @@ def computing(
 
     Parameters
     ----------
-    judged : float Fraction of the rows to which the row's seconds refer. A network is
-        trained once for all rows.
+    judged : float
+        Fraction of the rows to which the row's seconds refer. A network is trained once
+        for all rows.
     """
     seconds = row.get("seconds", 0.0) / judged + row.get("training_seconds", 0.0)
     energy = seconds / _HOUR * config.computer_kilowatts

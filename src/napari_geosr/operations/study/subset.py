@@ -27,7 +27,8 @@ class ScanSubset:
     Attributes
     ----------
     projections : int
-    exposure : float Fraction of the full exposure; 1 for the whole scan.
+    exposure : float
+        Fraction of the full exposure; 1 for the whole scan.
     """
 
     projections: int

@@ -197,7 +197,7 @@ class ProjectionsTrainJob(Config):
         return pairs, list(by_name.values())
 
     def train_job(self, folder: Path, parts: Sequence[ScanPair | ScanPart]) -> TrainJob:
-        """Return the training on the reconstructions in the folder of a job."""
+        """Describe training on the reconstructions in the folder of a job."""
 
         def path(part: ScanPart) -> Path:
             return reconstruction_path(folder, part)

@@ -56,7 +56,7 @@ def filter_hot_voxels_steps(
 
 
 def _detect_hot_voxels(volume: Volume) -> HotVoxels | None:
-    """Detect hot voxels in planes spread over the volume; None if there are none."""
+    """Detect hot voxels in evenly spaced planes; None if there are none."""
     if volume.dtype.kind not in "iuf":
         return None
     planes = list(sample_planes(volume))

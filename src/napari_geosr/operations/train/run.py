@@ -68,8 +68,9 @@ def train_steps(
     ----------
     folder : Path
         Receives ``checkpoints/`` and, at the end, ``result/NAME`` with the bundle.
-    keep_unfinished : callable Called after `should_stop` has ended training: whether to
-        evaluate the model and write its bundle nevertheless.
+    keep_unfinished : callable
+        Called after `should_stop` has ended training: whether to evaluate the model and
+        write its bundle nevertheless.
     opened : mapping of str to list of Volume, optional
         Volumes opened by `TrainJob.check`, so that they are not opened twice.
 

@@ -29,8 +29,9 @@ def loss(phase: Tensor, wanted: Tensor, scales: GeometryScales) -> Tensor:
 
     It is divided by the square root of a box's number of voxels, which the statistical
     scatter of counts is proportional to; so 2D and 3D, and boxes of all sizes, have the
-    same weight. Boxes have an edge of ``scales.window`` and overlap by half. Voxels
-    that share a corner are connected (26 or 8 neighbours), as when counting pores.
+    same weight. Boxes have an edge length of ``scales.window`` and overlap by half.
+    Voxels that share a corner are connected (26 or 8 neighbours), as when counting
+    pores.
     """
     import torch
     from torch.nn import functional

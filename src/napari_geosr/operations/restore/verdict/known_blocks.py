@@ -56,8 +56,9 @@ class KnownBlockTest:
     true_pores, pores : int
         Number of pores in the smoothed scan, and in the model's result for it with
         noise; bright spots in scans that are mostly dark.
-    found : mapping of int to float Fraction of the test pores found without noise that
-        are also found with it, by size in voxels; sizes without test pores are missing.
+    found : mapping of int to float
+        Fraction of the test pores found without noise that are also found with it, by
+        size in voxels; sizes without test pores are missing.
     are_bright : bool
         Whether the test pores are bright spots because most of the scan is dark.
     large : int
