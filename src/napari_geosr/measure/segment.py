@@ -36,7 +36,7 @@ def threshold_value(
     Raises
     ------
     VolumeError
-        If the volume holds no or only one finite value.
+        If the volume holds no finite value, or only one.
     """
     thickness = max(1, (1 << 22) // max(1, math.prod(source.shape[1:])))
     histogram = run_to_end(

@@ -60,7 +60,7 @@ class NetworkConfig(UpscalingConfig):
 
     @property
     def squeezed(self) -> int:
-        """Number of maps within the attention."""
+        """Number of maps within each attention block."""
         return max(1, self.features // self.reduction)
 
 

@@ -57,8 +57,8 @@ class NetworkConfig(ScoresConfig):
     }
 
     levels: int = Field(3, ge=1, le=5)
-    """Number of times the image is halved; the coarsest voxels have an edge of
-    2^levels."""
+    """Number of times the image is halved; the coarsest voxels have an edge
+    length of 2^levels."""
     features: int = Field(32, ge=1, le=128)
     """Feature maps at full resolution; doubled at every level below."""
     pooling: Literal["blur", "max"] = "blur"

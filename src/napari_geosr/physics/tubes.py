@@ -155,7 +155,7 @@ def cell_network(
     neighbours : int
         Number of nearest cells that each cell is connected to.
     bend : float
-        Typical deviation of canaliculi from a straight line.
+        Typical distance of canaliculi from a straight line.
 
     Raises
     ------
@@ -224,7 +224,7 @@ def cortical_canals(
     links : int
         Number of thinner canals that connect neighbouring ones.
     bend : float
-        Typical deviation of canals from a straight line.
+        Typical distance of canals from a straight line.
     """
     rng = np.random.default_rng(seed)
     depth, height, width = shape

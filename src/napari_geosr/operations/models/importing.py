@@ -356,5 +356,5 @@ def _compare(folder: Path, draft: ImportDraft, network: nn.Module) -> None:
     if not float((before - after).abs().max()) <= _MAX_STORED_DIFFERENCE * scale:
         raise ModelError(
             f"{draft.title}: the converted model gives different values from the "
-            "original, so it was not kept. Please report this and attach the file."
+            "original, so it was not imported. Please report this and attach the file."
         )
