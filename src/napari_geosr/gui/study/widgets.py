@@ -134,9 +134,9 @@ class StudyWidgets(QWidget):
         )
         self.jobs_button.setShortcut("Alt+Shift+L")
         self.report_button = button(
-            "&Open report",
-            "Show tables, curves, and the time, data and energy "
-            "saved in the web browser.",
+            "Loo&k at report",
+            "Open tables, curves, and the savings in time, data and energy "
+            "in the web browser.",
         )
         self.open_report = QCheckBox("Open the report at the end")
         self.open_report.setShortcut("Alt+Shift+R")
