@@ -116,7 +116,7 @@ def table(found: Mapping[str, Widths]) -> str:
     """A row for each class of width."""
     head = " | ".join(f"{way}: found | invented | porosity" for way in found)
     lines = [
-        f"| width (µm) | share of the pores | {head} |",
+        f"| width (µm) | fraction of the pores | {head} |",
         "|---|---|" + "---|" * 3 * len(found),
     ]
     first = next(iter(found.values()))
@@ -211,16 +211,15 @@ def main() -> None:
         (
             "Made by `python benchmarks/bench_cortical.py "
             f"--steps {arguments.steps} --seed {arguments.seed} "
-            f"--aware {arguments.aware}`. {JUDGED_ON} volumes "
-            f"of {n}³ voxels of {FINE_MICROMETRES:.2f} µm, from voxels of "
-            f"{COARSE_MICROMETRES:g} µm (blur of {IMAGING.blur} and noise of "
-            f"{IMAGING.noise:.0%} of the contrast); the networks were "
-            f"trained on {TRAINED_ON} others. The width is the diameter of the largest "
-            "sphere in the pore. "
-            "*Found*: share of the true pore voxels that are pores in the result. "
+            f"--aware {arguments.aware}`. The networks were tested on {JUDGED_ON} "
+            f"volumes of {n}³ voxels of {FINE_MICROMETRES:.2f} µm, super-resolved from "
+            f"voxels of {COARSE_MICROMETRES:g} µm (blur of {IMAGING.blur} and noise of "
+            f"{IMAGING.noise:.0%} of the contrast), and trained on {TRAINED_ON} "
+            "others. The width is the diameter of the largest sphere in the pore. "
+            "*Found*: fraction of the true pore voxels that are pores in the result. "
             "*Invented*: wrong pore voxels, by their own width, relative to the true "
-            "pore voxels of that class. *Porosity*: error of the porosity of "
-            "the class, by the widths in the result.\n",
+            "pore voxels of that class. *Porosity*: error in the porosity of "
+            "the class, with widths measured in the result.\n",
             summary(rows),
             table(found),
         )

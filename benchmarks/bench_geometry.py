@@ -514,7 +514,7 @@ def document(bench: Bench, cases: Sequence[str]) -> str:
             "are processor time on one thread.\n",
             "### Summary\n",
             claim(bench, cases, arguments.aware),
-            "### All figures\n",
+            "### All values\n",
             table(bench, cases),
             "### Stability of training\n",
             stability(bench, cases),

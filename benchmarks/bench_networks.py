@@ -501,7 +501,7 @@ def document(bench: Bench, cases: Sequence[str]) -> str:
             rankings(bench, cases),
             "### Do geometry-aware losses find more branches?\n",
             claim(bench, cases),
-            "### All figures\n",
+            "### All values\n",
             table(bench, cases),
         )
     )

@@ -190,7 +190,8 @@ def table(rows: list[dict[str, Any]]) -> str:
     aside = len(rows) - len(judged_)
     lines += [
         "",
-        f"{aside} further cases, where the added noise is below the volume's own, are "
+        f"{aside} further cases, in which the added noise is below the volume's own, "
+        "are "
         "excluded, because removing the volume's own noise counts as an error in them.",
     ]
     wrong = [row for row in judged_ if row["loss"] > CLOSE]

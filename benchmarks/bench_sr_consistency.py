@@ -175,9 +175,9 @@ def table(args: argparse.Namespace) -> Iterator[str]:
     yield ""
     if len(gains) > 1:
         yield (
-            f"Gain over cubic (auto, with noise): mean {np.mean(gains):+.2f} dB, least "
-            f"{min(gains):+.2f} dB. Expected minus true gain: mean "
-            f"{np.mean(np.subtract(expected, gains)):+.2f} dB, deviation "
+            f"Gain over cubic (auto, with noise): mean {np.mean(gains):+.2f} dB, "
+            f"smallest {min(gains):+.2f} dB. Expected minus true gain: mean "
+            f"{np.mean(np.subtract(expected, gains)):+.2f} dB, standard deviation "
             f"{np.std(np.subtract(expected, gains)):.2f} dB, correlation "
             f"{np.corrcoef(gains, expected)[0, 1]:.2f}."
         )

@@ -18,18 +18,18 @@ between voxels.
 
 The scans and their licences: bone and cement paste (qim3d, MIT), Berea sandstone
 (PorousMediaGan, MIT; segmented, blurred by 0.7 voxel), pollen and *C. elegans*
-(sdeconv, BSD-3), a banana by MRI (BioImageAnalysisNotebooks, CC BY 4.0). Parts of
-24 × 96 × 96 voxels are used (256 × 256 for the image). The scans are not part of this
-project.
+(sdeconv, BSD-3), an MRI scan of a banana (BioImageAnalysisNotebooks, CC BY 4.0). Parts
+of 24 × 96 × 96 voxels are used (256 × 256 for the image). The scans are not part of
+this project.
 
 ## How to read the tables
 
 - **Reference.** The scan without *added* noise is the reference.
 - **Fair PSNR.** Some scans contain noise of their own (cement paste: 3.9 % of the
   contrast), which a good restoration also removes. Errors are corrected for this, on
-  the assumption that a result retains the same share of the scan's own noise as of the
-  added noise, which is known.
-- **Italics.** If the added noise is not stronger than the scan's own noise, figures are
+  the assumption that a result retains the same fraction of the scan's own noise as of
+  the added noise, which is known.
+- **Italics.** If the added noise is not stronger than the scan's own noise, values are
   in italics and not evaluated.
 - **Best classical** is a Gaussian, total variation or non-local means filter with the
   best of 17 settings, chosen **with knowledge of the ground truth**. This choice is not

@@ -25,11 +25,11 @@ and `cubic-x8` interpolate, for comparison.
 
 The models were trained on simulated scans by `napari-geosr train`, with the
 `train.yaml` stored with their weights, and evaluated by `scripts/complete_card.py`.
-Every figure is a mean over scans that were used neither for training nor for choosing
+Every value is a mean over scans that were used neither for training nor for choosing
 any setting (six of each kind for CT). The classical methods were tuned on a scan of the
 same kind with known ground truth.
 
-## How to read the figures
+## How to read the tables
 
 | column | meaning |
 |---|---|
@@ -41,8 +41,9 @@ same kind with known ground truth.
 The ground truth for the foam and bone models is the sharp object. For `ct-denoise` and
 `fluo-denoise` it is the same image without noise, including its blur. For `fluo-sr-x2`
 it is the noise-free image with pixels of half the width and half the blur. For the
-latter two, the grey-value range of the PSNR is the intensity of a bright structure.
-The porosity error alone hardly distinguishes models: read it with the other columns.
+latter two, the grey-value range used for the PSNR is the intensity of a bright
+structure. The porosity error alone hardly distinguishes models: read it with the other
+columns.
 """
 COLUMNS = {
     "psnr": ("PSNR (dB)", "{:.1f}"),
@@ -72,7 +73,7 @@ def section(card: ModelCard) -> str:
         f"- **Use it for:** {card.intended_use}",
         f"- **Not for:** {card.not_for}",
         f"- {card.n_parameters:,} parameters, halo {card.halo}, {card.licence}.\n",
-        "[How to read the figures](../models.md#how-to-read-the-figures)\n",
+        "[How to read the tables](../models.md#how-to-read-the-tables)\n",
     ]
     shown = [
         key

@@ -50,7 +50,7 @@ def test_the_card_tells_what_was_in_memory(scans, tmp_path):
 
 def test_other_data_do_not_go_on_with_a_training(scans, tmp_path):
     geosr.train("noise2void", tmp_path / "job", scans[0], **SMALL)
-    with pytest.raises(FileError, match="changed since this training began"):
+    with pytest.raises(FileError, match="changed since this training run began"):
         geosr.train("noise2void", tmp_path / "job", scans[1], **SMALL)
 
 

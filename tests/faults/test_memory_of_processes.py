@@ -116,7 +116,7 @@ def test_where_they_cannot_begin_anew_both_end_and_say_so(
     assert "Memory ran out in one of 2 processes at step 2" in ended.stderr
     status = job.status()
     assert status.state == "failed"
-    assert "Another process of this training has ended" in status.message
+    assert "Another process of this training run has ended" in status.message
     assert status.can_resume
 
 

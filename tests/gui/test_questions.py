@@ -171,8 +171,8 @@ def test_the_restore_dock_refuses_frames_until_they_are_called_slices(
     viewer.open(frames, plugin="napari-geosr")
     dock = opened(viewer)
     qtbot.waitUntil(lambda: not dock.frames.isHidden(), timeout=60_000)
-    qtbot.waitUntil(lambda: "mix points in time" in dock.message.text, timeout=60_000)
+    qtbot.waitUntil(lambda: "mix time points" in dock.message.text, timeout=60_000)
     with qtbot.waitSignal(dock.activity.ready, timeout=300_000):
         dock.frames.slices_button.click()
     assert dock.frames.isHidden()
-    assert "mix points in time" not in dock.message.text
+    assert "mix time points" not in dock.message.text

@@ -301,7 +301,7 @@ def test_a_run_needs_a_place_for_what_the_network_gives(
     members = made("tta", [model_of(network)], statistics)
     target = np.empty_like(array)
     for given, deviation in ((members, None), (network, target.copy())):
-        with pytest.raises(ModelError, match="a target for standard deviations"):
+        with pytest.raises(ModelError, match="an output array for standard deviations"):
             run_to_end(
                 restore_tiles(
                     given,

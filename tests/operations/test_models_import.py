@@ -242,7 +242,7 @@ def test_norms_of_the_whole_image_mean_windows(ndim: int) -> None:
     config, [remark] = measure_receptive_field(network(norm(1), ndim=ndim))
     assert not config.local
     assert config.window == ((512,) * 2 if ndim == 2 else (96,) * 3)
-    assert "Tiles are not exact" in remark
+    assert "Tiling is not exact" in remark
     assert f"overlap by {config.overlap} voxels" in remark
 
 

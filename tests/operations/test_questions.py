@@ -87,7 +87,7 @@ def test_networks_with_neighbours_refuse_frames(
     assert main(command) == 2
     said = capsys.readouterr().err
     assert "--axes TYX" in said
-    assert "would mix points in time" in said
+    assert "would mix time points" in said
     assert not out.exists()
 
 

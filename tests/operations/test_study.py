@@ -503,7 +503,7 @@ def test_algorithms_of_other_packages_have_names_of_their_own(brought, monkeypat
         study_algorithms, "entry_points", lambda group: [EntryPoint("tv", "a", group)]
     )
     study_algorithms._third_parties.cache_clear()
-    with pytest.raises(ConfigError, match="'tv': one of napari-geosr and a"):
+    with pytest.raises(ConfigError, match="'tv': one from napari-geosr and one from a"):
         algorithm_names()
 
 

@@ -58,7 +58,8 @@ def compare(
         Range of grey values for PSNR and SSIM; by default from the 0.1th to the 99.9th
         percentile of `reference` or, without it, the smallest such range.
     affine : bool
-        Fit gain and offset before PSNR, SSIM, MS-SSIM, NRMSE and the difference.
+        Fit the gain and offset before computing PSNR, SSIM, MS-SSIM, NRMSE and the
+        difference.
     ssim : {"auto", "volume", "slices"}
         Window of SSIM and MS-SSIM: along all axes, or in each slice.
     pores : bool

@@ -55,7 +55,7 @@ def check_consistency(
     >>> made_up = true.copy()
     >>> made_up[6:10, 36:44, 36:44] = 100
     >>> geosr.check_consistency(scan, made_up).sentences[0][:43]
-    'In one place the result does not fit the sc'
+    'In one region, the result does not fit the '
     """
     scan_volume, result_volume = as_pair(scan, result, axes, ("scan", "result"))
     return run_with_warnings(consistency_steps(scan_volume, result_volume))

@@ -1,4 +1,4 @@
-"""Explain where a place of a restored volume comes from."""
+"""Explain where a voxel or pore of a restored volume comes from."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def explain(
     strength: float = 1.0,
     sharpness: Literal["auto", "scan", "object"] = "auto",
 ) -> ExplainResult:
-    """Show which voxels of a scan a given point of the restored volume depends on.
+    """Show which voxels of a scan determine a voxel or pore of the restored volume.
 
     Parameters
     ----------
@@ -80,7 +80,7 @@ def explain(
     blur : float
         Standard deviation of the initial blur of ``"lam"``, in voxels.
     patch : int
-        Edge of the cubes of ``"occlusion"``, in voxels of the scan.
+        Edge length of the cubes of ``"occlusion"``, in voxels of the scan.
     seed : int
         Seed for the random noise.
     device, nonfinite, threads, strength, sharpness
@@ -89,7 +89,7 @@ def explain(
     Returns
     -------
     ExplainResult
-        Its `sentence` is a summary; `explanations` contain the figures of each method,
+        Its `sentence` is a summary; `explanations` contain the values of each method,
         and `overlays`: volumes at the position of the scan.
 
     Raises

@@ -41,8 +41,8 @@ def measure_porosity(
         from that of `volume`, as it is aligned by position; an array of the same shape
         gets the position of `volume`.
     uncertainty : Volume or array, optional
-        Deviation that `restore_with_uncertainty` returned with `volume`; the report
-        then gives an interval of the porosity.
+        Standard deviations that `restore_with_uncertainty` returned with `volume`; the
+        report then gives an interval of the porosity.
     axes : str, optional
         Meaning of the axes of plain arrays, ``"ZYX"`` or ``"YX"`` by default; also
         for `mask` and `uncertainty`.
@@ -63,8 +63,8 @@ def measure_porosity(
     histogram_bins : int
         Number of logarithmic bins of the histogram of pore sizes.
     interval_factor : float, optional
-        Half-width of the interval in deviations; by default the value calibrated for
-        the model.
+        Half-width of the interval in standard deviations; by default the value
+        calibrated for the model.
     graph : bool
         Whether to also trace the pores as a network of tubes (`report.graph`): its
         nodes, branches and their lengths. The volume is then read into memory.

@@ -28,8 +28,8 @@ def build_pairs(
     """Align a low- and a high-resolution scan of one object, and write them as a pair.
 
     The low-resolution scan is cropped to the common region; the other one is resampled
-    onto its voxels, each divided by the upscale factor. Requires SimpleITK
-    (``pip install "napari-geosr[registration]"``).
+    onto its grid, subdivided by the upscale factor. Requires SimpleITK (``pip install
+    "napari-geosr[registration]"``).
 
     Parameters
     ----------

@@ -72,7 +72,7 @@ def reconstruct(
     rows : tuple of int, optional
         First detector row and end; by default all.
     size : int, optional
-        Edge of the slices in voxels; by default the width of the field of view.
+        Edge length of the slices in voxels; by default the width of the field of view.
     full_turn : {"auto", "join", "keep"}
         For scans over 360°: join opposite projections side by side, or keep them.
     engine : {"own", "astra"}

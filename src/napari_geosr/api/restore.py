@@ -74,7 +74,7 @@ def restore(
         the scan.
     uncertainty : str
         ``"none"``, ``"tta"`` or ``"ensemble"``. The result is then the mean over the
-        members; `restore_with_uncertainty` also returns their deviation.
+        members; `restore_with_uncertainty` also returns their standard deviation.
     uncertainty_members : int, optional
         Number of flips and rotations for ``"tta"``, 2 to 16; by default 8.
     ensemble_with : tuple of str, Path, Model or ZooEntry
@@ -148,7 +148,7 @@ def restore_with_uncertainty(
     uncertainty_members: int | None = None,
     ensemble_with: tuple[ModelLike, ...] = (),
 ) -> tuple[Volume, Volume]:
-    """Restore a volume several times and return the mean and the deviation.
+    """Restore a volume several times; return the mean and the standard deviation.
 
     Parameters
     ----------

@@ -60,7 +60,7 @@ def simulate(
     projections : int
         Number of projections.
     angle_range, first_angle : float
-        In degrees. Projections are evenly spaced over the range, without its end.
+        In degrees. Projections are evenly spaced over the range, excluding its end.
     sub_angles : int
         Number of angles averaged per exposure: 1 if the sample stands still, 5 or more
         if it rotates.
@@ -90,7 +90,7 @@ def simulate(
     seed : int
         The same seed gives the same scan.
     size : int
-        Edge of the slices in voxels.
+        Edge length of the slices in voxels.
     rows : int, optional
         Number of slices; by default `size`.
     porosity : float, optional
@@ -103,7 +103,7 @@ def simulate(
     gap : float, optional
         Minimum wall thickness between two spheres of a foam, in voxels; by default 1.
     voxel_size : float, optional
-        Edge of a voxel; by default 10 µm (bone 20 µm, lacunae 1 µm, dentin
+        Edge length of a voxel; by default 10 µm (bone 20 µm, lacunae 1 µm, dentin
         and cells 0.2 µm).
     unit : str
         Unit of length of `voxel_size`.

@@ -84,7 +84,7 @@ def train(
     steps : int, optional
         Number of updates of the network's weights.
     batch_size, patch : int, optional
-        Number of patches per step, and their edge in voxels.
+        Number of patches per step, and their edge length in voxels.
     dimensions : {"2D", "2.5D", "3D"}, optional
         Single slices, slices with their neighbours, or whole volumes.
     adjacent_slices : int, optional
@@ -108,13 +108,14 @@ def train(
     sampling : {"uniform", "structure"}, optional
         Draw patches uniformly, or more often from regions with structure.
     normalisation : {"stored", "volume"}, optional
-        Normalise grey values with the training data, or with each volume to restore.
+        Normalise grey values with the statistics of the training data, or with those of
+        each volume to be restored.
     validation : float, optional
         Fraction of each volume that is held out, as a block, to evaluate the model.
     validate_every : int, optional
         Number of steps between validations.
     from_model : str, Path, Model or ZooEntry, optional
-        Model that the training starts from (fine-tuning), as in `restore`.
+        Model from which training starts (fine-tuning), as in `restore`.
     seed : int, optional
         The same seed gives the same model.
     device : str, optional

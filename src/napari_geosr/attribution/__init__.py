@@ -1,8 +1,8 @@
-"""Explanations: which voxels of a scan a place of the result comes from.
+"""Explanations: which voxels of a scan determine the result at a given position.
 
-One file a method, found by file name. A method's module offers ``TITLE``, ``HELP`` (a
-line for people) and ``explain(question)``, a generator of steps that returns a
-`AttributionResult`. No torch is imported before one is asked.
+There is one file per method, found by its name. A method's module defines ``TITLE``,
+``HELP`` (a line for users) and ``explain(question)``, a generator of steps that returns
+an `AttributionResult`. torch is imported only when a method is used.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class AttributionRequest:
     feature : {"grey", "edge"}
         Feature to attribute: the mean grey value, or the mean slope.
     patch : int
-        Edge of the occluded cubes, in voxels of the scan.
+        Edge length of the occluded cubes, in voxels of the scan.
     margin : int
         Width of the zone around a pore that counts as its own neighbourhood, in
         voxels of the scan.
@@ -169,7 +169,7 @@ class AttributionResult:
     Attributes
     ----------
     figures : mapping
-        Figures as JSON-serialisable values.
+        Measured values, JSON-serialisable.
     sentence : str
         Summary for the user.
     overlay : Attribution or None

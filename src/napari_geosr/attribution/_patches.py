@@ -1,4 +1,4 @@
-"""Noise of a scan, drawn afresh in its window."""
+"""Draws new noise like that of a scan, for its window."""
 
 from __future__ import annotations
 

@@ -438,7 +438,8 @@ class _ErrorTranslation:
         name = type(self._window.scene.network).__name__
         if is_out_of_memory(error):
             raise DeviceMemoryError(
-                f"Memory ran out on the window of {shape} voxels that {name} needs. "
+                f"There is not enough memory for the window of {shape} voxels that "
+                f"{name} needs. "
                 "Explain fewer voxels at once, close other programs or use another "
                 "device."
             ) from error

@@ -1,8 +1,8 @@
 """Evidence for a pore: how much of it remains where the scan does not show it.
 
 The voxels of the scan in and next to a pore are replaced several times by solid with
-new noise of the same level and correlation, and the network restores the result.
-Whatever remains of the pore's darkness does not come from these voxels: it was learned.
+new noise of the same level and correlation, and the network restores the result. Any
+darkness of the pore that remains does not come from these voxels: it was learned.
 Second, noise as strong as that of the scan is added everywhere, with a network
 conditioned on the stronger noise: a pore caused by noise should not survive that.
 Third, the contrast of the scan at the pore is compared with its noise by a matched
@@ -289,8 +289,7 @@ def _noisier(question: AttributionRequest) -> Window:
 def _support(pore: _Pore, fresh: NoiseGenerator) -> float | None:
     """Contrast of the scan at the pore, in standard deviations of its noise.
 
-    A matched filter: a weighted mean, with the blurred share of pore in every voxel as
-    weights.
+    A matched filter: a mean weighted by the blurred pore fraction of each voxel.
     """
     window = pore.question.window
     weights = _shares(pore.question)
@@ -303,7 +302,7 @@ def _support(pore: _Pore, fresh: NoiseGenerator) -> float | None:
 
 
 def _shares(question: AttributionRequest) -> AnyArray:
-    """Blurred share of pore in every voxel of the window, normalised to a sum of 1."""
+    """Blurred pore fraction of each voxel of the window, normalised to a sum of 1."""
     from scipy import ndimage
 
     window = question.window

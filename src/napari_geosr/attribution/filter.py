@@ -1,10 +1,11 @@
 """The filter that the network applies at a voxel: a row of its Jacobian.
 
-A network of convolutions and rectifiers is piecewise linear: around one input it *is*
-a linear filter and a constant, ``y = Σ k x + b`` [1]_ [2]_. That this holds is checked
-and not taken from a list of layers: by Euler's theorem, ``b`` must be what the
-network's biases contribute. Of other networks (with a smooth bound by the noise, say)
-the same row is the linearisation, which tells the effect of small changes alone.
+A network of convolutions and rectifiers is piecewise linear: near a given input, it
+*is* a linear filter plus a constant, ``y = Σ k x + b`` [1]_ [2]_. Whether this holds is
+checked rather than inferred from a list of layers: by Euler's theorem, ``b`` must be
+what the network's biases contribute. For other networks (those with a smooth noise
+bound, for example), the same row is the linearisation, which describes only the effect
+of small changes.
 
 References
 ----------

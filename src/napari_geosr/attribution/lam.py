@@ -1,9 +1,10 @@
 """Local attribution: integrated gradients along a path from a blurred scan.
 
-What of the scan made a feature of the result (its grey value, or its edges)? The scan
-is sharpened step by step from a blurred one, and the derivatives on the way, times
-the steps, add up to the feature's change (Gu and Dong [1]_, after integrated gradients
-[2]_). How well they do is the completeness error.
+Which parts of the scan give rise to a feature of the result (its grey value, or its
+edges)? Starting from a blurred copy, the scan is sharpened step by step. The
+derivatives along this path, multiplied by the steps, add up to the change of the
+feature (Gu and Dong [1]_, after integrated gradients [2]_). The completeness error is
+the difference between the two.
 
 References
 ----------

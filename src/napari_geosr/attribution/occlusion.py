@@ -1,9 +1,10 @@
-"""Occlusion that keeps grey level and noise: which parts of the scan matter.
+"""Occlusion that preserves grey level and noise: which parts of the scan matter.
 
-Grey boxes, the usual way [1]_, are something that no network has seen. Here a cube of
-the scan is replaced by one of the same mean grey value with fresh noise of the scan's
-own level and correlation: only the structure in it is gone. What the result changes by,
-beyond the change by fresh noise alone, is the cube's effect.
+Grey boxes, the usual method [1]_, are unlike anything that the network has seen. Here,
+a cube of the scan is replaced by one with the same mean grey value and with new noise
+of the scan's own level and correlation, so that only its structure is removed. The
+effect of the cube is the change of the result beyond the change caused by new noise
+alone.
 
 References
 ----------

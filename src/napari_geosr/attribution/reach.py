@@ -1,8 +1,8 @@
-"""How far the network looked: radii that hold a share of the attribution.
+"""How far the network looked: radii that contain a fraction of the attribution.
 
-The absolute derivatives of the result by the voxels of the scan, summed up by distance
-[1]_. The theoretical receptive field is the halo of the network, beyond which nothing
-can have an effect.
+The absolute derivatives of the result with respect to the voxels of the scan are summed
+by distance [1]_. The theoretical receptive field is the halo of the network, beyond
+which nothing can have an effect.
 
 References
 ----------
@@ -28,7 +28,7 @@ SHARES = (0.5, 0.9, 0.99)
 
 
 def explain(question: AttributionRequest) -> Generator[Step, None, AttributionResult]:
-    """Find the radii around the place that hold most of the attribution."""
+    """Find the radii around the position that contain most of the attribution."""
     yield StageStarted(message="Computing the reach")
     window = question.window
     _, slope = question.mean_gradient()
@@ -64,7 +64,7 @@ def _halo(question: AttributionRequest) -> tuple[int, int, int]:
 
 
 def _radii(weights: AnyArray, distances: AnyArray) -> list[float]:
-    """For each of `SHARES`, the distance within which that share of the total lies."""
+    """For each of `SHARES`, the distance within which this part of the total lies."""
     order = np.argsort(distances, axis=None, kind="stable")
     held = np.cumsum(weights.ravel()[order])
     if not held[-1] > 0:

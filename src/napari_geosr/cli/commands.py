@@ -41,7 +41,7 @@ COMMANDS = {
     ),
     "explain": Command(
         "explain:explain",
-        "Show which voxels of a scan a given point of the restored volume depends on.",
+        "Show which voxels of a scan determine a voxel or pore of the restored volume.",
         (
             "explain scan.tif -m foam-denoise --at 12,32,32 -o why",
             "explain scan.tif -m foam-denoise --pores report/pores.csv -o why",
@@ -104,7 +104,8 @@ COMMANDS = {
     ),
     "train": Command("train:app", "Train a model on your own data."),
     "study": Command(
-        "study:app", "Find out how short a scan can be and still give correct pores."
+        "study:app",
+        "Find out how short a scan can be and still give correct pore measurements.",
     ),
 }
 

@@ -49,11 +49,11 @@ def explain(
     json: Json = False,
     overwrite: Overwrite = False,
 ) -> int:
-    """Show which voxels of a scan a given point of the restored volume depends on.
+    """Show which voxels of a scan determine a voxel or pore of the restored volume.
 
     The input is the scan; the model restores the required part of it. --at counts
-    voxels of the result. Writes figures as JSON, attributions as volumes with the
-    voxels of the scan and, with --pores, a pore table with evidence.
+    voxels of the result. Writes values as JSON, attributions as volumes on the grid of
+    the scan and, with --pores, a pore table with evidence.
     """
     merged = settings_from(ExplainConfig, config, settings)
     explanation.check_files(out, merged, pores=pores is not None, overwrite=overwrite)

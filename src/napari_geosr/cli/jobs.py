@@ -61,7 +61,7 @@ def list_jobs(*, json: Json = False) -> int:
 
 
 def show_jobs(job: Job, /, *, json: Json = False) -> int:
-    """Show state, figures and settings of a job; return the exit code."""
+    """Show state, metrics and settings of a job; return the exit code."""
     folder = find(job)
     status, last = folder.status(), _last_progress(folder)
     if json:
@@ -161,7 +161,7 @@ def resume_jobs(
     steps: Annotated[int | None, Parameter(help="New total number of steps.")] = None,
     json: Json = False,
 ) -> int:
-    """Resume a job, optionally with other settings for a training.
+    """Resume a job; training can be resumed with other settings.
 
     Each option is described where it is declared.
 

@@ -94,7 +94,7 @@ def _table(entries: list[ZooEntry]) -> Any:
 
 
 def show_models(name: str, /, *, json: Json = False) -> int:
-    """Show a model's card: what it is for and not for, and its figures.
+    """Show a model's card: what it is for and not for, and its metrics.
 
     Fails if the weights are damaged or do not match the card.
 
@@ -201,7 +201,7 @@ def verify_models(path: Path, /, *, json: Json = False) -> int:
 
 def import_models(
     source: Annotated[
-        str, Parameter(help=f"{source_help()}; or a bundle of napari-geosr.")
+        str, Parameter(help=f"{source_help()}; or a napari-geosr bundle.")
     ],
     /,
     *,

@@ -88,8 +88,8 @@ def pairs(
     """Build training pairs for super-resolution from two scans or from one.
 
     With --low and --high, the scans are aligned, cropped to the common region and
-    written with their figures. With --high and --degrade, the low-resolution scan is
-    simulated.
+    written with measures of their quality. With --high and --degrade, the
+    low-resolution scan is simulated.
     """
     if (low is None) == (degrade is None):
         raise ConfigError(

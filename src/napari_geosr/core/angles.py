@@ -112,16 +112,16 @@ def missing_arcs(angles: Angles, period: float = 360.0) -> tuple[Arc, ...]:
 
 
 def gaps_between(places: Angles, period: float, missing: Iterable[Arc] = ()) -> Angles:
-    """Degrees from each place to the next, without missing arcs.
+    """Degrees from each position to the next, without missing arcs.
 
     Parameters
     ----------
     places : ndarray of float, shape (n,)
-        As from `distinct_angles`.
+        As returned by `distinct_angles`.
     missing : iterable of (float, float)
-        Result of `missing_arcs` for the whole scan if the places are a subset:
-        with few places, a missing arc looks like a step. Arcs that are missing only
-        from these places are excluded as well.
+        Result of `missing_arcs` for the whole scan if the positions are a subset: with
+        few positions, a missing arc looks like a step. Wide gaps that occur only in the
+        subset are excluded as well.
     """
     gaps = np.diff(places, append=places[0] + period)
     for begin, width in missing:
@@ -241,7 +241,7 @@ def has_opposites(angles: Angles) -> bool:
 
 
 def distinct_places(angles: Angles, period: float = 360.0) -> Indices:
-    """One view for each place on the turn, in order; the first if there are several.
+    """One view for each angle of the turn, in order; the first if there are several.
 
     Parameters
     ----------

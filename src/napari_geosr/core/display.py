@@ -68,8 +68,8 @@ def array_facts(
     lengths : mapping of str to int
         Number of voxels by axis name.
     size : tuple
-        What the size is (``"voxel size"``), the edges, and their unit; a size in pixels
-        is shown as unknown.
+        What the size is (``"voxel size"``), the edge lengths, and their unit; a size in
+        pixels is shown as unknown.
     """
     # Imported here because it loads pydantic.
     from napari_geosr.core.config import format_bytes

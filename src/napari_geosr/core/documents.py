@@ -173,7 +173,7 @@ def _refuse_long_number(event: Any) -> None:
 
 
 class _Budget:
-    """Counts the values of a document with aliases expanded, and its depth."""
+    """Counts the values of a document with aliases expanded, and measures its depth."""
 
     def __init__(self) -> None:
         self.n_values = 0

@@ -22,7 +22,8 @@ class GeoSRError(Exception):
     Attributes
     ----------
     exit_code : int
-        What the command line returns: 2 for the user's input, 1 for a bug.
+        Exit code of the command line: 2 for a problem with the user's input, 1 for a
+        bug.
     """
 
     exit_code = 2

@@ -122,7 +122,7 @@ def folder_checksum(path: Path, should_stop: ShouldStop = never_stop) -> str:
 
 
 def array_checksum(data: ArrayLike) -> str:
-    """``crc32-sampled:…`` of up to 64 evenly spread planes of an array in memory."""
+    """``crc32-sampled:…`` of up to 64 evenly spaced planes of an array in memory."""
     crc = zlib.crc32(f"{tuple(data.shape)}{data.dtype}".encode())
     if data.ndim < 3:
         planes = [np.asarray(data)]

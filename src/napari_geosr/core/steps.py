@@ -215,7 +215,8 @@ class IterationDone(Step):
     Attributes
     ----------
     residual : float or None
-        Relative residual: share of the measurement not yet explained; None if unknown.
+        Relative residual: fraction of the measurement not yet explained; None if it is
+        unknown.
     iteration, iterations : int
         Current iteration and number of iterations for the slices being computed; both
         0 if the algorithm does not iterate.

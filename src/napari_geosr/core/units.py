@@ -77,7 +77,7 @@ def require_unit(text: str) -> str:
 
 
 def check_edge_range(edges: Iterable[float], unit: str) -> None:
-    """Raise `ConfigError` for an absurdly small or large edge of a voxel.
+    """Raise `ConfigError` for an absurdly small or large edge length of a voxel.
 
     The volume of such a voxel, or its size as stored in a file, may overflow; it is
     better to report this before the work than after it.
@@ -88,7 +88,7 @@ def check_edge_range(edges: Iterable[float], unit: str) -> None:
             length = f"{edge:g} {unit}" if unit != PIXEL else f"{edge:g}"
             limits = f"{SMALLEST_EDGE:g} mm to {LARGEST_EDGE:g} mm"
             raise ConfigError(
-                f"A voxel size of {length} cannot be right: edges must be from "
+                f"A voxel size of {length} cannot be right: edge lengths must be from "
                 f"{limits}. Check voxel size and unit."
             )
 

@@ -1,4 +1,4 @@
-"""The volume: an array with named axes and a place in physical space."""
+"""The volume: an array with named axes and a position in physical space."""
 
 from __future__ import annotations
 
@@ -125,8 +125,8 @@ class Volume:
             object.__setattr__(self, attribute, values)
         if min(self.voxel_size) <= 0:
             raise VolumeError(
-                f"{self.name!r} has voxel size {self.voxel_size}; every edge must be "
-                "greater than zero."
+                f"{self.name!r} has voxel size {self.voxel_size}; every edge length "
+                "must be greater than zero."
             )
         if not all(_SMALLEST_EDGE < v < 1 / _SMALLEST_EDGE for v in self.voxel_size):
             raise VolumeError(

@@ -163,7 +163,7 @@ def interrupt(*_: Any) -> None:
 def interruptible(
     network: nn.Module, raise_if_stopped: Callable[[], None]
 ) -> Iterator[None]:
-    """Call `raise_if_stopped` (which may raise) before each layer of a forward.
+    """Call `raise_if_stopped` (which may raise) before each layer of a forward pass.
 
     Networks that compute many layers in a single custom operation receive the callback
     as an attribute ``between_strips``. Both hooks stay on the network and do nothing

@@ -1,4 +1,4 @@
-"""Global intensity statistics of a volume, streamed by blocks. numpy only."""
+"""Global intensity statistics of a volume, streamed in blocks. numpy only."""
 
 from __future__ import annotations
 

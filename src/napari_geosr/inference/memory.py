@@ -46,7 +46,7 @@ _PROBES = {2: (96, 160), 3: (16, 28)}
 
 @dataclass(frozen=True)
 class CostModel:
-    """Peak bytes of one forward: ``fixed + safety · (base + slope · voxels)``.
+    """Peak bytes of one forward pass: ``fixed + safety · (base + slope · voxels)``.
 
     Attributes
     ----------
@@ -106,7 +106,7 @@ class Buffers:
         Chunk of the target along Z, Y, X: a store reads, modifies and compresses all
         chunks that a tile touches at the same time.
     held : int
-        Bytes held by source and target whatever the tile size.
+        Bytes held by source and target, whatever the tile size.
     deviation : int
         Bytes of one voxel in a second target for standard deviations; 0 if there is
         none.
@@ -270,7 +270,7 @@ def count_storage(
     Raises
     ------
     ModelError
-        If the forward fails.
+        If the forward pass fails.
     MemoryError
         If memory runs out.
     """

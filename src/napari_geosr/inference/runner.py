@@ -99,7 +99,7 @@ def restore_tiles(
     threads : int, optional
         Number of CPU threads; all cores but one by default.
     tile_memory : TileMemory, optional
-        Where window sizes are remembered after an out-of-memory.
+        Where window sizes are remembered after an out-of-memory error.
     tile : sequence of int, optional
         Core size along the source's axes instead of one chosen from the budget.
     finished : sequence of sequence of slice

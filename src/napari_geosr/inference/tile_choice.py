@@ -95,7 +95,7 @@ def choose_tile(
         Chunk of the target, in output voxels: planes of a 2D network are grouped so
         that no chunk is written twice.
     max_voxels : int, optional
-        Largest window known to fit (from an earlier out-of-memory).
+        Largest window known to fit (from an earlier out-of-memory error).
     box : sequence of slice, optional
         Part of the input to restore.
     enough : callable, optional
@@ -338,8 +338,8 @@ def cut_to_budget(
         raise DeviceMemoryError(
             "The first tile took more memory than expected: with "
             f"{format_bytes(budget)} not even the smallest useful tile fits, which "
-            f"needs {format_enough(peak)}. Raise the setting Memory (--memory), close "
-            "other programs, or choose another model."
+            f"needs {format_enough(peak)}. Increase the Memory setting (--memory), "
+            "close other programs, or choose another model."
         )
 
 
@@ -356,10 +356,10 @@ def _raise_too_small(enough: float, spec: NetworkSpec, budget: int) -> NoReturn:
             "This model uses statistics of the whole image and cannot be tiled "
             f"exactly; for the whole volume it needs {needed} of memory, but the "
             f"budget is {given}. Choose another model, restore a smaller volume, or "
-            "raise the setting Memory (--memory)."
+            "increase the Memory setting (--memory)."
         )
     raise DeviceMemoryError(
         f"The smallest useful tile of this model needs {needed} of memory, but the "
-        f"budget is {given}. Raise the setting Memory (--memory), close other "
+        f"budget is {given}. Increase the Memory setting (--memory), close other "
         "programs, or choose another model."
     )

@@ -32,7 +32,7 @@ _INTERVAL_SECONDS = 0.003
 
 
 def default_path() -> Path:
-    """Default file of known sizes, in the user's cache folder."""
+    """Default path of the file of known window sizes, in the user's cache folder."""
     return Path(platformdirs.user_cache_dir("napari-geosr")) / "tiles.json"
 
 

@@ -63,7 +63,7 @@ class TilePlanner:
     device : str
     threads : int, optional
     tile_memory : TileMemory
-        Where window sizes are remembered after an out-of-memory.
+        Where window sizes are remembered after an out-of-memory error.
     region : sequence of slice, optional
         Part of the source to restore.
     fixed_bytes : int
@@ -106,7 +106,7 @@ class TilePlanner:
 
     @property
     def is_measured(self) -> bool:
-        """Whether the memory of the network was measured, not just guessed."""
+        """Whether the memory of the network was measured, not merely estimated."""
         return self.cost is not self._guess
 
     def buffers_for(self, budget: int) -> Buffers:
@@ -228,8 +228,8 @@ class TilePlanner:
             yield WarningIssued(
                 message=f"With {format_bytes(self.budget)} of memory the tiles are so "
                 f"small that the run takes about {factor:.0f} times as long as one "
-                f"with enough memory. {format_bytes(enough)} would suffice: raise the "
-                "setting Memory (--memory)."
+                f"with enough memory. {format_bytes(enough)} would suffice: increase "
+                "the Memory setting (--memory)."
             )
         elif self._known_max_voxels is not None:
             yield WarningIssued(
@@ -276,8 +276,7 @@ class TilePlanner:
             yield WarningIssued(
                 message="The first tile took more memory than expected, so the others "
                 f"are smaller: the run takes about {factor:.0f} times as long "
-                "as one with enough memory. Raise the setting Memory "
-                "(--memory)."
+                "as one with enough memory. Increase the Memory setting (--memory)."
             )
 
     def correct(self, tile: Tile, grew_by: int) -> bool:
@@ -293,7 +292,7 @@ class TilePlanner:
         return peak > self.budget
 
     def cut(self, waiting: Sequence[Tile]) -> list[Tile]:
-        """Halve tiles until each fits the budget, after `correct`."""
+        """Halve tiles until each fits the budget; call after `correct`."""
         return cut_to_budget(waiting, self.layout, self.cost, self.buffers, self.budget)
 
     def halved(self, waiting: Sequence[Tile]) -> list[Tile]:

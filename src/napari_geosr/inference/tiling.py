@@ -317,7 +317,7 @@ def clip_box(layout: Layout, box: Sequence[slice] | None) -> Box:
     Raises
     ------
     VolumeError
-        If it has the wrong number of axes, a step, or holds no voxel.
+        If it has the wrong number of axes or a step, or contains no voxels.
     """
     if box is None:
         return whole(layout)

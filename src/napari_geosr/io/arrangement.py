@@ -103,7 +103,7 @@ def arrangement(
 def channel_names(
     names: Sequence[str], axes: str, shape: Sequence[int]
 ) -> dict[str, tuple[str, ...]]:
-    """Metadata entry with the names of the channels, if their number matches.
+    """Metadata entry with the names of the channels, if their number is correct.
 
     Parameters
     ----------
@@ -195,7 +195,7 @@ def contiguous(
         Bytes before the first voxel.
     shape : sequence of int
     eager_bytes : int
-        Size up to which a volume is read now; images have a separate limit.
+        Maximum size of a volume that is read now; images have a separate limit.
 
     Returns
     -------

@@ -47,7 +47,7 @@ _READS_INTO = hasattr(os, "preadv")
 
 
 class _RowCache:
-    """Cache of the rows read last: a single band of rows, shared by all files.
+    """Cache of the most recently read rows: a single band of rows, shared by all files.
 
     Attributes
     ----------
@@ -251,7 +251,7 @@ class FileVoxels:
         together = max(1, min(out.shape[axis], _SCRATCH // row))
 
         def fill(numbers: range) -> None:
-            """Read some of the places into a scratch buffer of this thread."""
+            """Read some of the positions into a scratch buffer of this thread."""
             scratch = np.empty((together, *self.shape[axis + 1 :]), self.dtype)
             view = _bytes_of(scratch)
             for i in numbers:
@@ -311,7 +311,7 @@ class _OpenFile:
         return status.st_size, status.st_mtime_ns
 
     def _sampled(self, size: int) -> bytes:
-        """Checksum of samples spread over the file, its beginning and end included."""
+        """Checksum of evenly spaced samples of the file, first and last included."""
         checksum = hashlib.blake2b(digest_size=16)
         last = max(0, size - _SAMPLE_BYTES)
         step = max(1, last // _N_SAMPLES)

@@ -51,7 +51,7 @@ class JournaledFile(Protocol):
 
     @property
     def temporary(self) -> Path:
-        """Path while it is written; the journal is in the same folder."""
+        """Path while the file is being written; the journal is in the same folder."""
 
     @property
     def stamp(self) -> Stamp:

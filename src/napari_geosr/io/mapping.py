@@ -26,7 +26,7 @@ class MappedFile(np.memmap[Any, Any]):
     """A `numpy.memmap` that releases its pages while it is read or written.
 
     An ordinary mapping keeps every accessed page resident until the system is short of
-    memory, so a pass over a file would count with its full size against a memory
+    memory, so the full size of a file that is read once would count against a memory
     budget. The voxels stay in the system's file cache: reading a released page again
     needs no disk access.
     """

@@ -216,7 +216,7 @@ def _n_finished(stopped: Volume) -> int:
 
 
 def _share(entry: JournalEntry) -> str:
-    """The finished share as the start of a noun phrase: ``"12 % of "``."""
+    """The finished fraction as the start of a noun phrase: ``"12 % of "``."""
     return _percent(entry.n_finished, entry.stamp.get("shape") or (0,))
 
 

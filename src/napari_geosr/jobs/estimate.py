@@ -1,4 +1,4 @@
-"""Time and memory of a training, measured by running a few steps.
+"""Time and memory of a training run, measured by running a few steps.
 
 They run in a separate process, immediately even if another job is running, and the
 results are discarded.
@@ -41,7 +41,7 @@ _CHECK_INTERVAL = 1.0
 
 @dataclass(frozen=True)
 class TrainingEstimate:
-    """Cost of a training on this machine under its present load.
+    """Cost of a training run on this machine under its present load.
 
     Attributes
     ----------
@@ -52,7 +52,7 @@ class TrainingEstimate:
     steps : int
         Number of steps timed.
     concurrent : tuple of str
-        Names of other trainings that were running on this machine meanwhile.
+        Names of other training runs on this machine at the same time.
     """
 
     seconds: float
@@ -113,7 +113,7 @@ def _command(job: JobFolder) -> list[str]:
 
 
 def _running_trainings() -> tuple[str, ...]:
-    """Names of the trainings running on this machine."""
+    """Names of the training runs in progress on this machine."""
     return tuple(
         status.name
         for status in list_jobs()
@@ -138,7 +138,7 @@ def _evaluate(job: JobFolder, began: float) -> TrainingEstimate:
         raise JobError(
             job.status().message
             or "The time could not be estimated: the process that trains a few steps "
-            "ended without a message. Try again, or start the training."
+            "ended without a message. Try again, or start training."
         )
     first, last = reports[0], reports[-1]
     stages = [e["time"] for e in events if e["event"] == "stage"]

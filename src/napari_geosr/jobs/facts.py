@@ -98,7 +98,7 @@ def result(
     """Path of a job's result; or None and the reason why there is none.
 
     A job file from elsewhere may name any path on the computer. Only the initial model,
-    which a training without improvement returns, may lie outside the folder.
+    which a training run without improvement returns, may lie outside the folder.
 
     Parameters
     ----------
@@ -124,7 +124,7 @@ def result(
 
 
 def _is_initial_model(path: Path, values: AnyMapping) -> bool:
-    """Whether this is the initial model of a training, by its path or in the zoo."""
+    """Whether this is the initial model of a run, by its path or in the zoo."""
     initial = values.get("training", {}).get("from_model")
     if isinstance(initial, str) and Path(initial).expanduser().resolve() == path:
         return zoo.is_bundle(path)

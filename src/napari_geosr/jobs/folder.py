@@ -5,7 +5,7 @@
 ``job.json``
     State, process and host; replaced in one step.
 ``events.jsonl``
-    One JSON object a line, appended as things happen.
+    One JSON object per line, appended as things happen.
 ``request``
     Request to the running process: ``pause``, ``finish`` or ``cancel``.
 ``seen``

@@ -125,7 +125,7 @@ class StoppedRestoration:
     def job_steps(
         self, folder: Path, should_stop: ShouldStop
     ) -> Generator[Step, None, RestoreJob]:
-        """Put into `folder` what the job needs.
+        """Put what the job needs into `folder`.
 
         Raises
         ------
@@ -193,7 +193,7 @@ class StoppedReconstruction:
     def job_steps(
         self, folder: Path, should_stop: ShouldStop
     ) -> Generator[Step, None, ReconstructJob]:
-        """Put into `folder` what the job needs.
+        """Put what the job needs into `folder`.
 
         Raises
         ------
@@ -232,7 +232,7 @@ class StoppedMeasurement:
     def job_steps(
         self, folder: Path, should_stop: ShouldStop
     ) -> Generator[Step, None, MeasureJob]:
-        """Put into `folder` what the job needs.
+        """Put what the job needs into `folder`.
 
         Raises
         ------

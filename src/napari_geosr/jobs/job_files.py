@@ -110,7 +110,7 @@ def foreign_files(folder: Path) -> list[Path]:
 
 
 def job_files(folder: Path) -> list[Path]:
-    """Return files in a job folder that jobs write, as relative paths, state last."""
+    """Return the relative paths of the files that jobs write, the state file last."""
     files = [path for path in _files(folder) if _is_job_file(path)]
     # Delete the state last, so that an interrupted removal can be repeated.
     return sorted(files, key=lambda path: (len(path.parts) == 1, path))

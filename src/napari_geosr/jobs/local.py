@@ -100,7 +100,7 @@ def turn_file() -> Path:
 def turn(job: JobFolder, should_stop: ShouldStop = never_stop) -> Iterator[str]:
     """Wait for this job's turn among those of this machine.
 
-    Worker processes of a distributed training do not wait.
+    Worker processes of a distributed training run do not wait.
 
     Yields
     ------

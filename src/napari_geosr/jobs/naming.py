@@ -1,4 +1,4 @@
-"""Names already taken by other models and trainings."""
+"""Names already taken by other models and training runs."""
 
 from __future__ import annotations
 

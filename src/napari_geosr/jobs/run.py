@@ -129,7 +129,7 @@ def _heartbeats(job: JobFolder) -> Iterator[None]:
 def _send_heartbeat(job: JobFolder, **facts: Any) -> None:
     """Send a heartbeat; a failed write does not stop the job.
 
-    On a full disk, the training itself reports the error.
+    On a full disk, training itself reports the error.
     """
     with suppress(GeoSRError, OSError):
         job.send_heartbeat(**facts)
@@ -190,7 +190,7 @@ def _run(job: JobFolder, should_stop: ShouldStop) -> Generator[Step, None, Path 
 
 
 class _Speed:
-    """Speed in tiles or parts; trainings report their own."""
+    """Speed in tiles or parts; training runs report their own."""
 
     def __init__(self) -> None:
         self._began, self._first = time.monotonic(), -1
@@ -278,7 +278,7 @@ def _record_step(job: JobFolder, step: Step) -> str:
     Returns
     -------
     str
-        What could not be written: a missing preview must not end a training.
+        What could not be written: a missing preview must not end training.
 
     Raises
     ------

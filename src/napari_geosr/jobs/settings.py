@@ -28,8 +28,8 @@ def change_training(job: JobFolder, **changes: Any) -> None:
     ConfigError
         If a value is invalid; nothing is changed.
     JobError
-        If a process runs the job, the job is done or is no training, or it has already
-        done more than the new number of steps.
+        If a process runs the job, the job is done or is not a training run, or it has
+        already done more than the new number of steps.
     """
     with job.hold():
         job.check_not_done()
@@ -48,8 +48,8 @@ def change_training(job: JobFolder, **changes: Any) -> None:
             return
         if new.get("steps", status.done) < status.done:
             raise JobError(
-                f"{status.name} has already done {status.done} steps: give at least "
-                "that number."
+                f"{status.name} has already done {status.done} steps: specify at "
+                "least that many."
             )
         values["training"] = {**before, **new}
         _check(job, values)

@@ -59,7 +59,7 @@ def accelerate_precision(config: TrainingConfig, device: str) -> str:
 def reduce_hidden_maps(config: TrainingConfig, modules: Iterable[nn.Module]) -> None:
     """Make networks that support it store hidden maps in bfloat16, if it is requested.
 
-    Autocast gains little on a CPU.
+    On a CPU, autocast gains little.
     """
     if config.precision == "bfloat16":
         for module in modules:
@@ -176,7 +176,8 @@ class Processes:
             )
         except RuntimeError as error:  # torch raises it if a connection breaks
             raise TrainingError(
-                "Another process of this training has ended; see its output for the "
+                "Another process of this training run has ended; see its output for "
+                "the "
                 "cause. Resume from the last checkpoint."
             ) from error
         return total

@@ -48,8 +48,8 @@ class AdversarialConfig(TrainingConfig):
         10.0,
         ge=0,
         title="Gradient penalty",
-        description="Weight of the gradient penalty of the critic; for Wasserstein "
-        "only.",
+        description="Weight of the critic's gradient penalty; used only with the "
+        "Wasserstein loss.",
     )
     critic_width: int = Field(
         32,

@@ -55,7 +55,7 @@ def networks_supporting(has_capability: Callable[[str], bool]) -> list[str]:
 
 
 def check_network(config: TrainingConfig) -> None:
-    """Refuse a network that does not suit the training.
+    """Refuse a network that is not suitable for training.
 
     Raises
     ------

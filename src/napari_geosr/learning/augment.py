@@ -16,7 +16,7 @@ class PatchSymmetry:
     ----------
     rng : Generator
     square : bool
-        Whether Y and X may be exchanged: voxel edges are equal and the patch is square.
+        Whether Y and X may be exchanged: voxels and patch are square.
     depth : bool
         Whether there is an axis of slices to mirror (channels of 2.5D, or Z).
     """

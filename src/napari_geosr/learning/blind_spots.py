@@ -37,7 +37,7 @@ class BlindSpots:
     ndim : int
         Number of axes that the network convolves over; 2 for adjacent slices as well.
     share : float
-        Share of the voxels that are predicted, 0 … 1.
+        Fraction of the voxels that are predicted, 0 … 1.
     replacement : {"uniform", "median"}
         A random neighbour, or the median of the neighbours; never the voxel itself.
     offsets : sequence of (z, y, x)
@@ -51,7 +51,7 @@ class BlindSpots:
 
     @property
     def cell(self) -> int:
-        """Edge of the cells, in voxels; each has one predicted voxel."""
+        """Edge length of the cells, in voxels; each has one predicted voxel."""
         edge: float = (1 / self.share) ** (1 / self.ndim)
         return max(1, round(edge))
 

@@ -76,8 +76,8 @@ def load(folder: Path) -> AnyDict | None:
         ) from error
     if state.get("schema") != _SCHEMA:
         raise TrainingError(
-            f"{path} was written by another release of napari-geosr: start the "
-            "training again."
+            f"{path} was written by another release of napari-geosr: start training "
+            "again."
         )
     return state
 
@@ -129,7 +129,7 @@ def check_settings_unchanged(
             title = type(config).model_fields[name].title or name
             changed = f"{title.lower()} {stored[name]} (now {current[name]})"
         raise TrainingError(
-            f"This training began with {changed}, so it cannot be resumed. Restore "
+            f"This training run began with {changed}, so it cannot be resumed. Restore "
             "the original settings and data, or start a new training run in another "
             "folder."
         )

@@ -21,7 +21,7 @@ class Clock:
     step : int
         Step at which the count starts.
     steps : int
-        Number of steps of the whole training.
+        Number of steps of the whole training run.
     batch_size : int
         Images per step.
     """
@@ -83,7 +83,7 @@ class Clock:
         rate : float
             Learning rate.
         memory : int
-            Memory used by the training, in bytes.
+            Memory used for training, in bytes.
         watts : float, optional
             Power consumption of the machine, if it is measured.
         """

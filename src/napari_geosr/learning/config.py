@@ -170,7 +170,7 @@ class TrainingConfig(Config):
         gt=0,
         le=0.5,
         title="Validation",
-        description="Fraction of each volume held out, as one block, to judge the "
+        description="Fraction of each volume held out, as one block, to evaluate the "
         "model.",
     )
     validate_every: int | None = Field(
@@ -199,7 +199,7 @@ class TrainingConfig(Config):
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto",
         title="Precision",
-        description="Number format of the training; auto: "
+        description="Number format during training; auto: "
         "bfloat16 on a GPU, otherwise float32.",
     )
     threads: int | None = Field(
@@ -210,8 +210,8 @@ class TrainingConfig(Config):
         gt=0,
         le=60,
         title="Checkpoint",
-        description="Seconds between checkpoints: a crash loses at most this much of "
-        "the training.",
+        description="Seconds between checkpoints: a crash loses at most this much "
+        "training time.",
         json_schema_extra={"unit": "s"},
     )
     preview_slice: int | None = Field(

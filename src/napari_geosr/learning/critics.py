@@ -1,6 +1,6 @@
 """Critics: networks that judge patches, used only during training.
 
-Both take patches of any size, as their scores are averaged over positions.
+Both accept patches of any size, as their scores are averaged over positions.
 
 References
 ----------
@@ -93,7 +93,7 @@ class TomoGANCritic(nn.Module):
     width : int
         Feature maps of the first layers, 64 in the paper.
     edge : int, optional
-        If given, flatten as in the paper; only patches of this edge are accepted.
+        If given, flatten as in the paper; only patches of this size are accepted.
     """
 
     def __init__(

@@ -50,7 +50,7 @@ def known_countries() -> dict[str, str]:
 
 
 class Meter:
-    """Context manager that measures energy; figures are None if unknown.
+    """Context manager that measures energy; values are None if unknown.
 
     codecarbon reads the energy counters of processor and GPU if it has access;
     otherwise it estimates from their model names. No data are sent over the network.
@@ -149,7 +149,7 @@ class Meter:
         self._add(energy, float(total.emissions))
 
     def _add(self, energy: float | None, carbon: float | None) -> None:
-        """Update the sums; without new figures the last ones are kept."""
+        """Update the sums; without new values, the last ones are kept."""
         before, now = self._before, self._sums
         self._sums = _EnergySums(
             before.first_step,
@@ -173,7 +173,7 @@ class Meter:
         return self._watts
 
     def figures(self) -> AnyDict:
-        """Figures for the card: sums over all processes of the job."""
+        """Values for the card: sums over all processes of the job."""
         return {
             "seconds": round(self._sums.seconds, 1),
             "kilowatt_hours": self._sums.kilowatt_hours,
@@ -197,7 +197,7 @@ class _EnergySums:
 
 
 def _failure_text(error: Exception) -> str:
-    """Text for the card if codecarbon raises, which must not stop the training."""
+    """Text for the card if codecarbon raises an error, which must not stop training."""
     return f"not measured: codecarbon failed ({type(error).__name__}: {error})"
 
 

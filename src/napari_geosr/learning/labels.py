@@ -13,7 +13,7 @@ from napari_geosr.learning.statistics import sample_planes
 
 
 def check_labels(targets: Sequence[Volume], labels: int) -> list[str]:
-    """Check the labels in up to 64 planes spread over each target.
+    """Check the labels in up to 64 evenly spaced planes of each target.
 
     Returns
     -------

@@ -170,12 +170,12 @@ class Method:
         """Axes (of ``"xyz"``) along which the method assumes independent noise.
 
         Empty if the noise of neighbouring voxels may be correlated. The caller measures
-        the noise of the sources before the training and warns.
+        the noise of the sources before training, and warns.
         """
         return ""
 
     def prepare(self, patches: Patches) -> None:
-        """Prepare for the training data before the first step."""
+        """Prepare the method for the training data before the first step."""
 
     def network_kwargs(self) -> AnyDict:
         """Settings of the network that becomes the model, for its card."""
@@ -186,7 +186,7 @@ class Method:
 
     @property
     def needs_noise(self) -> bool:
-        """Whether the noise of the volumes must be measured before the training."""
+        """Whether the noise of the volumes must be measured before training."""
         return self.noise_bound() is not None
 
     @property

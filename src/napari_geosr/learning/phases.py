@@ -39,7 +39,7 @@ class GreyPhases:
     dark, bright : float
         Means of the grey values on both sides.
     dark_share : float
-        Share of the sampled voxels in the dark phase.
+        Fraction of the sampled voxels in the dark phase.
     """
 
     threshold: float
@@ -48,7 +48,7 @@ class GreyPhases:
     dark_share: float
 
     def share(self, phase: Phase) -> float:
-        """Share of the voxels in `phase`."""
+        """Fraction of the voxels in `phase`."""
         return self.dark_share if phase == "dark" else 1 - self.dark_share
 
     def mask(self, values: AnyArray, phase: Phase) -> Any:
@@ -138,6 +138,6 @@ def widest_radius(targets: Sequence[Volume], phases: GreyPhases, phase: Phase) -
 
 
 def _spread_sample(items: Sequence[Any], n_max: int = _MAX_VOLUMES) -> list[Any]:
-    """Up to `n_max` items, evenly spread over all."""
+    """Up to `n_max` items, evenly spaced over the whole sequence."""
     indices = np.linspace(0, len(items) - 1, min(n_max, len(items)))
     return [items[i] for i in np.unique(indices.round().astype(int))]

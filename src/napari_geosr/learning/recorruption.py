@@ -1,7 +1,7 @@
 """Learns from one scan with known noise by adding more of that noise.
 
 Noise ``n'`` with the statistics of the scan ``y`` is drawn. The input is ``y + α n'``
-and the target is ``y − n' / α``. Their noises ``n + α n'`` and ``n − n' / α`` are
+and the target is ``y − n' / α``. Their noise, ``n + α n'`` and ``n − n' / α``, is
 uncorrelated, so for Gaussian noise the network learns the same as from a clean target
 [1]_, whatever the correlation between voxels. The noise level of the input, ``√(1 +
 α²)`` times that of the scan, is passed to networks that take it.

@@ -43,7 +43,7 @@ class GreyScale:
 def grey_scale(
     volumes: Sequence[Volume], block: tuple[int, int, int] = (1, 1, 1)
 ) -> GreyScale:
-    """Mean and standard deviation over up to 64 planes spread over each volume.
+    """Mean and standard deviation over up to 64 evenly spaced planes of each volume.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ def grey_scale(
 def sample_planes(
     volume: Volume, block: tuple[int, int, int] = (1, 1, 1)
 ) -> Iterator[AnyArray]:
-    """Read up to 64 planes spread over the volume, averaged over blocks if given."""
+    """Read up to 64 evenly spaced planes, averaged over blocks if given."""
     if volume.axes == "YX":
         yield _block_means(np.asarray(volume.data[:]), block[1:])
         return

@@ -11,8 +11,8 @@ away from it.
 
 Geometric losses start late, as the phases of the output are noise until its grey values
 are roughly right. Their weights rise from zero to their full values between two
-fractions of the training; before that they are not computed. Validation always uses the
-full weights, so that its values are comparable throughout the training.
+fractions of the steps; before that, they are not computed. Validation always uses the
+full weights, so that its values are comparable throughout training.
 """
 
 from __future__ import annotations
@@ -90,15 +90,15 @@ class TargetLossConfig(TrainingConfig):
         ge=0,
         le=1,
         title="Geometry ramp start",
-        description="Fraction of the training after which the weights of geometry "
-        "losses rise from zero.",
+        description="Fraction of the steps after which the weights of geometry losses "
+        "rise from zero.",
     )
     ramp_to: float = Field(
         0.4,
         ge=0,
         le=1,
         title="Geometry ramp end",
-        description="Fraction of the training after which geometry losses have their "
+        description="Fraction of the steps after which geometry losses have their "
         "full weight.",
     )
     window: int = Field(
@@ -275,7 +275,7 @@ class TargetLoss:
         output, target : Tensor of shape (N, 1, [Z,] Y, X)
             In standard deviations of the training data.
         progress : float, optional
-            Fraction of the steps done; by default that of the training.
+            Fraction of the steps done; by default the current one.
 
         Returns
         -------

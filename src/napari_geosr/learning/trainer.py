@@ -369,7 +369,7 @@ class Trainer:
             f"Out of memory at step {self.step}: from now on, the batch of "
             f"{self.config.batch_size} patches is processed in {self.parts.count} "
             "parts, which is slower. Results can differ slightly because of rounding, "
-            "random draws of the critic and the smaller groups that batch norms see."
+            "random draws of the critic and smaller groups for batch normalisation."
         )
 
     def _one_step(self) -> dict[str, float]:
@@ -420,7 +420,7 @@ class Trainer:
         """Accumulate the gradients of `batches`, in more parts if memory runs out.
 
         No weights change before all gradients are computed. So only this part is
-        repeated, and not the whole step, in which other optimisers may have updated.
+        repeated, not the whole step: other optimisers may have updated their weights.
         """
         was_updated, self.parts.is_updated = self.parts.is_updated, False
 

@@ -1,1 +1,1 @@
-"""Porosity and image quality of volumes, in memory or by blocks. No torch."""
+"""Porosity and image quality of volumes, in memory or block by block. No torch."""

@@ -1,4 +1,4 @@
-"""Labels volumes slab by slab, with the same result as labelling the whole.
+"""Labels volumes slab by slab, with the same result as labelling them as a whole.
 
 Pass 1 labels each slab (`cc3d`), accumulates its table and joins labels of adjacent
 slabs in a union-find; pass 2 is one look-up per voxel. The state between slabs consists

@@ -42,8 +42,9 @@ class SlabPlan:
     thickness : int
         Number of planes labelled together.
     standard : int
-        Number of planes without a budget. The first bins of a histogram are chosen from
-        the range of grey values in that many planes.
+        Number of planes that would be labelled together if there were no budget. The
+        first bins of a histogram are chosen from the range of grey values in that many
+        planes.
     source : ArrayLike
         The volume, with a chunk of it cached if slabs are thinner than chunks.
     """
@@ -54,7 +55,7 @@ class SlabPlan:
 
 
 def available_bytes(config: PorosityConfig) -> int:
-    """Bytes for arrays of labels and masks: budget, or share of the free memory."""
+    """Bytes for arrays of labels and masks: budget, or fraction of the free memory."""
     if config.memory is not None:
         return parse_bytes(config.memory)
     return int(free_host_memory() * MEMORY_SHARE)

@@ -25,9 +25,9 @@ class CentrelineAgreement:
     Attributes
     ----------
     precision : float
-        Share of the found centrelines in the true phase; 1: nothing is invented.
+        Fraction of the found centrelines in the true phase; 1: nothing is invented.
     recall : float
-        Share of the true centrelines in the found phase; 1: nothing is cut or lost.
+        Fraction of the true centrelines in the found phase; 1: nothing is cut or lost.
     cldice : float
         Harmonic mean of both [1]_.
     """
@@ -40,7 +40,7 @@ class CentrelineAgreement:
 def centreline_agreement(mask: Mask, truth: Mask) -> CentrelineAgreement:
     """Compare the centrelines of two masks of the same shape, ([Z,] Y, X) [1]_.
 
-    If one mask has no centreline, its share is 1 if the other has none either, else 0.
+    If one mask has no centreline, its value is 1 if the other has none either, else 0.
     """
     found, true = centrelines(mask), centrelines(truth)
 

@@ -135,7 +135,7 @@ def _window(
     factors: tuple[int, int, int],
     name: str,
 ) -> tuple[int, int]:
-    """Depth and edge of the windows (low-resolution voxels); depth 1 for few slices."""
+    """Depth and width of windows (low-resolution voxels); depth 1 for few slices."""
     shapes = [block.shape for block in low]
     shapes += [
         tuple(n // f for n, f in zip(block.shape, factors, strict=True))

@@ -136,7 +136,7 @@ def write_png(
 def histogram_png(
     reports: Mapping[str, PorosityReport], *, theme: Theme = "light"
 ) -> bytes:
-    """Plot the number of pores over their volume (image: area) on logarithmic axes.
+    """Plot the number of pores against their volume (image: area), on log axes.
 
     All reports share the bins and the unit of the first report. If the voxel size of
     any report is unknown, all sizes are in voxels.
@@ -211,7 +211,7 @@ def write_html(
     provenance: Sequence[AnyMapping] = (),
     overwrite: bool = False,
 ) -> Path:
-    """Write a self-contained page: figures side by side, histogram, provenance.
+    """Write a self-contained page: values side by side, histogram, provenance.
 
     Parameters
     ----------

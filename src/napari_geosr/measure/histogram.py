@@ -251,7 +251,7 @@ def histogram_steps(
     Parameters
     ----------
     source : ArrayLike of shape (Z, Y, X)
-        Numpy, dask, zarr or memory-mapped; read by blocks of planes.
+        NumPy, dask, zarr or memory-mapped; read in blocks of planes.
     thickness : int
         Planes per block.
     name : str

@@ -221,7 +221,8 @@ def _interval_note(reports: Sequence[PorosityReport]) -> list[str]:
             "calibration."
         )
     return [
-        f"<p><small>Porosity {word}: all voxels are shifted together by {reach}, with "
+        f"<p><small>Porosity {word}: the grey values of all voxels are shifted "
+        f"together by {reach}, with "
         f"the same threshold.{coverage} It covers neither errors that all members of "
         "the restoration share (as with a material missing from the training data) nor "
         "the choice of the threshold.</small></p>"

@@ -56,7 +56,7 @@ def hull_share_outside(
     *,
     max_slices: int = 32,
 ) -> float:
-    """Share of the slice-wise convex hulls outside a sample mask, 0 … 1.
+    """Fraction of the slice-wise convex hulls outside a sample mask, 0 … 1.
 
     Each hull encloses the slice's part of the mask and all bodies of solid except
     specks. The share is 0 for a mask that is convex in each slice; a mask that follows

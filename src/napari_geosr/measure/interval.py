@@ -1,10 +1,10 @@
-"""A porosity interval from the deviation of each restored voxel.
+"""A porosity interval from the standard deviation of each restored voxel.
 
-All voxels of the sample are shifted by the same multiple of their standard deviation,
-first to brighter and then to darker values, and pores are segmented with the same
-threshold. A common shift is the worst case: independent errors of voxels would mostly
-cancel, but the effects of blur, noise and a model on edges are the same everywhere in a
-volume. The required multiple is found by calibration.
+The grey values of all voxels of the sample are shifted by the same multiple of their
+standard deviation, first towards brighter and then towards darker values, and pores are
+segmented with the same threshold. A common shift is the worst case: independent errors
+of voxels would mostly cancel, but the effects of blur, noise and a model on edges are
+the same everywhere in a volume. The required multiple is found by calibration.
 """
 
 from __future__ import annotations
@@ -24,16 +24,17 @@ from napari_geosr.measure.segment import phase_mask
 
 @dataclass(frozen=True)
 class Deviation:
-    """The deviation of a restoration.
+    """The standard deviation of a restoration.
 
     Attributes
     ----------
     data : ArrayLike of the volume's shape
         Standard deviation of each voxel, in grey values of the volume.
     factor : float or None
-        Half-width of the interval in deviations; None if unknown: there is no interval.
+        Half-width of the interval in standard deviations; None if unknown, and then
+        there is no interval.
     nominal : float or None
-        Share of volumes whose porosity lies in such an interval, if measured.
+        Fraction of volumes whose porosity lies in such an interval, if measured.
     """
 
     data: ArrayLike
@@ -48,15 +49,16 @@ class PorosityInterval:
     Attributes
     ----------
     spread : float
-        Half of the change in porosity when all voxels are shifted by one deviation.
+        Half of the change in porosity when all voxels are shifted by one standard
+        deviation.
     porosity : tuple of float or None
-        Minimum and maximum porosity within `factor` deviations.
+        Minimum and maximum porosity within `factor` standard deviations.
     pore_count : tuple of int or None
         Minimum and maximum pore count at the ends and the centre of the interval.
     factor, nominal : float or None
         As in `Deviation`.
     missing_voxels : int
-        Voxels of the sample without a deviation; they are not shifted.
+        Voxels of the sample without a standard deviation; they are not shifted.
     """
 
     spread: float
@@ -101,7 +103,7 @@ class IntervalCounter:
         Raises
         ------
         VolumeError
-            If a deviation is negative.
+            If a standard deviation is negative.
         """
         block = np.asarray(self.source[slab])
         block = block.astype(np.result_type(block.dtype, np.float32))
@@ -159,7 +161,7 @@ def needed_factor(
     phase: str,
     porosity: float,
 ) -> float:
-    """Signed number of deviations at which the interval reaches a known porosity.
+    """Signed factor for the deviations at which the interval reaches a known porosity.
 
     Positive if the measured porosity is too high. A voxel is a pore until it is shifted
     by ``(threshold - mean) / deviation``, so the result is a quantile of that ratio.

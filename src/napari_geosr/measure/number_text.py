@@ -1,4 +1,4 @@
-"""Numbers, fractions, ranges and differences as text for people."""
+"""Numbers, fractions, ranges and differences as text for users."""
 
 from __future__ import annotations
 

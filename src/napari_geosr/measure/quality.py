@@ -1,6 +1,6 @@
 """Quality of a restored volume, compared with the ground truth.
 
-Some figures are for publications on porosity, others for tuning models. All relative
+Some metrics are for publications on porosity, others for tuning models. All relative
 errors are signed: ``(found - true) / true``.
 
 References

@@ -55,7 +55,7 @@ class Pair:
         Parameters
         ----------
         longest : int, optional
-            Maximum edge of the boxes, in voxels of the result.
+            Maximum edge length of the boxes, in voxels of the result.
         """
         edge = (_MAX_VOXELS / math.prod(self.factors)) ** (1 / 3)
         sizes = [max(_MIN_EDGE, int(edge) - 2 * r) for r in reach]

@@ -1,4 +1,4 @@
-"""Warnings about grey values that make the figures unreliable."""
+"""Warnings about grey values that make the results unreliable."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _MIN_SAMPLE_SHARE = 1e-3
 
 
 def looks_like_labels(data: ArrayLike) -> bool:
-    """Whether some planes consist of regions of one number each, separated by zeros.
+    """Whether some planes consist of regions with one value each, separated by zeros.
 
     Parameters
     ----------

@@ -74,7 +74,7 @@ class RemovalStatistics:
         Correlation of the squared removed part, in units of the noise, with the
         gradient of the result: about 0 for noise, larger if edges were changed.
     flagged : float
-        Share of the voxels where the smoothed removed part exceeds `limit`.
+        Fraction of the voxels where the smoothed removed part exceeds `limit`.
     strongest : float
         Largest value of the smoothed removed part, in standard deviations of smoothed
         noise.

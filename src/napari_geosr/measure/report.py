@@ -1,4 +1,4 @@
-"""Result of a porosity measurement: figures, table, labels and histograms."""
+"""Result of a porosity measurement: values, table, labels and histograms."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Histogram:
 
 
 class FigureAttribute(Generic[Value]):
-    """A figure of a report as an attribute with a type."""
+    """A value of a report as an attribute with a type."""
 
     def __set_name__(self, owner: type, name: str) -> None:
         self._name = name
@@ -77,7 +77,7 @@ class PorosityReport:
     Attributes
     ----------
     figures : mapping
-        All figures of the volume by the name of their statistic, in the order of the
+        All values of the volume by the name of their statistic, in the order of the
         JSON file. The common ones are also attributes:
     porosity : float
         Pore voxels ÷ sample voxels, pores of every size.
@@ -110,14 +110,14 @@ class PorosityReport:
     labels : array or None
         Label of every voxel; a numpy array or the given target.
     histogram : Histogram
-        Number of counted pores over volume (image: area) in logarithmic bins.
+        Number of counted pores by volume (image: area) in logarithmic bins.
     grey_histogram : Histogram
-        Number of voxels over grey value.
+        Number of voxels by grey value.
     interval : PorosityInterval or None
         Interval of the porosity, if the deviations of a restoration are known.
     noise : NoiseCheck or None
-        Noise of the scan and expected share of misclassified voxels; None if it could
-        not be measured.
+        Noise of the scan and expected fraction of voxels misclassified; None if it
+        could not be measured.
     graph : NetworkGraph or None
         Graph of the pores as a network of tubes, if requested.
     """
@@ -255,7 +255,7 @@ class PorosityReport:
         return quantiles_of(self.table[name])
 
     def to_json_dict(self) -> AnyDict:
-        """Figures without table and labels, JSON-serialisable; never NaN."""
+        """Values without table and labels, JSON-serialisable; never NaN."""
         statistics = [s for s in volume_statistics(flat=self.is_flat) if s.in_json]
         before = [s for s in statistics if s.order < SETTINGS_ORDER]
         return {

@@ -1,4 +1,4 @@
-"""Figures of one or several volumes as rows of text, with their differences."""
+"""Values of one or several volumes as rows of text, with their differences."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class FiguresSource(Protocol):
 
 
 class StatisticRow(NamedTuple):
-    """A figure of several volumes: its label, texts and differences, and a tool tip."""
+    """A value of several volumes: its label, texts and differences, and a tool tip."""
 
     label: str
     texts: list[str]

@@ -26,7 +26,7 @@ def threshold_value(
     *,
     name: str = "volume",
 ) -> float:
-    """The grey value between pore and solid of a whole volume, read by blocks.
+    """The grey value that separates pore from solid in a volume, read block by block.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ def threshold_value(
     Raises
     ------
     VolumeError
-        If the volume holds no or only one finite value.
+        If the volume holds no finite value, or only one.
     """
     thickness = max(1, (1 << 22) // max(1, math.prod(source.shape[1:])))
     histogram = run_to_end(

@@ -118,7 +118,7 @@ def fit_spectrum(
 
 
 class _Model:
-    """Power of structure and noise by class, and their best-fitting shares."""
+    """Power of structure and noise by class, and their best-fitting fractions."""
 
     def __init__(
         self,
@@ -171,7 +171,7 @@ class _Model:
         return np.asarray(np.broadcast_to(table, self.used.shape)[self.used])
 
     def solve(self, x: Any) -> tuple[float, float, float]:
-        """The lowest cost, and the shares of structure and noise."""
+        """The lowest cost, and the fractions of structure and noise."""
         # Use units of the observed power, so that both contributions are about one.
         structure = self.structure(float(x[0])) / self.observed
         noise = self.noise(float(x[1]), float(x[2])) / self.observed

@@ -1,4 +1,4 @@
-"""Descriptions of statistics: columns of the pore table, and figures of a volume.
+"""Descriptions of statistics: columns of the pore table, and values of a volume.
 
 `napari_geosr.measure.statistics` explains where they appear and how to add one.
 """
@@ -76,7 +76,7 @@ class PoreStatistic:
 
 @dataclass(frozen=True)
 class Row:
-    """How a figure is displayed in the dock, the terminal and the HTML page.
+    """How a value is displayed in the dock, the terminal and the HTML page.
 
     Attributes
     ----------
@@ -85,8 +85,8 @@ class Row:
     order : float
         Position among the rows, lowest first.
     value : callable, optional
-        Maps the figures of a volume to the displayed value; by default the figure
-        itself. The row is hidden if all values are None.
+        Maps the values of a volume to the displayed one; by default the value itself.
+        The row is hidden if all values are None.
     text : callable, optional
         Maps a value to its text; by default three digits and the unit.
     compares : bool
@@ -105,7 +105,7 @@ class Row:
 
 @dataclass(frozen=True)
 class VolumeStatistic:
-    """A figure of the whole volume: a key of the JSON file, and a displayed row.
+    """A value of the whole volume: a key of the JSON file, and a displayed row.
 
     Attributes
     ----------
@@ -117,13 +117,13 @@ class VolumeStatistic:
         Power of the unit of length. In JSON, the value is null if the voxel size is
         unknown.
     unit_key : str
-        Key of the unit in JSON, after the last figure that uses it; empty for none.
+        Key of the unit in JSON, after the last value that uses it; empty for none.
     flat : bool or None
         Only for images (True), only for volumes (False), or for both (None).
     order : float
         Position in the JSON file, lowest first; settings have `SETTINGS_ORDER`.
     in_json : bool
-        False for figures that are only displayed.
+        False for values that are only displayed.
     row : Row or None
     """
 

@@ -80,7 +80,7 @@ def report_from_files(
 
 
 def _figures(values: AnyMapping, table: Table) -> AnyDict:
-    """All figures; those missing from the JSON file are computed from the table."""
+    """All values; those missing from the JSON file are computed from the table."""
     flat = all(n == 1 for n in values["shape"][:-2])
     size = "area" if flat else "volume"
     known = volume_statistics(flat=flat)

@@ -28,7 +28,7 @@ Table = dict[str, np.ndarray]
 class Geometry:
     """Voxel size, origin and unit along Z, Y, X; `flat` for a single image.
 
-    In a flat geometry the Z edge is 1 and has no effect.
+    In a flat geometry the edge length along Z is 1 and has no effect.
     """
 
     voxel_size: tuple[float, float, float]
@@ -145,7 +145,7 @@ class SweepTotals:
         Pore voxels with the threshold shifted down and up.
     threshold : float
     interval : PorosityInterval or None
-        Interval of the porosity, if the deviations of a restoration are known.
+        Interval of the porosity, if the restoration's standard deviations are known.
     graph : NetworkGraph or None
         Graph of the pores, if requested.
     """

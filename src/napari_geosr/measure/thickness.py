@@ -1,4 +1,4 @@
-"""Local thickness: diameter of the largest ball in a phase that contains a point.
+"""Local thickness: diameter of the largest sphere in a phase that contains a point.
 
 References
 ----------

@@ -1,7 +1,7 @@
 """Distinguishes frames of a time series from slices of a volume, using a few planes.
 
 The structures of a volume change from slice to slice about as fast as within a slice.
-In a time series, fine detail stays in place: its correlation hardly decreases from
+In a time series, fine detail keeps its position: its correlation hardly decreases from
 frame to frame, whereas within a frame it vanishes after a few pixels.
 """
 
@@ -122,9 +122,9 @@ class _PlaneSimilarity:
     even : bool
         Whether the correlation over a few planes equals that over a few pixels.
     far, lag : float, int
-        Largest number of planes over which fine detail stays in place, i.e. changes far
-        more slowly than within a plane, and its correlation over that distance; 0 and
-        NaN if it does not stay.
+        Largest number of planes over which fine detail keeps its position, i.e. changes
+        far more slowly than within a plane, and its correlation over that distance; 0
+        and NaN if it does not keep it.
     """
 
     neighbours: float
@@ -134,7 +134,7 @@ class _PlaneSimilarity:
 
     @property
     def stays(self) -> bool:
-        """Whether fine detail stays in place."""
+        """Whether fine detail keeps its position."""
         return self.lag > 0
 
     @classmethod

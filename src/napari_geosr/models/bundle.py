@@ -457,7 +457,7 @@ def _check_state(
         if names:
             shown = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
             raise ModelError(
-                f"{path / WEIGHTS_FILE} does not fit the network {card.network!r} of "
-                f"its card: it {verb} {shown}. The card and the weights belong to "
-                "different models."
+                f"{path / WEIGHTS_FILE} does not fit the network "
+                f"{card.network!r} named in its card: it {verb} {shown}. The "
+                "card and the weights belong to different models."
             )

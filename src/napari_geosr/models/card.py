@@ -1,4 +1,4 @@
-"""The model card: what a model is for, what it was trained on, how good it is."""
+"""The model card: a model's purpose, its training data and its performance."""
 
 from __future__ import annotations
 
@@ -131,8 +131,8 @@ class TrainingData(Config):
     """Percentiles 1, 5, 25, 50, 75, 95, 99 of standardised training volumes; None, here
     and below: unknown, as for third-party models."""
     intensity_distance: tuple[float, float] | None = None
-    """Distance of a training volume's percentiles to those of the nearest other
-    example: median and 99th percentile over training volumes."""
+    """Distance between the percentiles of a training volume and those of the nearest
+    other example: median and 99th percentile over training volumes."""
     examples: tuple[tuple[float, ...], ...] = ()
     """Percentiles of individual training volumes."""
     spectrum: TrainingStatistic | None = None
@@ -177,7 +177,7 @@ class FigureRow(Config):
     psnr: float | None = None
     """PSNR in dB; the range is the contrast between solid and pore."""
     porosity_error: float | None = None
-    """Relative error of the porosity (Otsu threshold) to that of the known mask."""
+    """Error of the porosity (Otsu threshold) relative to that of the known mask."""
     pores_per_mm3_error: float | None = None
     """Relative error of the number of pores above the minimum volume."""
     volume_histogram_distance: float | None = None
@@ -204,7 +204,7 @@ class ModelCard(Config):
     schema_version: int = SCHEMA_VERSION
     """Version of the card format."""
     name: str = Field(pattern=NAME_PATTERN)
-    """Short name, also of its folder."""
+    """Short name, which is also the name of its folder."""
     title: str
     """Name for display."""
     task: Task
@@ -254,7 +254,7 @@ class ModelCard(Config):
     citation: str = ""
     """How to cite the model."""
     provenance: AnyDict = Field(default_factory=dict)
-    """How and with what the model was made."""
+    """How the model was made, and what was used to make it."""
     mixed_precision_error: float | None = Field(None, ge=0)
     """Largest change in bfloat16, in standard deviations of the output; None: not
     measured, and bfloat16 is not used."""

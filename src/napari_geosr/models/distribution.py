@@ -58,7 +58,7 @@ class TrainingLikeness:
     reasons : tuple of str
         Reasons as sentences for users; empty when ok.
     figures : mapping
-        Numbers that the judgement is based on.
+        Numbers on which the judgement is based.
     """
 
     level: Literal["ok", "caution", "unlike"]
@@ -82,7 +82,7 @@ class Signature:
 
 
 def draw_sample(volume: Volume) -> npt.NDArray[np.float32]:
-    """Take up to 32 square patches spread over `volume`, reproducibly.
+    """Take up to 32 square patches from all over `volume`, reproducibly.
 
     Parameters
     ----------
@@ -282,7 +282,7 @@ def _spectrum_reason(features: Signature, card: ModelCard) -> str:
 
 
 def _anisotropy_reasons(card: ModelCard, volume: Volume) -> tuple[str, ...]:
-    """Warn if a 3D model is not known to be trained on such non-cubic voxels."""
+    """Warn if a 3D model may not have been trained on voxels this far from cubic."""
     if card.axes != "ZYX" or not volume.has_physical_size:
         return ()
     # A range of voxel edge lengths in the training data may stem from non-cubic voxels.

@@ -19,7 +19,7 @@ class NoiseBound(nn.Module):
     """A denoiser whose changes are limited to a multiple of the noise level.
 
     The change of every voxel is kept below ``bound · level``. Thus noise is removed as
-    by the denoiser itself, whereas structure that exceeds the noise is preserved.
+    it is by the denoiser itself, whereas structure that exceeds the noise is preserved.
 
     Parameters
     ----------

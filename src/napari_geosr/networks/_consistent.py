@@ -1,4 +1,4 @@
-"""Makes super-resolution consistent: averaged back, the result equals the scan.
+"""Makes super-resolution consistent: the averaged result equals the scan.
 
 The output of a network must agree with the scan. The average over the fine voxels of
 each coarse voxel is compared with that voxel, and the part of the difference that noise
@@ -8,10 +8,10 @@ does not explain is added back [1]_ [2]_::
     y' = y + U(e - b(e))             D(U(e)) = e
 
 This part is computed in two steps. First, the difference `e` is split into detail and a
-smooth part, and each is weighted by the share of its local power that exceeds the power
-of the noise (a local Wiener filter [3]_). Then the remainder is bounded: ``b(r) = k σ
-tanh(r / (k σ))``. Thus the averaged result differs from the scan by less than `k` times
-the noise level; without noise both are equal.
+smooth part, and each is weighted by the fraction of its local power that exceeds the
+power of the noise (a local Wiener filter [3]_). Then the remainder is bounded: ``b(r) =
+k σ tanh(r / (k σ))``. Thus the averaged result differs from the scan by less than `k`
+times the noise level; without noise both are equal.
 
 `U` distributes a value over its block along a parabola that preserves the average of
 the block and continues smoothly into the neighbouring blocks [4]_. Constant values
@@ -207,7 +207,7 @@ class ConsistentUpscaling(nn.Module):
         return e - most * torch.tanh(rest / most.clamp_min(tiny))
 
     def _wiener_weighted(self, part: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
-        """Weight a part by the share of its local power that exceeds the noise."""
+        """Weight a part by the fraction of its local power that exceeds the noise."""
         edge = _WINDOW[self._ndim]
         pool = functional.avg_pool3d if self._ndim == 3 else functional.avg_pool2d
         padded = _replicated(part.square(), edge // 2)

@@ -87,7 +87,8 @@ class NetworkConfig(Config):
     """Pointwise operations before the network: ``clip low high``, ``sigmoid``,
     ``linear gain offset``, ``above threshold``."""
     after: tuple[Pointwise, ...] = ()
-    """Operations after the network: the same, and ``softmax`` over its channels."""
+    """Operations after the network: those allowed before it, and also ``softmax`` over
+    its channels."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -48,7 +48,7 @@ class NetworkConfig(UpscalingConfig):
     blocks: int = Field(3, ge=1, le=32)
     """Number of residual blocks per group, each with two convolutions and attention."""
     reduction: int = Field(4, ge=1, le=64)
-    """Factor by which the number of maps is reduced within the attention."""
+    """Factor by which the number of maps is reduced within each attention block."""
     window: int = Field(5, ge=1, le=65)
     """Edge length, in voxels, of the window that maps are averaged over; odd."""
 
@@ -60,7 +60,7 @@ class NetworkConfig(UpscalingConfig):
 
     @property
     def squeezed(self) -> int:
-        """Number of maps within the attention."""
+        """Number of maps within each attention block."""
         return max(1, self.features // self.reduction)
 
 

@@ -57,8 +57,8 @@ class NetworkConfig(ScoresConfig):
     }
 
     levels: int = Field(3, ge=1, le=5)
-    """Number of times the image is halved; the coarsest voxels have an edge of
-    2^levels."""
+    """Number of times the image is halved; the coarsest voxels have an edge
+    length of 2^levels."""
     features: int = Field(32, ge=1, le=128)
     """Feature maps at full resolution; doubled at every level below."""
     pooling: Literal["blur", "max"] = "blur"
@@ -69,7 +69,8 @@ class NetworkConfig(ScoresConfig):
     """Skip connection at full resolution; N2V2 has none."""
     batch_norm: bool = False
     """Normalise maps by the statistics of each batch during training, and by fixed ones
-    afterwards. Cards older than this setting do not contain it and have no norms."""
+    afterwards. Cards older than this setting do not contain it, and their networks have
+    no normalisation."""
     upscale_factor: Literal[1, 2, 4, 8] = 1
     """Output voxels per input voxel along every axis that the network works on."""
 

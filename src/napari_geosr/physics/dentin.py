@@ -133,7 +133,7 @@ def dentin(
     Parameters
     ----------
     porosity : float
-        Approximate share of the tubules in a cross-section, without branches.
+        Approximate fraction of the tubules in a cross-section, without branches.
     radius : (float, float)
         Smallest and largest radius of the tubules; log-uniform.
     branching : float

@@ -354,10 +354,10 @@ def scan_coarsely(
     rng: np.random.Generator,
     factors: Sequence[int],
 ) -> FloatArray:
-    """Image `light` with a scan that stops at the centre of every block of voxels only.
+    """Image `light` with a scan that stops only at the centre of every block of voxels.
 
-    The lens and the time at each place are those of a scan of all voxels: the blur is
-    the same, and as many photons are counted in each sample.
+    The lens and the time at each position are those of a scan of all voxels: the blur
+    is the same, and as many photons are counted in each sample.
 
     Parameters
     ----------

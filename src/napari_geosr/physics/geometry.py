@@ -35,7 +35,7 @@ class ParallelGeometry:
         Column of the rotation axis, 0 being the middle of the first column; by default
         the middle of the row.
     size : int, optional
-        Edge N of the slices in voxels; by default `n_columns`.
+        Edge length N of the slices in voxels; by default `n_columns`.
     pixel_size : float
         Width of a detector column, and unit of length of the line integrals.
     unseen : tuple of (float, float)
@@ -102,7 +102,7 @@ class ParallelGeometry:
 
     @property
     def voxel_size(self) -> float:
-        """Edge of a voxel, in the unit of `pixel_size`."""
+        """Edge length of a voxel, in the unit of `pixel_size`."""
         return self.pixel_size
 
     @property
@@ -221,7 +221,9 @@ class ConeGeometry(FanGeometry):
             self._set("slice_centre", (self.n_slices - 1) / 2)
         self._set("slice_centre", float(self.slice_centre))
         if not math.isfinite(self.slice_centre):
-            raise ProjectionsError("The slice at the source's height must be finite.")
+            raise ProjectionsError(
+                "The index of the slice at the source's height must be finite."
+            )
         if math.isnan(self.row_size):
             self._set("row_size", self.pixel_size)
         self._length("row_size")

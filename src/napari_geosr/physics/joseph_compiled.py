@@ -23,7 +23,7 @@ def _crossing(
 ) -> tuple[np.int32, np.float32]:
     """Pixel before the point where a ray crosses a row, and weight of the next pixel.
 
-    Rays that miss the row cross its margin; `high` is the last place in it.
+    Rays that miss the row cross its margin; `high` is the last position in it.
     """
     x = min(max(offset + slope * along + np.float32(LEFT), np.float32(0)), high)
     i = np.int32(x)

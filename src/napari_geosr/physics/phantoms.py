@@ -160,7 +160,7 @@ def _nearby_room(
     gap: float,
     largest: float,
 ) -> npt.NDArray[np.float64]:
-    """Room at `points` according to the 24 nearest balls: a fast upper bound."""
+    """Free space at `points` according to the 24 nearest balls: a fast upper bound."""
     from scipy.spatial import cKDTree
 
     placed = np.array(balls)

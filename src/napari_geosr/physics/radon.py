@@ -23,7 +23,7 @@ class ParallelBeam:
     Parameters
     ----------
     size : int
-        Edge of the slices in voxels; a detector element is as wide as a voxel.
+        Edge length of the slices in voxels; a detector element is as wide as a voxel.
     n_angles : int
         Number of projections over half a turn.
     """

@@ -216,8 +216,8 @@ def random_imaging(
 ) -> Imaging:
     """Imaging settings with random blur and noise.
 
-    The noise level is log-uniform within `noise`; for the share `strong_noise` of the
-    draws it is uniform, which is stronger on average.
+    The noise level is log-uniform within `noise`; for the fraction `strong_noise` of
+    the draws it is uniform, which is stronger on average.
 
     Parameters
     ----------
@@ -231,7 +231,7 @@ def random_imaging(
     square : bool
         Whether slices are square, as required for ``"few-photons"``.
     strong_noise : float
-        Share of draws with uniform noise levels.
+        Fraction of draws with uniform noise levels.
     """
     kinds: list[NoiseKind] = ["independent", "reconstruction", "few-photons"]
     chances = [0.35, 0.35, 0.3] if square else [0.5, 0.5, 0.0]
@@ -285,7 +285,7 @@ def random_scan(
 ) -> Scan:
     """A scan with random settings of a random phantom, or of `phantom`.
 
-    Dark and bright pores are equally likely. The contrast is 1. For the share
+    Dark and bright pores are equally likely. The contrast is 1. For the fraction
     `small_pores` of the draws, the phantom is a foam of small pores, with noise from
     the upper half of `noise`. Lengths of the phantom are multiplied by `scale`, by
     default `downsample`.
@@ -300,7 +300,7 @@ def random_scan(
     noise, blur, downsample, strong_noise
         As in `random_imaging`.
     small_pores : float
-        Share of draws with small pores.
+        Fraction of draws with small pores.
     scale : float, optional
         Factor of the lengths of the phantom.
     """

@@ -109,7 +109,7 @@ def _cut(grid: Grid, key: tuple[slice, ...]) -> Grid:
 
 
 def _relative_to(grid: Grid, place: npt.NDArray[np.float64]) -> Grid:
-    """The coordinates relative to a place."""
+    """The coordinates relative to a position."""
     z, y, x = grid
     c = place.astype(np.float32)
     return z - c[0], y - c[1], x - c[2]
@@ -188,7 +188,7 @@ def _add_struts(
     rng: np.random.Generator,
     greys: npt.NDArray[np.float64],
 ) -> None:
-    """Struts one to four voxels thick between random places."""
+    """Struts one to four voxels thick between random positions."""
     grey = np.float32(rng.choice(greys))
     for _ in range(int(rng.integers(5, 25))):
         ends = rng.random((2, 3)) * np.array(scene.shape)

@@ -21,8 +21,8 @@ RIGHT = 3
 def _sample(place: np.float32, high: np.float32) -> tuple[np.int32, np.float32]:
     """Index of the detector sample before `place`, and weight of the next sample.
 
-    Indices include the margin. Places outside the detector are clamped to the margin;
-    `high` is its last place.
+    Indices include the margin. Positions outside the detector are clamped to the
+    margin; `high` is its last one.
     """
     place = min(max(place + np.float32(LEFT), np.float32(0)), high)
     m = np.int32(place)

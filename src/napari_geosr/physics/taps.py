@@ -12,22 +12,22 @@ _DEVICE_BYTES = 2**30
 def linear_taps(
     place: Tensor, n: int, dim: int, first: int = 0
 ) -> tuple[Tensor, Tensor]:
-    """Indices of both neighbours of places on a grid of `n`, and their weights.
+    """Indices of both neighbours of positions on a grid of `n`, and their weights.
 
     The two neighbours are along a new axis `dim`. Values beyond the grid are zero:
     neighbours there get weight 0 and an arbitrary valid index. The grid starts at the
-    place `first`.
+    position `first`.
 
     Parameters
     ----------
     place : Tensor
-        Places on the grid, in voxels.
+        Positions on the grid, in voxels.
     n : int
         Length of the grid.
     dim : int
         Position of the new axis of length 2.
     first : int
-        Place at which the grid starts.
+        Position at which the grid starts.
 
     Returns
     -------

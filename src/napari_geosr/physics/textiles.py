@@ -60,7 +60,7 @@ class MultiphaseSolid:
 
     @property
     def porosity(self) -> float:
-        """Share of the voxels that are mostly pore."""
+        """Fraction of the voxels that are mostly pore."""
         return float(self.mask.mean())
 
 
@@ -81,7 +81,7 @@ def felt(
     shape : tuple of int
         Box (Z, Y, X).
     porosity : float
-        Share of the box that is free of fibres, accurate to one fibre.
+        Fraction of the box that is free of fibres, accurate to one fibre.
     radius : float
         Radius of the fibres.
     tilt : float
@@ -238,7 +238,7 @@ def several_phases(
     greys : tuple of float
         Grey value of each phase.
     size : float
-        Edge of a cube with the volume of the mean grain.
+        Edge length of a cube with the volume of the mean grain.
     seed : int
 
     Raises
@@ -250,12 +250,12 @@ def several_phases(
 
     if len(shares) != len(greys) or len(shares) < 2 or min(shares) <= 0:
         raise ConfigError(
-            "Phases need one share per grey value, at least two of them and all "
-            f"above 0; not {shares} and {greys}."
+            "Phases need one fraction per grey value, at least two of them and all "
+            f"above 0, not {shares} and {greys}."
         )
     if not math.isclose(sum(shares), 1.0, abs_tol=1e-6):
         raise ConfigError(
-            f"The shares of the phases must add up to 1, not {sum(shares):g}."
+            f"The fractions of the phases must add up to 1, not {sum(shares):g}."
         )
     rng = np.random.default_rng(seed)
     low, high = np.full(3, -size), np.asarray(shape) + size

@@ -58,7 +58,7 @@ class PorousSample:
         Pore volume per volume inside; voxels cut by a surface count by their pore
         fraction.
     porosity_at_half : float
-        Share of pore voxels inside, as from a threshold at half the contrast.
+        Fraction of pore voxels inside, as from a threshold at half the contrast.
     """
 
     attenuation: FloatArray

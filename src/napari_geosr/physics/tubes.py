@@ -159,7 +159,7 @@ def _add_segment(fraction: FloatArray, a: Array, b: Array, radius: float) -> Non
 
 
 def bent_path(a: Array, b: Array, bend: float, rng: np.random.Generator) -> Array:
-    """A smooth path from a to b that deviates from a straight line by about `bend`."""
+    """A smooth path from a to b that departs from a straight line by about `bend`."""
     t = np.linspace(0, 1, _POINTS)[:, None]
     first, second = rng.standard_normal((2, 3)) * bend
     sway = np.sin(np.pi * t) * first + np.sin(2 * np.pi * t) * second / 2
@@ -212,7 +212,7 @@ def cell_network(
     neighbours : int
         Number of nearest cells that each cell is connected to.
     bend : float
-        Typical deviation of canaliculi from a straight line.
+        Typical distance of canaliculi from a straight line.
 
     Raises
     ------
@@ -341,7 +341,7 @@ def cortical_canals(
     links : int
         Number of thinner canals that connect neighbouring ones.
     bend : float
-        Typical deviation of canals from a straight line.
+        Typical distance of canals from a straight line.
     """
     rng = np.random.default_rng(seed)
     depth, height, width = shape

@@ -1,4 +1,4 @@
-"""Quality figures of an alignment, computed without ground truth."""
+"""Measures of the quality of an alignment, computed without ground truth."""
 
 from __future__ import annotations
 
@@ -59,9 +59,9 @@ def mutual_information(
 ) -> float:
     """Mutual information of the grey values in bits, from a joint histogram.
 
-    It is zero for independent volumes, and higher the better one predicts the other. As
-    it increases with the contrast, it is suitable for comparing positions of one pair
-    of volumes, but not different pairs.
+    It is zero for independent volumes, and the higher, the better one predicts the
+    other. As it increases with the contrast, it is suitable for comparing positions of
+    one pair of volumes, but not different pairs.
 
     Parameters
     ----------
@@ -109,7 +109,7 @@ def correlation(
 
 
 def block_shifts(one: FloatArray, other: FloatArray) -> list[BlockShift]:
-    """Shifts of `other` relative to `one` in blocks spread over them, by correlation.
+    """Shifts of `other` relative to `one` in evenly spaced blocks, by correlation.
 
     Parameters
     ----------

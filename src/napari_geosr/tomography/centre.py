@@ -280,21 +280,21 @@ def _opposite_views(
     if not chosen.size or error[chosen].min() > _OPPOSITE:
         raise ProjectionsError(
             f"{projections.title} has no views from opposite sides (the closest pair "
-            f"deviates from 180 degrees by {error.min():.3g}). Use the method "
+            f"differs from 180 degrees by {error.min():.3g}). Use the method "
             "'wedge', or give the centre (--center COLUMN)."
         )
     return sinogram[:, chosen], sinogram[:, partner[chosen]]
 
 
 def _opposition_errors(projections: Projections) -> Curve:
-    """Deviation of every pair of views from 180 degrees apart, shape (n, n)."""
+    """Difference of the angle between each pair of views from 180 degrees, (n, n)."""
     angles = projections.angles
     turns = np.abs(angles[None, :] - angles[:, None])
     return np.asarray(np.abs(turns % 360 - 180))
 
 
 def _nearest_opposition_error(projections: Projections) -> Curve:
-    """Deviation of each view from its best opposite view, in degrees, shape (n,)."""
+    """Angle in degrees by which each view misses its best opposite, shape (n,)."""
     return np.asarray(_opposition_errors(projections).min(axis=1))
 
 

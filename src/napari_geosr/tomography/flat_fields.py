@@ -72,7 +72,7 @@ def transmission(
     Raises
     ------
     ProjectionsError
-        If flat and dark fields are the same or contain NaN, or there is no light.
+        If flat and dark fields are the same or contain NaN, or there is no signal.
     """
     counts = np.asarray(projections.data[:, start:stop, :])
     dark = _frame(projections, "dark", start, stop, frames)
@@ -156,7 +156,7 @@ def _frame(
 
 
 def _require_light(projections: Projections, how: str) -> None:
-    """Raise `ProjectionsError` if no pixel of the whole detector received light."""
+    """Raise `ProjectionsError` if no pixel of the whole detector has a signal."""
     flat = _frame(projections, "flat", 0, projections.n_rows, how)
     dark = _frame(projections, "dark", 0, projections.n_rows, how)
     if flat is None:

@@ -82,7 +82,7 @@ def fold_full_turn(
 
 
 def _around(sinogram: FloatArray, angles: Angles) -> tuple[Angles, FloatArray]:
-    """Places on the turn relative to the lowest angle, and mean of the views there."""
+    """Angles relative to the lowest one, and the mean of the views there."""
     places, inverse, _ = distinct_angles(angles - angles.min(), 360.0)
     places = places[inverse]
     order = np.argsort(places, kind="stable")
@@ -101,7 +101,7 @@ def _around(sinogram: FloatArray, angles: Angles) -> tuple[Angles, FloatArray]:
 
 
 def _unique_places(places: Angles, same: float, period: float) -> Angles:
-    """The first of each group of coinciding places; places must ascend."""
+    """The first of each group of equal angles, which must be in ascending order."""
     kept = [float(places[0])]
     for place in places[1:].tolist():
         if same < place - kept[-1] and place < kept[0] + period - same:
@@ -110,7 +110,7 @@ def _unique_places(places: Angles, same: float, period: float) -> Angles:
 
 
 def _interpolate_views(views: FloatArray, places: Angles, wanted: Angles) -> FloatArray:
-    """Views at the wanted places, interpolated between the two neighbours of each."""
+    """Views at the wanted angles, interpolated between the two neighbours of each."""
     closed = np.concatenate([places[-1:] - 360, places, places[:1] + 360])
     at = np.mod(wanted, 360)
     after = np.clip(np.searchsorted(closed, at), 1, len(closed) - 1)

@@ -43,13 +43,13 @@ class ClippingReport:
     n_values : int
         Values examined.
     n_clipped : int
-        Values below the smallest transmission: no light, or less than the dark field.
+        Values below the smallest transmission: no signal, or less than the dark field.
     n_saturated : int
         Values at the largest count of the detector; they are not changed.
     n_dead : int
-        Detector pixels without light in the flat field, interpolated.
+        Detector pixels without signal in the flat field, interpolated.
     n_empty : int
-        Detector rows without any light in the flat field, left empty (zero).
+        Detector rows without any signal in the flat field, left empty (zero).
     n_nonfinite : int
         NaN or infinite values, interpolated.
     n_zingers : int
@@ -149,7 +149,7 @@ class LineIntegrals:
         Raises
         ------
         ProjectionsError
-            If there are no such rows, no light, NaN, or dark = flat.
+            If there are no such rows, there is no signal or NaN, or dark = flat.
         """
         scan, config = self.projections, self.config
         if not 0 <= start < stop <= scan.n_rows:
@@ -247,7 +247,7 @@ class LineIntegrals:
             source = "given" if self.config.incident else "from the brightest pixels"
             notes.append(
                 f"There are no flat fields; {self._incident:.5g} counts were taken as "
-                f"the intensity without sample ({source})."
+                f"the intensity without the sample ({source})."
             )
         elif scan.darks is None:
             notes.append("There are no dark fields; they were taken as zero.")

@@ -61,7 +61,8 @@ class StripeSettings:
         The same for wide stripes and dead columns; at most 1/8 of the detector.
     contrast : float
         How much a column must differ from the others to count as a wide stripe or dead
-        column, in units of the usual difference of columns; lower values find more.
+        column, in units of the typical difference between columns; lower values find
+        more.
     """
 
     size: int = 21
@@ -221,7 +222,7 @@ def find_outlying_columns(
 ) -> npt.NDArray[np.bool_]:
     """Which columns differ from the others (algorithm 4 of [1]_).
 
-    Sorted values of ordinary columns lie on a line. If the values deviate from it at
+    Sorted values of ordinary columns lie on a line. If the values differ from it at
     either end by at least `contrast` times its rise, all columns beyond half of that
     threshold are selected.
     """

@@ -103,7 +103,7 @@ def implausibility_reasons(
         reasons.append(f"{dpi} dots per inch is a default of image editors")
     ratio = max(millimetres) / min(millimetres)
     if ratio > MAX_ANISOTROPY * (1 + _ROUNDING):
-        reasons.append(f"its edges differ by a factor of {ratio:.3g}")
+        reasons.append(f"its edge lengths differ by a factor of {ratio:.3g}")
     smallest, largest = min(millimetres), max(millimetres)
     if smallest < MIN_EDGE_MM * (1 - _ROUNDING):
         edge = f"{smallest / MILLIMETRES['nm']:.3g} nm"

@@ -1,4 +1,4 @@
-"""The *Compare* dock: images side by side in one physical frame, with figures."""
+"""The *Compare* dock: images side by side in one physical frame, with metrics."""
 
 from __future__ import annotations
 

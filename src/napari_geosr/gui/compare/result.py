@@ -1,4 +1,4 @@
-"""Figures of a comparison side by side, and the pores that differ."""
+"""Metrics of a comparison side by side, and the pores that differ."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ _COLUMN = 105
 
 
 class QualityTable(QTableWidget):
-    """One row per figure, one column per volume; copied as tab-separated text."""
+    """One row per metric, one column per volume; copied as tab-separated text."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -72,7 +72,7 @@ class QualityTable(QTableWidget):
         )
 
     def set_report(self, report: QualityReport | None) -> None:
-        """Show the figures of a report, or none."""
+        """Show the metrics of a report, or none."""
         rows = [] if report is None else report.rows()
         titles = {} if report is None else dict(report.titles)
         base = "" if report is None else report.base

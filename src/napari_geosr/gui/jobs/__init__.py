@@ -292,7 +292,7 @@ def _fill(item: QTreeWidgetItem, job: JobStatus) -> None:
 
 
 def _progress(job: JobStatus) -> str:
-    """Steps of a training, otherwise the completed share: the units differ."""
+    """Steps of a training run; for other jobs, whose units differ, a percentage."""
     if not job.total:
         return "–"
     if job.operation in FIT_NETWORKS:

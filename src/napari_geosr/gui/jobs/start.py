@@ -1,7 +1,7 @@
 """Creates a job folder from the user's choices. No Qt here.
 
 Layers that equal their file are read from it; others are written into the job's
-folder, so that the training can continue without napari.
+folder, so that training can continue without napari.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ Data = Mapping[str, tuple[Path | Volume, ...]]
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """A training that can be started.
+    """A training run that can be started.
 
     Attributes
     ----------

@@ -72,7 +72,7 @@ class JobWidgets(QWidget):
         )
         self.tune_button = button(
             "Fine-tune this model",
-            "Start a new training from this model, for example on other data.",
+            "Start a new training run from this model, for example on other data.",
             "Alt+Shift+N",
         )
         self.show_preview = QCheckBox("Show preview")

@@ -84,7 +84,7 @@ class CloseFilter(QObject):
         _ask_before_commands(window)
 
     def watch(self, job: Path, widget: QWidget) -> None:
-        """Ask about `job`, shown in `widget`, if it is running at closing."""
+        """Ask about `job`, shown in `widget`, if it is running when that is closed."""
         self._jobs.add(job)
         dock = dock_of(widget)
         if dock is not None and id(dock) not in self._docks:
@@ -97,7 +97,7 @@ class CloseFilter(QObject):
         return bool(self._handovers)
 
     def watch_run(self, run: DockRun) -> None:
-        """Ask about `run` if it is still running at closing."""
+        """Ask about `run` if it is still running when the window is closed."""
         self._runs.add(run)
 
     def eventFilter(self, watched: Any, event: QEvent) -> bool:

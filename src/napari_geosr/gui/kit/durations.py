@@ -46,7 +46,7 @@ class RemainingTime:
 
 
 def format_estimate(estimate: TrainingEstimate) -> str:
-    """Describe time and memory of a training, and other trainings during timing."""
+    """Describe time and memory of a training run, and other runs during timing."""
     text = (
         f"Estimate: {format_duration(estimate.seconds)} and "
         f"{format_bytes(estimate.memory)} of memory, from {estimate.steps} steps timed "

@@ -188,7 +188,7 @@ class IntegerField(_NumberMixin, RangedWidget[Any]):
 
 
 class TextField(LineEdit):
-    """A text that emits changes when editing ends, not on every keystroke."""
+    """A text field that emits changes when editing ends, not on every keystroke."""
 
     def _post_init(self) -> None:
         # Skip the method of `ValueWidget`, which listens to every keystroke.

@@ -211,7 +211,7 @@ class ConfigForm(QWidget):
 
 
 class KindForm(QWidget):
-    """A menu of kinds and the form of the chosen one; it keeps the input for each.
+    """A menu of kinds and the form for the chosen one; it keeps the input for each.
 
     A subclass defines the settings of each kind by `config_type`.
 

@@ -1,4 +1,4 @@
-"""Loss curves of one or several trainings, updated while they run."""
+"""Loss curves of one or several training runs, updated while they run."""
 
 from __future__ import annotations
 

@@ -140,8 +140,8 @@ def part_of_file(
 ) -> tuple[Volume, dict[str, int]]:
     """Return the layer's volume and its time point and channel within its file.
 
-    The plugin's reader creates one layer per channel of a file. With `whole`, no point
-    is selected along the layer's own axes.
+    The plugin's reader creates one layer per channel of a file. With `whole`, all time
+    points and channels of the layer's own axes are included.
 
     Parameters
     ----------

@@ -99,7 +99,7 @@ class _LimitsReader:
 def limits_steps(
     data: Any, should_stop: ShouldStop
 ) -> Generator[Step, None, Limits | None]:
-    """Find limits from planes spread over the whole volume; for a worker.
+    """Find limits from evenly spaced planes of the volume; for a worker.
 
     Only a central window of large planes is read.
 
@@ -129,7 +129,7 @@ def _central_window(size: int) -> slice:
 
 
 def _sample(data: AnyArray) -> AnyArray:
-    """At most `_MAX_VOXELS` finite values spread over an array."""
+    """At most `_MAX_VOXELS` evenly spaced finite values of an array."""
     values: AnyArray = data[_strides(data.shape)].ravel()
     if values.dtype.kind == "b":
         return values.astype(np.uint8)

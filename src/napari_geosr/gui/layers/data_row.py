@@ -81,11 +81,11 @@ class DataRow(QWidget):
         self.label.setAccessibleName(f"Files for {name}")
         files, folder = keys
         self.files_button = _small_button(
-            "Files…", f"Choose files as {name.lower()} (Alt+Shift+{files}).", files
+            "Files…", f"Choose the files for “{name}” (Alt+Shift+{files}).", files
         )
         self.folder_button = _small_button(
             "Folder…",
-            f"Choose a folder of slices or an OME-Zarr as {name.lower()} "
+            f"Choose a folder of slices or an OME-Zarr for “{name}” "
             f"(Alt+Shift+{folder}).",
             folder,
         )

@@ -237,7 +237,7 @@ class VoxelSizeRow(QWidget):
         )
 
     def values(self) -> tuple[float, ...] | None:
-        """Return the edges entered, or None while one is missing or not positive."""
+        """Return the edge lengths entered; None while one is missing or invalid."""
         try:
             sizes = tuple(float(edge.text()) for edge in self.edges[-self._n :])
         except ValueError:

@@ -305,7 +305,7 @@ _COLUMNS = {
 
 
 def card_html(card: ModelCard) -> str:
-    """Format a card as rich text: intended use, limits, figures and licence."""
+    """Format a card as rich text: intended use, limits, metrics and licence."""
     training = card.training
     parts = [
         f"<p>{html.escape(card.description)}</p>",

@@ -73,7 +73,8 @@ class ModelHandover(QObject):
             self.failed.emit(error)
             return
         self.done.emit(
-            f"{kept.name} is chosen in the Restore dock. A copy remains among your "
+            f"{kept.name} is now selected in the Restore dock. A copy remains among "
+            "your "
             f"models in {kept.parent} even if the job is deleted."
         )
 

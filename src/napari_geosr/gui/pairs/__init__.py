@@ -43,7 +43,9 @@ _NOT_REMEMBERED = {"offset": None, "upscale_factor": None}
 class PairsChoices(Config):
     """What the dock remembers besides settings."""
 
-    have: str = Field(TWO, title="Have", description="Type of data chosen last.")
+    have: str = Field(
+        TWO, title="Have", description="Most recently chosen type of data."
+    )
     folder: Path | None = Field(
         None, title="Folder", description="Folder in which pairs are saved."
     )

@@ -345,7 +345,7 @@ class PorosityDock(PorosityWidgets):
     def _show_result(
         self, measured: PoreMeasurement, folder: Path | None = None
     ) -> None:
-        """Show figures and table; for a job, `folder` already holds the files."""
+        """Show values and a table; for a job, `folder` already holds the files."""
         self._measured = measured.without_labels()
         self.result.set_reports(self._measured.reports)
         self.result.set_exported_to(folder)

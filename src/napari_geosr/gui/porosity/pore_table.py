@@ -170,7 +170,7 @@ class PoreTableModel(QAbstractTableModel):
 
 
 def decimals_of(values: AnyArray) -> int | None:
-    """Number of decimals for all figures of a column, so that they align.
+    """Number of decimals for all numbers in a column, so that they align.
 
     The smaller ones (the tenth of a hundred) have four significant digits, whole
     numbers none after the point. None for columns of integers, and where the smallest
@@ -190,7 +190,7 @@ def decimals_of(values: AnyArray) -> int | None:
 
 
 def cell_text(value: object, decimals: int | None = None) -> str:
-    """Format a figure for display.
+    """Format a number for display.
 
     Integers are whole; others have the digits of their column, or four significant
     ones where `decimals` is None.

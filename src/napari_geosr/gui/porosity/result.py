@@ -1,4 +1,4 @@
-"""The result of the porosity dock: figures, histogram, table, colours, export."""
+"""The result of the porosity dock: values, histogram, table, colours, export."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _MIN_TABLE_HEIGHT = 90
 
 
 class FiguresTable(QWidget):
-    """Figures of one report, or of two side by side with their difference."""
+    """Values of one report, or of two side by side with their difference."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -266,7 +266,7 @@ class PorosityResult(QWidget):
         self._above = QScrollArea()
         _describe_area(
             self._above,
-            "Figures and histogram",
+            "Results and histogram",
             "Measured values and histogram.",
         )
         self._above.setWidget(content)
@@ -282,7 +282,9 @@ class PorosityResult(QWidget):
         self.table.setMinimumHeight(_MIN_TABLE_HEIGHT)
         self._splitter = QSplitter(Qt.Orientation.Vertical)
         self._splitter.setAccessibleName("Results and table")
-        self._splitter.setToolTip("Drag the handle to resize results and table.")
+        self._splitter.setToolTip(
+            "Drag the handle to resize the results and the table."
+        )
         self._splitter.setChildrenCollapsible(False)
         self._splitter.addWidget(self._above)
         self._splitter.addWidget(pores)
@@ -296,7 +298,7 @@ class PorosityResult(QWidget):
         layout.addWidget(self._page)
 
     def _distribute_height(self) -> None:
-        """Give the figures the height they need, but leave some rows to the table."""
+        """Give the values the height they need, but leave some rows to the table."""
         room = self._splitter.height()
         rows = self._above.widget().layout()
         wanted = rows.sizeHint().height() + 6

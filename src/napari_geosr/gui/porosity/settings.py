@@ -174,8 +174,8 @@ class PorositySettings(QWidget):
             (
                 self.sample,
                 "Sample",
-                "What counts as sample: everything, an automatic mask of the solid "
-                "including its pores, or a Labels layer (all labels but 0).",
+                "What counts as the sample: everything, an automatic mask of the "
+                "solid including its pores, or a Labels layer (all labels except 0).",
             ),
             (
                 self.other,

@@ -317,7 +317,7 @@ def denoise_steps(
     column : float or None
         Detector column of the rotation axis, if known.
     training : mapping
-        Settings of the training.
+        Training settings.
     splits : int or str
         Number of subsets of the projections, or ``"auto"``.
     parent : Path

@@ -30,7 +30,7 @@ _FILTER = f"Projections ({_SUFFIXES});;All files (*)"
 
 
 class OpenProjections(QWidget):
-    """Two buttons, and a form for metadata that the file lacks or has wrong.
+    """Two buttons, and a form for metadata that are missing from the file or wrong.
 
     Signals
     -------
@@ -97,7 +97,7 @@ class OpenProjections(QWidget):
         self.section = Section(
             "Angles and pi&xel size",
             inner,
-            tool_tip="Metadata that is missing from the file or wrong in it.",
+            tool_tip="Metadata that are missing from the file or wrong.",
         )
         buttons = QHBoxLayout()
         buttons.addWidget(self.file_button, 1)

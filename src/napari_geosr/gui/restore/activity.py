@@ -293,7 +293,7 @@ class RestoreActivity(Activity):
             self._preview_key = None
 
     def _key(self, layer: Image) -> Key:
-        """Build the key of everything statistics, verdict and estimate depend on."""
+        """Build a key of everything that statistics, verdict and estimate depend on."""
         place = geometry_of_layer(layer)
         return (
             id(layer),

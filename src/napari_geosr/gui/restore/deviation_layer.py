@@ -109,7 +109,7 @@ class DeviationLayer:
 def with_upper_limit(
     steps: Generator[Step, None, RestorationResult],
 ) -> Generator[Step, None, tuple[RestorationResult, float]]:
-    """Run a restoration, then find the upper contrast limit of its deviations.
+    """Run a restoration, then find the upper contrast limit of its standard deviations.
 
     This is done in the worker because voxels may have to be read from disk.
 

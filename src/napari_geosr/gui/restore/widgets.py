@@ -93,7 +93,7 @@ class RestoreWidgets(Dock):
         self.estimate = QLabel("Estimate: –")
         self.estimate.setWordWrap(True)
         self.estimate.setAccessibleName("Time and memory estimate")
-        self.estimate.setToolTip("Time and memory of a run on this device.")
+        self.estimate.setToolTip("Time and memory that a run needs on this device.")
         self.preview_button = _button(
             "Pr&eview",
             "Restore the current slice, and update it when the slider moves.",

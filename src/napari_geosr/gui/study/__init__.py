@@ -89,7 +89,7 @@ class StudyBox(StudyWidgets):
 
     @property
     def report(self) -> Path | None:
-        """The report page with all figures, if there is one."""
+        """The report page with all results, if there is one."""
         return None if self._watch is None else self._watch.report
 
     @property

@@ -44,7 +44,7 @@ _RIGHT_MARGIN = 14
 
 @dataclass(frozen=True)
 class StudyMetric:
-    """A quality figure in each row of a study.
+    """A metric in each row of a study.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""Starts the study of a scan in a layer as a job. No Qt here."""
+"""Starts a study as a job, for the scan shown in a layer. No Qt here."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ class StudyWatch:
 
     @property
     def report(self) -> Path | None:
-        """The report page with all figures, once the study is done."""
+        """The report page with all results, once the study is done."""
         result = self.status.result
         done = self.status.state == "done" and result is not None
         return result if done else None

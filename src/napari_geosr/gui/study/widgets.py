@@ -136,8 +136,8 @@ class StudyWidgets(QWidget):
         self.jobs_button.setShortcut("Alt+Shift+L")
         self.report_button = button(
             "Loo&k at report",
-            "Show tables, curves, and the time, data and energy "
-            "saved in the web browser.",
+            "Open tables, curves, and the savings in time, data and energy "
+            "in the web browser.",
         )
         self.open_report = QCheckBox("Open the report at the end")
         self.open_report.setShortcut("Alt+Shift+R")
@@ -207,7 +207,7 @@ def as_text(values: AnyMapping) -> AnyDict:
 
 
 class StudyResult(QWidget):
-    """Curves of a selectable figure above a table of the main figures."""
+    """Curves of a selectable metric above a table of the main values."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -254,7 +254,7 @@ class StudyResult(QWidget):
         Parameters
         ----------
         tolerance : float
-            Relative error of the porosity up to which it counts as correct.
+            Maximum relative error at which the porosity counts as correct.
         over_exposure : bool
             Draw over the exposure, if there is a single projection count.
         """

@@ -52,8 +52,8 @@ class TrainChoices(Config):
     use: str = Field(
         "",
         title="Use",
-        description="Role of the selected layer in the training, if "
-        "it can have more than one.",
+        description="Role of the selected layer in training, if it can have more than "
+        "one.",
     )
     folder: Path | None = Field(
         None, title="Folder", description="Folder in which jobs are saved."
@@ -170,7 +170,7 @@ class TrainDock(TrainWidgets):
         self._suggest()
 
     def fine_tune(self, job: Path) -> None:
-        """Fill the dock for a training that starts from the model of a job."""
+        """Fill the dock for a training run that starts from the model of a job."""
         if self.activity.busy:
             self.message.show_message(
                 "Preparation is still running. Wait or cancel it."
@@ -269,7 +269,7 @@ class TrainDock(TrainWidgets):
             return None  # Start reports the error
 
     def _list_names(self) -> None:
-        """List, in a worker, the names already used by models and trainings."""
+        """List, in a worker, the names already used by models and training runs."""
         self._naming = BackgroundTask(
             lambda _stop: _taken_names_steps(), owner=self, on_result=self._on_names
         )
@@ -290,7 +290,7 @@ class TrainDock(TrainWidgets):
     # Actions
 
     def plan(self) -> TrainingPlan:
-        """Return the training described by the current settings.
+        """Return the training run described by the current settings.
 
         Raises
         ------

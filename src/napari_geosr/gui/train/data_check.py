@@ -1,4 +1,4 @@
-"""Checks before a training whether its scans suit the method and settings."""
+"""Checks before training whether the scans suit the method and settings."""
 
 from __future__ import annotations
 

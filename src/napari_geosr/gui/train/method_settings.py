@@ -356,7 +356,7 @@ class MethodSettings(QWidget):
 
 
 def tune_steps(model: str | Path, method: str | None) -> Generator[Step, None, AnyDict]:
-    """Find the settings of a training that starts from a model.
+    """Find the settings of a training run that starts from a model.
 
     For a worker: it loads torch, as only the network's module knows all its settings.
     """
@@ -366,7 +366,7 @@ def tune_steps(model: str | Path, method: str | None) -> Generator[Step, None, A
 
 
 def _remembered_settings(values: AnyMapping) -> AnyDict:
-    """Settings that also apply to later trainings."""
+    """Settings that also apply to later training runs."""
     is_tuned = str(values.get("name", "")).endswith(TUNED)
     omitted = _NOT_REMEMBERED | {"name"} if is_tuned else _NOT_REMEMBERED
     return {k: v for k, v in without_default_name(values).items() if k not in omitted}

@@ -187,7 +187,7 @@ class Choice:
         except ConversionError as error:
             if self.setting == OPENVINO:
                 raise ConfigError(
-                    f"The backend openvino cannot compute the network "
+                    f"The backend openvino cannot run the network "
                     f"{type(network).__name__}: {error}. Choose --backend torch."
                 ) from error
             reason = str(error)

@@ -1,8 +1,8 @@
-"""Members: several predictions for one volume, to estimate the deviation.
+"""Members: several predictions for one volume, to estimate its standard deviation.
 
-One file per kind, found by its file name. The module offers ``TITLE``, ``HELP`` (one
-line shown to the user), ``NEEDS_OTHERS`` (whether it takes further models) and
-``make(question) -> Members``.
+There is one file per kind, found by its file name. The module defines ``TITLE``,
+``HELP`` (one line shown to the user), ``NEEDS_OTHERS`` (whether it takes further
+models) and ``make(question) -> Members``.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def load(kind: str) -> Any:
 
 
 def make_members(kind: str, question: EnsembleInputs) -> EnsembleNetwork:
-    """A network that runs all members on a window; outputs mean and deviation.
+    """A network that runs all members on a window; outputs mean and standard deviation.
 
     Raises
     ------

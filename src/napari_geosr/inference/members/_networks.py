@@ -1,7 +1,7 @@
-"""Networks of the members, and mean and deviation over all members.
+"""Networks of the members, and mean and standard deviation over all members.
 
-Mean and deviation are accumulated member by member: Welford. Note on a method for
-calculating corrected sums of squares and products. Technometrics 4, 419-420 (1962).
+Mean and standard deviation are accumulated member by member: Welford. Note on a method
+for calculating corrected sums of squares and products. Technometrics 4, 419-420 (1962).
 doi:10.1080/00401706.1962.10490022
 """
 
@@ -55,7 +55,7 @@ class EnsembleNetwork(nn.Module):
         return len(self.members)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Mean and deviation of a window, shape (1, 2, [Z,] Y, X)."""
+        """Mean and standard deviation of a window, shape (1, 2, [Z,] Y, X)."""
         mean: Any = None
         squares: Any = None
         for n, member in enumerate(self.members, start=1):
@@ -122,7 +122,7 @@ class AdaptedNetwork(nn.Module):
 
 
 class SymmetryView(nn.Module):
-    """Runs a network on a mirrored or rotated window and reverts its output."""
+    """Runs a network on a mirrored or rotated window and transforms its output back."""
 
     def __init__(self, network: nn.Module, symmetry: Symmetry) -> None:
         super().__init__()

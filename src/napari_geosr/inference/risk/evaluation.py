@@ -75,7 +75,7 @@ class Block:
 
 
 def draw_blocks(source: ArrayLike, n: int = N_BLOCKS) -> list[Block]:
-    """Draw up to `n` blocks spread over a volume, reproducibly.
+    """Draw up to `n` blocks from all over a volume, reproducibly.
 
     Positions with mostly padding (a constant grey value) or non-finite voxels are
     skipped, unless there are no others.
@@ -124,7 +124,7 @@ def read_at_block(source: ArrayLike, block: Block) -> FloatArray:
 
 
 def _positions(shape: Sequence[int], core: Sequence[int]) -> Iterator[tuple[int, ...]]:
-    """Start positions of blocks: a low-discrepancy sequence, always evenly spread."""
+    """Start positions of blocks: an even, low-discrepancy sequence."""
     n = len(shape)
     # Roots of the generalised golden ratio (Roberts 2018): x^(n+1) = x + 1.
     ratio = {2: 1.324717957244746, 3: 1.2207440846057596}[n]
@@ -200,7 +200,7 @@ def draw_sample(
     ----------
     source : ArrayLike of shape (Z, Y, X) or (Y, X)
     noise : Noise
-        Of `source`, in its grey values.
+        Noise of `source`, in the grey values of `source`.
     second : ArrayLike of the same shape, optional
         Another scan of the same object with independent noise of the same level.
     """

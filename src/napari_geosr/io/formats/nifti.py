@@ -28,7 +28,8 @@ def read_nifti(path: Path) -> Volume:
     Raises
     ------
     FileError
-        If nibabel is not installed, or the file is damaged or holds no real image.
+        If nibabel is not installed, the file is damaged, or its image is not
+        real-valued.
     """
     try:
         import nibabel

@@ -111,7 +111,7 @@ def in_degrees(stored: StoredAngles, unit: str | None = None) -> Angles:
     Raises
     ------
     FileError
-        If no unit is stated and the values look like radians, or the unit is not one
+        If no unit is stated and the values look like radians, or the unit is not a unit
         of angle.
     """
     unit = unit or stored.unit

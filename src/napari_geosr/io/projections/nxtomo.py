@@ -149,7 +149,7 @@ def _choose(file: h5py.File, path: Path) -> str:
 def _angles(
     file: h5py.File, path: Path, detector: str, frames: Any, n: int
 ) -> StoredAngles:
-    """Angles from the standard NXtomo places, else from coordinates of the frames."""
+    """Angles from the standard NXtomo paths, else from coordinates of the frames."""
     import h5py
 
     missing: list[str] = []

@@ -24,7 +24,7 @@ class VendorPixel:
     origin : str
         Instrument that wrote the metadata, for notes: ``"Zeiss SEM"``.
     written_for : int or None
-        Number of columns of the image that the size was written for, if known.
+        Number of columns of the image for which the size was written, if known.
     """
 
     height: float

@@ -58,7 +58,7 @@ def generator_loss(fake: Tensor, distance: Distance) -> Tensor:
 def gradient_penalty(
     critic: Critic, real: Tensor, fake: Tensor, condition: Tensor | None = None
 ) -> Tensor:
-    """Gradient penalty: deviation of the critic's gradient norm from 1 [2]_.
+    """Gradient penalty: difference of the critic's gradient norm from 1 [2]_.
 
     ``mean((|∇ critic(u)| - 1)²)`` with ``u = e · real + (1 - e) · fake`` and one random
     ``e`` between 0 and 1 for each sample. The norm of a sample is taken over all its

@@ -3,7 +3,7 @@
 No clean data are needed. With two scans of the object, one is predicted from the other
 (Noise2Noise). With a single scan, either more noise of the same kind is added to it
 (`napari_geosr.learning.recorruption`), or hidden voxels are predicted (Noise2Void); the
-neighbours that share their noise are then hidden as well. The training ends when the
+neighbours that share their noise are then hidden as well. Training ends when the
 expected error on held-out blocks stops falling.
 """
 
@@ -130,7 +130,7 @@ class Config(TrainingConfig):
 
 
 def choose(noise: Noise, *, has_second: bool) -> tuple[LearningMode, str]:
-    """Choose how to learn from the scans, and give the reason as a sentence.
+    """Choose how to learn from the scans, and return the reason as a sentence.
 
     Photon noise at low counts is skewed. Recorruption and Stein's estimate, which
     decides when to stop, both assume Gaussian noise and fail together: on real

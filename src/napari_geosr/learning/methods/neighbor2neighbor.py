@@ -2,7 +2,7 @@
 
 From every cell of 2 × 2 voxels, two adjacent voxels are drawn, one for each of two
 images of half the size. These show nearly the same object with independent noise, and
-one is predicted from the other. A regularisation term, whose weight rises during the
+one is predicted from the other. A regularisation term, whose weight rises during
 training, compensates for the true difference between neighbours. Structures must be a
 few voxels wide, as the network sees images of half the resolution.
 
@@ -174,6 +174,6 @@ class Method(_Method):
         }
 
     def validate(self, batch: Batch) -> dict[str, float]:
-        """The prediction error alone, which is comparable throughout the training."""
+        """The prediction error alone, which is comparable throughout training."""
         _, losses = self.loss(batch)
         return {"guess": float(losses["guess"])}

@@ -75,7 +75,7 @@ def inputs(volumes: Sequence[Volume], strategy: Strategy = "X:1") -> list[Volume
     Returns
     -------
     list of Volume
-        Lazy volumes, one per source, computed like the inputs of the training.
+        Lazy volumes, one per source, computed like the inputs during training.
     """
     return [_mean(volumes, given) for given, _ in index_sets(len(volumes), strategy)]
 

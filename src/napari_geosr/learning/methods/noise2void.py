@@ -52,8 +52,7 @@ class Config(TrainingConfig):
         ge=0.1,
         le=10,
         title="Masked",
-        description="Share of a patch's voxels that are hidden and predicted, in per "
-        "cent.",
+        description="Percentage of a patch's voxels that are hidden and predicted.",
     )
     mask_axis: Literal["none", "x", "y", "z", "cross"] = Field(
         "none",

@@ -3,7 +3,8 @@
 The target has less noise, more projections or smaller voxels. With a super-resolution
 network such as ``light_sr``, its voxels are 2, 4 or 8 times smaller along every axis
 that the network works on: Z, Y and X in 3D; Y and X in 2D and 2.5D, where the distance
-of slices is unchanged. If the target is a label image, the model learns segmentation.
+between slices is unchanged. If the target is a label image, the model learns
+segmentation.
 """
 
 from __future__ import annotations

@@ -81,7 +81,8 @@ class FourierCorrelation:
     def cut_off(self, criterion: str) -> float | None:
         """Frequency at which the correlation falls below a criterion, in 1/`unit`.
 
-        None if it stays above up to the highest frequency; 0 if it is never above.
+        None if the correlation stays above the criterion up to the highest frequency; 0
+        if it is never above it.
         """
         used = self.independent >= _MIN_VALUES
         steady = _steadied(self.correlation, self.independent)
@@ -111,7 +112,7 @@ class FourierCorrelation:
         return self.cut_off(criterion) is None
 
     def to_json_dict(self) -> AnyDict:
-        """The curve and its figures as JSON-serialisable values."""
+        """The curve and its values in JSON-serialisable form."""
         return {
             "kind": self.kind,
             "unit": self.unit,
@@ -231,7 +232,7 @@ def _transformed(values: AnyArray, *, planes: bool) -> AnyArray:
 
 
 def _independent_share(shape: Sequence[int], *, planes: bool) -> float:
-    """Share of a shell's values that remain independent after applying a window.
+    """Fraction of a shell's values that remain independent after applying a window.
 
     A window correlates neighbouring frequencies along every axis. Within a shell,
     values have neighbours in all directions except across the shell.

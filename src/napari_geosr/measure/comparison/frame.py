@@ -65,7 +65,7 @@ class Frame:
         )
 
     def as_volume(self, data: Any, **fields: Any) -> Volume:
-        """Values on the grid of the frame as a volume at its position."""
+        """Wrap values on the frame's grid in a volume at the frame's position."""
         return Volume(
             data, self.axes, self.voxel_size, self.unit, self.origin, **fields
         )
@@ -109,7 +109,7 @@ class _Axis:
         return slice(max(0, low), max(1, min(self.n, high)))
 
     def weights(self, start: int, stop: int) -> Any:
-        """Share of each volume voxel in each frame voxel, as a sparse matrix."""
+        """Fraction of each volume voxel in each frame voxel, as a sparse matrix."""
         from scipy.sparse import csr_array
 
         part = self.source(start, stop)
@@ -228,7 +228,7 @@ class FrameVolume:
 
     @property
     def share(self) -> float:
-        """Share of the volume's field of view that lies in the frame."""
+        """Fraction of the volume's field of view that lies in the frame."""
         lengths = zip(self.box, self.volume.shape, strict=True)
         return float(math.prod((b.stop - b.start) / n for b, n in lengths))
 

@@ -1,4 +1,4 @@
-"""Figures from grey values: PSNR, NRMSE and correlation, slab by slab.
+"""Metrics of grey values: PSNR, NRMSE and correlation, slab by slab.
 
 References
 ----------
@@ -54,7 +54,7 @@ class GreyFigures:
     ms_ssim: float | None = None
 
     def to_json_dict(self) -> AnyDict:
-        """The figures as JSON-serialisable values; infinite ones are None."""
+        """The results in JSON-serialisable form; infinite ones are None."""
         return {
             name: value if value is None or math.isfinite(value) else None
             for name, value in vars(self).items()
@@ -90,7 +90,7 @@ class GreySums:
         ]
 
     def figures(self, data_range: float, *, affine: bool) -> GreyFigures:
-        """The figures of all voxels added so far.
+        """The metrics for all voxels added so far.
 
         Parameters
         ----------

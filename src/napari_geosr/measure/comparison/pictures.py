@@ -87,7 +87,7 @@ def slices_png(
 
 
 def fourier_png(report: QualityReport, *, theme: Theme = "light") -> bytes:
-    """Plot Fourier correlation over frequency, with the criteria."""
+    """Plot Fourier correlation against frequency, with the criteria."""
     sheet = _FigureSheet(1, 3.8, theme)
     axes = sheet.axes[0]
     unit = ""
@@ -131,7 +131,7 @@ def spectra_png(report: QualityReport, *, theme: Theme = "light") -> bytes:
 
 
 def bland_altman_png(report: QualityReport, *, theme: Theme = "light") -> bytes:
-    """Plot the difference in volume of each matched pore over its mean volume."""
+    """Plot the difference in volume of each matched pore against its mean volume."""
     sheet = _FigureSheet(1, 3.8, theme)
     axes = sheet.axes[0]
     unit = ""

@@ -63,7 +63,7 @@ class PoreChange:
 
 @dataclass(frozen=True)
 class Agreement:
-    """Bland-Altman figures of matched pores [1]_.
+    """Bland–Altman statistics of matched pores [1]_.
 
     Differences are relative to the mean of a pore's two volumes.
 

@@ -1,4 +1,4 @@
-"""Result of a comparison: figures of each volume, and relative to the base."""
+"""Result of a comparison: metrics of each volume, and relative to the base."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class Shift:
 
 
 class QualityRow(NamedTuple):
-    """A figure of all volumes: its label, a text for each, and an explanation."""
+    """A metric of all volumes: its label, a text for each, and an explanation."""
 
     label: str
     texts: list[str]
@@ -129,7 +129,7 @@ class QualityReport:
     remarks : tuple of str
         How the volumes were processed for the comparison.
     warnings : tuple of str
-        Reasons why figures may be misleading.
+        Reasons why metrics may be misleading.
 
     Examples
     --------
@@ -195,7 +195,7 @@ class QualityReport:
         return self.porosity[self.base if with_reference else self.compared[-1]]
 
     def rows(self) -> list[QualityRow]:
-        """One row per figure, with one text per volume."""
+        """One row per metric, with one text per volume."""
         return [row for row in self._rows() if any(t != NOTHING for t in row.texts)]
 
     def _rows(self) -> Iterator[QualityRow]:
@@ -321,7 +321,7 @@ class QualityReport:
         return fsc_summary(self.fourier)
 
     def to_dict(self) -> AnyDict:
-        """All figures as JSON-serialisable values; infinite ones are None."""
+        """All values as JSON-serialisable values; infinite ones are None."""
         found = self.figures[self.compared[-1]].to_json_dict()
         values: AnyDict = {
             "base": self.base,
@@ -352,7 +352,7 @@ class QualityReport:
         return values
 
     def to_dataframe(self) -> pd.DataFrame:
-        """One row per volume, one column per figure; unknown values are NaN."""
+        """One row per volume, one column per metric; unknown values are NaN."""
         import pandas as pd
 
         rows: dict[str, AnyDict] = {}

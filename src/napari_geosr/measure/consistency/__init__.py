@@ -104,8 +104,8 @@ class Consistency:
         Noise of the scan: robust standard deviation of the residual, hardly affected by
         edges and outliers.
     beyond_3_sigma : float
-        Share of voxels whose residual exceeds three standard deviations of the noise at
-        their grey value; 0.0027 for Gaussian noise.
+        Fraction of voxels with a residual beyond three standard deviations of the noise
+        at their grey value; 0.0027 for Gaussian noise.
     noise_rms : float
         Root mean square of the noise level at the voxels' grey values: the expected
         `residual_rms` if the residual is noise.
@@ -128,7 +128,7 @@ class Consistency:
     blur : tuple of float
         Best-fitting point-spread function, in voxels of the scan.
     limit : float
-        Number of standard deviations from which smoothed residuals are flagged.
+        Number of standard deviations above which smoothed residuals are flagged.
     flagged_voxels : int
         Number of voxels beyond the limit.
     places : tuple of MismatchRegion
@@ -151,7 +151,7 @@ class Consistency:
 
     @property
     def is_consistent(self) -> bool:
-        """Whether all figures are within the limits, which allow for noise."""
+        """Whether all values are within the limits, which allow for noise."""
         return not self.faults
 
     @property

@@ -1,6 +1,6 @@
 """Variation of a residual relative to the quietest regions of the scan.
 
-Figures computed from the residual alone would treat any error of the result as noise.
+Metrics computed from the residual alone would treat any error of the result as noise.
 The scan provides an independent measure: where its sample is uniform, it varies only by
 noise. Scan and residual are slightly smoothed, and their variance is computed in small
 windows. The quietest windows of the scan show the effect of the noise on such windows,

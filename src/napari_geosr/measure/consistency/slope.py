@@ -79,7 +79,7 @@ class SlopeSums:
         return residual > 0 and bool(_moments(whole)[1] <= _UNIFORM_VARIANCE * residual)
 
     def slope(self) -> tuple[float, float] | None:
-        """Slope of the scan over the result, and its standard error.
+        """Regression slope of the scan on the result, and its standard error.
 
         None if the result is uniform, or the volume is too small.
         """

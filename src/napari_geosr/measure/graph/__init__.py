@@ -159,7 +159,7 @@ class NetworkGraph:
         )
 
     def to_json_dict(self) -> AnyDict:
-        """The figures, JSON-serialisable; lengths in `unit`."""
+        """The results in JSON-serialisable form; lengths in `unit`."""
         return {
             "nodes": len(self.nodes),
             "junctions": self.junctions,

@@ -25,10 +25,10 @@ class GraphAgreement:
     Attributes
     ----------
     distance : float
-        Points nearer than this to the other graph's lines count as found there.
+        Points closer than this to the other graph's lines count as found there.
     length_precision, length_recall : float
-        Share of the measured length that lies near true lines, and share of the true
-        length that lies near measured lines.
+        Fraction of the measured length near true lines, and of the true length near
+        measured lines.
     branch_precision, branch_recall : float
         The same for branches; a branch counts if 80 % of it lies near the other's.
     """
@@ -40,7 +40,7 @@ class GraphAgreement:
     branch_recall: float
 
     def to_json_dict(self) -> AnyDict:
-        """The figures, JSON-serialisable."""
+        """The results in JSON-serialisable form."""
         return dict(vars(self))
 
 
@@ -50,7 +50,7 @@ def graph_agreement(
     """Compare the branches of two graphs within the region that both volumes cover.
 
     The voxels of the two may differ in size and position; units must be the same. If
-    one graph has no branch, its share is 1 if the other has none either, else 0.
+    one graph has no branch, its value is 1 if the other has none either, else 0.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ def graph_agreement(
 def _shares(
     lines: NetworkGraph, other: NetworkGraph, distance: float
 ) -> tuple[float, float]:
-    """Shares of the length and of the branches that lie near those of `other`."""
+    """Fractions of the length and of the branches that lie near those of `other`."""
     from scipy.spatial import cKDTree
 
     spacing = min(distance, *other.voxel_size, *lines.voxel_size) / 2

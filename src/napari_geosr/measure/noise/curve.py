@@ -52,7 +52,7 @@ def fit_curve(greys: Array, variances: Array, doubts: Array) -> NoiseCurve:
 
     Photon noise and camera noise add up to a line; reconstructed slices may have their
     minimum in between. Classes without uniform blocks lie above the curve and get
-    little weight; none lies below.
+    little weight; no class lies below it.
 
     Parameters
     ----------

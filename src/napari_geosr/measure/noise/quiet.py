@@ -90,7 +90,7 @@ def find_quiet(
     greys : ndarray of shape (blocks,)
         Mean grey values.
     fraction : float
-        Share of the blocks that counts as quiet.
+        Fraction of the blocks that counts as quiet.
     check : callable
         Called every few hundredths of a second; may raise `Cancelled`.
 

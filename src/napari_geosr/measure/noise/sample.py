@@ -83,7 +83,7 @@ class NoiseSample:
     levels : int
         Number of different grey values; 0 if there are too many to count.
     unknown, padded, clipped : float
-        Shares of NaN and infinite voxels, of blocks of padding, and of voxels at the
+        Fractions of NaN and infinite voxels, of blocks of padding, and of voxels at the
         ends of the grey scale.
     """
 
@@ -169,7 +169,7 @@ def block_edges(volume: Volume) -> Edges:
 
 
 def _boxes(shape: Sequence[int]) -> list[Box]:
-    """Windows spread evenly over the volume, or the whole volume if it is small."""
+    """Evenly spaced windows of the volume, or the whole volume if it is small."""
     if np.prod(shape) <= _MAX_WHOLE_VOXELS:
         return [tuple(slice(0, n) for n in shape)]
     if len(shape) == 2 or shape[0] == 1:
@@ -185,7 +185,7 @@ def _boxes(shape: Sequence[int]) -> list[Box]:
 
 
 def _spread(length: int, size: int, limit: int) -> list[slice]:
-    """At most `limit` windows of `size`, spread evenly over `length`."""
+    """At most `limit` windows of `size`, evenly spaced over `length`."""
     size = min(size, length)
     count = min(limit, -(-length // size))
     starts = np.linspace(0, length - size, count + 2)[1:-1] if count > 1 else [0.0]

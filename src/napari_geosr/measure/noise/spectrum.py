@@ -1,7 +1,7 @@
 """The spectrum of quiet blocks as the sum of noise and smooth structure.
 
 Noise is white, or white noise blurred by a Gaussian along each axis, or has the
-spectrum of filtered back-projection, in each case plus a share of white noise (from
+spectrum of filtered back-projection, in each case plus a fraction of white noise (from
 rounding, interpolation, or a camera behind the optics). Anything smoother is structure.
 """
 
@@ -144,7 +144,7 @@ def _described(
 
 
 def noise_and_structure(energy: Array, noise: Array) -> tuple[float, float]:
-    """Variance of noise with a known spectrum, and share of the remaining energy."""
+    """Variance of noise with a known spectrum, and fraction of the remaining energy."""
     edges: Edges = (energy.shape[0], energy.shape[1], energy.shape[2])
     used = degrees(edges) > SMOOTH_DEGREE
     mean = float(energy[used].mean())

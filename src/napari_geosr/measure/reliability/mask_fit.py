@@ -45,19 +45,19 @@ class SampleMaskFit:
     Attributes
     ----------
     porosity : float
-        Share of the mask that is not solid, 0 … 1.
+        Fraction of the mask that is not solid, 0 … 1.
     whole : float
         The same for the whole volume.
     solid_outside : float
-        Share of the solid outside the mask.
+        Fraction of the solid outside the mask.
     volume_outside : float
-        Share of the volume outside the mask.
+        Fraction of the volume outside the mask.
     fills_volume : bool
         Whether solid extends over each face of the volume.
     closing : int
         Closing of the mask, in voxels.
     left_out : float
-        Share of the slice-wise convex outlines outside the mask.
+        Fraction of the slice-wise convex hulls outside the mask.
     wider : (int, float, float) or None
         A larger closing, with its `porosity` and `left_out`; None if not needed.
     """
@@ -100,7 +100,7 @@ def sample_mask_fit_steps(
     """Compare a sample mask with the solid.
 
     A second mask, with twice the closing, is made only if the first one excludes part
-    of the material's convex outline and the material does not fill the volume.
+    of the material's convex hull and the material does not fill the volume.
 
     Parameters
     ----------

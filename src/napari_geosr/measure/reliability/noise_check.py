@@ -88,7 +88,7 @@ class NoiseCheck:
     misclassified: Misclassification | None
 
     def to_json_dict(self) -> AnyDict:
-        """The figures as JSON-serialisable values."""
+        """The results in JSON-serialisable form."""
         wrong = self.misclassified
         return {
             **self.noise.to_json_dict(),
@@ -161,7 +161,7 @@ def _is_phase(data: ArrayLike, ends: tuple[float, float]) -> bool:
 def noise_remarks(
     check: NoiseCheck | None, porosity: float, name: str
 ) -> Iterator[str]:
-    """One sentence if noise makes the figures unreliable.
+    """One sentence if noise makes the results unreliable.
 
     Parameters
     ----------
@@ -192,7 +192,7 @@ def _percent(share: float) -> str:
 
 @dataclass(frozen=True)
 class Misclassification:
-    """Shares of all voxels expected on the wrong side of the threshold due to noise.
+    """Fractions of all voxels expected on the wrong side of the threshold due to noise.
 
     Their sum is more accurate than either of them: near the threshold, the true side of
     a grey value cannot be inferred.
@@ -200,11 +200,11 @@ class Misclassification:
     Attributes
     ----------
     to_pore : float
-        Share of solid classified as pore, 0 … 1.
+        Fraction of solid classified as pore, 0 … 1.
     to_solid : float
-        Share of pore classified as solid, 0 … 1.
+        Fraction of pore classified as solid, 0 … 1.
     constant : float
-        Largest share of either side of the threshold that has a single grey value at
+        Largest fraction of either side of the threshold that has a single grey value at
         the end of the histogram: padding, or a phase of a noise-free scan.
     ends : (float, float)
         Range of grey values in which noise is visible.
@@ -217,7 +217,7 @@ class Misclassification:
 
     @property
     def share(self) -> float:
-        """Share of all misclassified voxels."""
+        """Fraction of all misclassified voxels."""
         return self.to_pore + self.to_solid
 
     @property
@@ -239,7 +239,7 @@ class Misclassification:
 def misclassification(
     histogram: GreyHistogram, threshold: float, noise: Noise, phase: str
 ) -> Misclassification:
-    """Estimate the shares of misclassified voxels from the histogram and the noise.
+    """Estimate the fractions of misclassified voxels from the histogram and the noise.
 
     The distribution of the noise-free grey values is found by deconvolving the
     histogram with Gaussian noise (maximum likelihood by expectation-maximisation

@@ -1,15 +1,15 @@
 """Statistics of pores, one per file, discovered by file name.
 
 The module of a statistic defines ``STATISTICS``, a tuple of `PoreStatistic` (a column
-of the pore table) and `VolumeStatistic` (a figure of the whole volume), both from
+of the pore table) and `VolumeStatistic` (a value of the whole volume), both from
 `napari_geosr.measure.statistic`. Their functions take the results of the single sweep
 over the volume: `Pores`, the sums of each pore, or `SweepTotals`
 (`napari_geosr.measure.sums`); they read no voxels. Modules of other packages that
 cannot be used are ignored, with a logged warning. Table, CSV and JSON files, HTML page,
 dock and colours are made from them.
 
-The sums, and the rules for merging those of two blocks, are the columns in
-`napari_geosr.measure.kernels.columns`.
+The sums, and the rules for merging the sums of two blocks, are defined by the columns
+in `napari_geosr.measure.kernels.columns`.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def pore_statistics(*, flat: bool) -> list[PoreStatistic]:
 
 
 def volume_statistics(*, flat: bool) -> list[VolumeStatistic]:
-    """Figures of a volume, or of an image, in the order of the JSON file.
+    """Values of a volume, or of an image, in the order of the JSON file.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Equivalent diameter: of the sphere (image: circle) of the same size as the pore."""
+"""Equivalent diameter: that of the sphere (image: circle) as large as the pore."""
 
 from __future__ import annotations
 

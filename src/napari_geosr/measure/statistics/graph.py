@@ -12,7 +12,7 @@ from napari_geosr.measure.sums import SweepTotals
 
 
 def graph(totals: SweepTotals) -> AnyDict | None:
-    """All figures of the graph; lengths are in the graph's unit."""
+    """All values of the graph; lengths are in the graph's unit."""
     return None if totals.graph is None else totals.graph.to_json_dict()
 
 
@@ -33,7 +33,7 @@ def _along_axes(found: Mapping[str, float | None]) -> str:
 
 
 def _known(name: str) -> Callable[[Figures], Any]:
-    """Return a function for figures along the axes; None if none of them is known."""
+    """Return a function for values along the axes; None if none of them is known."""
 
     def value(figures: Figures) -> Any:
         along_axes = figures[name]

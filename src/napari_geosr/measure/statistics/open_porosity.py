@@ -35,7 +35,7 @@ STATISTICS = (
             "Open porosity",
             order=50,
             text=percent_text,
-            help="Porosity of the pores that reach the border.",
+            help="Porosity due to pores that reach the border.",
         ),
     ),
     VolumeStatistic(
@@ -46,7 +46,7 @@ STATISTICS = (
             "Closed porosity",
             order=60,
             text=percent_text,
-            help="Porosity of the pores that do not reach the border.",
+            help="Porosity due to pores that do not reach the border.",
         ),
     ),
 )

@@ -1,7 +1,7 @@
 """Porosity interval, from the standard deviations of a restoration.
 
-If the deviations are not calibrated, there is only a spread: half the change in
-porosity when all voxels are shifted by one deviation.
+If these are not calibrated, there is only a spread: half the change in porosity when
+all voxels are shifted by one standard deviation.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ def ends(totals: SweepTotals) -> list[float] | None:
 
 
 def nominal(totals: SweepTotals) -> float | None:
-    """Share of volumes whose porosity lies in such an interval, if measured."""
+    """Fraction of volumes whose porosity lies in such an interval, if measured."""
     return None if totals.interval is None else totals.interval.nominal
 
 
 def factor(totals: SweepTotals) -> float | None:
-    """Half-width of the interval in deviations."""
+    """Half-width of the interval in standard deviations."""
     return None if totals.interval is None else totals.interval.factor
 
 
 def spread(totals: SweepTotals) -> float | None:
-    """Half the change in porosity when all voxels are shifted by one deviation."""
+    """Half the change in porosity for a shift by one standard deviation."""
     return None if totals.interval is None else totals.interval.spread
 
 
@@ -81,12 +81,13 @@ def _reach(figures: Figures) -> str:
 def _help(compared: Sequence[Figures]) -> str:
     if _has_interval(compared):
         return (
-            "Porosity when all voxels are shifted together by the number of standard "
-            "deviations calibrated for the model."
+            "Porosity when the grey values of all voxels are shifted together by the "
+            "number of standard deviations calibrated for the model."
         )
     return (
-        "Porosity when all voxels are shifted together by one standard deviation of "
-        "the restoration. It is not calibrated, so it is only a rough guide."
+        "Porosity when the grey values of all voxels are shifted together by one "
+        "standard deviation of the restoration. It is not calibrated, so it is only a "
+        "rough guide."
     )
 
 

@@ -45,7 +45,7 @@ def _statistics(
         in_json: bool = True,
         row: Row | None = None,
     ) -> VolumeStatistic:
-        """A figure that is a volume (image: an area)."""
+        """A value that is a volume (image: an area)."""
         return VolumeStatistic(
             key, function, power, unit_key, flat, order, in_json, row
         )

@@ -34,7 +34,7 @@ STATISTICS = (
         row=Row(
             "Specific surface area",
             order=130,
-            help="Surface of the pores ÷ volume of the sample.",
+            help="Surface area of the pores ÷ volume of the sample.",
         ),
     ),
     VolumeStatistic(

@@ -1,6 +1,6 @@
-"""Sphericity (image: circularity): 1 for a ball (disc), less for any other shape.
+"""Sphericity (image: circularity): 1 for a sphere (circle), less for any other shape.
 
-Sphericity is the surface of the ball of the same volume ÷ the pore's surface;
+Sphericity is the surface of the sphere of the same volume ÷ the pore's surface;
 circularity is 4π × area ÷ perimeter². Both are NaN where the border cuts the pore.
 """
 

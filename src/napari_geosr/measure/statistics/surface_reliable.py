@@ -14,7 +14,7 @@ RELIABLE_RADIUS_VOXELS = 4.0
 
 
 def surface_reliable(pores: Pores) -> BoolArray:
-    """Whether the ball (image: disc) of the same size has at least this radius."""
+    """Whether the sphere (image: circle) of the same size has at least this radius."""
     voxels = pores.voxels
     if pores.geometry.flat:
         radius = np.sqrt(voxels / math.pi)

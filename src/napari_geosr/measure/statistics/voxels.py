@@ -17,7 +17,7 @@ def sample_voxels(totals: SweepTotals) -> int:
 
 
 def pore_voxels(totals: SweepTotals) -> int:
-    """Voxels of all pores, every size."""
+    """Voxels of all pores of any size."""
     return totals.pore_voxels
 
 

@@ -474,7 +474,7 @@ def _test(
         if y.shape != expected.shape:
             raise ModelError(
                 f"{source}: on the package's own test, the network returns the shape "
-                f"{y.shape} instead of {expected.shape}, so it was not kept."
+                f"{y.shape} instead of {expected.shape}, so it was not imported."
             )
         spread = float(expected.std()) or 1.0
         difference = float(np.abs(y - expected).max()) / spread

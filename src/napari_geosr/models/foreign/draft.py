@@ -57,7 +57,7 @@ class ImportDraft:
     weights : mapping of str to Tensor
         State dict of `napari_geosr.networks.foreign.ForeignNetwork`.
     origin : str
-        Software that made the model, in a word: the card's method.
+        Software that made the model, as one word; becomes the card's method.
     check : callable
         Called with the network. Raises `ModelError` unless it reproduces the reference
         result of the package, or that computed by the original library.

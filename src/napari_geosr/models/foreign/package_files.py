@@ -112,8 +112,8 @@ def fetch(
 ) -> None:
     """Download remote files of a package; the entries then refer to the local copies.
 
-    The library would download them as well, but all files and of any size. Local files
-    must be regular files in the folder of the package.
+    The library would download them as well, but it would fetch every file, without a
+    size limit. Local files must be regular files in the folder of the package.
 
     Parameters
     ----------

@@ -177,7 +177,7 @@ class _InputOperations:
         self.kind, self.percentiles = "standardise", None
         if name == "scale_range":
             if getattr(kwargs, "reference_tensor", None) not in (None, "input"):
-                raise _unknown(f"{name} by another tensor", "before")
+                raise _unknown(f"{name} relative to another tensor", "before")
             self.kind = "percentiles"
             self.percentiles = (kwargs.min_percentile, kwargs.max_percentile)
 

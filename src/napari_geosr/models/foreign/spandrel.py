@@ -187,7 +187,7 @@ def _comparison_with(descriptor: Any) -> Callable[[nn.Module], None]:
         if not difference <= _TOLERANCE:
             raise ModelError(
                 "The output of the imported network differs from spandrel's own by "
-                f"{difference:.2g} (on a scale from 0 to 1), so it was not kept. "
+                f"{difference:.2g} (on a scale from 0 to 1), so it was not imported. "
                 "Please report this and attach the file."
             )
 

@@ -109,7 +109,7 @@ def _overlap(shift: Sequence[int], shape: Sequence[int]) -> tuple[Any, Any]:
 
 
 def _box_sum(x: torch.Tensor, radius: int, n: int) -> torch.Tensor:
-    """Sums over boxes of edge ``2·radius + 1`` that lie completely inside."""
+    """Sums over boxes of edge length ``2·radius + 1`` that lie completely inside."""
     for axis in range(2, 2 + n):
         length = x.shape[axis] - 2 * radius
         total = x.narrow(axis, 0, length).clone() if radius else x

@@ -86,7 +86,9 @@ def _transposed(
     near, far = near or [0] * n, far or [0] * n
     auto = call.get("auto_pad", "NOTSET")
     if call.get("output_shape") or auto not in ("NOTSET", "", "VALID") or near != far:
-        raise call.refuse("sizes or paddings that differ between the ends")
+        raise call.refuse(
+            "sizes or paddings that differ between the two ends of an axis"
+        )
     convolve = _by_axes(
         call,
         x,
@@ -291,7 +293,10 @@ def _mode(call: OperatorCall, x: Tensor, size: list[int]) -> tuple[str, bool | N
         )
         if repeats or (corners, rounding) == ("asymmetric", "floor"):
             return "nearest", None
-        raise call.refuse(f"nearest values by {corners}, {rounding}")
+        raise call.refuse(
+            f"nearest-neighbour interpolation with {corners} "
+            f"coordinates and {rounding} rounding"
+        )
     names = {
         "linear": ("linear", "bilinear", "trilinear"),
         "cubic": ("", "bicubic", ""),

@@ -27,8 +27,8 @@ class CompareFields(Config):
     affine: bool = Field(
         default=False,
         title="Fit gain and offset",
-        description="Fit gain and offset of each volume to the base before PSNR, SSIM, "
-        "MS-SSIM, NRMSE and the difference.",
+        description="Fit the gain and offset of each volume to match the base before "
+        "computing PSNR, SSIM, MS-SSIM, NRMSE and the difference.",
     )
     ssim: Literal["auto", "volume", "slices"] = Field(
         default="auto",

@@ -1,4 +1,4 @@
-"""Files of an explanation: figures as JSON, attributions as volumes, the pore table."""
+"""Files of an explanation: values as JSON, attributions as volumes, the pore table."""
 
 from __future__ import annotations
 

@@ -134,7 +134,7 @@ class ExplainResult:
         return _table_sentence(self)
 
     def to_json_dict(self) -> AnyDict:
-        """All figures as JSON-serialisable values."""
+        """All results as JSON-serialisable values."""
         prepared = self.prepared
         n = len(prepared.volume.axes)
         return {

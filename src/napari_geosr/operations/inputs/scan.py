@@ -1,4 +1,4 @@
-"""Known facts about a scan: open questions about its file, and its noise."""
+"""What is known about a scan: its noise, and open questions about its file."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def open_questions(volume: Volume, cards: Iterable[ModelCard] = ()) -> list[str]
     ------
     VolumeError
         If the slices look like frames of a time series and a model uses neighbouring
-        slices: it would mix points in time.
+        slices: it would mix time points.
     """
     frames = frames_question(volume)
     if frames is not None and frames.certain:
@@ -99,7 +99,7 @@ def _check_no_mixing(
         if card.axes == "ZYX" or card.adjacent_slices > 1:
             raise VolumeError(
                 f"{volume.title}: {frames} The model {card.name!r} uses neighbouring "
-                "slices and would mix points in time."
+                "slices and would mix time points."
             )
 
 

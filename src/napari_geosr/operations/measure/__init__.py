@@ -91,7 +91,7 @@ def measure_steps(
         Integer array of the volume's shape to fill with the labels. By default they are
         kept in memory, or in a zarr in the cache folder if they do not fit.
     keep_labels : bool
-        False if only the figures are needed.
+        False if only the measured values are needed.
     journal : LabellingJournal, optional
         Stores what has been labelled, so that an interrupted run can be resumed.
 
@@ -164,8 +164,9 @@ def _settings_for_kind(
         )
     elif config.phase == "dark" and looks_like_labels(volume.data):
         remarks.append(
-            f"{volume.title} looks like a label image: regions of one number each, "
-            "with 0 in between. It is measured as grey values, where the low ones are "
+            f"{volume.title} looks like a label image: each region has a single "
+            "value, with 0 between them. It is measured as grey values, where the low "
+            "ones are "
             "pores. If the labels are pores, choose bright pores and the threshold 0."
         )
     if _is_unfinished(volume):

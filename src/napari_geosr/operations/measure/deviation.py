@@ -33,7 +33,7 @@ def is_deviation(provenance: Provenance) -> bool:
 
 
 def belongs_to(deviation: Provenance, mean: Provenance) -> bool:
-    """Whether deviations come from the same run as a mean, according to the records."""
+    """Whether the records show that deviations come from the same run as a mean."""
     ours, theirs = _restoration(mean), _restoration(deviation)
     if not is_deviation(deviation) or uncertainty_record(mean).get("this") != _MEAN:
         return False
@@ -51,8 +51,9 @@ def align_deviation(
 ) -> tuple[Deviation, list[str]]:
     """Return the deviations for `volume`, and remarks about them.
 
-    The width of the interval, as a multiple of the deviation, is taken from the
-    settings, otherwise from the model's calibration, as recorded by the restoration.
+    The width of the interval, as a multiple of the standard deviation, is taken from
+    the settings or, by default, from the model's calibration, as recorded by the
+    restoration.
 
     Parameters
     ----------

@@ -74,7 +74,7 @@ class GreyLevels:
         Returns
         -------
         bool
-            True if the phase fills the corners of all examined planes and a large share
+            True if the phase fills the corners of all examined planes and a large part
             of their rims. The porosity of the whole volume would include that region.
         """
         if not self.rims:
@@ -167,7 +167,7 @@ def histogram_steps(
 
 
 def _rims(source: ArrayLike) -> tuple[tuple[AnyArray, AnyArray], ...]:
-    """Corners and rims of evenly spread planes: see `GreyLevels`."""
+    """Corners and rims of evenly spaced planes: see `GreyLevels`."""
     depth, height, width = source.shape
     n = max(2, round(_CORNER_SHARE * min(height, width)))
     if min(height, width) < 4 * n:

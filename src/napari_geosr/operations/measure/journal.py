@@ -48,7 +48,7 @@ class MeasureJournal:
     volumes : mapping of str to Volume
         The measured volumes.
     companions : mapping of str to Volume
-        Mask and deviations, on which the figures also depend.
+        Mask and standard deviations, on which the results also depend.
     config : MeasureConfig
     """
 

@@ -261,7 +261,7 @@ def card_text(card: ModelCard) -> str:
     ]
     tests = list(dict.fromkeys(row.test_set for row in card.figures))
     for test in tests:
-        lines.append(f"Figures on {test}:")
+        lines.append(f"Results on {test}:")
         lines.append(_row_text("", (_HEADINGS[key] for key in shown)))
         lines += [
             _row_text(row.method, (_figure(row, key) for key in shown))

@@ -1,9 +1,9 @@
 """Import a third-party model: read, probe, compare and store it.
 
 Reading executes no code of the model (`models.foreign`). The receptive field is
-measured, so that tiling is exact or known not to be. The result is compared with the
-reference supplied with the model. Finally the stored bundle is loaded and compared, so
-that the original file is no longer needed.
+measured, so that tiling is exact or known not to be exact. The result is compared with
+the reference supplied with the model. Finally the stored bundle is loaded and compared,
+so that the original file is no longer needed.
 """
 
 from __future__ import annotations
@@ -249,7 +249,7 @@ def _not_exact(config: NetworkConfig, reason: str) -> str:
     window = " × ".join(map(str, config.window))
     noun = "images" if config.ndim == 2 else "volumes"
     return (
-        f"Tiles are not exact: {reason.rstrip('.')}. Up to a size of {window} voxels, "
+        f"Tiling is not exact: {reason.rstrip('.')}. Up to a size of {window} voxels, "
         f"{noun} are processed as a whole; larger ones in windows of that size, which "
         f"overlap by {config.overlap} voxels and are blended."
     )
@@ -332,8 +332,8 @@ def _compare_restoration(folder: Path, draft: ImportDraft) -> str:
     if not reference.known_difference:
         raise ModelError(
             f"{draft.title}: restoring the package's own test gives values that differ "
-            f"by {difference:.2g} standard deviations from those expected. Its scaling "
-            "of grey values is not supported, so it was not kept."
+            f"by {difference:.2g} standard deviations from those expected. Its "
+            "scaling of grey values is not supported, so the model was not imported."
         )
     return (
         f"{reference.known_difference} On the package's own test the two differ by up "
@@ -358,5 +358,5 @@ def _compare(folder: Path, draft: ImportDraft, network: nn.Module) -> None:
     if not float((before - after).abs().max()) <= _MAX_STORED_DIFFERENCE * scale:
         raise ModelError(
             f"{draft.title}: the converted model gives different values from the "
-            "original, so it was not kept. Please report this and attach the file."
+            "original, so it was not imported. Please report this and attach the file."
         )

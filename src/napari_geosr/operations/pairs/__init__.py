@@ -1,9 +1,9 @@
 """Build training pairs of a low- and a high-resolution scan of the same object.
 
 The low-resolution scan keeps its measured values and is cropped to the common region.
-The high-resolution scan is aligned with it and resampled onto its voxels, each divided
-by the upscale factor, so that the outer edges of the voxels coincide. Large volumes
-stay in their files, apart from coarse copies and blocks.
+The high-resolution scan is aligned with it and resampled onto its grid, subdivided by
+the upscale factor, so that the outer edges of the voxels coincide. Large volumes stay
+in their files, apart from coarse copies and blocks.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ LARGEST_FACTOR = 16
 
 
 class PairsInput(Config):
-    """Corrections of, and additions to, what the files say about themselves."""
+    """Corrections and additions to the metadata of the files."""
 
     low_voxel_size: Annotated[tuple[float, ...] | None, COMMAS] = Field(
         None,
@@ -104,7 +104,7 @@ class PairConfig(Config):
         le=LARGEST_FACTOR,
         title="Upscale factor",
         description="High-resolution voxels per low-resolution voxel along each axis. "
-        "With two scans, it is by default calculated from their voxel sizes.",
+        "With two scans, it is calculated from their voxel sizes by default.",
     )
     dimensions: Literal["3D", "2D"] = Field(
         "3D",

@@ -61,8 +61,9 @@ def with_matching_axes(low: Volume, high: Volume) -> tuple[Volume, Volume]:
         known, unknown = (low, high) if low.has_physical_size else (high, low)
         flag = "--high-voxel-size" if unknown is high else "--low-voxel-size"
         raise VolumeError(
-            f"{known.title} has a voxel size in {known.unit}, but {unknown.title} does "
-            f"not give its own in a unit of length. Give it ({flag} and --unit)."
+            f"{known.title} has a voxel size in {known.unit}, but the voxel size of "
+            f"{unknown.title} is not given in a unit of length. Give it ({flag} and "
+            "--unit)."
         )
     to = low.unit
     size = tuple(convert_length(v, high.unit, to) for v in high.voxel_size)

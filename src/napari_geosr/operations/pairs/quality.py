@@ -1,4 +1,4 @@
-"""Quality of a pair: figures, and messages about them."""
+"""Quality of a pair: measured values, and messages about them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _MAX_SCALE = 0.05
 
 @dataclass(frozen=True, eq=False)
 class PairQuality:
-    """Figures of an aligned pair.
+    """Quality of an aligned pair.
 
     Attributes
     ----------
@@ -45,7 +45,7 @@ class PairQuality:
     shifts : list of BlockShift
         Residual shifts, in low-resolution voxels; may be empty.
     overlap : float
-        Share of the smaller field of view covered by the pair.
+        Fraction of the smaller field of view covered by the pair.
     shape : tuple of int
         Number of low-resolution voxels along each axis.
     """
@@ -69,7 +69,7 @@ class PairQuality:
         return max((found.length for found in self.shifts), default=None)
 
     def to_json_dict(self) -> AnyDict:
-        """The figures as JSON-serialisable values."""
+        """The measured values in JSON-serialisable form."""
         both = ("before", "after")
         return {
             "mutual_information_bits": dict(zip(both, self.information, strict=True)),
@@ -270,7 +270,7 @@ _SHAPES = {
 
 
 def report_lines(report: AnyMapping) -> list[str]:
-    """The figures of a pair, one per line."""
+    """The measured values of a pair, one per line."""
     lines = _degraded_lines(report) if "degrade" in report else _aligned_lines(report)
     return [*lines, _sizes(report)]
 

@@ -97,14 +97,14 @@ class BlockRun:
 
     @property
     def residual(self) -> float | None:
-        """Unexplained share of the projections; None without iterations."""
+        """Unexplained fraction of the projections; None without iterations."""
         if self.unexplained is None or self.measured is None:
             return None
         share = self.unexplained / self.measured if self.measured else 0.0
         return float(f"{share**0.5:.{_DIGITS}g}")
 
     def to_record(self, complete: bool) -> AnyDict:
-        """Figures that do not depend on memory, time or the number of interruptions."""
+        """Values that do not depend on memory, time or the number of interruptions."""
         found: AnyDict = {
             "residual": self.residual,
             "preparation": asdict(self.report),
@@ -261,7 +261,7 @@ class _Block:
     slices : ndarray of shape (row, N, N)
     report : ClippingReport
     residual : float or None
-        Unexplained share of the line integrals.
+        Unexplained fraction of the line integrals.
     measured : float
         Sum of the squared line integrals.
     """

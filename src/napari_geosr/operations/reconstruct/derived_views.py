@@ -79,8 +79,8 @@ class MeanViews(_DerivedViews):
 class ThinnedCounts(_DerivedViews):
     """Counts for a part of the photons.
 
-    Electronic detector noise is split like photon noise: the parts have less of it than
-    a shorter exposure would have, and their shares are correlated.
+    Electronic detector noise is split like photon noise: each part has less of it than
+    a shorter exposure would have, and that of the two parts is correlated.
 
     The random numbers depend only on seed, view and row, so that the result does not
     depend on the order of reading.
@@ -90,7 +90,7 @@ class ThinnedCounts(_DerivedViews):
     data : ArrayLike of shape (angle, row, column)
         Counts.
     dark : ndarray of shape (row, column)
-        Counts without light.
+        Counts without the beam.
     share, rest, seed
         As in `thinned`.
     gain : float

@@ -1,4 +1,4 @@
-"""Derives scans with fewer views or less light from a full scan, as training pairs.
+"""Derives scans with fewer views or photons from a full scan, as training pairs.
 
 A network learns to turn the reconstruction from few views or short exposures into that
 of the whole scan, or of the remaining photons. All data stay in their file until used.
@@ -86,7 +86,7 @@ class ScanPair:
     source, target : ScanPart
     restored : ScanPart or None
         The scan that the trained network will restore, if `source` has part of its
-        light.
+        photons.
     """
 
     source: ScanPart
@@ -102,7 +102,7 @@ class ScanPair:
 def number_of_parts(n_views: int, wanted: int | Literal["auto"]) -> int:
     """Number of parts into which the views are divided.
 
-    By default two to four, with at least 50 views each from three parts on. More parts
+    By default two to four; three or four only if each has at least 50 views. More parts
     mean stronger streaks in each, which the network also treats as noise, until little
     is left to learn.
     """
@@ -283,7 +283,7 @@ def thinned(
     share : float
         Between 0 and 1.
     rest : bool
-        Return the scan of the remaining photons, with the share 1 - `share`.
+        Return the scan of the remaining photons, whose fraction is 1 - `share`.
     seed : int
         Seed for choosing photons; both scans need the same.
     counts_per_photon : float or "auto"

@@ -134,8 +134,8 @@ AreLineIntegrals = Annotated[
     bool | None,
     Field(
         title="Line integrals",
-        description="The values already are line integrals, -log(I / I0). By default "
-        "read from the file.",
+        description="The values are already line integrals, -log(I / I0). By default, "
+        "this is read from the file.",
     ),
 ]
 Beam = Annotated[
@@ -190,7 +190,7 @@ RowRange = Annotated[
 
 
 class ProjectionsInput(Config):
-    """Corrections of, and additions to, what the file says about the scan."""
+    """Corrections and additions to the metadata of the file."""
 
     dataset: InnerPath = None
     angles: AnglesOf = None

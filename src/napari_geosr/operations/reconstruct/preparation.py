@@ -49,7 +49,7 @@ def prepare_steps(
     Parameters
     ----------
     known : Centre, optional
-        The rotation axis, if found before and the settings are ``auto``.
+        The rotation axis, if it has already been found with the same settings.
 
     Yields
     ------

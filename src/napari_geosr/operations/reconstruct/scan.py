@@ -97,7 +97,7 @@ class ReconstructionInput:
 
     @property
     def size(self) -> int:
-        """Edge of the slices in voxels."""
+        """Edge length of the slices in voxels."""
         return self.config.size or self.n_columns
 
     @property
@@ -126,9 +126,9 @@ class ReconstructionInput:
     def group(self) -> int:
         """Number of slices that are reconstructed together, counted from the first one.
 
-        It depends only on settings, shape and device, never on memory or time, because
-        it affects rounding. If memory is short, fewer slices are computed at once, with
-        the same result.
+        It depends only on the settings, shape and device, never on memory or time,
+        because it affects rounding. If memory is short, fewer slices are computed at
+        once, with the same result.
         """
         if self.whole:
             return self.n_slices

@@ -57,16 +57,16 @@ class RestoreConfig(Config):
         "auto",
         title="Backend",
         description="Library that runs the model on the CPU. auto: OpenVINO for long "
-        "runs, if it is installed, is faster and agrees with torch on the first tile; "
-        "otherwise torch.",
+        "runs, provided that it is installed, is faster than torch and agrees "
+        "with it on the first tile; otherwise torch.",
     )
     strength: float = Field(
         1.0,
         ge=0,
         le=2,
         title="Strength",
-        description="How much noise to remove: 0 returns the scan, 1 removes the "
-        "noise level that was measured. For models that take the noise level as input.",
+        description="How much noise to remove: 0 returns the scan, 1 removes as much "
+        "noise as was measured. For models that take the noise level as input.",
     )
     sharpness: Literal["auto", "scan", "object"] = Field(
         "auto",

@@ -1,4 +1,4 @@
-"""Check a restored volume against its scan: residual, figures, suspicious regions."""
+"""Check a restored volume against its scan: residual, metrics, suspicious regions."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class ConsistencyCheck:
         return verdict_of(self.figures, math.prod(self.residual.shape))
 
     def figure_lines(self) -> tuple[str, ...]:
-        """The figures in words, each with the expected value."""
+        """The measured values in words, each with the expected value."""
         found = self.figures
         residual = (
             f"Residual: {found.residual_rms:.3g} (rms; noise alone: "
@@ -114,7 +114,7 @@ class ConsistencyCheck:
         )
 
     def to_json_dict(self) -> AnyDict:
-        """The figures and the strongest regions as JSON-serialisable values."""
+        """The metrics and the strongest regions as JSON-serialisable values."""
         found = self.figures
         return {
             "residual": None if self.path is None else str(self.path),
@@ -442,10 +442,10 @@ def _places_text(checked: ConsistencyCheck) -> str:
         )
     n, first = len(found.places), found.places[0]
     where = ", ".join(f"{p:.4g}" for p in checked.position(first))
-    many = f"{n} places" if n > 1 else "one place"
+    many = f"{n} regions" if n > 1 else "one region"
     strongest = "The strongest is" if n > 1 else "It is"
     return (
-        f"In {many} the result does not fit the scan: blurred and averaged like it, "
+        f"In {many}, the result does not fit the scan: after blurring and averaging, "
         f"it differs by more than noise explains. {strongest} at "
         f"{', '.join(volume.axes)} = {where} {volume.unit}, where the result is "
         f"{first.result_is} than the scan. {end}"

@@ -425,9 +425,8 @@ def _refuse_nonfinite(
 ) -> None:
     if policy == "refuse":
         raise VolumeError(
-            f"{volume.title} has {_count_nonfinite(statistics)}, and the setting "
-            "'NaN and Inf' is to refuse such volumes. Choose mean or zero, or repair "
-            "the volume."
+            f"{volume.title} has {_count_nonfinite(statistics)}, and 'NaN and Inf' is "
+            "set to refuse such volumes. Choose mean or zero, or repair the volume."
         )
 
 

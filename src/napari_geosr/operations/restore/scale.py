@@ -41,8 +41,8 @@ def unit_range(dtype: AnyDType, statistics: IntensityStatistics) -> tuple[float,
 def percentiles(source: ArrayLike, levels: Sequence[float]) -> tuple[float, ...]:
     """Percentiles of the finite voxels of an array.
 
-    Up to 4 million voxels are used completely; of larger arrays, every n-th voxel of
-    some planes, the same in every run.
+    Arrays of up to 4 million voxels are used completely; of larger ones, every n-th
+    voxel of some planes is used, the same in every run.
 
     Raises
     ------

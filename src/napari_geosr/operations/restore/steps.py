@@ -193,8 +193,8 @@ def choose_steps(
     """
     if config.ensemble_with:
         raise ConfigError(
-            "An ensemble needs models by name: replace --model auto with one of them, "
-            "or leave --ensemble-with out."
+            "The models of an ensemble must be named: replace --model auto with one "
+            "of them, or omit --ensemble-with."
         )
     settings = RankConfig(device=config.device, threads=config.threads)
     ranking = yield from rank_steps(volume, settings, should_stop, noise=noise)

@@ -220,7 +220,7 @@ def _check(folder: Path, files: dict[str, Path], overwrite: bool) -> None:
 
 @contextmanager
 def _unfinished_counts(folder: Path) -> Iterator[Path]:
-    """A file for counts, which are computed by rows and written by views."""
+    """A file for counts, which are computed row by row and written view by view."""
     path = temporary_sibling(folder / "counts.npy", ".npy")
     try:
         with atomic.explained(folder / FILES["projections"]):

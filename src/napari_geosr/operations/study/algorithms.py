@@ -139,8 +139,9 @@ def _third_parties() -> Mapping[str, str]:
     found = {p.name.replace("_", "-"): p.module for p in entry_points(group=GROUP)}
     for name in found.keys() & ALGORITHMS.keys():
         raise ConfigError(
-            f"Two algorithms of a study are called {name!r}: one of napari-geosr and "
-            f"{found[name]}. Uninstall the package that provides the latter."
+            f"Two algorithms of a study are called {name!r}: one from napari-geosr "
+            f"and one from {found[name]}. Uninstall the package that provides the "
+            "latter."
         )
     return found
 

@@ -187,15 +187,15 @@ class StudyConfig(Config):
         300.0,
         ge=0,
         title="Synchrotron beamline power (kW)",
-        description="Power of the synchrotron in kW. Published for the ESRF: 1 h "
-        "takes 300 kWh, about 18 kg of CO2.",
+        description="Power of the synchrotron in kW. Published estimate for the ESRF: "
+        "1 h of beam time uses 300 kWh, about 18 kg of CO2.",
     )
     laboratory_kilowatts: float = Field(
         5.0,
         ge=0,
         title="Laboratory scanner power (kW)",
-        description="Power of a laboratory scanner in kW. Published estimate: 1 h "
-        "takes 5 kWh, about 0.3 kg of CO2.",
+        description="Power of a laboratory scanner in kW. Published estimate: 1 h of "
+        "scanning uses 5 kWh, about 0.3 kg of CO2.",
     )
     computer_kilowatts: float = Field(
         0.3,
@@ -207,7 +207,7 @@ class StudyConfig(Config):
         0.06,
         ge=0,
         title="CO2eq per kilowatt-hour (kg)",
-        description="CO2 per kWh of electricity, in kg; both published figures "
+        description="CO2 per kWh of electricity, in kg; both published estimates "
         "assume 0.06.",
     )
 

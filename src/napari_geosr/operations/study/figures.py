@@ -60,21 +60,21 @@ def curves_png(
     theme: Theme,
     tolerance: float,
 ) -> bytes:
-    """Plot every figure against the number of projections, one line per algorithm.
+    """Plot every metric against the number of projections, one line per algorithm.
 
-    Shorter exposures have dashed lines; with a single number of projections, figures
+    Shorter exposures have dashed lines; with a single number of projections, metrics
     are plotted against the exposure. The range of correct porosities is shaded, up to
     the relative `tolerance`.
 
     Parameters
     ----------
     rows : sequence of mapping
-        Finished cells of the study, with their figures.
+        Finished cells of the study, with their values.
     names : sequence of str
         Algorithms, in the order of the legend.
     theme : {"light", "dark"}
     tolerance : float
-        Relative error up to which a porosity counts as correct.
+        Maximum relative error at which a porosity counts as correct.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

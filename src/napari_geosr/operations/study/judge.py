@@ -119,7 +119,7 @@ def judged_steps(
 ) -> Generator[Step, None, tuple[AnyDict, dict[str, Picture]]]:
     """Compare a reconstruction with the reference; return measured values and pictures.
 
-    Figures are JSON-serialisable; pictures are ``slice`` and ``pores``.
+    Values are JSON-serialisable; pictures are ``slice`` and ``pores``.
 
     Parameters
     ----------

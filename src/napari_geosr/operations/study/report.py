@@ -149,7 +149,7 @@ def _volumes(
 
 
 def _remarks(done: StudySummary) -> list[str]:
-    """Remarks for interpreting the figures."""
+    """Remarks for interpreting the results."""
     items = "".join(f"<li>{escape(text)}</li>" for text in done.warnings)
     return [f"<ul>{items}</ul>"] if items else []
 
@@ -178,9 +178,11 @@ _KINDS = ("slice", "pores")
 _NOTES = (
     "All reconstructions are thresholded by the same rule, each at its own grey "
     "value, and measured in the same sample. Porosity is pore voxels ÷ sample voxels. "
-    "Pores are counted from the minimum size. Pore-volume distance: Wasserstein-1 "
+    "Only pores of at least the minimum size are counted. Pore-volume distance: "
+    "Wasserstein-1 "
     "distance between the log10 volumes of the counted pores; 1 is one order of "
-    "magnitude. Euler number: of the pores, joined over faces, edges and corners; "
+    "magnitude. Euler number: that of the pores, connected through faces, edges and "
+    "corners; "
     "connectivity: loops minus enclosed solids per mm³, (number of pores − Euler "
     "number) ÷ sample volume. Dice: overlap with the pores of the reference. PSNR: "
     "within the sample, relative to the contrast between solid and pores in the "
@@ -394,7 +396,7 @@ def _spread(subsets: Sequence[ScanSubset]) -> Sequence[ScanSubset]:
 
 
 def terminal_table(done: StudySummary) -> Table:
-    """The main figures as a rich table: errors, and the porosity itself."""
+    """The main results as a rich table: errors, and the porosity itself."""
     from rich.markup import escape
     from rich.table import Table
 

@@ -1,6 +1,6 @@
 """The result of a study: its rows, and the savings from fewer projections.
 
-The published figures are: one hour at the ESRF = 300 kWh, about 18 kg CO2eq; one hour
+The published values are: one hour at the ESRF = 300 kWh, about 18 kg CO2eq; one hour
 of a laboratory scanner = 5 kWh, about 0.3 kg. Both correspond to 0.06 kg per kWh.
 """
 
@@ -21,7 +21,7 @@ from napari_geosr.operations.study.subset import ScanSubset, all_subsets
 
 @dataclass(frozen=True)
 class CellDone(Step):
-    """A cell has been evaluated; `row` contains its figures."""
+    """A cell has been evaluated; `row` contains its values."""
 
     row: AnyDict = field(default_factory=dict)
 
@@ -35,19 +35,19 @@ class StudySummary:
     rows : list of dict
         One per cell, by number of projections and exposure; the whole scan first.
     reference : dict
-        Figures of the ground truth, or of the full reconstruction.
+        Values of the ground truth, or of the full reconstruction.
     savings : list of dict
         Resources for each number of projections and exposure.
     fewest : dict
         Minimum number of projections with the longest exposure that gives the right
         porosity, by algorithm.
     least : dict
-        By algorithm, the ``projections`` and ``exposure`` with the least light that
+        By algorithm, the ``projections`` and ``exposure`` with the fewest photons that
         give the right porosity; None if none do.
     files : dict of Path
         ``csv``, ``json``, ``html``.
     warnings : tuple of str
-        Remarks for interpreting the figures.
+        Remarks for interpreting the results.
     """
 
     rows: list[AnyDict]
@@ -115,7 +115,7 @@ def computing(
     Parameters
     ----------
     judged : float
-        Share of the rows to which the row's seconds refer. A network is trained once
+        Fraction of the rows to which the row's seconds refer. A network is trained once
         for all rows.
     """
     seconds = row.get("seconds", 0.0) / judged + row.get("training_seconds", 0.0)
@@ -153,11 +153,12 @@ def fewest(
 def least_light(
     rows: Sequence[AnyDict], config: StudyConfig, n_angles: int
 ) -> dict[str, dict[str, float] | None]:
-    """Projections and exposure with the least light that give the right porosity.
+    """Projections and exposure with the fewest photons that give the right porosity.
 
     Right means within the tolerance, for this combination and all others with at least
-    as many projections and as long an exposure. For equal light, fewer projections are
-    preferred. A slow continuous scan has the same light with few views as with many.
+    as many projections and as long an exposure. If the number of photons is the same,
+    fewer projections are preferred. A slow continuous scan has as many photons with few
+    projections as with many.
 
     Parameters
     ----------
@@ -203,7 +204,7 @@ def _sufficient_subsets(
 
 
 def light_of(subset: ScanSubset, config: StudyConfig, n_angles: int) -> float:
-    """Light, and therefore time, as a share of that of the whole scan.
+    """Photons, and therefore time, as a fraction of those of the whole scan.
 
     Parameters
     ----------
@@ -220,7 +221,7 @@ def light_of(subset: ScanSubset, config: StudyConfig, n_angles: int) -> float:
 def _by_light(
     subsets: Sequence[ScanSubset], config: StudyConfig, n_angles: int
 ) -> list[ScanSubset]:
-    """Sort by light, most first; for equal light, more projections first."""
+    """Sort by number of photons, most first; if equal, more projections first."""
 
     def key(subset: ScanSubset) -> tuple[float, int]:
         return round(light_of(subset, config, n_angles), 9), subset.projections

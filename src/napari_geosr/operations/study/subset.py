@@ -22,13 +22,13 @@ from napari_geosr.operations.study.config import StudyConfig
 
 @dataclass(frozen=True)
 class ScanSubset:
-    """A number of projections of a scan, each with a share of its exposure.
+    """A number of projections of a scan, each with a fraction of its exposure.
 
     Attributes
     ----------
     projections : int
     exposure : float
-        Share of the full exposure; 1 for the whole scan.
+        Fraction of the full exposure; 1 for the whole scan.
     """
 
     projections: int
@@ -82,12 +82,12 @@ _LIGHT, _VIEWS, _WHOLE = "light left out", "views left out", "the whole scan"
 
 
 def share_text(share: float) -> str:
-    """A share in per cent."""
+    """A fraction in per cent."""
     return f"{100 * share:.3g} %"
 
 
 def is_over_exposure(rows: Iterable[AnyMapping]) -> bool:
-    """Whether figures are plotted against the exposure, the only thing that varies."""
+    """Whether metrics are plotted against the exposure, the only thing that varies."""
     subsets = {ScanSubset.of(row) for row in rows}
     return len({t.projections for t in subsets}) == 1 < len(subsets)
 
@@ -201,7 +201,7 @@ def photon_note(scan: Projections, config: StudyConfig) -> str:
 def is_target_noisier(
     scan: Projections, subset: ScanSubset, config: StudyConfig
 ) -> bool:
-    """Whether the target projections have less light than the source.
+    """Whether the target projections have fewer photons than the source.
 
     Parameters
     ----------
@@ -246,7 +246,7 @@ def tuning_pair(
 
 
 def effective_settings(scan: Projections, config: StudyConfig) -> StudyConfig:
-    """The settings with the actual light of the views, if that differs."""
+    """The settings with the actual photons of the views, if these differ."""
     if _is_quick(config) and reason_without_counts(scan):
         return config.model_copy(update={"light": "all"})
     return config
@@ -255,7 +255,7 @@ def effective_settings(scan: Projections, config: StudyConfig) -> StudyConfig:
 def _exposed(
     scan: Projections, subset: ScanSubset, config: StudyConfig, *, rest: bool
 ) -> tuple[Projections, str]:
-    """The scan with a part of its light, and a note if the part is not as requested."""
+    """The scan with part of its photons, and a note if the part is not as requested."""
     share = _share(scan, subset, config)
     if share >= 1:
         return scan, ""
@@ -263,7 +263,7 @@ def _exposed(
         return scan, (
             f"The scan contains {what} instead of counts, so each view of a "
             "continuous scan has the photons of all projections that are averaged in "
-            "it (light: all)."
+            "it (--light all)."
         )
     made = _thinned(scan, share, config, rest=rest)
     return made, _new_notes(made, scan)
@@ -275,13 +275,13 @@ def _new_notes(made: Projections, scan: Projections) -> str:
 
 
 def _share(scan: Projections, subset: ScanSubset, config: StudyConfig) -> float:
-    """Share of the light of the views that are selected or averaged."""
+    """Fraction of the photons of the views that are selected or averaged."""
     quick = subset.projections / scan.n_angles if _is_quick(config) else 1.0
     return subset.exposure * quick
 
 
 def _is_quick(config: StudyConfig) -> bool:
-    """Whether a continuous view has the light of one projection."""
+    """Whether a continuous view has the photons of one projection."""
     return config.acquisition == "continuous" and config.light == "one"
 
 

@@ -14,7 +14,7 @@ _DISTANCES = {
 
 
 def summarise_card(bundle: Path) -> str:
-    """Return the figures and the energy use on a new model's card, in a few lines."""
+    """Return the metrics and the energy use on a new model's card, in a few lines."""
     try:
         card = catalogue.find(bundle).card
     except ModelError as error:

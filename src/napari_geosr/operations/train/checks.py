@@ -1,4 +1,4 @@
-"""Checks of a training before its process starts.
+"""Checks before the process of a training run starts.
 
 They include suggestions for targets with finer voxels than their sources.
 """

@@ -57,7 +57,7 @@ def export_steps(
     opened : mapping of str to sequence of Volume
         The volumes as given by the user, by role; the card names them.
     adaptation : Adaptation, optional
-        Result of adapting a model; its figures replace the evaluation.
+        Result of adapting a model; its metrics replace the evaluation.
 
     Raises
     ------

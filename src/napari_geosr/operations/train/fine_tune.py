@@ -35,7 +35,7 @@ def fine_tune_settings(name_or_path: str | Path, method: str | None = None) -> A
     preserve what the model has learned.
 
     Fields that duplicate network options are None, so that updating the fields of an
-    earlier training with these gives no option twice.
+    earlier training run with these gives no option twice.
 
     Parameters
     ----------

@@ -71,7 +71,7 @@ _MIN_PROJECTIONS = 12
 
 
 class ProjectionsTrainJob(Config):
-    """Complete description of a training from projections."""
+    """Complete description of training from projections."""
 
     method: str
     """Name of the learning method."""
@@ -98,8 +98,8 @@ class ProjectionsTrainJob(Config):
             )
         if training.get("source") or training.get("target"):
             raise ConfigError(
-                "Both projections and volumes (source or target) are given. Give "
-                "either one: the volumes are reconstructed from the projections."
+                "Both projections and volumes (source or target) are given. Give one "
+                "or the other: volumes are reconstructed from projections."
             )
         scans.check_for(method)
         made = config_class(method).create(**training)
@@ -197,7 +197,7 @@ class ProjectionsTrainJob(Config):
         return pairs, list(by_name.values())
 
     def train_job(self, folder: Path, parts: Sequence[ScanPair | ScanPart]) -> TrainJob:
-        """Return the training on the reconstructions in the folder of a job."""
+        """Describe training on the reconstructions in the folder of a job."""
 
         def path(part: ScanPart) -> Path:
             return reconstruction_path(folder, part)
@@ -370,7 +370,7 @@ def _scan_pairs(scan: Projections, config: ScansConfig) -> list[ScanPair]:
     if scan.n_angles in counts and not is_shared_out:
         raise ConfigError(
             f"{scan.title} has {scan.n_angles} projections, and nothing can be "
-            "learned from a pair of all with all of them. Use fewer (--counts, "
+            "learned if input and target both use all of them. Use fewer (--counts, "
             "--every)."
         )
     whole = ScanPart("whole", f"the whole scan ({scan.n_angles} projections)", scan)
@@ -430,7 +430,7 @@ def _photon_split_pair(
     """
     n = few.scan.n_angles
     source_title = f"{few.title}, {MAX_INPUT_LIGHT:.0%} of their photons"
-    target_title = f"all projections without the photons of {few.title}"
+    target_title = f"all projections, less the photons used for {few.title}"
     target = remaining_light(scan, MAX_INPUT_LIGHT, n, acquisition, rest=rest)
     source = fewer_views(given, n, acquisition)
     return ScanPair(

@@ -45,7 +45,8 @@ def filter_hot_voxels_steps(
             clean[role].append(volume.replace(data=HotVoxelFilter(volume.data, hot)))
             sentence = (
                 f"{volume.title} has hot or dead voxels, {hot.n} in the sampled "
-                "planes. They are excluded from the mean and deviation, and replaced "
+                "planes. They are excluded from the mean and standard deviation, and "
+                "replaced "
                 "by the median of their neighbours for training."
             )
             if sentence not in reported:
@@ -55,7 +56,7 @@ def filter_hot_voxels_steps(
 
 
 def _detect_hot_voxels(volume: Volume) -> HotVoxels | None:
-    """Detect hot voxels in planes spread over the volume; None if there are none."""
+    """Detect hot voxels in evenly spaced planes; None if there are none."""
     if volume.dtype.kind not in "iuf":
         return None
     planes = list(sample_planes(volume))

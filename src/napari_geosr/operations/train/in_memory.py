@@ -1,8 +1,8 @@
 """Names for training volumes that are passed in memory instead of as files.
 
 ``memory:NAME`` represents such a volume among the sources and targets, so that the
-settings stored with the model say what it learned from. To resume the training, the
-volume has to be passed again.
+settings stored with the model say what it learned from. To resume training, the volume
+has to be passed again.
 """
 
 from __future__ import annotations

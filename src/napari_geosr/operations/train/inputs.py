@@ -1,7 +1,7 @@
-"""Checks that the files of a resumed training have not changed.
+"""Checks that the files of a resumed training run have not changed.
 
-A resumed job must give the same result as an uninterrupted one; with other data it
-would mix two trainings, and its card would name only the second data set.
+A resumed job must give the same result as an uninterrupted one; with other data, it
+would mix two training runs, and its card would name only the second data set.
 """
 
 from __future__ import annotations
@@ -72,8 +72,8 @@ def check_inputs_unchanged(folder: Path, volumes: Volumes) -> None:
             name = (before or now or {}).get("name", key)
             change = "is new" if before is None else "is missing"
             raise FileError(
-                f"{name} {change} since this training began ({key}). To resume, give "
-                "the original files; otherwise start a new training run."
+                f"{name} {change} since this training run began ({key}). To resume, "
+                "give the original files; otherwise start a new training run."
             )
         change = "its content is different"
         for name in ("shape", "axes", "dtype"):
@@ -82,8 +82,8 @@ def check_inputs_unchanged(folder: Path, volumes: Volumes) -> None:
                 change = f"its {name} was {old} and is now {new}"
                 break
         raise FileError(
-            f"{now['name']} has changed since this training began: {change}. Restore "
-            "the file to resume, or start a new training run."
+            f"{now['name']} has changed since this training run began: {change}. "
+            "Restore the file to resume, or start a new training run."
         )
 
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 
 class TrainJob(Config):
-    """Complete description of a training."""
+    """Complete description of a training run."""
 
     method: str
     """Name of the learning method."""

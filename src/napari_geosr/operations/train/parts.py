@@ -118,8 +118,8 @@ def _check_record_steps(
     changed = differences(record["inputs"]["input"], now)
     if changed:
         raise FileError(
-            f"{scan.title} has changed since this training began: {path.name} was made "
-            f"with {' and '.join(changed)}. To resume, restore the original scan; "
+            f"{scan.title} has changed since this training run began: {path.name} was "
+            f"made with {' and '.join(changed)}. To resume, restore the original scan; "
             "otherwise start a new training run."
         )
     return record
@@ -165,7 +165,7 @@ def reconstruct_parts_steps(
 def _with_part_intensity(
     config: ReconstructConfig, part: ScanPart
 ) -> ReconstructConfig:
-    """Scale the incident intensity to a part, or clear it if its share is unknown."""
+    """Scale the incident intensity to a part, or clear it if that is unknown."""
     if config.incident is None or part.light == 1:
         return config
     incident = None if part.light is None else config.incident * part.light
@@ -188,7 +188,7 @@ def require_one_process(what: str) -> None:
 
 
 def preview_slice_steps(path: Path, index: int | None) -> Generator[Step, None, None]:
-    """Show a slice of a reconstruction until the training has a preview."""
+    """Show a slice of a reconstruction until training has a preview."""
     volume = io.read(path)
     z = volume.shape[0] // 2 if index is None else min(index, volume.shape[0] - 1)
     origin = (volume.origin[0] + z * volume.voxel_size[0], *volume.origin[1:])

@@ -62,23 +62,23 @@ def train_steps(
     keep_unfinished: Callable[[], bool] = lambda: False,
     opened: Mapping[str, list[Volume]] | None = None,
 ) -> Generator[Step, None, Path | None]:
-    """Train, or resume a training, with checkpoints and the result in `folder`.
+    """Train, or resume training, with checkpoints and the result in `folder`.
 
     Parameters
     ----------
     folder : Path
         Receives ``checkpoints/`` and, at the end, ``result/NAME`` with the bundle.
     keep_unfinished : callable
-        Called after `should_stop` has ended the training: whether to evaluate the model
-        and write its bundle nevertheless.
+        Called after `should_stop` has ended training: whether to evaluate the model and
+        write its bundle nevertheless.
     opened : mapping of str to list of Volume, optional
         Volumes opened by `TrainJob.check`, so that they are not opened twice.
 
     Returns
     -------
     Path or None
-        Path of the bundle; None if `should_stop` ended the training or the evaluation
-        of the model. Calling the function again resumes it.
+        Path of the bundle; None if `should_stop` ended training or the evaluation of
+        the model. Calling the function again resumes it.
 
     Raises
     ------

@@ -81,7 +81,7 @@ Parts = Annotated[
     Field(
         title="Parts",
         description="Number of reconstructions that the projections are divided "
-        "among. auto: 2; 3 from 150 projections; 4 from 200.",
+        "among. auto: 2; 3 for 150 projections or more; 4 for 200 or more.",
     ),
 ]
 
@@ -182,12 +182,14 @@ class ScansConfig(ProjectionsConfig):
     every: Annotated[tuple[int, ...], _MULTIPLE] = Field(
         (),
         title="Every",
-        description="Make pairs from every n-th projection and all of them.",
+        description="Make pairs of two reconstructions: one from every n-th "
+        "projection, the other from all projections.",
     )
     counts: Annotated[tuple[int, ...], _MULTIPLE] = Field(
         (),
         title="Projections kept",
-        description="Make pairs from this many projections and all of them.",
+        description="Make pairs of two reconstructions: one from this many "
+        "projections, the other from all projections.",
     )
     acquisition: Literal["step", "continuous"] = Field(
         "step",

@@ -175,7 +175,7 @@ def blur_in_plane(config: DegradationConfig, voxel_mm: float | None) -> float:
     Parameters
     ----------
     voxel_mm : float or None
-        Edge of a coarse voxel in mm; None if unknown.
+        Edge length of a coarse voxel in mm; None if unknown.
 
     Raises
     ------

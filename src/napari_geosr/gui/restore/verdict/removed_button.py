@@ -83,7 +83,7 @@ class RemovedButton(QPushButton):
         on_screen : callable, optional
             Returns the run for the volume on screen at the time of the call.
         edge : int, optional
-            Maximum edge in voxels of a region that takes a few seconds.
+            Maximum edge length in voxels of a region that takes a few seconds.
         """
         self.activity.cancel()
         if source is None or on_screen is None or on_screen().labels:

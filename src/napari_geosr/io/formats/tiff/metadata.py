@@ -93,10 +93,10 @@ class PhysicalSpace:
                 self.origin[axis] = place
 
     def complete(self, spatial_axes: str) -> tuple[tuple[float, ...], ...]:
-        """Voxel size and origin along `spatial_axes`, with missing edges filled in.
+        """Voxel size and origin along `spatial_axes`, with missing lengths filled in.
 
         A missing slice distance is set to the pixel size, with a note; if nothing is
-        known, edges are 1 pixel.
+        known, edge lengths are 1 pixel.
         """
         known = [self.size[a] for a in "XYZ" if a in self.size]
         sizes = []

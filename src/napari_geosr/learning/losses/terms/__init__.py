@@ -50,7 +50,7 @@ class GeometryScales:
     Attributes
     ----------
     window : int
-        Edge of the largest box in which means or sums are compared.
+        Edge length of the largest box in which means or sums are compared.
     radius : int
         Largest distance from centre line to wall that is considered. It is 1 unless one
         of the chosen losses has ``NEEDS_RADIUS``.

@@ -48,6 +48,6 @@ def loss(phase: Tensor, wanted: Tensor, scales: GeometryScales) -> Tensor:
 
 
 def _share(lines: Tensor, phase: Tensor) -> Tensor:
-    """Share of each sample's centre lines inside the phase, shape (N,)."""
+    """Fraction of each sample's centre lines inside the phase, shape (N,)."""
     within = (lines * phase).flatten(1).sum(dim=1)
     return (within + _VOXEL) / (lines.flatten(1).sum(dim=1) + _VOXEL)

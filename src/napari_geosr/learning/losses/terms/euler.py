@@ -2,7 +2,7 @@
 
 The Euler number (parts minus tunnels plus cavities; in 2D parts minus holes) changes if
 a neck is cut or a wall is pierced, however few voxels this takes, and its gradient is
-nonzero only there. It is compared in boxes, so that an additional part in one place
+nonzero only there. It is compared in boxes, so that an additional part at one position
 does not compensate for a missing one elsewhere. It can restore necks of which some grey
 value is left; others must be restored by ``cldice`` or ``porosity`` first.
 """
@@ -29,8 +29,9 @@ def loss(phase: Tensor, wanted: Tensor, scales: GeometryScales) -> Tensor:
 
     It is divided by the square root of a box's number of voxels, which the statistical
     scatter of counts is proportional to; so 2D and 3D, and boxes of all sizes, have the
-    same weight. Boxes have an edge of ``scales.window`` and overlap by half. Voxels
-    that share a corner are connected (26 or 8 neighbours), as when counting pores.
+    same weight. Boxes have an edge length of ``scales.window`` and overlap by half.
+    Voxels that share a corner are connected (26 or 8 neighbours), as when counting
+    pores.
     """
     import torch
     from torch.nn import functional

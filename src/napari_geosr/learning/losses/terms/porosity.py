@@ -28,8 +28,8 @@ WEIGHT = 0.5
 def loss(phase: Tensor, wanted: Tensor, scales: GeometryScales) -> Tensor:
     """Mean absolute difference of local porosity, over boxes of three sizes.
 
-    In units of ``scales.spread``. Boxes have edges of ``scales.window``, half and a
-    quarter of it, at least 2.
+    In units of ``scales.spread``. Boxes have edge lengths of ``scales.window``, half
+    and a quarter of it, at least 2.
     """
     import torch
 

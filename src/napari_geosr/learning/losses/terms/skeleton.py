@@ -33,7 +33,7 @@ _VOXEL = 1.0
 
 
 def loss(phase: Tensor, wanted: Tensor, scales: GeometryScales) -> Tensor:
-    """Share of the target's dilated skeleton missing in the output, mean over samples.
+    """Fraction of the target's dilated skeleton missing in the output, sample mean.
 
     The output need not exceed the target's own soft map.
     """

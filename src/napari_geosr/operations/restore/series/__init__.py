@@ -1,1 +1,1 @@
-"""Operations on time series and several channels: point by point, in one run."""
+"""Restoration of series: each channel at each time point, in one run."""

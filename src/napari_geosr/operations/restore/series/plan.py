@@ -45,7 +45,7 @@ class Point:
         return ", ".join(f"{word} {i}" for word, i in named if i is not None)
 
     def to_dict(self) -> dict[str, int]:
-        """The point for a record."""
+        """The time point and the channel as a dictionary, for the record of the run."""
         named = {"time": self.time, "channel": self.channel}
         return {word: i for word, i in named.items() if i is not None}
 
@@ -53,6 +53,8 @@ class Point:
 @dataclass(frozen=True)
 class SeriesPlan:
     """A volume with axes T, C or both, and its points.
+
+    A point is one time point of one channel.
 
     Attributes
     ----------
@@ -159,7 +161,8 @@ def refuse_series_check(volume: Volume) -> None:
         ]
         raise ConfigError(
             f"{volume.title} has {plan.words}, and --check-consistency compares one "
-            f"volume with one scan. Choose a point ({' and '.join(words)}), or leave "
+            "volume with one scan. Choose one time point and channel "
+            f"({' and '.join(words)}), or leave "
             "--check-consistency out."
         )
 

@@ -1,9 +1,10 @@
 """Prepares the restoration of a series: each channel is judged over all time points.
 
-Grey values are standardised with the statistics of a channel over all time points. With
-those of each point, bleaching or a moving bright object would change the grey scale
-between time points; with those of all channels, a dim one would be lost. For models
-that use the noise, it is measured at the middle time point of each channel.
+Grey values are standardised with the statistics of a channel over all time points. If
+those of each time point were used, bleaching or a moving bright object would change the
+grey scale between time points; if those of all channels were pooled, a dim channel
+would be lost. For models that use the noise, it is measured at the middle time point of
+each channel.
 """
 
 from __future__ import annotations
@@ -281,9 +282,10 @@ def _refuse_mixture(series: PreparedSeries) -> None:
             for c, each in series.channels.items()
         )
         raise ConfigError(
-            f"The channels of {series.plan.volume.title} need models of the same kind "
-            f"to give one result, unlike these ({names}). Name one model for all, or "
-            "restore the channels one by one (--channel)."
+            f"The channels of {series.plan.volume.title} can be combined into one "
+            "result only if their models are of the same kind, which these are not "
+            f"({names}). Name one model for all, or restore the channels one by one "
+            "(--channel)."
         )
 
 

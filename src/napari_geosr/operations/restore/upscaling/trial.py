@@ -145,7 +145,7 @@ class ScanTrial:
         return own, coarse
 
     def boxes(self) -> list[Slices]:
-        """Parts of the scan whose edges are whole numbers of averaged voxels."""
+        """Parts of the scan whose edge lengths are whole numbers of averaged voxels."""
         edges = []
         for f, n in zip(self.factors, self.volume.shape, strict=True):
             if f == 1:

@@ -2,14 +2,14 @@
 
 The error of a super-resolved result has two parts; both can be estimated from the scan:
 
-- Of the averages over the voxels of the scan. It is measured on parts of the scan:
+- The error of the averages over the voxels of the scan. It is measured on parts of it:
   noise `n` of the same kind is drawn, added to the input of the model (``x + a n``),
-  and subtracted from the data that its averaged result is compared with
-  (``x - n / a``). The noise of
-  the two is then independent, and its share can be subtracted [1]_.
-- Of the detail within these voxels. The scan itself is the truth for a scan that is
-  coarser by the model's factor: parts of it are averaged, upscaled again, and
-  compared with the original, with noise drawn in the same way so that the averaged
+  and subtracted from the data that its averaged result is compared with (``x - n /
+  a``). The noise of the two is then independent, and its contribution can be subtracted
+  [1]_.
+- The error of the detail within these voxels. The scan itself is the ground truth for a
+  scan that is coarser by the model's factor: parts of it are averaged, upscaled again,
+  and compared with the original, with noise drawn in the same way so that the averaged
   scan is as noisy as the scan. Detail gets weaker from scale to scale; by how much is
   estimated from the two scales of the scan.
 

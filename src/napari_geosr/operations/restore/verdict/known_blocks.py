@@ -3,7 +3,7 @@
 The scan is smoothed as its noise requires and used as ground truth. Noise like that of
 the scan is added, the model is run, and pores are counted before and after. Then small
 test pores of known sizes are added to the solid and the experiment is repeated. It
-shows the size from which pores are found, and how many objects the model invents.
+shows the minimum size at which pores are found, and how many objects the model invents.
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ class KnownBlockTest:
         Number of pores in the smoothed scan, and in the model's result for it with
         noise; bright spots in scans that are mostly dark.
     found : mapping of int to float
-        Share of the test pores found with noise among those found without it, by size
-        in voxels; sizes without test pores are missing.
+        Fraction of the test pores found without noise that are also found with it, by
+        size in voxels; sizes without test pores are missing.
     are_bright : bool
         Whether the test pores are bright spots because most of the scan is dark.
     large : int
@@ -131,7 +131,7 @@ def run_known_blocks(
 def _test_pores(
     restore: Restore, sample: EvaluationSample, noise: Noise, width: float
 ) -> tuple[bool, dict[int, float]]:
-    """Add pores of known sizes to the solid; the share that is found, by size.
+    """Add pores of known sizes to the solid; the fraction that is found, by size.
 
     The first value tells whether they are bright spots, used if most of the scan is
     dark.

@@ -1,4 +1,4 @@
-"""Derives a verdict and sentences from figures: what is harmful, what needs care.
+"""Derives a verdict and sentences from values: what is harmful, what needs care.
 
 Harm is defined as in ``benchmarks/bench_verdict.py``, where the ground truth is known:
 an error above that of the scan, or a number of pores off by more than a factor of two.

@@ -45,7 +45,7 @@ class _RiskSample:
 class RiskEstimator:
     """Estimates a network's distance from the noise-free scans, without knowing them.
 
-    Uses Stein's estimate on held-out blocks, or the distance to a second scan.
+    Uses Stein's estimate on held-out blocks, or the difference from a second scan.
 
     Parameters
     ----------
@@ -109,7 +109,7 @@ def _risk_sample(scene: TrainingSubject, patches: Patches, n: int) -> _RiskSampl
 
 
 def _join_scans(cells: Sequence[CellMeans], stds: Sequence[float]) -> CellMeans:
-    """Join the cells of several scans, in units of each scan's deviation."""
+    """Join the cells of several scans, in units of each scan's standard deviation."""
 
     def joined(name: str) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
         parts = zip(cells, stds, strict=True)

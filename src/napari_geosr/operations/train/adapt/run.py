@@ -112,7 +112,7 @@ def _check_noise(trainer: Trainer) -> None:
 def adapt_steps(
     trainer: Trainer, start: AnyMapping, should_stop: ShouldStop
 ) -> Generator[Step, None, Adaptation]:
-    """Run a training, and restore its averaged network to the lowest error.
+    """Train, and return the averaged network to the weights with the lowest error.
 
     Parameters
     ----------
@@ -122,7 +122,7 @@ def adapt_steps(
     Yields
     ------
     Step
-        Those of the training.
+        The steps of training.
 
     Returns
     -------

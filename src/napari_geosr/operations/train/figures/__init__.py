@@ -45,11 +45,11 @@ def evaluate_model_steps(
     *,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, Rows]:
-    """Evaluate the averaged network of a training.
+    """Evaluate the averaged network of a training run.
 
     Paired targets are compared voxel by voxel and unpaired ones by their distribution.
     Without targets, the method's self-supervised loss is used; if it has none, there
-    are no figures.
+    are no metrics.
 
     Parameters
     ----------

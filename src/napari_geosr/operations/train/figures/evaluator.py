@@ -1,4 +1,4 @@
-"""Restores held-out blocks with the network of a training to evaluate it."""
+"""Restores held-out blocks with the network of a training run to evaluate it."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _FREE_SHARE = 0.3
 
 
 class Evaluator:
-    """Restores blocks with the averaged network of a training.
+    """Restores blocks with the averaged network of a training run.
 
     Parameters
     ----------

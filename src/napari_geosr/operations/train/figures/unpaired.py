@@ -35,9 +35,9 @@ def unpaired_steps(
 ) -> Generator[Step, None, Rows]:
     """Compute the distances of input, best Gaussian filter and model to the targets.
 
-    Each volume is standardised by the mean and deviation of its role. The best filter
-    is the one with the closest spectrum. In super-resolution, the input is enlarged by
-    cubic splines and no filter is applied.
+    Each volume is standardised by the mean and standard deviation of its role. The best
+    filter is the one with the closest spectrum. In super-resolution, the input is
+    enlarged by cubic splines and no filter is applied.
     """
     from scipy.ndimage import gaussian_filter
 
