@@ -105,7 +105,8 @@ def check_files(job: JobFolder) -> None:
         assert load_file(result / "weights.safetensors")
 
 
-@pytest.mark.parametrize("tries", [1, pytest.param(9, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("tries", [1, 9])
 def test_killed_again_and_again_it_gives_the_same_model(
     scans: list[Path], tmp_path: Path, tries: int
 ) -> None:

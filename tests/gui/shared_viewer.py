@@ -30,6 +30,9 @@ _MOUSE = (
     "mouse_double_click_callbacks",
 )
 
+#: Number of tests after which garbage is collected: it takes a tenth of a second.
+_COLLECTED_AFTER = 4
+
 
 class SharedViewer:
     """A viewer that is shown once and emptied after each test.
@@ -58,6 +61,7 @@ class SharedViewer:
         leave_out_of_collections()
         self._mouse = {name: list(getattr(self.viewer, name)) for name in _MOUSE}
         get_settings().reset()
+        self._n_tests = 0
 
     @contextmanager
     def _as_model(self) -> Iterator[None]:
@@ -93,7 +97,9 @@ class SharedViewer:
         get_settings().reset()
         self._window.resize(self._size)
         _run_events()
-        leave_out_of_collections()
+        self._n_tests += 1
+        if self._n_tests % _COLLECTED_AFTER == 0:
+            leave_out_of_collections()
         assert not [dock for dock in docks if isalive(dock)], "a dock is still there"
         listeners = self._listeners_of_docks()
         assert not listeners, f"docks still listen to the viewer: {listeners}"

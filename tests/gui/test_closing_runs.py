@@ -417,9 +417,8 @@ print(f"ended {time.perf_counter() - began:.2f} s", flush=True)
 """
 
 
-@pytest.mark.parametrize(
-    "way", ["button", pytest.param("script", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["button", "script"])
 def test_the_job_goes_on_when_napari_has_ended(tmp_path, monkeypatch, way):
     file = file_of(tmp_path)
     command = [sys.executable, "-X", "faulthandler", "-c", SCRIPT, str(file), way]

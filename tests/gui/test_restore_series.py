@@ -130,7 +130,7 @@ def test_what_was_stopped_is_continued_wherever_the_slider_is(
 
     monkeypatch.setattr(operation, "fill_tiles", stops)
     result = run(dock, qtbot)
-    assert dock.run_button.text() == "Co&ntinue"
+    assert dock.run_button.text() == "&Resume"
     assert np.isfinite(result.data).all(axis=(1, 2)).tolist() == [1, 1, 0, 0]
     viewer.dims.set_point(0, 19)
     assert restoring.unfinished() is result

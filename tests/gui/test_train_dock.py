@@ -43,7 +43,7 @@ def test_from_layers_to_a_restored_scan(viewer, qtbot, tmp_path):
     qtbot.waitUntil(lambda: any("Restore" in n for n in names), timeout=10_000)
     restore = filled(next(w for n, w in names.items() if "Restore" in n))
     qtbot.waitUntil(lambda: "mine" in restore.model_box.model(), timeout=10_000)
-    assert "chosen in the Restore dock" in view.message.text
+    assert "selected in the Restore dock" in view.message.text
     with qtbot.waitSignal(restore.activity.ready, timeout=60_000):
         restore.layer_combo.set_layer(first)
     with qtbot.waitSignal(restore.activity.finished, timeout=60_000):

@@ -278,6 +278,7 @@ def test_writing_can_be_stopped(suffix: str, tmp_path: Path, make_volume: Any) -
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.every(3)
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_streaming_takes_little_memory(suffix: str, tmp_path: Path) -> None:
     code = f"""

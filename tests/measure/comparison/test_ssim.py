@@ -78,6 +78,7 @@ def test_an_image_in_bands_of_any_height(rows):
     assert abs(found.ms_ssim - found.ssim) > 0.02
 
 
+@pytest.mark.slow  # a volume that has five scales is large
 def test_a_volume_has_windows_of_all_axes():
     truth = structure((181, 178, 177), (1.5, 4))
     image = noisy(truth, 0.1, width=4)

@@ -158,9 +158,7 @@ def compare_steps(
     placed = place(chosen)
     log.remarks += [text for p in placed.values() if (text := p.remark())]
     group = FrameVolumes(placed, base, placed_mask(mask, placed[base]))
-    budget = _budget(config)
-    if config.graph:
-        check_graphs_fit(group, budget)
+    budget = _budget(config, group)
     noise = yield from _noise_steps(group, should_stop)
     fourier: dict[str, FourierCorrelation] = yield from resolution_steps(
         placed,
@@ -252,10 +250,14 @@ def _check_numbers(
     check_graphs(config)
 
 
-def _budget(config: CompareConfig) -> int:
+def _budget(config: CompareConfig, group: FrameVolumes) -> int:
+    """Memory for the comparison; refuses graphs that would need more."""
+    budget = int(_MEMORY_SHARE * free_host_memory())
     if config.memory is not None:
-        return parse_bytes(config.memory)
-    return int(_MEMORY_SHARE * free_host_memory())
+        budget = parse_bytes(config.memory)
+    if config.graph:
+        check_graphs_fit(group, budget)
+    return budget
 
 
 def _transformed_voxels(budget: int) -> int:
