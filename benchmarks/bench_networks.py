@@ -9,8 +9,9 @@ tables and whether both rankings agree, or writes them into a document with ``--
 
     python benchmarks/bench_networks.py --seconds 90 --seeds 3 --out docs/tubules.md
 
-Rows are kept in the folder ``--work`` as they come, so that an interrupted run goes on;
-in a file of their own for every way to make objects and scans, to train and to judge.
+Restored volumes are kept in the folder ``--work``, so that an interrupted run goes on,
+in a folder of their own for every way to make objects and scans and to train; rows are
+computed from them, and again once the code of the graph has changed.
 """
 
 from __future__ import annotations
@@ -26,16 +27,19 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import skimage
 import torch
 from scipy.stats import spearmanr
 
 from _document import replace_section
-from _settings import digest, left_out
+from _settings import digest
 from napari_geosr import io, restore
 from napari_geosr.core.steps import run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.learning.phases import find_phases
+from napari_geosr.measure.centrelines import __file__ as centrelines_file
 from napari_geosr.measure.graph import NetworkGraph, network_graph
+from napari_geosr.measure.graph import __file__ as graph_package
 from napari_geosr.measure.graph.agreement import graph_agreement
 from napari_geosr.measure.quality import psnr, ssim
 from napari_geosr.models.bundle import read_card
@@ -291,8 +295,15 @@ def mean_of(figures: Sequence[dict[str, float]]) -> dict[str, float]:
     return {key: float(np.mean([f[key] for f in figures])) for key in figures[0]}
 
 
+def judging_digest() -> str:
+    """A name for what decides about the figures of a volume."""
+    files = [*Path(graph_package).parent.glob("*.py"), Path(centrelines_file)]
+    code = "".join(file.read_text("utf-8") for file in sorted(files))
+    return digest({"scikit-image": skimage.__version__, "graph": code}, [judged])
+
+
 def settings_digest() -> str:
-    """A name for what decides about rows, beside what is in them and the time."""
+    """A name for what decides about volumes, beside the time."""
     jobs = {
         name: training(way, steps=1).training.model_dump(mode="json")
         for name, way in WAYS.items()
@@ -303,7 +314,7 @@ def settings_digest() -> str:
         "training": jobs,
     }
     ways = (specimen, training, learned, write_pairs, Bench._learned)
-    return digest(values, [*OBJECTS.values(), *ways, judged, cubic, dentin])
+    return digest(values, [*OBJECTS.values(), *ways, cubic, dentin])
 
 
 class Bench:
@@ -311,12 +322,10 @@ class Bench:
 
     def __init__(self, arguments: argparse.Namespace) -> None:
         self.arguments = arguments
-        arguments.work.mkdir(parents=True, exist_ok=True)
-        stem = f"rows-{arguments.seconds:g}"
-        self.kept = arguments.work / f"{stem}-{settings_digest()}.json"
-        note = left_out(self.kept, stem)
-        if note:
-            print(note, flush=True)
+        made = f"volumes-{arguments.seconds:g}-{settings_digest()}"
+        self.folder = arguments.work / made
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.kept = self.folder / f"rows-{judging_digest()}.json"
         self.rows: list[dict[str, Any]] = (
             json.loads(self.kept.read_text()) if self.kept.exists() else []
         )
@@ -342,13 +351,29 @@ class Bench:
             for seed in range(self.arguments.seeds):
                 for way in self.arguments.way or WAYS:
                     if not self._has(case, way, seed):
-                        made_ = self._learned(way, factor, seed, pairs, folder, tests)
-                        row = self._judged(made_.volumes, tests, threshold) | {
-                            "seconds": made_.seconds,
-                            "steps": made_.steps,
-                            "parameters": made_.parameters,
-                        }
-                        self._add(case, way, seed, row)
+                        path = self.folder / f"{kind}-{factor}-{way}-{seed}.npz"
+                        if not path.exists():
+                            self._learn(path, way, factor, seed, pairs, folder, tests)
+                        with np.load(path) as kept:
+                            volumes = [kept[f"volume{i}"] for i in range(len(tests))]
+                            facts = {
+                                k: kept[k].item()
+                                for k in ("seconds", "steps", "parameters")
+                            }
+                        row = self._judged(volumes, tests, threshold)
+                        self._add(case, way, seed, row | facts)
+
+    def _learn(self, path: Path, way: str, *arguments: Any) -> None:
+        """Train, restore, and keep what came of it."""
+        made = self._learned(way, *arguments)
+        volumes = {f"volume{i}": volume for i, volume in enumerate(made.volumes)}
+        np.savez_compressed(
+            path,
+            seconds=made.seconds,
+            steps=made.steps,
+            parameters=made.parameters,
+            **volumes,
+        )
 
     @staticmethod
     def _warm_up(
