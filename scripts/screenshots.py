@@ -314,6 +314,7 @@ def noisy_pair(viewer) -> None:
         contrast_limits=first.contrast_limits,
     )
     viewer.layers.remove(clean)
+    viewer.layers.selection.active = first
 
 
 def open_train(viewer, steps: int, name: str = "foam", **settings: object) -> QWidget:

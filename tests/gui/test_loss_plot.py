@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import itertools
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
 from qtpy.QtGui import QColor
 from skimage.color import rgb2lab
 
-from napari_geosr.gui.jobs.texts import curves_of
+from napari_geosr.gui.jobs.texts import curves_of, line_text
 from napari_geosr.gui.jobs.watch import JobWatch
 from napari_geosr.gui.kit.loss_plot import Line, LossPlot, LossScale, curve_pen
 from napari_geosr.jobs.folder import JobFolder
@@ -131,3 +133,19 @@ def test_what_is_no_number_is_a_gap(qtbot, tmp_path):
     plot.grab()
     plot.set_lines([Line("loss", [1], [float("nan")])], 8)
     assert plot.accessibleDescription() == plot.empty_text
+
+
+def test_the_line_of_a_running_job_ends_with_the_time_left():
+    status = SimpleNamespace(
+        name="foam",
+        state="running",
+        operation="train",
+        done=276,
+        total=500,
+        is_alive=True,
+    )
+    watch = SimpleNamespace(
+        status=status, progress={"seconds_left": 7.2}, stage="", pending_request=""
+    )
+    found = line_text(cast("JobWatch", watch))
+    assert found == "foam: Training: step 276 of 500 (55 %), 7 s left"

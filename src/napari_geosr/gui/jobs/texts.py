@@ -80,7 +80,7 @@ def line_text(watch: JobWatch) -> str:
     text = f"{watch.status.name}: {state_text(watch)}"
     if watch.status.state != "running" or seconds is None:
         return text
-    return f"{text}, {format_duration(float(seconds))} seconds"
+    return f"{text}, {format_duration(float(seconds))} left"
 
 
 def steps_of(watch: JobWatch) -> tuple[int, int]:

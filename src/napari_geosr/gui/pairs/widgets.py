@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     import napari.viewer
 
 
-TWO = "A low- and a high-resolution scan of the same object"
+TWO = "Low- and high-resolution scans of one object"
 ONE = "Only a high-resolution scan"
 #: Settings of all pairs; those of two scans; and rarely used settings of two scans.
 _SHARED = ("upscale_factor", "dimensions")
