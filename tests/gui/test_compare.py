@@ -277,6 +277,20 @@ def test_all_layers_can_go_at_once(viewer, box, qtbot, how):
     assert not viewer.layers
 
 
+def test_linked_contrast_is_that_of_the_source(viewer, box):
+    """From the start: napari links later changes only."""
+    source, result = box.pair()
+    assert tuple(result.contrast_limits) == tuple(source.contrast_limits)
+    box.link_box.click()
+    result.contrast_limits, result.gamma, result.colormap = (0.5, 2), 0.5, "viridis"
+    box.link_box.click()
+    assert tuple(result.contrast_limits) == tuple(source.contrast_limits) != (0.5, 2)
+    assert result.gamma == source.gamma == 1
+    assert result.colormap.name == source.colormap.name == "gray"
+    result.gamma = 0.7
+    assert source.gamma == 0.7
+
+
 def test_contrast_is_unlinked_on_request(box):
     source, result = box.pair()
     box.link_box.click()

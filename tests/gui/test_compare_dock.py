@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from porosity_helpers import add
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QFileDialog, QMessageBox
+from qtpy.QtWidgets import QComboBox, QFileDialog, QMessageBox
 
 import napari_geosr as geosr
 from napari_geosr.core.errors import GeoSRWarning
 from napari_geosr.core.volume import Volume
-from napari_geosr.gui.compare import CompareDock, compare_with
+from napari_geosr.gui.compare import CompareDock
 from napari_geosr.gui.layers import METADATA, volume_from_layer
 
 EDGE = 24
@@ -119,7 +119,7 @@ def test_what_cannot_be_compared_is_said(viewer, qtbot, dock, rng):
     assert not dock.compare_button.isEnabled()
     far = balls().replace(origin=(1e4, 0, 0), name="far")
     other = add(viewer, far)
-    compare_with(dock, one, other)
+    dock.choose_images(one, other)
     assert dock.compare_button.isEnabled()
     compare(dock, qtbot)
     assert dock.message.text
@@ -213,3 +213,115 @@ def test_graphs_are_an_advanced_setting(viewer, qtbot, dock, rng):
     compare(dock, qtbot)
     assert "needs graphs" not in dock.message.text
     assert "Branch recall" not in labels(dock)
+
+
+def test_a_coarse_image_beside_does_not_change_the_figures(viewer, qtbot, dock, rng):
+    truth = add(viewer, balls())
+    good = add(viewer, noisy(balls(), rng, "good"))
+    data = truth.data.reshape(12, 2, 12, 2, 12, 2).mean((1, 3, 5))
+    scan = Volume(data, "ZYX", (4.0,) * 3, "µm", (1.0,) * 3, name="scan")
+    coarse = add(viewer, scan)
+    dock.reference.set_layer(truth)
+    dock.choose_images(good)
+    compare(dock, qtbot)
+    alone = figure(dock, "PSNR")[0]
+    dock.choose_images(good, coarse)
+    compare(dock, qtbot)
+    heads = [dock.figures.horizontalHeaderItem(c).text() for c in range(3)]
+    both = dict(zip(heads, figure(dock, "PSNR"), strict=True))
+    assert both["good"] == alone
+    voxels = dict(zip(heads, figure(dock, "Compared on voxels of"), strict=True))
+    assert (voxels["good"], voxels["scan"]) == ("2 µm", "4 µm")
+
+
+def test_the_base_is_named_as_it_is_chosen(viewer, qtbot, dock, rng):
+    below = add(viewer, noisy(balls(), rng, "below"))
+    above = add(viewer, noisy(balls(), rng, "above"))
+    dock.choose_images(above, below)
+    assert dock.reference.currentText() == "none (use the last ticked image)"
+    assert dock.images.layers() == [above, below]
+    dock.rare.set_values({**dock.rare.values(), "fsc": "pair"})
+    dock._on_settings()
+    assert not dock.pair_note.isHidden()
+    assert dock.pair_note.text() == "Correlates 'below' and 'above'."
+    compare(dock, qtbot)
+    assert "below and above" in dock.resolution.text()
+    assert dock.figures.horizontalHeaderItem(1).text() == "below"
+
+
+def test_the_threshold_is_chosen_in_the_dock(viewer, qtbot, dock, rng):
+    truth = add(viewer, balls())
+    add(viewer, noisy(balls(), rng, "good"))
+    dock.reference.set_layer(truth)
+    qtbot.waitUntil(lambda: dock.compare_button.isEnabled())
+    compare(dock, qtbot)
+    assert figure(dock, "Pores matched")[0] == "2"
+    menu = dock.common.findChildren(QComboBox)[0]
+    assert menu.currentText() == "otsu"
+    menu.setCurrentText("20")
+    compare(dock, qtbot)
+    assert figure(dock, "Threshold") == ["20", "20"]
+    assert figure(dock, "Pores matched")[0] == "0"
+    # A grey value of these images says nothing about others.
+    again = CompareDock(viewer)
+    qtbot.addWidget(again)
+    assert again.config().threshold == "otsu"
+
+
+def test_only_compared_images_are_side_by_side(viewer, qtbot, dock, rng):
+    truth = add(viewer, balls())
+    good = add(viewer, noisy(balls(), rng, "good"))
+    other = add(viewer, noisy(balls(), rng, "other"))
+    hidden = add(viewer, noisy(balls(), rng, "hidden"))
+    hidden.visible = False
+    dock.choose_images(truth, good)
+    compare(dock, qtbot)
+    dock.view.curtain_button.click()
+    dock.grid_button.click()
+    assert not dock.view.curtain_button.isChecked()
+    grid = viewer.canvas.grid
+    assert grid.enabled
+    assert grid.actual_shape(viewer.layers) == (1, 2)
+    layers = truth, good, other, hidden
+    assert [la.visible for la in layers] == [True, True, False, False]
+    compare(dock, qtbot)  # the same images again
+    assert dock.grid_button.isChecked()
+    assert grid.actual_shape(viewer.layers) == (1, 2)
+    grid.enabled = False  # napari's own button
+    assert not dock.grid_button.isChecked()
+    assert [la.visible for la in layers] == [True, True, True, False]
+
+
+def test_values_are_not_cut(viewer, qtbot, dock, rng):
+    truth = add(viewer, balls())
+    name = "a long name of a file that would fill the dock"
+    add(viewer, noisy(balls(), rng, name))
+    dock.reference.set_layer(truth)
+    qtbot.waitUntil(lambda: dock.compare_button.isEnabled())
+    compare(dock, qtbot)
+    table = dock.figures
+    metrics = table.fontMetrics()
+    for column in range(table.columnCount()):
+        texts = [table.item(row, column).text() for row in range(table.rowCount())]
+        widest = max(metrics.horizontalAdvance(text) for text in texts)
+        assert widest < table.columnWidth(column) < widest + 110
+    # Only titles may be: they are shown in full by their tool tip.
+    assert table.columnWidth(0) < metrics.horizontalAdvance(name)
+
+
+def test_messages_name_fields_and_no_options(viewer, qtbot, dock):
+    flat = balls().replace(data=np.full((EDGE,) * 3, 7, np.float32))
+    dock.choose_images(add(viewer, flat), add(viewer, flat.replace(name="same")))
+    compare(dock, qtbot)
+    assert "Give the data range (Data range)." in dock.message.text
+    small = balls().replace(unit="pixel", voxel_size=(1.0,) * 3)
+    cut = small.replace(data=small.data[:20], name="cut")
+    dock.choose_images(add(viewer, small), add(viewer, cut))
+    compare(dock, qtbot)
+    assert "--" not in dock.message.text
+    assert "Set both voxel sizes, or crop" in dock.message.text
+    one, two = balls(), balls().replace(name="two")
+    dock.choose_images(add(viewer, one), add(viewer, two))
+    compare(dock, qtbot)
+    assert "MS-SSIM was left out" in dock.remarks.text()
+    assert "--" not in dock.remarks.text()

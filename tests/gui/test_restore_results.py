@@ -11,6 +11,7 @@ from held_runs import hold_runs
 from qtpy.QtWidgets import QDockWidget, QFileDialog
 
 from napari_geosr import io
+from napari_geosr.gui.kit.dock_tabs import COMPARE
 from napari_geosr.gui.layers.saving import FILTERS, with_suffix_of
 
 PLACE = {"scale": (2.0, 0.5, 0.5), "translate": (10.0, 20.0, 30.0), "units": "um"}
@@ -200,3 +201,25 @@ def test_a_complete_result_keeps_the_name_that_a_person_gave_it(
         goes_on.set()
     assert finished.args[1].complete
     assert finished.args[0].name == "mine"
+
+
+def test_a_result_is_compared_with_its_scan_in_two_clicks(viewer, qtbot, scan):
+    source = viewer.add_image(scan, name="scan", **PLACE)
+    viewer.add_image(scan + 1, name="other", **PLACE)
+    viewer.layers.selection.active = source
+    dock = opened(viewer)
+    dock.layer_combo.set_layer(source)
+    assert dock.compare_button.isHidden()
+    with qtbot.waitSignal(dock.activity.finished, timeout=60_000):
+        dock.run_button.click()
+    assert not dock.compare_button.isHidden()
+    result = dock.activity.target()
+    dock.compare_button.click()
+    compare = opening.opened(viewer, COMPARE)
+    assert compare.compared_layers() == [source, result]
+    compare.compare_button.click()
+    qtbot.waitUntil(lambda: not compare.activity.busy, timeout=60_000)
+    assert compare.tabs.currentIndex() == 1
+    assert compare.view.pair() == (source, result)
+    viewer.layers.remove(result)
+    assert dock.compare_button.isHidden()

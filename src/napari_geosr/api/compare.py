@@ -38,8 +38,8 @@ def compare(
 ) -> QualityReport:
     """Compare volumes of one object: grey values, noise, resolution and pores.
 
-    Voxel sizes, extents and origins may differ. Grey values are compared on the voxels
-    of the coarsest volume, within the region common to all.
+    Voxel sizes, extents and origins may differ. Each volume is compared with the
+    reference on the voxels of the coarser of the two, within their common region.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ def compare(
         Trace the pores as networks of tubes, and compare their branches.
     graph_distance : float, optional
         Distance within which a branch counts as found, in the unit of `before`; by
-        default two voxels of the coarsest volume.
+        default two voxels of the coarser of two volumes.
     difference : bool
         Compute the difference in units of the noise level.
     threshold : {"otsu", "multi-otsu", "li", "triangle"} or float
@@ -76,7 +76,7 @@ def compare(
     phase : {"dark", "bright"}
         Dark pores are at or below the threshold, bright pores above it.
     min_voxels : int
-        Smaller pores, in voxels of the coarsest volume, are not counted.
+        Smaller pores, in voxels of the coarser of two volumes, are not counted.
     connectivity : {6, 26}
         Number of neighbours of a voxel; in images 4 or 8.
     memory : str, optional

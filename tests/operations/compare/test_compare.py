@@ -56,6 +56,55 @@ def test_super_resolution_against_its_scan_needs_no_setting(coarse, fine):
     assert found.detail["B"] is None or found.detail["B"] > 2
 
 
+def test_a_coarse_volume_does_not_hide_the_faults_of_a_finer_one(truth):
+    """Nearest-neighbour super-resolution, with and without its scan beside it."""
+    small = means(truth, 4)
+    exact = truth[:48, :60, :64]
+    blocks = small[:12, :15, :16].repeat(4, 0).repeat(4, 1).repeat(4, 2)
+    base = Volume(exact, "ZYX", (1.0,) * 3, "µm", name="truth")
+    fine = base.replace(data=blocks, name="blocks")
+    scan = Volume(small, "ZYX", (4.0,) * 3, "µm", (1.5,) * 3, name="scan")
+    said: list[str] = []
+    alone = run({"A": fine, "C": base}, reference="C")
+    found = run({"A": fine, "B": scan, "C": base}, said=said, reference="C")
+    assert vars(found.figures["A"]) == vars(alone.figures["A"])
+    assert found.figures["A"].psnr < 30 < found.figures["B"].psnr
+    assert found.shifts["A"] == alone.shifts["A"]
+    for key in "AC":
+        assert found.noise[key] == alone.noise[key]
+        assert found.detail[key] == alone.detail[key]
+        assert found.porosity[key].to_json_dict() == alone.porosity[key].to_json_dict()
+    assert found.pores["A"].to_json_dict() == alone.pores["A"].to_json_dict()
+    np.testing.assert_array_equal(
+        np.asarray(found.differences["A"]), np.asarray(alone.differences["A"])
+    )
+    # The scan itself is compared on its own voxels, and each column says on which.
+    assert found.differences["B"].shape == scan.shape
+    rows = {row.label: row for row in found.rows()}
+    assert rows["Compared on voxels of"].texts == ["1 µm", "4 µm", "–"]
+    changes = rows["Porosity"].texts
+    assert changes[0].endswith(")")
+    assert changes[1].endswith(")")
+    assert any("'scan', compared with the base: 'truth'" in r for r in found.remarks)
+    assert found.to_dict()["grids"]["A"]["frame"]["voxel_size"] == [1.0, 1.0, 1.0]
+
+
+def test_volumes_on_the_same_grid_are_compared_on_the_same_voxels(fine):
+    unknown = fine.data.copy()
+    unknown[:10] = np.nan
+    config = CompareConfig(pores=False)
+    found = run(
+        {
+            "A": fine,
+            "B": fine.replace(data=fine.data + 1, name="B"),
+            "C": fine.replace(data=unknown, voxel_size=(0.001,) * 3, unit="mm"),
+        },
+        config,
+    )
+    assert found.grids["B"] == found.grids["C"]
+    assert found.voxels == 38 * 60 * 66
+
+
 def test_a_shift_is_a_warning_with_its_length(fine):
     moved = ndimage.shift(fine.data, (0, 0.8, 0), order=3, mode="nearest")
     said: list[str] = []

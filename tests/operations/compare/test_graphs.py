@@ -143,6 +143,6 @@ def test_a_distance_is_above_zero(wrong):
 def test_graphs_that_do_not_fit_into_memory_are_refused_first(truth, found):
     config = GRAPH.model_copy(update={"memory": "2MB"})
     steps = []
-    with pytest.raises(VolumeError, match="leave out --graph"):
+    with pytest.raises(VolumeError, match="leave out the graph"):
         run({"A": truth, "B": found}, config, said=steps)
     assert steps == []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,8 +15,10 @@ from napari_geosr.core.errors import Cancelled, ConfigError, GeoSRError
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step
 from napari_geosr.core.units import convert_length
 from napari_geosr.core.volume import Volume
+from napari_geosr.gui.compare.side_by_side import SideBySide
 from napari_geosr.gui.compare.widgets import CompareWidgets
 from napari_geosr.gui.kit.activity import Activity
+from napari_geosr.gui.kit.form import error_in_fields, fields_of_options
 from napari_geosr.gui.kit.progress import OperationProgress
 from napari_geosr.gui.layers import (
     add_image_result,
@@ -82,7 +84,11 @@ class CompareDock(CompareWidgets):
         self._exporting = Activity(self)
         self._exporting.failed.connect(self.show_failure)
         self._connect()
+        self._side_by_side = SideBySide(self._viewer)
         config, error = self.recall(CompareConfig)
+        if not isinstance(config.threshold, str):
+            # A manual threshold is not valid for other images.
+            config = config.model_copy(update={"threshold": "otsu"})
         for form in (self.common, self.rare):
             form.set_values(config.model_dump())
         if error is not None:
@@ -98,6 +104,10 @@ class CompareDock(CompareWidgets):
         self.cancel_button.clicked.connect(self.cancel)
         self.difference_button.toggled.connect(self._on_difference)
         self.grid_button.toggled.connect(self._on_grid)
+        for toggle in self.view.toggles():
+            toggle.toggled.connect(self._on_view)
+        grid = self._viewer.canvas.grid
+        self.connections.connect(grid.events.enabled, self._on_grid_of_viewer)
         self.export_button.clicked.connect(self.export)
         self.pores.positionChosen.connect(self._on_position)
         self.pores.of.currentIndexChanged.connect(self._on_compared)
@@ -131,9 +141,19 @@ class CompareDock(CompareWidgets):
         return CompareConfig.create(**values)
 
     def _on_settings(self) -> None:
-        self.halves.setVisible(self.rare.values()["fsc"] == "halves")
+        source = self.rare.values()["fsc"]
+        self.halves.setVisible(source == "halves")
+        names = [repr(layer.name) for layer in self.compared_layers()[:2]]
+        self.pair_note.setText(f"Correlates {' and '.join(names)}.")
+        self.pair_note.setVisible(source == "pair" and len(names) == 2)
+
+    def choose_images(self, *layers: Image) -> None:
+        """Tick these images, on request of another dock."""
+        self.images.choose(*layers)
+        self.tabs.setCurrentIndex(0)
 
     def _on_chosen(self) -> None:
+        self._on_settings()
         self.show_busy(self.activity.busy)
 
     def show_busy(self, what: str) -> None:
@@ -166,7 +186,7 @@ class CompareDock(CompareWidgets):
         except GeoSRError as error:
             wrong = [w for f in (self.common, self.rare) for w in f.show_faults(error)]
             if not wrong:
-                self.message.show_error(error)
+                self.show_failure(error)
             return
         self._request = request
         self._layers = {layer.name: weakref.ref(layer) for layer in layers}
@@ -217,7 +237,15 @@ class CompareDock(CompareWidgets):
         )
 
     def _show_warnings(self, _latest: str) -> None:
-        self.message.show_message(" ".join(self._progress.warnings), "warning")
+        text = self._in_fields(self._progress.warnings)
+        self.message.show_message(text, "warning")
+
+    def _in_fields(self, sentences: Sequence[str]) -> str:
+        """Sentences with fields of the dock instead of command-line options."""
+        return fields_of_options(" ".join(sentences), (self.common, self.rare))[0]
+
+    def show_failure(self, error: Exception) -> None:
+        super().show_failure(error_in_fields(error, (self.common, self.rare)))
 
     def _on_error(self, error: Exception) -> None:
         if isinstance(error, Cancelled):
@@ -233,15 +261,17 @@ class CompareDock(CompareWidgets):
             "\n".join(f"{what}: {text}" for what, text in report.resolution_rows())
         )
         self.resolution.setVisible(bool(self.resolution.text()))
-        self.remarks.setText(" ".join(report.remarks))
+        self.remarks.setText(self._in_fields(report.remarks))
         self.remarks.setVisible(bool(report.remarks))
         self.pores.set_report(report)
         self.tabs.setTabEnabled(1, True)
         self.tabs.setCurrentIndex(1)
         self.difference_button.setEnabled(bool(report.differences))
         self._on_compared()
+        if self.grid_button.isChecked():
+            self._on_grid(True)
         if report.warnings:
-            self.message.show_message(" ".join(report.warnings), "warning")
+            self.message.show_message(self._in_fields(report.warnings), "warning")
 
     # Results in the viewer
 
@@ -295,12 +325,23 @@ class CompareDock(CompareWidgets):
         self._viewer.layers.selection.active = active
 
     def _on_grid(self, wanted: bool) -> None:
-        """Show each image in a separate grid cell; napari links their cameras."""
-        grid = self._viewer.canvas.grid
+        """Show each compared image in a separate grid cell."""
+        if not wanted:
+            self._side_by_side.end()
+            return
+        for toggle in self.view.toggles():  # these show and hide layers, too
+            toggle.setChecked(False)
+        found = [self._layer(key) for key in self._layers]
+        self._side_by_side.show([layer for layer in found if layer is not None])
+
+    def _on_view(self, wanted: bool) -> None:
         if wanted:
-            grid.stride = 1
-            grid.shape = (1, -1)
-        grid.enabled = wanted
+            self.grid_button.setChecked(False)
+
+    def _on_grid_of_viewer(self, _event: Event | None = None) -> None:
+        """Handle the grid button of napari."""
+        if not self._viewer.canvas.grid.enabled:
+            self.grid_button.setChecked(False)
 
     def _on_position(self, key: str, position: tuple[float, ...]) -> None:
         """Move slices and camera to a pore."""
@@ -360,8 +401,3 @@ class CompareDock(CompareWidgets):
 
     def _on_export_ended(self) -> None:
         self.export_button.setEnabled(True)
-
-
-def compare_with(dock: CompareDock, *layers: Image) -> None:
-    """Check these layers in the dock, on request of another dock."""
-    dock.images.choose(*layers)

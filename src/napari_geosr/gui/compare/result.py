@@ -42,7 +42,8 @@ MAX_LISTED = 1000
 _MIN_HEIGHT = 160
 #: Maximum width of the names of figures, in pixels; tool tips show them in full.
 _LABELS = 130
-#: Maximum width of a column of figures, in pixels, so that two fit into the dock.
+#: Maximum width of a column for its title, in pixels, so that two fit into the dock.
+#: Values are never cut.
 _COLUMN = 105
 
 
@@ -62,8 +63,7 @@ class QualityTable(QTableWidget):
             corner.setToolTip("Corner of the table.")
         self.setMinimumHeight(_MIN_HEIGHT)
         header = self.horizontalHeader()
-        header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
-        header.setMaximumSectionSize(_COLUMN)
+        header.setResizeContentsPrecision(-1)  # all rows
         rows = self.verticalHeader()
         rows.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
         rows.setMaximumWidth(_LABELS)
@@ -103,6 +103,11 @@ class QualityTable(QTableWidget):
                     Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
                 )
                 self.setItem(number, column, item)
+        header = self.horizontalHeader()
+        for column in range(len(keys)):
+            for_title = min(header.sectionSizeHint(column), _COLUMN)
+            width = max(self.sizeHintForColumn(column), for_title)
+            header.resizeSection(column, width)
 
     def selected_text(self) -> str:
         """Return the selected cells, or all if none is, as tab-separated lines."""

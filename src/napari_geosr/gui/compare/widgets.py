@@ -45,12 +45,12 @@ _MIN_ROWS = 3
 #: Maximum height of the list of images, in rows; a longer list scrolls.
 _MAX_ROWS = 6
 #: Fixed first entries of the menus of layers.
-NO_REFERENCE, EVERYTHING = "none (use the first image below)", "everything"
+NO_REFERENCE, EVERYTHING = "none (use the last ticked image)", "everything"
 IDLE = "Tick two to six images, then press Compare."
 #: Settings that are always visible; all others are under Advanced.
-_COMMON = ("affine", "pores", "phase")
-#: Settings for the command line only; the threshold can be a word or a number there.
-_HIDDEN = ("memory", "threshold", "difference")
+_COMMON = ("affine", "pores", "threshold", "phase")
+#: Settings for the command line only.
+_HIDDEN = ("memory", "difference")
 
 
 class CompareWidgets(Dock):
@@ -101,6 +101,10 @@ class CompareWidgets(Dock):
         column.setContentsMargins(0, 0, 0, 0)
         column.addWidget(self.rare)
         column.addWidget(self.halves)
+        self.pair_note = text_label(
+            "Pair", "The two images whose Fourier correlation is computed."
+        )
+        column.addWidget(self.pair_note)
         self.advanced = Section(
             "&Advanced",
             inner,
@@ -123,7 +127,8 @@ class CompareWidgets(Dock):
         self.difference_button.setCheckable(True)
         self.grid_button = button(
             "&Side by side",
-            "Show the compared images side by side, with linked views.",
+            "Show the compared images side by side, with linked views. All other "
+            "layers are hidden meanwhile.",
         )
         self.grid_button.setCheckable(True)
         self.export_button = button(

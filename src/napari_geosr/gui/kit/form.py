@@ -20,6 +20,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_geosr.core.config import Config, explain_fields
+from napari_geosr.core.errors import GeoSRError
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.gui.kit.fields import AUTOMATIC, field_widget, show
 from napari_geosr.gui.kit.widgets import add_row, combo, form_layout
@@ -318,8 +319,8 @@ def _fields_by_group(
     return {title: listed for title, listed in fields.items() if listed}
 
 
-#: A command-line option in brackets, as in messages of operations.
-_OPTION = re.compile(r"\(--([a-z][a-z0-9-]*)( [^)]*)?\)")
+#: A command-line option in brackets, or several, as in messages of operations.
+_OPTION = re.compile(r"\(--([a-z][a-z0-9-]*)(?:, [^)]*|( [^)]*))?\)")
 
 
 def fields_of_options(
@@ -353,3 +354,15 @@ def fields_of_options(
             shown = f" ({form.title(name)}{':' + value if value else ''})"
         text = re.sub(rf" ?\(--{option}[^)]*\)", shown, text)
     return text, fields
+
+
+def error_in_fields(error: Exception, forms: Iterable[ConfigForm]) -> Exception:
+    """The error with fields of a dock instead of command-line options."""
+    if not isinstance(error, GeoSRError):
+        return error
+    text, _ = fields_of_options(str(error), forms)
+    if text == str(error):
+        return error
+    reworded = type(error)(text)
+    reworded.__cause__ = error
+    return reworded

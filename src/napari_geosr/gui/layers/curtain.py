@@ -8,7 +8,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from napari.experimental import link_layers, unlink_layers
 from qtpy.compat import isalive
 from qtpy.QtCore import Qt, QTimer, Signal
 from qtpy.QtWidgets import (
@@ -36,6 +35,7 @@ from napari_geosr.gui.layers import (
 from napari_geosr.gui.layers.camera import remove_in_place
 from napari_geosr.gui.layers.curtain_line import CurtainLine, canvas_of
 from napari_geosr.gui.layers.geometry import geometry_of_layer
+from napari_geosr.gui.layers.linked_contrast import link_contrast, unlink_contrast
 from napari_geosr.gui.layers.position import edge_at, edges_in_canvas, pixel_of
 
 if TYPE_CHECKING:
@@ -43,7 +43,6 @@ if TYPE_CHECKING:
     from napari.layers import Image, Layer
     from napari.utils.events import Event
 
-_LINKED = ("contrast_limits", "gamma", "colormap")
 _BLINK_MS = 600
 _SLIDER_STEPS = 1000
 #: Milliseconds between curtain updates while the camera moves.
@@ -121,7 +120,8 @@ class CompareBox(QWidget):
         self.link_box = QCheckBox("Lin&k contrast")
         self.link_box.setChecked(True)
         self.link_box.setToolTip(
-            "Change contrast limits, gamma and colours of source and result together."
+            "Show both with the contrast limits, gamma and colours of the source, and "
+            "change them together."
         )
         self.link_box.setAccessibleName("Link contrast")
         self.slider = QSlider(Qt.Orientation.Horizontal)
@@ -317,7 +317,7 @@ class CompareBox(QWidget):
             gamma=source.gamma,
             metadata=helper_metadata("curtain"),
         )
-        link_layers([source, curtain], _LINKED)
+        link_contrast(source, curtain)
         self._viewer.layers.selection.active = active
         return curtain
 
@@ -406,14 +406,12 @@ class CompareBox(QWidget):
         self._unlink()
         pair = self.pair()
         if pair is not None and self.link_box.isChecked():
-            link_layers(list(pair), _LINKED)
+            link_contrast(*pair)
             self._linked = True
 
     def _unlink(self) -> None:
         if self._linked and self._pair is not None:
-            layers = [layer for ref in self._pair if (layer := ref()) is not None]
-            if layers:
-                unlink_layers(layers, _LINKED)
+            unlink_contrast([la for ref in self._pair if (la := ref()) is not None])
         self._linked = False
 
     def _on_removed(self, event: Event) -> None:

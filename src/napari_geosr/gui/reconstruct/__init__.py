@@ -13,7 +13,7 @@ from napari_geosr.core.units import PIXEL
 from napari_geosr.gui.kit.chart import load_pyqtgraph
 from napari_geosr.gui.kit.dock_tabs import POROSITY
 from napari_geosr.gui.kit.durations import RemainingTime, format_duration
-from napari_geosr.gui.kit.form import ConfigForm, fields_of_options
+from napari_geosr.gui.kit.form import ConfigForm, error_in_fields
 from napari_geosr.gui.kit.frame import open_dock
 from napari_geosr.gui.kit.lifetime import unwrapped
 from napari_geosr.gui.layers.projections import (
@@ -347,13 +347,8 @@ class ReconstructDock(ReconstructWidgets):
 
     def show_failure(self, error: Exception) -> None:
         self.preview_button.setChecked(False)
-        if isinstance(error, GeoSRError):
-            text, _ = fields_of_options(str(error), self.findChildren(ConfigForm))
-            if text != str(error):
-                reworded = type(error)(text)
-                reworded.__cause__ = error
-                error = reworded
-        super().show_failure(error)
+        forms = self.findChildren(ConfigForm)
+        super().show_failure(error_in_fields(error, forms))
 
     def _on_finished(self, layer: Image, done: Any, seconds: float) -> None:
         warnings, self._warnings = self._warnings, []

@@ -478,15 +478,13 @@ class RestoreDock(RestoreWidgets):
         if grey and is_there and not data_changed:
             self.compare.set_pair(source, layer)
             if restored.complete:
-                self.check_button.set_pair(source, layer)
-                self.explanation_box.set_pair(source, layer)
+                self.set_checked_pair(source, layer)
 
     def _show_result(self, layer: Image | None, *, measurable: bool = False) -> None:
         """Enable the actions for a result; with None, disable them."""
         self._result = None if layer is None else weakref.ref(layer)
-        self.check_button.set_pair(None, None)
+        self.set_checked_pair(None, None)
         self.check_verdict.clear()
-        self.explanation_box.set_pair(None, None)
         deviation = None if layer is None else self.activity.deviation()
         self.save_button.set_layer(layer, self.activity.run_file, deviation)
         self.measure_button.setVisible(layer is not None and measurable)

@@ -35,6 +35,7 @@ from napari_geosr.gui.layers.saving import SaveButton
 from napari_geosr.gui.layers.voxel_size import VoxelSizeRow
 from napari_geosr.gui.models.box import ModelBox
 from napari_geosr.gui.restore.check_button import CheckButton, CheckVerdict
+from napari_geosr.gui.restore.compare_button import CompareButton
 from napari_geosr.gui.restore.explanation_box import ExplanationBox
 from napari_geosr.gui.restore.finished_part_row import FinishedPartRow
 from napari_geosr.gui.restore.uncertainty_box import UncertaintyBox
@@ -43,7 +44,7 @@ from napari_geosr.operations.restore import RestoreConfig
 
 if TYPE_CHECKING:
     import napari.viewer
-    from napari.layers import Layer
+    from napari.layers import Image, Layer
 
     from napari_geosr.operations.models.catalogue import ModelCard
 
@@ -112,6 +113,8 @@ class RestoreWidgets(Dock):
         self.check_verdict.contradicted.connect(self.verdict_panel.withdraw_verdict)
         self.explanation_box = ExplanationBox(viewer)
         self.compare = CompareBox(viewer)
+        self.compare_button = CompareButton(viewer)
+        self.compare_button.clicked.connect(lambda: self.check_button.hide_layers())
         for button in self.compare.toggles():
             button.toggled.connect(self.check_button.hide_layers)
         self.measure_button.clicked.connect(lambda: self.check_button.hide_layers())
@@ -140,6 +143,11 @@ class RestoreWidgets(Dock):
             "Copy a Python script for the same run (Alt+Shift+P).",
         )
         self.copy_python.setShortcut("Alt+Shift+P")
+
+    def set_checked_pair(self, source: Image | None, result: Image | None) -> None:
+        """Set the pair that can be checked, explained and compared; None hides all."""
+        for widget in (self.check_button, self.explanation_box, self.compare_button):
+            widget.set_pair(source, result)
 
     def _lay_out(self) -> None:
         choices = QFormLayout()
@@ -185,6 +193,7 @@ class RestoreWidgets(Dock):
             column.addWidget(widget)
         column.addLayout(results)
         for widget in (
+            self.compare_button,
             self.check_button,
             self.check_verdict,
             self.explanation_box,

@@ -2,7 +2,8 @@
 
 Along each axis, the frame has the voxels of the volume that is coarsest there,
 restricted to the region covered by all volumes. Finer volumes are averaged over its
-voxels; nothing is interpolated.
+voxels; nothing is interpolated. Averaging hides faults that are smaller than a voxel
+of the frame, so volumes share a frame only where this does not coarsen it.
 """
 
 from __future__ import annotations
@@ -56,6 +57,15 @@ class Frame:
     def voxel_volume(self) -> float:
         """Volume of a voxel in `unit`³ (for an image: area in `unit`²)."""
         return math.prod(self.voxel_size)
+
+    def is_same(self, other: Frame) -> bool:
+        """Whether the voxels of both coincide, apart from rounding errors."""
+        if self.axes != other.axes or self.shape != other.shape:
+            return False
+        size = np.array(self.voxel_size)
+        first = np.subtract(self.origin, other.origin)
+        drift = np.subtract(self.voxel_size, other.voxel_size) * self.shape
+        return bool((np.maximum(abs(first), abs(drift)) < _SAME_EDGE * size).all())
 
     def position(self, index: Sequence[float]) -> tuple[float, ...]:
         """Position of a voxel, in `unit`."""
@@ -268,13 +278,17 @@ class FrameVolume:
         return remark
 
 
-def place(volumes: Mapping[str, Volume]) -> dict[str, FrameVolume]:
+def place(
+    volumes: Mapping[str, Volume], unit_of: Volume | None = None
+) -> dict[str, FrameVolume]:
     """Place volumes in the frame that all of them cover.
 
     Parameters
     ----------
     volumes : mapping of str to Volume
         Volumes with spatial axes only.
+    unit_of : Volume, optional
+        The frame has the unit of this volume; by default, of the first one.
 
     Returns
     -------
@@ -286,7 +300,7 @@ def place(volumes: Mapping[str, Volume]) -> dict[str, FrameVolume]:
         If some are images and others volumes, their units cannot be converted, or they
         have no common region.
     """
-    first = next(iter(volumes.values()))
+    first = unit_of or next(iter(volumes.values()))
     _refuse_mixed_axes(volumes)
     sizes, starts, stops = [], [], []
     for volume in volumes.values():
@@ -307,7 +321,7 @@ def place(volumes: Mapping[str, Volume]) -> dict[str, FrameVolume]:
         begin = math.ceil((low[a] - edge) / step - _SAME_EDGE)
         n = math.floor((high[a] - edge) / step + _SAME_EDGE) - begin
         if n < 1:
-            raise VolumeError(_apart(volumes, starts, stops, a))
+            raise VolumeError(_apart(volumes, first.unit, starts, stops, a))
         shape.append(n)
         voxel.append(step)
         origin.append(edge + (begin + 0.5) * step)
@@ -375,17 +389,18 @@ def _scale(volume: Volume, first: Volume) -> float:
 
 def _apart(
     volumes: Mapping[str, Volume],
+    unit: str,
     starts: Sequence[AnyArray],
     stops: Sequence[AnyArray],
     axis: int,
 ) -> str:
-    first = next(iter(volumes.values()))
+    axes = next(iter(volumes.values())).axes
     spans = ", ".join(
         f"{volume.title} from {start[axis]:.4g} to {stop[axis]:.4g}"
         for volume, start, stop in zip(volumes.values(), starts, stops, strict=True)
     )
     return (
         "The fields of view have no voxel in common along "
-        f"{first.axes[axis]}, in {first.unit}: {spans}. Check voxel sizes and origins, "
+        f"{axes[axis]}, in {unit}: {spans}. Check voxel sizes and origins, "
         "or align the volumes first (napari-geosr pairs)."
     )

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from napari_geosr.measure.comparison.grids import each_once
 from napari_geosr.measure.graph import NetworkGraph
 from napari_geosr.measure.graph.agreement import COVERED, GraphAgreement
 from napari_geosr.measure.number_text import number_text, percent_text
 
 
 def agreement_rows(
-    found: Mapping[str, GraphAgreement], unit: str
+    found: Mapping[str, GraphAgreement], unit: str, titles: Mapping[str, str]
 ) -> Iterator[tuple[str, dict[str, str], str]]:
     """Label, one text per volume, and explanation of each figure."""
     if not found:
         return
-    distance = next(iter(found.values())).distance
-    near = f"within {number_text(distance)} {unit} of the lines of"
+    near = f"within {distance_text(found, unit, titles)} of the lines of"
     covered = f"of which {100 * COVERED:g} % lie {near}"
     for label, name, help_ in (
         (
@@ -42,6 +42,14 @@ def agreement_rows(
     ):
         shares = {k: percent_text(getattr(a, name)) for k, a in found.items()}
         yield label, shares, help_
+
+
+def distance_text(
+    found: Mapping[str, GraphAgreement], unit: str, titles: Mapping[str, str]
+) -> str:
+    """Distance within which branches are compared."""
+    texts = {k: f"{number_text(a.distance)} {unit}" for k, a in found.items()}
+    return each_once(texts, titles)
 
 
 def agreement_numbers(found: GraphAgreement) -> dict[str, float]:

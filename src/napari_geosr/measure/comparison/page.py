@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from html import escape
 
+from napari_geosr.measure.comparison.graphs import distance_text
+from napari_geosr.measure.comparison.grids import each_once, sentences_of
 from napari_geosr.measure.comparison.pores import STATUSES, PoreChange, PoreMatch
 from napari_geosr.measure.comparison.report import QualityReport
 from napari_geosr.measure.graph.agreement import COVERED
@@ -129,21 +131,19 @@ def _pore_row(change: PoreChange) -> str:
 
 
 def _method(report: QualityReport) -> list[str]:
-    frame = report.frame
-    size = " × ".join(f"{v:.4g}" for v in frame.voxel_size)
-    shape = " × ".join(map(str, frame.shape))
+    ranges = {k: number_text(g.data_range) for k, g in report.grids.items()}
+    windows = {k: g.ssim_window for k, g in report.grids.items() if g.ssim_window}
     lines = [
-        f"Grey values are compared on {shape} voxels of {size} {frame.unit}, "
-        f"{number_text(report.voxels)} of them known in all volumes.",
-        f"PSNR and SSIM refer to a range of {number_text(report.data_range)} grey "
+        *sentences_of(report.grids, report.titles),
+        f"PSNR and SSIM refer to a range of {each_once(ranges, report.titles)} grey "
         "values. NRMSE is the root-mean-square difference in standard deviations of "
         f"{report.titles[report.base]}.",
     ]
-    if report.ssim_window:
+    if windows:
         lines.append(
             "SSIM has a Gaussian window of standard deviation 1.5, "
-            f"{report.ssim_window} wide; voxels whose window meets the border or "
-            "unknown voxels are excluded."
+            f"{each_once(windows, report.titles)} wide; voxels whose window meets the "
+            "border or unknown voxels are excluded."
         )
     if any(f.ms_ssim is not None for f in report.figures.values()):
         lines.append(
@@ -152,9 +152,9 @@ def _method(report: QualityReport) -> list[str]:
             "window are averaged."
         )
     if report.graphs:
-        distance = next(iter(report.graphs.values())).distance
+        distance = distance_text(report.graphs, report.frame.unit, report.titles)
         lines.append(
-            f"Branches are compared within {number_text(distance)} {frame.unit}: a "
+            f"Branches are compared within {distance}: a "
             f"branch counts as found if {100 * COVERED:g} % of its length lies that "
             "near to the lines of the other volume."
         )

@@ -24,12 +24,12 @@ from napari_geosr.measure.comparison.graphs import (
     graph_numbers,
 )
 from napari_geosr.measure.comparison.grey import GreyFigures
+from napari_geosr.measure.comparison.grids import Grid, each_once, porosity_texts
 from napari_geosr.measure.comparison.pores import PoreMatch
 from napari_geosr.measure.comparison.scan_check import ScanCheck, check_rows
 from napari_geosr.measure.graph.agreement import GraphAgreement
 from napari_geosr.measure.number_text import NOTHING, number_text, percent_text
 from napari_geosr.measure.report import PorosityReport
-from napari_geosr.measure.rows import figure_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -94,26 +94,23 @@ class QualityReport:
         Key of the reference, or of the first volume if there is none.
     titles : mapping of str to str
         Name of each volume for the user.
-    frame : Frame
-        Grid on which grey values are compared.
-    voxels : int
-        Number of its voxels that are known in all volumes and inside the sample.
-    data_range : float
-        Range of grey values for PSNR and SSIM.
-    ssim_window : str
-        Window of the structural similarity; empty if it does not fit.
+    grids : mapping of Grid
+        Grid of each other volume and the base, the number of known voxels, and what
+        PSNR and SSIM refer to. It does not depend on coarser volumes.
     figures : mapping of GreyFigures
     shifts : mapping of Shift
         None if the parts are hardly correlated.
     noise : mapping of Noise
-        Noise on the frame; None if it was not measured.
+        Noise on the grid; None if it was not measured. For the base, it is that of the
+        finest grid.
     detail : mapping of float
         Period of the finest detail by decorrelation analysis, in the frame's unit.
     fourier : mapping of FourierCorrelation
         By the name of the compared volumes.
     spectra : mapping of PowerSpectrum
     porosity : mapping of PorosityReport
-        Of each volume on its own grid, within the common region; may be empty.
+        Of each volume at its own voxel size, within the region that it has in common
+        with the base; may be empty. The base is that of the finest comparison.
     pores : mapping of PoreMatch
     graphs : mapping of GraphAgreement
         Agreement with the branches of the base, if graphs were traced; the graph of
@@ -128,6 +125,9 @@ class QualityReport:
         Each on its own grid, cropped to the common region, lazily.
     remarks : tuple of str
         How the volumes were processed for the comparison.
+    base_porosity : mapping of PorosityReport
+        The base as it was measured for each other volume: in the same region, with the
+        same smallest pore.
     warnings : tuple of str
         Reasons why metrics may be misleading.
 
@@ -147,10 +147,7 @@ class QualityReport:
 
     base: str
     titles: Mapping[str, str]
-    frame: Frame
-    voxels: int
-    data_range: float
-    ssim_window: str
+    grids: Mapping[str, Grid]
     figures: Mapping[str, GreyFigures]
     shifts: Mapping[str, Shift | None]
     noise: Mapping[str, Noise | None] = field(repr=False)
@@ -166,11 +163,34 @@ class QualityReport:
     warnings: tuple[str, ...] = ()
     graphs: Mapping[str, GraphAgreement] = field(default_factory=dict)
     scan_checks: Mapping[str, ScanCheck] = field(default_factory=dict)
+    base_porosity: Mapping[str, PorosityReport] = field(
+        default_factory=dict, repr=False
+    )
 
     @property
     def compared(self) -> tuple[str, ...]:
         """Keys of the volumes that were compared with the base."""
         return tuple(self.figures)
+
+    @property
+    def frame(self) -> Frame:
+        """Grid of the last volume that was compared; all have the same unit."""
+        return self.grids[self.compared[-1]].frame
+
+    @property
+    def voxels(self) -> int:
+        """Known voxels of the last volume that was compared."""
+        return self.grids[self.compared[-1]].voxels
+
+    @property
+    def data_range(self) -> float:
+        """Of the last volume that was compared."""
+        return self.grids[self.compared[-1]].data_range
+
+    @property
+    def ssim_window(self) -> str:
+        """Of the last volume that was compared."""
+        return self.grids[self.compared[-1]].ssim_window
 
     @property
     def psnr(self) -> float:
@@ -221,28 +241,25 @@ class QualityReport:
             "Smallest period above the noise in slices (decorrelation analysis). It "
             "shows how fine the detail is, not whether it is real.",
         )
-        if self.porosity:
-            keys = list(self.porosity)
-            reports = list(self.porosity.values())
-            for row in figure_rows(reports, reference=keys.index(self.base)):
-                changed = [
-                    f"{text} ({change})" if change and change != NOTHING else text
-                    for text, change in zip(row.texts, row.differences, strict=True)
-                ]
-                yield self._row(
-                    row.label, dict(zip(keys, changed, strict=True)), row.help
-                )
+        for label, texts, help_ in porosity_texts(
+            self.porosity, self.base_porosity, self.base
+        ):
+            yield self._row(label, texts, help_)
         yield from self._pore_rows()
-        for label, texts, help_ in agreement_rows(self.graphs, self.frame.unit):
+        for label, texts, help_ in agreement_rows(
+            self.graphs, self.frame.unit, self.titles
+        ):
             yield self._row(label, texts, help_)
 
     def _grey_rows(self) -> Iterator[QualityRow]:
         found = self.figures
+        ranges = {k: number_text(g.data_range) for k, g in self.grids.items()}
+        windows = {k: g.ssim_window for k, g in self.grids.items() if g.ssim_window}
         yield self._row(
             "PSNR",
             {k: _decibels(f.psnr) for k, f in found.items()},
             "Peak signal-to-noise ratio for a range of grey values of "
-            f"{number_text(self.data_range)}.",
+            f"{each_once(ranges, self.titles)}.",
         )
         yield self._row(
             "PSNR, range-invariant",
@@ -252,7 +269,8 @@ class QualityReport:
         yield self._row(
             "SSIM",
             {k: _decimal(f.ssim) for k, f in found.items()},
-            f"Structural similarity, Gaussian window of {self.ssim_window}.",
+            "Structural similarity, Gaussian window of "
+            f"{each_once(windows, self.titles) if windows else 'no voxels'}.",
         )
         yield self._row(
             "MS-SSIM",
@@ -278,6 +296,12 @@ class QualityReport:
             "Fitted gain and offset",
             fits,
             "Applied before PSNR, SSIM, MS-SSIM and NRMSE.",
+        )
+        yield self._row(
+            "Compared on voxels of",
+            {k: g.voxel_text for k, g in self.grids.items()},
+            "Smaller voxels were averaged over these, which hides faults that are "
+            "smaller. Values on different voxels are not comparable.",
         )
 
     def _pore_rows(self) -> Iterator[QualityRow]:
@@ -332,6 +356,7 @@ class QualityReport:
             "ssim_window": self.ssim_window,
             "voxels": self.voxels,
             "frame": self.frame.to_json_dict(),
+            "grids": {k: g.to_json_dict() for k, g in self.grids.items()},
             "figures": {k: f.to_json_dict() for k, f in self.figures.items()},
             "shifts": _dicts(self.shifts),
             "noise": _dicts(self.noise),
@@ -346,7 +371,7 @@ class QualityReport:
             "remarks": list(self.remarks),
             "warnings": list(self.warnings),
         }
-        if self.porosity:
+        if {self.base, self.compared[-1]} <= set(self.porosity):
             values["volume"] = self.volume.to_json_dict()
             values["reference"] = self.reference.to_json_dict()
         return values
@@ -360,6 +385,8 @@ class QualityReport:
             row: AnyDict = {}
             if key in self.figures:
                 row |= vars(self.figures[key])
+                frame = self.grids[key].frame
+                row["compared_voxel_size"] = max(frame.voxel_size)
                 shift = self.shifts.get(key)
                 row["shift_voxels"] = None if shift is None else shift.length
                 row["shift"] = None if shift is None else shift.distance

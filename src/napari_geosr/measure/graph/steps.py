@@ -34,7 +34,7 @@ def check_graph_memory(shape: Sequence[int], free: int, name: str) -> None:
         raise VolumeError(
             f"The graph of {name!r} needs {format_enough(needed)} of memory, but "
             f"{format_bytes(free)} may be used. Measure a part of it, raise the "
-            "budget (--memory), or leave out --graph."
+            "budget (--memory), or leave out the graph (--graph)."
         )
 
 

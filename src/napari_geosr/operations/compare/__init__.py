@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from napari_geosr.core.config import parse_bytes
-from napari_geosr.core.errors import Cancelled, ConfigError, VolumeError
+from napari_geosr.core.errors import Cancelled, ConfigError
 from napari_geosr.core.memory import free_host_memory
 from napari_geosr.core.noise import Noise
 from napari_geosr.core.steps import (
@@ -20,37 +20,37 @@ from napari_geosr.core.steps import (
     WarningIssued,
     never_stop,
 )
-from napari_geosr.core.units import convert_length
 from napari_geosr.core.volume import Volume
-from napari_geosr.measure.comparison.decorrelation import finest_detail
-from napari_geosr.measure.comparison.fourier import (
-    FourierCorrelation,
-    PowerSpectrum,
-    power_spectrum,
-)
+from napari_geosr.measure.comparison.fourier import FourierCorrelation
 from napari_geosr.measure.comparison.frame import FrameArray, FrameVolume, place
+from napari_geosr.measure.comparison.grids import Grid
 from napari_geosr.measure.comparison.report import QualityReport, Shift
 from napari_geosr.measure.comparison.sweep import (
     DifferenceArray,
     FrameVolumes,
     GreyResult,
     grey_steps,
-    known_block,
 )
-from napari_geosr.measure.noise import noise_steps
 from napari_geosr.operations.compare.config import CompareConfig, CompareFields
 from napari_geosr.operations.compare.graphs import (
     check_graphs,
     check_graphs_fit,
     graph_steps,
 )
+from napari_geosr.operations.compare.groups import (
+    RunLog,
+    add_remarks,
+    frame_groups,
+    noise_on_frames,
+)
 from napari_geosr.operations.compare.pores import pore_steps
-from napari_geosr.operations.compare.positions import placed_mask, with_positions
+from napari_geosr.operations.compare.positions import with_positions
 from napari_geosr.operations.compare.resolution import (
     refuse_by_record,
     resolution_steps,
 )
 from napari_geosr.operations.compare.scan_checks import scan_check_steps
+from napari_geosr.operations.compare.spectra import spectrum_steps, transformed_voxels
 from napari_geosr.operations.inputs.scan import input_warnings
 from napari_geosr.operations.measure.files import column_titles
 from napari_geosr.operations.measure.grey_levels import one_volume
@@ -62,9 +62,7 @@ if TYPE_CHECKING:
     from napari_geosr.measure.graph.agreement import GraphAgreement
     from napari_geosr.measure.report import PorosityReport
 
-    _Pores = tuple[
-        dict[str, PorosityReport], dict[str, PoreMatch], dict[str, GraphAgreement]
-    ]
+_T = TypeVar("_T")
 
 __all__ = ["CompareConfig", "CompareFields", "QualityReport", "compare_steps"]
 
@@ -76,27 +74,8 @@ MAX_VOLUMES = 6
 MAX_SHIFT = 0.2
 #: Fraction of the free memory that a comparison may use.
 _MEMORY_SHARE = 0.5
-#: Bytes per voxel of a block during a Fourier transform.
-_TRANSFORM_BYTES = 40
-#: Maximum number of voxels of a block for spectra and decorrelation analysis.
-_SPECTRUM_VOXELS = 1 << 24
-#: Number of slices used for decorrelation analysis.
-_SLICES = 9
 #: Unit of differences if no noise was measured, as a fraction of the grey-value range.
 _RANGE_SHARE = 0.01
-
-
-@dataclass
-class _RunLog:
-    """Warnings of a run, in order and without repetition."""
-
-    remarks: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-
-    def warn(self, sentence: str) -> WarningIssued:
-        if sentence not in self.warnings:
-            self.warnings.append(sentence)
-        return WarningIssued(message=sentence)
 
 
 def compare_steps(
@@ -108,7 +87,10 @@ def compare_steps(
     halves: tuple[Volume, Volume] | None = None,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, QualityReport]:
-    """Compare volumes of one object in one physical frame.
+    """Compare volumes of one object with one of them, the base.
+
+    Each is compared in the frame that it has in common with the base: see
+    `napari_geosr.operations.compare.groups`.
 
     Parameters
     ----------
@@ -146,7 +128,7 @@ def compare_steps(
     """
     config = config or CompareConfig()
     _check_numbers(volumes, config, reference, halves)
-    log = _RunLog()
+    log = RunLog()
     chosen = with_positions({k: one_volume(v) for k, v in volumes.items()}, log.remarks)
     for volume in chosen.values():
         for doubt in input_warnings(volume):
@@ -155,72 +137,104 @@ def compare_steps(
     # before any work is done.
     halves = refuse_by_record(chosen, config.fsc, halves)
     base = reference or next(iter(chosen))
-    placed = place(chosen)
-    log.remarks += [text for p in placed.values() if (text := p.remark())]
-    group = FrameVolumes(placed, base, placed_mask(mask, placed[base]))
-    budget = _budget(config, group)
-    noise = yield from _noise_steps(group, should_stop)
+    common = place(chosen)  # refuses volumes without a common region
+    groups = frame_groups(chosen, base, mask)
+    for group in groups:
+        texts = [text for p in group.placed.values() if (text := p.remark())]
+        add_remarks(log, group, texts, is_only=len(groups) == 1)
+    budget = _budget(config, groups)
+    noise = yield from noise_on_frames(groups, should_stop)
     fourier: dict[str, FourierCorrelation] = yield from resolution_steps(
-        placed,
-        noise,
+        common,
+        _in_order(chosen, noise),
         config.fsc,
         halves,
-        most_voxels=_transformed_voxels(budget),
+        most_voxels=transformed_voxels(budget),
         remarks=log.remarks,
         warn=log.warn,
         should_stop=should_stop,
     )
-    yield StageStarted(message="Comparing grey values")
-    grey = yield from grey_steps(
-        group,
-        data_range=config.data_range,
-        of_base=reference is not None,
-        affine=config.affine,
-        slicewise={"auto": None, "volume": False, "slices": True}[config.ssim],
-        budget=budget,
-        should_stop=should_stop,
+    grey = yield from _all_grey_steps(
+        groups, config, reference is not None, budget, log, should_stop
     )
-    yield from _grey_warnings(group, grey, log)
     checks = yield from scan_check_steps(
         volumes, chosen, log.remarks, log.warn, should_stop
     )
-    shifts = yield from _shift_steps(group, log, should_stop)
-    detail, spectra = yield from _spectrum_steps(group, budget, should_stop)
-    porosity, pores, graphs = yield from _pore_steps(
-        group, config, mask, budget, log, should_stop
-    )
-    differences, units = _differences(group, config, grey, noise)
+    shifts = yield from _shift_steps(groups, log, should_stop)
+    titles = column_titles(chosen)
+    detail, spectra = yield from spectrum_steps(groups, titles, budget, should_stop)
+    pores = yield from _pore_steps(groups, config, mask, budget, log, should_stop)
+    differences, units = _differences(groups, config, grey, noise)
     return QualityReport(
         base=base,
-        titles=column_titles(chosen),
-        frame=placed[base].frame,
-        voxels=grey.voxels,
-        data_range=grey.data_range,
-        ssim_window=grey.window,
-        figures=grey.figures,
-        shifts=shifts,
-        noise=noise,
+        titles=titles,
+        grids=_in_order(
+            chosen, [_grids(g, r) for g, r in zip(groups, grey, strict=True)]
+        ),
+        figures=_in_order(chosen, [result.figures for result in grey]),
+        shifts=_in_order(chosen, [shifts]),
+        noise=_in_order(chosen, noise),
         detail=detail,
         fourier=fourier,
         spectra=spectra,
-        porosity=porosity,
-        pores=pores,
-        graphs=graphs,
+        porosity=_in_order(chosen, [found.reports for found in pores]),
+        base_porosity=_in_order(chosen, [found.of_base(base) for found in pores]),
+        pores=_in_order(chosen, [found.matches for found in pores]),
+        graphs=_in_order(chosen, [found.graphs for found in pores]),
         scan_checks=checks,
-        differences=differences,
-        difference_units=units,
-        volumes={key: one.cropped() for key, one in placed.items()},
+        differences=_in_order(chosen, [differences]),
+        difference_units=_in_order(chosen, [units]),
+        volumes={key: one.cropped() for key, one in common.items()},
         remarks=tuple(log.remarks),
         warnings=tuple(log.warnings),
     )
 
 
+def _in_order(keys: Iterable[str], found: Sequence[Mapping[str, _T]]) -> dict[str, _T]:
+    """Results of groups in the order of the volumes; of several, the first."""
+    merged: dict[str, _T] = {}
+    for one in found:
+        merged = {**one, **merged}
+    return {key: merged[key] for key in keys if key in merged}
+
+
+def _grids(group: FrameVolumes, grey: GreyResult) -> dict[str, Grid]:
+    frame = group.placed[group.base].frame
+    grid = Grid(frame, grey.voxels, grey.data_range, grey.window)
+    return dict.fromkeys(group.others, grid)
+
+
+def _all_grey_steps(
+    groups: Sequence[FrameVolumes],
+    config: CompareConfig,
+    of_base: bool,
+    budget: int,
+    log: RunLog,
+    should_stop: ShouldStop,
+) -> Generator[Step, None, list[GreyResult]]:
+    found = []
+    for group in groups:
+        yield StageStarted(message="Comparing grey values")
+        grey = yield from grey_steps(
+            group,
+            data_range=config.data_range,
+            of_base=of_base,
+            affine=config.affine,
+            slicewise={"auto": None, "volume": False, "slices": True}[config.ssim],
+            budget=budget,
+            should_stop=should_stop,
+        )
+        if grey.remark:
+            add_remarks(log, group, [grey.remark], is_only=len(groups) == 1)
+        yield from _grey_warnings(group, grey, log)
+        found.append(grey)
+    return found
+
+
 def _grey_warnings(
-    group: FrameVolumes, grey: GreyResult, log: _RunLog
+    group: FrameVolumes, grey: GreyResult, log: RunLog
 ) -> Iterator[WarningIssued]:
-    """Note a missing MS-SSIM, and warn of volumes that are identical to the base."""
-    if grey.remark:
-        log.remarks.append(grey.remark)
+    """Warn of volumes that are identical to the base."""
     for key, figures in grey.figures.items():
         if math.isinf(figures.psnr):
             yield log.warn(
@@ -250,18 +264,14 @@ def _check_numbers(
     check_graphs(config)
 
 
-def _budget(config: CompareConfig, group: FrameVolumes) -> int:
+def _budget(config: CompareConfig, groups: Sequence[FrameVolumes]) -> int:
     """Memory for the comparison; refuses graphs that would need more."""
     budget = int(_MEMORY_SHARE * free_host_memory())
     if config.memory is not None:
         budget = parse_bytes(config.memory)
-    if config.graph:
+    for group in groups if config.graph else ():
         check_graphs_fit(group, budget)
     return budget
-
-
-def _transformed_voxels(budget: int) -> int:
-    return max(1 << 15, budget // _TRANSFORM_BYTES)
 
 
 def _title(placed: Mapping[str, FrameVolume], key: str) -> str:
@@ -284,14 +294,14 @@ class _FilledArray:
 
 
 def _shift_steps(
-    group: FrameVolumes, log: _RunLog, should_stop: ShouldStop
+    groups: Sequence[FrameVolumes], log: RunLog, should_stop: ShouldStop
 ) -> Generator[Step, None, dict[str, Shift | None]]:
     yield StageStarted(message="Checking that the volumes are aligned")
-    base = group.placed[group.base]
     found: dict[str, Shift | None] = {}
-    for key in group.others:
+    for group, key in [(one, key) for one in groups for key in one.others]:
         if should_stop():
             raise Cancelled("The comparison was cancelled.")
+        base = group.placed[group.base]
         shift = _shift_of(base, group.placed[key])
         found[key] = shift
         if shift is not None and shift.length > MAX_SHIFT:
@@ -319,126 +329,87 @@ def _shift_of(base: FrameVolume, other: FrameVolume) -> Shift | None:
     return Shift(tuple(float(v) for v in vector), distance, frame.unit, len(parts))
 
 
-def _noise_steps(
-    group: FrameVolumes, should_stop: ShouldStop
-) -> Generator[Step, None, dict[str, Noise | None]]:
-    yield StageStarted(message="Measuring the noise")
-    found: dict[str, Noise | None] = {}
-    for key, one in group.placed.items():
-        try:
-            steps = noise_steps(one.on_frame(), should_stop=should_stop)
-            found[key] = yield from steps
-        except VolumeError:  # too small, or all blocks touch unknown voxels
-            found[key] = None
-    return found
+@dataclass(frozen=True)
+class _Pores:
+    """Pores of a group; all empty if they could not be measured."""
 
+    reports: Mapping[str, PorosityReport]
+    matches: Mapping[str, PoreMatch]
+    graphs: Mapping[str, GraphAgreement]
 
-def _spectrum_steps(
-    group: FrameVolumes, budget: int, should_stop: ShouldStop
-) -> Generator[Step, None, tuple[dict[str, float | None], dict[str, PowerSpectrum]]]:
-    """Finest detail and power spectrum of a block in the centre."""
-    yield StageStarted(message="Computing spectra")
-    if should_stop():
-        raise Cancelled("The comparison was cancelled.")
-    share = _transformed_voxels(budget) // (len(group.placed) + 1)
-    share = min(share, _SPECTRUM_VOXELS)
-    try:
-        values, _ = known_block(group, share)
-        detail = {key: _detail(one, share) for key, one in group.placed.items()}
-    except VolumeError:  # only scattered voxels are valid
-        return {}, {}
-    frame = group.placed[group.base].frame
-    size, unit = frame.voxel_size, frame.unit
-    spectra: dict[str, PowerSpectrum] = {
-        key: power_spectrum(block, size, unit=unit) for key, block in values.items()
-    }
-    title = column_titles({k: p.volume for k, p in group.placed.items()})
-    for key in group.others:
-        residual = values[key] - values[group.base]
-        name = f"{title[key]} − {title[group.base]}"
-        spectra[name] = power_spectrum(residual, size, unit=unit)
-    return detail, spectra
-
-
-def _detail(placed: FrameVolume, most_voxels: int) -> float | None:
-    """Finest detail in slices of a volume, on its own grid, in the frame's unit."""
-    own = place({"it": placed.cropped()})
-    values, _ = known_block(FrameVolumes(own, "it"), most_voxels)
-    block = values["it"]
-    planes = block.reshape(-1, *block.shape[-2:])
-    places = np.unique(np.linspace(0, len(planes) - 1, _SLICES).astype(int))
-    size = own["it"].frame.voxel_size[-2:]
-    found = [finest_detail(planes[z], size) for z in places]
-    periods = [f for f in found if f is not None]
-    # If most slices give no result, those of the others are not reliable.
-    if 2 * len(periods) <= len(found):
-        return None
-    own_unit, unit = own["it"].frame.unit, placed.frame.unit
-    return float(np.median(periods)) * convert_length(1.0, own_unit, unit)
+    def of_base(self, base: str) -> dict[str, PorosityReport]:
+        """The report of the base for each other volume."""
+        return {key: self.reports[base] for key in self.reports if key != base}
 
 
 def _pore_steps(
-    group: FrameVolumes,
+    groups: Sequence[FrameVolumes],
     config: CompareConfig,
     mask: Volume | None,
     budget: int,
-    log: _RunLog,
+    log: RunLog,
     should_stop: ShouldStop,
-) -> Generator[Step, None, _Pores]:
-    """Pore figures, matched pores and graphs, if they are requested."""
-    if not config.pores:
-        return {}, {}, {}
-    porosity, pores = yield from pore_steps(
-        group, config, mask, budget, log.remarks, log.warn, should_stop
-    )
-    frame = group.placed[group.base].frame
-    graphs = yield from graph_steps(porosity, group.base, frame, config, should_stop)
-    return porosity, pores, graphs
+) -> Generator[Step, None, list[_Pores]]:
+    """Pore figures, matched pores and graphs of each group, if they are requested."""
+    found = []
+    for group in groups if config.pores else ():
+        remarks: list[str] = []
+        porosity, pores = yield from pore_steps(
+            group, config, mask, budget, remarks, log.warn, should_stop
+        )
+        add_remarks(log, group, remarks, is_only=len(groups) == 1)
+        frame = group.placed[group.base].frame
+        graphs = yield from graph_steps(
+            porosity, group.base, frame, config, should_stop
+        )
+        found.append(_Pores(porosity, pores, graphs))
+    return found
 
 
 def _differences(
-    group: FrameVolumes,
+    groups: Sequence[FrameVolumes],
     config: CompareConfig,
-    grey: GreyResult,
-    noise: Mapping[str, Noise | None],
+    grey: Sequence[GreyResult],
+    noise: Sequence[Mapping[str, Noise | None]],
 ) -> tuple[dict[str, Volume], dict[str, str]]:
     found: dict[str, Volume] = {}
     units: dict[str, str] = {}
     if not config.difference:
         return found, units
-    base = group.placed[group.base]
-    for key, figures in grey.figures.items():
-        measured = {
-            name: one
-            for name in (group.base, key)
-            if (one := noise.get(name)) is not None and one.level > 0
-        }
-        if group.base in measured:
-            titles = " and ".join(_title(group.placed, name) for name in measured)
-            units[key] = f"the noise of {titles} (standard deviations)"
-        elif measured:
-            units[key] = (
-                f"the noise of {_title(group.placed, key)} (standard deviations)"
-            )
-        else:
-            units[key] = (
-                f"{100 * _RANGE_SHARE:g} % of the data range, as no noise was measured"
-            )
-        scaled = [
-            one.scaled(figures.gain) if name == key and figures.gain > 0 else one
-            for name, one in measured.items()
-        ]
-        data = DifferenceArray(
-            group,
-            key,
-            gain=figures.gain,
-            offset=figures.offset,
-            noise=scaled,
-            unit=_RANGE_SHARE * grey.data_range,
-        )
-        found[key] = base.frame.as_volume(
-            data,
-            name=f"{group.placed[key].volume.name} − {base.volume.name}",
-            metadata={"kind": "image"},
-        )
+    for group, result, levels in zip(groups, grey, noise, strict=True):
+        for key in group.others:
+            found[key], units[key] = _difference(group, key, result, levels)
     return found, units
+
+
+def _difference(
+    group: FrameVolumes, key: str, grey: GreyResult, noise: Mapping[str, Noise | None]
+) -> tuple[Volume, str]:
+    """Difference of a volume from the base, and its unit in words."""
+    base, figures = group.placed[group.base], grey.figures[key]
+    measured = {
+        name: one
+        for name in (group.base, key)
+        if (one := noise.get(name)) is not None and one.level > 0
+    }
+    if group.base in measured:
+        titles = " and ".join(_title(group.placed, name) for name in measured)
+        unit = f"the noise of {titles} (standard deviations)"
+    elif measured:
+        unit = f"the noise of {_title(group.placed, key)} (standard deviations)"
+    else:
+        unit = f"{100 * _RANGE_SHARE:g} % of the data range, as no noise was measured"
+    scaled = [
+        one.scaled(figures.gain) if name == key and figures.gain > 0 else one
+        for name, one in measured.items()
+    ]
+    data = DifferenceArray(
+        group,
+        key,
+        gain=figures.gain,
+        offset=figures.offset,
+        noise=scaled,
+        unit=_RANGE_SHARE * grey.data_range,
+    )
+    name = f"{group.placed[key].volume.name} − {base.volume.name}"
+    return base.frame.as_volume(data, name=name, metadata={"kind": "image"}), unit

@@ -22,7 +22,7 @@ class CompareFields(Config):
         title="Data range",
         description="Range of grey values that PSNR and SSIM refer to; by default "
         "between the 0.1th and 99.9th percentile of the reference, or the smallest "
-        "such range of all volumes.",
+        "such range of all volumes on the same grid.",
     )
     affine: bool = Field(
         default=False,
@@ -55,7 +55,8 @@ class CompareFields(Config):
         allow_inf_nan=False,
         title="Distance between branches",
         description="With a graph: distance within which a branch counts as found, in "
-        "the unit of the first volume; by default two voxels of the coarsest volume.",
+        "the unit of the first volume; by default two voxels of the volume or the "
+        "base, whichever is coarser.",
     )
     difference: bool = Field(
         default=True,
@@ -81,7 +82,7 @@ class CompareFields(Config):
         le=10**9,
         title="Smallest pore (voxels)",
         description="Smallest pore that is counted and listed, in voxels of the "
-        "coarsest volume.",
+        "volume or the base, whichever is coarser.",
     )
     connectivity: Literal[6, 26] = Field(
         default=26,

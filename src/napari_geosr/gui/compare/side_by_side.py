@@ -1,0 +1,50 @@
+"""The compared images in a grid, and no others."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import napari.viewer
+    from napari.layers import Layer
+
+
+class SideBySide:
+    """Shows some layers in a grid, and hides all others meanwhile.
+
+    napari gives each visible layer a grid cell, and links the cameras.
+
+    Parameters
+    ----------
+    viewer : napari.viewer.Viewer
+    """
+
+    def __init__(self, viewer: napari.viewer.Viewer) -> None:
+        self._viewer = viewer
+        self._before: list[tuple[weakref.ref[Layer], bool]] = []
+
+    def show(self, layers: Sequence[Layer]) -> None:
+        """Show these layers, one in each cell."""
+        self._restore()
+        for layer in self._viewer.layers:
+            self._before.append((weakref.ref(layer), layer.visible))
+            layer.visible = any(layer is one for one in layers)
+        grid = self._viewer.canvas.grid
+        grid.stride = 1
+        grid.shape = (1, -1)
+        grid.enabled = True
+
+    def end(self) -> None:
+        """Show one canvas, with the layers that were visible before."""
+        if self._before:
+            self._viewer.canvas.grid.enabled = False
+        self._restore()
+
+    def _restore(self) -> None:
+        before, self._before = self._before, []
+        for reference, was_visible in before:
+            layer = reference()
+            if layer is not None:
+                layer.visible = was_visible

@@ -1,0 +1,27 @@
+"""Two layers with the same contrast, now and after each change."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from napari.experimental import link_layers, unlink_layers
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from napari.layers import Image, Layer
+
+_LINKED = ("contrast_limits", "gamma", "colormap")
+
+
+def link_contrast(source: Image, other: Image) -> None:
+    """Give `other` the contrast of `source`, and change both together from now on."""
+    for name in _LINKED:  # napari passes on later changes only
+        setattr(other, name, getattr(source, name))
+    link_layers([source, other], _LINKED)
+
+
+def unlink_contrast(layers: Sequence[Layer]) -> None:
+    """Let these layers change alone again."""
+    if layers:
+        unlink_layers(list(layers), _LINKED)
