@@ -40,9 +40,10 @@ KINDS: dict[Status, str] = {
 #: Maximum number of pores listed, largest first; more would make the window slow.
 MAX_LISTED = 1000
 _MIN_HEIGHT = 160
-#: Maximum width of the names of figures, in pixels; tool tips show them in full.
+#: Maximum width of the names of the measured values, in pixels; tool tips show them in
+#: full.
 _LABELS = 130
-#: Maximum width of a column of figures, in pixels, so that two fit into the dock.
+#: Maximum width of a column of values, in pixels, so that two fit into the dock.
 _COLUMN = 105
 
 

@@ -12,7 +12,7 @@ from napari_geosr.measure.number_text import number_text, percent_text
 def agreement_rows(
     found: Mapping[str, GraphAgreement], unit: str
 ) -> Iterator[tuple[str, dict[str, str], str]]:
-    """Label, one text per volume, and explanation of each figure."""
+    """Label, one displayed value per volume, and explanation of each figure."""
     if not found:
         return
     distance = next(iter(found.values())).distance
