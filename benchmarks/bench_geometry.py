@@ -3,9 +3,9 @@
 Coarse scans of bone, foam and bone cells are super-resolved four and eight times by one
 lightweight network, trained with a loss of grey values alone and with losses of
 geometry beside it: same volumes, seed, steps and parameters. Judged on objects that
-neither has seen, by what is measured of pores. ``--adversarial`` adds Pix2Pix, and CycleGAN,
-whose coarse and fine scans are of different objects. Prints Markdown tables and whether
-the claim holds, or writes them into a document with ``--out``.
+neither has seen, by what is measured of pores. ``--adversarial`` adds Pix2Pix, and
+CycleGAN, whose coarse and fine scans are of different objects. Prints Markdown tables
+and whether the claim holds, or writes them into a document with ``--out``.
 
     python benchmarks/bench_geometry.py --steps 600 --out docs/geometry.md
 
