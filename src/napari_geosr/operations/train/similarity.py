@@ -177,7 +177,7 @@ def similarity_steps(
         explained = yield from _explained_steps(
             model, volume, device, patches.config.threads, should_stop
         )
-        # Boxes are in random order within a volume: leaving some out is no choice.
+        # Boxes are in random order within a volume, so leaving some out is unbiased.
         share = _MAX_VOXELS * (done + 1) / len(grids)
         for _, box in group:
             if should_stop():
