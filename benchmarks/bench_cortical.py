@@ -2,10 +2,10 @@
 
 Simulated canals of Havers and Volkmann, 20 to 330 µm wide, as a clinical HR-pQCT
 scanner with voxels of 82 µm sees them, are super-resolved eight times, to voxels of
-10.25 µm, by one light network, trained with a loss of grey values alone and with losses
-of geometry beside it. Prints, by width of the canals, how much of them was found and
-how much was made up, the error of the porosity in each class, and the width below which
-less than half is found; or writes that into a document with ``--out``.
+10.25 µm, by one lightweight network, trained with a loss of grey values alone and with
+losses of geometry beside it. Prints, by width of the canals, how much of them was found
+and how much was made up, the error of the porosity in each class, and the width below
+which less than half is found; or writes that into a document with ``--out``.
 
     python benchmarks/bench_cortical.py --out docs/geometry.md
 """

@@ -1,11 +1,11 @@
 """Does a loss that knows geometry give better networks? The same network, twice.
 
 Coarse scans of bone, foam and bone cells are super-resolved four and eight times by one
-light network, trained with a loss of grey values alone and with losses of geometry
-beside it: same volumes, seed, steps and parameters. Judged on objects that neither
-has seen, by what is measured of pores. ``--adversarial`` adds Pix2Pix, and CycleGAN,
-whose coarse and fine scans are of different objects. Prints Markdown tables and whether
-the claim holds, or writes them into a document with ``--out``.
+lightweight network, trained with a loss of grey values alone and with losses of
+geometry beside it: same volumes, seed, steps and parameters. Judged on objects that
+neither has seen, by what is measured of pores. ``--adversarial`` adds Pix2Pix, and
+CycleGAN, whose coarse and fine scans are of different objects. Prints Markdown tables
+and whether the claim holds, or writes them into a document with ``--out``.
 
     python benchmarks/bench_geometry.py --steps 600 --out docs/geometry.md
 
@@ -139,7 +139,7 @@ def specimen(kind: str, factor: int, seed: int) -> Scan:
 
 
 def cubic(coarse: Array, factor: int) -> Array:
-    """Cubic interpolation, where every light network begins."""
+    """Cubic interpolation, where every lightweight network begins."""
     x = torch.from_numpy(coarse)[None, None]
     fine = interpolated(x, cubic_kernel(factor, 3).float(), factor)
     return np.asarray(fine[0, 0])
@@ -210,7 +210,7 @@ class Learned:
 
 
 def training(way: str, **settings: Any) -> TrainJob:
-    """How the light network is trained by a loss, or by an adversarial method."""
+    """How the lightweight network is trained by a loss, or by an adversarial method."""
     method = way if way in ADVERSARIAL else "supervised"
     config = config_class(method).create(
         name="m",
@@ -231,7 +231,7 @@ def training(way: str, **settings: Any) -> TrainJob:
 def super_resolved(
     volumes: Sequence[Array], folder: Path, way: str, **settings: Any
 ) -> Learned:
-    """Train the light network; restore."""
+    """Train the lightweight network; restore."""
     job = training(way, **settings)
     with tempfile.TemporaryDirectory(dir=folder) as name:
         began = time.process_time()

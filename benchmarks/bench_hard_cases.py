@@ -154,8 +154,8 @@ def main() -> None:
         "Errors of porosity and of pores per mm³ (of at least 8 voxels, Otsu's "
         "threshold) relative to the ground truth, for the scan and for the result.",
         "",
-        "| scan | model | porosity, scan | result | pores, scan | result | verdict | "
-        "result |",
+        "| scan | model | porosity of scan | porosity of result | pores of scan | "
+        "pores of result | verdict | result is |",
         "|---|---|---|---|---|---|---|---|",
     ]
     silent = n = 0

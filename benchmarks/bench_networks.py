@@ -177,7 +177,7 @@ def specimen(kind: str, factor: int, seed: int) -> Specimen:
 
 
 def cubic(coarse: Array, factor: int) -> Array:
-    """Cubic interpolation, where every light network begins."""
+    """Cubic interpolation, where every lightweight network begins."""
     x = torch.from_numpy(np.ascontiguousarray(coarse))[None, None]
     fine = interpolated(x, cubic_kernel(factor, 3).float(), factor)
     return np.asarray(fine[0, 0])

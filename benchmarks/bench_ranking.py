@@ -199,7 +199,8 @@ def table(rows: list[dict[str, Any]]) -> str:
         lines += ["", "Cases with a loss of more than 0.3 dB:", ""]
         lines += [
             f"- {row['structure']}, {row['kind']}, {100 * row['level']:g} %: "
-            f"{row['choice']} ({row['gain']:+.1f} dB) for {row['best']} "
+            f"{row['choice']} ({row['gain']:+.1f} dB) instead of "
+            f"{row['best']} "
             f"({row['true'][row['best']]:+.1f} dB); noise measured as "
             f"{100 * row['measured']:.1f} %"
             for row in wrong

@@ -7,8 +7,8 @@ Otsu's threshold takes for pores. Objects are simulated foams, or parts of a rea
 (``--rock``, a TIFF stack of 0 for pores): the pores of Berea sandstone, a file of
 github.com/LukasMosser/PorousMediaGan. Costs are parameters, multiplications per voxel
 of the input, and seconds and joules per million voxels of the result, tile by tile, as
-people restore. Prints Markdown tables and whether light networks hold against large
-ones, or writes them into a document with ``--out``.
+people restore. Prints Markdown tables and whether lightweight networks hold against
+large ones, or writes them into a document with ``--out``.
 
     python benchmarks/bench_sr_networks.py --rock berea.zip \
         --out docs/super_resolution_networks.md
@@ -63,7 +63,7 @@ _TEST_SEED = 50_000
 IMAGING = Imaging(noise=0.1, noise_kind="independent", blur=0.4)
 #: Voxels between parts of a rock that are learned from and those that are judged.
 _GAP = 16
-#: What a light network may lose against a large one, and what it may cost of it.
+#: What a lightweight network may lose against a large one, and what it may cost of it.
 LOST_PSNR, OF_PARAMETERS, OF_TIME = 0.2, 1 / 10, 1 / 4
 #: Voxels along the edge of the window in which multiplications are counted.
 _COUNTED = 16
@@ -259,7 +259,7 @@ def tiled(network: torch.nn.Module, coarse: Array, device: str) -> Array:
 
 
 def enlarged(coarse: Array, factor: int) -> Array:
-    """Cubic interpolation, where every light network begins."""
+    """Cubic interpolation, where every lightweight network begins."""
     x = torch.from_numpy(coarse)[None, None]
     with torch.no_grad():
         fine = interpolated(x, cubic_kernel(factor, 3).float(), factor)
@@ -450,7 +450,7 @@ def table(found: Sequence[Mapping[str, Any]]) -> str:
 
 
 def verdicts(found: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """A row for every light network beside every large one."""
+    """A row for every lightweight network beside every large one."""
     by_label = {row["network"]: row for row in found}
     for light in (r.label for r in RECIPES if r.light):
         for large in (r.label for r in RECIPES if not r.light):
@@ -467,7 +467,7 @@ def verdicts(found: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 
 
 def verdict_table(found: Sequence[Mapping[str, Any]]) -> str:
-    """Whether light networks are as good as is asked of them."""
+    """Whether lightweight networks are as good as is asked of them."""
     lines = [
         "| light | large | PSNR | parameters | time | "
         f"within {LOST_PSNR} dB, 1/{1 / OF_PARAMETERS:g}, 1/{1 / OF_TIME:g} |",

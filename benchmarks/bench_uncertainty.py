@@ -267,7 +267,8 @@ def paint(
 def check_table(checks: dict[str, list[Check]]) -> str:
     """One row a model: what was marked, rightly or not, and which fakes were found."""
     rows = [
-        "| model | scans | with marks, no pore invented | marks at real errors | "
+        "| model | scans | with marks although no pore was invented "
+        "| marks at real errors | "
         + " | ".join(f"invented pores of radius {r:g} found" for r in _FAKES)
         + " |",
         "|---|---|---|---|" + "---|" * len(_FAKES),
@@ -290,7 +291,7 @@ def check_table(checks: dict[str, list[Check]]) -> str:
 def wrong_table(checks: dict[str, list[Check]]) -> str:
     """One row a kind of result: how many of them the check lets pass."""
     rows = [
-        "| called consistent | " + " | ".join(checks) + " |",
+        "| classified as consistent | " + " | ".join(checks) + " |",
         "|---|" + "---|" * len(checks),
     ]
     for kind in (_KNOWN, _OWN, *WRONG):

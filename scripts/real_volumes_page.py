@@ -25,10 +25,10 @@ this project.
 ## How to read the tables
 
 - **Reference.** The scan without *added* noise is the reference.
-- **Fair PSNR.** Some scans contain noise of their own (cement paste: 3.9 % of the
-  contrast), which a good restoration also removes. Errors are corrected for this, on
-  the assumption that a result retains the same fraction of the scan's own noise as of
-  the added noise, which is known.
+- **Noise-corrected PSNR.** Some scans contain noise of their own (cement paste: 3.9 %
+  of the contrast), which a good restoration also removes. Errors are corrected for
+  this, on the assumption that a result retains the same fraction of the scan's own
+  noise as of the added noise, which is known.
 - **Italics.** If the added noise is not stronger than the scan's own noise, values are
   in italics and not evaluated.
 - **Best classical** is a Gaussian, total variation or non-local means filter with the
@@ -194,9 +194,9 @@ def _table(title: str, rows: list[dict[str, Any]]) -> str:
     lines = [
         f"# Evidence: {title}",
         "",
-        "Each cell contains the fair PSNR in dB, then SSIM"
+        "Each cell contains the noise-corrected PSNR in dB, then SSIM"
         + (
-            ", then the error of pores per mm³ and of the Euler number"
+            ", then the errors in the number of pores per mm³ and in the Euler number"
             if porous
             else ""
         )

@@ -220,4 +220,4 @@ def test_rows_are_two_words_or_one(file, tmp_path, given):
 
 def test_one_row_alone_is_refused_with_an_example(file, tmp_path, capsys):
     assert run(words(file, "--out", str(tmp_path / "v.tif"), "--rows", "1")) == 2
-    assert "a first and an end, such as 10,20" in capsys.readouterr().err
+    assert "a start and an end, such as 10,20" in capsys.readouterr().err

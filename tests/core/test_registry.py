@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from importlib.metadata import EntryPoint
 
@@ -91,3 +92,23 @@ def test_a_broken_module_of_ours_is_an_error(package, tmp_path, source):
     (tmp_path / "parts" / "lamp.py").write_text(source)
     with pytest.raises((ConfigError, ZeroDivisionError)):
         package.load_all(NAME=str)
+
+
+@pytest.mark.parametrize(
+    ("noun", "plural"),
+    [
+        ("network", "networks"),
+        ("loss", "losses"),
+        ("kind of degradation", "kinds of degradation"),
+        ("format of exported models", "formats of exported models"),
+        ("third-party model format", "third-party model formats"),
+    ],
+)
+def test_a_name_used_twice_is_reported_with_a_correct_plural(
+    package, monkeypatch, noun, plural
+):
+    named = dataclasses.replace(package, noun=noun)
+    points = [EntryPoint("wheel", "json", "test.parts")]
+    monkeypatch.setattr(registry, "entry_points", lambda group: points)
+    with pytest.raises(ConfigError, match=f"Two {plural} are called 'wheel'"):
+        named.names()

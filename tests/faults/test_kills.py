@@ -25,7 +25,7 @@ from napari_geosr.physics.scan_config import ScanConfig
 from napari_geosr.physics.tomography_simulation import simulate_scan
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="no SIGKILL there")
-#: What differs between two runs that nobody kills, too.
+#: What also differs between two runs that nobody kills.
 TIMES = ("seconds", "training_seconds", "computing", "time", "run", "started")
 HOW_OFTEN = [
     pytest.param(2, id="twice"),

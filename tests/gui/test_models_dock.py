@@ -272,7 +272,7 @@ def test_export(viewer, qtbot, dock, tmp_path, monkeypatch):
             "its results agree with those of the original model to within"
             in dock.message.text
         )
-        assert "mean and standard deviation of the input" in dock.message.text
+        assert "mean and standard deviation of each input" in dock.message.text
         assert out.with_suffix(".onnx").stat().st_size > 10_000
 
 

@@ -213,7 +213,7 @@ def test_a_file_that_shrinks_does_not_end_the_process(tmp_path: Path) -> None:
         check=False,
     )
     assert child.returncode == 0, child.returncode
-    assert "big.tif was cut short while it was in use" in child.stdout
+    assert "big.tif was truncated while it was in use" in child.stdout
 
 
 def test_a_file_that_is_written_over_is_no_longer_read(

@@ -263,7 +263,7 @@ def test_a_volume_is_not_written_over_itself(
 ) -> None:
     monkeypatch.setattr("napari_geosr.io.formats.tiff.reading.EAGER_BYTES", 0)
     path = io.write(make_volume(), tmp_path / "a.tif")
-    with pytest.raises(ConfigError, match="another name"):
+    with pytest.raises(ConfigError, match="different file name"):
         io.write(io.read(path), path, overwrite=True)
 
 

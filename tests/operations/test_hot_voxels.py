@@ -46,7 +46,9 @@ def test_they_are_counted_and_said(spoiled):
     with StepIterator(restore_steps(spoiled, RestoreConfig())) as steps:
         said = [step.message for step in steps if isinstance(step, WarningIssued)]
     result = steps.result
-    assert any(f"{n} voxels of 'foam' lie far from all" in text for text in said)
+    assert any(
+        f"{n} voxels of 'foam' have grey values far from all" in text for text in said
+    )
     record = result.volume.provenance[-1]["intensities"]
     assert record["n_hot"] == n
 

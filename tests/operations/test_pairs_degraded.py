@@ -93,7 +93,7 @@ def test_it_becomes_like_a_real_scan(tmp_path, high):
     a, b = np.asarray(low.data), np.asarray(like.data)
     assert a.mean() == pytest.approx(b.mean(), rel=0.02)
     assert a.std() == pytest.approx(b.std(), rel=0.05)
-    # The target has the grey values of the real scan, too.
+    # The target also has the grey values of the real scan.
     assert np.asarray(fine.data).max() == pytest.approx(0.8 * 150 + 20, rel=0.08)
     record = low.provenance[-1]
     assert set(record["inputs"]) == {"high", "like"}

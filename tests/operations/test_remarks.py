@@ -27,7 +27,9 @@ def test_two_values_have_no_uncertainty(mask, factor):
     report = measure_porosity(volume(mask * factor))
     assert report.porosity == pytest.approx(64 / 4000)
     assert report.porosity_uncertainty == 0
-    assert any("only two values; 0 was taken as pore" in w for w in report.warnings)
+    assert any(
+        "only two values; 0 was assumed to be pore" in w for w in report.warnings
+    )
     as_bool = measure_porosity(volume(mask.astype(bool)))
     assert as_bool.porosity_uncertainty == 0
 

@@ -106,7 +106,7 @@ def test_what_is_alone_or_too_few_is_said(model: str, parts: list[Volume]) -> No
         for step in restore_average_steps(parts[:2], config)
         if isinstance(step, WarningIssued)
     ]
-    assert any("on 3 inputs of one object together, but 2 are given" in s for s in said)
+    assert any("with 3 inputs of one object, but 2 are given" in s for s in said)
     assert len(said) == len(set(said))
     noise = np.random.default_rng(5)
     others = [

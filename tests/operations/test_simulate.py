@@ -165,5 +165,5 @@ def test_no_warning_where_the_porosity_is_reached(tmp_path):
 
 
 def test_only_foams_have_gaps(tmp_path):
-    with pytest.raises(ConfigError, match="blobs has none: remove it"):
+    with pytest.raises(ConfigError, match="blobs has none: remove --gap"):
         simulate("blobs", tmp_path / "new", **SMALL, gap=1)

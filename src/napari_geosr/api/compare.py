@@ -83,7 +83,7 @@ def compare(
         Memory limit, such as ``"4GB"``; by default a part of the free memory.
     fsc : {"none", "halves", "pair", "single"}
         Resolution by Fourier correlation: of `halves`; of `before` and `after` if they
-        are independent scans; or of each volume by splitting it like a checkerboard.
+        are independent scans; or of each volume, split in a checkerboard pattern.
 
     Returns
     -------

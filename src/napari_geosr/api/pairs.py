@@ -74,7 +74,7 @@ def build_pairs(
     VolumeError
         If the scans do not overlap, or voxels are missing.
     FileError
-        If a file exists and `overwrite` is False, or cannot be written.
+        If a file exists and `overwrite` is False, or if a file cannot be written.
 
     Examples
     --------

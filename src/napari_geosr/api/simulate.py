@@ -123,7 +123,7 @@ def simulate(
     ConfigError
         If the structure is unknown or the settings are invalid.
     FileError
-        If a file exists and `overwrite` is False, or cannot be written.
+        If a file exists and `overwrite` is False, or if a file cannot be written.
 
     Examples
     --------

@@ -108,7 +108,7 @@ def _noise_gain(question: AttributionRequest, kernel: AnyArray) -> float:
 def _widths(question: AttributionRequest, kernel: AnyArray) -> list[float]:
     """Full width at half maximum along each axis of the Gaussian of equal spread.
 
-    The spread is the second moment of the absolute weights around their middle.
+    The spread is the second moment of the absolute weights about their centre.
     """
     weights = np.abs(kernel)
     total = float(weights.sum())

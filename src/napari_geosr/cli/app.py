@@ -149,7 +149,7 @@ def _sentence(error: CycloptsError, words: Sequence[str]) -> str:
     if isinstance(error, UnusedCliTokensError):
         unused = " ".join(error.unused_tokens or ())
         return (
-            f"{unused} is an unexpected argument. Separate several numbers with commas "
+            f"Unexpected argument: {unused}. Separate several numbers with commas "
             "(--voxel-size 4,2,2), and put names that contain spaces in quotes."
         )
     sentence = " ".join(str(error).split())

@@ -74,7 +74,8 @@ def compare(
             negative="",
             help="Find the resolution by Fourier correlation. halves A1 A2: of two "
             "halves of one scan; pair: of the first two volumes, which are "
-            "independent scans; single: of each volume, split like a checkerboard.",
+            "independent scans; single: of each volume, split in a checkerboard "
+            "pattern.",
         ),
     ] = None,
     config: Annotated[CompareFields | None, AS_FLAGS] = None,
@@ -151,10 +152,10 @@ def _refuse_studies(paths: Sequence[Path]) -> None:
     for folder in folders:
         if is_study(folder):
             raise FileError(
-                f"{folder} contains a study, which keeps the figures and pictures of "
-                "its reconstructions but not their voxels. Open its table in "
-                f"{folder / 'report.html'}; to compare volumes, reconstruct them first "
-                "(napari-geosr reconstruct)."
+                f"{folder} contains a study, which keeps the measured values and "
+                "pictures of its reconstructions but not their voxels. Open its table "
+                f"in {folder / 'report.html'}; to compare volumes, reconstruct them "
+                "first (napari-geosr reconstruct)."
             )
 
 

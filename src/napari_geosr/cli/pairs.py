@@ -36,7 +36,7 @@ _NAMES = {"noise": ("--noise-level", "--noise")}
 
 
 def _imaging_flags() -> type[Config]:
-    """Create a flag for each setting of the kinds of imaging, including plugins'.
+    """Create a flag for each setting of the imaging modalities, including plugins'.
 
     Lists of numbers can only be set in a settings file (``options``).
     """

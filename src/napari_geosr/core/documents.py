@@ -18,7 +18,7 @@ import yaml
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.types import AnyMapping
 
-#: Maximum size of a text that is parsed, in bytes; the longest model card has 0.04 MB.
+#: Maximum size of a document that is parsed, in bytes; the longest card has 0.04 MB.
 MAX_BYTES = 10**6
 #: Maximum size of a JSON file that accompanies results (tables, provenance), in bytes.
 MAX_RESULT_BYTES = 32 * 10**6

@@ -135,7 +135,7 @@ def describe_system_error(error: BaseException) -> str:
     if isinstance(error, RuntimeError) and "start new thread" in str(error):
         return (
             "The system allows no more threads. Close other programs, raise the "
-            "limit of processes (ulimit -u), or use fewer threads (--threads 1)."
+            "limit on processes (ulimit -u), or use fewer threads (--threads 1)."
         )
     if isinstance(error, OSError) and error.errno in FULL_DISK:
         where = f"for {error.filename}" if error.filename else "for the output"

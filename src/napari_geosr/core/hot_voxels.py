@@ -70,7 +70,7 @@ class HotVoxels:
     n : int
         Number of hot and dead voxels in the planes that were read.
     kept : bool
-        Whether a result keeps their values; not so for labels.
+        Whether a result keeps their values; False for labels.
     """
 
     usual: tuple[float, float]

@@ -1,7 +1,8 @@
 """Noise of a scan: its level at each grey value, and its correlation.
 
-Shared by all that deal with noise: the estimator (`napari_geosr.measure.noise`) returns
-it, networks are conditioned on it, risk estimates and verdicts are computed from it.
+Shared by all code that deals with noise: the estimator (`napari_geosr.measure.noise`)
+returns it, networks are conditioned on it, and risk estimates and verdicts are computed
+from it.
 """
 
 from __future__ import annotations

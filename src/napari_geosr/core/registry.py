@@ -1,4 +1,4 @@
-"""Registries of modules, keyed by file name; listing them imports nothing heavy."""
+"""Registries of modules, keyed by file name; listing them does not import them."""
 
 from __future__ import annotations
 
@@ -80,6 +80,12 @@ class Registry:
     noun: str
     not_entries: frozenset[str] = frozenset()
 
+    @property
+    def plural(self) -> str:
+        """Plural of the noun; of "kind of degradation", that of its first part."""
+        head, of, rest = self.noun.partition(" of ")
+        return f"{head}{'es' if head.endswith('s') else 's'}{of}{rest}"
+
     def modules(self) -> dict[str, str]:
         """Dotted module name by key; raises `ConfigError` on a duplicate key."""
         spec = find_spec(self.package)
@@ -92,7 +98,7 @@ class Registry:
         for point in _third_party_entry_points(entry_points, self.group):
             if modules.get(point.name, point.module) != point.module:
                 raise ConfigError(
-                    f"Two {self.noun}s are called {point.name!r}: "
+                    f"Two {self.plural} are called {point.name!r}: "
                     f"{modules[point.name]} and {point.module}. Uninstall one of the "
                     "two packages."
                 )

@@ -67,7 +67,7 @@ class TilePlanner:
     region : sequence of slice, optional
         Part of the source to restore.
     fixed_bytes : int
-        Memory of another backend, independent of the tile size.
+        Memory used by another backend, independent of the tile size.
     """
 
     def __init__(

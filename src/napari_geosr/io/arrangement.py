@@ -160,7 +160,7 @@ def finish(
     chunks : tuple of int
         Shape of the blocks in which a lazy array is read, along the stored axes.
     path : Path
-        File that messages of a lazy array name.
+        File named in error messages about a lazy array.
     axes : str
         Letters of the result.
     """

@@ -126,7 +126,7 @@ class FileVoxels:
     Raises
     ------
     FileError
-        When voxels are read, if the file was cut short or changed since it was opened.
+        When voxels are read, if the file was truncated or changed since it was opened.
     """
 
     def __init__(
@@ -328,9 +328,9 @@ class _OpenFile:
             return
         if now[0] < needed:
             raise FileError(
-                f"{self.path.name} was cut short while it was in use: it needs "
-                f"{format_bytes(needed)} but has {format_bytes(now[0])}. Copy "
-                "it again, then open it again."
+                f"{self.path.name} was truncated while it was in use: it should "
+                f"have {format_bytes(needed)} but has only {format_bytes(now[0])}. "
+                "Copy it again, then open it again."
             )
         if now[0] == self._before[0] and self._sampled(now[0]) == self._sample:
             self._before = now  # touched or copied over itself: same content
@@ -347,7 +347,7 @@ class _OpenFile:
             n = self._read(target[done:], at + done)
             if n == 0:
                 raise FileError(
-                    f"{self.path.name} was cut short while it was read: it now ends at "
+                    f"{self.path.name} was truncated while it was read: it now ends at "
                     f"byte {at + done}. Copy it again, then open it again."
                 )
             done += n

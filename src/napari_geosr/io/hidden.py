@@ -28,7 +28,7 @@ def temporary_sibling(path: Path, suffix: str = "") -> Path:
 
 
 def with_user_names(text: str) -> str:
-    """Replace our hidden file names in a text by the names that the user gave."""
+    """Replace our hidden file names in a string by the names that the user gave."""
     return _HIDDEN.sub(r"\1", text)
 
 

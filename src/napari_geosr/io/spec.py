@@ -102,7 +102,7 @@ class OutputSpec:
         )
 
     def checked(self, name: str) -> OutputSpec:
-        """The specification as a file called `name` stores it, validated.
+        """The validated specification, as it would be stored in a file called `name`.
 
         Raises
         ------

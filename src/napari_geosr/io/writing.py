@@ -221,8 +221,8 @@ def write(
         and volume.is_lazy
     ):
         raise ConfigError(
-            f"{volume.name!r} is read from {target} while it is written. Write to "
-            "another name."
+            f"{volume.name!r} is read from {target} while it is written. Choose a "
+            "different file name."
         )
     spec = OutputSpec.like(volume, **({} if kind is None else {"kind": kind}))
     with create(target, spec, overwrite=overwrite) as output:

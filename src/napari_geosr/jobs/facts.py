@@ -145,7 +145,7 @@ def relocate_paths(values: object, old: str, new: str) -> Any:
     Returns
     -------
     object
-        A copy; texts that do not begin with `old` are unchanged.
+        A copy; text that does not begin with `old` is unchanged.
     """
     if old in ("", new):
         return values

@@ -269,7 +269,7 @@ class JobFolder:
             return dict(self._written)
 
     def is_verified(self) -> bool:
-        """Whether this folder is a job: other programs write a config.yaml too."""
+        """Whether this folder is a job: other programs also write a config.yaml."""
         facts = self._facts()
         return (
             _state(facts) is not None

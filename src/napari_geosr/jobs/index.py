@@ -218,7 +218,7 @@ def find(text: str | Path) -> JobFolder:
 
 
 def find_missing(text: str | Path) -> JobStatus | None:
-    """Return a known job whose folder is gone, by that folder or its name.
+    """Find a known job whose folder is gone, given that folder or the job's name.
 
     None if the job exists, or none is known.
 

@@ -199,7 +199,7 @@ class _Speed:
     def record(self, job: JobFolder, step: Step) -> None:
         """Append the progress of the job, at intervals and at the end.
 
-        A failed write is ignored, as the job's state has the progress, too.
+        A failed write is ignored, because the job's state also records the progress.
         """
         if not isinstance(step, TileDone | PartDone | IterationDone):
             return

@@ -215,7 +215,7 @@ class BatchParts:
         Raises
         ------
         DeviceMemoryError
-            As `double`.
+            As in `double`.
         """
         while True:
             failure: Exception | None = None
@@ -237,7 +237,8 @@ class BatchParts:
         Raises
         ------
         DeviceMemoryError
-            With several processes, as others may have continued; or as `double`.
+            If there are several processes, because the others may have continued;
+            otherwise as in `double`.
         """
         if self.processes.count > 1 and is_out_of_memory(error):
             raise DeviceMemoryError(

@@ -122,7 +122,7 @@ def _unchanged_voxels_message(config: TrainingConfig, factor: int) -> str:
     return (
         f"{config.network} does not change the voxel size: for targets with voxels "
         f"{factor} times smaller, set --network {first}{alternatives}, and "
-        "--dimensions 3D if they are smaller along Z too."
+        "--dimensions 3D if they are also smaller along Z."
     )
 
 

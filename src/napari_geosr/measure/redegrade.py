@@ -24,7 +24,7 @@ Reach = tuple[int, int, int]
 TRUNCATE = 3.0
 #: Maximum number of voxels of the restored volume in a box, including the margin.
 _MAX_VOXELS = 1 << 25
-#: Minimum edge of a box, in voxels of the scan.
+#: Minimum edge length of a box, in voxels of the scan.
 _MIN_EDGE = 8
 
 

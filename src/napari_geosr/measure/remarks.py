@@ -94,8 +94,8 @@ def remarks(
     if len(filled) == 2:
         pore = filled[0] if config.phase == "dark" else filled[1]
         yield (
-            f"{name!r} contains only two values; {pore:g} was taken as pore. If it is "
-            "the solid, choose the other phase."
+            f"{name!r} contains only two values; {pore:g} was assumed to be pore. If "
+            "it is the solid, choose the other phase."
         )
     elif isinstance(config.threshold, str):
         yield from _threshold_remarks(histogram, threshold, name)

@@ -98,7 +98,8 @@ class PorosityReport:
         Surface of all pores without faces on the border, in `unit`²; the same per
         sample volume in 1/`unit`.
     euler_number : int
-        Euler number of all pores of any size; the outside of the volume is not pore.
+        Euler number of all pores, whatever their size; the space outside the volume
+        does not count as pore.
     sample_size, pore_size : float or None
         Volume (image: area) in `unit`³ (`unit`²).
     threshold : float

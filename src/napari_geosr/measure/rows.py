@@ -32,7 +32,7 @@ class FiguresSource(Protocol):
 
 
 class StatisticRow(NamedTuple):
-    """A value of several volumes: its label, texts and differences, and a tool tip."""
+    """A value of several volumes: label, displayed values, differences and tool tip."""
 
     label: str
     texts: list[str]
@@ -43,7 +43,7 @@ class StatisticRow(NamedTuple):
 def figure_rows(
     reports: Sequence[FiguresSource], *, reference: int = 0
 ) -> Iterator[StatisticRow]:
-    """Rows with one text per report, and its difference from the reference.
+    """Rows with one displayed value per report, and its difference from the reference.
 
     Lengths share one unit in a row, chosen by the size of the reference's value.
     """
@@ -74,7 +74,7 @@ def figure_rows(
 def table_rows(
     reports: Sequence[FiguresSource], *, reference: int = 0
 ) -> list[tuple[str, list[str], list[str]]]:
-    """Rows of (label, one text per report, its difference from the reference)."""
+    """Rows of (label, displayed value per report, difference from the reference)."""
     return [
         (row.label, row.texts, row.differences)
         for row in figure_rows(reports, reference=reference)

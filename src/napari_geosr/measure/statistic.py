@@ -17,7 +17,7 @@ from napari_geosr.measure.sums import Pores, SweepTotals
 
 #: Values of a whole volume by the name of their statistic.
 Figures = AnyMapping
-#: A text, or a function that returns it for the figures of all compared volumes.
+#: A string, or a function that returns it for the figures of all compared volumes.
 Words = str | Callable[[Sequence[Figures]], str]
 #: Default order: after everything with an explicit order.
 LAST = 1000.0

@@ -2,7 +2,7 @@
 
 A model may also have an index of its training patches, ``similarity.safetensors``.
 
-Loading parses two data formats and executes no code from them. The bundle of a
+Loading parses two data formats and does not execute any code. The bundle of a
 classical filter is a card alone: the filter has no weights.
 """
 

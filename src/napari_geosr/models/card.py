@@ -185,7 +185,8 @@ class FigureRow(Config):
     euler_error: float | None = None
     """Relative error of the Euler number."""
     dice: float | None = None
-    """Dice coefficient of the pore mask and the known one; for labels, their mean."""
+    """Dice coefficient between the pore mask and the true mask; for labels, the mean
+    over labels."""
     branch_recall: float | None = None
     """Fraction of the true branches of a network of tubes that are in the result."""
     branch_precision: float | None = None
@@ -194,8 +195,8 @@ class FigureRow(Config):
     """Wasserstein distance between the grey values and those of unpaired targets, in
     standard deviations of the targets."""
     spectrum_distance: float | None = None
-    """Mean difference of the logarithms (base 10) of the in-plane power, by radial
-    frequency, from those of unpaired targets."""
+    """Mean difference in log10 in-plane power, as a function of radial frequency,
+    from unpaired targets."""
 
 
 class ModelCard(Config):
@@ -337,7 +338,7 @@ class ModelCard(Config):
     def to_yaml(self) -> str:
         """The card as text for ``card.yaml``."""
         values = self.model_dump(mode="json")
-        if self.similarity_sha256 is None:  # earlier releases read such cards, too
+        if self.similarity_sha256 is None:  # earlier releases also read such cards
             del values["similarity_sha256"]
         return yaml.safe_dump(
             values,

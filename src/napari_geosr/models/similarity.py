@@ -126,7 +126,7 @@ class SimilarityIndex:
         Median, 95th and 99th percentile of the distance of a training patch to the
         nearest one elsewhere.
     edge : tuple of int
-        Edges of a patch, Z, Y, X.
+        Edge lengths of a patch along Z, Y and X.
     sources : tuple of PatchSource
     """
 
@@ -163,7 +163,10 @@ class SimilarityIndex:
                 f"it has {n} patches, not {MIN_PATCHES} to {MAX_PATCHES:,}"
             )
         if not 2 <= k <= MAX_FEATURES or not 1 <= maps <= MAX_MAPS:
-            raise ModelError(f"it has {k} features of {maps} feature maps")
+            raise ModelError(
+                f"it has {k} features from {maps} feature maps, which is outside the "
+                "allowed range"
+            )
         files = self.places[:, 0]
         if self.places.min() < 0 or files.max() >= len(self.sources):
             raise ModelError("it has patches outside the training volumes")

@@ -1,6 +1,6 @@
 """Super-resolution network with bottleneck blocks.
 
-Nearly all weights of a light network belong to convolutions of 3ⁿ voxels, and their
+Nearly all weights of a lightweight network belong to convolutions of 3ⁿ voxels; their
 number grows with the square of the number of maps. Here these convolutions work on few
 maps; pointwise convolutions reduce the maps before them and expand them afterwards
 [1]_. With the same number of weights, three times as many maps as in ``light_sr`` are

@@ -196,7 +196,7 @@ class ForeignNetwork(nn.Module):
 
 
 def build(config: NetworkConfig, weights: Mapping[str, Tensor]) -> ForeignNetwork:
-    """Build a foreign network around its tensors.
+    """Build a third-party network around its tensors.
 
     Parameters
     ----------

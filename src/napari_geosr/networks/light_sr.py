@@ -30,7 +30,7 @@ from napari_geosr.networks._upsampling import (
 
 
 class NetworkConfig(UpscalingConfig):
-    """Shape of a light super-resolution network."""
+    """Shape of a lightweight super-resolution network."""
 
     layers_field: ClassVar[str] = "blocks"
     width_field: ClassVar[str] = "features"
@@ -86,5 +86,5 @@ class LightSR(UpscalingNetwork):
 
 
 def build(config: NetworkConfig) -> LightSR:
-    """Build a light super-resolution network with fresh weights."""
+    """Build a lightweight super-resolution network with fresh weights."""
     return LightSR(config)

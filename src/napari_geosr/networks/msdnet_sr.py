@@ -1,9 +1,9 @@
 """Mixed-scale dense super-resolution: dense trunk on the coarse grid, then upsampling.
 
 The hidden layers of an MSD-net [1]_ have a large receptive field with few parameters.
-All their maps are mixed into a few maps, from which sub-voxels are computed as in the
-other super-resolution networks. Methods that interpolate first [2]_ compute all layers
-on the fine grid, which for a factor s has sⁿ times as many voxels.
+All their maps are combined into a few maps, from which sub-voxels are computed as in
+the other super-resolution networks. Methods that interpolate first [2]_ compute all
+layers on the fine grid, which for a factor s has sⁿ times as many voxels.
 
 References
 ----------
@@ -55,7 +55,7 @@ class NetworkConfig(MixedScaleConfig, UpscalingConfig):
     """Dilations of the layers, repeated from the start; their sum determines the halo
     of tiles."""
     features: int = Field(16, ge=1, le=256)
-    """Feature maps that the maps of all layers are mixed into."""
+    """Number of feature maps into which the maps of all layers are combined."""
 
 
 def parameter_count(config: NetworkConfig) -> int:

@@ -30,7 +30,7 @@ from napari_geosr.networks._upsampling import (
 #: Number of maps between the two convolutions of the widening branch, relative to the
 #: smaller of the numbers of input and output maps.
 _WIDENING = 2
-#: Factor of the initial weights of layers that add their input.
+#: Scale factor for the initial weights of layers that add their input.
 _INITIAL_GAIN = 0.1
 
 

@@ -40,7 +40,7 @@ from napari_geosr.networks.spec import NetworkSpec
 
 
 class NetworkConfig(PlanesConfig):
-    """Shape of a light residual generator."""
+    """Shape of a lightweight residual generator."""
 
     layers_field: ClassVar[str] = "blocks"
     width_field: ClassVar[str] = "features"
@@ -156,5 +156,5 @@ class ResNet(nn.Module):
 
 
 def build(config: NetworkConfig) -> ResNet:
-    """Build a light residual generator with fresh weights."""
+    """Build a lightweight residual generator with fresh weights."""
     return ResNet(config)

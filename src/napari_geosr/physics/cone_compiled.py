@@ -41,7 +41,8 @@ def _height(
 ) -> tuple[np.int32, np.float32]:
     """Slice below the point where a ray crosses a line along Z; weight of the next.
 
-    Rays above or below the volume cross the margin of the line.
+    Rays that pass above or below the volume are treated as crossing the zero padding
+    at the end of the line.
     """
     z = min(max(middle + height * depth, np.float32(0)), high)
     m = np.int32(z)
@@ -59,7 +60,7 @@ def project_cone(
     volume: AnyArray,
     out: AnyArray,
 ) -> None:
-    """Project a volume (2, N, N, Z + margin) to line sums (angle, column, row).
+    """Project a volume (2, N, N, Z + padding) to line sums (angle, column, row).
 
     `lines` (angle, column, 4) holds offset, slope, depth offset and depth slope.
     """

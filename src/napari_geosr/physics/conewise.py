@@ -52,7 +52,7 @@ def _lines(geometry: ConeGeometry) -> tuple[AnyArray, AnyArray, AnyArray]:
 
 
 def _room(geometry: ConeGeometry) -> Any:
-    """Arrays of zeros for slices in both orientations, with margins for the loops."""
+    """Arrays of zeros for slices in both orientations, with padding for the loops."""
     from napari_geosr.physics import cone_compiled as loops
 
     n, depth = geometry.size, geometry.n_slices + loops.LEFT + loops.RIGHT

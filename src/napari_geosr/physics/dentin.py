@@ -240,5 +240,5 @@ def _branches(
 
 
 def _at(path: Array, z: float) -> Array:
-    """The point of a tubule at a height."""
+    """Position of a tubule at a given height."""
     return np.array([z, *(np.interp(z, path[:, 0], path[:, i]) for i in (1, 2))])

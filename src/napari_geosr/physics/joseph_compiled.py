@@ -2,8 +2,9 @@
 
 `runs`, `offset`, `slope` are those of `napari_geosr.physics.rays.Rays`. Slices are
 given twice, ``[1]`` as they are and ``[0]`` transposed, so that the pixels crossed by a
-run of rays are contiguous. A margin of zeros (`LEFT`, `RIGHT`) replaces a test whether
-a ray is inside. Projection and adjoint compute positions and weights in the same way.
+run of rays are contiguous. Zero padding (`LEFT`, `RIGHT`) makes it unnecessary to test
+whether a ray is inside. Projection and adjoint compute positions and weights in the
+same way.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ def _crossing(
 ) -> tuple[np.int32, np.float32]:
     """Pixel before the point where a ray crosses a row, and weight of the next pixel.
 
-    Rays that miss the row cross its margin; `high` is the last position in it.
+    Rays that miss the row cross its zero padding; `high` is the last position in it.
     """
     x = min(max(offset + slope * along + np.float32(LEFT), np.float32(0)), high)
     i = np.int32(x)
@@ -40,7 +41,7 @@ def project_one(
     slices: AnyArray,
     out: AnyArray,
 ) -> None:
-    """Project one slice (2, N, N + margin); add line sums (angle, column) to `out`."""
+    """Project one slice (2, N, N + padding); add line sums (angle, column) to `out`."""
     n = slices.shape[1]
     high = np.float32(n + LEFT)
     for r in range(start, stop):
@@ -69,7 +70,7 @@ def project_many(
     slices: AnyArray,
     out: AnyArray,
 ) -> None:
-    """Project slices (2, N, N + margin, B); add sums (angle, column, B) to `out`."""
+    """Project slices (2, N, N + padding, B); add sums (angle, column, B) to `out`."""
     n, batch = slices.shape[1], slices.shape[3]
     high = np.float32(n + LEFT)
     for r in range(start, stop):

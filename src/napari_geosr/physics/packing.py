@@ -86,7 +86,7 @@ def fill_gaps(
     -------
     ndarray of shape (m, 4)
         The existing balls and the added ones. Balls are added until the porosity is
-        reached, or hardly any others fit.
+        reached, or hardly any more will fit.
     """
     smallest, largest = radius
     rng = np.random.default_rng([seed, 2])

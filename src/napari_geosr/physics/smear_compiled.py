@@ -1,7 +1,7 @@
 """Back-projection with linear interpolation on the detector, as compiled loops.
 
-Projections have a margin of zeros (`LEFT`, `RIGHT`) on the column axis, and for a cone
-beam also on the row axis. A voxel at (x, y) from the axis is projected onto column
+Projections have zero padding (`LEFT`, `RIGHT`) on the column axis, and for a cone beam
+also on the row axis. A voxel at (x, y) from the axis is projected onto column
 ``centre + (x cos + y sin) / u`` with u = 1 + k (y cos - x sin), and has the weight
 1 / u²; k is the voxel size over the source distance, 0 for parallel rays.
 """
@@ -21,8 +21,8 @@ RIGHT = 3
 def _sample(place: np.float32, high: np.float32) -> tuple[np.int32, np.float32]:
     """Index of the detector sample before `place`, and weight of the next sample.
 
-    Indices include the margin. Positions outside the detector are clamped to the
-    margin; `high` is its last one.
+    Indices include the zero padding. Positions outside the detector are clamped to
+    the padding; `high` is its last one.
     """
     place = min(max(place + np.float32(LEFT), np.float32(0)), high)
     m = np.int32(place)
@@ -56,7 +56,7 @@ def smear_one(
     projections: AnyArray,
     out: AnyArray,
 ) -> None:
-    """Back-project (angle, column + margin) into rows `start` to `stop` of (N, N)."""
+    """Back-project (angle, column + padding) into rows `start` to `stop` of (N, N)."""
     n = out.shape[0]
     middle = np.float32((n - 1) / 2)
     high = np.float32(projections.shape[1] - RIGHT)
@@ -89,7 +89,7 @@ def smear_many(
     projections: AnyArray,
     out: AnyArray,
 ) -> None:
-    """Back-project (angle, column + margin, B) into rows of slices (N, N, B)."""
+    """Back-project (angle, column + padding, B) into rows of slices (N, N, B)."""
     n, batch = out.shape[0], out.shape[2]
     middle = np.float32((n - 1) / 2)
     high = np.float32(projections.shape[1] - RIGHT)
@@ -138,7 +138,7 @@ def smear_cone(
     projections: AnyArray,
     out: AnyArray,
 ) -> None:
-    """Back-project (angle, column + margin, row + margin) into (N, N, Z).
+    """Back-project (angle, column + padding, row + padding) into (N, N, Z).
 
     The centres refer to the whole detector and volume; the given rows and slices start
     at `first_row` and `first_slice`.

@@ -33,7 +33,8 @@ from napari_geosr.physics.tubes import bone_cells
 FloatArray = npt.NDArray[np.float32]
 Array = npt.NDArray[np.float64]
 
-#: Number of plane waves of a random field; more make its values more nearly normal.
+#: Number of plane waves of a random field; the more there are, the closer its values
+#: are to a normal distribution.
 _WAVES = 384
 #: Number of points for estimating a quantile of a random field.
 _POINTS = 100_000

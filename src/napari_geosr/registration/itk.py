@@ -61,7 +61,7 @@ class Refinement:
 
 
 def is_installed() -> bool:
-    """Whether SimpleITK is installed; imports nothing."""
+    """Whether SimpleITK is installed; does not import it."""
     return find_spec("SimpleITK") is not None
 
 

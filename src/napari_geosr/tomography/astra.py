@@ -46,7 +46,7 @@ SUPPORTED_BEAMS = {
 
 
 def is_installed() -> bool:
-    """Whether ASTRA is installed; imports nothing."""
+    """Whether ASTRA is installed; does not import it."""
     return find_spec("astra") is not None
 
 

@@ -29,7 +29,8 @@ _FRAMES = 3
 #: Number of pixels over which the variance is averaged; the median of these patches is
 #: used, so that hot pixels do not matter.
 _PATCH = 256
-#: Maximum number of values for the variance; otherwise, only every n-th row is used.
+#: Maximum number of values for the variance; if there are more, only every n-th row is
+#: used.
 _VALUES = 2**23
 #: Pixels with less than this fraction of the median light are ignored.
 _LIT = 0.1

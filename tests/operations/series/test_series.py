@@ -403,7 +403,9 @@ def test_auto_chooses_once_and_says_on_what():
     made = restore_steps(series("TYX", (3, 40, 44)), config)
     result = run_to_end(made, steps.append).volume
     said = [s.message for s in steps if isinstance(s, WarningIssued)]
-    assert any("chosen on time point 1, for the whole series" in text for text in said)
+    assert any(
+        "series was chosen on the basis of time point 1" in text for text in said
+    )
     assert (result.axes, result.shape) == ("TYX", (3, 40, 44))
 
 

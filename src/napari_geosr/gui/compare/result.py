@@ -40,7 +40,8 @@ KINDS: dict[Status, str] = {
 #: Maximum number of pores listed, largest first; more would make the window slow.
 MAX_LISTED = 1000
 _MIN_HEIGHT = 160
-#: Maximum width of the names of figures, in pixels; tool tips show them in full.
+#: Maximum width of the names of the measured values, in pixels; tool tips show them in
+#: full.
 _LABELS = 130
 #: Maximum width of a column for its title, in pixels, so that two fit into the dock.
 #: Values are never cut.

@@ -219,7 +219,7 @@ def _slice_of(preview: Volume, volume: Volume) -> int | None:
     index = round((preview.origin[0] - volume.origin[0]) / volume.voxel_size[0])
     if not 0 <= index < volume.shape[0]:
         raise JobError(
-            f"A preview lies outside {volume.title}: choose the image that the job is "
-            "trained on."
+            f"A preview lies outside {volume.title}: choose the image that the job "
+            "uses for training."
         )
     return index

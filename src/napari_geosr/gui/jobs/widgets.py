@@ -1,4 +1,4 @@
-"""The widgets of one job: its curves, texts and buttons."""
+"""The widgets of one job: its curves, labels and buttons."""
 
 from __future__ import annotations
 

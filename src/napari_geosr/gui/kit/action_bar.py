@@ -102,7 +102,7 @@ class StateLine(ElidedLabel):
         Text while nothing runs.
     """
 
-    idle = ""  # superqt sets a text before __init__ assigns this
+    idle = ""  # superqt sets the text before __init__ assigns this
 
     def __init__(self, idle: str) -> None:
         super().__init__("", mode=Qt.TextElideMode.ElideRight)
@@ -117,11 +117,11 @@ class StateLine(ElidedLabel):
         self.setToolTip(self.text() or "Current operation and remaining time.")
 
     def sizeHint(self) -> QSize:
-        """Give the same height to every text."""
+        """Use the same height for every text."""
         return QSize(super().sizeHint().width(), self.fontMetrics().height() + 2)
 
     def minimumSizeHint(self) -> QSize:
-        """Give the same height to every text."""
+        """Use the same height for every text."""
         return QSize(super().minimumSizeHint().width(), self.sizeHint().height())
 
 

@@ -30,13 +30,13 @@ _COLORS = (
     ("#56B4E9", "#F5793A", "#00C08B", "#E9A8D0", "#F0E442", "#7F8CFF"),
     ("#11456D", "#74370F", "#09845C", "#DC23B3", "#A87602", "#3908D4"),
 )
-#: Width of the line or box before a legend text, in pixels.
+#: Width of the line or box before a legend entry, in pixels.
 _KEY_WIDTH = 20
 #: Minimum gap between two axis labels, in pixels.
 _LABEL_GAP = 6
 #: Pixels by which labels may extend beyond the ends of an axis: practically unlimited.
 _LABEL_OVERHANG = 1000
-#: Height reserved for ticks, and below their labels, in pixels.
+#: Height reserved for the ticks, including the space below their labels, in pixels.
 _TICK_SPACE = 8
 _RESTYLING_EVENTS = (
     QEvent.Type.PaletteChange,
@@ -104,7 +104,7 @@ def line_pen(
 
 
 class Legend(QWidget):
-    """Lines or boxes with their texts, in columns of equal width."""
+    """Lines or boxes with their labels, in columns of equal width."""
 
     def __init__(
         self, columns: int, elide: Qt.TextElideMode, parent: QWidget | None = None
@@ -134,7 +134,7 @@ class Legend(QWidget):
         self.setVisible(bool(keys))
 
     def texts(self) -> list[str]:
-        """The full texts, not shortened."""
+        """The full labels, not shortened."""
         return [label.text() for _, label in self._labels]
 
     def _add(self) -> None:
@@ -348,7 +348,7 @@ class Chart(QWidget):
             self.refresh()
 
     def _set_label_size(self) -> None:
-        """Give texts the size of the tick labels: napari's labels are larger."""
+        """Give text the size of the tick labels: napari's labels are larger."""
         size = self.fontInfo().pixelSize()
         self.setStyleSheet(f"QLabel {{ font-size: {size}px; padding: 0px }}")
 

@@ -57,6 +57,6 @@ def format_estimate(estimate: TrainingEstimate) -> str:
     names = " and ".join(repr(name) for name in estimate.concurrent)
     trains = "is training" if len(estimate.concurrent) == 1 else "are training"
     return (
-        f"{text}. {names} {trains} at the same time. It would be faster if it ran "
-        "alone; once started, it will wait until the others have finished"
+        f"{text}. {names} {trains} at the same time. The run would be faster on "
+        "its own; once started, it waits until the others have finished"
     )

@@ -54,13 +54,13 @@ def field_widget(field: FieldInfo, suggestions: Sequence[str] = ()) -> ValueWidg
         number, mapping, or any of these or None. Bounds and `NameChoices` come from
         its metadata.
     suggestions : sequence of str
-        For a text: entries of an editable menu.
+        For a text field: entries of an editable menu.
 
     Returns
     -------
     ValueWidget
         Its `value` is the user's input, not validated; None if an optional value is
-        left open. `changed` is emitted when it changes, for text when editing ends.
+        left blank. `changed` is emitted when it changes, for text when editing ends.
     """
     members = _members(field.annotation)
     optional = type(None) in members
@@ -241,7 +241,7 @@ class EditableChoiceField(ValueWidget[Any]):
     suggestions : sequence of str
         Entries offered if there are no choices.
     kind : type
-        Type of other input; a text that is not a number is left to validation.
+        Type of other input; text that is not a number is left to validation.
     """
 
     def __init__(

@@ -35,7 +35,7 @@ __all__ = ["AUTOMATIC", "ConfigForm", "KindForm"]
 
 
 class FaultLabel(QLabel):
-    """A text of several lines with the height that it needs."""
+    """A multi-line label that is as tall as its text requires."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)

@@ -39,7 +39,7 @@ class DockFrame(QWidget):
     done in a worker, so that the window stays usable, and only once: the next dock of
     the same kind opens at once. A subclass names its dock.
 
-    This module and those that define the subclasses must import nothing heavy.
+    This module and those that define the subclasses must not import heavy libraries.
 
     Parameters
     ----------

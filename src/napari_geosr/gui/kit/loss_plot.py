@@ -198,7 +198,7 @@ class LossPlot(Chart):
         return f"{'; '.join(texts)}. The axis is {self.scale.name}."
 
     def _keys(self) -> list[tuple[Line, str]]:
-        """Lines of the legend with their texts."""
+        """Lines of the legend with their labels."""
         named = [line for line, _, _ in self._lines if line.name]
         keys = [(line, f"{line.name} {last_text(line)}") for line in named]
         nameless = [line for line, _, _ in self._lines if not line.name]

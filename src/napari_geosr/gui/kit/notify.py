@@ -109,7 +109,7 @@ def show_information(
 
 
 class MessageRow(QWidget):
-    """A line of text inside a dock, with an icon that also has a word.
+    """A line of text inside a dock, with an icon and a word that gives its meaning.
 
     Hidden while it is empty. Errors and messages with details have a *Details* button.
     Its shortcut can be changed if a dock has several rows; without a shortcut, there is

@@ -111,7 +111,8 @@ class CompareBox(QWidget):
     def _make_controls(self) -> None:
         self.curtain_button = _toggle(
             "C&urtain",
-            "Show the source left and the result right of a line that you can drag.",
+            "Show the source to the left and the result to the right of a line that "
+            "you can drag.",
         )
         self.blink_button = _toggle(
             "&Blink", "Alternate between source and result about twice a second."

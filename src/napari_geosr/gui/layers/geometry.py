@@ -77,7 +77,7 @@ def place_of(attributes: AnyMapping, ndim: int) -> LayerGeometry:
     Parameters
     ----------
     ndim : int
-        Number of axes, without colour samples.
+        Number of axes, not counting colour samples.
 
     Raises
     ------

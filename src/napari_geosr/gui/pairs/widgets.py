@@ -162,10 +162,12 @@ def _all_but(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 class ImagingBox(KindForm):
-    """Lists the kinds of imaging; keeps the settings of each."""
+    """Lists the imaging modalities; keeps the settings of each."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__("Imaging", "Instrument of the low-resolution scan.", parent)
+        super().__init__(
+            "Imaging", "Instrument used for the low-resolution scan.", parent
+        )
         self.set_kinds(imaging_titles())
 
     def config_type(self, kind: str) -> type[Config]:

@@ -87,7 +87,7 @@ class LevelsReader(QObject):
         return id(layer), contents_key(layer), tuple(position.items()), sample
 
     def _sample_key(self, layer: Layer) -> Key:
-        """Build the key that the sample depends on: the mask and its voxels."""
+        """Build the key that identifies the sample: the mask and its voxels."""
         mask, sample = self.mask(), self._sample()
         if mask is None or sample is None:
             return ()

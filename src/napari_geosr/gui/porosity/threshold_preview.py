@@ -36,7 +36,7 @@ class ThresholdedArray:
     data : array-like
         Grey values.
     sample : array-like, optional
-        A mask with the voxels of the last axes of `data`, e.g. of each time point.
+        A mask with the same shape as the last axes of `data`, e.g. as each time point.
     """
 
     def __init__(self, data: Any, sample: Any = None) -> None:

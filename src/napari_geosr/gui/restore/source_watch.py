@@ -57,7 +57,7 @@ class SourceWatch:
         if number != now_number:
             self.message = (
                 f"The data of {layer.name!r} were replaced during the run: this "
-                "result belongs to the earlier data. Run again for the new data."
+                "result belongs to the earlier data. Run again to restore the new data."
             )
         elif checksum != now_checksum:
             self.message = (

@@ -135,10 +135,11 @@ class StudyWidgets(QWidget):
         )
         self.jobs_button.setShortcut("Alt+Shift+L")
         self.report_button = button(
-            "Loo&k at report",
+            "Open report",
             "Open tables, curves, and the savings in time, data and energy "
-            "in the web browser.",
+            "in the web browser (Alt+Shift+M).",
         )
+        self.report_button.setShortcut("Alt+Shift+M")
         self.open_report = QCheckBox("Open the report at the end")
         self.open_report.setShortcut("Alt+Shift+R")
         self.open_report.setChecked(True)

@@ -35,8 +35,8 @@ def symmetries(spec: NetworkSpec, voxel_size: tuple[float, ...]) -> list[Symmetr
 
     Quarter turns require square pixels and a network that treats rows and columns
     alike; reversing the planes requires a network that sees several planes. The first
-    half of the list and its first four entries are groups as well, so that a smaller
-    number is equally balanced.
+    half of the list and its first four entries also form groups, so that a smaller
+    number of members is just as well balanced.
     """
     sizes = voxel_size[-2:]
     turns = math.isclose(*sizes, rel_tol=_SQUARE) and all(

@@ -292,8 +292,8 @@ def write_projections(
     source = projections.source
     if source is not None and target.exists() and source.samefile(target):
         raise ConfigError(
-            f"{projections.title} is read from {target} while it is written. Write to "
-            "another name."
+            f"{projections.title} is read from {target} while it is written. Choose a "
+            "different file name."
         )
     itemsize = np.dtype(projections.data.dtype).itemsize
     check_folder(target, int(np.prod(projections.shape)) * itemsize)

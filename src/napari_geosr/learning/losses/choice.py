@@ -87,7 +87,7 @@ def _weight(name: str, text: str) -> float:
 
 
 def _to_text(given: object) -> Any:
-    """Convert a list or a mapping of names to weights (from YAML) to one text."""
+    """Convert a list or a mapping of names to weights (from YAML) to one string."""
     if isinstance(given, Mapping):
         return ",".join(f"{name}:{weight}" for name, weight in given.items())
     if isinstance(given, Sequence) and not isinstance(given, str):

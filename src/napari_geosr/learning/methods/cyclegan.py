@@ -17,9 +17,9 @@ at 0.99 of 1) and their gradient vanishes. The gradient of the Wasserstein dista
 persists however different the images are [2]_. As removed noise cannot be restored, the
 cycle loss must have a smaller weight than the critics. For slices of a foam with noise,
 the PSNR rose from 9.1 dB to 14.4 dB in 600 steps with a network of 15 000 weights; with
-least squares it stayed at 9.1 dB. A learning rate of 2e-3 suits such light networks
-better: 16.3 dB after 324 steps, compared with 13 dB for 5e-4. The present defaults give
-16.5 dB after 200 steps in 2.5D (two minutes on one core).
+least squares it stayed at 9.1 dB. A learning rate of 2e-3 suits such lightweight
+networks better: 16.3 dB after 324 steps, compared with 13 dB for 5e-4. The present
+defaults give 16.5 dB after 200 steps in 2.5D (two minutes on one core).
 
 References
 ----------

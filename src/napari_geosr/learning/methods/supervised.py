@@ -193,8 +193,8 @@ def _check_label_settings(config: Config) -> None:
     check_no_geometry_losses(config)
     if (config.upscale_factor or 1) > 1:
         raise ConfigError(
-            "Labels have the voxels of the source: remove the upscale factor, or set "
-            "labels to 1."
+            "Labels share the voxel grid of the source: remove the upscale factor, or "
+            "set labels to 1."
         )
     if "out_channels" not in network_fields(config.network):
         networks = networks_supporting(

@@ -1,6 +1,6 @@
 """A common physical frame for volumes of different voxel sizes, extents and origins.
 
-Along each axis, the frame has the voxels of the volume that is coarsest there,
+Along each axis, the frame shares the voxel grid of the volume that is coarsest there,
 restricted to the region covered by all volumes. Finer volumes are averaged over its
 voxels; nothing is interpolated. Averaging hides faults that are smaller than a voxel
 of the frame, so volumes share a frame only where this does not coarsen it.

@@ -74,7 +74,7 @@ class Shift:
 
 
 class QualityRow(NamedTuple):
-    """A metric of all volumes: its label, a text for each, and an explanation."""
+    """A metric: its label, a displayed value per volume, and an explanation."""
 
     label: str
     texts: list[str]
@@ -215,7 +215,7 @@ class QualityReport:
         return self.porosity[self.base if with_reference else self.compared[-1]]
 
     def rows(self) -> list[QualityRow]:
-        """One row per metric, with one text per volume."""
+        """One row per metric, with one displayed value per volume."""
         return [row for row in self._rows() if any(t != NOTHING for t in row.texts)]
 
     def _rows(self) -> Iterator[QualityRow]:

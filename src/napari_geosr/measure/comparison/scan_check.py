@@ -50,7 +50,7 @@ class ScanCheck:
 def check_rows(
     checks: Mapping[str, ScanCheck],
 ) -> Iterator[tuple[str, dict[str, str], str]]:
-    """Label, one text per volume, and explanation of each figure."""
+    """Label, one displayed value per volume, and explanation of each figure."""
     yield (
         "Consistency with the scan",
         {k: check.level for k, check in checks.items()},

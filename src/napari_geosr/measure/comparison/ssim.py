@@ -99,8 +99,8 @@ class SsimSum:
 
         The product of the mean contrast and structure term of every scale, each to the
         power of its weight; the luminance term is included at the coarsest scale only.
-        Negative means count as 0. In slices, the mean over those in which all scales
-        fit.
+        Negative mean values count as 0. In slices, the mean over those in which all
+        scales fit.
         """
         if len(self._scales) < len(SCALE_WEIGHTS):
             return None

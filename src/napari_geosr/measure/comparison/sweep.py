@@ -228,7 +228,7 @@ def _ssim_steps(
 
 
 def _no_multiscale(shape: Sequence[int], slicewise: bool) -> str:
-    """Why there is no MS-SSIM. Fewer scales would not be comparable."""
+    """Why there is no MS-SSIM. Values from fewer scales would not be comparable."""
     axes = "ZYX"[-len(shape) :]
     if window_fits(shape, MS_SSIM_EDGE, slicewise=slicewise):
         return (

@@ -246,7 +246,7 @@ def consistency_steps(
     yield StageStarted(0, len(boxes), message="Comparing with the scan")
     for done, box in enumerate(boxes, start=1):
         if should_stop():
-            raise Cancelled("Comparing with the scan was cancelled.")
+            raise Cancelled("The comparison with the scan was cancelled.")
         residual[box] = _sweep(pair, box, reach, widths, noise, limit, sums)
         yield BlockDone(done, len(boxes))
     return _result(sums, noise, limit)
@@ -331,7 +331,7 @@ def _best_blur(
         """Mean squared residual, by the indices of the two blurs."""
         blur = (_BLURS[along] if deep else 0.0, _BLURS[plane], _BLURS[plane])
         if should_stop():
-            raise Cancelled("Comparing with the scan was cancelled.")
+            raise Cancelled("The comparison with the scan was cancelled.")
         total, n = 0.0, 0
         for box in sample:
             scan, simulated = pair.scan_and_simulation(box, blur)

@@ -59,7 +59,10 @@ def _add_contacts(
     contact_weights: np.ndarray,
     n: int,
 ) -> tuple[np.ndarray, np.ndarray, int]:
-    """Record the pairs of a cell between two labels, which may belong to one pore."""
+    """Record the voxel pairs in a cell that join two labels.
+
+    The two labels may belong to the same pore.
+    """
     for p in range(13):
         a, b = values[pair_bits[p, 0]], values[pair_bits[p, 1]]
         if a == 0 or b == 0 or a == b:

@@ -39,7 +39,7 @@ Array = npt.NDArray[np.float64]
 _CONSTANT = 0.6
 #: Number of planes for distinguishing padding from a phase without noise.
 _PLANES = 9
-#: Edge of the squares compared in a plane, in pixels.
+#: Edge length of the squares compared in a plane, in pixels.
 _SQUARE_EDGE = 8
 #: Minimum fraction of constant voxels in a square that counts as mixed.
 _MIN_CONSTANT_SHARE = 0.1
@@ -62,7 +62,8 @@ _BINS_PER_DEVIATION = 3.0
 _MIN_BINS = 64
 #: Maximum number of bins.
 _MAX_BINS = 512
-#: Fraction of the voxels at either end of the histogram that is put into the last bin.
+#: Fraction of the voxels at either end of the histogram that is put into the outermost
+#: bin.
 _TAIL = 5e-4
 #: Distance by which noise-free values may lie beyond the histogram, in standard
 #: deviations of the noise.

@@ -17,7 +17,10 @@ def of_each(pores: Pores) -> IntArray:
 
 
 def of_all(totals: SweepTotals) -> int:
-    """Euler number of all pores of any size; the outside of the volume is not pore."""
+    """Euler number of all pores, whatever their size.
+
+    The space outside the volume does not count as pore.
+    """
     return int(totals.pores.euler_number.sum()) + totals.small.euler8 // 8
 
 

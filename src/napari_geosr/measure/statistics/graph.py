@@ -108,7 +108,8 @@ STATISTICS = (
             order=206,
             text=_along_axes,
             compares=False,
-            help="Connected pores that touch both faces across Z, Y and X.",
+            help="Number of connected pores that touch both opposite faces along Z, "
+            "along Y and along X.",
         ),
     ),
     VolumeStatistic(
@@ -123,8 +124,8 @@ STATISTICS = (
             value=_known("graph_tubules_per_mm2"),
             text=_along_axes,
             compares=False,
-            help="Tubes that cross a plane normal to Z, Y and X, at less than 45° from "
-            "its normal.",
+            help="Number of tubes per mm² that cross planes normal to Z, to Y and to "
+            "X, at less than 45° from the normal.",
         ),
     ),
 )

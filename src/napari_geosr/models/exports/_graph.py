@@ -102,7 +102,7 @@ def remarks(card: ModelCard, *, inside: bool) -> list[str]:
     ----------
     inside : bool
         Whether the file itself specifies the scaling to 0 … 1, if the network needs it,
-        from the input given at once; otherwise users have to scale.
+        from each input passed to it; otherwise users have to scale.
     """
     kind = card.normalisation.kind
     if input_percentiles(card) is not None:
@@ -116,8 +116,8 @@ def remarks(card: ModelCard, *, inside: bool) -> list[str]:
         here = f"the command restore uses those of the whole volume{note}"
         if inside:
             return [
-                f"Grey values are scaled to 0 … 1 by {ends} of the input given at "
-                f"once; {here}."
+                f"Grey values are scaled to 0 … 1 by {ends} of each input passed "
+                f"to the model; {here}."
             ]
         return [f"Scale grey values to 0 … 1 first, by {ends}; {here}."]
     if kind != "standardise":
@@ -135,8 +135,8 @@ def remarks(card: ModelCard, *, inside: bool) -> list[str]:
     elif card.adjacent_slices > 1:
         piece = f"{card.adjacent_slices} neighbouring slices"
     return [
-        "Grey values are scaled by the mean and standard deviation of the input "
-        f"given at once ({piece}); the command restore uses those of the whole "
+        "Grey values are scaled by the mean and standard deviation of each input "
+        f"passed to the model ({piece}); the command restore uses those of the whole "
         f"volume. {follows} or contrast."
     ]
 

@@ -1,6 +1,6 @@
 """BioImage.IO package: a description, ONNX weights and a test with its result.
 
-The package also contains the card and weights of the model, so it is a bundle too.
+The package also contains the card and weights of the model, so it is also a bundle.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 FORMATS = Registry(
     package="napari_geosr.models.foreign",
     group="napari_geosr.foreign_models",
-    noun="format of foreign models",
+    noun="third-party model format",
     not_entries=frozenset(
         {"download", "draft", "onnx_graph", "package_files", "scales", "tensors"}
     ),

@@ -50,7 +50,7 @@ SUFFIXES = (".zip", ".yaml", ".yml")
 _TOLERANCE = 1e-3
 #: Windows of fixed size overlap by their shortest edge divided by this number.
 _OVERLAP = 4
-#: Modalities by the tags of a package.
+#: Modality that corresponds to each tag of a package.
 _MICROSCOPY: dict[str, Modality] = {
     "fluorescence": "fluorescence",
     "light-sheet": "fluorescence",

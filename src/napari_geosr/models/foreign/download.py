@@ -27,7 +27,7 @@ _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 def is_address(text: str) -> bool:
-    """Whether a text is a URL."""
+    """Whether a string is a URL."""
     return text.lower().startswith(("https://", "http://"))
 
 

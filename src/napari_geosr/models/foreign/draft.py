@@ -89,6 +89,6 @@ class ImportDraft:
 
 
 def name_of(text: str) -> str:
-    """A valid model name from a text: lower case, other characters as hyphens."""
+    """A valid model name made from text: lower case, other characters as hyphens."""
     name = re.sub(r"[^a-z0-9._]+", "-", text.lower()).strip("-._")
     return name or "imported"

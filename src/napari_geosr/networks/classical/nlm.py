@@ -27,7 +27,7 @@ from napari_geosr.networks.classical._filter import Filter, FilterConfig
 
 #: Radius of the patch, in voxels.
 _PATCH_RADIUS = 1
-#: Radius of the box of candidates by number of axes, in voxels.
+#: Half-width of the search window, by number of axes, in voxels.
 _BOX_RADIUS = {2: 6, 3: 2}
 #: Strengths that are tried on a scan, in ascending order.
 STRENGTHS = (0.3, 0.5, 0.75, 1.05, 1.5, 2.2)

@@ -14,5 +14,5 @@ from napari_geosr.core.registry import Registry
 FORMATS = Registry(
     package="napari_geosr.networks.foreign_formats",
     group="napari_geosr.foreign_formats",
-    noun="format of foreign networks",
+    noun="third-party network format",
 )

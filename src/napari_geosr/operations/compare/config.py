@@ -113,5 +113,5 @@ class CompareConfig(CompareFields):
         title="Fourier correlation",
         description="halves: of two independent halves of one scan; pair: of the "
         "first two volumes, which are independent scans; single: of each volume, "
-        "split like a checkerboard.",
+        "split in a checkerboard pattern.",
     )

@@ -193,7 +193,7 @@ def _pictures(report: QualityReport) -> dict[str, dict[str, bytes]]:
         lambda theme: pictures.slices_png(planes, differences, theme=theme)
     )
     if report.fourier:
-        drawn["Fourier correlation, with the curves of the criteria"] = lambda theme: (
+        drawn["Fourier correlation, with the threshold curves"] = lambda theme: (
             pictures.fourier_png(report, theme=theme)
         )
     if report.spectra:

@@ -197,7 +197,7 @@ class MethodDescription:
 
 
 def methods() -> list[MethodDescription]:
-    """All available methods; imports no torch."""
+    """All available methods; does not import torch."""
     return [
         MethodDescription(name, module.TITLE, module.HELP)
         for name in METHODS.names()

@@ -39,7 +39,7 @@ class GanrecConfig(ProjectionsConfig):
         le=1_000_000,
         title="Iterations",
         description="Training steps per block of slices. With too many steps, the "
-        "noise is reproduced, too.",
+        "noise is also reproduced.",
     )
     together: int = Field(
         4,
@@ -177,7 +177,7 @@ class GanrecJob(Config):
         config.reconstruction(every=config.every)
         if scan.geometry == "cone":
             raise ConfigError(
-                f"{scan.title} is a cone-beam scan: GANrec works slice by slice, in a "
-                "parallel or fan beam. Use tv for few projections (napari-geosr "
-                "reconstruct --algorithm tv)."
+                f"{scan.title} is a cone-beam scan: GANrec works slice by slice, which "
+                "requires a parallel or fan beam. Use tv for few projections "
+                "(napari-geosr reconstruct --algorithm tv)."
             )

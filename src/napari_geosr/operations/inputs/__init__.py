@@ -217,7 +217,7 @@ def open_companion(
     }
     volume = volume.select(**choices)
     for word, choice in choices.items():
-        notes.append(f"{word.capitalize()} {choice} is used for {volume.title}, too.")
+        notes.append(f"{word.capitalize()} {choice} is also used for {volume.title}.")
     if config.voxel_size is None or volume.has_physical_size:
         return volume, notes
     if volume.spatial_shape == like.spatial_shape:

@@ -187,7 +187,10 @@ def _is_unfinished(volume: Volume) -> bool:
 
 
 def _refuse_unfinished_integers(volume: Volume) -> None:
-    """Refuse integer types: without NaN, unfinished voxels are 0, as pores may be."""
+    """Refuse unfinished volumes of integer type.
+
+    Integers have no NaN: unfinished voxels are 0, a value that pores may also have.
+    """
     if _is_unfinished(volume) and volume.dtype.kind in "iu":
         raise VolumeError(
             f"{volume.title} is an unfinished restoration in {volume.dtype}: its "
@@ -329,7 +332,7 @@ def reference_first(columns: Mapping[str, T]) -> dict[str, T]:
 
 
 def figure_rows(reports: Mapping[str, PorosityReport]) -> list[StatisticRow]:
-    """Table rows: label, one text per report, and each difference from the first."""
+    """Table rows: label, displayed value per report, and differences from the first."""
     return list(rows.figure_rows(list(reports.values())))
 
 

@@ -39,7 +39,7 @@ def plan(
     names : sequence of str
         The first is the measured volume; others are compared with it.
     labels : bool
-        Whether the labelled pores of the first volume are written too.
+        Whether the labelled pores of the first volume are also written.
     stem : str
         Prefix of each file name, for several measurements in one folder.
 

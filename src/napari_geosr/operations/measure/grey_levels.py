@@ -29,7 +29,8 @@ _MAX_COUNTED = 2**32
 _BLOCK_VOXELS = 1 << 22
 #: Number of planes whose rims are examined.
 _RIM_PLANES = 9
-#: Edge of the corners of a plane that are examined, as a fraction of the plane's edge.
+#: Edge length of the corner regions examined in a plane, as a fraction of the plane's
+#: edge length.
 _CORNER_SHARE = 0.02
 #: Minimum fraction of the corners that background fills if it surrounds a sample.
 _MIN_CORNER_SHARE = 0.97

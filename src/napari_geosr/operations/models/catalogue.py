@@ -37,7 +37,7 @@ class Compatibility:
 
 
 def list_models(model_filter: ModelFilter | None = None) -> list[ZooEntry]:
-    """Return the bundled models and those in the user's folder; imports no torch.
+    """Return the bundled models and those in the user's folder; does not import torch.
 
     Parameters
     ----------
@@ -62,8 +62,8 @@ class ModelFilter:
         Edge length of a voxel, in `unit`. Models without a trained voxel size always
         match.
     words : str
-        Each word must occur in the name, title or texts of the card; "bundled" and
-        "own" match by the model's origin.
+        Each word must occur in the name, title or descriptions of the card; "bundled"
+        and "own" match by the model's origin.
     """
 
     task: str | None = None

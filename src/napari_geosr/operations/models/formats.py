@@ -24,7 +24,7 @@ class Format:
 
 
 def formats() -> dict[str, Format]:
-    """The available formats, by name; imports none of their libraries."""
+    """The available formats, by name; does not import their libraries."""
     available = {}
     for name in EXPORTS.names():
         # A third-party format that cannot be imported is refused when it is chosen.
@@ -40,7 +40,10 @@ def format_help() -> str:
 
 
 def source_help() -> str:
-    """Name the model formats that can be imported besides bundles; imports no torch."""
+    """Name the model formats that can be imported besides bundles.
+
+    Does not import torch.
+    """
     *most, last = foreign.about()
     return f"{', '.join(most)} or {last}"
 

@@ -109,8 +109,8 @@ class PairConfig(Config):
     dimensions: Literal["3D", "2D"] = Field(
         "3D",
         title="Dimensions",
-        description="3D: finer along all axes; 2D: finer along Y and X only, for "
-        "networks that work on slices.",
+        description="3D: the target is finer along all axes; 2D: it is finer along Y "
+        "and X only, for networks that work on slices.",
     )
     memory: str | None = Field(
         None,

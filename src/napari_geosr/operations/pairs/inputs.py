@@ -169,7 +169,7 @@ def finer_than_needed(low: Volume, high: Volume, factors: tuple[int, ...]) -> st
     return (
         f"The voxels of {high.title} are finer than the pair needs "
         f"({', '.join(lost)}): several are averaged. A larger upscale factor "
-        "keeps more."
+        "preserves more detail."
     )
 
 

@@ -38,7 +38,7 @@ _BRIGHT_PERCENTILE = 99.5
 _MAX_HIGH_VOXELS = 1 << 23
 #: Maximum number of low-resolution voxels compared with them.
 _MAX_LOW_VOXELS = 1 << 22
-#: Noise spectra considered for each kind of imaging; for third-party kinds, all are.
+#: Noise spectra considered for each imaging modality; for third-party ones, all are.
 _NOISE_SPECTRA = {"ct": ("white", "reconstruction", "smooth"), "fluo": ("white",)}
 
 

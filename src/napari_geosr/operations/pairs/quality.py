@@ -278,7 +278,7 @@ def report_lines(report: AnyMapping) -> list[str]:
 def _sizes(report: AnyMapping) -> str:
     shapes = (" × ".join(map(str, report[key]["shape"])) for key in ("low", "high"))
     low, high = shapes
-    return f"Pair: {low} voxels, and {high} of the high resolution"
+    return f"Pair: {low} low-resolution and {high} high-resolution voxels"
 
 
 def _aligned_lines(report: AnyMapping) -> list[str]:

@@ -1,4 +1,4 @@
-"""Views computed lazily from those in a file: means, and parts of their photons."""
+"""Views derived lazily from those in a file: means, or a fraction of the photons."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ def _rows(value: object) -> Any:
 
 def _two(value: tuple[Any, ...] | None) -> Any:
     if value is not None and len(value) != 2:
-        raise ValueError("two numbers are needed, a first and an end, such as 10,20")
+        raise ValueError("two numbers are needed, a start and an end, such as 10,20")
     return value
 
 

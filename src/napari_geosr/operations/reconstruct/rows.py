@@ -76,7 +76,7 @@ class RowBands:
         piece = max(1, _PIECE // frame)
         for first in range(0, n_frames, piece):
             if self.should_stop():
-                raise Cancelled("Stopped while projections were read.")
+                raise Cancelled("Stopped while projections were being read.")
             part = slice(first, first + piece)
             band[part] = self.source[part, start:stop, :]
         self._start, self._band = start, band

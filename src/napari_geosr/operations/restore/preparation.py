@@ -109,7 +109,7 @@ class PreparedRestoration:
 
     @property
     def factors(self) -> tuple[int, ...]:
-        """Upscale factor per axis of the volume (1 along Z for networks on planes)."""
+        """Upscale factor per axis (1 along Z for networks that work on planes)."""
         factors = tuple(self.network.spec.upscale_factor)
         return (1,) * (len(self.volume.axes) - len(factors)) + factors
 
@@ -478,8 +478,9 @@ def _hot_voxels(prepared: PreparedRestoration) -> Iterator[str]:
         result += " like all other voxels"
     yield (
         f"{bound}{n} voxel{'s' if several else ''} of {prepared.volume.title} "
-        f"{'lie' if several else 'lies'} far from all the others, nearly all of which "
-        f"range from {low} to {high}, and alone among {their} neighbours: "
+        f"{'have grey values' if several else 'has a grey value'} far from all the "
+        f"others (nearly all of which range from {low} to {high}) and unlike {their} "
+        "neighbours: "
         f"{'hot or dead voxels' if several else 'a hot or dead voxel'}. The model "
         f"receives the median around {them} instead, and {result}."
     )

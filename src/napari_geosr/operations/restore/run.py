@@ -199,8 +199,8 @@ def work_steps(
     if unfinished is not None:
         kept = _common_parts(unfinished, unfinished_deviation, promised)
     yield StageStarted(message=f"Restoring with {work.models_text()}")
-    # Stay active until the end, because work after the tiles (coarser levels) needs
-    # memory, too.
+    # Stay active until the end, because work after the tiles (coarser levels) also
+    # needs memory.
     with (
         frugal_if_tight(prepared.device, prepared.budget),
         open_targets(work.single, promised, out, overwrite, kept) as targets,
@@ -216,7 +216,7 @@ def work_steps(
         )
         if any(target.cached for target in targets.all):
             for journal in journals:
-                journal.commit()  # keep it: a complete result is temporary, too
+                journal.commit()  # keep it: a complete result is also temporary
         if filled.error is not None and (out is None or not filled.places):
             raise filled.error
         for target, volume in zip(targets.all, promised, strict=True):
@@ -268,7 +268,7 @@ def _common_parts(
 
 
 def _journals(targets: Targets, kept: Sequence[FinishedPart] | None) -> list[Journal]:
-    """One for each file; the result's comes last, so what it has the other has, too."""
+    """One for each file; the result's comes last, so the other also has what it has."""
     parts: Sequence[FinishedPart | None] = kept or [None] * len(targets.all)
     pairs = zip(targets.all, parts, strict=True)
     return [

@@ -82,8 +82,8 @@ def restore_steps(
         )
         if is_series(volume):
             yield WarningIssued(
-                message=f"The model was chosen on {_typical(volume).words}, for the "
-                "whole series."
+                message="The model for the whole series was chosen on the basis of "
+                f"{_typical(volume).words}."
             )
         if ranking.keeps_scan:
             steps = unchanged_steps(
@@ -189,7 +189,8 @@ def choose_steps(
     Raises
     ------
     ConfigError
-        If the settings name further models, which is not possible with a choice.
+        If the settings name further models, which is not possible when the model is
+        chosen automatically.
     """
     if config.ensemble_with:
         raise ConfigError(

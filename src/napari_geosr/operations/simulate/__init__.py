@@ -289,7 +289,7 @@ class _SimulatedScan:
         self.pore_volume = 0.0
 
     def output(self, path: Path, key: str, overwrite: bool) -> Any:
-        """The file of the attenuation, or of the sample's extent.
+        """The output file for the attenuation, or for the extent of the sample.
 
         Its position is that of a reconstruction of the scan, whose slices are as wide
         as the detector and start at zero.

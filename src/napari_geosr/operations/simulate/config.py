@@ -69,7 +69,7 @@ class SimulateConfig(ScanConfig):
         default=None,
         title="Pore radius",
         description="Smallest and largest radius of the pores in voxels, such as "
-        "3,12; by default in proportion to the size. Of cells: the radius of the "
+        "3,12; by default in proportion to the size. For cells: the radius of the "
         "canaliculi, and half the length of a lacuna.",
     )
     gap: float | None = Field(
@@ -158,7 +158,7 @@ class SimulateConfig(ScanConfig):
         elif self.gap is not None:
             raise ConfigError(
                 f"A gap (--gap) is the wall between spheres of a foam; {structure} has "
-                "none: remove it."
+                "none: remove --gap."
             )
         low, high = self.radius or (
             max(_MIN_RADIUS, part * self.size) for part in parts

@@ -151,7 +151,7 @@ def _tune_steps(
 
 @dataclass(frozen=True, eq=False)
 class _ViewIntegrals:
-    """Line integrals of rows along views, and the sample mask of their slices.
+    """Line integrals of some detector rows, and the sample mask of their slices.
 
     Attributes
     ----------

@@ -228,7 +228,7 @@ def _shared_noise_warning(
     if reason_without_counts(scan):
         remedy = "learn without pairs (noise2inverse)"
     share = "all" if is_continuous else "more than half"
-    fewer = "Acquire step by step" if is_continuous else "Use fewer (--counts)"
+    fewer = "Use step-by-step acquisition" if is_continuous else "Use fewer (--counts)"
     return (
         f"{', '.join(affected)}: {share} of the target's data come from the same "
         "views, and noise common to both is learned as structure. "

@@ -159,7 +159,7 @@ def reconstruct_parts_steps(
         )
         done = yield from recount(steps, *REPORTED_STEPS)
         if not done.complete:
-            raise Cancelled(f"Stopped in reconstruction {i + 1} of {len(places)}.")
+            raise Cancelled(f"Stopped during reconstruction {i + 1} of {len(places)}.")
 
 
 def _with_part_intensity(

@@ -59,8 +59,9 @@ if TYPE_CHECKING:
 EDGE = 16
 #: Edge of the boxes that are computed at once, in patches, by number of network axes.
 _BOX_PATCHES = {2: 4, 3: 2}
-#: Number of patches below which they overlap more, and steps as fractions of an edge.
+#: If there are fewer patches than this, they overlap more.
 _FEW = 256
+#: Divisors of the edge of a patch that give the step between patches.
 _OVERLAPS = (1, 2, 4, 8)
 #: Maximum number of voxels that the network processes for the index.
 _MAX_VOXELS = 1 << 26
@@ -176,7 +177,7 @@ def similarity_steps(
         explained = yield from _explained_steps(
             model, volume, device, patches.config.threads, should_stop
         )
-        # Boxes are in random order within a volume: leaving some out is no choice.
+        # Boxes are in random order within a volume, so leaving some out is unbiased.
         share = _MAX_VOXELS * (done + 1) / len(grids)
         for _, box in group:
             if should_stop():

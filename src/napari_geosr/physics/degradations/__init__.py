@@ -1,4 +1,4 @@
-"""Kinds of low-resolution imaging, one module each, found by file name.
+"""Modalities of low-resolution imaging, one module each, found by file name.
 
 Each module defines the following, without importing torch:
 

@@ -76,7 +76,7 @@ def reconstruct_slices(
     from napari_geosr.physics.projector import backproject, operator_norm, project
 
     h, axes = geometry.voxel_size, slice_axes(geometry)
-    # Each power iteration takes as long as an iteration of TV: check for a stop too.
+    # Each power iteration takes as long as an iteration of TV: also check for a stop.
     norm = operator_norm(
         geometry, sinogram.device, before_each=lambda: check_stop(should_stop)
     )

@@ -2,7 +2,7 @@
 
 Zarr silently returns the fill value for missing chunks, and a fill value of zero looks
 like pores. A chunk may be missing because the writer omitted one that holds only the
-fill value, or because a copy was cut short. The file is therefore called damaged only
+fill value, or because a copy was truncated. The file is therefore called damaged only
 if our writer noted that it wrote every chunk.
 """
 

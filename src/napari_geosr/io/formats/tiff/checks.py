@@ -22,7 +22,7 @@ _TYPE_BYTES = dict(
 
 
 def truncated(path: Path, needed: int, size: int) -> FileError:
-    """The error for a file that ends too early.
+    """The error for a truncated file.
 
     Parameters
     ----------

@@ -323,7 +323,7 @@ class ScanTrial:
 def _mean_variance(rho: float, n: int) -> float:
     """Variance of the mean of `n` consecutive values, relative to that of one value.
 
-    The correlation falls by the factor `rho` per step.
+    The correlation falls by a factor of `rho` per step.
     """
     lags = np.arange(1, n)
     return (n + 2 * float(((n - lags) * rho**lags).sum())) / n**2

@@ -30,8 +30,7 @@ Restore = Callable[[Array, tuple[slice, ...]], Array]
 _WIDTHS = (0.0, 0.4, 0.6, 0.8, 1.0, 1.3, 1.7, 2.2, 3.0)
 #: Minimum size of counted pores, in voxels of a 3D volume.
 MIN_PORE_VOXELS = 27
-#: Minimum radius, in voxels, of test pores that must not be lost: otherwise a caution
-#: is given.
+#: Minimum radius, in voxels, of the test pores whose loss leads to a caution.
 _MIN_RADIUS = 2.0
 _SEED = 4711
 #: Radii of test pores in voxels.
@@ -63,7 +62,8 @@ class KnownBlockTest:
     are_bright : bool
         Whether the test pores are bright spots because most of the scan is dark.
     large : int
-        Size in voxels that should be found: a diameter of four voxels.
+        Pore size, in voxels, at and above which pores should be found; that of a pore
+        with a diameter of four voxels.
     """
 
     gain: float

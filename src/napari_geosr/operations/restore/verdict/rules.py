@@ -58,7 +58,7 @@ _EDGES = {
 
 @dataclass(frozen=True)
 class RunAssessment:
-    """All facts about a model on a scan."""
+    """All facts about how a model performs on a scan."""
 
     card: ModelCard
     noise: Noise

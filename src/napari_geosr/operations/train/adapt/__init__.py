@@ -26,7 +26,7 @@ def adaptation_job(
     reading: InputConfig | None = None,
     **settings: Any,
 ) -> TrainJob:
-    """Create a job that adapts `model`, with its network, to scans.
+    """Create a job that adapts `model` to scans, using the same network.
 
     Parameters
     ----------

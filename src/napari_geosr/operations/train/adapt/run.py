@@ -48,7 +48,7 @@ class Adaptation:
     how : str
         ``"noise2noise"``, ``"recorrupted"`` or ``"noise2void"``.
     reason : str
-        Reason for the method, in a sentence; empty if the user chose it.
+        Reason for choosing the method, in a sentence; empty if the user chose it.
     """
 
     finished: bool
@@ -163,7 +163,10 @@ class _BestWeightsTracker:
         self.is_over = False
 
     def estimate_start(self, start: AnyMapping) -> None:
-        """Estimate the error of the original model, and of a resumed one."""
+        """Estimate the error of the original model.
+
+        If training was resumed, that of the resumed model is also estimated.
+        """
         average = self.trainer.average
         now = {k: v.clone() for k, v in average.state_dict().items()}
         average.load_state_dict(start)
