@@ -21,10 +21,11 @@ class CompareButton(QPushButton):
     def __init__(
         self, viewer: napari.viewer.Viewer, parent: QWidget | None = None
     ) -> None:
-        super().__init__("Com&pare…", parent)
+        super().__init__("Compare…", parent)
+        self.setShortcut("Alt+Shift+O")
         self.setToolTip(
             "Open the Compare dock with the restored layer and its scan: quality "
-            "metrics, and the pores that differ."
+            "metrics, and the pores that differ (Alt+Shift+O)."
         )
         self.setAccessibleName("Compare")
         self._viewer = viewer

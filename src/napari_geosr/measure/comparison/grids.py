@@ -13,7 +13,7 @@ from napari_geosr.measure.rows import figure_rows
 
 
 @dataclass(frozen=True)
-class Grid:
+class PairGrid:
     """What the grey-value metrics of a volume refer to.
 
     Attributes
@@ -57,7 +57,7 @@ def each_once(texts: Mapping[str, str], titles: Mapping[str, str]) -> str:
     return ", ".join(f"{text} ({titles[key]})" for key, text in texts.items())
 
 
-def sentences_of(grids: Mapping[str, Grid], titles: Mapping[str, str]) -> list[str]:
+def sentences_of(grids: Mapping[str, PairGrid], titles: Mapping[str, str]) -> list[str]:
     """What was compared on which voxels: a sentence for each grid."""
     found: dict[str, list[str]] = {}
     for key, grid in grids.items():

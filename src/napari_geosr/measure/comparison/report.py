@@ -24,7 +24,7 @@ from napari_geosr.measure.comparison.graphs import (
     graph_numbers,
 )
 from napari_geosr.measure.comparison.grey import GreyFigures
-from napari_geosr.measure.comparison.grids import Grid, each_once, porosity_texts
+from napari_geosr.measure.comparison.grids import PairGrid, each_once, porosity_texts
 from napari_geosr.measure.comparison.pores import PoreMatch
 from napari_geosr.measure.comparison.scan_check import ScanCheck, check_rows
 from napari_geosr.measure.graph.agreement import GraphAgreement
@@ -94,7 +94,7 @@ class QualityReport:
         Key of the reference, or of the first volume if there is none.
     titles : mapping of str to str
         Name of each volume for the user.
-    grids : mapping of Grid
+    grids : mapping of PairGrid
         Grid of each other volume and the base, the number of known voxels, and what
         PSNR and SSIM refer to. It does not depend on coarser volumes.
     figures : mapping of GreyFigures
@@ -147,7 +147,7 @@ class QualityReport:
 
     base: str
     titles: Mapping[str, str]
-    grids: Mapping[str, Grid]
+    grids: Mapping[str, PairGrid]
     figures: Mapping[str, GreyFigures]
     shifts: Mapping[str, Shift | None]
     noise: Mapping[str, Noise | None] = field(repr=False)

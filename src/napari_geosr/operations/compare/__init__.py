@@ -23,7 +23,7 @@ from napari_geosr.core.steps import (
 from napari_geosr.core.volume import Volume
 from napari_geosr.measure.comparison.fourier import FourierCorrelation
 from napari_geosr.measure.comparison.frame import FrameArray, FrameVolume, place
-from napari_geosr.measure.comparison.grids import Grid
+from napari_geosr.measure.comparison.grids import PairGrid
 from napari_geosr.measure.comparison.report import QualityReport, Shift
 from napari_geosr.measure.comparison.sweep import (
     DifferenceArray,
@@ -198,9 +198,9 @@ def _in_order(keys: Iterable[str], found: Sequence[Mapping[str, _T]]) -> dict[st
     return {key: merged[key] for key in keys if key in merged}
 
 
-def _grids(group: FrameVolumes, grey: GreyResult) -> dict[str, Grid]:
+def _grids(group: FrameVolumes, grey: GreyResult) -> dict[str, PairGrid]:
     frame = group.placed[group.base].frame
-    grid = Grid(frame, grey.voxels, grey.data_range, grey.window)
+    grid = PairGrid(frame, grey.voxels, grey.data_range, grey.window)
     return dict.fromkeys(group.others, grid)
 
 
