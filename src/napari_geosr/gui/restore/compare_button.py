@@ -22,10 +22,10 @@ class CompareButton(QPushButton):
         self, viewer: napari.viewer.Viewer, parent: QWidget | None = None
     ) -> None:
         super().__init__("Compare…", parent)
-        self.setShortcut("Alt+Shift+O")
+        self.setShortcut("Alt+Shift+A")
         self.setToolTip(
             "Open the Compare dock with the restored layer and its scan: quality "
-            "metrics, and the pores that differ (Alt+Shift+O)."
+            "metrics, and the pores that differ (Alt+Shift+A)."
         )
         self.setAccessibleName("Compare")
         self._viewer = viewer
