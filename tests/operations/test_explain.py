@@ -16,7 +16,7 @@ import napari_geosr as geosr
 from napari_geosr import io
 from napari_geosr.cli.app import run
 from napari_geosr.core.errors import ConfigError, FileError, ModelError, VolumeError
-from napari_geosr.core.steps import PartDone, StageStarted, run_to_end
+from napari_geosr.core.steps import PartDone, StageStarted, WarningIssued, run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.operations.explain import (
     ExplainConfig,
@@ -216,6 +216,31 @@ def test_the_command_writes_and_prints(
     assert "--overwrite" in capsys.readouterr().err
     assert run([*words, "--overwrite", "-q"]) == 0
     assert "90 % of this pore comes from within" in capsys.readouterr().out
+
+
+def test_warnings_about_pores_of_a_table_come_once(
+    volume: Volume, pore_table: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from napari_geosr.attribution import AttributionResult, reach
+
+    voxels = np.asarray(volume.data).copy()
+    voxels[6, 27:29, 17:19] = np.nan  # between the pores, in the input of both
+    holed = volume.replace(data=voxels)
+
+    figures = {"radius": {"90%": 1.0}, "unit": "µm"}
+
+    def warning(question: Any) -> Any:
+        yield WarningIssued(message="This method warns.")
+        return AttributionResult(figures, "", notes=("A limitation.",))
+
+    monkeypatch.setattr(reach, "explain", warning)
+    config = ExplainConfig(model="ct-denoise", threads=1, method=("reach",))
+    steps = list(explain_steps(holed, config, pore_table))
+    said = [s.message for s in steps if isinstance(s, WarningIssued)]
+    assert said.count("This method warns.") == 1
+    assert len([text for text in said if "pores contains NaN" in text]) == 1
+    assert any("up to 4 of " in text and "--nonfinite" in text for text in said)
+    assert len([text for text in said if "A limitation." in text]) == 1
 
 
 @pytest.mark.parametrize(
