@@ -122,25 +122,26 @@ def test_pores_that_the_network_draws_by_itself_are_of_the_prior() -> None:
 
 
 @pytest.mark.parametrize(
-    ("size", "share", "steps", "minimum"),
+    ("share", "steps", "minimum"),
     [
         # Drawn everywhere, whatever the noise is.
-        pytest.param(7, 1.0, 200, 0.95, id="pattern"),
+        pytest.param(1.0, 200, 0.95, id="pattern"),
         # In half of the places, recognised by the noise of the training scan. Part of
         # that noise is in the voxels that are replaced, which removes some pores.
-        pytest.param(10, 0.5, 600, 0.6, id="memorised"),
+        pytest.param(0.5, 600, 0.6, id="memorised"),
     ],
 )
 def test_pores_of_an_overfitted_network_are_not_supported(
-    size: int, share: float, steps: int, minimum: float
+    share: float, steps: int, minimum: float
 ) -> None:
-    """The rates are those of docs/explain.md."""
+    """The rates are those of docs/evidence/explanations.md."""
     rng = np.random.default_rng(8)
-    array = rng.normal(1, NOISE, (size, size)).astype(np.float32)
+    array = rng.normal(1, NOISE, (10, 10)).astype(np.float32)
     wanted = rng.random(array.shape) < share
     scene = scene_of(overfitted_network(array, wanted, steps), array)
-    found = [ask("evidence", question).figures for question, _ in pores_of(scene)]
-    assert 0.9 * wanted.sum() <= len(found) <= wanted.sum()
+    questions = [question for question, _ in pores_of(scene)]
+    assert 0.9 * wanted.sum() <= len(questions) <= wanted.sum()
+    found = [ask("evidence", question).figures for question in questions[:50]]
     verdicts = [figures["verdict"] for figures in found]
     print({name: verdicts.count(name) for name in sorted(set(verdicts))})
     assert verdicts.count("prior only") >= minimum * len(found)
