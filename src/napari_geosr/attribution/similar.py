@@ -20,9 +20,8 @@ HELP = "The most similar patches of the training data, and where they are."
 
 _ONE_VOLUME = (
     "The index contains one training volume, so its distances are those within one "
-    "scan, and the verdict holds for that scan only: in another scan of the same "
-    "material, 'unusual' and 'unlike' are frequent. Train on several scans to compare "
-    "scans."
+    "scan, and the verdict holds for that scan only: patches of another scan of the "
+    "same material can be further away. Train on several scans to judge another one."
 )
 #: Number of training patches that are listed.
 NEAREST = 5

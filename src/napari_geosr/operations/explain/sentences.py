@@ -19,8 +19,13 @@ def sentence_of(
     reach, evidence = findings.get("reach"), findings.get("evidence")
     if reach is None:
         return next(iter(findings.values())).sentence
-    radius = f"{reach.figures['radius']['90%']:.3g} {reach.figures['unit']}"
-    start = f"90 % of this {target.kind} comes from within {radius}"
+    radius = reach.figures["radius"]["90%"]
+    start = f"This {target.kind} does not depend on the scan"
+    if radius is not None:
+        start = (
+            f"This {target.kind} depends on voxels within {radius:.3g} "
+            f"{reach.figures['unit']} (90 % of the sensitivity)"
+        )
     if evidence is None:
         return f"{start}."
     figures = evidence.figures
