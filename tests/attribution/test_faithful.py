@@ -122,7 +122,7 @@ def test_deletion_and_insertion_go_faster_than_by_chance(
 def test_local_attribution_is_as_faithful_as_documented(
     bundled_question: AttributionRequest,
 ) -> None:
-    """The figures of docs/explain_results.md."""
+    """The figures of docs/evidence/explanations.md."""
     found = faithfulness_at(bundled_question, voxels_of(24), steps=16)
     for name, values in found.items():
         mean, error = mean_and_error(values)
