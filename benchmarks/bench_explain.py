@@ -7,7 +7,7 @@ voxels are pore in the object, and invented if none is. Each gets the figures of
 (``restore --uncertainty tta``) is what they are compared with. Prints a Markdown table,
 or writes it into a document with ``--out``.
 
-    python benchmarks/bench_explain.py --out docs/explain.md
+    python benchmarks/bench_explain.py --out docs/evidence/explanations.md
 
 About three minutes of one thread. ``--of-each`` says how many pores of a sort and scan
 are restored without their input and with added noise; the support is found for all.

@@ -42,6 +42,32 @@ def hallucinating_network() -> Any:
     return with_spec(Hallucinating(), CELL, stride=(CELL, CELL))
 
 
+def overfitted_network(array: np.ndarray, wanted: np.ndarray, steps: int) -> Any:
+    """A bundled super-resolution network, over-fitted to one scan of solid and noise.
+
+    Its target has a pore in the middle of each coarse voxel that is `wanted`.
+    """
+    import torch
+
+    from napari_geosr.networks import fsrcnn
+
+    torch.manual_seed(0)
+    factor = 8
+    network = fsrcnn.build(fsrcnn.NetworkConfig(ndim=2, upscale_factor=factor))
+    places = torch.arange(factor) - (factor - 1) / 2
+    pore = (places[:, None] ** 2 + places**2 <= (factor / 3) ** 2).float()
+    target = -10 * torch.kron(torch.from_numpy(wanted).float(), pore)
+    scan = torch.from_numpy((array - array.mean()) / array.std())
+    optimiser = torch.optim.Adam(network.parameters(), 3e-3)
+    for _ in range(steps):
+        loss = (network(scan[None, None])[0, 0] - target).square().mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    assert float(loss.detach()) < 0.02 * float(target.square().mean())
+    return network.eval().requires_grad_(False)
+
+
 def planted_scan() -> tuple[np.ndarray, np.ndarray]:
     """Solid of 1 with real pores of 0 between the middles of cells, and noise."""
     rng = np.random.default_rng(4)
@@ -93,6 +119,33 @@ def test_pores_that_the_network_draws_by_itself_are_of_the_prior() -> None:
     assert np.mean(supported) >= 0.95
     assert min(f["support"] for f in shown) > 5 > max(f["support"] for f in planted)
     assert min(f["log_ratio"] for f in shown) > max(f["log_ratio"] for f in planted)
+
+
+@pytest.mark.parametrize(
+    ("share", "steps", "minimum"),
+    [
+        # Drawn everywhere, whatever the noise is.
+        pytest.param(1.0, 200, 0.95, id="pattern"),
+        # In half of the places, recognised by the noise of the training scan. Part of
+        # that noise is in the voxels that are replaced, which removes some pores.
+        pytest.param(0.5, 600, 0.6, id="memorised"),
+    ],
+)
+def test_pores_of_an_overfitted_network_are_not_supported(
+    share: float, steps: int, minimum: float
+) -> None:
+    """The rates are those of docs/evidence/explanations.md."""
+    rng = np.random.default_rng(8)
+    array = rng.normal(1, NOISE, (10, 10)).astype(np.float32)
+    wanted = rng.random(array.shape) < share
+    scene = scene_of(overfitted_network(array, wanted, steps), array)
+    questions = [question for question, _ in pores_of(scene)]
+    assert 0.9 * wanted.sum() <= len(questions) <= wanted.sum()
+    found = [ask("evidence", question).figures for question in questions[:50]]
+    verdicts = [figures["verdict"] for figures in found]
+    print({name: verdicts.count(name) for name in sorted(set(verdicts))})
+    assert verdicts.count("prior only") >= minimum * len(found)
+    assert "well supported" not in verdicts
 
 
 def test_a_pore_that_the_noise_made_does_not_survive_noise() -> None:

@@ -56,7 +56,7 @@ def test_too_few_steps_are_told(scan: Any, monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_captum_integrates_to_the_same(scan: Any) -> None:
     """On a path of straight lines: captum knows no blur path."""
-    captum = pytest.importorskip("captum.attr")
+    import captum.attr as captum
     import torch
     from scipy import ndimage
 

@@ -42,6 +42,49 @@ def test_the_cube_that_the_result_is_copied_from_is_found(scan: Any) -> None:
     assert len(changed) <= 9
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_noise_alone_has_no_strongest_cube(seed: int) -> None:
+    """A flat scan: whatever a cube changes, new noise changes as much."""
+    array = np.random.default_rng(seed).normal(100, 10, (48, 48)).astype(np.float32)
+    scene = scene_of(copying_network(4), array)
+    finding = ask("occlusion", question_at(scene, 24, 24, noise=10.0, seed=seed))
+    assert finding.figures["strongest"] is finding.figures["strongest_at"] is None
+    assert finding.figures["cubes_beyond_noise"] == 0
+    assert finding.overlay is not None
+    assert not finding.overlay.values.any()
+    assert "no more than new noise alone" in finding.sentence
+
+
+def test_structure_in_noise_is_found_with_its_standard_error() -> None:
+    array = np.random.default_rng(2).normal(100, 2, (48, 48)).astype(np.float32)
+    array[24, 28] = 190
+    scene = scene_of(copying_network(4), array)
+    finding = ask("occlusion", question_at(scene, 24, 24, noise=2.0))
+    figures = finding.figures
+    assert figures["cubes_beyond_noise"] == 1
+    assert figures["strongest"] == pytest.approx(-90 * 8 / 9, rel=0.05)
+    # One voxel of noise, and its mean over eight draws.
+    assert figures["strongest_error"] == pytest.approx(2 * (8 / 9) ** 0.5, rel=0.6)
+    assert np.abs(np.subtract(figures["strongest_at"], (24, 28))).max() <= 1
+    assert "± " in finding.sentence
+
+
+def test_all_draws_are_used(scan: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from napari_geosr.attribution import _window
+
+    n_calls, values = 0, _window.Window.values
+
+    def counted(self: Any, given: Any = None) -> Any:
+        nonlocal n_calls
+        n_calls += 1
+        return values(self, given)
+
+    monkeypatch.setattr(_window.Window, "values", counted)
+    question = question_at(scene_of(relu_network(), scan(40, 40)), 20, 20, draws=6)
+    cubes = ask("occlusion", question).figures["cubes"]
+    assert n_calls == 1 + 6 * cubes
+
+
 def test_structure_is_replaced_by_noise_of_the_scan_and_not_by_a_flat_box(
     scan: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

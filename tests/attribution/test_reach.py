@@ -81,3 +81,20 @@ def test_fine_voxels_lie_where_they_are(scan: Any) -> None:
     y, x = 5 - place[1].start, 6 - place[2].start
     assert distances[y, x] == pytest.approx(np.hypot(0.25, 0.25))
     assert distances[y - 1, x + 1] == pytest.approx(np.hypot(0.75, 0.75))
+
+
+def test_a_result_that_ignores_the_scan_is_said_to(scan: Any) -> None:
+    import torch
+    from torch import nn
+
+    network = nn.Conv2d(1, 1, 3, padding=1)
+    with torch.no_grad():
+        network.weight.zero_()
+        network.bias.fill_(0.5)
+    question = question_at(scene_of(with_spec(network, 1), scan(20, 20)), 10, 10)
+    for method in ("reach", "lam", "filter"):
+        sentence = ask(method, question).sentence
+        assert "does not depend on the scan" in sentence
+        assert "90 %" not in sentence
+        assert "linear filter" not in sentence
+    assert set(ask("reach", question).figures["radius"].values()) == {None}

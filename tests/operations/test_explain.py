@@ -14,10 +14,13 @@ from scipy import ndimage
 
 import napari_geosr as geosr
 from napari_geosr import io
+from napari_geosr.attribution._window import ExplainedScan
 from napari_geosr.cli.app import run
 from napari_geosr.core.errors import ConfigError, FileError, ModelError, VolumeError
-from napari_geosr.core.steps import PartDone, StageStarted, run_to_end
+from napari_geosr.core.steps import PartDone, StageStarted, WarningIssued, run_to_end
 from napari_geosr.core.volume import Volume
+from napari_geosr.inference.intensity import IntensityStatistics
+from napari_geosr.networks.spec import NetworkSpec
 from napari_geosr.operations.explain import (
     ExplainConfig,
     explain_place_steps,
@@ -25,6 +28,7 @@ from napari_geosr.operations.explain import (
     methods,
     prepare_steps,
 )
+from napari_geosr.operations.explain.targets import pores_of, read_pores
 
 pytestmark = pytest.mark.filterwarnings("ignore::napari_geosr.core.errors.GeoSRWarning")
 
@@ -69,9 +73,9 @@ def test_a_pore_is_found_at_a_voxel_and_explained(volume: Volume) -> None:
     figures = found.findings["evidence"].figures
     assert figures["verdict"] == "well supported"
     assert figures["support"] > 20
-    assert result.sentence.startswith("90 % of this pore comes from within ")
+    assert result.sentence.startswith("This pore depends on voxels within ")
     assert result.sentence.endswith(
-        "µm; without the input there, the model would not produce it (well supported)."
+        "; without the input there, the model would not produce it (well supported)."
     )
 
 
@@ -131,7 +135,7 @@ def test_without_a_pore_the_voxel_is_explained(volume: Volume) -> None:
     result = explained(volume, at=(6, 5, 40))
     assert result.explanations[0].target.kind == "voxel"
     assert "evidence" not in result.explanations[0].findings
-    assert result.sentence.startswith("90 % of this voxel comes from within")
+    assert result.sentence.startswith("This voxel depends on voxels within ")
     cube = explained(volume, at=(6, 5, 40), radius=2, method=("lam",))
     assert cube.explanations[0].target.mask.shape == (5, 5, 5)
     with pytest.raises(ConfigError, match="no pore at this voxel"):
@@ -215,7 +219,59 @@ def test_the_command_writes_and_prints(
     assert run([*words, "-q"]) == 2
     assert "--overwrite" in capsys.readouterr().err
     assert run([*words, "--overwrite", "-q"]) == 0
-    assert "90 % of this pore comes from within" in capsys.readouterr().out
+    assert "This pore depends on voxels within" in capsys.readouterr().out
+
+
+def test_pores_are_connected_as_in_the_report(volume: Volume, tmp_path: Path) -> None:
+    """Two parts that touch at an edge: two pores with 6 neighbours, one with 26."""
+    from torch import nn
+
+    pore = np.zeros(volume.shape, bool)
+    pore[2, 10:26, 10:26] = pore[2:6, 10:18, 10:18] = True
+    pore[4:6, 18:26, 18:26] = True  # in the box of the other
+    touching = volume.replace(data=(100.0 - 60.0 * pore).astype("f4"))
+    path = io.write(touching, tmp_path / "touching.ome.tif")
+    out = tmp_path / "report"
+    words = ["measure", str(path), "-o", str(out), "--threshold", "70", "-q"]
+    assert run([*words, "--connectivity", "6"]) == 0
+    table = read_pores(out)
+    assert table.connectivity == 6
+    assert len(table.rows) == 2
+    network = nn.Identity().eval()
+    network.spec = NetworkSpec(
+        axes="ZYX", halo=(0,) * 3, stride=(1,) * 3, upscale_factor=(1,) * 3
+    )
+    statistics = IntensityStatistics(
+        mean=0.0, std=1.0, minimum=40.0, maximum=100.0, n_voxels=pore.size
+    )
+    scene = ExplainedScan(network, np.asarray(touching.data), statistics, threads=1)
+    found = [target for _, target in pores_of(scene, table, None, None)]
+    assert [0 if t is None else int(t.mask.sum()) for t in found] == [448, 128]
+
+
+def test_warnings_about_pores_of_a_table_come_once(
+    volume: Volume, pore_table: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from napari_geosr.attribution import AttributionResult, reach
+
+    voxels = np.asarray(volume.data).copy()
+    voxels[6, 27:29, 17:19] = np.nan  # between the pores, in the input of both
+    holed = volume.replace(data=voxels)
+
+    figures = {"radius": {"90%": 1.0}, "unit": "µm"}
+
+    def warning(question: Any) -> Any:
+        yield WarningIssued(message="This method warns.")
+        return AttributionResult(figures, "", notes=("A limitation.",))
+
+    monkeypatch.setattr(reach, "explain", warning)
+    config = ExplainConfig(model="ct-denoise", threads=1, method=("reach",))
+    steps = list(explain_steps(holed, config, pore_table))
+    said = [s.message for s in steps if isinstance(s, WarningIssued)]
+    assert said.count("This method warns.") == 1
+    assert len([text for text in said if "pores contains NaN" in text]) == 1
+    assert any("up to 4 of " in text and "--nonfinite" in text for text in said)
+    assert len([text for text in said if "A limitation." in text]) == 1
 
 
 @pytest.mark.parametrize(

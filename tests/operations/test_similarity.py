@@ -17,7 +17,12 @@ from napari_geosr.core.errors import ConfigError, ModelError
 from napari_geosr.core.steps import run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.models import bundle, zoo
-from napari_geosr.models.similarity import MAX_INDEX_BYTES, SIMILARITY_FILE
+from napari_geosr.models.similarity import (
+    MAX_INDEX_BYTES,
+    SIMILARITY_FILE,
+    PatchSource,
+    build_index,
+)
 from napari_geosr.operations.explain import ExplainConfig, explain_steps
 
 pytestmark = pytest.mark.filterwarnings("ignore::napari_geosr.core.errors.GeoSRWarning")
@@ -106,18 +111,61 @@ def test_a_training_patch_is_found_at_its_place(scan: Volume, model: Any) -> Non
         )
 
 
-def test_another_foam_is_usual_and_another_texture_is_not(
+PLACES = [(z, y, x) for z in (3, 8) for y in (24, 48, 72) for x in (30, 60)]
+
+
+@pytest.fixture(scope="module")
+def model_of_three(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Trained on three foams, none of which is tested."""
+    folder = tmp_path_factory.mktemp("job_of_three")
+    return trained(folder, [foam(seed) for seed in (11, 12, 13)], name="three")
+
+
+def test_another_foam_is_usual_after_training_on_several(model_of_three: Any) -> None:
+    assert model_of_three.similarity_index().is_across_volumes
+    findings = [found(foam(2), model_of_three, at) for at in PLACES]
+    verdicts = [finding.figures["verdict"] for finding in findings]
+    assert verdicts.count("unlike") <= 1
+    assert verdicts.count("similar") >= 9
+    assert findings[0].figures["across_volumes"]
+    assert not findings[0].notes
+
+
+def test_another_texture_is_unlike_one_foam_and_several(
+    scan: Volume, model: Any, model_of_three: Any
+) -> None:
+    for trained_model in (model, model_of_three):
+        for at in PLACES[:2]:
+            finding = found(weave(scan), trained_model, at)
+            figures = finding.figures
+            assert figures["verdict"] == "unlike"
+            assert figures["distance"] > figures["percentile_99"] > 1
+            assert "the training data contain nothing similar" in finding.sentence
+
+
+def test_the_verdict_of_one_volume_holds_for_that_volume(
     scan: Volume, model: Any
 ) -> None:
-    places = [(z, y, x) for z in (3, 8) for y in (24, 48, 72) for x in (30, 60)]
-    alike = [found(foam(2), model, at).figures["verdict"] for at in places]
-    assert alike.count("unlike") <= 3
-    for at in places[:3]:
-        finding = found(weave(scan), model, at)
-        figures = finding.figures
-        assert figures["verdict"] == "unlike"
-        assert figures["distance"] > figures["percentile_99"] > 1
-        assert "the training data contain nothing similar" in finding.sentence
+    finding = found(scan, model, PLACES[0])
+    assert not finding.figures["across_volumes"]
+    assert "within the only training volume" in finding.sentence
+    assert "holds for that scan only" in finding.notes[0]
+
+
+def test_distances_are_to_patches_of_other_volumes() -> None:
+    """Two volumes far apart, the patches of each close together."""
+    rng = np.random.default_rng(0)
+    maps = rng.normal(0, 0.1, (40, 6))
+    maps[20:] += 10
+    places = np.zeros((40, 4), int)
+    places[:, 3] = 16 * np.arange(40)
+    source = PatchSource(name="a", voxel_size=(1, 1, 1), unit="µm")
+    within = build_index(maps[:20], places[:20], (1, 16, 16), [source])
+    places[20:, 0] = 1
+    across = build_index(maps, places, (1, 16, 16), [source, source])
+    assert (within.is_across_volumes, across.is_across_volumes) == (False, True)
+    spread = np.linalg.norm(across.features[:20].astype(float).std(axis=0))
+    assert across.distances[0] > 5 * spread
 
 
 def test_held_out_blocks_are_not_in_the_index(scan: Volume, model: Any) -> None:

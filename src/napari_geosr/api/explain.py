@@ -106,7 +106,7 @@ def explain(
     >>> scan = geosr.Volume.from_array(noisy, voxel_size=2.0, unit="µm")
     >>> found = geosr.explain(scan, "ct-denoise", at=(16, 16), method=("reach",))
     >>> found.sentence
-    '90 % of this voxel comes from within ... µm.'
+    'This voxel depends on voxels within ... µm (90 % of the sensitivity).'
     >>> found.explanations[0].overlays["reach"].unit
     'µm'
     """

@@ -121,6 +121,11 @@ class AttributionRequest:
         value, slope = self.memory["gradient"]
         return value, slope
 
+    @property
+    def is_independent(self) -> bool:
+        """Whether no voxel of the scan has any effect: all derivatives are zero."""
+        return not self.mean_gradient()[1].any()
+
     def distances(self) -> AnyArray:
         """Distance of each voxel of the window to the nearest explained one, in `unit`.
 

@@ -126,6 +126,11 @@ def _widths(question: AttributionRequest, kernel: AnyArray) -> list[float]:
 
 
 def _sentence(question: AttributionRequest, figures: dict[str, object]) -> str:
+    if question.is_independent:
+        return (
+            "The result here does not depend on the scan: the model outputs "
+            f"{figures['output']:.4g}, whatever small changes the scan has."
+        )
     widths = figures["width"]
     assert isinstance(widths, dict)
     flat = question.scene.layout.ndim == 2

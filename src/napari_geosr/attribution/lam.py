@@ -71,6 +71,11 @@ def explain(question: AttributionRequest) -> Generator[Step, None, AttributionRe
         f"{figures['change']:.4g}; the map explains it to within {relative:.1%} "
         f"(diffusion index {figures['diffusion_index']:.3g})."
     )
+    if not total.any() and not change:
+        sentence = (
+            f"The {_NAMES[question.feature]} here does not depend on the scan: "
+            "sharpening the scan did not change it, and no voxel contributes to it."
+        )
     notes: tuple[str, ...] = ()
     if relative > _MAX_ERROR:
         notes = (

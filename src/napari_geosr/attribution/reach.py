@@ -12,7 +12,7 @@ References
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 
 import numpy as np
 
@@ -41,15 +41,17 @@ def explain(question: AttributionRequest) -> Generator[Step, None, AttributionRe
         "radius": {f"{share:.0%}": radius for share, radius in radii.items()},
         "receptive_field": dict(zip("zyx", halo, strict=True)),
         "unit": question.unit,
-        "beyond": float(weights[distances > radii[0.9]].sum())
-        / max(float(weights.sum()), 1e-30),
     }
     limit = max(halo[1:]) if layout.ndim == 2 else max(halo)
-    sentence = (
-        "90 % of the dependence of the result on the scan lies within "
-        f"{radii[0.9]:.3g} {question.unit} (99 %: {radii[0.99]:.3g} {question.unit}); "
-        f"its receptive field reaches {limit:.3g} {question.unit}."
-    )
+    field = f"its receptive field reaches {limit:.3g} {question.unit}."
+    if question.is_independent:
+        sentence = f"The result here does not depend on the scan, although {field}"
+    else:
+        sentence = (
+            "90 % of the dependence of the result on the scan lies within "
+            f"{radii[0.9]:.3g} {question.unit} (99 %: {radii[0.99]:.3g} "
+            f"{question.unit}); {field}"
+        )
     overlay = Attribution(
         window.place, weights.astype(np.float32), "absolute derivative of the result"
     )
@@ -63,14 +65,17 @@ def _halo(question: AttributionRequest) -> tuple[int, int, int]:
     return z + layout.context, y, x
 
 
-def _radii(weights: AnyArray, distances: AnyArray) -> list[float]:
-    """For each of `SHARES`, the distance within which this part of the total lies."""
+def _radii(weights: AnyArray, distances: AnyArray) -> Sequence[float | None]:
+    """For each of `SHARES`, the distance within which this part of the total lies.
+
+    None if nothing has an effect.
+    """
     order = np.argsort(distances, axis=None, kind="stable")
     held = np.cumsum(weights.ravel()[order])
     if not held[-1] > 0:
-        return [0.0] * len(SHARES)
+        return [None] * len(SHARES)
     sorted_distances = distances.ravel()[order]
-    found = []
+    found: list[float] = []
     for share in SHARES:
         at = int(np.searchsorted(held, share * held[-1] * (1 - 1e-9)))
         found.append(float(sorted_distances[min(at, len(sorted_distances) - 1)]))

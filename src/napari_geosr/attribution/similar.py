@@ -18,6 +18,11 @@ from napari_geosr.models.similarity import SimilarityIndex, SimilarPatch
 TITLE = "Seen before?"
 HELP = "The most similar patches of the training data, and where they are."
 
+_ONE_VOLUME = (
+    "The index contains one training volume, so its distances are those within one "
+    "scan, and the verdict holds for that scan only: patches of another scan of the "
+    "same material can be further away. Train on several scans to judge another one."
+)
 #: Number of training patches that are listed.
 NEAREST = 5
 
@@ -52,10 +57,12 @@ def explain(question: AttributionRequest) -> Generator[Step, None, AttributionRe
         "distance": patches[0].distance,
         "percentile_95": high,
         "percentile_99": highest,
+        "across_volumes": index.is_across_volumes,
         "patches": [_described(patch) for patch in patches],
     }
     flat = scene.layout.ndim == 2
-    return AttributionResult(figures, _sentence(index, patches, flat=flat))
+    notes = () if index.is_across_volumes else (_ONE_VOLUME,)
+    return AttributionResult(figures, _sentence(index, patches, flat=flat), notes=notes)
 
 
 def _described(patch: SimilarPatch) -> dict[str, object]:
@@ -74,16 +81,18 @@ def _sentence(
     first = patches[0]
     _, high, highest = index.distances / index.distances[0]
     place = ", ".join(f"{p:.4g}" for p in first.position[1 if flat else 0 :])
+    where = "in another volume " if index.is_across_volumes else ""
     end = {
         "similar": "which is usual: the training data contain similar structure",
         "unusual": "which is unusual: 95 % of the training patches have a neighbour "
-        f"within {high:.2g} ×",
+        f"{where}within {high:.2g} ×",
         "unlike": "so the training data contain nothing similar: 99 % of the training "
-        f"patches have a neighbour within {highest:.2g} ×",
+        f"patches have a neighbour {where}within {highest:.2g} ×",
     }[index.verdict(first.distance)]
+    within = "" if index.is_across_volumes else ", within the only training volume"
     return (
         f"Closest training patch: {first.source!r} at "
         f"{'Y, X' if flat else 'Z, Y, X'} = {place} {first.unit}; its distance is "
         f"{first.distance:.2g} × the median distance between neighbouring training "
-        f"patches, {end}."
+        f"patches{within}, {end}."
     )

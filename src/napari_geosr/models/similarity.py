@@ -124,7 +124,8 @@ class SimilarityIndex:
         Principal components.
     distances : ndarray of shape (3,), float32
         Median, 95th and 99th percentile of the distance of a training patch to the
-        nearest one elsewhere.
+        nearest one in another volume; with patches of one volume only, to the nearest
+        one elsewhere in it.
     edge : tuple of int
         Edge lengths of a patch along Z, Y and X.
     sources : tuple of PatchSource
@@ -175,6 +176,15 @@ class SimilarityIndex:
             raise ModelError("its deviations or distances are not positive")
 
     @cached_property
+    def is_across_volumes(self) -> bool:
+        """Whether the distances are those between volumes.
+
+        Otherwise they are those within the only volume, and a patch of another scan of
+        the same material is usually further away.
+        """
+        return len(np.unique(self.places[:, 0])) > 1
+
+    @cached_property
     def _wide(self) -> npt.NDArray[np.float64]:
         return self.features.astype(np.float64)
 
@@ -204,7 +214,10 @@ class SimilarityIndex:
         return [self._patch(int(i), float(distances[i]) / unit) for i in order]
 
     def verdict(self, distance: float) -> Verdict:
-        """Compare a distance, in units of the median, with those between patches."""
+        """Compare a distance, in units of the median, with those between patches.
+
+        See `is_across_volumes` for which scans it is valid.
+        """
         _, high, highest = self.distances / self.distances[0]
         if distance <= high:
             return "similar"
@@ -372,16 +385,23 @@ def _neighbour_distances(
 ) -> npt.NDArray[np.float32]:
     """Percentiles of the distance of each patch to the nearest one elsewhere.
 
-    Patches that overlap, or lie within one edge of each other (in a network on planes,
-    also along Z), show the same structure and are not compared.
+    A new scan is another volume, and its patches are further from the training patches
+    than these are from others of their own volume. With several volumes, each patch is
+    therefore compared with those of the other volumes only. In a single volume, patches
+    that overlap, or lie within one edge of each other (in a network on planes, also
+    along Z), show the same structure and are not compared.
     """
     wide = features.astype(np.float64)
     near = max(edge)
+    several = len(np.unique(places[:, 0])) > 1
     nearest = []
     for i, (row, place) in enumerate(zip(wide, places, strict=True)):
         distances = np.linalg.norm(wide - row, axis=1)
-        apart = np.abs(places[:, 1:].astype(np.int64) - place[1:]).max(axis=1) >= near
-        other = apart | (places[:, 0] != place[0])
+        if several:
+            other = places[:, 0] != place[0]
+        else:
+            steps = np.abs(places[:, 1:].astype(np.int64) - place[1:])
+            other = steps.max(axis=1) >= near
         if not other.any():  # a volume of a few patches
             other = np.arange(len(wide)) != i
         nearest.append(float(distances[other].min()))

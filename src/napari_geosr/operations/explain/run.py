@@ -21,9 +21,9 @@ from napari_geosr.core.steps import (
     ShouldStop,
     StageStarted,
     Step,
+    StepIterator,
     WarningIssued,
     never_stop,
-    run_to_end,
 )
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.units import PIXEL
@@ -32,6 +32,7 @@ from napari_geosr.measure.comparison.edge_blur import ScanBlur
 from napari_geosr.measure.noise import estimate_noise
 from napari_geosr.operations.explain.blur import scan_blur
 from napari_geosr.operations.explain.config import ExplainConfig
+from napari_geosr.operations.explain.sentences import sentence_of, table_warnings
 from napari_geosr.operations.explain.targets import (
     ExplainedRegion,
     PoreRow,
@@ -92,6 +93,8 @@ class Explanation:
         By method: attributions on the scan's grid, at their position.
     row : PoreRow or None
         Row of the pore table, if the pore comes from one.
+    n_missing, n_inputs : int
+        NaN or infinite input voxels, and all input voxels.
     """
 
     target: ExplainedRegion
@@ -99,6 +102,8 @@ class Explanation:
     sentence: str
     overlays: Mapping[str, Volume]
     row: PoreRow | None = None
+    n_missing: int = 0
+    n_inputs: int = 0
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -292,6 +297,11 @@ def explain_place_steps(
                 "method (--method reach)."
             )
     found = yield from _find_region_steps(prepared, target, names)
+    if found.n_missing:
+        yield WarningIssued(
+            message=f"{found.n_missing:,} of {found.n_inputs:,} input voxels are NaN "
+            "or infinite: the network receives the replacement (--nonfinite) instead."
+        )
     for note in found.notes:
         yield WarningIssued(message=note)
     return found
@@ -308,20 +318,22 @@ def _find_region_steps(
     findings = {}
     for name in names:
         findings[name] = yield from METHODS.load(name).explain(question)
-    missing = question.window.n_missing
-    if missing:
-        yield WarningIssued(
-            message=f"{missing:,} of {question.window.network_input.size:,} input "
-            "voxels are NaN or infinite: the network receives the replacement "
-            "(--nonfinite) instead."
-        )
     overlays = {
         name: _overlay(prepared, name, finding)
         for name, finding in findings.items()
         if finding.overlay is not None
     }
-    sentence = _sentence(target, findings)
-    return Explanation(target, findings, sentence, overlays, row)
+    sentence = sentence_of(target, findings)
+    window = question.window
+    return Explanation(
+        target,
+        findings,
+        sentence,
+        overlays,
+        row,
+        window.n_missing,
+        window.network_input.size,
+    )
 
 
 def _question(
@@ -375,31 +387,6 @@ def _overlay(
     )
 
 
-def _sentence(
-    target: ExplainedRegion, findings: Mapping[str, AttributionResult]
-) -> str:
-    """Reach and evidence in one sentence; otherwise that of the first finding."""
-    reach, evidence = findings.get("reach"), findings.get("evidence")
-    if reach is None:
-        return next(iter(findings.values())).sentence
-    radius = f"{reach.figures['radius']['90%']:.3g} {reach.figures['unit']}"
-    start = f"90 % of this {target.kind} comes from within {radius}"
-    if evidence is None:
-        return f"{start}."
-    figures = evidence.figures
-    end = {
-        "well supported": "without the input there, the model would not produce it "
-        "(well supported)",
-        "weak": f"without the input there, {figures['remains']:.0%} of its contrast "
-        f"would remain, and it survives {figures['survival']:.0%} of tests "
-        "with added noise (weak)",
-        "prior only": "even without the input there, the model would produce it: "
-        f"{figures['remains']:.0%} of its contrast would remain (prior "
-        "only)",
-    }[figures["verdict"]]
-    return f"{start}; {end}."
-
-
 def explain_pores_steps(
     prepared: PreparedExplanation, table: StoredPoreTable
 ) -> Generator[Step, None, ExplainResult]:
@@ -409,10 +396,14 @@ def explain_pores_steps(
     ------
     PartDone
         For each pore.
+    WarningIssued
+        For each different warning of the methods, once; for voxels without a value and
+        for limitations, once for all pores.
     """
     config = prepared.config
     yield StageStarted(message=f"Explaining {len(table.rows)} pores")
     found, missing, total = [], [], len(table.rows)
+    warned: set[str] = set()
     pores = pores_of(prepared.scene, table, config.threshold, config.phase)
     for i, (row, target) in enumerate(pores):
         if target is None:
@@ -420,7 +411,7 @@ def explain_pores_steps(
         else:
             try:
                 steps = _find_region_steps(prepared, target, config.method, row)
-                found.append(run_to_end(steps))
+                found.append((yield from _new_warnings(steps, warned)))
             except VolumeError as error:  # e.g. no solid next to the pore
                 yield WarningIssued(message=f"Pore {row.label}: {error}")
                 missing.append(row)
@@ -431,15 +422,22 @@ def explain_pores_steps(
             f"{prepared.restoration.model.card.name}: give the table measured on this "
             "model's restoration of the scan."
         )
-    if missing:
-        labels = ", ".join(str(row.label) for row in missing[:10])
-        more = "" if len(missing) <= 10 else ", …"
-        yield WarningIssued(
-            message=f"{len(missing)} of {total} pores were not explained ({labels}"
-            f"{more}): the result of this model has no pore like that there."
-        )
+    for message in table_warnings(found, missing):
+        yield WarningIssued(message=message)
     verdicts = _verdict_volume(prepared, found) if "evidence" in config.method else None
     return ExplainResult(prepared, tuple(found), table, tuple(missing), verdicts)
+
+
+def _new_warnings(
+    steps: Generator[Step, None, Explanation], warned: set[str]
+) -> Generator[Step, None, Explanation]:
+    """Pass on the warnings that are not yet in `warned`, and no progress."""
+    with StepIterator(steps) as iterator:
+        for step in iterator:
+            if isinstance(step, WarningIssued) and step.message not in warned:
+                warned.add(step.message)
+                yield step
+    return iterator.result
 
 
 def _verdict_volume(

@@ -83,6 +83,7 @@ class StoredPoreTable:
     text: tuple[tuple[str, ...], ...]
     threshold: float | None = None
     phase: Phase | None = None
+    connectivity: Literal[6, 26] = 26
 
 
 def read_pores(path: str | Path) -> StoredPoreTable:
@@ -126,16 +127,17 @@ def read_pores(path: str | Path) -> StoredPoreTable:
     return StoredPoreTable(path, tuple(rows), text, *_segmentation(path))
 
 
-def _segmentation(path: Path) -> tuple[float | None, Phase | None]:
-    """Threshold and phase from the report next to a table."""
+def _segmentation(path: Path) -> tuple[float | None, Phase | None, Literal[6, 26]]:
+    """Threshold, phase and connectivity from the report next to a table."""
     report = path.with_name(path.name.replace("pores.csv", "report.json"))
     if report == path or not report.is_file():
-        return None, None
+        return None, None, 26
     try:
         found: Any = read_json(report)
-        return float(found["threshold"]), found["phase"]
+        threshold, phase = float(found["threshold"]), found["phase"]
+        return threshold, phase, 6 if found.get("connectivity") == 6 else 26
     except (OSError, UnicodeDecodeError, ConfigError, KeyError, TypeError, ValueError):
-        return None, None
+        return None, None, 26
 
 
 def voxel_of(
@@ -321,7 +323,7 @@ def pores_of(
     kind: Phase = phase or table.phase or "dark"
     _check_sizes(scene, table)
     for row in table.rows:
-        yield row, _matching_pore(scene, row, value, kind)
+        yield row, _matching_pore(scene, row, value, kind, table.connectivity)
 
 
 def _check_sizes(scene: ExplainedScan, table: StoredPoreTable) -> None:
@@ -340,7 +342,11 @@ def _check_sizes(scene: ExplainedScan, table: StoredPoreTable) -> None:
 
 
 def _matching_pore(
-    scene: ExplainedScan, row: PoreRow, threshold: float, phase: Phase
+    scene: ExplainedScan,
+    row: PoreRow,
+    threshold: float,
+    phase: Phase,
+    connectivity: Literal[6, 26],
 ) -> ExplainedRegion | None:
     """The pore in its box whose number of voxels matches the table."""
     from scipy import ndimage
@@ -350,7 +356,8 @@ def _matching_pore(
     window = scene.window(region)
     greys = window.grey(window.values())
     pores = greys <= threshold if phase == "dark" else greys > threshold
-    labels, n = ndimage.label(pores, np.ones((3, 3, 3)))
+    neighbours = ndimage.generate_binary_structure(3, 1 if connectivity == 6 else 3)
+    labels, n = ndimage.label(pores, neighbours)
     if not n:
         return None
     counts = np.bincount(labels.ravel())[1:]

@@ -1,0 +1,70 @@
+"""Sentences and warnings about explanations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from napari_geosr.attribution import AttributionResult
+
+if TYPE_CHECKING:
+    from napari_geosr.operations.explain.run import Explanation
+    from napari_geosr.operations.explain.targets import ExplainedRegion, PoreRow
+
+
+def sentence_of(
+    target: ExplainedRegion, findings: Mapping[str, AttributionResult]
+) -> str:
+    """Reach and evidence in one sentence; otherwise that of the first finding."""
+    reach, evidence = findings.get("reach"), findings.get("evidence")
+    if reach is None:
+        return next(iter(findings.values())).sentence
+    radius = reach.figures["radius"]["90%"]
+    start = f"This {target.kind} does not depend on the scan"
+    if radius is not None:
+        start = (
+            f"This {target.kind} depends on voxels within {radius:.3g} "
+            f"{reach.figures['unit']} (90 % of the sensitivity)"
+        )
+    if evidence is None:
+        return f"{start}."
+    figures = evidence.figures
+    end = {
+        "well supported": "without the input there, the model would not produce it "
+        "(well supported)",
+        "weak": f"without the input there, {figures['remains']:.0%} of its contrast "
+        f"would remain, and it survives {figures['survival']:.0%} of tests "
+        "with added noise (weak)",
+        "prior only": "even without the input there, the model would produce it: "
+        f"{figures['remains']:.0%} of its contrast would remain (prior "
+        "only)",
+    }[figures["verdict"]]
+    return f"{start}; {end}."
+
+
+def table_warnings(
+    found: Sequence[Explanation], missing: Sequence[PoreRow]
+) -> Iterator[str]:
+    """Warnings about the pores of a table, each for all pores concerned."""
+    total = len(found) + len(missing)
+    if missing:
+        labels = ", ".join(str(row.label) for row in missing[:10])
+        more = "" if len(missing) <= 10 else ", …"
+        yield (
+            f"{len(missing)} of {total} pores were not explained ({labels}"
+            f"{more}): the result of this model has no pore like that there."
+        )
+    holed = [each for each in found if each.n_missing]
+    if holed:
+        most = max(holed, key=lambda each: each.n_missing)
+        yield (
+            f"The input of {len(holed)} of {len(found)} pores contains NaN or infinite "
+            f"voxels, up to {most.n_missing:,} of {most.n_inputs:,}: the network "
+            "receives the replacement (--nonfinite) instead."
+        )
+    noted = [each for each in found if each.notes]
+    if noted:
+        yield (
+            f"Limitations apply to {len(noted)} of {len(found)} pores; they are listed "
+            f"as notes in explanation.json. The first: {noted[0].notes[0]}"
+        )
