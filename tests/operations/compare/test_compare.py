@@ -78,6 +78,8 @@ def test_a_coarse_volume_does_not_hide_the_faults_of_a_finer_one(truth):
     np.testing.assert_array_equal(
         np.asarray(found.differences["A"]), np.asarray(alone.differences["A"])
     )
+    assert len(said) == len(set(said))  # the base is measured twice
+    assert any("'truth' contains only two values" in text for text in said)
     # The scan itself is compared on its own voxels, and each column says on which.
     assert found.differences["B"].shape == scan.shape
     rows = {row.label: row for row in found.rows()}

@@ -17,6 +17,7 @@ from napari_geosr.core.steps import (
     ShouldStop,
     StageStarted,
     Step,
+    StepIterator,
     WarningIssued,
     never_stop,
 )
@@ -351,12 +352,19 @@ def _pore_steps(
     should_stop: ShouldStop,
 ) -> Generator[Step, None, list[_Pores]]:
     """Pore figures, matched pores and graphs of each group, if they are requested."""
-    found = []
+    found: list[_Pores] = []
+    said: set[str] = set()
     for group in groups if config.pores else ():
         remarks: list[str] = []
-        porosity, pores = yield from pore_steps(
-            group, config, mask, budget, remarks, log.warn, should_stop
-        )
+        steps = pore_steps(group, config, mask, budget, remarks, log.warn, should_stop)
+        with StepIterator(steps) as iterator:
+            for step in iterator:
+                if isinstance(step, WarningIssued):
+                    if step.message in said:  # the base is measured with each group
+                        continue
+                    said.add(step.message)
+                yield step
+        porosity, pores = iterator.result
         add_remarks(log, group, remarks, is_only=len(groups) == 1)
         frame = group.placed[group.base].frame
         graphs = yield from graph_steps(
