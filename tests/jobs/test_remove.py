@@ -69,7 +69,17 @@ def shared(tmp_path: Path) -> JobFolder:
         "log.txt",
         "previews/.latest.0a1b2c3d.partial.tif",
     )
-    for name in (*own, "thesis.docx", "result/a/notes.txt", "data/raw/scan.raw"):
+    others = (
+        "thesis.docx",
+        "result/a/notes.txt",
+        "data/raw/scan.raw",
+        # Names that other kinds of jobs write, or that only resemble those of a job.
+        "result/my_mask.ome.tif",
+        "result/models/paper.docx",
+        "previews/figure.tif",
+        ".thesis.partial.docx",
+    )
+    for name in (*own, *others):
         (job.path / name).parent.mkdir(parents=True, exist_ok=True)
         (job.path / name).write_text("x")
     (tmp_path / "elsewhere").mkdir()
@@ -78,7 +88,16 @@ def shared(tmp_path: Path) -> JobFolder:
     return job
 
 
-FOREIGN = ["data/raw/scan.raw", "link", "result/a/notes.txt", "thesis.docx"]
+FOREIGN = [
+    ".thesis.partial.docx",
+    "data/raw/scan.raw",
+    "link",
+    "previews/figure.tif",
+    "result/a/notes.txt",
+    "result/models/paper.docx",
+    "result/my_mask.ome.tif",
+    "thesis.docx",
+]
 
 
 def test_files_of_others_are_named_and_nothing_is_deleted(
@@ -88,7 +107,7 @@ def test_files_of_others_are_named_and_nothing_is_deleted(
     assert run(["jobs", "remove", str(shared.path)]) == 2
     said = capsys.readouterr().err
     assert (
-        "not part of the job: data/raw/scan.raw, link, result/a/notes.txt and 1 more"
+        "not part of the job: .thesis.partial.docx, data/raw/scan.raw, link and 5 more"
         in said
     )
     assert "--force" in said
@@ -100,7 +119,7 @@ def test_files_of_others_stay_where_they_are(
 ) -> None:
     index.register(shared)
     assert run(["jobs", "remove", str(shared.path), "--force"]) == 0
-    assert "kept data/raw/scan.raw" in capsys.readouterr().out
+    assert "kept .thesis.partial.docx, data/raw/scan.raw" in capsys.readouterr().out
     left = [p for p in shared.path.rglob("*") if not p.is_dir() or p.is_symlink()]
     assert sorted(p.relative_to(shared.path).as_posix() for p in left) == FOREIGN
     assert (shared.path / "link" / "precious.tif").read_text() == "x"

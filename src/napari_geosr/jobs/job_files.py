@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
@@ -27,19 +28,25 @@ _PATTERNS = (
     "angles.txt",
     "denoised.ome.tif",
     "checkpoints/*.pt",
-    "previews/*.tif",
+    "previews/latest.tif",
     "slices/*.npy",
     "inputs/*.ome.tif",
     "data/*.zarr/**",
     "data/*/*.zarr/**",
     "data/*.zarr.journal.json",
-    "result/*.ome.tif",
-    "result/report.json",
-    "result/histogram.png",
-    "result/pores*.csv",
     "result/*/*.yaml",
     "result/*/weights.safetensors",
     "result/*/similarity.safetensors",
+)
+_VOLUMES = ("result/*.ome.tif",)
+_REPORT = (
+    "result/*.ome.tif",  # labels
+    "result/report.json",
+    "result/report.html",
+    "result/histogram.png",
+    "result/pores*.csv",
+)
+_STUDY = (
     "result/study.json",
     "result/study.csv",
     "result/report.html",
@@ -48,8 +55,17 @@ _PATTERNS = (
     "result/models/**",
     "result/work/**",
 )
-#: Incomplete files and folders left by a killed process.
-_TEMPORARY = ".*.partial*"
+#: What jobs of one kind write in addition, by operation; other operations write none.
+_MORE = {
+    "train from projections": _VOLUMES,
+    "ganrec": _VOLUMES,
+    "restore": _VOLUMES,
+    "reconstruct": _VOLUMES,
+    "measure": _REPORT,
+    "study projections": _STUDY,
+}
+#: Incomplete files and folders left by a killed process (`io.hidden`).
+_TEMPORARY = re.compile(r"\..+\.(?:[0-9a-f]{8}){1,2}\.partial.*")
 
 
 def check_output_paths(job: JobFolder) -> None:
@@ -106,12 +122,14 @@ def _check_result_paths(job: JobFolder, values: AnyMapping) -> None:
 
 def foreign_files(folder: Path) -> list[Path]:
     """Return files and links in a job folder that no job writes, as relative paths."""
-    return sorted(path for path in _files(folder) if not _is_job_file(path))
+    patterns = _patterns(folder)
+    return sorted(path for path in _files(folder) if not _is_job_file(path, patterns))
 
 
 def job_files(folder: Path) -> list[Path]:
     """Return the relative paths of the files that jobs write, the state file last."""
-    files = [path for path in _files(folder) if _is_job_file(path)]
+    patterns = _patterns(folder)
+    files = [path for path in _files(folder) if _is_job_file(path, patterns)]
     # Delete the state last, so that an interrupted removal can be repeated.
     return sorted(files, key=lambda path: (len(path.parts) == 1, path))
 
@@ -123,11 +141,24 @@ def _files(folder: Path) -> Iterator[Path]:
             yield (Path(here) / name).relative_to(folder)
 
 
-def _is_job_file(path: Path) -> bool:
+def _patterns(folder: Path) -> tuple[str, ...]:
+    """Patterns of the files that this kind of job writes.
+
+    If the operation cannot be read, none of those of a single kind: users are then
+    asked about more files.
+    """
+    try:
+        operation = str(JobFolder(folder).values().get("operation", ""))
+    except JobError:
+        operation = ""
+    return (*_PATTERNS, *_MORE.get(operation, ()))
+
+
+def _is_job_file(path: Path, patterns: Sequence[str]) -> bool:
     parts = PurePosixPath(path.as_posix()).parts
-    if any(fnmatchcase(part, _TEMPORARY) for part in parts):
+    if any(_TEMPORARY.fullmatch(part) for part in parts):
         return True
-    return any(_matches(parts, pattern.split("/")) for pattern in _PATTERNS)
+    return any(_matches(parts, pattern.split("/")) for pattern in patterns)
 
 
 def _matches(parts: tuple[str, ...], pattern: list[str]) -> bool:

@@ -26,6 +26,9 @@ _MIN_BINS = 1 << 10
 _MAX_EXACT_INTEGER = 2**53
 #: Maximum number of sweeps; each narrows the range by a factor of at least 2¹⁶.
 _MAX_SWEEPS = 4
+#: Maximum fraction of the voxels, at either end, that may lie far from all others and
+#: be something else than pores or solid: hot voxels, or a grain of metal.
+_MAX_FAR_SHARE = 0.02
 
 
 @dataclass
@@ -50,6 +53,9 @@ class GreyHistogram:
         Number of NaN and infinite values, which are in no bin.
     n_outliers : int
         Number of excluded values: few, and far from all others.
+    nearby : GreyHistogram or None
+        The same without a small fraction of values (up to 2 %) that are counted but
+        far from all others; None if there are none.
     """
 
     is_integer: bool
@@ -60,6 +66,7 @@ class GreyHistogram:
     maximum: float = -math.inf
     n_nonfinite: int = 0
     n_outliers: int = 0
+    nearby: GreyHistogram | None = None
 
     @property
     def n(self) -> int:
@@ -131,15 +138,22 @@ class GreyHistogram:
         self.minimum, self.maximum = lowest, highest
         return True
 
-    def plausible_range(self) -> tuple[float, float] | None:
+    def plausible_range(
+        self, share: float = OUTLIER_SHARE
+    ) -> tuple[float, float] | None:
         """Range without outliers; None if there are none.
 
         Outliers are at most 1 in 10 000 voxels at either end whose distance from the
         remaining voxels exceeds the range of those. Otherwise, a hot pixel of a
         detector would shift the threshold.
+
+        Parameters
+        ----------
+        share : float
+            Maximum fraction of the voxels at either end that may be outliers.
         """
         total = np.cumsum(self.counts)
-        n_ignored = OUTLIER_SHARE * total[-1]
+        n_ignored = share * total[-1]
         first = int(np.searchsorted(total, n_ignored, "right"))
         last = int(np.searchsorted(total, total[-1] - n_ignored))
         low, high = plausible_limits(self.edges[first], self.edges[last + 1])
@@ -276,6 +290,9 @@ def histogram_steps(
     if not may_be_constant:
         histogram = yield from _without_outliers(histogram, sweep)
         _refuse_inexact(histogram, name)
+        nearby = yield from _without_outliers(histogram, sweep, _MAX_FAR_SHARE)
+        if nearby is not histogram:
+            histogram.nearby = nearby
     return histogram
 
 
@@ -352,11 +369,12 @@ def _refuse_inexact(histogram: GreyHistogram, name: str) -> None:
 def _without_outliers(
     whole: GreyHistogram,
     sweep: Callable[[tuple[float, float] | None], Generator[Step, None, GreyHistogram]],
+    share: float = OUTLIER_SHARE,
 ) -> Generator[Step, None, GreyHistogram]:
     """The histogram without outliers, if there are any."""
     histogram = whole
     for _ in range(_MAX_SWEEPS):
-        limits = histogram.plausible_range()
+        limits = histogram.plausible_range(share)
         if limits is None:
             return histogram
         if histogram.is_fine(*limits):

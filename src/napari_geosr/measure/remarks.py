@@ -10,10 +10,13 @@ from napari_geosr.core.volume import ArrayLike
 from napari_geosr.measure.config import PorosityConfig
 from napari_geosr.measure.histogram import GreyHistogram
 from napari_geosr.measure.number_text import number_text
+from napari_geosr.measure.segment import threshold_of
 from napari_geosr.measure.small_pores import SmallPores
 
 #: Fraction of the voxels below which a phase probably consists of outliers.
 _MIN_PHASE_SHARE = 5e-4
+#: Minimum fraction of each of two phases that outliers hide.
+_MIN_HIDDEN_SHARE = 5e-3
 #: Half-width of the range around a grey value, relative to the distance between the
 #: phases.
 _HALF_WIDTH = 0.05
@@ -91,6 +94,11 @@ def remarks(
             "was determined."
         )
     filled = histogram.centres[histogram.counts > 0]
+    if isinstance(config.threshold, str) and (
+        text := _hidden_phases(histogram, config, threshold, name)
+    ):
+        yield text
+        return
     if len(filled) == 2:
         pore = filled[0] if config.phase == "dark" else filled[1]
         yield (
@@ -107,6 +115,40 @@ def remarks(
             f"{name!r}: its grey values range from {number_text(histogram.minimum)} "
             f"to {number_text(histogram.maximum)}, so all of it is {what}."
         )
+
+
+def _hidden_phases(
+    histogram: GreyHistogram, config: PorosityConfig, threshold: float, name: str
+) -> str:
+    """A message if a few voxels far from all others decide about the threshold.
+
+    Hot voxels or a grain of metal then count as one phase, and pores and solid together
+    as the other. A few pores in a solid are no such case: the solid has one phase.
+    """
+    others = histogram.nearby
+    if others is None or _smaller_phase(others, threshold) >= _MIN_HIDDEN_SHARE:
+        return ""
+    own = threshold_of(others, config, np.dtype(np.float64), name=name)
+    if _smaller_phase(others, own) < _MIN_HIDDEN_SHARE or has_one_phase(others, own):
+        return ""
+    below = int(others.counts[others.centres <= own].sum())
+    n_far = histogram.n - others.n
+    what = "below" if config.phase == "dark" else "above"
+    pores = below if config.phase == "dark" else others.n - below
+    return (
+        f"{n_far} voxels of {name!r} ({100 * n_far / histogram.n:.2g} %) are far from "
+        "all others, such as hot voxels or grains of metal, and only they are "
+        f"separated by the threshold {number_text(threshold)}: the porosity is wrong. "
+        f"The other voxels form two phases: {100 * pores / others.n:.3g} % of them are "
+        f"{what} {number_text(own)}. Give that threshold as a number, or exclude the "
+        "few voxels with a sample mask."
+    )
+
+
+def _smaller_phase(histogram: GreyHistogram, threshold: float) -> float:
+    """The fraction of the voxels on the less frequent side of a threshold."""
+    low = int(histogram.counts[histogram.centres <= threshold].sum())
+    return min(low, histogram.n - low) / histogram.n
 
 
 def _threshold_remarks(

@@ -1,0 +1,44 @@
+"""What is said of grey values that make a porosity wrong."""
+
+from __future__ import annotations
+
+import re
+import warnings
+
+import numpy as np
+import pytest
+
+from napari_geosr import measure_porosity
+from napari_geosr.core.errors import GeoSRWarning
+from napari_geosr.core.volume import Volume
+from napari_geosr.physics.phantoms import sphere_foam
+
+
+@pytest.mark.parametrize(
+    ("n", "value"), [(300, 100.0), (300, 1e9), (3000, 10.0), (300, -50.0)]
+)
+def test_a_few_voxels_that_decide_about_the_threshold_are_a_warning(
+    n: int, value: float
+) -> None:
+    """Hot voxels in 0.1 to 1 % of a foam: pores and solid would be one phase."""
+    solid = 1 - sphere_foam((48, 80, 80), porosity=0.25, radius=(4, 9), seed=1).fraction
+    rng = np.random.default_rng(0)
+    scan = (solid + rng.normal(0, 0.08, solid.shape)).astype(np.float32)
+    true = float((scan <= 0.52).mean())
+    scan.ravel()[rng.choice(scan.size, n, replace=False)] = value
+    with pytest.warns(GeoSRWarning, match=f"{n} voxels .* the porosity is wrong") as w:
+        measure_porosity(Volume(scan, "ZYX"))
+    (said,) = [str(one.message) for one in w if "is wrong" in str(one.message)]
+    found = re.search(r"two phases: ([\d.]+) % of them are below ([\d.]+)", said)
+    assert found is not None
+    assert float(found[1]) / 100 == pytest.approx(true, abs=0.01)
+    assert float(found[2].rstrip(".")) == pytest.approx(0.52, abs=0.02)
+
+
+def test_a_few_pores_in_a_solid_are_no_hot_voxels() -> None:
+    pores = sphere_foam((48, 80, 80), porosity=0.005, radius=(4, 5), seed=1).fraction
+    noise = np.random.default_rng(0).normal(0, 0.03, pores.shape)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", ".*the porosity is wrong")
+        found = measure_porosity(Volume((1 - pores + noise).astype("f4"), "ZYX"))
+    assert found.porosity == pytest.approx(0.005, abs=0.002)
