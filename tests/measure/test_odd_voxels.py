@@ -135,3 +135,11 @@ def test_integers_that_cannot_be_told_apart_are_refused(dtype: type) -> None:
     many[many == 2**60] = 200
     many[0, 0, 0] = 2**60
     assert measure_porosity(Volume(many, "ZYX")).porosity == pytest.approx(27 / 512)
+
+
+def test_extended_floats_are_refused_in_a_sentence(rng: np.random.Generator) -> None:
+    wide = porous(rng).astype(np.longdouble)
+    if wide.dtype.itemsize <= 8:
+        pytest.skip("no extended precision on this computer")
+    with pytest.raises(VolumeError, match="Convert it to float64"):
+        measure_porosity(Volume(wide, "ZYX"))

@@ -220,7 +220,12 @@ class GreyHistogram:
 
 
 def check_real(dtype: npt.DTypeLike | None, name: str) -> None:
-    """Raise `VolumeError` unless `dtype` holds real numbers."""
+    """Raise `VolumeError` unless `dtype` holds real numbers of up to 64 bits."""
+    if np.dtype(dtype).kind == "f" and np.dtype(dtype).itemsize > 8:
+        raise VolumeError(
+            f"{name!r} contains extended floating-point values ({np.dtype(dtype)}), "
+            "which cannot be measured. Convert it to float64 or float32 first."
+        )
     if np.dtype(dtype).kind not in "biuf":
         raise VolumeError(
             f"{name!r} contains values of type {np.dtype(dtype)}; porosity needs real "
