@@ -77,7 +77,7 @@ def test_dice_by_hand() -> None:
         ({"network": "resnet"}, "cannot predict labels"),
         (
             {"network": "light_sr", "dimensions": "2D", "upscale_factor": 2},
-            "voxels of the source",
+            "voxel grid of the source",
         ),
         ({"network_options": {"residual": True}}, "remove residual"),
     ],

@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from napari_geosr.operations.explain.files import check_files, write_steps
     from napari_geosr.operations.explain.run import (
         ExplainResult,
-        Explanation,
         PreparedExplanation,
         explain_place_steps,
         explain_pores_steps,
         explain_steps,
         prepare_steps,
     )
+    from napari_geosr.operations.explain.targets import Explanation
 
 __all__ = [
     "ExplainConfig",
@@ -48,12 +48,12 @@ __getattr__, __dir__, _ = lazy_loader.attach(
         "files": ["check_files", "write_steps"],
         "run": [
             "ExplainResult",
-            "Explanation",
             "PreparedExplanation",
             "explain_place_steps",
             "explain_pores_steps",
             "explain_steps",
             "prepare_steps",
         ],
+        "targets": ["Explanation"],
     },
 )

@@ -17,7 +17,8 @@ from napari_geosr.measure.export import write_json
 from napari_geosr.operations.explain.config import ExplainConfig
 
 if TYPE_CHECKING:
-    from napari_geosr.operations.explain.run import ExplainResult, Explanation
+    from napari_geosr.operations.explain.run import ExplainResult
+    from napari_geosr.operations.explain.targets import Explanation
 
 FIGURES, TABLE = "explanation.json", "pores.csv"
 

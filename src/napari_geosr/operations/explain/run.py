@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -35,6 +35,7 @@ from napari_geosr.operations.explain.config import ExplainConfig
 from napari_geosr.operations.explain.sentences import sentence_of, table_warnings
 from napari_geosr.operations.explain.targets import (
     ExplainedRegion,
+    Explanation,
     PoreRow,
     StoredPoreTable,
     pore_at,
@@ -76,40 +77,6 @@ class PreparedExplanation:
     @property
     def volume(self) -> Volume:
         return self.restoration.volume
-
-
-@dataclass(frozen=True, eq=False)
-class Explanation:
-    """Findings for one region.
-
-    Attributes
-    ----------
-    target : ExplainedRegion
-    findings : mapping of AttributionResult
-        By method.
-    sentence : str
-        The main finding.
-    overlays : mapping of Volume
-        By method: attributions on the scan's grid, at their position.
-    row : PoreRow or None
-        Row of the pore table, if the pore comes from one.
-    n_missing, n_inputs : int
-        NaN or infinite input voxels, and all input voxels.
-    """
-
-    target: ExplainedRegion
-    findings: Mapping[str, AttributionResult]
-    sentence: str
-    overlays: Mapping[str, Volume]
-    row: PoreRow | None = None
-    n_missing: int = 0
-    n_inputs: int = 0
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """Limitations, as sentences."""
-        found = [note for f in self.findings.values() for note in f.notes]
-        return tuple(dict.fromkeys([*self.target.notes, *found]))
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING
 from napari_geosr.attribution import AttributionResult
 
 if TYPE_CHECKING:
-    from napari_geosr.operations.explain.run import Explanation
-    from napari_geosr.operations.explain.targets import ExplainedRegion, PoreRow
+    from napari_geosr.operations.explain.targets import (
+        ExplainedRegion,
+        Explanation,
+        PoreRow,
+    )
 
 
 def sentence_of(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,6 +16,7 @@ from napari_geosr.core.types import AnyArray
 from napari_geosr.core.volume import Volume
 
 if TYPE_CHECKING:
+    from napari_geosr.attribution import AttributionResult
     from napari_geosr.attribution._window import ExplainedScan
     from napari_geosr.inference.tiling import Box
 
@@ -66,6 +67,40 @@ class PoreRow:
     label: int
     voxels: int
     box: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """Findings for one region.
+
+    Attributes
+    ----------
+    target : ExplainedRegion
+    findings : mapping of AttributionResult
+        By method.
+    sentence : str
+        The main finding.
+    overlays : mapping of Volume
+        By method: attributions on the scan's grid, at their position.
+    row : PoreRow or None
+        Row of the pore table, if the pore comes from one.
+    n_missing, n_inputs : int
+        NaN or infinite input voxels, and all input voxels.
+    """
+
+    target: ExplainedRegion
+    findings: Mapping[str, AttributionResult]
+    sentence: str
+    overlays: Mapping[str, Volume]
+    row: PoreRow | None = None
+    n_missing: int = 0
+    n_inputs: int = 0
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Limitations, as sentences."""
+        found = [note for f in self.findings.values() for note in f.notes]
+        return tuple(dict.fromkeys([*self.target.notes, *found]))
 
 
 @dataclass(frozen=True)
