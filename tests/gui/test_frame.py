@@ -91,7 +91,7 @@ def test_a_dock_is_shown_before_it_is_read_in_another_thread(
     qtbot.waitUntil(lambda: frame.label.text() == "Reading the models…")
     assert frame.isVisible()
     assert frame.dock is None
-    qtbot.waitUntil(lambda: area.width() >= frame.minimumSizeHint().width() > 0)
+    qtbot.waitUntil(lambda: area.width() >= frame.minimumWidth() > 0)
     width = area.width()
     SlowDock.may_go_on.set()
     dock = filled(frame)

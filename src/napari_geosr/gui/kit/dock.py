@@ -13,7 +13,7 @@ from napari_geosr.core.config import Config
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.steps import Step
 from napari_geosr.gui.kit.activity import Activity
-from napari_geosr.gui.kit.dock_tabs import DockTabifier
+from napari_geosr.gui.kit.dock_tabs import MIN_WIDTH, DockTabifier
 from napari_geosr.gui.kit.lifetime import Connections, unwrapped
 from napari_geosr.gui.kit.notify import MessageRow, show_error
 from napari_geosr.gui.kit.remembered import recall, remember
@@ -24,9 +24,6 @@ if TYPE_CHECKING:
     from napari.utils.events import Event
 
 AnyConfig = TypeVar("AnyConfig", bound=Config)
-
-#: Minimum width of a dock in pixels.
-_MIN_WIDTH = 300
 
 
 class Dock(QWidget):
@@ -57,7 +54,7 @@ class Dock(QWidget):
         super().__init__()
         self._viewer: napari.viewer.Viewer = unwrapped(napari_viewer)
         DockTabifier(self)
-        self.setMinimumWidth(_MIN_WIDTH)
+        self.setMinimumWidth(MIN_WIDTH)
         self.message = MessageRow()
         self.connections = Connections(self)
         self._canvas = CanvasContext(self._viewer.layers, self, self.connections)

@@ -15,6 +15,8 @@ PLUGIN = "napari-geosr"
 _numbers = itertools.count()
 #: Initial width of docks in pixels.
 WIDTH = 360
+#: Minimum width of a dock in pixels.
+MIN_WIDTH = 300
 
 
 class DockTabifier(QObject):

@@ -12,6 +12,7 @@ from qtpy.QtWidgets import QGridLayout, QLabel, QMainWindow, QWidget
 
 from napari_geosr.core.steps import Step
 from napari_geosr.gui.kit.dock_tabs import (
+    MIN_WIDTH,
     PLUGIN,
     WIDTH,
     DockTabifier,
@@ -71,6 +72,8 @@ class DockFrame(QWidget):
         DockTabifier(self)
         self.dock: Dock | None = None
         self._pending_dock: Dock | None = None  # a dock that has not been inserted yet
+        # That of the dock from the start: a crowded window would widen it later.
+        self.setMinimumWidth(MIN_WIDTH)
         self.label = QLabel("Opening…")
         self.label.setMargin(12)
         self.label.setAlignment(Qt.AlignmentFlag.AlignHCenter)
