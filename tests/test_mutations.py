@@ -37,6 +37,7 @@ def change(name: str, old: str, new: str, file: str = "sums.py") -> Mutation:
     return Mutation(name, file, old, new, "a wrong sum", ("tests/test_sums.py",))
 
 
+@pytest.mark.slow
 def test_it_tells_killed_from_survived(
     tree: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

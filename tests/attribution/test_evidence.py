@@ -125,7 +125,7 @@ def test_pores_that_the_network_draws_by_itself_are_of_the_prior() -> None:
     ("share", "steps", "minimum"),
     [
         # Drawn everywhere, whatever the noise is.
-        pytest.param(1.0, 200, 0.95, id="pattern"),
+        pytest.param(1.0, 200, 0.95, id="pattern", marks=pytest.mark.slow),
         # In half of the places, recognised by the noise of the training scan. Part of
         # that noise is in the voxels that are replaced, which removes some pores.
         pytest.param(0.5, 600, 0.6, id="memorised"),

@@ -59,6 +59,7 @@ def test_asked_to_stop_it_keeps_the_finished_part(scan, tmp_path, number):
     assert 0 < done.sum() < len(done)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
 def test_killed_it_leaves_the_old_result_alone(scan, tmp_path):
     out = tmp_path / "result.ome.tif"

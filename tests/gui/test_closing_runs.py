@@ -97,7 +97,9 @@ def running(viewer, qtbot):
     return dock
 
 
-@pytest.mark.parametrize("answer", ["close", "pause"])
+@pytest.mark.parametrize(
+    "answer", ["close", pytest.param("pause", marks=pytest.mark.slow)]
+)
 def test_a_restoration_goes_on_as_a_job_or_waits(
     viewer, qtbot, tmp_path, monkeypatch, asked, started, held, answer
 ):

@@ -49,6 +49,7 @@ def test_every_dock_opens_and_fits_a_small_screen(make_napari_viewer, name, qtbo
     assert not silent, [type(c).__name__ for c in silent]
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("key", [k for k in SAMPLES if k != "few_projections"])
 def test_both_volumes_of_a_sample_fill_the_same_box(make_napari_viewer, key):
     viewer = make_napari_viewer()

@@ -152,6 +152,7 @@ def test_the_pair_goes_to_the_train_dock(viewer, scans, tmp_path, qtbot):
     assert (values["network"], values["dimensions"]) == ("light_sr", "3D")
 
 
+@pytest.mark.slow
 def test_one_file_becomes_a_pair_like_a_real_scan(viewer, foam, tmp_path, qtbot):
     path = io.write(Volume(foam, "ZYX", (2.0,) * 3, "µm"), tmp_path / "fine.ome.tif")
     dock = opened(viewer, tmp_path)

@@ -140,6 +140,7 @@ def test_a_restored_layer_is_compared_with_its_source(viewer, qtbot):
     assert dock.settings.other.layer() is result  # a person's choice stays
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("width", [300, 360])
 def test_texts_of_the_settings_are_not_cut(viewer, qtbot, width):
     add(viewer, physical())

@@ -67,6 +67,7 @@ def test_a_run_of_a_killed_napari_can_be_continued(dock, viewer, qtbot):
     assert dock.finished_part_row.isHidden()
 
 
+@pytest.mark.slow
 def test_a_run_of_a_killed_napari_can_be_discarded(dock, qtbot):
     dock.finished_part_row.discard_button.click()
     assert dock.finished_part_row.isHidden()

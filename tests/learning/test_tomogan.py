@@ -29,7 +29,10 @@ def batch_of(trainer: Any, n: int = 2) -> dict[str, torch.Tensor]:
     return {k: torch.from_numpy(np.stack([d[k] for d in drawn])) for k in drawn[0]}
 
 
-@pytest.mark.parametrize("distance", ["jensen-shannon", "wasserstein"])
+@pytest.mark.parametrize(
+    "distance",
+    ["jensen-shannon", pytest.param("wasserstein", marks=pytest.mark.slow)],
+)
 def test_it_learns_and_both_optimisers_move(build_trainer: Any, distance: str) -> None:
     trainer = build_trainer(
         "tomogan",

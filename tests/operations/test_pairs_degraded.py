@@ -100,6 +100,7 @@ def test_it_becomes_like_a_real_scan(tmp_path, high):
     assert "Measured blur: 0.7" in "\n".join(report_lines(done.report))
 
 
+@pytest.mark.slow
 def test_settings_overrule_what_is_measured(tmp_path, high):
     like = Volume(
         coarse_scan(high.data[:, :128, :128], 2, 0.6), "ZYX", (4.0,) * 3, "µm"

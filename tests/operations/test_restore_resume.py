@@ -195,7 +195,7 @@ def killed(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("suffix", "uncertainty"),
     [
-        (".tif", "tta"),
+        pytest.param(".tif", "tta", marks=pytest.mark.slow),
         (".ome.zarr", "none"),
         pytest.param(".tif", "none", marks=pytest.mark.slow),
         pytest.param(".ome.zarr", "tta", marks=pytest.mark.slow),

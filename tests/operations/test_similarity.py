@@ -121,6 +121,7 @@ def model_of_three(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return trained(folder, [foam(seed) for seed in (11, 12, 13)], name="three")
 
 
+@pytest.mark.slow
 def test_another_foam_is_usual_after_training_on_several(model_of_three: Any) -> None:
     assert model_of_three.similarity_index().is_across_volumes
     findings = [found(foam(2), model_of_three, at) for at in PLACES]

@@ -221,6 +221,7 @@ for step in study_steps(scan, sys.argv[2], config):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL there")
 def test_a_killed_study_loses_little(scan, files, tmp_path, monkeypatch):
     config = settings(algorithms=("fbp", "sirt"), counts=(12,), tune=False)

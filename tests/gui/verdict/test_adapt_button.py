@@ -57,6 +57,7 @@ def test_an_adaptation_ends_in_a_better_model_or_says_why_not(dock, qtbot):
         assert dock.model_box.model() == "ct-denoise"
 
 
+@pytest.mark.slow
 def test_a_stopped_adaptation_leaves_the_model_as_it_was(dock, qtbot):
     dock.model_box.set_model("ct-denoise")
     button, told = dock.verdict_panel.adapt_button, []

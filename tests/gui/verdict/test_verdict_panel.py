@@ -161,6 +161,7 @@ def test_the_strength_changes_the_preview_without_preparing_again(
     assert np.abs(first - preview.data).std() > 3
 
 
+@pytest.mark.slow
 def test_a_choice_by_hand_is_not_replaced(viewer, qtbot, noisy):
     viewer.add_image(noisy, name="scan", **PLACE)
     dock = opened(viewer)

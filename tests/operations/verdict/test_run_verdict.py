@@ -231,6 +231,7 @@ def test_small_pores_that_the_noise_hides_are_said(clean, level, along, loses):
     assert found < 0.7 if loses else found == 1.0
 
 
+@pytest.mark.slow
 def test_looking_first_changes_nothing_in_the_run():
     rng = np.random.default_rng(2)
     smooth = ndimage.gaussian_filter(rng.normal(size=(20, 48, 48)), 1.5)
