@@ -19,7 +19,7 @@ import zarr
 
 from napari_geosr import io
 from napari_geosr.core import provenance
-from napari_geosr.core.file_state import SourceWatch, file_state
+from napari_geosr.core.file_state import FileWatch, file_state
 from napari_geosr.core.steps import (
     BlockDone,
     Step,
@@ -184,7 +184,7 @@ def test_a_write_through_a_mapping_is_noticed_without_its_time(
     volume = io.read(path)
     state = file_state(path)
     monkeypatch.setattr("napari_geosr.core.file_state.file_state", lambda _: state)
-    watch = SourceWatch([volume])
+    watch = FileWatch([volume])
     with path.open("r+b") as stream, mmap.mmap(stream.fileno(), 0) as mapped:
         mapped[-100:] = bytes(100)
         assert MIXTURE in watch.check(now=True)
@@ -211,7 +211,7 @@ def test_a_deleted_file_that_is_still_open_is_no_change(
 ) -> None:
     path = tmp_path / "scan.tif"
     make_tiff(path, voxels)
-    watch = SourceWatch([io.read(path)])
+    watch = FileWatch([io.read(path)])
     path.unlink()
     assert not watch.check(now=True)
 

@@ -18,10 +18,14 @@ from napari_geosr.core.volume import Volume
 OPENED = "opened"
 #: Files that mark a folder as a zarr: there, a new file is a chunk that was missing.
 _ZARR_FILES = ("zarr.json", ".zarray", ".zgroup")
-#: Minimum seconds between two checks, and as a multiple of the time taken by one.
-_MIN_INTERVAL, _INTERVAL_FACTOR = 1.0, 100.0
-#: Number and size in bytes of the samples of a file that are compared.
-_N_SAMPLES, _SAMPLE_BYTES = 32, 4096
+#: Minimum seconds between two checks.
+_MIN_INTERVAL = 1.0
+#: Interval between checks as a multiple of the time that the last one took.
+_INTERVAL_FACTOR = 100.0
+#: Approximate number of samples of a file that are compared.
+_N_SAMPLES = 32
+#: Size of a sample, in bytes.
+_SAMPLE_BYTES = 4096
 
 T = TypeVar("T")
 
@@ -99,7 +103,7 @@ def state_when_opened(volume: Volume) -> FileState | None:
     return state if isinstance(state, FileState) else None
 
 
-class SourceWatch:
+class FileWatch:
     """Watches whether the sources of volumes change while they are used.
 
     Sizes and times of change are compared and, for a single file, samples of its

@@ -11,7 +11,7 @@ import numpy as np
 
 from napari_geosr.core.config import parse_bytes
 from napari_geosr.core.errors import Cancelled, ConfigError
-from napari_geosr.core.file_state import SourceWatch
+from napari_geosr.core.file_state import FileWatch
 from napari_geosr.core.memory import free_host_memory
 from napari_geosr.core.noise import Noise
 from napari_geosr.core.steps import (
@@ -132,7 +132,7 @@ def compare_steps(
     _check_numbers(volumes, config, reference, halves)
     log = RunLog()
     companions = [each for each in (mask, *(halves or ())) if each is not None]
-    watch = SourceWatch([*volumes.values(), *companions])
+    watch = FileWatch([*volumes.values(), *companions])
     chosen = with_positions({k: one_volume(v) for k, v in volumes.items()}, log.remarks)
     for volume in chosen.values():
         for doubt in input_warnings(volume):

@@ -11,7 +11,7 @@ import numpy as np
 from napari_geosr.core import provenance
 from napari_geosr.core.config import parse_bytes
 from napari_geosr.core.errors import VolumeError
-from napari_geosr.core.file_state import SourceWatch
+from napari_geosr.core.file_state import FileWatch
 from napari_geosr.core.steps import (
     BlockDone,
     ShouldStop,
@@ -268,7 +268,7 @@ def measure_several_steps(
             "compared in physical units. Set its voxel size and measure again."
         )
     companions = [each for each in (mask, deviation) if each is not None]
-    watch = SourceWatch([*volumes.values(), *companions])
+    watch = FileWatch([*volumes.values(), *companions])
     reports: dict[str, PorosityReport] = {}
     for i, (name, volume) in enumerate(volumes.items()):
         yield StageStarted(message=f"Measuring {titles[name]}")

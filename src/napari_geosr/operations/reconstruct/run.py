@@ -15,7 +15,7 @@ from napari_geosr import io
 from napari_geosr.core import provenance
 from napari_geosr.core.boxes import boxes_to_lists
 from napari_geosr.core.errors import Cancelled, GeoSRError, ProjectionsError
-from napari_geosr.core.file_state import SourceWatch
+from napari_geosr.core.file_state import FileWatch
 from napari_geosr.core.steps import (
     ShouldStop,
     StageStarted,
@@ -123,7 +123,7 @@ def run_steps(
         None if unfinished is None else finished_part(unfinished, record, ready.shape)
     )
     history = (*ready.given.provenance, record)
-    watch = SourceWatch([as_volume(ready.given)], only_lazy=True)
+    watch = FileWatch([as_volume(ready.given)], only_lazy=True)
     yield StageStarted(
         message=f"Reconstructing with the axis at column {ready.centre.column:.2f}: "
         f"{titles()[ready.config.algorithm]}"

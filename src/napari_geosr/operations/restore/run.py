@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from napari_geosr.core.boxes import BoxIndex, boxes_to_lists
 from napari_geosr.core.errors import Cancelled, ConfigError, GeoSRError
-from napari_geosr.core.file_state import SourceWatch
+from napari_geosr.core.file_state import FileWatch
 from napari_geosr.core.steps import (
     ShouldStop,
     StageStarted,
@@ -199,7 +199,7 @@ def work_steps(
     kept = None
     if unfinished is not None:
         kept = _common_parts(unfinished, unfinished_deviation, promised)
-    watch = SourceWatch([prepared.volume], only_lazy=True)
+    watch = FileWatch([prepared.volume], only_lazy=True)
     yield StageStarted(message=f"Restoring with {work.models_text()}")
     # Stay active until the end, because work after the tiles (coarser levels) also
     # needs memory.

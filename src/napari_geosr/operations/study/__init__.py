@@ -21,7 +21,7 @@ from napari_geosr.core.errors import (
     ProjectionsError,
     VolumeError,
 )
-from napari_geosr.core.file_state import SourceWatch
+from napari_geosr.core.file_state import FileWatch
 from napari_geosr.core.projections import Projections
 from napari_geosr.core.steps import (
     ShouldStop,
@@ -126,7 +126,7 @@ def study_steps(
     shape = shape_of(scan, reference, mask)
     record = yield from record_steps(scan, config, reference, mask, should_stop)
     companions = [each for each in (reference, mask) if each is not None]
-    watch = SourceWatch([as_volume(scan), *companions])
+    watch = FileWatch([as_volume(scan), *companions])
     try:
         store.begin(record, config.essential(), overwrite=overwrite)
         steps = _begin_steps(scan, config, store, shape, reference, mask, should_stop)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_geosr.core.errors import Cancelled, ConfigError, ModelError
-from napari_geosr.core.file_state import SourceWatch
+from napari_geosr.core.file_state import FileWatch
 from napari_geosr.core.steps import (
     JudgingStarted,
     ShouldStop,
@@ -111,7 +111,7 @@ def train_steps(
         record_inputs(folder, opened)
         meter.resume(folder / "energy.json", trainer.step)
     adaptation: Adaptation | None = None
-    watch = SourceWatch(volume for group in opened.values() for volume in group)
+    watch = FileWatch(volume for group in opened.values() for volume in group)
     with meter:
         if method.stops_by_risk:
             start = _starting_weights(job.training, method)
