@@ -110,7 +110,83 @@ def test_output_that_nobody_can_take(tmp_path: Path) -> None:
         done = command("info", path, stdout=full)
     assert done.returncode == 2
     (line,) = done.stderr.decode().splitlines()
-    assert line.startswith("napari-geosr: There is no space left for the output")
+    assert line.startswith("napari-geosr: Standard output cannot be written: No space")
+
+
+@linux
+def test_results_are_written_although_nobody_can_be_told(tmp_path: Path) -> None:
+    path = image(tmp_path / "scan.tif")
+    out = tmp_path / "report"
+    with Path("/dev/full").open("wb") as full:
+        done = command("measure", path, "--out", out, "--json", stdout=full)
+    assert done.returncode == 2
+    last = done.stderr.decode().splitlines()[-1]
+    assert last.startswith("napari-geosr: Standard output cannot be written")
+    assert (out / "report.json").is_file()
+
+
+@linux
+@pytest.mark.parametrize("words", [("info",), ("measure",)])
+def test_messages_write_odd_names_in_a_readable_way(
+    odd: Path, words: tuple[str, ...], tmp_path: Path
+) -> None:
+    missing = odd.with_name(os.fsdecode(b"\xff.tif"))
+    done = command(*words, missing, "--out", tmp_path) if words[0] != "info" else None
+    done = done or command("info", missing)
+    assert done.returncode == 2
+    said = done.stderr.decode()
+    assert r"gro\xdfe" in said
+    assert r"\xff.tif does not exist" in said
+    assert r"\udc" not in said
+
+
+@linux
+def test_printed_paths_write_odd_names_in_a_readable_way(odd: Path) -> None:
+    out = odd.with_name(os.fsdecode(b"r\xe4.tif"))
+    options = ["--device", "cpu", "--model", "gaussian"]
+    done = command("restore", odd, "--out", out, *options)
+    assert done.returncode == 0, done.stderr
+    assert rb"r\xe4.tif" in done.stdout
+    assert rb"\udc" not in done.stdout + done.stderr
+
+
+#: Delivers Ctrl-C at a moment of the import of the command line.
+_INTERRUPTED = """
+import sys
+
+class Interrupting:
+    def find_spec(self, name, path=None, target=None):
+        if name == "cyclopts":
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, Interrupting())
+from napari_geosr.cli import main
+main(["info", "x.tif"])
+"""
+
+
+def test_ctrl_c_while_loading_is_one_line() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _INTERRUPTED], capture_output=True, check=False
+    )
+    assert done.returncode == 130
+    assert done.stderr.decode().splitlines() == ["napari-geosr: Stopped."]
+
+
+@linux
+def test_a_link_without_a_target_is_refused_before_the_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = image(tmp_path / "scan.tif")
+    for name in ("out.tif", "report"):
+        (tmp_path / name).symlink_to(tmp_path / "gone")
+    restore = ["restore", str(path), "--out", str(tmp_path / "out.tif")]
+    measure = ["measure", str(path), "--out", str(tmp_path / "report")]
+    for words in ([*restore, "--model", "gaussian"], measure):
+        assert run(words) == 2
+        said = capsys.readouterr().err
+        assert "link to" in said
+        assert len(said.splitlines()) == 1  # nothing had begun
 
 
 @linux
@@ -122,7 +198,9 @@ def test_places_that_take_no_file(
     options = ["--device", "cpu", "--model", "gaussian"]
     assert run(["restore", str(path), "--out", name, *options]) == 2
     assert run(["measure", str(path), "--out", name]) == 2
-    assert capsys.readouterr().err.count("napari-geosr: ") == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2  # nothing had begun
+    assert all(line.startswith("napari-geosr: ") for line in lines)
 
 
 @pytest.mark.parametrize(

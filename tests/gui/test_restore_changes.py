@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import tifffile
 from held_runs import SHAPE, hold_runs
 from opening import opened
 
@@ -81,6 +82,30 @@ def test_a_result_of_data_that_stayed_says_nothing(dock, viewer, qtbot, goes_on)
     assert dock.activity.watch.message == ""
     assert "source_change" not in layer.metadata[METADATA]
     assert "earlier" not in layer.name
+
+
+def test_a_result_of_a_file_that_was_changed_says_so(
+    viewer, qtbot, rng, goes_on, tmp_path
+):
+    path = tmp_path / "scan.tif"
+    scan = rng.normal(100, 10, SHAPE).astype(np.float32)
+    tifffile.imwrite(path, scan, photometric="minisblack", metadata={"axes": "ZYX"})
+    viewer.open(path, plugin="napari-geosr")
+    dock = opened(viewer)
+    dock.model_box.set_model("ct-denoise")
+    qtbot.waitUntil(lambda: dock.activity.is_ready, timeout=60_000)
+    with path.open("r+b") as stream:
+        stream.seek(-100, 2)
+        stream.write(bytes(50))
+    goes_on.set()
+    with qtbot.waitSignal(dock.activity.finished, timeout=120_000) as finished:
+        dock.run_button.click()
+    layer, restored, _ = finished.args
+    assert "scan.tif was changed after it was opened" in dock.message.text
+    entry = restored.volume.provenance[-1]["inputs"]["input"]
+    assert entry["checksum"].startswith("crc32")
+    np.testing.assert_array_equal(viewer.layers[0].data, scan)
+    assert layer in viewer.layers
 
 
 def test_a_run_whose_source_goes_stops_with_a_sentence(dock, viewer, qtbot):

@@ -16,6 +16,7 @@ import pytest
 from napari_geosr import io
 from napari_geosr.core.errors import ConfigError, FileError
 from napari_geosr.io import atomic, formats, hidden, journal
+from napari_geosr.io.claims import FileInUseError
 from napari_geosr.io.journal import Journal, journal_of, read_journal
 from napari_geosr.io.suffixes import suffix_of
 from napari_geosr.io.unfinished import (
@@ -87,7 +88,7 @@ def killed(out: Path, *, noted: int) -> Path:
                 output.array[z] = z
                 if z < noted:
                     kept.note((slice(z, z + 1), *rest), {"run": {"tile": [1, 20, 30]}})
-            for left in running.iterdir():
+            for left in running.glob("*.partial*"):
                 name = left.name.replace(f"{os.getpid():08x}.", f"{NOBODY:08x}.")
                 os.rename(left, out.parent / name)
             raise InterruptedError
@@ -220,6 +221,22 @@ def test_a_part_that_can_be_used_is_not_lost_unasked(tmp_path: Path) -> None:
     assert names(tmp_path) == [part.name, journal_of(part).name]
     io.check_output(out, continues=True)
     assert part.exists()
+    io.check_output(out, overwrite=True)
+    assert names(tmp_path) == []
+
+
+def test_a_journal_alone_shows_that_a_run_is_writing(tmp_path: Path) -> None:
+    """Not every network drive shares locks."""
+    out = tmp_path / "v.ome.zarr"
+    part = killed(out, noted=4)
+    entry = json.loads(journal_of(part).read_text())
+    entry |= {"host": "elsewhere", "pid": 1234}
+    journal_of(part).write_text(json.dumps(entry))
+    for options in ({}, {"overwrite": True}):
+        with pytest.raises(FileInUseError, match="process 1234 on elsewhere"):
+            io.check_output(out, **options)
+    assert part.exists()
+    os.utime(journal_of(part), (1e9, 1e9))  # no sign of life for a long time
     io.check_output(out, overwrite=True)
     assert names(tmp_path) == []
 

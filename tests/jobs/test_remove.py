@@ -10,9 +10,12 @@ import pytest
 
 from napari_geosr.cli.app import run
 from napari_geosr.core.errors import JobError
+from napari_geosr.core.steps import run_to_end
 from napari_geosr.jobs import index
+from napari_geosr.jobs.__main__ import main
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.job_files import foreign_files
+from napari_geosr.jobs.run import run_steps
 
 
 @pytest.mark.parametrize(
@@ -32,6 +35,24 @@ def test_a_project_with_a_config_file_is_no_job(
     assert run(["jobs", "remove", str(project)]) == 2
     assert "not deleted" in capsys.readouterr().err
     assert sorted(project.iterdir()) == before
+
+
+@pytest.mark.parametrize("words", [("resume",), ("resume", "--detach"), ("cancel",)])
+def test_a_project_with_a_config_file_is_not_resumed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
+) -> None:
+    project = tmp_path / "project"
+    (project / "checkpoints").mkdir(parents=True)
+    (project / "config.yaml").write_text("operation: train\nmethod: noise2void\n")
+    before = sorted(project.rglob("*"))
+    assert run(["jobs", words[0], str(project), *words[1:]]) == 2
+    if words[0] == "resume":
+        assert "is not a job folder" in capsys.readouterr().err
+    with pytest.raises(JobError):
+        run_to_end(run_steps(JobFolder(project)))
+    assert main(str(project)) == 2
+    assert sorted(project.rglob("*")) == before
+    assert index.list_jobs() == []
 
 
 def test_a_job_without_an_operation_is_not_deleted(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from napari_geosr import measure_porosity
 from napari_geosr.core.errors import FileError
 from napari_geosr.core.volume import Volume
 from napari_geosr.io import atomic
+from napari_geosr.io.claims import FileInUseError
 from napari_geosr.io.hidden import temporary_sibling
 from napari_geosr.operations.measure import MeasureConfig
 from napari_geosr.operations.measure import files as report_files
@@ -53,9 +55,17 @@ def test_the_second_of_two_measurements_into_one_folder_fails(tmp_path, monkeypa
 
     write(overwrite=False)
     before = {path: path.read_bytes() for path in files.values()}
-    with pytest.raises(FileError, match="already contains"):
+    with pytest.raises(
+        FileError, match=r"already contains.*created.*written to"
+    ) as said:
         write(overwrite=False)
+    kept = tmp_path / "out_2"
+    assert str(said.value).endswith(f"{kept}.")
+    assert {path.name: path.read_bytes() for path in kept.iterdir()} == {
+        path.name: content for path, content in before.items()
+    }
     monkeypatch.setattr(report_files, "check", lambda *_, **__: None)
+    monkeypatch.setattr(report_files, "existing_files", lambda _: [])
     # At the very same moment: the looks before the rename find nothing yet.
     late: list[bool] = []
     look, link = atomic.refuse_existing, os.link
@@ -74,6 +84,29 @@ def test_the_second_of_two_measurements_into_one_folder_fails(tmp_path, monkeypa
     assert len(list((tmp_path / "out").iterdir())) == len(before)
     monkeypatch.undo()
     write()
+
+
+def test_a_report_is_claimed_by_one_run(tmp_path):
+    files = report_files.plan(tmp_path / "a" / "b", ["input"])
+    refused = []
+
+    def measure_too():
+        try:
+            with report_files.claimed(files):
+                pass
+        except FileInUseError as error:
+            refused.append(str(error))
+
+    with report_files.claimed(files):
+        thread = threading.Thread(target=measure_too)
+        thread.start()
+        thread.join()
+    assert len(refused) == 1
+    assert "still writing to report.json" in refused[0]
+    assert not list(tmp_path.iterdir())  # the folders were not needed
+    with report_files.claimed(files):
+        files["csv"].write_text("x")
+    assert [p.name for p in files["csv"].parent.iterdir()] == ["pores.csv"]
 
 
 @pytest.fixture

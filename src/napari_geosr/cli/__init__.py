@@ -5,9 +5,16 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from napari_geosr.cli.app import run
-
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of ``napari-geosr``; exits with the command's exit code."""
-    sys.exit(run(arguments))
+    try:
+        # Imported here because it takes a few tenths of a second, in which the user
+        # may press Ctrl-C.
+        from napari_geosr.cli.app import run
+
+        code = run(arguments)
+    except KeyboardInterrupt:
+        print("napari-geosr: Stopped.", file=sys.stderr)
+        code = 130
+    sys.exit(code)

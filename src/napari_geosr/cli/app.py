@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import codecs
 import errno
 import os
 import re
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout, suppress
 from io import TextIOWrapper
+from typing import Any, TextIO, cast
 
 from cyclopts import App, CycloptsError, MissingArgumentError, UnusedCliTokensError
 from pydantic import ValidationError
@@ -70,18 +72,22 @@ def run(arguments: Sequence[str] | None = None) -> int:
     debug = any(word in words for word in _VERBOSE)
     quiet = any(word in words for word in _QUIET)
     # File names may contain any bytes, and a terminal may support only ASCII.
+    codecs.register_error(_ESCAPING, _escape)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+            stream.reconfigure(errors=_ESCAPING)
     words = [word for word in words if word not in (*_QUIET, *_VERBOSE)]
     QUIET.set(quiet)
     try:
-        code = build_app()(words)
-        sys.stdout.flush()
+        with redirect_stdout(cast("TextIO", _CheckedOutput(sys.stdout))):
+            code = build_app()(words)
+            sys.stdout.flush()
     except CycloptsError as error:
         _print_error(_sentence(error, words), debug)
         return 2
     except GeoSRError as error:
+        if isinstance(error, _OutputError):
+            _discard_output()
         _print_error(str(error), debug)
         return error.exit_code
     except ValidationError as error:
@@ -120,6 +126,60 @@ _PATH_ERRORS = (
     errno.EPERM,
     errno.EROFS,
 )
+
+
+#: Name of the error handler of the output streams.
+_ESCAPING = "napari-geosr-escape"
+
+
+def _escape(error: UnicodeError) -> tuple[str | bytes, int]:
+    r"""Write what cannot be encoded as ``\xff`` (undecodable byte) or ``\u0394``."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    letters = error.object[error.start : error.end]
+    # Python reads a byte that is not UTF-8 as the letter 0xDC00 + byte.
+    parts = [
+        rf"\x{ord(letter) - 0xDC00:02x}"
+        if 0xDC80 <= ord(letter) <= 0xDCFF
+        else letter.encode("ascii", "backslashreplace").decode("ascii")
+        for letter in letters
+    ]
+    return "".join(parts), error.end
+
+
+class _OutputError(GeoSRError):
+    """Standard output cannot be written."""
+
+
+class _CheckedOutput:
+    """Standard output, whose errors are told from those of all other files."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        with _explained():
+            return self._stream.write(text)
+
+    def flush(self) -> None:
+        with _explained():
+            self._stream.flush()
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise _OutputError(
+            f"Standard output cannot be written: {error.strerror}. Redirect it to "
+            "another file. Files that the command has written are complete."
+        ) from error
 
 
 def _discard_output() -> None:

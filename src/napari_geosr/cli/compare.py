@@ -110,18 +110,19 @@ def compare(
     halves = None if paths is None else (companion(paths[0]), companion(paths[1]))
     for volume in (*volumes.values(), *(halves or ()), *([sample] if sample else ())):
         check_not_source(volume, *files.values())
-    report, warnings = run_command(
-        lambda should_stop: compare_steps(
-            volumes,
-            merged,
-            reference=None if reference is None else _REFERENCE,
-            mask=sample,
-            halves=halves,
-            should_stop=should_stop,
-        ),
-        stopping="stopping (press Ctrl-C again to stop at once)",
-    )
-    report_files.write(files, volumes, report, merged, overwrite=overwrite)
+    with report_files.claimed(files):
+        report, warnings = run_command(
+            lambda should_stop: compare_steps(
+                volumes,
+                merged,
+                reference=None if reference is None else _REFERENCE,
+                mask=sample,
+                halves=halves,
+                should_stop=should_stop,
+            ),
+            stopping="stopping (press Ctrl-C again to stop at once)",
+        )
+        report_files.write(files, volumes, report, merged, overwrite=overwrite)
     if json:
         all_warnings = list(dict.fromkeys([*notes, *report.warnings, *warnings]))
         written = {kind: str(path) for kind, path in files.items()}

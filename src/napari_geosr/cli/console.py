@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -31,6 +31,7 @@ from napari_geosr.core.steps import (
     StepIterator,
     WarningIssued,
 )
+from napari_geosr.io.claims import claimed
 
 T = TypeVar("T")
 
@@ -41,6 +42,7 @@ def run_command(
     make_steps: MakeSteps[T],
     *,
     stopping: str = "stopping after this tile (press Ctrl-C again to stop at once)",
+    out: Path | None = None,
 ) -> tuple[T, list[str]]:
     """Consume an operation's steps, showing progress on stderr.
 
@@ -51,6 +53,8 @@ def run_command(
     ----------
     stopping : str
         Message at the first Ctrl-C.
+    out : Path, optional
+        Output that no other run may write from the first step to the last.
 
     Returns
     -------
@@ -61,6 +65,7 @@ def run_command(
     """
     warnings: list[str] = []
     with (
+        nullcontext() if out is None else claimed(out.expanduser()),
         _stop_on_signal(stopping) as should_stop,
         _Bars() as bars,
         StepIterator(make_steps(should_stop)) as iterator,

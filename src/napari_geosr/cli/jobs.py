@@ -21,6 +21,7 @@ from napari_geosr.core.steps import TrainingProgress, WarningIssued, never_stop
 from napari_geosr.core.types import AnyDict
 from napari_geosr.jobs import index, local
 from napari_geosr.jobs.index import STATE_WORDS, find
+from napari_geosr.jobs.job_files import check_is_job
 from napari_geosr.jobs.kinds import MAKE_MODELS, result_kind
 from napari_geosr.jobs.settings import change_training
 from napari_geosr.operations.train.card_summary import summarise_card
@@ -176,6 +177,7 @@ def resume_jobs(
         If there is nothing to resume.
     """
     folder = index.find(job)
+    check_is_job(folder)
     status = folder.status()
     if not status.can_resume and not (status.state == "queued" and not status.pid):
         raise JobError(f"{status.name} is {status.state}: there is nothing to resume.")

@@ -119,7 +119,7 @@ def measure(
     journal = MeasureJournal(
         out, volumes, {k: v for k, v in given.items() if v is not None}, merged
     )
-    with name_in_errors(input):
+    with report_files.claimed(files), name_in_errors(input):
         reports, warnings = run_command(
             lambda should_stop: measure_several_steps(
                 volumes,
@@ -132,10 +132,14 @@ def measure(
             ),
             stopping="stopping after this slab (press Ctrl-C again to stop at once)",
         )
-    agreement = agreement_of(reports, graph_distance)
-    more = {} if agreement is None else {"graph_agreement": agreement.to_json_dict()}
-    report_files.write(files, volumes, reports, merged, more=more, overwrite=overwrite)
-    journal.remove()
+        agreement = agreement_of(reports, graph_distance)
+        more = {}
+        if agreement is not None:
+            more["graph_agreement"] = agreement.to_json_dict()
+        report_files.write(
+            files, volumes, reports, merged, more=more, overwrite=overwrite
+        )
+        journal.remove()
     if json:
         print_json(_describe(reports, [*notes, *warnings]) | more)
     else:

@@ -111,7 +111,7 @@ def reconstruct(
         )
 
     result, warnings = run_command(
-        steps, stopping="stopping (press Ctrl-C again to stop at once)"
+        steps, stopping="stopping (press Ctrl-C again to stop at once)", out=out
     )
     if json:
         print_json(_describe(result, warnings))

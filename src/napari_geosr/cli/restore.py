@@ -134,7 +134,7 @@ def restore(
             should_stop=should_stop,
         )
 
-    result, warnings = run_command(steps)
+    result, warnings = run_command(steps, out=out)
     checked: ConsistencyCheck | None = None
     if check_consistency and result.complete:
         checked, check_warnings = run_command(check_steps)

@@ -17,11 +17,13 @@ import numpy as np
 
 from napari_geosr.core.display import printable
 from napari_geosr.core.errors import Cancelled, FileError
+from napari_geosr.core.file_state import FileState, file_state, state_when_opened
 from napari_geosr.core.file_warnings import file_warnings
 from napari_geosr.core.steps import (
     ShouldStop,
     StageStarted,
     Step,
+    WarningIssued,
     never_stop,
     run_to_end,
 )
@@ -144,12 +146,18 @@ def describe_steps(
 ) -> Generator[Step, None, AnyDict]:
     """Name, path, shape and checksum of an input.
 
+    The checksum of a file is given only if the file has not changed since it was
+    opened. Otherwise it is that of the voxels, if they were read into memory before, or
+    None; ``changed`` then says so, and a warning is issued.
+
     Raises
     ------
     FileError
         If the input's file can no longer be read.
     """
-    source = volume.source
+    source, changed = volume.source, ""
+    before = state_when_opened(volume) or file_state(source)
+    checksum_text: str | None
     try:
         if source is not None and source.is_file():
             if is_large(source) and _state(source) not in _checksum_cache:
@@ -164,6 +172,20 @@ def describe_steps(
             f"{volume.title} cannot be read ({error.strerror or error}). Check that "
             "its file is still there and complete."
         ) from error
+    if source is not None and _has_changed(before, source):
+        checksum_text, changed = None, "after it was opened"
+        message = f"{volume.title} was changed after it was opened"
+        if volume.is_lazy:
+            message += (
+                ", so the result may be a mixture of old and new data. Run again."
+            )
+        else:
+            checksum_text = array_checksum(volume.data)
+            message += (
+                ": the result belongs to its earlier contents, and the record does not "
+                "contain the checksum of the file. Run again for the new contents."
+            )
+        yield WarningIssued(message=message)
     warned = file_warnings(volume.metadata)
     return {
         "name": printable(volume.name),
@@ -174,8 +196,13 @@ def describe_steps(
         "voxel_size": list(volume.voxel_size),
         "unit": volume.unit,
         "checksum": checksum_text,
+        **({"changed": changed} if changed else {}),
         **({"warnings": list(warned)} if warned else {}),
     }
+
+
+def _has_changed(before: FileState | None, source: Path) -> bool:
+    return before is not None and not before.matches(file_state(source))
 
 
 def record(

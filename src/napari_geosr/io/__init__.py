@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from napari_geosr.core.errors import FileError, VolumeError
+from napari_geosr.core.file_state import file_state, with_state
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.formats import (
     ReadOptions,
@@ -95,7 +96,11 @@ def read(
         text, _, inside = text.partition("::")
         inner = dataset or inside
     given = Path(text).expanduser()
+    place = given.parent if _is_pattern(given) else given
+    state = file_state(place)  # before reading, to notice any later change
     volume = _read_any(given, ReadOptions(axes, inner, shape, dtype, offset))
+    if volume.source == place:
+        volume = volume.replace(metadata=with_state(volume.metadata, state))
     try:
         chosen = volume.take(time=time, channel=channel)
     except VolumeError as error:  # the file lacks this channel or time point
@@ -121,8 +126,12 @@ def read_back(path: str | Path) -> Volume:
         ) from error
 
 
+def _is_pattern(path: Path) -> bool:
+    return any(c in path.name for c in "*?[") and not path.exists()
+
+
 def _read_any(path: Path, options: ReadOptions) -> Volume:
-    if any(c in path.name for c in "*?[") and not path.exists():
+    if _is_pattern(path):
         return read_glob(path, axes=options.axes)
     check_readable(path)
     if path.is_dir() and format_that_reads(path, options) is None:

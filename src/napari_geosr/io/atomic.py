@@ -50,12 +50,31 @@ def remove_abandoned(path: Path, suffix: str = "") -> None:
             remove(part)
 
 
+def check_writable(path: Path) -> None:
+    """Raise `FileError` unless a file can be created in the folder of `path`.
+
+    Permissions alone do not tell: no file can be created in ``/proc``, for example.
+    """
+    probe = temporary_sibling(path)
+    with explained(path):
+        probe.touch(exist_ok=False)
+        probe.unlink()
+
+
 def refuse_existing(path: Path, overwrite: bool) -> None:
     """Raise `FileError` if `path` exists and may not be replaced.
+
+    A link without a target is never replaced: the target may be on a drive that is not
+    connected.
 
     A folder may be replaced only if it is a volume, such as a zarr, and is replaced by
     another volume.
     """
+    if path.is_symlink() and not path.exists():
+        raise FileError(
+            f"{path} is a link to {path.readlink()}, which does not exist. Remove the "
+            "link, or choose another name."
+        )
     if path.is_dir() and not _is_replaceable(path):
         raise FileError(
             f"{path} is a folder, not an OME-Zarr that can be replaced. Choose "

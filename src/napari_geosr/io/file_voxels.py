@@ -306,9 +306,10 @@ class _OpenFile:
         self._before = self._state()
         self._sample = self._sampled(self._before[0])
 
-    def _state(self) -> tuple[int, int]:
+    def _state(self) -> tuple[int, int, int]:
         status = os.fstat(self._number)
-        return status.st_size, status.st_mtime_ns
+        # The time of modification can be set back, that of the last change cannot.
+        return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
     def _sampled(self, size: int) -> bytes:
         """Checksum of evenly spaced samples of the file, first and last included."""
@@ -333,7 +334,9 @@ class _OpenFile:
                 "Copy it again, then open it again."
             )
         if now[0] == self._before[0] and self._sampled(now[0]) == self._sample:
-            self._before = now  # touched or copied over itself: same content
+            # Touched, or copied over itself. If other parts were changed, the watch
+            # of the run (`core.file_state`) warns.
+            self._before = now
             return
         raise FileError(
             f"{self.path.name} was changed while it was in use, so its voxels no "

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_geosr.core.errors import FileError
 from napari_geosr.core.types import AnyArray
+from napari_geosr.io.hidden import with_user_names
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -48,7 +50,21 @@ class MappedFile(np.memmap[Any, Any]):
             self._touched += _pages_of(found)
         return found
 
+    def check_intact(self) -> None:
+        """Raise `FileError` if the file was truncated: writing would kill the process.
+
+        Nothing can be done about a file that is truncated during a write.
+        """
+        mapped = getattr(self, "_mmap", None)
+        if isinstance(mapped, mmap.mmap) and mapped.size() < len(mapped):
+            name = with_user_names(Path(str(self.filename)).name)
+            raise FileError(
+                f"{name} was truncated by another program while it was written, so "
+                "its voxels are lost. Run again."
+            )
+
     def __setitem__(self, key: Any, value: Any) -> None:
+        self.check_intact()
         region = super().__getitem__(key)
         is_view = isinstance(region, MappedFile) and region.base is not None
         touched = _pages_of(region) if is_view else int(np.size(value)) * self.itemsize

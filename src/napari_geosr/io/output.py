@@ -92,6 +92,14 @@ class Output(ABC):
         if flush is not None:
             flush()
 
+    def check_intact(self) -> None:
+        """Raise `FileError` if another program removed what was written."""
+        if not self.temporary.exists():
+            raise FileError(
+                f"The unfinished {self.path.name}, or its folder, was removed from "
+                f"{self.path.parent} while it was written. Run again."
+            )
+
     def adopt(self, finished: Sequence[Slices]) -> None:  # noqa: B027
         """Register the boxes that a reopened file already contains."""
 

@@ -15,6 +15,7 @@ from napari_geosr.core.errors import ConfigError, FileError
 from napari_geosr.core.types import AnyMapping
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.atomic import remove
+from napari_geosr.io.claims import FileInUseError, in_use_message
 from napari_geosr.io.formats import ReadOptions
 from napari_geosr.io.hidden import is_abandoned, leftovers, with_user_names
 from napari_geosr.io.journal import (
@@ -27,10 +28,6 @@ from napari_geosr.io.journal import (
 )
 from napari_geosr.io.reading import read_file
 from napari_geosr.io.suffixes import incomplete_path, suffix_of
-
-
-class FileInUseError(ConfigError):
-    """Another run is writing to the file."""
 
 
 def find_unfinished(out: Path) -> Volume:
@@ -52,10 +49,7 @@ def find_unfinished(out: Path) -> Volume:
     entries = _entries(out)
     for entry in entries:
         if entry.is_running:
-            raise FileInUseError(
-                f"A run is still writing to {out.name} (process {entry.pid} on "
-                f"{entry.host}). Wait until it ends, or stop it."
-            )
+            raise FileInUseError(in_use_message(out, entry.pid, entry.host))
     best = max(entries, key=lambda entry: entry.n_finished, default=None)
     stopped = incomplete_path(out)
     if stopped.exists():
@@ -98,10 +92,14 @@ def refuse_unfinished(out: Path, overwrite: bool) -> None:
     ------
     FileError
         Unless `overwrite` is true; the unfinished file is removed then.
+    FileInUseError
+        If a run is still writing to it.
     """
     clear(out)
     for entry in _entries(out):
-        if entry.is_running or entry.is_this_process:
+        if entry.is_running:  # on a drive that does not share locks, for example
+            raise FileInUseError(in_use_message(out, entry.pid, entry.host))
+        if entry.is_this_process:
             continue
         if overwrite:
             remove_with_journal(entry.part)

@@ -17,6 +17,7 @@ from napari_geosr.io.atomic import (
     refuse_existing,
     remove,
 )
+from napari_geosr.io.claims import claimed, refuse_claimed
 from napari_geosr.io.formats import format_that_writes, write_suffixes
 from napari_geosr.io.hidden import leftovers, temporary_sibling
 from napari_geosr.io.journal import JournalEntry, read_journal, remove_with_journal
@@ -53,6 +54,8 @@ def check_output(
         If it exists and `overwrite` is false, it is a folder but not an OME-Zarr, its
         suffix is unknown, its folder is missing or not writable, the disk has less
         than `nbytes` left, or an interrupted run has finished part of it.
+    FileInUseError
+        If a run is writing to it.
     """
     target = _checked_output(path, overwrite, nbytes, continues)
     if not continues:
@@ -72,6 +75,7 @@ def _checked_output(
         )
     check_folder(target, nbytes)
     refuse_existing(target, overwrite)
+    refuse_claimed(target)
     if not continues:
         refuse_unfinished(target, overwrite)
     return target
@@ -113,7 +117,15 @@ def create(
         If `spec` contradicts itself.
     """
     spec = spec.checked(Path(path).name)
-    output = _open_output(Path(path), spec, overwrite, continues)
+    with claimed(Path(path).expanduser()):
+        yield from _created(Path(path), spec, overwrite, continues)
+
+
+def _created(
+    path: Path, spec: OutputSpec, overwrite: bool, continues: Path | None
+) -> Iterator[Output]:
+    """Create an output that this thread has claimed."""
+    output = _open_output(path, spec, overwrite, continues)
     temporary = output.temporary
     try:
         try:
@@ -247,6 +259,7 @@ def _note_on_leftovers(left: Sequence[Path]) -> str:
 
 def _save_unfinished(output: Output) -> None:
     """Keep the unfinished file, if necessary without what could not be written."""
+    output.check_intact()
     try:
         output.complete(pyramid=False)
     except (OSError, GeoSRError):  # usually a full disk: keep what is written so far
@@ -263,6 +276,11 @@ def _finish(output: Output, overwrite: bool) -> None:
     FileError
         The message says where the file is kept instead.
     """
+    try:
+        output.check_intact()
+    except FileError:
+        output.close()
+        raise
     try:
         with explained(output.path):
             output.complete(pyramid=True)

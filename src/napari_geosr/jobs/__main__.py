@@ -8,6 +8,7 @@ import threading
 
 from napari_geosr.core.errors import GeoSRError, JobError
 from napari_geosr.jobs.folder import JobFolder
+from napari_geosr.jobs.job_files import check_is_job
 from napari_geosr.jobs.local import turn
 from napari_geosr.jobs.run import is_worker, run_steps
 
@@ -23,6 +24,7 @@ def main(folder: str) -> int:
     if is_worker():  # started by `accelerate launch`; the first process owns the folder
         return _run(job, stop)
     try:
+        check_is_job(job)
         with job.hold(_MAX_START_SECONDS):
             job.claim("queued")
             with turn(job, stop.is_set) as request:

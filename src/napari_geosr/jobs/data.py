@@ -14,6 +14,7 @@ from platformdirs import user_data_path
 
 from napari_geosr import io
 from napari_geosr.core.errors import Cancelled, ConfigError, FileError, VolumeError
+from napari_geosr.core.file_state import OPENED
 from napari_geosr.core.file_warnings import FILE_WARNINGS
 from napari_geosr.core.steps import ShouldStop, never_stop
 from napari_geosr.core.volume import Volume
@@ -108,7 +109,7 @@ def equals_file(volume: Volume, should_stop: ShouldStop = never_stop) -> bool:
         If `should_stop` returns True.
     """
     # File warnings come from the file itself, so they do not count as a change.
-    if volume.source is None or volume.metadata.keys() - {FILE_WARNINGS}:
+    if volume.source is None or volume.metadata.keys() - {FILE_WARNINGS, OPENED}:
         return False
     try:
         file = io.read(volume.source)

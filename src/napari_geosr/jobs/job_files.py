@@ -64,8 +64,24 @@ _MORE = {
     "measure": _REPORT,
     "study projections": _STUDY,
 }
-#: Incomplete files and folders left by a killed process (`io.hidden`).
-_TEMPORARY = re.compile(r"\..+\.(?:[0-9a-f]{8}){1,2}\.partial.*")
+#: Incomplete files and folders, and locks, left by a killed process (`io.hidden`,
+#: `io.claims`).
+_TEMPORARY = re.compile(r"\..+\.(?:(?:[0-9a-f]{8}){1,2}\.partial.*|lock)")
+
+
+def check_is_job(job: JobFolder) -> None:
+    """Reject a folder that only has a ``config.yaml``, as other programs also do.
+
+    Raises
+    ------
+    JobError
+        If there is no ``job.json``, however damaged.
+    """
+    if not (job.path / "job.json").exists():
+        raise JobError(
+            f"{job.path} is not a job folder: it has a config.yaml, but no job.json. "
+            "Nothing was changed in it. `napari-geosr jobs list` shows the known jobs."
+        )
 
 
 def check_output_paths(job: JobFolder) -> None:

@@ -32,7 +32,7 @@ from napari_geosr.core.steps import (
 )
 from napari_geosr.io.atomic import explained
 from napari_geosr.jobs.folder import JobFolder, State
-from napari_geosr.jobs.job_files import check_output_paths
+from napari_geosr.jobs.job_files import check_is_job, check_output_paths
 from napari_geosr.jobs.kinds import read_job
 
 #: Seconds between checks for a request.
@@ -101,6 +101,7 @@ def run_steps(
         # The process that records the job watches for requests on behalf of all
         # workers.
         return (yield from _operation(job, _CallerRequests(job, should_stop)))
+    check_is_job(job)
     check_output_paths(job)
     with job.hold():
         job.claim("running")

@@ -10,6 +10,7 @@ import numpy as np
 
 from napari_geosr.core import layer_data
 from napari_geosr.core.errors import VolumeError
+from napari_geosr.core.file_state import OPENED
 from napari_geosr.core.layer_data import METADATA as METADATA
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.units import PIXEL
@@ -131,8 +132,9 @@ def _source_file(layer: Layer, record: AnyDict) -> Path | None:
 
 
 def _dataset(record: AnyDict) -> AnyDict:
+    """The dataset of the layer's file, and its state when it was opened."""
     info = record.get("info", {})
-    return {"dataset": info["dataset"]} if "dataset" in info else {}
+    return {key: info[key] for key in ("dataset", OPENED) if key in info}
 
 
 def part_of_file(

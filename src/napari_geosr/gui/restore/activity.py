@@ -465,14 +465,15 @@ class RestoreActivity(Activity):
         if target is None or target not in self._viewer.layers:
             return
         self._check_source(now=True)
-        if self.watch.message:
-            self._restored_from["source_change"] = self.watch.message
+        run = restored.volume.provenance[-1]
+        if change := self.watch.message or run.get("source_change"):
+            self._restored_from["source_change"] = change
         record = layer_metadata(restored.volume)[METADATA]
         target.metadata[METADATA] = record | self._restored_from
         if not restored.complete:
             self._stopped = restored.volume
         elif target.name == self._original_name:
-            earlier = " (of earlier data)" if self.watch.message else ""
+            earlier = " (of earlier data)" if change else ""
             target.name = f"{restored.volume.name}{earlier}"
         if restored.deviation is not None:
             self._deviation.finish(

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_geosr.core.errors import ConfigError, FileError
+from napari_geosr.core.file_state import file_state, with_state
 from napari_geosr.core.projections import Projections
 from napari_geosr.core.questions import (
     implausibility_reasons,
@@ -110,6 +111,7 @@ def read_projections(
     given = Path(text).expanduser()
     angle_settings = AngleSettings(angles, angle_range, endpoint, angle_unit)
     _check_exists(given)
+    state = file_state(given)  # before reading, to notice any later change
     if suffix_of(given) in HDF5.suffixes and given.is_file():
         if flats is not None or darks is not None:
             raise ConfigError(
@@ -121,6 +123,8 @@ def read_projections(
         scan = read_images(
             given, angle_settings, flats=flats, darks=darks, dataset=inner
         )
+    if scan.source == given:
+        scan = scan.replace(metadata=with_state(scan.metadata, state))
     return _apply_user_values(scan, pixel_size, unit, centre, line_integrals)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from napari_geosr.core.config import parse_bytes
 from napari_geosr.core.errors import Cancelled, ConfigError
+from napari_geosr.core.file_state import FileWatch
 from napari_geosr.core.memory import free_host_memory
 from napari_geosr.core.noise import Noise
 from napari_geosr.core.steps import (
@@ -130,6 +131,8 @@ def compare_steps(
     config = config or CompareConfig()
     _check_numbers(volumes, config, reference, halves)
     log = RunLog()
+    companions = [each for each in (mask, *(halves or ())) if each is not None]
+    watch = FileWatch([*volumes.values(), *companions])
     chosen = with_positions({k: one_volume(v) for k, v in volumes.items()}, log.remarks)
     for volume in chosen.values():
         for doubt in input_warnings(volume):
@@ -166,6 +169,8 @@ def compare_steps(
     detail, spectra = yield from spectrum_steps(groups, titles, budget, should_stop)
     pores = yield from _pore_steps(groups, config, mask, budget, log, should_stop)
     differences, units = _differences(groups, config, grey, noise)
+    if message := watch.check(now=True):
+        yield log.warn(message)
     return QualityReport(
         base=base,
         titles=titles,

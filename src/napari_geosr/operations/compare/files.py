@@ -22,7 +22,13 @@ from napari_geosr.measure.comparison.report import QualityReport
 from napari_geosr.operations.compare.config import CompareConfig
 from napari_geosr.operations.inputs import check_not_source
 from napari_geosr.operations.measure.files import check as check
-from napari_geosr.operations.measure.files import safe_name
+from napari_geosr.operations.measure.files import claimed as claimed
+from napari_geosr.operations.measure.files import (
+    existing_files,
+    free_files,
+    moved_error,
+    safe_name,
+)
 
 #: Keys omitted from JSON files: `QualityReport.to_dict` has them only for old scripts,
 #: as duplicates of other entries.
@@ -83,7 +89,9 @@ def write(
     ------
     FileError
         If the folder cannot be created, a file cannot be written or must not be
-        overwritten, or is the source of one of the volumes.
+        overwritten, or is the source of one of the volumes. If files exist that must
+        not be overwritten, the report is written to a new folder, which the message
+        names.
     """
     for volume in volumes.values():
         check_not_source(volume, *files.values())
@@ -98,6 +106,9 @@ def write(
     record = provenance.record(
         "compare", inputs=volumes, settings=config.model_dump(mode="json")
     )
+    existing, asked = existing_files(files), files
+    if existing and not overwrite:  # not when the comparison began
+        files = free_files(files)
     check(files, overwrite=overwrite)
     with atomic.replacing_all(list(files.values()), overwrite=overwrite) as made:
         for key, difference in report.differences.items():
@@ -122,6 +133,8 @@ def write(
             records=[json.dumps(record, indent=2, ensure_ascii=False)],
         )
         atomic.write_text(made[files["html"]], text)
+    if files is not asked:
+        raise moved_error(asked, files, existing)
 
 
 def _table(rows: Iterator[Sequence[object]]) -> str:

@@ -43,6 +43,8 @@ def _inherited_warnings(volume: Volume) -> list[str]:
     """Reader warnings for the files that a result was made from."""
     warnings = []
     for entry in volume.provenance:
+        if change := entry.get("source_change"):
+            warnings.append(f"{volume.title} was made in a run in which {change}")
         inputs = entry.get("inputs")
         for facts in inputs.values() if isinstance(inputs, Mapping) else ():
             if isinstance(facts, Mapping):

@@ -11,6 +11,7 @@ import numpy as np
 from napari_geosr.core import provenance
 from napari_geosr.core.config import parse_bytes
 from napari_geosr.core.errors import VolumeError
+from napari_geosr.core.file_state import FileWatch
 from napari_geosr.core.steps import (
     BlockDone,
     ShouldStop,
@@ -266,6 +267,8 @@ def measure_several_steps(
             message=f"{titles[without]} has no voxel size, so its pores cannot be "
             "compared in physical units. Set its voxel size and measure again."
         )
+    companions = [each for each in (mask, deviation) if each is not None]
+    watch = FileWatch([*volumes.values(), *companions])
     reports: dict[str, PorosityReport] = {}
     for i, (name, volume) in enumerate(volumes.items()):
         yield StageStarted(message=f"Measuring {titles[name]}")
@@ -281,7 +284,7 @@ def measure_several_steps(
             journal=journal(name),
             should_stop=should_stop,
         )
-        with StepIterator(steps) as iterator:
+        with StepIterator(watch.steps(steps)) as iterator:
             for step in iterator:
                 if isinstance(step, BlockDone):
                     total = step.total * len(volumes)
@@ -289,6 +292,11 @@ def measure_several_steps(
                 else:
                     yield step
         reports[name] = iterator.result
+    if watch.message:
+        reports = {
+            name: replace(report, warnings=(*report.warnings, watch.message))
+            for name, report in reports.items()
+        }
     return reports
 
 

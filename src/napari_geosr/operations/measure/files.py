@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +13,7 @@ from napari_geosr import io
 from napari_geosr.core.errors import FileError
 from napari_geosr.core.types import AnyMapping
 from napari_geosr.core.volume import Volume
-from napari_geosr.io import atomic
+from napari_geosr.io import atomic, claims
 from napari_geosr.measure import export
 from napari_geosr.operations.inputs import check_not_source
 from napari_geosr.operations.measure import (
@@ -85,9 +87,9 @@ def column_titles(volumes: Mapping[str, Volume]) -> dict[str, str]:
 
 
 def check(files: Mapping[str, Path], *, overwrite: bool) -> None:
-    """Raise `FileError` before the run if a file must not be overwritten."""
+    """Raise `FileError` before the run if a file cannot be written."""
     folder = next(iter(files.values())).parent
-    existing = [path.name for path in files.values() if path.exists()]
+    existing = existing_files(files)
     if existing and not overwrite:
         raise FileError(
             f"{folder} already contains {', '.join(existing)}. Choose another folder, "
@@ -95,14 +97,57 @@ def check(files: Mapping[str, Path], *, overwrite: bool) -> None:
         )
     if folder.exists() and not folder.is_dir():
         raise FileError(f"{folder} is a file, not a folder. Choose another one.")
+    if folder.is_dir():
+        for path in files.values():
+            atomic.refuse_existing(path, overwrite)
     there = folder.absolute()
     while not there.exists():
+        atomic.refuse_existing(there, overwrite=False)  # a link without a target
         there = there.parent
     if not there.is_dir() or not os.access(there, os.W_OK):
         raise FileError(
             f"Reports cannot be written to {folder}: {there} is not writable. Choose "
             "another folder."
         )
+    atomic.check_writable(there / folder.name)
+
+
+def existing_files(files: Mapping[str, Path]) -> list[str]:
+    """Names of the files that already exist."""
+    return [path.name for path in files.values() if path.exists()]
+
+
+@contextmanager
+def claimed(files: Mapping[str, Path]) -> Iterator[None]:
+    """Keep other runs from writing the same report; creates its folder.
+
+    The folder is removed again if it is still empty at the end.
+
+    Raises
+    ------
+    FileError
+        If the folder cannot be created, or another run is writing this report.
+    """
+    folder = files["json"].parent
+    missing = [each for each in (folder, *folder.parents) if not each.exists()]
+    _create(folder)
+    try:
+        with claims.claimed(files["json"]):
+            yield
+    finally:
+        for created in missing:
+            with suppress(OSError):  # it contains the report
+                created.rmdir()
+
+
+def _create(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileError(
+            f"The folder {folder} cannot be created: {error.strerror}. Choose another "
+            "one."
+        ) from error
 
 
 def write(
@@ -126,25 +171,19 @@ def write(
         Additional entries for the JSON file.
     overwrite : bool
         Whether existing files are overwritten. This is tested again here because
-        `check` may have run long ago: of two measurements into one folder, the second
-        fails here.
+        `check` may have run long ago.
 
     Raises
     ------
     FileError
         If the folder cannot be created, a file cannot be written or must not be
-        overwritten, or is the source of one of the volumes.
+        overwritten, or is the source of one of the volumes. If files exist that must
+        not be overwritten, the report is written to a new folder, which the message
+        names.
     """
     for volume in volumes.values():
         check_not_source(volume, *files.values())
-    folder = files["json"].parent
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FileError(
-            f"The folder {folder} cannot be created: {error.strerror}. Choose another "
-            "one."
-        ) from error
+    _create(files["json"].parent)
     if record is None:
         record = measure_record(volumes, config)
     first, *others = reports
@@ -152,8 +191,10 @@ def write(
     for name in others:  # at most one; its name could equal a key
         values["reference"] = reports[name].to_json_dict()
     values |= more or {}
+    existing, asked = existing_files(files), files
+    if existing and not overwrite:  # not when the measurement began
+        files = free_files(files)
     check(files, overwrite=overwrite)
-    # The first file acts as a lock: a concurrent second writer gets none of the files.
     with atomic.replacing_all(list(files.values()), overwrite=overwrite) as made:
         export.write_json(made[files["json"]], values)
         export.write_csv(made[files["csv"]], reports[first])
@@ -174,3 +215,24 @@ def write(
                 data=reports[first].labels, provenance=(*volume.provenance, record)
             )
             io.write(labelled, made[files["labels"]], kind="labels")
+    if files is not asked:
+        raise moved_error(asked, files, existing)
+
+
+def moved_error(
+    asked: Mapping[str, Path], files: Mapping[str, Path], existing: Sequence[str]
+) -> FileError:
+    """The error that a report was written to `files` instead of those `asked` for."""
+    return FileError(
+        f"{asked['json'].parent} already contains {', '.join(existing)}, created "
+        f"during this run. The report was written to {files['json'].parent}."
+    )
+
+
+def free_files(files: Mapping[str, Path]) -> dict[str, Path]:
+    """The same files in the first folder ``NAME_2``, ``NAME_3``, … that is free."""
+    folder = files["json"].parent.absolute()
+    names = (folder.with_name(f"{folder.name}_{n}") for n in itertools.count(2))
+    free = next(path for path in names if not path.exists())
+    _create(free)
+    return {key: free / path.name for key, path in files.items()}

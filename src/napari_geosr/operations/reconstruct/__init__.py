@@ -22,7 +22,7 @@ from napari_geosr.operations.reconstruct.inputs import (
     open_projections,
 )
 from napari_geosr.operations.reconstruct.preparation import prepare_steps
-from napari_geosr.operations.reconstruct.resume import centre_of
+from napari_geosr.operations.reconstruct.resume import as_volume, centre_of
 from napari_geosr.operations.reconstruct.run import ReconstructionResult, run_steps
 from napari_geosr.operations.reconstruct.scan import (
     ReconstructionInput,
@@ -90,8 +90,7 @@ def reconstruct_steps(
     if out is not None:
         io.check_output(out, overwrite=overwrite, continues=unfinished is not None)
         if scan.source is not None:
-            as_volume = Volume(scan.data, "ZYX", name=scan.name, source=scan.source)
-            check_not_source(as_volume, out)
+            check_not_source(as_volume(scan), out)
     known = None if unfinished is None else centre_of(unfinished)
     centre = None
     if known is not None:

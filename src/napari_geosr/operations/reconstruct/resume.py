@@ -10,6 +10,7 @@ import numpy as np
 from napari_geosr.core import provenance
 from napari_geosr.core.boxes import Box, boxes_from_lists
 from napari_geosr.core.errors import ConfigError
+from napari_geosr.core.file_state import OPENED
 from napari_geosr.core.projections import Projections
 from napari_geosr.core.steps import ShouldStop, Step
 from napari_geosr.core.types import AnyDict, AnyMapping
@@ -130,6 +131,19 @@ _ASPECTS: Mapping[str, tuple[str, ...]] = {
 }
 
 
+def as_volume(scan: Projections) -> Volume:
+    """The projections as a volume with the same source."""
+    return Volume(
+        scan.data,
+        "ZYX",
+        (1.0, *scan.pixel_size),
+        scan.unit,
+        name=scan.name,
+        source=scan.source,
+        metadata={k: v for k, v in scan.metadata.items() if k == OPENED},
+    )
+
+
 def scan_entry_steps(
     scan: Projections, should_stop: ShouldStop
 ) -> Generator[Step, None, AnyDict]:
@@ -142,15 +156,7 @@ def scan_entry_steps(
     FileError
         If its file can no longer be read.
     """
-    as_volume = Volume(
-        scan.data,
-        "ZYX",
-        (1.0, *scan.pixel_size),
-        scan.unit,
-        name=scan.name,
-        source=scan.source,
-    )
-    described = yield from provenance.describe_steps(as_volume, should_stop)
+    described = yield from provenance.describe_steps(as_volume(scan), should_stop)
     angles = np.ascontiguousarray(scan.angles)
     entry = {
         **{k: v for k, v in described.items() if k not in ("axes", "voxel_size")},

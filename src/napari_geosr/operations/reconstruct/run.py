@@ -15,6 +15,7 @@ from napari_geosr import io
 from napari_geosr.core import provenance
 from napari_geosr.core.boxes import boxes_to_lists
 from napari_geosr.core.errors import Cancelled, GeoSRError, ProjectionsError
+from napari_geosr.core.file_state import FileWatch
 from napari_geosr.core.steps import (
     ShouldStop,
     StageStarted,
@@ -31,6 +32,7 @@ from napari_geosr.io.journal import Journal
 from napari_geosr.io.unfinished import remove_unfinished
 from napari_geosr.operations.reconstruct.blocks import BlockRun, Slices, block_steps
 from napari_geosr.operations.reconstruct.resume import (
+    as_volume,
     boxes_of,
     finished_part,
     rows_of,
@@ -121,6 +123,7 @@ def run_steps(
         None if unfinished is None else finished_part(unfinished, record, ready.shape)
     )
     history = (*ready.given.provenance, record)
+    watch = FileWatch([as_volume(ready.given)], only_lazy=True)
     yield StageStarted(
         message=f"Reconstructing with the axis at column {ready.centre.column:.2f}: "
         f"{titles()[ready.config.algorithm]}"
@@ -139,7 +142,7 @@ def run_steps(
         )
         yield TargetReady(volume=result)
         journal = None if output is None else begin_journal(output, kept)
-        filled = yield from _fill(ready, array, journal, kept, should_stop)
+        filled = yield from watch.steps(_fill(ready, array, journal, kept, should_stop))
         # Slices from invalid projections must not be reused once the projections are
         # corrected.
         useless = isinstance(filled.error, ProjectionsError)
@@ -148,7 +151,7 @@ def run_steps(
                 raise filled.error
             if not filled.rows:
                 raise Cancelled("Stopped before the first slices were finished.")
-        done = {**record, **filled.to_record(ready)}
+        done = {**record, **filled.to_record(ready), **watch.to_record()}
         result = result.replace(provenance=(*ready.given.provenance, done))
         path = None if output is None else Path(str(out))
         if output is not None:

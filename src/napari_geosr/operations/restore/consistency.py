@@ -14,6 +14,7 @@ from napari_geosr import io
 from napari_geosr.core import provenance
 from napari_geosr.core.display import one_line
 from napari_geosr.core.errors import ConfigError, VolumeError
+from napari_geosr.core.file_state import FileWatch
 from napari_geosr.core.steps import ShouldStop, Step, WarningIssued, never_stop
 from napari_geosr.core.types import AnyArray, AnyDict
 from napari_geosr.core.volume import ArrayLike, Volume
@@ -192,14 +193,15 @@ def consistency_steps(
         for volume in (scan, result):
             check_not_source(volume, out)
     target = array_for(scan.shape, np.dtype(np.float32), np.nan)
-    figures = yield from consistency_figures_steps(
-        scan, result, target, should_stop=should_stop
-    )
+    watch = FileWatch([scan, result], only_lazy=True)
+    steps = consistency_figures_steps(scan, result, target, should_stop=should_stop)
+    figures = yield from watch.steps(steps)
     record = yield from provenance.record_steps(
         "check",
         inputs={"scan": scan, "result": result},
         settings={"blur": list(figures.blur)},
         should_stop=should_stop,
+        **watch.to_record(),
     )
     residual = Volume(
         target,

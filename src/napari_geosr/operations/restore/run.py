@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from napari_geosr.core.boxes import BoxIndex, boxes_to_lists
 from napari_geosr.core.errors import Cancelled, ConfigError, GeoSRError
+from napari_geosr.core.file_state import FileWatch
 from napari_geosr.core.steps import (
     ShouldStop,
     StageStarted,
@@ -198,6 +199,7 @@ def work_steps(
     kept = None
     if unfinished is not None:
         kept = _common_parts(unfinished, unfinished_deviation, promised)
+    watch = FileWatch([prepared.volume], only_lazy=True)
     yield StageStarted(message=f"Restoring with {work.models_text()}")
     # Stay active until the end, because work after the tiles (coarser levels) also
     # needs memory.
@@ -211,8 +213,10 @@ def work_steps(
             yield WarningIssued(message=sentence)
         first_kept = None if kept is None else kept[0]
         journals = _journals(targets, kept)
-        filled = yield from journaled_steps(
-            work.fill(targets, first, first_kept, should_stop), journals
+        filled = yield from watch.steps(
+            journaled_steps(
+                work.fill(targets, first, first_kept, should_stop), journals
+            )
         )
         if any(target.cached for target in targets.all):
             for journal in journals:
@@ -220,7 +224,7 @@ def work_steps(
         if filled.error is not None and (out is None or not filled.places):
             raise filled.error
         for target, volume in zip(targets.all, promised, strict=True):
-            done = {**volume.provenance[-1], **filled.to_record()}
+            done = {**volume.provenance[-1], **filled.to_record(), **watch.to_record()}
             target.close_with(done, None if filled.complete else filled.places)
     if filled.error is not None:
         names = " and ".join(t.path.name for t in targets.all if t.path is not None)

@@ -21,6 +21,7 @@ from napari_geosr.core.errors import (
     ProjectionsError,
     VolumeError,
 )
+from napari_geosr.core.file_state import FileWatch
 from napari_geosr.core.projections import Projections
 from napari_geosr.core.steps import (
     ShouldStop,
@@ -33,9 +34,10 @@ from napari_geosr.core.steps import (
 )
 from napari_geosr.core.types import AnyDict
 from napari_geosr.core.volume import Volume
-from napari_geosr.io.unfinished import FileInUseError
+from napari_geosr.io.claims import FileInUseError
 from napari_geosr.operations.reconstruct import open_projections
 from napari_geosr.operations.reconstruct.fewer_views import number_of_parts
+from napari_geosr.operations.reconstruct.resume import as_volume
 from napari_geosr.operations.study.algorithms import (
     Classical,
     LearningMethod,
@@ -123,10 +125,12 @@ def study_steps(
     check_study(scan, config)
     shape = shape_of(scan, reference, mask)
     record = yield from record_steps(scan, config, reference, mask, should_stop)
+    companions = [each for each in (reference, mask) if each is not None]
+    watch = FileWatch([as_volume(scan), *companions])
     try:
         store.begin(record, config.essential(), overwrite=overwrite)
         steps = _begin_steps(scan, config, store, shape, reference, mask, should_stop)
-        return (yield from steps)
+        return (yield from watch.steps(steps))
     finally:
         store.release()
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_geosr.core.errors import Cancelled, ConfigError, ModelError
+from napari_geosr.core.file_state import FileWatch
 from napari_geosr.core.steps import (
     JudgingStarted,
     ShouldStop,
@@ -110,13 +111,16 @@ def train_steps(
         record_inputs(folder, opened)
         meter.resume(folder / "energy.json", trainer.step)
     adaptation: Adaptation | None = None
+    watch = FileWatch(volume for group in opened.values() for volume in group)
     with meter:
         if method.stops_by_risk:
             start = _starting_weights(job.training, method)
-            adaptation = yield from adapt_steps(trainer, start, should_stop)
+            adaptation = yield from watch.steps(
+                adapt_steps(trainer, start, should_stop)
+            )
             finished = adaptation.finished
         else:
-            finished = yield from trainer.run(should_stop)
+            finished = yield from watch.steps(trainer.run(should_stop))
     if not writes or not (finished or (trainer.step and keep_unfinished())):
         return None
     if adaptation is not None and finished:

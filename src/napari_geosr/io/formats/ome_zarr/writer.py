@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_geosr.core.errors import FileError
 from napari_geosr.core.indexing import Slices, as_slices
 from napari_geosr.core.types import AnyArray, AnyDict, AnyDType
 from napari_geosr.io.atomic import explained, remove, sync_file
@@ -308,6 +309,17 @@ class ZarrOutput(Output):
         if self.stamp.kind == "labels":
             return True
         return self.dtype.kind in "iu" and self.dtype.itemsize >= 4
+
+    def check_intact(self) -> None:
+        """Raise `FileError` if the group or its array was removed."""
+        super().check_intact()
+        # Zarr silently creates folders again that were removed.
+        for place in (self.temporary, self.temporary / "0"):
+            if not (place / "zarr.json").exists():
+                raise FileError(
+                    f"Files of the unfinished {self.path.name} in {self.path.parent} "
+                    "were removed while it was written. Run again."
+                )
 
     def adopt(self, finished: Sequence[Slices]) -> None:
         """Keep the `finished` boxes of a reopened file when its shards are filled."""

@@ -163,10 +163,18 @@ class TiffOutput(Output):
     def flush_to_disk(self) -> None:
         """Flush the voxels written so far to disk."""
         if self._map is not None:
+            self._map.check_intact()
             self._map.flush()
+
+    def check_intact(self) -> None:
+        """Raise `FileError` if the file was removed or truncated."""
+        super().check_intact()
+        if self._map is not None:
+            self._map.check_intact()
 
     def blank(self, finished: Sequence[Slices]) -> None:
         """Write NaN over the zeros of the file, plane by plane."""
+        self.check_intact()
         if self.dtype.kind != "f":
             return
         leading = self.array.shape[:-3]

@@ -1,0 +1,212 @@
+"""Notice that a source file changes after it was opened, or while it is used."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Generator, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from napari_geosr.core.steps import Step, StepIterator, WarningIssued
+from napari_geosr.core.types import AnyDict, AnyMapping
+from napari_geosr.core.volume import Volume
+
+#: Key of the `FileState` at opening in the metadata of volumes and projections.
+OPENED = "opened"
+#: Files that mark a folder as a zarr: there, a new file is a chunk that was missing.
+_ZARR_FILES = ("zarr.json", ".zarray", ".zgroup")
+#: Minimum seconds between two checks.
+_MIN_INTERVAL = 1.0
+#: Interval between checks as a multiple of the time that the last one took.
+_INTERVAL_FACTOR = 100.0
+#: Approximate number of samples of a file that are compared.
+_N_SAMPLES = 32
+#: Size of a sample, in bytes.
+_SAMPLE_BYTES = 4096
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class FileState:
+    """Identity, size and times of change of a file, or of all files of a folder.
+
+    Attributes
+    ----------
+    files : frozenset of int
+        A hash of name, size, inode and times of each file.
+    is_growing : bool
+        Whether new files do not count as a change: a folder of slices, whose other
+        files are not read.
+    """
+
+    files: frozenset[int]
+    is_growing: bool = False
+
+    def matches(self, now: FileState | None) -> bool:
+        """Whether the files are unchanged according to the later state `now`."""
+        if now is None:
+            return False
+        return self.files <= now.files if self.is_growing else self.files == now.files
+
+
+def file_state(path: Path | None) -> FileState | None:
+    """Return the state of a file or folder; None if it does not exist."""
+    if path is None:
+        return None
+    try:
+        if not path.is_dir():
+            return FileState(frozenset([_identity("", path.stat())]))
+        is_zarr = any((path / name).exists() for name in _ZARR_FILES)
+        found = _files(path, "") if is_zarr else _slices(path)
+        return FileState(frozenset(found), is_growing=not is_zarr)
+    except OSError:
+        return None
+
+
+def _identity(name: str, status: os.stat_result) -> int:
+    changed = status.st_mtime_ns, status.st_ctime_ns
+    return hash((name, status.st_size, status.st_ino, *changed))
+
+
+def _files(folder: Path, name: str) -> Iterator[int]:
+    """Hashes of all files in a folder and its subfolders."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            inner = f"{name}/{entry.name}"
+            if entry.is_dir():
+                yield from _files(Path(entry.path), inner)
+            else:
+                yield _identity(inner, os.stat(entry.path))
+
+
+def _slices(folder: Path) -> Iterator[int]:
+    """Hashes of the files of a folder that may be slices of a volume."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if not entry.name.startswith(".") and entry.is_file():
+                # `DirEntry.stat` does not return the inode on Windows.
+                yield _identity(entry.name, os.stat(entry.path))
+
+
+def with_state(metadata: AnyMapping, state: FileState | None) -> AnyDict:
+    """Return a copy of `metadata` with the state of the file when it was opened."""
+    return dict(metadata) if state is None else {**metadata, OPENED: state}
+
+
+def state_when_opened(volume: Volume) -> FileState | None:
+    """Return the state of a volume's source when it was opened; None if unknown."""
+    state = volume.metadata.get(OPENED)
+    return state if isinstance(state, FileState) else None
+
+
+class FileWatch:
+    """Watches whether the sources of volumes change while they are used.
+
+    Sizes and times of change are compared and, for a single file, samples of its
+    content: writes to a memory-mapped file may change its time only later.
+
+    Parameters
+    ----------
+    volumes : iterable of Volume
+        Volumes without a source are ignored.
+    only_lazy : bool
+        Whether to ignore volumes whose voxels are already in memory.
+
+    Attributes
+    ----------
+    message : str
+        Which sources have changed and what this means; empty if none has.
+    """
+
+    def __init__(self, volumes: Iterable[Volume], *, only_lazy: bool = False) -> None:
+        self.message = ""
+        self._watched = [
+            _Watched(volume)
+            for volume in volumes
+            if volume.source is not None and (volume.is_lazy or not only_lazy)
+        ]
+        self._due = time.monotonic() + _MIN_INTERVAL
+
+    def check(self, *, now: bool = False) -> str:
+        """Return `message` when a change is noticed for the first time, else "".
+
+        Parameters
+        ----------
+        now : bool
+            Check even if the last check was very recent, and compare samples.
+        """
+        began = time.monotonic()
+        if self.message or (began < self._due and not now):
+            return ""
+        changed = [each for each in self._watched if each.has_changed(sample=now)]
+        self.message = " ".join(each.sentence for each in changed)
+        took = time.monotonic() - began
+        self._due = began + max(_MIN_INTERVAL, _INTERVAL_FACTOR * took)
+        return self.message
+
+    def steps(self, steps: Generator[Step, None, T]) -> Generator[Step, None, T]:
+        """Pass steps on, and warn once if a source changes before they end."""
+        with StepIterator(steps) as iterator:
+            for step in iterator:
+                yield step
+                if message := self.check():
+                    yield WarningIssued(message=message)
+        if message := self.check(now=True):
+            yield WarningIssued(message=message)
+        return iterator.result
+
+    def to_record(self) -> AnyDict:
+        """Entry of a provenance record on the change; empty if there was none."""
+        return {"source_change": self.message} if self.message else {}
+
+
+class _Watched:
+    """The source of one volume."""
+
+    def __init__(self, volume: Volume) -> None:
+        self._title, self._is_lazy = volume.title, volume.is_lazy
+        assert volume.source is not None
+        self._path: Path = volume.source
+        self._state = state_when_opened(volume) or file_state(volume.source)
+        self._is_folder = volume.source.is_dir()
+        self._sample = self._sampled() if volume.is_lazy else b""
+
+    @property
+    def sentence(self) -> str:
+        if self._is_lazy:
+            return (
+                f"{self._title} was changed while it was in use, so the result may be "
+                "a mixture of old and new data. Run again."
+            )
+        return (
+            f"{self._title} was changed after it was read: the result belongs to its "
+            "earlier contents. Run again for the new ones."
+        )
+
+    def has_changed(self, *, sample: bool) -> bool:
+        now = file_state(self._path)
+        if now is None and not self._is_folder:
+            return False  # an open file stays readable; otherwise reading fails
+        if self._state is not None and not self._state.matches(now):
+            return True
+        return sample and self._is_lazy and self._sampled() != self._sample
+
+    def _sampled(self) -> bytes:
+        """Checksum of evenly spaced samples of a file; empty for a folder."""
+        if not self._path.is_file():
+            return b""
+        checksum = hashlib.blake2b(digest_size=16)
+        try:
+            with self._path.open("rb", buffering=0) as stream:
+                last = max(0, os.fstat(stream.fileno()).st_size - _SAMPLE_BYTES)
+                step = max(1, last // _N_SAMPLES)
+                for place in (*range(0, last, step), last):
+                    stream.seek(place)
+                    checksum.update(stream.read(_SAMPLE_BYTES) or b"")
+        except OSError:
+            return b""
+        return checksum.digest()

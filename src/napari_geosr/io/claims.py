@@ -1,0 +1,120 @@
+"""Claim an output, so that two runs never write to it at the same time."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from napari_geosr.core.errors import ConfigError
+from napari_geosr.io.atomic import check_writable, explained
+
+#: Error codes of file systems that do not support locks.
+_UNSUPPORTED = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK, errno.EINVAL)
+#: Thread and number of claims of each output claimed by this process.
+_claims: dict[Path, tuple[int, int]] = {}
+_changing = threading.Lock()
+
+
+class FileInUseError(ConfigError):
+    """Another run is writing to the file."""
+
+
+@contextmanager
+def claimed(path: Path) -> Iterator[None]:
+    """Keep other processes and threads from claiming `path` in the meantime.
+
+    A lock on the hidden file ``.NAME.lock`` next to it, which the system releases when
+    the process ends in any way, even on another computer that shares the folder. The
+    same thread may claim a path again.
+
+    Raises
+    ------
+    FileInUseError
+        If it is already claimed.
+    FileError
+        If the folder is not writable.
+    """
+    key = path.parent.resolve() / path.name
+    thread = threading.get_ident()
+    with _changing:
+        owner, depth = _claims.get(key, (thread, 0))
+        if owner != thread:
+            raise FileInUseError(
+                in_use_message(path, os.getpid(), socket.gethostname())
+            )
+        _claims[key] = (thread, depth + 1)
+    try:
+        if depth:
+            yield
+        else:
+            with _locked(path, key.with_name(f".{path.name}.lock")):
+                yield
+    finally:
+        with _changing:
+            owner, depth = _claims.pop(key)
+            if depth > 1:
+                _claims[key] = (owner, depth - 1)
+
+
+@contextmanager
+def _locked(path: Path, place: Path) -> Iterator[None]:
+    # Imported here because it takes noticeable time.
+    from filelock import FileLock, Timeout
+
+    check_writable(path)
+    # Another thread may close the generator that holds the lock.
+    lock = FileLock(place, thread_local=False)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise FileInUseError(in_use_message(path, *_holder(place))) from error
+    except (OSError, NotImplementedError) as error:
+        if isinstance(error, OSError) and error.errno not in _UNSUPPORTED:
+            with explained(path):
+                raise
+        yield  # without locks, the journal shows whether a run is writing
+        return
+    try:
+        with suppress(OSError):
+            own = {"pid": os.getpid(), "host": socket.gethostname()}
+            place.write_text(json.dumps(own), encoding="utf-8")
+        yield
+    finally:
+        # While it is still locked: another process could lock it right after the
+        # release. Windows removes no open file, so there it is repeated afterwards.
+        with suppress(OSError):
+            place.unlink(missing_ok=True)
+        lock.release()
+        if os.name == "nt":
+            with suppress(OSError):
+                place.unlink(missing_ok=True)
+
+
+def refuse_claimed(path: Path) -> None:
+    """Raise if a run is writing to `path`, or its folder is not writable."""
+    with claimed(path):
+        pass
+
+
+def _holder(place: Path) -> tuple[int | None, str]:
+    """Process and computer that hold a lock, as far as they can be read."""
+    try:
+        entry = json.loads(place.read_text(encoding="utf-8"))
+        return int(entry["pid"]), str(entry["host"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None, ""
+
+
+def in_use_message(path: Path, pid: int | None, host: str) -> str:
+    """The message that a process is writing to `path`."""
+    by = "" if pid is None else f" (process {pid} on {host})"
+    return (
+        f"A run is still writing to {path.name}{by}. Wait until it ends, stop it, or "
+        "choose another name."
+    )
