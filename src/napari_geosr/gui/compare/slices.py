@@ -6,7 +6,7 @@ import weakref
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from qtpy.QtCore import QObject, QTimer, Signal
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import napari.viewer
     from napari.layers import Image, Layer
 
-    from napari_geosr.core.types import AnyArray
+    from napari_geosr.core.types import AnyArray, AnyDict
     from napari_geosr.core.volume import Volume
 
 #: Gap between two slices, as a fraction of their width.
@@ -48,7 +48,7 @@ class SliceRow:
 
     key: str
     image: AnyArray
-    geometry: dict[str, Any]
+    geometry: AnyDict
 
 
 def slice_positions(volume: Volume, n: int) -> tuple[float, ...]:
@@ -144,7 +144,10 @@ class SliceMontage(QObject):
         self._request: _Request | None = None
         #: Number of the latest request; results of earlier ones are dropped.
         self._number = 0
-        self._view_before: tuple[Any, ...] | None = None
+        #: Number of shown axes, order of the axes, centre and zoom.
+        self._view_before: (
+            tuple[int, tuple[int, ...], tuple[float, ...], float] | None
+        ) = None
         self.activity = Activity(self)
         self.activity.failed.connect(self.failed)
         self.activity.idle.connect(self._start)

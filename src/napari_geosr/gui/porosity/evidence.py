@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from napari_geosr.core.steps import ShouldStop, Step, StepIterator, WarningIssued
 from napari_geosr.gui.kit.form import fields_of_options
@@ -59,7 +59,7 @@ class ExplainedPores:
     """
 
     report: PorosityReport
-    features: Any
+    features: object
     sentence: str
     warnings: tuple[str, ...]
 
