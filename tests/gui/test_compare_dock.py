@@ -12,7 +12,7 @@ import napari_geosr as geosr
 from napari_geosr.core.errors import GeoSRWarning
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.compare import CompareDock
-from napari_geosr.gui.layers import METADATA, volume_from_layer
+from napari_geosr.gui.layers import METADATA, is_helper, volume_from_layer
 
 EDGE = 24
 
@@ -290,6 +290,108 @@ def test_only_compared_images_are_side_by_side(viewer, qtbot, dock, rng):
     grid.enabled = False  # napari's own button
     assert not dock.grid_button.isChecked()
     assert [la.visible for la in layers] == [True, True, True, False]
+
+
+def side_by_side(dock, qtbot, title: str) -> list:
+    """Choose slices, and return the layers that were added for them."""
+    dock.slices.setCurrentText(title)
+    dock.grid_button.setChecked(True)
+    n = len(dock.compared_layers())
+    qtbot.waitUntil(lambda: len(dock._montage.layers()) == n, timeout=60_000)
+    qtbot.waitUntil(lambda: dock._viewer.canvas.grid.enabled)
+    return dock._montage.layers()
+
+
+def test_several_slices_are_side_by_side(viewer, qtbot, dock, rng):
+    truth = add(viewer, balls())
+    small = balls().data.reshape(12, 2, 12, 2, 12, 2).mean((1, 3, 5))
+    coarse = add(
+        viewer, Volume(small, "ZYX", (4.0,) * 3, "µm", (1.0,) * 3, name="coarse")
+    )
+    other = add(viewer, noisy(balls(), rng, "other"))
+    dock.choose_images(coarse, truth)
+    compare(dock, qtbot)
+    before = list(viewer.layers)
+    camera = viewer.scene.camera.center, viewer.scene.camera.zoom
+    point = viewer.dims.point
+    shape_before = viewer.canvas.grid.shape
+    rows = side_by_side(dock, qtbot, "3 slices")
+    # A row of slices for each compared image, the base first.
+    assert [row.name for row in rows] == ["truth · slices", "coarse · slices"]
+    qtbot.waitUntil(lambda: not truth.visible)
+    assert viewer.canvas.grid.actual_shape(viewer.layers) == (2, 1)
+    assert not coarse.visible
+    assert not other.visible
+    for row, layer, edge in zip(rows, (truth, coarse), (24, 12), strict=True):
+        image = row.data
+        parts = [image[:, :edge], image[:, -edge:]]
+        planes = [layer.data[edge // 6], layer.data[5 * edge // 6]]
+        for part, plane in zip(parts, planes, strict=True):
+            np.testing.assert_array_equal(part, plane)
+        assert np.isnan(image).any(axis=0).sum() >= 1  # between the slices
+        world = row.extent.world
+        np.testing.assert_allclose(world[0], layer.extent.world[0][1:], atol=1e-6)
+        assert is_helper(row)
+    # Both rows are as long as each other, whatever their voxels.
+    ends = [row.extent.world[1][1] for row in rows]
+    assert ends[0] == pytest.approx(ends[1], abs=4.0)
+    truth.contrast_limits = (40, 120)
+    assert tuple(rows[0].contrast_limits) == (40, 120)
+    # More slices, one, and back to where it was.
+    longer = side_by_side(dock, qtbot, "5 slices")
+    qtbot.waitUntil(lambda: dock._montage.layers()[0].data.shape[1] > 5 * 24)
+    assert not any(row in viewer.layers for row in rows)
+    dock.slices.setCurrentText("current slice")
+    assert [la.visible for la in before] == [True, True, False]
+    assert viewer.canvas.grid.actual_shape(viewer.layers) == (1, 2)
+    side_by_side(dock, qtbot, "3 slices")
+    dock.grid_button.click()
+    assert list(viewer.layers) == before
+    assert all(layer.visible for layer in before)
+    assert not viewer.canvas.grid.enabled
+    assert viewer.canvas.grid.shape == shape_before
+    assert (viewer.scene.camera.center, viewer.scene.camera.zoom) == camera
+    assert viewer.dims.point == point
+    assert longer
+
+
+def test_slices_go_with_their_view(viewer, qtbot, rng):
+    made = CompareDock(viewer)
+    frame = viewer.window.add_dock_widget(made, name="Compare")
+    truth = add(viewer, balls())
+    add(viewer, noisy(balls(), rng, "good"))
+    qtbot.waitUntil(lambda: made.compare_button.isEnabled())
+    compare(made, qtbot)
+    for leave in (
+        lambda: setattr(viewer.canvas.grid, "enabled", False),  # napari's own button
+        made.view.curtain_button.click,
+        lambda: viewer.layers.remove("truth · slices"),
+    ):
+        side_by_side(made, qtbot, "3 slices")
+        qtbot.waitUntil(lambda: not truth.visible)
+        leave()
+        assert not made.grid_button.isChecked()
+        made.view.curtain_button.setChecked(False)
+        assert [la.name for la in viewer.layers] == ["truth", "good"]
+        assert all(la.visible for la in viewer.layers)
+    side_by_side(made, qtbot, "3 slices")
+    qtbot.waitUntil(lambda: not truth.visible)
+    viewer.window.remove_dock_widget(frame)
+    qtbot.waitUntil(lambda: len(viewer.layers) == 2)
+    assert all(la.visible for la in viewer.layers)
+
+
+def test_images_have_no_slices_to_choose(viewer, qtbot, dock, rng):
+    image = balls().data[8]
+    truth = Volume(image, "YX", (2.0, 2.0), "µm", name="truth")
+    add(viewer, truth)
+    add(viewer, noisy(truth, rng, "good"))
+    qtbot.waitUntil(lambda: dock.compare_button.isEnabled())
+    dock.slices.setCurrentText("3 slices")
+    compare(dock, qtbot)
+    assert not dock.slices.isEnabled()
+    dock.grid_button.click()
+    assert viewer.canvas.grid.actual_shape(viewer.layers) == (1, 2)
 
 
 def test_values_are_not_cut(viewer, qtbot, dock, rng):

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 import napari_geosr as geosr
+from napari_geosr.attribution import occlusion
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.layers import add_result, geometry, is_helper
+from napari_geosr.gui.restore import explanation_box
 from napari_geosr.gui.restore.explanation_box import ExplanationBox
 
 SHAPE, PORE = (20, 40, 40), (10, 20, 22)
@@ -71,6 +73,62 @@ def test_a_pore_is_explained_over_the_scan(viewer, box, qtbot):
     box.pick_button.click()
     assert len(viewer.layers) == n
     assert not box.answer.text
+
+
+def test_other_methods_explain_the_same_place(viewer, box, qtbot, monkeypatch):
+    # All cubes and noise realisations take minutes.
+    monkeypatch.setattr(occlusion, "_MAX_CUBES", 12)
+    usual = explanation_box.explain_settings
+    few = {"steps": 6, "draws": 4}
+    monkeypatch.setattr(
+        explanation_box,
+        "explain_settings",
+        lambda *args: usual(*args).model_copy(update=few),
+    )
+    shown = []
+    box.progress.valueChanged.connect(shown.append)
+    box.method.setCurrentText("Local attribution")
+    box.pick_button.click()
+    assert "the map explains it" in click(box, qtbot, PORE)
+    assert max(shown) == 6
+    lam = viewer.layers[-1]
+    check_overlay(viewer, lam)
+    box.method.setCurrentText("Occlusion")  # without another click
+    assert box.cancel_button.isEnabled()
+    assert not box.progress.isHidden()
+    qtbot.waitUntil(lambda: not box.activity.busy, timeout=300_000)
+    assert "12 cubes of 3 voxels" in box.answer.text
+    assert "--" not in box.answer.text
+    assert box.progress.isHidden()
+    assert not box.cancel_button.isEnabled()
+    assert lam not in viewer.layers
+    check_overlay(viewer, viewer.layers[-1])
+
+
+def check_overlay(viewer, overlay) -> None:
+    """It lies on the scan, around the pore."""
+    assert is_helper(overlay)
+    scan = viewer.layers["scan"]
+    np.testing.assert_allclose(overlay.scale[-3:], scan.scale[-3:])
+    data = np.abs(overlay.data)
+    assert data.max() > 0
+    mean = [np.average(i, weights=data) for i in np.indices(data.shape)]
+    world = np.asarray(overlay.data_to_world(mean))
+    assert np.linalg.norm(world - np.asarray(scan.data_to_world(PORE))) < 15
+
+
+def test_an_explanation_can_be_cancelled(viewer, box, qtbot):
+    box.pick_button.click()
+    box.method.setCurrentText("Occlusion")
+    n = len(viewer.layers)
+    result = box._result()
+    box.pick(np.asarray(result.data_to_world(PORE)))
+    assert not box.method.isEnabled()
+    box.cancel_button.click()
+    qtbot.waitUntil(lambda: not box.activity.busy, timeout=60_000)
+    assert box.answer.text.startswith("Cancelled.")
+    assert len(viewer.layers) == n
+    assert box.method.isEnabled()
 
 
 def test_a_click_beside_the_result_is_said(viewer, box, qtbot):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,18 @@ from napari_geosr.core.errors import ConfigError, FileError, ModelError, VolumeE
 from napari_geosr.core.steps import PartDone, StageStarted, WarningIssued, run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference.intensity import IntensityStatistics
+from napari_geosr.measure.export import write_csv
+from napari_geosr.measure.stored import report_from_files
 from napari_geosr.networks.spec import NetworkSpec
 from napari_geosr.operations.explain import (
     ExplainConfig,
     explain_place_steps,
+    explain_pores_steps,
     explain_steps,
     methods,
+    pores_of_report,
     prepare_steps,
+    with_explanations,
 )
 from napari_geosr.operations.explain.targets import pores_of, read_pores
 
@@ -193,6 +199,65 @@ def test_every_pore_of_a_table_is_explained(
     values = json.loads((out / "explanation.json").read_text(encoding="utf-8"))
     assert "well supported" in values["sentence"]
     assert len(values["places"]) + len(values["missing"]) == len(rows)
+
+
+def test_pores_that_were_just_measured_get_the_same_columns(
+    volume: Volume, pore_table: Path, tmp_path: Path
+) -> None:
+    restored = io.read(pore_table.parents[1] / "restored.ome.tif")
+    report = geosr.measure_porosity(restored)
+    pores, stored = pores_of_report(report), read_pores(pore_table)
+    assert pores.rows == stored.rows
+    assert pores.threshold == pytest.approx(stored.threshold)
+    assert (pores.phase, pores.connectivity) == (stored.phase, stored.connectivity)
+    config = ExplainConfig(model="ct-denoise", threads=1, draws=2)
+    prepared = run_to_end(prepare_steps(volume, config))
+    result = run_to_end(explain_pores_steps(prepared, pores))
+    found = with_explanations(report, result)
+    names = [name for name in found.table if name not in report.table]
+    assert names == [
+        "evidence",
+        "evidence_log_ratio",
+        "evidence_survival",
+        "evidence_support",
+        "reach_90",
+    ]
+    assert found.units["reach_90"] == "µm"
+    large = report.table["voxels"] > 100
+    assert set(found.table["evidence"][large]) == {"well supported"}
+    # Pores that were not explained have empty cells.
+    lost = replace(result, explanations=result.explanations[1:])
+    label = result.explanations[0].row.label
+    column = with_explanations(report, lost).table
+    assert column["evidence"][label - 1] == ""
+    assert np.isnan(column["evidence_support"][label - 1])
+    # The columns are kept in a file.
+    path = write_csv(tmp_path / "pores.csv", with_explanations(report, lost))
+    values = json.loads(json.dumps(report.to_json_dict()))
+    again = report_from_files(values, path)
+    assert again.table["evidence"].tolist() == column["evidence"].tolist()
+    np.testing.assert_allclose(again.table["reach_90"], column["reach_90"])
+
+
+def test_pores_of_an_image_of_one_slice_have_a_box(volume: Volume) -> None:
+    one = volume.replace(data=np.asarray(volume.data)[6:7])
+    report = geosr.measure_porosity(one)
+    assert all(len(row.box) == 3 for row in pores_of_report(report).rows)
+    assert pores_of_report(report).rows[0].box[0] == (0, 1)
+
+
+def test_any_method_can_explain_the_pore_at_a_voxel(volume: Volume) -> None:
+    config = ExplainConfig(model="ct-denoise", threads=1, method=("lam",), steps=4)
+    prepared = run_to_end(prepare_steps(volume, config))
+    pore = run_to_end(explain_place_steps(prepared, MIDDLE, pore=True))
+    assert pore.target.kind == "pore"
+    assert set(pore.findings) == {"lam"}
+    voxel = run_to_end(explain_place_steps(prepared, MIDDLE))
+    assert voxel.target.kind == "voxel"
+    steps = list(explain_place_steps(prepared, (6, 5, 40), pore=True))
+    assert not any(
+        isinstance(step, WarningIssued) and "evidence" in step.message for step in steps
+    )
 
 
 def test_progress_counts_pores(volume: Volume, pore_table: Path) -> None:

@@ -97,6 +97,15 @@ def test_blocks_do_not_matter(tmp_path, high):
     assert np.std(np.asarray(whole[1].data) - np.asarray(quiet.data)) > 10
 
 
+def test_simulated_noise_is_in_the_coarse_scan_alone(tmp_path, high, stack):
+    """A network that is trained on the pair cannot learn to reproduce it."""
+    _, low, fine = scanned(high, tmp_path, 3, options={"photons": 40.0})
+    n = [m // 3 * 3 for m in stack.shape]
+    kept = stack[: n[0], : n[1], : n[2]]
+    assert np.array_equal(np.asarray(fine.data), kept)
+    assert np.std(np.asarray(low.data) - kept[1::3, 1::3, 1::3]) > 10
+
+
 def test_it_cannot_be_made_like_a_real_scan(tmp_path, high):
     with pytest.raises(ConfigError, match=r"cannot be matched to a real one.*--like"):
         degrade(high, tmp_path / "p", high, degrade="fluo-scan")

@@ -15,6 +15,8 @@ from napari_geosr.measure.sums import Table, quantiles_of
 
 #: Columns with 0 and 1 in the file, and no and yes in the table.
 _YES_OR_NO = ("surface_reliable", "touches_border")
+#: Columns of words, which `explain` adds.
+_WORDS = ("evidence", "similar")
 _INTEGERS = ("label", "voxels")
 _DIAMETER = "equivalent_diameter"
 #: Current name of each renamed figure by its name in earlier files.
@@ -117,6 +119,8 @@ def _read_table(path: Path) -> tuple[Table, dict[str, str]]:
 def _column(name: str, cells: list[str]) -> np.ndarray:
     if name in _YES_OR_NO:
         return np.array([cell == "1" for cell in cells], np.bool_)
+    if name in _WORDS:
+        return np.array(cells, str)
     are_whole = all(cell.lstrip("-").isdigit() for cell in cells)
     if name in _INTEGERS or (cells and are_whole):
         return np.array([int(cell) for cell in cells], np.int64)

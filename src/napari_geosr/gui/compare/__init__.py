@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import QFileDialog
 
 from napari_geosr.core.errors import Cancelled, ConfigError, GeoSRError
@@ -16,8 +17,10 @@ from napari_geosr.core.steps import ShouldStop, StageStarted, Step
 from napari_geosr.core.units import convert_length
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.compare.side_by_side import SideBySide
+from napari_geosr.gui.compare.slices import SliceMontage
 from napari_geosr.gui.compare.widgets import CompareWidgets
 from napari_geosr.gui.kit.activity import Activity
+from napari_geosr.gui.kit.dock_tabs import dock_of
 from napari_geosr.gui.kit.form import error_in_fields, fields_of_options
 from napari_geosr.gui.kit.progress import OperationProgress
 from napari_geosr.gui.layers import (
@@ -39,6 +42,8 @@ if TYPE_CHECKING:
     import napari.viewer
     from napari.layers import Image, Layer
     from napari.utils.events import Event
+    from qtpy.QtCore import QObject
+    from qtpy.QtGui import QShowEvent
 
 #: Name of the layer that shows the difference; ``{}`` is the title of the compared
 #: image.
@@ -83,8 +88,9 @@ class CompareDock(CompareWidgets):
         )
         self._exporting = Activity(self)
         self._exporting.failed.connect(self.show_failure)
-        self._connect()
         self._side_by_side = SideBySide(self._viewer)
+        self._montage = SliceMontage(self._viewer, self)
+        self._connect()
         config, error = self.recall(CompareConfig)
         if not isinstance(config.threshold, str):
             # A manual threshold is not valid for other images.
@@ -104,6 +110,9 @@ class CompareDock(CompareWidgets):
         self.cancel_button.clicked.connect(self.cancel)
         self.difference_button.toggled.connect(self._on_difference)
         self.grid_button.toggled.connect(self._on_grid)
+        self.slices.currentIndexChanged.connect(self._on_slices)
+        self._montage.ready.connect(self._on_montage)
+        self._montage.failed.connect(self._on_no_montage)
         for toggle in self.view.toggles():
             toggle.toggled.connect(self._on_view)
         grid = self._viewer.canvas.grid
@@ -267,11 +276,19 @@ class CompareDock(CompareWidgets):
         self.tabs.setTabEnabled(1, True)
         self.tabs.setCurrentIndex(1)
         self.difference_button.setEnabled(bool(report.differences))
+        self._offer_slices(report)
         self._on_compared()
         if self.grid_button.isChecked():
             self._on_grid(True)
         if report.warnings:
             self.message.show_message(self._in_fields(report.warnings), "warning")
+
+    def _offer_slices(self, report: QualityReport) -> None:
+        """Offer several slices for volumes only."""
+        is_volume = report.frame.axes == "ZYX"
+        if not is_volume:
+            self.slices.setCurrentIndex(0)
+        self.slices.setEnabled(is_volume)
 
     # Results in the viewer
 
@@ -325,14 +342,32 @@ class CompareDock(CompareWidgets):
         self._viewer.layers.selection.active = active
 
     def _on_grid(self, wanted: bool) -> None:
-        """Show each compared image in a separate grid cell."""
+        """Show each compared image, or a row of its slices, in a separate grid cell."""
+        self._montage.end()
         if not wanted:
             self._side_by_side.end()
             return
         for toggle in self.view.toggles():  # these show and hide layers, too
             toggle.setChecked(False)
-        found = [self._layer(key) for key in self._layers]
-        self._side_by_side.show([layer for layer in found if layer is not None])
+        report, n = self._report, int(self.slices.currentData())
+        keys = self._layers if report is None else report.volumes
+        found = {key: la for key in keys if (la := self._layer(key)) is not None}
+        if n == 1 or report is None or not found:
+            self._side_by_side.show(list(found.values()))
+            return
+        self._montage.show(report.volumes, found, report.base, n)
+
+    def _on_slices(self, _index: int = 0) -> None:
+        if self.grid_button.isChecked():
+            self._on_grid(True)
+
+    def _on_montage(self) -> None:
+        self._side_by_side.show(self._montage.layers(), stacked=True)
+        self._montage.fit()
+
+    def _on_no_montage(self, error: Exception) -> None:
+        self.grid_button.setChecked(False)
+        self.show_failure(error)
 
     def _on_view(self, wanted: bool) -> None:
         if wanted:
@@ -365,8 +400,23 @@ class CompareDock(CompareWidgets):
         if self._difference is not None and self._difference() is gone:
             self._difference = None
             self.difference_button.setChecked(False)
+        if self._montage.has(gone):
+            self.grid_button.setChecked(False)
         if any(reference() is gone for reference in self._layers.values()):
             self.view.clear()
+
+    def showEvent(self, event: QShowEvent | None) -> None:
+        """Watch the dock in which it is shown."""
+        super().showEvent(event)
+        dock = dock_of(self)
+        if dock is not None:
+            dock.installEventFilter(self)
+
+    def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
+        """End the views of several images when the dock is closed."""
+        if event is not None and event.type() == QEvent.Type.DeferredDelete:
+            self.grid_button.setChecked(False)
+        return bool(super().eventFilter(watched, event))
 
     # Export
 

@@ -24,16 +24,18 @@ class SideBySide:
     def __init__(self, viewer: napari.viewer.Viewer) -> None:
         self._viewer = viewer
         self._before: list[tuple[weakref.ref[Layer], bool]] = []
+        self._grid_before: tuple[int, tuple[int, int]] | None = None
 
-    def show(self, layers: Sequence[Layer]) -> None:
-        """Show these layers, one in each cell."""
+    def show(self, layers: Sequence[Layer], *, stacked: bool = False) -> None:
+        """Show these layers, one in each cell: next to each other, or stacked."""
         self._restore()
         for layer in self._viewer.layers:
             self._before.append((weakref.ref(layer), layer.visible))
             layer.visible = any(layer is one for one in layers)
         grid = self._viewer.canvas.grid
+        self._grid_before = grid.stride, grid.shape
         grid.stride = 1
-        grid.shape = (1, -1)
+        grid.shape = (-1, 1) if stacked else (1, -1)
         grid.enabled = True
 
     def end(self) -> None:
@@ -48,3 +50,7 @@ class SideBySide:
             layer = reference()
             if layer is not None:
                 layer.visible = was_visible
+        if self._grid_before is not None:
+            grid = self._viewer.canvas.grid
+            grid.stride, grid.shape = self._grid_before
+            self._grid_before = None

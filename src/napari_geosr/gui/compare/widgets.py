@@ -27,6 +27,7 @@ from napari_geosr.gui.kit.widgets import (
     Section,
     add_row,
     button,
+    combo,
     form_layout,
     scrolling,
     text_label,
@@ -49,6 +50,19 @@ NO_REFERENCE, EVERYTHING = "none (use the last ticked image)", "everything"
 IDLE = "Tick two to six images, then press Compare."
 #: Settings that are always visible; all others are under Advanced.
 _COMMON = ("affine", "pores", "threshold", "phase")
+#: Choices of *Slices*: title, number, tool tip.
+_SLICES = (
+    ("current slice", 1, "Each image in a cell, at the position of the slider."),
+    *(
+        (
+            f"{n} slices",
+            n,
+            f"{n} slices of each image in a row, evenly spaced along Z in the common "
+            "region.",
+        )
+        for n in (3, 5)
+    ),
+)
 #: Settings for the command line only.
 _HIDDEN = ("memory", "difference")
 
@@ -89,13 +103,13 @@ class CompareWidgets(Dock):
         self.halves.setLayout(rows)
         self.first_half = LayerCombo(self._viewer, is_measurable)
         self.second_half = LayerCombo(self._viewer, is_measurable)
-        for combo, word in ((self.first_half, "First"), (self.second_half, "Second")):
-            combo.setAccessibleName(f"{word} half")
-            combo.setToolTip(
+        for half, word in ((self.first_half, "First"), (self.second_half, "Second")):
+            half.setAccessibleName(f"{word} half")
+            half.setToolTip(
                 f"{word} of two halves of one scan, such as reconstructions from odd "
                 "and from even projections."
             )
-            add_row(rows, f"{word} half", combo)
+            add_row(rows, f"{word} half", half)
         inner = QWidget()
         column = QVBoxLayout(inner)
         column.setContentsMargins(0, 0, 0, 0)
@@ -131,6 +145,12 @@ class CompareWidgets(Dock):
             "layers are hidden meanwhile.",
         )
         self.grid_button.setCheckable(True)
+        self.slices = combo("Slices side by side", "What Side by side shows.")
+        for title, n, tip in _SLICES:
+            self.slices.addItem(title, n)
+            self.slices.setItemData(
+                self.slices.count() - 1, tip, Qt.ItemDataRole.ToolTipRole
+            )
         self.export_button = button(
             "E&xport…", "Save images, tables, differences and a report page."
         )
@@ -154,6 +174,9 @@ class CompareWidgets(Dock):
         below.setContentsMargins(8, 8, 8, 8)
         below.addWidget(self.view)
         below.addLayout(views)
+        slices = form_layout()
+        add_row(slices, "Sl&ices", self.slices)
+        below.addLayout(slices)
         below.addWidget(self.figures, 1)
         for widget in (self.resolution, self.pores, self.remarks):
             below.addWidget(widget)

@@ -17,6 +17,11 @@ from napari_geosr.gui.kit.histogram import PlotColors
 from napari_geosr.gui.kit.progress import OperationProgress
 from napari_geosr.gui.layers import holds_deviations, volume_from_layer
 from napari_geosr.gui.layers.position import click_callback
+from napari_geosr.gui.porosity.evidence import (
+    ExplainedPores,
+    evidence_steps,
+    explained_source,
+)
 from napari_geosr.gui.porosity.job_result import JobMeasurement, job_result_steps
 from napari_geosr.gui.porosity.levels_reader import Key, LevelsReader
 from napari_geosr.gui.porosity.measuring import (
@@ -40,6 +45,10 @@ if TYPE_CHECKING:
     from qtpy.QtCore import QEvent
 
     from napari_geosr.core.volume import Volume
+    from napari_geosr.operations.measure import PorosityReport
+
+#: What the line at the bottom says when an operation starts.
+_RUNNING = {"measure": "Measuring…", "evidence": "Evaluating the evidence…"}
 
 
 class PorosityDock(PorosityWidgets):
@@ -94,6 +103,8 @@ class PorosityDock(PorosityWidgets):
         self.measure_button.clicked.connect(self.measure)
         self.cancel_button.clicked.connect(self.cancel)
         self.pores.picked.connect(lambda: self.tabs.setCurrentIndex(1))
+        result.evidenceRequested.connect(self.explain)
+        result.reportChosen.connect(lambda _name: self._offer_evidence())
         result.exportRequested.connect(self.export)
         self._exporting.idle.connect(lambda: self.result.export.setEnabled(True))
         self.activity.idle.connect(self._on_idle)
@@ -311,7 +322,8 @@ class PorosityDock(PorosityWidgets):
         self.settings.setEnabled(not running)
         self.cancel_button.setEnabled(running)
         self.progress.setVisible(running)
-        self.stage.setText("Measuring…" if running else "")
+        self.stage.setText(_RUNNING.get(what, ""))
+        self._offer_evidence()
         if running:
             self.progress.setRange(0, 0)
             self.preview.pause()
@@ -341,6 +353,7 @@ class PorosityDock(PorosityWidgets):
                 "new labels are in a separate layer."
             )
         self.pores.show(measured, self._sources)
+        self._offer_evidence()
 
     def _show_result(
         self, measured: PoreMeasurement, folder: Path | None = None
@@ -381,6 +394,7 @@ class PorosityDock(PorosityWidgets):
         self.message.clear()
         self._show_result(found.measured, found.page.parent)
         self.pores.show(found.measured, found.layers(self._viewer))
+        self._offer_evidence()
         then(f"The pore layers were opened; the report is {found.page}.")
         self._show_warnings(found.measured)
 
@@ -395,6 +409,7 @@ class PorosityDock(PorosityWidgets):
         """Choose the image's standard deviations when their layer is added."""
         if holds_deviations(event.value):
             self.settings.choose_deviation()
+        self._offer_evidence()
 
     def _on_removed(self, event: QEvent) -> None:
         """Stop work on a layer that was removed."""
@@ -402,6 +417,58 @@ class PorosityDock(PorosityWidgets):
         if self.is_running and event.value in running:
             self._removed = event.value.name
             self.cancel()
+        self._offer_evidence()
+
+    # Evidence for each pore
+
+    def _offer_evidence(self) -> None:
+        source = self.pores.source() if self.result.report is not None else None
+        found = None if source is None else explained_source(self._viewer, source)
+        self.result.set_explicable(found is not None, running=self.is_running)
+
+    def explain(self) -> None:
+        """Compute the evidence for each pore of the report that is shown."""
+        report, source = self.result.report, self.pores.source()
+        if self.is_running or report is None or source is None:
+            return
+        try:
+            found = explained_source(self._viewer, source)
+            scan = None if found is None else found.scan(self._viewer)
+        except GeoSRError as error:
+            self.message.show_error(error)
+            return
+        if found is None or scan is None:
+            self._offer_evidence()
+            return
+        config, name = found.config, self.result.which.currentText()
+        self.message.clear()
+        self._removed = ""
+        self._progress.restart()
+        self.activity.start(
+            "evidence",
+            lambda should_stop: evidence_steps(scan, config, report, should_stop),
+            partial(self._on_explained, name, report),
+            on_step=self._progress.show_step,
+            on_error=self._on_error,
+            description=f"Explaining the pores of {name}",
+        )
+
+    def _on_explained(
+        self, name: str, report: PorosityReport, found: ExplainedPores
+    ) -> None:
+        """Add the columns to table, layer and export, unless measured again."""
+        measured = self._measured
+        if measured is None or measured.reports.get(name) is not report:
+            return
+        measured.reports[name] = found.report
+        measured.features[name] = found.features
+        self.result.set_explained(name, found.report)
+        self.result.set_exported_to(None)
+        self.pores.set_features(name, found.features)
+        self.message.show_message(
+            " ".join([found.sentence, *found.warnings]),
+            "warning" if found.warnings else "ok",
+        )
 
     # Export
 

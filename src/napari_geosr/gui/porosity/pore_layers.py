@@ -11,7 +11,7 @@ import numpy as np
 
 from napari_geosr.core.errors import Cancelled
 from napari_geosr.core.steps import ShouldStop
-from napari_geosr.core.types import AnyDict
+from napari_geosr.core.types import AnyArray, AnyDict
 from napari_geosr.gui.layers import METADATA, add_labels_result, geometry
 from napari_geosr.gui.layers.position import in_layer_units
 from napari_geosr.gui.porosity.threshold_preview import preview_colormap
@@ -27,6 +27,19 @@ if TYPE_CHECKING:
 #: Name of the colouring that gives every pore a different colour.
 BY_LABEL = "label"
 _COLORMAP = "viridis"
+#: Column with the verdict of the explanation of each pore.
+EVIDENCE = "evidence"
+#: Colour of each verdict; distinguishable with any type of colour vision (palette of
+#: Okabe and Ito).
+_VERDICTS = {
+    "well supported": (0.34, 0.71, 0.91, 1.0),
+    "weak": (0.94, 0.89, 0.26, 1.0),
+    "prior only": (0.84, 0.37, 0.0, 1.0),
+}
+#: Names of these colours, for a legend.
+VERDICT_COLOURS = "blue: well supported, yellow: weak, red: prior only"
+#: Colour of pores without a value.
+_NO_VALUE = (0.5, 0.5, 0.5, 1.0)
 #: Colour of the selected pore; it does not occur in the colormap.
 HIGHLIGHT = (1.0, 0.18, 0.65, 1.0)
 #: Metadata key of the checksum of the labels that were put into a layer.
@@ -170,7 +183,8 @@ def colour_columns(report: PorosityReport) -> list[str]:
     """Columns that the pores of `report` can be coloured by."""
     if not 0 < report.pore_count <= MAX_COLOURED:
         return [BY_LABEL]
-    return [*measure.colour_columns(report), BY_LABEL]
+    explained = [EVIDENCE] if EVIDENCE in report.table else []
+    return [*measure.colour_columns(report), *explained, BY_LABEL]
 
 
 def colormap_by(report: PorosityReport, column: str) -> Any:
@@ -178,11 +192,25 @@ def colormap_by(report: PorosityReport, column: str) -> Any:
 
     Pores without a value are grey.
     """
-    from napari.utils.colormaps import CyclicLabelColormap, ensure_colormap
+    from napari.utils.colormaps import CyclicLabelColormap
     from napari.utils.colormaps.colormap_utils import label_colormap
 
     if column not in colour_columns(report) or column == BY_LABEL:
         return label_colormap()
+    colours = (
+        np.array([_VERDICTS.get(str(v), _NO_VALUE) for v in report.table[EVIDENCE]])
+        if column == EVIDENCE
+        else _scale(report, column)
+    )
+    # Colour 0 is the background; label i takes colour i.
+    table = np.concatenate([np.zeros((1, 4)), colours]).astype(np.float32)
+    return CyclicLabelColormap(colors=table, background_value=0)
+
+
+def _scale(report: PorosityReport, column: str) -> AnyArray:
+    """Colours of the pores by their values in a column of numbers."""
+    from napari.utils.colormaps import ensure_colormap
+
     values = report.table[column].astype(np.float64)
     if measure.colour_columns(report)[column]:
         values = np.log(np.where(values > 0, values, np.nan))
@@ -192,11 +220,11 @@ def colormap_by(report: PorosityReport, column: str) -> Any:
         low, high = (float(v) for v in np.percentile(values[known], (1, 99)))
     scaled = np.clip((values - low) / ((high - low) or 1.0), 0, 1)
     # Skip the lowest tenth: dark colours would be invisible on a black background.
-    colours = ensure_colormap(_COLORMAP).map(0.1 + 0.9 * np.where(known, scaled, 0))
-    colours[~known] = (0.5, 0.5, 0.5, 1)
-    # Colour 0 is the background; label i takes colour i.
-    table = np.concatenate([np.zeros((1, 4)), colours]).astype(np.float32)
-    return CyclicLabelColormap(colors=table, background_value=0)
+    colours: AnyArray = ensure_colormap(_COLORMAP).map(
+        0.1 + 0.9 * np.where(known, scaled, 0)
+    )
+    colours[~known] = _NO_VALUE
+    return colours
 
 
 def highlighted(report: PorosityReport, column: str, label: int) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -116,6 +116,11 @@ class PoreTableModel(QAbstractTableModel):
         return "\n".join(["\t".join(head), *rows])
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the columns."""
+        return tuple(self._names)
+
+    @property
     def shown_labels(self) -> AnyArray:
         """Labels in the order of the rows."""
         return self._columns[LABEL][self._order] if self._names else self._order
@@ -209,7 +214,7 @@ def cell_text(value: object, decimals: int | None = None) -> str:
         if 1e3 <= abs(number) < 1e10:
             return _grouped(round(number))
         return f"{number:.4g}".replace("-", "\N{MINUS SIGN}", 1)
-    return str(value)
+    return str(value) or "–"
 
 
 def _grouped(number: int) -> str:
@@ -274,9 +279,19 @@ class PoreTable(QTableView):
         self._quiet = False
 
     def set_table(
-        self, columns: Mapping[str, AnyArray], units: Mapping[str, str]
+        self,
+        columns: Mapping[str, AnyArray],
+        units: Mapping[str, str],
+        *,
+        first: Sequence[str] = (),
     ) -> None:
-        """Show these pores; column widths fit the headers and a sample of cells."""
+        """Show these pores; column widths fit the headers and a sample of cells.
+
+        Parameters
+        ----------
+        first : sequence of str
+            Columns shown next to the labels, if there are such columns.
+        """
         self._quiet = True
         self.pores.set_table(columns, units)
         metrics = self.fontMetrics()
@@ -290,7 +305,15 @@ class PoreTable(QTableView):
             cells = [cell_text(value, decimals) for value in some]
             widest = max(metrics.horizontalAdvance(w) for w in [*words, *cells])
             self.setColumnWidth(i, widest + 24)
+        self._show_first([LABEL, *(name for name in first if name in columns)])
         self._quiet = False
+
+    def _show_first(self, names: list[str]) -> None:
+        """Show these columns first, the others in the order of the table."""
+        header, known = self.horizontalHeader(), list(self.pores.names)
+        order = names + [name for name in known if name not in names]
+        for place, name in enumerate(order):
+            header.moveSection(header.visualIndex(known.index(name)), place)
 
     def select_label(self, label: int) -> bool:
         """Select and scroll to the row of `label`, without `labelChosen`."""

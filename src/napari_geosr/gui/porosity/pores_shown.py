@@ -74,6 +74,17 @@ class PoreDisplay(QObject):
                 self._layers[key] = weakref.ref(layer)
         self._on_only_selected(self._result.only_selected.isChecked())
 
+    def source(self) -> Layer | None:
+        """The layer in which the listed pores were found, if it still exists."""
+        found: Layer | None = self._in_viewer(self._sources)
+        return found
+
+    def set_features(self, name: str, features: object) -> None:
+        """Give the pore layer of a report another table."""
+        layer = self.layer(name)
+        if layer is not None:
+            layer.features = features
+
     def layer(self, name: str | None = None) -> Labels | None:
         """Labels layer of a report (by default the listed one), if it still exists."""
         return self._in_viewer(self._layers, name)

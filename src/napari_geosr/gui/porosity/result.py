@@ -23,7 +23,12 @@ from qtpy.QtWidgets import (
 
 from napari_geosr.gui.kit.histogram import Bars, HistogramView
 from napari_geosr.gui.kit.widgets import ElidedLabel
-from napari_geosr.gui.porosity.pore_layers import MAX_COLOURED, colour_columns
+from napari_geosr.gui.porosity.pore_layers import (
+    EVIDENCE,
+    MAX_COLOURED,
+    VERDICT_COLOURS,
+    colour_columns,
+)
 from napari_geosr.gui.porosity.pore_table import PoreTable
 from napari_geosr.operations.measure import figure_rows, reference_first
 
@@ -33,6 +38,13 @@ if TYPE_CHECKING:
     from napari_geosr.operations.measure import PorosityReport
 
 
+_EVIDENCE = (
+    "Find out for each pore whether the scan supports it or the model alone draws it: "
+    "adds a column to the table, and colours the pores by it."
+)
+_NO_EVIDENCE = (
+    "Only pores of a layer that a model restored from an open scan can be explained."
+)
 _EXPORT = "Save the results and the table as CSV, JSON, PNG and HTML."
 #: Minimum height of the figures, in pixels.
 _MIN_FIGURES_HEIGHT = 60
@@ -154,6 +166,8 @@ class PorosityResult(QWidget):
         Colour the pores by this column.
     onlySelectedChanged : bool
         Show only the selected pore, or all.
+    evidenceRequested
+        Explain the pores of the report that is shown.
     exportRequested
     """
 
@@ -161,6 +175,7 @@ class PorosityResult(QWidget):
     reportChosen = Signal(str)
     colourChosen = Signal(str)
     onlySelectedChanged = Signal(bool)
+    evidenceRequested = Signal()
     exportRequested = Signal()
 
     def __init__(self, parent: QWidget | None = None) -> None:
@@ -184,6 +199,7 @@ class PorosityResult(QWidget):
         self.least.setKeyboardTracking(False)
         self.only_selected = QCheckBox("Only the selected pore")
         self.table = PoreTable()
+        self.evidence = QPushButton("Evi&dence")
         self.export = QPushButton("E&xport…")
         self._sharing = QTimer(self)
         self._sharing.setSingleShot(True)
@@ -199,6 +215,7 @@ class PorosityResult(QWidget):
         )
         self.only_selected.toggled.connect(self.onlySelectedChanged)
         self.table.labelChosen.connect(self.labelChosen)
+        self.evidence.clicked.connect(self.evidenceRequested)
         self.export.clicked.connect(self.exportRequested)
 
     def _describe(self) -> None:
@@ -213,7 +230,8 @@ class PorosityResult(QWidget):
                 self.colour,
                 "Colour by",
                 "Property shown by the colour of a pore, from dark (small) to bright "
-                "(large). 'label' gives every pore its own colour.",
+                "(large). 'label' gives every pore its own colour; 'evidence' has one "
+                f"for each verdict ({VERDICT_COLOURS}; grey: not explained).",
             ),
             (
                 self.least,
@@ -226,6 +244,7 @@ class PorosityResult(QWidget):
                 "Only the selected pore",
                 "Hide all pores but the selected one.",
             ),
+            (self.evidence, "Evidence", _NO_EVIDENCE),
             (
                 self.export,
                 "Export",
@@ -256,6 +275,7 @@ class PorosityResult(QWidget):
         options.addWidget(self.least, 1)
         last = QHBoxLayout()
         last.addWidget(self.only_selected, 1)
+        last.addWidget(self.evidence)
         last.addWidget(self.export)
         content = QWidget()
         above = QVBoxLayout(content)
@@ -337,6 +357,26 @@ class PorosityResult(QWidget):
         if self.isVisible():
             self._sharing.start()
 
+    def set_explained(self, name: str, report: PorosityReport) -> None:
+        """Show a report that has columns with explanations now, and colour by them."""
+        self._reports[name] = report
+        if self.which.currentText() != name:
+            return
+        minimum, label = self.least.value(), self.table.selected_label()
+        self._show_pores()
+        self.least.setValue(minimum)
+        if label is not None:
+            self.table.select_label(label)
+        before = self.colour.currentText()
+        self.colour.setCurrentText(EVIDENCE)
+        if before == self.colour.currentText():  # the same column, other values
+            self.colourChosen.emit(self.colour_column)
+
+    def set_explicable(self, can_explain: bool, *, running: bool = False) -> None:
+        """Offer *Evidence* if the pores shown can be explained."""
+        self.evidence.setEnabled(can_explain and not running)
+        self.evidence.setToolTip(_EVIDENCE if can_explain else _NO_EVIDENCE)
+
     def set_exported_to(self, folder: Path | None) -> None:
         """Offer *Export* unless the files are already in `folder`."""
         self.export.setEnabled(folder is None)
@@ -354,7 +394,7 @@ class PorosityResult(QWidget):
             return
         with QSignalBlocker(self.least):
             self.least.setValue(0)
-        self.table.set_table(report.table, report.units)
+        self.table.set_table(report.table, report.units, first=(EVIDENCE,))
         columns = colour_columns(report)
         with QSignalBlocker(self.colour):
             before = self.colour.currentText()

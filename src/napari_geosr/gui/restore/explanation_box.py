@@ -8,24 +8,25 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-from qtpy.QtWidgets import QVBoxLayout, QWidget
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 
 from napari_geosr.core.errors import Cancelled, GeoSRError
 from napari_geosr.core.steps import ShouldStop, Step
-from napari_geosr.core.types import AnyMapping
 from napari_geosr.gui.kit.activity import Activity, Key
+from napari_geosr.gui.kit.form import error_in_fields, fields_of_options
 from napari_geosr.gui.kit.lifetime import Connections
 from napari_geosr.gui.kit.notify import MessageRow
 from napari_geosr.gui.kit.progress import OperationProgress
-from napari_geosr.gui.kit.widgets import button
+from napari_geosr.gui.kit.widgets import button, combo, progress_bar
 from napari_geosr.gui.layers import (
     METADATA,
     add_image_result,
     alignment_with,
     helper_metadata,
-    provenance_of,
     volume_from_layer,
 )
+from napari_geosr.gui.layers.explained import explain_settings
 from napari_geosr.gui.layers.geometry import geometry_of_layer
 from napari_geosr.gui.layers.position import click_callback, indices_at
 from napari_geosr.operations.explain import (
@@ -33,6 +34,7 @@ from napari_geosr.operations.explain import (
     Explanation,
     PreparedExplanation,
     explain_place_steps,
+    methods,
     prepare_steps,
     with_training_patches,
 )
@@ -43,12 +45,16 @@ if TYPE_CHECKING:
 
     from napari_geosr.core.volume import Volume
 
-#: Explanation methods to run, and names of the maps, the preferred one first.
+#: Methods that answer the usual question; all others are chosen one at a time.
 _METHODS = ("evidence", "reach")
-_SHOWN = ("reach", "occlusion", "lam", "filter")
+_USUAL = "Evidence and reach"
+_ABOUT = (
+    "Whether the pore would appear even if the scan did not show it, and the distance "
+    "within which voxels matter."
+)
+#: Methods that have no menu entry because they are added to the usual ones.
+_ADDED = ("filter", "similar")
 _HINT = "Click on a pore or a voxel of the result."
-#: Settings of the run that its explanation must share.
-_REPEATED = ("device", "nonfinite", "strength", "sharpness")
 
 
 class ExplanationBox(QWidget):
@@ -71,6 +77,8 @@ class ExplanationBox(QWidget):
         self._result: weakref.ref[Layer] | None = None
         self._overlay: weakref.ref[Layer] | None = None
         self._prepared: tuple[Key, PreparedExplanation] | None = None
+        #: The voxel of the result that was clicked last.
+        self._at: tuple[int, int, int] | None = None
         #: Stop function of the latest run, which the prepared network calls.
         self._should_stop: list[ShouldStop] = []
         self.pick_button = button(
@@ -80,23 +88,50 @@ class ExplanationBox(QWidget):
             "Alt+Shift+G",
         )
         self.pick_button.setCheckable(True)
+        self.method = combo("Explanation method", "How the result is explained.")
+        self._fill_methods()
+        self.cancel_button = button("Cancel", "Stop explaining.", "Alt+Shift+F")
+        self.cancel_button.setAccessibleName("Cancel the explanation")
+        self.progress = progress_bar("Explanation progress", "Progress.")
         self.answer = MessageRow(shortcut="Alt+Shift+Q")
-        column = QVBoxLayout(self)
-        column.setContentsMargins(0, 0, 0, 0)
-        column.addWidget(self.pick_button)
-        column.addWidget(self.answer)
         self.activity = Activity(self)
         self._progress = OperationProgress(
             self.answer.show_message,
-            show_warning=lambda text: self.answer.show_message(text, "warning"),
+            show_bar=self._show_progress,
+            show_warning=lambda text: self._say(text, "warning"),
+            shows_time_left=True,
         )
-        self.activity.failed.connect(self._on_error)
+        self._lay_out()
+        self.activity.busyChanged.connect(self._on_busy)
+        self.cancel_button.clicked.connect(self.activity.cancel)
+        self.method.currentIndexChanged.connect(self._on_method)
         self.pick_button.toggled.connect(self._on_toggled)
         self._connections = Connections(self)
         self._connections.add_to(
             viewer, "mouse_drag_callbacks", click_callback(weakref.ref(self))
         )
+        self._on_busy("")
         self.setVisible(False)
+
+    def _lay_out(self) -> None:
+        row = QHBoxLayout()
+        row.addWidget(self.method, 2)
+        row.addWidget(self.cancel_button, 1)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.addWidget(self.pick_button)
+        column.addLayout(row)
+        column.addWidget(self.progress)
+        column.addWidget(self.answer)
+
+    def _fill_methods(self) -> None:
+        self.method.addItem(_USUAL, _METHODS)
+        self.method.setItemData(0, _ABOUT, Qt.ItemDataRole.ToolTipRole)
+        for each in methods():
+            if each.name not in (*_METHODS, *_ADDED):
+                self.method.addItem(each.title, (each.name,))
+                row = self.method.count() - 1
+                self.method.setItemData(row, each.help, Qt.ItemDataRole.ToolTipRole)
 
     def set_pair(self, source: Image | None, result: Layer | None) -> None:
         """Offer to explain `result`, made from `source`; None disables it.
@@ -104,7 +139,7 @@ class ExplanationBox(QWidget):
         Only results of a single network can be explained, not those of filters.
         """
         self.pick_button.setChecked(False)
-        self._prepared = None
+        self._prepared = self._at = None
         known = source is not None and result is not None
         self._source = weakref.ref(source) if known else None
         self._result = weakref.ref(result) if known else None
@@ -121,21 +156,21 @@ class ExplanationBox(QWidget):
     def _settings(self) -> ExplainConfig | None:
         """Settings of the run that produced the result, from its provenance record."""
         layers = self._layers()
-        records = () if layers is None else provenance_of(layers[1])
-        if not records or records[-1].get("operation") != "restore":
-            return None
-        record: AnyMapping = records[-1]
-        used = record.get("settings") or {}
-        model = used.get("model")
-        if model in (None, "auto"):
-            model = (record.get("model") or {}).get("name")
-        if model is None:
-            return None
-        repeated = {name: used[name] for name in _REPEATED if name in used}
-        try:
-            return ExplainConfig.create(model=model, method=_METHODS, **repeated)
-        except GeoSRError:
-            return None
+        return None if layers is None else explain_settings(layers[1], _METHODS)
+
+    def _on_busy(self, what: str) -> None:
+        self.method.setEnabled(not what)
+        self.cancel_button.setEnabled(bool(what))
+        self.progress.setVisible(bool(what))
+        self._show_progress(0, 0)
+
+    def _show_progress(self, done: int, total: int) -> None:
+        self.progress.setRange(0, total)
+        self.progress.setValue(done)
+
+    def _say(self, text: str, kind: str = "info") -> None:
+        """Show a sentence without the options of the command line."""
+        self.answer.show_message(fields_of_options(text, ())[0], kind)
 
     def _on_toggled(self, wanted: bool) -> None:
         if wanted:
@@ -143,6 +178,7 @@ class ExplanationBox(QWidget):
             return
         if self.activity.busy:
             self.activity.cancel()
+        self._at = None
         self.answer.clear()
         overlay = None if self._overlay is None else self._overlay()
         self._overlay = None
@@ -156,7 +192,7 @@ class ExplanationBox(QWidget):
         layers = self._layers()
         if not self.pick_button.isChecked() or layers is None or self.activity.busy:
             return
-        source, result = layers
+        result = layers[1]
         index = indices_at(self._viewer, result, position)  # type: ignore[arg-type]
         n = len(geometry_of_layer(result).voxel_size)
         at = tuple(int(x) for x in np.floor(index[-n:] + 0.5))
@@ -164,9 +200,21 @@ class ExplanationBox(QWidget):
         if not all(0 <= i < length for i, length in zip(at, shape, strict=True)):
             self.answer.show_message("This position is outside the result. " + _HINT)
             return
-        config = self._settings()
-        if config is None:
+        z, y, x = (0,) * (3 - n) + at
+        self._at = z, y, x
+        self._explain()
+
+    def _on_method(self, _index: int = 0) -> None:
+        """Explain the last place by the other method."""
+        self.method.setToolTip(self.method.currentData(Qt.ItemDataRole.ToolTipRole))
+        if self.pick_button.isChecked() and not self.activity.busy:
+            self._explain()
+
+    def _explain(self) -> None:
+        layers, config, at = self._layers(), self._settings(), self._at
+        if layers is None or config is None or at is None:
             return
+        source, result = layers
         try:
             point = result.metadata.get(METADATA, {}).get("position")
             scan = volume_from_layer(source, self._viewer, point)
@@ -174,13 +222,15 @@ class ExplanationBox(QWidget):
             self.answer.show_error(error)
             return
         key: Key = (id(source), id(source.data), id(result), config.model_dump_json())
-        z, y, x = (0,) * (3 - n) + at
+        chosen = self.method.currentData()
+        self._progress.restart()
         self.answer.show_message("Finding the voxels that it depends on…")
         self.activity.start(
             "explain",
-            lambda stop: self._steps(key, scan, config, (z, y, x), stop),
+            lambda stop: self._steps(key, scan, config, tuple(chosen), at, stop),
             lambda result: self._on_explained(key, result),
             on_step=self._progress.show_step,
+            on_error=self._on_error,
             description=f"Explaining {result.name}",
         )
 
@@ -189,6 +239,7 @@ class ExplanationBox(QWidget):
         key: Key,
         scan: Volume,
         config: ExplainConfig,
+        chosen: tuple[str, ...],
         at: tuple[int, int, int],
         stop: ShouldStop,
     ) -> Generator[Step, None, tuple[PreparedExplanation, Explanation]]:
@@ -201,11 +252,12 @@ class ExplanationBox(QWidget):
             prepared = yield from prepare_steps(
                 scan, wanted, should_stop=lambda: stop_functions[0]()
             )
+        if chosen != _METHODS:
+            steps = explain_place_steps(_by(prepared, chosen), at, pore=True)
+            return prepared, (yield from steps)
         explanation = yield from explain_place_steps(prepared, at)
         if explanation.target.kind == "voxel":  # over a pore, it has no width
-            method = {"method": ("filter",)}
-            changed = prepared.config.model_copy(update=method)
-            steps = explain_place_steps(replace(prepared, config=changed), at)
+            steps = explain_place_steps(_by(prepared, ("filter",)), at)
             found = (yield from steps).findings
             findings = {**explanation.findings, **found}
             explanation = replace(explanation, findings=findings)
@@ -213,8 +265,10 @@ class ExplanationBox(QWidget):
 
     def _on_error(self, error: Exception) -> None:
         if isinstance(error, Cancelled):
+            if self.pick_button.isChecked():
+                self.answer.show_message("Cancelled. " + _HINT)
             return
-        self.answer.show_error(error)
+        self.answer.show_error(error_in_fields(error, ()))
 
     def _on_explained(
         self, key: Key, result: tuple[PreparedExplanation, Explanation]
@@ -224,12 +278,13 @@ class ExplanationBox(QWidget):
         findings = explanation.findings
         more = [findings[n].sentence for n in ("filter", "similar") if n in findings]
         sentence = " ".join([explanation.sentence, *more, *explanation.notes])
-        self.answer.show_message(sentence, "ok" if not explanation.notes else "warning")
-        layers = self._layers()
-        names = [name for name in _SHOWN if name in explanation.overlays]
-        if layers is None or not names:
+        self._say(sentence, "ok" if not explanation.notes else "warning")
+        layers, overlays = self._layers(), dict(explanation.overlays)
+        # What evidence replaces is the pore itself; the reach shows more.
+        name = next((n for n in overlays if n != "evidence"), None)
+        if layers is None or name is None:
             return
-        overlay = explanation.overlays[names[0]]
+        overlay = overlays[name]
         earlier = None if self._overlay is None else self._overlay()
         if earlier is not None and earlier in self._viewer.layers:
             self._viewer.layers.remove(earlier)
@@ -249,3 +304,9 @@ class ExplanationBox(QWidget):
         )
         self._overlay = weakref.ref(layer)
         self._viewer.layers.selection.active = active
+
+
+def _by(prepared: PreparedExplanation, names: tuple[str, ...]) -> PreparedExplanation:
+    """The same preparation for other methods."""
+    config = prepared.config.model_copy(update={"method": names})
+    return replace(prepared, config=config)

@@ -10,6 +10,10 @@ from typing import TYPE_CHECKING
 import lazy_loader
 
 if TYPE_CHECKING:
+    from napari_geosr.operations.explain.columns import (
+        pores_of_report,
+        with_explanations,
+    )
     from napari_geosr.operations.explain.config import (
         ExplainConfig,
         methods,
@@ -36,7 +40,9 @@ __all__ = [
     "explain_pores_steps",
     "explain_steps",
     "methods",
+    "pores_of_report",
     "prepare_steps",
+    "with_explanations",
     "with_training_patches",
     "write_steps",
 ]
@@ -44,6 +50,7 @@ __all__ = [
 __getattr__, __dir__, _ = lazy_loader.attach(
     __name__,
     submod_attrs={
+        "columns": ["pores_of_report", "with_explanations"],
         "config": ["ExplainConfig", "methods", "with_training_patches"],
         "files": ["check_files", "write_steps"],
         "run": [

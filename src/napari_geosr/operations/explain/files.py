@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import math
 from collections.abc import Generator
 from io import StringIO
 from pathlib import Path
@@ -14,11 +13,11 @@ from napari_geosr.core.errors import FileError
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step, never_stop
 from napari_geosr.io import atomic
 from napari_geosr.measure.export import write_json
+from napari_geosr.operations.explain.columns import added_columns
 from napari_geosr.operations.explain.config import ExplainConfig
 
 if TYPE_CHECKING:
     from napari_geosr.operations.explain.run import ExplainResult
-    from napari_geosr.operations.explain.targets import Explanation
 
 FIGURES, TABLE = "explanation.json", "pores.csv"
 
@@ -86,51 +85,15 @@ def write_steps(
     return written
 
 
-#: Columns added to the pore table, by method: title, and path to the value.
-_COLUMNS = {
-    "evidence": (
-        ("evidence", ("verdict",)),
-        ("evidence_log_ratio", ("log_ratio",)),
-        ("evidence_survival", ("survival",)),
-        ("evidence_support", ("support",)),
-    ),
-    "reach": (("reach_90", ("radius", "90%")),),
-    "similar": (
-        ("similar", ("verdict",)),
-        ("similar_distance", ("distance",)),
-    ),
-}
-
-
 def _table(result: ExplainResult) -> str:
     """The pore table with columns for the explanations; empty without a table."""
     assert result.table is not None
-    found = {e.row.label: e for e in result.explanations if e.row is not None}
-    methods = [m for m in result.prepared.config.method if m in _COLUMNS]
-    unit = result.prepared.volume.unit
-    titles = [
-        f"{title} ({unit})" if title == "reach_90" else title
-        for method in methods
-        for title, _ in _COLUMNS[method]
-    ]
+    added = list(added_columns(result))
     text = StringIO()
     writer = csv.writer(text, lineterminator="\n")
     head, *rows = result.table.text
+    titles = [f"{c.name} ({c.unit})" if c.unit else c.name for c in added]
     writer.writerow([*head, *titles])
-    for row, cells in zip(result.table.rows, rows, strict=True):
-        each = found.get(row.label)
-        more = [
-            "" if each is None else _cell(each, method, way)
-            for method in methods
-            for _, way in _COLUMNS[method]
-        ]
-        writer.writerow([*cells, *more])
+    for cells, *more in zip(rows, *(c.values for c in added), strict=True):
+        writer.writerow([*cells, *("" if value is None else value for value in more)])
     return text.getvalue()
-
-
-def _cell(found: Explanation, method: str, way: tuple[str, ...]) -> object:
-    value: object = found.findings[method].figures
-    for key in way:
-        value = value[key]  # type: ignore[index]
-    missing = value is None or (isinstance(value, float) and not math.isfinite(value))
-    return "" if missing else value

@@ -236,13 +236,20 @@ def _noise_of(restoration: PreparedRestoration) -> Noise:
 
 
 def explain_place_steps(
-    prepared: PreparedExplanation, at: tuple[int, int, int]
+    prepared: PreparedExplanation, at: tuple[int, int, int], *, pore: bool = False
 ) -> Generator[Step, None, Explanation]:
-    """Explain the pore at a voxel of the result (Z, Y, X), or the voxel itself."""
+    """Explain the pore at a voxel of the result (Z, Y, X), or the voxel itself.
+
+    Parameters
+    ----------
+    pore : bool
+        Whether all methods explain the pore, if there is one. By default this is so
+        only if evidence is among the methods.
+    """
     config, scene = prepared.config, prepared.scene
     target = None
-    wants_pore = "evidence" in config.method
-    if wants_pore:
+    needs_pore = "evidence" in config.method
+    if needs_pore or pore:
         yield StageStarted(message="Measuring the noise")
         noise = prepared.noise()
         yield StageStarted(message="Looking for the pore")
@@ -252,7 +259,7 @@ def explain_place_steps(
     if target is None:
         target = voxel_target(scene, at, config.radius)
     names = [n for n in config.method if n != "evidence" or target.kind == "pore"]
-    if wants_pore and target.kind != "pore":
+    if needs_pore and target.kind != "pore":
         yield WarningIssued(
             message="There is no pore at this voxel, so there is no evidence to "
             "evaluate. A threshold of your own (--threshold) may separate "

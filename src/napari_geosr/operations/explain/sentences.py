@@ -68,6 +68,6 @@ def table_warnings(
     noted = [each for each in found if each.notes]
     if noted:
         yield (
-            f"Limitations apply to {len(noted)} of {len(found)} pores; they are listed "
-            f"as notes in explanation.json. The first: {noted[0].notes[0]}"
+            f"Limitations apply to {len(noted)} of {len(found)} pores. The first: "
+            f"{noted[0].notes[0]}"
         )

@@ -1,0 +1,141 @@
+"""Evidence for each measured pore: a column of the table and a colour."""
+
+from __future__ import annotations
+
+import csv
+
+import numpy as np
+import pytest
+from porosity_helpers import add, measure, open_dock, physical, wait_for_levels
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QFileDialog
+
+import napari_geosr as geosr
+from napari_geosr.core.volume import Volume
+from napari_geosr.gui.layers import METADATA, add_result
+from napari_geosr.gui.porosity import evidence as evidence_run
+from napari_geosr.operations.explain import explain_pores_steps
+
+VERDICTS = {"well supported", "weak", "prior only"}
+
+
+@pytest.fixture(scope="module")
+def restored() -> Volume:
+    return geosr.restore(physical(noise=12), "ct-denoise")
+
+
+@pytest.fixture
+def dock(viewer, qtbot, restored):
+    """The Porosity dock, with the pores of a restored layer measured."""
+    source = add(viewer, physical(noise=12))
+    result = add_result(viewer, restored, source, name="restored")
+    result.metadata[METADATA]["source_layer"] = source.name
+    viewer.layers.selection.active = result
+    made = open_dock(viewer, qtbot)
+    made.settings.image.set_layer(result)
+    made.settings.other.set_layer(None)
+    wait_for_levels(made, qtbot)
+    measure(made, qtbot)
+    return made
+
+
+def explain(dock, qtbot) -> None:
+    assert dock.result.evidence.isEnabled()
+    dock.result.evidence.click()
+    assert dock.activity.busy == "evidence"
+    assert not dock.measure_button.isEnabled()
+    qtbot.waitUntil(lambda: not dock.is_running, timeout=120_000)
+
+
+def shown_heads(dock) -> list[str]:
+    """Titles of the columns from left to right."""
+    header, model = dock.result.table.horizontalHeader(), dock.result.table.model()
+    order = [header.logicalIndex(i) for i in range(model.columnCount())]
+    return [model.headerData(i, Qt.Orientation.Horizontal) for i in order]
+
+
+def test_evidence_is_a_column_and_a_colour(viewer, qtbot, dock, tmp_path, monkeypatch):
+    pores, result = viewer.layers["restored · pores"], dock.result
+    assert "evidence" not in shown_heads(dock)
+    by_size = pores.get_color(1)
+    result.table.sortByColumn(1, Qt.SortOrder.AscendingOrder)
+    sorted_labels = result.table.pores.shown_labels.tolist()
+    explain(dock, qtbot)
+    assert "pores: " in dock.message.text
+    assert "blue: well supported" in dock.message.text
+
+    # The column is next to the label, and does not change the order of the rows.
+    assert shown_heads(dock)[:2] == ["label", "evidence"]
+    assert result.table.pores.shown_labels.tolist() == sorted_labels
+    found = result.report.table["evidence"]
+    assert set(found) <= VERDICTS | {""}
+    large = result.report.table["voxels"] > 300
+    assert large.sum() == 2
+    assert set(found[large]) == {"well supported"}
+    assert (result.report.table["evidence_support"][large] > 4).all()
+    assert list(pores.features["evidence"]) == list(found)
+
+    # The colour.
+    assert result.colour_column == "evidence"
+    blue = pores.get_color(int(np.flatnonzero(large)[0]) + 1)
+    assert blue[2] > 0.8 > blue[0]
+    assert not np.allclose(blue, by_size)
+    result.colour.setCurrentText("volume")
+    assert np.allclose(pores.get_color(1), by_size)
+
+    # The exported table has the column.
+    chosen = str(tmp_path / "foam_report.html"), ""
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_, **__: chosen)
+    result.export.click()
+    qtbot.waitUntil(lambda: "report is in" in dock.message.text, timeout=60_000)
+    with (tmp_path / "foam_pores.csv").open(encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["evidence"] for row in rows] == list(found)
+
+
+def test_evidence_needs_a_restored_layer_and_its_scan(viewer, qtbot, dock):
+    result = dock.result
+    assert result.evidence.isEnabled()
+    viewer.layers.remove("scan")
+    assert not result.evidence.isEnabled()
+    assert "restored from an open scan" in result.evidence.toolTip()
+    add(viewer, physical(noise=12))
+    assert result.evidence.isEnabled()
+    dock.settings.image.set_layer(viewer.layers["scan"])
+    wait_for_levels(dock, qtbot)
+    measure(dock, qtbot)
+    assert not result.evidence.isEnabled()
+
+
+def test_evidence_can_be_cancelled(viewer, qtbot, dock, monkeypatch):
+    """Here at the first pore, so that the test does not depend on the speed."""
+    counted = []
+
+    def steps(*args):
+        for step in explain_pores_steps(*args):
+            counted.append(step)
+            dock.activity.cancel()
+            yield step
+
+    monkeypatch.setattr(evidence_run, "explain_pores_steps", steps)
+    dock.result.evidence.click()
+    assert dock.cancel_button.isEnabled()
+    qtbot.waitUntil(lambda: not dock.is_running, timeout=120_000)
+    assert "Cancelled" in dock.message.text
+    assert len(counted) < 3
+    assert "evidence" not in dock.result.report.table
+    assert dock.measure_button.isEnabled()
+    assert dock.result.evidence.isEnabled()
+
+
+def test_pores_measured_again_meanwhile_keep_their_table(viewer, qtbot, dock):
+    """The result of a run for an earlier measurement is dropped."""
+    before = dock.result.report
+    explain(dock, qtbot)
+    explained = dock.result.report
+    measure(dock, qtbot)
+    assert "evidence" not in dock.result.report.table
+    name = dock.result.which.currentText()
+    late = evidence_run.ExplainedPores(explained, explained.to_dataframe(), "…", ())
+    dock._on_explained(name, before, late)
+    assert "evidence" not in dock.result.report.table
