@@ -245,7 +245,7 @@ def _n_hot(volume: Volume, entry: AnyMapping) -> int:
     scan = ((entry.get("inputs") or {}).get("input") or {}).get("shape")
     if not n or not scan:
         return n
-    return round(n * math.prod(volume.spatial_shape) / math.prod(scan))
+    return int(n * math.prod(volume.spatial_shape) // math.prod(scan))
 
 
 def measure_several_steps(
