@@ -32,9 +32,12 @@ _MAX_FAR_SHARE = 0.02
 #: Smallest width of bins, relative to the largest value: a bin number and its half are
 #: exact in float64.
 _MIN_RELATIVE_WIDTH = 2.0**-51
-#: Smallest and largest range of floating-point values from which a threshold is found:
-#: products of values neither overflow nor underflow.
-_MIN_RANGE, _MAX_RANGE = 1e-100, 1e100
+#: Smallest range of floating-point values from which a threshold is found: products of
+#: differences do not underflow.
+_MIN_RANGE = 1e-100
+#: Largest floating-point value from which a threshold is found: products of values do
+#: not overflow.
+_MAX_VALUE = 1e100
 #: Largest value, relative to the range of values, up to which averages of the values
 #: themselves are exact enough. Beyond, they are counted from the first bin.
 _MAX_OFFSET = 2.0**20
@@ -408,7 +411,7 @@ def _refuse_inexact(histogram: GreyHistogram, name: str) -> None:
 def _refuse_range(histogram: GreyHistogram, name: str) -> None:
     """Refuse floating-point values that are too large or too small to compute with."""
     largest = max(abs(histogram.minimum), abs(histogram.maximum))
-    if largest > _MAX_RANGE:
+    if largest > _MAX_VALUE:
         raise VolumeError(
             f"{name!r} contains grey values of up to {largest:.3g}, which are too "
             "large to compute with. Divide all of them by a constant first, or replace "
