@@ -214,9 +214,11 @@ def _correlation(one: FloatArray, other: FloatArray) -> float:
     """Correlation coefficient; NaN if a plane is constant or not finite."""
     if not (np.isfinite(one).all() and np.isfinite(other).all()):
         return math.nan
-    one, other = one - one.mean(), other - other.mean()
-    power = float(np.sqrt((one * one).sum() * (other * other).sum()))
-    return float((one * other).sum()) / power if power > 0 else math.nan
+    with np.errstate(over="ignore", invalid="ignore"):  # values beyond 1e154: unknown
+        one, other = one - one.mean(), other - other.mean()
+        power = float(np.sqrt((one * one).sum() * (other * other).sum()))
+        product = float((one * other).sum())
+    return product / power if 0 < power < math.inf else math.nan
 
 
 def _mean(values: list[float]) -> float:

@@ -268,7 +268,7 @@ def misclassification(
     values = np.clip(histogram.centres, low, high)
     observed, _ = np.histogram(values, bins=edges, weights=histogram.counts)
     centres = _noise_free_values(edges, noise)
-    deviation = np.maximum(noise.at(centres), 1e-12)
+    deviation = np.maximum(noise.at(centres), 1e-12 * (high - low))
     up_to = ndtr((edges[:, None] - centres) / deviation)
     up_to[0], up_to[-1] = 0.0, 1.0  # clipped grey values lie in the outermost bins
     clean = _deconvolved(observed / observed.sum(), np.diff(up_to, axis=0))
