@@ -183,8 +183,8 @@ def test_good_file(name: str, shared_data: Path) -> None:
     assert volume.dtype.isnative
     assert volume.unit == expected.unit
     n = len(volume.spatial_axes)
-    wanted = expected.voxel_size or (1.0,) * n
-    np.testing.assert_allclose(volume.voxel_size, wanted, rtol=1e-6)
+    voxel_size = expected.voxel_size or (1.0,) * n
+    np.testing.assert_allclose(volume.voxel_size, voxel_size, rtol=1e-6)
     assert volume.source == shared_data / name
     voxels = np.asarray(volume.data)
     assert voxels.shape == expected.shape

@@ -176,10 +176,10 @@ def _placed(shape: Shape, spacing: float, rng: np.random.Generator) -> Array:
     _, height, width = shape
     margin = 0.1 * shape[0] + spacing
     low, high = -margin, np.array([height, width]) + margin
-    wanted = round(float(np.prod(high - low)) / spacing**2)
+    target_count = round(float(np.prod(high - low)) / spacing**2)
     found = np.zeros((0, 2))
-    for point in rng.uniform(low, high, (_MAX_TRIES * max(1, wanted), 2)):
-        if len(found) == wanted:
+    for point in rng.uniform(low, high, (_MAX_TRIES * max(1, target_count), 2)):
+        if len(found) == target_count:
             break
         near = (
             np.linalg.norm(found - point, axis=1) if len(found) else np.array([np.inf])

@@ -298,12 +298,12 @@ class CompareDock(CompareWidgets):
         if self.difference_button.isChecked():
             self._on_difference(True)
 
-    def _on_difference(self, wanted: bool) -> None:
+    def _on_difference(self, checked: bool) -> None:
         earlier = None if self._difference is None else self._difference()
         self._difference = None
         if earlier is not None and earlier in self._viewer.layers:
             self._viewer.layers.remove(earlier)
-        if not wanted or self._report is None:
+        if not checked or self._report is None:
             return
         key = self._compared_key()
         difference = self._report.differences.get(key)
@@ -324,9 +324,9 @@ class CompareDock(CompareWidgets):
         self._difference = weakref.ref(layer)
         self._viewer.layers.selection.active = active
 
-    def _on_grid(self, wanted: bool) -> None:
+    def _on_grid(self, checked: bool) -> None:
         """Show each compared image in a separate grid cell."""
-        if not wanted:
+        if not checked:
             self._side_by_side.end()
             return
         for toggle in self.view.toggles():  # these show and hide layers, too
@@ -334,8 +334,8 @@ class CompareDock(CompareWidgets):
         found = [self._layer(key) for key in self._layers]
         self._side_by_side.show([layer for layer in found if layer is not None])
 
-    def _on_view(self, wanted: bool) -> None:
-        if wanted:
+    def _on_view(self, checked: bool) -> None:
+        if checked:
             self.grid_button.setChecked(False)
 
     def _on_grid_of_viewer(self, _event: Event | None = None) -> None:

@@ -137,8 +137,8 @@ class ExplanationBox(QWidget):
         except GeoSRError:
             return None
 
-    def _on_toggled(self, wanted: bool) -> None:
-        if wanted:
+    def _on_toggled(self, checked: bool) -> None:
+        if checked:
             self.answer.show_message(_HINT)
             return
         if self.activity.busy:
@@ -197,9 +197,9 @@ class ExplanationBox(QWidget):
             prepared = self._prepared[1]
         else:
             stop_functions = self._should_stop
-            wanted = with_training_patches(config)
+            explain_config = with_training_patches(config)
             prepared = yield from prepare_steps(
-                scan, wanted, should_stop=lambda: stop_functions[0]()
+                scan, explain_config, should_stop=lambda: stop_functions[0]()
             )
         explanation = yield from explain_place_steps(prepared, at)
         if explanation.target.kind == "voxel":  # over a pore, it has no width

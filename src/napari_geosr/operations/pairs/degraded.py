@@ -204,12 +204,12 @@ def _factor(high: Volume, like: Volume | None, config: DegradeConfig) -> int:
         assert config.upscale_factor is not None
         return config.upscale_factor  # there is nothing to compare it with
     factor = fitting_factor(one, other, config)
-    wanted = config.factors(len(one.axes), factor)
-    ratio = np.divide(one.voxel_size, other.voxel_size) / wanted
+    expected = config.factors(len(one.axes), factor)
+    ratio = np.divide(one.voxel_size, other.voxel_size) / expected
     if (ratio > 1.25).any():
         shown = ", ".join(
             f"{r * f:.3g} along {letter}"
-            for r, f, letter in zip(ratio, wanted, one.spatial_axes, strict=True)
+            for r, f, letter in zip(ratio, expected, one.spatial_axes, strict=True)
         )
         raise VolumeError(
             f"The voxels of {one.title} are not {factor} times as large as those of "

@@ -120,8 +120,8 @@ def measure_steps(
     fine = (1,) * (3 - len(factors)) + tuple(factors)
     spread = [0.0] * (3 - len(spread)) + spread
     edge = MAX_WINDOW
-    wanted = (MAX_DEPTH, 2 * edge, 2 * edge)
-    low_parts = _parts(like, wanted, _MAX_LOW_VOXELS)
+    limits = (MAX_DEPTH, 2 * edge, 2 * edge)
+    low_parts = _parts(like, limits, _MAX_LOW_VOXELS)
     high_parts = _parts(high, _high_part(fine), _MAX_HIGH_VOXELS)
     steps = degradation_steps(
         low_parts,

@@ -110,15 +110,15 @@ def promised_volumes(prepared: PreparedRestoration, record: AnyMapping) -> list[
     n_spatial = len(volume.spatial_axes)
     voxel_size, origin = volume.upscaled_geometry(prepared.factors[-n_spatial:])
     shape = tuple(n * s for n, s in zip(volume.shape, prepared.factors, strict=True))
-    wanted = [(prepared.result_name, prepared.output_dtype, "mean")]
+    outputs = [(prepared.result_name, prepared.output_dtype, "mean")]
     if prepared.has_deviation:
         name = f"{prepared.result_name} ({DEVIATION})"
-        wanted.append((name, DEVIATION_DTYPE, "standard deviation"))
+        outputs.append((name, DEVIATION_DTYPE, "standard deviation"))
     metadata = prepared.metadata
     if "C" in volume.axes and "channels" in volume.metadata:
         metadata["channels"] = volume.metadata["channels"]
     promised = []
-    for name, dtype, which in wanted:
+    for name, dtype, which in outputs:
         own = dict(record)
         if prepared.has_deviation:
             own["uncertainty"] = {**record["uncertainty"], "this": which}

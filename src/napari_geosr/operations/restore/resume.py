@@ -210,8 +210,9 @@ def _differing(before: AnyMapping, now: AnyMapping) -> str:
             "a different output type": record.get("output_dtype"),
         }
 
-    ran, wanted = _backend(before), (now.get("settings") or {}).get("backend", "auto")
-    if wanted not in ("auto", ran):
+    ran = _backend(before)
+    requested = (now.get("settings") or {}).get("backend", "auto")
+    if requested not in ("auto", ran):
         return f"a different backend ({ran})"
     ours, theirs = seen(now), seen(before)
     return next((what for what in ours if ours[what] != theirs[what]), "")
