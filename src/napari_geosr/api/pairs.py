@@ -7,6 +7,7 @@ from typing import Literal
 
 from napari_geosr.api.arrays import VolumeLike, as_volume
 from napari_geosr.api.running import run_with_warnings
+from napari_geosr.core.volume import Volume
 from napari_geosr.operations.pairs import Pairs, PairsConfig, pairs_steps
 
 
@@ -15,6 +16,7 @@ def build_pairs(
     high: VolumeLike,
     out: str | Path,
     *,
+    axes: str | None = None,
     overwrite: bool = False,
     upscale_factor: int | None = None,
     dimensions: Literal["3D", "2D"] = "3D",
@@ -38,6 +40,8 @@ def build_pairs(
         arrays have no voxel size and require `upscale_factor`.
     out : path
         Folder for the files; created if missing.
+    axes : str, optional
+        Meaning of the axes of plain arrays, ``"ZYX"`` or ``"YX"`` by default.
     overwrite : bool
         Whether files of an earlier pair are replaced.
     upscale_factor : int, optional
@@ -99,9 +103,11 @@ def build_pairs(
         transform=transform,
         intensity=intensity,
     )
+    # If one is a volume, the axes are those of the other.
+    is_volume = isinstance(low, Volume), isinstance(high, Volume)
     steps = pairs_steps(
-        as_volume(low, name="low"),
-        as_volume(high, name="high"),
+        as_volume(low, None if is_volume == (True, False) else axes, name="low"),
+        as_volume(high, None if is_volume[1] else axes, name="high"),
         out,
         config,
         overwrite=overwrite,
