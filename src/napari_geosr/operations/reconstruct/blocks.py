@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_geosr.core.errors import Cancelled, DeviceMemoryError
+from napari_geosr.core.memory import is_out_of_memory
 from napari_geosr.core.steps import (
     IterationDone,
     ShouldStop,
@@ -25,7 +26,7 @@ from napari_geosr.core.steps import (
 )
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.inference.compute import exact_settings
-from napari_geosr.inference.memory import is_out_of_memory
+from napari_geosr.inference.memory import BlockTooLargeError
 from napari_geosr.operations.reconstruct.rows import RowIntegrals, in_bands
 from napari_geosr.operations.reconstruct.scan import ReconstructionInput
 from napari_geosr.tomography.engines import reconstruct_slices
@@ -166,7 +167,7 @@ def block_steps(
                 block = yield from _one_block(
                     ready, prepared, (start, stop), progress, should_stop
                 )
-            except _OutOfMemoryError:
+            except BlockTooLargeError:
                 most = _halved(ready, stop - start)
                 prepared.forget()
                 run.retries += 1
@@ -272,10 +273,6 @@ class _Block:
     measured: float
 
 
-class _OutOfMemoryError(Exception):
-    """A block did not fit into memory; never shown to users."""
-
-
 class _RowProgress:
     """Progress, in rows times iterations."""
 
@@ -338,7 +335,7 @@ def _one_block(
             failure = str(error)
         # Outside `except`: the error would keep the tensors of its frames alive.
         _free(ready.device)
-        raise _OutOfMemoryError(failure)
+        raise BlockTooLargeError(failure)
 
     steps = in_thread(work, should_stop)
     try:
