@@ -62,7 +62,7 @@ def run_command(
     warnings: list[str] = []
     with (
         _stop_on_signal(stopping) as should_stop,
-        _Bars() as bars,
+        _ProgressDisplay() as bars,
         StepIterator(make_steps(should_stop)) as iterator,
     ):
         for step in iterator:
@@ -119,7 +119,7 @@ def _stop_on_signal(stopping: str) -> Iterator[ShouldStop]:
             signal.signal(getattr(signal, name), handler)
 
 
-class _Bars:
+class _ProgressDisplay:
     """A rich bar per stage on a terminal; otherwise a line per stage and tenth."""
 
     def __init__(self) -> None:
@@ -131,7 +131,7 @@ class _Bars:
         self._message = ""
         self._tenths = -1
 
-    def __enter__(self) -> _Bars:
+    def __enter__(self) -> _ProgressDisplay:
         if self._console.is_terminal and not self._quiet:
             self._progress = Progress(
                 TextColumn("{task.description}", markup=False),

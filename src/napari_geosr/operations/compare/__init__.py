@@ -331,7 +331,7 @@ def _shift_of(base: FrameVolume, other: FrameVolume) -> Shift | None:
 
 
 @dataclass(frozen=True)
-class _Pores:
+class _GroupPores:
     """Pores of a group; all empty if they could not be measured."""
 
     reports: Mapping[str, PorosityReport]
@@ -350,9 +350,9 @@ def _pore_steps(
     budget: int,
     log: RunLog,
     should_stop: ShouldStop,
-) -> Generator[Step, None, list[_Pores]]:
+) -> Generator[Step, None, list[_GroupPores]]:
     """Pore figures, matched pores and graphs of each group, if they are requested."""
-    found: list[_Pores] = []
+    found: list[_GroupPores] = []
     said: set[str] = set()
     for group in groups if config.pores else ():
         remarks: list[str] = []
@@ -370,7 +370,7 @@ def _pore_steps(
         graphs = yield from graph_steps(
             porosity, group.base, frame, config, should_stop
         )
-        found.append(_Pores(porosity, pores, graphs))
+        found.append(_GroupPores(porosity, pores, graphs))
     return found
 
 

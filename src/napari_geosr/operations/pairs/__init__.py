@@ -151,7 +151,7 @@ def pairs_steps(
     match = match_grey_values(aligned_scans.low, aligned_scans.after, config.intensity)
     for text in warnings:
         yield WarningIssued(message=text)
-    made = _Pair(low, high, box, factors, aligned, match)
+    made = _PairWriter(low, high, box, factors, aligned, match)
     report: AnyDict = {
         "upscale_factor": factor,
         "dimensions": config.dimensions,
@@ -262,7 +262,7 @@ def _layers(
     }
 
 
-class _Pair:
+class _PairWriter:
     """The two volumes being written."""
 
     def __init__(

@@ -86,7 +86,7 @@ class BlockRun:
             measured=sums.get("measured"),
         )
 
-    def add(self, rows: Rows, block: _Block) -> None:
+    def add(self, rows: Rows, block: _ReconstructedBlock) -> None:
         """Add a finished block."""
         self.rows.append(rows)
         self.report += block.report
@@ -254,7 +254,7 @@ def _reconstructed(
 
 
 @dataclass(frozen=True)
-class _Block:
+class _ReconstructedBlock:
     """Slices of some rows, with their statistics.
 
     Attributes
@@ -310,7 +310,7 @@ def _one_block(
     slices: Rows,
     progress: _RowProgress,
     should_stop: ShouldStop,
-) -> Generator[Step, None, _Block]:
+) -> Generator[Step, None, _ReconstructedBlock]:
     """Prepare and reconstruct; yields an `IterationDone` for each iteration."""
     first, end = ready.group_of(slices[0])
     residual: float | None = None
@@ -344,7 +344,7 @@ def _one_block(
                 iteration = next(steps)
             except StopIteration as end_of_block:
                 made, report, measured = end_of_block.value
-                return _Block(made, report, residual, measured)
+                return _ReconstructedBlock(made, report, residual, measured)
             residual = iteration.residual
             done, total = progress.within(slices[1] - slices[0], iteration)
             # Algorithms without iterations report rows in the same way.
