@@ -114,11 +114,11 @@ def measure_steps(
     coarse = [v * f for v, f in zip(high.voxel_size, factors, strict=True)]
     # Work in units of the in-plane blur or, if that is zero, of a blur of one voxel.
     imaging = config.imaging(blur=1.0).model_copy(update={"blur": 1.0, "mtf10": None})
-    spread = list(module.spread(imaging, coarse, None))
-    if config.dimensions == "2D" and len(spread) == 3:
-        spread[0] = 0.0
+    widths = list(module.blur_widths(imaging, coarse, None))
+    if config.dimensions == "2D" and len(widths) == 3:
+        widths[0] = 0.0
     fine = (1,) * (3 - len(factors)) + tuple(factors)
-    spread = [0.0] * (3 - len(spread)) + spread
+    widths = [0.0] * (3 - len(widths)) + widths
     edge = MAX_WINDOW
     limits = (MAX_DEPTH, 2 * edge, 2 * edge)
     low_parts = _parts(like, limits, _MAX_LOW_VOXELS)
@@ -127,7 +127,7 @@ def measure_steps(
         low_parts,
         high_parts,
         (fine[0], fine[1], fine[2]),
-        spread=spread,
+        relative_widths=widths,
         shapes=_NOISE_SPECTRA.get(
             config.degrade, ("white", "reconstruction", "smooth")
         ),
