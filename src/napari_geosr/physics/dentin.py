@@ -161,7 +161,7 @@ def dentin(
     lean, sway = 0.1 * rng.standard_normal(2), 0.25 * spacing * rng.standard_normal(2)
     centres = _placed(shape, spacing, rng)
     radii = np.exp(rng.uniform(low, high, len(centres)))
-    radii = np.minimum(radii, _room(centres))
+    radii = np.minimum(radii, _max_radii(centres))
     tubules = [_tubule(shape, centre, lean, sway, radius[1]) for centre in centres]
     paths, joins = _branches(shape, tubules, centres, spacing, branching, rng)
     middle = math.sqrt(radius[0] * radius[1])
@@ -189,7 +189,7 @@ def _placed(shape: Shape, spacing: float, rng: np.random.Generator) -> Array:
     return found
 
 
-def _room(centres: Array) -> Array:
+def _max_radii(centres: Array) -> Array:
     """Maximum radius of each tubule that does not touch the nearest one."""
     from scipy.spatial import cKDTree
 

@@ -181,7 +181,7 @@ class CompareDock(CompareWidgets):
         layers = self.compared_layers()
         try:
             config = self.config()
-            request = self._requested(layers, config)
+            request = self._make_request(layers, config)
             self.remember(config)
         except GeoSRError as error:
             wrong = [w for f in (self.common, self.rare) for w in f.show_faults(error)]
@@ -214,7 +214,7 @@ class CompareDock(CompareWidgets):
             self.activity.cancel()
             self.bar.state.setText("Stopping…")
 
-    def _requested(
+    def _make_request(
         self, layers: list[Image], config: CompareConfig
     ) -> ComparisonRequest:
         volumes = {la.name: volume_from_layer(la, self._viewer) for la in layers}

@@ -23,7 +23,11 @@ from napari_geosr.core.steps import (
 )
 from napari_geosr.core.volume import Volume
 from napari_geosr.measure.comparison.fourier import FourierCorrelation
-from napari_geosr.measure.comparison.frame import FrameArray, FrameVolume, place
+from napari_geosr.measure.comparison.frame import (
+    FrameArray,
+    FrameVolume,
+    on_common_frame,
+)
 from napari_geosr.measure.comparison.grids import PairGrid
 from napari_geosr.measure.comparison.report import QualityReport, Shift
 from napari_geosr.measure.comparison.sweep import (
@@ -138,7 +142,7 @@ def compare_steps(
     # before any work is done.
     halves = refuse_by_record(chosen, config.fsc, halves)
     base = reference or next(iter(chosen))
-    common = place(chosen)  # refuses volumes without a common region
+    common = on_common_frame(chosen)  # refuses volumes without a common region
     groups = frame_groups(chosen, base, mask)
     for group in groups:
         texts = [text for p in group.placed.values() if (text := p.remark())]

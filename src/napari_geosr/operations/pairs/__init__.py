@@ -159,8 +159,8 @@ def pairs_steps(
         "transform": _describe_alignment(aligned),
         "quality": quality.to_json_dict(),
         "grey_values": match.to_json_dict(),
-        "low": made.place("low"),
-        "high": made.place("high"),
+        "low": made.describe_grid("low"),
+        "high": made.describe_grid("high"),
         "warnings": warnings,
     }
     record = yield from provenance.record_steps(
@@ -281,7 +281,7 @@ class _PairWriter:
         back = aligned.transform.inverse()
         self.resampling = Resampling(high, self.grids["high"], back)
 
-    def place(self, key: str) -> AnyDict:
+    def describe_grid(self, key: str) -> AnyDict:
         """Shape and position of one of them, for the report."""
         return self.grids[key].to_record()
 

@@ -149,16 +149,16 @@ def _parts(volume: Volume, edges: tuple[int, ...], most: int) -> list[FloatArray
     """Parts spread over a volume, with axes Z, Y and X."""
     shape = (1,) * (3 - len(volume.shape)) + volume.shape
     size = [min(n, e) for n, e in zip(shape, edges, strict=True)]
-    rooms = [n // s for n, s in zip(shape, size, strict=True)]
-    count = max(1, min(most // math.prod(size), math.prod(rooms)))
-    places = np.unique(np.linspace(0, math.prod(rooms) - 1, count).astype(int))
+    counts = [n // s for n, s in zip(shape, size, strict=True)]
+    count = max(1, min(most // math.prod(size), math.prod(counts)))
+    places = np.unique(np.linspace(0, math.prod(counts) - 1, count).astype(int))
     found = []
     for place in places:
-        steps = np.unravel_index(int(place), rooms)
+        steps = np.unravel_index(int(place), counts)
         # Space the parts evenly, with the last one at the end.
         start = [
-            int(step * (n - s) / max(1, room - 1)) if room > 1 else (n - s) // 2
-            for step, n, s, room in zip(steps, shape, size, rooms, strict=True)
+            int(step * (n - s) / max(1, n_parts - 1)) if n_parts > 1 else (n - s) // 2
+            for step, n, s, n_parts in zip(steps, shape, size, counts, strict=True)
         ]
         key = tuple(slice(a, a + s) for a, s in zip(start, size, strict=True))
         part = finite(volume, key[-len(volume.shape) :])

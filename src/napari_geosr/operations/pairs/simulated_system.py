@@ -112,7 +112,7 @@ class DegradedScan:
             self.sigma[0] = 0.0  # slices remain unblurred
         self.noise = module.Noise(imaging, levels, coarse.shape[-2:])
 
-    def place(self, key: str) -> AnyDict:
+    def describe_grid(self, key: str) -> AnyDict:
         """Shape and position of one of them, for the report."""
         return self.grids[key].to_record()
 

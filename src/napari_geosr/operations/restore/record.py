@@ -104,7 +104,7 @@ def _calibration(prepared: PreparedRestoration) -> AnyDict | None:
     return known.model_dump(mode="json")
 
 
-def promised_volumes(prepared: PreparedRestoration, record: AnyMapping) -> list[Volume]:
+def expected_volumes(prepared: PreparedRestoration, record: AnyMapping) -> list[Volume]:
     """Result and deviations as they will be described, without voxels."""
     volume = prepared.volume
     n_spatial = len(volume.spatial_axes)
@@ -117,12 +117,12 @@ def promised_volumes(prepared: PreparedRestoration, record: AnyMapping) -> list[
     metadata = prepared.metadata
     if "C" in volume.axes and "channels" in volume.metadata:
         metadata["channels"] = volume.metadata["channels"]
-    promised = []
+    expected = []
     for name, dtype, which in outputs:
         own = dict(record)
         if prepared.has_deviation:
             own["uncertainty"] = {**record["uncertainty"], "this": which}
-        promised.append(
+        expected.append(
             Volume(
                 np.broadcast_to(np.zeros((), dtype), shape),
                 volume.axes,
@@ -134,4 +134,4 @@ def promised_volumes(prepared: PreparedRestoration, record: AnyMapping) -> list[
                 metadata=metadata,
             )
         )
-    return promised
+    return expected

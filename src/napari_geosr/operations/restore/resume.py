@@ -24,7 +24,7 @@ from napari_geosr.io.output import Output, copy_boxes
 from napari_geosr.io.reading import read_file
 from napari_geosr.io.suffixes import sibling_path
 from napari_geosr.io.unfinished import clear, find_unfinished
-from napari_geosr.operations.storage import CachedResult, find_left_results
+from napari_geosr.operations.storage import CachedResult, find_unfinished_results
 
 #: Suffix added to the name of standard deviations and of their file.
 DEVIATION = "std"
@@ -165,7 +165,7 @@ def part_of_killed_run(
         Known parts of its record. The checksum of the input is compared only when the
         run begins.
     """
-    for volume in find_left_results():
+    for volume in find_unfinished_results():
         before = volume.provenance[-1]
         known = {**facts, "inputs": before.get("inputs")}
         try:
