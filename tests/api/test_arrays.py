@@ -238,7 +238,7 @@ def test_pairs_are_built_from_arrays_with_their_axes(rng, tmp_path):
     pytest.importorskip("SimpleITK")
     high = rng.random((8, 8, 8)).repeat(6, 0).repeat(6, 1).repeat(6, 2).astype("f4")
     low = high.reshape(24, 2, 24, 2, 24, 2).mean((1, 3, 5))
-    options = {"upscale_factor": 2, "start": "centres"}
+    options = {"upscale_factor": 2, "start": "positions"}
     expected = geosr.build_pairs(low, high, tmp_path / "plain", **options)
     turned = geosr.build_pairs(
         low.T, high.T, tmp_path / "turned", axes="XYZ", **options
@@ -246,7 +246,8 @@ def test_pairs_are_built_from_arrays_with_their_axes(rng, tmp_path):
     for name in ("low", "high"):
         first, second = (geosr.read(p.files[name]) for p in (expected, turned))
         np.testing.assert_array_equal(np.asarray(first), np.asarray(second))
-    volume = Volume.from_array(low, voxel_size=2.0, unit="µm")
+        assert np.asarray(first).shape == {"low": low, "high": high}[name].shape
+    volume = Volume.from_array(low, voxel_size=2.0)
     mixed = geosr.build_pairs(volume, high.T, tmp_path / "mixed", axes="XYZ", **options)
     assert sorted(mixed.files) == sorted(expected.files)
     with pytest.raises(ConfigError, match="axes='XYZ' is for plain arrays"):
