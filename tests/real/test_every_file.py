@@ -215,7 +215,7 @@ def test_a_file_that_was_added_is_looked_at(
     folder.mkdir()
     known, added, text = (folder / n for n in ("rs_int8.tif", "new.tif", "new.txt"))
     for path in (known, added):
-        tifffile.imwrite(path, np.zeros((4, 8, 8), np.uint8))
+        tifffile.imwrite(path, np.zeros((8, 8), np.uint8))
     text.write_text("no image")
     assert files_without_a_row(tmp_path) == [added, text]
     for path in (added, text):
