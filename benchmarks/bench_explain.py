@@ -138,8 +138,11 @@ def rows(
     counts = np.bincount(labels.ravel())[1:]
     overlap = ndimage.sum(foam.mask, labels, range(1, n + 1)) / counts
     boxes = ndimage.find_objects(labels)
-    for kind, wanted in (("true", overlap >= TRUE_SHARE), ("invented", overlap == 0)):
-        chosen = rng.permutation(np.flatnonzero(wanted & (counts >= LEAST)))
+    for kind, is_candidate in (
+        ("true", overlap >= TRUE_SHARE),
+        ("invented", overlap == 0),
+    ):
+        chosen = rng.permutation(np.flatnonzero(is_candidate & (counts >= LEAST)))
         for number, i in enumerate(chosen):
             mask = labels[boxes[i]] == i + 1
             target = ExplainedRegion("pore", boxes[i], mask, (0, 0, 0), threshold)

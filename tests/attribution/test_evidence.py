@@ -35,17 +35,17 @@ def hallucinating_network() -> Any:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             smooth = nn.functional.avg_pool2d(x, 3, 1, 1, count_include_pad=False)
             corners = x[..., ::CELL, ::CELL] - x[..., 1::CELL, ::CELL]
-            wanted = (corners > 0).to(x)
-            drawn = torch.kron(wanted, self.disc)
+            has_pore = (corners > 0).to(x)
+            drawn = torch.kron(has_pore, self.disc)
             return smooth * (1 - drawn) - 5.0 * drawn
 
     return with_spec(Hallucinating(), CELL, stride=(CELL, CELL))
 
 
-def overfitted_network(array: np.ndarray, wanted: np.ndarray, steps: int) -> Any:
+def overfitted_network(array: np.ndarray, has_pore: np.ndarray, steps: int) -> Any:
     """A bundled super-resolution network, over-fitted to one scan of solid and noise.
 
-    Its target has a pore in the middle of each coarse voxel that is `wanted`.
+    Its target has a pore in the middle of each coarse voxel of `has_pore`.
     """
     import torch
 
@@ -56,7 +56,7 @@ def overfitted_network(array: np.ndarray, wanted: np.ndarray, steps: int) -> Any
     network = fsrcnn.build(fsrcnn.NetworkConfig(ndim=2, upscale_factor=factor))
     places = torch.arange(factor) - (factor - 1) / 2
     pore = (places[:, None] ** 2 + places**2 <= (factor / 3) ** 2).float()
-    target = -10 * torch.kron(torch.from_numpy(wanted).float(), pore)
+    target = -10 * torch.kron(torch.from_numpy(has_pore).float(), pore)
     scan = torch.from_numpy((array - array.mean()) / array.std())
     optimiser = torch.optim.Adam(network.parameters(), 3e-3)
     for _ in range(steps):
@@ -137,10 +137,10 @@ def test_pores_of_an_overfitted_network_are_not_supported(
     """The rates are those of docs/evidence/explanations.md."""
     rng = np.random.default_rng(8)
     array = rng.normal(1, NOISE, (10, 10)).astype(np.float32)
-    wanted = rng.random(array.shape) < share
-    scene = scene_of(overfitted_network(array, wanted, steps), array)
+    has_pore = rng.random(array.shape) < share
+    scene = scene_of(overfitted_network(array, has_pore, steps), array)
     questions = [question for question, _ in pores_of(scene)]
-    assert 0.9 * wanted.sum() <= len(questions) <= wanted.sum()
+    assert 0.9 * has_pore.sum() <= len(questions) <= has_pore.sum()
     found = [ask("evidence", question).figures for question in questions[:50]]
     verdicts = [figures["verdict"] for figures in found]
     print({name: verdicts.count(name) for name in sorted(set(verdicts))})

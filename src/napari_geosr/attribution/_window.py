@@ -23,11 +23,12 @@ from napari_geosr.core.errors import (
     ModelError,
     VolumeError,
 )
+from napari_geosr.core.memory import is_out_of_memory
 from napari_geosr.core.steps import ShouldStop, never_stop
 from napari_geosr.core.types import AnyArray
 from napari_geosr.core.volume import ArrayLike
 from napari_geosr.inference import compute
-from napari_geosr.inference.memory import is_out_of_memory, network_spec
+from napari_geosr.inference.memory import network_spec
 from napari_geosr.inference.tiling import (
     Box,
     Layout,

@@ -93,7 +93,7 @@ def time_series_question(volume: Volume) -> TimeSeriesQuestion | None:
         certain = True
         reasons.append(f"the file gives {interval:g} s between them")
     similarity = _PlaneSimilarity.of(data, axes) if n >= _MIN_PLANES else None
-    if similarity is not None and similarity.stays:
+    if similarity is not None and similarity.keeps_detail:
         certain = certain or (n >= _MANY_PLANES and n >= _MANY_PLANES_RATIO * longest)
         reasons.append(
             f"fine detail stays in place (correlation {similarity.far:.2f} over "
@@ -133,7 +133,7 @@ class _PlaneSimilarity:
     lag: int = 0
 
     @property
-    def stays(self) -> bool:
+    def keeps_detail(self) -> bool:
         """Whether fine detail keeps its position."""
         return self.lag > 0
 

@@ -321,8 +321,8 @@ class PorosityResult(QWidget):
         """Give the values the height they need, but leave some rows to the table."""
         room = self._splitter.height()
         rows = self._above.widget().layout()
-        wanted = rows.sizeHint().height() + 6
-        upper = min(wanted, room - self._splitter.widget(1).sizeHint().height())
+        preferred = rows.sizeHint().height() + 6
+        upper = min(preferred, room - self._splitter.widget(1).sizeHint().height())
         self._splitter.setSizes([upper, room - upper])
 
     def showEvent(self, event: object) -> None:

@@ -189,18 +189,18 @@ def _boxes(shape: Sequence[int]) -> list[Box]:
     if np.prod(shape) <= _MAX_WHOLE_VOXELS:
         return [tuple(slice(0, n) for n in shape)]
     if len(shape) == 2 or shape[0] == 1:
-        plane = [_spread(n, _WINDOW_2D, _WINDOWS_IN_PLANE) for n in shape[-2:]]
+        plane = [_evenly_spaced(n, _WINDOW_2D, _WINDOWS_IN_PLANE) for n in shape[-2:]]
         boxes: list[Box] = list(itertools.product(*plane))
         return boxes if len(shape) == 2 else [(slice(0, 1), *box) for box in boxes]
     # Read about as many voxels from deep, narrow volumes as from flat, wide ones.
     along = [
-        _spread(shape[0], _WINDOW_DEPTH, _WINDOWS_ALONG_Z),
-        *(_spread(n, _WINDOW_EDGE, _WINDOWS_IN_PLANE) for n in shape[1:]),
+        _evenly_spaced(shape[0], _WINDOW_DEPTH, _WINDOWS_ALONG_Z),
+        *(_evenly_spaced(n, _WINDOW_EDGE, _WINDOWS_IN_PLANE) for n in shape[1:]),
     ]
     return list(itertools.product(*along))
 
 
-def _spread(length: int, size: int, limit: int) -> list[slice]:
+def _evenly_spaced(length: int, size: int, limit: int) -> list[slice]:
     """At most `limit` windows of `size`, evenly spaced over `length`."""
     size = min(size, length)
     count = min(limit, -(-length // size))

@@ -31,6 +31,7 @@ from napari_geosr.core.volume import ArrayLike, Volume
 from napari_geosr.measure.histogram import GreyHistogram
 from napari_geosr.measure.noise import noise_steps
 from napari_geosr.measure.noise.sample import NoiseUnknownError
+from napari_geosr.measure.number_text import rough_percent
 
 Array = npt.NDArray[np.float64]
 
@@ -179,16 +180,11 @@ def noise_remarks(
     else:
         return
     yield (
-        f"About {_percent(wrong.share)} of the voxels of {name!r} are "
+        f"About {rough_percent(wrong.share)} of the voxels of {name!r} are "
         "expected to be on the wrong side of the threshold because of noise "
-        f"({_percent(check.noise.relative)} of the contrast): {what} are unreliable. "
-        "Restore the scan first."
+        f"({rough_percent(check.noise.relative)} of the contrast): {what} are "
+        "unreliable. Restore the scan first."
     )
-
-
-def _percent(share: float) -> str:
-    value = 100 * share
-    return f"{value:.0f} %" if value >= 9.5 else f"{value:.1g} %"
 
 
 @dataclass(frozen=True)

@@ -181,7 +181,7 @@ def prepare_steps(
             "An explanation refers to the model that restored the scan: give its name "
             "(--model) instead of auto."
         )
-    wanted = RestoreConfig.create(
+    restore_config = RestoreConfig.create(
         model=config.model,
         device=config.device,
         nonfinite=config.nonfinite,
@@ -190,7 +190,7 @@ def prepare_steps(
         sharpness=config.sharpness,
     )
     restoration = yield from prepare_restoration_steps(
-        volume, wanted, should_stop=should_stop
+        volume, restore_config, should_stop=should_stop
     )
     if restoration.labels:
         raise ModelError(
