@@ -225,7 +225,9 @@ def prepare_steps(
             threads=config.threads,
             should_stop=should_stop,
         )
-    elif config.strength != 1 and model.card.has_weights:
+    elif config.strength != 1 and (
+        model.card.has_weights or model.card.task != "denoise"
+    ):
         raise _no_strength(model)
     return PreparedRestoration(
         volume,
