@@ -43,7 +43,7 @@ def measured(case: str) -> dict:
     flat = {"voxel_size": (2.0, 2.0), "unit": "µm"}
     if case == "interval":
         deviation = physical().replace(data=0 * scan().data + 30)
-        settings = {"uncertainty": deviation, "interval_factor": 1.5}
+        settings = {"deviation": deviation, "interval_factor": 1.5}
         return {"scan": measure_porosity(physical(), **settings)}
     volumes = {
         "volume": [physical()],
