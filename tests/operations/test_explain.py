@@ -81,7 +81,8 @@ def test_a_pore_is_found_at_a_voxel_and_explained(volume: Volume) -> None:
     assert figures["support"] > 20
     assert result.sentence.startswith("This pore depends on voxels within ")
     assert result.sentence.endswith(
-        "; without the input there, the model would not produce it (well supported)."
+        "; if the scan showed solid in its place, the model would not produce it (well "
+        "supported)."
     )
 
 

@@ -311,10 +311,10 @@ class Window:
     def bias_part(self, score_gradient: AnyArray) -> tuple[float, float]:
         """Contribution of the additive constants of the network to a linear score.
 
-        ``Σ b · ∂f/∂b`` over biases and means of normalisations. Networks of rectified
-        layers are homogeneous in voxels and biases together, so that this and
-        ``Σ x · ∂f/∂x`` add up to the output (Euler's theorem). For other networks this
-        need not hold.
+        ``Σ b · ∂f/∂b`` over biases and means of normalisations. Networks with
+        rectifiers (ReLU) as activations are homogeneous in voxels and biases together,
+        so that this and ``Σ x · ∂f/∂x`` add up to the output (Euler's theorem). For
+        other networks this need not hold.
 
         Parameters
         ----------

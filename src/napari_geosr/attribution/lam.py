@@ -83,7 +83,9 @@ def explain(question: AttributionRequest) -> Generator[Step, None, AttributionRe
             "(--steps).",
         )
     overlay = Attribution(
-        window.place, (total * std).astype(np.float32), "part of the feature's change"
+        window.place,
+        (total * std).astype(np.float32),
+        "contribution to the change of the feature",
     )
     return AttributionResult(figures, sentence, overlay, notes)
 

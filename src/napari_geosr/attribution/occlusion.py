@@ -94,7 +94,7 @@ def _value(question: AttributionRequest, network_input: AnyArray) -> float:
 def _occluded(
     network_input: AnyArray, cube: tuple[slice, ...], fresh: NoiseGenerator
 ) -> AnyArray:
-    """The window with a cube of the same mean, without structure, with new noise."""
+    """Replace a cube of the window by its mean plus new noise."""
     level = float(network_input[cube].mean(dtype=np.float64))
     noise = fresh.draw(_everywhere(network_input, level))[cube]
     occluded = network_input.copy()

@@ -200,7 +200,7 @@ class JobFolder:
         return found
 
     def replace_values(self, values: AnyMapping) -> None:
-        """Replace ``config.yaml`` atomically; call this while holding the job.
+        """Replace ``config.yaml`` atomically; the caller must hold the job's lock.
 
         Raises
         ------

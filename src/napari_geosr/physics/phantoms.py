@@ -115,7 +115,7 @@ def place_balls(
     room = np.full(n, largest)
     balls: list[tuple[float, float, float, float]] = []
     filled, target = 0.0, porosity * volume
-    # Candidates whose room was estimated only from nearby balls.
+    # Candidates whose free space was estimated only from nearby balls.
     redrawn: set[int] = set()
     while filled < target and len(balls) < _MAX_BALLS:
         r = math.exp(rng.uniform(math.log(smallest), math.log(largest)))

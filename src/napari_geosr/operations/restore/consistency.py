@@ -354,9 +354,9 @@ def _sentences(checked: ConsistencyCheck) -> list[str]:
 
 def _uniform_text(checked: ConsistencyCheck) -> str:
     return (
-        "The result does not fit the scan: it is uniform, and shows nothing that "
-        "could be compared. Check its grey values, and restore it again; if the "
-        "sample is uniform, there is nothing to measure."
+        "The result does not fit the scan: the result is uniform, and shows nothing "
+        "that could be compared. Check its grey values, and restore the scan "
+        "again; if the sample is uniform, there is nothing to measure."
     )
 
 

@@ -68,7 +68,7 @@ FILES = {
 #: Meaning of the figures in the JSON file.
 DEFINITIONS = {
     "porosity": "volume of the pores per volume of the sample; a voxel cut by a "
-    "surface counts with the fraction of it that is pore",
+    "surface contributes only the fraction of it that is pore",
     "porosity_at_half_contrast": "part of the sample's voxels with at most half the "
     "attenuation of the solid: the porosity that a "
     "threshold there gives for the true object",

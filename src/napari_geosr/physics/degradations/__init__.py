@@ -67,7 +67,7 @@ class DegradationConfig(Config):
     grey_offset: float = Field(
         0.0,
         title="Grey-value offset",
-        description="Add this to the grey values after the gain.",
+        description="Value added to the grey values after the gain is applied.",
     )
     seed: int = Field(
         0,
