@@ -170,7 +170,7 @@ def test_images_are_compared(scan, fine, rng):
 def test_what_does_not_show_the_same_place_is_refused(scan, fine):
     result = result_of(scan, fine)
     for wrong, reason in (
-        (result.replace(data=fine[1:]), "whole multiples"),
+        (result.replace(data=fine[1:]), "whole multiple"),
         (result.replace(origin=scan.origin), "same position along Z"),
         (result.replace(voxel_size=(2.0, 2.0, 2.5)), "same position along X"),
         (

@@ -104,7 +104,8 @@ def test_overlays_lie_on_the_voxels_of_the_scan(volume: Volume) -> None:
     record = overlay.provenance[-1]
     assert record["operation"] == "explain"
     assert record["model"]["name"] == "ct-denoise"
-    assert record["meaning"] == "grey value of the result per input"
+    meaning = "grey value of the result per grey value of the scan"
+    assert record["meaning"] == meaning
 
 
 def test_what_is_explained_is_the_restored_voxel(volume: Volume) -> None:

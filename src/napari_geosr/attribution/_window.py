@@ -295,7 +295,7 @@ class Window:
                 f"The network {type(self.scene.network).__name__} has no gradients, "
                 f"and its window of {start.size:,} voxels is too large for finite "
                 f"differences (up to {_MAX_DIFFERENCES:,}). Use the methods occlusion "
-                "and evidence, which need none."
+                "and evidence, which need no gradients."
             )
         gradient = np.empty_like(start)
         for place in np.ndindex(start.shape):

@@ -79,8 +79,8 @@ def explain(question: AttributionRequest) -> Generator[Step, None, AttributionRe
     notes: tuple[str, ...] = ()
     if relative > _MAX_ERROR:
         notes = (
-            f"The attributions miss the change by {relative:.0%}: take more steps "
-            "(--steps).",
+            f"The attributions differ from the change by {relative:.0%}: use more "
+            "steps (--steps).",
         )
     overlay = Attribution(
         window.place,

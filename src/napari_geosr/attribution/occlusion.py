@@ -80,7 +80,7 @@ def explain(question: AttributionRequest) -> Generator[Step, None, AttributionRe
     overlay = Attribution(
         window.place,
         effect.astype(np.float32),
-        "change of the result without it; 0 where noise explains the change",
+        "change of the result without the cube; 0 where noise explains the change",
     )
     notes = _notes(left_out, is_measured=fresh.is_measured)
     return AttributionResult(figures, _sentence(figures), overlay, notes)

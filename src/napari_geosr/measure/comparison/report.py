@@ -239,7 +239,7 @@ class QualityReport:
                 for k, v in self.detail.items()
             },
             "Smallest period above the noise in slices (decorrelation analysis). It "
-            "shows how fine the detail is, not whether it is real.",
+            "shows how fine the detail is, not whether the detail is real.",
         )
         for label, texts, help_ in porosity_texts(
             self.porosity, self.base_porosity, self.base

@@ -55,7 +55,7 @@ def table_warnings(
         more = "" if len(missing) <= 10 else ", …"
         yield (
             f"{len(missing)} of {total} pores were not explained ({labels}"
-            f"{more}): the result of this model has no pore like that there."
+            f"{more}): the result of this model has no such pore at that position."
         )
     holed = [each for each in found if each.n_missing]
     if holed:

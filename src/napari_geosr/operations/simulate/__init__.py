@@ -236,7 +236,7 @@ def _porosity_warning(sample: Spheres, parameters: AnyDict) -> str:
     suggestions = [f"thinner walls (--gap {gap / 4:g} or 0)"] if gap else []
     if high < size / 4:
         suggestions.append(f"a wider range of radii (--radius {low:g},{size / 4:g})")
-    suggestions.append("blobs or bone instead of foam, which can have any porosity")
+    suggestions.append("blobs or bone, which can have any porosity, instead of foam")
     return (
         f"Spheres of {low:g} to {high:g} voxels, with walls of {gap:g} between them, "
         f"fill about {100 * sample.share():.0f} % of this sample instead of the "
