@@ -372,7 +372,7 @@ class JobFolder:
         )
 
     def claim(self, state: State) -> None:
-        """Record that this process runs the job; call this while holding it.
+        """Record that this process runs the job; the caller must hold the lock.
 
         Raises
         ------
