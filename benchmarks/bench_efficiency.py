@@ -225,21 +225,21 @@ class Bench:
         """Do what is missing."""
         for method, noise, settings in DENOISING:
             case = f"{method}, {noise} noise"
-            wanted = [each for each in settings if self._wanted(case, each)]
-            if not wanted:
+            missing = [each for each in settings if self._is_missing(case, each)]
+            if not missing:
                 continue
             train, test = (seen(noise, seed) for seed in (TRAIN_SEED, TEST_SEED))
-            for setting in wanted:
+            for setting in missing:
                 row = denoised(method, setting, train, test, self.options)
                 self._add(case, setting, row)
         train, test = (seen("independent", s) for s in (TRAIN_SEED, TEST_SEED))
         for factor in FACTORS:
             for setting in FINER:
-                if self._wanted(f"{factor} times finer", setting):
+                if self._is_missing(f"{factor} times finer", setting):
                     row = enlarged(setting, train, test, factor, self.options)
                     self._add(f"{factor} times finer", setting, row)
 
-    def _wanted(self, case: str, setting: Setting) -> bool:
+    def _is_missing(self, case: str, setting: Setting) -> bool:
         only, seed = self.options.only, self.options.seed
         there = any(
             (r["case"], r["setting"], r["seed"]) == (case, setting.label, seed)

@@ -36,7 +36,7 @@ from napari_geosr.attribution._window import Window
 from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.steps import run_to_end
 from napari_geosr.operations.explain import ExplainConfig, prepare_steps
-from napari_geosr.operations.explain.run import _question
+from napari_geosr.operations.explain.run import _request
 from napari_geosr.operations.explain.targets import ExplainedRegion
 from napari_geosr.physics.phantoms import sphere_foam
 from napari_geosr.physics.sampling import coarse_scan
@@ -138,24 +138,27 @@ def rows(
     counts = np.bincount(labels.ravel())[1:]
     overlap = ndimage.sum(foam.mask, labels, range(1, n + 1)) / counts
     boxes = ndimage.find_objects(labels)
-    for kind, wanted in (("true", overlap >= TRUE_SHARE), ("invented", overlap == 0)):
-        chosen = rng.permutation(np.flatnonzero(wanted & (counts >= LEAST)))
+    for kind, is_candidate in (
+        ("true", overlap >= TRUE_SHARE),
+        ("invented", overlap == 0),
+    ):
+        chosen = rng.permutation(np.flatnonzero(is_candidate & (counts >= LEAST)))
         for number, i in enumerate(chosen):
             mask = labels[boxes[i]] == i + 1
             target = ExplainedRegion("pore", boxes[i], mask, (0, 0, 0), threshold)
-            question = _question(prepared, target)
-            figures = support(question, values)
+            request = _request(prepared, target)
+            figures = support(request, values)
             if figures is None:
                 continue
             if number < options.of_each:
-                steps = METHODS.load("evidence").explain(question)
+                steps = METHODS.load("evidence").explain(request)
                 figures |= dict(run_to_end(steps).figures)
             figures["deviation"] = float(spread[boxes[i]][mask].mean())
             print(noise, seed, kind, figures, flush=True)
             yield {**figures, "kind": kind, "noise": noise, "seed": seed}
 
 
-def support(question: AttributionRequest, whole: np.ndarray) -> dict[str, Any] | None:
+def support(request: AttributionRequest, whole: np.ndarray) -> dict[str, Any] | None:
     """What is known of a pore without a forward; None if no solid is next to it.
 
     A part of the whole result is what a window of its own would give.
@@ -167,18 +170,18 @@ def support(question: AttributionRequest, whole: np.ndarray) -> dict[str, Any] |
 
     Window.values = cut  # type: ignore[method-assign]
     try:
-        pore = evidence._pore(question)
-        found = evidence._support(pore, NoiseGenerator(pore.question))
-        darkness = pore.contrast(pore.question.window.values())
+        pore = evidence._pore(request)
+        found = evidence._support(pore, NoiseGenerator(pore.request))
+        darkness = pore.contrast(pore.request.window.values())
     except VolumeError:
         return None
     finally:
         Window.values = own  # type: ignore[method-assign]
-    scale = question.scene.statistics.output_std
+    scale = request.scene.statistics.output_std
     return {
         "support": found,
         "darkness": darkness * scale,
-        "voxels": int(question.mask.sum()),
+        "voxels": int(request.mask.sum()),
     }
 
 

@@ -78,8 +78,8 @@ def _algorithms(
     fbp = reconstruct_slices("fbp", sinogram, geometry)
 
     def ganrec(**settings: float) -> Callable[[], Tensor]:
-        wanted = FitSettings(iterations=iterations, **settings)  # type: ignore[arg-type]
-        return lambda: fit_slices(sinogram, geometry, fbp, wanted)
+        fit_settings = FitSettings(iterations=iterations, **settings)  # type: ignore[arg-type]
+        return lambda: fit_slices(sinogram, geometry, fbp, fit_settings)
 
     return {
         "FBP": classical("fbp"),

@@ -370,8 +370,8 @@ class Bench:
         }
 
     def _has(self, case: str, loss: str, seed: int) -> bool:
-        wanted = (case, loss, seed)
-        return any((r["case"], r["loss"], r["seed"]) == wanted for r in self.rows)
+        entry = (case, loss, seed)
+        return any((r["case"], r["loss"], r["seed"]) == entry for r in self.rows)
 
     def _add(self, row: dict[str, Any]) -> None:
         self.rows.append(row)

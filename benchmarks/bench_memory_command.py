@@ -90,10 +90,10 @@ def child(row: Row) -> None:
         folder = Path(name)
         model = make_bundle(folder / "light", row.case)
         edge = PLANES[row.case]
-        wanted = row.times * row.budget * MB / 4 / GROWTH[row.case]
+        n_voxels = row.times * row.budget * MB / 4 / GROWTH[row.case]
         make_volume(folder / "tiny.tif", (6, 32, 32))
         make_volume(
-            folder / "big.tif", (max(8, math.ceil(wanted / edge**2)), edge, edge)
+            folder / "big.tif", (max(8, math.ceil(n_voxels / edge**2)), edge, edge)
         )
 
         def restore(stem: str) -> Path:

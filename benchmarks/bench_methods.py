@@ -244,7 +244,7 @@ class Bench:
             for row in self.rows
         )
 
-    def wanted(self, label: str) -> bool:
+    def is_selected(self, label: str) -> bool:
         """Whether the command line asks for this row."""
         only = self.arguments.only
         return not only or any(part in label for part in only)
@@ -256,11 +256,11 @@ class Bench:
         if not self.has(case, "input"):
             given = {"method": "input", **figures(test.first, test)}
             self.add(case, [given, *classical(train, test, noise)])
-        blocks = self.wanted("BM3D") and not self.has(case, *BLOCK_MATCHING)
+        blocks = self.is_selected("BM3D") and not self.has(case, *BLOCK_MATCHING)
         if options.bm_python and blocks:
             self.add(case, by_blocks(train, test, noise, options.bm_python))
         for recipe in RECIPES:
-            if self.has(case, recipe.label) or not self.wanted(recipe.label):
+            if self.has(case, recipe.label) or not self.is_selected(recipe.label):
                 continue
             budget = self._budget(case) if recipe.adversarial else None
             self.add(case, [learned(recipe, train, test, options.steps, budget)])

@@ -421,8 +421,8 @@ class Bench:
         return mean_of([judged(volume, test, threshold) for volume, test in pairs])
 
     def _has(self, case: str, way: str, seed: int) -> bool:
-        wanted = (case, way, seed)
-        return any((r["case"], r["way"], r["seed"]) == wanted for r in self.rows)
+        entry = (case, way, seed)
+        return any((r["case"], r["way"], r["seed"]) == entry for r in self.rows)
 
     def _add(self, case: str, way: str, seed: int, found: dict[str, Any]) -> None:
         row = {"case": case, "way": way, "seed": seed, **found}

@@ -19,7 +19,7 @@ import yaml
 from napari_geosr.io.atomic import write_text
 from napari_geosr.models import bundle, zoo
 from napari_geosr.models.bundle_files import CARD_FILE
-from napari_geosr.models.card import SpreadCalibration
+from napari_geosr.models.card import DeviationCalibration
 from pretraining.coverage import conformal_factor, outcomes
 from pretraining.uncertain_scans import CALIBRATION_SEED, CONDITIONS
 
@@ -55,7 +55,7 @@ def main() -> int:
                 f"measured {outcome.porosity:.4f}, needs {outcome.needed:+.2f}",
                 flush=True,
             )
-        calibration = SpreadCalibration(
+        calibration = DeviationCalibration(
             kind="tta",
             members=MEMBERS,
             factor=round(conformal_factor(needed, NOMINAL), 3),
@@ -72,7 +72,7 @@ def main() -> int:
     return 0
 
 
-def note(path: Path, calibration: SpreadCalibration) -> None:
+def note(path: Path, calibration: DeviationCalibration) -> None:
     """Put the field in its place on the card; all other lines stay as they are."""
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     kept, inside = [], False

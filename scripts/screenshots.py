@@ -373,7 +373,7 @@ def jobs() -> None:
         dock.settings.form.set_values({"layers": layers})
         dock.name.setText(name)
         dock.start_button.click()
-        wait(until=lambda wanted=name: wanted in str(dock.view.job))
+        wait(until=lambda job_name=name: job_name in str(dock.view.job))
         wait(until=lambda: dock.view.state == "done")
     listing = open_dock(viewer, "Jobs")
     wait(until=lambda: listing.tree.topLevelItemCount() > 1)

@@ -20,10 +20,10 @@ def geometry(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def bench(geometry: Any, folder: Path) -> Any:
-    wanted = argparse.Namespace(
+    options = argparse.Namespace(
         work=folder, steps=5, seeds=1, aware=geometry.AWARE, adversarial=False
     )
-    return geometry.Bench(wanted)
+    return geometry.Bench(options)
 
 
 ROW = {"case": "foam, ×4", "loss": "l1", "seed": 0}

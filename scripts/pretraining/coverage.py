@@ -96,9 +96,7 @@ def _outcome(name: str, case: Case, seed: int, threads: int) -> Outcome:
     )
     phase = "dark" if scan.contrast > 0 else "bright"
     least = _LEAST_VOXELS * conditions.factor**3
-    report = measure_porosity(
-        mean, uncertainty=deviation, phase=phase, min_voxels=least
-    )
+    report = measure_porosity(mean, deviation=deviation, phase=phase, min_voxels=least)
     true = measure_porosity(
         mean.replace(data=scan.mask.astype(np.uint8), provenance=()),
         threshold=0.5,

@@ -112,7 +112,7 @@ def test_the_deviation_of_arrays_makes_an_interval(rng):
     mean, deviation = geosr.restore_with_uncertainty(
         noisy, uncertainty_members=2, threads=1
     )
-    report = geosr.measure_porosity(mean, uncertainty=deviation)
+    report = geosr.measure_porosity(mean, deviation=deviation)
     assert report.interval is not None
 
 
@@ -151,9 +151,9 @@ def test_the_axes_of_an_array_are_those_of_its_mask(rng):
     mask[:6, :, :] = True
     deviation = rng.uniform(1, 200, data.shape)
     settings = {"interval_factor": 1.0, "threshold": 100.0}
-    expected = geosr.measure_porosity(data, mask, uncertainty=deviation, **settings)
+    expected = geosr.measure_porosity(data, mask, deviation=deviation, **settings)
     turned = geosr.measure_porosity(
-        data.T, mask.T, uncertainty=deviation.T, axes="XYZ", **settings
+        data.T, mask.T, deviation=deviation.T, axes="XYZ", **settings
     )
     assert turned.porosity == expected.porosity > 0
     assert turned.interval == expected.interval is not None
@@ -232,3 +232,23 @@ def test_a_simulation_is_shown_on_one_line(tmp_path):
         r"<SimulationResult 'blobs': porosity .*2 × 16 × 16 .*>", repr(made)
     )
     assert len(repr(made)) < 200
+
+
+def test_pairs_are_built_from_arrays_with_their_axes(rng, tmp_path):
+    pytest.importorskip("SimpleITK")
+    high = rng.random((8, 8, 8)).repeat(6, 0).repeat(6, 1).repeat(6, 2).astype("f4")
+    low = high.reshape(24, 2, 24, 2, 24, 2).mean((1, 3, 5))
+    options = {"upscale_factor": 2, "start": "positions"}
+    expected = geosr.build_pairs(low, high, tmp_path / "plain", **options)
+    turned = geosr.build_pairs(
+        low.T, high.T, tmp_path / "turned", axes="XYZ", **options
+    )
+    for name in ("low", "high"):
+        first, second = (geosr.read(p.files[name]) for p in (expected, turned))
+        np.testing.assert_array_equal(np.asarray(first), np.asarray(second))
+        assert np.asarray(first).shape == {"low": low, "high": high}[name].shape
+    volume = Volume.from_array(low, voxel_size=2.0)
+    mixed = geosr.build_pairs(volume, high.T, tmp_path / "mixed", axes="XYZ", **options)
+    assert sorted(mixed.files) == sorted(expected.files)
+    with pytest.raises(ConfigError, match="axes='XYZ' is for plain arrays"):
+        geosr.build_pairs(volume, volume, tmp_path / "both", axes="XYZ", **options)

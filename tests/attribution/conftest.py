@@ -79,7 +79,7 @@ def scene_of(
     return ExplainedScan(network, array, known, threads=1, **more)
 
 
-def question_at(
+def request_at(
     scene: ExplainedScan, *at: int, noise: float = 0.0, **more: Any
 ) -> AttributionRequest:
     """Ask about one voxel of the result."""
@@ -97,9 +97,9 @@ def question_at(
     return AttributionRequest(**{**values, **more})
 
 
-def ask(method: str, question: AttributionRequest) -> AttributionResult:
+def ask(method: str, request: AttributionRequest) -> AttributionResult:
     steps: Generator[Any, None, AttributionResult] = METHODS.load(method).explain(
-        question
+        request
     )
     return run_to_end(steps)
 

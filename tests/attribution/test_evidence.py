@@ -12,7 +12,7 @@ from scipy import ndimage
 from napari_geosr.attribution import AttributionRequest
 from napari_geosr.core.errors import ConfigError, VolumeError
 
-from .conftest import ask, question_at, relu_network, scene_of, with_spec
+from .conftest import ask, relu_network, request_at, scene_of, with_spec
 
 CELL, RADIUS, NOISE = 20, 3, 0.08
 
@@ -35,17 +35,17 @@ def hallucinating_network() -> Any:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             smooth = nn.functional.avg_pool2d(x, 3, 1, 1, count_include_pad=False)
             corners = x[..., ::CELL, ::CELL] - x[..., 1::CELL, ::CELL]
-            wanted = (corners > 0).to(x)
-            drawn = torch.kron(wanted, self.disc)
+            has_pore = (corners > 0).to(x)
+            drawn = torch.kron(has_pore, self.disc)
             return smooth * (1 - drawn) - 5.0 * drawn
 
     return with_spec(Hallucinating(), CELL, stride=(CELL, CELL))
 
 
-def overfitted_network(array: np.ndarray, wanted: np.ndarray, steps: int) -> Any:
+def overfitted_network(array: np.ndarray, has_pore: np.ndarray, steps: int) -> Any:
     """A bundled super-resolution network, over-fitted to one scan of solid and noise.
 
-    Its target has a pore in the middle of each coarse voxel that is `wanted`.
+    Its target has a pore in the middle of each coarse voxel of `has_pore`.
     """
     import torch
 
@@ -56,7 +56,7 @@ def overfitted_network(array: np.ndarray, wanted: np.ndarray, steps: int) -> Any
     network = fsrcnn.build(fsrcnn.NetworkConfig(ndim=2, upscale_factor=factor))
     places = torch.arange(factor) - (factor - 1) / 2
     pore = (places[:, None] ** 2 + places**2 <= (factor / 3) ** 2).float()
-    target = -10 * torch.kron(torch.from_numpy(wanted).float(), pore)
+    target = -10 * torch.kron(torch.from_numpy(has_pore).float(), pore)
     scan = torch.from_numpy((array - array.mean()) / array.std())
     optimiser = torch.optim.Adam(network.parameters(), 3e-3)
     for _ in range(steps):
@@ -83,7 +83,7 @@ def planted_scan() -> tuple[np.ndarray, np.ndarray]:
 
 
 def pores_of(scene: Any) -> Iterator[tuple[AttributionRequest, np.ndarray]]:
-    """A question for every pore of the result, and where it lies."""
+    """A request for every pore of the result, and where it lies."""
     shape = scene.result_shape
     window = scene.window(tuple(slice(0, n) for n in shape))
     greys = window.grey(window.values())
@@ -91,7 +91,7 @@ def pores_of(scene: Any) -> Iterator[tuple[AttributionRequest, np.ndarray]]:
     for i, box in enumerate(ndimage.find_objects(labels), start=1):
         mask = labels[box] == i
         if mask.sum() >= 8:
-            question = question_at(
+            request = request_at(
                 scene,
                 0,
                 0,
@@ -101,15 +101,15 @@ def pores_of(scene: Any) -> Iterator[tuple[AttributionRequest, np.ndarray]]:
                 noise=NOISE,
                 draws=8,
             )
-            yield question, labels == i
+            yield request, labels == i
 
 
 def test_pores_that_the_network_draws_by_itself_are_of_the_prior() -> None:
     array, real = planted_scan()
     scene = scene_of(hallucinating_network(), array)
     planted, shown = [], []
-    for question, where in pores_of(scene):
-        figures = ask("evidence", question).figures
+    for request, where in pores_of(scene):
+        figures = ask("evidence", request).figures
         (shown if (where[0] & real).any() else planted).append(figures)
     assert len(planted) >= 30
     assert len(shown) >= 20
@@ -137,11 +137,11 @@ def test_pores_of_an_overfitted_network_are_not_supported(
     """The rates are those of docs/evidence/explanations.md."""
     rng = np.random.default_rng(8)
     array = rng.normal(1, NOISE, (10, 10)).astype(np.float32)
-    wanted = rng.random(array.shape) < share
-    scene = scene_of(overfitted_network(array, wanted, steps), array)
-    questions = [question for question, _ in pores_of(scene)]
-    assert 0.9 * wanted.sum() <= len(questions) <= wanted.sum()
-    found = [ask("evidence", question).figures for question in questions[:50]]
+    has_pore = rng.random(array.shape) < share
+    scene = scene_of(overfitted_network(array, has_pore, steps), array)
+    requests = [request for request, _ in pores_of(scene)]
+    assert 0.9 * has_pore.sum() <= len(requests) <= has_pore.sum()
+    found = [ask("evidence", request).figures for request in requests[:50]]
     verdicts = [figures["verdict"] for figures in found]
     print({name: verdicts.count(name) for name in sorted(set(verdicts))})
     assert verdicts.count("prior only") >= minimum * len(found)
@@ -165,7 +165,7 @@ def test_a_pore_that_the_noise_made_does_not_survive_noise() -> None:
     array[20, 20] = 1.0 - 3.35 * array.std()
     network = with_spec(Sharpening(), 1)
     scene = scene_of(network, array)
-    question = question_at(
+    request = request_at(
         scene,
         20,
         20,
@@ -175,7 +175,7 @@ def test_a_pore_that_the_noise_made_does_not_survive_noise() -> None:
         noise=0.1,
         draws=32,
     )
-    figures = ask("evidence", question).figures
+    figures = ask("evidence", request).figures
     assert figures["remains"] < 0.5
     assert figures["survival"] < 0.75
     assert figures["verdict"] == "weak"
@@ -196,7 +196,7 @@ def test_bright_pores_are_weighed_alike() -> None:
     found = [
         ask(
             "evidence",
-            question_at(
+            request_at(
                 scene,
                 0,
                 0,
@@ -217,6 +217,6 @@ def test_bright_pores_are_weighed_alike() -> None:
 def test_evidence_needs_a_threshold_and_solid_next_to_the_pore(scan: Any) -> None:
     scene = scene_of(relu_network(), scan(40, 40))
     with pytest.raises(ConfigError, match="--threshold"):
-        ask("evidence", question_at(scene, 20, 20))
+        ask("evidence", request_at(scene, 20, 20))
     with pytest.raises(VolumeError, match="no solid next to the pore"):
-        ask("evidence", question_at(scene, 20, 20, threshold=1e6, noise=1.0))
+        ask("evidence", request_at(scene, 20, 20, threshold=1e6, noise=1.0))

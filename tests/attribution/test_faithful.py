@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from napari_geosr.attribution import AttributionRequest
 
-from .conftest import ask, question_at, relu_network, scene_of, statistics_of
+from .conftest import ask, relu_network, request_at, scene_of, statistics_of
 
 #: Shares of the window's voxels that are deleted or inserted.
 SHARES = (0.0002, 0.0005, 0.001, 0.002, 0.005)
@@ -28,44 +28,44 @@ def scan_of_blobs() -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def bundled_question(scan_of_blobs: np.ndarray) -> AttributionRequest:
+def bundled_request(scan_of_blobs: np.ndarray) -> AttributionRequest:
     """One voxel of what a bundled denoiser makes of it, without its bound."""
     from napari_geosr.models import zoo
 
     network = zoo.find("foam-denoise").network()
     scene = scene_of(network, scan_of_blobs, statistics_of(scan_of_blobs))
-    return question_at(scene, 12, 48, 48, steps=24, blur=3.0)
+    return request_at(scene, 12, 48, 48, steps=24, blur=3.0)
 
 
 def curve(
-    question: AttributionRequest, order: np.ndarray, start: np.ndarray, end: np.ndarray
+    request: AttributionRequest, order: np.ndarray, start: np.ndarray, end: np.ndarray
 ) -> float:
     """Mean change of the result while voxels go from `start` to `end` in that order."""
-    window = question.window
-    before = float((window.values(start) * question.weights).sum())
+    window = request.window
+    before = float((window.values(start) * request.weights).sum())
     changes = []
     for share in SHARES:
         chosen = order[: int(share * order.size)]
         changed = start.copy().ravel()
         changed[chosen] = end.ravel()[chosen]
         value = float(
-            (window.values(changed.reshape(start.shape)) * question.weights).sum()
+            (window.values(changed.reshape(start.shape)) * request.weights).sum()
         )
         changes.append(value - before)
     return float(np.mean(changes))
 
 
-def faithfulness(question: AttributionRequest, seed: int) -> dict[str, np.ndarray]:
+def faithfulness(request: AttributionRequest, seed: int) -> dict[str, np.ndarray]:
     """Deletion and insertion by ranking: changes in the direction of the feature.
 
     Voxels are deleted by blurring them, as the path begins with a blurred scan. The
     same rule ranks the voxels for each map: by what they contribute, with its sign.
     """
-    network_input = question.window.network_input
+    network_input = request.window.network_input
     blurred = ndimage.gaussian_filter(network_input, 3.0, mode="nearest")
-    finding = ask("lam", question)
+    finding = ask("lam", request)
     assert finding.overlay is not None
-    _, slope = question.mean_gradient()
+    _, slope = request.mean_gradient()
     sign = np.sign(finding.figures["change"])
     rng = np.random.default_rng(seed)
     contributions = {
@@ -76,14 +76,14 @@ def faithfulness(question: AttributionRequest, seed: int) -> dict[str, np.ndarra
     changes = {}
     for name, values in contributions.items():
         order = np.argsort(-sign * values, axis=None)
-        deleted = -sign * curve(question, order, network_input, blurred)
-        inserted = sign * curve(question, order, blurred, network_input)
+        deleted = -sign * curve(request, order, network_input, blurred)
+        inserted = sign * curve(request, order, blurred, network_input)
         changes[name] = np.array([deleted, inserted])
     return changes
 
 
 def faithfulness_at(
-    question: AttributionRequest, voxels: Sequence[tuple[int, int, int]], steps: int
+    request: AttributionRequest, voxels: Sequence[tuple[int, int, int]], steps: int
 ) -> dict[str, np.ndarray]:
     """Deletion and insertion for each voxel, in fractions of the contrast of 1.
 
@@ -92,9 +92,9 @@ def faithfulness_at(
     found = []
     for seed, (z, y, x) in enumerate(voxels):
         region = (slice(z, z + 1), slice(y, y + 1), slice(x, x + 1))
-        single = replace(question, region=region, steps=steps, memory={})
+        single = replace(request, region=region, steps=steps, memory={})
         found.append(faithfulness(single, seed))
-    std = question.scene.statistics.output_std
+    std = request.scene.statistics.output_std
     return {name: std * np.stack([each[name] for each in found]) for name in found[0]}
 
 
@@ -110,9 +110,9 @@ def mean_and_error(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_deletion_and_insertion_go_faster_than_by_chance(
-    bundled_question: AttributionRequest,
+    bundled_request: AttributionRequest,
 ) -> None:
-    found = faithfulness_at(bundled_question, voxels_of(2), steps=6)
+    found = faithfulness_at(bundled_request, voxels_of(2), steps=6)
     for values in found["lam"]:
         assert (values > 0.03).all()
     assert (found["lam"].mean(axis=0) > 10 * np.abs(found["random"]).max()).all()
@@ -120,10 +120,10 @@ def test_deletion_and_insertion_go_faster_than_by_chance(
 
 @pytest.mark.slow
 def test_local_attribution_is_as_faithful_as_documented(
-    bundled_question: AttributionRequest,
+    bundled_request: AttributionRequest,
 ) -> None:
     """The figures of docs/evidence/explanations.md."""
-    found = faithfulness_at(bundled_question, voxels_of(24), steps=16)
+    found = faithfulness_at(bundled_request, voxels_of(24), steps=16)
     for name, values in found.items():
         mean, error = mean_and_error(values)
         print(name, "deletion, insertion:", mean.round(3), "±", error.round(3))
@@ -133,7 +133,7 @@ def test_local_attribution_is_as_faithful_as_documented(
 
 @pytest.mark.parametrize("method", ["filter", "lam"])
 def test_attributions_depend_on_the_weights(
-    method: str, bundled_question: AttributionRequest
+    method: str, bundled_request: AttributionRequest
 ) -> None:
     """Sanity check of Adebayo et al. (2018, arXiv:1810.03292): random weights.
 
@@ -143,17 +143,17 @@ def test_attributions_depend_on_the_weights(
 
     import torch
 
-    question = replace(bundled_question, steps=6)
-    network = copy.deepcopy(question.scene.network)
+    request = replace(bundled_request, steps=6)
+    network = copy.deepcopy(request.scene.network)
     torch.manual_seed(1)
     with torch.no_grad():
         for weight in network.parameters():
             weight.copy_(
                 weight.flatten()[torch.randperm(weight.numel())].view_as(weight)
             )
-    scene = replace(question.scene, network=network)
-    learned = ask(method, question).overlay
-    shuffled = ask(method, replace(question, scene=scene, memory={})).overlay
+    scene = replace(request.scene, network=network)
+    learned = ask(method, request).overlay
+    shuffled = ask(method, replace(request, scene=scene, memory={})).overlay
     assert learned is not None
     assert shuffled is not None
     own = np.abs(learned.values).ravel()
@@ -167,10 +167,10 @@ def test_the_last_layer_alone_changes_the_map(scan: Any) -> None:
 
     array = scan(30, 34)
     network = relu_network()
-    learned = ask("filter", question_at(scene_of(network, array), 12, 15)).overlay
+    learned = ask("filter", request_at(scene_of(network, array), 12, 15)).overlay
     torch.manual_seed(9)
     torch.nn.init.normal_(network[4].weight, std=float(network[4].weight.std()))
-    changed = ask("filter", question_at(scene_of(network, array), 12, 15)).overlay
+    changed = ask("filter", request_at(scene_of(network, array), 12, 15)).overlay
     assert learned is not None
     assert changed is not None
     found = np.corrcoef(learned.values.ravel(), changed.values.ravel())[0, 1]

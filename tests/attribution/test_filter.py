@@ -13,8 +13,8 @@ from napari_geosr.core.errors import ModelError
 from .conftest import (
     ask,
     linear_network,
-    question_at,
     relu_network,
+    request_at,
     scene_of,
     with_spec,
 )
@@ -39,7 +39,7 @@ def test_a_linear_network_has_its_own_kernel(
     ndim: int, slices: int, shape: tuple[int, ...], at: tuple[int, ...], scan: Any
 ) -> None:
     network = linear_network(ndim, slices)
-    finding = ask("filter", question_at(scene_of(network, scan(*shape)), *at))
+    finding = ask("filter", request_at(scene_of(network, scan(*shape)), *at))
     assert finding.overlay is not None
     np.testing.assert_allclose(finding.overlay.values, kernel_of(network), atol=1e-5)
     start = [part.start for part in finding.overlay.place]
@@ -53,7 +53,7 @@ def test_a_linear_network_has_its_own_kernel(
 
 def test_at_the_border_what_lies_outside_is_cut_off(scan: Any) -> None:
     network = linear_network()
-    finding = ask("filter", question_at(scene_of(network, scan(30, 34)), 0, 33))
+    finding = ask("filter", request_at(scene_of(network, scan(30, 34)), 0, 33))
     assert finding.overlay is not None
     np.testing.assert_allclose(
         finding.overlay.values, kernel_of(network)[:, 2:, :3], atol=1e-5
@@ -71,7 +71,7 @@ def test_fine_voxels_have_kernels_of_their_own(scan: Any) -> None:
     scene = scene_of(network, scan(20, 24))
     weight = layers[0].weight.detach().numpy()[:, 0]
     for at in ((10, 12), (10, 13), (11, 12), (11, 13)):
-        finding = ask("filter", question_at(scene, *at))
+        finding = ask("filter", request_at(scene, *at))
         assert finding.overlay is not None
         channel = 2 * (at[0] % 2) + at[1] % 2
         np.testing.assert_allclose(
@@ -86,12 +86,12 @@ def test_networks_of_rectifiers_are_filter_and_bias(
 ) -> None:
     array = scan(*shape)
     scene = scene_of(relu_network(ndim), array)
-    question = question_at(scene, *(n // 2 for n in shape), noise=1.0)
-    finding = ask("filter", question)
+    request = request_at(scene, *(n // 2 for n in shape), noise=1.0)
+    finding = ask("filter", request)
     figures = finding.figures
     assert figures["kind"] == "exact"
     assert figures["identity_error"] < 1e-4
-    window = question.window
+    window = request.window
     assert figures["output"] == pytest.approx(window.grey(window.values()).item())
     overlay = finding.overlay
     assert overlay is not None
@@ -109,8 +109,8 @@ def test_smooth_networks_are_said_to_be_linearised(activation: str, scan: Any) -
     from torch import nn
 
     network = relu_network(activation=getattr(nn, activation))
-    question = question_at(scene_of(network, scan(30, 34)), 12, 15, noise=15.0)
-    finding = ask("filter", question)
+    request = request_at(scene_of(network, scan(30, 34)), 12, 15, noise=15.0)
+    finding = ask("filter", request)
     assert finding.figures["kind"] == "linearisation"
     assert finding.figures["noise_linearity_error"] > 0
     assert "not piecewise linear" in finding.notes[0]
@@ -123,7 +123,7 @@ def test_a_bound_by_the_noise_is_linearised(scan: Any) -> None:
 
     network = NoiseBound(relu_network(), 4.0)
     network.set_noise(Noise(level=0.3, contrast=2.0))
-    finding = ask("filter", question_at(scene_of(network, scan(30, 34)), 12, 15))
+    finding = ask("filter", request_at(scene_of(network, scan(30, 34)), 12, 15))
     assert finding.figures["kind"] == "linearisation"
 
 
@@ -144,7 +144,7 @@ class Median:
 
 def test_without_derivatives_there_are_finite_differences(scan: Any) -> None:
     network = with_spec(Median(), 1)
-    finding = ask("filter", question_at(scene_of(network, scan(20, 22)), 8, 9))
+    finding = ask("filter", request_at(scene_of(network, scan(20, 22)), 8, 9))
     assert finding.overlay is not None
     np.testing.assert_allclose(
         finding.overlay.values, np.full((1, 3, 3), 1 / 9), atol=1e-3
@@ -154,14 +154,14 @@ def test_without_derivatives_there_are_finite_differences(scan: Any) -> None:
 
 def test_too_many_finite_differences_are_refused(scan: Any) -> None:
     network = with_spec(Median(), 45)
-    question = question_at(scene_of(network, scan(120, 122)), 60, 61)
+    request = request_at(scene_of(network, scan(120, 122)), 60, 61)
     with pytest.raises(ModelError, match="no gradients.*occlusion"):
-        ask("filter", question)
+        ask("filter", request)
 
 
 def test_a_restoration_in_another_thread_keeps_its_weights(scan: Any) -> None:
     network = relu_network()
-    ask("filter", question_at(scene_of(network, scan(20, 22)), 8, 9))
+    ask("filter", request_at(scene_of(network, scan(20, 22)), 8, 9))
     assert not any(p.requires_grad for p in network.parameters())
 
 
@@ -174,13 +174,13 @@ def test_the_width_is_that_of_the_kernel(scan: Any) -> None:
     network = nn.Conv2d(1, 1, 17, padding=8)
     with torch.no_grad():
         network.weight.copy_(line[:, None] * line / line.sum() ** 2)
-    question = question_at(
+    request = request_at(
         scene_of(with_spec(network, 8), scan(40, 40)),
         20,
         20,
         voxel_size=(1.0, 0.5, 3.0),
     )
-    width = ask("filter", question).figures["width"]
+    width = ask("filter", request).figures["width"]
     assert width["y"] == pytest.approx(2.355 * 2 * 0.5, rel=0.01)
     assert width["x"] == pytest.approx(2.355 * 2 * 3.0, rel=0.01)
 
@@ -192,12 +192,12 @@ def test_captum_finds_the_same(scan: Any) -> None:
     array = scan(30, 34)
     network = relu_network()
     scene = scene_of(network, array)
-    question = question_at(scene, 12, 15)
-    window = question.window
+    request = request_at(scene, 12, 15)
+    window = request.window
     x = torch.from_numpy(window.network_input)[None].requires_grad_(True)
     reference = captum.Saliency(lambda v: network(v)[:, 0, 4, 4]).attribute(
         x, abs=False
     )
-    _, slope = question.mean_gradient()
+    _, slope = request.mean_gradient()
     np.testing.assert_allclose(slope, reference[0].detach().numpy(), atol=1e-6)
     assert "captum" in sys.modules

@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from .conftest import ask, linear_network, question_at, relu_network, scene_of
+from .conftest import ask, linear_network, relu_network, request_at, scene_of
 
 
 @pytest.mark.parametrize("feature", ["grey", "edge"])
 def test_attributions_add_up_to_the_change(feature: str, scan: Any) -> None:
     scene = scene_of(relu_network(), scan(40, 40))
     region = (slice(0, 1), slice(18, 22), slice(18, 22))
-    question = question_at(
+    request = request_at(
         scene,
         18,
         18,
@@ -23,7 +23,7 @@ def test_attributions_add_up_to_the_change(feature: str, scan: Any) -> None:
         feature=feature,
         steps=96,
     )
-    finding = ask("lam", question)
+    finding = ask("lam", request)
     assert finding.figures["completeness_error"] < 0.03
     assert finding.overlay is not None
     total = float(finding.overlay.values.sum())
@@ -35,13 +35,13 @@ def test_of_a_linear_network_the_map_is_kernel_times_detail(scan: Any) -> None:
     from scipy import ndimage
 
     network = linear_network()
-    question = question_at(scene_of(network, scan(40, 40)), 20, 20, steps=2)
-    finding = ask("lam", question)
-    network_input = question.window.network_input
+    request = request_at(scene_of(network, scan(40, 40)), 20, 20, steps=2)
+    finding = ask("lam", request)
+    network_input = request.window.network_input
     blurred = ndimage.gaussian_filter(network_input, (0, 4, 4), mode="nearest")
     kernel = network[0].weight.detach().numpy()[0]
     assert finding.overlay is not None
-    std = question.scene.statistics.output_std
+    std = request.scene.statistics.output_std
     np.testing.assert_allclose(
         finding.overlay.values, kernel * (network_input - blurred) * std, atol=1e-4
     )
@@ -50,8 +50,8 @@ def test_of_a_linear_network_the_map_is_kernel_times_detail(scan: Any) -> None:
 
 def test_too_few_steps_are_told(scan: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("napari_geosr.attribution.lam._MAX_ERROR", 1e-9)
-    question = question_at(scene_of(relu_network(), scan(40, 40)), 20, 20, steps=2)
-    assert "more steps" in ask("lam", question).notes[0]
+    request = request_at(scene_of(relu_network(), scan(40, 40)), 20, 20, steps=2)
+    assert "more steps" in ask("lam", request).notes[0]
 
 
 def test_captum_integrates_to_the_same(scan: Any) -> None:
@@ -61,9 +61,9 @@ def test_captum_integrates_to_the_same(scan: Any) -> None:
     from scipy import ndimage
 
     network = relu_network()
-    question = question_at(scene_of(network, scan(40, 40)), 20, 20, steps=256)
-    finding = ask("lam", question)
-    network_input = question.window.network_input
+    request = request_at(scene_of(network, scan(40, 40)), 20, 20, steps=256)
+    finding = ask("lam", request)
+    network_input = request.window.network_input
     blurred = ndimage.gaussian_filter(network_input, (0, 4, 4), mode="nearest")
     reference = captum.IntegratedGradients(lambda v: network(v)[:, 0, 4, 4])
     found = reference.attribute(
@@ -71,7 +71,7 @@ def test_captum_integrates_to_the_same(scan: Any) -> None:
         torch.from_numpy(blurred)[None],
         n_steps=256,
     )[0].numpy()
-    std = question.scene.statistics.output_std
+    std = request.scene.statistics.output_std
     assert finding.overlay is not None
     ours = finding.overlay.values
     assert found.sum() * std == pytest.approx(ours.sum(), rel=0.05)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from .conftest import ask, question_at, relu_network, scene_of, with_spec
+from .conftest import ask, relu_network, request_at, scene_of, with_spec
 
 
 def ring_network(radius: int, share: float) -> Any:
@@ -31,13 +31,13 @@ def ring_network(radius: int, share: float) -> Any:
 def test_radii_hold_their_shares(
     share: float, radii: tuple[float, ...], scan: Any
 ) -> None:
-    question = question_at(
+    request = request_at(
         scene_of(ring_network(6, share), scan(40, 40)),
         20,
         20,
         voxel_size=(3.0, 3.0, 3.0),
     )
-    figures = ask("reach", question).figures
+    figures = ask("reach", request).figures
     assert list(figures["radius"].values()) == pytest.approx(list(radii))
     assert figures["receptive_field"]["y"] == 8 * 3
 
@@ -48,7 +48,7 @@ def test_distances_are_physical_and_from_the_nearest_voxel_of_the_place(
     """Voxels 4 µm apart along Z: the neighbour there is the furthest of three."""
     scene = scene_of(relu_network(3), scan(12, 14, 16))
     region = (slice(5, 6), slice(6, 7), slice(6, 9))
-    question = question_at(
+    request = request_at(
         scene,
         5,
         6,
@@ -57,10 +57,10 @@ def test_distances_are_physical_and_from_the_nearest_voxel_of_the_place(
         mask=np.array([[[True, False, True]]]),
         voxel_size=(4.0, 2.0, 1.0),
     )
-    distances = question.distances()
+    distances = request.distances()
     z, y, x = (
         5 - p.start if a == 0 else 6 - p.start
-        for a, p in enumerate(question.window.place)
+        for a, p in enumerate(request.window.place)
     )
     assert distances[z, y, x] == 0
     assert distances[z, y, x + 1] == 1
@@ -74,9 +74,9 @@ def test_fine_voxels_lie_where_they_are(scan: Any) -> None:
 
     layers = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.PixelShuffle(2))
     scene = scene_of(with_spec(layers, 1, upscale_factor=(2, 2)), scan(20, 24))
-    question = question_at(scene, 10, 13)
-    place = question.window.place
-    distances = question.distances()[0]
+    request = request_at(scene, 10, 13)
+    place = request.window.place
+    distances = request.distances()[0]
     # Fine voxel (10, 13) is at (-1/4, +1/4) of coarse voxel (5, 6).
     y, x = 5 - place[1].start, 6 - place[2].start
     assert distances[y, x] == pytest.approx(np.hypot(0.25, 0.25))
@@ -91,10 +91,10 @@ def test_a_result_that_ignores_the_scan_is_said_to(scan: Any) -> None:
     with torch.no_grad():
         network.weight.zero_()
         network.bias.fill_(0.5)
-    question = question_at(scene_of(with_spec(network, 1), scan(20, 20)), 10, 10)
+    request = request_at(scene_of(with_spec(network, 1), scan(20, 20)), 10, 10)
     for method in ("reach", "lam", "filter"):
-        sentence = ask(method, question).sentence
+        sentence = ask(method, request).sentence
         assert "does not depend on the scan" in sentence
         assert "90 %" not in sentence
         assert "linear filter" not in sentence
-    assert set(ask("reach", question).figures["radius"].values()) == {None}
+    assert set(ask("reach", request).figures["radius"].values()) == {None}

@@ -13,8 +13,8 @@ from napari_geosr.inference.runner import restore_region
 from .conftest import (
     ask,
     linear_network,
-    question_at,
     relu_network,
+    request_at,
     scene_of,
     statistics_of,
     with_spec,
@@ -40,7 +40,7 @@ def test_values_are_those_of_a_restoration(
         threads=1,
     )
     for at in ((0,) * len(shape), tuple(n // 2 for n in shape)):
-        window = question_at(scene, *at).window
+        window = request_at(scene, *at).window
         assert window.grey(window.values()).item() == pytest.approx(whole[at], rel=1e-5)
 
 
@@ -52,13 +52,13 @@ def test_gradients_beyond_the_border_are_those_of_the_reflected_voxels(
     array = scan(7, 30, 34).astype(np.float64)
     network = relu_network(2, 5).double()
     statistics = statistics_of(array)
-    finding = ask("filter", question_at(scene_of(network, array), *at))
+    finding = ask("filter", request_at(scene_of(network, array), *at))
     overlay = finding.overlay
     assert overlay is not None
 
     def restored(voxels: np.ndarray) -> float:
-        question = question_at(scene_of(network, voxels, statistics), *at)
-        return float(question.window.grey(question.window.values()).item())
+        request = request_at(scene_of(network, voxels, statistics), *at)
+        return float(request.window.grey(request.window.values()).item())
 
     rng = np.random.default_rng(1)
     for _ in range(12):
@@ -82,8 +82,8 @@ def test_a_big_volume_gives_the_attribution_of_a_small_one(
     small = big[4:16, 10:44, 12:50]
     statistics = statistics_of(big)
     network = relu_network(2, 5)
-    there = ask(method, question_at(scene_of(network, big, statistics), 10, 27, 31))
-    here = ask(method, question_at(scene_of(network, small, statistics), 6, 17, 19))
+    there = ask(method, request_at(scene_of(network, big, statistics), 10, 27, 31))
+    here = ask(method, request_at(scene_of(network, small, statistics), 6, 17, 19))
     assert there.overlay is not None
     assert here.overlay is not None
     np.testing.assert_allclose(
@@ -111,10 +111,10 @@ def test_only_the_halo_is_read(scan: Any) -> None:
 
     array = scan(24, 80, 80)
     watched = Watched(array)
-    question = question_at(
+    request = request_at(
         scene_of(relu_network(3), watched, statistics_of(array)), 12, 40, 40
     )
-    ask("filter", question)
+    ask("filter", request)
     assert watched.read.sum() == 9**3
     assert watched.read[8:17, 36:45, 36:45].all()
 
@@ -124,9 +124,9 @@ def test_nan_around_the_voxel_is_counted_and_gets_what_the_network_saw(
 ) -> None:
     array = scan(20, 22)
     array[3, 4] = np.nan
-    question = question_at(scene_of(relu_network(), array), 4, 6)
-    assert question.window.n_missing == 1
-    finding = ask("filter", question)
+    request = request_at(scene_of(relu_network(), array), 4, 6)
+    assert request.window.n_missing == 1
+    finding = ask("filter", request)
     assert finding.overlay is not None
     assert np.isfinite(finding.overlay.values).all()
 
@@ -134,16 +134,16 @@ def test_nan_around_the_voxel_is_counted_and_gets_what_the_network_saw(
 def test_a_wish_to_stop_is_heard(scan: Any) -> None:
     scene = scene_of(relu_network(), scan(20, 22), should_stop=lambda: True)
     with pytest.raises(Cancelled):
-        ask("filter", question_at(scene, 4, 6))
+        ask("filter", request_at(scene, 4, 6))
 
 
 def test_places_outside_and_members_are_refused(scan: Any) -> None:
     array = scan(20, 22)
     with pytest.raises(VolumeError, match="is not inside the result"):
-        ask("reach", question_at(scene_of(relu_network(), array), 20, 3))
+        ask("reach", request_at(scene_of(relu_network(), array), 20, 3))
     members = with_spec(relu_network(), 4, n_outputs=2)
     with pytest.raises(ModelError, match="cannot be explained"):
-        ask("reach", question_at(scene_of(members, array), 2, 3))
+        ask("reach", request_at(scene_of(members, array), 2, 3))
 
 
 def test_networks_that_see_too_much_are_refused(
@@ -151,4 +151,4 @@ def test_networks_that_see_too_much_are_refused(
 ) -> None:
     monkeypatch.setattr("napari_geosr.attribution._window._MAX_VOXELS", 20)
     with pytest.raises(ModelError, match="too many to explain"):
-        ask("reach", question_at(scene_of(linear_network(), scan(20, 22)), 5, 5))
+        ask("reach", request_at(scene_of(linear_network(), scan(20, 22)), 5, 5))

@@ -112,6 +112,7 @@ def test_train_alone_says_what_each_method_needs(
     [
         ("measure", "--sample-mask", "--sample"),
         ("measure", "--band-factor", "--interval-factor"),
+        ("measure", "--uncertainty", "--deviation"),
         ("measure", "--labels", "--write-labels"),
         ("train supervised", "--labels", "--n-labels"),
         ("train noise2inverse", "--scan-dataset", "--projections-dataset"),

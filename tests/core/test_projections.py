@@ -161,15 +161,15 @@ def test_choices_of_choices_are_those_of_numpy(first, second, start, length):
     scan = Projections(OnDisk(array), np.arange(12.0))
     second = [i % len(first) for i in second]
     chosen = scan.subset(first).rows(start, start + length).subset(second)
-    wanted = array[first][:, start : start + length][second]
+    expected = array[first][:, start : start + length][second]
     assert chosen.angles.tolist() == np.arange(12.0)[first][second].tolist()
     assert scan.data.read == 0
-    assert chosen.shape == wanted.shape
-    np.testing.assert_array_equal(np.asarray(chosen.data), wanted)
-    np.testing.assert_array_equal(chosen.data[0], wanted[0])
-    np.testing.assert_array_equal(chosen.data[::2, -1:, 1], wanted[::2, -1:, 1])
-    np.testing.assert_array_equal(chosen.data[..., 2], wanted[..., 2])
-    np.testing.assert_array_equal(chosen.data[:, 0], wanted[:, 0])
+    assert chosen.shape == expected.shape
+    np.testing.assert_array_equal(np.asarray(chosen.data), expected)
+    np.testing.assert_array_equal(chosen.data[0], expected[0])
+    np.testing.assert_array_equal(chosen.data[::2, -1:, 1], expected[::2, -1:, 1])
+    np.testing.assert_array_equal(chosen.data[..., 2], expected[..., 2])
+    np.testing.assert_array_equal(chosen.data[:, 0], expected[:, 0])
 
 
 def test_far_planes_are_read_without_those_between():

@@ -88,13 +88,13 @@ def check(
     now = io.read(path, dataset=dataset)
     with nothing_at_once():
         later = io.read(path, dataset=dataset)
-    wanted, axes = ordered(expected.voxels, expected.axes)
+    expected_voxels, axes = ordered(expected.voxels, expected.axes)
     for volume in (now, later):
         _check_geometry(volume, expected, axes)
         assert volume.dtype == np.dtype(expected.voxels.dtype).newbyteorder("=")
         whole, letters = ordered(np.asarray(volume.data), volume.axes)
         assert letters == axes, f"read as {volume.axes}"
-        np.testing.assert_array_equal(whole, wanted)
+        np.testing.assert_array_equal(whole, expected_voxels)
     box = tuple(
         slice(*sorted(draw(st.tuples(st.integers(0, n), st.integers(0, n)))))
         for n in later.shape

@@ -6,6 +6,7 @@ import gc
 
 import numpy as np
 from napari.utils.colormaps import DirectLabelColormap
+from qtpy.QtGui import QOpenGLContext
 from qtpy.QtOpenGLWidgets import QOpenGLWidget
 
 from napari_geosr.gui.kit.dock import CanvasContext, Dock
@@ -36,7 +37,17 @@ def test_new_textures_survive_that_another_layer_is_removed(viewer, qtbot):
     assert np.any(green > red + 100)
 
 
-def test_no_window_no_context(viewer):
+def test_only_canvases_in_the_window_of_the_dock_are_made_current(viewer, qtbot):
+    qtbot.waitExposed(viewer.window._qt_window)
+    viewer.window.screenshot(flash=False)
+    canvas = viewer.window._qt_window.findChild(QOpenGLWidget)
+    assert canvas.isValid()
+    canvas.doneCurrent()
     dock = Dock(viewer)
     context: CanvasContext = dock._canvas
     context.make_current()  # of a dock in no window
+    assert QOpenGLContext.currentContext() is None
+    viewer.window.add_dock_widget(dock)
+    context.make_current()
+    assert QOpenGLContext.currentContext() is canvas.context()
+    canvas.doneCurrent()

@@ -321,13 +321,13 @@ class Run:
 
 def test_the_question_has_three_answers(viewer, monkeypatch):
     texts = []
-    for wanted, answer in (("Keep", "close"), ("Stop", "pause"), ("Cancel", "stay")):
+    for label, answer in (("Keep", "close"), ("Stop", "pause"), ("Cancel", "stay")):
 
-        def exec_(box, wanted=wanted):
+        def exec_(box, label=label):
             names = [b.text().replace("&", "") for b in box.buttons()]
             texts.append((box.text(), names))
             found = dict(zip(names, box.buttons(), strict=True))
-            next(b for name, b in found.items() if name.startswith(wanted)).click()
+            next(b for name, b in found.items() if name.startswith(label)).click()
 
         monkeypatch.setattr(QMessageBox, "exec", exec_)
         window = viewer.window._qt_window

@@ -319,12 +319,12 @@ def test_the_question_has_three_answers(viewer, qtbot, running, monkeypatch):
     from qtpy.QtWidgets import QMessageBox
 
     texts = []
-    for wanted, answer in (("Close", "close"), ("Pause", "pause"), ("Cancel", "stay")):
+    for label, answer in (("Close", "close"), ("Pause", "pause"), ("Cancel", "stay")):
 
-        def exec_(box, wanted=wanted):
+        def exec_(box, label=label):
             texts.append(box.text())
             found = {b.text().replace("&", ""): b for b in box.buttons()}
-            next(b for name, b in found.items() if name.startswith(wanted)).click()
+            next(b for name, b in found.items() if name.startswith(label)).click()
 
         monkeypatch.setattr(QMessageBox, "exec", exec_)
         assert _closing.ask([running], viewer.window._qt_window) == answer

@@ -153,5 +153,5 @@ def test_texts_of_the_settings_are_not_cut(viewer, qtbot, width):
     metrics = dock.settings.method.fontMetrics()
     for text in METHODS:
         dock.settings.method.setCurrentText(text)
-        wanted = metrics.horizontalAdvance(text) + 30  # padding and arrow
-        assert dock.settings.method.width() >= wanted, text
+        needed = metrics.horizontalAdvance(text) + 30  # padding and arrow
+        assert dock.settings.method.width() >= needed, text

@@ -71,7 +71,7 @@ def test_a_run_of_a_killed_napari_can_be_continued(dock, viewer, qtbot):
 def test_a_run_of_a_killed_napari_can_be_discarded(dock, qtbot):
     dock.finished_part_row.discard_button.click()
     assert dock.finished_part_row.isHidden()
-    assert storage.find_left_results() == []
+    assert storage.find_unfinished_results() == []
     dock.activity._ready = None
     with qtbot.waitSignal(dock.activity.ready, timeout=60_000):
         dock.activity.prepare_again()
@@ -86,4 +86,4 @@ def test_run_begins_anew(dock, qtbot):
     # How many tiles there are depends on the speed of the machine at that time.
     tiles = [(n, total) for what, n, total in done if what == "tiles"]
     assert [n for n, _ in tiles] == list(range(1, tiles[-1][1] + 1))
-    assert len(storage.find_left_results()) == 1
+    assert len(storage.find_unfinished_results()) == 1

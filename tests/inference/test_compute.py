@@ -11,8 +11,8 @@ from napari_geosr.inference import compute
 
 def test_overlapping_forwards_stay_exact_and_leave_no_trace(monkeypatch):
     flags = SimpleNamespace(allow_tf32=True)
-    wanted = [(flags, "allow_tf32", False)]
-    monkeypatch.setattr(compute, "_tf32_flags", lambda: wanted)
+    flags_to_set = [(flags, "allow_tf32", False)]
+    monkeypatch.setattr(compute, "_tf32_flags", lambda: flags_to_set)
     first, second = compute._full_precision(), compute._full_precision()
     first.__enter__()
     second.__enter__()
@@ -24,8 +24,8 @@ def test_overlapping_forwards_stay_exact_and_leave_no_trace(monkeypatch):
 
 def test_settings_are_as_before_after_an_error(monkeypatch):
     flags = SimpleNamespace(allow_tf32=True)
-    wanted = [(flags, "allow_tf32", False)]
-    monkeypatch.setattr(compute, "_tf32_flags", lambda: wanted)
+    flags_to_set = [(flags, "allow_tf32", False)]
+    monkeypatch.setattr(compute, "_tf32_flags", lambda: flags_to_set)
     threads = torch.get_num_threads()
     try:
         with compute.exact_settings(1):

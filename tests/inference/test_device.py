@@ -15,10 +15,10 @@ def test_auto_is_a_device_that_works():
     assert free_memory(device) > 0
 
 
-@pytest.mark.parametrize("wanted", ["gpu", "cuda:x", "cpu:1", "", "cuda:99", "tpu"])
-def test_unknown_or_absent_devices_are_refused(wanted):
+@pytest.mark.parametrize("name", ["gpu", "cuda:x", "cpu:1", "", "cuda:99", "tpu"])
+def test_unknown_or_absent_devices_are_refused(name):
     with pytest.raises(ConfigError, match=r"Use auto"):
-        pick_device(wanted)
+        pick_device(name)
 
 
 def test_on_the_processor_the_limits_of_the_process_count(monkeypatch):

@@ -99,9 +99,9 @@ def test_few_voxels_are_held_while_a_volume_is_read(scan, monkeypatch):
     held = []
 
     class Recorder(GreySample):
-        def hot_voxels(self):
+        def hot_voxels(self, *share):
             held.append(sum(part.size for part in self._parts))
-            return super().hot_voxels()
+            return super().hot_voxels(*share)
 
     monkeypatch.setattr(intensity, "GreySample", Recorder)
     monkeypatch.setattr("napari_geosr.core.hot_voxels._SAMPLE", 2000)
@@ -187,3 +187,37 @@ def test_finer_voxels_of_a_hot_one_keep_its_value(spoiled, make_network):
     fine = np.kron(spoiled == 65535, np.ones((2, 2, 2), bool))
     assert (target[fine] == 65535).all()
     assert target[~fine].max() < 65535
+
+
+@pytest.mark.parametrize("share", [0.0015, 0.005, 0.015])
+@pytest.mark.parametrize("value", [65535, 0])
+def test_a_crowd_of_hot_voxels_is_recognised(share, value, rng):
+    scan = rng.normal(20000, 300, (20, 60, 60)).astype("uint16")
+    n = round(share * scan.size)
+    scan.ravel()[rng.choice(scan.size, n, replace=False)] = value
+    found = statistics(scan)
+    assert found.crowd_share == pytest.approx(share, rel=0.35)
+
+
+def test_hot_voxels_that_are_replaced_are_no_crowd(spoiled, scan):
+    assert statistics(spoiled).crowd_share == 0
+    assert statistics(scan).crowd_share == 0
+
+
+def test_pores_and_grains_of_a_few_voxels_are_no_crowd(rng):
+    for value in (0, 65535):
+        scan = rng.normal(20000, 300, (20, 60, 60)).astype("uint16")
+        for z, y, x in rng.integers(0, (18, 58, 58), (60, 3)):
+            scan[z : z + 2, y : y + 2, x : x + 2] = value
+        found = statistics(scan)
+        assert found.crowd_share == 0
+        assert found.hot is None
+
+
+def test_few_blocks_are_read_again_for_a_crowd(rng, monkeypatch):
+    scan = rng.normal(20000, 300, (200, 20, 20)).astype("uint16")
+    scan.ravel()[rng.choice(scan.size, 400, replace=False)] = 65535
+    monkeypatch.setattr(intensity, "_BLOCK_VOXELS", 400)
+    n_steps = len(list(scan_steps(scan)))
+    assert n_steps <= 2 * 200 + intensity._N_CROWD_BLOCKS
+    assert statistics(scan).crowd_share == pytest.approx(0.005, rel=0.5)

@@ -86,3 +86,53 @@ def test_progress_and_cancel(monkeypatch, rng):
     assert {b.total for b in blocks} == {10}
     with pytest.raises(Cancelled):
         run_to_end(scan_steps(array, lambda: True))
+
+
+@pytest.mark.parametrize(
+    ("offset", "dtype"),
+    [
+        (1e12, "float64"),
+        (-3e9, "float64"),
+        (2**52, "int64"),
+        (2**60, "int64"),
+        (2**63, "uint64"),
+        (4_000_000_000, "uint32"),
+    ],
+)
+def test_contrast_that_float32_loses_is_refused_with_a_constant_to_subtract(
+    offset, dtype, rng
+):
+    grey = rng.integers(0, 200, (9, 30, 30)).astype(dtype)
+    far = grey + np.dtype(dtype).type(offset)
+    with pytest.raises(VolumeError, match="such as (-?[0-9.e+]+), from") as refused:
+        run_to_end(scan_steps(far))
+    number = str(refused.value).split("such as ")[1].split(",")[0]
+    near = far - np.dtype(dtype).type(number)
+    assert run_to_end(scan_steps(near)).std == pytest.approx(grey.std())
+
+
+@pytest.mark.parametrize(
+    ("factor", "message"),
+    [(1e300, "Divide"), (1e45, "Divide"), (1e-45, "Multiply"), (1e-310, "Multiply")],
+)
+def test_values_beyond_float32_are_refused(factor, message, rng):
+    array = (1 + rng.random((9, 30, 30))) * factor
+    with pytest.raises(VolumeError, match=f"{message} all voxels by a constant"):
+        run_to_end(scan_steps(array))
+    array[0, 0, 0] = np.nan
+    with pytest.raises(VolumeError, match=f"{message} all voxels by a constant"):
+        run_to_end(scan_steps(array))
+
+
+@pytest.mark.parametrize("shift", [0, 45])
+def test_large_integers_with_contrast_are_fine(shift, rng):
+    array = rng.integers(0, 65536, (9, 30, 30)) << shift
+    found = run_to_end(scan_steps(array))
+    assert found.std == pytest.approx(array.astype(float).std())
+
+
+def test_integers_that_differ_by_one_are_not_called_equal():
+    array = np.full((4, 8, 8), 2**60, np.int64)
+    array[:2] += 1
+    with pytest.raises(VolumeError, match="too far from zero"):
+        run_to_end(scan_steps(array))

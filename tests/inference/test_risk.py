@@ -37,12 +37,12 @@ def neighbours(noise: np.ndarray, axis: int) -> float:
 
 @settings(max_examples=12, deadline=None)
 @given(st.tuples(*[st.floats(-0.6, 0.8)] * 3))
-def test_noise_has_the_correlations_asked_for(wanted: tuple[float, ...]) -> None:
-    given_ = dict(zip("zyx", wanted, strict=True))
+def test_noise_has_the_correlations_asked_for(correlations: tuple[float, ...]) -> None:
+    given_ = dict(zip("zyx", correlations, strict=True))
     noise = noise_like((40, 60, 60), given_, np.random.default_rng(0))
     assert noise.std() == pytest.approx(1.0, abs=0.06)
     for axis in range(3):
-        assert neighbours(noise, axis) == pytest.approx(wanted[axis], abs=0.05)
+        assert neighbours(noise, axis) == pytest.approx(correlations[axis], abs=0.05)
 
 
 def test_its_level_follows_the_grey_value() -> None:

@@ -94,8 +94,8 @@ def test_written_levels_lie_in_place(tmp_path: Path) -> None:
     for factor, volume in zip((1, 2, 4), levels, strict=True):
         # The grey value is the X position in fine voxels: it must stay where it was.
         x = volume.origin[2] + np.arange(volume.shape[2]) * volume.voxel_size[2]
-        wanted = (x - SPEC["origin"][2]) / SPEC["voxel_size"][2]
-        np.testing.assert_allclose(np.asarray(volume.data)[0, 0], wanted, rtol=1e-6)
+        expected = (x - SPEC["origin"][2]) / SPEC["voxel_size"][2]
+        np.testing.assert_allclose(np.asarray(volume.data)[0, 0], expected, rtol=1e-6)
         assert volume.voxel_size == (2.0, 1.0 * factor, 0.5 * factor)
         assert volume.origin[0] == SPEC["origin"][0]
     group = zarr.open_group(tmp_path / "a.zarr", mode="r")

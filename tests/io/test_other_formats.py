@@ -56,8 +56,8 @@ def test_png(
     volume = io.read(path)
     assert volume.dtype == dtype
     assert volume.axes == ("YX" if samples == 1 else "CYX")
-    wanted = pixels if samples == 1 else np.moveaxis(pixels, -1, 0)
-    np.testing.assert_array_equal(volume.data, wanted)
+    expected = pixels if samples == 1 else np.moveaxis(pixels, -1, 0)
+    np.testing.assert_array_equal(volume.data, expected)
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.bmp"])

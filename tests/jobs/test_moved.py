@@ -41,9 +41,9 @@ def job(tmp_path: Path) -> JobFolder:
         device="cpu",
         threads=1,
     )
-    wanted = TrainJob(method="noise2noise", training=config)
+    new_job = TrainJob(method="noise2noise", training=config)
     made = JobFolder.create(
-        folder, wanted.to_values(), name="foam", allow_existing=True
+        folder, new_job.to_values(), name="foam", allow_existing=True
     )
     index.register(made)
     return made

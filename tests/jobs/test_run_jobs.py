@@ -302,11 +302,11 @@ def test_a_file_that_holds_something_else_is_not_taken(
     assert not LayerVolume(moved).is_in_file()
     stopped = StoppedMeasurement({"data": given}, MeasureConfig())
     folder = run_to_end(job_from_run_steps(stopped, own_home / "jobs", start=False))
-    wanted, _ = read_job(JobFolder(folder).values(), folder)
+    opened, _ = read_job(JobFolder(folder).values(), folder)
     # Messages name the layer, and not the role that it has in the job.
-    assert wanted.data.open().title == "my_core_2.ome.zarr"  # type: ignore[attr-defined]
+    assert opened.data.open().title == "my_core_2.ome.zarr"  # type: ignore[attr-defined]
     assert foreign_files(folder) == []
-    np.testing.assert_array_equal(wanted.data.open().data, edited)  # type: ignore[attr-defined]
+    np.testing.assert_array_equal(opened.data.open().data, edited)  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(

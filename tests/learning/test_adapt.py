@@ -39,12 +39,12 @@ def test_input_and_target_share_no_noise(along: float, level: float, seed: int) 
     told = noise_arrays(Noise(level, 4.0, correlation=correlation))
     numbers = np.arange(5).reshape(-1, 1, 1)
     found = recorrupt({"source": scan, "slices": numbers, **told}, rng, deep=False)
-    given, wanted = found["source"][2], found["target"][0]
+    given, target = found["source"][2], found["target"][0]
     variance = level**2
     assert given.var() == pytest.approx((1 + STRENGTH**2) * variance, rel=0.15)
-    assert wanted.var() == pytest.approx((1 + STRENGTH**-2) * variance, rel=0.15)
-    assert abs((given * wanted).mean()) < 0.15 * variance
-    for shifted in (given[1:] * wanted[:-1], given[:, 1:] * wanted[:, :-1]):
+    assert target.var() == pytest.approx((1 + STRENGTH**-2) * variance, rel=0.15)
+    assert abs((given * target).mean()) < 0.15 * variance
+    for shifted in (given[1:] * target[:-1], given[:, 1:] * target[:, :-1]):
         assert abs(shifted.mean()) < 0.15 * variance
     np.testing.assert_allclose(
         found["levels"], told["levels"] * np.sqrt(1 + STRENGTH**2), rtol=1e-5

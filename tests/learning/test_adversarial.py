@@ -20,8 +20,8 @@ from napari_geosr.learning.losses.adversarial import (
 REAL, FAKE = torch.tensor([[2.0], [0.0]]), torch.tensor([[-1.0], [1.0]])
 
 
-def _bce(logits: torch.Tensor, wanted: float) -> torch.Tensor:
-    target = torch.full_like(logits, wanted)
+def _bce(logits: torch.Tensor, label: float) -> torch.Tensor:
+    target = torch.full_like(logits, label)
     return nn.functional.binary_cross_entropy_with_logits(logits, target)
 
 

@@ -37,8 +37,8 @@ def batch(mask: npt.ArrayLike) -> Tensor:
     return torch.as_tensor(np.asarray(mask), dtype=torch.float64)[None, None]
 
 
-def loss(name: str, phase: Tensor, wanted: Tensor, **scales: Any) -> Tensor:
-    found: Tensor = TERMS.load(name).loss(phase, wanted, GeometryScales(**scales))
+def loss(name: str, phase: Tensor, target: Tensor, **scales: Any) -> Tensor:
+    found: Tensor = TERMS.load(name).loss(phase, target, GeometryScales(**scales))
     return found
 
 
@@ -73,8 +73,8 @@ def test_every_loss_has_its_words() -> None:
 @pytest.mark.parametrize("body", solids())
 @pytest.mark.parametrize("by_faces", [False, True])
 def test_euler_numbers_of_bodies(body: str, by_faces: bool) -> None:
-    mask, wanted = solids()[body]
-    assert float(euler_number(batch(mask), by_faces=by_faces)) == wanted
+    mask, number = solids()[body]
+    assert float(euler_number(batch(mask), by_faces=by_faces)) == number
 
 
 @pytest.mark.parametrize("shape", [(9, 8, 11), (14, 17)])
@@ -234,14 +234,14 @@ def test_a_hole_in_the_middle_costs_more_than_its_volume() -> None:
 def test_gradients_are_numbers_and_right(name: str, shape: tuple[int, ...]) -> None:
     torch.manual_seed(3)
     phase = torch.rand(2, 1, *shape, dtype=torch.float64, requires_grad=True)
-    wanted = (torch.rand_like(phase) < 0.4).double() * 0.98 + 0.01
+    target = (torch.rand_like(phase) < 0.4).double() * 0.98 + 0.01
     module = TERMS.load(name)
-    (slope,) = torch.autograd.grad(module.loss(phase, wanted, SCALES), phase)
+    (slope,) = torch.autograd.grad(module.loss(phase, target, SCALES), phase)
     assert bool(torch.isfinite(slope).all())
     assert bool((slope.flatten(1) != 0).any(dim=1).all())
     small = tuple(slice(n) for n in (1, 1, 5, 4, 5))[: phase.ndim]
     assert torch.autograd.gradcheck(
-        lambda p: module.loss(p, wanted[small], SCALES), (phase[small],), fast_mode=True
+        lambda p: module.loss(p, target[small], SCALES), (phase[small],), fast_mode=True
     )
 
 
@@ -259,10 +259,10 @@ def test_a_loss_that_reads_the_radius_says_so(name: str) -> None:
 @pytest.mark.parametrize("name", GEOMETRY)
 def test_parts_of_a_batch_average_to_the_whole(name: str) -> None:
     torch.manual_seed(4)
-    phase, wanted = torch.rand(2, 4, 1, 12, 11, dtype=torch.float64)
+    phase, target = torch.rand(2, 4, 1, 12, 11, dtype=torch.float64)
     module = TERMS.load(name)
-    parts = [module.loss(phase[i : i + 2], wanted[i : i + 2], SCALES) for i in (0, 2)]
-    whole = module.loss(phase, wanted, SCALES)
+    parts = [module.loss(phase[i : i + 2], target[i : i + 2], SCALES) for i in (0, 2)]
+    whole = module.loss(phase, target, SCALES)
     torch.testing.assert_close(torch.stack(parts).mean(), whole)
 
 
@@ -291,9 +291,9 @@ def test_descent_on_the_euler_number_joins_a_neck_that_was_cut() -> None:
     assert label(cut > 0.5, connectivity=3).max() == 2
     soft = SoftPhase(threshold=0.5, softness=0.1)
     image = batch(cut).float().requires_grad_(True)
-    wanted = soft(batch(whole).float())
+    target = soft(batch(whole).float())
     for _ in range(8):
-        error = loss("euler", soft(image), wanted, window=16, radius=1)
+        error = loss("euler", soft(image), target, window=16, radius=1)
         (slope,) = torch.autograd.grad(error, image)
         image.data -= 4 * slope
     found = image.detach()[0, 0].numpy() > 0.5

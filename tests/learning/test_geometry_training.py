@@ -179,8 +179,8 @@ def test_soft_phases_are_nearly_hard_in_the_middle(
     loss, grey = trainer.method.target_loss, trainer.patches.grey["target"]
     values = torch.from_numpy(grey.standardise(np.array([0.0, 1.0])))  # pore, solid
     found = loss.soft_phase(values).tolist()
-    wanted = [0.993, 0.007] if phase == "dark" else [0.007, 0.993]
-    assert found == pytest.approx(wanted, abs=0.01)
+    expected = [0.993, 0.007] if phase == "dark" else [0.007, 0.993]
+    assert found == pytest.approx(expected, abs=0.01)
     assert loss.scales.spread == pytest.approx(np.sqrt(0.3 * 0.7), abs=0.06)
 
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from napari_geosr.core.errors import DeviceMemoryError
+from napari_geosr.core.memory import is_out_of_memory
 from napari_geosr.core.steps import PreviewReady, WarningIssued, run_to_end
-from napari_geosr.learning.accelerator import is_out_of_memory
 
 SMALL: dict[str, Any] = {
     "dimensions": "2D",
@@ -134,6 +134,11 @@ def test_what_devices_say_when_memory_runs_out(said: str) -> None:
     assert is_out_of_memory(RuntimeError(said))
     assert not is_out_of_memory(ValueError(said))
     assert not is_out_of_memory(RuntimeError("shapes cannot be multiplied"))
+
+
+def test_errors_of_python_and_torch_need_no_message() -> None:
+    assert is_out_of_memory(MemoryError())
+    assert is_out_of_memory(torch.OutOfMemoryError())
 
 
 @pytest.mark.parametrize("times", [1, 10**9])

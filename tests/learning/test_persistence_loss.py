@@ -23,9 +23,9 @@ def soft(values: npt.ArrayLike) -> Tensor:
     return torch.tensor(np.asarray(values), dtype=torch.float64)
 
 
-def loss(phase: npt.ArrayLike, wanted: npt.ArrayLike) -> float:
+def loss(phase: npt.ArrayLike, target: npt.ArrayLike) -> float:
     return float(
-        persistence.loss(soft(phase)[None, None], soft(wanted)[None, None], SCALES)
+        persistence.loss(soft(phase)[None, None], soft(target)[None, None], SCALES)
     )
 
 

@@ -28,11 +28,11 @@ CASES: dict[str, tuple[str, ...]] = {
     "image": ("image.tif", "--voxel-size", "0.002,0.002", "--unit", "mm"),
     "interval": (
         *("scan.tif", "--voxel-size", "4,2,2", "--unit", "µm"),
-        *("--uncertainty", "deviation.tif", "--interval-factor", "1.5"),
+        *("--deviation", "deviation.tif", "--interval-factor", "1.5"),
     ),
     "spread": (
         *("image.tif", "--voxel-size", "2,2", "--unit", "µm"),
-        *("--uncertainty", "image_deviation.tif", "--connectivity", "6"),
+        *("--deviation", "image_deviation.tif", "--connectivity", "6"),
     ),
     "compared": (
         *("scan.tif", "--voxel-size", "4,2,2", "--unit", "µm"),

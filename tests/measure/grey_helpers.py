@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from napari_geosr.core.steps import run_to_end
 from napari_geosr.core.volume import Volume
-from napari_geosr.measure.comparison.frame import place
+from napari_geosr.measure.comparison.frame import on_common_frame
 from napari_geosr.measure.comparison.sweep import FrameVolumes, grey_steps
 
 
 def compared(image, truth, mask=None, **settings):
     axes = "ZYX"[-truth.ndim :]
     given = {"base": Volume(truth, axes), "other": Volume(image, axes)}
-    placed = place(given)
+    placed = on_common_frame(given)
     sample = None
     if mask is not None:
-        sample = place({**given, "mask": Volume(mask, axes)})["mask"].array
+        sample = on_common_frame({**given, "mask": Volume(mask, axes)})["mask"].array
     options = {
         "data_range": 1.0,
         "of_base": True,

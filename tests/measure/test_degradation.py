@@ -64,13 +64,13 @@ def test_blur_and_noise_of_fluorescence_are_found():
     fine = (100 + 1000 * light).astype(np.float32)
     levels = ContrastLevels(100.0, float(np.percentile(fine, 99.5)), 1.0)
     config = fluo.Config(blur=0.7, photons=60, read_noise=2.0, grey_gain=2.0)
-    spread = fluo.spread(config, (1.0, 1.0, 1.0), None)
-    clean = 2 * area_downsample(gaussian_blur(fine, [2 * s for s in spread]), 2)
+    widths = fluo.blur_widths(config, (1.0, 1.0, 1.0), None)
+    clean = 2 * area_downsample(gaussian_blur(fine, [2 * s for s in widths]), 2)
     noise = fluo.Noise(config, levels, clean.shape[1:])
     low = np.stack([noise.add(plane, z) for z, plane in enumerate(clean)])
     found = run_to_end(
         degradation_steps(
-            [low], [fine], (2, 2, 2), spread=(2.5, 1.0, 1.0), shapes=("white",)
+            [low], [fine], (2, 2, 2), relative_widths=(2.5, 1.0, 1.0), shapes=("white",)
         )
     )
     assert found.blur == pytest.approx(0.7, rel=0.15)

@@ -24,7 +24,9 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_texts_stay(case: str, inputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", WIDTH)
     found = joined(measured(case, inputs))
-    wanted = (GOLDEN / f"{case}.txt").read_text(encoding="utf-8")
-    assert _LONG_NUMBER.sub("#", found) == _LONG_NUMBER.sub("#", wanted)
-    numbers = [list(map(float, _LONG_NUMBER.findall(text))) for text in (found, wanted)]
+    expected = (GOLDEN / f"{case}.txt").read_text(encoding="utf-8")
+    assert _LONG_NUMBER.sub("#", found) == _LONG_NUMBER.sub("#", expected)
+    numbers = [
+        list(map(float, _LONG_NUMBER.findall(text))) for text in (found, expected)
+    ]
     assert numbers[0] == pytest.approx(numbers[1], rel=1e-9)

@@ -143,3 +143,59 @@ def test_extended_floats_are_refused_in_a_sentence(rng: np.random.Generator) -> 
         pytest.skip("no extended precision on this computer")
     with pytest.raises(VolumeError, match="Convert it to float64"):
         measure_porosity(Volume(wide, "ZYX"))
+
+
+@pytest.mark.parametrize("rule", ["otsu", "li", "triangle", "multi-otsu"])
+@pytest.mark.parametrize("offset", [1e12, -1e12, 1e7])
+def test_an_offset_does_not_change_the_porosity(rng, rule, offset) -> None:
+    """The contrast of 1 is some thousand steps of float64 above 1e12."""
+    data = porous(rng) / 180
+    expected = measure(data, threshold=rule)
+    found = measure(data + offset, threshold=rule)
+    # The noise in single bins shifts the triangle rule's threshold a little.
+    near = 0.03 if rule == "triangle" else 0.005
+    assert found.threshold - offset == pytest.approx(expected.threshold, abs=near)
+    assert found.porosity == pytest.approx(expected.porosity, abs=near / 5)
+    if rule != "triangle":
+        assert found.warnings == expected.warnings
+
+
+def test_an_offset_of_integers_does_not_change_the_porosity(rng) -> None:
+    data = porous(rng).astype("int64")
+    found = measure(data + 2**52)
+    assert found.threshold == measure(data).threshold + 2**52
+    assert found.porosity == measure(data).porosity
+
+
+@pytest.mark.parametrize("rule", ["otsu", "li", "triangle", "multi-otsu"])
+@pytest.mark.parametrize("factor", [1e-47, 2.0**-200, 2.0**200])
+def test_a_factor_does_not_change_the_porosity(rng, rule, factor) -> None:
+    data = porous(rng)
+    expected = measure(data, threshold=rule)
+    found = measure(data * factor, threshold=rule)
+    assert found.threshold == pytest.approx(expected.threshold * factor, rel=1e-3)
+    assert found.porosity == pytest.approx(expected.porosity, abs=1e-4)
+    assert found.warnings == expected.warnings
+
+
+@pytest.mark.parametrize(
+    ("factor", "message"),
+    [
+        (1e300, "Divide all of them"),
+        (-1e305, "Divide all of them"),
+        (1e-310, "Multiply all of them"),
+    ],
+)
+def test_values_that_cannot_be_computed_with_are_refused(rng, factor, message) -> None:
+    with pytest.raises(VolumeError, match=message):
+        measure(porous(rng) * factor)
+
+
+def test_the_largest_number_as_a_mark_of_missing_voxels_is_refused(rng) -> None:
+    data = porous(rng)
+    data[:, :20] = -np.finfo(np.float64).max
+    data[:, -2:] = np.finfo(np.float64).max
+    with pytest.raises(VolumeError, match="mark missing voxels by NaN"):
+        measure(data)
+    data[np.abs(data) > 1e300] = np.nan
+    assert measure(data).porosity > 0.01

@@ -21,6 +21,7 @@ from napari_geosr.measure.number_text import (
     difference_text,
     number_text,
     percent_text,
+    rough_percent,
 )
 from napari_geosr.measure.report import PorosityReport, size_histogram
 from napari_geosr.measure.rows import summary_rows, table_rows
@@ -115,6 +116,21 @@ def test_number_text(value, text) -> None:
 )  # fmt: skip
 def test_percent_text(fraction, text) -> None:
     assert percent_text(fraction) == text
+
+
+@pytest.mark.parametrize(
+    ("fraction", "text"),
+    [
+        (0.0, "0 %"),
+        (0.00052, "0.052 %"),
+        (0.0523, "5.2 %"),
+        (0.1449, "14 %"),
+        (0.996, "100 %"),
+        (1.5, "150 %"),
+    ],
+)
+def test_estimates_have_two_digits(fraction: float, text: str) -> None:
+    assert rough_percent(fraction) == text
 
 
 @dataclass(frozen=True)

@@ -39,8 +39,8 @@ def test_enlarging_in_the_plane_keeps_places_and_slices() -> None:
     fine = enlarge(coarse, IN_PLANE)
     assert fine.shape == (7, 40, 48)
     # Outer edges stay: a centre at p is at 2 (p + 1/2) - 1/2 of the fine grid.
-    wanted = [f * (p + 0.5) - 0.5 for f, p in zip(IN_PLANE, place, strict=True)]
-    assert ndimage.center_of_mass(fine) == pytest.approx(wanted, abs=0.02)
+    expected = [f * (p + 0.5) - 0.5 for f, p in zip(IN_PLANE, place, strict=True)]
+    assert ndimage.center_of_mass(fine) == pytest.approx(expected, abs=0.02)
     for z, plane in enumerate(coarse):
         alone = enlarge(plane[None], IN_PLANE)
         np.testing.assert_allclose(alone[0], fine[z], atol=1e-5)

@@ -21,7 +21,7 @@ from napari_geosr.networks._consistent import (
     _smoothed,
     blurred,
     parabola_weights,
-    spread,
+    upscaled_by_parabolas,
 )
 from napari_geosr.networks.spec import NetworkSpec
 
@@ -153,7 +153,7 @@ def test_levels_of_detail_and_smooth_part(rho, ndim):
 
 
 @pytest.mark.parametrize("factor", [2, 4, 8])
-def test_spreading_keeps_averages_and_straight_lines(factor):
+def test_upscaling_by_parabolas_keeps_averages_and_straight_lines(factor):
     line = parabola_weights(factor)
     torch.testing.assert_close(line.mean(0), torch.eye(5, dtype=line.dtype)[2])
     ramp = line @ torch.arange(-2.0, 3.0, dtype=line.dtype)
@@ -162,10 +162,11 @@ def test_spreading_keeps_averages_and_straight_lines(factor):
 
 
 @pytest.mark.parametrize("ndim", [2, 3])
-def test_spreading_is_the_same_along_every_axis(ndim):
+def test_upscaling_by_parabolas_is_the_same_along_every_axis(ndim):
     x = scan_of(ndim, 3)
-    fine = spread(x, parabola_weights(2))
-    turned = spread(x.transpose(-1, -2), parabola_weights(2)).transpose(-1, -2)
+    fine = upscaled_by_parabolas(x, parabola_weights(2))
+    turned = upscaled_by_parabolas(x.transpose(-1, -2), parabola_weights(2))
+    turned = turned.transpose(-1, -2)
     assert fine.shape[2:] == tuple(2 * n for n in x.shape[2:])
     torch.testing.assert_close(fine, turned)
     torch.testing.assert_close(ConsistentUpscaling(Anything(ndim, 2)).averaged(fine), x)

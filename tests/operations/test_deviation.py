@@ -43,25 +43,38 @@ def test_the_calibration_of_the_model_makes_the_interval(rng):
     assert is_deviation(deviation.provenance)
     assert belongs_to(deviation.provenance, mean.provenance)
     assert not belongs_to(mean.provenance, deviation.provenance)
-    report = geosr.measure_porosity(mean, uncertainty=deviation, threshold=0.0)
+    report = geosr.measure_porosity(mean, deviation=deviation, threshold=0.0)
     assert (report.interval.factor, report.interval.nominal) == (1.5, 0.9)
     low = (mean.data + np.float32(1.5) * deviation.data <= 0).mean()
     assert report.interval.porosity[0] == pytest.approx(low)
     assert not report.warnings
     chosen = geosr.measure_porosity(
-        mean, uncertainty=deviation, threshold=0.0, interval_factor=3.0
+        mean, deviation=deviation, threshold=0.0, interval_factor=3.0
     )
     assert (chosen.interval.factor, chosen.interval.nominal) == (3.0, None)
     assert chosen.interval.porosity[0] < low
-    earlier = geosr.measure_porosity(
-        mean, uncertainty=deviation, threshold=0.0, band_factor=3.0
-    )
-    assert earlier.interval == chosen.interval
+
+
+@pytest.mark.parametrize(
+    ("earlier", "name"),
+    [("uncertainty", "deviation"), ("band_factor", "interval_factor")],
+)
+def test_earlier_names_of_arguments_work_with_a_warning(rng, earlier, name):
+    mean, deviation = pair(rng, CALIBRATION)
+    given = {"deviation": deviation, "threshold": 0.0, "interval_factor": 3.0}
+    expected = geosr.measure_porosity(mean, **given)
+    value = given.pop(name)
+    with pytest.warns(DeprecationWarning, match=f"'{name}'") as caught:
+        found = geosr.measure_porosity(mean, **given, **{earlier: value})
+    assert caught[0].filename == __file__
+    assert found.interval == expected.interval
+    with pytest.raises(ConfigError, match=f"'{earlier}' is the earlier name of"):
+        geosr.measure_porosity(mean, **given, **{earlier: value, name: value})
 
 
 def test_without_calibration_there_is_a_spread_but_no_interval(rng):
     mean, deviation = pair(rng)
-    report = geosr.measure_porosity(mean, uncertainty=deviation, threshold=0.0)
+    report = geosr.measure_porosity(mean, deviation=deviation, threshold=0.0)
     assert report.interval.porosity is None
     assert report.interval.spread > 0
     assert any("are not calibrated" in w for w in report.warnings)
@@ -69,11 +82,11 @@ def test_without_calibration_there_is_a_spread_but_no_interval(rng):
 
 def test_what_an_interval_cannot_be_sure_of_is_said(rng):
     mean, deviation = pair(rng, CALIBRATION, members=["a", "b", "c"])
-    report = geosr.measure_porosity(mean, uncertainty=deviation, threshold=0.0)
+    report = geosr.measure_porosity(mean, deviation=deviation, threshold=0.0)
     assert any("2 members and 'v' is the mean of 3" in w for w in report.warnings)
     bare = deviation.replace(provenance=())
     plain = mean.replace(provenance=())
-    report = geosr.measure_porosity(plain, uncertainty=bare, threshold=0.0)
+    report = geosr.measure_porosity(plain, deviation=bare, threshold=0.0)
     assert any("does not record what it contains" in w for w in report.warnings)
     report = geosr.measure_porosity(deviation, threshold=0.06)
     assert any("contains standard deviations" in w for w in report.warnings)
@@ -90,7 +103,7 @@ def test_deviations_of_others_are_refused(rng):
         (deviation.replace(origin=(9.0, 9.0, 9.0)), "has a different voxel grid"),
     ):
         with pytest.raises(VolumeError, match=reason):
-            geosr.measure_porosity(mean, uncertainty=wrong, threshold=0.0)
+            geosr.measure_porosity(mean, deviation=wrong, threshold=0.0)
     with pytest.raises(ConfigError, match="An interval needs standard deviations"):
         geosr.measure_porosity(mean, interval_factor=2.0)
 
@@ -100,7 +113,7 @@ def test_the_command_reports_the_interval(rng, tmp_path, capsys):
     io.write(mean, tmp_path / "v.ome.tif")
     io.write(deviation, tmp_path / "v_std.ome.tif")
     words = ["measure", str(tmp_path / "v.ome.tif"), "--threshold", "0"]
-    words += ["--uncertainty", str(tmp_path / "v_std.ome.tif")]
+    words += ["--deviation", str(tmp_path / "v_std.ome.tif")]
     reference = ["--reference", str(tmp_path / "v.ome.tif")]
     assert command([*words, *reference, "--out", str(tmp_path / "m"), "--json"]) == 0
     said = json.loads(capsys.readouterr().out)

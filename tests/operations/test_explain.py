@@ -327,7 +327,7 @@ def test_warnings_about_pores_of_a_table_come_once(
 
     figures = {"radius": {"90%": 1.0}, "unit": "µm"}
 
-    def warning(question: Any) -> Any:
+    def warning(request: Any) -> Any:
         yield WarningIssued(message="This method warns.")
         return AttributionResult(figures, "", notes=("A limitation.",))
 

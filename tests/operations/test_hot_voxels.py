@@ -10,6 +10,7 @@ from napari_geosr.core.steps import StepIterator, WarningIssued, run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.learning.config import TrainingConfig
 from napari_geosr.learning.patches import Patches
+from napari_geosr.operations.measure import MeasureConfig, measure_steps
 from napari_geosr.operations.restore import RestoreConfig, prepare_steps, restore_steps
 from napari_geosr.operations.train.hot_voxels import filter_hot_voxels_steps
 from napari_geosr.physics.phantoms import sphere_foam
@@ -66,6 +67,40 @@ def test_a_scan_without_any_says_nothing_of_them(foam):
     said = [s.message for s in steps if isinstance(s, WarningIssued)]
     assert not any("hot" in text for text in said)
     assert "n_hot" not in restore(foam).provenance[-1]["intensities"]
+
+
+def warned(steps) -> tuple[list[str], object]:
+    with StepIterator(steps) as iterator:
+        said = [s.message for s in iterator if isinstance(s, WarningIssued)]
+    return said, iterator.result
+
+
+def test_too_many_of_them_are_called_hot_voxels_and_what_to_do(foam):
+    data = foam.data.copy()
+    rng = np.random.default_rng(5)
+    data.ravel()[rng.choice(data.size, data.size // 200, replace=False)] = 65535
+    said, result = warned(restore_steps(foam.replace(data=data), RestoreConfig()))
+    (text,) = (text for text in said if "hot or dead voxels" in text)
+    assert "% of the voxels of 'foam'" in text
+    assert "Only up to 0.1 %" in text
+    assert "median filter" in text
+    record = result.volume.provenance[-1]["intensities"]
+    assert record["crowd_share"] == pytest.approx(0.005, rel=0.3)
+
+
+def test_a_measurement_names_hot_voxels_that_the_restoration_kept(foam, spoiled):
+    """A threshold above all others separates only the hot voxels."""
+    n = int((spoiled.data == 65535).sum())
+    restored = restore(spoiled)
+    said, _ = warned(measure_steps(restored, MeasureConfig(threshold=50000.0)))
+    (text,) = (text for text in said if "kept" in text)
+    assert f"kept {n} hot or dead voxels" in text
+    assert f"only {n} voxels are solid" in text
+    assert "median filter" in text
+    said, _ = warned(measure_steps(restored, MeasureConfig()))
+    assert not any("hot" in text for text in said)
+    said, _ = warned(measure_steps(restore(foam), MeasureConfig(threshold=50000.0)))
+    assert not any("hot" in text for text in said)
 
 
 def test_a_training_standardises_without_them(foam, spoiled):

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+import threading
+import weakref
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -282,10 +286,26 @@ def test_pore_size_is_physical():
     assert np.pi / 4 * flat.diameter**2 == pytest.approx(120)
 
 
-def test_the_generator_can_be_closed_early(rng):
-    for steps in (
-        measure_several_steps({"a": foam(rng)}, MeasureConfig()),
-        histogram_steps(foam(rng)),
-    ):
-        next(steps)
-        steps.close()
+@pytest.mark.parametrize(
+    "make_steps",
+    [
+        lambda volume: measure_several_steps({"a": volume}, MeasureConfig()),
+        histogram_steps,
+    ],
+    ids=["measure", "histogram"],
+)
+def test_closing_the_generator_releases_the_voxels_and_threads(rng, make_steps):
+    volume = foam(rng)
+    array = np.array(volume.data)
+    released = weakref.ref(array)
+    volume = volume.replace(data=array)
+    threads = set(threading.enumerate())
+    steps = make_steps(volume)
+    next(steps)
+    del array, volume
+    assert released() is not None
+    steps.close()
+    del steps
+    gc.collect()
+    assert released() is None
+    assert set(threading.enumerate()) <= threads

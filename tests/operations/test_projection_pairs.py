@@ -311,8 +311,8 @@ def counted_by_a_camera(gain: float, n_flats: int = 8) -> Projections:
 @pytest.mark.parametrize("gain", [0.4, 1.0, 10.0])
 @pytest.mark.parametrize("given", ["auto", "number"])
 def test_a_short_exposure_has_the_noise_of_its_photons(gain: float, given: Any) -> None:
-    wanted = gain if given == "number" else given
-    short = thinned(counted_by_a_camera(gain), 0.1, counts_per_photon=wanted)
+    setting = gain if given == "number" else given
+    short = thinned(counted_by_a_camera(gain), 0.1, counts_per_photon=setting)
     light = short.data[:] - 100
     assert light.mean() == pytest.approx(gain * 1000, rel=0.01)
     assert light.std() / light.mean() == pytest.approx(1000**-0.5, rel=0.06)

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from napari_geosr import io, restore
-from napari_geosr.core.errors import ConfigError, GeoSRError, ModelError, VolumeError
+from napari_geosr.core.errors import (
+    ConfigError,
+    DeviceMemoryError,
+    GeoSRError,
+    ModelError,
+    VolumeError,
+)
 from napari_geosr.core.steps import (
     StepIterator,
     TargetReady,
@@ -154,3 +163,21 @@ def test_an_existing_output_is_not_touched(noisy, tmp_path):
     with pytest.raises(GeoSRError, match=r"precious\.tif"):
         list(restore_steps(noisy, RestoreConfig(), out=out))
     assert out.read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize("to_file", [True, False])
+def test_the_first_budget_that_a_refusal_names_is_accepted(to_file, rng, tmp_path):
+    """Blocks that are restored to judge the run need less than the run."""
+    solid = ndimage.gaussian_filter(rng.normal(size=(12, 48, 48)), 3) > 0
+    volume = Volume((solid + rng.normal(0, 0.1, solid.shape)).astype("f4"), "ZYX")
+    out = tmp_path / "out.ome.tif" if to_file else None
+
+    def restore_with(memory: str) -> None:
+        config = RestoreConfig.create(memory=memory, device="cpu", threads=1)
+        run_to_end(restore_steps(volume, config, out=out, look=True))
+
+    with pytest.raises(DeviceMemoryError) as refused:
+        restore_with("30MB")
+    found = re.search(r"needs ([\d.]+ MB) of memory", str(refused.value))
+    assert found is not None
+    restore_with(found[1])

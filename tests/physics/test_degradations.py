@@ -43,7 +43,7 @@ def test_kinds_are_found_by_their_file_names():
         assert module.TITLE
         assert config_class(kind)() == module.Config()
         flat = module.Config(blur=0.0)
-        assert module.spread(flat, (2.0, 1.0, 1.0), None) == (0.0, 0.0, 0.0)
+        assert module.blur_widths(flat, (2.0, 1.0, 1.0), None) == (0.0, 0.0, 0.0)
     known = options()
     assert {"blur", "noise", "photons", "seed"} <= known.keys()
     assert known["noise"][2].endswith("(ct).")
@@ -99,7 +99,9 @@ def test_fluorescence_counts_photons_above_the_dark_level():
         photon = 600 / 40
         assert seen.mean() == pytest.approx(grey, abs=0.1 * photon)
         assert seen.std() == pytest.approx(photon * math.sqrt(variance), rel=0.02)
-    assert fluo.spread(config, (4.0, 1.0, 1.0), None) == pytest.approx((0.5, 0.8, 0.8))
+    assert fluo.blur_widths(config, (4.0, 1.0, 1.0), None) == pytest.approx(
+        (0.5, 0.8, 0.8)
+    )
 
 
 def test_a_resolution_in_line_pairs_is_that_of_the_whole_system():

@@ -1,7 +1,8 @@
 """Every file of the shared real data opens rightly or says what is wrong, by name.
 
 Each file has its own row, from its source's description and what its tags hold: shape,
-axes, dtype, voxel size and unit; or the sentence that refuses it.
+axes, dtype, voxel size and unit; or the sentence that refuses it. A file that was added
+since and has no row yet must open, or be refused in one sentence.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+import tifffile
 
 from napari_geosr import io
 from napari_geosr.core.errors import FileError
@@ -165,11 +167,64 @@ BAD = {
 }
 
 
-def test_no_file_is_left_out(shared_data: Path) -> None:
+def files_without_a_row(folder: Path) -> list[Path]:
+    """Files that neither table describes."""
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.is_file() and path.relative_to(folder).as_posix() not in GOOD | BAD
+    )
+
+
+def check_refusal(error: FileError, path: Path) -> None:
+    """The error is one sentence that names the file."""
+    message = str(error)
+    assert path.name in message
+    assert "\n" not in message
+    assert re.search(r"\.$", message)
+
+
+def check_any_file(path: Path) -> None:
+    """The file opens with all its voxels, or is refused in one sentence."""
+    try:
+        volume = io.read(path)
+        voxels = np.asarray(volume.data)
+    except FileError as error:
+        check_refusal(error, path)
+    else:
+        assert voxels.shape == volume.shape
+        assert len(volume.axes) == voxels.ndim
+        assert all(0 < size < np.inf for size in volume.voxel_size)
+
+
+def test_every_row_has_its_file(shared_data: Path) -> None:
     listed = (shared_data / "SHA256SUMS").read_text().split("\n")
     names = {line.split(maxsplit=1)[1].lstrip("*./") for line in listed if line}
-    # What was added to the data since has no row yet; what has a row is there.
     assert set(GOOD) | set(BAD) <= names
+
+
+def test_files_without_a_row_open_or_are_refused(shared_data: Path) -> None:
+    for path in files_without_a_row(shared_data):
+        check_any_file(path)
+
+
+def test_a_file_that_was_added_is_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "bad"
+    folder.mkdir()
+    known, added, text = (folder / n for n in ("rs_int8.tif", "new.tif", "new.txt"))
+    for path in (known, added):
+        tifffile.imwrite(path, np.zeros((8, 8), np.uint8))
+    text.write_text("no image")
+    assert files_without_a_row(tmp_path) == [added, text]
+    for path in (added, text):
+        check_any_file(path)
+    with pytest.raises(AssertionError):  # names another file
+        check_refusal(FileError("old.tif is damaged."), added)
+    monkeypatch.setattr(io, "read", lambda path: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        check_any_file(added)
 
 
 @pytest.mark.timeout(30)
@@ -183,8 +238,8 @@ def test_good_file(name: str, shared_data: Path) -> None:
     assert volume.dtype.isnative
     assert volume.unit == expected.unit
     n = len(volume.spatial_axes)
-    wanted = expected.voxel_size or (1.0,) * n
-    np.testing.assert_allclose(volume.voxel_size, wanted, rtol=1e-6)
+    voxel_size = expected.voxel_size or (1.0,) * n
+    np.testing.assert_allclose(volume.voxel_size, voxel_size, rtol=1e-6)
     assert volume.source == shared_data / name
     voxels = np.asarray(volume.data)
     assert voxels.shape == expected.shape
@@ -199,10 +254,7 @@ def test_bad_file(name: str, shared_data: Path) -> None:
     path = shared_data / name
     with pytest.raises(FileError, match=BAD[name]) as caught:
         io.read(path)
-    message = str(caught.value)
-    assert path.name in message
-    assert "\n" not in message
-    assert re.search(r"\.$", message)
+    check_refusal(caught.value, path)
 
 
 def test_folder_of_slices(shared_data: Path) -> None:

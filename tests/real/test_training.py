@@ -112,5 +112,5 @@ def test_a_method_trains_on_a_real_file_and_restores_it(
     values = np.asarray(result.data)
     assert np.isfinite(values).all()
     # Four steps make no model, but the grey scale is that of the target.
-    wanted = np.asarray(geosr.read(data.get("target", data["source"])[0]).data)
-    assert abs(values.mean() - wanted.mean()) < 2 * wanted.std()
+    target = np.asarray(geosr.read(data.get("target", data["source"])[0]).data)
+    assert abs(values.mean() - target.mean()) < 2 * target.std()

@@ -51,11 +51,11 @@ def truth() -> torch.Tensor:
     return torch.from_numpy(fine.reshape(N, 4, N, 4).mean((1, 3)).astype(np.float32))
 
 
-def relative(found: torch.Tensor, wanted: torch.Tensor) -> float:
+def relative(found: torch.Tensor, expected: torch.Tensor) -> float:
     """Norm of the error over that of the truth, where all views look."""
     y, x = np.mgrid[:N, :N] - (N - 1) / 2
     seen = torch.from_numpy(np.hypot(y, x) < 31)
-    return float(((found - wanted) * seen).norm() / (wanted * seen).norm())
+    return float(((found - expected) * seen).norm() / (expected * seen).norm())
 
 
 def fbp(geometry: FanGeometry) -> torch.Tensor:
@@ -126,11 +126,11 @@ def test_what_is_needed_is_half_a_turn_and_the_fan() -> None:
 @pytest.mark.parametrize(("columns", "centre"), [(60, 15.2), (60, 43.8), (75, 20.0)])
 def test_one_side_of_the_axis_from_each_side(columns: int, centre: float) -> None:
     geometry = fan(np.arange(0, 360, STEP), columns, centre)
-    found, wanted = fbp(geometry), truth()
-    assert relative(found, wanted) < 0.05
+    found, expected = fbp(geometry), truth()
+    assert relative(found, expected) < 0.05
     # In the middle, and far from the axis, where each ray is seen once.
     for part in (np.s_[28:36, 28:36], np.s_[30:34, 6:9]):
-        level = float(wanted[part].mean())
+        level = float(expected[part].mean())
         assert float(found[part].mean()) == pytest.approx(level, rel=0.01)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from napari_geosr import io
 from napari_geosr.api.arrays import VolumeLike, as_volume
@@ -15,7 +16,7 @@ def write(
     *,
     axes: str | None = None,
     overwrite: bool = False,
-    kind: str | None = None,
+    kind: Literal["image", "labels"] | None = None,
     should_stop: ShouldStop = never_stop,
 ) -> Path:
     """Write a volume block by block, without loading a lazy one as a whole.
@@ -31,8 +32,8 @@ def write(
         Meaning of the axes of a plain array, e.g. ``"TYX"``.
     overwrite : bool
         Whether an existing file is replaced.
-    kind : str, optional
-        ``"image"`` or ``"labels"``; by default from the volume's metadata, or an image.
+    kind : {"image", "labels"}, optional
+        By default from the volume's metadata, or an image.
     should_stop : callable
         Called before every block.
 

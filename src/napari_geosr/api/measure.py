@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+import warnings
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from napari_geosr.api.arrays import VolumeLike, as_companion, as_volume
 from napari_geosr.api.running import run_with_warnings
+from napari_geosr.core.errors import ConfigError
 from napari_geosr.operations.measure import MeasureConfig, measure_steps
 
 if TYPE_CHECKING:
     from napari_geosr.operations.measure import PorosityReport
+
+T = TypeVar("T")
 
 
 def measure_porosity(
     volume: VolumeLike,
     mask: VolumeLike | None = None,
     *,
-    uncertainty: VolumeLike | None = None,
+    deviation: VolumeLike | None = None,
     axes: str | None = None,
     threshold: Literal["otsu", "multi-otsu", "li", "triangle"] | float = "otsu",
     phase: Literal["dark", "bright"] = "dark",
@@ -28,6 +32,7 @@ def measure_porosity(
     interval_factor: float | None = None,
     graph: bool = False,
     memory: str | None = None,
+    uncertainty: VolumeLike | None = None,
     band_factor: float | None = None,
 ) -> PorosityReport:
     """Measure the pores of a volume or an image.
@@ -40,12 +45,12 @@ def measure_porosity(
         Sample mask: voxels that are not zero. The voxel size of a volume may differ
         from that of `volume`, as it is aligned by position; an array of the same shape
         gets the position of `volume`.
-    uncertainty : Volume or array, optional
+    deviation : Volume or array, optional
         Standard deviations that `restore_with_uncertainty` returned with `volume`; the
         report then gives an interval of the porosity.
     axes : str, optional
         Meaning of the axes of plain arrays, ``"ZYX"`` or ``"YX"`` by default; also
-        for `mask` and `uncertainty`.
+        for `mask` and `deviation`.
     threshold : {"otsu", "multi-otsu", "li", "triangle"} or float
         Method that finds the threshold, or the threshold.
     phase : {"dark", "bright"}
@@ -70,6 +75,8 @@ def measure_porosity(
         nodes, branches and their lengths. The volume is then read into memory.
     memory : str, optional
         Memory limit, such as ``"4GB"``; by default a part of the free memory.
+    uncertainty : Volume or array, optional
+        Earlier name of `deviation`.
     band_factor : float, optional
         Earlier name of `interval_factor`.
 
@@ -97,6 +104,10 @@ def measure_porosity(
     >>> report.to_dataframe()["volume"].tolist()
     [600000.0, 600000.0]
     """
+    deviation = _current("deviation", deviation, "uncertainty", uncertainty)
+    interval_factor = _current(
+        "interval_factor", interval_factor, "band_factor", band_factor
+    )
     config = MeasureConfig.create(
         threshold=threshold,
         phase=phase,
@@ -105,7 +116,7 @@ def measure_porosity(
         sample_mask=sample_mask,
         mask_closing=mask_closing,
         histogram_bins=histogram_bins,
-        interval_factor=band_factor if interval_factor is None else interval_factor,
+        interval_factor=interval_factor,
         graph=graph,
         memory=memory,
     )
@@ -115,7 +126,22 @@ def measure_porosity(
         config,
         None if mask is None else as_companion(mask, axes, name="mask", like=measured),
         deviation=None
-        if uncertainty is None
-        else as_companion(uncertainty, axes, name="uncertainty", like=measured),
+        if deviation is None
+        else as_companion(deviation, axes, name="deviation", like=measured),
     )
     return run_with_warnings(steps)
+
+
+def _current(name: str, value: T | None, earlier: str, former: T | None) -> T | None:
+    """Return the argument `name`, also if it was given under its earlier name."""
+    if former is None:
+        return value
+    if value is not None:
+        raise ConfigError(
+            f"{earlier!r} is the earlier name of {name!r}: give only one of the two."
+        )
+    # The calls in between are this one and the public function.
+    warnings.warn(
+        f"{earlier!r} was renamed {name!r}.", DeprecationWarning, stacklevel=3
+    )
+    return former

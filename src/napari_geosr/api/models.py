@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 from napari_geosr.operations.models import catalogue
 
 if TYPE_CHECKING:
+    from napari_geosr.core.vocabulary import Task
     from napari_geosr.operations.models.catalogue import Model, ModelLike, ZooEntry
 
 
 def list_models(
     *,
-    task: str | None = None,
+    task: Task | None = None,
     modality: str | None = None,
     voxel_size: float | None = None,
     unit: str = "µm",
@@ -22,8 +23,8 @@ def list_models(
 
     Parameters
     ----------
-    task : str, optional
-        ``"denoise"``, ``"super-resolution"`` or ``"segment"``; by default all.
+    task : {"denoise", "super-resolution", "translate", "segment"}, optional
+        By default all.
     modality : str, optional
         Kind of image, e.g. ``"ct"`` or ``"fluorescence"``. Models whose kind is unknown
         are also listed.

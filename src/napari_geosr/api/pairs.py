@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 from napari_geosr.api.arrays import VolumeLike, as_volume
 from napari_geosr.api.running import run_with_warnings
+from napari_geosr.core.volume import Volume
 from napari_geosr.operations.pairs import Pairs, PairsConfig, pairs_steps
 
 
@@ -15,6 +17,7 @@ def build_pairs(
     high: VolumeLike,
     out: str | Path,
     *,
+    axes: str | None = None,
     overwrite: bool = False,
     upscale_factor: int | None = None,
     dimensions: Literal["3D", "2D"] = "3D",
@@ -34,10 +37,13 @@ def build_pairs(
     Parameters
     ----------
     low, high : Volume or array
-        Shape (Z, Y, X) or (Y, X), with any voxel sizes and units of length. Plain
-        arrays have no voxel size and require `upscale_factor`.
+        Shape (Z, Y, X) or (Y, X), with any voxel sizes and units of length. Two
+        plain arrays require `upscale_factor`, as they have no voxel size; their first
+        corners coincide.
     out : path
         Folder for the files; created if missing.
+    axes : str, optional
+        Meaning of the axes of plain arrays, ``"ZYX"`` or ``"YX"`` by default.
     overwrite : bool
         Whether files of an earlier pair are replaced.
     upscale_factor : int, optional
@@ -99,11 +105,28 @@ def build_pairs(
         transform=transform,
         intensity=intensity,
     )
+    # If one is a volume, the axes are those of the other.
+    is_volume = isinstance(low, Volume), isinstance(high, Volume)
+    coarse = as_volume(low, None if is_volume == (True, False) else axes, name="low")
+    fine = as_volume(high, None if is_volume[1] else axes, name="high")
+    if not any(is_volume) and upscale_factor is not None:
+        factors = config.factors(len(fine.axes), upscale_factor)
+        fine = _refined(fine, factors)
     steps = pairs_steps(
-        as_volume(low, name="low"),
-        as_volume(high, name="high"),
+        coarse,
+        fine,
         out,
         config,
         overwrite=overwrite,
     )
     return run_with_warnings(steps)
+
+
+def _refined(volume: Volume, factors: Sequence[int]) -> Volume:
+    """The volume with voxels of 1 / factor pixels, its outer edge where it was.
+
+    The edge is that of a volume whose first voxel of one pixel is centred at 0.
+    """
+    size = tuple(1 / factor for factor in factors)
+    origin = tuple((edge - 1) / 2 for edge in size)
+    return volume.replace(voxel_size=size, origin=origin)

@@ -25,7 +25,7 @@ def reconstruct(
     centre: Literal["auto"] | float = "auto",
     every: int = 1,
     half: Literal["all", "odd", "even"] = "all",
-    rows: tuple[int, ...] | None = None,
+    rows: tuple[int, int] | None = None,
     size: int | None = None,
     full_turn: Literal["auto", "join", "keep"] = "auto",
     engine: Literal["own", "astra"] = "own",
@@ -69,7 +69,7 @@ def reconstruct(
     half : {"all", "odd", "even"}
         Use only the odd or the even ones of these, which gives two volumes with
         independent noise for Fourier shell correlation (`compare`).
-    rows : tuple of int, optional
+    rows : (int, int), optional
         First detector row and end; by default all.
     size : int, optional
         Edge length of the slices in voxels; by default the width of the field of view.

@@ -213,7 +213,8 @@ def restore_with_uncertainty(
     return restored.volume, restored.deviation
 
 
-def _model_names(models: object) -> object:
+def _model_names(models: Sequence[ModelLike]) -> Sequence[ModelLike]:
+    """Names of the models; the settings refuse what is neither a list nor a tuple."""
     if not isinstance(models, list | tuple):
         return models
     return tuple(map(name_of, models))

@@ -40,7 +40,7 @@ def simulate(
     size: int = 256,
     rows: int | None = None,
     porosity: float | None = None,
-    radius: tuple[float, ...] | None = None,
+    radius: tuple[float, float] | None = None,
     gap: float | None = None,
     voxel_size: float | None = None,
     unit: str = "µm",
@@ -97,7 +97,7 @@ def simulate(
         Approximate porosity; by default 0.3 for foam, 0.2 for blobs, 0.75 for bone,
         0.01 for lacunae, 0.12 for dentin and 0.02 for cells. The result contains the
         exact value.
-    radius : tuple of float, optional
+    radius : (float, float), optional
         Smallest and largest radius of the pores in voxels; of cells, the radius of the
         canaliculi and half the length of a lacuna.
     gap : float, optional

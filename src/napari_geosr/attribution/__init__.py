@@ -1,7 +1,7 @@
 """Explanations: which voxels of a scan determine the result at a given position.
 
 There is one file per method, found by its name. A method's module defines ``TITLE``,
-``HELP`` (a line for users) and ``explain(question)``, a generator of steps that returns
+``HELP`` (a line for users) and ``explain(request)``, a generator of steps that returns
 an `AttributionResult`. torch is imported only when a method is used.
 """
 
@@ -38,6 +38,8 @@ class AttributionRequest:
 
     Attributes
     ----------
+    scene : ExplainedScan
+        The scan and the network that restores it.
     region : Box
         Bounding box in the result, in Z, Y, X.
     mask : ndarray of bool
@@ -67,10 +69,14 @@ class AttributionRequest:
     margin : int
         Width of the zone around a pore that is replaced by solid together with it, in
         voxels of the scan.
+    seed : int
+        Seed of the noise realisations.
     scan_blur : callable or None
         Estimates the width of the scan's point-spread function; None if not needed.
     training : TrainingPatches or None
         Index of the training patches, if it is used.
+    memory : dict
+        Values that several methods need, computed once per request.
     """
 
     scene: ExplainedScan

@@ -19,8 +19,8 @@ class NoiseGenerator:
         Whether the level was measured; otherwise its upper limit is used.
     """
 
-    def __init__(self, question: AttributionRequest) -> None:
-        noise: Noise = question.noise()
+    def __init__(self, request: AttributionRequest) -> None:
+        noise: Noise = request.noise()
         self.is_measured = noise.is_measured
         if noise.level == 0 and noise.interval[1] > 0:
             noise = Noise(
@@ -28,12 +28,12 @@ class NoiseGenerator:
                 contrast=noise.contrast,
                 correlation=noise.correlation,
             )
-        statistics = question.scene.statistics
+        statistics = request.scene.statistics
         self._noise = noise.standardised(statistics.input_mean, statistics.input_std)
-        self._shape = question.window.network_input.shape
-        self._rng = np.random.default_rng(question.seed)
+        self._shape = request.window.network_input.shape
+        self._rng = np.random.default_rng(request.seed)
         #: Whether the scan is a single image.
-        self._flat = question.scene.layout.ndim == 2
+        self._flat = request.scene.layout.ndim == 2
 
     def draw(self, greys: AnyArray) -> AnyArray:
         """Draw noise for a window with these noise-free, standardised grey values."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,11 +24,12 @@ from napari_geosr.core.errors import (
     ModelError,
     VolumeError,
 )
+from napari_geosr.core.memory import is_out_of_memory
 from napari_geosr.core.steps import ShouldStop, never_stop
 from napari_geosr.core.types import AnyArray
 from napari_geosr.core.volume import ArrayLike
 from napari_geosr.inference import compute
-from napari_geosr.inference.memory import is_out_of_memory, network_spec
+from napari_geosr.inference.memory import network_spec
 from napari_geosr.inference.tiling import (
     Box,
     Layout,
@@ -265,24 +267,18 @@ class Window:
             )[0]
         return gradient.detach().cpu()
 
-    @property
+    @cached_property
     def is_differentiable(self) -> bool:
         """Whether gradients pass through the network."""
         import torch
 
-        x = (
-            torch.from_numpy(self.network_input)
-            .to(self.scene.device)
-            .requires_grad_(True)
-        )
         scene = self.scene
-        if not hasattr(self, "_differentiable"):
-            with (
-                self._explaining(),
-                compute.exact_settings(scene.threads, gradients=True),
-            ):
-                self._differentiable = self._part(self._block(x), 0).requires_grad
-        return self._differentiable
+        x = torch.from_numpy(self.network_input).to(scene.device).requires_grad_(True)
+        with (
+            self._explaining(),
+            compute.exact_settings(scene.threads, gradients=True),
+        ):
+            return bool(self._part(self._block(x), 0).requires_grad)
 
     def _differences(self, score: Score, network_input: AnyArray | None) -> AnyArray:
         import torch

@@ -71,7 +71,7 @@ class _Pore:
 
     Attributes
     ----------
-    question : AttributionRequest
+    request : AttributionRequest
         Request for the larger region.
     own : ndarray of bool
         Input neighbourhood of the pore, in the window.
@@ -83,7 +83,7 @@ class _Pore:
         1 for dark pores, -1 for bright ones.
     """
 
-    question: AttributionRequest
+    request: AttributionRequest
     own: AnyArray
     fill: float
     solid: float
@@ -91,15 +91,15 @@ class _Pore:
 
     def contrast(self, values: AnyArray) -> float:
         """Difference between solid and pore (for bright pores, pore and solid)."""
-        return self.sign * (self.solid - float(values[self.question.mask].mean()))
+        return self.sign * (self.solid - float(values[self.request.mask].mean()))
 
     def is_drawn(self, values: AnyArray) -> bool:
         """Whether most voxels of the pore are classified as pore."""
-        inside = _is_pore(self.question, values)[self.question.mask]
+        inside = _is_pore(self.request, values)[self.request.mask]
         return bool(inside.mean() >= 0.5)
 
 
-def explain(question: AttributionRequest) -> Generator[Step, None, AttributionResult]:
+def explain(request: AttributionRequest) -> Generator[Step, None, AttributionResult]:
     """Restore the scan without the input voxels of the pore, and with more noise.
 
     Raises
@@ -110,27 +110,27 @@ def explain(question: AttributionRequest) -> Generator[Step, None, AttributionRe
         If there is no solid next to the pore.
     """
     yield StageStarted(message="Evaluating the evidence")
-    pore = _pore(question)
-    window = pore.question.window
-    fresh = NoiseGenerator(pore.question)
+    pore = _pore(request)
+    window = pore.request.window
+    fresh = NoiseGenerator(pore.request)
     darkness = pore.contrast(window.values())
     without, kept = [], []
     smooth = _smoothed(window.network_input)
     # Adding noise of the scan's own level makes the total noise √2 times as strong.
-    noisier = _noisier(pore.question)
-    for i in range(question.draws):
+    noisier = _noisier(pore.request)
+    for i in range(request.draws):
         emptied = window.network_input.astype(np.float64)
         greys = np.full(window.network_input.shape, pore.fill)
         emptied[pore.own] = (greys + fresh.draw(greys))[pore.own]
         without.append(pore.contrast(window.values(emptied)))
         noisy = noisier.values(window.network_input + fresh.draw(smooth))
         kept.append((pore.contrast(noisy), pore.is_drawn(noisy)))
-        yield BlockDone(i + 1, question.draws)
+        yield BlockDone(i + 1, request.draws)
     remains = max(0.0, float(np.mean(without)) / darkness) if darkness > 0 else 1.0
     survival = float(np.mean([drawn for _, drawn in kept]))
     support = _support(pore, fresh)
     verdict = _verdict(remains, survival, support)
-    std = question.scene.statistics.output_std
+    std = request.scene.statistics.output_std
     spread = float(np.std(without, ddof=1)) if len(without) > 1 else 0.0
     figures = {
         "verdict": verdict,
@@ -142,8 +142,8 @@ def explain(question: AttributionRequest) -> Generator[Step, None, AttributionRe
         "darkness_without_sd": spread * std,
         "darkness_renoised": float(np.mean([d for d, _ in kept])) * std,
         "support": support,
-        "voxels": int(question.mask.sum()),
-        "draws": question.draws,
+        "voxels": int(request.mask.sum()),
+        "draws": request.draws,
     }
     notes: tuple[str, ...] = ()
     if not fresh.is_measured:
@@ -188,31 +188,31 @@ def _sentence(
     )
 
 
-def _pore(question: AttributionRequest) -> _Pore:
+def _pore(request: AttributionRequest) -> _Pore:
     """Locate the pore, the voxels to replace, and the solid around it."""
-    if question.threshold is None:
+    if request.threshold is None:
         raise ConfigError(
             "Evidence of a pore needs the grey value between pore and solid: give "
             "a threshold (--threshold)."
         )
-    scene = question.scene
+    scene = request.scene
     scale = scene.layout.scale
-    region = scene.clipped(question.region, _AROUND + question.margin * max(scale))
+    region = scene.clipped(request.region, _AROUND + request.margin * max(scale))
     mask = np.zeros([part.stop - part.start for part in region], bool)
     mask[
         tuple(
             slice(part.start - wide.start, part.stop - wide.start)
-            for part, wide in zip(question.region, region, strict=True)
+            for part, wide in zip(request.region, region, strict=True)
         )
-    ] = question.mask
-    wider = replace(question, region=region, mask=mask, memory={})
+    ] = request.mask
+    wider = replace(request, region=region, mask=mask, memory={})
     window = wider.window
     values = window.values()
     pores = _is_pore(wider, values)
     coarse = _coarse(wider, mask)
     others = _coarse(wider, pores & ~mask) & ~coarse
-    own = _grown(coarse, question.margin) & ~others
-    around = _grown(coarse, question.margin + _AROUND) & ~own & ~_coarse(wider, pores)
+    own = _grown(coarse, request.margin) & ~others
+    around = _grown(coarse, request.margin + _AROUND) & ~own & ~_coarse(wider, pores)
     if around.sum() < _MIN_SOLID:  # the pore is surrounded by other pores
         around = _inside(wider) & ~own & ~_coarse(wider, pores)
     solid = ~pores & ~mask
@@ -226,36 +226,36 @@ def _pore(question: AttributionRequest) -> _Pore:
         own,
         fill=float(window.network_input[around].mean()),
         solid=float(values[solid].mean()),
-        sign=1.0 if question.phase == "dark" else -1.0,
+        sign=1.0 if request.phase == "dark" else -1.0,
     )
 
 
-def _is_pore(question: AttributionRequest, values: AnyArray) -> AnyArray:
+def _is_pore(request: AttributionRequest, values: AnyArray) -> AnyArray:
     """Voxels of the standardised result on the pores' side of the threshold."""
-    assert question.threshold is not None
-    greys = question.window.grey(values)
+    assert request.threshold is not None
+    greys = request.window.grey(values)
     pores: AnyArray = (
-        greys <= question.threshold
-        if question.phase == "dark"
-        else greys > question.threshold
+        greys <= request.threshold
+        if request.phase == "dark"
+        else greys > request.threshold
     )
     return pores
 
 
-def _coarse(question: AttributionRequest, mask: AnyArray) -> AnyArray:
+def _coarse(request: AttributionRequest, mask: AnyArray) -> AnyArray:
     """Voxels of the window that contain a voxel of the region's `mask`."""
-    window = question.window
-    places = np.argwhere(mask) + [part.start for part in question.region]
+    window = request.window
+    places = np.argwhere(mask) + [part.start for part in request.region]
     places = places // window.scale - [part.start for part in window.place]
     coarse = np.zeros(window.network_input.shape, bool)
     coarse[tuple(places.T)] = True
     return coarse
 
 
-def _inside(question: AttributionRequest) -> AnyArray:
+def _inside(request: AttributionRequest) -> AnyArray:
     """Voxels of the window that lie in the region."""
-    whole = np.ones([part.stop - part.start for part in question.region], bool)
-    return _coarse(question, whole)
+    whole = np.ones([part.stop - part.start for part in request.region], bool)
+    return _coarse(request, whole)
 
 
 def _grown(mask: AnyArray, by: int) -> AnyArray:
@@ -279,12 +279,12 @@ def _smoothed(network_input: AnyArray) -> AnyArray:
     return greys
 
 
-def _noisier(question: AttributionRequest) -> Window:
+def _noisier(request: AttributionRequest) -> Window:
     """The window with the network for a scan that is noisier by √2."""
-    network = question.network_for_noise(math.sqrt(2))
-    if network is question.scene.network:
-        return question.window
-    return replace(question.scene, network=network).window(question.region)
+    network = request.network_for_noise(math.sqrt(2))
+    if network is request.scene.network:
+        return request.window
+    return replace(request.scene, network=network).window(request.region)
 
 
 def _support(pore: _Pore, fresh: NoiseGenerator) -> float | None:
@@ -292,8 +292,8 @@ def _support(pore: _Pore, fresh: NoiseGenerator) -> float | None:
 
     A matched filter: a mean weighted by the blurred pore fraction of each voxel.
     """
-    window = pore.question.window
-    weights = _shares(pore.question)
+    window = pore.request.window
+    weights = _shares(pore.request)
     contrast = pore.sign * float((weights * (pore.fill - window.network_input)).sum())
     box = tuple(
         slice(max(0, int(i.min())), int(i.max()) + 1) for i in np.nonzero(weights)
@@ -302,17 +302,17 @@ def _support(pore: _Pore, fresh: NoiseGenerator) -> float | None:
     return contrast / spread if spread > 0 else None
 
 
-def _shares(question: AttributionRequest) -> AnyArray:
+def _shares(request: AttributionRequest) -> AnyArray:
     """Blurred pore fraction of each voxel of the window, normalised to a sum of 1."""
     from scipy import ndimage
 
-    window = question.window
-    places = np.argwhere(question.mask) + [part.start for part in question.region]
+    window = request.window
+    places = np.argwhere(request.mask) + [part.start for part in request.region]
     places = places // window.scale - [part.start for part in window.place]
     shares = np.zeros(window.network_input.shape)
     np.add.at(shares, tuple(places.T), 1.0)
     widths = [_BLUR if n > 1 else 0.0 for n in shares.shape]
-    if question.scene.layout.ndim == 2:
+    if request.scene.layout.ndim == 2:
         widths[0] = 0.0
     blurred = ndimage.gaussian_filter(shares, widths, truncate=3.0)
     weights: AnyArray = blurred / blurred.sum()

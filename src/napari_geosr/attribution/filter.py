@@ -35,26 +35,26 @@ HELP = "The linear filter that the network applies at this position, and its wid
 _EXACT = 1e-4
 
 
-def explain(question: AttributionRequest) -> Generator[Step, None, AttributionResult]:
+def explain(request: AttributionRequest) -> Generator[Step, None, AttributionResult]:
     """Find the filter at a voxel, or the mean one over several."""
     yield StageStarted(message="Computing the filter")
-    window = question.window
-    value, slope = question.mean_gradient()
+    window = request.window
+    value, slope = request.mean_gradient()
     exact = window.is_differentiable
     response = float((slope.astype(np.float64) * window.network_input).sum())
     size = float(np.abs(slope.astype(np.float64) * window.network_input).sum())
     mismatch: float | None = None
     if exact:
-        bias, bias_size = window.bias_part(question.weights)
+        bias, bias_size = window.bias_part(request.weights)
         mismatch = abs(value - response - bias) / max(size + bias_size, 1e-30)
         exact = mismatch <= _EXACT
-    error = _linearity(question, value, slope)
-    statistics = question.scene.statistics
+    error = _linearity(request, value, slope)
+    statistics = request.scene.statistics
     kernel = slope.astype(np.float64) * window.gain
     output = float(window.grey(np.asarray(value)))
     greys = window.network_input.astype(np.float64) * statistics.input_std
     part = float((kernel * (greys + statistics.input_mean)).sum())
-    widths = _widths(question, kernel)
+    widths = _widths(request, kernel)
     kind = "exact" if exact else "linearisation"
     if not window.is_differentiable:
         kind = "finite differences"
@@ -66,10 +66,10 @@ def explain(question: AttributionRequest) -> Generator[Step, None, AttributionRe
         "sum": float(kernel.sum()),
         "identity_error": mismatch,
         "noise_linearity_error": error,
-        "noise_gain": _noise_gain(question, kernel),
+        "noise_gain": _noise_gain(request, kernel),
         "width": dict(zip("zyx", widths, strict=True)),
-        **_blur_figures(question),
-        "unit": question.unit,
+        **_blur_figures(request),
+        "unit": request.unit,
     }
     overlay = Attribution(
         window.place,
@@ -77,24 +77,24 @@ def explain(question: AttributionRequest) -> Generator[Step, None, AttributionRe
         "grey value of the result per grey value of the scan",
     )
     return AttributionResult(
-        figures, _sentence(question, figures), overlay, _notes(figures)
+        figures, _sentence(request, figures), overlay, _notes(figures)
     )
 
 
 def _linearity(
-    question: AttributionRequest, value: float, slope: AnyArray
+    request: AttributionRequest, value: float, slope: AnyArray
 ) -> float | None:
     """Error of the filter for changes as large as the noise, relative to the change."""
-    window, noise = question.window, question.noise()
-    level = noise.level / question.scene.statistics.input_std
+    window, noise = request.window, request.noise()
+    level = noise.level / request.scene.statistics.input_std
     if level == 0:
         return None
-    rng = np.random.default_rng(question.seed)
+    rng = np.random.default_rng(request.seed)
     wrong, changes = [], []
-    for _ in range(max(2, question.draws // 2)):
+    for _ in range(max(2, request.draws // 2)):
         change = level * noise_like(window.network_input.shape, noise.correlation, rng)
         found = float(
-            (window.values(window.network_input + change) * question.weights).sum()
+            (window.values(window.network_input + change) * request.weights).sum()
         )
         changes.append(found - value)
         wrong.append(found - value - float((slope * change).sum()))
@@ -102,12 +102,12 @@ def _linearity(
     return float(np.sqrt(np.mean(np.square(wrong)))) / scale if scale > 0 else None
 
 
-def _noise_gain(question: AttributionRequest, kernel: AnyArray) -> float:
+def _noise_gain(request: AttributionRequest, kernel: AnyArray) -> float:
     """Standard deviation of the output per unit of independent noise in the scan."""
     return float(np.sqrt(np.square(kernel).sum()))
 
 
-def _widths(question: AttributionRequest, kernel: AnyArray) -> list[float]:
+def _widths(request: AttributionRequest, kernel: AnyArray) -> list[float]:
     """Full width at half maximum along each axis of the Gaussian of equal spread.
 
     The spread is the second moment of the absolute weights about their centre.
@@ -117,7 +117,7 @@ def _widths(question: AttributionRequest, kernel: AnyArray) -> list[float]:
     found = []
     for axis in range(3):
         along = weights.sum(axis=tuple(a for a in range(3) if a != axis))
-        places = np.arange(len(along)) * question.voxel_size[axis]
+        places = np.arange(len(along)) * request.voxel_size[axis]
         if not total > 0:
             found.append(0.0)
             continue
@@ -127,15 +127,15 @@ def _widths(question: AttributionRequest, kernel: AnyArray) -> list[float]:
     return found
 
 
-def _sentence(question: AttributionRequest, figures: dict[str, object]) -> str:
-    if question.is_independent:
+def _sentence(request: AttributionRequest, figures: dict[str, object]) -> str:
+    if request.is_independent:
         return (
             "The result here does not depend on the scan: the model outputs "
             f"{figures['output']:.4g}, whatever small changes are made to the scan."
         )
     widths = figures["width"]
     assert isinstance(widths, dict)
-    flat = question.scene.layout.ndim == 2
+    flat = request.scene.layout.ndim == 2
     axes = "yx" if flat else "zyx"
     shown = " × ".join(f"{widths[axis]:.3g}" for axis in axes)
     start = {
@@ -145,20 +145,20 @@ def _sentence(question: AttributionRequest, figures: dict[str, object]) -> str:
         "finite differences": "For small changes (by finite differences), the model "
         "acts here like a linear filter",
     }[str(figures["kind"])]
-    blur = _blur_text(figures, axes, question.unit)
+    blur = _blur_text(figures, axes, request.unit)
     parts = f"{figures['filter_times_input']:.4g} (input) {figures['net_bias']:+.4g}"
     return (
-        f"{start} {shown} {question.unit} wide (full width at half maximum, "
+        f"{start} {shown} {request.unit} wide (full width at half maximum, "
         f"{'Y × X' if flat else 'Z × Y × X'}{blur}): {figures['output']:.4g} = {parts} "
         "(net bias)."
     )
 
 
-def _blur_figures(question: AttributionRequest) -> dict[str, object]:
+def _blur_figures(request: AttributionRequest) -> dict[str, object]:
     """Width of the scan's point-spread function, or the reason why it is unknown."""
-    if question.scan_blur is None:
+    if request.scan_blur is None:
         return {}
-    blur = question.scan_blur()
+    blur = request.scan_blur()
     width = None if blur.reason else dict(zip("zyx", blur.width, strict=True))
     return {"scan_blur": width, "scan_blur_unknown": blur.reason or None}
 

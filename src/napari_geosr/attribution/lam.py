@@ -38,42 +38,42 @@ HELP = (
 _MAX_ERROR = 0.1
 
 
-def explain(question: AttributionRequest) -> Generator[Step, None, AttributionResult]:
+def explain(request: AttributionRequest) -> Generator[Step, None, AttributionResult]:
     """Attribute a feature of the result to the voxels of the scan."""
     yield StageStarted(message="Integrating gradients")
-    window, steps = question.window, question.steps
+    window, steps = request.window, request.steps
     total = np.zeros(window.network_input.shape)
-    before = _blurred(question, 0.0)
-    first = _value(question, before)
+    before = _blurred(request, 0.0)
+    first = _value(request, before)
     for i in range(steps):
-        middle = _blurred(question, (i + 0.5) / steps)
-        after = _blurred(question, (i + 1) / steps)
-        _, slope = window.gradient(lambda v: _feature(question, v), middle)
+        middle = _blurred(request, (i + 0.5) / steps)
+        after = _blurred(request, (i + 1) / steps)
+        _, slope = window.gradient(lambda v: _feature(request, v), middle)
         total += slope * (after - before)
         before = after
         yield BlockDone(i + 1, steps)
-    last = _value(question, window.network_input)
+    last = _value(request, window.network_input)
     change = last - first
     error = abs(float(total.sum()) - change)
     relative = error / abs(change) if change else 0.0
-    std = question.scene.statistics.output_std
+    std = request.scene.statistics.output_std
     figures = {
-        "feature": question.feature,
+        "feature": request.feature,
         "change": change * std,
         "attributed": float(total.sum()) * std,
         "completeness_error": relative,
         "diffusion_index": _diffusion(total),
         "steps": steps,
-        "blur": question.blur,
+        "blur": request.blur,
     }
     sentence = (
-        f"Sharpening the scan changed the {_NAMES[question.feature]} by "
+        f"Sharpening the scan changed the {_NAMES[request.feature]} by "
         f"{figures['change']:.4g}; the map explains it to within {relative:.1%} "
         f"(diffusion index {figures['diffusion_index']:.3g})."
     )
     if not total.any() and not change:
         sentence = (
-            f"The {_NAMES[question.feature]} here does not depend on the scan: "
+            f"The {_NAMES[request.feature]} here does not depend on the scan: "
             "sharpening the scan did not change it, and no voxel contributes to it."
         )
     notes: tuple[str, ...] = ()
@@ -93,12 +93,12 @@ def explain(question: AttributionRequest) -> Generator[Step, None, AttributionRe
 _NAMES = {"grey": "mean grey value", "edge": "mean slope"}
 
 
-def _blurred(question: AttributionRequest, share: float) -> AnyArray:
+def _blurred(request: AttributionRequest, share: float) -> AnyArray:
     """A point on the path from the blurred (0) to the sharp scan (1)."""
     from scipy import ndimage
 
-    network_input = question.window.network_input
-    width = question.blur * (1 - share)
+    network_input = request.window.network_input
+    width = request.blur * (1 - share)
     if width == 0:
         return network_input
     widths = [width if n > 1 else 0.0 for n in network_input.shape]
@@ -106,20 +106,20 @@ def _blurred(question: AttributionRequest, share: float) -> AnyArray:
     return blurred
 
 
-def _value(question: AttributionRequest, network_input: AnyArray) -> float:
+def _value(request: AttributionRequest, network_input: AnyArray) -> float:
     import torch
 
     return float(
-        _feature(question, torch.from_numpy(question.window.values(network_input)))
+        _feature(request, torch.from_numpy(request.window.values(network_input)))
     )
 
 
-def _feature(question: AttributionRequest, values: torch.Tensor) -> torch.Tensor:
+def _feature(request: AttributionRequest, values: torch.Tensor) -> torch.Tensor:
     """The chosen feature of the standardised region."""
     import torch
 
-    mask = torch.from_numpy(question.mask)
-    if question.feature == "grey":
+    mask = torch.from_numpy(request.mask)
+    if request.feature == "grey":
         return values[mask].mean()
     square = torch.zeros_like(values)
     for axis, n in enumerate(values.shape):

@@ -43,39 +43,39 @@ _MIN_DRAWS = 4
 _ROUNDING = 1e-5
 
 
-def explain(question: AttributionRequest) -> Generator[Step, None, AttributionResult]:
+def explain(request: AttributionRequest) -> Generator[Step, None, AttributionResult]:
     """Replace one cube at a time, and compare the mean grey value of the region."""
     yield StageStarted(message="Occluding cubes of the scan")
-    window = question.window
-    fresh = NoiseGenerator(question)
-    cubes = _cubes(question)
+    window = request.window
+    fresh = NoiseGenerator(request)
+    cubes = _cubes(request)
     left_out = max(0, len(cubes) - _MAX_CUBES)
     cubes = cubes[:_MAX_CUBES]
-    before = _value(question, window.network_input)
-    draws = max(_MIN_DRAWS, question.draws)
+    before = _value(request, window.network_input)
+    draws = max(_MIN_DRAWS, request.draws)
     changes = np.zeros((len(cubes), draws))
     for i, cube in enumerate(cubes):
         for j in range(draws):
             occluded = _occluded(window.network_input, cube, fresh)
-            changes[i, j] = _value(question, occluded) - before
+            changes[i, j] = _value(request, occluded) - before
         yield BlockDone(i + 1, len(cubes))
     mean = changes.mean(axis=1)
     # The scan itself is one more draw.
     errors = changes.std(axis=1, ddof=1) * np.sqrt(1 + 1 / draws)
     limits = np.maximum(_limit(len(cubes), draws) * errors, _ROUNDING)
     counted = np.abs(mean) > limits
-    std = question.scene.statistics.output_std
+    std = request.scene.statistics.output_std
     effect = np.zeros(window.network_input.shape)
     for cube, change in zip(cubes, np.where(counted, mean * std, 0.0), strict=True):
         effect[cube] = change
     figures: AnyDict = {
-        "patch": question.patch,
+        "patch": request.patch,
         "cubes": len(cubes),
         "cubes_left_out": left_out,
         "cubes_beyond_noise": int(counted.sum()),
         "draws": draws,
-        "unit": question.unit,
-        **_strongest(question, cubes, mean * std, errors * std, counted),
+        "unit": request.unit,
+        **_strongest(request, cubes, mean * std, errors * std, counted),
     }
     overlay = Attribution(
         window.place,
@@ -86,9 +86,9 @@ def explain(question: AttributionRequest) -> Generator[Step, None, AttributionRe
     return AttributionResult(figures, _sentence(figures), overlay, notes)
 
 
-def _value(question: AttributionRequest, network_input: AnyArray) -> float:
+def _value(request: AttributionRequest, network_input: AnyArray) -> float:
     """The standardised mean over the explained voxels."""
-    return float((question.window.values(network_input) * question.weights).sum())
+    return float((request.window.values(network_input) * request.weights).sum())
 
 
 def _occluded(
@@ -110,7 +110,7 @@ def _limit(n_cubes: int, draws: int) -> float:
 
 
 def _strongest(
-    question: AttributionRequest,
+    request: AttributionRequest,
     cubes: list[tuple[slice, ...]],
     mean: AnyArray,
     errors: AnyArray,
@@ -122,12 +122,12 @@ def _strongest(
         return dict.fromkeys(names)
     best = int(np.argmax(np.where(counted, np.abs(mean), -1.0)))
     middle = tuple((part.start + part.stop - 1) // 2 for part in cubes[best])
-    place = [i + p.start for i, p in zip(middle, question.window.place, strict=True)]
+    place = [i + p.start for i, p in zip(middle, request.window.place, strict=True)]
     return {
         "strongest": float(mean[best]),
         "strongest_error": float(errors[best]),
-        "strongest_at": place[3 - question.scene.layout.ndim :],
-        "distance": float(question.distances()[middle]),
+        "strongest_at": place[3 - request.scene.layout.ndim :],
+        "distance": float(request.distances()[middle]),
     }
 
 
@@ -165,26 +165,26 @@ def _everywhere(network_input: AnyArray, value: float) -> AnyArray:
     return np.full(network_input.shape, value)
 
 
-def _cubes(question: AttributionRequest) -> list[tuple[slice, ...]]:
+def _cubes(request: AttributionRequest) -> list[tuple[slice, ...]]:
     """Cubes that cover the window, nearest to the explained voxels first."""
-    window = question.window
-    distances = question.distances()
-    cubes = list(_grid(question, window.network_input.shape))
+    window = request.window
+    distances = request.distances()
+    cubes = list(_grid(request, window.network_input.shape))
     return sorted(cubes, key=lambda cube: float(distances[cube].min()))
 
 
 def _grid(
-    question: AttributionRequest, shape: tuple[int, ...]
+    request: AttributionRequest, shape: tuple[int, ...]
 ) -> Iterator[tuple[slice, ...]]:
     """Yield a grid of cubes, one of which is centred on the explained region."""
-    window = question.window
+    window = request.window
     edges = []
     for n, part, region, s in zip(
-        shape, window.place, question.region, window.scale, strict=True
+        shape, window.place, request.region, window.scale, strict=True
     ):
         middle = (region.start + region.stop) // 2 // s - part.start
-        first = (middle - question.patch // 2) % question.patch
-        starts = [*([0] if first else []), *range(first, n, question.patch)]
+        first = (middle - request.patch // 2) % request.patch
+        starts = [*([0] if first else []), *range(first, n, request.patch)]
         stops = [*starts[1:], n]
         edges.append([slice(a, b) for a, b in zip(starts, stops, strict=True)])
     yield from itertools.product(*edges)

@@ -27,30 +27,30 @@ HELP = "Radii that contain 50, 90 and 99 % of what the result depends on."
 SHARES = (0.5, 0.9, 0.99)
 
 
-def explain(question: AttributionRequest) -> Generator[Step, None, AttributionResult]:
+def explain(request: AttributionRequest) -> Generator[Step, None, AttributionResult]:
     """Find the radii around the position that contain most of the attribution."""
     yield StageStarted(message="Computing the reach")
-    window = question.window
-    _, slope = question.mean_gradient()
+    window = request.window
+    _, slope = request.mean_gradient()
     weights = np.abs(slope).astype(np.float64)
-    distances = question.distances()
+    distances = request.distances()
     radii = dict(zip(SHARES, _radii(weights, distances), strict=True))
     layout = window.layout
-    halo = [h * v for h, v in zip(_halo(question), question.voxel_size, strict=True)]
+    halo = [h * v for h, v in zip(_halo(request), request.voxel_size, strict=True)]
     figures = {
         "radius": {f"{share:.0%}": radius for share, radius in radii.items()},
         "receptive_field": dict(zip("zyx", halo, strict=True)),
-        "unit": question.unit,
+        "unit": request.unit,
     }
     limit = max(halo[1:]) if layout.ndim == 2 else max(halo)
-    field = f"its receptive field reaches {limit:.3g} {question.unit}."
-    if question.is_independent:
+    field = f"its receptive field reaches {limit:.3g} {request.unit}."
+    if request.is_independent:
         sentence = f"The result here does not depend on the scan, although {field}"
     else:
         sentence = (
             "90 % of the dependence of the result on the scan lies within "
-            f"{radii[0.9]:.3g} {question.unit} (99 %: {radii[0.99]:.3g} "
-            f"{question.unit}); {field}"
+            f"{radii[0.9]:.3g} {request.unit} (99 %: {radii[0.99]:.3g} "
+            f"{request.unit}); {field}"
         )
     overlay = Attribution(
         window.place, weights.astype(np.float32), "absolute derivative of the result"
@@ -58,9 +58,9 @@ def explain(question: AttributionRequest) -> Generator[Step, None, AttributionRe
     return AttributionResult(figures, sentence, overlay)
 
 
-def _halo(question: AttributionRequest) -> tuple[int, int, int]:
+def _halo(request: AttributionRequest) -> tuple[int, int, int]:
     """Theoretical reach along Z, Y and X, in voxels of the scan."""
-    layout = question.scene.layout
+    layout = request.scene.layout
     z, y, x = layout.halo
     return z + layout.context, y, x
 

@@ -27,11 +27,11 @@ _ONE_VOLUME = (
 NEAREST = 5
 
 
-def explain(question: AttributionRequest) -> Generator[Step, None, AttributionResult]:
+def explain(request: AttributionRequest) -> Generator[Step, None, AttributionResult]:
     """Find the training patches that are most similar to the patch around a place."""
     yield StageStarted(message="Comparing with the training patches")
-    assert question.training is not None
-    index, scene = question.training.index, question.training.scene
+    assert request.training is not None
+    index, scene = request.training.index, request.training.scene
     shape = scene.layout.shape
     if any(n < e for n, e in zip(shape, index.edge, strict=True)):
         raise ModelError(
@@ -43,7 +43,7 @@ def explain(question: AttributionRequest) -> Generator[Step, None, AttributionRe
         # The patch of even size around the voxel in the middle, inside the scan.
         min(max((part.start + part.stop - 1) // 2 // s - e // 2, 0), n - e)
         for part, s, e, n in zip(
-            question.region, scene.layout.scale, index.edge, shape, strict=True
+            request.region, scene.layout.scale, index.edge, shape, strict=True
         )
     )
     corner = (z, y, x)

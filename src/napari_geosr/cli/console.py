@@ -67,7 +67,7 @@ def run_command(
     with (
         nullcontext() if out is None else claimed(out.expanduser()),
         _stop_on_signal(stopping) as should_stop,
-        _Bars() as bars,
+        _ProgressDisplay() as bars,
         StepIterator(make_steps(should_stop)) as iterator,
     ):
         for step in iterator:
@@ -124,7 +124,7 @@ def _stop_on_signal(stopping: str) -> Iterator[ShouldStop]:
             signal.signal(getattr(signal, name), handler)
 
 
-class _Bars:
+class _ProgressDisplay:
     """A rich bar per stage on a terminal; otherwise a line per stage and tenth."""
 
     def __init__(self) -> None:
@@ -136,7 +136,7 @@ class _Bars:
         self._message = ""
         self._tenths = -1
 
-    def __enter__(self) -> _Bars:
+    def __enter__(self) -> _ProgressDisplay:
         if self._console.is_terminal and not self._quiet:
             self._progress = Progress(
                 TextColumn("{task.description}", markup=False),

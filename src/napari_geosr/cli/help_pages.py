@@ -67,6 +67,8 @@ _OTHER_NAMES = {
     "--sample-mask",
     "--scan-dataset",
 }
+#: Earlier names that are the current name of another option, keyed by the current name.
+_EARLIER_NAMES = {"--deviation": "--uncertainty"}
 
 
 class GroupedFormatter(DefaultFormatter):
@@ -114,7 +116,8 @@ def _group(entry: HelpEntry) -> str:
 def _with_one_name(entry: HelpEntry) -> HelpEntry:
     """Remove the earlier names of an option."""
     first, *others = entry.positive_names or ("",)
-    names = (first, *(name for name in others if name not in _OTHER_NAMES))
+    omitted = {*_OTHER_NAMES, _EARLIER_NAMES.get(first, "")}
+    names = (first, *(name for name in others if name not in omitted))
     return entry.copy(positive_names=names) if first else entry
 
 

@@ -63,11 +63,12 @@ def measure(
             help="Mask of the sample, as a volume: non-zero voxels belong to it."
         ),
     ] = None,
-    uncertainty: Annotated[
+    deviation: Annotated[
         Path | None,
         Parameter(
+            name=["--deviation", "--uncertainty"],
             help="Standard deviations of the input, as written by restore "
-            "--uncertainty. The porosity is then given with an interval."
+            "--uncertainty. The porosity is then given with an interval.",
         ),
     ] = None,
     graph_distance: Annotated[
@@ -108,14 +109,15 @@ def measure(
     if mask is not None:
         sample, new_notes = open_companion(mask, reading, volumes["input"])
         notes += new_notes
-    deviation = None
-    if uncertainty is not None:
-        deviation, new_notes = open_companion(uncertainty, reading, volumes["input"])
+    deviations = None
+    if deviation is not None:
+        deviations, new_notes = open_companion(deviation, reading, volumes["input"])
         notes += new_notes
-    companions = [c for c in (sample, deviation) if c is not None]
+    companions = [c for c in (sample, deviations) if c is not None]
     for volume in (*volumes.values(), *companions):
         check_not_source(volume, *files.values())
-    given = {"mask": sample, "uncertainty": deviation}
+    # The journals of earlier releases have these keys.
+    given = {"mask": sample, "uncertainty": deviations}
     journal = MeasureJournal(
         out, volumes, {k: v for k, v in given.items() if v is not None}, merged
     )
@@ -125,7 +127,7 @@ def measure(
                 volumes,
                 merged,
                 sample,
-                deviation=deviation,
+                deviation=deviations,
                 keep_labels=labels,
                 journal=journal.of,
                 should_stop=should_stop,

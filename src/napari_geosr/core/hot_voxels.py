@@ -30,6 +30,9 @@ OUTLIER_SHARE = 1e-4
 #: The corresponding fraction if their positions are known; larger, because isolated
 #: voxels are identified more reliably.
 HOT_SHARE = 1e-3
+#: The fraction up to which isolated voxels far from all others are still recognised;
+#: beyond `HOT_SHARE` they are reported, but not replaced.
+CROWD_SHARE = 2e-2
 #: Maximum number of neighbours of a hot voxel that may be extreme as well: those of the
 #: same detector pixel in the slices before and after.
 _MAX_EXTREME_NEIGHBOURS = 2
@@ -103,12 +106,26 @@ class GreySample:
         self._next = (self._next - values.size) % self._step
         self._parts.append(part[np.isfinite(part)])
 
-    def hot_voxels(self) -> HotVoxels | None:
-        """The criteria for the volume; None if it has too few distinct grey values."""
+    def exceeds(self, limits: tuple[float, float]) -> bool:
+        """Whether a value lies beyond the limits."""
+        low, high = limits
+        return any(
+            bool(part.size) and (float(part.min()) < low or float(part.max()) > high)
+            for part in self._parts
+        )
+
+    def hot_voxels(self, share: float = HOT_SHARE) -> HotVoxels | None:
+        """The criteria for the volume; None if it has too few distinct grey values.
+
+        Parameters
+        ----------
+        share : float
+            Maximum fraction of the voxels at either end that may be hot or dead.
+        """
         values = np.concatenate(self._parts) if self._parts else np.empty(0)
         if values.size < 2 or values.dtype.kind not in "iuf":
             return None
-        few = HOT_SHARE * values.size
+        few = share * values.size
         places = math.floor(few), math.ceil(values.size - few) - 1
         ordered = np.partition(values, places)
         low, high = (float(ordered[i]) for i in places)
@@ -209,7 +226,7 @@ class HotVoxelFilter:
 
 def _extreme_positions(voxels: AnyArray, limits: tuple[float, float]) -> Places:
     """Positions of finite values beyond the limits, shape (n, ndim)."""
-    low, high = _bounds(voxels.dtype, limits)
+    low, high = bounds(voxels.dtype, limits)
     positions = []
     for i, plane in enumerate(voxels):
         beyond = plane < low
@@ -223,7 +240,7 @@ def _extreme_positions(voxels: AnyArray, limits: tuple[float, float]) -> Places:
     return np.concatenate(positions)
 
 
-def _bounds(dtype: np.dtype[Any], limits: tuple[float, float]) -> tuple[Any, Any]:
+def bounds(dtype: np.dtype[Any], limits: tuple[float, float]) -> tuple[Any, Any]:
     """The limits in the type of the voxels: integers are compared as integers."""
     if dtype.kind in "iu":
         info = np.iinfo(dtype)

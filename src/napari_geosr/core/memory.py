@@ -1,4 +1,4 @@
-"""Memory still available to this process, given the machine and its limits."""
+"""Memory available to this process; whether an error means that it ran out."""
 
 from __future__ import annotations
 
@@ -23,6 +23,30 @@ _VERSION_2: _Version = (
     "memory.current",
     "inactive_file",
 )
+
+#: Lower-case parts of out-of-memory messages of CUDA, MPS, cuDNN and cuBLAS, and of the
+#: allocators of Linux, macOS and Windows.
+_OUT_OF_MEMORY = (
+    "out of memory",
+    "alloc_failed",
+    "can't allocate memory",
+    "cannot allocate memory",
+    "failed to allocate",
+    "not enough memory",
+)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error means that the device or the machine ran out of memory."""
+    if isinstance(error, MemoryError):
+        return True
+    if not isinstance(error, RuntimeError):
+        return False
+    # torch's own class, by its name: importing torch takes seconds.
+    if type(error).__name__ == "OutOfMemoryError":
+        return True
+    text = str(error).lower()
+    return any(phrase in text for phrase in _OUT_OF_MEMORY)
 
 
 def free_host_memory(root: Path = Path("/")) -> int:

@@ -19,8 +19,13 @@ from napari_geosr.core.errors import (
     GeoSRError,
     ModelError,
 )
+from napari_geosr.core.memory import is_out_of_memory
 from napari_geosr.core.types import AnyArray
-from napari_geosr.inference.memory import is_out_of_memory, network_spec, probe_window
+from napari_geosr.inference.memory import (
+    BlockTooLargeError,
+    network_spec,
+    probe_window,
+)
 from napari_geosr.inference.tiling import Layout, Tile
 
 if TYPE_CHECKING:
@@ -39,10 +44,6 @@ _frugal_runs: list[str] = []
 _precision_lock = threading.Lock()
 _in_full_precision: list[None] = []
 _flags_before: list[tuple[Any, str, Any]] = []
-
-
-class OutOfMemoryError(Exception):
-    """A tile did not fit into memory; caught by the runner, never shown to users."""
 
 
 def usable_cores() -> int:
@@ -213,7 +214,7 @@ def restore_window(
 
     Raises
     ------
-    OutOfMemoryError
+    BlockTooLargeError
         If memory ran out.
     EngineError
         If the network failed in another way.
@@ -250,7 +251,7 @@ def _convert_error(error: Exception, network: nn.Module, window: Any) -> Excepti
     if isinstance(error, GeoSRError):
         return error
     if is_out_of_memory(error):
-        return OutOfMemoryError()
+        return BlockTooLargeError()
     return EngineError(
         f"The network {type(network).__name__} failed on a window of "
         f"{tuple(window)} voxels: {error}"
@@ -388,7 +389,7 @@ def seconds_per_voxel(
         x = torch.zeros((1, spec.adjacent_slices, *window), dtype=dtype, device=device)
         try:
             elapsed = _timed_forward(network, x, threads)
-        except OutOfMemoryError:
+        except BlockTooLargeError:
             if not speed:
                 raise DeviceMemoryError(
                     f"{device} has too little memory even for a window of {window} "

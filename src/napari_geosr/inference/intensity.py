@@ -9,9 +9,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from napari_geosr.core.errors import Cancelled, VolumeError
-from napari_geosr.core.hot_voxels import GreySample, HotVoxelFilter, HotVoxels
+from napari_geosr.core.hot_voxels import (
+    CROWD_SHARE,
+    GreySample,
+    HotVoxelFilter,
+    HotVoxels,
+    bounds,
+)
 from napari_geosr.core.steps import BlockDone, ShouldStop, Step, never_stop
-from napari_geosr.core.types import AnyArray
+from napari_geosr.core.types import AnyArray, AnyDType
 from napari_geosr.core.volume import ArrayLike, Volume
 
 #: Maximum number of voxels of a volume that is read completely; larger volumes are
@@ -20,6 +26,16 @@ SAMPLE_ABOVE = 64 * 2**20
 _BLOCK_VOXELS = 2**20
 #: Number of planes from which rows are read if a single plane exceeds the sample size.
 _N_ROW_PLANES = 16
+#: Maximum number of blocks in which a crowd of hot voxels is looked for.
+_N_CROWD_BLOCKS = 16
+#: Largest step between neighbouring float32 numbers, relative to the standard
+#: deviation, at which the contrast survives a conversion to float32.
+_MAX_STEP = 0.1
+#: Largest integer up to which float64 represents every integer.
+_MAX_EXACT_INTEGER = 2**53
+#: Smallest standard deviation of a volume in double precision: float32 has fewer digits
+#: for numbers below 1.2e-38.
+_MIN_STD = 1e-36
 
 
 @dataclass(frozen=True)
@@ -43,6 +59,9 @@ class IntensityStatistics:
     hot : HotVoxels or None
         Criterion for hot and dead voxels, and their number; None if there are none (for
         a volume of which all planes were read).
+    crowd_share : float
+        Fraction of the voxels that look like hot or dead voxels, if these are too many
+        to be treated as such; otherwise 0.
     """
 
     mean: float
@@ -56,6 +75,7 @@ class IntensityStatistics:
     input: tuple[float, float] | None = None
     output: tuple[float, float] | None = None
     hot: HotVoxels | None = None
+    crowd_share: float = 0.0
 
     @property
     def input_mean(self) -> float:
@@ -102,7 +122,8 @@ def scan_steps(
     Raises
     ------
     VolumeError
-        If the array holds no finite voxel, only one grey value, or no real numbers.
+        If the array holds no finite voxel, only one grey value, no real numbers, or
+        numbers whose contrast float32 cannot represent.
     Cancelled
         If `should_stop` returns True.
     """
@@ -127,10 +148,29 @@ def scan_steps(
         sums.add(voxels)
         sample.add(voxels)
         yield BlockDone(done, len(blocks))
+    _check_range(sums)
     statistics = sums.result(sampled=sampled)
     hot = sample.hot_voxels()
-    if hot is None:
-        return statistics
+    if hot is not None:
+        statistics = yield from _without_hot_steps(
+            source, statistics, hot, blocks, should_stop
+        )
+    _check_contrast(statistics, dtype)
+    if statistics.hot is None or not statistics.hot.n:
+        share = yield from _crowd_steps(source, sample, blocks, should_stop)
+        statistics = replace(statistics, crowd_share=share)
+    return statistics
+
+
+def _without_hot_steps(
+    source: ArrayLike,
+    statistics: IntensityStatistics,
+    hot: HotVoxels,
+    blocks: Sequence[tuple[slice, ...]],
+    should_stop: ShouldStop,
+) -> Generator[Step, None, IntensityStatistics]:
+    """The statistics without hot voxels, after reading the blocks again if needed."""
+    sampled = statistics.sampled
     if hot.limits[0] <= statistics.minimum and statistics.maximum <= hot.limits[1]:
         # Planes that were not read may contain hot voxels.
         return replace(statistics, hot=hot) if sampled else statistics
@@ -139,8 +179,7 @@ def scan_steps(
     for done, block in enumerate(blocks, start=1):
         if should_stop():
             raise Cancelled("Stopped while searching for hot voxels.")
-        whole = tuple(slice(0, n) for n in source.shape[len(block) :])
-        voxels, positions = read_filtered((*block, *whole))
+        voxels, positions = read_filtered(_whole_box(block, source.shape))
         n_hot += len(positions)
         without.add(_without_positions(voxels, positions))
         yield BlockDone(done, len(blocks))
@@ -149,6 +188,79 @@ def scan_steps(
     cleaned = without.result(sampled=sampled)
     n_voxels = cleaned.n_voxels + n_hot
     return replace(cleaned, n_voxels=n_voxels, hot=replace(hot, n=n_hot))
+
+
+def _crowd_steps(
+    source: ArrayLike,
+    sample: GreySample,
+    blocks: Sequence[tuple[slice, ...]],
+    should_stop: ShouldStop,
+) -> Generator[Step, None, float]:
+    """Fraction of voxels that look hot or dead, but are too many; 0 if there are none.
+
+    Of a large volume, evenly spaced blocks are read again. Voxels of small pores and
+    grains may also be far from all others, but most of them have neighbours that are.
+    """
+    crowd = sample.hot_voxels(CROWD_SHARE)
+    if crowd is None or not sample.exceeds(crowd.limits):
+        return 0.0
+    low, high = bounds(np.dtype(source.dtype), crowd.limits)
+    read_filtered = HotVoxelFilter(source, crowd).read
+    n_voxels = n_isolated = n_others = 0
+    chosen = blocks[:: -(-len(blocks) // _N_CROWD_BLOCKS)]
+    for done, block in enumerate(chosen, start=1):
+        if should_stop():
+            raise Cancelled("Stopped while searching for hot voxels.")
+        voxels, positions = read_filtered(_whole_box(block, source.shape))
+        far = (voxels < low) | (voxels > high)
+        n_voxels += voxels.size
+        n_isolated += len(positions)
+        n_others += int(np.count_nonzero(far & np.isfinite(voxels)))
+        yield BlockDone(done, len(chosen))
+    return n_isolated / n_voxels if n_isolated > n_others else 0.0
+
+
+def _whole_box(block: tuple[slice, ...], shape: Sequence[int]) -> tuple[slice, ...]:
+    """A block with one slice per axis."""
+    return (*block, *(slice(0, n) for n in shape[len(block) :]))
+
+
+def _check_range(sums: _IntensitySums) -> None:
+    """Refuse values that are infinite in float32."""
+    largest = max(abs(sums.minimum), abs(sums.maximum)) if sums.n else 0.0
+    if largest > float(np.finfo(np.float32).max):
+        raise VolumeError(
+            f"It contains grey values of up to {largest:.3g}, but float32, in which "
+            "models compute, ends at 3.4e+38. Divide all voxels by a constant first, "
+            "or replace values that mark missing voxels by NaN."
+        )
+
+
+def _check_contrast(statistics: IntensityStatistics, dtype: AnyDType) -> None:
+    """Refuse numbers of more digits than float32 if float32 loses their contrast."""
+    if np.can_cast(dtype, np.float32):
+        return
+    std, span = statistics.std, statistics.maximum - statistics.minimum
+    if std < _MIN_STD:
+        raise VolumeError(
+            f"Its grey values differ by only {span:.3g}, too little for float32, in "
+            "which models compute. Multiply all voxels by a constant first."
+        )
+    largest = max(abs(statistics.minimum), abs(statistics.maximum))
+    step = float(np.spacing(np.float32(largest)))
+    if step > _MAX_STEP * std:
+        digits = math.floor(math.log10(1000 * std))
+        constant = f"{round(statistics.mean / 10.0**digits) * 10.0**digits:.15g}"
+        if dtype.kind in "iu":
+            # Not above the exact minimum: unsigned integers would wrap around.
+            low = statistics.minimum
+            constant = str(int(low) - int(np.spacing(abs(low))))
+        raise VolumeError(
+            "Its grey values are too far from zero for float32, in which models "
+            f"compute: their standard deviation is {std:.3g}, but near {largest:.3g} "
+            f"float32 has steps of {step:.3g}. Subtract a constant, such as "
+            f"{constant}, from all voxels first (in {dtype})."
+        )
 
 
 def _without_positions(voxels: AnyArray, positions: AnyArray) -> AnyArray:
@@ -210,13 +322,27 @@ def _sample_shape(
     return [n, *shape[len(blocks[0]) :]]
 
 
+def _as_float64(values: AnyArray) -> tuple[float, AnyArray]:
+    """A constant, and the values minus that constant, exact where possible."""
+    if values.dtype.kind in "iu" and values.dtype.itemsize == 8:
+        low, high = int(values.min()), int(values.max())
+        if max(-low, high) > _MAX_EXACT_INTEGER:
+            # Unsigned differences cannot overflow.
+            unsigned = values.astype(np.uint64, copy=False)
+            numbers = unsigned - unsigned[values.argmin()]
+            return float(low), numbers.astype(np.float64)
+    return 0.0, values.astype(np.float64)
+
+
 class _IntensitySums:
     """Running count, mean and sum of squared deviations (Chan et al. 1983)."""
 
     def __init__(self) -> None:
         self.n = self.n_nan = self.n_inf = 0
         self.mean = self.squares = 0.0
-        self.minimum, self.maximum = math.inf, -math.inf
+        #: Exact, also for integers that float64 cannot represent.
+        self.minimum: float = math.inf
+        self.maximum: float = -math.inf
 
     def add(self, block: AnyArray) -> None:
         """Add the voxels of a block."""
@@ -230,12 +356,14 @@ class _IntensitySums:
                 values = values[finite]
         if values.size == 0:
             return
-        self.minimum = min(self.minimum, float(values.min()))
-        self.maximum = max(self.maximum, float(values.max()))
-        numbers = values.astype(np.float64)
-        n, mean = numbers.size, float(numbers.mean())
-        numbers -= mean
-        squares = float(np.dot(numbers, numbers))
+        self.minimum = min(self.minimum, values.min().item())
+        self.maximum = max(self.maximum, values.max().item())
+        base, numbers = _as_float64(values)
+        with np.errstate(over="ignore", invalid="ignore"):  # refused afterwards
+            n, mean = numbers.size, float(numbers.mean())
+            numbers -= mean
+            squares = float(np.dot(numbers, numbers))
+        mean += base
         total, shift = self.n + n, mean - self.mean
         self.squares += squares + shift * shift * self.n * n / total
         self.mean += shift * n / total
@@ -256,8 +384,8 @@ class _IntensitySums:
         return IntensityStatistics(
             mean=self.mean,
             std=math.sqrt(self.squares / self.n),
-            minimum=self.minimum,
-            maximum=self.maximum,
+            minimum=float(self.minimum),
+            maximum=float(self.maximum),
             n_voxels=self.n + n_bad,
             n_nan=self.n_nan,
             n_inf=self.n_inf,

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from napari_geosr.core.errors import DeviceMemoryError, ModelError
+from napari_geosr.core.memory import is_out_of_memory
 from napari_geosr.inference.pipeline import DEPTH
 from napari_geosr.inference.tiling import Layout, Size, minimum_window
 from napari_geosr.networks.spec import NetworkSpec
@@ -33,15 +34,11 @@ MIN_SAFETY = 1.3
 _MAX_SAFETY = 3.0
 #: Bytes that do not depend on the window: library code, thread stacks, scratch.
 _FIXED = {"cpu": 48 * 10**6, "cuda": 400 * 10**6, "mps": 200 * 10**6}
-_OUT_OF_MEMORY = (
-    "out of memory",
-    "can't allocate memory",
-    "cannot allocate memory",
-    "failed to allocate",
-    "not enough memory",
-    "alloc_failed",
-)
 _PROBES = {2: (96, 160), 3: (16, 28)}
+
+
+class BlockTooLargeError(Exception):
+    """A tile or block did not fit into memory: the runner halves it; never shown."""
 
 
 @dataclass(frozen=True)
@@ -297,18 +294,6 @@ def count_storage(
             "Check the model bundle."
         ) from error
     return float(meter.peak)
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error from inside a network means that memory ran out."""
-    import torch
-
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    if not isinstance(error, RuntimeError):
-        return False
-    text = str(error).lower()
-    return any(phrase in text for phrase in _OUT_OF_MEMORY)
 
 
 def _storage_meter(*, convolution_copies: bool) -> Any:

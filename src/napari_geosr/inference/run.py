@@ -33,6 +33,7 @@ from napari_geosr.core.volume import ArrayLike
 from napari_geosr.inference import compute
 from napari_geosr.inference.backends import FIXED_BYTES, Choice, FirstTile, TimedForward
 from napari_geosr.inference.memory import (
+    BlockTooLargeError,
     network_spec,
 )
 from napari_geosr.inference.pipeline import Pipeline
@@ -345,7 +346,7 @@ class TiledRun:
                     waiting[:] = self.planner.cut(waiting)
                     yield from self.planner.growth_warnings(waiting)
                     return
-        except (compute.OutOfMemoryError, MemoryError):
+        except (BlockTooLargeError, MemoryError):
             pipe.stop_reading()
         else:
             return

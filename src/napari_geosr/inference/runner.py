@@ -163,6 +163,7 @@ def choose_output(
     budget: int,
     device: str = "cpu",
     threads: int | None = None,
+    in_memory: bool = False,
 ) -> tuple[tuple[int, ...], int]:
     """Predict tile shape and memory of a run, to choose the chunks of its file.
 
@@ -170,6 +171,8 @@ def choose_output(
     ----------
     dtype : dtype
         Of the result.
+    in_memory : bool
+        Whether the result is an array in memory, which holds nothing of the budget.
 
     Returns
     -------
@@ -180,7 +183,7 @@ def choose_output(
     """
     spec = network_spec(network)
     layout = lay_out(source.shape, spec)
-    memory = budget_share(budget) // spec.n_outputs
+    memory = 0 if in_memory else budget_share(budget) // spec.n_outputs
     deviation = None
     if spec.n_outputs > 1:
         deviation = PlannedArray(layout.output_shape, np.dtype(np.float32), memory)

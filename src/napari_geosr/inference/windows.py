@@ -210,7 +210,7 @@ class ValueWriter:
         a network of several members outputs in addition to the mean.
     source : ArrayLike or None
         The restored scan. Its hot voxels, which the network did not see, are data and
-        keep their values. None if this is not wanted.
+        keep their values. None unless this is requested.
     """
 
     target: Any

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from napari_geosr.core.errors import ConfigError, DeviceMemoryError, TrainingError
+from napari_geosr.core.memory import is_out_of_memory
 from napari_geosr.learning.config import TrainingConfig
 from napari_geosr.learning.method import Batch
 from napari_geosr.networks.spec import SupportsTrainingDtype
@@ -69,24 +70,6 @@ def reduce_hidden_maps(config: TrainingConfig, modules: Iterable[nn.Module]) -> 
 
 #: Exceptions that can mean that memory ran out.
 MEMORY_ERRORS = (MemoryError, RuntimeError)
-#: Lower-case parts of out-of-memory messages of CUDA, MPS, cuDNN and cuBLAS, and of the
-#: allocators of Linux, macOS and Windows.
-_PHRASES = (
-    "out of memory",
-    "alloc_failed",
-    "can't allocate memory",
-    "cannot allocate memory",
-    "failed to allocate",
-    "not enough memory",
-)
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error means that the device or the machine ran out of memory."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    message = str(error).lower()
-    return isinstance(error, RuntimeError) and any(p in message for p in _PHRASES)
 
 
 def empty_cache(device: torch.device) -> None:

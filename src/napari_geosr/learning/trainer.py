@@ -22,6 +22,7 @@ import torch
 from torch import nn
 
 from napari_geosr.core.errors import TrainingError
+from napari_geosr.core.memory import is_out_of_memory
 from napari_geosr.core.steps import (
     CheckpointSaved,
     PreviewReady,
@@ -42,7 +43,6 @@ from napari_geosr.learning.accelerator import (
     batch_length,
     empty_cache,
     in_parts,
-    is_out_of_memory,
     make_accelerator,
     reduce_hidden_maps,
 )

@@ -14,6 +14,13 @@ from napari_geosr.core.memory_budget import MemoryBudget
 ThresholdRule = Literal["otsu", "multi-otsu", "li", "triangle"]
 
 
+def finite_threshold(value: str | float) -> str | float:
+    """Return a threshold; raise `ValueError` if it is NaN or infinite."""
+    if isinstance(value, float) and not abs(value) < float("inf"):
+        raise ValueError("the threshold must be a finite number")
+    return value
+
+
 class PorosityConfig(Config):
     """Segmentation, pore size limit and sample mask of a porosity measurement."""
 
@@ -102,9 +109,4 @@ class PorosityConfig(Config):
         """Accept numbers given as text on the command line, as other fields do."""
         return int(value) if isinstance(value, str) and value.isdigit() else value
 
-    @field_validator("threshold", mode="after")
-    @classmethod
-    def _finite(cls, value: str | float) -> str | float:
-        if isinstance(value, float) and not abs(value) < float("inf"):
-            raise ValueError("the threshold must be a finite number")
-        return value
+    _check_threshold = field_validator("threshold", mode="after")(finite_threshold)

@@ -53,7 +53,7 @@ def degradation_steps(
     high: Sequence[FloatArray],
     factors: tuple[int, int, int],
     *,
-    spread: Sequence[float] = (1.0, 1.0, 1.0),
+    relative_widths: Sequence[float] = (1.0, 1.0, 1.0),
     shapes: Sequence[str] = tuple(SHAPES),
     name: str = "the low-resolution scan",
     should_stop: ShouldStop = never_stop,
@@ -66,7 +66,7 @@ def degradation_steps(
         Parts of the low- and the high-resolution scan.
     factors : tuple of int
         High-resolution voxels per low-resolution voxel along the axes.
-    spread : sequence of float
+    relative_widths : sequence of float
         Width of the point-spread function along each axis in low-resolution voxels,
         relative to the width in the plane.
     shapes : sequence of str
@@ -92,7 +92,7 @@ def degradation_steps(
     """
     spectrum = WindowSpectrum(*_window(low, high, factors, name))
     observed = spectrum.power(low)
-    regions = [_LowResolutionRegion(block, factors, spread) for block in high]
+    regions = [_LowResolutionRegion(block, factors, relative_widths) for block in high]
     table = []
     for done, blur in enumerate(BLURS, 1):
         if should_stop():
@@ -160,13 +160,16 @@ class _LowResolutionRegion:
     """
 
     def __init__(
-        self, block: FloatArray, factors: tuple[int, ...], spread: Sequence[float]
+        self,
+        block: FloatArray,
+        factors: tuple[int, ...],
+        relative_widths: Sequence[float],
     ) -> None:
         from scipy import fft
 
         pairs = zip(block.shape, factors, strict=True)
         whole = block[tuple(slice(0, n // f * f) for n, f in pairs)]
-        self.factors, self.spread = factors, spread
+        self.factors, self.relative_widths = factors, relative_widths
         self.spectrum = fft.dctn(whole.astype(np.float32, copy=False), norm="ortho")
 
     def blurred(self, blur: float) -> FloatArray:
@@ -175,7 +178,7 @@ class _LowResolutionRegion:
 
         spectrum = self.spectrum
         for axis, n in enumerate(spectrum.shape):
-            sigma = blur * self.spread[axis] * self.factors[axis]
+            sigma = blur * self.relative_widths[axis] * self.factors[axis]
             transfer = np.exp(-0.5 * (sigma * np.pi * np.arange(n) / n) ** 2)
             shape = [n if i == axis else 1 for i in range(3)]
             spectrum = spectrum * transfer.astype(np.float32).reshape(shape)

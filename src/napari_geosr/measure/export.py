@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from io import BytesIO, StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -20,9 +20,6 @@ from napari_geosr.core.units import convert_length
 from napari_geosr.io.atomic import write_bytes, write_text
 from napari_geosr.measure.html import page
 from napari_geosr.measure.report import PorosityReport
-
-if TYPE_CHECKING:
-    pass
 
 Theme = Literal["light", "dark"]
 INK = {"light": "#222222", "dark": "#e6e6e6"}

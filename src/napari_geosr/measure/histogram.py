@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Generator, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,18 @@ _MAX_SWEEPS = 4
 #: Maximum fraction of the voxels, at either end, that may lie far from all others and
 #: be something else than pores or solid: hot voxels, or a grain of metal.
 _MAX_FAR_SHARE = 0.02
+#: Smallest width of bins, relative to the largest value: a bin number and its half are
+#: exact in float64.
+_MIN_RELATIVE_WIDTH = 2.0**-51
+#: Smallest range of floating-point values from which a threshold is found: products of
+#: differences do not underflow.
+_MIN_RANGE = 1e-100
+#: Largest floating-point value from which a threshold is found: products of values do
+#: not overflow.
+_MAX_VALUE = 1e100
+#: Largest value, relative to the range of values, up to which averages of the values
+#: themselves are exact enough. Beyond, they are counted from the first bin.
+_MAX_OFFSET = 2.0**20
 
 
 @dataclass
@@ -83,7 +95,8 @@ class GreyHistogram:
         """Grey value of each bin (float64): its centre, or the exact value."""
         shift = 0.0 if self.is_exact else 0.5
         bins = np.arange(self.first, self.first + len(self.counts), dtype=np.float64)
-        return (bins + shift) * self.width
+        with np.errstate(over="ignore"):  # next to the largest float64
+            return (bins + shift) * self.width
 
     @property
     def edges(self) -> np.ndarray:
@@ -91,7 +104,29 @@ class GreyHistogram:
         bins = np.arange(
             self.first, self.first + len(self.counts) + 1, dtype=np.float64
         )
-        return (bins - (0.5 if self.is_exact else 0.0)) * self.width
+        with np.errstate(over="ignore"):  # next to the largest float64
+            return (bins - (0.5 if self.is_exact else 0.0)) * self.width
+
+    @property
+    def offset(self) -> float:
+        """Lower end of the first bin if all values are far from zero; otherwise 0.
+
+        Grey values such as 1e12 + 0.3 leave too few digits for averages and variances.
+        """
+        largest = max(abs(self.minimum), abs(self.maximum))
+        if largest <= _MAX_OFFSET * (self.maximum - self.minimum):
+            return 0.0
+        return self.first * self.width
+
+    def shifted(self, offset: float) -> GreyHistogram:
+        """The histogram of the values minus a multiple of the bin width."""
+        return replace(
+            self,
+            first=self.first - round(offset / self.width),
+            minimum=self.minimum - offset,
+            maximum=self.maximum - offset,
+            nearby=None,
+        )
 
     def add(self, block: np.ndarray) -> None:
         """Count the values of `block` (any real dtype and shape)."""
@@ -188,7 +223,8 @@ class GreyHistogram:
         low, high = min(low, self.minimum), max(high, self.maximum)
         if new and not self.is_integer:
             # Fine enough for any threshold, coarse enough to be exact in float64.
-            span = max(high - low, max(abs(low), abs(high)) * 2.0**-20, 2.0**-100)
+            largest = max(abs(low), abs(high)) * _MIN_RELATIVE_WIDTH * 2.0**16
+            span = min(max(high - low, largest, 2.0**-900), 2.0**1023)
             self.width = 2.0 ** (math.ceil(math.log2(span)) - 16)
         while math.floor(high / self.width) - math.floor(low / self.width) >= MAX_BINS:
             self._coarsen()
@@ -295,6 +331,7 @@ def histogram_steps(
     if not may_be_constant:
         histogram = yield from _without_outliers(histogram, sweep)
         _refuse_inexact(histogram, name)
+        _refuse_range(histogram, name)
         nearby = yield from _without_outliers(histogram, sweep, _MAX_FAR_SHARE)
         if nearby is not histogram:
             histogram.nearby = nearby
@@ -368,6 +405,23 @@ def _refuse_inexact(histogram: GreyHistogram, name: str) -> None:
             f"{name!r} contains integers of up to {largest:.3g}; beyond 2⁵³ "
             f"({_MAX_EXACT_INTEGER:.3g}) they are not exact. Subtract an offset or "
             "divide them first."
+        )
+
+
+def _refuse_range(histogram: GreyHistogram, name: str) -> None:
+    """Refuse floating-point values that are too large or too small to compute with."""
+    largest = max(abs(histogram.minimum), abs(histogram.maximum))
+    if largest > _MAX_VALUE:
+        raise VolumeError(
+            f"{name!r} contains grey values of up to {largest:.3g}, which are too "
+            "large to compute with. Divide all of them by a constant first, or replace "
+            "those that mark missing voxels by NaN."
+        )
+    span = histogram.maximum - histogram.minimum
+    if span < _MIN_RANGE:
+        raise VolumeError(
+            f"The grey values of {name!r} differ by only {span:.3g}, which is too "
+            "little to compute with. Multiply all of them by a constant first."
         )
 
 

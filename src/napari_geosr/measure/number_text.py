@@ -40,6 +40,12 @@ def percent_text(fraction: float) -> str:
     return f"{percent:#.3g}".rstrip(".") + " %" if percent else "0 %"
 
 
+def rough_percent(fraction: float) -> str:
+    """An estimated fraction as a percentage with two significant digits."""
+    percent = 100 * fraction
+    return f"{percent:.0f} %" if percent >= 99.5 else f"{percent:.2g} %"
+
+
 def percent_range_text(ends: tuple[float, float]) -> str:
     """A range of fractions as percentages."""
     return f"{range_text(ends, 100)} %"

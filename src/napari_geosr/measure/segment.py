@@ -69,6 +69,9 @@ def threshold_of(
     rule = config.threshold
     if isinstance(rule, float | int):
         return float(rule)
+    offset = histogram.offset
+    if offset:
+        histogram = histogram.shifted(offset)
     if rule == "otsu":
         from skimage.filters import threshold_otsu
 
@@ -77,7 +80,7 @@ def threshold_of(
     elif rule == "li":
         value = _li(histogram)
         if histogram.is_exact:
-            return value
+            return value + offset
         counts, edges = histogram.counts, histogram.edges
     else:
         full = histogram.is_exact and rule == "triangle"
@@ -93,8 +96,9 @@ def threshold_of(
             value = _multi_otsu(counts, centres, config.phase, name)
     exact = histogram.is_exact and len(counts) == len(histogram.counts)
     if exact:
-        return value
+        return value + offset
     upper = edges[min(int(np.searchsorted(edges, value, "right")), len(edges) - 1)]
+    upper += offset
     if dtype.kind != "f":
         return float(upper)
     below = np.nextafter(dtype.type(upper), dtype.type(-np.inf))

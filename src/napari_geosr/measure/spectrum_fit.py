@@ -95,7 +95,7 @@ def fit_spectrum(
     """
     from scipy.optimize import minimize
 
-    model = _Model(shape, spectrum, observed, expected, weights)
+    model = _SpectrumModel(shape, spectrum, observed, expected, weights)
     candidates = sorted((model.solve(x)[0], x) for x in model.initial_values())
     best, lowest_cost = candidates[0][1], math.inf
     for _, start in candidates[:_N_REFINED]:
@@ -117,7 +117,7 @@ def fit_spectrum(
     return model.to_fit(best)
 
 
-class _Model:
+class _SpectrumModel:
     """Power of structure and noise by class, and their best-fitting fractions."""
 
     def __init__(

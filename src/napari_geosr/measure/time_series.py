@@ -93,7 +93,7 @@ def time_series_question(volume: Volume) -> TimeSeriesQuestion | None:
         certain = True
         reasons.append(f"the file gives {interval:g} s between them")
     similarity = _PlaneSimilarity.of(data, axes) if n >= _MIN_PLANES else None
-    if similarity is not None and similarity.stays:
+    if similarity is not None and similarity.keeps_detail:
         certain = certain or (n >= _MANY_PLANES and n >= _MANY_PLANES_RATIO * longest)
         reasons.append(
             f"fine detail stays in place (correlation {similarity.far:.2f} over "
@@ -133,7 +133,7 @@ class _PlaneSimilarity:
     lag: int = 0
 
     @property
-    def stays(self) -> bool:
+    def keeps_detail(self) -> bool:
         """Whether fine detail keeps its position."""
         return self.lag > 0
 
@@ -214,9 +214,11 @@ def _correlation(one: FloatArray, other: FloatArray) -> float:
     """Correlation coefficient; NaN if a plane is constant or not finite."""
     if not (np.isfinite(one).all() and np.isfinite(other).all()):
         return math.nan
-    one, other = one - one.mean(), other - other.mean()
-    power = float(np.sqrt((one * one).sum() * (other * other).sum()))
-    return float((one * other).sum()) / power if power > 0 else math.nan
+    with np.errstate(over="ignore", invalid="ignore"):  # values beyond 1e154: unknown
+        one, other = one - one.mean(), other - other.mean()
+        power = float(np.sqrt((one * one).sum() * (other * other).sum()))
+        product = float((one * other).sum())
+    return product / power if 0 < power < math.inf else math.nan
 
 
 def _mean(values: list[float]) -> float:

@@ -20,7 +20,7 @@ NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]*$"
 QUANTILE_LEVELS = (1.0, 5.0, 25.0, 50.0, 75.0, 95.0, 99.0)
 
 
-class SpreadCalibration(Config):
+class DeviationCalibration(Config):
     """Half-width of the porosity interval, in standard deviations.
 
     For each of several simulated scans, the smallest factor was found for which the
@@ -265,7 +265,7 @@ class ModelCard(Config):
     data_consistency: bool = False
     """Whether results are made consistent with the scan: averaged back to its voxels,
     they equal the scan within a multiple of its noise level. For super-resolution."""
-    uncertainty: SpreadCalibration | None = None
+    uncertainty: DeviationCalibration | None = None
     """Calibration of the standard deviations; None: not measured."""
     weights_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     """Checksum of ``weights.safetensors``; without weights, that of an empty file."""

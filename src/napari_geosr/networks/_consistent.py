@@ -176,7 +176,7 @@ class ConsistentUpscaling(nn.Module):
                 seen = self.averaged(y)
             difference = scan - seen
             back = self._unexplained_part(difference, self._level(seen))
-            return y + spread(back, self._weights)
+            return y + upscaled_by_parabolas(back, self._weights)
 
     def averaged(self, y: torch.Tensor) -> torch.Tensor:
         """Means over the fine voxels of each coarse one."""
@@ -233,7 +233,7 @@ def parabola_weights(factor: int) -> torch.Tensor:
     return factor * running.diff(dim=0)
 
 
-def spread(values: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+def upscaled_by_parabolas(values: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     """Upscale ``(N, 1, *spatial)`` by `parabola_weights` along every axis.
 
     Edges are repeated beyond the border.

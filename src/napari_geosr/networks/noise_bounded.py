@@ -93,7 +93,7 @@ def _n_blocks_before(config: NetworkConfig) -> int:
     return (config.blocks + 1) // 2
 
 
-class _ResidualBlock(nn.Module):
+class _TwoLayerBlock(nn.Module):
     """``x + conv(relu(conv(x)))``."""
 
     def __init__(self, conv: type[nn.Module], features: int) -> None:
@@ -121,15 +121,15 @@ class MultiscaleBody(nn.Module):
         channels = config.adjacent_slices * 2**n + NOISE_CHANNELS
         self.head = conv(channels, f, 3, padding=1)
         self.before = nn.Sequential(
-            *(_ResidualBlock(conv, f) for _ in range(_n_blocks_before(config)))
+            *(_TwoLayerBlock(conv, f) for _ in range(_n_blocks_before(config)))
         )
         self.down = conv(f, 2 * f, 2, stride=2)
         self.coarse = nn.Sequential(
-            *(_ResidualBlock(conv, 2 * f) for _ in range(config.blocks))
+            *(_TwoLayerBlock(conv, 2 * f) for _ in range(config.blocks))
         )
         self.up = conv(2 * f, 2**n * f, 1)
         self.after = nn.Sequential(
-            *(_ResidualBlock(conv, f) for _ in range(config.blocks))
+            *(_TwoLayerBlock(conv, f) for _ in range(config.blocks))
         )
         self.tail = conv(f, 2**n, 3, padding=1)
         nn.init.zeros_(self.tail.weight)

@@ -216,7 +216,7 @@ class UNet(nn.Module):
             x = interpolated(x, self.kernel, self.config.upscale_factor)
         maps = pad_to(x, 2**self.config.levels)
         if self.training and self.config.batch_norm:
-            self._check_room(maps.shape)
+            self._check_patch_size(maps.shape)
         skips = []
         for level, box in enumerate(self.down):
             if level:
@@ -237,7 +237,7 @@ class UNet(nn.Module):
         centre = self.config.adjacent_slices // 2
         return y + x[:, centre : centre + 1]
 
-    def _check_room(self, shape: torch.Size) -> None:
+    def _check_patch_size(self, shape: torch.Size) -> None:
         """Refuse patches that leave one voxel for the norms of the lowest level."""
         if shape[0] * math.prod(n >> self.config.levels for n in shape[2:]) < 2:
             raise ConfigError(

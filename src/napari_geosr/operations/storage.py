@@ -160,7 +160,7 @@ def claim(array: Any) -> None:
         weakref.finalize(array, _drop, path)
 
 
-def find_left_results() -> list[Volume]:
+def find_unfinished_results() -> list[Volume]:
     """Unfinished results of killed programs in the cache folder.
 
     The last record of each lists the finished boxes.

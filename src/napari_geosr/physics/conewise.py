@@ -51,7 +51,7 @@ def _lines(geometry: ConeGeometry) -> tuple[AnyArray, AnyArray, AnyArray]:
     return np.stack(parts, axis=-1), r.along_y, row_heights(geometry)
 
 
-def _room(geometry: ConeGeometry) -> Any:
+def _padded_slices(geometry: ConeGeometry) -> Any:
     """Arrays of zeros for slices in both orientations, with padding for the loops."""
     from napari_geosr.physics import cone_compiled as loops
 
@@ -63,7 +63,7 @@ def _project_loops(volume: AnyArray, geometry: ConeGeometry) -> AnyArray:
     from napari_geosr.physics import cone_compiled as loops
     from napari_geosr.physics.compiled import in_threads
 
-    both = _room(geometry)
+    both = _padded_slices(geometry)
     both[0, ..., loops.LEFT : -loops.RIGHT] = volume.transpose(2, 1, 0)
     both[1, ..., loops.LEFT : -loops.RIGHT] = volume.transpose(1, 2, 0)
     n_rows, n_angles, n_columns = geometry.sinogram_shape
@@ -78,7 +78,7 @@ def _spread_loops(sinogram: AnyArray, geometry: ConeGeometry) -> AnyArray:
     from napari_geosr.physics import cone_compiled as loops
     from napari_geosr.physics.compiled import in_threads
 
-    both = _room(geometry)
+    both = _padded_slices(geometry)
     values = np.ascontiguousarray(sinogram.transpose(1, 2, 0)) * _steps(geometry)
     lines = (*_lines(geometry), np.float32(geometry.slice_centre))
     in_threads(loops.spread_cone, geometry.size, *lines, values, both)

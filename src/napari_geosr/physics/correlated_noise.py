@@ -46,20 +46,20 @@ def noise_like(
 
 
 @lru_cache(maxsize=64)
-def _kernel(wanted: float) -> tuple[float, ...]:
-    """Kernel of unit energy that gives white noise the correlation `wanted`."""
-    if abs(wanted) < 0.005:
+def _kernel(correlation: float) -> tuple[float, ...]:
+    """Kernel of unit energy that correlates white noise by `correlation`."""
+    if abs(correlation) < 0.005:
         return (1.0,)
     low, high = 0.05, _MAX_WIDTH
     for _ in range(40):
         middle = 0.5 * (low + high)
         kernel = _gaussian(middle)
-        if float(kernel[1:] @ kernel[:-1]) < abs(wanted):
+        if float(kernel[1:] @ kernel[:-1]) < abs(correlation):
             low = middle
         else:
             high = middle
     kernel = _gaussian(low)
-    if wanted < 0:
+    if correlation < 0:
         kernel = kernel * (-1.0) ** np.arange(len(kernel))
     return tuple(float(value) for value in kernel)
 

@@ -161,7 +161,7 @@ def dentin(
     lean, sway = 0.1 * rng.standard_normal(2), 0.25 * spacing * rng.standard_normal(2)
     centres = _placed(shape, spacing, rng)
     radii = np.exp(rng.uniform(low, high, len(centres)))
-    radii = np.minimum(radii, _room(centres))
+    radii = np.minimum(radii, _max_radii(centres))
     tubules = [_tubule(shape, centre, lean, sway, radius[1]) for centre in centres]
     paths, joins = _branches(shape, tubules, centres, spacing, branching, rng)
     middle = math.sqrt(radius[0] * radius[1])
@@ -176,10 +176,10 @@ def _placed(shape: Shape, spacing: float, rng: np.random.Generator) -> Array:
     _, height, width = shape
     margin = 0.1 * shape[0] + spacing
     low, high = -margin, np.array([height, width]) + margin
-    wanted = round(float(np.prod(high - low)) / spacing**2)
+    target_count = round(float(np.prod(high - low)) / spacing**2)
     found = np.zeros((0, 2))
-    for point in rng.uniform(low, high, (_MAX_TRIES * max(1, wanted), 2)):
-        if len(found) == wanted:
+    for point in rng.uniform(low, high, (_MAX_TRIES * max(1, target_count), 2)):
+        if len(found) == target_count:
             break
         near = (
             np.linalg.norm(found - point, axis=1) if len(found) else np.array([np.inf])
@@ -189,7 +189,7 @@ def _placed(shape: Shape, spacing: float, rng: np.random.Generator) -> Array:
     return found
 
 
-def _room(centres: Array) -> Array:
+def _max_radii(centres: Array) -> Array:
     """Maximum radius of each tubule that does not touch the nearest one."""
     from scipy.spatial import cKDTree
 

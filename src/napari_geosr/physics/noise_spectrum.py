@@ -134,7 +134,7 @@ def _weights(along_z: float) -> npt.NDArray[np.float64]:
         return np.ones(1)
     places = np.arange(-_REACH, _REACH + 1)
 
-    def made(width: float) -> npt.NDArray[np.float64]:
+    def gaussian(width: float) -> npt.NDArray[np.float64]:
         """Gaussian weights of a given width, with unit power."""
         weights = np.exp(-0.5 * (places / width) ** 2)
         unit: npt.NDArray[np.float64] = weights / math.sqrt(float((weights**2).sum()))
@@ -143,10 +143,10 @@ def _weights(along_z: float) -> npt.NDArray[np.float64]:
     low, high = 0.1, float(_REACH)
     for _ in range(40):
         width = (low + high) / 2
-        weights = made(width)
+        weights = gaussian(width)
         found = float((weights[1:] * weights[:-1]).sum())
         low, high = (width, high) if found < along_z else (low, width)
-    weights = made(width)
+    weights = gaussian(width)
     kept = weights > 1e-4 * weights.max()
     trimmed: npt.NDArray[np.float64] = weights[kept]
     return trimmed

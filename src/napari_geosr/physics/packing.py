@@ -97,28 +97,28 @@ def fill_gaps(
     idle = 0
     while share < _NEAR * porosity and idle < _IDLE_ROUNDS and len(balls) < _MAX_BALLS:
         points = rng.uniform(low, high, (_CANDIDATES, 3))
-        room = _room(points, balls, gap, largest)
+        fitting = _fitting_radii(points, balls, gap, largest)
         new: list[tuple[float, float, float, float]] = []
         lacking = (porosity - share) * box
         while lacking > 0:
-            chosen = int(room.argmax())
-            if room[chosen] < smallest:
+            chosen = int(fitting.argmax())
+            if fitting[chosen] < smallest:
                 break
             # Shrink the last balls so that the target is met rather than exceeded.
             needed = max(smallest, (3 * lacking / (4 * math.pi)) ** (1 / 3))
-            r = min(float(room[chosen]), needed)
+            r = min(float(fitting[chosen]), needed)
             z, y, x = (float(v) for v in points[chosen])
             new.append((z, y, x, r))
             lacking -= 4 / 3 * math.pi * r**3
             apart = np.linalg.norm(points - points[chosen], axis=1)
-            room = np.minimum(room, apart - r - gap)
+            fitting = np.minimum(fitting, apart - r - gap)
         balls = np.concatenate([balls, np.array(new).reshape(-1, 4)])
         before, share = share, ball_fraction(shape, balls)
         idle = idle + 1 if share - before < _PROGRESS * porosity else 0
     return balls
 
 
-def _room(points: Array, balls: Array, gap: float, largest: float) -> Array:
+def _fitting_radii(points: Array, balls: Array, gap: float, largest: float) -> Array:
     """Radius of a ball that fits at each point; never an overestimate.
 
     Balls of similar radius share a search tree: all but the nearest few are further
@@ -126,9 +126,9 @@ def _room(points: Array, balls: Array, gap: float, largest: float) -> Array:
     """
     from scipy.spatial import cKDTree
 
-    room = np.full(len(points), largest)
+    fitting = np.full(len(points), largest)
     if not len(balls):
-        return room
+        return fitting
     kinds = np.log(balls[:, 3] / balls[:, 3].min()) // math.log(_CLASS)
     for kind in np.unique(kinds):
         own = balls[kinds == kind]
@@ -138,5 +138,5 @@ def _room(points: Array, balls: Array, gap: float, largest: float) -> Array:
         surface = (distance - own[index, 3]).min(axis=1)
         if k < len(own):
             surface = np.minimum(surface, distance[:, -1] - own[:, 3].max())
-        room = np.minimum(room, surface - gap)
-    return room
+        fitting = np.minimum(fitting, surface - gap)
+    return fitting

@@ -112,38 +112,40 @@ def place_balls(
     typical = 4 / 3 * math.pi * (smallest * largest) ** 1.5
     n = int(np.clip(_CANDIDATES_PER_BALL * porosity * volume / typical, 500, 8000))
     points = rng.uniform(low, high, (n, 3))
-    room = np.full(n, largest)
+    free = np.full(n, largest)
     balls: list[tuple[float, float, float, float]] = []
     filled, target = 0.0, porosity * volume
-    # Candidates whose free space was estimated only from nearby balls.
+    # Candidates whose free distance was estimated only from nearby balls.
     redrawn: set[int] = set()
     while filled < target and len(balls) < _MAX_BALLS:
         r = math.exp(rng.uniform(math.log(smallest), math.log(largest)))
         # Shrink the last balls so that the target is met rather than exceeded.
         r = min(r, max(smallest, (3 * (target - filled) / (4 * math.pi)) ** (1 / 3)))
-        fits = np.flatnonzero(room >= r)
-        chosen = int(rng.choice(fits)) if fits.size else int(room.argmax())
-        r = min(r, float(room[chosen]))
+        fits = np.flatnonzero(free >= r)
+        chosen = int(rng.choice(fits)) if fits.size else int(free.argmax())
+        r = min(r, float(free[chosen]))
         if r < smallest:
             break
         centre = points[chosen].copy()
         if chosen in redrawn:
-            room[chosen] = min(room[chosen], _room(centre, balls, gap))
+            free[chosen] = min(free[chosen], _distance_to_balls(centre, balls, gap))
             redrawn.discard(chosen)
-            if room[chosen] < r:
+            if free[chosen] < r:
                 continue
         balls.append((*centre, r))
         filled += 4 / 3 * math.pi * r**3
-        room = np.minimum(room, np.linalg.norm(points - centre, axis=1) - r - gap)
-        swallowed = np.flatnonzero(room < smallest)
+        free = np.minimum(free, np.linalg.norm(points - centre, axis=1) - r - gap)
+        swallowed = np.flatnonzero(free < smallest)
         if swallowed.size > n // 4:
             points[swallowed] = rng.uniform(low, high, (swallowed.size, 3))
-            room[swallowed] = _nearby_room(points[swallowed], balls, gap, largest)
+            free[swallowed] = _distances_to_nearby_balls(
+                points[swallowed], balls, gap, largest
+            )
             redrawn.update(swallowed.tolist())
     return np.array(balls).reshape(-1, 4)
 
 
-def _room(
+def _distance_to_balls(
     point: npt.NDArray[np.float64],
     balls: list[tuple[float, float, float, float]],
     gap: float,
@@ -154,7 +156,7 @@ def _room(
     return float(distance.min()) - gap
 
 
-def _nearby_room(
+def _distances_to_nearby_balls(
     points: npt.NDArray[np.float64],
     balls: list[tuple[float, float, float, float]],
     gap: float,
@@ -168,8 +170,8 @@ def _nearby_room(
     distance, index = cKDTree(placed[:, :3]).query(points, k=k)
     distance, index = distance.reshape(-1, k), index.reshape(-1, k)
     surface = (distance - placed[index, 3]).min(axis=1) - gap
-    room: npt.NDArray[np.float64] = np.minimum(surface, largest)
-    return room
+    free: npt.NDArray[np.float64] = np.minimum(surface, largest)
+    return free
 
 
 def render_balls(

@@ -288,13 +288,13 @@ def _phases_of(
     volumes: npt.NDArray[np.int64], shares: tuple[float, ...], rng: np.random.Generator
 ) -> npt.NDArray[np.int64]:
     """Random phase for each grain, weighted by how much of each is still missing."""
-    wanted = np.asarray(shares) * volumes.sum()
+    missing = np.asarray(shares) * volumes.sum()
     phase = np.zeros(len(volumes), np.int64)
     for grain in rng.permutation(len(volumes)):
-        lacking = np.maximum(wanted, 0) + 1e-9
+        lacking = np.maximum(missing, 0) + 1e-9
         chosen = int(rng.choice(len(shares), p=lacking / lacking.sum()))
-        if wanted[chosen] < volumes[grain]:
-            chosen = int(np.argmax(wanted))
+        if missing[chosen] < volumes[grain]:
+            chosen = int(np.argmax(missing))
         phase[grain] = chosen
-        wanted[chosen] -= volumes[grain]
+        missing[chosen] -= volumes[grain]
     return phase

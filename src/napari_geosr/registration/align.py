@@ -230,15 +230,15 @@ def _search_factors(low: Grid, high: Grid) -> tuple[int, ...]:
     The voxels of the copy are roughly cubic and few enough for the memory, but the
     small volume must keep enough of them to be recognisable.
     """
-    wanted = float(low.voxel_size.min())
+    search_voxel = float(low.voxel_size.min())
     while True:
-        factors = np.maximum(1, np.round(wanted / low.voxel_size)).astype(int)
+        factors = np.maximum(1, np.round(search_voxel / low.voxel_size)).astype(int)
         voxel = low.voxel_size * factors
         reach = np.array(high.extent)
         reach[-2:] = np.linalg.norm(high.extent[-2:])
         if float(np.prod((low.extent + reach) / voxel)) <= _SEARCH_VOXELS:
             break
-        wanted *= 1.15
+        search_voxel *= 1.15
     few = high.extent / voxel < _MIN_SEARCHED
     if (few & (factors > 1)).any():
         raise VolumeError(

@@ -217,10 +217,10 @@ def _half_turn(
         n = min(n, int(180 / (180 - reach) + 1e-6))
     else:
         n -= 1
-    wanted = np.arange(n) * (180 / n)
-    at = np.clip(np.searchsorted(angles, wanted), 1, len(angles) - 1)
+    targets = np.arange(n) * (180 / n)
+    at = np.clip(np.searchsorted(angles, targets), 1, len(angles) - 1)
     gap = np.maximum(angles[at] - angles[at - 1], 1e-12)
-    share = np.clip((wanted - angles[at - 1]) / gap, 0, 1).astype(np.float32)
+    share = np.clip((targets - angles[at - 1]) / gap, 0, 1).astype(np.float32)
     before, after = sinogram[:, order[at - 1]], sinogram[:, order[at]]
     even: npt.NDArray[np.float32] = (
         before * (1 - share[:, None]) + after * share[:, None]

@@ -110,10 +110,12 @@ def _unique_places(places: Angles, same: float, period: float) -> Angles:
     return np.array(kept)
 
 
-def _interpolate_views(views: FloatArray, places: Angles, wanted: Angles) -> FloatArray:
-    """Views at the wanted angles, interpolated between the two neighbours of each."""
+def _interpolate_views(
+    views: FloatArray, places: Angles, targets: Angles
+) -> FloatArray:
+    """Views at the target angles, interpolated between the two neighbours of each."""
     closed = np.concatenate([places[-1:] - 360, places, places[:1] + 360])
-    at = np.mod(wanted, 360)
+    at = np.mod(targets, 360)
     after = np.clip(np.searchsorted(closed, at), 1, len(closed) - 1)
     gap = closed[after] - closed[after - 1]
     # Round the weight, so that a view exactly at that angle is used unchanged.

@@ -7,7 +7,7 @@ import pytest
 
 from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.volume import Volume
-from napari_geosr.measure.comparison.frame import place
+from napari_geosr.measure.comparison.frame import on_common_frame
 
 
 def volume(shape, voxel=1.0, origin=0.0, unit="µm", rng=None, **more) -> Volume:
@@ -21,7 +21,7 @@ def volume(shape, voxel=1.0, origin=0.0, unit="µm", rng=None, **more) -> Volume
 
 def test_equal_voxels_are_taken_as_they_are():
     a, b = volume((5, 7, 9)), volume((5, 7, 9), name="b")
-    placed = place({"a": a, "b": b})
+    placed = on_common_frame({"a": a, "b": b})
     assert placed["a"].frame.shape == (5, 7, 9)
     np.testing.assert_array_equal(np.asarray(placed["b"].array), b.data)
     assert not placed["a"].remark()
@@ -31,7 +31,7 @@ def test_a_finer_volume_becomes_means_over_its_voxels():
     """×2 super-resolution keeps the outer edges: its first centre lies at −¼."""
     coarse = volume((5, 7, 9), 2.0)
     fine = volume((10, 14, 18), 1.0, -0.5)
-    placed = place({"coarse": coarse, "fine": fine})
+    placed = on_common_frame({"coarse": coarse, "fine": fine})
     assert placed["fine"].factors == (2, 2, 2)
     assert placed["fine"].is_whole
     means = fine.data.reshape(5, 2, 7, 2, 9, 2).mean((1, 3, 5))
@@ -41,7 +41,9 @@ def test_a_finer_volume_becomes_means_over_its_voxels():
 
 
 def test_parts_are_those_of_the_whole():
-    placed = place({"c": volume((6, 7, 9), 3.0), "f": volume((23, 25, 30), 0.9)})
+    placed = on_common_frame(
+        {"c": volume((6, 7, 9), 3.0), "f": volume((23, 25, 30), 0.9)}
+    )
     whole = np.asarray(placed["f"].array)
     for key in (
         (slice(2, 4),),
@@ -58,7 +60,7 @@ def test_voxels_that_do_not_fit_are_shared_by_area():
     """1.5 voxels in one: halves are weighed, and this is said."""
     fine = Volume(np.arange(6.0).reshape(1, 6), "YX", (3.0, 2.0), "µm", (0.0, 1.0))
     coarse = Volume(np.zeros((1, 4)), "YX", (3.0, 3.0), "µm", (0.0, 1.5))
-    placed = place({"coarse": coarse, "fine": fine})["fine"]
+    placed = on_common_frame({"coarse": coarse, "fine": fine})["fine"]
     expected = [(0 + 0.5 * 1) / 1.5, (0.5 * 1 + 2) / 1.5, (3 + 0.5 * 4) / 1.5]
     expected.append((0.5 * 4 + 5) / 1.5)
     np.testing.assert_allclose(np.asarray(placed.array)[0], expected, rtol=1e-6)
@@ -68,11 +70,11 @@ def test_voxels_that_do_not_fit_are_shared_by_area():
 
 def test_the_mean_is_kept_whatever_the_ratio(rng):
     coarse, fine = volume((8, 8, 8), 2.0, 1.0), volume((23, 23, 23), 0.7, 0.35)
-    placed = place({"c": coarse, "f": fine})["f"]
+    placed = on_common_frame({"c": coarse, "f": fine})["f"]
     n = placed.frame.shape[0]
     ramp = np.arange(23) * 0.7 + 0.35  # the position of each voxel
     fine = fine.replace(data=np.broadcast_to(ramp[:, None, None], (23,) * 3))
-    means = np.asarray(place({"c": coarse, "f": fine})["f"].array)[:, 0, 0]
+    means = np.asarray(on_common_frame({"c": coarse, "f": fine})["f"].array)[:, 0, 0]
     # A ramp of steps: off by less than a voxel of it.
     np.testing.assert_allclose(means, 1.0 + 2 * np.arange(n), atol=0.35)
 
@@ -80,7 +82,7 @@ def test_the_mean_is_kept_whatever_the_ratio(rng):
 def test_the_common_region_of_odd_extents_and_origins():
     a = volume((10, 11, 13), 2.0, (0.0, 0.0, 0.0))
     b = volume((9, 31, 8), (2.0, 1.0, 2.0), (4.0, -0.5, -2.0))
-    placed = place({"a": a, "b": b})
+    placed = on_common_frame({"a": a, "b": b})
     frame = placed["a"].frame
     assert frame.shape == (8, 11, 7)
     assert frame.origin == (4.0, 0.0, 0.0)
@@ -97,7 +99,7 @@ def test_the_common_region_of_odd_extents_and_origins():
 
 def test_each_axis_has_the_coarsest_voxels():
     a, b = volume((8, 16, 16), (2.0, 1.0, 1.0)), volume((16, 8, 8), (1.0, 2.0, 2.0))
-    placed = place({"a": a, "b": b})
+    placed = on_common_frame({"a": a, "b": b})
     assert placed["a"].frame.voxel_size == (2.0, 2.0, 2.0)
     assert placed["a"].factors == (1, 2, 2)
     assert placed["b"].factors == (2, 1, 1)
@@ -105,7 +107,7 @@ def test_each_axis_has_the_coarsest_voxels():
 
 def test_units_are_converted_and_rounded_sizes_are_the_same():
     a, b = volume((6, 6, 6), 2.0), volume((6, 6, 6), 0.0020004, unit="mm")
-    placed = place({"a": a, "b": b})
+    placed = on_common_frame({"a": a, "b": b})
     assert placed["a"].frame.unit == "µm"
     assert placed["b"].is_whole
     assert placed["a"].frame.shape == (6, 6, 6)
@@ -115,7 +117,9 @@ def test_unknown_voxels_spread_over_the_mean_they_are_in():
     fine = volume((4, 4, 4), 1.0, -0.5)
     fine.data[0, 0, 0] = np.nan
     fine.data[3, 3, 3] = np.inf
-    means = np.asarray(place({"c": volume((2, 2, 2), 2.0), "f": fine})["f"].array)
+    means = np.asarray(
+        on_common_frame({"c": volume((2, 2, 2), 2.0), "f": fine})["f"].array
+    )
     assert np.isnan(means[0, 0, 0])
     assert np.isnan(means[1, 1, 1])
     assert np.isfinite(means).sum() == 6
@@ -132,4 +136,4 @@ def test_unknown_voxels_spread_over_the_mean_they_are_in():
 )
 def test_what_has_no_common_frame_is_refused(other, said):
     with pytest.raises(VolumeError, match=said):
-        place({"a": volume((4, 4, 4)), "b": other})
+        on_common_frame({"a": volume((4, 4, 4)), "b": other})

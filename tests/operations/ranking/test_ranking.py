@@ -250,6 +250,12 @@ def test_command_prints_a_table_or_json(
     assert run(["models", "rank", path, "--second", path + "x"]) == 2
 
 
+def test_interpolation_has_no_strength() -> None:
+    volume = Volume(np.random.default_rng(0).random((8, 24, 24), np.float32), "ZYX")
+    with pytest.raises(ConfigError, match="--strength at 1"):
+        restore(volume, "cubic-x2", threads=1, strength=0.5)
+
+
 @given(st.floats(0.05, 6.0))
 def test_strengths_are_searched_downhill(best: float) -> None:
     strengths = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2)

@@ -190,7 +190,7 @@ class CompareDock(CompareWidgets):
         layers = self.compared_layers()
         try:
             config = self.config()
-            request = self._requested(layers, config)
+            request = self._make_request(layers, config)
             self.remember(config)
         except GeoSRError as error:
             wrong = [w for f in (self.common, self.rare) for w in f.show_faults(error)]
@@ -223,7 +223,7 @@ class CompareDock(CompareWidgets):
             self.activity.cancel()
             self.bar.state.setText("Stopping…")
 
-    def _requested(
+    def _make_request(
         self, layers: list[Image], config: CompareConfig
     ) -> ComparisonRequest:
         volumes = {la.name: volume_from_layer(la, self._viewer) for la in layers}
@@ -315,12 +315,12 @@ class CompareDock(CompareWidgets):
         if self.difference_button.isChecked():
             self._on_difference(True)
 
-    def _on_difference(self, wanted: bool) -> None:
+    def _on_difference(self, checked: bool) -> None:
         earlier = None if self._difference is None else self._difference()
         self._difference = None
         if earlier is not None and earlier in self._viewer.layers:
             self._viewer.layers.remove(earlier)
-        if not wanted or self._report is None:
+        if not checked or self._report is None:
             return
         key = self._compared_key()
         difference = self._report.differences.get(key)
@@ -341,10 +341,10 @@ class CompareDock(CompareWidgets):
         self._difference = weakref.ref(layer)
         self._viewer.layers.selection.active = active
 
-    def _on_grid(self, wanted: bool) -> None:
+    def _on_grid(self, checked: bool) -> None:
         """Show each compared image, or a row of its slices, in a separate grid cell."""
         self._montage.end()
-        if not wanted:
+        if not checked:
             self._side_by_side.end()
             return
         for toggle in self.view.toggles():  # these show and hide layers, too
@@ -369,8 +369,8 @@ class CompareDock(CompareWidgets):
         self.grid_button.setChecked(False)
         self.show_failure(error)
 
-    def _on_view(self, wanted: bool) -> None:
-        if wanted:
+    def _on_view(self, checked: bool) -> None:
+        if checked:
             self.grid_button.setChecked(False)
 
     def _on_grid_of_viewer(self, _event: Event | None = None) -> None:

@@ -316,9 +316,9 @@ class LayerChecklist(QListWidget):
     def _check(self, layers: list[Image]) -> None:
         self._is_filling = True
         for layer, item in zip(self._alive(), self._items(), strict=True):
-            is_wanted = any(layer is one for one in layers)
+            is_compared = any(layer is one for one in layers)
             item.setCheckState(
-                Qt.CheckState.Checked if is_wanted else Qt.CheckState.Unchecked
+                Qt.CheckState.Checked if is_compared else Qt.CheckState.Unchecked
             )
         self._is_filling = False
 

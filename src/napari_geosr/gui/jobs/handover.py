@@ -5,7 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Generator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from qtpy.QtCore import QObject, Signal
 from qtpy.QtWidgets import QWidget
@@ -23,6 +23,14 @@ from napari_geosr.jobs.kinds import describe_resume
 
 #: Returns what a stopped run has finished; must be called on the main thread.
 StoppedRunGetter = Callable[[], Any]
+
+
+class _HandoverRequest(NamedTuple):
+    """How a run becomes a job: whether the job starts, and what is called then."""
+
+    start: bool
+    on_done: Callable[[], None]
+    on_failure: Callable[[], None]
 
 
 class RunHandover(QObject):
@@ -59,7 +67,7 @@ class RunHandover(QObject):
         self._run_name = ""  # name of the run in the activity
         self._get_stopped: StoppedRunGetter | None = None
         self._progress = (0, 0)
-        self._answer: tuple[bool, Callable[[], None], Callable[[], None]] | None = None
+        self._request: _HandoverRequest | None = None
         self._task: BackgroundTask | None = None
         self.folder = jobs_folder()
         self.can_keep_part = True
@@ -113,13 +121,13 @@ class RunHandover(QObject):
     def is_running(self) -> bool:
         """Whether it is running or being turned into a job."""
         busy = bool(self._run_name) and self._activity.busy == self._run_name
-        return busy or self._answer is not None
+        return busy or self._request is not None
 
     def hand_over(
         self, *, start: bool, on_done: Callable[[], None], failed: Callable[[], None]
     ) -> None:
         """Stop the run and turn it into a job, paused unless it is to start."""
-        self._answer = (start, on_done, failed)
+        self._request = _HandoverRequest(start, on_done, failed)
         if start:
             self.reported.emit("Moving the run to the background…")
         else:
@@ -133,16 +141,16 @@ class RunHandover(QObject):
         """Cancel the handover; the run stays stopped and the window open."""
         if self._task is not None:
             self._task.cancel()  # removes the files written for the job
-        elif self._answer is not None:  # the run has not ended yet
+        elif self._request is not None:  # the run has not ended yet
             self._on_error(Cancelled("Cancelled."))
 
     def _on_busy(self, run_name: str) -> None:
         if run_name or self._task is not None:
             return
-        if self._answer is None:
+        if self._request is None:
             self._get_stopped, self._run_name = None, ""  # releases the voxels
             return
-        start, on_done, _ = self._answer
+        start, on_done = self._request.start, self._request.on_done
         stopped = None if self._get_stopped is None else self._get_stopped()
         if stopped is None or not (start or self.can_keep_part):
             self._end()
@@ -168,7 +176,7 @@ class RunHandover(QObject):
         on_done()
 
     def _on_error(self, error: Exception) -> None:
-        failed = None if self._answer is None else self._answer[2]
+        request = self._request
         self._end()
         if isinstance(error, Cancelled):
             self.reported.emit(
@@ -176,9 +184,9 @@ class RunHandover(QObject):
             )
         else:
             self.failed.emit(error)
-        if failed is not None:
-            failed()
+        if request is not None:
+            request.on_failure()
 
     def _end(self) -> None:
-        self._answer, self._task, self._get_stopped = None, None, None
+        self._request, self._task, self._get_stopped = None, None, None
         self._run_name = ""

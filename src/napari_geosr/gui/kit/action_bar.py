@@ -165,14 +165,14 @@ class MessagePane(QScrollArea):
         # Invalidate the sizes that were cached for the last message.
         for known in (self._message.layout(), layout):
             known.invalidate()
-        wanted = layout.totalHeightForWidth(max(self.width(), _MIN_WRAP_WIDTH))
+        needed = layout.totalHeightForWidth(max(self.width(), _MIN_WRAP_WIDTH))
         most = max(48, round(_MAX_SHARE_OF_DOCK * dock.height()))
         # A temporary scroll bar would make the text wrap onto one more line.
         bar = Qt.ScrollBarPolicy
         self.setVerticalScrollBarPolicy(
-            bar.ScrollBarAsNeeded if wanted > most else bar.ScrollBarAlwaysOff
+            bar.ScrollBarAsNeeded if needed > most else bar.ScrollBarAlwaysOff
         )
-        self.setFixedHeight(min(wanted, most))
+        self.setFixedHeight(min(needed, most))
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
         """Refit once laid out: a label wraps its text in a later event-loop turn."""

@@ -327,9 +327,9 @@ class NamesEdit(QWidget):
             action.setChecked(name in chosen)
             action.toggled.connect(partial(self._choose, name))
 
-    def _choose(self, name: str, wanted: bool) -> None:
+    def _choose(self, name: str, checked: bool) -> None:
         kept = [part for part in self._parts() if _name(part) != name]
-        self.setText(",".join([*kept, name] if wanted else kept))
+        self.setText(",".join([*kept, name] if checked else kept))
 
     def _parts(self) -> list[str]:
         parts = (part.strip() for part in self.line.text().split(","))

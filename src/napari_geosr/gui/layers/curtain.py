@@ -226,10 +226,10 @@ class CompareBox(QWidget):
 
     # Curtain
 
-    def _on_curtain(self, wanted: bool) -> None:
-        self.slider.setVisible(wanted)
+    def _on_curtain(self, checked: bool) -> None:
+        self.slider.setVisible(checked)
         pair = self.pair()
-        if wanted and pair is not None:
+        if checked and pair is not None:
             self.difference_button.setChecked(False)  # it would cover the curtain
             pair[1].visible = True
             self._draw()
@@ -324,8 +324,8 @@ class CompareBox(QWidget):
 
     # Blink
 
-    def _on_blink_toggled(self, wanted: bool) -> None:
-        if wanted:
+    def _on_blink_toggled(self, checked: bool) -> None:
+        if checked:
             self.difference_button.setChecked(False)
             self._blinker.start()
             return
@@ -343,8 +343,8 @@ class CompareBox(QWidget):
 
     # Difference
 
-    def _on_difference(self, wanted: bool) -> None:
-        if not wanted:
+    def _on_difference(self, checked: bool) -> None:
+        if not checked:
             layer = None if self._difference is None else self._difference()
             self._difference = None
             if layer is not None and layer in self._viewer.layers:

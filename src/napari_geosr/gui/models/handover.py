@@ -40,12 +40,14 @@ class ModelHandover(QObject):
         self._activity.failed.connect(self.failed)
         self._adopted: Path | None = None  # the model that Restore will choose
 
-    def use(self, bundle: Path, wanted: Callable[[], bool] = lambda: True) -> None:
+    def use(
+        self, bundle: Path, still_needed: Callable[[], bool] = lambda: True
+    ) -> None:
         """Copy the bundle in a worker and choose it.
 
         Parameters
         ----------
-        wanted : callable
+        still_needed : callable
             Called after copying; returns whether the model is still to be chosen.
         """
         if self._activity.busy:
@@ -53,7 +55,9 @@ class ModelHandover(QObject):
         self._activity.start(
             "adopt",
             lambda _stop: _adopt_steps(bundle),
-            lambda kept: self._choose(kept) if wanted() else self._report_added(kept),
+            lambda kept: (
+                self._choose(kept) if still_needed() else self._report_added(kept)
+            ),
         )
 
     def _report_added(self, kept: Path) -> None:

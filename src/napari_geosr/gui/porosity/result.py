@@ -265,6 +265,7 @@ class PorosityResult(QWidget):
         which = QHBoxLayout()
         which.addWidget(self.which_label)
         which.addWidget(self.which, 1)
+        which.addWidget(self.evidence)
         options = QHBoxLayout()
         label = QLabel("Colour &by")
         label.setBuddy(self.colour)
@@ -275,7 +276,6 @@ class PorosityResult(QWidget):
         options.addWidget(self.least, 1)
         last = QHBoxLayout()
         last.addWidget(self.only_selected, 1)
-        last.addWidget(self.evidence)
         last.addWidget(self.export)
         content = QWidget()
         above = QVBoxLayout(content)
@@ -321,8 +321,8 @@ class PorosityResult(QWidget):
         """Give the values the height they need, but leave some rows to the table."""
         room = self._splitter.height()
         rows = self._above.widget().layout()
-        wanted = rows.sizeHint().height() + 6
-        upper = min(wanted, room - self._splitter.widget(1).sizeHint().height())
+        preferred = rows.sizeHint().height() + 6
+        upper = min(preferred, room - self._splitter.widget(1).sizeHint().height())
         self._splitter.setSizes([upper, room - upper])
 
     def showEvent(self, event: object) -> None:

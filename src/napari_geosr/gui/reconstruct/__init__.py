@@ -224,10 +224,10 @@ class ReconstructDock(ReconstructWidgets):
         self.message.clear()
         self.activity.find_centre()
 
-    def _on_preview(self, wanted: bool) -> None:
-        if wanted:
+    def _on_preview(self, checked: bool) -> None:
+        if checked:
             self.message.clear()
-        self.activity.set_preview(wanted)
+        self.activity.set_preview(checked)
 
     def _on_run(self) -> None:
         try:

@@ -147,9 +147,9 @@ class ReconstructActivity(Activity):
         """Find the rotation axis."""
         self._request_operation(CENTRE)
 
-    def set_preview(self, wanted: bool) -> None:
+    def set_preview(self, enabled: bool) -> None:
         """Keep a preview of the slice up to date, or remove it."""
-        if wanted:
+        if enabled:
             self._request_operation(PREVIEW)
             return
         self._requests.discard(PREVIEW)

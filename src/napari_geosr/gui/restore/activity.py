@@ -215,9 +215,9 @@ class RestoreActivity(Activity):
         """Prepare again: the layer's voxel size or data changed."""
         self._restart_later()
 
-    def set_preview(self, wanted: bool) -> None:
+    def set_preview(self, enabled: bool) -> None:
         """Keep a restored copy of the region on screen up to date, or remove it."""
-        if wanted:
+        if enabled:
             self._request_operation(PREVIEW)
             return
         self._requests.discard(PREVIEW)

@@ -140,9 +140,9 @@ class CheckButton(QPushButton):
             )
         self.checked_result.emit(checked, "" if self._pair == pair else name)
 
-    def hide_layers(self, wanted: bool = True) -> None:
+    def hide_layers(self, hidden: bool = True) -> None:
         """Hide residuals and marks, which would cover the layers to compare."""
-        for _, reference in self._added if wanted else ():
+        for _, reference in self._added if hidden else ():
             layer = reference()
             if layer is not None:
                 layer.visible = False

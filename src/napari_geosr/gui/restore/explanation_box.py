@@ -172,8 +172,8 @@ class ExplanationBox(QWidget):
         """Show a sentence without the options of the command line."""
         self.answer.show_message(fields_of_options(text, ())[0], kind)
 
-    def _on_toggled(self, wanted: bool) -> None:
-        if wanted:
+    def _on_toggled(self, checked: bool) -> None:
+        if checked:
             self.answer.show_message(_HINT)
             return
         if self.activity.busy:
@@ -248,9 +248,9 @@ class ExplanationBox(QWidget):
             prepared = self._prepared[1]
         else:
             stop_functions = self._should_stop
-            wanted = with_training_patches(config)
+            explain_config = with_training_patches(config)
             prepared = yield from prepare_steps(
-                scan, wanted, should_stop=lambda: stop_functions[0]()
+                scan, explain_config, should_stop=lambda: stop_functions[0]()
             )
         if chosen != _METHODS:
             steps = explain_place_steps(_by(prepared, chosen), at, pore=True)

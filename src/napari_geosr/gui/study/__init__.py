@@ -262,7 +262,7 @@ class StudyBox(StudyWidgets):
         watch, running = self._watch, self.is_running
         alive = watch is not None and watch.status.is_alive
         self.start_button.setEnabled(self._scan is not None and not running)
-        stops = watch is not None and watch.is_asked_to_stop
+        stops = watch is not None and watch.is_stop_requested
         self.pause_button.setEnabled(alive and not stops)
         can_resume = watch is not None and watch.status.can_resume
         self.resume_button.setEnabled(can_resume and not running)
@@ -295,7 +295,7 @@ class StudyBox(StudyWidgets):
         words = STATE_WORDS.get(status.state, status.state)
         if status.state == "running" and watch.stage:
             words = watch.stage
-        if watch.is_asked_to_stop:
+        if watch.is_stop_requested:
             words = "Stopping"
         text = f"{status.name}: {words}{'…' if status.is_alive else '.'}"
         failed = f" {status.message}" if status.state == "failed" else ""

@@ -53,7 +53,7 @@ class StudyWatch:
         return self._watch.warnings
 
     @property
-    def is_asked_to_stop(self) -> bool:
+    def is_stop_requested(self) -> bool:
         """Whether a pause is requested but not yet in effect."""
         return self._watch.pending_request != ""
 

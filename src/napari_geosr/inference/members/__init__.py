@@ -2,7 +2,7 @@
 
 There is one file per kind, found by its file name. The module defines ``TITLE``,
 ``HELP`` (one line shown to the user), ``NEEDS_OTHERS`` (whether it takes further
-models) and ``make(question) -> Members``.
+models) and ``make(inputs) -> Members``.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def load(kind: str) -> Any:
     return KINDS.load(kind)
 
 
-def make_members(kind: str, question: EnsembleInputs) -> EnsembleNetwork:
+def make_members(kind: str, inputs: EnsembleInputs) -> EnsembleNetwork:
     """A network that runs all members on a window; outputs mean and standard deviation.
 
     Raises
@@ -108,5 +108,5 @@ def make_members(kind: str, question: EnsembleInputs) -> EnsembleNetwork:
     ConfigError, ModelError
         If the models do not match, or fewer members are available than requested.
     """
-    members: EnsembleNetwork = load(kind).make(question)
+    members: EnsembleNetwork = load(kind).make(inputs)
     return members

@@ -23,7 +23,7 @@ HELP = "models of the same task, e.g. trained with different seeds"
 NEEDS_OTHERS = True
 
 
-def make(question: EnsembleInputs) -> EnsembleNetwork:
+def make(inputs: EnsembleInputs) -> EnsembleNetwork:
     """One member per model.
 
     Raises
@@ -33,8 +33,8 @@ def make(question: EnsembleInputs) -> EnsembleNetwork:
     """
     from napari_geosr.inference.members._networks import AdaptedNetwork, EnsembleNetwork
 
-    first, *others = question.models
-    for model in question.models:
+    first, *others = inputs.models
+    for model in inputs.models:
         if not model.card.has_weights:
             raise ConfigError(
                 f"{model.card.name!r} is a classical filter: an ensemble measures how "
@@ -44,21 +44,19 @@ def make(question: EnsembleInputs) -> EnsembleNetwork:
         _check(first, model)
         if any(
             model.card.weights_sha256 == known.card.weights_sha256
-            for known in question.models[:i]
+            for known in inputs.models[:i]
         ):
             raise ConfigError(
                 f"The model {model.card.name!r} is given twice: the models of an "
                 "ensemble must differ. Name another one."
             )
-    specs = [network_spec(model.restorer()) for model in question.models]
+    specs = [network_spec(model.restorer()) for model in inputs.models]
     spec = _spec_of(specs)
     members = [
-        AdaptedNetwork(model, question.statistics, spec.adjacent_slices)
-        for model in question.models
+        AdaptedNetwork(model, inputs.statistics, spec.adjacent_slices)
+        for model in inputs.models
     ]
-    return EnsembleNetwork(
-        members, spec, [model.card.name for model in question.models]
-    )
+    return EnsembleNetwork(members, spec, [model.card.name for model in inputs.models])
 
 
 def _check(first: Model, other: Model) -> None:

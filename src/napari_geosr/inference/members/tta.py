@@ -55,7 +55,7 @@ def symmetries(spec: NetworkSpec, voxel_size: tuple[float, ...]) -> list[Symmetr
     ]
 
 
-def make(question: EnsembleInputs) -> EnsembleNetwork:
+def make(inputs: EnsembleInputs) -> EnsembleNetwork:
     """Members for the first model.
 
     Raises
@@ -65,14 +65,14 @@ def make(question: EnsembleInputs) -> EnsembleNetwork:
     """
     from napari_geosr.inference.members._networks import EnsembleNetwork, SymmetryView
 
-    network = question.models[0].restorer()
+    network = inputs.models[0].restorer()
     spec = network_spec(network)
-    known = symmetries(spec, question.voxel_size)
-    n = question.n_members or min(_N_DEFAULT, len(known))
+    known = symmetries(spec, inputs.voxel_size)
+    n = inputs.n_members or min(_N_DEFAULT, len(known))
     if n > len(known):
         raise ConfigError(
             f"Flips and quarter turns give {len(known)} members for this model and "
-            f"voxels of {_size_text(question.voxel_size)}, not {n}: set the number of "
+            f"voxels of {_size_text(inputs.voxel_size)}, not {n}: set the number of "
             f"members (--uncertainty-members) to at most {len(known)}."
         )
     chosen = known[:n]

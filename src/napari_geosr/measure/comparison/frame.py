@@ -278,7 +278,7 @@ class FrameVolume:
         return remark
 
 
-def place(
+def on_common_frame(
     volumes: Mapping[str, Volume], unit_of: Volume | None = None
 ) -> dict[str, FrameVolume]:
     """Place volumes in the frame that all of them cover.

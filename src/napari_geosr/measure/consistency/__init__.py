@@ -295,15 +295,15 @@ def _estimate(
         raise VolumeError(f"{name!r} and its result have no finite voxel in common.")
     variances: list[Windows] = [windows(s, s - sim, inner) for inner, s, sim in parts]
     edges = np.unique(np.quantile(grey, np.linspace(0, 1, _LEVELS + 1)))
-    centres, levels = [float(grey.mean())], [_spread(residual)]
+    centres, levels = [float(grey.mean())], [_robust_std(residual)]
     if len(edges) > 2:
         classes = np.clip(np.searchsorted(edges, grey, "right") - 1, 0, len(edges) - 2)
         # Sort by class, so that every voxel is visited once.
         order = np.argsort(classes, kind="stable")
         cuts = np.searchsorted(classes[order], np.arange(1, len(edges) - 1))
         centres = list((edges[1:] + edges[:-1]) / 2)
-        levels = [_spread(part) for part in np.split(residual[order], cuts)]
-    overall = _spread(residual)
+        levels = [_robust_std(part) for part in np.split(residual[order], cuts)]
+    overall = _robust_std(residual)
     minimum = max(_MIN_NOISE * float(np.median(levels)), float(np.finfo("f4").tiny))
     noise = _ResidualNoise(
         blur,
@@ -317,7 +317,7 @@ def _estimate(
         _smoothed(scan, simulated, widths, noise)[0][inner].ravel()
         for inner, scan, simulated in parts
     ]
-    return replace(noise, smoothed=_spread(np.concatenate(smooth)) or 1.0)
+    return replace(noise, smoothed=_robust_std(np.concatenate(smooth)) or 1.0)
 
 
 def _best_blur(
@@ -471,7 +471,7 @@ def _result(sums: _ResidualSums, noise: _ResidualNoise, limit: float) -> Consist
     )
 
 
-def _spread(values: AnyArray) -> float:
+def _robust_std(values: AnyArray) -> float:
     """Standard deviation, from the median of absolute deviations."""
     if not len(values):
         return 0.0

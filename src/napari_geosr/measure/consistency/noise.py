@@ -34,7 +34,7 @@ _STEP = 2
 #: Quantile of the windows that gives the noise of the scan.
 _QUIET_QUANTILE = 0.2
 #: Quantile of the windows that gives the noise of the residual.
-_LOUD_QUANTILE = 0.8
+_NOISY_QUANTILE = 0.8
 #: Minimum number of windows per part of the volume.
 _MIN_PART_WINDOWS = 2000
 #: Minimum number of windows per class of grey values.
@@ -102,9 +102,9 @@ def excess(boxes: Sequence[Windows], shape: Sequence[int]) -> float:
         About 1 if the residual is noise, less if the scan has no uniform region; 0 if
         it cannot be determined.
     """
-    quiet, loud = _white_noise_variances(_white_noise_shape(shape))
+    quiet, noisy = _white_noise_variances(_white_noise_shape(shape))
     everywhere = np.concatenate([part[:2] for part in boxes], axis=1)
-    if not everywhere.shape[1] or loud <= 0:
+    if not everywhere.shape[1] or noisy <= 0:
         return 0.0
     spread = float(everywhere[0].var(dtype=np.float64) + everywhere[1].mean())
     minimum = _MIN_NOISE**2 * spread * quiet
@@ -117,7 +117,7 @@ def excess(boxes: Sequence[Windows], shape: Sequence[int]) -> float:
     if not ratios or minimum <= 0:
         return 0.0
     return float(
-        np.sqrt(np.quantile(np.concatenate(ratios), _LOUD_QUANTILE) * quiet / loud)
+        np.sqrt(np.quantile(np.concatenate(ratios), _NOISY_QUANTILE) * quiet / noisy)
     )
 
 
@@ -137,12 +137,12 @@ def _white_noise_shape(shape: Sequence[int]) -> tuple[int, int, int]:
 
 @cache
 def _white_noise_variances(shape: tuple[int, int, int]) -> tuple[float, float]:
-    """Variance in quiet and in loud windows of independent noise of variance 1."""
+    """Variance in quiet and in noisy windows of independent noise of variance 1."""
     noise = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
     z, y, x = (slice(0, n) for n in shape)
     _, variance, _ = windows(noise, noise, (z, y, x))
-    quiet, loud = np.quantile(variance, (_QUIET_QUANTILE, _LOUD_QUANTILE))
-    return float(quiet), float(loud)
+    quiet, noisy = np.quantile(variance, (_QUIET_QUANTILE, _NOISY_QUANTILE))
+    return float(quiet), float(noisy)
 
 
 def _local(
@@ -188,22 +188,22 @@ def _quiet_variance(grey: Windows, variance: Windows) -> Array:
     """
     n = int(np.clip(len(grey) // _MIN_CLASS_WINDOWS, 1, _MAX_CLASSES))
     classes = np.array_split(np.argsort(grey, kind="stable"), n)
-    places = [float(grey[one].mean()) for one in classes]
+    greys = [float(grey[one].mean()) for one in classes]
     levels = [float(np.quantile(variance[one], _QUIET_QUANTILE)) for one in classes]
     hull: list[int] = []
     for i in range(n):
-        while len(hull) > 1 and _is_above(hull[-1], hull[-2], i, places, levels):
+        while len(hull) > 1 and _is_above(hull[-1], hull[-2], i, greys, levels):
             hull.pop()
         hull.append(i)
-    return np.interp(grey, [places[i] for i in hull], [levels[i] for i in hull])
+    return np.interp(grey, [greys[i] for i in hull], [levels[i] for i in hull])
 
 
 def _is_above(
-    middle: int, left: int, right: int, places: list[float], levels: list[float]
+    middle: int, left: int, right: int, greys: list[float], levels: list[float]
 ) -> bool:
     """Whether a point lies above the line between its neighbours."""
-    width = places[right] - places[left]
+    width = greys[right] - greys[left]
     if width <= 0:
         return levels[middle] >= min(levels[left], levels[right])
-    along = (places[middle] - places[left]) / width
+    along = (greys[middle] - greys[left]) / width
     return levels[middle] >= (1 - along) * levels[left] + along * levels[right]

@@ -163,7 +163,7 @@ def _from_sample(
 ) -> Noise:
     fraction = _QUIET_IN_DIFFERENCE if repeated else _QUIET
     quiet = None
-    sample, unit = rescaled(sample)
+    sample, zero, unit = rescaled(sample)
     if sample.levels > 4 or (
         sample.levels == 0 and sample.blocks[0].size >= _MIN_BLOCK_VOXELS
     ):
@@ -172,7 +172,9 @@ def _from_sample(
         del block_energies
     check()
     noise = _noise(volume, sample, quiet, repeated)
-    return noise if unit == 1 else noise.standardised(0, 1 / unit)
+    if (zero, unit) == (0, 1):
+        return noise
+    return noise.standardised(-zero / unit, 1 / unit)
 
 
 def _is_structure(quiet: QuietBlocks) -> bool:

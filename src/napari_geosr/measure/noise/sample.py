@@ -58,6 +58,9 @@ _GAP_SHARE = 1e-3
 _MIN_RANGE = 1e-9
 #: Range of grey values above which single precision does not suffice for squares.
 _MAX_RANGE = 1e9
+#: Distance of grey values from zero, in ranges of grey values, above which double
+#: precision does not suffice for squares.
+_MAX_OFFSET = 2.0**20
 #: Range of a block, relative to that of the scan, below which it counts as constant.
 _CONSTANT = 1e-6
 
@@ -130,28 +133,41 @@ def sample_steps(
     return _usable_sample(volume, blocks, repeats)
 
 
-def rescaled(sample: NoiseSample) -> tuple[NoiseSample, float]:
+def rescaled(sample: NoiseSample) -> tuple[NoiseSample, float, float]:
     """Rescale the sample so that squares neither overflow nor underflow.
 
-    Grey values of usual magnitude are unchanged.
+    Grey values that are far from zero are shifted, because their squares would have too
+    few digits. Grey values of usual magnitude are unchanged.
 
     Returns
     -------
     NoiseSample
     float
+        Grey value that became zero.
+    float
         Unit of its values.
     """
     spread = float(np.ptp(sample.values)) if sample.values.size else 0.0
-    if not spread > 0 or _MIN_RANGE <= spread <= _MAX_RANGE:
-        return sample, 1.0
-    unit = 2.0 ** round(np.log2(spread))
-    return replace(
-        sample,
-        blocks=(sample.blocks / unit).astype(np.float32),
-        greys=sample.greys / unit,
-        values=sample.values / unit,
-        step=sample.step / unit,
-    ), unit
+    if not spread > 0:
+        return sample, 0.0, 1.0
+    zero, unit = 0.0, 1.0
+    if float(np.abs(sample.values).max()) > _MAX_OFFSET * spread:
+        zero = float(sample.values.min())
+    if not _MIN_RANGE <= spread <= _MAX_RANGE:
+        unit = 2.0 ** round(np.log2(spread))
+    if (zero, unit) == (0.0, 1.0):
+        return sample, zero, unit
+    return (
+        replace(
+            sample,
+            blocks=(sample.blocks / unit).astype(np.float32),
+            greys=(sample.greys - zero) / unit,
+            values=(sample.values - zero) / unit,
+            step=sample.step / unit,
+        ),
+        zero,
+        unit,
+    )
 
 
 def block_edges(volume: Volume) -> Edges:
@@ -173,18 +189,18 @@ def _boxes(shape: Sequence[int]) -> list[Box]:
     if np.prod(shape) <= _MAX_WHOLE_VOXELS:
         return [tuple(slice(0, n) for n in shape)]
     if len(shape) == 2 or shape[0] == 1:
-        plane = [_spread(n, _WINDOW_2D, _WINDOWS_IN_PLANE) for n in shape[-2:]]
+        plane = [_evenly_spaced(n, _WINDOW_2D, _WINDOWS_IN_PLANE) for n in shape[-2:]]
         boxes: list[Box] = list(itertools.product(*plane))
         return boxes if len(shape) == 2 else [(slice(0, 1), *box) for box in boxes]
     # Read about as many voxels from deep, narrow volumes as from flat, wide ones.
     along = [
-        _spread(shape[0], _WINDOW_DEPTH, _WINDOWS_ALONG_Z),
-        *(_spread(n, _WINDOW_EDGE, _WINDOWS_IN_PLANE) for n in shape[1:]),
+        _evenly_spaced(shape[0], _WINDOW_DEPTH, _WINDOWS_ALONG_Z),
+        *(_evenly_spaced(n, _WINDOW_EDGE, _WINDOWS_IN_PLANE) for n in shape[1:]),
     ]
     return list(itertools.product(*along))
 
 
-def _spread(length: int, size: int, limit: int) -> list[slice]:
+def _evenly_spaced(length: int, size: int, limit: int) -> list[slice]:
     """At most `limit` windows of `size`, evenly spaced over `length`."""
     size = min(size, length)
     count = min(limit, -(-length // size))

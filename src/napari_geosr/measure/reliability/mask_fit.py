@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from napari_geosr.core.steps import ShouldStop, Step, never_stop
 from napari_geosr.measure.hull import hull_area, hull_share_outside, without_specks
+from napari_geosr.measure.number_text import rough_percent
 from napari_geosr.measure.sample_mask import sample_mask_steps
 
 Mask = npt.NDArray[np.bool_]
@@ -153,8 +154,8 @@ def sample_mask_remarks(fit: SampleMaskFit, name: str) -> Iterator[str]:
     """Messages if the mask does not outline the sample."""
     if fit.solid_outside > _MAX_SOLID_OUTSIDE:
         yield (
-            f"{_percent(fit.solid_outside)} of the solid of {name!r} lies outside the "
-            "automatic sample mask, which covers only the largest connected solid. "
+            f"{rough_percent(fit.solid_outside)} of the solid of {name!r} lies outside "
+            "the automatic sample mask, which covers only the largest connected solid. "
             "If it is part of the sample, measure without a sample mask or with one "
             "of your own."
         )
@@ -162,26 +163,22 @@ def sample_mask_remarks(fit: SampleMaskFit, name: str) -> Iterator[str]:
         yield (
             f"The automatic sample mask of {name!r} cuts through the material: solid "
             "reaches every side of the volume, but the mask excludes "
-            f"{_percent(fit.volume_outside)} of the volume, including open pores. The "
-            "porosity is "
-            f"about {_percent(fit.porosity)} in the mask and {_percent(fit.whole)} in "
-            "the whole volume. Measure without a sample mask, or with one of your own."
+            f"{rough_percent(fit.volume_outside)} of the volume, including open pores. "
+            f"The porosity is about {rough_percent(fit.porosity)} in the mask and "
+            f"{rough_percent(fit.whole)} in the whole volume. Measure without "
+            "a sample mask, or with one of your own."
         )
     elif fit.wider is not None and fit.depends_on_closing:
         closing, porosity, _ = fit.wider
         yield (
             f"The automatic sample mask of {name!r} may cut through the material: the "
-            f"porosity is about {_percent(fit.porosity)} with a mask closing of "
-            f"{fit.closing} voxels, but {_percent(porosity)} with {closing}. Increase "
-            "the mask closing until the porosity no longer changes, or use a sample "
-            "mask of your own."
+            f"porosity is about {rough_percent(fit.porosity)} with a mask closing of "
+            f"{fit.closing} voxels, but {rough_percent(porosity)} with {closing}. "
+            "Increase the mask closing until the porosity no longer changes, or use "
+            "a sample mask of your own."
         )
 
 
 def _differ(porosity: float, other: float) -> bool:
     smaller = min(porosity, 1 - porosity)
     return abs(other - porosity) > max(_MIN_CHANGE, _MAX_RELATIVE_CHANGE * smaller)
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.2g} %"

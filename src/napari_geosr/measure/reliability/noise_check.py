@@ -31,6 +31,7 @@ from napari_geosr.core.volume import ArrayLike, Volume
 from napari_geosr.measure.histogram import GreyHistogram
 from napari_geosr.measure.noise import noise_steps
 from napari_geosr.measure.noise.sample import NoiseUnknownError
+from napari_geosr.measure.number_text import rough_percent
 
 Array = npt.NDArray[np.float64]
 
@@ -180,16 +181,11 @@ def noise_remarks(
     else:
         return
     yield (
-        f"About {_percent(wrong.share)} of the voxels of {name!r} are "
+        f"About {rough_percent(wrong.share)} of the voxels of {name!r} are "
         "expected to be on the wrong side of the threshold because of noise "
-        f"({_percent(check.noise.relative)} of the contrast): {what} are unreliable. "
-        "Restore the scan first."
+        f"({rough_percent(check.noise.relative)} of the contrast): {what} are "
+        "unreliable. Restore the scan first."
     )
-
-
-def _percent(share: float) -> str:
-    value = 100 * share
-    return f"{value:.0f} %" if value >= 9.5 else f"{value:.1g} %"
 
 
 @dataclass(frozen=True)
@@ -269,7 +265,7 @@ def misclassification(
     values = np.clip(histogram.centres, low, high)
     observed, _ = np.histogram(values, bins=edges, weights=histogram.counts)
     centres = _noise_free_values(edges, noise)
-    deviation = np.maximum(noise.at(centres), 1e-12)
+    deviation = np.maximum(noise.at(centres), 1e-12 * (high - low))
     up_to = ndtr((edges[:, None] - centres) / deviation)
     up_to[0], up_to[-1] = 0.0, 1.0  # clipped grey values lie in the outermost bins
     clean = _deconvolved(observed / observed.sum(), np.diff(up_to, axis=0))

@@ -353,8 +353,8 @@ def _gather(call: OperatorCall, x: Tensor, indices: Tensor) -> Tensor:
 
 @operator("Expand")
 def _expand(_call: OperatorCall, x: Tensor, shape: Tensor) -> Tensor:
-    wanted = numbers(shape)
-    return x.expand(np.broadcast_shapes(tuple(x.shape), tuple(wanted)))
+    target_shape = numbers(shape)
+    return x.expand(np.broadcast_shapes(tuple(x.shape), tuple(target_shape)))
 
 
 @operator("Tile")

@@ -24,7 +24,11 @@ from napari_geosr.core.steps import (
 )
 from napari_geosr.core.volume import Volume
 from napari_geosr.measure.comparison.fourier import FourierCorrelation
-from napari_geosr.measure.comparison.frame import FrameArray, FrameVolume, place
+from napari_geosr.measure.comparison.frame import (
+    FrameArray,
+    FrameVolume,
+    on_common_frame,
+)
 from napari_geosr.measure.comparison.grids import PairGrid
 from napari_geosr.measure.comparison.report import QualityReport, Shift
 from napari_geosr.measure.comparison.sweep import (
@@ -141,7 +145,7 @@ def compare_steps(
     # before any work is done.
     halves = refuse_by_record(chosen, config.fsc, halves)
     base = reference or next(iter(chosen))
-    common = place(chosen)  # refuses volumes without a common region
+    common = on_common_frame(chosen)  # refuses volumes without a common region
     groups = frame_groups(chosen, base, mask)
     for group in groups:
         texts = [text for p in group.placed.values() if (text := p.remark())]
@@ -336,7 +340,7 @@ def _shift_of(base: FrameVolume, other: FrameVolume) -> Shift | None:
 
 
 @dataclass(frozen=True)
-class _Pores:
+class _GroupPores:
     """Pores of a group; all empty if they could not be measured."""
 
     reports: Mapping[str, PorosityReport]
@@ -355,9 +359,9 @@ def _pore_steps(
     budget: int,
     log: RunLog,
     should_stop: ShouldStop,
-) -> Generator[Step, None, list[_Pores]]:
+) -> Generator[Step, None, list[_GroupPores]]:
     """Pore figures, matched pores and graphs of each group, if they are requested."""
-    found: list[_Pores] = []
+    found: list[_GroupPores] = []
     said: set[str] = set()
     for group in groups if config.pores else ():
         remarks: list[str] = []
@@ -375,7 +379,7 @@ def _pore_steps(
         graphs = yield from graph_steps(
             porosity, group.base, frame, config, should_stop
         )
-        found.append(_Pores(porosity, pores, graphs))
+        found.append(_GroupPores(porosity, pores, graphs))
     return found
 
 

@@ -8,7 +8,11 @@ from pydantic import Field, field_validator
 
 from napari_geosr.core.config import Config
 from napari_geosr.core.memory_budget import MemoryBudget
-from napari_geosr.measure.config import PorosityConfig, ThresholdRule
+from napari_geosr.measure.config import (
+    PorosityConfig,
+    ThresholdRule,
+    finite_threshold,
+)
 
 #: Source of the two volumes for a Fourier correlation.
 FscSource = Literal["none", "halves", "pair", "single"]
@@ -92,12 +96,7 @@ class CompareFields(Config):
     )
     memory: MemoryBudget = None
 
-    @field_validator("threshold", mode="after")
-    @classmethod
-    def _finite(cls, value: str | float) -> str | float:
-        if isinstance(value, float) and not abs(value) < float("inf"):
-            raise ValueError("the threshold must be a finite number")
-        return value
+    _check_threshold = field_validator("threshold", mode="after")(finite_threshold)
 
     def measuring(self) -> PorosityConfig:
         """The settings for measuring pores."""

@@ -14,7 +14,7 @@ from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.noise import Noise
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step, WarningIssued
 from napari_geosr.core.volume import Volume
-from napari_geosr.measure.comparison.frame import Frame, FrameVolume, place
+from napari_geosr.measure.comparison.frame import Frame, FrameVolume, on_common_frame
 from napari_geosr.measure.comparison.sweep import FrameVolumes
 from napari_geosr.measure.noise import noise_steps
 from napari_geosr.operations.compare.positions import placed_mask
@@ -55,7 +55,7 @@ def frame_groups(
         if key == base:
             continue
         pair = {k: v for k, v in volumes.items() if k in (base, key)}
-        frame = place(pair, first)[key].frame
+        frame = on_common_frame(pair, first)[key].frame
         for other, keys in found:
             if frame.is_same(other):
                 keys.add(key)
@@ -64,7 +64,7 @@ def frame_groups(
             found.append((frame, {base, key}))
     groups = []
     for _, keys in sorted(found, key=lambda pair: pair[0].voxel_volume):
-        placed = place({k: v for k, v in volumes.items() if k in keys}, first)
+        placed = on_common_frame({k: v for k, v in volumes.items() if k in keys}, first)
         groups.append(FrameVolumes(placed, base, placed_mask(mask, placed[base])))
     return groups
 

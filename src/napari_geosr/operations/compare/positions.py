@@ -12,7 +12,11 @@ from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.types import AnyArray
 from napari_geosr.core.units import PIXEL, convert_length
 from napari_geosr.core.volume import ArrayLike, Volume
-from napari_geosr.measure.comparison.frame import FrameArray, FrameVolume, place
+from napari_geosr.measure.comparison.frame import (
+    FrameArray,
+    FrameVolume,
+    on_common_frame,
+)
 from napari_geosr.operations.measure.grey_levels import one_volume
 
 
@@ -97,7 +101,7 @@ def placed_mask(mask: Volume | None, base: FrameVolume) -> FrameArray | None:
     factors = np.array(sample.voxel_size) / np.array(frame.voxel_size)
     if (factors > 1.001).any():
         sample = _refined(sample, frame.voxel_size)
-    found = place({"frame": here, "mask": sample})["mask"]
+    found = on_common_frame({"frame": here, "mask": sample})["mask"]
     if found.frame.shape != frame.shape:
         raise VolumeError(
             f"The sample mask {mask.title} does not cover the region that the volumes "

@@ -17,7 +17,7 @@ from napari_geosr.measure.comparison.fourier import (
     checkerboard_correlation,
     fourier_correlation,
 )
-from napari_geosr.measure.comparison.frame import FrameVolume, place
+from napari_geosr.measure.comparison.frame import FrameVolume, on_common_frame
 from napari_geosr.measure.comparison.sweep import FrameVolumes, known_block
 from napari_geosr.measure.noise import noise_steps
 from napari_geosr.operations.compare.config import FscSource
@@ -66,7 +66,7 @@ def resolution_steps(
     if source == "single":
         return (yield from _single_steps(placed, noise, most_voxels, remarks, warn))
     one, other = halves or [p.volume for p in placed.values()][:2]
-    pair = place({"one": one, "other": other})
+    pair = on_common_frame({"one": one, "other": other})
     _refuse_resampled(pair)
     values, _ = _block(FrameVolumes(pair, "one"), most_voxels, remarks)
     if np.array_equal(values["one"], values["other"]):
@@ -144,7 +144,7 @@ def _single_steps(
         except VolumeError as error:
             refused.append(error)
             continue
-        own = place({key: one.cropped()})
+        own = on_common_frame({key: one.cropped()})
         values, _ = _block(FrameVolumes(own, key), most_voxels, remarks)
         frame = own[key].frame
         shape = values[key].shape

@@ -11,7 +11,7 @@ from napari_geosr.core.steps import ShouldStop, StageStarted, Step
 from napari_geosr.core.units import convert_length
 from napari_geosr.measure.comparison.decorrelation import finest_detail
 from napari_geosr.measure.comparison.fourier import PowerSpectrum, power_spectrum
-from napari_geosr.measure.comparison.frame import FrameVolume, place
+from napari_geosr.measure.comparison.frame import FrameVolume, on_common_frame
 from napari_geosr.measure.comparison.sweep import FrameVolumes, known_block
 from napari_geosr.operations.compare.groups import own_places
 
@@ -82,7 +82,7 @@ def spectrum_steps(
 
 def _detail(placed: FrameVolume, most_voxels: int) -> float | None:
     """Finest detail in slices of a volume, on its own grid, in the frame's unit."""
-    own = place({"it": placed.cropped()})
+    own = on_common_frame({"it": placed.cropped()})
     values, _ = known_block(FrameVolumes(own, "it"), most_voxels)
     block = values["it"]
     planes = block.reshape(-1, *block.shape[-2:])

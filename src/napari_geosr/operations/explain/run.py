@@ -181,7 +181,7 @@ def prepare_steps(
             "An explanation refers to the model that restored the scan: give its name "
             "(--model) instead of auto."
         )
-    wanted = RestoreConfig.create(
+    restore_config = RestoreConfig.create(
         model=config.model,
         device=config.device,
         nonfinite=config.nonfinite,
@@ -190,7 +190,7 @@ def prepare_steps(
         sharpness=config.sharpness,
     )
     restoration = yield from prepare_restoration_steps(
-        volume, wanted, should_stop=should_stop
+        volume, restore_config, should_stop=should_stop
     )
     if restoration.labels:
         raise ModelError(
@@ -288,17 +288,17 @@ def _find_region_steps(
     row: PoreRow | None = None,
 ) -> Generator[Step, None, Explanation]:
     """Run every method and convert the findings to volumes."""
-    question = _question(prepared, target)
+    request = _request(prepared, target)
     findings = {}
     for name in names:
-        findings[name] = yield from METHODS.load(name).explain(question)
+        findings[name] = yield from METHODS.load(name).explain(request)
     overlays = {
         name: _overlay(prepared, name, finding)
         for name, finding in findings.items()
         if finding.overlay is not None
     }
     sentence = sentence_of(target, findings)
-    window = question.window
+    window = request.window
     return Explanation(
         target,
         findings,
@@ -310,7 +310,7 @@ def _find_region_steps(
     )
 
 
-def _question(
+def _request(
     prepared: PreparedExplanation, target: ExplainedRegion
 ) -> AttributionRequest:
     config, volume = prepared.config, prepared.volume

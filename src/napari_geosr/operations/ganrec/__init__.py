@@ -235,7 +235,7 @@ class _Blocks:
     def _block_steps(
         self, fit: SinogramFit, should_stop: ShouldStop, began: float
     ) -> Generator[Step, None, None]:
-        clock = _Clock()
+        clock = _EventTimer()
         yield self._preview(fit)
         sums: dict[str, float] = {}
         n = 0
@@ -314,7 +314,7 @@ class _Blocks:
             yield slice(*self.rows(block)), np.load(self.file(block))
 
 
-class _Clock:
+class _EventTimer:
     """Time since each kind of event."""
 
     def __init__(self) -> None:

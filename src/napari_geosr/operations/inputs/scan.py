@@ -16,6 +16,7 @@ from napari_geosr.core.questions import (
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step, never_stop
 from napari_geosr.core.volume import Volume
 from napari_geosr.measure import noise as engine
+from napari_geosr.measure.number_text import rough_percent
 from napari_geosr.measure.time_series import time_series_question
 
 if TYPE_CHECKING:
@@ -149,24 +150,20 @@ def describe_noise(noise: Noise) -> str:
     elif noise.level == 0:
         upper = noise.interval[1] / noise.contrast
         bound = max(FLOOR, upper)
-        first = f"Noise below {_percent(bound)} of the contrast"
+        first = f"Noise below {rough_percent(bound)} of the contrast"
         if upper < FLOOR and noise.is_measured:
             first += ": there is hardly anything to remove"
     else:
         low, high = (end / noise.contrast for end in noise.interval)
         first = (
-            f"Noise of {_percent(noise.relative)} of the contrast (likely between "
-            f"{_percent(low)} and {_percent(high)}): a standard deviation of "
+            f"Noise of {rough_percent(noise.relative)} of the contrast (likely between "
+            f"{rough_percent(low)} and {rough_percent(high)}): a standard deviation of "
             f"{noise.level:.3g} grey values{_SOURCES.get(noise.source, '')}"
         )
     sentences = [f"{first}."]
     if noise.level > 0:
         sentences += _grey_dependence_sentence(noise) + _correlation_sentence(noise)
     return " ".join([*sentences, *noise.notes])
-
-
-def _percent(part: float) -> str:
-    return f"{100 * part:.2g} %" if part < 1 else f"{100 * part:.0f} %"
 
 
 def _grey_dependence_sentence(noise: Noise) -> list[str]:

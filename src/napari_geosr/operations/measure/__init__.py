@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
@@ -21,7 +22,7 @@ from napari_geosr.core.steps import (
     WarningIssued,
     never_stop,
 )
-from napari_geosr.core.types import AnyDict
+from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.volume import Volume
 from napari_geosr.measure import rows
 from napari_geosr.measure.budget import min_bytes
@@ -59,6 +60,10 @@ __all__ = [
 ]
 
 MeasureConfig = PorosityConfig
+
+#: Minimum number of hot voxels kept by a restoration for a message, as a fraction of
+#: the voxels of the rarer phase.
+_MIN_HOT_SHARE = 0.01
 
 T = TypeVar("T")
 
@@ -147,6 +152,9 @@ def measure_steps(
     if mask is None and (lost := _lost_voxels(volume, report)):
         remarks.append(lost)
         yield WarningIssued(message=lost)
+    if kept := _kept_hot_voxels(volume, report):
+        remarks.append(kept)
+        yield WarningIssued(message=kept)
     if remarks:
         report = replace(report, warnings=(*remarks, *report.warnings))
     return report
@@ -214,6 +222,31 @@ def _lost_voxels(volume: Volume, report: PorosityReport) -> str:
         "infinite voxels, but this volume has none: they are measured as sample. "
         "Restore the scan again to float32, or give a sample mask."
     )
+
+
+def _kept_hot_voxels(volume: Volume, report: PorosityReport) -> str:
+    """Warn that hot voxels kept by a restoration are a noticeable part of a phase."""
+    kept = max((_n_hot(volume, entry) for entry in volume.provenance), default=0)
+    others = report.sample_voxels - report.pore_voxels
+    rarer, what = min((report.pore_voxels, "pores"), (others, "solid"))
+    if not kept or kept < _MIN_HOT_SHARE * rarer or volume.holds_labels:
+        return ""
+    return (
+        f"The restoration of {volume.name!r} kept {kept} hot or dead voxels of the "
+        f"scan, and only {rarer} voxels are {what} by the threshold "
+        f"{number_text(report.threshold)}: the porosity may be wrong. Apply a median "
+        "filter to the scan before restoring it, or exclude these voxels with a sample "
+        "mask."
+    )
+
+
+def _n_hot(volume: Volume, entry: AnyMapping) -> int:
+    """Number of a result's voxels that have the value of a hot voxel of the scan."""
+    n: int = (entry.get("intensities") or {}).get("n_hot", 0)
+    scan = ((entry.get("inputs") or {}).get("input") or {}).get("shape")
+    if not n or not scan:
+        return n
+    return int(n * math.prod(volume.spatial_shape) // math.prod(scan))
 
 
 def measure_several_steps(

@@ -109,7 +109,7 @@ def refuse_factor_alone(config: PorosityConfig) -> None:
     if config.interval_factor is not None:
         raise ConfigError(
             "An interval needs standard deviations: give the STEM_std file that a "
-            "restoration with --uncertainty wrote (--uncertainty PATH)."
+            "restoration with --uncertainty wrote (--deviation PATH)."
         )
 
 

@@ -163,12 +163,12 @@ def histogram_steps(
         mask=sample,
     )
     histogram = yield from steps
-    rims = _rims(source) if sample is None else ()
+    rims = _corners_and_borders(source) if sample is None else ()
     return GreyLevels(histogram, volume.dtype, volume.name, sampled, rims)
 
 
-def _rims(source: ArrayLike) -> tuple[tuple[AnyArray, AnyArray], ...]:
-    """Corners and rims of evenly spaced planes: see `GreyLevels`."""
+def _corners_and_borders(source: ArrayLike) -> tuple[tuple[AnyArray, AnyArray], ...]:
+    """Corners and borders of evenly spaced planes: see `GreyLevels`."""
     depth, height, width = source.shape
     n = max(2, round(_CORNER_SHARE * min(height, width)))
     if min(height, width) < 4 * n:

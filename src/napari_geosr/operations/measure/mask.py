@@ -33,18 +33,18 @@ class ResampledMask:
     def __getitem__(self, key: Any) -> AnyArray:
         key = key if isinstance(key, tuple) else (key,)
         key += (slice(None),) * (self.ndim - len(key))
-        wanted = [axis[part] for axis, part in zip(self._index, key, strict=True)]
+        indices = [axis[part] for axis, part in zip(self._index, key, strict=True)]
         # Read only the box that is needed: the mask may be on disk.
-        starts = [int(np.min(part, initial=2**62)) for part in wanted]
-        if any(np.size(part) == 0 for part in wanted):
-            return np.zeros([np.size(p) for p in wanted if np.ndim(p)], bool)
+        starts = [int(np.min(part, initial=2**62)) for part in indices]
+        if any(np.size(part) == 0 for part in indices):
+            return np.zeros([np.size(p) for p in indices if np.ndim(p)], bool)
         box = tuple(
             slice(start, int(np.max(part)) + 1)
-            for start, part in zip(starts, wanted, strict=True)
+            for start, part in zip(starts, indices, strict=True)
         )
         block: AnyArray = np.asarray(self._data[box]) != 0
         for axis in reversed(range(self.ndim)):
-            block = np.take(block, wanted[axis] - starts[axis], axis=axis)
+            block = np.take(block, indices[axis] - starts[axis], axis=axis)
         return block
 
 

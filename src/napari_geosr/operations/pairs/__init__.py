@@ -151,7 +151,7 @@ def pairs_steps(
     match = match_grey_values(aligned_scans.low, aligned_scans.after, config.intensity)
     for text in warnings:
         yield WarningIssued(message=text)
-    made = _Pair(low, high, box, factors, aligned, match)
+    made = _PairWriter(low, high, box, factors, aligned, match)
     report: AnyDict = {
         "upscale_factor": factor,
         "dimensions": config.dimensions,
@@ -159,8 +159,8 @@ def pairs_steps(
         "transform": _describe_alignment(aligned),
         "quality": quality.to_json_dict(),
         "grey_values": match.to_json_dict(),
-        "low": made.place("low"),
-        "high": made.place("high"),
+        "low": made.describe_grid("low"),
+        "high": made.describe_grid("high"),
         "warnings": warnings,
     }
     record = yield from provenance.record_steps(
@@ -262,7 +262,7 @@ def _layers(
     }
 
 
-class _Pair:
+class _PairWriter:
     """The two volumes being written."""
 
     def __init__(
@@ -281,7 +281,7 @@ class _Pair:
         back = aligned.transform.inverse()
         self.resampling = Resampling(high, self.grids["high"], back)
 
-    def place(self, key: str) -> AnyDict:
+    def describe_grid(self, key: str) -> AnyDict:
         """Shape and position of one of them, for the report."""
         return self.grids[key].to_record()
 

@@ -119,7 +119,7 @@ def degrade_steps(
             high, with_matching_axes(like, high)[0], factors, config, should_stop
         )
         adopted = DEGRADATIONS.load(config.degrade).adopted(measured, levels)
-        warnings += _doubts(measured, high, like, factors)
+        warnings += _match_warnings(measured, high, like, factors)
     imaging = config.imaging(**adopted)
     for text in warnings:
         yield WarningIssued(message=text)
@@ -138,8 +138,8 @@ def degrade_steps(
             "bright": levels.bright,
             "contrast": levels.contrast,
         },
-        "low": made.place("low"),
-        "high": made.place("high"),
+        "low": made.describe_grid("low"),
+        "high": made.describe_grid("high"),
         "warnings": warnings,
     }
     inputs = {"high": whole} | ({} if like is None else {"like": like})
@@ -204,12 +204,12 @@ def _factor(high: Volume, like: Volume | None, config: DegradeConfig) -> int:
         assert config.upscale_factor is not None
         return config.upscale_factor  # there is nothing to compare it with
     factor = fitting_factor(one, other, config)
-    wanted = config.factors(len(one.axes), factor)
-    ratio = np.divide(one.voxel_size, other.voxel_size) / wanted
+    expected = config.factors(len(one.axes), factor)
+    ratio = np.divide(one.voxel_size, other.voxel_size) / expected
     if (ratio > 1.25).any():
         shown = ", ".join(
             f"{r * f:.3g} along {letter}"
-            for r, f, letter in zip(ratio, wanted, one.spatial_axes, strict=True)
+            for r, f, letter in zip(ratio, expected, one.spatial_axes, strict=True)
         )
         raise VolumeError(
             f"The voxels of {one.title} are not {factor} times as large as those of "
@@ -219,7 +219,7 @@ def _factor(high: Volume, like: Volume | None, config: DegradeConfig) -> int:
     return factor
 
 
-def _doubts(
+def _match_warnings(
     measured: ImagingEstimate, high: Volume, like: Volume, factors: tuple[int, ...]
 ) -> list[str]:
     warnings = []

@@ -114,20 +114,20 @@ def measure_steps(
     coarse = [v * f for v, f in zip(high.voxel_size, factors, strict=True)]
     # Work in units of the in-plane blur or, if that is zero, of a blur of one voxel.
     imaging = config.imaging(blur=1.0).model_copy(update={"blur": 1.0, "mtf10": None})
-    spread = list(module.spread(imaging, coarse, None))
-    if config.dimensions == "2D" and len(spread) == 3:
-        spread[0] = 0.0
+    widths = list(module.blur_widths(imaging, coarse, None))
+    if config.dimensions == "2D" and len(widths) == 3:
+        widths[0] = 0.0
     fine = (1,) * (3 - len(factors)) + tuple(factors)
-    spread = [0.0] * (3 - len(spread)) + spread
+    widths = [0.0] * (3 - len(widths)) + widths
     edge = MAX_WINDOW
-    wanted = (MAX_DEPTH, 2 * edge, 2 * edge)
-    low_parts = _parts(like, wanted, _MAX_LOW_VOXELS)
+    limits = (MAX_DEPTH, 2 * edge, 2 * edge)
+    low_parts = _parts(like, limits, _MAX_LOW_VOXELS)
     high_parts = _parts(high, _high_part(fine), _MAX_HIGH_VOXELS)
     steps = degradation_steps(
         low_parts,
         high_parts,
         (fine[0], fine[1], fine[2]),
-        spread=spread,
+        relative_widths=widths,
         shapes=_NOISE_SPECTRA.get(
             config.degrade, ("white", "reconstruction", "smooth")
         ),
@@ -149,16 +149,16 @@ def _parts(volume: Volume, edges: tuple[int, ...], most: int) -> list[FloatArray
     """Parts spread over a volume, with axes Z, Y and X."""
     shape = (1,) * (3 - len(volume.shape)) + volume.shape
     size = [min(n, e) for n, e in zip(shape, edges, strict=True)]
-    rooms = [n // s for n, s in zip(shape, size, strict=True)]
-    count = max(1, min(most // math.prod(size), math.prod(rooms)))
-    places = np.unique(np.linspace(0, math.prod(rooms) - 1, count).astype(int))
+    counts = [n // s for n, s in zip(shape, size, strict=True)]
+    count = max(1, min(most // math.prod(size), math.prod(counts)))
+    places = np.unique(np.linspace(0, math.prod(counts) - 1, count).astype(int))
     found = []
     for place in places:
-        steps = np.unravel_index(int(place), rooms)
+        steps = np.unravel_index(int(place), counts)
         # Space the parts evenly, with the last one at the end.
         start = [
-            int(step * (n - s) / max(1, room - 1)) if room > 1 else (n - s) // 2
-            for step, n, s, room in zip(steps, shape, size, rooms, strict=True)
+            int(step * (n - s) / max(1, n_parts - 1)) if n_parts > 1 else (n - s) // 2
+            for step, n, s, n_parts in zip(steps, shape, size, counts, strict=True)
         ]
         key = tuple(slice(a, a + s) for a, s in zip(start, size, strict=True))
         part = finite(volume, key[-len(volume.shape) :])

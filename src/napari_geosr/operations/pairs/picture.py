@@ -62,10 +62,10 @@ def side_by_side_png(panels: dict[str, Volume]) -> bytes:
     for title, volume in panels.items():
         plane = _cut(volume, _SLICE)
         key = []
-        for n, voxel, size_wanted in zip(
+        for n, voxel, shown_size in zip(
             plane.shape, volume.voxel_size[-2:], (size[2], size[1]), strict=True
         ):
-            kept_voxels = min(n, max(1, round(size_wanted / voxel)))
+            kept_voxels = min(n, max(1, round(shown_size / voxel)))
             key.append(
                 slice((n - kept_voxels) // 2, (n - kept_voxels) // 2 + kept_voxels)
             )

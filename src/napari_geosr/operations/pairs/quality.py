@@ -159,10 +159,10 @@ def _crop_to(here: Grid, box: Grid) -> Box | None:
     ratio = here.voxel_size / box.voxel_size
     shape = np.maximum(1, np.floor(np.array(box.shape) / ratio + 1e-6)).astype(int)
     first = box.origin + (ratio - 1) / 2 * box.voxel_size
-    wanted = np.rint((first - here.origin) / here.voxel_size).astype(int)
-    start = np.clip(wanted, 0, np.maximum(0, np.array(here.shape) - shape))
+    ideal = np.rint((first - here.origin) / here.voxel_size).astype(int)
+    start = np.clip(ideal, 0, np.maximum(0, np.array(here.shape) - shape))
     # Allow for one coarser voxel that is cut off at the end of the copy.
-    missed = np.abs(wanted - start) > np.where(ratio > 1.5, 1, 0)
+    missed = np.abs(ideal - start) > np.where(ratio > 1.5, 1, 0)
     if missed.any() or (start + shape > here.shape).any():
         return None
     return tuple(slice(int(a), int(a + n)) for a, n in zip(start, shape, strict=True))

@@ -104,13 +104,15 @@ class DegradedScan:
             "low": coarse,
             "high": coarse.refined(factors) if self.between else fine,
         }
-        spread = module.spread(imaging, coarse.voxel_size.tolist(), millimetres(high))
-        self.sigma: list[float] = [s * f for s, f in zip(spread, factors, strict=True)]
+        widths = module.blur_widths(
+            imaging, coarse.voxel_size.tolist(), millimetres(high)
+        )
+        self.sigma: list[float] = [s * f for s, f in zip(widths, factors, strict=True)]
         if config.dimensions == "2D" and high.axes == "ZYX":
             self.sigma[0] = 0.0  # slices remain unblurred
         self.noise = module.Noise(imaging, levels, coarse.shape[-2:])
 
-    def place(self, key: str) -> AnyDict:
+    def describe_grid(self, key: str) -> AnyDict:
         """Shape and position of one of them, for the report."""
         return self.grids[key].to_record()
 

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_geosr.core.errors import Cancelled, DeviceMemoryError
+from napari_geosr.core.memory import is_out_of_memory
 from napari_geosr.core.steps import (
     IterationDone,
     ShouldStop,
@@ -25,7 +26,7 @@ from napari_geosr.core.steps import (
 )
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.inference.compute import exact_settings
-from napari_geosr.inference.memory import is_out_of_memory
+from napari_geosr.inference.memory import BlockTooLargeError
 from napari_geosr.operations.reconstruct.rows import RowIntegrals, in_bands
 from napari_geosr.operations.reconstruct.scan import ReconstructionInput
 from napari_geosr.tomography.engines import reconstruct_slices
@@ -85,7 +86,7 @@ class BlockRun:
             measured=sums.get("measured"),
         )
 
-    def add(self, rows: Rows, block: _Block) -> None:
+    def add(self, rows: Rows, block: _ReconstructedBlock) -> None:
         """Add a finished block."""
         self.rows.append(rows)
         self.report += block.report
@@ -166,7 +167,7 @@ def block_steps(
                 block = yield from _one_block(
                     ready, prepared, (start, stop), progress, should_stop
                 )
-            except _OutOfMemoryError:
+            except BlockTooLargeError:
                 most = _halved(ready, stop - start)
                 prepared.forget()
                 run.retries += 1
@@ -253,7 +254,7 @@ def _reconstructed(
 
 
 @dataclass(frozen=True)
-class _Block:
+class _ReconstructedBlock:
     """Slices of some rows, with their statistics.
 
     Attributes
@@ -270,10 +271,6 @@ class _Block:
     report: ClippingReport
     residual: float | None
     measured: float
-
-
-class _OutOfMemoryError(Exception):
-    """A block did not fit into memory; never shown to users."""
 
 
 class _RowProgress:
@@ -313,7 +310,7 @@ def _one_block(
     slices: Rows,
     progress: _RowProgress,
     should_stop: ShouldStop,
-) -> Generator[Step, None, _Block]:
+) -> Generator[Step, None, _ReconstructedBlock]:
     """Prepare and reconstruct; yields an `IterationDone` for each iteration."""
     first, end = ready.group_of(slices[0])
     residual: float | None = None
@@ -338,7 +335,7 @@ def _one_block(
             failure = str(error)
         # Outside `except`: the error would keep the tensors of its frames alive.
         _free(ready.device)
-        raise _OutOfMemoryError(failure)
+        raise BlockTooLargeError(failure)
 
     steps = in_thread(work, should_stop)
     try:
@@ -347,7 +344,7 @@ def _one_block(
                 iteration = next(steps)
             except StopIteration as end_of_block:
                 made, report, measured = end_of_block.value
-                return _Block(made, report, residual, measured)
+                return _ReconstructedBlock(made, report, residual, measured)
             residual = iteration.residual
             done, total = progress.within(slices[1] - slices[0], iteration)
             # Algorithms without iterations report rows in the same way.

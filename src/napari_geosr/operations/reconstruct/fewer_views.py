@@ -94,20 +94,20 @@ class ScanPair:
     restored: ScanPart | None = None
 
     @property
-    def wanted(self) -> ScanPart:
+    def to_restore(self) -> ScanPart:
         """The scan that the trained network will restore."""
         return self.source if self.restored is None else self.restored
 
 
-def number_of_parts(n_views: int, wanted: int | Literal["auto"]) -> int:
+def number_of_parts(n_views: int, parts: int | Literal["auto"]) -> int:
     """Number of parts into which the views are divided.
 
     By default two to four; three or four only if each has at least 50 views. More parts
     mean stronger streaks in each, which the network also treats as noise, until little
     is left to learn.
     """
-    if not isinstance(wanted, str):
-        return wanted
+    if not isinstance(parts, str):
+        return parts
     return min(max(n_views // _VIEWS_PER_PART, 2), _MAX_PARTS)
 
 
@@ -346,15 +346,15 @@ def reason_without_counts(scan: Projections) -> str:
     return ""
 
 
-def _gain(scan: Projections, wanted: float | str) -> tuple[float, str]:
+def _gain(scan: Projections, counts_per_photon: float | str) -> tuple[float, str]:
     """Counts per photon, and how they were determined."""
-    if not isinstance(wanted, str):
-        if not 0 < wanted < np.inf:
+    if not isinstance(counts_per_photon, str):
+        if not 0 < counts_per_photon < np.inf:
             raise ProjectionsError(
                 "The number of counts per photon must be greater than zero, not "
-                f"{wanted:g} (--counts-per-photon)."
+                f"{counts_per_photon:g} (--counts-per-photon)."
             )
-        return float(wanted), "given"
+        return float(counts_per_photon), "given"
     found = counts_per_photon_of(scan)
     return (1.0, "supposed") if found is None else (found, "from the flat fields")
 
@@ -416,8 +416,8 @@ def _edges(n: int, count: int) -> npt.NDArray[np.intp]:
 def _on_both_sides(n: int, count: int) -> npt.NDArray[np.intp]:
     """Views out of `n` around a turn, over half a turn, from alternating sides."""
     at = np.arange(count)
-    wanted = at * (n / count) / 2 + (at % 2) * (n / 2)
-    return np.sort(np.floor(wanted + 1e-9).astype(np.intp))
+    positions = at * (n / count) / 2 + (at % 2) * (n / 2)
+    return np.sort(np.floor(positions + 1e-9).astype(np.intp))
 
 
 def _require_neighbours(scan: Projections, groups: list[npt.NDArray[np.intp]]) -> None:

@@ -247,12 +247,12 @@ def consistency_figures_steps(
     scan, result = scan.select(), result.select()
     flat = len(scan.shape) == 2
     pair = Pair(
-        _Stack(scan.data) if flat else scan.data,
-        _Stack(result.data) if flat else result.data,
+        _SinglePlane(scan.data) if flat else scan.data,
+        _SinglePlane(result.data) if flat else result.data,
         _factors(scan, result),
     )
     if residual is None:
-        target: object = _Discarded()
+        target: object = _NullArray()
     else:
         target = residual[None] if flat else residual
     steps = engine_steps(
@@ -265,14 +265,14 @@ def consistency_figures_steps(
     return (yield from steps)
 
 
-class _Discarded:
-    """An array that nobody reads."""
+class _NullArray:
+    """An array that discards what is written to it."""
 
     def __setitem__(self, key: object, values: object) -> None:
         pass
 
 
-class _Stack:
+class _SinglePlane:
     """A (Y, X) array as one plane of a (1, Y, X) stack."""
 
     def __init__(self, array: ArrayLike) -> None:

@@ -24,7 +24,7 @@ from napari_geosr.inference import backends, members
 from napari_geosr.inference.device import free_memory, pick_device
 from napari_geosr.inference.intensity import scan_steps, without_hot_voxels
 from napari_geosr.measure.noise import estimate_noise
-from napari_geosr.measure.number_text import number_text
+from napari_geosr.measure.number_text import number_text, percent_text
 from napari_geosr.models import zoo
 from napari_geosr.models.distribution import compare_with_training, draw_sample
 from napari_geosr.networks import needs_noise, set_network_noise
@@ -225,7 +225,9 @@ def prepare_steps(
             threads=config.threads,
             should_stop=should_stop,
         )
-    elif config.strength != 1 and model.card.has_weights:
+    elif config.strength != 1 and (
+        model.card.has_weights or model.card.task != "denoise"
+    ):
         raise _no_strength(model)
     return PreparedRestoration(
         volume,
@@ -464,6 +466,16 @@ def doubts(prepared: PreparedRestoration) -> Iterator[str]:
 def _hot_voxels(prepared: PreparedRestoration) -> Iterator[str]:
     """Number of hot or dead voxels, and how they are treated."""
     statistics = prepared.statistics
+    if statistics.crowd_share:
+        yield (
+            f"About {percent_text(statistics.crowd_share)} of the voxels of "
+            f"{prepared.volume.title} look like hot or dead voxels: isolated, with "
+            "grey values far from all the others. Only up to 0.1 % are recognised and "
+            "replaced, so the model sees these and the restoration is unreliable. "
+            "Remove them first, for example with a median filter "
+            "(scipy.ndimage.median_filter(scan, 3)), or reconstruct the projections "
+            "again with --zingers."
+        )
     if statistics.hot is None or not statistics.hot.n:
         return
     n, several = statistics.hot.n, statistics.hot.n > 1

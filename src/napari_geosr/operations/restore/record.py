@@ -90,6 +90,8 @@ def _intensities(prepared: PreparedRestoration) -> AnyDict:
     if statistics.hot is not None and statistics.hot.n:
         found["n_hot"] = statistics.hot.n
         found["hot_limits"] = statistics.hot.limits
+    if statistics.crowd_share:
+        found["crowd_share"] = statistics.crowd_share
     return found
 
 
@@ -104,25 +106,25 @@ def _calibration(prepared: PreparedRestoration) -> AnyDict | None:
     return known.model_dump(mode="json")
 
 
-def promised_volumes(prepared: PreparedRestoration, record: AnyMapping) -> list[Volume]:
+def expected_volumes(prepared: PreparedRestoration, record: AnyMapping) -> list[Volume]:
     """Result and deviations as they will be described, without voxels."""
     volume = prepared.volume
     n_spatial = len(volume.spatial_axes)
     voxel_size, origin = volume.upscaled_geometry(prepared.factors[-n_spatial:])
     shape = tuple(n * s for n, s in zip(volume.shape, prepared.factors, strict=True))
-    wanted = [(prepared.result_name, prepared.output_dtype, "mean")]
+    outputs = [(prepared.result_name, prepared.output_dtype, "mean")]
     if prepared.has_deviation:
         name = f"{prepared.result_name} ({DEVIATION})"
-        wanted.append((name, DEVIATION_DTYPE, "standard deviation"))
+        outputs.append((name, DEVIATION_DTYPE, "standard deviation"))
     metadata = prepared.metadata
     if "C" in volume.axes and "channels" in volume.metadata:
         metadata["channels"] = volume.metadata["channels"]
-    promised = []
-    for name, dtype, which in wanted:
+    expected = []
+    for name, dtype, which in outputs:
         own = dict(record)
         if prepared.has_deviation:
             own["uncertainty"] = {**record["uncertainty"], "this": which}
-        promised.append(
+        expected.append(
             Volume(
                 np.broadcast_to(np.zeros((), dtype), shape),
                 volume.axes,
@@ -134,4 +136,4 @@ def promised_volumes(prepared: PreparedRestoration, record: AnyMapping) -> list[
                 metadata=metadata,
             )
         )
-    return promised
+    return expected

@@ -24,7 +24,7 @@ from napari_geosr.io.output import Output, copy_boxes
 from napari_geosr.io.reading import read_file
 from napari_geosr.io.suffixes import sibling_path
 from napari_geosr.io.unfinished import clear, find_unfinished
-from napari_geosr.operations.storage import CachedResult, find_left_results
+from napari_geosr.operations.storage import CachedResult, find_unfinished_results
 
 #: Suffix added to the name of standard deviations and of their file.
 DEVIATION = "std"
@@ -165,7 +165,7 @@ def part_of_killed_run(
         Known parts of its record. The checksum of the input is compared only when the
         run begins.
     """
-    for volume in find_left_results():
+    for volume in find_unfinished_results():
         before = volume.provenance[-1]
         known = {**facts, "inputs": before.get("inputs")}
         try:
@@ -210,8 +210,9 @@ def _differing(before: AnyMapping, now: AnyMapping) -> str:
             "a different output type": record.get("output_dtype"),
         }
 
-    ran, wanted = _backend(before), (now.get("settings") or {}).get("backend", "auto")
-    if wanted not in ("auto", ran):
+    ran = _backend(before)
+    requested = (now.get("settings") or {}).get("backend", "auto")
+    if requested not in ("auto", ran):
         return f"a different backend ({ran})"
     ours, theirs = seen(now), seen(before)
     return next((what for what in ours if ours[what] != theirs[what]), "")

@@ -30,7 +30,7 @@ from napari_geosr.io.unfinished import remove_unfinished
 from napari_geosr.operations.restore.config import RestoreConfig
 from napari_geosr.operations.restore.preparation import PreparedRestoration, doubts
 from napari_geosr.operations.restore.record import (
-    promised_volumes,
+    expected_volumes,
     record_steps,
     run_facts,
 )
@@ -195,17 +195,17 @@ def work_steps(
     """
     prepared = work.prepared
     record = yield from record_steps(prepared, should_stop)
-    promised = promised_volumes(prepared, record | work.facts())
+    expected = expected_volumes(prepared, record | work.facts())
     kept = None
     if unfinished is not None:
-        kept = _common_parts(unfinished, unfinished_deviation, promised)
+        kept = _common_parts(unfinished, unfinished_deviation, expected)
     watch = FileWatch([prepared.volume], only_lazy=True)
     yield StageStarted(message=f"Restoring with {work.models_text()}")
     # Stay active until the end, because work after the tiles (coarser levels) also
     # needs memory.
     with (
         frugal_if_tight(prepared.device, prepared.budget),
-        open_targets(work.single, promised, out, overwrite, kept) as targets,
+        open_targets(work.single, expected, out, overwrite, kept) as targets,
     ):
         deviation = None if targets.deviation is None else targets.deviation.volume
         yield TargetReady(volume=targets.result.volume, deviation=deviation)
@@ -223,7 +223,7 @@ def work_steps(
                 journal.commit()  # keep it: a complete result is also temporary
         if filled.error is not None and (out is None or not filled.places):
             raise filled.error
-        for target, volume in zip(targets.all, promised, strict=True):
+        for target, volume in zip(targets.all, expected, strict=True):
             done = {**volume.provenance[-1], **filled.to_record(), **watch.to_record()}
             target.close_with(done, None if filled.complete else filled.places)
     if filled.error is not None:
@@ -248,23 +248,23 @@ def work_steps(
 
 
 def _common_parts(
-    unfinished: Volume, unfinished_deviation: Volume | None, promised: Sequence[Volume]
+    unfinished: Volume, unfinished_deviation: Volume | None, expected: Sequence[Volume]
 ) -> list[FinishedPart]:
     """Unfinished parts of each volume, restricted to tiles that both have."""
     given = [
         unfinished,
         *([] if unfinished_deviation is None else [unfinished_deviation]),
     ]
-    if len(given) != len(promised):
-        missing = len(given) < len(promised)
+    if len(given) != len(expected):
+        missing = len(given) < len(expected)
         raise ConfigError(
             f"{unfinished.title} comes {'without' if missing else 'with'} standard "
             f"deviations, and this run is {'with' if missing else 'without'}: use the "
             "same settings, or start a new restoration."
         )
     parts = [
-        finished_part(volume, promise.provenance[-1], promise.shape, promise.dtype)
-        for volume, promise in zip(given, promised, strict=True)
+        finished_part(volume, one.provenance[-1], one.shape, one.dtype)
+        for volume, one in zip(given, expected, strict=True)
     ]
     others = [BoxIndex(part.places) for part in parts[1:]]
     places = [box for box in parts[0].places if all(o.covers(box) for o in others)]

@@ -32,6 +32,7 @@ from napari_geosr.operations.restore.series.plan import Point, SeriesPlan, is_se
 from napari_geosr.operations.restore.series.run import (
     restore_series_steps,
 )
+from napari_geosr.operations.restore.targets import check_budget
 from napari_geosr.operations.restore.verdict.steps import reported_verdict_steps
 
 if TYPE_CHECKING:
@@ -114,6 +115,7 @@ def restore_steps(
         volume, config, should_stop=should_stop, ranking=ranking
     )
     if look or strict:
+        check_budget(prepared, out)
         prepared = yield from reported_verdict_steps(
             prepared, strict=strict, should_stop=should_stop
         )

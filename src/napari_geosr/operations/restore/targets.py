@@ -159,8 +159,23 @@ def _array(volume: Volume, kept: FinishedPart | None) -> Any:
     return array_for(volume.shape, volume.dtype, blank)
 
 
+def check_budget(prepared: PreparedRestoration, out: str | Path | None) -> None:
+    """Raise an error that states the memory that the run needs if it does not fit.
+
+    Call it before a part of the volume is restored to judge a run: the part alone would
+    state how much memory it needs itself, which may be too little for the run.
+
+    Parameters
+    ----------
+    prepared : PreparedRestoration
+    out : path or None
+        File of the result; a file takes a part of the budget.
+    """
+    _output_layout(prepared, prepared.output_dtype, in_memory=out is None)
+
+
 def _output_layout(
-    prepared: PreparedRestoration, dtype: AnyDType
+    prepared: PreparedRestoration, dtype: AnyDType, *, in_memory: bool = False
 ) -> tuple[tuple[int, ...], int]:
     """Block shapes in which files will be written, and memory that each may hold."""
     return choose_output(
@@ -171,4 +186,5 @@ def _output_layout(
         device=prepared.device,
         budget=prepared.budget,
         threads=prepared.config.threads,
+        in_memory=in_memory,
     )

@@ -287,8 +287,8 @@ def _is_outdated(row: AnyDict, cell: Cell) -> bool:
         return False
     if settings.get("method") == "noise2inverse":
         # Records of earlier releases lack this entry; they used four parts.
-        wanted = number_of_parts(cell.subset.projections, cell.context.config.splits)
-        return bool(settings.get("parts", 4) != wanted)
+        n_parts = number_of_parts(cell.subset.projections, cell.context.config.splits)
+        return bool(settings.get("parts", 4) != n_parts)
     if settings.keys() & {"learned_from", "tuned_on"}:
         return False
     if "method" in settings:

@@ -150,7 +150,7 @@ def judged_steps(
         "psnr": quality.psnr(voxels[inside], truth[inside], reference.contrast),
         "ssim": _ssim(voxels, truth, reference),
     }
-    plain = {key: _finite(value) for key, value in figures.items()}
+    plain = {key: _json_value(value) for key, value in figures.items()}
     pictures = {"slice": grey_slice(voxels, reference.levels), "pores": rendered(pores)}
     return plain, pictures
 
@@ -203,7 +203,7 @@ def _sizes(report: PorosityReport) -> npt.NDArray[np.float64]:
     return np.asarray(report.table["voxels"], np.float64)
 
 
-def _finite(value: object) -> Any:
+def _json_value(value: object) -> Any:
     """Convert non-finite values to None, because JSON has no infinity."""
     if isinstance(value, float) and not math.isfinite(value):
         return None

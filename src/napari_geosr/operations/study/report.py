@@ -379,12 +379,12 @@ def _pictures(
         )
     table = [
         [(f"{titles[n]} {subset.short}", picture(subset, n)) for n in config.algorithms]
-        for subset in _spread(all_subsets(config, scan.n_angles))
+        for subset in _evenly_spaced(all_subsets(config, scan.n_angles))
     ]
     return table_png([first, *table])
 
 
-def _spread(subsets: Sequence[ScanSubset]) -> Sequence[ScanSubset]:
+def _evenly_spaced(subsets: Sequence[ScanSubset]) -> Sequence[ScanSubset]:
     """A selection with the maximum length, including the first and the last."""
     n = len(subsets)
     if n <= _MAX_PICTURE_ROWS:

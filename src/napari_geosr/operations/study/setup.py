@@ -183,7 +183,7 @@ def context_steps(
         Sample mask.
     should_stop : callable
     """
-    wanted = ReconstructConfig.create(
+    reconstruct_config = ReconstructConfig.create(
         filter=config.filter,
         stripes=config.stripes,
         nonfinite=config.nonfinite,
@@ -193,7 +193,7 @@ def context_steps(
         threads=config.threads,
         memory=config.memory,
     )
-    ready = yield from prepare_steps(scan, wanted, should_stop=should_stop)
+    ready = yield from prepare_steps(scan, reconstruct_config, should_stop=should_stop)
     found = {
         "centre": float(ready.centre.column),
         "full_turn": "join" if ready.joined else "keep",
@@ -204,7 +204,7 @@ def context_steps(
     return StudyContext(
         scan=_with_beam(scan),
         config=config,
-        reconstruction=wanted.model_copy(update=found),
+        reconstruction=reconstruct_config.model_copy(update=found),
         evaluated_rows=(0, n) if small else (half + _GAP // 2, n),
         training_rows=None if small else (0, half - _GAP // 2),
         folder=store.work,

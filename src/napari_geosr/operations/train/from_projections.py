@@ -193,7 +193,7 @@ class ProjectionsTrainJob(Config):
         for pair in pairs:
             by_name |= {part.name: part for part in (pair.target, pair.source)}
         if self.scans.restore is not None:
-            by_name |= {pair.wanted.name: pair.wanted for pair in pairs}
+            by_name |= {pair.to_restore.name: pair.to_restore for pair in pairs}
         return pairs, list(by_name.values())
 
     def train_job(self, folder: Path, parts: Sequence[ScanPair | ScanPart]) -> TrainJob:
@@ -314,7 +314,7 @@ def train_from_projections_steps(
         # After a request to finish early, the volume is still restored.
         stop: ShouldStop = lambda: should_stop() and not keep_unfinished()  # noqa: E731
         try:
-            restored = [p.wanted if isinstance(p, ScanPair) else p for p in parts]
+            restored = [p.to_restore if isinstance(p, ScanPair) else p for p in parts]
             paths = [reconstruction_path(folder, part) for part in restored]
             yield from recount(_restore_steps(job, paths, model, stop), *REPORTED_STEPS)
         except Cancelled:

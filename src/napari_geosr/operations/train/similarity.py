@@ -70,7 +70,7 @@ _SEED_KEY = 11
 
 
 @dataclass(frozen=True)
-class _Grid:
+class _BoxGrid:
     """Non-overlapping boxes in the part of a volume that was trained on."""
 
     starts: tuple[tuple[int, ...], ...]
@@ -219,7 +219,7 @@ def _ranges(scene: TrainingSubject) -> list[tuple[tuple[int, int], ...]]:
     return ranges
 
 
-def _grid(scene: TrainingSubject, edge: Size, n_axes: int) -> _Grid:
+def _grid(scene: TrainingSubject, edge: Size, n_axes: int) -> _BoxGrid:
     starts: list[tuple[int, ...]] = []
     stops: list[tuple[int, ...]] = []
     for axis, (parts, e) in enumerate(zip(_ranges(scene), edge, strict=True)):
@@ -231,11 +231,11 @@ def _grid(scene: TrainingSubject, edge: Size, n_axes: int) -> _Grid:
         ]
         starts.append(tuple(a for a, _ in pairs))
         stops.append(tuple(b for _, b in pairs))
-    return _Grid(tuple(starts), tuple(stops))
+    return _BoxGrid(tuple(starts), tuple(stops))
 
 
 def _drawn(
-    grids: Sequence[_Grid], n_axes: int, rng: np.random.Generator
+    grids: Sequence[_BoxGrid], n_axes: int, rng: np.random.Generator
 ) -> list[tuple[int, Box]]:
     """Random boxes of all volumes, in the order of the volumes."""
     per_box = _BOX_PATCHES[n_axes] ** n_axes

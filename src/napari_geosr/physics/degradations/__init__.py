@@ -6,7 +6,7 @@ Each module defines the following, without importing torch:
     Title, as shown to the user.
 ``Config``
     A `DegradationConfig` with the settings of the noise.
-``spread(config, voxel_size, millimetres)``
+``blur_widths(config, voxel_size, millimetres)``
     Standard deviations of the point-spread function along the axes, in coarse voxels of
     size ``voxel_size``, whose unit is ``millimetres`` mm (None if not a length).
 ``Noise(config, levels, shape)``

@@ -66,7 +66,7 @@ class Config(DegradationConfig):
         return value
 
 
-def spread(
+def blur_widths(
     config: Config, voxel_size: Sequence[float], millimetres: float | None
 ) -> tuple[float, ...]:
     """Standard deviations along the axes in coarse voxels, for an isotropic blur.

@@ -55,7 +55,7 @@ class Config(DegradationConfig):
     )
 
 
-def spread(
+def blur_widths(
     config: Config, voxel_size: Sequence[float], millimetres: float | None
 ) -> tuple[float, ...]:
     """Standard deviations along the axes in coarse voxels.

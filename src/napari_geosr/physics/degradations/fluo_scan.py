@@ -51,11 +51,11 @@ class Config(fluo.Config):
         return self
 
 
-def spread(
+def blur_widths(
     config: Config, voxel_size: Sequence[float], millimetres: float | None
 ) -> tuple[float, ...]:
     """Standard deviations of the additional blur along the axes, in coarse voxels."""
-    return fluo.spread(config, voxel_size, millimetres)
+    return fluo.blur_widths(config, voxel_size, millimetres)
 
 
 class SampleNoise:

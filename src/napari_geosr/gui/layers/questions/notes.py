@@ -93,7 +93,7 @@ class NotesRow(QWidget):
 
     def _show(self, _event: Event | None = None) -> None:
         layer = None if self._layer is None else self._layer()
-        warned, notes, misfit = _doubts_about(layer)
+        warned, notes, misfit = _warnings_and_notes(layer)
         if not self._frames.isHidden():  # this question is already shown
             notes = [note for note in notes if note.corrected_by != "axes"]
         # When the question is answered, a row that the user has opened closes.
@@ -128,7 +128,7 @@ class NotesRow(QWidget):
             self._voxel_size.correct(layer)
 
 
-def _doubts_about(layer: Layer | None) -> tuple[list[str], list[Note], str]:
+def _warnings_and_notes(layer: Layer | None) -> tuple[list[str], list[Note], str]:
     """Warnings, notes, and whether the layer must not be measured."""
     if layer is None:
         return [], [], ""

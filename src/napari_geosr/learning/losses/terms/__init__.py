@@ -21,7 +21,7 @@ The module of a loss must not import torch at module level. It provides:
     Name of an optional library that the loss needs, and the extra that installs it.
 ``loss``
     ``loss(output, target)``, in standard deviations of the training data. Geometric
-    losses: ``loss(phase, wanted, scales)`` with the soft maps of the phase in the
+    losses: ``loss(phase, target, scales)`` with the soft maps of the phase in the
     output and in the target, 0 … 1, and the `GeometryScales`. Tensors are (N, 1,
     [Z,] Y, X). The result is a mean over the batch, so that a batch processed in parts
     gives the same gradient; it is zero, or nearly, if both are equal.

@@ -31,7 +31,7 @@ WEIGHT = 0.1
 _VOXEL = 1.0
 
 
-def loss(phase: Tensor, wanted: Tensor, scales: GeometryScales) -> Tensor:
+def loss(phase: Tensor, target: Tensor, scales: GeometryScales) -> Tensor:
     """1 - clDice, averaged over the samples; skeletons by ``scales.radius`` erosions.
 
     The target's phase is binarised, as skeletons of soft maps extend beyond the walls.
@@ -39,7 +39,7 @@ def loss(phase: Tensor, wanted: Tensor, scales: GeometryScales) -> Tensor:
     import torch
 
     with torch.no_grad():
-        truth = (wanted > 0.5).to(phase.dtype)
+        truth = (target > 0.5).to(phase.dtype)
         true_lines = losses.morphology.soft_skeleton(truth, scales.radius)
     lines = losses.morphology.soft_skeleton(phase, scales.radius)
     precise = _share(lines, truth)

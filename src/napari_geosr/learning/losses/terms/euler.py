@@ -24,7 +24,7 @@ KIND = "geometry"
 WEIGHT = 0.3
 
 
-def loss(phase: Tensor, wanted: Tensor, scales: GeometryScales) -> Tensor:
+def loss(phase: Tensor, target: Tensor, scales: GeometryScales) -> Tensor:
     """Huber loss of the difference d: mean of ``d² / 2``, or ``|d| - 1/2`` above 1.
 
     It is divided by the square root of a box's number of voxels, which the statistical
@@ -36,7 +36,7 @@ def loss(phase: Tensor, wanted: Tensor, scales: GeometryScales) -> Tensor:
     import torch
     from torch.nn import functional
 
-    error = losses.euler.euler_density(phase) - losses.euler.euler_density(wanted)
+    error = losses.euler.euler_density(phase) - losses.euler.euler_density(target)
     # Drop the first corners, which leaves one per voxel: parts cut by the border are
     # then counted in only one of two adjacent patches.
     for axis in range(2, error.ndim):

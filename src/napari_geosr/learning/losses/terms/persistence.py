@@ -40,7 +40,7 @@ REQUIRES = ("gudhi", "topology")
 _MIN_PERSISTENCE = 0.05
 
 
-def loss(phase: Tensor, wanted: Tensor, scales: GeometryScales) -> Tensor:
+def loss(phase: Tensor, target: Tensor, scales: GeometryScales) -> Tensor:
     """Squared distance of features to those of the target, averaged over samples.
 
     The sum over features is divided by the square root of the number of voxels, as in
@@ -49,15 +49,15 @@ def loss(phase: Tensor, wanted: Tensor, scales: GeometryScales) -> Tensor:
     """
     import torch
 
-    errors = [_error(a[0], b[0]) for a, b in zip(phase, wanted, strict=True)]
+    errors = [_error(a[0], b[0]) for a, b in zip(phase, target, strict=True)]
     return torch.stack(errors).mean()
 
 
-def _error(phase: Tensor, wanted: Tensor) -> Tensor:
+def _error(phase: Tensor, target: Tensor) -> Tensor:
     """Squared distance of the features of one sample ([Z,] Y, X)."""
     total: Tensor = phase.sum() * 0
     for features, target_features in zip(
-        _features(phase), _features(wanted.detach()), strict=True
+        _features(phase), _features(target.detach()), strict=True
     ):
         n = min(len(features), len(target_features))
         total = total + (features[:n] - target_features[:n]).square().sum()

@@ -25,7 +25,7 @@ KIND = "geometry"
 WEIGHT = 0.5
 
 
-def loss(phase: Tensor, wanted: Tensor, scales: GeometryScales) -> Tensor:
+def loss(phase: Tensor, target: Tensor, scales: GeometryScales) -> Tensor:
     """Mean absolute difference of local porosity, over boxes of three sizes.
 
     In units of ``scales.spread``. Boxes have edge lengths of ``scales.window``, half
@@ -33,7 +33,7 @@ def loss(phase: Tensor, wanted: Tensor, scales: GeometryScales) -> Tensor:
     """
     import torch
 
-    error = phase - wanted
+    error = phase - target
     edges = {max(2, scales.window // n) for n in (1, 2, 4)}
     errors = [
         losses.boxes.box_means(error, edge).abs().mean() for edge in sorted(edges)

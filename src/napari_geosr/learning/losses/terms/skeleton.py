@@ -32,7 +32,7 @@ WEIGHT = 0.3
 _VOXEL = 1.0
 
 
-def loss(phase: Tensor, wanted: Tensor, scales: GeometryScales) -> Tensor:
+def loss(phase: Tensor, target: Tensor, scales: GeometryScales) -> Tensor:
     """Fraction of the target's dilated skeleton missing in the output, sample mean.
 
     The output need not exceed the target's own soft map.
@@ -40,14 +40,14 @@ def loss(phase: Tensor, wanted: Tensor, scales: GeometryScales) -> Tensor:
     import torch
 
     with torch.no_grad():
-        truth = (wanted > 0.5).to(phase.dtype)
+        truth = (target > 0.5).to(phase.dtype)
         tube = (
             losses.morphology.dilated(
                 losses.morphology.soft_skeleton(truth, scales.radius)
             )
-            * wanted
+            * target
             * truth
         )
-    present = torch.minimum(phase / wanted.clamp(min=0.5), torch.ones_like(phase))
+    present = torch.minimum(phase / target.clamp(min=0.5), torch.ones_like(phase))
     missing = (tube * (1 - present)).flatten(1).sum(dim=1)
     return (missing / (tube.flatten(1).sum(dim=1) + _VOXEL)).mean()

@@ -33,7 +33,7 @@ WEIGHT = 0.5
 DEPTH = 4
 
 
-def loss(phase: Tensor, wanted: Tensor, scales: GeometryScales) -> Tensor:
+def loss(phase: Tensor, target: Tensor, scales: GeometryScales) -> Tensor:
     """Mean absolute difference of signed distances, divided by ``2 · DEPTH``.
 
     For a shifted flat wall, this is the volume fraction between both positions, in
@@ -42,6 +42,6 @@ def loss(phase: Tensor, wanted: Tensor, scales: GeometryScales) -> Tensor:
     import torch
 
     with torch.no_grad():
-        true_depth = losses.morphology.signed_distance(wanted, DEPTH)
+        true_depth = losses.morphology.signed_distance(target, DEPTH)
     error = (losses.morphology.signed_distance(phase, DEPTH) - true_depth).abs().mean()
     return error / (2 * DEPTH * scales.spread)

@@ -185,7 +185,7 @@ def _reason_unsuitable(model: Model, volume: Volume, modality: str | None) -> st
 
 
 @dataclass(frozen=True, eq=False)
-class _Candidate:
+class _CandidateResponse:
     """A candidate (a filter with its strength) and its response to the sample."""
 
     model: Model
@@ -193,7 +193,9 @@ class _Candidate:
     strength: float | None = None
 
 
-def _try_candidate(model: Model, volume: Volume, setup: TrialSetup) -> _Candidate:
+def _try_candidate(
+    model: Model, volume: Volume, setup: TrialSetup
+) -> _CandidateResponse:
     card = model.card
     model = for_axes(model, volume)
     strength = None
@@ -202,7 +204,7 @@ def _try_candidate(model: Model, volume: Volume, setup: TrialSetup) -> _Candidat
         strength = float(model.card.network_kwargs["strength"])
     else:
         cells = setup.cells(model, scaled(setup.statistics, card, volume))
-    return _Candidate(model, cells, strength)
+    return _CandidateResponse(model, cells, strength)
 
 
 def _without_harmful(
@@ -229,7 +231,7 @@ def _without_harmful(
     return remaining
 
 
-def _ranked(tried: _Candidate, noise: Noise, scale: float) -> RankingEntry:
+def _ranked(tried: _CandidateResponse, noise: Noise, scale: float) -> RankingEntry:
     found = estimate(tried.cells, variance_range(noise), scale)
     card = tried.model.card
     return RankingEntry(

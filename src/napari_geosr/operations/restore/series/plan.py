@@ -141,7 +141,7 @@ class SeriesPlan:
             return whole.take(time=0)
         if whole.axes == "TZYX":
             path = Path(whole.title) if whole.source is None else whole.source
-            source = _Planes(whole.data)
+            source = _SeriesPlanes(whole.data)
             data = LazyArray(source, path, (1, *source.shape[1:]), cache_bytes=0)
             whole = whole.replace(data=data, axes="ZYX")
             return whole
@@ -167,8 +167,8 @@ def refuse_series_check(volume: Volume) -> None:
         )
 
 
-class _Planes:
-    """A `Source` of the planes of all time points in succession.
+class _SeriesPlanes:
+    """A `VoxelSource` of the planes of all time points in succession.
 
     Parameters
     ----------

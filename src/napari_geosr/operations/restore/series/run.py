@@ -39,7 +39,7 @@ from napari_geosr.operations.restore.series.preparation import (
     prepare_series_steps,
     reported_series_verdict_steps,
 )
-from napari_geosr.operations.restore.targets import Targets
+from napari_geosr.operations.restore.targets import Targets, check_budget
 
 if TYPE_CHECKING:
     from napari_geosr.inference.backends import Choice
@@ -65,6 +65,7 @@ def restore_series_steps(
     """
     series = yield from prepare_series_steps(volume, config, should_stop=should_stop)
     if look or strict:
+        check_budget(series.first, more.get("out"))
         series = yield from reported_series_verdict_steps(
             series, strict=strict, should_stop=should_stop
         )

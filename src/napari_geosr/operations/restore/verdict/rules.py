@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from napari_geosr.core.noise import Noise
 from napari_geosr.core.units import MILLIMETRES
 from napari_geosr.core.vocabulary import MODALITIES
+from napari_geosr.measure.number_text import rough_percent
 from napari_geosr.operations.restore.verdict.run_verdict import Level
 
 if TYPE_CHECKING:
@@ -96,8 +97,8 @@ def harms(facts: RunAssessment) -> Iterator[Finding]:
             yield Finding(
                 "harmful",
                 f"{_no_noise(noise)}, but {name} would change the scan by "
-                f"{_percent(removed.change)} of the contrast: structure would be lost. "
-                "Leave the scan as it is.",
+                f"{rough_percent(removed.change)} of the contrast: structure would be "
+                "lost. Leave the scan as it is.",
             )
         return
     gain = facts.gain
@@ -105,8 +106,8 @@ def harms(facts: RunAssessment) -> Iterator[Finding]:
         yield Finding(
             "harmful",
             f"{name} is expected to make this scan worse by {-gain[0]:.1f} dB "
-            f"({_interval(gain)}; noise {_percent(noise.relative)} of the contrast). "
-            "Choose another model, or leave the scan as it is.",
+            f"({_interval(gain)}; noise {rough_percent(noise.relative)} of the "
+            "contrast). Choose another model, or leave the scan as it is.",
         )
     if facts.known_blocks is not None:
         wrong = wrong_pores(name, facts.known_blocks)
@@ -161,8 +162,8 @@ def cautions(facts: RunAssessment) -> Iterator[Finding]:
     ):
         yield Finding(
             "caution",
-            f"The noise was measured as {_percent(noise.relative)} of the contrast "
-            "and is correlated along every axis: fine structure may have been "
+            f"The noise was measured as {rough_percent(noise.relative)} of the "
+            "contrast and is correlated along every axis: fine structure may have been "
             "mistaken for noise. Compare the result with cubic interpolation.",
         )
     if noise.level > 0:
@@ -218,15 +219,15 @@ def _range(facts: RunAssessment) -> Iterator[Finding]:
     if level > _OUTSIDE * high:
         yield Finding(
             "caution",
-            f"The noise is {_percent(level)} of the contrast, but {facts.name} was "
-            f"trained only up to {_percent(high)}.",
+            f"The noise is {rough_percent(level)} of the contrast, but {facts.name} "
+            f"was trained only up to {rough_percent(high)}.",
         )
     elif level < low / _OUTSIDE and facts.bound is None:
         yield Finding(
             "caution",
-            f"The noise is {_percent(level)} of the contrast, but {facts.name} was "
-            f"trained only on noise of at least {_percent(low)}: it may smooth too "
-            "much.",
+            f"The noise is {rough_percent(level)} of the contrast, but {facts.name} "
+            f"was trained only on noise of at least {rough_percent(low)}: it may "
+            "smooth too much.",
         )
 
 
@@ -259,7 +260,8 @@ def all_is_well(facts: RunAssessment) -> str:
             )
         return (
             f"{_no_noise(noise)}, and {facts.name} would change the scan by "
-            f"{_percent(facts.removed.change)} of the contrast only. Leave it as it is."
+            f"{rough_percent(facts.removed.change)} of the contrast only. Leave it as "
+            "it is."
         )
     text = f"{headline(facts)}: what would be removed is noise."
     found = facts.known_blocks
@@ -272,8 +274,8 @@ def all_is_well(facts: RunAssessment) -> str:
 def headline(facts: RunAssessment) -> str:
     """Noise and expected gain, as part of a sentence."""
     if facts.noise.level == 0:
-        return f"Noise below {_percent(facts.noise.bound)} of the contrast"
-    text = f"Noise {_percent(facts.noise.relative)} of the contrast"
+        return f"Noise below {rough_percent(facts.noise.bound)} of the contrast"
+    text = f"Noise {rough_percent(facts.noise.relative)} of the contrast"
     if facts.gain is not None:
         text += f", expected gain {facts.gain[0]:+.1f} dB ({_interval(facts.gain)})"
     return text
@@ -282,11 +284,11 @@ def headline(facts: RunAssessment) -> str:
 def _no_noise(noise: Noise) -> str:
     """The statement that no noise was found, as part of a sentence."""
     if noise.is_measured:
-        bound = _percent(noise.bound)
+        bound = rough_percent(noise.bound)
         return f"There is hardly any noise (below {bound} of the contrast)"
     return (
-        f"The noise could not be measured (it may be up to {_percent(noise.bound)} of "
-        "the contrast)"
+        "The noise could not be measured (it may be up to "
+        f"{rough_percent(noise.bound)} of the contrast)"
     )
 
 
@@ -295,7 +297,3 @@ def _interval(gain: tuple[float, float, float]) -> str:
     if not math.isfinite(gain[1]) or f"{gain[1]:.1f}" == f"{gain[2]:.1f}":
         return f"at most {gain[2]:+.1f}"
     return f"between {gain[1]:+.1f} and {gain[2]:+.1f}"
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %" if share < 0.1 else f"{100 * share:.0f} %"

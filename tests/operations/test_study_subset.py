@@ -124,14 +124,14 @@ def test_what_is_learned_shares_no_photons_with_what_is_given(scan, exposure):
     """Of views taken, photons are shared out; of the others all are there to learn."""
     subset = ScanSubset(8, exposure)
     config = settings(counts=(8,), exposure=(exposure,), counts_per_photon=1)
-    given, wanted, _ = training_pair(scan, subset, config)
+    given, target, _ = training_pair(scan, subset, config)
     dark = np.asarray(scan.darks[:], float).mean(0)
     whole = np.clip(np.asarray(scan.data[:], float) - dark, 0, None)
     share = min(exposure, 0.8)
     at = np.flatnonzero(np.isin(scan.angles, given.angles))
     others = np.setdiff1d(np.arange(VIEWS), at)
     kept = np.asarray(given.data[:], float) - dark
-    left = np.asarray(wanted.data[:], float) - dark
+    left = np.asarray(target.data[:], float) - dark
     assert len(at) == given.n_angles == 8
     np.testing.assert_allclose(
         kept + (1 - share) * left[at], np.rint(whole[at]), atol=1e-2
@@ -139,7 +139,7 @@ def test_what_is_learned_shares_no_photons_with_what_is_given(scan, exposure):
     np.testing.assert_allclose(left[others], whole[others], atol=1e-2)
     assert kept.sum() / whole[at].sum() == pytest.approx(share, abs=0.003)
     assert left[at].sum() / whole[at].sum() == pytest.approx(1, abs=0.01)
-    np.testing.assert_array_equal(wanted.angles, scan.angles)
+    np.testing.assert_array_equal(target.angles, scan.angles)
 
 
 def test_streaks_of_few_views_are_not_learned_upside_down(tmp_path):
@@ -147,10 +147,10 @@ def test_streaks_of_few_views_are_not_learned_upside_down(tmp_path):
     made = simulate("blobs", tmp_path, size=N, rows=2, projections=VIEWS, photons=1e8)
     scan = read_projections(made.files["projections"])
     config = settings(counts=(12,), counts_per_photon=1)
-    given, wanted, _ = training_pair(scan, ScanSubset(12), config)
+    given, target, _ = training_pair(scan, ScanSubset(12), config)
     whole, few, others, learned = (
         np.asarray(reconstruct(part).data).ravel()
-        for part in (scan, given, unused_views(scan, 12), wanted)
+        for part in (scan, given, unused_views(scan, 12), target)
     )
     streaks = few - whole
     assert np.corrcoef(streaks, others - whole)[0, 1] < -0.8
@@ -205,12 +205,12 @@ def test_without_counts_views_are_left_out_to_tune_on(count, acquisition):
         is_line_integrals=True,
     )
     config = settings(counts=(count,), acquisition=acquisition)
-    given, wanted, made_of = tuning_pair(scan, ScanSubset(count), config)
+    given, target, made_of = tuning_pair(scan, ScanSubset(count), config)
     assert made_of == "views left out"
     few = min(count, 36 if acquisition == "step" else VIEWS // 2)
     assert given.n_angles == few
-    assert wanted.n_angles >= VIEWS // 4
-    ours, theirs = (np.asarray(s.data[:]).mean(0).ravel() for s in (given, wanted))
+    assert target.n_angles >= VIEWS // 4
+    ours, theirs = (np.asarray(s.data[:]).mean(0).ravel() for s in (given, target))
     assert abs(np.corrcoef(ours, theirs)[0, 1]) < 0.06
 
 
@@ -237,8 +237,8 @@ def test_what_pairs_share_is_said(scan):
     assert (
         study_warnings(unknown, few.model_copy(update={"counts_per_photon": 2.0})) == []
     )
-    given, wanted, _ = training_pair(lines, ScanSubset(24), few)
-    assert wanted is lines
+    given, target, _ = training_pair(lines, ScanSubset(24), few)
+    assert target is lines
     assert given.n_angles == 24
     light = settings(counts=(12, VIEWS), algorithms="tomogan", exposure="1,0.7")
     (said,) = study_warnings(scan, light)
@@ -347,14 +347,14 @@ def test_continuous_views_are_means(scan, light):
     np.testing.assert_allclose(np.diff(few.angles), 15.0)
     counts, dark = np.asarray(scan.data[:4], float), np.asarray(scan.darks[:], float)
     flat = np.asarray(scan.flats[:], float).mean(0) - dark.mean(0)
-    wanted = (counts.mean(0) - dark.mean(0)) / flat
+    expected = (counts.mean(0) - dark.mean(0)) / flat
     level = np.asarray(few.darks[:], float).mean(0)
     beam = np.asarray(few.flats[:], float).mean(0) - level
     found = (np.asarray(few.data[0], float) - level) / beam
-    noise = np.std(found - wanted)
+    noise = np.std(found - expected)
     # A quick view has a quarter of the light, so a noise of its own.
     assert (noise > 0.005) if light == "one" else (noise < 0.005)
-    assert found.mean() == pytest.approx(wanted.mean(), abs=0.01)
+    assert found.mean() == pytest.approx(expected.mean(), abs=0.01)
 
 
 def test_line_integrals_cannot_be_thinned(scan, tmp_path, quick_pictures):
