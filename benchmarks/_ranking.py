@@ -106,7 +106,7 @@ def order_table(rows: Sequence[Row], warnings: Mapping[str, str]) -> str:
             f"| {found.words} | {found.porosity_words} |"
             for found in verdicts(_of(rows, case), "independent" in case)
         ]
-    lines += ["", "Warnings of Noise2Void before training:", ""]
+    lines += ["", "Warnings that Noise2Void gives before training:", ""]
     lines += [
         f"- {case}: {text or 'none.'}{_gain(_of(rows, case))}"
         for case, text in warnings.items()

@@ -219,7 +219,8 @@ def main() -> None:
             "*Found*: fraction of the true pore voxels that are pores in the result. "
             "*Invented*: wrong pore voxels, by their own width, relative to the true "
             "pore voxels of that class. *Porosity*: error in the porosity of "
-            "the class, with widths measured in the result.\n",
+            "pores of that class, where the pores of the result are classified by "
+            "their width in the result.\n",
             summary(rows),
             table(found),
         )

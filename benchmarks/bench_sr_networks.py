@@ -503,7 +503,7 @@ def head(options: argparse.Namespace, rows: Sequence[Mapping[str, Any]]) -> str:
         f"{JUDGED_ON} others. Number of seeds: {options.seeds}; ± is half the range. "
         "Errors are mean absolute values over the specimens, "
         "relative to the known mask, with the sign of the majority. MACs are "
-        "multiplications per input voxel. Times "
+        "multiply–accumulate operations per input voxel. Times "
         f"(seconds {where}) and energies (joules) are per million voxels of the "
         f"result, measured tile by tile on {2 * EDGE}³ voxels ({EDGE}³ for the "
         f"U-Net).{joules}\n"

@@ -180,7 +180,7 @@ class Tally:
     lost: int = 0
 
     def row(self) -> str:
-        """A row of the table in docs/reliability.md."""
+        """A row of the table in docs/evidence/reliability.md."""
         return (
             f"| {self.operation} | {self.kills} | {self.identical} of {self.finished} "
             f"| {self.resumed} | {self.lost} |"

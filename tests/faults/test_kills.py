@@ -1,7 +1,7 @@
 """What is killed loses next to nothing: resumed, it comes to the same bytes.
 
 Two kills of a restoration here, and in those that are marked slow twenty at random
-moments of each operation. The table in docs/reliability.md is what
+moments of each operation. The table in docs/evidence/reliability.md is what
 ``pytest -m slow -s tests/faults/test_kills.py`` prints.
 """
 

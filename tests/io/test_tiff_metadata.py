@@ -61,7 +61,7 @@ def test_unknown_units_are_not_guessed(text: str, tmp_path: Path) -> None:
 def test_imagej_leaves_a_spacing_of_one_out(tmp_path: Path) -> None:
     volume = io.read(imagej(tmp_path / "a.tif", 4.0, unit="um"))
     assert volume.voxel_size == (1.0, 0.25, 0.25)
-    assert any("slice distance" in note for note in volume.metadata["notes"])
+    assert any("slice spacing" in note for note in volume.metadata["notes"])
 
 
 def test_imagej_negative_spacing_and_origin(tmp_path: Path) -> None:

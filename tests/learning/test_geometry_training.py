@@ -148,7 +148,7 @@ def test_whoever_needs_the_radius_has_it_measured(
     assert TargetLoss(config).inspect([target]) == []
     monkeypatch.setattr(TERMS.load("euler"), "NEEDS_RADIUS", True, raising=False)
     (sentence,) = TargetLoss(config).inspect([target])
-    assert "--radius to as much as 14" in sentence
+    assert "set --radius to 14 at most" in sentence
 
 
 def test_what_is_odd_about_phases_is_said() -> None:
@@ -161,7 +161,7 @@ def test_what_is_odd_about_phases_is_said() -> None:
     wide = np.pad(np.zeros((4, 40, 30)), ((0, 0), (5, 5), (5, 5)), constant_values=9)
     (sentence,) = said("l1,cldice", wide)
     assert "dark phase is up to 29 voxels wide" in sentence
-    assert "--radius to as much as 14" in sentence
+    assert "set --radius to 14 at most" in sentence
     assert said("l1,cldice", wide, radius=3) == []
     assert said("l2", wide) == []
     rare = np.ones((4, 40, 40))

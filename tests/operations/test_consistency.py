@@ -102,7 +102,7 @@ def test_noise_is_the_same_figure_everywhere(rng, capsys):
             lambda fine: np.minimum(fine, fine[:, ::-1]),
             "its contrast is in the scan",
         ),
-        (lambda fine: np.full_like(fine, fine.mean()), "it is uniform"),
+        (lambda fine: np.full_like(fine, fine.mean()), "the result is uniform"),
         (lambda fine: 0.5 * fine + 0.3, "shows less than the scan does"),
         (lambda fine: 1.4 - fine, "bright where the scan is dark"),
     ],
@@ -170,7 +170,7 @@ def test_images_are_compared(scan, fine, rng):
 def test_what_does_not_show_the_same_place_is_refused(scan, fine):
     result = result_of(scan, fine)
     for wrong, reason in (
-        (result.replace(data=fine[1:]), "whole multiples"),
+        (result.replace(data=fine[1:]), "whole multiple"),
         (result.replace(origin=scan.origin), "same position along Z"),
         (result.replace(voxel_size=(2.0, 2.0, 2.5)), "same position along X"),
         (

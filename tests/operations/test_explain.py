@@ -81,7 +81,8 @@ def test_a_pore_is_found_at_a_voxel_and_explained(volume: Volume) -> None:
     assert figures["support"] > 20
     assert result.sentence.startswith("This pore depends on voxels within ")
     assert result.sentence.endswith(
-        "; without the input there, the model would not produce it (well supported)."
+        "; if the scan showed solid in its place, the model would not produce it (well "
+        "supported)."
     )
 
 
@@ -103,7 +104,8 @@ def test_overlays_lie_on_the_voxels_of_the_scan(volume: Volume) -> None:
     record = overlay.provenance[-1]
     assert record["operation"] == "explain"
     assert record["model"]["name"] == "ct-denoise"
-    assert record["meaning"] == "grey value of the result per input"
+    meaning = "grey value of the result per grey value of the scan"
+    assert record["meaning"] == meaning
 
 
 def test_what_is_explained_is_the_restored_voxel(volume: Volume) -> None:

@@ -100,7 +100,7 @@ def as_pair(
     axes: str | None,
     names: tuple[str, str],
 ) -> tuple[Volume, Volume]:
-    """Return two volumes of one object; an array gets the position of the other.
+    """Return two volumes of one object; an array is assumed to be where the other is.
 
     Parameters
     ----------

@@ -44,7 +44,8 @@ def compare(
     Parameters
     ----------
     before, after : Volume or array
-        Shape (Z, Y, X) or (Y, X). An array gets the position of the other volume.
+        Shape (Z, Y, X) or (Y, X). An array is assumed to have the position
+        of the other volume.
     reference : Volume or array, optional
         Ground truth or best scan, with which both are compared. Without it, `after` is
         compared with `before`.

@@ -68,7 +68,7 @@ def explain(
     draws : int
         Number of noise realisations.
     margin : int
-        Width of the zone around a pore that counts as its own neighbourhood, in
+        Width of the zone around a pore that is replaced by solid together with it, in
         voxels of the scan.
     radius : int
         If the voxel is not in a pore, explain a cube that extends by this many voxels

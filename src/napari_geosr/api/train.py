@@ -79,8 +79,8 @@ def train(
     axes : str, optional
         Meaning of the axes of plain arrays, e.g. ``"TYX"``.
     name : str, optional
-        Name of the model: lower-case letters, digits, ``-`` and ``_``. By default made
-        from the method and the first source.
+        Name of the model: lower-case letters, digits, ``-`` and ``_``. By default
+        derived from the method and the first source.
     steps : int, optional
         Number of updates of the network's weights.
     batch_size, patch : int, optional

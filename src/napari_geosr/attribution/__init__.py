@@ -67,12 +67,12 @@ class AttributionRequest:
     patch : int
         Edge length of the occluded cubes, in voxels of the scan.
     margin : int
-        Width of the zone around a pore that counts as its own neighbourhood, in
+        Width of the zone around a pore that is replaced by solid together with it, in
         voxels of the scan.
     seed : int
         Seed of the noise realisations.
     scan_blur : callable or None
-        Estimates the width of the scan's point-spread function; None: not asked for.
+        Estimates the width of the scan's point-spread function; None if not needed.
     training : TrainingPatches or None
         Index of the training patches, if it is used.
     memory : dict

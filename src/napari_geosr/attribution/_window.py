@@ -291,7 +291,7 @@ class Window:
                 f"The network {type(self.scene.network).__name__} has no gradients, "
                 f"and its window of {start.size:,} voxels is too large for finite "
                 f"differences (up to {_MAX_DIFFERENCES:,}). Use the methods occlusion "
-                "and evidence, which need none."
+                "and evidence, which need no gradients."
             )
         gradient = np.empty_like(start)
         for place in np.ndindex(start.shape):
@@ -307,10 +307,10 @@ class Window:
     def bias_part(self, score_gradient: AnyArray) -> tuple[float, float]:
         """Contribution of the additive constants of the network to a linear score.
 
-        ``Σ b · ∂f/∂b`` over biases and means of normalisations. Networks of rectified
-        layers are homogeneous in voxels and biases together, so that this and
-        ``Σ x · ∂f/∂x`` add up to the output (Euler's theorem). For other networks this
-        need not hold.
+        ``Σ b · ∂f/∂b`` over biases and means of normalisations. Networks with
+        rectifiers (ReLU) as activations are homogeneous in voxels and biases together,
+        so that this and ``Σ x · ∂f/∂x`` add up to the output (Euler's theorem). For
+        other networks this need not hold.
 
         Parameters
         ----------

@@ -172,18 +172,19 @@ def _sentence(
     visible = "" if support is None else f", {support:.1f} times the noise"
     if verdict == "prior only":
         return (
-            f"Without the input there, {remains:.0%} of its contrast would remain: it "
-            "was learned, and the scan does not show it."
+            f"If the scan showed solid in place of the pore, {remains:.0%} of its "
+            "contrast would remain: it was learned, and the scan does not show it."
         )
     if verdict == "well supported":
         return (
-            "Without the input there, the model would not produce it, and it survives "
-            f"{survival:.0%} of tests with added noise: the scan shows it{visible}."
+            "If the scan showed solid in place of the pore, the model would not "
+            f"produce it, and it survives {survival:.0%} of the tests with added "
+            f"noise: the scan shows it{visible}."
         )
     return (
-        f"Without the input there, {remains:.0%} of its contrast would remain, and it "
-        f"survives {survival:.0%} of tests with added noise: the scan shows it only "
-        f"weakly{visible}."
+        f"If the scan showed solid in place of the pore, {remains:.0%} of its contrast "
+        f"would remain, and it survives {survival:.0%} of the tests with added noise: "
+        f"the scan shows it only weakly{visible}."
     )
 
 

@@ -72,7 +72,9 @@ def explain(request: AttributionRequest) -> Generator[Step, None, AttributionRes
         "unit": request.unit,
     }
     overlay = Attribution(
-        window.place, kernel.astype(np.float32), "grey value of the result per input"
+        window.place,
+        kernel.astype(np.float32),
+        "grey value of the result per grey value of the scan",
     )
     return AttributionResult(
         figures, _sentence(request, figures), overlay, _notes(figures)
@@ -129,7 +131,7 @@ def _sentence(request: AttributionRequest, figures: dict[str, object]) -> str:
     if request.is_independent:
         return (
             "The result here does not depend on the scan: the model outputs "
-            f"{figures['output']:.4g}, whatever small changes the scan has."
+            f"{figures['output']:.4g}, whatever small changes are made to the scan."
         )
     widths = figures["width"]
     assert isinstance(widths, dict)
@@ -179,7 +181,8 @@ def _notes(figures: dict[str, object]) -> tuple[str, ...]:
     known = (
         ""
         if error is None
-        else f" For changes as large as the noise it errs by {error:.0%} of the change."
+        else " For changes as large as the noise, its error is "
+        f"{error:.0%} of the change."
     )
     return (
         "This network is not piecewise linear, so the filter is its linearisation at "

@@ -79,11 +79,13 @@ def explain(request: AttributionRequest) -> Generator[Step, None, AttributionRes
     notes: tuple[str, ...] = ()
     if relative > _MAX_ERROR:
         notes = (
-            f"The attributions miss the change by {relative:.0%}: take more steps "
-            "(--steps).",
+            f"The attributions differ from the change by {relative:.0%}: use more "
+            "steps (--steps).",
         )
     overlay = Attribution(
-        window.place, (total * std).astype(np.float32), "part of the feature's change"
+        window.place,
+        (total * std).astype(np.float32),
+        "contribution to the change of the feature",
     )
     return AttributionResult(figures, sentence, overlay, notes)
 

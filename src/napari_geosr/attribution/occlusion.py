@@ -80,7 +80,7 @@ def explain(request: AttributionRequest) -> Generator[Step, None, AttributionRes
     overlay = Attribution(
         window.place,
         effect.astype(np.float32),
-        "change of the result without it; 0 where noise explains the change",
+        "change of the result without the cube; 0 where noise explains the change",
     )
     notes = _notes(left_out, is_measured=fresh.is_measured)
     return AttributionResult(figures, _sentence(figures), overlay, notes)
@@ -94,7 +94,7 @@ def _value(request: AttributionRequest, network_input: AnyArray) -> float:
 def _occluded(
     network_input: AnyArray, cube: tuple[slice, ...], fresh: NoiseGenerator
 ) -> AnyArray:
-    """The window with a cube of the same mean, without structure, with new noise."""
+    """Replace a cube of the window by its mean plus new noise."""
     level = float(network_input[cube].mean(dtype=np.float64))
     noise = fresh.draw(_everywhere(network_input, level))[cube]
     occluded = network_input.copy()

@@ -134,7 +134,7 @@ def cancel_jobs(job: Job, /) -> int:
     if not status.is_alive:
         raise JobError(f"{status.name} is {status.state}: there is nothing to stop.")
     folder.request("cancel")
-    print(f"{status.name} stops after its current step.")
+    print(f"{status.name} will stop after its current step.")
     return 0
 
 

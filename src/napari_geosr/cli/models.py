@@ -29,20 +29,20 @@ def list_models(
     *,
     task: Annotated[
         Task | None,
-        Parameter(help="Only models for this task."),
+        Parameter(help="List only models for this task."),
     ] = None,
     modality: Annotated[
         Modality | None,
         Parameter(
-            help="Only models for this kind of image, and those for which the kind is "
-            "unknown."
+            help="List only models for this kind of image, and those for which the "
+            "kind is unknown."
         ),
     ] = None,
     voxel_size: Annotated[
         float | None,
         Parameter(
-            help="Only models trained for this voxel size (within a factor of 2) or "
-            "for any voxel size."
+            help="List only models trained for this voxel size (within a factor of 2) "
+            "or for any voxel size."
         ),
     ] = None,
     unit: Annotated[str, Parameter(help="Unit of the voxel size.")] = "µm",

@@ -80,8 +80,8 @@ def _start_detached(folder: JobFolder, json: bool) -> int:
     return _print_result(
         json,
         {"job": str(folder.path), "pid": pid},
-        f"Training as process {pid}; follow it with: napari-geosr jobs watch "
-        f"{folder.path}",
+        f"Started training as process {pid}; follow it with: napari-geosr jobs "
+        f"watch {folder.path}",
     )
 
 

@@ -184,7 +184,7 @@ class _Watched:
             )
         return (
             f"{self._title} was changed after it was read: the result belongs to its "
-            "earlier contents. Run again for the new ones."
+            "earlier contents. Run again to use the new ones."
         )
 
     def has_changed(self, *, sample: bool) -> bool:

@@ -27,7 +27,7 @@ class Note(str):
 
     Examples
     --------
-    >>> Note("The slice distance was taken as 1 µm.", "slice distance").corrected_by
+    >>> Note("The slice spacing was taken to be 1 µm.", "slice distance").corrected_by
     'slice distance'
     """
 

@@ -183,7 +183,7 @@ def describe_steps(
             checksum_text = array_checksum(volume.data)
             message += (
                 ": the result belongs to its earlier contents, and the record does not "
-                "contain the checksum of the file. Run again for the new contents."
+                "contain the checksum of the file. Run again to use the new contents."
             )
         yield WarningIssued(message=message)
     warned = file_warnings(volume.metadata)

@@ -20,8 +20,8 @@ MILLIMETRES: dict[str, float] = {
     "in": 25.4,
 }
 
-#: Minimum accepted voxel edge in mm (about the size of a proton); if the unit is
-#: unknown, a plain number.
+#: Minimum accepted voxel edge in mm (about the size of a proton), or as a bare number
+#: if the unit is unknown.
 SMALLEST_EDGE = 1e-12
 #: Maximum accepted voxel edge in mm (a thousand kilometres).
 LARGEST_EDGE = 1e9

@@ -370,7 +370,7 @@ class Volume:
     def as_slices(self, *, channel: int | None = None) -> Volume:
         """Treat the images of a time series as the slices of one volume.
 
-        As a time step has no length, the slice distance is set to the row distance. No
+        As a time step has no length, the slice spacing is set to the row distance. No
         voxels are read.
 
         Parameters

@@ -310,7 +310,7 @@ def cut_to_budget(
         The remaining tiles.
     layout : Layout
     cost : CostModel
-        Corrected by the measured tile.
+        Cost of a tile, updated with the memory measured on the first tile.
     buffers : Buffers
         Buffers of the pipeline.
     budget : int

@@ -84,7 +84,7 @@ def arrangement(
             if not free:
                 raise FileError(
                     f"{path.name} has axes {tuple(shape)} of unknown meaning. Save it "
-                    "with at most T, C, Z, Y and X."
+                    "with no axes other than T, C, Z, Y and X."
                 )
             names[i] = free[0]
             word = {"Z": "slices (Z)", "T": "time (T)", "C": "channels (C)"}[free[0]]

@@ -136,7 +136,7 @@ def read_slices(
 def _geometry(
     first: Volume, letter: str
 ) -> tuple[tuple[float, ...], tuple[float, ...], list[str]]:
-    """Voxel size, origin and notes of the stack; the slice distance is assumed."""
+    """Voxel size, origin and notes of the stack; the slice spacing is assumed."""
     if letter == "T":
         return first.voxel_size, first.origin, []
     size = (first.voxel_size[-1], *first.voxel_size)

@@ -233,8 +233,8 @@ def write(
         and volume.is_lazy
     ):
         raise ConfigError(
-            f"{volume.name!r} is read from {target} while it is written. Choose a "
-            "different file name."
+            f"{volume.name!r} is read from {target}, which cannot be overwritten at "
+            "the same time. Choose a different file name."
         )
     spec = OutputSpec.like(volume, **({} if kind is None else {"kind": kind}))
     with create(target, spec, overwrite=overwrite) as output:

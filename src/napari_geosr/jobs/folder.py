@@ -200,7 +200,7 @@ class JobFolder:
         return found
 
     def replace_values(self, values: AnyMapping) -> None:
-        """Replace ``config.yaml`` atomically; call this while holding the job.
+        """Replace ``config.yaml`` atomically; the caller must hold the job's lock.
 
         Raises
         ------
@@ -372,7 +372,7 @@ class JobFolder:
         )
 
     def claim(self, state: State) -> None:
-        """Record that this process runs the job; call this while holding it.
+        """Record that this process runs the job; the caller must hold the lock.
 
         Raises
         ------

@@ -315,7 +315,10 @@ def plain_name(text: str) -> str:
 def _file_steps(
     layer: LayerVolume, path: Path, should_stop: ShouldStop
 ) -> Generator[Step, None, tuple[Path, InputConfig]]:
-    """Return a volume's file, written if it has none, and the settings to open it."""
+    """Return the file of a volume, and the settings to open it.
+
+    The file is written if the volume has none.
+    """
     volume = layer.volume
     if volume.source is not None and layer.is_in_file():
         return volume.source.resolve(), layer.reading()

@@ -1,4 +1,4 @@
-"""Checkpoints: a file that is replaced atomically, and the settings that it fixes."""
+"""Checkpoints, replaced atomically, and the settings fixed when a run is resumed."""
 
 from __future__ import annotations
 

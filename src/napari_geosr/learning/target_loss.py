@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 MAX_RADIUS = 10
 #: Fraction of the voxels in a phase below which a warning is given.
 _MIN_SHARE = 0.001
-#: Minimum standard deviation of the phase; it corresponds to about this fraction.
+#: Minimum standard deviation of the binary phase, reached at about this fraction.
 _MIN_DEVIATION = 0.03
 
 
@@ -221,8 +221,8 @@ class TargetLoss:
                 warnings.append(
                     f"The {phase} phase is up to {2 * widest + 1} voxels wide, but "
                     "centre lines are found only in parts up to "
-                    f"{2 * MAX_RADIUS + 1} voxels wide: for wider ones set --radius "
-                    f"to as much as {widest}, which takes longer."
+                    f"{2 * MAX_RADIUS + 1} voxels wide: to include wider parts, "
+                    f"set --radius to {widest} at most, which takes longer."
                 )
         return warnings
 

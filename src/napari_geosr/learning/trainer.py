@@ -1,4 +1,6 @@
-"""The training loop: one for all methods, on any device, exact when resumed.
+"""The training loop: one for all methods, on any device.
+
+A resumed run gives exactly the same result.
 
 `accelerate` handles devices, precision and processes. Samples and torch's random
 numbers depend only on (seed, step), as torch is seeded at every step. Therefore

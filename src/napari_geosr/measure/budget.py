@@ -26,8 +26,8 @@ _SEAM_BYTES_PER_VOXEL = 130
 _INTERVAL_BYTES_PER_VOXEL = 24
 #: Fixed memory of a run in bytes, mostly for measuring the noise.
 _FIXED_BYTES = 90 * 10**6
-#: Minimum thickness of a slab in planes, if possible without a budget: thinner slabs
-#: spend most of the work and memory on seams.
+#: Minimum thickness of a slab in planes, if possible without a budget: with thinner
+#: slabs, most of the work and memory would go into the seams.
 _MIN_PLANES = 4
 #: Maximum fraction of the budget for a block that is read once and labelled in slabs.
 _READ_SHARE = 0.25

@@ -71,8 +71,8 @@ class PorosityConfig(Config):
         ge=0,
         le=200,
         title="Mask closing (voxels)",
-        description="Close openings of up to twice this many voxels when the sample "
-        "mask is made automatically.",
+        description="Close openings up to twice this many voxels wide when the "
+        "sample mask is made automatically.",
     )
 
     histogram_bins: int = Field(

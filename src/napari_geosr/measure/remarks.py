@@ -41,7 +41,8 @@ def looks_like_labels(data: ArrayLike) -> bool:
     Parameters
     ----------
     data : ArrayLike of shape (Z, Y, X) or (Y, X)
-        The central parts of three planes are read if it holds integers, else nothing.
+        If it holds integers, the central parts of three planes are read; otherwise
+        nothing is read.
     """
     if np.dtype(data.dtype).kind not in "iu":
         return False

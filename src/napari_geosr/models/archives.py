@@ -180,7 +180,7 @@ def _plain_files(folder: Path, limit: int) -> Iterator[Path]:
 
 
 def _check_link(path: Path, root: Path) -> None:
-    """Refuse a broken link, or one that points out of the folder."""
+    """Refuse a broken link, or one to a location outside the folder."""
     if not path.is_symlink():
         return
     try:

@@ -257,8 +257,8 @@ class ModelCard(Config):
     provenance: AnyDict = Field(default_factory=dict)
     """How the model was made, and what was used to make it."""
     mixed_precision_error: float | None = Field(None, ge=0)
-    """Largest change in bfloat16, in standard deviations of the output; None: not
-    measured, and bfloat16 is not used."""
+    """Largest change caused by bfloat16, in standard deviations of the output; None:
+    not measured, and bfloat16 is not used."""
     noise_bound: float | None = Field(None, gt=0, le=20)
     """Largest change of a voxel, as a multiple of the noise level measured in the scan;
     None: changes are not bounded."""

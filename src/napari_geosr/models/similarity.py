@@ -177,7 +177,7 @@ class SimilarityIndex:
 
     @cached_property
     def is_across_volumes(self) -> bool:
-        """Whether the distances are those between volumes.
+        """Whether the distances are those between patches of different volumes.
 
         Otherwise they are those within the only volume, and a patch of another scan of
         the same material is usually further away.
@@ -295,7 +295,7 @@ def _parsed(content: bytes) -> AnyDict:
         raise ModelError("its arrays have the wrong number of axes")
     text = load_json(header["__metadata__"][_TEXT], MAX_INDEX_BYTES)
     if not isinstance(text, dict):
-        raise ModelError("its text is not a list of volumes")
+        raise ModelError("its list of volumes cannot be used")
     known = _IndexText.from_mapping(text)
     return {**arrays, "edge": known.edge, "sources": known.sources}
 

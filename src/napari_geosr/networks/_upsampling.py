@@ -113,7 +113,7 @@ def initialise_icnr(weight: torch.Tensor, factor: int, gain: float = 0.1) -> Non
 
 
 def sized_layer(ndim: int, size: int) -> MakeLayer:
-    """Return a maker of size-preserving convolutions with an odd kernel `size`."""
+    """Return a factory for size-preserving convolutions with an odd kernel `size`."""
     conv = nn.Conv3d if ndim == 3 else nn.Conv2d
 
     def make(maps_in: int, maps_out: int) -> nn.Module:
@@ -123,7 +123,7 @@ def sized_layer(ndim: int, size: int) -> MakeLayer:
 
 
 def plain_layer(ndim: int) -> MakeLayer:
-    """Return a maker of size-preserving convolutions of 3ⁿ voxels."""
+    """Return a factory for size-preserving convolutions of 3ⁿ voxels."""
     return sized_layer(ndim, 3)
 
 

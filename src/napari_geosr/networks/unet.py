@@ -64,7 +64,7 @@ class NetworkConfig(ScoresConfig):
     pooling: Literal["blur", "max"] = "blur"
     """Max pooling, blurred before subsampling (anti-aliased) or plain."""
     upsampling: Literal["linear", "nearest"] = "linear"
-    """Interpolation of the upsampling."""
+    """Interpolation method used for upsampling."""
     top_skip: bool = True
     """Skip connection at full resolution; N2V2 has none."""
     batch_norm: bool = False

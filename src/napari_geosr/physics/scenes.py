@@ -258,7 +258,7 @@ def _add_grains(
 
 
 def _gradient(grid: Grid, rng: np.random.Generator) -> FloatArray:
-    """A ramp and a bowl, as from uneven illumination and beam hardening."""
+    """A ramp and a bowl, as from uneven illumination and cupping by beam hardening."""
     shape = [g.size for g in grid]
     z, y, x = (g / max(n - 1, 1) - 0.5 for g, n in zip(grid, shape, strict=True))
     ramp = sum(rng.normal() * part for part in (z, y, x))

@@ -177,7 +177,8 @@ def _distant_points(
             f"axis, not {' × '.join(map(str, shape))}."
         )
     found: list[Array] = []
-    near: dict[tuple[int, ...], list[Array]] = {}  # by cube of the minimum spacing
+    # Keyed by cube; the edge of the cubes is the minimum spacing.
+    near: dict[tuple[int, ...], list[Array]] = {}
     tries = _MAX_TRIES * (1 + math.prod(shape) / spacing**3)
     for point in rng.uniform(low, high, (int(tries), 3)):
         cube = tuple(int(x // spacing) for x in point)

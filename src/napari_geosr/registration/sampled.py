@@ -28,7 +28,8 @@ _ORDER = 3
 #: Distance in voxels over which the spline's prefilter decays to one part in 10⁶.
 _SPLINE_REACH = 12
 _BLUR_REACH = 4
-#: Ratio of target to source voxel size above which target voxels are means of several.
+#: Ratio of target to source voxel size above which a target voxel is the mean of
+#: several source voxels.
 _MEANS_FROM = 1.05
 #: Bytes per voxel of the source while a block is computed: as float32, and twice as
 #: float64 for the spline.

@@ -73,7 +73,8 @@ class CentreConfig(Config):
         default=None,
         ge=0,
         title="First row",
-        description="First of these rows; by default they are in the middle.",
+        description="First of these rows; by default, rows in the middle of the "
+        "detector are used.",
     )
 
 

@@ -137,7 +137,7 @@ def check_arc(geometry: FanGeometry) -> None:
     if not arc.is_full_turn and arc.length + _MAX_MISSING_DEGREES < needed:
         raise ProjectionsError(
             f"The projections cover {arc.length:.4g}° of the turn; filtered "
-            f"back-projection needs {needed:.4g}° with this fan (180° and the fan "
+            f"back-projection needs {needed:.4g}° with this fan (180° plus the fan "
             "angle). Use an iterative algorithm: SIRT, CGLS or TV."
         )
     if not np.ptp(np.sign(fan_angles(geometry))):

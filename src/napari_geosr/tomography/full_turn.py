@@ -70,7 +70,8 @@ def fold_full_turn(
     if not closes_turn(angles, _MAX_GAP_STEPS) and not steps_around(angles):
         raise ProjectionsError(
             f"The {len(angles)} angles cover {arc_degrees(angles):.4g} degrees, or "
-            "leave too wide a gap; to join the halves of a full turn 360 are needed."
+            "leave too wide a gap; joining the halves of a full turn requires 360 "
+            "degrees without a gap."
         )
     places, views = _around(sinogram, angles)
     same = SAME_PLACE_STEPS * 360 / len(angles)

@@ -51,7 +51,7 @@ class IterativeConfig(Config):
         ge=1,
         le=100_000,
         title="Iterations",
-        description="Number of iterations. More of them fit the projections better, "
+        description="Number of iterations. More iterations fit the projections better, "
         "but also their noise.",
     )
     nonnegative: bool = Field(

@@ -51,7 +51,7 @@ class PreparationConfig(Config):
         default="mean",
         title="Flat/dark field average",
         description="How flat and dark fields are combined. mean: least noise; "
-        "median: ignores flashes in single images.",
+        "median: ignores zingers (bright flashes) in single images.",
     )
 
     incident: IncidentCounts = None
@@ -84,8 +84,8 @@ class PreparationConfig(Config):
         ge=3,
         le=1001,
         title="Narrow stripe width (columns)",
-        description="Width of the median filter that removes narrow stripes: wider "
-        "than a stripe, at most 1/24 of the detector.",
+        description="Width of the median filter that removes narrow stripes; it must "
+        "be wider than a stripe, and at most 1/24 of the detector width.",
     )
 
     large_stripe_size: int = Field(
@@ -93,8 +93,8 @@ class PreparationConfig(Config):
         ge=3,
         le=2001,
         title="Wide stripe width (columns)",
-        description="Width of the median filter that removes wide stripes: wider "
-        "than a stripe, at most 1/8 of the detector.",
+        description="Width of the median filter that removes wide stripes; it must "
+        "be wider than a stripe, and at most 1/8 of the detector width.",
     )
 
     stripe_contrast: float = Field(

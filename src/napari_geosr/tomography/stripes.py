@@ -38,11 +38,11 @@ FloatArray = npt.NDArray[np.float32]
 _DROPPED_RANKS = 0.1
 #: Fraction of the sorted columns at either end that is excluded from the line fit.
 _DROPPED_COLUMNS = 0.25
-#: Divisor of the detector's width that gives the maximum width of narrow windows: the
-#: sample must vary slowly across a window. (Narrow detectors occur in tests and in
+#: The maximum width of narrow windows is the detector's width divided by this number:
+#: the sample must vary slowly across a window. (Narrow detectors occur in tests and in
 #: binned scans.)
 _NARROW_PART = 24
-#: Divisor of the detector's width that gives the maximum width of wide windows.
+#: The maximum width of wide windows is the detector's width divided by this number.
 _WIDE_PART = 8
 #: Length in views of the moving average that follows the values of a working column.
 _SMOOTH_VIEWS = 10

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class SideBySide:
-    """Shows some layers in a grid, and hides all others meanwhile.
+    """Shows some layers in a grid, and temporarily hides all others.
 
     napari gives each visible layer a grid cell, and links the cameras.
 

@@ -265,7 +265,7 @@ class LayerChecklist(QListWidget):
         ]
 
     def choose(self, *layers: Image) -> None:
-        """Check these layers and no others, as if the user did."""
+        """Tick these layers and no others, as if the user had done so."""
         self.touched = True
         self.fill()  # a layer may have just been added
         self._check(list(layers))

@@ -180,7 +180,7 @@ class ResumeSettings(Section):
         self.button.toggled.connect(self._on_opened)
 
     def set_job(self, folder: JobFolder | None) -> None:
-        """Collapse the section; when opened again it shows this job."""
+        """Collapse the section; it shows this job when it is opened again."""
         self._folder = folder
         self.set_open(False)
 

@@ -65,7 +65,7 @@ class DockRun(Protocol):
 
 
 class CloseFilter(QObject):
-    """Watches a window and its docks for closing while jobs or runs are active.
+    """Watches for the closing of a window or its docks while jobs or runs are active.
 
     The user is informed about a job once: by a notification when its dock is closed, or
     by a question (instead of napari's own) when the window is closed. An event filter

@@ -159,7 +159,8 @@ class LossPlot(Chart):
         self.setAccessibleName("Loss curves")
         self.setToolTip(
             "Loss on the training data (solid) and on the validation block (dashed). "
-            "Lower is better. Stop when only the dashed line rises."
+            "Lower is better. Stop when the dashed line rises while the solid line "
+            "does not."
         )
         self.refresh()
 

@@ -106,7 +106,7 @@ class ScanView:
         if self._reader is None and not self.planes.are_in_memory:
             self._reader = _ScanReader(self.planes, layer)
             # napari enters this context only when it reads data to draw. It is not
-            # public: napari without it waits for the file, as for any other layer.
+            # public: a napari release without it waits for the file, as for any layer.
             drawing: Any = layer._slicing_state
             drawing.dask_optimized_slicing = self._drawing
 

@@ -63,7 +63,7 @@ class ModelSearch(QWidget):
         self.for_layer = QCheckBox("For the selected la&yer")
         self.for_layer.setAccessibleName("For the selected layer")
         self.for_layer.setToolTip(
-            "Only models that can restore the selected layer and were trained for "
+            "Show only models that can restore the selected layer and were trained for "
             "approximately its voxel size, or for any voxel size."
         )
         for box, names, any_ in (

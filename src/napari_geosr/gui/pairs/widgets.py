@@ -89,7 +89,9 @@ class PairsWidgets(Dock):
             "Align or simulate, and save both volumes in a new folder.",
         )
         self.build_button.setDefault(True)
-        self.cancel_button = button("&Cancel", "Stop and discard all files.")
+        self.cancel_button = button(
+            "&Cancel", "Stop and discard the files of this pair."
+        )
         self.figures = text_label(
             "Pair quality", "Pair quality. All values are in pairs.json."
         )

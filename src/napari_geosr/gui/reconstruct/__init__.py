@@ -416,7 +416,7 @@ def _estimate(scan: Projections, tried: TrialSlice, is_coarse: bool) -> str:
         edge *= round(tried.volume.voxel_size[-1] / scan.pixel_size[1])
     seconds = tried.seconds * (1 if scan.geometry == "cone" else scan.n_rows)
     size = format_bytes(4 * scan.n_rows * edge**2)
-    bound = "" if seconds < 1 else "at most "
+    bound = "" if seconds < 1 else "up to "
     return (
         f"All {scan.n_rows} slices: {bound}{_approximately(seconds)}, {size} in memory."
     )

@@ -97,7 +97,7 @@ class OpenProjections(QWidget):
         self.section = Section(
             "Angles and pi&xel size",
             inner,
-            tool_tip="Metadata that are missing from the file or wrong.",
+            tool_tip="Metadata that are missing from the file, or wrong in it.",
         )
         buttons = QHBoxLayout()
         buttons.addWidget(self.file_button, 1)

@@ -75,8 +75,8 @@ class UncertaintyBox(QWidget):
         self.members.setAccessibleName("Members")
         self.members.setToolTip(
             "Number of mirrored and rotated copies, each of which takes as long as "
-            "one run. Automatic: 8, or fewer if the model and the voxel "
-            "size allow fewer."
+            "one run. Automatic: 8, or as many as the model and the voxel size "
+            "allow, if that is fewer."
         )
         entry = self.members.lineEdit()
         entry.setAccessibleName(self.members.accessibleName())

@@ -126,9 +126,10 @@ class StudyWatch:
             for name, subset in smallest.items()
             if subset is not None
         ]
-        text = ", ".join(texts) if texts else "none of these numbers"
+        text = ", ".join(texts) if texts else "none of those tried"
         quantity = "Lowest total exposure" if shorter else "Fewest projections"
-        return f"{quantity} for the correct porosity: {text}."
+        gives = "gives" if shorter else "give"
+        return f"{quantity} that still {gives} the correct porosity: {text}."
 
 
 def _as_subset(value: AnyDict | int) -> ScanSubset:

@@ -79,8 +79,8 @@ def check_kind(kind: str, n_others: int, n_members: int | None) -> None:
         )
     if needs_others and n_members is not None:
         raise ConfigError(
-            f"The uncertainty {kind!r} has one member per model: remove the number of "
-            "members."
+            f"The uncertainty {kind!r} always has one member per model: leave the "
+            "number of members out."
         )
     if n_others and not needs_others:
         raise ConfigError(

@@ -227,7 +227,9 @@ def _implausible_size_changes(scan: Projections) -> AnyDict:
     else:
         return {}
     drops = scan.geometry == "parallel"
-    effect = "it is treated as unknown" if drops else "the distances are in its unit"
+    effect = "it is kept, because the distances are given in the same unit"
+    if drops:
+        effect = "it is treated as unknown"
     note = (
         f"The file gives a pixel size of {text}, which is implausible ({reason}); "
         f"{effect}. Give the pixel size (--pixel-size and --unit)."
@@ -296,8 +298,8 @@ def write_projections(
     source = projections.source
     if source is not None and target.exists() and source.samefile(target):
         raise ConfigError(
-            f"{projections.title} is read from {target} while it is written. Choose a "
-            "different file name."
+            f"{projections.title} is read from {target}, which cannot be overwritten "
+            "at the same time. Choose a different file name."
         )
     itemsize = np.dtype(projections.data.dtype).itemsize
     check_folder(target, int(np.prod(projections.shape)) * itemsize)

@@ -105,7 +105,7 @@ def read_images(
 
 
 def _asked(views: Volume) -> VoxelSizeQuestion | None:
-    """The question about the pixel size, without a slice distance."""
+    """The question about the pixel size, without a slice spacing."""
     asked = voxel_size_question(views.metadata)
     if asked is None:
         return None

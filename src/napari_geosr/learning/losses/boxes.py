@@ -13,12 +13,18 @@ from torch.nn import functional
 
 
 def box_means(x: Tensor, edge: int) -> Tensor:
-    """Means over boxes of ``edgeⁿ`` voxels of (N, C, [Z,] Y, X), cut off at the end."""
+    """Means of (N, C, [Z,] Y, X) over boxes of ``edgeⁿ`` voxels.
+
+    The last box along an axis may be smaller.
+    """
     return _pool_boxes(x, edge, count_include_pad=False)
 
 
 def box_sums(x: Tensor, edge: int) -> Tensor:
-    """Sums over boxes of ``edgeⁿ`` voxels of (N, C, [Z,] Y, X), cut off at the end."""
+    """Sums of (N, C, [Z,] Y, X) over boxes of ``edgeⁿ`` voxels.
+
+    The last box along an axis may be smaller.
+    """
     return _pool_boxes(x, edge, divisor_override=1)
 
 

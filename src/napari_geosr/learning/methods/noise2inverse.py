@@ -49,7 +49,7 @@ class Config(TrainingConfig):
         "X:1",
         title="Strategy",
         description="What the network predicts. X:1: one reconstruction from the mean "
-        "of the others; 1:X: that mean from one.",
+        "of the others; 1:X: the mean of the others from one reconstruction.",
     )
 
 

@@ -70,7 +70,8 @@ class Config(TranslationConfig, TargetLossConfig):
         ge=0,
         title="Adversarial weight",
         description="Weight of the adversarial loss; by default "
-        f"{ADVERSARIAL_WEIGHT:g}, with an upscale factor {FINER_ADVERSARIAL_WEIGHT:g}.",
+        f"{ADVERSARIAL_WEIGHT:g}, or {FINER_ADVERSARIAL_WEIGHT:g} with an upscale "
+        "factor above 1.",
     )
 
 

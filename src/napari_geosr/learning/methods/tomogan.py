@@ -110,7 +110,7 @@ class Config(AdversarialConfig, TargetLossConfig):
         None,
         ge=0,
         title="Pixel steps",
-        description="Steps at the beginning with only the pixel loss. By default, "
+        description="Number of initial steps that use only the pixel loss. By default, "
         "for Wasserstein, a tenth of all steps, up to 1000; otherwise none.",
     )
 

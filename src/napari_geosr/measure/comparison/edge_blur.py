@@ -17,7 +17,7 @@ from napari_geosr.core.types import AnyArray
 
 #: Full width at half maximum of a Gaussian, in standard deviations.
 FWHM = 2 * math.sqrt(2 * math.log(2))
-#: Variance of the blur by a voxel, in squares of its edge.
+#: Variance of the blur due to averaging over one voxel, in squared voxel edges.
 VOXEL_VARIANCE = 1 / 12
 #: Standard deviation of the smoothing, in voxels.
 _SMOOTHING = 1.0
@@ -26,7 +26,8 @@ _DEPTH = 4
 #: Minimum number of such voxels of each phase, and of edges across an axis.
 _MIN_DEEP = 64
 _MIN_EDGES = 64
-#: Maximum share of an unknown axis in the direction across an edge (squared).
+#: Maximum sum of the squared components of an edge's unit normal along axes whose blur
+#: is not known.
 _MAX_UNKNOWN = 0.05
 #: Maximum distance of the grey value at an edge from the middle, as a share of the
 #: contrast.

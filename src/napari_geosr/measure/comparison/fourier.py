@@ -267,7 +267,7 @@ def fourier_correlation(
         Use rings in the plane, summed over all slices.
     shift : sequence of float, optional
         Offset of the sampling points of `other` relative to those of `one`, in the unit
-        of `voxel_size`: for two sub-samplings of one image.
+        of `voxel_size`: for two subsampled copies of one image.
     """
     planes = planes or one.ndim == 2
     shells = _Shells(one.shape, voxel_size, planes=planes)
@@ -317,14 +317,14 @@ def checkerboard_correlation(
     unit: str = "pixel",
     planes: bool = False,
 ) -> FourierCorrelation:
-    """Correlate the diagonal sub-samplings of one volume [3]_.
+    """Correlate the diagonal subsampled copies of one volume [3]_.
 
-    The volume is split into sub-samplings of every second voxel along each axis.
+    The volume is split into subsampled copies of every second voxel along each axis.
     Opposite ones (even-even and odd-odd, even-odd and odd-even) share no voxel, so that
     noise that is independent between voxels does not correlate. The finest detail that
-    can be evaluated is four voxels. A sub-sampling has 4 or 8 times fewer voxels, and a
-    signal-to-noise ratio lower by the same factor: the correlation is converted into
-    that of two scans with the noise of this one (Spearman–Brown formula).
+    can be evaluated is four voxels. A subsampled copy has 4 or 8 times fewer voxels,
+    and a signal-to-noise ratio lower by the same factor: the correlation is converted
+    to that of two scans with the noise of this one (Spearman–Brown formula).
 
     Parameters
     ----------

@@ -17,7 +17,7 @@ def agreement_rows(
     if not found:
         return
     near = f"within {distance_text(found, unit, titles)} of the lines of"
-    covered = f"of which {100 * COVERED:g} % lie {near}"
+    covered = f"with at least {100 * COVERED:g} % of their length {near}"
     for label, name, help_ in (
         (
             "Branch recall",

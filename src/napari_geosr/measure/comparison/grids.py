@@ -51,7 +51,7 @@ class PairGrid:
 
 
 def each_once(texts: Mapping[str, str], titles: Mapping[str, str]) -> str:
-    """One text if it is the same for all volumes; otherwise each with its volume."""
+    """The common text if all volumes have the same; otherwise each with its title."""
     if len(set(texts.values())) == 1:
         return next(iter(texts.values()))
     return ", ".join(f"{text} ({titles[key]})" for key, text in texts.items())

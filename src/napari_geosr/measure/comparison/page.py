@@ -154,15 +154,14 @@ def _method(report: QualityReport) -> list[str]:
     if report.graphs:
         distance = distance_text(report.graphs, report.frame.unit, report.titles)
         lines.append(
-            f"Branches are compared within {distance}: a "
-            f"branch counts as found if {100 * COVERED:g} % of its length lies that "
-            "near to the lines of the other volume."
+            f"A branch counts as found if {100 * COVERED:g} % of its length lies "
+            f"within {distance} of the lines of the other volume."
         )
     if report.fourier:
         lines.append(
             "Fourier correlation under a Hann window, in shells of equal width in "
-            "1/length. Where it ends abruptly, the resolution reads one to two shells "
-            "too fine."
+            "1/length. Where a spectrum ends abruptly, the resolution is estimated one "
+            "to two shells too fine."
         )
     for key, unit in report.difference_units.items():
         lines.append(f"The difference of {report.titles[key]} is in units of {unit}.")

@@ -239,7 +239,7 @@ class QualityReport:
                 for k, v in self.detail.items()
             },
             "Smallest period above the noise in slices (decorrelation analysis). It "
-            "shows how fine the detail is, not whether it is real.",
+            "shows how fine the detail is, not whether the detail is real.",
         )
         for label, texts, help_ in porosity_texts(
             self.porosity, self.base_porosity, self.base
@@ -300,8 +300,9 @@ class QualityReport:
         yield self._row(
             "Compared on voxels of",
             {k: g.voxel_text for k, g in self.grids.items()},
-            "Smaller voxels were averaged over these, which hides faults that are "
-            "smaller. Values on different voxels are not comparable.",
+            "Volumes with smaller voxels were averaged to this voxel size, which hides "
+            "faults smaller than such a voxel. Values on different voxels are not "
+            "comparable.",
         )
 
     def _pore_rows(self) -> Iterator[QualityRow]:

@@ -127,7 +127,7 @@ def grey_steps(
     ----------
     volumes : FrameVolumes
     data_range : float, optional
-        By default between the 0.1th and 99.9th percentile.
+        By default, the range between the 0.1th and 99.9th percentiles.
     of_base : bool
         Take that range from the base; otherwise, the smallest of all volumes, which
         contains the least noise.
@@ -242,7 +242,7 @@ def _no_multiscale(shape: Sequence[int], slicewise: bool) -> str:
         f"{' × '.join(map(str, shape))} voxels."
     )
     if window_fits(shape, MS_SSIM_EDGE, slicewise=True):
-        remark += " They fit within slices (--ssim slices)."
+        remark += " It can be computed within slices (--ssim slices)."
     return remark
 
 

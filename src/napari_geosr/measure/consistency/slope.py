@@ -53,7 +53,8 @@ class SlopeSums:
         Parameters
         ----------
         result, residual : ndarray of the box's shape
-            The simulated scan of the result, centred at zero, and the scan minus that.
+            The simulated scan of the result, centred at zero, and the scan minus this
+            simulation.
         """
         starts, blocks = [], []
         for part in box:

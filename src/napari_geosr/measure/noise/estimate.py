@@ -342,7 +342,7 @@ def remarks(
     elif coarse and not structured:
         found.append(
             f"Grey values are rounded to steps of {sample.step:.3g}, which is coarse "
-            f"for this noise: it may be anything below {0.5 * sample.step:.2g}."
+            f"for this noise: its level may be anything below {0.5 * sample.step:.2g}."
         )
     if structured:
         found.append(

@@ -160,7 +160,7 @@ class _Class:
 
 
 def _quietest(energy: FloatArray, noise: Array, fraction: float) -> _Class:
-    """Select by one group of coefficients and measure the other; then swap them."""
+    """Select blocks by one group of coefficients, measure the other, and vice versa."""
     edges: Edges = (noise.shape[0], noise.shape[1], noise.shape[2])
     odd = degrees(edges) % 2 == 1
     used = _selecting(noise)

@@ -55,7 +55,8 @@ _POROSITY_LIMIT = 0.05
 #: Relative change of the smaller phase at and above which the porosity is unreliable if
 #: enough voxels are misclassified.
 _PHASE_CHANGE_LIMIT = 0.10
-#: Minimum fraction of misclassified voxels for that.
+#: Minimum fraction of misclassified voxels for that change to make the porosity
+#: unreliable.
 _MIN_CHANGED_SHARE = 0.005
 #: Number of bins per standard deviation of the noise.
 _BINS_PER_DEVIATION = 3.0

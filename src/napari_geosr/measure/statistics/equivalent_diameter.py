@@ -1,4 +1,7 @@
-"""Equivalent diameter: that of the sphere (image: circle) as large as the pore."""
+"""Equivalent diameter: that of the sphere with the volume of the pore.
+
+In an image, that of the circle with the area of the pore.
+"""
 
 from __future__ import annotations
 

@@ -87,7 +87,8 @@ def _transposed(
     auto = call.get("auto_pad", "NOTSET")
     if call.get("output_shape") or auto not in ("NOTSET", "", "VALID") or near != far:
         raise call.refuse(
-            "sizes or paddings that differ between the two ends of an axis"
+            "a given output size, automatic padding, or paddings that differ between "
+            "the two ends of an axis"
         )
     convolve = _by_axes(
         call,

@@ -1,7 +1,8 @@
 """2D networks supported by the library spandrel (super-resolution, denoising).
 
 spandrel (MIT licence) recognises an architecture by the names and shapes of its tensors
-and contains the code of about forty architectures. It is optional: the extra ``zoo``.
+and contains the code of about forty architectures. It is optional: install the
+extra ``zoo``.
 """
 
 from __future__ import annotations

@@ -24,9 +24,9 @@ class CompareFields(Config):
     data_range: float | None = Field(
         default=None,
         title="Data range",
-        description="Range of grey values that PSNR and SSIM refer to; by default "
-        "between the 0.1th and 99.9th percentile of the reference, or the smallest "
-        "such range of all volumes on the same grid.",
+        description="Range of grey values that PSNR and SSIM refer to; by default, "
+        "the range between the 0.1th and 99.9th percentiles of the reference, or, "
+        "without one, the smallest such range of all volumes on the same grid.",
     )
     affine: bool = Field(
         default=False,

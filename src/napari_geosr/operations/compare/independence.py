@@ -69,7 +69,7 @@ def refuse_same_source(one: Volume, other: Volume) -> None:
 def refuse_correlated(volume: Volume, noise: Noise | None) -> None:
     """Raise `VolumeError` if the noise of neighbouring voxels is or may be correlated.
 
-    Their noise is then also shared by the sub-samplings of a checkerboard.
+    Their noise is then also shared by the subsampled copies of a checkerboard.
     """
     instead = "Use two scans, or halves of one (--fsc halves), to find the resolution."
     if noise is None or not noise.level > 0:
@@ -82,8 +82,8 @@ def refuse_correlated(volume: Volume, noise: Noise | None) -> None:
         raise VolumeError(
             f"The noise of neighbouring voxels of {volume.title} is correlated "
             f"({worst:.2f}), as after reconstruction, interpolation or smoothing: it "
-            "would be mistaken for signal when sub-samplings of one image are "
-            "correlated. " + instead
+            "would be mistaken for signal when subsampled copies of one image are "
+            "correlated with each other. " + instead
         )
 
 

@@ -41,7 +41,7 @@ class ExplainConfig(Config):
         None,
         title="Position",
         description="Position to explain, instead of a voxel: Z,Y,X in the unit of the "
-        "scan, including the scan's origin.",
+        "scan, measured from the same zero point as the scan's origin.",
     )
     threshold: float | None = Field(
         None,
@@ -67,8 +67,8 @@ class ExplainConfig(Config):
         ge=0,
         le=16,
         title="Margin",
-        description="Width of the zone around a pore that counts as its own "
-        "neighbourhood, in voxels of the scan (evidence).",
+        description="Width of the zone around a pore that is replaced by solid "
+        "together with the pore, in voxels of the scan (evidence).",
     )
     radius: int = Field(
         0,

@@ -33,13 +33,13 @@ def sentence_of(
         return f"{start}."
     figures = evidence.figures
     end = {
-        "well supported": "without the input there, the model would not produce it "
-        "(well supported)",
-        "weak": f"without the input there, {figures['remains']:.0%} of its contrast "
-        f"would remain, and it survives {figures['survival']:.0%} of tests "
-        "with added noise (weak)",
-        "prior only": "even without the input there, the model would produce it: "
-        f"{figures['remains']:.0%} of its contrast would remain (prior "
+        "well supported": "if the scan showed solid in its place, the model would not "
+        "produce it (well supported)",
+        "weak": "if the scan showed solid in its place, "
+        f"{figures['remains']:.0%} of its contrast would remain, and it survives "
+        f"{figures['survival']:.0%} of the tests with added noise (weak)",
+        "prior only": "even if the scan showed solid in its place, the model would "
+        f"produce it: {figures['remains']:.0%} of its contrast would remain (prior "
         "only)",
     }[figures["verdict"]]
     return f"{start}; {end}."
@@ -55,7 +55,7 @@ def table_warnings(
         more = "" if len(missing) <= 10 else ", …"
         yield (
             f"{len(missing)} of {total} pores were not explained ({labels}"
-            f"{more}): the result of this model has no pore like that there."
+            f"{more}): the result of this model has no such pore at that position."
         )
     holed = [each for each in found if each.n_missing]
     if holed:

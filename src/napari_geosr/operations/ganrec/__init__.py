@@ -104,7 +104,7 @@ def ganrec_steps(
         record = yield from record_steps(ready, should_stop)
         if ready.scan.geometry == "parallel" and ready.scan.n_angles > 2 * ready.size:
             yield WarningIssued(
-                message=f"With {ready.scan.n_angles} projections filtered "
+                message=f"With {ready.scan.n_angles} projections, filtered "
                 "back-projection is as good and much faster: GANrec is "
                 "intended for scans with few projections."
             )

@@ -76,7 +76,7 @@ def align_deviation(
             raise VolumeError(
                 f"{deviation.title} does not contain the standard deviations of "
                 f"{volume.title}: they come from a different run. Give the file that "
-                "was written next to it."
+                f"was written together with {volume.title}."
             )
     else:
         remarks.append(
@@ -136,5 +136,6 @@ def _check_place(deviation: Volume, volume: Volume) -> None:
         raise VolumeError(
             f"{deviation.title} has a different voxel grid from {volume.title} "
             f"(shapes {deviation.shape} and {volume.shape}), so it does not contain "
-            "its standard deviations. Give the file that was written next to it."
+            "its standard deviations. Give the file that was written together with "
+            f"{volume.title}."
         )

@@ -54,7 +54,8 @@ def export_steps(
 ) -> Generator[Step, None, ExportResult]:
     """Export a model.
 
-    `WarningIssued` is yielded if processing in pieces gives a different result there.
+    `WarningIssued` is yielded if other programs need further steps for the same result,
+    such as scaling or a mean of several outputs.
 
     Parameters
     ----------

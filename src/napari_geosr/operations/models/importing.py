@@ -331,13 +331,14 @@ def _compare_restoration(folder: Path, draft: ImportDraft) -> str:
         return ""
     if not reference.known_difference:
         raise ModelError(
-            f"{draft.title}: restoring the package's own test gives values that differ "
-            f"by {difference:.2g} standard deviations from those expected. Its "
-            "scaling of grey values is not supported, so the model was not imported."
+            f"{draft.title}: the result of restoring the package's own test image "
+            f"differs by {difference:.2g} standard deviations from the expected one. "
+            "Its scaling of grey values is not supported, so the model was not "
+            "imported."
         )
     return (
-        f"{reference.known_difference} On the package's own test the two differ by up "
-        f"to {difference:.2g} standard deviations."
+        f"{reference.known_difference} On the package's own test image the two differ "
+        f"by up to {difference:.2g} standard deviations."
     )
 
 

@@ -108,9 +108,9 @@ def untrained_factor_notes(factor: int) -> list[str]:
     if factor in _TRAINED:
         return []
     return [
-        f"The available networks upscale {', '.join(map(str, _TRAINED[1:-1]))} or "
-        f"{_TRAINED[-1]} times, so none of them can be trained with a pair of factor "
-        f"{factor}."
+        f"The available networks upscale by a factor of "
+        f"{', '.join(map(str, _TRAINED[1:-1]))} or {_TRAINED[-1]}, so none of them can "
+        f"be trained on a pair with a factor of {factor}."
     ]
 
 

@@ -60,7 +60,8 @@ class MeanViews(_DerivedViews):
     groups : list of ndarray of int
         Views of each exposure.
     is_logarithm : bool
-        Whether values are -log of the intensity, which is what is averaged.
+        Whether the values are -log of the intensity. The mean is that of the intensity
+        in either case.
     """
 
     def __init__(

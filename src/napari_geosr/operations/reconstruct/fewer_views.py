@@ -222,7 +222,7 @@ def remaining_light(
     seed: int = 0,
     counts_per_photon: float | Literal["auto"] = "auto",
 ) -> Projections:
-    """All views, without the photons of `count` views that were `thinned`.
+    """All views, without the photons that the `count` thinned views contain.
 
     This is the training target for such views: it has the negligible streaks of the
     whole scan, and independent noise. Anything common to input and target would be

@@ -164,7 +164,7 @@ def _check_settings(config: RestoreConfig, card: ModelCard) -> None:
     if card.labels > 1:
         raise ConfigError(
             f"The model {card.name!r} outputs labels, and labels have no mean. "
-            "Restore one scan after the other."
+            "Restore the scans separately, without --average."
         )
 
 

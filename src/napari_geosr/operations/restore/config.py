@@ -88,8 +88,8 @@ class RestoreConfig(Config):
         le=16,
         title="Members",
         description="Number of mirrored and rotated copies, each of which takes as "
-        "long as one run; by default 8, or fewer if the model and the voxel "
-        "size allow fewer.",
+        "long as one run; by default 8, or as many as the model and the "
+        "voxel size allow, if that is fewer.",
     )
     ensemble_with: Annotated[tuple[str, ...], COMMAS] = Field(
         (),

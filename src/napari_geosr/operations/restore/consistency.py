@@ -297,8 +297,9 @@ def _factors(scan: Volume, result: Volume) -> tuple[int, int, int]:
     factors = tuple(round(ratio) for ratio in ratios)
     if min(factors) < 1 or any(f != r for f, r in zip(factors, ratios, strict=True)):
         raise VolumeError(
-            f"{title} have shapes {result.shape} and {scan.shape}: those of a result "
-            "are whole multiples of the scan's. Give the scan that it was made from."
+            f"{title} have shapes {result.shape} and {scan.shape}, but the shape of a "
+            "result is a whole multiple of the scan's. Give the scan that the result "
+            "was made from."
         )
     if scan.unit == result.unit:
         _check_place(scan, result, factors, title)
@@ -354,9 +355,9 @@ def _sentences(checked: ConsistencyCheck) -> list[str]:
 
 def _uniform_text(checked: ConsistencyCheck) -> str:
     return (
-        "The result does not fit the scan: it is uniform, and shows nothing that "
-        "could be compared. Check its grey values, and restore it again; if the "
-        "sample is uniform, there is nothing to measure."
+        "The result does not fit the scan: the result is uniform, and shows nothing "
+        "that could be compared. Check its grey values, and restore the scan "
+        "again; if the sample is uniform, there is nothing to measure."
     )
 
 
@@ -399,7 +400,7 @@ def _excess_text(checked: ConsistencyCheck) -> str:
         "The result does not fit the scan: over distances of a few voxels, the "
         f"residual varies {checked.figures.excess:.3g} times as much as the noise of "
         "the scan. Structure was added or is missing throughout the volume: inspect "
-        "the residual, which should show none, and do not measure this result."
+        "the residual, which should show no structure, and do not measure this result."
     )
 
 
@@ -433,8 +434,8 @@ def _large_text(checked: ConsistencyCheck) -> str:
 def _places_text(checked: ConsistencyCheck) -> str:
     found, volume = checked.figures, checked.residual
     end = (
-        "There, something was added that the scan does not show, or something was "
-        "removed that it shows. Inspect the residual before you trust the result "
+        "There, something was added that the scan does not show, or something that "
+        "the scan shows was removed. Inspect the residual before you trust the result "
         "there."
     )
     if not found.places:

@@ -72,9 +72,9 @@ def verdict_of(found: Consistency, voxels: int) -> ConsistencyVerdict:
 
 
 _WRONG: dict[Fault, str] = {
-    "uniform": "The result does not fit the scan: it is uniform.",
-    "shows too much": "The result does not fit the scan: it shows structure or "
-    "contrast that the scan does not have.",
+    "uniform": "The result does not fit the scan: the result is uniform.",
+    "shows too much": "The result does not fit the scan: the result shows structure "
+    "or contrast that the scan does not have.",
     "shows too little": "The result does not fit the scan: structure or contrast of "
     "the scan is missing.",
     "excess": "The result does not fit the scan: structure was added or is missing "

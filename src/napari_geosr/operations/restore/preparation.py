@@ -494,5 +494,5 @@ def _hot_voxels(prepared: PreparedRestoration) -> Iterator[str]:
         f"others (nearly all of which range from {low} to {high}) and unlike {their} "
         "neighbours: "
         f"{'hot or dead voxels' if several else 'a hot or dead voxel'}. The model "
-        f"receives the median around {them} instead, and {result}."
+        f"receives the median of the voxels around {them} instead, and {result}."
     )

@@ -58,7 +58,7 @@ def percentiles(source: ArrayLike, levels: Sequence[float]) -> tuple[float, ...]
     values = np.concatenate([plane.reshape(-1) for plane in planes])
     values = values[np.isfinite(values)] if values.dtype.kind == "f" else values
     if not values.size:
-        raise VolumeError("None of the voxels is a finite number.")
+        raise VolumeError("No voxel has a finite value.")
     found = tuple(float(v) for v in np.percentile(values.astype(np.float64), levels))
     if not found[0] < found[-1]:
         raise VolumeError(
@@ -128,8 +128,8 @@ def scale_doubts(card: ModelCard, volume: Volume) -> Iterator[str]:
     part = (high - low) / (highest - lowest)
     if part < _MIN_FILLED_SHARE and not 0 <= lowest < highest <= 1:
         yield (
-            f"{card.name} expects grey values from 0 to 1, and in {volume.title} a "
-            "few voxels take up most of that range: 99 % of them lie within "
+            f"{card.name} expects grey values from 0 to 1, but in {volume.title} a "
+            "few voxels stretch the range: 99 % of all voxels lie within "
             f"{part:.1%} of it, where the model sees little contrast. Clip the "
             "outliers first."
         )

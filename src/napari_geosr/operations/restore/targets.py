@@ -138,8 +138,8 @@ def open_targets(
                         memory=memory,
                         channels=volume.metadata.get("channels", ()),
                     ),
-                    # Finished deviations of an earlier run may be overwritten, as the
-                    # values are the same.
+                    # The standard deviations of an earlier run may be overwritten
+                    # once finished, as the values are the same.
                     overwrite=overwrite or before == path,
                     continues=before,
                 )

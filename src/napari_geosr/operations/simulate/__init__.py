@@ -68,7 +68,7 @@ FILES = {
 #: Meaning of the figures in the JSON file.
 DEFINITIONS = {
     "porosity": "volume of the pores per volume of the sample; a voxel cut by a "
-    "surface counts with the fraction of it that is pore",
+    "surface contributes only the fraction of it that is pore",
     "porosity_at_half_contrast": "part of the sample's voxels with at most half the "
     "attenuation of the solid: the porosity that a "
     "threshold there gives for the true object",
@@ -236,7 +236,7 @@ def _porosity_warning(sample: Spheres, parameters: AnyDict) -> str:
     suggestions = [f"thinner walls (--gap {gap / 4:g} or 0)"] if gap else []
     if high < size / 4:
         suggestions.append(f"a wider range of radii (--radius {low:g},{size / 4:g})")
-    suggestions.append("blobs or bone instead of foam, which can have any porosity")
+    suggestions.append("blobs or bone, which can have any porosity, instead of foam")
     return (
         f"Spheres of {low:g} to {high:g} voxels, with walls of {gap:g} between them, "
         f"fill about {100 * sample.share():.0f} % of this sample instead of the "

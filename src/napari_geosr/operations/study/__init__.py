@@ -247,8 +247,8 @@ def _cells_steps(
     rows = []
     for i, cell in enumerate(cells, start=1):
         stopped = (
-            f"Stopped after {i - 1} of {len(cells)} cells, which are kept. Run the "
-            "same study again to compute the others."
+            f"Stopped after {i - 1} of {len(cells)} reconstructions; the finished ones "
+            "are kept. Run the same study again to compute the others."
         )
         if should_stop():
             raise Cancelled(stopped)

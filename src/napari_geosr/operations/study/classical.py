@@ -95,11 +95,11 @@ def _tune_steps(
 ) -> Generator[Step, None, tuple[AnyDict, str]]:
     """The candidate whose slices agree best with unused measurements.
 
-    Slices are projected along the unused views. The measurements there minus these
-    projections are reconstructed by filtered back-projection, which gives the error of
-    the slices, plus noise that is the same for all candidates. The candidate with the
-    smallest mean square within the sample is chosen. (A direct comparison with a
-    reconstruction of the unused views would favour blurred slices, and would count
+    Slices are projected in the directions of the unused views. The measurements minus
+    these projections are reconstructed by filtered back-projection, which gives the
+    error of the slices, plus noise that is the same for all candidates. The candidate
+    with the smallest mean square within the sample is chosen. (A direct comparison with
+    a reconstruction of the unused views would favour blurred slices, and would count
     streaks twice, because the streaks of both are opposite.)
 
     Parameters

@@ -76,7 +76,7 @@ def sample_steps(
     slices: Callable[[], Generator[Step, None, Volume]],
     should_stop: ShouldStop,
 ) -> Generator[Step, None, Mask | None]:
-    """The sample mask in rows of a study.
+    """The sample mask in the given rows of a study.
 
     None if everything is sample.
 

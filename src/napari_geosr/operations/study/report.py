@@ -291,7 +291,7 @@ def _factors(config: StudyConfig) -> str:
     computing = (
         f"The computer is assumed to draw {config.computer_kilowatts:g} kW while it "
         "reconstructs and trains; the resulting energy for the whole volume is in "
-        "study.csv, for every cell."
+        "study.csv, for every reconstruction."
     )
     return (
         f"A scan of all projections takes {config.scan_hours:g} h, all of it assumed "
@@ -340,10 +340,10 @@ def _method_text(done: StudySummary, config: StudyConfig, scan: Projections) -> 
         shorter = (
             ' "100 at 10 %" means 100 projections with a tenth of the exposure each: '
             "a random tenth of the counted photons is kept, as in a shorter exposure. "
-            "Networks learn from the remaining photons."
+            "Networks also learn from the photons that were left out."
         )
         if not done.reference["is_truth"]:
-            shorter += " These are also part of the reference, which favours them."
+            shorter += " These are also part of the reference, which favours networks."
     taught = ""
     if any(row.get("training_seconds") for row in done.rows):
         taught = (

@@ -47,7 +47,8 @@ def learned_steps(
     if context.training_rows is None:
         raise ConfigError(
             f"{context.scan.title} has {context.scan.n_rows} rows: too few to train "
-            "on one half and evaluate the other. Choose algorithms that do not learn."
+            "on one half and evaluate on the other. Choose algorithms that do not "
+            "learn."
         )
     if method == "noise2inverse":
         k = context.config.splits

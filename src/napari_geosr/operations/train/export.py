@@ -107,7 +107,7 @@ def export_steps(
         intended_use=method.intended_use(),
         not_for=(
             "Other objects, contrasts or voxel sizes than those of the training data. "
-            "Compare with the original. No medical use."
+            "Compare the result with the original. No medical use."
         ),
         licence=config.licence,
         provenance=_record(job, trainer, opened, meter, adaptation),

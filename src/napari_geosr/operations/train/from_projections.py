@@ -109,7 +109,7 @@ class ProjectionsTrainJob(Config):
     def from_values(cls, values: AnyMapping) -> ProjectionsTrainJob:
         """Validate the contents of ``config.yaml``."""
         method = str(values.get("method", ""))
-        # Jobs of earlier releases lack this setting; their targets had all the photons.
+        # Jobs of earlier releases lack this setting; their targets used all photons.
         given = {"target_light": "all", **(values.get("scans") or {})}
         scans = ScansConfig.from_mapping(given)
         training = dict(values.get("training") or {})
@@ -281,8 +281,8 @@ def train_from_projections_steps(
     fewest = min(part.scan.n_angles for part in needed)
     if fewest < _MIN_PROJECTIONS:
         yield WarningIssued(
-            message=f"Some reconstructions use only {fewest} projections: their "
-            "streaks may dominate over structure."
+            message=f"Some reconstructions use only {fewest} projections: "
+            "streaks may hide the structure."
         )
     if note := _shared_noise_warning(scan, job.scans, parts):
         yield WarningIssued(message=note)

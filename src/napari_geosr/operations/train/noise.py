@@ -113,9 +113,9 @@ def measure_noise_steps(
     """
     if patches.grey["source"] != patches.grey[method.output_role]:
         raise ConfigError(
-            "Sources and targets have different grey scales, which the noise-bounded "
-            f"network {method.config.network} cannot change. Choose another network, "
-            "or rescale one of the two."
+            "Sources and targets have different grey scales, and the noise-bounded "
+            f"network {method.config.network} cannot convert one to the other. Choose "
+            "another network, or rescale one of the two."
         )
     yield StageStarted(message="Measuring the noise")
     by_role: Noises = {}

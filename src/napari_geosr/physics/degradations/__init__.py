@@ -49,7 +49,7 @@ class DegradationConfig(Config):
         le=20,
         title="Blur",
         description="Standard deviation of the point-spread function in the plane, in "
-        "low-resolution voxels. The blur by the voxel itself is added.",
+        "low-resolution voxels. The blur due to the voxel itself is added.",
     )
     mtf10: float | None = Field(
         None,
@@ -67,7 +67,7 @@ class DegradationConfig(Config):
     grey_offset: float = Field(
         0.0,
         title="Grey-value offset",
-        description="Add this to the grey values after the gain.",
+        description="Value added to the grey values after the gain is applied.",
     )
     seed: int = Field(
         0,

@@ -65,7 +65,7 @@ def require_beam(name: str, beam: str) -> None:
     if beam not in module.BEAMS:
         able = [n for n in ALGORITHMS.names() if beam in ALGORITHMS.load(n).BEAMS]
         raise ProjectionsError(
-            f"{module.TITLE} cannot reconstruct a {beam} beam. Choose one of: "
+            f"{module.TITLE} cannot reconstruct {beam}-beam scans. Choose one of: "
             f"{', '.join(able)}."
         )
 

@@ -56,7 +56,7 @@ class Config(IterativeConfig):
         le=1000,
         title="Weight",
         description="Weight of the total variation, relative to the line integrals "
-        "of a slice. Larger values remove noise and streaks, and then small "
+        "of a slice. Larger values remove noise and streaks, and eventually small "
         "structures.",
     )
 

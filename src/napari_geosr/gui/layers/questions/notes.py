@@ -112,7 +112,7 @@ class NotesRow(QWidget):
         self.setVisible(True)
 
     def _label_button(self) -> None:
-        topics = {"axes": "the axis", "slice distance": "the slice distance"}
+        topics = {"axes": "the axis", "slice distance": "the slice spacing"}
         text = f"Correct {topics.get(self._field, 'the assumption')}"
         self.button.setAccessibleName(text)
         self.button.setToolTip(f"{text} ({self._key}).")

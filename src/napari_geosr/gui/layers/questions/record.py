@@ -47,7 +47,8 @@ def open_questions(
     place : LayerGeometry
         Geometry of the layer.
     record : mapping or None
-        The plugin's record in the layer's metadata; None for a layer of other origin.
+        The plugin's record in the layer's metadata; None for a layer that this plugin
+        did not open or create.
     """
     info = {} if record is None else record.get("info", {})
     questions = with_file_warnings({}, *file_warnings(info), misfit_of(layer))

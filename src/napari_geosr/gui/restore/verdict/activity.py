@@ -71,7 +71,7 @@ class VerdictActivity(Activity):
         self.set_prepared(None)
 
     def set_prepared(self, prepared: PreparedRestoration | None) -> None:
-        """Examine this run, or none."""
+        """Examine this run; None: no run."""
         self._prepared, self._has_verdict = prepared, prepared is None
         self.cancel()
         self._restart_later()

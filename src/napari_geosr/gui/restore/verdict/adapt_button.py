@@ -30,7 +30,7 @@ _KEY = "Alt+Shift+M"
 _TIP = (
     "Train the chosen model further on this scan alone, without clean data, for at "
     "most {:g} minutes. The adapted model is chosen if its expected error is smaller "
-    f"({_KEY})."
+    f"than before ({_KEY})."
 )
 #: Milliseconds between status checks of the job.
 _PAUSE = 500

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 _KINDS = {"ok": "ok", "caution": "warning", "harmful": "harm"}
-_FIND, _FINDING = "Find the best for this scan", "Comparing models…"
+_FIND, _FINDING = "Find the best model for this scan", "Comparing models…"
 
 _FIND_KEY = "Alt+Shift+B"
 

@@ -95,7 +95,7 @@ class PhysicalSpace:
     def complete(self, spatial_axes: str) -> tuple[tuple[float, ...], ...]:
         """Voxel size and origin along `spatial_axes`, with missing lengths filled in.
 
-        A missing slice distance is set to the pixel size, with a note; if nothing is
+        A missing slice spacing is set to the pixel size, with a note; if nothing is
         known, edge lengths are 1 pixel.
         """
         known = [self.size[a] for a in "XYZ" if a in self.size]
@@ -104,7 +104,7 @@ class PhysicalSpace:
             if axis not in self.size and known and self.unit != PIXEL:
                 text = (
                     f"The voxel size along {axis} is not in the file; it was taken "
-                    f"equal to the pixel size, {known[0]:g} {self.unit}."
+                    f"to be the same as the pixel size, {known[0]:g} {self.unit}."
                 )
                 self.notes.append(Note(text, "slice distance"))
             sizes.append(self.size.get(axis, known[0] if known else 1.0))
@@ -189,7 +189,7 @@ def from_imagej(page: TiffPage, metadata: AnyMapping, n_slices: int) -> Physical
     elif n_slices > 1 and has_unit:
         space.size["Z"] = 1.0
         text = (
-            f"The slice distance is not in the file; it was taken as 1 {space.unit}, "
+            f"The slice spacing is not in the file; it was taken to be 1 {space.unit}, "
             "as ImageJ does."
         )
         space.notes.append(Note(text, "slice distance"))

@@ -236,7 +236,7 @@ def _volume(
 def _names_depth(tif: TiffFile, series: TiffPageSeries) -> bool:
     """Whether the file states that an axis is Z.
 
-    ImageJ calls the planes of any stack slices; only a slice distance confirms Z.
+    ImageJ calls the planes of any stack slices; only a slice spacing confirms Z.
     """
     is_named = "Z" in series.axes
     return is_named and not (
@@ -307,8 +307,9 @@ def _check_ratio(page: TiffPage, path: Path) -> None:
     stored = sum(page.databytecounts)
     if page.nbytes > 1 << 28 and page.nbytes > stored * _MAX_RATIO:
         raise FileError(
-            f"{path.name} is damaged: it claims a page of {format_bytes(page.nbytes)} "
-            f"in {format_bytes(stored)} of data. Copy or export the file again."
+            f"{path.name} is damaged: it claims to hold a page of "
+            f"{format_bytes(page.nbytes)} in {format_bytes(stored)} of data. Copy or "
+            "export the file again."
         )
 
 

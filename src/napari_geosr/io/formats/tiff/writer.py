@@ -156,7 +156,8 @@ class TiffOutput(Output):
             try:
                 os.posix_fallocate(stream.fileno(), 0, size)
             except OSError as error:
-                # Some file systems cannot reserve; free space was checked earlier.
+                # Some file systems cannot reserve space; free space was checked
+                # earlier.
                 if error.errno not in (22, 95):
                     raise
 

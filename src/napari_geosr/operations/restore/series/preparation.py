@@ -283,7 +283,7 @@ def _refuse_mixture(series: PreparedSeries) -> None:
         )
         raise ConfigError(
             f"The channels of {series.plan.volume.title} can be combined into one "
-            "result only if their models are of the same kind, which these are not "
+            "result only if their models are of the same kind; these are not "
             f"({names}). Name one model for all, or restore the channels one by one "
             "(--channel)."
         )

@@ -8,10 +8,10 @@ The error of a super-resolved result has two parts; both can be estimated from t
   a``). The noise of the two is then independent, and its contribution can be subtracted
   [1]_.
 - The error of the detail within these voxels. The scan itself is the ground truth for a
-  scan that is coarser by the model's factor: parts of it are averaged, upscaled again,
-  and compared with the original, with noise drawn in the same way so that the averaged
-  scan is as noisy as the scan. Detail gets weaker from scale to scale; by how much is
-  estimated from the two scales of the scan.
+  scan that is coarser by the model's factor: parts of the scan are averaged, upscaled
+  again, and compared with the original. Noise is drawn in the same way, so that the
+  averaged scan is as noisy as the scan itself. Detail gets weaker from scale to scale;
+  by how much is estimated from the two scales of the scan.
 
 Cubic interpolation is judged in the same way.
 
