@@ -49,6 +49,10 @@ class VolumeError(GeoSRError, ValueError):
     """An array, its axes or its geometry do not fit together or the task."""
 
 
+class UniformVolumeError(VolumeError):
+    """Every voxel of a volume has the same grey value."""
+
+
 class ProjectionsError(GeoSRError, ValueError):
     """Projections, their angles, flats and darks do not fit together or the task."""
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from napari_geosr.core.errors import Cancelled, VolumeError
+from napari_geosr.core.errors import Cancelled, UniformVolumeError, VolumeError
 from napari_geosr.core.hot_voxels import (
     CROWD_SHARE,
     GreySample,
@@ -377,7 +377,7 @@ class _IntensitySums:
                 f"All {n_bad} voxels are NaN or infinite: there is nothing to restore."
             )
         if self.minimum == self.maximum:
-            raise VolumeError(
+            raise UniformVolumeError(
                 f"Every voxel has the same grey value ({self.minimum:g}): there is "
                 "nothing to restore."
             )

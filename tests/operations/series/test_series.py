@@ -422,3 +422,35 @@ def test_noise_that_changes_over_time_is_said(levels):
     steps = prepare_series_steps(volume, config)
     said = " ".join(step.message for step in steps if isinstance(step, WarningIssued))
     assert ("changes over time" in said) == (len(set(levels)) > 1)
+
+
+@pytest.mark.parametrize("model", ["ct-denoise", "cubic-x2"])
+def test_a_channel_without_contrast_is_copied(tmp_path, model):
+    volume = series("CZYX", (3, 4, 24, 28))
+    voxels = np.array(volume.data)
+    voxels[0] = 7
+    voxels[0, 1, 2, 3] = np.nan
+    volume = volume.replace(data=voxels)
+    config = RestoreConfig.create(model=model, memory=MEMORY, threads=1)
+    steps = []
+    generator = restore_steps(volume, config, out=tmp_path / "out.ome.zarr")
+    result = run_to_end(generator, steps.append)
+    told = [step.message for step in steps if isinstance(step, WarningIssued)]
+    sentence = "Channel 0: Every voxel has the same grey value, so it is copied"
+    assert any(message.startswith(sentence) for message in told), told
+    found = np.asarray(result.volume.data)
+    n = found.shape[-1] // 28
+    expected = voxels[0].repeat(n, 0).repeat(n, 1).repeat(n, 2)
+    np.testing.assert_array_equal(found[0], expected)
+    alone = restore(volume.take(channel=1), model, threads=1, memory=MEMORY)
+    np.testing.assert_allclose(found[1], np.asarray(alone.data), atol=1e-5)
+    record = result.volume.provenance[-1]
+    assert record["series"]["copied_channels"] == [0]
+    assert [c["channel"] for c in record["intensities"]["channels"]] == [1, 2]
+
+
+def test_channels_that_all_lack_contrast_are_refused():
+    volume = series("CYX", (2, 24, 28))
+    volume = volume.replace(data=np.full(volume.shape, 3.0, np.float32))
+    with pytest.raises(VolumeError, match="Every voxel has the same grey value"):
+        restore(volume, "ct-denoise", threads=1)

@@ -270,7 +270,7 @@ def _statistics_steps(
     try:
         statistics = yield from scan_steps(whole.data, should_stop=should_stop)
     except VolumeError as error:
-        raise VolumeError(f"{volume.title}: {error}") from error
+        raise type(error)(f"{volume.title}: {error}") from error
     if statistics.n_nan or statistics.n_inf:
         _refuse_nonfinite(volume, statistics, config.nonfinite)
     return statistics

@@ -162,7 +162,8 @@ def _example(volume: Volume) -> Volume:
 
 def _typical(volume: Volume) -> Point:
     series = SeriesPlan(volume)
-    return series.typical(series.channels[0])
+    points = [series.typical(channel) for channel in series.channels]
+    return next((point for point in points if series.varies(point)), points[0])
 
 
 def choose_steps(

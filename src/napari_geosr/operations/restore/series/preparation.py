@@ -13,7 +13,7 @@ from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from napari_geosr.core.errors import ConfigError, GeoSRError
+from napari_geosr.core.errors import ConfigError, GeoSRError, UniformVolumeError
 from napari_geosr.core.noise import FLOOR
 from napari_geosr.core.steps import (
     ShouldStop,
@@ -57,15 +57,18 @@ class PreparedSeries:
     channels : mapping
         Preparation of each channel (None if there is no such axis), over all time
         points.
+    uniform : tuple of int
+        Channels whose voxels all have the same grey value: they are copied.
     """
 
     plan: SeriesPlan
     channels: Mapping[int | None, PreparedRestoration]
+    uniform: tuple[int | None, ...] = ()
 
     @property
     def first(self) -> PreparedRestoration:
-        """Preparation of the first channel."""
-        return self.channels[self.plan.channels[0]]
+        """Preparation of the first channel that is not uniform."""
+        return next(iter(self.channels.values()))
 
     @property
     def whole(self) -> PreparedRestoration:
@@ -84,7 +87,7 @@ class PreparedSeries:
     @property
     def likeness(self) -> TrainingLikeness:
         """Similarity of the least similar channel to the training data, and why."""
-        found = [(c, self.channels[c].likeness) for c in self.plan.channels]
+        found = [(c, each.likeness) for c, each in self.channels.items()]
         worst = max((v for _, v in found), key=lambda v: _LEVELS.index(v.level))
         if len(found) == 1:
             return worst
@@ -125,8 +128,9 @@ class PreparedSeries:
         return replace(self, channels=channels)
 
     def at(self, point: Point) -> PreparedRestoration:
-        """Preparation for a run over one point."""
-        return replace(self.channels[point.channel], volume=self.plan.at(point))
+        """Preparation for a run over one point; for uniform channels that of others."""
+        prepared = self.channels.get(point.channel, self.first)
+        return replace(prepared, volume=self.plan.at(point))
 
     def doubts(self) -> Iterator[str]:
         """Sentences on how a run will treat unusual voxels."""
@@ -160,6 +164,7 @@ def prepare_series_steps(
     """
     plan = SeriesPlan(volume)
     found: dict[int | None, PreparedRestoration] = {}
+    uniform: list[int | None] = []
     warnings_by_channel: dict[str, list[int | None]] = {}
     for channel in plan.channels:
         steps = prepare_steps(
@@ -168,14 +173,23 @@ def prepare_series_steps(
             should_stop=should_stop,
             whole=plan.planes(channel),
         )
-        found[channel] = yield from channel_steps(
-            plan, channel, steps, warnings_by_channel
-        )
+        try:
+            found[channel] = yield from channel_steps(
+                plan, channel, steps, warnings_by_channel
+            )
+        except UniformVolumeError:
+            uniform.append(channel)
+            if len(uniform) == len(plan.channels):
+                raise
+            continue
         text = _changing_noise(plan, channel, found[channel], should_stop)
         if text:
             warnings_by_channel.setdefault(text, []).append(channel)
+    if uniform:
+        sentence = "Every voxel has the same grey value, so it is copied unchanged."
+        warnings_by_channel[sentence] = uniform
     yield from channel_warnings(plan, warnings_by_channel)
-    series = PreparedSeries(plan, found)
+    series = PreparedSeries(plan, found, tuple(uniform))
     _refuse_mixture(series)
     return series
 
@@ -315,7 +329,7 @@ def reported_series_verdict_steps(
     plan = series.plan
     found: dict[int | None, PreparedRestoration] = {}
     warnings_by_channel: dict[str, list[int | None]] = {}
-    for channel in plan.channels:
+    for channel in series.channels:
         steps = reported_verdict_steps(
             series.at(plan.typical(channel)), strict=strict, should_stop=should_stop
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +24,9 @@ from napari_geosr.core.steps import (
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference.runner import estimate
+from napari_geosr.io.output import COPY_BYTES
 from napari_geosr.operations.restore.config import RestoreConfig
+from napari_geosr.operations.restore.preparation import PreparedRestoration
 from napari_geosr.operations.restore.resume import FinishedPart
 from napari_geosr.operations.restore.run import (
     RestorationResult,
@@ -136,7 +139,7 @@ class SeriesRun(VolumeRun):
 
     def facts(self) -> AnyDict:
         """Statistics of each channel, and the points in order."""
-        plan = self.series.plan
+        plan, uniform = self.series.plan, self.series.uniform
         channels = []
         for channel, prepared in self.series.channels.items():
             found, noise = prepared.statistics, prepared.noise
@@ -168,6 +171,7 @@ class SeriesRun(VolumeRun):
             "series": {
                 "axes": plan.volume.axes,
                 "points": [point.to_dict() for point in plan.points],
+                **({"copied_channels": list(uniform)} if uniform else {}),
             },
         }
 
@@ -191,18 +195,19 @@ class SeriesRun(VolumeRun):
             if whole in finished:
                 continue
             prepared = self.series.at(point)
-            filled = yield from progress.series_steps(
-                fill_tiles(
+            part = targets_at(targets, point.index, prepared.volume.axes)
+            if point.channel in self.series.uniform:
+                tiles = copy_steps(prepared, part)
+            else:
+                tiles = fill_tiles(
                     prepared,
-                    targets_at(targets, point.index, prepared.volume.axes),
+                    part,
                     first if point == self.first_point else None,
                     FinishedPart(targets.result.volume, tuple(finished), progress.tile),
                     should_stop,
                     backends.of(point.channel),
-                ),
-                point,
-                done,
-            )
+                )
+            filled = yield from progress.series_steps(tiles, point, done)
             progress.add(point, filled, whole)
             if not filled.complete:
                 return progress.result(
@@ -216,6 +221,35 @@ class SeriesRun(VolumeRun):
             points.remove(self.first_point)
             points.insert(0, self.first_point)
         return points
+
+
+def copy_steps(
+    prepared: PreparedRestoration, targets: Targets
+) -> Generator[Step, None, TileProgress]:
+    """Copy the voxels of one point, repeated for finer results; deviations are zero.
+
+    Parameters
+    ----------
+    prepared : PreparedRestoration
+        With the volume of the point; its model is not used.
+    targets : Targets
+        Arrays of that point.
+    """
+    source, target = prepared.volume.data, targets.result.array
+    factors = prepared.factors
+    box = tuple(slice(0, int(n)) for n in target.shape)
+    rows = max(1, COPY_BYTES // max(1, math.prod(target.shape[1:]) * 8))
+    for start in range(0, int(source.shape[0]), rows):
+        part = np.asarray(source[start : start + rows])
+        for axis, factor in enumerate(factors):
+            part = np.repeat(part, factor, axis)
+        begin = start * factors[0]
+        key = (slice(begin, begin + part.shape[0]), *box[1:])
+        target[key] = part.astype(target.dtype)
+        if targets.deviation is not None:
+            targets.deviation.array[key] = np.zeros(part.shape, np.float32)
+    yield TileDone(1, 1, slices=box)
+    return TileProgress(None, True, [box])
 
 
 @dataclass
