@@ -19,6 +19,7 @@ import napari_geosr
 from napari_geosr.attribution import METHODS as EXPLANATIONS
 from napari_geosr.inference.members import KINDS as KINDS_OF_MEMBERS
 from napari_geosr.io.formats import FORMATS as FILE_FORMATS
+from napari_geosr.jobs.queues import QUEUES
 from napari_geosr.learning.losses.terms import TERMS
 from napari_geosr.learning.methods import METHODS
 from napari_geosr.measure.statistics import STATISTICS
@@ -58,10 +59,14 @@ REGISTRIES = (
     FOREIGN_NETWORKS,
     DEGRADATIONS,
     ALGORITHMS,
+    QUEUES,
 )
-#: what napari's manifest names, and numba's kernels, which are apart so that numba is
-#: loaded late.
-APART = re.compile(r"\.gui\.(readers|writers)$|\.measure\.kernels\.|_compiled$")
+#: what napari's manifest, the table of commands and scripts on nodes name, and numba's
+#: kernels, which are apart so that numba is loaded late.
+APART = re.compile(
+    r"\.gui\.(readers|writers)$|\.cli\.(measure|reconstruct|restore|study|train)$"
+    r"|\.jobs\.probe$|\.measure\.kernels\.|_compiled$"
+)
 
 
 #: Parses each of the hundreds of files once for all tests.

@@ -30,6 +30,9 @@ def commands() -> list[tuple[str, ...]]:
     found: list[tuple[str, ...]] = []
 
     def walk(app: Any, words: tuple[str, ...]) -> None:
+        # These pages are those of the verbs, with a group of options for the queue.
+        if len(words) > 2 and words[0] == "submit":
+            return
         found.append(words)
         for name in sorted(app):
             if not name.startswith("-"):

@@ -61,7 +61,8 @@ def _add(app: App, commands: Mapping[str, Command]) -> None:
         place = f"napari_geosr.cli.{command.place}"
         if command.examples:
             end = with_examples(*command.examples)
-            app.command(place, name=name, help=command.help, help_epilogue=end)
+            names = (name, *command.aliases)
+            app.command(place, name=names, help=command.help, help_epilogue=end)
         else:  # a sub-app, whose own commands have examples
             app.command(place, name=name, help=command.help)
 

@@ -17,11 +17,14 @@ class Command:
         One sentence, for the list of commands and its help page.
     examples : tuple of str
         Command lines for its help page, without the program's name.
+    aliases : tuple of str
+        Other names.
     """
 
     place: str
     help: str
     examples: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
 
 
 COMMANDS = {
@@ -129,20 +132,82 @@ GROUPS: dict[str, tuple[str, dict[str, Command]]] = {
                 "Follow a running job to its end.",
                 ("jobs watch job",),
             ),
-            "cancel": Command(
+            "stop": Command(
                 "jobs:cancel_jobs",
-                "Stop a job and keep what it has finished.",
-                ("jobs cancel job",),
+                "Stop a job, also in the queue of a cluster, and keep what it has "
+                "finished.",
+                ("jobs stop job", "jobs stop 12345"),
+                aliases=("cancel",),
             ),
             "resume": Command(
                 "jobs:resume_jobs",
                 "Resume a job that was paused or cancelled, was killed or has failed.",
-                ("jobs resume job", "jobs resume job --steps 5000 --detach"),
+                (
+                    "jobs resume job",
+                    "jobs resume job --steps 5000 --detach",
+                    "jobs resume job --walltime 12h",
+                ),
             ),
             "remove": Command(
                 "jobs:remove_jobs",
                 "Delete a job's folder. First copy any result that you still need.",
                 ("jobs remove job",),
+            ),
+        },
+    ),
+    "submit": (
+        "Run a command on a cluster (SLURM, OAR): --dry-run shows the script first.",
+        {
+            "restore": Command(
+                "submit:restore",
+                "Restore a volume on a cluster.",
+                (
+                    "submit restore scan.tif -o clean.ome.zarr --queue slurm --dry-run",
+                    "submit restore scan.tif -o clean.ome.zarr --profile mine",
+                    "submit restore scan.tif -o clean.ome.tif --profile gricad "
+                    "--project pr-x",
+                ),
+            ),
+            "reconstruct": Command(
+                "submit:reconstruct",
+                "Reconstruct a volume from projections on a cluster.",
+                ("submit reconstruct scan.h5 -o volume.ome.tif --queue slurm",),
+            ),
+            "measure": Command(
+                "submit:measure",
+                "Measure the pores of a volume on a cluster.",
+                ("submit measure clean.ome.tif -o report --queue slurm --mem 64GB",),
+            ),
+            "train": Command("submit:train", "Train a model on a cluster."),
+            "study": Command("submit:study", "Run a study on a cluster."),
+        },
+    ),
+    "profiles": (
+        "Keep queue, project and resources of a cluster under a name.",
+        {
+            "list": Command(
+                "profiles:list_profiles",
+                "List your own profiles and the templates.",
+                ("profiles list",),
+            ),
+            "new": Command(
+                "profiles:new_profiles",
+                "Make a profile: in a terminal it asks five questions.",
+                (
+                    "profiles new mine",
+                    "profiles new mine --template gricad --project pr-x --gpus 1",
+                ),
+            ),
+            "show": Command(
+                "profiles:show_profiles",
+                "Show the settings of a profile.",
+                ("profiles show gricad",),
+            ),
+            "test": Command(
+                "profiles:probe_profiles",
+                "Check with a tiny job that the nodes see a folder and start "
+                "napari-geosr.",
+                ("profiles test mine --folder /bettik/me/scans",),
             ),
         },
     ),

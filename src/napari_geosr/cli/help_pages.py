@@ -35,6 +35,8 @@ _GROUPS: dict[str, str] = {
     "zingers saturation",
     _METHOD: "",
     "Compute": "device memory threads backend engine detach prepare seed",
+    "Queue": "queue profile project partition walltime nodes cores gpus mem job-folder "
+    "dry-run template properties memory-property setup python options timeout",
     "Output": "out name output-dtype overwrite continue average json show list force "
     "format",
     _ADVANCED: "adjacent-slices adversarial adversarial-weight augment averaging "

@@ -1,4 +1,4 @@
-"""``napari-geosr jobs list | show | watch | cancel | resume | remove``."""
+"""``napari-geosr jobs list | show | watch | stop | resume | remove``."""
 
 from __future__ import annotations
 
@@ -14,15 +14,23 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from napari_geosr.cli.console import print_json, run_command
-from napari_geosr.cli.options import Json
+from napari_geosr.cli.options import AS_FLAGS, Json
+from napari_geosr.cli.queue_options import Where
 from napari_geosr.cli.run_jobs import run_here
 from napari_geosr.core.errors import JobError
-from napari_geosr.core.steps import TrainingProgress, WarningIssued, never_stop
+from napari_geosr.core.steps import (
+    StageStarted,
+    TrainingProgress,
+    WarningIssued,
+    never_stop,
+)
 from napari_geosr.core.types import AnyDict
-from napari_geosr.jobs import index, local
-from napari_geosr.jobs.index import STATE_WORDS, find
+from napari_geosr.jobs import index, local, submission
+from napari_geosr.jobs.index import describe_state, find
 from napari_geosr.jobs.job_files import check_is_job
 from napari_geosr.jobs.kinds import MAKE_MODELS, result_kind
+from napari_geosr.jobs.profiles import Profile
+from napari_geosr.jobs.queues import load_queue
 from napari_geosr.jobs.settings import change_training
 from napari_geosr.operations.train.card_summary import summarise_card
 
@@ -33,8 +41,12 @@ if TYPE_CHECKING:
 #: A job, given by its folder or name.
 Job = Annotated[str, Parameter(help="Folder or name of the job.")]
 _POLL_SECONDS = 0.3
+#: Seconds between two questions to the queue of a cluster.
+_QUEUE_SECONDS = 3.0
 #: Maximum length of a job's name on a narrow terminal, in characters.
 _MAX_NAME_LENGTH = 12
+#: Maximum length of a state on a narrow terminal; those of queues may be longer.
+_MAX_STATE_LENGTH = 24
 #: Minimum length of a job's folder on a narrow terminal, in characters.
 _MIN_FOLDER_LENGTH = 10
 #: Hint below a list that contains missing jobs.
@@ -49,6 +61,7 @@ _FAILED_STATES = ("failed", "interrupted", "unreadable")
 
 def list_jobs(*, json: Json = False) -> int:
     """List the jobs on this computer with their states; return the exit code."""
+    problems = submission.refresh(index.list_jobs())
     jobs = index.list_jobs()
     if json:
         print_json({"jobs": [_values(status) for status in jobs]})
@@ -58,12 +71,15 @@ def list_jobs(*, json: Json = False) -> int:
     print("\n".join(_table(jobs, width)))
     if any(status.state == "missing" for status in jobs):
         print(_MISSING_HINT)
+    for problem in problems:
+        print(f"note: {problem}", file=sys.stderr)
     return 0
 
 
 def show_jobs(job: Job, /, *, json: Json = False) -> int:
     """Show state, metrics and settings of a job; return the exit code."""
     folder = find(job)
+    submission.refresh([folder.status()])
     status, last = folder.status(), _last_progress(folder)
     if json:
         print_json(_values(status) | {"progress": last, "config": folder.values()})
@@ -71,10 +87,12 @@ def show_jobs(job: Job, /, *, json: Json = False) -> int:
     rows: list[tuple[str, object]] = [
         ("name", status.name),
         ("method", status.method),
-        ("state", status.state),
+        ("state", describe_state(status)),
         ("steps", f"{status.done} of {status.total}"),
         ("folder", status.path),
     ]
+    if status.queue.queue:
+        rows.append(("queue", f"{status.queue.title} job {status.queue.number}"))
     if status.message:
         rows.append(("message", status.message))
     for name, value in last.get("losses", {}).items():
@@ -131,10 +149,12 @@ def cancel_jobs(job: Job, /) -> int:
     """Stop a job; finished work is kept, so that the job can be resumed."""
     folder = find(job)
     status = folder.status()
-    if not status.is_alive:
-        raise JobError(f"{status.name} is {status.state}: there is nothing to stop.")
-    folder.request("cancel")
-    print(f"{status.name} will stop after its current step.")
+    submission.stop(folder)
+    place = status.queue
+    if place.number:
+        print(f"{status.name} is cancelled: {place.title} job {place.number}.")
+    else:
+        print(f"{status.name} stops after its current step.")
     return 0
 
 
@@ -160,11 +180,13 @@ def resume_jobs(
         int | None, Parameter(help="New number of patches per step.")
     ] = None,
     steps: Annotated[int | None, Parameter(help="New total number of steps.")] = None,
+    where: Annotated[Where | None, AS_FLAGS] = None,
     json: Json = False,
 ) -> int:
     """Resume a job; training can be resumed with other settings.
 
-    Each option is described where it is declared.
+    A job that was submitted to the queue of a cluster is submitted again, with the same
+    resources unless others are given; --queue local runs it on this computer instead.
 
     Returns
     -------
@@ -179,18 +201,34 @@ def resume_jobs(
     folder = index.find(job)
     check_is_job(folder)
     status = folder.status()
-    if not status.can_resume and not (status.state == "queued" and not status.pid):
+    is_waiting = status.state == "queued" and not (status.pid or status.queue.number)
+    if not status.can_resume and not is_waiting:
         raise JobError(f"{status.name} is {status.state}: there is nothing to resume.")
     given = {"learning_rate": learning_rate, "batch_size": batch_size, "steps": steps}
     changes = {name: value for name, value in given.items() if value is not None}
+    profile = _profile(folder, where, detach=detach)
     if changes:
         change_training(folder, **changes)
+    if profile is not None:
+        number = submission.submit(folder, profile)
+        title = load_queue(profile.queue).title
+        print(f"Submitted {status.name} as {title} job {number}.")
+        return 0
     folder.clear_request()  # drop earlier requests
     index.register(folder)
     if detach:
         print(f"Resumed as process {local.start(folder)}.")
         return 0
     return run_here(folder, json=json)
+
+
+def _profile(folder: JobFolder, where: Where | None, *, detach: bool) -> Profile | None:
+    """Profile to submit a job with; None to run it on this computer."""
+    before = submission.profile_of(folder)
+    if where is None or not where.model_fields_set:
+        return None if detach else before
+    profile = where.resolve(before)
+    return None if profile.queue == submission.LOCAL else profile
 
 
 def remove_jobs(
@@ -243,14 +281,17 @@ def _table(jobs: Sequence[JobStatus], width: int | None) -> list[str]:
             (
                 status.name,
                 status.method,
-                STATE_WORDS.get(status.state, status.state),
+                describe_state(status),
                 f"{status.done}/{status.total}" if status.total else "–",
                 begun.strftime("%Y-%m-%d %H:%M" if width is None else "%m-%d"),
                 str(status.path),
             )
         )
     if width is not None:
-        rows = [(_shorten(row[0]), *row[1:]) for row in rows]
+        rows = [
+            (_shorten(row[0]), row[1], _shorten(row[2], _MAX_STATE_LENGTH), *row[3:])
+            for row in rows
+        ]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = []
     for row in rows:
@@ -292,14 +333,26 @@ def _watch(folder: JobFolder, should_stop: ShouldStop) -> Generator[Step, None, 
             )
         elif event["event"] == "warning":
             yield WarningIssued(message=str(event["message"]))
+        elif event["event"] in ("queue", "stage"):
+            text = str(event["message"])
+            yield StageStarted(message=f"{text[:1].upper()}{text[1:]}")
 
 
 def _events(folder: JobFolder, should_stop: ShouldStop) -> Iterator[AnyDict]:
     """Yield past and new events until the job ends."""
-    offset = 0
+    offset, said, next_question = 0, "", 0.0
     while not should_stop():
         events, offset = folder.events(offset)
         yield from events
-        if not events and not folder.status().is_alive:
+        status = folder.status()
+        if status.queue.queue and status.is_alive:
+            if time.monotonic() >= next_question:
+                submission.refresh([status])
+                next_question = time.monotonic() + _QUEUE_SECONDS
+                status = folder.status()
+            if (words := describe_state(status)) != said and status.state == "queued":
+                said = words
+                yield {"event": "queue", "time": time.time(), "message": words}
+        if not events and not status.is_alive:
             return
         time.sleep(_POLL_SECONDS)

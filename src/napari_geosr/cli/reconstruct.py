@@ -96,7 +96,7 @@ def reconstruct(
         Exit code.
     """
     io.check_output(out, overwrite=overwrite, continues=resume)
-    merged = _settings(config, special, settings)
+    merged = merge_settings(config, special, settings)
     scan = open_projections(projections, reading)
     unfinished = find_unfinished(out) if resume else None
 
@@ -127,8 +127,8 @@ def reconstruct(
     return 0 if result.complete else 130
 
 
-def _settings(
-    config: ReconstructFields | None, special: Any, path: Path | None
+def merge_settings(
+    config: ReconstructFields | None, special: Config | None, path: Path | None
 ) -> ReconstructConfig:
     """Combine the settings file and the flags, which take precedence."""
     options = {} if special is None else special.model_dump(exclude_none=True)

@@ -12,6 +12,7 @@ from napari_geosr.cli.console import print_json
 from napari_geosr.cli.help_pages import with_examples
 from napari_geosr.cli.options import AS_FLAGS, Json, SettingsPath
 from napari_geosr.cli.run_jobs import RUN_FLAGS, start
+from napari_geosr.core.config import Config
 from napari_geosr.core.documents import load_yaml, read_document
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.types import AnyDict
@@ -57,9 +58,10 @@ _EXAMPLES = {
 }
 
 
-def _epilogue_of(method: str) -> str:
+def examples_of(method: str) -> tuple[str, ...]:
+    """Examples for a method, without the program's name."""
     lines = _EXAMPLES.get(method, ("--source scan.tif -o job",))
-    return with_examples(*(f"train {method} {line}" for line in lines))
+    return tuple(f"train {method} {line}" for line in lines)
 
 
 def _list_methods(
@@ -86,7 +88,7 @@ def _list_methods(
     return 0
 
 
-def _command(method: str) -> Callable[..., int]:
+def command_of(method: str) -> Callable[..., int]:
     """Create the command of a method; its flags are the fields of its config."""
     kind = config_class(method)
 
@@ -101,13 +103,8 @@ def _command(method: str) -> Callable[..., int]:
         prepare: bool = False,
         json: bool = False,
     ) -> int:
-        if scans is not None and scans.projections is None:
-            scans.check_for(method)
-        if scans is not None:
-            folder = new_job_from_scans(method, out, config, scans, settings)
-        else:
-            folder = _new_job(method, out, config, reading, settings)
-        return start(folder, detach=detach, prepare=prepare, json=json)
+        job = training_job(method, config, reading, scans, settings)
+        return start(_create(out, job), detach=detach, prepare=prepare, json=json)
 
     train.__doc__ = f"Needs {needs()[method]}."
     # Annotations are set here because the method's config is only known now.
@@ -128,14 +125,40 @@ def _command(method: str) -> Callable[..., int]:
     return train
 
 
-def _new_job(
+def training_job(
     method: str,
-    out: Path,
-    config: Any,
+    config: Config | None,
+    reading: InputConfig | None,
+    scans: ScansConfig | None,
+    settings: Path | None,
+) -> TrainJob | ProjectionsTrainJob:
+    """Describe a job from flags and a settings file, and check it.
+
+    Raises
+    ------
+    GeoSRError
+        With a one-sentence message.
+    """
+    if scans is None:
+        return _job_from_volumes(method, config, reading, settings)
+    if scans.projections is None:
+        scans.check_for(method)
+    return _job_from_scans(method, config, scans, settings)
+
+
+def _create(out: Path, job: TrainJob | ProjectionsTrainJob | GanrecJob) -> JobFolder:
+    """Create the folder of a job and list it."""
+    folder = JobFolder.create(out, job.to_values(), name=job.training.name)
+    register(folder)
+    return folder
+
+
+def _job_from_volumes(
+    method: str,
+    config: Config | None,
     reading: InputConfig | None,
     settings: Path | None,
-) -> JobFolder:
-    """Create the folder of a job from flags and a settings file."""
+) -> TrainJob:
     kind = config_class(method)
     given = {} if config is None else config.model_dump(exclude_unset=True)
     stored: AnyDict = {}
@@ -155,9 +178,7 @@ def _new_job(
         reading=reading or InputConfig(),
     ).with_absolute_paths()
     job.check()
-    folder = JobFolder.create(out, job.to_values(), name=job.training.name)
-    register(folder)
-    return folder
+    return job
 
 
 def ganrec(
@@ -170,15 +191,7 @@ def ganrec(
     json: bool = False,
 ) -> int:
     """Fit networks to the projections of one object; gives a volume but no model."""
-    given = {} if config is None else config.model_dump(exclude_unset=True)
-    stored: AnyDict = {}
-    if settings is not None:
-        stored = _training_section(settings)
-    values = {"training": stored | given}
-    job = GanrecJob.from_values(values)
-    job.check()
-    folder = JobFolder.create(out, job.to_values(), name=job.training.name)
-    register(folder)
+    folder = _create(out, ganrec_job(config, settings))
     return start(folder, detach=detach, prepare=prepare, json=json)
 
 
@@ -191,6 +204,21 @@ ganrec.__annotations__ = {
     **RUN_FLAGS,
     "return": int,
 }
+
+
+def ganrec_job(config: GanrecConfig | None, settings: Path | None) -> GanrecJob:
+    """Describe a job from flags and a settings file, and check it.
+
+    Raises
+    ------
+    GeoSRError
+        With a one-sentence message.
+    """
+    given = {} if config is None else config.model_dump(exclude_unset=True)
+    stored: AnyDict = {} if settings is None else _training_section(settings)
+    job = GanrecJob.from_values({"training": stored | given})
+    job.check()
+    return job
 
 
 def _training_section(settings: Path) -> AnyDict:
@@ -215,28 +243,10 @@ def _training_section(settings: Path) -> AnyDict:
     return {k: v for k, v in training.items() if k != "schema_version"}
 
 
-def new_job_from_scans(
-    method: str, out: Path, config: Any, scans: ScansConfig, settings: Path | None
-) -> JobFolder:
-    """Create the folder of a job that trains on projections.
-
-    Parameters
-    ----------
-    method : str
-        Name of a learning method.
-    out : Path
-        Folder of the job.
-    config : TrainingConfig or None
-        Options of the command line; they take precedence over the file.
-    scans : ScansConfig
-        Projections, and settings for their reconstruction.
-    settings : Path or None
-        YAML file with settings.
-
-    Returns
-    -------
-    JobFolder
-    """
+def _job_from_scans(
+    method: str, config: Config | None, scans: ScansConfig, settings: Path | None
+) -> ProjectionsTrainJob:
+    """Describe a job that trains on projections."""
     given = {} if config is None else config.model_dump(exclude_unset=True)
     stored = (
         {} if settings is None else without_default_name(_training_section(settings))
@@ -248,9 +258,7 @@ def new_job_from_scans(
         values["name"] = proposed_name(method, [scans.projections], taken_names())
     job = ProjectionsTrainJob.create_for(method, scans, values)
     job.check()
-    folder = JobFolder.create(out, job.to_values(), name=job.training.name)
-    register(folder)
-    return folder
+    return job
 
 
 def _build() -> App:
@@ -263,16 +271,16 @@ def _build() -> App:
     app.default(_list_methods)
     for method, need in needs().items():
         app.command(
-            _command(method),
+            command_of(method),
             name=method,
             help=f"Needs {need}.",
-            help_epilogue=_epilogue_of(method),
+            help_epilogue=with_examples(*examples_of(method)),
         )
     app.command(
         ganrec,
         name="ganrec",
         help=f"Needs {GANREC_NEEDS}.",
-        help_epilogue=_epilogue_of("ganrec"),
+        help_epilogue=with_examples(*examples_of("ganrec")),
     )
     return app
 

@@ -4,43 +4,105 @@ from __future__ import annotations
 
 import signal
 import sys
-import threading
+import time
+from dataclasses import dataclass
 
 from napari_geosr.core.errors import GeoSRError, JobError
+from napari_geosr.jobs import submission
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.job_files import check_is_job
 from napari_geosr.jobs.local import turn
+from napari_geosr.jobs.queues import RESUBMIT
 from napari_geosr.jobs.run import is_worker, run_steps
 
 #: Maximum wait, in seconds, for the starting process to release the job.
 _MAX_START_SECONDS = 5.0
+#: Seconds without a sign of life after which a process on another host, which the
+#: queue has replaced by this one, counts as dead: it would have sent several.
+_MAX_SILENCE = 20.0
 
 
-def main(folder: str) -> int:
-    """Wait for the job's turn and run it; SIGTERM pauses it."""
-    stop = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+@dataclass
+class _Asked:
+    """What signals have asked for; a handler must not wait for any lock."""
+
+    stop: bool = False
+    warned: bool = False
+
+    def to_stop(self, *_: object) -> None:
+        self.stop = True
+
+    def by_queue(self, *_: object) -> None:
+        self.stop = self.warned = True
+
+
+def main(folder: str, *, in_queue: bool = False) -> int:
+    """Wait for the job's turn and run it; SIGTERM pauses it.
+
+    Parameters
+    ----------
+    folder : str
+        Folder of the job.
+    in_queue : bool
+        Whether the queue of a cluster started this process: it does not wait for other
+        jobs of this host. SIGUSR1, the queue's warning before the walltime, pauses the
+        job, and the process ends with exit code 99 so that the job is resubmitted.
+    """
+    asked = _Asked()
+    signal.signal(signal.SIGTERM, asked.to_stop)
+    if in_queue:
+        signal.signal(signal.SIGUSR1, asked.by_queue)
     job = JobFolder(folder)
     if is_worker():  # started by `accelerate launch`; the first process owns the folder
-        return _run(job, stop)
+        return _run(job, asked)
     try:
         check_is_job(job)
         with job.hold(_MAX_START_SECONDS):
+            if in_queue:
+                return _run_in_queue(job, asked)
             job.claim("queued")
-            with turn(job, stop.is_set) as request:
+            with turn(job, lambda: asked.stop) as request:
                 if request:
                     job.clear_request()
                     job.set_state("cancelled" if request == "cancel" else "paused")
                     return 0
-                return _run(job, stop)
-    except JobError as error:
+                return _run(job, asked)
+    except GeoSRError as error:
         print(f"napari-geosr: {error}", file=sys.stderr)
         return error.exit_code
 
 
-def _run(job: JobFolder, stop: threading.Event) -> int:
+def _run_in_queue(job: JobFolder, asked: _Asked) -> int:
+    submission.note_start(job)
+    _replace_lost_process(job, asked)
+    code = _run(job, asked)
+    # The script repeats the warning until this process has ended, and Python resets
+    # handlers, other than this one, before it exits.
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    if asked.warned and job.status().state == "paused":
+        return RESUBMIT if submission.note_walltime(job) else JobError.exit_code
+    return code
+
+
+def _replace_lost_process(job: JobFolder, asked: _Asked) -> None:
+    """Take the place of a process on a node that was lost.
+
+    Its last heartbeat may be too young for others to know that it is dead.
+    """
+    status = job.status()
+    if status.state not in ("running", "finishing"):
+        return
+    deadline = time.monotonic() + _MAX_SILENCE
+    while time.monotonic() < deadline and not asked.stop:
+        if job.status().updated != status.updated:
+            return  # it lives: `claim` refuses
+        time.sleep(0.5)
+    job.set_state("queued", pid=0, host="")
+
+
+def _run(job: JobFolder, asked: _Asked) -> int:
     try:
-        for _ in run_steps(job, should_stop=stop.is_set):
+        for _ in run_steps(job, should_stop=lambda: asked.stop):
             pass
     except GeoSRError as error:
         print(f"napari-geosr: {error}", file=sys.stderr)
@@ -49,4 +111,4 @@ def _run(job: JobFolder, stop: threading.Event) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    sys.exit(main(sys.argv[1], in_queue=submission.IN_QUEUE in sys.argv[2:]))

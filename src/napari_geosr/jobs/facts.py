@@ -7,10 +7,14 @@ value must not prevent other jobs from being listed, run or shown.
 from __future__ import annotations
 
 import math
+import os
 import re
-from pathlib import Path
-from typing import Any
+import socket
+import time
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any, BinaryIO
 
+from napari_geosr.core import processes
 from napari_geosr.core.documents import load_json
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.models import zoo
@@ -19,6 +23,8 @@ from napari_geosr.models import zoo
 _MAX_COUNT = 2**31 - 1
 #: Latest valid time stamp, in seconds since 1970.
 _MAX_TIME = 2.0**37
+#: Seconds without a heartbeat after which a job on another host counts as interrupted.
+_MAX_SILENCE = 180.0
 #: Numeric fields of ``progress`` events, in addition to steps and losses.
 _FIGURES = ("learning_rate", "images_per_second", "seconds_left", "memory", "watts")
 
@@ -92,13 +98,38 @@ def _is_step(value: object) -> bool:
     return isinstance(value, int) and _is_finite(value) and 0 <= value <= _MAX_COUNT
 
 
+def is_absolute(text: str) -> bool:
+    """Whether this is an absolute path on any system, but not a root folder."""
+    kinds = (PurePosixPath(text), PureWindowsPath(text))
+    return any(path.is_absolute() and path.name for path in kinds)
+
+
+def is_alive(facts: AnyMapping) -> bool:
+    """Whether the process that ``job.json`` names is running, as far as is known."""
+    if facts.get("host") != socket.gethostname():
+        return time.time() - number(facts.get("updated")) < _MAX_SILENCE
+    started = number(facts.get("started"))
+    return processes.is_process_running(count(facts.get("pid")), started)
+
+
+def open_for_appending(path: Path) -> BinaryIO:
+    """Open a file of lines, the last of which may have been cut off."""
+    stream: BinaryIO = path.open("ab+")
+    if stream.tell() > 0:
+        stream.seek(-1, os.SEEK_END)
+        if stream.read(1) != b"\n":  # the process was killed while writing
+            stream.write(b"\n")
+    return stream
+
+
 def result(
     facts: AnyMapping, values: AnyMapping, folder: Path
 ) -> tuple[Path | None, str]:
     """Path of a job's result; or None and the reason why there is none.
 
-    A job file from elsewhere may name any path on the computer. Only the initial model,
-    which a training run without improvement returns, may lie outside the folder.
+    A job file from elsewhere may name any path on the computer. Outside the folder may
+    lie only the initial model, which a training run without improvement returns, and
+    the output that a job created in this folder was asked to write.
 
     Parameters
     ----------
@@ -113,7 +144,9 @@ def result(
     path = folder / named
     try:
         real = path.resolve()
-        if real.is_relative_to(folder) or _is_initial_model(real, values):
+        if real.is_relative_to(folder) or _is_output(real, facts, values, folder):
+            return path, ""
+        if _is_initial_model(real, values):
             return path, ""
     except (OSError, RuntimeError, ValueError):  # circular links, invalid characters
         pass
@@ -121,6 +154,14 @@ def result(
         f"{folder / 'job.json'} refers to a result outside the job folder ({named}), "
         "which is not opened."
     )
+
+
+def _is_output(path: Path, facts: AnyMapping, values: AnyMapping, folder: Path) -> bool:
+    """Whether this is the output, or in it, that a job created here was asked for."""
+    out = values.get("out")
+    if facts.get("place") != str(folder) or not isinstance(out, str):
+        return False
+    return path.is_relative_to(Path(out).resolve())
 
 
 def _is_initial_model(path: Path, values: AnyMapping) -> bool:

@@ -12,6 +12,8 @@
     Exists once the user has seen or dismissed the result.
 ``lock``
     Held by the process that runs the job, as long as it lives.
+``submit.sh``, ``queue.json``, ``queue_state.json``
+    Script and state of a job in the queue of a cluster (`queue_record`).
 ``checkpoints/``, ``previews/``, ``result/``, ``log.txt``
     Output of the run.
 """
@@ -27,7 +29,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 from napari_geosr.core import processes
@@ -36,7 +38,9 @@ from napari_geosr.core.errors import ConfigError, FileError, JobError
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.io import atomic
 from napari_geosr.jobs import facts as reading
+from napari_geosr.jobs import queue_record
 from napari_geosr.jobs.facts import relocate_paths
+from napari_geosr.jobs.queue_record import NO_QUEUE, QueuePlace
 
 if TYPE_CHECKING:
     from filelock import FileLock
@@ -61,8 +65,6 @@ _WRITTEN = frozenset(get_args(State)) - {"unreadable", "missing"}
 SCHEMA_VERSION = 1
 _STATE_FILE, _CONFIG_FILE, _EVENTS_FILE = "job.json", "config.yaml", "events.jsonl"
 _LOCK_FILE, _SEEN_FILE = "lock", "seen"
-#: Seconds without a heartbeat after which a job on another host counts as interrupted.
-_MAX_SILENCE = 180.0
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,8 @@ class JobStatus:
     seen : bool
         Whether the user has opened or dismissed its result, so that docks no longer
         offer it.
+    queue : QueuePlace
+        Its place in the queue of a cluster, if it was submitted to one.
     """
 
     path: Path
@@ -100,6 +104,7 @@ class JobStatus:
     message: str = ""
     result: Path | None = None
     seen: bool = False
+    queue: QueuePlace = NO_QUEUE
 
     @property
     def is_alive(self) -> bool:
@@ -220,7 +225,7 @@ class JobFolder:
     def _old_path(self) -> str:
         """Path of the folder when the job was created; empty if unknown."""
         place = self._facts().get("place")
-        return place if isinstance(place, str) and _is_absolute(place) else ""
+        return place if isinstance(place, str) and reading.is_absolute(place) else ""
 
     # State and progress
 
@@ -300,13 +305,23 @@ class JobFolder:
         """
         facts, damaged = self._facts_and_error()
         state: State = _state(facts) or "interrupted"
-        if state in ALIVE and reading.count(facts.get("pid")) and not _is_alive(facts):
+        if (
+            state in ALIVE
+            and reading.count(facts.get("pid"))
+            and not reading.is_alive(facts)
+        ):
             state = "interrupted"
         values, message = AnyDict(), str(facts.get("message", "")) or damaged
         try:
             values = self.values()
         except JobError as error:
             state, message = "unreadable", str(error)
+        updated = reading.number(facts.get("updated"))
+        queue = queue_record.place_of(self.path, updated)
+        if queue.has_ended and state in ALIVE:
+            cancelled = queue.words == "cancelled" or self.pending_request() == "cancel"
+            state = "cancelled" if cancelled else "interrupted"
+            message = "" if cancelled else queue.message
         result, outside = reading.result(facts, values, self.path)
         return JobStatus(
             path=self.path,
@@ -315,7 +330,7 @@ class JobFolder:
             method=str(values.get("method", "")),
             state=state,
             created=reading.number(facts.get("created")),
-            updated=reading.number(facts.get("updated")),
+            updated=updated,
             pid=reading.count(facts.get("pid")),
             host=str(facts.get("host", "")),
             done=reading.count(facts.get("done")),
@@ -323,6 +338,7 @@ class JobFolder:
             message=message or outside,
             result=result,
             seen=(self.path / _SEEN_FILE).exists(),
+            queue=queue,
         )
 
     # The process that runs the job
@@ -436,7 +452,7 @@ class JobFolder:
         """Append an event."""
         line = json.dumps({"time": time.time(), "event": event, **facts})
         path = self.path / _EVENTS_FILE
-        with atomic.explained(path), _for_appending(path) as stream:
+        with atomic.explained(path), reading.open_for_appending(path) as stream:
             stream.write(line.encode() + b"\n")
 
     def events(self, offset: int = 0, max_bytes: int = -1) -> tuple[list[AnyDict], int]:
@@ -467,21 +483,6 @@ class JobFolder:
         return self.path / "previews" / "latest.tif"
 
 
-def _is_absolute(text: str) -> bool:
-    """Whether this is an absolute path on any system, but not a root folder."""
-    kinds = (PurePosixPath(text), PureWindowsPath(text))
-    return any(path.is_absolute() and path.name for path in kinds)
-
-
-def _for_appending(path: Path) -> Any:
-    stream = path.open("ab+")
-    if stream.tell() > 0:
-        stream.seek(-1, os.SEEK_END)
-        if stream.read(1) != b"\n":  # the process was killed while writing
-            stream.write(b"\n")
-    return stream
-
-
 def _yaml(values: AnyMapping) -> str:
     return dump_yaml({"schema_version": SCHEMA_VERSION, **values})
 
@@ -491,10 +492,3 @@ def _state(facts: AnyMapping) -> State | None:
     state = facts.get("state")
     known = isinstance(state, str) and state in _WRITTEN
     return cast("State", state) if known else None
-
-
-def _is_alive(facts: AnyMapping) -> bool:
-    if facts.get("host") != socket.gethostname():
-        return time.time() - reading.number(facts.get("updated")) < _MAX_SILENCE
-    started = reading.number(facts.get("started"))
-    return processes.is_process_running(reading.count(facts.get("pid")), started)

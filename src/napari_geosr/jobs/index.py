@@ -16,6 +16,7 @@ from napari_geosr.core.errors import FileError, JobError
 from napari_geosr.core.types import AnyDict
 from napari_geosr.io import atomic
 from napari_geosr.jobs import facts as reading
+from napari_geosr.jobs import queue_record
 from napari_geosr.jobs.folder import JobFolder, JobStatus
 from napari_geosr.jobs.job_files import foreign_files, job_files
 
@@ -27,6 +28,27 @@ STATE_WORDS = {
     "finishing": "judging",
     "missing": "gone or moved",
 }
+
+
+def describe_state(status: JobStatus) -> str:
+    """State of a job in plain words, with its place in a queue; for lists and docks."""
+    words, place = STATE_WORDS.get(status.state, status.state), status.queue
+    if not place.queue or not status.is_alive:
+        return words
+    if status.state == "queued":
+        is_starting = place.words in ("running", "launching")
+        words = (
+            "starting" if is_starting else place.words or f"waiting in {place.title}"
+        )
+    elif place.words == "suspended":
+        words = f"suspended by {place.title}"
+    parts = [words]
+    if place.resubmitted:
+        times = queue_record.times(place.resubmitted)
+        parts.append(f"walltime reached, resubmitted {times}")
+        if status.total:
+            parts.append(f"{100 * status.done // status.total} % done")
+    return ", ".join(parts)
 
 
 def index_folder() -> Path:
@@ -187,7 +209,7 @@ def _status(path: Path, facts: AnyDict) -> JobStatus:
 
 
 def find(text: str | Path) -> JobFolder:
-    """Return a job by its folder, or by its name if that is unique.
+    """Return a job by its folder, or by its name or queue number if that is unique.
 
     A job given by its folder is added to the index.
 
@@ -244,7 +266,8 @@ def _find_by_name(text: str | Path) -> list[JobStatus]:
     return [
         status
         for status in list_jobs()
-        if status.path == path or str(text) in (status.name, status.path.name)
+        if status.path == path
+        or str(text) in (status.name, status.path.name, status.queue.number or None)
     ]
 
 

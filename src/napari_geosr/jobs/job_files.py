@@ -23,6 +23,9 @@ _PATTERNS = (
     "seen",
     "lock",
     "log.txt",
+    "submit.sh",
+    "queue.json",
+    "queue_state.json",
     "inputs.json",
     "energy.json",
     "angles.txt",
@@ -105,6 +108,7 @@ def check_output_paths(job: JobFolder) -> None:
     values = job.values()
     if values.get("operation") in ("restore", "reconstruct"):
         _check_result_paths(job, values)
+    _check_output(job, values.get("out"))
     scans = values.get("scans")
     named = scans.get("restore") if isinstance(scans, dict) else None
     if named is None or job.was_created_here:
@@ -115,6 +119,18 @@ def check_output_paths(job: JobFolder) -> None:
             f"{job.path / 'config.yaml'} names a volume outside the job folder "
             f"({named}), but the job was created elsewhere. Remove `restore` from it, "
             "and restore the volume with the model yourself."
+        )
+
+
+def _check_output(job: JobFolder, out: object) -> None:
+    """Reject the output of a copied job that lies outside its folder."""
+    if out is None or job.was_created_here:
+        return
+    if not (job.path / str(out)).resolve().is_relative_to(job.path):
+        raise JobError(
+            f"{job.path / 'config.yaml'} names an output outside the job folder "
+            f"({out}), but the job was created elsewhere. Remove `out` from it: the "
+            "result is then written into the job folder."
         )
 
 

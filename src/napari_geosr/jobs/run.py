@@ -62,7 +62,9 @@ class _Requests:
 
     def _poll(self) -> None:
         if self.should_stop():
-            self.request = "pause"
+            # A queue that cancels a job ends its process as well.
+            is_cancelled = self.job.pending_request() == "cancel"
+            self.request = "cancel" if is_cancelled else "pause"
             return
         now = time.monotonic()
         if now >= self._next:

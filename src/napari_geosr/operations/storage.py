@@ -244,6 +244,20 @@ def open_part(path: Path) -> Volume | None:
         ) from error
 
 
+def is_written(out: Path, replaces: int = 0) -> bool:
+    """Whether a job has written its output.
+
+    Parameters
+    ----------
+    replaces : int
+        Time of modification, in ns, of the file that the output replaces; 0 if none.
+    """
+    try:
+        return out.stat().st_mtime_ns != replaces
+    except FileNotFoundError:
+        return False
+
+
 def remove_parts(folder: Path, *paths: Path | None) -> None:
     """Remove parts stored by `keep_part` in the folder of a job, if they exist.
 

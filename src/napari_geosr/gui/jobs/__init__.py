@@ -30,7 +30,7 @@ from napari_geosr.gui.kit.dock import Dock
 from napari_geosr.gui.kit.dock_tabs import TRAIN
 from napari_geosr.gui.kit.frame import open_dock
 from napari_geosr.gui.kit.widgets import button, list_tree, scrolling
-from napari_geosr.jobs import index
+from napari_geosr.jobs import index, submission
 from napari_geosr.jobs.folder import JobFolder, JobStatus
 from napari_geosr.jobs.job_files import foreign_files
 from napari_geosr.jobs.kinds import FIT_NETWORKS
@@ -282,7 +282,7 @@ class JobsDock(Dock):
 def _fill(item: QTreeWidgetItem, job: JobStatus) -> None:
     texts = (
         job.name,
-        index.STATE_WORDS.get(job.state, job.state),
+        index.describe_state(job),
         _progress(job),
     )
     for column, text in enumerate(texts):
@@ -302,7 +302,10 @@ def _progress(job: JobStatus) -> str:
 
 def _list_steps() -> Generator[Step, None, list[JobStatus]]:
     yield from ()
-    return index.list_jobs()
+    jobs = index.list_jobs()
+    # A queue that does not answer is asked again; what it said last stays listed.
+    submission.refresh(jobs)
+    return index.list_jobs() if any(job.queue.queue for job in jobs) else jobs
 
 
 def _forget_steps(path: Path) -> Generator[Step, None, Path]:

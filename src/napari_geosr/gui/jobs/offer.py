@@ -7,8 +7,8 @@ from pathlib import Path
 from qtpy.QtWidgets import QAbstractButton, QHBoxLayout, QLabel, QWidget
 
 from napari_geosr.core.errors import GeoSRError
+from napari_geosr.gui.jobs import queue_actions
 from napari_geosr.gui.kit.notify import show_error
-from napari_geosr.jobs import local
 from napari_geosr.jobs.folder import JobFolder
 
 
@@ -41,7 +41,7 @@ class JobOffer(QWidget):
     def resume(self, job: Path) -> bool:
         """Start the process of a job; on failure, show the error and return False."""
         try:
-            local.start(JobFolder(job))
+            queue_actions.resume(JobFolder(job), self, self.show_failure)
         except (GeoSRError, OSError) as error:
             self.show_failure(error)
             return False

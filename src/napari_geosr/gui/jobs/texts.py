@@ -8,6 +8,8 @@ from napari_geosr.core.config import format_bytes
 from napari_geosr.gui.jobs.watch import JobWatch
 from napari_geosr.gui.kit.durations import format_duration
 from napari_geosr.gui.kit.loss_plot import Line
+from napari_geosr.jobs.folder import JobStatus
+from napari_geosr.jobs.index import describe_state
 from napari_geosr.jobs.kinds import FIT_NETWORKS, describe_resume
 from napari_geosr.operations.train import loss_title
 
@@ -26,6 +28,9 @@ def state_text(watch: JobWatch) -> str:
     position = f" at {format_progress(status.operation, done, total)}" if total else ""
     if watch.pending_request and status.is_alive:
         return _REQUEST_TEXTS[watch.pending_request]
+    if status.queue.queue and status.state == "queued":
+        words = describe_state(status)
+        return f"{words[:1].upper()}{words[1:]} ({_number(status)})."
     if status.state == "running":
         if not total:
             return f"{watch.stage or 'Starting'}…"
@@ -48,6 +53,10 @@ def state_text(watch: JobWatch) -> str:
         "unreadable": "The job cannot be read.",
         "done": f"Done after {done} steps." if fits else "Done.",
     }[status.state]
+
+
+def _number(status: JobStatus) -> str:
+    return f"{status.queue.title} job {status.queue.number}".strip()
 
 
 def format_progress(operation: str, done: int, total: int) -> str:

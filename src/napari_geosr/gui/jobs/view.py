@@ -12,6 +12,7 @@ from qtpy.QtWidgets import QWidget
 
 from napari_geosr.core.errors import GeoSRError
 from napari_geosr.core.types import AnyMapping
+from napari_geosr.gui.jobs import queue_actions
 from napari_geosr.gui.jobs.preview import JobPreview
 from napari_geosr.gui.jobs.result import SHOWN_AS_LAYER, ResultOpener
 from napari_geosr.gui.jobs.texts import (
@@ -25,7 +26,6 @@ from napari_geosr.gui.jobs.watch import JobWatch
 from napari_geosr.gui.jobs.widgets import JobWidgets
 from napari_geosr.gui.kit.closing import closing_of
 from napari_geosr.gui.models.handover import ModelHandover
-from napari_geosr.jobs import local
 from napari_geosr.jobs.folder import JobStatus
 from napari_geosr.jobs.kinds import FIT_NETWORKS, MAKE_MODELS, result_kind
 from napari_geosr.jobs.settings import change_training
@@ -193,7 +193,7 @@ class JobView(JobWidgets):
         try:
             if changes:
                 change_training(self._watch.folder, **changes)
-            local.start(self._watch.folder)
+            queue_actions.resume(self._watch.folder, self, self.message.show_error)
         except (GeoSRError, OSError) as error:
             self.message.show_error(error)
         else:
@@ -204,6 +204,10 @@ class JobView(JobWidgets):
         if self._watch is None:
             return
         try:
+            if queue_actions.is_waiting_in_queue(self._watch.status):
+                folder = self._watch.folder
+                queue_actions.stop(folder, self, self.message.show_error)
+                return
             self._watch.request(what)
         except GeoSRError as error:
             self.message.show_error(error)
@@ -297,7 +301,8 @@ class JobView(JobWidgets):
         self.finish_button.setEnabled(
             in_steps and not is_requested and status.state == "running" and done > 0
         )
-        is_waiting = status.state == "queued" and not status.pid
+        in_queue = queue_actions.is_waiting_in_queue(status)
+        is_waiting = status.state == "queued" and not (status.pid or in_queue)
         can_start = status.can_resume or is_waiting
         self.resume_button.setEnabled(can_start)
         self.resume_with.setVisible(can_start and status.operation in MAKE_MODELS)
@@ -334,8 +339,7 @@ class JobView(JobWidgets):
             self.figures.setText(summarise_card(result))
         elif result is not None:
             word = result_kind(watch.status.operation)
-            relative_path = result.relative_to(watch.status.path)
-            self.figures.setText(f"The {word} is {relative_path} in the job folder.")
+            self.figures.setText(f"The {word} is {_place(result, watch.status.path)}.")
         else:
             self.figures.setText(figures_text(watch))
         self.stateChanged.emit(state)
@@ -365,6 +369,13 @@ class JobView(JobWidgets):
             [total, *(steps_of(other_watch)[1] for other_watch in self._others)]
         )
         self.plot.set_lines(curves_of(watch, self._others), longest)
+
+
+def _place(result: Path, folder: Path) -> str:
+    """Where a result is; a submitted job writes it where the user asked."""
+    if not result.is_relative_to(folder):
+        return str(result)
+    return f"{result.relative_to(folder)} in the job folder"
 
 
 def _watches(paths: Sequence[Path]) -> list[JobWatch]:

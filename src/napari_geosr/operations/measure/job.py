@@ -21,6 +21,7 @@ from napari_geosr.operations.inputs import InputConfig, open_volume
 from napari_geosr.operations.measure import MeasureConfig, measure_several_steps
 from napari_geosr.operations.measure import files as report_files
 from napari_geosr.operations.measure.journal import MeasureJournal
+from napari_geosr.operations.measure.networks import agreement_of, check_distance
 
 OPERATION = "measure"
 
@@ -67,6 +68,10 @@ class MeasureJob(Config):
     deviation: MeasureInput | None = None
     """Standard deviations of the volume, for the interval of its porosity."""
     settings: MeasureConfig = MeasureConfig()
+    out: Path | None = None
+    """Folder for the report; by default one in the folder of the job."""
+    graph_distance: float | None = None
+    """Distance within which a branch of a network counts as found."""
 
     @classmethod
     def from_values(cls, values: AnyMapping) -> MeasureJob:
@@ -100,6 +105,11 @@ class MeasureJob(Config):
         for given in (self.data, self.reference, self.mask, self.deviation):
             if given is not None:
                 given.open()
+        check_distance(
+            self.graph_distance,
+            reference=self.reference is not None,
+            config=self.settings,
+        )
 
 
 def measure_job_steps(
@@ -114,7 +124,8 @@ def measure_job_steps(
     Parameters
     ----------
     folder : Path
-        Receives ``result/`` with the report and a volume of labels.
+        Receives ``result/`` with the report and a volume of labels, unless the job
+        names another output.
     keep_unfinished : callable
         Not used: pores at the edge of the measured part would be cut.
 
@@ -134,7 +145,8 @@ def measure_job_steps(
         With a one-sentence message.
     """
     names = ["input"] if job.reference is None else ["input", "reference"]
-    files = report_files.plan(folder / "result", names, labels=True)
+    out = job.out or folder / "result"
+    files = report_files.plan(out, names, labels=True)
     volumes = {"input": job.data.open()}
     if job.reference is not None:
         volumes["reference"] = job.reference.open()
@@ -143,7 +155,7 @@ def measure_job_steps(
     )
     given = {"mask": mask, "deviation": deviation}
     companions = {name: one for name, one in given.items() if one is not None}
-    journal = MeasureJournal(folder / "result", volumes, companions, job.settings)
+    journal = MeasureJournal(out, volumes, companions, job.settings)
     steps = measure_several_steps(
         volumes,
         job.settings,
@@ -161,7 +173,10 @@ def measure_job_steps(
     except Cancelled:
         return None
     # Overwrite: files left by a killed run belong to this job.
-    report_files.write(files, volumes, iterator.result, job.settings)
+    reports = iterator.result
+    agreement = agreement_of(reports, job.graph_distance)
+    more = {} if agreement is None else {"graph_agreement": agreement.to_json_dict()}
+    report_files.write(files, volumes, reports, job.settings, more=more)
     journal.remove()
     return files["html"]
 

@@ -17,7 +17,7 @@ from napari_geosr.operations.reconstruct.inputs import (
     ProjectionsInput,
     open_projections,
 )
-from napari_geosr.operations.storage import open_part, remove_parts
+from napari_geosr.operations.storage import is_written, open_part, remove_parts
 
 OPERATION = "reconstruct"
 
@@ -34,6 +34,10 @@ class ReconstructJob(Config):
     settings: ReconstructConfig = ReconstructConfig()
     part: Path | None = None
     """Unfinished result of another process: see `napari_geosr.operations.storage`."""
+    out: Path | None = None
+    """File to write; by default one in the folder of the job."""
+    replaces: int = 0
+    """Time of modification, in ns, of the file that the result shall replace."""
 
     @classmethod
     def from_values(cls, values: AnyMapping) -> ReconstructJob:
@@ -63,8 +67,8 @@ class ReconstructJob(Config):
         open_projections(self.projections, self.reading)
 
     def result(self, folder: Path) -> Path:
-        """Path of the volume in the folder of the job."""
-        return folder / "result" / f"{self.name}.ome.tif"
+        """Path of the volume, by default in the folder of the job."""
+        return self.out or folder / "result" / f"{self.name}.ome.tif"
 
 
 def reconstruct_job_steps(
@@ -79,7 +83,7 @@ def reconstruct_job_steps(
     Parameters
     ----------
     folder : Path
-        Receives ``result/NAME.ome.tif``.
+        Receives ``result/NAME.ome.tif``, unless the job names another output.
     keep_unfinished : callable
         Not used: some of the slices could be mistaken for all of them.
 
@@ -99,7 +103,7 @@ def reconstruct_job_steps(
         With a one-sentence message; finished slices are kept.
     """
     out = job.result(folder)
-    if out.exists():  # killed after the last step, before it was reported
+    if is_written(out, job.replaces):  # killed before it was reported
         remove_parts(folder, job.part)
         return out
     with explained(out):
@@ -112,6 +116,7 @@ def reconstruct_job_steps(
             open_projections(job.projections, job.reading),
             job.settings,
             out=out,
+            overwrite=bool(job.replaces),
             unfinished=unfinished,
             should_stop=should_stop,
         )

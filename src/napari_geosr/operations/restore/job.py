@@ -20,7 +20,7 @@ from napari_geosr.operations.inputs import InputConfig, open_series, open_volume
 from napari_geosr.operations.restore.config import RestoreConfig
 from napari_geosr.operations.restore.resume import find_unfinished_deviation
 from napari_geosr.operations.restore.steps import restore_steps
-from napari_geosr.operations.storage import open_part, remove_parts
+from napari_geosr.operations.storage import is_written, open_part, remove_parts
 
 OPERATION = "restore"
 
@@ -66,6 +66,14 @@ class RestoreJob(Config):
     """Unfinished result of another process: see `napari_geosr.operations.storage`."""
     part_deviation: Path | None = None
     """The standard deviations that belong to the unfinished result."""
+    out: Path | None = None
+    """File to write; by default one in the folder of the job."""
+    replaces: int = 0
+    """Time of modification, in ns, of the file that the result shall replace."""
+    look: bool = False
+    """Whether to predict the effect of the run first, and to report it."""
+    strict: bool = False
+    """Whether to refuse a run that would do more harm than good."""
 
     @classmethod
     def from_values(cls, values: AnyMapping) -> RestoreJob:
@@ -96,8 +104,8 @@ class RestoreJob(Config):
         self.data.open()
 
     def result(self, folder: Path) -> Path:
-        """Path of the restored volume in the folder of the job."""
-        return folder / "result" / f"{self.name}.ome.tif"
+        """Path of the restored volume, by default in the folder of the job."""
+        return self.out or folder / "result" / f"{self.name}.ome.tif"
 
 
 def restore_job_steps(
@@ -112,7 +120,7 @@ def restore_job_steps(
     Parameters
     ----------
     folder : Path
-        Receives ``result/NAME.ome.tif``.
+        Receives ``result/NAME.ome.tif``, unless the job names another output.
     keep_unfinished : callable
         Not used: a part of a volume could be mistaken for the whole.
 
@@ -132,7 +140,7 @@ def restore_job_steps(
         With a one-sentence message; finished tiles are kept.
     """
     out = job.result(folder)
-    if out.exists():  # killed after the last step, before it was reported
+    if is_written(out, job.replaces):  # killed before it was reported
         remove_parts(folder, job.part, job.part_deviation)
         return out
     with explained(out):
@@ -143,8 +151,11 @@ def restore_job_steps(
             job.data.open(),
             job.settings,
             out=out,
+            overwrite=bool(job.replaces),
             unfinished=unfinished,
             unfinished_deviation=deviation,
+            look=job.look,
+            strict=job.strict,
             should_stop=should_stop,
         )
     except Cancelled:

@@ -82,6 +82,8 @@ class StudyJob(Config):
 
     data: StudyInput
     settings: StudyConfig = StudyConfig()
+    out: Path | None = None
+    """Folder for the study; by default one in the folder of the job."""
 
     @classmethod
     def from_values(cls, values: AnyMapping) -> StudyJob:
@@ -91,6 +93,7 @@ class StudyJob(Config):
         return cls(
             data=StudyInput.from_mapping({**data, "reading": reading}),
             settings=StudyConfig.from_mapping(values.get("settings") or {}),
+            out=values.get("out"),
         )
 
     def to_values(self) -> AnyDict:
@@ -100,6 +103,7 @@ class StudyJob(Config):
             "method": "study",
             "data": self.data.model_dump(mode="json", exclude_defaults=True),
             "settings": self.settings.model_dump(mode="json"),
+            **({} if self.out is None else {"out": str(self.out)}),
         }
 
     def check(self) -> None:
@@ -134,7 +138,8 @@ def study_job_steps(
     Parameters
     ----------
     folder : Path
-        Receives ``result/``: see `napari_geosr.operations.study`.
+        Receives ``result/``, unless the job names another output: see
+        `napari_geosr.operations.study`.
     keep_unfinished : callable
         Not used: a report of only some cells could be misleading.
 
@@ -156,7 +161,7 @@ def study_job_steps(
     scan, reference, mask = job.data.open()
     steps = study_steps(
         scan,
-        folder / RESULT,
+        job.out or folder / RESULT,
         job.settings,
         reference=reference,
         mask=mask,

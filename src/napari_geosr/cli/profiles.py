@@ -1,0 +1,187 @@
+"""``napari-geosr profiles list | new | show | test``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from napari_geosr.cli.console import print_json, run_command
+from napari_geosr.cli.options import AS_FLAGS, Json, Overwrite
+from napari_geosr.cli.queue_options import ProfileOptions
+from napari_geosr.core.errors import ConfigError
+from napari_geosr.core.types import AnyDict
+from napari_geosr.jobs import submission
+from napari_geosr.jobs.probe import probe_steps
+from napari_geosr.jobs.profiles import (
+    TEMPLATES,
+    Profile,
+    load_profile,
+    own_profiles,
+    profile_path,
+    save_profile,
+)
+
+Name = Annotated[str, Parameter(help="Name of the profile.")]
+#: What `profiles new` asks in a terminal: field, question.
+_QUESTIONS = (
+    ("project", "Project or account that the time is charged to"),
+    ("walltime", "Longest time of one run (2:00:00, 90min, 12h)"),
+    ("cores", "CPU cores"),
+    ("gpus", "Graphics cards (GPUs)"),
+    ("setup", "Command before each job, such as: module load cuda (or nothing)"),
+)
+
+
+def list_profiles(*, json: Json = False) -> int:
+    """List your own profiles and the templates; return the exit code."""
+    own = {name: load_profile(name) for name in own_profiles()}
+    templates = {k: v for k, v in TEMPLATES.items() if k not in own}
+    if json:
+        groups = {"profiles": own, "templates": templates}
+        print_json(
+            {
+                group: {
+                    name: one.model_dump(mode="json") for name, one in known.items()
+                }
+                for group, known in groups.items()
+            }
+        )
+        return 0
+    for name, profile in own.items():
+        print(f"{name:<14} {_summary(profile)}")
+    for name, profile in templates.items():
+        print(f"{name:<14} {_summary(profile)} (template)")
+    return 0
+
+
+def show_profiles(name: Name, /, *, json: Json = False) -> int:
+    """Show a profile as the file that it is or would be; return the exit code."""
+    profile = load_profile(name)
+    if json:
+        print_json(profile.model_dump(mode="json"))
+        return 0
+    path = profile_path(name)
+    print(f"# {path if path.is_file() else 'template, without a file'}")
+    print(profile.to_yaml(), end="")
+    return 0
+
+
+def new_profiles(
+    name: Name,
+    /,
+    *,
+    template: Annotated[
+        str | None,
+        Parameter(help="Profile to start from: gricad, oar, slurm or one of yours."),
+    ] = None,
+    settings: Annotated[ProfileOptions | None, AS_FLAGS] = None,
+    overwrite: Overwrite = False,
+    json: Json = False,
+) -> int:
+    """Make a profile from a template and options; in a terminal, five questions.
+
+    Returns
+    -------
+    int
+        Exit code.
+    """
+    profile_path(name)
+    given = {} if settings is None else settings.changes()
+    if template is None:
+        template = _ask("Cluster: gricad, oar or slurm", "slurm") if _can_ask() else ""
+    if not template:
+        known = ", ".join([*TEMPLATES, *own_profiles()])
+        raise ConfigError(
+            f"Give the profile to start from: --template with one of {known}."
+        )
+    base = load_profile(template)
+    if not given and _can_ask():
+        given = _ask_all(base)
+    profile = Profile.create(**(base.model_dump() | given))
+    submission.check_profile(profile)
+    path = save_profile(name, profile, overwrite=overwrite)
+    if json:
+        print_json({"profile": name, "file": str(path)})
+        return 0
+    print(f"Wrote {path}")
+    print(f"Test it with: napari-geosr profiles test {name}")
+    return 0
+
+
+def probe_profiles(
+    name: Name,
+    /,
+    *,
+    folder: Annotated[
+        Path,
+        Parameter(help="Folder that the nodes must see, such as that of your scans."),
+    ] = Path(),
+    timeout: Annotated[
+        float, Parameter(help="Seconds to wait for an answer of the node.")
+    ] = 600.0,
+    json: Json = False,
+) -> int:
+    """Check with a tiny job that the nodes see a folder and start napari-geosr.
+
+    Returns
+    -------
+    int
+        Exit code.
+    """
+    profile = load_profile(name)
+    answer, _ = run_command(
+        lambda should_stop: probe_steps(
+            profile, folder, max_seconds=timeout, should_stop=should_stop
+        ),
+        stopping="stopping; the test job is cancelled",
+    )
+    if json:
+        print_json({"profile": name, **vars(answer)})
+    else:
+        print(
+            f"{name} works: node {answer.host} saw {folder.resolve()} and started "
+            f"napari-geosr {answer.version} after {answer.seconds:g} s."
+        )
+    if not answer.torch:
+        print(
+            "note: torch cannot be imported on the node, so models cannot run there.",
+            file=sys.stderr,
+        )
+    return 0
+
+
+def _summary(profile: Profile) -> str:
+    parts = [profile.queue, f"{profile.cores} cores"]
+    if profile.gpus:
+        parts.append(f"{profile.gpus} GPUs")
+    parts += [part for part in (profile.memory, profile.walltime) if part]
+    if profile.project:
+        parts.append(f"project {profile.project}")
+    elif profile.needs_project:
+        parts.append("project needed")
+    return ", ".join(parts)
+
+
+def _can_ask() -> bool:
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def _ask(question: str, default: str) -> str:
+    shown = f" [{default}]" if default else ""
+    print(f"{question}{shown}: ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip() or default
+
+
+def _ask_all(base: Profile) -> AnyDict:
+    """Answers to the questions, by field."""
+    given: AnyDict = {}
+    for field, question in _QUESTIONS:
+        default = getattr(base, field)
+        shown = "; ".join(default) if isinstance(default, tuple) else str(default)
+        text = _ask(question, shown)
+        if text != shown:
+            given[field] = (text,) if field == "setup" else text
+    return given

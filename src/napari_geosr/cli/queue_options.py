@@ -1,0 +1,147 @@
+"""Options of commands that hand a job to a queue."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+from pydantic import Field
+
+from napari_geosr.core.config import Config
+from napari_geosr.core.errors import ConfigError
+from napari_geosr.core.types import AnyDict
+from napari_geosr.jobs.profiles import (
+    TEMPLATES,
+    Profile,
+    load_profile,
+    own_profiles,
+)
+
+
+class Resources(Config):
+    """What a job may use; what is not given comes from the profile."""
+
+    project: str | None = Field(
+        None,
+        description="Project (OAR) or account (SLURM) that the time is charged to.",
+    )
+    partition: str | None = Field(
+        None, description="Partition (SLURM) or queue (OAR) of the cluster."
+    )
+    walltime: str | None = Field(
+        None,
+        description="Longest time of one run: 2:00:00, 90min, 12h. A longer job is "
+        "resubmitted and resumes; by default 2 hours.",
+    )
+    nodes: int | None = Field(
+        None, description="Nodes. The job itself runs on the first one; by default 1."
+    )
+    cores: int | None = Field(None, description="CPU cores on each node; by default 4.")
+    gpus: int | None = Field(
+        None, description="Graphics cards on each node; by default none."
+    )
+    mem: str | None = Field(
+        None, description="Memory on each node, such as 64GB; by default the cluster's."
+    )
+
+    def changes(self) -> AnyDict:
+        """Fields of a `Profile` that were given."""
+        names = {name: name for name in Resources.model_fields} | {"mem": "memory"}
+        given = {names[k]: getattr(self, k) for k in names}
+        return {k: v for k, v in given.items() if v is not None}
+
+
+class Where(Resources):
+    """Where a job runs."""
+
+    queue: str | None = Field(
+        None, description="Queue system: slurm, oar or local (this computer)."
+    )
+    profile: str | None = Field(
+        None,
+        description="Profile with queue and resources, made with profiles new, or one "
+        "of gricad, oar, slurm and local.",
+    )
+
+    def resolve(self, otherwise: Profile | None = None) -> Profile:
+        """Combine profile and options, which take precedence.
+
+        Parameters
+        ----------
+        otherwise : Profile, optional
+            Used if neither queue nor profile is given.
+
+        Raises
+        ------
+        ConfigError
+            If it is not clear where the job shall run, or something is invalid.
+        """
+        if self.profile is not None:
+            base = load_profile(self.profile)
+            if self.queue not in (None, base.queue):
+                raise ConfigError(
+                    f"The profile {self.profile} is for {base.queue}, not for "
+                    f"{self.queue}: give only one of --queue and --profile."
+                )
+        elif self.queue is not None:
+            base = TEMPLATES.get(self.queue, Profile(queue=self.queue))
+        elif otherwise is not None:
+            base = otherwise
+        else:
+            known = ", ".join(dict.fromkeys([*own_profiles(), *TEMPLATES]))
+            raise ConfigError(
+                "Say where the job shall run: --queue slurm, oar or local, or "
+                f"--profile with one of {known}."
+            )
+        return Profile.create(**(base.model_dump() | self.changes()))
+
+
+class SubmitOptions(Where):
+    """Where a new job runs, and where its folder is."""
+
+    job_folder: Path | None = Field(
+        None,
+        description="Folder for the job, seen by all nodes; by default next to the "
+        "output.",
+    )
+    dry_run: Annotated[bool, Parameter(negative="")] = Field(
+        False,
+        description="Print the plan and the script; write nothing and ask no queue.",
+    )
+
+
+class ProfileOptions(Resources):
+    """Settings of a new profile."""
+
+    properties: str | None = Field(
+        None,
+        description="Nodes to use: a constraint (SLURM), or a condition such as "
+        "gpumodel='A100' (OAR).",
+    )
+    memory_property: str | None = Field(
+        None,
+        description="OAR: property of the nodes with the memory per core in MB, such "
+        "as memcore.",
+    )
+    setup: tuple[str, ...] = Field(
+        (),
+        description="Shell command before each job, such as 'module load cuda'; may be "
+        "repeated.",
+    )
+    python: str | None = Field(
+        None,
+        description="Python with napari-geosr on the nodes; by default the one that "
+        "submits the job.",
+    )
+    options: tuple[str, ...] = Field(
+        (),
+        description="Another option of sbatch or oarsub, such as "
+        "--options=--qos=long; may be repeated.",
+    )
+
+    def changes(self) -> AnyDict:
+        """Fields of a `Profile` that were given."""
+        more = ("properties", "memory_property", "setup", "python", "options")
+        given = {name: getattr(self, name) for name in more if getattr(self, name)}
+        return super().changes() | given

@@ -1,0 +1,466 @@
+"""``napari-geosr submit VERB …``: the verbs' own arguments, run by a queue."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, TypeVar, get_type_hints
+
+from cyclopts import App
+
+from napari_geosr import io
+from napari_geosr.cli import train as train_commands
+from napari_geosr.cli.console import print_json
+from napari_geosr.cli.help_pages import with_examples
+from napari_geosr.cli.measure import measure as measure_command
+from napari_geosr.cli.options import AS_FLAGS, settings_from
+from napari_geosr.cli.queue_options import SubmitOptions
+from napari_geosr.cli.reconstruct import merge_settings
+from napari_geosr.cli.reconstruct import reconstruct as reconstruct_command
+from napari_geosr.cli.restore import restore as restore_command
+from napari_geosr.cli.study import study_projections as study_command
+from napari_geosr.cli.verbosity import quoted, suggest_next
+from napari_geosr.core.config import Config
+from napari_geosr.core.errors import ConfigError, FileError, JobError
+from napari_geosr.core.types import AnyDict
+from napari_geosr.io.suffixes import stem_of
+from napari_geosr.jobs import index, submission
+from napari_geosr.jobs.data import removed_on_failure
+from napari_geosr.jobs.folder import JobFolder
+from napari_geosr.jobs.kinds import Job
+from napari_geosr.jobs.profiles import Profile
+from napari_geosr.jobs.queues import load_queue
+from napari_geosr.jobs.queues._scripts import plain_name
+from napari_geosr.operations.ganrec import GanrecConfig
+from napari_geosr.operations.inputs import InputConfig, check_not_source
+from napari_geosr.operations.measure import MeasureConfig
+from napari_geosr.operations.measure import files as report_files
+from napari_geosr.operations.measure.job import MeasureInput, MeasureJob
+from napari_geosr.operations.models import catalogue
+from napari_geosr.operations.reconstruct.config import ReconstructFields
+from napari_geosr.operations.reconstruct.inputs import ProjectionsInput
+from napari_geosr.operations.reconstruct.job import ReconstructJob
+from napari_geosr.operations.restore.config import RestoreConfig
+from napari_geosr.operations.restore.job import RestoreInput, RestoreJob
+from napari_geosr.operations.study.config import StudyConfig
+from napari_geosr.operations.study.job import StudyInput, StudyJob
+from napari_geosr.operations.train import needs
+from napari_geosr.operations.train.from_projections import ScansConfig
+
+AnyConfig = TypeVar("AnyConfig", bound=Config)
+
+#: Arguments of the verbs that a job has no use for, or cannot do in parts; a job that
+#: measures always writes labels, which the dock shows.
+_LEFT_OUT = (
+    "average",
+    "check_consistency",
+    "detach",
+    "labels",
+    "others",
+    "prepare",
+)
+#: Settings that name a file, or something inside a file, by text.
+_FILES_AS_TEXT = ("angles", "flats", "darks")
+
+
+@dataclass(frozen=True)
+class Request:
+    """A job that shall run elsewhere.
+
+    Attributes
+    ----------
+    job : Job
+        Its settings, already checked.
+    name : str
+        Name of the job.
+    out : Path
+        What it writes; for training, the folder of the job.
+    folder : Path or None
+        Folder of the job, if its kind does not leave a choice.
+    overwrite, resume : bool
+        Whether a file at `out`, or a part of it, may exist already.
+    """
+
+    job: Job
+    name: str
+    out: Path
+    folder: Path | None = None
+    is_volume: bool = False
+    overwrite: bool = False
+    resume: bool = False
+
+
+def _command(
+    verb: Callable[..., int], request: Callable[..., Request]
+) -> Callable[..., int]:
+    """Make a command with the arguments of `verb` and the options of a queue.
+
+    Parameters
+    ----------
+    verb : callable
+        The command that runs here.
+    request : callable
+        Turns the same arguments into a job.
+    """
+    hints = get_type_hints(verb, include_extras=True)
+    known = inspect.signature(verb).parameters.values()
+    parameters = [p for p in known if p.name not in _LEFT_OUT]
+
+    def command(
+        *args: object,
+        where: SubmitOptions | None = None,
+        json: bool = False,
+        **kwargs: object,
+    ) -> int:
+        return _submit(request(*args, **kwargs), where or SubmitOptions(), json=json)
+
+    extra = inspect.Parameter("where", inspect.Parameter.KEYWORD_ONLY, default=None)
+    command.__signature__ = inspect.Signature([*parameters, extra])  # type: ignore[attr-defined]
+    command.__annotations__ = {p.name: hints[p.name] for p in parameters} | {
+        "where": Annotated[SubmitOptions | None, AS_FLAGS],
+        "return": int,
+    }
+    command.__doc__ = verb.__doc__
+    return command
+
+
+def _submit(request: Request, where: SubmitOptions, *, json: bool) -> int:
+    """Create the job and submit it, or print what would be done."""
+    profile = where.resolve()
+    _check_output(request, where.dry_run)
+    folder = _folder_of(request, where)
+    script = submission.script_of(request.name, folder, profile)
+    title = load_queue(profile.queue).title
+    if where.dry_run:
+        plan = _plan(request, folder, profile, title)
+        if json:
+            print_json({**plan, "script": script})
+        else:
+            print("\n".join(f"{name:<10} {value}" for name, value in plan.items()))
+            print(f"\n{script}", end="")
+        return 0
+    job = JobFolder.create(folder, request.job.to_values(), name=request.name)
+    try:
+        with removed_on_failure(job.path):
+            number = submission.submit(job, profile)
+    except BaseException:
+        index.forget(job.path)
+        raise
+    if json:
+        print_json(
+            {
+                "job": str(job.path),
+                "queue": profile.queue,
+                "number": number,
+                "output": str(request.out),
+            }
+        )
+        return 0
+    if profile.queue == submission.LOCAL:
+        print(f"Started {request.name} as process {number}: {job.path}")
+    else:
+        print(f"Submitted {request.name} as {title} job {number}: {job.path}")
+    suggest_next(f"jobs watch {quoted(job.path)}")
+    return 0
+
+
+def _plan(
+    request: Request, folder: Path, profile: Profile, title: str
+) -> dict[str, str]:
+    """What would be done, for people."""
+    values = request.job.to_values()
+    resources = [f"{profile.nodes} node{'s' if profile.nodes > 1 else ''}"]
+    resources.append(f"{profile.cores} cores")
+    if profile.gpus:
+        resources.append(f"{profile.gpus} GPU{'s' if profile.gpus > 1 else ''}")
+    resources.append(profile.memory or "the cluster's default memory")
+    plan = {
+        "job": f"{values['operation']}: {request.name}",
+        "folder": str(folder),
+        "output": str(request.out),
+        "queue": title,
+    }
+    if profile.queue == submission.LOCAL:
+        return plan
+    plan["resources"] = ", ".join(resources)
+    plan["walltime"] = (
+        f"{profile.walltime}; {profile.warning_seconds} s before its end the job keeps "
+        "what it has finished, is resubmitted and resumes"
+    )
+    return plan
+
+
+def _check_output(request: Request, dry_run: bool) -> None:
+    """Refuse an output that cannot be written, or that another job writes."""
+    if request.is_volume:
+        # A dry run removes nothing.
+        continues = request.resume or dry_run
+        io.check_output(request.out, request.overwrite, continues=continues)
+    elif request.folder is None and not request.out.parent.is_dir():
+        raise FileError(
+            f"{request.out.parent} does not exist, so {request.out.name} cannot be "
+            "written there. Create the folder first, or choose another one."
+        )
+    for other in index.list_jobs():
+        if not other.is_alive or other.path == request.folder:
+            continue
+        if JobFolder(other.path).values().get("out") == str(request.out):
+            raise JobError(
+                f"{other.name} ({other.path}) already writes {request.out}. Stop it "
+                "first, or choose another output."
+            )
+
+
+def _folder_of(request: Request, where: SubmitOptions) -> Path:
+    """A new folder for the job, next to its output unless chosen."""
+    if request.folder is not None:
+        if where.job_folder is not None:
+            raise ConfigError(
+                "The output of training is the folder of its job: leave --job-folder "
+                "out."
+            )
+        return request.folder
+    if where.job_folder is not None:
+        return absolute_path(where.job_folder)
+    first = path = request.out.with_name(f"{request.name}.job")
+    number = 1
+    while path.exists():
+        number += 1
+        path = first.with_name(f"{request.name}-{number}.job")
+    return path
+
+
+# Paths: a job runs in another folder
+
+
+def absolute_path(path: Path) -> Path:
+    """Make a path absolute; links are kept, as nodes may resolve them differently."""
+    return path.expanduser().absolute()
+
+
+def _absolute(config: AnyConfig) -> AnyConfig:
+    """Make the paths in settings absolute."""
+    changes: AnyDict = {}
+    for name in type(config).model_fields:
+        value = getattr(config, name)
+        if isinstance(value, Path):
+            changes[name] = absolute_path(value)
+        elif name in _FILES_AS_TEXT and isinstance(value, str) and Path(value).exists():
+            changes[name] = str(absolute_path(Path(value)))
+    return config.model_copy(update=changes)
+
+
+def _absolute_model(name: str) -> str:
+    """Keep the name of a model of the catalogue, and make a path absolute."""
+    if name in {entry.name for entry in catalogue.list_models()}:
+        return name
+    path = Path(name).expanduser()
+    return str(absolute_path(path)) if path.exists() else name
+
+
+# One function for each verb
+
+
+def _restore(
+    input: Path,  # noqa: A002  # as in the command
+    *,
+    out: Path,
+    config: RestoreConfig | None = None,
+    reading: InputConfig | None = None,
+    settings: Path | None = None,
+    resume: bool = False,
+    strict: bool = False,
+    overwrite: bool = False,
+) -> Request:
+    merged = settings_from(RestoreConfig, config, settings)
+    models = {"model": _absolute_model(merged.model)}
+    ensemble = tuple(map(_absolute_model, merged.ensemble_with))
+    merged = merged.model_copy(update={**models, "ensemble_with": ensemble})
+    out = absolute_path(out)
+    data = RestoreInput(
+        volume=absolute_path(input), reading=reading or InputConfig(), whole=True
+    )
+    check_not_source(data.open(), out)
+    name = plain_name(stem_of(out))
+    job = RestoreJob(
+        name=name,
+        data=data,
+        settings=merged,
+        out=out,
+        replaces=_modified(out) if overwrite else 0,
+        look=True,
+        strict=strict,
+    )
+    return Request(job, name, out, is_volume=True, overwrite=overwrite, resume=resume)
+
+
+def _modified(out: Path) -> int:
+    try:
+        return out.stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
+
+
+def _reconstruct(
+    projections: Path,
+    *,
+    out: Path,
+    config: ReconstructFields | None = None,
+    special: Config | None = None,
+    reading: ProjectionsInput | None = None,
+    settings: Path | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+) -> Request:
+    out = absolute_path(out)
+    name = plain_name(stem_of(out))
+    job = ReconstructJob(
+        name=name,
+        projections=absolute_path(projections),
+        reading=_absolute(reading or ProjectionsInput()),
+        settings=merge_settings(config, special, settings),
+        out=out,
+        replaces=_modified(out) if overwrite else 0,
+    )
+    job.check()
+    return Request(job, name, out, is_volume=True, overwrite=overwrite, resume=resume)
+
+
+def _measure(
+    input: Path,  # noqa: A002  # as in the command
+    *,
+    out: Path,
+    reference: Path | None = None,
+    mask: Path | None = None,
+    uncertainty: Path | None = None,
+    graph_distance: float | None = None,
+    config: MeasureConfig | None = None,
+    reading: InputConfig | None = None,
+    settings: Path | None = None,
+    overwrite: bool = False,
+) -> Request:
+    out = absolute_path(out)
+    names = ["input"] if reference is None else ["input", "reference"]
+    report_files.check(report_files.plan(out, names, labels=True), overwrite=overwrite)
+    given = {"reference": reference, "mask": mask, "deviation": uncertainty}
+    inputs = {
+        role: MeasureInput(volume=absolute_path(path), reading=reading or InputConfig())
+        for role, path in given.items()
+        if path is not None
+    }
+    name = plain_name(out.name)
+    data = MeasureInput(volume=absolute_path(input), reading=reading or InputConfig())
+    job = MeasureJob(
+        name=name,
+        data=data,
+        settings=settings_from(MeasureConfig, config, settings),
+        out=out,
+        graph_distance=graph_distance,
+        **inputs,
+    )
+    job.check()
+    return Request(job, name, out, overwrite=overwrite)
+
+
+def _study(
+    projections: Path,
+    *,
+    out: Path,
+    reference: Path | None = None,
+    mask: Path | None = None,
+    config: StudyConfig | None = None,
+    reading: ProjectionsInput | None = None,
+    settings: Path | None = None,
+    overwrite: bool = False,
+) -> Request:
+    if overwrite:
+        raise ConfigError(
+            "A submitted study resumes what is in its folder, so it cannot begin by "
+            "deleting it: leave --overwrite out and choose a new folder."
+        )
+    out = absolute_path(out)
+    data = StudyInput(
+        projections=absolute_path(projections),
+        reading=_absolute(reading or ProjectionsInput()),
+        reference=None if reference is None else absolute_path(reference),
+        mask=None if mask is None else absolute_path(mask),
+    )
+    merged = settings_from(StudyConfig, config, settings)
+    job = StudyJob(data=data, settings=merged, out=out)
+    job.check()
+    return Request(job, plain_name(out.name), out)
+
+
+def _train(method: str) -> Callable[..., Request]:
+    def request(
+        *,
+        out: Path,
+        config: Config | None = None,
+        reading: InputConfig | None = None,
+        scans: ScansConfig | None = None,
+        settings: Path | None = None,
+    ) -> Request:
+        job = train_commands.training_job(method, config, reading, scans, settings)
+        path = absolute_path(out)
+        return Request(job, job.training.name, path, folder=path)
+
+    return request
+
+
+def _ganrec(
+    *, out: Path, config: GanrecConfig | None = None, settings: Path | None = None
+) -> Request:
+    job = train_commands.ganrec_job(config, settings)
+    path = absolute_path(out)
+    return Request(job, job.training.name, path, folder=path)
+
+
+restore = _command(restore_command, _restore)
+reconstruct = _command(reconstruct_command, _reconstruct)
+measure = _command(measure_command, _measure)
+
+
+def _build_study() -> App:
+    app = App(name="study")
+    app.command(
+        _command(study_command, _study),
+        name="projections",
+        help_epilogue=with_examples(
+            "submit study projections scan.h5 -o study --profile gricad --project pr-x"
+        ),
+    )
+    return app
+
+
+def _build_train() -> App:
+    app = App(
+        name="train",
+        result_action="return_value",
+        exit_on_error=False,
+        print_error=False,
+    )
+    for method, need in needs().items():
+        examples = train_commands.examples_of(method)[:1]
+        app.command(
+            _command(train_commands.command_of(method), _train(method)),
+            name=method,
+            help=f"Needs {need}.",
+            help_epilogue=with_examples(
+                *(f"submit {e} --queue slurm" for e in examples)
+            ),
+        )
+    app.command(
+        _command(train_commands.ganrec, _ganrec),
+        name="ganrec",
+        help="Fit networks to the projections of one object.",
+        help_epilogue=with_examples(
+            *(f"submit {e} --queue slurm" for e in train_commands.examples_of("ganrec"))
+        ),
+    )
+    return app
+
+
+study = _build_study()
+train = _build_train()

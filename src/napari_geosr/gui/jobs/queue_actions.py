@@ -1,0 +1,57 @@
+"""Submits jobs to queues and stops them there, in a worker: queues may be slow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+
+from qtpy.QtCore import QObject
+
+from napari_geosr.core.steps import Step
+from napari_geosr.gui.kit.worker import BackgroundTask
+from napari_geosr.jobs import local, submission
+from napari_geosr.jobs.folder import JobFolder, JobStatus
+
+
+def resume(
+    job: JobFolder, owner: QObject, on_error: Callable[[Exception], None]
+) -> None:
+    """Resume a job where it ran before: on this computer, or in its queue.
+
+    Parameters
+    ----------
+    owner : QObject
+        Whoever asks.
+    on_error : callable
+        Called with the error if the queue cannot take the job.
+
+    Raises
+    ------
+    GeoSRError
+        If it cannot be started on this computer.
+    """
+    profile = submission.profile_of(job)
+    if profile is None:
+        local.start(job)
+        return
+    known = profile
+    _run(lambda: submission.submit(job, known), owner, on_error)
+
+
+def is_waiting_in_queue(status: JobStatus) -> bool:
+    """Whether a queue holds the job and no process of it runs yet."""
+    return status.state == "queued" and bool(status.queue.number)
+
+
+def stop(job: JobFolder, owner: QObject, on_error: Callable[[Exception], None]) -> None:
+    """Ask a job to stop and cancel it in its queue."""
+    _run(lambda: submission.stop(job), owner, on_error)
+
+
+def _run(
+    action: Callable[[], object], owner: QObject, on_error: Callable[[Exception], None]
+) -> None:
+    def steps(_stop: object) -> Generator[Step, None, None]:
+        yield from ()
+        action()
+
+    BackgroundTask(steps, owner=owner, on_error=on_error)

@@ -1,0 +1,220 @@
+"""What a job's folder knows of the queue that it waits or runs in.
+
+``queue.json``
+    Queue, number and resources of the job; written when it is submitted, and by the
+    job itself when it starts and when it is resubmitted.
+``queue_state.json``
+    What the queue said last, written by whoever asked it: a command or a dock.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+from napari_geosr.core.errors import FileError
+from napari_geosr.core.types import AnyDict, AnyMapping
+from napari_geosr.io import atomic
+from napari_geosr.jobs import facts as reading
+
+RECORD, STATE = "queue.json", "queue_state.json"
+#: Runs in a row without progress after which a job is not resubmitted again.
+MAX_IDLE = 2
+
+
+@dataclass(frozen=True)
+class QueueRecord:
+    """A job's place in a queue.
+
+    Attributes
+    ----------
+    queue : str
+        Name of the queue system; empty for a job that was never submitted.
+    title : str
+        The queue system's name, as its users write it.
+    number : str
+        The job's number there.
+    resubmitted : int
+        How often it was resubmitted at its walltime.
+    done : int
+        Steps done when it was last resubmitted.
+    idle : int
+        Runs since then that did no further step.
+    profile : dict
+        Fields of the `Profile` that it was submitted with.
+    """
+
+    queue: str = ""
+    title: str = ""
+    number: str = ""
+    resubmitted: int = 0
+    done: int = 0
+    idle: int = 0
+    profile: AnyDict = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class LastState:
+    """What the queue said last.
+
+    Attributes
+    ----------
+    phase, words : str
+        As in `QueueState`; empty if it was never asked.
+    updated : float
+        Time stamp of the job's own state at that moment: what the queue said holds
+        until the job says something new. Clocks are not compared.
+    checked : float
+        When the queue was asked, by the clock of the computer that asked.
+    """
+
+    phase: str = ""
+    words: str = ""
+    updated: float = 0.0
+    checked: float = 0.0
+
+
+@dataclass(frozen=True)
+class QueuePlace:
+    """A job's place in a queue, for those who watch it.
+
+    Attributes
+    ----------
+    queue, title, number : str
+        As in `QueueRecord`; empty for a job that was never submitted.
+    words : str
+        What the queue said last, in plain words.
+    resubmitted : int
+        How often the job was resubmitted at its walltime.
+    has_ended : bool
+        Whether the queue says that the job has ended, and the job has said nothing
+        since.
+    checked : float
+        When the queue was asked.
+    """
+
+    queue: str = ""
+    title: str = ""
+    number: str = ""
+    words: str = ""
+    resubmitted: int = 0
+    has_ended: bool = False
+    checked: float = 0.0
+
+    @property
+    def message(self) -> str:
+        """Why a job that has not ended by itself does not run any more."""
+        return (
+            f"{self.title} job {self.number} no longer exists ({self.words}); log.txt "
+            "in the job folder may say why."
+        )
+
+
+#: Place of a job that was never submitted.
+NO_QUEUE = QueuePlace()
+
+
+def place_of(folder: Path, updated: float) -> QueuePlace:
+    """Read a job's place in a queue, as known in its folder.
+
+    Parameters
+    ----------
+    updated : float
+        Time stamp of the job's state.
+    """
+    record = read_record(folder)
+    if not record.queue:
+        return NO_QUEUE
+    last = read_state(folder)
+    return QueuePlace(
+        queue=record.queue,
+        title=record.title or record.queue,
+        number=record.number,
+        words=last.words,
+        resubmitted=record.resubmitted,
+        has_ended=last.phase == "ended" and last.updated == updated,
+        checked=last.checked,
+    )
+
+
+def read_record(folder: Path) -> QueueRecord:
+    """Read a job's record; an empty one if there is none, or it is damaged."""
+    facts = _read(folder / RECORD)
+    profile = facts.get("profile")
+    return QueueRecord(
+        queue=_text(facts, "queue"),
+        title=_text(facts, "title"),
+        number=_text(facts, "number"),
+        resubmitted=reading.count(facts.get("resubmitted")),
+        done=reading.count(facts.get("done")),
+        idle=reading.count(facts.get("idle")),
+        profile=profile if isinstance(profile, dict) else {},
+    )
+
+
+def write_record(folder: Path, record: QueueRecord) -> None:
+    """Write a job's record.
+
+    Raises
+    ------
+    FileError
+        If it cannot be written.
+    """
+    text = json.dumps(asdict(record))
+    atomic.write_text(folder / RECORD, text, overwrite=True, durable=False)
+
+
+def read_state(folder: Path) -> LastState:
+    """Read what the queue said last."""
+    facts = _read(folder / STATE)
+    return LastState(
+        phase=_text(facts, "phase"),
+        words=_text(facts, "words"),
+        updated=reading.number(facts.get("updated")),
+        checked=reading.number(facts.get("checked")),
+    )
+
+
+def write_state(folder: Path, phase: str, words: str, updated: float) -> None:
+    """Write what the queue says now; a folder that cannot be written is left alone."""
+    state = LastState(phase, words, updated, time.time())
+    with suppress(FileError):
+        text = json.dumps(asdict(state))
+        atomic.write_text(folder / STATE, text, overwrite=True, durable=False)
+
+
+def forget_state(folder: Path) -> None:
+    """Delete what the queue said about an earlier submission."""
+    with atomic.explained(folder / STATE):
+        (folder / STATE).unlink(missing_ok=True)
+
+
+def with_run(record: QueueRecord, done: int) -> QueueRecord:
+    """Record one more run that was ended by its walltime after `done` steps."""
+    is_idle = done <= record.done
+    return replace(
+        record,
+        resubmitted=record.resubmitted + 1,
+        done=max(done, record.done),
+        idle=record.idle + 1 if is_idle else 0,
+    )
+
+
+def times(n: int) -> str:
+    """``once``, ``twice``, ``3 times``."""
+    return {1: "once", 2: "twice"}.get(n, f"{n} times")
+
+
+def _read(path: Path) -> AnyDict:
+    try:
+        return reading.parse_mapping(atomic.retry_if_not_permitted(path.read_bytes))
+    except (OSError, ValueError):
+        return {}
+
+
+def _text(facts: AnyMapping, name: str) -> str:
+    value = facts.get(name)
+    return value if isinstance(value, str) else ""

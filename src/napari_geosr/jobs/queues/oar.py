@@ -1,0 +1,154 @@
+"""OAR: ``oarsub``, ``oarstat``, ``oardel``, as at GRICAD and on Grid'5000."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+from napari_geosr.core.documents import load_json
+from napari_geosr.core.errors import ConfigError, JobError
+from napari_geosr.core.types import AnyDict
+from napari_geosr.jobs.profiles import Profile
+from napari_geosr.jobs.queues import RESUBMIT, QueueState, QueueSystem
+from napari_geosr.jobs.queues._scripts import (
+    LOG,
+    SCRIPT,
+    body,
+    call,
+    find_number,
+    plain_name,
+)
+
+#: SIGUSR1, the number that OAR wants.
+_SIGNAL = 10
+_WAITING = {
+    "Waiting": "waiting",
+    "Hold": "held",
+    "toLaunch": "starting",
+    "Launching": "starting",
+    "toAckReservation": "waiting",
+}
+_ENDED = ("Terminated", "Error", "toError")
+#: Longest answer of oarstat that is read, in bytes.
+_MAX_ANSWER = 32 * 10**6
+
+
+class Oar:
+    """The queue system OAR, since release 2.5."""
+
+    title = "OAR"
+    number_variable = "OAR_JOB_ID"
+
+    def script(
+        self, name: str, folder: Path, profile: Profile, command: tuple[str, ...]
+    ) -> str:
+        """Write the script; see `QueueSystem.script`."""
+        # On clusters with GPUs, cores belong to a GPU and come with it.
+        per_node = f"gpu={profile.gpus}" if profile.gpus else f"core={profile.cores}"
+        conditions = [profile.properties] if profile.properties else []
+        if profile.megabytes:
+            least = math.ceil(profile.megabytes / profile.cores)
+            conditions.append(f"{profile.memory_property} >= {least}")
+        options = [
+            f"-n {plain_name(name)}",
+            f"-l /nodes={profile.nodes}/{per_node},walltime={profile.walltime}",
+        ]
+        if conditions:
+            options.append(f"-p {' AND '.join(conditions)}")
+        if profile.project:
+            options.append(f"--project {profile.project}")
+        if profile.partition:
+            options.append(f"-q {profile.partition}")
+        options += [
+            f"-O {LOG}",
+            f"-E {LOG}",
+            "-t idempotent",
+            f"--checkpoint {profile.warning_seconds}",
+            f"--signal {_SIGNAL}",
+            *profile.options,
+        ]
+        header = "".join(f"#OAR {option}\n" for option in options)
+        text = body(folder, profile, command)
+        return f'#!/bin/bash\n{header}\n{text}exit "$code"\n'
+
+    def submit(self, folder: Path) -> str:
+        """Submit the script; see `QueueSystem.submit`."""
+        text = call(["oarsub", "-S", f"./{SCRIPT}"], title=self.title, folder=folder)
+        return find_number(r"OAR_JOB_ID=(\d+)", text, title=self.title)
+
+    def states(self, numbers: Mapping[Path, str]) -> dict[Path, QueueState]:
+        """Ask for the jobs of this user; see `QueueSystem.states`."""
+        waiting = _jobs(call(["oarstat", "-u", "-J"], title=self.title))
+        return {
+            folder: self._state(number, waiting) for folder, number in numbers.items()
+        }
+
+    def _state(self, number: str, known: Mapping[str, AnyDict]) -> QueueState:
+        number = _last(number, known)
+        job = known.get(number)
+        if job is None:  # one that has ended is given only by its number
+            try:
+                text = call(["oarstat", "-j", number, "-J"], title=self.title)
+            except JobError:
+                return QueueState("ended", "ended", number)
+            job = _jobs(text).get(number, {})
+        state = str(job.get("state", ""))
+        if state in _WAITING:
+            reason = str(job.get("message") or "")
+            karma = "priority (karma)" if "karma" in reason.lower() else ""
+            words = ": ".join(filter(None, (_WAITING[state], karma)))
+            return QueueState("waiting", words, number)
+        if state in _ENDED or not state:
+            return _ending(job, number)
+        return QueueState("running", state.lower(), number)
+
+    def cancel(self, number: str) -> None:
+        """Cancel a job; see `QueueSystem.cancel`."""
+        call(["oardel", number], title=self.title)
+
+
+def _ending(job: AnyDict, number: str) -> QueueState:
+    """State of a job that has ended."""
+    code = _count(job.get("exit_code"))
+    # OAR gives the exit code as `wait` does: 256 times the code.
+    if code in (RESUBMIT, RESUBMIT * 256):
+        return QueueState("waiting", "waiting: resubmitted", number)
+    message = str(job.get("message") or "").lower()
+    for part, words in (("walltime", "walltime reached"), ("kill", "cancelled")):
+        if part in message:
+            return QueueState("ended", words, number)
+    failed = job.get("state") in ("Error", "toError")
+    return QueueState("ended", "failed" if failed else "ended", number)
+
+
+def _last(number: str, known: Mapping[str, AnyDict]) -> str:
+    """Number of the job that `number` was resubmitted as, after any number of times."""
+    after = {str(job.get("resubmit_job_id")): other for other, job in known.items()}
+    seen = set()
+    while number in after and number not in seen:
+        seen.add(number)
+        number = after[number]
+    return number
+
+
+def _jobs(text: str) -> dict[str, AnyDict]:
+    """Jobs by number, in the JSON of oarstat; nothing is printed if there are none."""
+    if not text.strip():
+        return {}
+    try:
+        values = load_json(text, _MAX_ANSWER)
+    except ConfigError as error:
+        raise JobError(
+            f"oarstat gave an answer that cannot be read: {error}"
+        ) from error
+    if not isinstance(values, dict):
+        return {}
+    return {str(k): job for k, job in values.items() if isinstance(job, dict)}
+
+
+def _count(value: object) -> int:
+    return int(value) if isinstance(value, int | str) and str(value).isdigit() else 0
+
+
+QUEUE: QueueSystem = Oar()

@@ -1,0 +1,134 @@
+"""SLURM: ``sbatch``, ``squeue``, ``scancel``; accounting (``sacct``) is not needed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from napari_geosr.jobs.profiles import Profile
+from napari_geosr.jobs.queues import RESUBMIT, Phase, QueueState, QueueSystem
+from napari_geosr.jobs.queues._scripts import (
+    LOG,
+    SCRIPT,
+    body,
+    call,
+    find_number,
+    plain_name,
+    quote,
+)
+
+#: Reasons to wait in plain words; others are shown as SLURM gives them.
+_REASONS = {
+    "None": "",
+    "Priority": "priority",
+    "Resources": "resources",
+    "BeginTime": "starts again soon",
+    "Dependency": "another job",
+    "JobHeldUser": "held by you",
+    "JobHeldAdmin": "held by the administrators",
+    "PartitionTimeLimit": "the walltime is longer than the partition allows",
+    "PartitionNodeLimit": "more nodes than the partition allows",
+    "ReqNodeNotAvail": "nodes are not available",
+    "NodeDown": "nodes are down",
+    "Licenses": "licences",
+    "QOSMaxJobsPerUserLimit": "your limit of jobs",
+    "MaxJobsPerAccount": "the project's limit of jobs",
+}
+_ENDINGS = {
+    "COMPLETED": "ended",
+    "CANCELLED": "cancelled",
+    "TIMEOUT": "walltime reached",
+    "OUT_OF_MEMORY": "out of memory",
+    "NODE_FAIL": "the node failed",
+    "BOOT_FAIL": "the node failed",
+    "PREEMPTED": "stopped for a more urgent job",
+    "DEADLINE": "deadline reached",
+    "FAILED": "failed",
+    "REVOKED": "revoked",
+}
+_WAITING = ("PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT")
+
+
+class Slurm:
+    """The queue system SLURM, since release 20.11."""
+
+    title = "SLURM"
+    number_variable = "SLURM_JOB_ID"
+
+    def script(
+        self, name: str, folder: Path, profile: Profile, command: tuple[str, ...]
+    ) -> str:
+        """Write the script; see `QueueSystem.script`."""
+        options = [
+            f"--job-name={plain_name(name)}",
+            f"--time={profile.walltime}",
+            f"--nodes={profile.nodes}",
+            "--ntasks-per-node=1",
+            f"--cpus-per-task={profile.cores}",
+        ]
+        if profile.gpus:
+            options.append(f"--gpus-per-node={profile.gpus}")
+        if profile.megabytes:
+            options.append(f"--mem={profile.megabytes}M")
+        if profile.project:
+            options.append(f"--account={profile.project}")
+        if profile.partition:
+            options.append(f"--partition={profile.partition}")
+        if profile.properties:
+            options.append(f"--constraint={quote(profile.properties)}")
+        options += [
+            f"--output={LOG}",
+            "--open-mode=append",
+            f"--signal=B:USR1@{profile.warning_seconds}",
+            "--requeue",
+            *profile.options,
+        ]
+        header = "".join(f"#SBATCH {option}\n" for option in options)
+        return (
+            f"#!/bin/bash\n{header}\n{body(folder, profile, command)}"
+            f'if [ "$code" -eq {RESUBMIT} ]; then\n'
+            '    scontrol requeue "$SLURM_JOB_ID"\n'
+            'fi\nexit "$code"\n'
+        )
+
+    def submit(self, folder: Path) -> str:
+        """Submit the script; see `QueueSystem.submit`."""
+        text = call(["sbatch", "--parsable", SCRIPT], title=self.title, folder=folder)
+        return find_number(r"^(\d+)", text, title=self.title)
+
+    def states(self, numbers: Mapping[Path, str]) -> dict[Path, QueueState]:
+        """Ask for all jobs of this user; see `QueueSystem.states`."""
+        words = ["squeue", "--me", "--noheader", "--states=all", "--format=%i|%T|%r"]
+        found = {}
+        for line in call(words, title=self.title).splitlines():
+            number, state, reason = (*line.strip().split("|", 2), "", "")[:3]
+            found[number] = state, reason
+        # A job that ended some minutes ago is not known any more.
+        return {
+            folder: _state(number, *found.get(number, ("", "")))
+            for folder, number in numbers.items()
+        }
+
+    def cancel(self, number: str) -> None:
+        """Cancel a job; see `QueueSystem.cancel`."""
+        call(["scancel", "--quiet", number], title=self.title)
+
+
+def _state(number: str, state: str, reason: str) -> QueueState:
+    phase: Phase = "running"
+    if state in _WAITING:
+        known = _REASONS.get(reason.strip("()"), _in_words(reason))
+        return QueueState("waiting", f"waiting: {known}".rstrip(": "), number)
+    if state == "" or state in _ENDINGS:
+        return QueueState("ended", _ENDINGS.get(state, "ended"), number)
+    words = "suspended" if state == "SUSPENDED" else "running"
+    return QueueState(phase, words, number)
+
+
+def _in_words(reason: str) -> str:
+    """``AssocGrpCpuLimit`` as "assoc grp cpu limit"."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", reason.strip("()")).lower()
+
+
+QUEUE: QueueSystem = Slurm()

@@ -1,0 +1,226 @@
+"""Hands jobs to the queue of a cluster, asks about them and stops them there."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from napari_geosr.core.errors import ConfigError, JobError
+from napari_geosr.io import atomic
+from napari_geosr.jobs import index, queue_record
+from napari_geosr.jobs.folder import JobFolder, JobStatus
+from napari_geosr.jobs.profiles import Profile
+from napari_geosr.jobs.queue_record import QueueRecord
+from napari_geosr.jobs.queues import load_queue
+from napari_geosr.jobs.queues._scripts import SCRIPT
+
+#: Name of the queue that is this computer.
+LOCAL = "local"
+#: Option of ``python -m napari_geosr.jobs`` for jobs that a queue starts.
+IN_QUEUE = "--in-queue"
+#: Seconds for which an answer of a queue is not asked for again.
+_FRESH_SECONDS = 1.5
+
+
+def check_profile(profile: Profile) -> None:
+    """Refuse a profile that lacks something.
+
+    Raises
+    ------
+    ConfigError
+        If its queue is unknown, or it needs a project and names none.
+    """
+    title = load_queue(profile.queue).title
+    if profile.needs_project and not profile.project:
+        raise ConfigError(
+            f"This cluster ({title}) refuses jobs without a project: give it "
+            "(--project pr-NAME), or keep it in a profile (napari-geosr profiles new)."
+        )
+
+
+def script_of(name: str, folder: Path, profile: Profile) -> str:
+    """Script that runs the job in a folder.
+
+    Raises
+    ------
+    ConfigError
+        If the profile is incomplete, or a name contains line breaks.
+    """
+    check_profile(profile)
+    words = [profile.python or sys.executable, "-P", "-m", "napari_geosr.jobs"]
+    words.append(str(folder))
+    if profile.queue != LOCAL:
+        words.append(IN_QUEUE)
+    return load_queue(profile.queue).script(name, folder, profile, tuple(words))
+
+
+def submit(job: JobFolder, profile: Profile) -> str:
+    """Write the script of a job, submit it and return its number in the queue.
+
+    Raises
+    ------
+    ConfigError
+        If the profile is incomplete.
+    JobError
+        If the job is done, waits or runs already; or with the queue's reason if it
+        refuses: the job is then in the state it was in.
+    FileError
+        If its folder cannot be written.
+    """
+    queue = load_queue(profile.queue)
+    before = job.status()
+    text = script_of(before.name, job.path, profile)
+    with job.hold():
+        job.check_not_done()
+        if before.is_alive and (before.pid or before.queue.number):
+            raise JobError(
+                f"{before.name} is already {index.describe_state(before)}: stop it "
+                "first."
+            )
+        index.register(job)
+        job.clear_request()
+        write_script(job.path, text)
+        if profile.queue != LOCAL:
+            record = QueueRecord(
+                queue=profile.queue,
+                title=queue.title,
+                profile=profile.model_dump(mode="json", exclude_defaults=True),
+            )
+            queue_record.forget_state(job.path)
+            queue_record.write_record(job.path, record)
+            job.set_state("queued", pid=0, host="", message="")
+    try:
+        number = queue.submit(job.path)
+    except JobError:
+        if profile.queue != LOCAL:
+            queue_record.write_record(job.path, QueueRecord())
+            job.set_state(before.state if before.can_resume else "paused")
+        raise
+    # The job may have started, and recorded its number itself.
+    known = queue_record.read_record(job.path)
+    if profile.queue != LOCAL and not known.number:
+        queue_record.write_record(job.path, replace(known, number=number))
+    return number
+
+
+def write_script(folder: Path, text: str) -> Path:
+    """Write ``submit.sh``, which OAR wants to be executable."""
+    path = folder / SCRIPT
+    atomic.write_text(path, text, overwrite=True)
+    with atomic.explained(path):
+        path.chmod(0o755)
+    return path
+
+
+def profile_of(job: JobFolder) -> Profile | None:
+    """Profile that a job was last submitted with; None if it never was.
+
+    Raises
+    ------
+    ConfigError
+        If it is damaged.
+    """
+    record = queue_record.read_record(job.path)
+    if not record.queue:
+        return None
+    return Profile.from_mapping({**record.profile, "queue": record.queue})
+
+
+def note_start(job: JobFolder) -> None:
+    """Record the number under which the queue has started this process."""
+    record = queue_record.read_record(job.path)
+    if not record.queue:
+        return
+    number = os.environ.get(load_queue(record.queue).number_variable, "")
+    if number and number != record.number:
+        queue_record.write_record(job.path, replace(record, number=number))
+
+
+def note_walltime(job: JobFolder) -> bool:
+    """Record that the walltime ended a run; return whether to start it again.
+
+    A job that gets nowhere within its walltime is not started again and again.
+    """
+    record = queue_record.read_record(job.path)
+    record = queue_record.with_run(record, job.status().done)
+    queue_record.write_record(job.path, record)
+    if record.idle >= queue_record.MAX_IDLE:
+        walltime = record.profile.get("walltime") or Profile().walltime
+        message = (
+            f"The walltime of {walltime} is too short: {record.idle} runs in a row "
+            "did not finish a single step more. Resume the job with a longer one "
+            f"(napari-geosr jobs resume {job.path} --walltime 12h)."
+        )
+        job.set_state("failed", pid=0, host="", message=message)
+        job.append("state", state="failed", message=message)
+        return False
+    # A run that was warned at once has not counted any steps.
+    job.set_state("queued", pid=0, host="", message="", done=record.done)
+    job.append("state", state="queued", resubmitted=record.resubmitted)
+    return True
+
+
+def refresh(statuses: Iterable[JobStatus]) -> list[str]:
+    """Ask the queues about the jobs that wait or run there; one call for each queue.
+
+    Returns
+    -------
+    list of str
+        Why a queue could not be asked. What it said last is kept.
+    """
+    due: dict[str, dict[Path, JobStatus]] = defaultdict(dict)
+    for status in statuses:
+        is_fresh = 0 <= time.time() - status.queue.checked < _FRESH_SECONDS
+        if status.is_alive and status.queue.number and not is_fresh:
+            due[status.queue.queue][status.path] = status
+    problems = []
+    for name, jobs in due.items():
+        numbers = {path: status.queue.number for path, status in jobs.items()}
+        try:
+            found = load_queue(name).states(numbers)
+        except (ConfigError, JobError) as error:
+            problems.append(str(error))
+            continue
+        for path, state in found.items():
+            updated = jobs[path].updated
+            queue_record.write_state(path, state.phase, state.words, updated)
+            if state.number != numbers[path]:
+                record = queue_record.read_record(path)
+                queue_record.write_record(path, replace(record, number=state.number))
+    return problems
+
+
+def stop(job: JobFolder) -> None:
+    """Ask a job to stop and, if it is in a queue, cancel it there.
+
+    Finished work is kept, so that the job can be resumed.
+
+    Raises
+    ------
+    JobError
+        If there is nothing to stop, or the queue cannot be asked.
+    """
+    status = job.status()
+    if not status.is_alive:
+        raise JobError(f"{status.name} is {status.state}: there is nothing to stop.")
+    job.request("cancel")
+    if not status.queue.number:
+        return
+    try:
+        load_queue(status.queue.queue).cancel(status.queue.number)
+    except JobError as error:
+        raise JobError(
+            f"{error} If {status.name} starts or runs, it stops after its next step."
+        ) from error
+    if status.pid:
+        return  # its process writes the state
+    with job.hold():
+        now = job.status()
+        if now.state == "queued" and not now.pid:
+            job.set_state("cancelled", message="")
+            job.clear_request()

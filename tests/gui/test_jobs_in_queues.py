@@ -1,0 +1,91 @@
+"""Jobs in queues, in the Jobs dock of real napari."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from train_helpers import JOBS, opened
+
+from napari_geosr.jobs import index, queue_record
+from napari_geosr.jobs.folder import JobFolder
+from napari_geosr.jobs.queue_record import QueueRecord
+
+
+@pytest.fixture
+def squeue(tmp_path, monkeypatch):
+    """Commands of SLURM that answer with what is in a file, and note their calls."""
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    said = tmp_path / "said"
+    said.write_text("12|PENDING|Priority\n")
+    for name in ("squeue", "scancel", "sbatch"):
+        path = programs / name
+        text = f'cat "{said}"' if name == "squeue" else "echo 13"
+        path.write_text(f'#!/bin/sh\necho {name} "$@" >>"{tmp_path}/calls"\n{text}\n')
+        path.chmod(0o755)
+    monkeypatch.setenv("PATH", str(programs), prepend=":")
+    return said
+
+
+@pytest.fixture
+def job(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((6, 8, 8), np.float32))
+    values = {
+        "operation": "restore",
+        "method": "tv",
+        "name": "mine",
+        "data": {"volume": str(tmp_path / "a.tif")},
+        "out": str(tmp_path / "out.ome.tif"),
+    }
+    made = JobFolder.create(tmp_path / "mine.job", values, name="mine")
+    queue_record.write_record(made.path, QueueRecord("slurm", "SLURM", "12"))
+    index.register(made)
+    return made
+
+
+def calls(tmp_path) -> str:
+    path = tmp_path / "calls"
+    return path.read_text() if path.exists() else ""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="shell scripts")
+def test_the_queue_is_asked_and_obeys(viewer, qtbot, tmp_path, squeue, job):
+    dock = opened(viewer, JOBS)
+    said = "waiting: priority"
+    qtbot.waitUntil(
+        lambda: [item.text(1) for item in dock._items()] == [said], timeout=10_000
+    )
+    qtbot.waitUntil(
+        lambda: dock.view.state_label.text() == "Waiting: priority (SLURM job 12).",
+        timeout=5000,
+    )
+    assert not dock.view.resume_button.isEnabled()
+    # Cancelled elsewhere, it is noticed within five seconds.
+    squeue.write_text("12|CANCELLED|None\n")
+    qtbot.waitUntil(lambda: dock.view.state == "cancelled", timeout=5000)
+    assert [item.text(1) for item in dock._items()] == ["cancelled"]
+    # Resumed in the same queue, under a new number.
+    squeue.write_text("13|PENDING|Resources\n")
+    dock.view.resume_button.click()
+    qtbot.waitUntil(
+        lambda: [item.text(1) for item in dock._items()] == ["waiting: resources"],
+        timeout=10_000,
+    )
+    assert job.status().queue.number == "13"
+    qtbot.waitUntil(dock.view.pause_button.isEnabled, timeout=5000)
+    dock.view.pause_button.click()
+    qtbot.waitUntil(lambda: dock.view.state == "cancelled", timeout=5000)
+    assert "scancel --quiet 13" in calls(tmp_path)
+
+
+def test_a_result_outside_the_folder_is_named(viewer, qtbot, tmp_path, job):
+    out = Path(tmp_path / "out.ome.tif")
+    tifffile.imwrite(out, np.zeros((6, 8, 8), np.float32))
+    job.set_state("done", result=str(out))
+    dock = opened(viewer, JOBS)
+    qtbot.waitUntil(lambda: dock.view.state == "done", timeout=10_000)
+    assert dock.view.figures.text() == f"The volume is {out}."

@@ -1,0 +1,94 @@
+"""Queues for tests: a real SLURM where it is installed, and an emulated OAR."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import oar_emulator
+import slurm_cluster
+from queue_helpers import Cluster
+
+
+@pytest.fixture(autouse=True)
+def own_settings(
+    new_folder: Callable[[], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No test reads or writes a person's profiles."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(new_folder()))
+
+
+@pytest.fixture(scope="session")
+def slurm_conf() -> Iterator[Path]:
+    if reason := slurm_cluster.why_missing():
+        pytest.skip(reason)
+    # A socket's name must be short.
+    with (
+        tempfile.TemporaryDirectory(prefix="slurm") as folder,
+        slurm_cluster.slurm(Path(folder)) as conf,
+    ):
+        yield conf
+
+
+def _call(*words: str) -> None:
+    subprocess.run(words, check=False, capture_output=True)
+
+
+@pytest.fixture
+def slurm(slurm_conf: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    """A running SLURM, empty afterwards."""
+    monkeypatch.setenv("SLURM_CONF", str(slurm_conf))
+    yield Cluster(
+        "slurm",
+        warn=lambda number: _call("scancel", "--signal=USR1", "--batch", number),
+        # SLURM lets a job wait for two minutes after `scontrol requeue`.
+        hasten=lambda number: _call(
+            "scontrol", "update", f"JobId={number}", "StartTime=now"
+        ),
+    )
+    _call("scancel", "--user=root")
+
+
+@pytest.fixture
+def oar(
+    new_folder: Callable[[], Path], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Cluster]:
+    """An emulated OAR."""
+    programs, place = new_folder(), new_folder()
+    oar_emulator.install(programs)
+    monkeypatch.setenv("PATH", str(programs), prepend=":")
+    monkeypatch.setenv("OAR_EMULATOR", str(place))
+    yield Cluster(
+        "oar",
+        warn=lambda number: _call("oardel", "-c", number),
+        hasten=lambda _number: None,
+    )
+    oar_emulator.end_all()
+
+
+@pytest.fixture
+def cluster(request: pytest.FixtureRequest) -> Cluster:
+    """The queue that a test is parametrized with, by the name of its fixture."""
+    found: Cluster = request.getfixturevalue(request.param)
+    return found
+
+
+@pytest.fixture
+def scan(tmp_path: Path) -> Path:
+    """A small volume in a folder with a name that needs quotes."""
+    folder = tmp_path / "it's a scan $(touch hacked)"
+    folder.mkdir()
+    rng = np.random.default_rng(5)
+    data = rng.normal(0.7, 0.1, (16, 48, 48)).astype(np.float32)
+    data[:, 15:30, 15:30] -= 0.5
+    tifffile.imwrite(folder / "scan.tif", data, imagej=True)
+    return folder / "scan.tif"

@@ -1,0 +1,56 @@
+"""What the tests of queues share."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from napari_geosr.cli.app import run
+from napari_geosr.jobs import submission
+from napari_geosr.jobs.folder import JobFolder
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A queue that tests can push.
+
+    Attributes
+    ----------
+    name : str
+        Of the queue system.
+    warn : callable
+        Send a job the warning before its walltime.
+    hasten : callable
+        Let a resubmitted job begin at once.
+    """
+
+    name: str
+    warn: Callable[[str], object]
+    hasten: Callable[[str], object]
+
+
+def submit(capsys: Any, *words: str) -> dict[str, Any]:
+    """Submit and return what is printed as JSON."""
+    code = run(["submit", *words, "--json"])
+    said = capsys.readouterr()
+    assert code == 0, said.err
+    return json.loads(said.out)
+
+
+def wait_for(
+    job: JobFolder, is_reached: Callable[[], object], seconds: float = 90
+) -> None:
+    """Wait, asking the queue as a dock would; what happened is shown if it fails."""
+    end = time.monotonic() + seconds
+    while not is_reached():
+        if time.monotonic() > end:
+            log = job.path / "log.txt"
+            said = log.read_text() if log.exists() else "no log"
+            pytest.fail(f"{json.dumps(str(job.status()))}\n{said}")
+        submission.refresh([job.status()])
+        time.sleep(0.1)

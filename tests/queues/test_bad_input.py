@@ -1,0 +1,149 @@
+"""What cannot be submitted is refused in one sentence, and leaves nothing behind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from queue_helpers import Cluster, submit, wait_for
+
+from napari_geosr.cli.app import run
+from napari_geosr.jobs import index
+from napari_geosr.jobs.folder import JobFolder
+from napari_geosr.jobs.profiles import profiles_folder
+
+
+def refused(capsys: Any, *words: str) -> str:
+    """The one sentence with which a command is refused."""
+    assert run(list(words)) == 2
+    said = capsys.readouterr().err.strip()
+    assert "Traceback" not in said
+    assert len(said.splitlines()) == 1, said
+    return said.removeprefix("napari-geosr: ")
+
+
+def restoring(scan: Path, *more: str) -> list[str]:
+    out = str(scan.parent / "clean.ome.tif")
+    return ["submit", "restore", str(scan), "-o", out, *more]
+
+
+@pytest.fixture
+def nothing_left(scan: Path) -> Any:
+    before = sorted(scan.parent.iterdir())
+    yield
+    assert sorted(scan.parent.iterdir()) == before
+    assert index.list_jobs() == []
+
+
+@pytest.mark.usefixtures("nothing_left")
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ([], "Say where the job shall run: --queue slurm, oar or local"),
+        (["--queue", "lsf"], "There is no queue 'lsf'. Known: local, oar, slurm."),
+        (["--profile", "mine"], "There is no profile 'mine'. Known: gricad"),
+        (["--profile", "../x"], "'../x' cannot be the name of a profile"),
+        (["--profile", "gricad"], "(OAR) refuses jobs without a project"),
+        (["--profile", "gricad", "--queue", "slurm"], "is for oar, not for slurm"),
+        (["--queue", "slurm", "--walltime", "soon"], "'soon' is not a walltime"),
+        (["--queue", "slurm", "--walltime", "20s"], "20s is too short"),
+        (["--queue", "slurm", "--mem", "much"], "'much' is not an amount of memory"),
+        (["--queue", "oar", "--mem", "64GB"], "OAR takes no amount of memory"),
+        (["--queue", "slurm", "--gpus", "-1"], "gpus: "),
+        (["--queue", "slurm", "--project", "a b"], "project: one word"),
+        (["--queue", "slurm", "--average"], "--average"),
+    ],
+)
+def test_before_anything_is_written(
+    scan: Path, capsys: Any, more: list[str], said: str
+) -> None:
+    assert said in refused(capsys, *restoring(scan, *more))
+
+
+@pytest.mark.usefixtures("nothing_left")
+@pytest.mark.parametrize(("queue", "program"), [("slurm", "sbatch"), ("oar", "oarsub")])
+def test_without_the_queue_here(
+    scan: Path,
+    capsys: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    queue: str,
+    program: str,
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    said = refused(capsys, *restoring(scan, "--queue", queue))
+    assert f"there is no '{program}' on PATH" in said
+    assert "login node" in said
+
+
+@pytest.mark.usefixtures("oar", "nothing_left")
+def test_the_queue_s_own_reason_is_quoted(
+    scan: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OAR_EMULATOR_PROJECT", "pr-aiax")
+    words = restoring(scan, "--profile", "gricad", "--project", "pr-other")
+    said = refused(capsys, *words)
+    assert said == (
+        "OAR refuses: # ERROR: [ADMISSION RULE] You must provide a valid project "
+        "(--project), not 'pr-other'"
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("slurm", "nothing_left")
+def test_slurm_s_own_reason_is_quoted(scan: Path, capsys: Any) -> None:
+    words = restoring(scan, "--queue", "slurm", "--partition", "nowhere")
+    assert refused(capsys, *words).startswith("SLURM refuses: sbatch: error: ")
+
+
+def test_an_output_in_no_folder(scan: Path, capsys: Any, tmp_path: Path) -> None:
+    nowhere = tmp_path / "nowhere"
+    more = ["--queue", "slurm", "--dry-run"]
+    words = ["submit", "restore", str(scan), "-o", str(nowhere / "a.ome.tif"), *more]
+    assert str(nowhere) in refused(capsys, *words)
+    words = ["submit", "measure", str(scan), "-o", str(nowhere / "report"), *more]
+    assert f"{nowhere} does not exist" in refused(capsys, *words)
+
+
+def test_an_existing_output(scan: Path, capsys: Any) -> None:
+    out = scan.parent / "clean.ome.tif"
+    out.write_bytes(b"the old result")
+    said = refused(capsys, *restoring(scan, "--queue", "slurm", "--dry-run"))
+    assert "exists already" in said
+    assert run(restoring(scan, "--queue", "slurm", "--dry-run", "--overwrite")) == 0
+    assert out.read_bytes() == b"the old result"
+
+
+def test_names_with_line_breaks(scan: Path, capsys: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "a\n#SBATCH --wrap=touch"
+    folder.mkdir()
+    words = ["submit", "restore", str(scan), "-o", str(folder / "a.ome.tif")]
+    said = refused(capsys, *words, "--queue", "slurm")
+    assert "contains a line break" in said
+    assert list(folder.iterdir()) == []
+
+
+def test_two_jobs_with_one_output(oar: Cluster, scan: Path, capsys: Any) -> None:
+    out = scan.parent / "clean.ome.tif"
+    said = submit(capsys, "restore", str(scan), "-o", str(out), "--queue", "oar")
+    words = restoring(scan, "--queue", "oar")
+    assert f"already writes {out}" in refused(capsys, *words)
+    job = JobFolder(said["job"])
+    assert run(["jobs", "stop", said["number"]]) == 0
+    wait_for(job, lambda: not job.status().is_alive)
+
+
+def test_a_dry_run_writes_nothing_and_makes_paths_absolute(
+    scan: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(scan.parent)
+    monkeypatch.setenv("PATH", str(scan.parent / "no programs"))
+    words = ["submit", "restore", "scan.tif", "-o", "clean.ome.zarr", "--queue", "oar"]
+    assert run([*words, "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    assert f"output     {scan.parent / 'clean.ome.zarr'}" in said
+    assert "#OAR -l /nodes=1/core=4,walltime=2:00:00" in said
+    assert [path.name for path in scan.parent.iterdir()] == ["scan.tif"]
+    assert index.list_jobs() == []
+    assert not profiles_folder().exists()

@@ -1,0 +1,245 @@
+"""``jobs list|watch|stop|resume`` and the state of jobs in queues."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from queue_helpers import Cluster, submit, wait_for
+
+from napari_geosr.cli.app import run
+from napari_geosr.core.errors import JobError
+from napari_geosr.jobs import queue_record, submission
+from napari_geosr.jobs.folder import JobFolder
+from napari_geosr.jobs.index import describe_state
+from napari_geosr.jobs.profiles import Profile
+from napari_geosr.jobs.queue_record import QueueRecord
+from napari_geosr.jobs.queues import QueueState
+from napari_geosr.jobs.queues import oar as oar_queue
+from napari_geosr.jobs.queues import slurm as slurm_queue
+
+
+def busy(cluster: Cluster, folder: Path, seconds: int = 60) -> None:
+    """Keep the cluster busy, so that other jobs wait."""
+    script = (
+        "#!/bin/bash\n#OAR -l /nodes=1/core=1,walltime=1:00:00\n#OAR -O o\n#OAR -E o\n"
+    )
+    script += f"#SBATCH --exclusive\n#SBATCH --output=o\nexec sleep {seconds}\n"
+    path = folder / "busy.sh"
+    path.write_text(script)
+    path.chmod(0o755)
+    words = {"slurm": ["sbatch"], "oar": ["oarsub", "-S"]}[cluster.name]
+    subprocess.run([*words, "./busy.sh"], cwd=folder, check=True, capture_output=True)
+    time.sleep(0.5)
+
+
+def waiting_job(cluster: Cluster, scan: Path, capsys: Any) -> JobFolder:
+    busy(cluster, scan.parent)
+    out = scan.parent / "clean.ome.tif"
+    said = submit(capsys, "restore", str(scan), "-o", str(out), "--queue", cluster.name)
+    job = JobFolder(said["job"])
+    wait_for(job, lambda: job.status().queue.words.startswith("waiting"))
+    return job
+
+
+@pytest.mark.parametrize(
+    ("cluster", "words"),
+    [
+        ("oar", "waiting: priority (karma)"),
+        pytest.param("slurm", "waiting: resources", marks=pytest.mark.slow),
+    ],
+    indirect=["cluster"],
+)
+def test_a_waiting_job_is_listed_stopped_and_resumed(
+    cluster: Cluster, words: str, scan: Path, capsys: Any
+) -> None:
+    job = waiting_job(cluster, scan, capsys)
+    wait_for(job, lambda: describe_state(job.status()) == words)
+    assert run(["jobs", "list"]) == 0
+    assert words in capsys.readouterr().out
+    number = job.status().queue.number
+    # By its number in the queue, as in the cluster's own commands.
+    assert run(["jobs", "stop", number]) == 0
+    assert f"job {number}" in capsys.readouterr().out
+    assert job.status().state == "cancelled"
+    with pytest.raises(JobError, match="nothing to stop"):
+        submission.stop(job)
+    assert run(["jobs", "resume", str(job.path), "--walltime", "3h"]) == 0
+    assert "Submitted clean as" in capsys.readouterr().out
+    status = job.status()
+    assert status.state == "queued"
+    assert status.queue.number not in ("", number)
+    assert "3:00:00" in (job.path / "submit.sh").read_text()
+    assert run(["jobs", "stop", str(job.path)]) == 0
+
+
+@pytest.mark.parametrize(
+    "cluster", ["oar", pytest.param("slurm", marks=pytest.mark.slow)], indirect=True
+)
+def test_a_job_cancelled_in_the_queue_is_noticed(
+    cluster: Cluster, scan: Path, capsys: Any
+) -> None:
+    job = waiting_job(cluster, scan, capsys)
+    number = job.status().queue.number
+    command = {"slurm": "scancel", "oar": "oardel"}[cluster.name]
+    subprocess.run([command, number], check=True, capture_output=True)
+    wait_for(job, lambda: not job.status().is_alive, 10)
+    assert job.status().state == "cancelled"
+    assert job.status().can_resume
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cluster", ["slurm", "oar"], indirect=True)
+def test_a_running_job_is_watched_and_stopped(
+    cluster: Cluster, scan: Path, capsys: Any
+) -> None:
+    words = ["train", "neighbor2neighbor", "--source", str(scan), "--steps", "200000"]
+    words += ["--patch", "24", "--layers", "3", "--width", "2", "--threads", "1"]
+    out = str(scan.parent / "job")
+    said = submit(capsys, *words, "-o", out, "--queue", cluster.name)
+    job = JobFolder(said["job"])
+    watching = subprocess.Popen(
+        [sys.executable, "-m", "napari_geosr", "jobs", "watch", str(job.path)],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    wait_for(job, lambda: job.status().done > 2)
+    assert run(["jobs", "stop", str(job.path)]) == 0
+    wait_for(job, lambda: not job.status().is_alive)
+    assert job.status().state == "cancelled"
+    out, _ = watching.communicate(timeout=60)
+    assert "cancelled" in out
+    assert list(job.path.glob("checkpoints/*.pt"))
+
+
+# States without a queue
+
+
+def made(tmp_path: Path, **facts: Any) -> JobFolder:
+    values = {"operation": "restore", "method": "tv", "name": "job"}
+    job = JobFolder.create(tmp_path / "job", values, name="job")
+    queue_record.write_record(
+        job.path, QueueRecord("slurm", "SLURM", "12", profile={}, **facts)
+    )
+    return job
+
+
+def test_old_folders_have_no_queue(tmp_path: Path) -> None:
+    values = {"operation": "restore", "method": "tv", "name": "job"}
+    job = JobFolder.create(tmp_path / "job", values, name="job")
+    assert job.status().queue.queue == ""
+    assert describe_state(job.status()) == "waiting"
+    (job.path / "queue.json").write_text("[1, 2")
+    assert job.status().queue.queue == ""
+
+
+def test_a_resubmitted_job_says_so(tmp_path: Path) -> None:
+    job = made(tmp_path, resubmitted=2)
+    job.set_state("queued", done=61, total=100)
+    queue_record.write_state(
+        job.path, "waiting", "waiting: priority", job.status().updated
+    )
+    assert describe_state(job.status()) == (
+        "waiting: priority, walltime reached, resubmitted twice, 61 % done"
+    )
+
+
+def test_what_the_queue_said_holds_until_the_job_speaks(tmp_path: Path) -> None:
+    job = made(tmp_path)
+    job.set_state("running", pid=1, host="elsewhere")
+    queue_record.write_state(job.path, "ended", "the node failed", job.status().updated)
+    status = job.status()
+    assert status.state == "interrupted"
+    assert "SLURM job 12 no longer exists (the node failed)" in status.message
+    job.send_heartbeat()
+    assert job.status().state == "running"
+
+
+def test_a_queue_that_does_not_answer_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = made(tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    (said,) = submission.refresh([job.status()])
+    assert "no 'squeue' on PATH" in said
+    assert job.status().state == "queued"
+
+
+def test_a_walltime_without_progress_is_not_repeated_for_ever(tmp_path: Path) -> None:
+    job = made(tmp_path)
+    answers = []
+    for done in (5, 5, 5):
+        job.set_state("paused", done=done, total=50)
+        answers.append(submission.note_walltime(job))
+    assert answers == [True, True, False]
+    status = job.status()
+    assert status.state == "failed"
+    assert "walltime of 2:00:00 is too short" in status.message
+    assert status.queue.resubmitted == 3
+
+
+def test_a_job_in_a_queue_is_submitted_once(tmp_path: Path) -> None:
+    job = made(tmp_path)
+    with pytest.raises(JobError, match=r"already waiting in SLURM: stop it first"):
+        submission.submit(job, Profile(queue="slurm"))
+
+
+def state_of(monkeypatch: pytest.MonkeyPatch, module: Any, said: str) -> QueueState:
+    monkeypatch.setattr(module, "call", lambda *_, **__: said)
+    folder = Path("job")
+    return module.QUEUE.states({folder: "12"})[folder]
+
+
+@pytest.mark.parametrize(
+    ("said", "phase", "words"),
+    [
+        ("12|PENDING|Priority\n13|RUNNING|None", "waiting", "waiting: priority"),
+        ("12|PENDING|AssocGrpGRES", "waiting", "waiting: assoc grp gres"),
+        ("12|PENDING|None", "waiting", "waiting"),
+        ("12|RUNNING|None", "running", "running"),
+        ("12|COMPLETING|None", "running", "running"),
+        ("12|TIMEOUT|TimeLimit", "ended", "walltime reached"),
+        ("12|CANCELLED|None", "ended", "cancelled"),
+        ("13|RUNNING|None", "ended", "ended"),
+        ("", "ended", "ended"),
+    ],
+)
+def test_slurm_in_plain_words(
+    monkeypatch: pytest.MonkeyPatch, said: str, phase: str, words: str
+) -> None:
+    found = state_of(monkeypatch, slurm_queue, said)
+    assert (found.phase, found.words, found.number) == (phase, words, "12")
+
+
+@pytest.mark.parametrize(
+    ("job", "phase", "words"),
+    [
+        ({"state": "Hold"}, "waiting", "held"),
+        ({"state": "Waiting", "message": "R=1 (Karma=0.08)"}, "waiting", None),
+        ({"state": "Running"}, "running", "running"),
+        ({"state": "Finishing"}, "running", "finishing"),
+        ({"state": "Terminated", "exit_code": 0}, "ended", "ended"),
+        ({"state": "Terminated", "exit_code": 99 * 256}, "waiting", None),
+        ({"state": "Error", "message": "WALLTIME"}, "ended", "walltime reached"),
+    ],
+)
+def test_oar_in_plain_words(
+    monkeypatch: pytest.MonkeyPatch, job: Any, phase: str, words: str | None
+) -> None:
+    found = state_of(monkeypatch, oar_queue, json.dumps({"12": job}))
+    assert (found.phase, found.number) == (phase, "12")
+    assert words is None or found.words == words
+
+
+def test_oar_numbers_are_followed(monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs = {
+        "15": {"state": "Waiting", "resubmit_job_id": 14},
+        "14": {"state": "Terminated", "resubmit_job_id": 12},
+    }
+    assert state_of(monkeypatch, oar_queue, json.dumps(jobs)).number == "15"

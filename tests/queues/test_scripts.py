@@ -1,0 +1,229 @@
+"""Scripts: what they ask for, and that no name or value becomes a command."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from napari_geosr.core.errors import ConfigError
+from napari_geosr.jobs.profiles import Profile, parse_walltime
+from napari_geosr.jobs.queues import QUEUES, load_queue
+from napari_geosr.jobs.submission import script_of
+
+#: Characters that mean something to shells and queues.
+HOSTILE = st.text(st.sampled_from("ab ;'\"`$(){}&|<>*?!#\\~=%\n\r\t-é"), max_size=25)
+MARKS = {"slurm": "#SBATCH", "oar": "#OAR", "local": "#!"}
+
+
+def profile_with(queue: str, **values: Any) -> Profile:
+    return Profile.create(queue=queue, **values)
+
+
+def test_each_queue_is_one_file() -> None:
+    assert QUEUES.names() == ["local", "oar", "slurm"]
+
+
+def test_slurm_asks_for_everything_in_the_profile() -> None:
+    profile = profile_with(
+        "slurm",
+        project="pr-aiax",
+        partition="gpu",
+        walltime="90min",
+        nodes=2,
+        cores=8,
+        gpus=1,
+        memory="64GB",
+        properties="a100|h100",
+        options=("--qos=long",),
+        setup=("module load cuda",),
+    )
+    script = script_of("my scan", Path("/data/my scan"), profile)
+    lines = [x for x in script.splitlines() if x.startswith("#SBATCH")]
+    assert lines == [
+        "#SBATCH --job-name=my_scan",
+        "#SBATCH --time=1:30:00",
+        "#SBATCH --nodes=2",
+        "#SBATCH --ntasks-per-node=1",
+        "#SBATCH --cpus-per-task=8",
+        "#SBATCH --gpus-per-node=1",
+        "#SBATCH --mem=61036M",
+        "#SBATCH --account=pr-aiax",
+        "#SBATCH --partition=gpu",
+        "#SBATCH --constraint='a100|h100'",
+        "#SBATCH --output=log.txt",
+        "#SBATCH --open-mode=append",
+        "#SBATCH --signal=B:USR1@120",
+        "#SBATCH --requeue",
+        "#SBATCH --qos=long",
+    ]
+    assert "\nmodule load cuda\n" in script
+    assert "\ncd '/data/my scan' || exit 2\n" in script
+    assert "scontrol requeue" in script
+
+
+def test_oar_asks_for_everything_in_the_profile() -> None:
+    profile = profile_with(
+        "oar",
+        project="pr-aiax",
+        needs_project=True,
+        walltime="12h",
+        cores=8,
+        memory="64GB",
+        memory_property="memcore",
+        properties="gpumodel='A100'",
+    )
+    script = script_of("scan", Path("/bettik/scan"), profile)
+    lines = [x for x in script.splitlines() if x.startswith("#OAR")]
+    assert lines == [
+        "#OAR -n scan",
+        "#OAR -l /nodes=1/core=8,walltime=12:00:00",
+        "#OAR -p gpumodel='A100' AND memcore >= 7630",
+        "#OAR --project pr-aiax",
+        "#OAR -O log.txt",
+        "#OAR -E log.txt",
+        "#OAR -t idempotent",
+        "#OAR --checkpoint 120",
+        "#OAR --signal 10",
+    ]
+    gpu = script_of("scan", Path("/scan"), profile_with("oar", gpus=2))
+    assert "#OAR -l /nodes=1/gpu=2,walltime=2:00:00\n" in gpu
+
+
+def header(script: str) -> list[str]:
+    """Lines that a queue reads, wherever they stand."""
+    return [
+        line for line in script.splitlines() if line.startswith(("#SBATCH", "#OAR"))
+    ]
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    name=HOSTILE,
+    folder=HOSTILE,
+    python=HOSTILE,
+    queue=st.sampled_from(["slurm", "oar"]),
+)
+def test_no_name_adds_an_option_or_a_command(
+    name: str, folder: str, python: str, queue: str
+) -> None:
+    path = Path(f"/data/{folder}#SBATCH\n#OAR" if "\n" in folder else f"/data/{folder}")
+    try:
+        script = script_of(name, path, profile_with(queue, python=python))
+    except ConfigError:
+        assert any(ord(c) < 32 for c in f"{folder}{python}")
+        return
+    plain = script_of("job", Path("/data/x"), profile_with(queue))
+    assert len(header(script)) == len(header(plain))
+    assert len(script.splitlines()) == len(plain.splitlines())
+    (line,) = [x for x in script.splitlines() if x.startswith("(trap")]
+    start = line.removeprefix("(trap '' USR1; exec ").removesuffix(") >>log.txt 2>&1 &")
+    program = python or sys.executable
+    assert shlex.split(start)[:5] == [
+        program,
+        "-P",
+        "-m",
+        "napari_geosr.jobs",
+        str(path),
+    ]
+    (change,) = [x for x in script.splitlines() if x.startswith("cd ")]
+    assert shlex.split(change) == ["cd", str(path), "||", "exit", "2"]
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    field=st.sampled_from(["project", "partition", "properties", "memory_property"]),
+    value=HOSTILE,
+    queue=st.sampled_from(["slurm", "oar"]),
+)
+def test_no_value_adds_an_option(field: str, value: str, queue: str) -> None:
+    try:
+        profile = profile_with(queue, **{field: value})
+    except ConfigError:
+        return
+    script = script_of("job", Path("/data/x"), profile)
+    plain = script_of("job", Path("/data/x"), profile_with(queue))
+    added = [line for line in header(script) if line not in header(plain)]
+    assert len(added) <= 1
+    assert script.replace("\n".join(added), "").count("\n") == plain.count("\n") + (
+        1 if added else 0
+    )
+
+
+@pytest.mark.parametrize("field", ["setup", "options"])
+def test_lines_with_line_breaks_are_refused(field: str) -> None:
+    with pytest.raises(ConfigError, match="line break"):
+        profile_with("slurm", **{field: ["-x\n#SBATCH --wrap=evil"]})
+
+
+def test_bash_runs_a_script_with_hostile_names(tmp_path: Path) -> None:
+    """The whole script, with a program in place of Python that notes its arguments."""
+    folder = tmp_path / "a 'b\" $(touch hacked) `touch hacked`; touch hacked & #c \\"
+    folder.mkdir()
+    program = tmp_path / "my $(touch hacked) python"
+    program.write_text(
+        f"#!{sys.executable}\nimport json, sys\n"
+        "json.dump(sys.argv[1:], open('said.json', 'w'))\nsys.exit(7)\n"
+    )
+    program.chmod(0o755)
+    profile = profile_with("oar", python=str(program))
+    script = script_of("job", folder, profile)
+    with tempfile.TemporaryDirectory() as elsewhere:
+        done = subprocess.run(["bash", "-c", script], cwd=elsewhere, check=False)
+        assert not list(Path(elsewhere).iterdir())
+    assert done.returncode == 7
+    said = json.loads((folder / "said.json").read_text())
+    assert said == ["-P", "-m", "napari_geosr.jobs", str(folder), "--in-queue"]
+    assert not list(tmp_path.rglob("hacked"))
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("2:00:00", 7200),
+        ("0:30", 1800),
+        ("1-12:00:00", 129600),
+        ("90min", 5400),
+        ("1h30m", 5400),
+        ("2 hours", 7200),
+        ("60s", 60),
+    ],
+)
+def test_walltimes(text: str, seconds: int) -> None:
+    assert parse_walltime(text) == seconds
+    assert profile_with("slurm", walltime=text).seconds == seconds
+
+
+@pytest.mark.parametrize("text", ["", "2", "soon", "1:99", "2:00:00:00", "-1h", "1h x"])
+def test_other_walltimes_are_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="is not a walltime"):
+        parse_walltime(text)
+
+
+@pytest.mark.parametrize("text", ["30s", "0:00:59", "0h"])
+def test_short_walltimes_are_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="too short"):
+        parse_walltime(text)
+
+
+def test_a_walltime_without_quotes_in_a_file_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("queue: slurm\nwalltime: 2:00:00\n")
+    assert Profile.from_yaml(path).walltime == "2:00:00"
+
+
+def test_a_short_walltime_is_warned_of_in_time() -> None:
+    assert profile_with("slurm", walltime="60s").warning_seconds == 15
+
+
+def test_an_unknown_queue_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"no queue 'lsf'. Known: local, oar, slurm"):
+        load_queue("lsf")

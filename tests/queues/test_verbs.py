@@ -1,0 +1,138 @@
+"""Every verb can be submitted, and writes where it is asked to."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+from queue_helpers import Cluster, submit, wait_for
+
+from napari_geosr import io
+from napari_geosr.cli.app import run
+from napari_geosr.core.errors import JobError
+from napari_geosr.core.steps import run_to_end
+from napari_geosr.jobs.folder import JobFolder
+from napari_geosr.jobs.job_files import check_output_paths
+from napari_geosr.jobs.run import run_steps
+
+
+def run_here(capsys: Any, *words: str) -> JobFolder:
+    """Submit to an emulated queue that starts nothing, and run the job here."""
+    said = submit(capsys, *words, "--queue", "oar")
+    job = JobFolder(said["job"])
+    result = run_to_end(run_steps(job))
+    assert job.status().state == "done"
+    assert job.status().result == result
+    return job
+
+
+@pytest.fixture
+def idle_oar(oar: Cluster) -> None:
+    """An OAR that accepts jobs but never starts them."""
+    place = Path(os.environ["OAR_EMULATOR"])
+    busy = {"state": "Running", "types": [], "resubmit_job_id": 0}
+    (place / "jobs.json").write_text(json.dumps({"36000": busy}))
+
+
+@pytest.fixture
+def projections(tmp_path: Path) -> Path:
+    angles = np.linspace(0, 180, 40, endpoint=False)
+    rng = np.random.default_rng(0)
+    with h5py.File(tmp_path / "scan.h5", "w") as file:
+        file["exchange/data"] = rng.poisson(500, (40, 8, 32)).astype(np.uint16)
+        file["exchange/data_white"] = np.full((2, 8, 32), 1000, np.uint16)
+        file["exchange/data_dark"] = np.zeros((2, 8, 32), np.uint16)
+        file["exchange/theta"] = angles
+    return tmp_path / "scan.h5"
+
+
+@pytest.mark.usefixtures("idle_oar")
+def test_measure(scan: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(scan.parent)
+    words = ["measure", "scan.tif", "--voxel-size", "2", "--unit", "um"]
+    job = run_here(capsys, *words, "-o", "report")
+    assert run([*words, "-o", "here", "--labels"]) == 0
+    report, here = (
+        json.loads((scan.parent / name / "report.json").read_text())
+        for name in ("report", "here")
+    )
+    report.pop("provenance"), here.pop("provenance")
+    assert report == here
+    assert job.path == scan.parent / "report.job"
+    assert (scan.parent / "report" / "pores.ome.tif").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("idle_oar")
+def test_reconstruct(
+    projections: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(projections.parent)
+    words = ["reconstruct", "scan.h5", "--centre", "15.5"]
+    run_here(capsys, *words, "-o", "volume.ome.zarr")
+    assert run([*words, "-o", "here.ome.zarr"]) == 0
+    one, other = (
+        io.read(projections.parent / f"{name}.ome.zarr") for name in ("volume", "here")
+    )
+    np.testing.assert_array_equal(one.data, other.data)
+
+
+@pytest.mark.usefixtures("idle_oar")
+def test_a_file_is_replaced_when_the_result_is_complete(
+    projections: Path, capsys: Any
+) -> None:
+    out = projections.parent / "volume.ome.tif"
+    out.write_bytes(b"the old result")
+    words = ["reconstruct", str(projections), "--centre", "15.5", "-o", str(out)]
+    job = run_here(capsys, *words, "--overwrite")
+    assert io.read(out).shape == (8, 32, 32)
+    # Killed before it was reported, the job finds its result.
+    job.set_state("interrupted")
+    written = out.stat().st_mtime_ns
+    assert run_to_end(run_steps(job)) == out
+    assert out.stat().st_mtime_ns == written
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("idle_oar")
+def test_study(projections: Path, capsys: Any) -> None:
+    out = projections.parent / "study"
+    words = ["study", "projections", str(projections), "-o", str(out)]
+    job = run_here(capsys, *words, "--counts", "20", "--algorithms", "fbp")
+    assert (out / "report.html").exists()
+    assert job.path == projections.parent / "study.job"
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("idle_oar")
+def test_train(scan: Path, capsys: Any) -> None:
+    out = scan.parent / "job"
+    words = ["train", "neighbor2neighbor", "--source", str(scan), "-o", str(out)]
+    words += ["--steps", "2", "--batch-size", "2", "--patch", "24", "--layers", "3"]
+    job = run_here(capsys, *words, "--width", "2", "--threads", "1", "--name", "m")
+    assert job.path == out
+    assert job.status().result == out / "result" / "m"
+
+
+@pytest.mark.usefixtures("idle_oar")
+def test_a_copied_job_writes_nothing_outside(scan: Path, capsys: Any) -> None:
+    out = scan.parent / "clean.ome.tif"
+    said = submit(capsys, "restore", str(scan), "-o", str(out), "--queue", "oar")
+    copy = JobFolder(said["job"]).path.rename(scan.parent / "copy")
+    with pytest.raises(JobError, match="names an output outside the job folder"):
+        check_output_paths(JobFolder(copy))
+
+
+def test_this_computer_is_a_queue(scan: Path, capsys: Any) -> None:
+    out = scan.parent / "report"
+    said = submit(capsys, "measure", str(scan), "-o", str(out), "--queue", "local")
+    job = JobFolder(said["job"])
+    wait_for(job, lambda: not job.status().is_alive)
+    assert job.status().state == "done"
+    assert job.status().queue.queue == ""
+    assert "exec" in (job.path / "submit.sh").read_text()

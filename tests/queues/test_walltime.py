@@ -1,0 +1,104 @@
+"""A walltime costs the tile in flight: the job is resubmitted and resumes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+from queue_helpers import Cluster, submit, wait_for
+
+from napari_geosr import io
+from napari_geosr.cli.app import run
+from napari_geosr.jobs.folder import JobFolder
+from napari_geosr.jobs.index import describe_state
+
+#: Restored in some ten tiles, one after the other.
+WORDS = ["--memory", "120MB", "--threads", "1"]
+
+
+@pytest.fixture
+def long_scan(tmp_path: Path) -> Path:
+    """A volume whose restoration takes some seconds."""
+    rng = np.random.default_rng(5)
+    data = rng.normal(0.7, 0.1, (160, 256, 256)).astype(np.float32)
+    data[:, 60:90, 60:90] -= 0.5
+    tifffile.imwrite(tmp_path / "scan.tif", data, imagej=True)
+    return tmp_path / "scan.tif"
+
+
+def resubmit(cluster: Cluster, job: JobFolder, n: int) -> None:
+    """Warn a running job of its walltime and wait until it runs again."""
+    cluster.warn(job.status().queue.number)
+    wait_for(job, lambda: job.status().queue.resubmitted == n)
+
+    def runs_again() -> bool:
+        cluster.hasten(job.status().queue.number)
+        return job.status().state != "queued"
+
+    wait_for(job, runs_again)
+    assert job.status().state == "running", job.status()
+
+
+def test_a_warned_job_is_resubmitted_and_ends(
+    oar: Cluster, scan: Path, capsys: Any
+) -> None:
+    out = scan.parent / "clean.ome.tif"
+    said = submit(capsys, "restore", str(scan), "-o", str(out), "--queue", "oar")
+    job = JobFolder(said["job"])
+    wait_for(job, lambda: job.status().state == "running")
+    resubmit(oar, job, 1)
+    # OAR gives it a new number.
+    assert job.status().queue.number == str(int(said["number"]) + 1)
+    wait_for(job, lambda: not job.status().is_alive)
+    assert (job.status().state, job.status().result) == ("done", out)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cluster", ["slurm", "oar"], indirect=True)
+def test_a_walltime_costs_a_tile(
+    cluster: Cluster, long_scan: Path, capsys: Any
+) -> None:
+    out, here = long_scan.parent / "clean.ome.tif", long_scan.parent / "here.ome.tif"
+    words = ["restore", str(long_scan), *WORDS]
+    said = submit(capsys, *words, "-o", str(out), "--queue", cluster.name)
+    job = JobFolder(said["job"])
+    done = 0
+    for n, times in ((1, "once"), (2, "twice")):
+        wait_for(
+            job,
+            lambda least=done: (
+                job.status().state == "running" and job.status().done > least
+            ),
+        )
+        resubmit(cluster, job, n)
+        assert job.status().done > done
+        done = job.status().done
+        assert not out.exists()
+        state = describe_state(job.status())
+        assert f"walltime reached, resubmitted {times}" in state
+        assert state.endswith("% done")
+    wait_for(job, lambda: not job.status().is_alive, 300)
+    assert job.status().state == "done", job.status()
+    assert run([*words, "-o", str(here)]) == 0
+    np.testing.assert_array_equal(io.read(out).data, io.read(here).data)
+
+
+@pytest.mark.slow
+def test_slurm_itself_warns(slurm: Cluster, scan: Path, capsys: Any) -> None:
+    """The walltime of a minute is over long before the training is."""
+    out = scan.parent / "job"
+    words = ["train", "neighbor2neighbor", "--source", str(scan), "--steps", "200000"]
+    words += ["--patch", "24", "--layers", "3", "--width", "2", "--threads", "1"]
+    where = ["--queue", "slurm", "--walltime", "1min"]
+    said = submit(capsys, *words, "-o", str(out), *where)
+    job = JobFolder(said["job"])
+    wait_for(job, lambda: job.status().queue.resubmitted == 1, 120)
+    wait_for(job, lambda: job.status().queue.words == "waiting: starts again soon")
+    done = job.status().done
+    assert done > 0
+    assert run(["jobs", "stop", str(job.path)]) == 0
+    assert job.status().state == "cancelled"
+    assert job.status().done == done
