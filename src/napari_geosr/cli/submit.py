@@ -66,7 +66,7 @@ _FILES_AS_TEXT = ("angles", "flats", "darks")
 
 
 @dataclass(frozen=True)
-class Request:
+class SubmitRequest:
     """A job that shall run elsewhere.
 
     Attributes
@@ -93,7 +93,7 @@ class Request:
 
 
 def _command(
-    verb: Callable[..., int], request: Callable[..., Request]
+    verb: Callable[..., int], request: Callable[..., SubmitRequest]
 ) -> Callable[..., int]:
     """Make a command with the arguments of `verb` and the options of a queue.
 
@@ -126,7 +126,7 @@ def _command(
     return command
 
 
-def _submit(request: Request, where: SubmitOptions, *, json: bool) -> int:
+def _submit(request: SubmitRequest, where: SubmitOptions, *, json: bool) -> int:
     """Create the job and submit it, or print what would be done."""
     profile = where.resolve()
     _check_output(request, where.dry_run)
@@ -167,7 +167,7 @@ def _submit(request: Request, where: SubmitOptions, *, json: bool) -> int:
 
 
 def _plan(
-    request: Request, folder: Path, profile: Profile, title: str
+    request: SubmitRequest, folder: Path, profile: Profile, title: str
 ) -> dict[str, str]:
     """What would be done, for people."""
     values = request.job.to_values()
@@ -192,7 +192,7 @@ def _plan(
     return plan
 
 
-def _check_output(request: Request, dry_run: bool) -> None:
+def _check_output(request: SubmitRequest, dry_run: bool) -> None:
     """Refuse an output that cannot be written, or that another job writes."""
     if request.is_volume:
         # A dry run removes nothing.
@@ -213,7 +213,7 @@ def _check_output(request: Request, dry_run: bool) -> None:
             )
 
 
-def _folder_of(request: Request, where: SubmitOptions) -> Path:
+def _folder_of(request: SubmitRequest, where: SubmitOptions) -> Path:
     """A new folder for the job, next to its output unless chosen."""
     if request.folder is not None:
         if where.job_folder is not None:
@@ -273,7 +273,7 @@ def _restore(
     resume: bool = False,
     strict: bool = False,
     overwrite: bool = False,
-) -> Request:
+) -> SubmitRequest:
     merged = settings_from(RestoreConfig, config, settings)
     models = {"model": _absolute_model(merged.model)}
     ensemble = tuple(map(_absolute_model, merged.ensemble_with))
@@ -293,7 +293,9 @@ def _restore(
         look=True,
         strict=strict,
     )
-    return Request(job, name, out, is_volume=True, overwrite=overwrite, resume=resume)
+    return SubmitRequest(
+        job, name, out, is_volume=True, overwrite=overwrite, resume=resume
+    )
 
 
 def _modified(out: Path) -> int:
@@ -313,7 +315,7 @@ def _reconstruct(
     settings: Path | None = None,
     resume: bool = False,
     overwrite: bool = False,
-) -> Request:
+) -> SubmitRequest:
     out = absolute_path(out)
     name = plain_name(stem_of(out))
     job = ReconstructJob(
@@ -325,7 +327,9 @@ def _reconstruct(
         replaces=_modified(out) if overwrite else 0,
     )
     job.check()
-    return Request(job, name, out, is_volume=True, overwrite=overwrite, resume=resume)
+    return SubmitRequest(
+        job, name, out, is_volume=True, overwrite=overwrite, resume=resume
+    )
 
 
 def _measure(
@@ -340,7 +344,7 @@ def _measure(
     reading: InputConfig | None = None,
     settings: Path | None = None,
     overwrite: bool = False,
-) -> Request:
+) -> SubmitRequest:
     out = absolute_path(out)
     names = ["input"] if reference is None else ["input", "reference"]
     report_files.check(report_files.plan(out, names, labels=True), overwrite=overwrite)
@@ -361,7 +365,7 @@ def _measure(
         **inputs,
     )
     job.check()
-    return Request(job, name, out, overwrite=overwrite)
+    return SubmitRequest(job, name, out, overwrite=overwrite)
 
 
 def _study(
@@ -374,7 +378,7 @@ def _study(
     reading: ProjectionsInput | None = None,
     settings: Path | None = None,
     overwrite: bool = False,
-) -> Request:
+) -> SubmitRequest:
     if overwrite:
         raise ConfigError(
             "A submitted study resumes what is in its folder, so it cannot begin by "
@@ -390,10 +394,10 @@ def _study(
     merged = settings_from(StudyConfig, config, settings)
     job = StudyJob(data=data, settings=merged, out=out)
     job.check()
-    return Request(job, plain_name(out.name), out)
+    return SubmitRequest(job, plain_name(out.name), out)
 
 
-def _train(method: str) -> Callable[..., Request]:
+def _train(method: str) -> Callable[..., SubmitRequest]:
     def request(
         *,
         out: Path,
@@ -401,20 +405,20 @@ def _train(method: str) -> Callable[..., Request]:
         reading: InputConfig | None = None,
         scans: ScansConfig | None = None,
         settings: Path | None = None,
-    ) -> Request:
+    ) -> SubmitRequest:
         job = train_commands.training_job(method, config, reading, scans, settings)
         path = absolute_path(out)
-        return Request(job, job.training.name, path, folder=path)
+        return SubmitRequest(job, job.training.name, path, folder=path)
 
     return request
 
 
 def _ganrec(
     *, out: Path, config: GanrecConfig | None = None, settings: Path | None = None
-) -> Request:
+) -> SubmitRequest:
     job = train_commands.ganrec_job(config, settings)
     path = absolute_path(out)
-    return Request(job, job.training.name, path, folder=path)
+    return SubmitRequest(job, job.training.name, path, folder=path)
 
 
 restore = _command(restore_command, _restore)

@@ -1,6 +1,4 @@
-"""The training loop: one for all methods, on any device.
-
-A resumed run gives exactly the same result.
+"""The training loop for all methods, on any device; a resumed run is identical.
 
 `accelerate` handles devices, precision and processes. Samples and torch's random
 numbers depend only on (seed, step), as torch is seeded at every step. Therefore
