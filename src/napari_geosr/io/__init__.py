@@ -9,13 +9,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from napari_geosr.core.errors import FileError, VolumeError
-from napari_geosr.core.volume import Volume
+from napari_geosr.core.volume import ArrayLike, Volume
 from napari_geosr.io.formats import (
     ReadOptions,
     format_that_reads,
     read_suffixes,
     write_suffixes,
 )
+from napari_geosr.io.lazy import LazyArray
 from napari_geosr.io.reading import check_readable, read_file
 from napari_geosr.io.slices import read_folder, read_glob
 from napari_geosr.io.spec import OutputSpec
@@ -95,7 +96,10 @@ def read(
         text, _, inside = text.partition("::")
         inner = dataset or inside
     given = Path(text).expanduser()
-    volume = _read_any(given, ReadOptions(axes, inner, shape, dtype, offset))
+    options = ReadOptions(axes, inner, shape, dtype, offset)
+    volume = _read_any(given, options)
+    if isinstance(volume.data, LazyArray):
+        volume.data.reopening = (_reopen, (given.absolute(), options))
     try:
         chosen = volume.take(time=time, channel=channel)
     except VolumeError as error:  # the file lacks this channel or time point
@@ -119,6 +123,10 @@ def read_back(path: str | Path) -> Volume:
             f"{path} was written completely, but cannot be opened now "
             f"({reason}). Open it later: nothing has to be computed again."
         ) from error
+
+
+def _reopen(path: Path, options: ReadOptions) -> ArrayLike:
+    return _read_any(path, options).data
 
 
 def _read_any(path: Path, options: ReadOptions) -> Volume:
