@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -321,3 +322,27 @@ def test_workers_divide_the_gpus_of_a_computer(monkeypatch):
     assert device_of("cpu", 1) == "cpu"
     monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
     assert device_of("cuda", 1) == "cuda"
+
+
+def test_settings_of_dask_are_as_before_after_a_run():
+    """In a process of its own, where distributed was not imported before."""
+    code = """
+import dask
+from napari_geosr.operations import cluster
+
+def fail(*_):
+    raise OSError
+
+cluster._local_cluster = fail
+try:
+    with cluster.open_pool(1, threads=3, memory=None):
+        pass
+except OSError:
+    print(dask.config.get("distributed.comm.tls.ciphers", "lost"))
+    print(dask.config.get("distributed.worker.memory.pause"))
+    print(dask.config.get("distributed.nanny.pre-spawn-environ.OMP_NUM_THREADS"))
+"""
+    said = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert said.stdout.split() == ["None", "0.8", "1"]

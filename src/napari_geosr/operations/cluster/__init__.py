@@ -147,11 +147,12 @@ def open_pool(
         return
     import dask
 
+    # Imported before the settings are changed: its defaults would be lost with them.
+    from distributed import Client
+
     with dask.config.set(_settings(threads)):
         cluster = _local_cluster(workers, memory)
         try:
-            from distributed import Client
-
             with Client(cluster, set_as_default=False) as client:
                 yield WorkerPool(client, is_own=True)
         finally:
