@@ -133,6 +133,28 @@ def test_restore(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("n_kills", HOW_OFTEN)
+@pytest.mark.parametrize("suffix", [".ome.zarr", ".ome.tif"])
+def test_restore_on_workers(
+    commands: Commands, scan: Path, tmp_path: Path, suffix: str, n_kills: int
+) -> None:
+    """The command is killed; its workers end by themselves."""
+    pytest.importorskip("distributed")
+    words = ["restore", str(scan), "--memory", "1GB", "--threads", "2"]
+    tally = run(
+        commands,
+        [*words, "--workers", "2"],
+        tmp_path,
+        f"restored{suffix}",
+        operation=f"`restore --workers 2` to {suffix}",
+        n_kills=n_kills,
+        seed=6,
+    )
+    check(tally, n_kills)
+    assert tally.resumed >= 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n_kills", HOW_OFTEN)
 def test_reconstruct(
     commands: Commands, projections: Path, tmp_path: Path, n_kills: int
 ) -> None:

@@ -11,9 +11,13 @@ import zarr
 
 from napari_geosr import io
 from napari_geosr.core.errors import FileError
-from napari_geosr.io.formats.ome_zarr.chunking import chunk_shapes, fitted_shapes
 from napari_geosr.io.formats.ome_zarr.reading import read_levels
-from napari_geosr.io.formats.ome_zarr.writer import ShardBuffer, reduced
+from napari_geosr.io.formats.ome_zarr.shards import (
+    ShardBuffer,
+    chunk_shapes,
+    fitted_shapes,
+)
+from napari_geosr.io.formats.ome_zarr.writer import reduced
 from napari_geosr.io.lazy import LazyArray
 
 SPEC: dict[str, Any] = {

@@ -9,6 +9,7 @@ from napari_geosr.api.arrays import VolumeLike, as_volume, as_volumes
 from napari_geosr.api.running import run_with_warnings
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.volume import Volume
+from napari_geosr.operations.cluster import Workers
 from napari_geosr.operations.models.catalogue import ModelLike, name_of
 from napari_geosr.operations.restore import (
     RestoreConfig,
@@ -33,6 +34,7 @@ def restore(
     uncertainty: str = "none",
     uncertainty_members: int | None = None,
     ensemble_with: tuple[ModelLike, ...] = (),
+    workers: Workers | None = None,
 ) -> Volume:
     """Restore a volume (denoise or super-resolve) with a model.
 
@@ -79,6 +81,11 @@ def restore(
         Number of flips and rotations for ``"tta"``, 2 to 16; by default 8.
     ensemble_with : tuple of str, Path, Model or ZooEntry
         Further models for ``"ensemble"``, with the same task and upscale factor.
+    workers : int or distributed.Client, optional
+        Processes that share the work: a number of them on this computer, which share
+        `memory` and `threads`, or those of a Dask cluster. By default, this process
+        does all. Needs the extra ``cluster``. In a script, the call must be below
+        ``if __name__ == "__main__":``.
 
     Returns
     -------
@@ -124,10 +131,15 @@ def restore(
         ensemble_with=_model_names(ensemble_with),
     )
     if isinstance(volume, list | tuple):
+        if workers is not None:
+            raise ConfigError(
+                "Workers restore one volume, not the mean over several: leave out "
+                "workers, or restore the scans one by one."
+            )
         steps = restore_average_steps(as_volumes(volume, axes), config)
     else:
         one = cast(VolumeLike, volume)  # not a sequence, hence one volume
-        steps = restore_steps(as_volume(one, axes), config)
+        steps = restore_steps(as_volume(one, axes), config, workers=workers)
     return run_with_warnings(steps).volume
 
 

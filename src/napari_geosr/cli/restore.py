@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,6 +20,7 @@ from napari_geosr.cli.options import (
     settings_from,
 )
 from napari_geosr.cli.verbosity import quoted, suggest_next
+from napari_geosr.core.config import format_bytes
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.types import AnyDict
 from napari_geosr.io.unfinished import find_unfinished
@@ -29,7 +31,11 @@ from napari_geosr.operations.restore.config import RestoreConfig
 if TYPE_CHECKING:
     from napari_geosr.core.steps import ShouldStop, Step
     from napari_geosr.core.volume import Volume
-    from napari_geosr.operations.restore import ConsistencyCheck, RestorationResult
+    from napari_geosr.operations.restore import (
+        ConsistencyCheck,
+        RestorationResult,
+        RestorePlan,
+    )
 
 
 def restore(
@@ -83,6 +89,21 @@ def restore(
             "to make this scan worse.",
         ),
     ] = False,
+    workers: Annotated[
+        int | None,
+        Parameter(
+            help="Number of processes that share the work; memory and threads are "
+            "divided among them. By default, one process does all. Needs the extra "
+            "cluster.",
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool,
+        Parameter(
+            negative="",
+            help="Print the plan of the run (shards, memory, time), and write nothing.",
+        ),
+    ] = False,
     json: Json = False,
     overwrite: Overwrite = False,
 ) -> int:
@@ -96,6 +117,9 @@ def restore(
             f"{1 + len(others)} inputs are given for one output. Add --average if they "
             "show the same object; otherwise restore them one by one."
         )
+    if average and (workers is not None or dry_run):
+        other = "--dry-run" if workers is None else "--workers"
+        raise ConfigError(f"--average and {other} cannot be combined: omit one.")
     io.check_output(out, overwrite=overwrite, continues=resume)
     if check_consistency:
         restoration.refuse_check(average)
@@ -103,6 +127,8 @@ def restore(
     merged = settings_from(RestoreConfig, config, settings)
     open_one = open_volume if average else open_series
     volumes = [open_one(path, reading) for path in (input, *others)]
+    if dry_run:
+        return _show_plan(volumes[0], merged, workers, json)
     if check_consistency:
         restoration.refuse_series_check(volumes[0])
     unfinished: AnyDict = {}
@@ -123,7 +149,9 @@ def restore(
         }
         if average:
             return restoration.restore_average_steps(volumes, merged, **more)
-        return restoration.restore_steps(volumes[0], merged, **unfinished, **more)
+        return restoration.restore_steps(
+            volumes[0], merged, workers=workers, **unfinished, **more
+        )
 
     def check_steps(should_stop: ShouldStop) -> Generator[Step, None, ConsistencyCheck]:
         return restoration.consistency_steps(
@@ -152,6 +180,43 @@ def restore(
             "repeat the command with --continue."
         )
     return 0 if result.complete else 130
+
+
+def _show_plan(
+    volume: Volume, config: RestoreConfig, workers: int | None, json: bool
+) -> int:
+    """Print what a run would do."""
+
+    def steps(should_stop: ShouldStop) -> Generator[Step, None, RestorePlan]:
+        return restoration.plan_steps(
+            volume, config, workers=workers, should_stop=should_stop
+        )
+
+    plan, warnings = run_command(steps)
+    if json:
+        print_json(asdict(plan) | {"warnings": warnings})
+        return 0
+    shape = " × ".join(map(str, plan.part_shape))
+    what = "tiles" if workers is None else "shards"
+    each = f"; {plan.workers} workers" if workers is not None else ""
+    print(
+        f"{plan.parts} {what} of {shape} voxels{each}, {plan.threads} CPU "
+        f"thread{'s' if plan.threads > 1 else ''}{' each' if each else ''}\n"
+        f"Reads {format_bytes(plan.bytes_read)}, writes "
+        f"{format_bytes(plan.bytes_written)} before compression\n"
+        f"Memory: {format_bytes(plan.memory)}{' for each worker' if each else ''}, "
+        "besides the program and the model\n"
+        f"Time: about {_time_text(plan.seconds)}"
+    )
+    return 0
+
+
+def _time_text(seconds: float) -> str:
+    if seconds < 100:
+        return f"{max(1, round(seconds))} s"
+    if seconds < 100 * 60:
+        return f"{round(seconds / 60)} min"
+    return f"{seconds / 3600:.1f} h"
 
 
 def _paths_in_words(result: RestorationResult) -> str:

@@ -120,6 +120,10 @@ class TrainingError(GeoSRError):
     """Training cannot continue: a loss is NaN or infinite, or its data are gone."""
 
 
+class WorkerError(GeoSRError):
+    """The worker processes of a run ended, or could not be started."""
+
+
 class JobError(GeoSRError):
     """A job folder is missing, damaged, or not in a state that allows the request."""
 

@@ -28,7 +28,7 @@ from napari_geosr.core.steps import (
     WarningIssued,
     never_stop,
 )
-from napari_geosr.core.types import AnyArray, AnyMapping
+from napari_geosr.core.types import AnyArray, AnyDType, AnyMapping
 from napari_geosr.core.volume import ArrayLike
 from napari_geosr.inference import compute
 from napari_geosr.inference.backends import FIXED_BYTES, Choice, FirstTile, TimedForward
@@ -99,6 +99,24 @@ class RunSummary:
     n_nonfinite: int = 0
     n_retries: int = 0
     peak_bytes: int = 0
+
+
+def nonfinite_warnings(n: int, dtype: AnyDType) -> Iterator[Step]:
+    """Warn of NaN and infinite voxels in a result that cannot represent them.
+
+    Parameters
+    ----------
+    n : int
+        Number of such voxels in the input.
+    dtype : dtype
+        Of the result.
+    """
+    if n and np.dtype(dtype).kind != "f":
+        yield WarningIssued(
+            message=f"{n} voxels of the input are NaN or infinite. {np.dtype(dtype)} "
+            "cannot represent them: the result has meaningless grey values at these "
+            "voxels. Choose float32 output to mark them as NaN."
+        )
 
 
 class TiledRun:
@@ -251,14 +269,7 @@ class TiledRun:
             finally:
                 self.backend.release()
         self._check_all_done(tiles)
-        dtype = np.dtype(self.target.dtype)
-        if self.n_nonfinite and dtype.kind != "f":
-            yield WarningIssued(
-                message=f"{self.n_nonfinite} voxels of the input are NaN or infinite. "
-                f"{dtype} cannot represent them: the result has meaningless "
-                "grey values at these voxels. Choose float32 output to mark "
-                "them as NaN."
-            )
+        yield from nonfinite_warnings(self.n_nonfinite, self.target.dtype)
         return self._summary()
 
     def _split_finished(

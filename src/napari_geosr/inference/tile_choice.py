@@ -38,6 +38,12 @@ TOLERANCE = 1.1
 #: Maximum processing time, in seconds, of a tile that groups several planes for a 2D
 #: network.
 _SECONDS_PER_STACK = 0.25
+#: Numbers of planes that a tile of a 2D network may group if several processes share
+#: the work.
+_STACKS = (1, 2, 4, 8, 16)
+#: Input voxels of a tile above which a smaller one of little more work is preferred if
+#: several processes share the work: a tile is what is lost if its process is killed.
+_MAX_SHARED_VOXELS = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -131,6 +137,66 @@ def choose_tile(
     # The halo around a small region is unavoidable work.
     accepted = ACCEPTED_FACTOR * (1.0 if box is None else cheapest)
     return _best(fitting, layout, seconds_per_voxel, accepted)
+
+
+def choose_tile_for_workers(
+    shape: Sequence[int],
+    spec: NetworkSpec,
+    cost: CostModel,
+    budget: int,
+    n_workers: int,
+    *,
+    buffers: Buffers,
+    max_voxels: int | None = None,
+    enough: Callable[[], float] | None = None,
+) -> TileChoice:
+    """Find the tile with which several processes finish first.
+
+    Unlike that of `choose_tile`, the choice does not depend on measured times, so equal
+    settings give equal tiles.
+
+    Parameters
+    ----------
+    shape, spec, cost, buffers, max_voxels, enough
+        As in `choose_tile`.
+    budget : int
+        Bytes for each process.
+    n_workers : int
+        Number of processes.
+
+    Raises
+    ------
+    DeviceMemoryError, ModelError
+        As in `choose_tile`.
+    """
+    layout = lay_out(shape, spec)
+    box = clip_box(layout, None)
+    stacks = _STACKS if layout.per_plane else (1,)
+    choices = [c for n in stacks for c in _choices(layout, box, n, cost, buffers)]
+    max_work = max(MAX_COST_FACTOR, min(c.cost_factor for c in choices))
+    fitting = [
+        c for c in choices if c.peak_bytes <= budget and c.cost_factor <= max_work
+    ]
+    if max_voxels is not None:
+        limit = max(max_voxels, min(c.window_voxels for c in choices))
+        fitting = [c for c in fitting if c.window_voxels <= limit]
+    if not fitting:
+        smallest = min(c.peak_bytes for c in choices)
+        _raise_too_small(smallest if enough is None else enough(), spec, budget)
+    cheapest = min(c.cost_factor for c in fitting)
+    small = [c for c in fitting if math.prod(c.tile) <= _MAX_SHARED_VOXELS]
+    if any(c.cost_factor <= ACCEPTED_FACTOR * cheapest for c in small):
+        fitting = small
+
+    def duration(choice: TileChoice) -> tuple[float, int]:
+        """Time until all have finished, relative to a single process; lower first."""
+        n_rounds = math.ceil(choice.n_tiles / n_workers)
+        busiest = n_rounds * n_workers / choice.n_tiles
+        # Processes differ in speed: the fewer the tiles, the longer the last one waits.
+        uneven = 1 + n_workers / (4 * choice.n_tiles)
+        return round(choice.cost_factor * busiest * uneven, 2), choice.n_tiles
+
+    return min(fitting, key=duration)
 
 
 def budget_for(

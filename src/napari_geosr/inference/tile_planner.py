@@ -28,6 +28,7 @@ from napari_geosr.inference.tile_choice import (
     TileChoice,
     budget_for,
     choose_tile,
+    choose_tile_for_workers,
     cut_to_budget,
     weigh_tile,
     work_factor,
@@ -177,6 +178,26 @@ class TilePlanner:
         fitting = self._fitting(preferred_tile, max_voxels)
         self._choice = fitting or self._choose(self.budget, max_voxels)
         return self._tiles(priority_region)
+
+    def choose_for_workers(
+        self, n_workers: int, preferred_tile: Sequence[int] | None = None
+    ) -> TileChoice:
+        """The tile for several processes, each of which may take the whole budget."""
+        self._known_max_voxels = max_voxels = self._read_max_voxels()
+        self.cost = measure_cost(self.network, self.device)
+        self._choice = self._fitting(preferred_tile, max_voxels) or (
+            choose_tile_for_workers(
+                self.source.shape,
+                self.spec,
+                self.cost,
+                self.budget,
+                n_workers,
+                buffers=self.buffers,
+                max_voxels=max_voxels,
+                enough=self._required_budget,
+            )
+        )
+        return self._choice
 
     def _fitting(
         self, tile: Sequence[int] | None, max_voxels: int | None

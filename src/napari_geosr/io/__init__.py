@@ -10,13 +10,14 @@ from pathlib import Path
 
 from napari_geosr.core.errors import FileError, VolumeError
 from napari_geosr.core.file_state import file_state, with_state
-from napari_geosr.core.volume import Volume
+from napari_geosr.core.volume import ArrayLike, Volume
 from napari_geosr.io.formats import (
     ReadOptions,
     format_that_reads,
     read_suffixes,
     write_suffixes,
 )
+from napari_geosr.io.lazy import LazyArray
 from napari_geosr.io.reading import check_readable, read_file
 from napari_geosr.io.slices import read_folder, read_glob
 from napari_geosr.io.spec import OutputSpec
@@ -98,7 +99,10 @@ def read(
     given = Path(text).expanduser()
     place = given.parent if _is_pattern(given) else given
     state = file_state(place)  # before reading, to notice any later change
-    volume = _read_any(given, ReadOptions(axes, inner, shape, dtype, offset))
+    options = ReadOptions(axes, inner, shape, dtype, offset)
+    volume = _read_any(given, options)
+    if isinstance(volume.data, LazyArray):
+        volume.data.reopening = (_reopen, (given.absolute(), options))
     if volume.source == place:
         volume = volume.replace(metadata=with_state(volume.metadata, state))
     try:
@@ -128,6 +132,10 @@ def read_back(path: str | Path) -> Volume:
 
 def _is_pattern(path: Path) -> bool:
     return any(c in path.name for c in "*?[") and not path.exists()
+
+
+def _reopen(path: Path, options: ReadOptions) -> ArrayLike:
+    return _read_any(path, options).data
 
 
 def _read_any(path: Path, options: ReadOptions) -> Volume:

@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 
@@ -20,6 +20,9 @@ from napari_geosr.core.types import AnyArray, AnyDType
 
 if TYPE_CHECKING:
     import numpy.typing as npt
+
+#: A function and its arguments that open an array again.
+Reopening: TypeAlias = tuple[Callable[..., object], tuple[object, ...]]
 
 #: Default maximum size of an array's cache of decoded blocks, in bytes.
 DEFAULT_CACHE_BYTES = 128 * 1024**2
@@ -91,6 +94,8 @@ class LazyArray:
         self.dtype: AnyDType = np.dtype(source.dtype).newbyteorder("=")
         pairs = zip(chunks, self.shape, strict=True)
         self.chunks = tuple(max(1, min(int(c), n)) for c, n in pairs)
+        #: How another process opens the same array; None if it cannot.
+        self.reopening: Reopening | None = None
         # Caches of dask's results outlive arrays, so the name must never be reused.
         self.token = uuid.uuid4().hex
         self._limit = int(cache_bytes)
@@ -131,6 +136,12 @@ class LazyArray:
 
     def __len__(self) -> int:
         return self.shape[0]
+
+    def __reduce__(self) -> Reopening:
+        """Pickle how to open the file, not its voxels."""
+        if self.reopening is None:
+            raise TypeError(f"{self!r} cannot be opened in another process")
+        return self.reopening
 
     def __repr__(self) -> str:
         return f"LazyArray({self.path.name!r}, shape={self.shape}, dtype={self.dtype})"

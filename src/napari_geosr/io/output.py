@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -23,6 +23,22 @@ from napari_geosr.io.stamp import Stamp
 
 #: Number of bytes copied at once between a lazy volume and a file.
 COPY_BYTES = 32 * 1024**2
+
+
+class OutputPart(Protocol):
+    """A part of a file, as an array-like that another process fills."""
+
+    def __setitem__(self, key: Slices, value: AnyArray, /) -> None: ...
+
+    def finish(self) -> None:
+        """Flush the part to disk."""
+
+
+class SharedOutput(Protocol):
+    """A file being written, for other processes; it can be pickled."""
+
+    def part(self, place: Slices, memory: int) -> OutputPart:
+        """A part of whole blocks to fill, with so many bytes for buffering."""
 
 
 class Output(ABC):
@@ -101,7 +117,11 @@ class Output(ABC):
             )
 
     def adopt(self, finished: Sequence[Slices]) -> None:  # noqa: B027
-        """Register the boxes that a reopened file already contains."""
+        """Register boxes that are already in the file."""
+
+    def shared(self) -> SharedOutput | None:
+        """Access for other processes; None if only this process can write."""
+        return None
 
     @abstractmethod
     def blank(self, finished: Sequence[Slices]) -> None:

@@ -44,6 +44,8 @@ class OutputSpec:
         and shards of an OME-Zarr are chosen to fit into them.
     memory : int, optional
         Bytes that the output may use for buffering and compression.
+    shared : bool
+        Whether other processes write whole tiles: no shard then spans several tiles.
 
     Examples
     --------
@@ -64,6 +66,7 @@ class OutputSpec:
     multiscale: bool = True
     tile: Sequence[int] | None = None
     memory: int | None = None
+    shared: bool = False
 
     @classmethod
     def like(cls, volume: Volume, **changes: Any) -> OutputSpec:

@@ -17,7 +17,7 @@ from napari_geosr.core.boxes import Box, boxes_from_lists
 from napari_geosr.core.errors import FileError, GeoSRError
 from napari_geosr.core.memory import free_host_memory
 from napari_geosr.core.types import AnyDict, AnyDType
-from napari_geosr.core.volume import Volume
+from napari_geosr.core.volume import ArrayLike, Volume
 from napari_geosr.io.atomic import explained
 from napari_geosr.io.hidden import is_abandoned, leftovers, temporary_sibling
 from napari_geosr.io.journal import (
@@ -26,7 +26,7 @@ from napari_geosr.io.journal import (
     read_journal,
     remove_with_journal,
 )
-from napari_geosr.io.output import copy_boxes
+from napari_geosr.io.output import COPY_BYTES, blocks, copy_boxes
 from napari_geosr.io.stamp import Stamp
 from napari_geosr.io.unfinished import history_of
 
@@ -100,6 +100,28 @@ def cached_zarr(
     )
     claim(array)
     return array
+
+
+def array_for_workers(array: ArrayLike) -> ArrayLike:
+    """The array itself if other processes can open it, else a copy in the cache folder.
+
+    The copy is removed like that of `cached_zarr`.
+
+    Parameters
+    ----------
+    array : array-like
+    """
+    if getattr(array, "reopening", None) is not None:
+        return array
+    if isinstance(getattr(getattr(array, "store", None), "root", None), Path):
+        return array  # a zarr in a folder
+    shape = tuple(int(n) for n in array.shape)
+    copied = cached_zarr(shape, np.dtype(array.dtype))
+    for key in blocks(shape, copied.chunks, copied.dtype.itemsize, COPY_BYTES):
+        with explained(_folder()):
+            copied[key] = np.asarray(array[key])
+    found: ArrayLike = copied
+    return found
 
 
 @dataclass(frozen=True)

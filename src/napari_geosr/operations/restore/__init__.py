@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         refuse_check,
         residual_path,
     )
+    from napari_geosr.operations.restore.plan import RestorePlan, plan_steps
     from napari_geosr.operations.restore.preparation import (
         PreparedRestoration,
         prepare_steps,
@@ -64,6 +65,7 @@ __all__ = [
     "PreparedSeries",
     "RestorationResult",
     "RestoreConfig",
+    "RestorePlan",
     "consistency_steps",
     "deviation_path",
     "estimate_series_steps",
@@ -71,6 +73,7 @@ __all__ = [
     "find_finished_part",
     "find_unfinished_deviation",
     "is_series",
+    "plan_steps",
     "prepare_series_steps",
     "prepare_steps",
     "preview_steps",
@@ -107,6 +110,7 @@ __getattr__, __dir__, _ = lazy_loader.attach(
             "with_noise",
             "with_strength",
         ],
+        "plan": ["RestorePlan", "plan_steps"],
         "preview": ["estimate_steps", "preview_steps"],
         "run": ["RestorationResult", "find_finished_part", "run_steps"],
         "series.plan": ["Point", "is_series", "refuse_series_check"],

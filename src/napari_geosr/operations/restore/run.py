@@ -20,7 +20,7 @@ from napari_geosr.core.steps import (
     WarningIssued,
     never_stop,
 )
-from napari_geosr.core.types import AnyDict, AnyMapping
+from napari_geosr.core.types import AnyDict, AnyDType, AnyMapping
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference.backends import Choice
 from napari_geosr.inference.compute import frugal_if_tight
@@ -42,8 +42,10 @@ from napari_geosr.operations.restore.resume import (
     part_of_killed_run,
 )
 from napari_geosr.operations.restore.targets import (
+    OutputLayout,
     Targets,
     open_targets,
+    output_layout,
 )
 
 if TYPE_CHECKING:
@@ -164,6 +166,10 @@ class VolumeRun:
         """Sentences on how the run will treat unusual voxels."""
         yield from doubts(self.prepared)
 
+    def output_layout(self, dtype: AnyDType) -> OutputLayout:
+        """How a file for a result of this type is laid out."""
+        return output_layout(self.single, dtype)
+
     def fill(
         self,
         targets: Targets,
@@ -205,7 +211,7 @@ def work_steps(
     # needs memory.
     with (
         frugal_if_tight(prepared.device, prepared.budget),
-        open_targets(work.single, expected, out, overwrite, kept) as targets,
+        open_targets(expected, out, overwrite, kept, work.output_layout) as targets,
     ):
         deviation = None if targets.deviation is None else targets.deviation.volume
         yield TargetReady(volume=targets.result.volume, deviation=deviation)
@@ -306,6 +312,8 @@ class TileProgress:
         Boxes of finished tiles in the output.
     backend : mapping or None
         Backend that computed them, for the record.
+    workers : mapping or None
+        Processes that shared the work, for the record.
     """
 
     summary: RunSummary | None
@@ -313,6 +321,7 @@ class TileProgress:
     places: list[tuple[slice, ...]]
     error: GeoSRError | None = None
     backend: AnyMapping | None = None
+    workers: AnyMapping | None = None
 
     def to_record(self) -> AnyDict:
         """Statistics for the provenance record."""
@@ -320,6 +329,8 @@ class TileProgress:
         record: AnyDict = {"run": run, "complete": self.complete}
         if self.backend is not None:
             record["backend"] = dict(self.backend)
+        if self.workers is not None:
+            record["workers"] = dict(self.workers)
         if not self.complete:
             record["finished"] = boxes_to_lists(self.places)
         return record if self.error is None else {**record, "error": str(self.error)}

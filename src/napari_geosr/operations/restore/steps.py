@@ -19,6 +19,7 @@ from napari_geosr.core.steps import (
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference.members import NONE as NO_MEMBERS
 from napari_geosr.models.distribution import TrainingLikeness
+from napari_geosr.operations.cluster import Workers, check_workers
 from napari_geosr.operations.inputs import check_not_source
 from napari_geosr.operations.inputs.scan import reader_warnings
 from napari_geosr.operations.restore.config import RestoreConfig
@@ -27,11 +28,16 @@ from napari_geosr.operations.restore.ranking.config import AUTO, NONE, RankConfi
 from napari_geosr.operations.restore.ranking.rank import rank_steps
 from napari_geosr.operations.restore.ranking.result import Ranking
 from napari_geosr.operations.restore.resume import deviation_path
-from napari_geosr.operations.restore.run import RestorationResult, run_steps
+from napari_geosr.operations.restore.run import (
+    RestorationResult,
+    VolumeRun,
+    work_steps,
+)
 from napari_geosr.operations.restore.series.plan import Point, SeriesPlan, is_series
 from napari_geosr.operations.restore.series.run import (
     restore_series_steps,
 )
+from napari_geosr.operations.restore.sharded import ShardedRun
 from napari_geosr.operations.restore.targets import check_budget
 from napari_geosr.operations.restore.verdict.steps import reported_verdict_steps
 
@@ -50,6 +56,7 @@ def restore_steps(
     unfinished_deviation: Volume | None = None,
     look: bool = False,
     strict: bool = False,
+    workers: Workers | None = None,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, RestorationResult]:
     """Prepare and run; see `prepare_steps` and `run_steps`.
@@ -67,13 +74,25 @@ def restore_steps(
         is reported, and becomes the result's `verdict`.
     strict : bool
         Whether to predict, and to refuse a run that would do more harm than good.
+    workers : int or distributed.Client, optional
+        Processes that share the run: a number of them on this computer, or those of a
+        Dask cluster. By default, this process restores alone.
 
     Raises
     ------
+    ConfigError
+        If there are workers for a series, or the extra ``cluster`` is not installed.
     ModelError
         If `strict` and the result is expected to be worse than the volume; nothing is
         written.
     """
+    if workers is not None:
+        check_workers(workers)
+        if is_series(volume):
+            raise ConfigError(
+                f"{volume.title} is a series, and workers restore one volume: leave "
+                "out --workers, or choose a time point and channel (--time, --channel)."
+            )
     if out is not None:
         _check_outputs(volume, config, out, overwrite, unfinished, unfinished_deviation)
     ranking: Ranking | None = None
@@ -119,8 +138,11 @@ def restore_steps(
         prepared = yield from reported_verdict_steps(
             prepared, strict=strict, should_stop=should_stop
         )
-    steps = run_steps(
-        prepared,
+    work = VolumeRun(prepared)
+    if workers is not None:
+        work = ShardedRun(prepared, workers)
+    steps = work_steps(
+        work,
         out=out,
         overwrite=overwrite,
         first=first,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,13 +90,32 @@ class Targets:
         return list(dict.fromkeys(o.note for o in outputs if o is not None and o.note))
 
 
+@dataclass(frozen=True)
+class OutputLayout:
+    """How the file of a result will be filled.
+
+    Attributes
+    ----------
+    tile : tuple of int
+        Shape of the blocks in which it is written.
+    memory : int
+        Bytes that each file may hold.
+    shared : bool
+        Whether other processes write the blocks.
+    """
+
+    tile: tuple[int, ...]
+    memory: int
+    shared: bool = False
+
+
 @contextmanager
 def open_targets(
-    prepared: PreparedRestoration,
     volumes: Sequence[Volume],
     out: str | Path | None,
     overwrite: bool,
     kept: Sequence[FinishedPart] | None,
+    lay_out: Callable[[AnyDType], OutputLayout],
 ) -> Iterator[Targets]:
     """Create the targets: arrays, or files that appear when the context is left.
 
@@ -106,10 +125,12 @@ def open_targets(
         One or two, without voxels: descriptions of result and deviations.
     kept : sequence of FinishedPart, optional
         Unfinished part of each.
+    lay_out : callable
+        Returns the layout of a file for the type of the result.
     """
     with ExitStack() as stack:
         made: list[Target] = []
-        laid_out = None if out is None else _output_layout(prepared, volumes[0].dtype)
+        laid_out = None if out is None else lay_out(volumes[0].dtype)
         for i, volume in enumerate(volumes):
             part = None if kept is None else kept[i]
             if laid_out is None:
@@ -120,7 +141,7 @@ def open_targets(
             assert out is not None
             path = Path(out) if i == 0 else deviation_path(out)
             before = None if part is None else part.volume.source
-            tile, memory = laid_out
+            tile = laid_out.tile
             tile = (1,) * (len(volume.axes) - len(tile)) + tile  # one point of a series
             file = stack.enter_context(
                 io.create(
@@ -135,7 +156,8 @@ def open_targets(
                         provenance=volume.provenance,
                         kind=str(volume.metadata.get("kind", "image")),
                         tile=tile,
-                        memory=memory,
+                        memory=laid_out.memory,
+                        shared=laid_out.shared,
                         channels=volume.metadata.get("channels", ()),
                     ),
                     # The standard deviations of an earlier run may be overwritten
@@ -171,14 +193,14 @@ def check_budget(prepared: PreparedRestoration, out: str | Path | None) -> None:
     out : path or None
         File of the result; a file takes a part of the budget.
     """
-    _output_layout(prepared, prepared.output_dtype, in_memory=out is None)
+    output_layout(prepared, prepared.output_dtype, in_memory=out is None)
 
 
-def _output_layout(
+def output_layout(
     prepared: PreparedRestoration, dtype: AnyDType, *, in_memory: bool = False
-) -> tuple[tuple[int, ...], int]:
-    """Block shapes in which files will be written, and memory that each may hold."""
-    return choose_output(
+) -> OutputLayout:
+    """The layout for the tiles of a run in this process."""
+    tile, memory = choose_output(
         prepared.network,
         prepared.volume.data,
         dtype,
@@ -188,3 +210,4 @@ def _output_layout(
         threads=prepared.config.threads,
         in_memory=in_memory,
     )
+    return OutputLayout(tile, memory)

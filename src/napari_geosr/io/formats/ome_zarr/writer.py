@@ -2,35 +2,33 @@
 
 from __future__ import annotations
 
-import itertools
 import math
-import threading
-from collections import OrderedDict
-from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from napari_geosr.core.errors import FileError
-from napari_geosr.core.indexing import Slices, as_slices
+from napari_geosr.core.indexing import Slices
 from napari_geosr.core.types import AnyArray, AnyDict, AnyDType
-from napari_geosr.io.atomic import explained, remove, sync_file
+from napari_geosr.io.atomic import remove
 from napari_geosr.io.formats.ome_zarr import ngff
-from napari_geosr.io.formats.ome_zarr.chunking import (
+from napari_geosr.io.formats.ome_zarr.missing_chunks import ALL_CHUNKS
+from napari_geosr.io.formats.ome_zarr.shards import (
+    BUFFER_BYTES,
+    PACKING,
     SHARD_BYTES,
+    ShardBuffer,
+    SharedZarr,
     chunk_shapes,
     fitted_shapes,
+    open_level,
 )
-from napari_geosr.io.formats.ome_zarr.missing_chunks import ALL_CHUNKS
 from napari_geosr.io.hidden import with_user_names
 from napari_geosr.io.output import Output, blocks
 from napari_geosr.io.spec import OutputPaths, OutputSpec
 from napari_geosr.io.stamp import KEY, Stamp
 from napari_geosr.io.suffixes import stem_of
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
 
 #: Maximum edge of the coarsest level, in voxels: coarser levels are added until no edge
 #: exceeds it.
@@ -38,170 +36,6 @@ _SMALLEST_LEVEL = 256
 #: Number of planes of the coarsest level from which a channel's display range is
 #: computed.
 _PLANES = 8
-#: Default limit for incomplete shards held in memory, in bytes.
-_BUFFER_BYTES = 128 << 20
-#: Memory needed to pack a shard, as a multiple of its size: its chunks, their
-#: compressed copies and the joined result.
-_PACKING = 3
-
-
-class ShardBuffer:
-    """A writable array-like over a zarr array that writes every shard once, complete.
-
-    Tiles may have any size and alignment; a shard is written to disk when all its
-    voxels have arrived (or when too many shards are incomplete).
-
-    Parameters
-    ----------
-    array : zarr.Array
-    block_shape : tuple of int
-        Shape of a shard.
-    buffer_bytes : int
-        Upper bound of the memory for incomplete shards.
-    fill : float
-        Value of voxels that were never written.
-    path : Path
-        File that errors name.
-    """
-
-    def __init__(
-        self,
-        array: Any,
-        block_shape: tuple[int, ...],
-        buffer_bytes: int = _BUFFER_BYTES,
-        fill: float = 0,
-        path: Path = Path("result.ome.zarr"),
-    ) -> None:
-        self.path = path
-        self.array = array
-        self.fill = fill
-        self.block_shape = block_shape
-        self.buffer_bytes = buffer_bytes
-        self.shape = tuple(int(n) for n in array.shape)
-        self.dtype = np.dtype(array.dtype)
-        self.ndim = len(self.shape)
-        self.n_rewrites = 0
-        self._pending: OrderedDict[tuple[int, ...], AnyArray]
-        self._pending = OrderedDict()
-        self._given: dict[tuple[int, ...], int] = {}
-        self._written: set[tuple[int, ...]] = set()
-        self._unsynced: set[tuple[int, ...]] = set()
-        # Tiles come from one thread while another may flush the file to disk.
-        self._lock = threading.RLock()
-
-    @property
-    def held_bytes(self) -> int:
-        """Maximum memory besides the tiles: for incomplete shards and for packing."""
-        n_voxels = math.prod(self.block_shape)
-        return self.buffer_bytes + _PACKING * n_voxels * int(self.dtype.itemsize)
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether all shards were written."""
-        pairs = zip(self.shape, self.block_shape, strict=True)
-        return len(self._written) == math.prod(-(-n // b) for n, b in pairs)
-
-    def _region(self, index: tuple[int, ...]) -> Slices:
-        return tuple(
-            slice(i * b, min((i + 1) * b, n))
-            for i, b, n in zip(index, self.block_shape, self.shape, strict=True)
-        )
-
-    def __setitem__(self, key: Any, value: Any) -> None:
-        region, after = as_slices(key, self.shape)
-        if any(a != slice(None) and a != 0 for a in after):
-            raise IndexError("write with slices of step 1")
-        lengths = tuple(s.stop - s.start for s in region)
-        given = np.asarray(value)
-        dropped = tuple(i for i, a in enumerate(after) if a == 0)
-        if dropped and given.ndim:
-            # Restore axes of length one for integers in the key.
-            kept = tuple(n for i, n in enumerate(lengths) if i not in dropped)
-            given = np.expand_dims(np.broadcast_to(given, kept), dropped)
-        voxels = np.broadcast_to(given, lengths)
-        for index in self._grid(region):
-            with self._lock:
-                self._put(index, region, voxels)
-
-    def _grid(self, region: Slices) -> Iterator[tuple[int, ...]]:
-        """Indices of the shards that a region touches."""
-        ranges = [
-            range(s.start // b, -(-s.stop // b)) if s.stop > s.start else range(0)
-            for s, b in zip(region, self.block_shape, strict=True)
-        ]
-        return itertools.product(*ranges)
-
-    def adopt(self, finished: Sequence[Slices]) -> None:
-        """Mark the shards of `finished` boxes as written, completely or in part."""
-        for box in finished:
-            for index in self._grid(box):
-                shared = [
-                    min(w.stop, b.stop) - max(w.start, b.start)
-                    for w, b in zip(self._region(index), box, strict=True)
-                ]
-                given = self._given.get(index, 0)
-                self._given[index] = given + math.prod(shared)
-                self._written.add(index)
-
-    def _put(self, index: tuple[int, ...], region: Slices, voxels: Any) -> None:
-        whole = self._region(index)
-        source, target = [], []
-        for w, r in zip(whole, region, strict=True):
-            low, high = max(w.start, r.start), min(w.stop, r.stop)
-            source.append(slice(low - r.start, high - r.start))
-            target.append(slice(low - w.start, high - w.start))
-        part = voxels[tuple(source)]
-        if index not in self._pending:
-            lengths = tuple(w.stop - w.start for w in whole)
-            if index in self._written:  # it was flushed while incomplete
-                self.n_rewrites += 1
-                self._pending[index] = np.asarray(self.array[whole])
-            elif part.shape == lengths:
-                self._write(index, part.astype(self.dtype, copy=False))
-                return
-            else:
-                self._pending[index] = np.full(lengths, self.fill, dtype=self.dtype)
-        block = self._pending[index]
-        block[tuple(target)] = part
-        self._given[index] = self._given.get(index, 0) + part.size
-        if self._given[index] >= block.size:
-            self._flush_one(index)
-        while self._pending and self._pending_bytes() > self.buffer_bytes:
-            self._flush_one(next(iter(self._pending)))
-
-    def _pending_bytes(self) -> int:
-        return sum(block.nbytes for block in self._pending.values())
-
-    def _flush_one(self, index: tuple[int, ...]) -> None:
-        self._write(index, self._pending.pop(index))
-
-    def _write(self, index: tuple[int, ...], block: AnyArray) -> None:
-        with explained(self.path):
-            self.array[self._region(index)] = block
-        self._written.add(index)
-        self._unsynced.add(index)
-
-    def flush(self) -> None:
-        """Write all buffered shards."""
-        with self._lock:
-            for index in list(self._pending):
-                self._flush_one(index)
-
-    def take_unsynced(self) -> set[tuple[int, ...]]:
-        """Indices of the shards that were written since the last call."""
-        with self._lock:
-            taken, self._unsynced = self._unsynced, set()
-        return taken
-
-    def __getitem__(self, key: Any) -> AnyArray:
-        with self._lock:
-            self.flush()
-            return np.asarray(self.array[key])
-
-    def __array__(
-        self, dtype: npt.DTypeLike | None = None, copy: bool | None = None
-    ) -> AnyArray:
-        return np.asarray(self[...], dtype=dtype)
 
 
 class ZarrOutput(Output):
@@ -230,22 +64,23 @@ class ZarrOutput(Output):
         mode: Any = "r+" if reopen else "w-"
         self.group = zarr.open_group(self.temporary, mode=mode, zarr_format=3)
         self._write_attributes([(1,) * len(stamp.shape)], stamp)
-        buffer, self.shard_bytes = _BUFFER_BYTES, SHARD_BYTES
+        buffer, self.shard_bytes = BUFFER_BYTES, SHARD_BYTES
         if memory is not None:
-            self.shard_bytes = min(SHARD_BYTES, memory // (2 * _PACKING))
-            buffer = memory - _PACKING * self.shard_bytes
+            self.shard_bytes = min(SHARD_BYTES, memory // (2 * PACKING))
+            buffer = memory - PACKING * self.shard_bytes
         shapes = chunk_shapes(stamp.shape, dtype.itemsize, self.shard_bytes)
         if tile is not None:
+            room = 0 if spec.shared else buffer  # a shard of its own for every tile
             shapes = fitted_shapes(
-                stamp.shape, dtype.itemsize, tile, self.shard_bytes, buffer
+                stamp.shape, dtype.itemsize, tile, self.shard_bytes, room
             )
         level: Any = None
         if reopen:
-            level = self.group["0"]
+            level = open_level(self.temporary / "0")
             shapes = level.chunks, level.shards or level.chunks
         shards = shapes[1]
         if memory is not None:
-            packing = _PACKING * math.prod(shards) * dtype.itemsize
+            packing = PACKING * math.prod(shards) * dtype.itemsize
             buffer = max(0, memory - packing)
         self.block_shape = tuple(
             min(s, n) for s, n in zip(shards, stamp.shape, strict=True)
@@ -327,12 +162,11 @@ class ZarrOutput(Output):
 
     def flush_to_disk(self) -> None:
         """Write all buffered shards and flush them to disk."""
-        self.array.flush()
-        level = self.array.array
-        for index in self.array.take_unsynced():
-            shard = self.temporary / "0" / level.metadata.encode_chunk_key(index)
-            if shard.exists():  # a shard of fill values alone is not written
-                sync_file(shard)
+        self.array.flush_to_disk(self.temporary / "0")
+
+    def shared(self) -> SharedZarr:
+        """The array, for other processes that write whole blocks of `block_shape`."""
+        return SharedZarr(self.temporary.absolute() / "0", self.path)
 
     def blank(self, finished: Sequence[Slices]) -> None:
         """Do nothing: unwritten voxels already have the fill value."""

@@ -1,0 +1,331 @@
+"""Cuts a run into shards: blocks of its result that any process can compute alone."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_geosr.core.boxes import Box, BoxIndex
+from napari_geosr.core.errors import DeviceMemoryError
+from napari_geosr.core.steps import ShouldStop, WarningIssued, never_stop, run_to_end
+from napari_geosr.core.types import AnyDType
+from napari_geosr.core.volume import ArrayLike
+from napari_geosr.inference.backends import Choice
+from napari_geosr.inference.memory import network_spec
+from napari_geosr.inference.run import RunSummary, TiledRun
+from napari_geosr.inference.store_caches import (
+    PlannedArray,
+    budget_share,
+    limited_caches,
+)
+from napari_geosr.inference.tile_memory import TileMemory
+from napari_geosr.inference.tile_planner import TilePlanner
+from napari_geosr.inference.tiling import Layout, lay_out
+from napari_geosr.inference.windows import NonFinite, Standardisation
+
+if TYPE_CHECKING:
+    from torch import nn
+
+#: Largest number of planes of a shard of a network that restores planes.
+_SHARD_DEPTH = 32
+#: Number of planes of which larger numbers are a multiple.
+_CHUNK_DEPTH = 8
+#: Least number of shards of each worker, if the result is large enough.
+_SHARDS_PER_WORKER = 8
+#: Part of a file's memory that a shard may take: the rest is for packing it.
+_PARTS = 6
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A block of the result, and the voxels of the input that it shows.
+
+    Attributes
+    ----------
+    number : int
+        Its place in the Z-Y-X order of all shards.
+    region : tuple of slice
+        Voxels of the input, along the axes of the source, without the halo.
+    place : tuple of slice
+        Voxels of the result.
+    """
+
+    number: int
+    region: Box
+    place: Box
+
+
+def plan_shards(
+    layout: Layout, tile: Sequence[int], unit: Sequence[int] | None = None
+) -> list[Shard]:
+    """Cut a result into shards that cover it once, in Z-Y-X order.
+
+    Parameters
+    ----------
+    layout : Layout
+    tile : sequence of int
+        Core size of the tiles, along Z, Y, X.
+    unit : sequence of int, optional
+        Block of the result that must be written as a whole, in its voxels, along the
+        axes of the source; edges of the result may cut it.
+
+    Returns
+    -------
+    list of Shard
+        Each contains whole units, and at least one tile if there is room for it.
+    """
+    units = (1,) * 3 if unit is None else (1,) * (3 - layout.ndim) + tuple(unit)
+    cuts = []
+    for axis in range(3):
+        n, scale = layout.shape[axis], layout.scale[axis]
+        # Input voxels whose output is a whole number of units.
+        step = math.lcm(units[axis], scale) // scale
+        size = n if units[axis] >= n * scale else -(-tile[axis] // step) * step
+        cuts.append([slice(a, min(a + size, n)) for a in range(0, n, size)])
+    shards = []
+    for number, full in enumerate(itertools.product(*cuts)):
+        place = tuple(
+            slice(part.start * s, part.stop * s)
+            for part, s in zip(full, layout.scale, strict=True)
+        )
+        first = 3 - layout.ndim
+        shards.append(Shard(number, full[first:], place[first:]))
+    return shards
+
+
+def unfinished_shards(shards: Sequence[Shard], finished: Iterable[Box]) -> list[Shard]:
+    """The shards that finished boxes do not cover, alone or together.
+
+    Parameters
+    ----------
+    shards : sequence of Shard
+    finished : iterable of tuple of slice
+        Boxes of the result that an earlier run finished; they may overlap.
+    """
+    boxes = list(finished)
+    index, touching = BoxIndex(boxes), _Touching(shards, boxes)
+    return [
+        shard
+        for shard in shards
+        if not index.covers(shard.place)
+        and not _is_covered(shard.place, touching.of(shard))
+    ]
+
+
+class _Touching:
+    """Finds the boxes that touch a shard, without comparing each with each."""
+
+    def __init__(self, shards: Sequence[Shard], boxes: Sequence[Box]) -> None:
+        size = [0] * len(shards[0].place) if shards else []
+        for shard in shards:
+            lengths = (part.stop - part.start for part in shard.place)
+            size = list(map(max, size, lengths))
+        self._size = size
+        self._cells: dict[tuple[int, ...], list[Box]] = {}
+        for box in boxes:
+            for cell in self._cells_of(box):
+                self._cells.setdefault(cell, []).append(box)
+
+    def _cells_of(self, box: Box) -> Iterator[tuple[int, ...]]:
+        # All shards have the size of the first, except at the far edges.
+        pairs = zip(box, self._size, strict=True)
+        ranges = [range(p.start // n, -(-p.stop // n)) for p, n in pairs]
+        return itertools.product(*ranges)
+
+    def of(self, shard: Shard) -> list[Box]:
+        """Boxes that touch the shard."""
+        pairs = zip(shard.place, self._size, strict=True)
+        return self._cells.get(tuple(p.start // n for p, n in pairs), [])
+
+
+def _is_covered(place: Box, boxes: Sequence[Box]) -> bool:
+    """Whether the boxes cover a place together."""
+    clipped = [
+        [
+            (max(b.start, p.start), min(b.stop, p.stop))
+            for b, p in zip(box, place, strict=True)
+        ]
+        for box in boxes
+    ]
+    if not clipped:
+        return False
+    edges = [
+        sorted({p.start, p.stop, *(end for box in clipped for end in box[axis])})
+        for axis, p in enumerate(place)
+    ]
+    covered = np.zeros([len(each) - 1 for each in edges], bool)
+    for box in clipped:
+        covered[
+            tuple(
+                slice(each.index(low), each.index(high))
+                for (low, high), each in zip(box, edges, strict=True)
+            )
+        ] = True
+    return bool(covered.all())
+
+
+class ShardPlanner:
+    """Chooses the tiles and shards of a run on several processes.
+
+    Parameters
+    ----------
+    network : nn.Module
+        On its device.
+    source : ArrayLike
+        The whole input.
+    dtype : dtype
+        Of the result.
+    n_workers : int
+        Number of processes.
+    budget : int
+        Bytes that each process may use.
+    device : str
+    preferred_tile : sequence of int, optional
+        Core size to use if it fits the budget: that of an earlier run.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        source: ArrayLike,
+        dtype: AnyDType,
+        *,
+        n_workers: int,
+        budget: int,
+        device: str,
+        preferred_tile: Sequence[int] | None = None,
+    ) -> None:
+        spec = network_spec(network)
+        self.layout = lay_out(source.shape, spec)
+        #: Bytes of the budget for each file that a process fills.
+        self.memory = budget_share(budget) // spec.n_outputs
+        shape = self.layout.output_shape
+        deviation = None
+        if spec.n_outputs > 1:
+            deviation = PlannedArray(shape, np.dtype(np.float32), self.memory)
+        self._planner = TilePlanner(
+            network.to(device),
+            source,
+            PlannedArray(shape, np.dtype(dtype), self.memory),
+            deviation,
+            budget=budget,
+            device=device,
+            tile_memory=TileMemory(),
+        )
+        try:
+            self.choice = self._planner.choose_for_workers(n_workers, preferred_tile)
+        except DeviceMemoryError as error:
+            raise DeviceMemoryError(
+                f"{error} Each of {n_workers} workers has its share of the memory: "
+                "fewer of them need less (--workers)."
+            ) from error
+
+        self._core = self._deepened(n_workers, np.dtype(dtype).itemsize)
+
+    @property
+    def block(self) -> tuple[int, ...]:
+        """The least shard in voxels of the result, along its axes."""
+        pairs = zip(self._core, self.layout.scale, strict=True)
+        return tuple(n * s for n, s in pairs)[3 - self.layout.ndim :]
+
+    def _deepened(self, n_workers: int, itemsize: int) -> tuple[int, int, int]:
+        """The tile, or several on top of each other if a network restores planes.
+
+        A 2.5D network then reads a plane once for all tiles that need it.
+        """
+        z, y, x = self.choice.tile
+        if not self.layout.per_plane:
+            return z, y, x
+        plane = math.prod((y, x, *self.layout.scale)) * itemsize
+        most = min(_SHARD_DEPTH, self.memory // _PARTS // plane)
+        in_plane = -(-self.choice.n_tiles // -(-self.layout.shape[0] // z))
+        wanted = -(-_SHARDS_PER_WORKER * n_workers // in_plane)
+        depth = min(most, max(1, self.layout.shape[0] // wanted))
+        if depth > _CHUNK_DEPTH:  # so that whole chunks of a file fit
+            depth = depth // _CHUNK_DEPTH * _CHUNK_DEPTH
+        return max(1, depth // z) * z, y, x
+
+    def warnings(self) -> Iterator[WarningIssued]:
+        """Explain why a run takes much longer than it would with more memory."""
+        for step in self._planner.cost_warnings():
+            if isinstance(step, WarningIssued):
+                yield step
+
+    def shards(self, unit: Sequence[int] | None = None) -> list[Shard]:
+        """The shards, as in `plan_shards`."""
+        return plan_shards(self.layout, self._core, unit)
+
+
+@dataclass(frozen=True)
+class ShardSummary:
+    """How a shard went: the run of its tiles, and messages about the model."""
+
+    run: RunSummary
+    messages: tuple[str, ...] = ()
+
+
+def restore_shard(
+    network: nn.Module,
+    source: ArrayLike,
+    target: object,
+    region: Box,
+    tile: Sequence[int],
+    *,
+    statistics: Standardisation,
+    budget: int,
+    device: str = "cpu",
+    nonfinite: NonFinite = "mean",
+    threads: int | None = None,
+    should_stop: ShouldStop = never_stop,
+    deviation: object = None,
+    backend: Choice | None = None,
+) -> ShardSummary:
+    """Restore a region into arrays of its own, as a run over the whole would.
+
+    Parameters
+    ----------
+    region : tuple of slice
+        Voxels of the input, along the axes of the source.
+    target, deviation : array-like
+        Hold only the region.
+    tile : sequence of int
+        Core size of the tiles, along Z, Y, X.
+    network, source, statistics, budget, device, nonfinite, threads, backend
+        As in `napari_geosr.inference.runner.restore_tiles`.
+
+    Raises
+    ------
+    GeoSRError
+        As `napari_geosr.inference.runner.restore_tiles` does.
+    """
+    run = TiledRun(
+        network,
+        source,
+        target,
+        statistics=statistics,
+        budget=budget,
+        device=device,
+        nonfinite=nonfinite,
+        threads=threads,
+        should_stop=should_stop,
+        region=region,
+        deviation=deviation,
+        backend=backend,
+    )
+    messages: list[str] = []
+    tiles = run.planner.plan(tile=tile)
+    with limited_caches(source, target, budget):
+        summary = run_to_end(
+            run.steps(tiles),
+            lambda step: (
+                messages.append(step.message)
+                if isinstance(step, WarningIssued)
+                else None
+            ),
+        )
+    return ShardSummary(summary, tuple(messages))

@@ -1,0 +1,392 @@
+"""Shares work among the processes of a Dask cluster, on this computer or elsewhere.
+
+The extra ``cluster`` is imported only when workers are asked for.
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import queue
+import time
+import uuid
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar, cast
+
+from napari_geosr.core.errors import (
+    Cancelled,
+    ConfigError,
+    EngineError,
+    GeoSRError,
+    WorkerError,
+)
+from napari_geosr.core.steps import ShouldStop
+from napari_geosr.core.types import AnyDict
+
+if TYPE_CHECKING:
+    from distributed import Client, Future, LocalCluster
+
+    from napari_geosr.operations.cluster.worker import Outcome, Work
+
+#: A number of processes on this computer, or a client of any Dask cluster.
+Workers: TypeAlias = "int | Client"
+
+#: Every worker imports the script that starts it, as on Windows every process does.
+_UNGUARDED = (
+    'In a script, the call must be below a line if __name__ == "__main__":, as each '
+    "worker imports the script."
+)
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+#: Items given to each worker at once: one that it does, and one that waits.
+_ITEMS_PER_WORKER = 2
+#: Seconds between looks at the stop flag and at the workers.
+_INTERVAL_SECONDS = 0.2
+#: Seconds without any worker after which a run ends.
+_PATIENCE_SECONDS = 60.0
+#: Seconds for which a stopped run waits for its workers to notice.
+_STOP_SECONDS = 60.0
+#: Number of times that an item is given to another worker if its worker dies.
+_RETRIES = 3
+#: Memory of a worker process besides its budget, in bytes: the program and its
+#: libraries.
+_PROGRAM_BYTES = 1 << 30
+#: Memory of a worker process as a multiple of its budget above which it is ended.
+_TOLERANCE = 1.25
+
+
+def check_workers(workers: object) -> None:
+    """Refuse what is neither a number of workers nor a client.
+
+    Raises
+    ------
+    ConfigError
+        Also if the extra ``cluster`` is not installed.
+    """
+    if isinstance(workers, int) and not isinstance(workers, bool):
+        if workers < 1:
+            raise ConfigError(f"workers is {workers}, but at least one is needed.")
+        check_installed()
+        if getattr(multiprocessing.current_process(), "_inheriting", False):
+            raise ConfigError(_UNGUARDED)
+        return
+    check_installed()
+    from distributed import Client
+
+    if not isinstance(workers, Client):
+        raise ConfigError(
+            "workers must be a whole number or a distributed.Client, not "
+            f"{type(workers).__name__}."
+        )
+    if workers.asynchronous:
+        raise ConfigError(
+            "workers is an asynchronous client: create it with asynchronous=False."
+        )
+    if not workers.nthreads():
+        raise ConfigError("The cluster of this client has no worker: add some first.")
+
+
+def check_installed() -> None:
+    """Raise `ConfigError` if the extra ``cluster`` is not installed."""
+    try:
+        found = all(map(find_spec, ("distributed", "cryptography")))
+    except ValueError:  # partly imported, or replaced in `sys.modules`
+        found = False
+    if not found:
+        raise ConfigError(
+            "Several workers need the extra cluster. Install it (pip install "
+            '"napari-geosr[cluster]"), or leave out --workers.'
+        )
+
+
+def count_workers(workers: Workers) -> int:
+    """Number of workers, now."""
+    return workers if isinstance(workers, int) else len(workers.nthreads())
+
+
+def workers_per_host(workers: Workers) -> int:
+    """Largest number of workers that share a computer, now."""
+    if isinstance(workers, int):
+        return workers
+    hosts = [_host(address) for address in workers.nthreads()]
+    return max(map(hosts.count, hosts), default=1)
+
+
+def _host(address: str) -> str:
+    return address.rpartition("://")[2].rpartition(":")[0]
+
+
+@contextmanager
+def open_pool(
+    workers: Workers, *, threads: int, memory: int | None
+) -> Iterator[WorkerPool]:
+    """Start local worker processes that end with the context, or use a client's.
+
+    Parameters
+    ----------
+    workers : int or distributed.Client
+    threads : int
+        CPU threads of each process that is started.
+    memory : int or None
+        Budget of each process that is started, in bytes; one that takes much more is
+        ended and replaced. None: no limit, as for the memory of a GPU.
+
+    Raises
+    ------
+    WorkerError
+        If no process can be started.
+    """
+    if not isinstance(workers, int):
+        yield WorkerPool(workers, is_own=False)
+        return
+    import dask
+
+    # Imported before the settings are changed: its defaults would be lost with them.
+    from distributed import Client
+
+    with dask.config.set(_settings(threads)):
+        cluster = _local_cluster(workers, memory)
+        try:
+            with Client(cluster, set_as_default=False) as client:
+                yield WorkerPool(client, is_own=True)
+        finally:
+            with suppress(TimeoutError):
+                cluster.close(timeout=10)
+
+
+def _settings(threads: int) -> AnyDict:
+    n = str(threads)
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    return {
+        # The run keeps to its own budget. A paused worker would wait for ever.
+        "distributed.worker.memory.target": False,
+        "distributed.worker.memory.spill": False,
+        "distributed.worker.memory.pause": False,
+        "distributed.worker.multiprocessing-method": "spawn",
+        "distributed.scheduler.allowed-failures": _RETRIES,
+        **{f"distributed.nanny.pre-spawn-environ.{name}": n for name in names},
+    }
+
+
+def _local_cluster(n_workers: int, memory: int | None) -> LocalCluster:
+    from distributed import LocalCluster, Security
+
+    limit = 0 if memory is None else int(_TOLERANCE * memory) + _PROGRAM_BYTES
+    try:
+        return LocalCluster(
+            n_workers=n_workers,
+            threads_per_worker=1,
+            processes=True,
+            memory_limit=limit,
+            dashboard_address="127.0.0.1:0",  # 8787 may be in use
+            silence_logs=logging.CRITICAL,
+            # With keys of its own: other users of the computer must not connect.
+            security=Security.temporary(),
+        )
+    except (RuntimeError, OSError, TimeoutError) as error:
+        reason = str(error).partition("\n")[0].rstrip(".")
+        raise WorkerError(
+            f"The {n_workers} worker processes could not be started ({reason}). "
+            f"{_UNGUARDED} Otherwise start fewer workers."
+        ) from error
+
+
+@dataclass
+class WorkerPool:
+    """The workers of a run.
+
+    Attributes
+    ----------
+    is_own : bool
+        Whether the workers were started for this run.
+    """
+
+    client: Client
+    is_own: bool
+
+    def results(
+        self, work: Work[T, R], items: Sequence[T], should_stop: ShouldStop
+    ) -> Generator[tuple[T, R], None, None]:
+        """Do all items, a few at a time; yield each with its result when it is done.
+
+        An item whose worker dies is given to another one, so the work must be harmless
+        if it is done twice.
+
+        Parameters
+        ----------
+        work : callable
+            It can be pickled; see
+            `napari_geosr.operations.cluster.worker.Work`.
+        items : sequence
+            Plain values.
+        should_stop : callable
+
+        Raises
+        ------
+        Cancelled
+            If `should_stop` returns True, after the items that had finished by then.
+        GeoSRError
+            The first error of an item; those that finish meanwhile come before it.
+        WorkerError
+            If an item's workers die again and again, or all workers are gone.
+        """
+        task = _Task[T, R](self, work, items)
+        try:
+            yield from task.finished(should_stop)
+        finally:
+            task.end()
+
+
+class _Task(Generic[T, R]):
+    """Items under way."""
+
+    def __init__(self, pool: WorkerPool, work: Work[T, R], items: Sequence[T]) -> None:
+        import cloudpickle
+
+        from napari_geosr.operations.cluster.worker import RunPlugin
+
+        self.pool, self.client = pool, pool.client
+        self.token = f"geosr-{uuid.uuid4().hex}"
+        self.waiting = deque(enumerate(items))
+        self.running: dict[Future[Outcome], T] = {}
+        self._done: queue.SimpleQueue[Future[Outcome]] = queue.SimpleQueue()
+        self._seen = time.monotonic()
+        self._n_workers = 1
+        plugin = RunPlugin(self.token, cloudpickle.dumps(work), pool.is_own)
+        with self._explained():
+            self.client.register_plugin(plugin, name=self.token)
+            self._look_at_workers()
+
+    def finished(self, should_stop: ShouldStop) -> Iterator[tuple[T, R]]:
+        """Items with their results, until all are done or one ends the run."""
+        while self.waiting or self.running:
+            if should_stop():
+                yield from self._stopped()
+                raise Cancelled("Stopped.")
+            with self._explained():
+                self._submit()
+            outcome = self._next(_INTERVAL_SECONDS)
+            if outcome is None:
+                with self._explained():
+                    self._look_at_workers()
+                continue
+            item, found = outcome
+            if found.error is None:
+                yield item, cast(R, found.result)
+                continue
+            yield from self._stopped()
+            kind, message = found.error
+            raise kind(message)
+
+    def _submit(self) -> None:
+        from napari_geosr.operations.cluster.worker import do_item
+
+        while self.waiting and len(self.running) < _ITEMS_PER_WORKER * self._n_workers:
+            number, item = self.waiting.popleft()
+            future = self.client.submit(
+                do_item,
+                self.token,
+                item,
+                key=f"{self.token}-{number}",
+                pure=False,
+            )
+            self.running[future] = item
+            future.add_done_callback(self._done.put)
+
+    def _next(self, seconds: float) -> tuple[T, Outcome] | None:
+        """The next item that ended; None if there is none for some seconds."""
+        try:
+            future = self._done.get(timeout=seconds)
+        except queue.Empty:
+            return None
+        item = self.running.pop(future)
+        if future.status == "finished":
+            return item, future.result()
+        error = future.exception() if future.status == "error" else None
+        raise _failure(error) from error
+
+    def _look_at_workers(self) -> None:
+        """Count the workers; raise if there has been none for long."""
+        n = len(self.client.nthreads())
+        now = time.monotonic()
+        if n:
+            self._n_workers, self._seen = n, now
+        elif now - self._seen > _PATIENCE_SECONDS:
+            raise WorkerError(
+                "All worker processes ended, and none came back. If memory ran out, "
+                "use fewer workers or a smaller budget (--memory)."
+            )
+
+    def _stopped(self) -> Iterator[tuple[T, R]]:
+        """Stop, and yield the items that finish meanwhile."""
+        self.waiting.clear()
+        with suppress(Exception):  # the cluster may be gone
+            self._tell_workers()
+        deadline = time.monotonic() + _STOP_SECONDS
+        while self.running and time.monotonic() < deadline:
+            try:
+                outcome = self._next(_INTERVAL_SECONDS)
+            except GeoSRError:
+                continue
+            if outcome is None and not self._has_workers():
+                return
+            if outcome is not None and outcome[1].result is not None:
+                yield outcome[0], cast(R, outcome[1].result)
+
+    def _has_workers(self) -> bool:
+        try:
+            return bool(self.client.nthreads())
+        except (OSError, TimeoutError, RuntimeError):
+            return False
+
+    def _tell_workers(self) -> None:
+        from napari_geosr.operations.cluster.worker import stop
+
+        self.client.run(stop, self.token, on_error="ignore")
+
+    def end(self) -> None:
+        """Stop whatever is still under way, and forget the run.
+
+        No worker writes any more afterwards, so that the file can be renamed.
+        """
+        if self.running and not self.pool.is_own:  # own processes are ended instead
+            for _ in self._stopped():
+                pass
+        with suppress(Exception):  # the cluster may be gone
+            self.client.cancel(list(self.running))
+            self.client.unregister_worker_plugin(self.token)
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Turn errors of the connection into a sentence."""
+        try:
+            yield
+        except (OSError, TimeoutError, RuntimeError) as error:
+            reason = str(error).rstrip(".") or type(error).__name__
+            raise WorkerError(
+                f"The connection to the workers was lost ({reason})."
+            ) from error
+
+
+def _failure(error: BaseException | None) -> Exception:
+    """The error for the user if an item failed in an unexpected way."""
+    from distributed import KilledWorker
+
+    if error is None:  # cancelled or lost
+        return WorkerError("The connection to the workers was lost.")
+    if isinstance(error, KilledWorker):
+        return WorkerError(
+            f"{_RETRIES + 1} worker processes ended while they computed the same part. "
+            "Most likely memory ran out: use fewer workers or a smaller budget "
+            "(--memory)."
+        )
+    return EngineError(
+        f"A worker failed ({type(error).__name__}: {error}). This is a bug in "
+        "napari-geosr: please report it."
+    )

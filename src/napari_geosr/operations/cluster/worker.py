@@ -1,0 +1,122 @@
+"""What runs in a worker process: the work of a run, and its stop flag.
+
+Imports distributed; import this module only when workers are asked for.
+"""
+
+from __future__ import annotations
+
+import pickle
+import signal
+import threading
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from distributed import Worker, WorkerPlugin
+
+from napari_geosr.core.errors import (
+    Cancelled,
+    GeoSRError,
+    describe_system_error,
+)
+from napari_geosr.core.steps import ShouldStop
+
+T = TypeVar("T", contravariant=True)
+R = TypeVar("R", covariant=True)
+
+
+class Work(Protocol[T, R]):
+    """The work of a run; it is pickled once, and reused for all items of a process."""
+
+    def __call__(self, item: T, should_stop: ShouldStop, worker: int, /) -> R:
+        """Do one item; called with the item, a stop flag and the worker's number."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How an item ended.
+
+    Attributes
+    ----------
+    result : object
+        Result of the work; None if it was stopped or failed.
+    stopped : bool
+        Whether it was stopped before its end.
+    error : GeoSRError or None
+        The error with which it ended.
+    """
+
+    result: object = None
+    stopped: bool = False
+    error: tuple[type[GeoSRError], str] | None = None
+
+
+@dataclass
+class _KnownRun:
+    """A run, as a worker process knows it."""
+
+    pickled: bytes
+    worker: int
+    work: Work[object, object] | None = None
+    is_stopped: bool = False
+
+
+_runs: dict[str, _KnownRun] = {}
+#: A process does one item at a time, so that its memory is that of one item.
+_one_at_a_time = threading.Lock()
+
+
+class RunPlugin(WorkerPlugin):
+    """Hands the work of a run to every worker, also to those that start later.
+
+    Parameters
+    ----------
+    token : str
+        Name of the run.
+    pickled : bytes
+        The `Work`.
+    ignores_interrupts : bool
+        Whether Ctrl-C in the terminal is left to the process that started the workers.
+    """
+
+    def __init__(self, token: str, pickled: bytes, ignores_interrupts: bool) -> None:
+        self.token, self.pickled = token, pickled
+        self.ignores_interrupts = ignores_interrupts
+
+    def setup(self, worker: Worker) -> None:
+        """Keep the work; it is unpickled when the first item arrives."""
+        if self.ignores_interrupts and (
+            threading.current_thread() is threading.main_thread()
+        ):
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+        number = worker.name if isinstance(worker.name, int) else 0
+        _runs[self.token] = _KnownRun(self.pickled, number)
+
+    def teardown(self, worker: Worker) -> None:
+        """Forget the work."""
+        _runs.pop(self.token, None)
+
+
+def stop(token: str) -> None:
+    """Stop a run's items in this process at their next tile."""
+    if token in _runs:
+        _runs[token].is_stopped = True
+
+
+def do_item(token: str, item: object) -> Outcome:
+    """Do one item of a run; errors meant for the user are returned."""
+    run = _runs[token]
+    with _one_at_a_time:
+        if run.is_stopped:
+            return Outcome(stopped=True)
+        try:
+            if run.work is None:
+                run.work = pickle.loads(run.pickled)
+            return Outcome(run.work(item, lambda: run.is_stopped, run.worker))
+        except Cancelled:
+            return Outcome(stopped=True)
+        except GeoSRError as error:
+            return Outcome(error=(type(error), str(error)))
+        except (OSError, MemoryError) as error:
+            if text := describe_system_error(error):
+                return Outcome(error=(GeoSRError, text))
+            raise
