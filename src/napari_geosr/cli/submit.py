@@ -57,9 +57,11 @@ _LEFT_OUT = (
     "average",
     "check_consistency",
     "detach",
+    "dry_run",
     "labels",
     "others",
     "prepare",
+    "workers",
 )
 #: Settings that name a file, or something inside a file, by text.
 _FILES_AS_TEXT = ("angles", "flats", "darks")
