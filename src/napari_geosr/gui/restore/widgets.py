@@ -41,6 +41,7 @@ from napari_geosr.gui.restore.compare_button import CompareButton
 from napari_geosr.gui.restore.explanation_box import ExplanationBox
 from napari_geosr.gui.restore.finished_part_row import FinishedPartRow
 from napari_geosr.gui.restore.uncertainty_box import UncertaintyBox
+from napari_geosr.gui.restore.verdict.activity import RANK, VERDICT
 from napari_geosr.gui.restore.verdict.panel import VerdictPanel
 from napari_geosr.operations.restore import RestoreConfig
 
@@ -61,6 +62,11 @@ RESUME = (
 )
 _NO_IMAGE = "Open an image to restore it."
 _NONE_CHOSEN = "Choose an image to restore it."
+#: What the state line says about the operations of the verdict.
+_BACKGROUND = {
+    RANK: "Comparing models…",
+    VERDICT: "Checking the effect of this model…",
+}
 _MEASURE = "&Measure porosity…"
 _MEASURE_TIP = "Open the Porosity dock with the restored layer."
 #: Why a result must not be measured: as predicted, and as found by the check.
@@ -121,6 +127,7 @@ class RestoreWidgets(Dock):
         self.check_verdict = CheckVerdict()
         self.check_button.checked_result.connect(self.check_verdict.show_check)
         self.check_button.checked_result.connect(self._on_checked)
+        self.verdict_panel.activity.busyChanged.connect(self._show_background)
         self.check_verdict.contradicted.connect(self.verdict_panel.withdraw_verdict)
         self.explanation_box = ExplanationBox(viewer)
         self.compare = CompareBox(viewer)
@@ -204,8 +211,17 @@ class RestoreWidgets(Dock):
         if self.message.text == _DONE_BUT:
             self.message.clear()
 
+    def _show_background(self, _what: str) -> None:
+        state = self.bar.state
+        is_idle = state.text() == state.idle
+        state.idle = self.idle_text()
+        if is_idle:
+            state.setText("")
+
     def idle_text(self) -> str:
-        """Return what the state line says while nothing runs."""
+        """Return what the state line says while nothing runs in the foreground."""
+        if background := _BACKGROUND.get(self.verdict_panel.activity.busy):
+            return background
         if self.layer_combo.layer() is not None:
             return "Ready."
         return _NONE_CHOSEN if self.layer_combo.count() else _NO_IMAGE
