@@ -85,7 +85,7 @@ def test_a_painted_pore_is_a_caution_with_its_details(check, clean, viewer):
 
 def test_a_wrong_result_is_marked_until_it_is_another(check, clean, viewer):
     result, row = check(2 * clean - 80)
-    assert word(row) == "Does not fit"
+    assert word(row) == "Do not measure"
     assert row.text.startswith("The result does not fit the scan: ")
     assert row.text.endswith("Do not measure it.")
     assert result.name == "⚠ result"
@@ -123,3 +123,49 @@ def test_the_green_light_before_the_run_is_taken_back(viewer, qtbot, rng, clean)
     dock.check_verdict.contradicted.emit()
     assert dock.verdict.text == "Before the run: It removes noise."
     assert word(dock.verdict) == "Note"
+
+
+def test_a_result_not_to_be_measured_has_no_tick(viewer, qtbot, rng, clean):
+    viewer.add_image(clean + rng.normal(0, 8, clean.shape).astype(np.float32), **PLACE)
+    dock = opened(viewer)
+    with qtbot.waitSignal(dock.activity.finished, timeout=60_000):
+        dock.run_button.click()
+    dock.show_done(dock.activity.target(), 3, [], harmful=False)
+    assert (word(dock.message), dock.message.text) == ("Fine", "Done in 3 s.")
+    assert dock.measure_button.text() == "&Measure porosity…"
+    result = dock.activity.target()
+    right, wrong = result.data.copy(), 2 * clean - 80
+    for data, fits in ((wrong, False), (right, True), (wrong, False)):
+        qtbot.waitUntil(dock.check_button.isEnabled)
+        result.data = data
+        with qtbot.waitSignal(dock.check_button.checked_result, timeout=60_000):
+            dock.check_button.click()
+        assert dock.measure_button.text().startswith("⚠") != fits
+        if fits:
+            assert "do not measure" not in dock.message.text
+            continue
+        assert word(dock.message) == "Do not measure"
+        assert dock.message.text == (
+            "Done, but do not measure it: the result does not fit the scan."
+        )
+        assert "does not fit" in dock.measure_button.toolTip()
+    viewer.layers.remove(result)
+    assert dock.message.text == ""
+
+
+def test_a_run_against_the_advice_has_no_tick(viewer, qtbot, rng, clean, monkeypatch):
+    viewer.add_image(clean + rng.normal(0, 8, clean.shape).astype(np.float32), **PLACE)
+    dock = opened(viewer)
+    harmful = property(lambda _panel: True)
+    monkeypatch.setattr(type(dock.verdict_panel), "expects_harm", harmful)
+    with qtbot.waitSignal(dock.activity.finished, timeout=60_000):
+        dock.run_button.click()
+    assert word(dock.message) == "Do not measure"
+    assert ", but do not measure it: the result is expected" in dock.message.text
+    assert dock.measure_button.text().startswith("⚠")
+    result = dock.activity.target()
+    assert not result.name.startswith("⚠")  # a prediction only
+    porosity = open_dock(viewer, qtbot)
+    porosity.settings.image.set_layer(result)
+    qtbot.waitUntil(lambda: not porosity.settings.notes.isHidden())
+    assert "expected to be worse than the scan" in porosity.settings.notes.text

@@ -188,6 +188,17 @@ def test_there_is_no_line_over_a_turned_layer(viewer, box):
     assert curtain(viewer) is not None
 
 
+def test_there_is_no_line_over_the_tiles_of_a_grid(viewer, box, qtbot):
+    viewer.window.add_dock_widget(box)
+    box.curtain_button.click()
+    line = line_of(box)
+    assert not line.isHidden()
+    viewer.canvas.grid.enabled = True
+    qtbot.waitUntil(line.isHidden)
+    viewer.canvas.grid.enabled = False
+    qtbot.waitUntil(lambda: not line.isHidden())
+
+
 def test_a_preview_is_compared_until_it_goes(viewer, box, qtbot, rng):
     source, result = box.pair()
     part = rng.random((1, 10, 10)).astype(np.float32)

@@ -223,3 +223,34 @@ def test_a_result_is_compared_with_its_scan_in_two_clicks(viewer, qtbot, scan):
     assert compare.view.pair() == (source, result)
     viewer.layers.remove(result)
     assert dock.compare_button.isHidden()
+
+
+def test_a_result_does_not_become_the_next_image(viewer, qtbot, scan):
+    source = viewer.add_image(scan, name="scan", **PLACE)
+    dock = opened(viewer)
+    with qtbot.waitSignal(dock.activity.finished, timeout=60_000):
+        dock.run_button.click()
+    with qtbot.waitSignal(dock.check_button.checked_result, timeout=60_000):
+        dock.check_button.click()
+    result = dock.activity.target()
+    assert not dock.compare_button.isHidden()
+    assert not dock.explanation_box.isHidden()
+    viewer.layers.remove(source)
+    qtbot.waitUntil(lambda: not dock.run_button.isEnabled())
+    qtbot.wait(300)
+    assert dock.activity.busy == ""
+    assert dock.layer_combo.layer() is None
+    assert dock.layer_combo.shown_text() == "Choose a layer"
+    assert dock.progress_label.text() == "Choose an image to restore it."
+    assert dock.verdict.text == ""
+    for gone in (dock.compare_button, dock.explanation_box, dock.check_button):
+        assert gone.isHidden()
+    assert not dock.save_button.isHidden()  # the result is still there
+    dock.layer_combo.set_layer(result)  # chosen by a person, it is restored
+    qtbot.waitUntil(lambda: dock.activity.source() is result)
+    other = viewer.add_image(scan, name="other", **PLACE)
+    dock.layer_combo.set_layer(other)
+    viewer.layers.remove(other)
+    qtbot.waitUntil(lambda: dock.layer_combo.layer() is None)
+    new = viewer.add_image(scan, name="new", **PLACE)
+    qtbot.waitUntil(lambda: dock.activity.source() is new)

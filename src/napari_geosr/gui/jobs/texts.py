@@ -84,12 +84,19 @@ def figures_text(watch: JobWatch) -> str:
 
 
 def line_text(watch: JobWatch) -> str:
-    """One line for an action bar: the job, its current activity and the time left."""
+    """One line for an action bar: progress and time left, the job, its activity.
+
+    A dock cuts the end of a line that is too long.
+    """
+    status, parts = watch.status, []
+    done, total = steps_of(watch)
+    if status.state == "running" and total:
+        parts.append(f"{100 * done // total} %")
     seconds = watch.progress.get("seconds_left") if watch.progress else None
-    text = f"{watch.status.name}: {state_text(watch)}"
-    if watch.status.state != "running" or seconds is None:
-        return text
-    return f"{text}, {format_duration(float(seconds))} left"
+    if status.state == "running" and seconds is not None:
+        parts.append(f"{format_duration(float(seconds))} left")
+    text = f"{status.name}: {state_text(watch)}"
+    return f"{', '.join(parts)} · {text}" if parts else text
 
 
 def steps_of(watch: JobWatch) -> tuple[int, int]:

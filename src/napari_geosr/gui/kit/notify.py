@@ -22,7 +22,7 @@ _ICONS = {
     "error": (QStyle.StandardPixmap.SP_MessageBoxCritical, "Error"),
     "warning": (QStyle.StandardPixmap.SP_MessageBoxWarning, "Caution"),
     "harm": (QStyle.StandardPixmap.SP_MessageBoxCritical, "Harmful"),
-    "misfit": (QStyle.StandardPixmap.SP_MessageBoxCritical, "Does not fit"),
+    "misfit": (QStyle.StandardPixmap.SP_MessageBoxCritical, "Do not measure"),
     "info": (QStyle.StandardPixmap.SP_MessageBoxInformation, "Note"),
     "ok": (QStyle.StandardPixmap.SP_DialogApplyButton, "Fine"),
 }

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image, Labels, Layer
 
+#: Keys of the plugin's record that name the layer from which a layer was made.
+_MADE_HERE = frozenset({"source_layer", "residual_of"})
+
 
 def volume_from_layer(
     layer: Layer,
@@ -114,6 +117,11 @@ def holds_deviations(layer: Layer) -> bool:
 def helper_metadata(kind: str) -> AnyDict:
     """Return the ``metadata`` that marks a layer as a helper of the plugin."""
     return {METADATA: {"helper": kind}}
+
+
+def is_own_result(layer: Layer) -> bool:
+    """Whether a layer was made in this session by restoring or checking another."""
+    return not _MADE_HERE.isdisjoint(layer.metadata.get(METADATA, {}))
 
 
 def is_measurable(layer: Layer) -> bool:

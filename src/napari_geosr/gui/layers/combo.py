@@ -36,6 +36,8 @@ class LayerCombo(QComboBox):
         Whether a layer can be chosen.
     fixed : sequence of str
         Entries above the layers that do not represent a layer.
+    proposes : callable, optional
+        Whether a layer may be chosen without the user's choice; by default, all may.
 
     Signals
     -------
@@ -53,10 +55,13 @@ class LayerCombo(QComboBox):
         accept: Callable[[Layer], bool],
         *,
         fixed: tuple[str, ...] = (),
+        proposes: Callable[[Layer], bool] = lambda _layer: True,
         parent: QWidget | None = None,
     ) -> None:
         super().__init__(parent)
         self._viewer, self._accept, self._fixed = viewer, accept, fixed
+        self._proposes = proposes
+        self.setPlaceholderText("Choose a layer")
         self._layers: list[weakref.ref[Layer]] = []
         self._notifying = QTimer(self)
         self._notifying.setSingleShot(True)
@@ -85,7 +90,9 @@ class LayerCombo(QComboBox):
         room = style.subControlRect(complex_control, option, field, self).width()
         return str(
             self.fontMetrics().elidedText(
-                self.currentText(), Qt.TextElideMode.ElideMiddle, room - 2
+                self.currentText() or self._empty_text(),
+                Qt.TextElideMode.ElideMiddle,
+                room - 2,
             )
         )
 
@@ -102,6 +109,10 @@ class LayerCombo(QComboBox):
         option = QStyleOptionComboBox()
         self.initStyleOption(option)
         return option
+
+    def _empty_text(self) -> str:
+        """The text shown while no entry is chosen: nothing if there is none."""
+        return str(self.placeholderText()) if self.count() else ""
 
     def layer(self) -> Layer | None:
         """Return the chosen layer; None for a fixed entry or an empty list."""
@@ -136,11 +147,11 @@ class LayerCombo(QComboBox):
             self.setCurrentIndex(len(self._fixed) + layers.index(keep))
         elif self._fixed:
             self.setCurrentIndex(entry if 0 <= entry < len(self._fixed) else 0)
-        elif layers:
+        else:
+            proposed = [layer for layer in layers if self._proposes(layer)]
             active = self._viewer.layers.selection.active
-            self.setCurrentIndex(
-                layers.index(active) if active in layers else len(layers) - 1
-            )
+            layer = active if active in proposed else next(reversed(proposed), None)
+            self.setCurrentIndex(-1 if layer is None else layers.index(layer))
 
     def _on_layers(self, event: object = None) -> None:
         if self._refill():

@@ -158,9 +158,9 @@ class CompareBox(QWidget):
         connections.connect(viewer.layers.events.removed, self._on_removed)
         connections.connect(viewer.layers.events.inserted, self._schedule_draw)
         connections.connect(viewer.dims.events.order, self._draw)
-        connections.connect(viewer.dims.events.ndisplay, self._schedule_draw)
-        for name in ("center", "zoom"):
-            event = getattr(viewer.scene.camera.events, name)
+        camera = viewer.scene.camera.events
+        grid = viewer.canvas.grid.events
+        for event in (viewer.dims.events.ndisplay, camera.center, camera.zoom, grid):
             connections.connect(event, self._schedule_draw)
 
     def set_pair(self, source: Image, result: Image) -> None:

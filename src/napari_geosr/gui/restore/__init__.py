@@ -20,7 +20,7 @@ from napari_geosr.gui.models.handover import ModelHandover
 from napari_geosr.gui.restore.activity import RestoreActivity
 from napari_geosr.gui.restore.copying import copy_run, with_backend_of_run
 from napari_geosr.gui.restore.preparation import RunPreparation, preview_edge
-from napari_geosr.gui.restore.widgets import NO_IMAGE, RESUME, RUN, RestoreWidgets
+from napari_geosr.gui.restore.widgets import RESUME, RUN, RestoreWidgets
 from napari_geosr.operations.models import catalogue
 from napari_geosr.operations.restore import RestoreConfig, reproduce
 from napari_geosr.operations.restore.config import kinds
@@ -55,7 +55,7 @@ class RestoreDock(RestoreWidgets):
         self._warnings: list[str] = []
         self._volume: Volume | None = None
         self._adapted_to: weakref.ref[Image] | None = None
-        self._runs_after_verdict = self._resumes_part = False
+        self._runs_after_verdict = self._resumes_part = self._is_harmful = False
         self._run_timer = QTimer(self)
         self._run_timer.setSingleShot(True)
         self._run_timer.timeout.connect(self._run_after_verdict)
@@ -282,6 +282,7 @@ class RestoreDock(RestoreWidgets):
             self.show_busy(self.activity.busy)
             return
         self._show_result(None)
+        self._is_harmful = self.verdict_panel.expects_harm
         self._time_left.restart()
         self.preview_button.setChecked(False)
         self.activity.set_config(config)
@@ -420,7 +421,7 @@ class RestoreDock(RestoreWidgets):
         self.uncertainty.setEnabled(not running and (card is None or card.labels == 1))
         self.progress.setVisible(is_shown)
         self.progress.setRange(0, 0 if what or awaited else 1)
-        self.bar.state.idle = "Ready." if has_layer else NO_IMAGE
+        self.bar.state.idle = self.idle_text()
         self.progress_label.setText("Preparing the run…" if awaited else "")
 
     def _name_run_button(self) -> None:
@@ -460,9 +461,7 @@ class RestoreDock(RestoreWidgets):
     def _on_finished(self, layer: Image, restored: Any, seconds: float) -> None:
         warnings, self._warnings = self._warnings, []
         if restored.complete:
-            done = f"Done in {format_duration(seconds)}."
-            kind = "warning" if warnings else "ok"
-            self.message.show_message(" ".join([done, *warnings]), kind)
+            self.show_done(layer, seconds, warnings, harmful=self._is_harmful)
         elif warnings and self.activity.watch.message:
             self.message.show_message(" ".join(["Stopped.", *warnings]), "warning")
         else:
@@ -495,4 +494,7 @@ class RestoreDock(RestoreWidgets):
     def _on_layer_removed(self, event: QEvent) -> None:
         if self._result is not None and event.value is self._result():
             self._show_result(None)
+            self.withdraw_misfit()
+        elif event.value is self.activity.run_source():
+            self.set_checked_pair(None, None)
         self._name_run_button()

@@ -125,6 +125,7 @@ class CheckButton(QPushButton):
             contrast_limits=(-limit, limit),
             gamma=1.0,
         )
+        layer.metadata[METADATA]["residual_of"] = source.name
         self._added.append((pair[1], weakref.ref(layer)))
         if checked.figures.places:
             marks = self._add_marks(checked, source)

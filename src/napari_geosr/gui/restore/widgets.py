@@ -23,14 +23,16 @@ from napari_geosr.core.errors import VolumeError
 from napari_geosr.gui.jobs.row import JobRow
 from napari_geosr.gui.kit.action_bar import ActionBar, fill_dock
 from napari_geosr.gui.kit.dock import Dock
+from napari_geosr.gui.kit.durations import format_duration
 from napari_geosr.gui.kit.form import ConfigForm
 from napari_geosr.gui.kit.widgets import Section, scrolling
-from napari_geosr.gui.layers import holds_deviations, is_helper
+from napari_geosr.gui.layers import holds_deviations, is_helper, is_own_result
 from napari_geosr.gui.layers.combo import LayerCombo
 from napari_geosr.gui.layers.curtain import CompareBox
 from napari_geosr.gui.layers.geometry import geometry_of_layer
 from napari_geosr.gui.layers.questions.frames import FramesRow
 from napari_geosr.gui.layers.questions.notes import NotesRow
+from napari_geosr.gui.layers.questions.record import mark_misfit
 from napari_geosr.gui.layers.saving import SaveButton
 from napari_geosr.gui.layers.voxel_size import VoxelSizeRow
 from napari_geosr.gui.models.box import ModelBox
@@ -39,6 +41,7 @@ from napari_geosr.gui.restore.compare_button import CompareButton
 from napari_geosr.gui.restore.explanation_box import ExplanationBox
 from napari_geosr.gui.restore.finished_part_row import FinishedPartRow
 from napari_geosr.gui.restore.uncertainty_box import UncertaintyBox
+from napari_geosr.gui.restore.verdict.activity import RANK, VERDICT
 from napari_geosr.gui.restore.verdict.panel import VerdictPanel
 from napari_geosr.operations.restore import RestoreConfig
 
@@ -47,6 +50,7 @@ if TYPE_CHECKING:
     from napari.layers import Image, Layer
 
     from napari_geosr.operations.models.catalogue import ModelCard
+    from napari_geosr.operations.restore.consistency import ConsistencyCheck
 
 _DEVICES = {"darwin": ("auto", "cpu", "mps")}.get(sys.platform, ("auto", "cpu", "cuda"))
 
@@ -56,7 +60,19 @@ RESUME = (
     "&Resume",
     "Restore the missing tiles of {!r}. Remove that layer to start again.",
 )
-NO_IMAGE = "Open an image to restore it."
+_NO_IMAGE = "Open an image to restore it."
+_NONE_CHOSEN = "Choose an image to restore it."
+#: What the state line says about the operations of the verdict.
+_BACKGROUND = {
+    RANK: "Comparing models…",
+    VERDICT: "Checking the effect of this model…",
+}
+_MEASURE = "&Measure porosity…"
+_MEASURE_TIP = "Open the Porosity dock with the restored layer."
+#: Why a result must not be measured: as predicted, and as found by the check.
+_EXPECTED_HARM = "the result is expected to be worse than the scan."
+_MISFIT = "the result does not fit the scan."
+_DONE_BUT = f"Done, but do not measure it: {_MISFIT}"
 _ALL = {
     "T": "All time points",
     "C": "All channels",
@@ -77,7 +93,9 @@ class RestoreWidgets(Dock):
 
     def _make_widgets(self) -> None:
         viewer = self._viewer
-        self.layer_combo = LayerCombo(viewer, _can_be_restored)
+        self.layer_combo = LayerCombo(
+            viewer, _can_be_restored, proposes=lambda layer: not is_own_result(layer)
+        )
         self.layer_combo.setAccessibleName("Image layer")
         self.layer_combo.setToolTip("Image layer to restore. It is not changed.")
         self.model_box = ModelBox()
@@ -103,13 +121,13 @@ class RestoreWidgets(Dock):
         self.run_button = _button(*RUN)
         self.run_button.setDefault(True)
         self.cancel_button = _button("&Cancel", "Stop. Finished tiles are kept.")
-        self.measure_button = _button(
-            "&Measure porosity…", "Open the Porosity dock with the restored layer."
-        )
+        self.measure_button = _button(_MEASURE, _MEASURE_TIP)
         self.save_button = SaveButton("&Save result…")
         self.check_button = CheckButton(viewer)
         self.check_verdict = CheckVerdict()
         self.check_button.checked_result.connect(self.check_verdict.show_check)
+        self.check_button.checked_result.connect(self._on_checked)
+        self.verdict_panel.activity.busyChanged.connect(self._show_background)
         self.check_verdict.contradicted.connect(self.verdict_panel.withdraw_verdict)
         self.explanation_box = ExplanationBox(viewer)
         self.compare = CompareBox(viewer)
@@ -148,6 +166,65 @@ class RestoreWidgets(Dock):
         """Set the pair that can be checked, explained and compared; None hides all."""
         for widget in (self.check_button, self.explanation_box, self.compare_button):
             widget.set_pair(source, result)
+
+    def show_unmeasurable(self, reason: str) -> None:
+        """Mark the *Measure* button if the result must not be measured.
+
+        Parameters
+        ----------
+        reason : str
+            End of a sentence; empty if the result may be measured.
+        """
+        self.measure_button.setText(f"⚠ {_MEASURE}" if reason else _MEASURE)
+        self.measure_button.setToolTip(
+            f"Do not measure it: {reason}" if reason else _MEASURE_TIP
+        )
+
+    def show_done(
+        self, layer: Image, seconds: float, warnings: list[str], *, harmful: bool
+    ) -> None:
+        """Show that a run is complete; no tick for a result not to be measured."""
+        done, kind = f"Done in {format_duration(seconds)}", "ok"
+        if harmful:
+            done, kind = f"{done}, but do not measure it: {_EXPECTED_HARM}", "misfit"
+            reason = _EXPECTED_HARM[0].upper() + _EXPECTED_HARM[1:]
+            mark_misfit(layer, f"{reason} Do not measure it.", in_name=False)
+        elif warnings:
+            kind = "warning"
+        text = " ".join([f"{done.removesuffix('.')}.", *warnings])
+        self.message.show_message(text, kind)
+        self.show_unmeasurable(_EXPECTED_HARM if harmful else "")
+
+    def _on_checked(self, checked: ConsistencyCheck, name: str) -> None:
+        """Replace the tick of a run whose result does not fit the scan."""
+        if name:  # of an earlier result
+            return
+        fits = checked.verdict.level != "harmful"
+        self.show_unmeasurable("" if fits else _MISFIT)
+        if fits:
+            self.withdraw_misfit()
+        else:
+            self.message.show_message(_DONE_BUT, "misfit")
+
+    def withdraw_misfit(self) -> None:
+        """Clear the message that a result does not fit: it does, or it is gone."""
+        if self.message.text == _DONE_BUT:
+            self.message.clear()
+
+    def _show_background(self, _what: str) -> None:
+        state = self.bar.state
+        is_idle = state.text() == state.idle
+        state.idle = self.idle_text()
+        if is_idle:
+            state.setText("")
+
+    def idle_text(self) -> str:
+        """Return what the state line says while nothing runs in the foreground."""
+        if background := _BACKGROUND.get(self.verdict_panel.activity.busy):
+            return background
+        if self.layer_combo.layer() is not None:
+            return "Ready."
+        return _NONE_CHOSEN if self.layer_combo.count() else _NO_IMAGE
 
     def _lay_out(self) -> None:
         choices = QFormLayout()

@@ -106,20 +106,27 @@ def settle_distance(layer: Layer) -> None:
 
 
 def misfit_of(layer: Layer) -> str:
-    """Why a layer must not be measured, according to the check; "" if it may be."""
+    """Why a layer must not be measured; "" if it may be."""
     return str(layer.metadata.get(_MISFIT_KEY, ""))
 
 
-def mark_misfit(layer: Layer, misfit: str) -> None:
+def mark_misfit(layer: Layer, misfit: str, *, in_name: bool = True) -> None:
     """Mark a layer, and its name, as not to be measured; ``""`` removes the mark.
 
     The mark disappears when the layer's voxels are replaced.
+
+    Parameters
+    ----------
+    layer : Layer
+    misfit : str
+        Why it must not be measured, in a sentence.
+    in_name : bool
+        Whether the name is marked as well: for a finding, not for a prediction.
     """
     others = {key: value for key, value in layer.metadata.items() if key != _MISFIT_KEY}
     layer.metadata = others | ({_MISFIT_KEY: misfit} if misfit else {})
-    layer.name = (_MISFIT_PREFIX if misfit else "") + layer.name.removeprefix(
-        _MISFIT_PREFIX
-    )
+    prefix = _MISFIT_PREFIX if misfit and in_name else ""
+    layer.name = prefix + layer.name.removeprefix(_MISFIT_PREFIX)
     if misfit:
         layer.events.data.connect(_unmark)
 

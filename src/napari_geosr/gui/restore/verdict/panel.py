@@ -91,6 +91,11 @@ class VerdictPanel(QWidget):
         return self._run_verdict
 
     @property
+    def expects_harm(self) -> bool:
+        """Whether the result is expected to be worse than the scan."""
+        return self._run_verdict is not None and self._run_verdict.is_harmful
+
+    @property
     def ranking(self) -> Ranking | None:
         """The models ordered by expected error on the scan; None while unknown."""
         return self._ranking
@@ -134,7 +139,9 @@ class VerdictPanel(QWidget):
         self.activity.set_prepared(None)
         self.removed_button.set_ready(None, None)
         ranking = self._ranking
-        if ranking is not None and ranking.keeps_scan:
+        if not self._has_scan:
+            self.message.clear()
+        elif ranking is not None and ranking.keeps_scan:
             self.message.show_message(ranking.reason, "ok")
         else:
             self.message.show_message(
