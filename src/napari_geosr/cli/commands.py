@@ -109,6 +109,30 @@ COMMANDS = {
     ),
 }
 
+#: Examples in the help of the program and of its groups, by the name of the group.
+EXAMPLES: dict[str, tuple[str, ...]] = {
+    "": (
+        "demo --out demo",
+        "restore scan.tif -m auto -o clean.ome.tif",
+        "measure clean.ome.tif --reference scan.tif -o report",
+    ),
+    "jobs": ("jobs list", "jobs show job", "jobs resume job"),
+    "models": (
+        "models list",
+        "models show ct-denoise",
+        "models rank scan.tif",
+    ),
+    "study": (
+        "study projections scan.h5 -o study",
+        "study projections scan.h5 --counts 50,100,200 --algorithms fbp,sirt -o study",
+    ),
+    "train": (
+        "train --list",
+        "train noise2void --source scan.tif -o job",
+        "train noise2noise --source scan1.tif --target scan2.tif -o job",
+    ),
+}
+
 #: Commands by group, with the help text of each group.
 GROUPS: dict[str, tuple[str, dict[str, Command]]] = {
     "jobs": (
@@ -117,7 +141,7 @@ GROUPS: dict[str, tuple[str, dict[str, Command]]] = {
             "list": Command(
                 "jobs:list_jobs",
                 "List the jobs on this machine, newest first.",
-                ("jobs list",),
+                ("jobs list", "jobs list --json"),
             ),
             "show": Command(
                 "jobs:show_jobs",
@@ -127,12 +151,12 @@ GROUPS: dict[str, tuple[str, dict[str, Command]]] = {
             "watch": Command(
                 "jobs:watch_jobs",
                 "Follow a running job to its end.",
-                ("jobs watch job",),
+                ("jobs watch job", "jobs watch job --json"),
             ),
             "cancel": Command(
                 "jobs:cancel_jobs",
                 "Stop a job and keep what it has finished.",
-                ("jobs cancel job",),
+                ("jobs cancel job", "jobs cancel foam-denoise"),
             ),
             "resume": Command(
                 "jobs:resume_jobs",
@@ -142,7 +166,7 @@ GROUPS: dict[str, tuple[str, dict[str, Command]]] = {
             "remove": Command(
                 "jobs:remove_jobs",
                 "Delete a job's folder. First copy any result that you still need.",
-                ("jobs remove job",),
+                ("jobs remove job", "jobs remove job --force"),
             ),
         },
     ),
@@ -158,7 +182,11 @@ GROUPS: dict[str, tuple[str, dict[str, Command]]] = {
                 "models:show_models",
                 "Show the intended use, the limitations and the measured quality of a "
                 "model.",
-                ("models show ct-denoise",),
+                (
+                    "models show ct-denoise",
+                    "models show job",
+                    "models show ct-denoise --json",
+                ),
             ),
             "rank": Command(
                 "models:rank_models",
@@ -168,23 +196,30 @@ GROUPS: dict[str, tuple[str, dict[str, Command]]] = {
             "verify": Command(
                 "models:verify_models",
                 "Check a model's card, weights and checksum without running anything.",
-                ("models verify my-model",),
+                ("models verify my-model", "models verify my-model.zip --json"),
             ),
             "import": Command(
                 "models:import_models",
                 "Import a model from another program, without running its code.",
-                ("models import dncnn_25.pth --name dncnn",),
+                (
+                    "models import dncnn_25.pth --name dncnn",
+                    "models import downloaded.zip",
+                ),
             ),
             "export": Command(
                 "models:export_models",
                 "Export a model for other programs, and check that it gives the same "
                 "results.",
-                ("models export ct-denoise --format onnx -o ct-denoise.onnx",),
+                (
+                    "models export ct-denoise --format onnx -o ct-denoise.onnx",
+                    "models export foam-denoise --format onnx --like scan.tif "
+                    "-o foam.onnx",
+                ),
             ),
             "remove": Command(
                 "models:remove_models",
                 "Delete one of your own models.",
-                ("models remove dncnn",),
+                ("models remove dncnn", "models remove my-model"),
             ),
         },
     ),

@@ -16,6 +16,7 @@ from cyclopts import Parameter
 from napari_geosr.cli.console import print_json, run_command
 from napari_geosr.cli.options import Json
 from napari_geosr.cli.run_jobs import run_here
+from napari_geosr.cli.verbosity import quoted, suggest_next
 from napari_geosr.core.errors import JobError
 from napari_geosr.core.steps import TrainingProgress, WarningIssued, never_stop
 from napari_geosr.core.types import AnyDict
@@ -53,11 +54,17 @@ def list_jobs(*, json: Json = False) -> int:
     if json:
         print_json({"jobs": [_values(status) for status in jobs]})
         return 0
+    if not jobs:
+        print("There are no jobs. Training and studies appear here once started.")
+        suggest_next("train --list")
+        return 0
     # In a file or pipe, nothing is shortened.
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     print("\n".join(_table(jobs, width)))
     if any(status.state == "missing" for status in jobs):
         print(_MISSING_HINT)
+    if known := [status for status in jobs if status.state != "missing"]:
+        suggest_next(f"jobs show {quoted(known[0].path)}")
     return 0
 
 
