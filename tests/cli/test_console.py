@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 
 import pytest
 from rich.console import Console
@@ -11,6 +12,7 @@ from napari_geosr.cli import console
 from napari_geosr.core.steps import (
     BlockDone,
     StageStarted,
+    VerdictReached,
     WarningIssued,
 )
 
@@ -38,3 +40,50 @@ def test_brackets_in_names_are_no_markup(monkeypatch, terminal):
     assert warnings == [f"{NAME} is odd."]
     assert f"Measuring {NAME}" in shown.getvalue()
     assert f"note: {NAME} is odd." in shown.getvalue()
+
+
+VERDICT = (
+    "Noise 31 % of the contrast, expected gain +6.1 dB: what is removed is noise. "
+    "Pores of up to 19 voxels may be lost in the result."
+)
+
+
+def examined(should_stop):
+    yield StageStarted(message="Checking what the model does")
+    yield VerdictReached(message=VERDICT)
+    yield StageStarted(message="Restoring scan")
+    yield BlockDone(1, 2)
+
+
+def test_the_verdict_stays_on_a_terminal_in_full(monkeypatch):
+    screen = io.StringIO()
+
+    def make(**options):
+        options.pop("stderr")
+        return Console(file=screen, force_terminal=True, width=80, **options)
+
+    monkeypatch.setattr(console, "Console", make)
+    monkeypatch.setenv("TERM", "xterm")
+    console.run_command(examined)
+    shown = screen.getvalue()
+    lines = lines_that_stay(shown)
+    assert VERDICT in " ".join(lines)
+    assert max(map(len, lines)) <= 80
+    assert "Restoring scan" in shown  # the bar, which is removed
+    assert "Restoring scan" not in " ".join(lines)
+
+
+def lines_that_stay(shown: str) -> list[str]:
+    """Lines on a screen after all that a run has printed and erased."""
+    lines, row = [""], 0
+    for word in re.findall(r"\x1b\[\??\d*[A-Za-z]|\n|[^\x1b\n]+", shown):
+        if word == "\n":
+            row += 1
+            lines += [""] * (row + 1 - len(lines))
+        elif word.endswith("A") and word.startswith("\x1b"):  # cursor up
+            row -= int(word[2:-1])
+        elif word == "\x1b[2K":
+            lines[row] = ""
+        elif not word.startswith("\x1b"):
+            lines[row] += word.replace("\r", "")
+    return [line.strip() for line in lines if line.strip()]

@@ -5,15 +5,21 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
+import tifffile
 from cyclopts import App
 
 from napari_geosr.cli.app import build_app, run
 from napari_geosr.cli.commands import COMMANDS, GROUPS
+from napari_geosr.cli.commands import EXAMPLES as OF_GROUPS
 from napari_geosr.cli.help_pages import _GROUPS
 from napari_geosr.cli.train import _EXAMPLES
 from napari_geosr.cli.verbosity import QUIET, suggest_next
+from napari_geosr.jobs import index
+from napari_geosr.jobs.folder import JobFolder
 
 EXAMPLES = [
     line
@@ -21,6 +27,7 @@ EXAMPLES = [
     for command in commands.values()
     for line in command.examples
 ] + [f"train {method} {line}" for method, lines in _EXAMPLES.items() for line in lines]
+EXAMPLES += [line for lines in OF_GROUPS.values() for line in lines]
 
 
 @pytest.fixture(scope="module")
@@ -45,25 +52,35 @@ def app() -> App:
     return build_app()
 
 
-@pytest.mark.parametrize("line", EXAMPLES)
+@pytest.mark.parametrize("line", list(dict.fromkeys(EXAMPLES)))
 def test_every_example_is_understood(app: App, line: str) -> None:
     _, bound, unused, *_ = app.parse_known_args(line.split())
     assert not unused
     assert bound.arguments or line.endswith(("list", "doctor"))
 
 
-def test_every_command_has_an_example() -> None:
+def test_every_command_has_examples() -> None:
     from napari_geosr.operations.train import needs
 
     assert {"train", "study"} == {k for k, v in COMMANDS.items() if not v.examples}
-    without = {
-        f"{name} {k}"
-        for name, (_, group) in GROUPS.items()
-        for k, command in group.items()
-        if not command.examples
-    }
-    assert without == {"submit train", "submit study"}
     assert {*needs(), "ganrec"} == set(_EXAMPLES)
+    assert set(OF_GROUPS) == {"", *GROUPS, "train", "study"}
+    given = {k: c.examples for k, c in COMMANDS.items() if k not in ("train", "study")}
+    for group, (_, commands) in GROUPS.items():
+        given |= {f"{group} {name}": c.examples for name, c in commands.items()}
+    for name, lines in [*given.items(), *_EXAMPLES.items(), *OF_GROUPS.items()]:
+        assert 2 <= len(set(lines)) <= 4, name
+
+
+@pytest.mark.parametrize("words", [[], ["jobs"], ["models"], ["study"], ["train"]])
+def test_groups_show_their_own_examples(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run([*words, "--help"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    for line in OF_GROUPS[" ".join(words)]:
+        assert f"napari-geosr {line}" in shown
+    assert shown.count("Exit codes:") == 1
 
 
 def test_an_option_is_in_one_group_and_exists(pages: dict[str, str]) -> None:
@@ -109,8 +126,28 @@ def test_train_alone_says_what_each_method_needs(
 ) -> None:
     assert run(["train"]) == 2
     said = capsys.readouterr().err
-    assert "noise2noise        two aligned noisy scans of the same object" in said
+    assert "noise2noise         two aligned noisy scans of the same object" in said
+    assert max(map(len, said.splitlines())) <= 80
     assert "train METHOD --help" in said
+
+
+def test_what_is_missing_is_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for line, sentence in (
+        ("measure x.tif", "Give --out, which measure needs: folder for the report."),
+        ("compare a.tif b.tif", "Give --out, which compare needs: folder for"),
+        ("models export ct-denoise", "Give --format, which models export needs: "),
+        ("info", "Give INPUT, which info needs: TIFF, folder or pattern of slices"),
+        ("info x.tif --voxel-size", "Give a value after --voxel-size: voxel size as"),
+        ("measure x.tif --outt r", 'Unknown option: "--outt". Did you mean "--out"?'),
+    ):
+        assert run(line.split()) == 2
+        assert capsys.readouterr().err.startswith(f"napari-geosr: {sentence}"), line
+    scan = tmp_path / "scan.tif"
+    tifffile.imwrite(scan, np.zeros((8, 8, 8), np.uint8))
+    assert run(["info", str(scan), "--voxel-size", "1,2"]) == 2
+    assert "3 finite numbers for the voxel size (Z, Y, X)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -156,6 +193,44 @@ def test_quiet_leaves_out_progress_and_hints(
     QUIET.set(False)
     suggest_next("doctor")
     assert capsys.readouterr().err == "Next: napari-geosr doctor\n"
+
+
+def test_every_report_says_what_to_do_next(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(index, "index_folder", lambda: tmp_path / "jobs")
+    rng = np.random.default_rng(0)
+    solid = np.full((24, 24, 24), 200, np.uint8)
+    solid[8:14, 8:14, 8:14] = 50
+    for name in ("a.tif", "b.tif"):
+        noise = rng.integers(0, 30, solid.shape, np.uint8)
+        tifffile.imwrite(name, solid + noise)
+    scan = "simulate blobs --size 24 --rows 4 --projections 6 -o scan"
+    assert run(scan.split()) == 0
+    capsys.readouterr()
+    for line, hint in (
+        ("measure a.tif -o one", "models rank a.tif"),
+        ("measure b.tif --reference a.tif -o two", "compare a.tif b.tif -o comparison"),
+        ("compare a.tif b.tif -o three", "measure b.tif --reference a.tif -o report"),
+        ("models list --task denoise", "models show ct-denoise"),
+        ("models show ct-denoise", "restore scan.tif -m ct-denoise -o restored.ome"),
+        ("info scan/projections.h5", "reconstruct scan/projections.h5 -o volume.ome"),
+        ("jobs list", "train --list"),
+    ):
+        assert run(line.split()) == 0, line
+        said = capsys.readouterr()
+        assert f"Next: napari-geosr {hint}" in said.err, line
+    assert said.out == (
+        "There are no jobs. Training and studies appear here once started.\n"
+    )
+    values = {"operation": "train", "method": "noise2noise", "training": {}}
+    job = JobFolder.create(tmp_path / "job", values, name="mine")
+    index.register(job)
+    assert run(["jobs", "list"]) == 0
+    hint = f"Next: napari-geosr jobs show {tmp_path / 'job'}"
+    assert hint in capsys.readouterr().err
 
 
 def test_verbose_shows_where_an_error_came_from(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import get_args, get_type_hints
@@ -172,3 +173,18 @@ def test_the_card_says_what_has_to_be_known() -> None:
     assert "- It is odd." in text
     assert "uses the whole image" in text
     assert "Made with:   spandrel" in text
+
+
+@pytest.mark.parametrize("entry", zoo.list_models(), ids=lambda entry: entry.name)
+def test_figures_of_a_card_are_columns_that_fit_80(entry: zoo.ZooEntry) -> None:
+    text = catalogue.card_text(entry.card)
+    tables = [part.splitlines()[1:] for part in text.split("Results on ")[1:]]
+    assert bool(tables) is bool(entry.card.figures)
+    for heading, *rows in tables:
+        assert max(map(len, (heading, *rows))) <= 80
+        n_columns = len(re.split(r"\s{2,}", heading.strip()))
+        for row in filter(str.strip, rows):
+            cells = re.split(r"\s{2,}", row.strip())
+            assert len(cells) in (1, n_columns + 1)  # 1: the rest of a long name
+    figures = text.partition("Results on ")[2]
+    assert not re.search(r"\s-\d", figures)  # the true minus, as in the docks

@@ -109,7 +109,7 @@ def test_with_geometry_moves_the_origin_along():
     assert sized.with_geometry((8.0,), None).voxel_size == (8.0, 8.0, 8.0)
     with pytest.raises(ConfigError, match="voxel size"):
         volume.with_geometry(None, "µm")
-    with pytest.raises(VolumeError, match="voxel_size"):
+    with pytest.raises(VolumeError, match="3 finite numbers for the voxel size"):
         volume.with_geometry((1.0, 2.0), "µm")
 
 

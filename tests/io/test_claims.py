@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -79,7 +80,7 @@ def test_a_killed_process_holds_nothing(tmp_path: Path) -> None:
     with other_process(path) as process:
         process.send_signal(signal.SIGKILL)
         process.wait()
-        assert names(tmp_path) == [".out.tif.lock"]
+        assert names(tmp_path) == []
         io.write(Volume(np.zeros((4, 5)), "YX"), path)
     assert names(tmp_path) == ["out.tif"]
 
@@ -100,7 +101,7 @@ def test_another_thread_is_refused_and_the_same_one_is_not(tmp_path: Path) -> No
             thread = threading.Thread(target=claim)
             thread.start()
             thread.join()
-        assert names(tmp_path) == [".out.tif.lock"]
+        assert names(tmp_path) == []
         refuse_claimed(path)
     thread = threading.Thread(target=claim)
     thread.start()
@@ -108,6 +109,29 @@ def test_another_thread_is_refused_and_the_same_one_is_not(tmp_path: Path) -> No
     assert len(found) == 1
     assert f"process {os.getpid()}" in found[0]
     assert names(tmp_path) == []
+
+
+def test_where_nothing_can_be_locked_runs_go_on(tmp_path, monkeypatch) -> None:
+    """Then the journal alone shows whether another run is writing."""
+    fcntl = pytest.importorskip("fcntl")
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSYS, "no locks here")
+
+    path = tmp_path / "out.tif"
+    with monkeypatch.context() as patched:
+        patched.setattr(fcntl, "flock", fail)
+        with claimed(path):
+            pass
+    assert names(tmp_path) == []
+    refuse_claimed(path)
+
+
+def test_files_of_others_are_neither_read_nor_changed(tmp_path: Path) -> None:
+    path, mine = tmp_path / "out.tif", tmp_path / ".out.tif.lock"
+    mine.write_text("mine")
+    refuse_claimed(path)
+    assert mine.read_text() == "mine"
 
 
 def test_a_file_is_claimed_while_it_is_filled(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from napari_geosr.core.steps import (
     JudgingStarted,
     StageStarted,
     Step,
+    VerdictReached,
     run_to_end,
 )
 from napari_geosr.jobs import index, local, run
@@ -179,3 +180,16 @@ def test_a_plain_step_is_counted_and_not_shown(
     assert run_to_end(run.run_steps(job), seen.append) == job.path / "result"
     assert seen == [StageStarted(message="Writing the volume")]
     assert (job.status().done, job.status().total) == (7, 9)
+
+
+def test_a_verdict_is_kept_in_the_log_of_the_job(
+    job: JobFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def restoring(*_: Any) -> Generator[Step, None, Path | None]:
+        yield VerdictReached(message="What would be removed is noise.")
+        return job.path / "result"
+
+    monkeypatch.setattr(run, "_operation", restoring)
+    run_to_end(run.run_steps(job))
+    messages = [event.get("message") for event in job.events()[0]]
+    assert "What would be removed is noise." in messages

@@ -16,7 +16,7 @@ from typing import Any, TextIO, cast
 from cyclopts import App, CycloptsError, MissingArgumentError, UnusedCliTokensError
 from pydantic import ValidationError
 
-from napari_geosr.cli.commands import COMMANDS, GROUPS, Command
+from napari_geosr.cli.commands import COMMANDS, EXAMPLES, GROUPS, Command
 from napari_geosr.cli.help_pages import GroupedFormatter, with_examples
 from napari_geosr.cli.verbosity import QUIET
 from napari_geosr.core.config import explain
@@ -38,7 +38,7 @@ def build_app() -> App:
     app = App(
         name="napari-geosr",
         help=_HELP,
-        help_epilogue=with_examples(),
+        help_epilogue=with_examples(*EXAMPLES[""]),
         help_formatter=GroupedFormatter(),
         version=__version__,
         result_action="return_value",
@@ -47,7 +47,8 @@ def build_app() -> App:
     )
     _add(app, COMMANDS)
     for name, (help_, commands) in GROUPS.items():
-        group = App(name=name, help=help_)
+        end = with_examples(*EXAMPLES[name])
+        group = App(name=name, help=help_, help_epilogue=end)
         _add(group, commands)
         app.command(group)
     app.register_install_completion_command(
@@ -214,10 +215,29 @@ def _sentence(error: CycloptsError, words: Sequence[str]) -> str:
             "(--voxel-size 4,2,2), and put names that contain spaces in quotes."
         )
     sentence = " ".join(str(error).split())
+    if isinstance(error, MissingArgumentError):
+        sentence = _missing(error) or sentence
     negative = [word for word in words if re.match(r"-[0-9.]", word)]
     if isinstance(error, MissingArgumentError) and negative:
         sentence += f" Put = before a value that begins with a minus: ={negative[0]}"
     return sentence
+
+
+def _missing(error: MissingArgumentError) -> str:
+    """What to give; empty if the option takes several values."""
+    if typo := re.search(r"Did you mean (\S+) instead of (\S+)\?", str(error)):
+        return f'Unknown option: "{typo[2]}". Did you mean "{typo[1]}"?'
+    argument = error.argument
+    if argument is None or argument.token_count()[0] != 1:
+        return ""
+    about = " ".join((argument.parameter.help or "").split())
+    if about[1:2].islower():  # no abbreviation
+        about = about[0].lower() + about[1:]
+    ending = f": {about.rstrip('.')}." if about else "."
+    if error.keyword is not None or argument.tokens:
+        return f"Give a value after {error.keyword or argument.name}{ending}"
+    command = " ".join(error.command_chain or ())
+    return f"Give {argument.name}, which {command} needs{ending}"
 
 
 def _unknown_subcommand(words: Sequence[str]) -> str:

@@ -112,6 +112,38 @@ COMMANDS = {
     ),
 }
 
+#: Examples in the help of the program and of its groups, by the name of the group.
+EXAMPLES: dict[str, tuple[str, ...]] = {
+    "": (
+        "demo --out demo",
+        "restore scan.tif -m auto -o clean.ome.tif",
+        "measure clean.ome.tif --reference scan.tif -o report",
+    ),
+    "jobs": ("jobs list", "jobs show job", "jobs resume job"),
+    "models": (
+        "models list",
+        "models show ct-denoise",
+        "models rank scan.tif",
+    ),
+    "profiles": (
+        "profiles new mine",
+        "profiles test mine --folder /bettik/me/scans",
+    ),
+    "submit": (
+        "submit restore scan.tif -o clean.ome.zarr --queue slurm --dry-run",
+        "submit measure clean.ome.zarr -o report --profile mine",
+    ),
+    "study": (
+        "study projections scan.h5 -o study",
+        "study projections scan.h5 --counts 50,100,200 --algorithms fbp,sirt -o study",
+    ),
+    "train": (
+        "train --list",
+        "train noise2void --source scan.tif -o job",
+        "train noise2noise --source scan1.tif --target scan2.tif -o job",
+    ),
+}
+
 #: Commands by group, with the help text of each group.
 GROUPS: dict[str, tuple[str, dict[str, Command]]] = {
     "jobs": (
@@ -120,7 +152,7 @@ GROUPS: dict[str, tuple[str, dict[str, Command]]] = {
             "list": Command(
                 "jobs:list_jobs",
                 "List the jobs on this machine, newest first.",
-                ("jobs list",),
+                ("jobs list", "jobs list --json"),
             ),
             "show": Command(
                 "jobs:show_jobs",
@@ -130,7 +162,7 @@ GROUPS: dict[str, tuple[str, dict[str, Command]]] = {
             "watch": Command(
                 "jobs:watch_jobs",
                 "Follow a running job to its end.",
-                ("jobs watch job",),
+                ("jobs watch job", "jobs watch job --json"),
             ),
             "stop": Command(
                 "jobs:cancel_jobs",
@@ -151,7 +183,7 @@ GROUPS: dict[str, tuple[str, dict[str, Command]]] = {
             "remove": Command(
                 "jobs:remove_jobs",
                 "Delete a job's folder. First copy any result that you still need.",
-                ("jobs remove job",),
+                ("jobs remove job", "jobs remove job --force"),
             ),
         },
     ),
@@ -171,15 +203,35 @@ GROUPS: dict[str, tuple[str, dict[str, Command]]] = {
             "reconstruct": Command(
                 "submit:reconstruct",
                 "Reconstruct a volume from projections on a cluster.",
-                ("submit reconstruct scan.h5 -o volume.ome.tif --queue slurm",),
+                (
+                    "submit reconstruct scan.h5 -o volume.ome.tif --queue slurm",
+                    "submit reconstruct scan.h5 -o volume.ome.tif --profile mine",
+                ),
             ),
             "measure": Command(
                 "submit:measure",
                 "Measure the pores of a volume on a cluster.",
-                ("submit measure clean.ome.tif -o report --queue slurm --mem 64GB",),
+                (
+                    "submit measure clean.ome.tif -o report --queue slurm --mem 64GB",
+                    "submit measure clean.ome.tif -o report --profile mine",
+                ),
             ),
-            "train": Command("submit:train", "Train a model on a cluster."),
-            "study": Command("submit:study", "Run a study on a cluster."),
+            "train": Command(
+                "submit:train",
+                "Train a model on a cluster.",
+                (
+                    "submit train noise2void --source scan.tif -o job --queue slurm",
+                    "submit train noise2void --source scan.tif -o job --profile mine",
+                ),
+            ),
+            "study": Command(
+                "submit:study",
+                "Run a study on a cluster.",
+                (
+                    "submit study projections scan.h5 -o study --queue slurm",
+                    "submit study projections scan.h5 -o study --profile mine",
+                ),
+            ),
         },
     ),
     "profiles": (
@@ -188,7 +240,7 @@ GROUPS: dict[str, tuple[str, dict[str, Command]]] = {
             "list": Command(
                 "profiles:list_profiles",
                 "List your own profiles and the templates.",
-                ("profiles list",),
+                ("profiles list", "profiles list --json"),
             ),
             "new": Command(
                 "profiles:new_profiles",
@@ -201,13 +253,16 @@ GROUPS: dict[str, tuple[str, dict[str, Command]]] = {
             "show": Command(
                 "profiles:show_profiles",
                 "Show the settings of a profile.",
-                ("profiles show gricad",),
+                ("profiles show gricad", "profiles show mine --json"),
             ),
             "test": Command(
                 "profiles:probe_profiles",
                 "Check with a tiny job that the nodes see a folder and start "
                 "napari-geosr.",
-                ("profiles test mine --folder /bettik/me/scans",),
+                (
+                    "profiles test mine",
+                    "profiles test mine --folder /bettik/me/scans",
+                ),
             ),
         },
     ),
@@ -223,7 +278,11 @@ GROUPS: dict[str, tuple[str, dict[str, Command]]] = {
                 "models:show_models",
                 "Show the intended use, the limitations and the measured quality of a "
                 "model.",
-                ("models show ct-denoise",),
+                (
+                    "models show ct-denoise",
+                    "models show job",
+                    "models show ct-denoise --json",
+                ),
             ),
             "rank": Command(
                 "models:rank_models",
@@ -233,23 +292,30 @@ GROUPS: dict[str, tuple[str, dict[str, Command]]] = {
             "verify": Command(
                 "models:verify_models",
                 "Check a model's card, weights and checksum without running anything.",
-                ("models verify my-model",),
+                ("models verify my-model", "models verify my-model.zip --json"),
             ),
             "import": Command(
                 "models:import_models",
                 "Import a model from another program, without running its code.",
-                ("models import dncnn_25.pth --name dncnn",),
+                (
+                    "models import dncnn_25.pth --name dncnn",
+                    "models import downloaded.zip",
+                ),
             ),
             "export": Command(
                 "models:export_models",
                 "Export a model for other programs, and check that it gives the same "
                 "results.",
-                ("models export ct-denoise --format onnx -o ct-denoise.onnx",),
+                (
+                    "models export ct-denoise --format onnx -o ct-denoise.onnx",
+                    "models export foam-denoise --format onnx --like scan.tif "
+                    "-o foam.onnx",
+                ),
             ),
             "remove": Command(
                 "models:remove_models",
                 "Delete one of your own models.",
-                ("models remove dncnn",),
+                ("models remove dncnn", "models remove my-model"),
             ),
         },
     ),

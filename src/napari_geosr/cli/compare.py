@@ -17,6 +17,7 @@ from napari_geosr.cli.options import (
     SettingsPath,
     settings_from,
 )
+from napari_geosr.cli.verbosity import quoted, suggest_next
 from napari_geosr.core.errors import ConfigError, FileError
 from napari_geosr.operations.compare import (
     CompareConfig,
@@ -132,6 +133,10 @@ def compare(
         for note in (*notes, *report.remarks):
             print(f"note: {note}", file=sys.stderr)
         print(f"report: {files['html']}")
+        last, base_path = [input, *others][-1], reference or input
+        suggest_next(
+            f"measure {quoted(last)} --reference {quoted(base_path)} -o report"
+        )
     return 0
 
 

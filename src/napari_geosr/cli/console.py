@@ -29,6 +29,7 @@ from napari_geosr.core.steps import (
     StageStarted,
     Step,
     StepIterator,
+    VerdictReached,
     WarningIssued,
 )
 from napari_geosr.io.claims import claimed
@@ -162,7 +163,10 @@ class _ProgressDisplay:
         """Show a new stage, or its progress."""
         if self._quiet:
             return
-        if isinstance(step, StageStarted):
+        if isinstance(step, VerdictReached):
+            # Not a bar, which would cut the sentence and disappear.
+            self._console.print(step.message)
+        elif isinstance(step, StageStarted):
             self._start(step.message)
         elif step.total:
             self._advance(step)

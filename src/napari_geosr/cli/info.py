@@ -77,6 +77,7 @@ def info(
             return 0
         for label, value in _projection_lines(scan):
             print(f"{label:<12} {value}")
+        suggest_next(f"reconstruct {quoted(input)} -o volume.ome.tif")
         return 0
     volume = io.read(input, **reading.reading())
     if reading.channel is not None or reading.time is not None:

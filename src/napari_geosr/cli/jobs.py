@@ -17,6 +17,7 @@ from napari_geosr.cli.console import print_json, run_command
 from napari_geosr.cli.options import AS_FLAGS, Json
 from napari_geosr.cli.queue_options import Where
 from napari_geosr.cli.run_jobs import run_here
+from napari_geosr.cli.verbosity import quoted, suggest_next
 from napari_geosr.core.errors import JobError
 from napari_geosr.core.steps import (
     StageStarted,
@@ -66,11 +67,17 @@ def list_jobs(*, json: Json = False) -> int:
     if json:
         print_json({"jobs": [_values(status) for status in jobs]})
         return 0
+    if not jobs:
+        print("There are no jobs. Training and studies appear here once started.")
+        suggest_next("train --list")
+        return 0
     # In a file or pipe, nothing is shortened.
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     print("\n".join(_table(jobs, width)))
     if any(status.state == "missing" for status in jobs):
         print(_MISSING_HINT)
+    if known := [status for status in jobs if status.state != "missing"]:
+        suggest_next(f"jobs show {quoted(known[0].path)}")
     for problem in problems:
         print(f"note: {problem}", file=sys.stderr)
     return 0

@@ -17,6 +17,7 @@ from napari_geosr.cli.options import (
     SettingsPath,
     settings_from,
 )
+from napari_geosr.cli.verbosity import quoted, suggest_next
 from napari_geosr.operations.inputs import (
     InputConfig,
     check_not_source,
@@ -163,7 +164,18 @@ def measure(
                 file=sys.stderr,
             )
         print(f"report: {files['html']}")
+        _suggest(input, reference, is_restored=bool(volumes["input"].provenance))
     return 0
+
+
+def _suggest(path: Path, reference: Path | None, *, is_restored: bool) -> None:
+    if reference is not None:
+        pair = f"{quoted(reference)} {quoted(path)}"
+        suggest_next(f"compare {pair} -o comparison")
+    elif is_restored:
+        suggest_next(f"compare scan.tif {quoted(path)} -o comparison")
+    else:
+        suggest_next(f"models rank {quoted(path)}")
 
 
 def _describe(

@@ -63,6 +63,8 @@ def list_models(
         print(f"Your own models are in {folder}")
     for reason in damaged.values():
         print(f"! damaged: {reason}", file=sys.stderr)
+    if entries:
+        suggest_next(f"models show {quoted(entries[0].name)}")
     return 0
 
 
@@ -110,6 +112,7 @@ def show_models(name: str, /, *, json: Json = False) -> int:
         print_json(card.model_dump(mode="json"))
         return 0
     Console().print(catalogue.card_text(card), highlight=False, markup=False)
+    suggest_next(f"restore scan.tif -m {quoted(name)} -o restored.ome.tif")
     return 0
 
 

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
+from napari_geosr.cli.commands import EXAMPLES
 from napari_geosr.cli.console import print_json, run_command
+from napari_geosr.cli.help_pages import with_examples
 from napari_geosr.cli.options import (
     AS_FLAGS,
     Json,
@@ -26,7 +28,7 @@ from napari_geosr.operations.study.subset import ScanSubset
 if TYPE_CHECKING:
     from napari_geosr.operations.study import StudySummary
 
-app = App(name="study")
+app = App(name="study", help_epilogue=with_examples(*EXAMPLES["study"]))
 
 
 @app.command(name="projections")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from textwrap import wrap
 from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
+from napari_geosr.cli.commands import EXAMPLES
 from napari_geosr.cli.console import print_json
 from napari_geosr.cli.help_pages import with_examples
 from napari_geosr.cli.options import AS_FLAGS, Json, SettingsPath
@@ -41,27 +43,48 @@ _EXAMPLES = {
         "--source noisy.tif --target clean_elsewhere.tif -o job",
         "--source coarse.tif --target fine.tif --upscale-factor 4 -o job",
     ),
-    "ganrec": ("--projections few.h5 --rows 100,110 -o job",),
-    "neighbor2neighbor": ("--source scan.tif -o job",),
-    "noise2inverse": ("--projections scan.h5 -o job --restore clean.ome.tif",),
+    "ganrec": (
+        "--projections few.h5 --rows 100,110 -o job",
+        "--projections few.h5 --rows 100,110 -o job --detach",
+    ),
+    "neighbor2neighbor": (
+        "--source scan.tif -o job",
+        "--source scan.tif -o job --steps 5000 --detach",
+    ),
+    "noise2inverse": (
+        "--projections scan.h5 -o job --restore clean.ome.tif",
+        "--source odd.tif,even.tif -o job",
+    ),
     "noise2noise": (
         "--source scan1.tif --target scan2.tif -o job",
         "--source scan1.tif --target scan2.tif -o job --steps 3000 --detach",
     ),
-    "noise2void": ("--source scan.tif -o job",),
-    "pix2pix": ("--source low.ome.tif --target high.ome.tif -o job",),
+    "noise2void": (
+        "--source scan.tif -o job",
+        "--source scan.tif -o job --steps 5000 --detach",
+    ),
+    "pix2pix": (
+        "--source low.ome.tif --target high.ome.tif -o job",
+        "--source low.ome.tif --target high.ome.tif -o job --steps 5000 --detach",
+    ),
     "supervised": (
         "--source noisy.tif --target clean.tif -o job",
         "--projections whole.h5 --counts 100 -o job",
     ),
-    "tomogan": ("--projections whole.h5 --exposure 0.1 -o job",),
+    "tomogan": (
+        "--projections whole.h5 --exposure 0.1 -o job",
+        "--source noisy.tif --target clean.tif -o job",
+    ),
 }
 
 
 def examples_of(method: str) -> tuple[str, ...]:
     """Examples for a method, without the program's name."""
-    lines = _EXAMPLES.get(method, ("--source scan.tif -o job",))
-    return tuple(f"train {method} {line}" for line in lines)
+    return tuple(f"train {method} {line}" for line in _EXAMPLES[method])
+
+
+def _epilogue_of(method: str) -> str:
+    return with_examples(*examples_of(method))
 
 
 def _list_methods(
@@ -75,7 +98,7 @@ def _list_methods(
     """Train a model on your own data: choose a method, or list them with --list."""
     known = {**needs(), "ganrec": GANREC_NEEDS}
     if not list:
-        lines = "\n".join(f"  {name:<18} {need}" for name, need in known.items())
+        lines = "\n".join(_need_lines(known, indent=2))
         raise ConfigError(
             f"Choose a method that suits your data:\n{lines}\nThen: napari-geosr train "
             "METHOD --help"
@@ -83,9 +106,16 @@ def _list_methods(
     if json:
         print_json({"methods": known})
         return 0
-    for name, need in known.items():
-        print(f"{name:<20} {need}")
+    print("\n".join(_need_lines(known)))
     return 0
+
+
+def _need_lines(known: Mapping[str, str], indent: int = 0) -> Iterator[str]:
+    """Lines of 80 columns with the data that each method needs."""
+    for name, need in known.items():
+        first, *more = wrap(need, 79 - indent - 20)
+        yield f"{'':{indent}}{name:<18}  {first}"
+        yield from (f"{'':{indent + 20}}{part}" for part in more)
 
 
 def command_of(method: str) -> Callable[..., int]:
@@ -264,6 +294,7 @@ def _job_from_scans(
 def _build() -> App:
     app = App(
         name="train",
+        help_epilogue=with_examples(*EXAMPLES["train"]),
         result_action="return_value",
         exit_on_error=False,
         print_error=False,

@@ -200,7 +200,7 @@ def per_axis(
         numbers *= n
     if len(numbers) != n or not all(map(math.isfinite, numbers)):
         raise VolumeError(
-            f"{title} needs {n} finite numbers for {name} ({', '.join(axes)}), or one "
-            f"for all, not {value!r}."
+            f"{title} needs {n} finite numbers for the {name.replace('_', ' ')} "
+            f"({', '.join(axes)}), or one for all, not {value!r}."
         )
     return numbers

@@ -45,6 +45,11 @@ class JudgingStarted(StageStarted):
 
 
 @dataclass(frozen=True)
+class VerdictReached(StageStarted):
+    """The scan was examined without findings; `message` is the verdict, to be kept."""
+
+
+@dataclass(frozen=True)
 class JudgingProgress(Step):
     """Progress of the evaluation; `done` and `total` are voxels of the results."""
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import errno
+import hashlib
+import inspect
 import json
 import os
 import socket
@@ -11,11 +12,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from napari_geosr.core.errors import ConfigError
-from napari_geosr.io.atomic import check_writable, explained
+from platformdirs import user_state_path
 
-#: Error codes of file systems that do not support locks.
-_UNSUPPORTED = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK, errno.EINVAL)
+from napari_geosr.core.errors import ConfigError
+from napari_geosr.core.types import AnyDict
+from napari_geosr.io.atomic import check_writable
+
 #: Thread and number of claims of each output claimed by this process.
 _claims: dict[Path, tuple[int, int]] = {}
 _changing = threading.Lock()
@@ -29,9 +31,9 @@ class FileInUseError(ConfigError):
 def claimed(path: Path) -> Iterator[None]:
     """Keep other processes and threads from claiming `path` in the meantime.
 
-    A lock on the hidden file ``.NAME.lock`` next to it, which the system releases when
-    the process ends in any way, even on another computer that shares the folder. The
-    same thread may claim a path again.
+    A lock on a file in the user's own folder, which the system releases when the
+    process ends in any way, also on another computer that shares that folder. Nothing
+    of other users can block it. The same thread may claim a path again.
 
     Raises
     ------
@@ -53,7 +55,7 @@ def claimed(path: Path) -> Iterator[None]:
         if depth:
             yield
         else:
-            with _locked(path, key.with_name(f".{path.name}.lock")):
+            with _locked(path, lock_of(key)):
                 yield
     finally:
         with _changing:
@@ -62,22 +64,30 @@ def claimed(path: Path) -> Iterator[None]:
                 _claims[key] = (owner, depth - 1)
 
 
+def lock_of(path: Path) -> Path:
+    """File that is locked while a run writes to an absolute `path`."""
+    name = hashlib.sha256(os.fsencode(path)).hexdigest()[:32]
+    return Path(user_state_path("napari-geosr")) / "locks" / f"{name}.lock"
+
+
 @contextmanager
 def _locked(path: Path, place: Path) -> Iterator[None]:
     # Imported here because it takes noticeable time.
     from filelock import FileLock, Timeout
 
     check_writable(path)
-    # Another thread may close the generator that holds the lock.
-    lock = FileLock(place, thread_local=False)
+    # Another thread may close the generator that holds the lock. A lock that merely
+    # exists, the substitute of newer versions where the system has none, would outlive
+    # a killed process.
+    known = inspect.signature(FileLock).parameters
+    real: AnyDict = {"fallback_to_soft": False} if "fallback_to_soft" in known else {}
+    lock = FileLock(place, thread_local=False, **real)
     try:
+        place.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
     except Timeout as error:
         raise FileInUseError(in_use_message(path, *_holder(place))) from error
-    except (OSError, NotImplementedError) as error:
-        if isinstance(error, OSError) and error.errno not in _UNSUPPORTED:
-            with explained(path):
-                raise
+    except (OSError, NotImplementedError):
         yield  # without locks, the journal shows whether a run is writing
         return
     try:

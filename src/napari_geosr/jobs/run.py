@@ -27,6 +27,7 @@ from napari_geosr.core.steps import (
     StepIterator,
     TileDone,
     TrainingProgress,
+    VerdictReached,
     WarningIssued,
     never_stop,
 )
@@ -346,6 +347,7 @@ _WRITERS: dict[type[Step], Callable[[JobFolder, Any], None]] = {
     PreviewReady: _preview,
     StageStarted: _stage,
     JudgingStarted: _judging,
+    VerdictReached: _stage,
     WarningIssued: _warning,
     CheckpointSaved: _checkpoint,
 }

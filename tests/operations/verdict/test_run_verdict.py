@@ -14,7 +14,7 @@ from scipy import ndimage
 
 from napari_geosr.core.errors import Cancelled, ConfigError, ModelError
 from napari_geosr.core.noise import Noise
-from napari_geosr.core.steps import WarningIssued, run_to_end
+from napari_geosr.core.steps import VerdictReached, WarningIssued, run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.models.bundle import Model
 from napari_geosr.operations.restore import (
@@ -26,8 +26,14 @@ from napari_geosr.operations.restore import (
     with_strength,
 )
 from napari_geosr.operations.restore.verdict import rules
+from napari_geosr.operations.restore.verdict import steps as verdicts
 from napari_geosr.operations.restore.verdict.known_blocks import count_pores
-from napari_geosr.operations.restore.verdict.steps import removed_steps, verdict_steps
+from napari_geosr.operations.restore.verdict.run_verdict import RunVerdict
+from napari_geosr.operations.restore.verdict.steps import (
+    removed_steps,
+    reported_verdict_steps,
+    verdict_steps,
+)
 from napari_geosr.physics.correlated_noise import noise_like
 
 BONE = Path(__file__).parents[4] / "shared/data/ct_volumes/bone_128x128x128.tif"
@@ -173,6 +179,21 @@ def test_strict_refuses_harm_before_anything_is_written(clean, tmp_path, monkeyp
     assert any(restored.verdict.sentence in message for message in warned)
     record = restored.volume.provenance[-1]["verdict"]
     assert record["level"] == "harmful"
+
+
+@pytest.mark.parametrize(
+    ("level", "kind"), [("ok", VerdictReached), ("caution", WarningIssued)]
+)
+def test_every_verdict_is_a_result_and_no_stage(clean, monkeypatch, level, kind):
+    def examine(*_, **__):
+        yield from ()
+        return RunVerdict(level, "It removes noise.", ("Small pores may be lost.",))
+
+    monkeypatch.setattr(verdicts, "verdict_steps", examine)
+    told = []
+    ready = prepared(noisy(clean, 20), noise=known(20))
+    run_to_end(reported_verdict_steps(ready), told.append)
+    assert told == [kind(message="It removes noise. Small pores may be lost.")]
 
 
 def test_looking_can_be_cancelled(clean):

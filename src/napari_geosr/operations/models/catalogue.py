@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import wrap
 from typing import TYPE_CHECKING, TypeAlias, get_args
 
 from napari_geosr.core.types import AnyDict
@@ -234,7 +235,7 @@ def summary(entry: ZooEntry) -> AnyDict:
 
 
 def card_text(card: ModelCard) -> str:
-    """Return the card as plain text."""
+    """Return the card as plain text; its tables fit 80 columns."""
     input_kind = "volumes" if card.axes == "ZYX" else "slices"
     if takes_volumes(card):
         input_kind = "volumes and slices"
@@ -262,12 +263,12 @@ def card_text(card: ModelCard) -> str:
     tests = list(dict.fromkeys(row.test_set for row in card.figures))
     for test in tests:
         lines.append(f"Results on {test}:")
-        lines.append(_row_text("", (_HEADINGS[key] for key in shown)))
-        lines += [
-            _row_text(row.method, (_figure(row, key) for key in shown))
+        rows = [
+            (row.method, *(_figure(row, key) for key in shown))
             for row in card.figures
             if row.test_set == test
         ]
+        lines += _table([("", *(_HEADINGS[key] for key in shown)), *rows])
         lines.append("")
     return "\n".join(lines).rstrip()
 
@@ -285,6 +286,8 @@ def _reach(card: ModelCard) -> str:
     return f"halo {card.halo}" if card.local else "uses the whole image"
 
 
+#: Maximum length of a method's name in a table of figures, in characters.
+_METHOD_WIDTH = 25
 _HEADINGS = {
     "psnr": "PSNR/dB",
     "porosity_error": "porosity",
@@ -299,8 +302,17 @@ _HEADINGS = {
 }
 
 
-def _row_text(first: str, cells: Iterable[str]) -> str:
-    return f" {first:<25}" + "".join(f"{cell:>9}" for cell in cells)
+def _table(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of a table of methods; long names continue on a line of their own."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    room = min(widths[0], _METHOD_WIDTH)
+    lines = []
+    for name, *cells in rows:
+        first, *more = wrap(name, room, subsequent_indent="  ") or [""]
+        figures = zip(cells, widths[1:], strict=True)
+        lines.append(f" {first:<{room}}" + "".join(f"  {c:>{n}}" for c, n in figures))
+        lines += [f" {part}" for part in more]
+    return lines
 
 
 def _figure(row: FigureRow, key: str) -> str:
@@ -308,7 +320,9 @@ def _figure(row: FigureRow, key: str) -> str:
     if value is None:
         return "–"
     if key == "euler_error":  # not in per cent: it would be in the thousands
-        return f"{value:+.2f}"
-    if key.endswith("_error"):
-        return f"{100 * value:+.1f} %"
-    return f"{value:.2f}" if key == "psnr" else f"{value:.3f}"
+        text = f"{value:+.2f}"
+    elif key.endswith("_error"):
+        text = f"{100 * value:+.1f} %"
+    else:
+        text = f"{value:.2f}" if key == "psnr" else f"{value:.3f}"
+    return text.replace("-", "−")

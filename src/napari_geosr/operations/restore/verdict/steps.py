@@ -14,6 +14,7 @@ from napari_geosr.core.steps import (
     ShouldStop,
     StageStarted,
     Step,
+    VerdictReached,
     WarningIssued,
     never_stop,
     run_to_end,
@@ -110,7 +111,7 @@ def reported_verdict_steps(
     Yields
     ------
     Step
-        A `WarningIssued` with the findings, or a `StageStarted` with the sentence if
+        A `WarningIssued` with the findings, or a `VerdictReached` with the sentence if
         there are none.
 
     Returns
@@ -131,7 +132,7 @@ def reported_verdict_steps(
         )
     new_words = _without_reported(verdict.words, prepared.likeness.reasons)
     if verdict.level == "ok":
-        yield StageStarted(message=new_words)
+        yield VerdictReached(message=new_words)
     elif new_words:
         yield WarningIssued(message=new_words)
     return replace(prepared, verdict=verdict)
