@@ -142,6 +142,26 @@ def test_the_automatic_mask_is_proposed_and_said(viewer, qtbot, rng):
     assert not settings.sample_note.isVisible()
 
 
+def test_the_result_names_its_image(viewer, qtbot) -> None:
+    add(viewer, physical())
+    dock = open_dock(viewer, qtbot)
+    wait_for_levels(dock, qtbot)
+    measure(dock, qtbot)
+    result = dock.result
+    assert result.image.text() == "Image: scan"
+    assert result.image.isVisible()
+    assert not result.stale_note.isVisible()
+    viewer.layers.clear()
+    add(viewer, physical(name="another"))
+    wait_for_levels(dock, qtbot)
+    dock.tabs.setCurrentIndex(1)
+    assert result.image.text() == "Image: scan"
+    qtbot.waitUntil(result.stale_note.isVisible)
+    measure(dock, qtbot)
+    assert result.image.text() == "Image: another"
+    assert not result.stale_note.isVisible()
+
+
 def test_the_selected_pore_stands_out(viewer, qtbot):
     add(viewer, physical())
     dock = open_dock(viewer, qtbot)
