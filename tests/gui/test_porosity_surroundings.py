@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import zipfile
+from pathlib import Path
+
 import numpy as np
 import pytest
 from porosity_helpers import (
@@ -13,6 +16,7 @@ from porosity_helpers import (
 )
 from qtpy.QtCore import Qt
 
+from napari_geosr import io
 from napari_geosr.core.steps import run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.kit.remembered import recall
@@ -20,6 +24,7 @@ from napari_geosr.gui.layers import METADATA
 from napari_geosr.gui.porosity.pore_layers import HIGHLIGHT
 from napari_geosr.gui.porosity.pore_table import cell_text, decimals_of
 from napari_geosr.gui.porosity.settings import AUTOMATIC, METHODS, WHOLE
+from napari_geosr.measure.config import PorosityConfig
 from napari_geosr.operations.measure import MeasureConfig
 from napari_geosr.operations.measure.grey_levels import histogram_steps
 from napari_geosr.physics.phantoms import sphere_foam
@@ -56,6 +61,52 @@ def test_air_around_a_sample_is_told_from_pores(rng):
     assert levels.rims == ()
 
 
+def test_background_beside_solid_corners_is_told_from_pores(
+    shared_data: Path, tmp_path: Path
+) -> None:
+    def depth(volume: Volume) -> tuple[float, bool]:
+        levels = run_to_end(histogram_steps(volume))
+        threshold = levels.threshold(PorosityConfig())
+        return (
+            round(levels.background_depth(threshold, "dark"), 2),
+            levels.is_surrounded(threshold, "dark"),
+        )
+
+    scans = shared_data / "ct_volumes"
+    with zipfile.ZipFile(scans / "berea.zip") as zipped:
+        berea = io.read(Path(zipped.extract("berea.tif", tmp_path)))
+    found = {
+        "bone": depth(io.read(scans / "bone_128x128x128.tif")),
+        "cement": depth(io.read(scans / "cement_128x128x128.tif")),
+        "Berea": depth(berea),
+        "part of Berea": depth(berea.replace(data=berea.data[:96, 150:246, 150:246])),
+        "banana": depth(io.read(shared_data / "microscopy" / "mri_banana_sequence")),
+    }
+    for seed in range(3):
+        for porosity, radii in ((0.3, (3, 6)), (0.8, (4, 9)), (0.7, (8, 14))):
+            foam = sphere_foam((64, 64, 64), porosity=porosity, radius=radii, seed=seed)
+            rock = Volume(200 - 180 * foam.fraction, "ZYX", name="rock")
+            found[f"foam {porosity} {seed}"] = depth(rock)
+    assert {name for name, (_, is_found) in found.items() if is_found} == {
+        "bone",
+        "banana",
+    }, found
+    # Far from the limit on either side.
+    assert found.pop("bone")[0] >= 0.25
+    assert found.pop("banana")[0] >= 0.5
+    assert max(value for value, _ in found.values()) <= 0.15, found
+
+
+def test_air_beside_a_cropped_bone_is_excluded(viewer, qtbot, shared_data) -> None:
+    add(viewer, io.read(shared_data / "ct_volumes" / "bone_128x128x128.tif"))
+    dock = open_dock(viewer, qtbot)
+    wait_for_levels(dock, qtbot)
+    assert dock.settings.sample.currentText() == AUTOMATIC
+    assert dock.settings.sample_note.isVisible()
+    measure(dock, qtbot)
+    assert dock.result.report.porosity == pytest.approx(0.201, abs=0.002)
+
+
 def test_the_automatic_mask_is_proposed_and_said(viewer, qtbot, rng):
     add(viewer, cylinder(rng))
     dock = open_dock(viewer, qtbot)
@@ -89,6 +140,26 @@ def test_the_automatic_mask_is_proposed_and_said(viewer, qtbot, rng):
     wait_for_levels(dock, qtbot)
     assert settings.sample.currentText() == WHOLE
     assert not settings.sample_note.isVisible()
+
+
+def test_the_result_names_its_image(viewer, qtbot) -> None:
+    add(viewer, physical())
+    dock = open_dock(viewer, qtbot)
+    wait_for_levels(dock, qtbot)
+    measure(dock, qtbot)
+    result = dock.result
+    assert result.image.text() == "Image: scan"
+    assert result.image.isVisible()
+    assert not result.stale_note.isVisible()
+    viewer.layers.clear()
+    add(viewer, physical(name="another"))
+    wait_for_levels(dock, qtbot)
+    dock.tabs.setCurrentIndex(1)
+    assert result.image.text() == "Image: scan"
+    qtbot.waitUntil(result.stale_note.isVisible)
+    measure(dock, qtbot)
+    assert result.image.text() == "Image: another"
+    assert not result.stale_note.isVisible()
 
 
 def test_the_selected_pore_stands_out(viewer, qtbot):

@@ -15,6 +15,7 @@ import pytest
 from matplotlib.image import imread
 from pore_shapes import ellipsoid, measure, scan
 
+from napari_geosr import io
 from napari_geosr.core.errors import FileError
 from napari_geosr.measure import export
 from napari_geosr.measure.number_text import (
@@ -139,6 +140,7 @@ class OfFigures:
 
     figures: dict[str, Any]
     unit: str = "pixel"
+    voxel_size: tuple[float, ...] = (1.0, 1.0, 1.0)
     is_flat: bool = False
 
 
@@ -154,6 +156,32 @@ def test_figures_side_by_side_have_the_same_digits() -> None:
     assert shown["Porosity"] == ["17.5 %", "18.0 %"]
     assert shown["Mean pore volume"] == ["17.5 pixel³", "18.0 pixel³"]
     assert shown["Euler number"] == ["3", "\N{MINUS SIGN}4"]  # a count stays whole
+
+
+def test_numbers_without_a_unit_are_not_called_pixels(shared_data: Path) -> None:
+    # The file gives 1.953125 without a unit.
+    bone = io.read(shared_data / "ct_volumes" / "bone_128x128x128.tif")
+    size = bone.voxel_size
+    found = measure(bone.data, voxel_size=size, keep_labels=False)
+    shown = dict(summary_rows(found))
+    assert shown["Largest pore volume"].endswith(" unit³")
+    assert shown["Mean equivalent diameter"].endswith(" unit")
+    assert found.units["volume"] == "unit³"
+    assert found.units["centroid_x"] == "unit"
+    plain = measure(bone.data, keep_labels=False)
+    assert dict(summary_rows(plain))["Largest pore volume"].endswith(" pixel³")
+    assert plain.units["volume"] == "pixel³"
+
+
+def test_volumes_share_one_unit() -> None:
+    figures = {"mean_volume": 31.04, "median_volume": 0.775, "largest_volume": 586.2}
+    shown = {
+        label: texts[0]
+        for label, texts, _ in table_rows([OfFigures(figures, "mm", (0.4, 0.4, 0.4))])
+    }
+    assert shown["Mean pore volume"] == "31.0 mm³"
+    assert shown["Median pore volume"] == "0.775 mm³"
+    assert shown["Largest pore volume"] == "586 mm³"
 
 
 def test_the_sensitivity_to_the_threshold_is_called_that(before, after) -> None:

@@ -18,6 +18,7 @@ from napari_geosr.cli.options import (
     settings_from,
 )
 from napari_geosr.cli.verbosity import quoted, suggest_next
+from napari_geosr.core.units import shown_unit
 from napari_geosr.operations.inputs import (
     InputConfig,
     check_not_source,
@@ -148,12 +149,14 @@ def measure(
     else:
         _print(volumes, reports)
         if agreement is not None:
-            print("\n".join(agreement_lines(agreement, volumes["input"].unit)))
+            scan = volumes["input"]
+            unit = shown_unit(scan.unit, scan.voxel_size)
+            print("\n".join(agreement_lines(agreement, unit)))
         remaining = [w for w in reports["input"].warnings if w not in warnings]
         for warning in (*notes, *remaining):
             print(f"note: {warning}", file=sys.stderr)
         if not volumes["input"].has_physical_size:
-            unitless = reading is not None and reading.voxel_size is not None
+            unitless = any(edge != 1 for edge in volumes["input"].voxel_size)
             missing = (
                 "the unit of the voxel size is unknown; give --unit"
                 if unitless

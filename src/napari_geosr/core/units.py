@@ -67,6 +67,32 @@ def parse_unit(text: str | None) -> str | None:
     return _BY_SPELLING.get(typed.strip().strip("\x00").casefold())
 
 
+def shown_unit(unit: str, voxel_size: Iterable[float]) -> str:
+    """Name of the unit in which lengths of a volume are shown.
+
+    Parameters
+    ----------
+    unit : str
+        Unit of `voxel_size`; ``"pixel"`` if it is unknown.
+    voxel_size : iterable of float
+        Edge lengths of a voxel.
+
+    Returns
+    -------
+    str
+        `unit`, but ``"unit"`` if the edges have numbers without a unit: such lengths
+        are not counted in pixels.
+
+    Examples
+    --------
+    >>> shown_unit("pixel", (1.0, 1.0)), shown_unit("pixel", (1.95, 1.95))
+    ('pixel', 'unit')
+    """
+    if unit != PIXEL or all(edge == 1 for edge in voxel_size):
+        return unit
+    return "unit"
+
+
 def require_unit(text: str) -> str:
     """Like `parse_unit`, but raise `ConfigError` for an unknown unit."""
     unit = parse_unit(text)

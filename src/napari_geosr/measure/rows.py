@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from napari_geosr.core.units import MILLIMETRES
+from napari_geosr.core.units import MILLIMETRES, PIXEL, shown_unit
 from napari_geosr.measure.number_text import NOTHING, difference_text, number_text
 from napari_geosr.measure.statistic import Figures, Row, VolumeStatistic, Words
 from napari_geosr.measure.statistics import volume_statistics
@@ -27,6 +27,10 @@ class FiguresSource(Protocol):
         """Unit of length of the values."""
 
     @property
+    def voxel_size(self) -> tuple[float, ...]:
+        """Edge lengths of a voxel."""
+
+    @property
     def is_flat(self) -> bool:
         """Whether an image was measured."""
 
@@ -45,13 +49,15 @@ def figure_rows(
 ) -> Iterator[StatisticRow]:
     """Rows with one displayed value per report, and its difference from the reference.
 
-    Lengths share one unit in a row, chosen by the size of the reference's value.
+    Lengths share one unit in a row, chosen by the size of the reference's value. All
+    volumes (areas) share the unit of the first row of them.
     """
     figures = [report.figures for report in reports]
-    units = [report.unit for report in reports]
+    units = [shown_unit(report.unit, report.voxel_size) for report in reports]
     flat = reports[reference].is_flat
     # Only fractions are comparable between sections of pores and whole pores.
     comparable = all(report.is_flat == flat for report in reports)
+    chosen: dict[int, str] = {}
     for statistic, row in _rows(flat=flat):
         if row.text is None and not comparable:
             continue
@@ -60,7 +66,12 @@ def figure_rows(
             continue
         differences = [""] * len(values)
         if row.text is None:
-            values, suffix = _in_one_unit(values, units, statistic.power, reference)
+            power = statistic.power
+            unit = chosen.get(power) or _row_unit(values, units, power, reference)
+            if power > 1 and values[reference]:
+                chosen[power] = unit
+            values = _in_unit(values, units, power, unit)
+            suffix = f"{unit}{_POWERS[power]}" if power else ""
             whole = all(value is None or float(value).is_integer() for value in values)
             texts = [_number(value, suffix, whole) for value in values]
         else:
@@ -114,30 +125,37 @@ def _differences(values: Sequence[float | None], reference: int) -> list[str]:
     ]
 
 
-def _in_one_unit(
+def _row_unit(
     values: Sequence[float | None], units: Sequence[str], power: int, reference: int
-) -> tuple[list[float | None], str]:
-    """Values of a length to `power` in a unit that suits the reference's."""
-    if power == 0:
-        return list(values), ""
+) -> str:
+    """A unit of length that suits the reference's length to `power`."""
     known = [
         v is not None and u in MILLIMETRES for v, u in zip(values, units, strict=True)
     ]
     if not any(known):
-        return list(values), f"pixel{_POWERS[power]}"
-    millimetres = [
-        v * MILLIMETRES[u] ** power if v is not None and u in MILLIMETRES else None
+        return next((unit for unit in units if unit != PIXEL), PIXEL)
+    millimetres = _in_unit(values, units, power, "mm")
+    typical = millimetres[reference] or next((v for v in millimetres if v), 0.0) or 0.0
+    if not power or not typical:
+        return "µm"
+    if power < 0 and known[reference]:
+        # Keep 1/µm for specific surfaces, even if the values are below 1.
+        return units[reference]
+    length = abs(typical) ** (1 / power)
+    fitting = [u for u in _SHOWN_UNITS if length >= 0.999 * MILLIMETRES[u]]
+    return fitting[-1] if fitting else _SHOWN_UNITS[0]
+
+
+def _in_unit(
+    values: Sequence[float | None], units: Sequence[str], power: int, unit: str
+) -> list[float | None]:
+    """Values of a length to `power` in `unit`; None if they cannot be converted."""
+    if not power or unit not in MILLIMETRES:
+        return list(values)
+    factor = MILLIMETRES[unit] ** power
+    return [
+        v * MILLIMETRES[u] ** power / factor
+        if v is not None and u in MILLIMETRES
+        else None
         for v, u in zip(values, units, strict=True)
     ]
-    typical = millimetres[reference] or next((v for v in millimetres if v), 0.0) or 0.0
-    length = abs(typical) ** (1 / power) if typical else 0.0
-    unit = "µm"
-    if length:
-        fitting = [u for u in _SHOWN_UNITS if length >= 0.999 * MILLIMETRES[u]]
-        unit = fitting[-1] if fitting else _SHOWN_UNITS[0]
-        if power < 0:
-            # Keep 1/µm for specific surfaces, even if the values are below 1.
-            unit = units[reference] if known[reference] else unit
-    factor = MILLIMETRES[unit] ** power
-    shown = [None if v is None else v / factor for v in millimetres]
-    return shown, f"{unit}{_POWERS[power]}"

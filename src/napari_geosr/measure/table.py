@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from napari_geosr.core.errors import ConfigError
+from napari_geosr.core.units import shown_unit
 from napari_geosr.measure.statistics import pore_statistics
 from napari_geosr.measure.sums import Geometry, Pores, Table
 
@@ -43,4 +44,5 @@ def pore_table(pores: Pores) -> Table:
 def column_units(geometry: Geometry) -> dict[str, str]:
     """Unit of each column by its name; empty for dimensionless numbers."""
     statistics = pore_statistics(flat=geometry.flat)
-    return {LABEL: ""} | {s.name: s.unit_in(geometry.unit) for s in statistics}
+    unit = shown_unit(geometry.unit, geometry.voxel_size)
+    return {LABEL: ""} | {s.name: s.unit_in(unit) for s in statistics}

@@ -142,6 +142,7 @@ class PorosityDock(PorosityWidgets):
         rows = self.settings
         for row in (rows.voxel_size, rows.frames, rows.notes):
             row.set_layer(None if volume is None else layer)
+        self._mark_result()
         self.stage.idle = NO_IMAGE if layer is None else "Ready."
         if not self.is_running:
             self.stage.setText("")
@@ -353,6 +354,7 @@ class PorosityDock(PorosityWidgets):
                 "new labels are in a separate layer."
             )
         self.pores.show(measured, self._sources)
+        self._mark_result()
         self._offer_evidence()
 
     def _show_result(
@@ -394,9 +396,16 @@ class PorosityDock(PorosityWidgets):
         self.message.clear()
         self._show_result(found.measured, found.page.parent)
         self.pores.show(found.measured, found.layers(self._viewer))
+        self._mark_result()
         self._offer_evidence()
         then(f"The pore layers were opened; the report is {found.page}.")
         self._show_warnings(found.measured)
+
+    def _mark_result(self) -> None:
+        """Say so if the result is not of the chosen image."""
+        if self._measured is not None:
+            chosen = self.settings.image.layer()
+            self.result.set_stale(chosen is not None and not self.pores.is_of(chosen))
 
     def _show_used(self, threshold: float) -> None:
         """Draw the threshold that was measured with, if the data are unchanged."""

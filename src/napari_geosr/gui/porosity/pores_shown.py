@@ -79,6 +79,10 @@ class PoreDisplay(QObject):
         found: Layer | None = self._in_viewer(self._sources)
         return found
 
+    def is_of(self, layer: Layer) -> bool:
+        """Whether the pores were measured in `layer`."""
+        return any(source() is layer for source in self._sources.values())
+
     def set_features(self, name: str, features: object) -> None:
         """Give the pore layer of a report another table."""
         layer = self.layer(name)

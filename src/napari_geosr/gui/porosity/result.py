@@ -22,7 +22,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_geosr.gui.kit.histogram import Bars, HistogramView
-from napari_geosr.gui.kit.widgets import ElidedLabel
+from napari_geosr.gui.kit.widgets import ElidedLabel, text_label
 from napari_geosr.gui.porosity.pore_layers import (
     EVIDENCE,
     MAX_COLOURED,
@@ -44,6 +44,9 @@ _EVIDENCE = (
 )
 _NO_EVIDENCE = (
     "Only pores of a layer that a model restored from an open scan can be explained."
+)
+_STALE = (
+    "This is not the image chosen under Settings. Press Measure to measure that one."
 )
 _EXPORT = "Save the results and the table as CSV, JSON, PNG and HTML."
 #: Minimum height of the figures, in pixels.
@@ -182,6 +185,9 @@ class PorosityResult(QWidget):
         super().__init__(parent)
         self._reports: dict[str, PorosityReport] = {}
         self.figures = FiguresTable()
+        self.image = ElidedLabel("")
+        self.stale_note = text_label("About the result", _STALE, _STALE)
+        self.stale_note.setVisible(False)
         self.which = QComboBox()
         self.which_label = QLabel("P&ores of")
         self.which_label.setBuddy(self.which)
@@ -244,6 +250,7 @@ class PorosityResult(QWidget):
                 "Only the selected pore",
                 "Hide all pores but the selected one.",
             ),
+            (self.image, "Measured image", "The image that was measured."),
             (self.evidence, "Evidence", _NO_EVIDENCE),
             (
                 self.export,
@@ -280,6 +287,8 @@ class PorosityResult(QWidget):
         content = QWidget()
         above = QVBoxLayout(content)
         above.setContentsMargins(0, 0, 0, 4)
+        above.addWidget(self.image)
+        above.addWidget(self.stale_note)
         above.addWidget(self.figures)
         above.addWidget(self.histogram)
         above.addStretch(1)
@@ -339,6 +348,8 @@ class PorosityResult(QWidget):
         """Show one report, or two to compare; the first one's pores are listed."""
         self._reports = dict(reports)
         self.figures.set_reports(reports)
+        self.image.setText(f"Image: {next(iter(reports))}")
+        self.image.setToolTip("The image that was measured.")
         with QSignalBlocker(self.which):
             self.which.clear()
             self.which.addItems(list(reports))
@@ -376,6 +387,12 @@ class PorosityResult(QWidget):
         """Offer *Evidence* if the pores shown can be explained."""
         self.evidence.setEnabled(can_explain and not running)
         self.evidence.setToolTip(_EVIDENCE if can_explain else _NO_EVIDENCE)
+
+    def set_stale(self, stale: bool) -> None:
+        """Say whether another image than the one measured is chosen now."""
+        self.stale_note.setVisible(stale)
+        if self.isVisible():
+            self._sharing.start()
 
     def set_exported_to(self, folder: Path | None) -> None:
         """Offer *Export* unless the files are already in `folder`."""
