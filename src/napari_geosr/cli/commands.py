@@ -216,22 +216,8 @@ GROUPS: dict[str, tuple[str, dict[str, Command]]] = {
                     "submit measure clean.ome.tif -o report --profile mine",
                 ),
             ),
-            "train": Command(
-                "submit:train",
-                "Train a model on a cluster.",
-                (
-                    "submit train noise2void --source scan.tif -o job --queue slurm",
-                    "submit train noise2void --source scan.tif -o job --profile mine",
-                ),
-            ),
-            "study": Command(
-                "submit:study",
-                "Run a study on a cluster.",
-                (
-                    "submit study projections scan.h5 -o study --queue slurm",
-                    "submit study projections scan.h5 -o study --profile mine",
-                ),
-            ),
+            "train": Command("submit:train", "Train a model on a cluster."),
+            "study": Command("submit:study", "Run a study on a cluster."),
         },
     ),
     "profiles": (

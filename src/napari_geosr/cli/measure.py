@@ -155,20 +155,21 @@ def measure(
         remaining = [w for w in reports["input"].warnings if w not in warnings]
         for warning in (*notes, *remaining):
             print(f"note: {warning}", file=sys.stderr)
-        if not volumes["input"].has_physical_size:
-            unitless = any(edge != 1 for edge in volumes["input"].voxel_size)
-            missing = (
-                "the unit of the voxel size is unknown; give --unit"
-                if unitless
-                else "the voxel size is unknown; give --voxel-size and --unit"
-            )
-            print(
-                f"note: {missing} for volumes and counts in physical units.",
-                file=sys.stderr,
-            )
+        if missing := _missing_size(volumes["input"]):
+            print(f"note: {missing}", file=sys.stderr)
         print(f"report: {files['html']}")
         _suggest(input, reference, is_restored=bool(volumes["input"].provenance))
     return 0
+
+
+def _missing_size(volume: Volume) -> str:
+    """What is unknown about the voxel size, and how to give it; "" if nothing is."""
+    if volume.has_physical_size:
+        return ""
+    missing = "the voxel size is unknown; give --voxel-size and --unit"
+    if any(edge != 1 for edge in volume.voxel_size):
+        missing = "the unit of the voxel size is unknown; give --unit"
+    return f"{missing} for volumes and counts in physical units."
 
 
 def _suggest(path: Path, reference: Path | None, *, is_restored: bool) -> None:

@@ -39,9 +39,10 @@ _MIN_RIM_SHARE = 0.3
 #: The same for a single image: a larger fraction, because its four corners may be pores
 #: by chance.
 _MIN_RIM_SHARE_2D = 0.6
-#: Edge length in pixels of the reduced planes in which background is looked for; at
-#: least the second number along the shorter edge.
-_REDUCED, _MIN_REDUCED = 64, 10
+#: Longer edge in pixels of the reduced planes in which background is looked for.
+_REDUCED = 64
+#: Minimum of their shorter edge, in pixels.
+_MIN_REDUCED = 10
 #: Minimum distance from the rim of a plane to the nearest solid, as a fraction of the
 #: plane's shorter edge, at which the pore phase on the rim is background: a bone with
 #: solid corners has 0.27; Berea sandstone, cement and foams have less than 0.2.
