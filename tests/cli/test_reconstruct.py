@@ -167,7 +167,7 @@ def test_what_is_no_file_of_projections(file, tmp_path, capsys):
     assert run(words(file, "--out", out, "--center", "left")) == 2
     assert "auto or the number of a column" in capsys.readouterr().err
     assert run(words(file, "--out", out, "--algorithm", "fdk")) == 2
-    assert "parallel beam" in capsys.readouterr().err
+    assert "parallel-beam" in capsys.readouterr().err
     assert run(words(file, "--out", out, "--continue")) == 2
     assert "--continue" in capsys.readouterr().err
     assert run(words(file, "--out", out, "--rows", "2,9")) == 2

@@ -50,7 +50,7 @@ def values(capsys: Any, *words: str) -> dict[str, Any]:
 
 def test_methods_are_listed_with_what_they_need(capsys: Any) -> None:
     assert run(["train", "--list"]) == 0
-    listed = capsys.readouterr().out
+    listed = " ".join(capsys.readouterr().out.split())
     assert all(name in listed and need in listed for name, need in needs().items())
 
 

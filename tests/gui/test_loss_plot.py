@@ -143,6 +143,7 @@ def test_the_line_of_a_running_job_begins_with_the_time_left():
         done=276,
         total=500,
         is_alive=True,
+        queue=SimpleNamespace(queue="", number=""),
     )
     watch = SimpleNamespace(
         status=status, progress={"seconds_left": 7.2}, stage="", pending_request=""

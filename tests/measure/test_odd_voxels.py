@@ -137,6 +137,13 @@ def test_integers_that_cannot_be_told_apart_are_refused(dtype: type) -> None:
     assert measure_porosity(Volume(many, "ZYX")).porosity == pytest.approx(27 / 512)
 
 
+def test_the_largest_integers_are_refused_in_a_sentence() -> None:
+    data = np.full((8, 8, 8), 2**64 - 1, np.uint64)
+    data[2:5, 2:5, 2:5] = 2**64 - 1000
+    with pytest.raises(VolumeError, match=r"up to 1\.84e\+19; beyond 2⁵³"):
+        measure_porosity(Volume(data, "ZYX"))
+
+
 def test_extended_floats_are_refused_in_a_sentence(rng: np.random.Generator) -> None:
     wide = porous(rng).astype(np.longdouble)
     if wide.dtype.itemsize <= 8:

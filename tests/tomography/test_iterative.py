@@ -241,7 +241,7 @@ def test_what_is_registered() -> None:
 
 def test_bad_input_is_told() -> None:
     good = torch.rand(1, 24, 32)
-    with pytest.raises(ProjectionsError, match=r"FDK.* a parallel beam.*cgls, fbp"):
+    with pytest.raises(ProjectionsError, match=r"FDK.*parallel-beam.*cgls, fbp"):
         reconstruct_slices("fdk", good, SMALL)
     with pytest.raises(ProjectionsError, match="24 angles and 32 columns"):
         reconstruct_slices("fbp", good[:, :20], SMALL)

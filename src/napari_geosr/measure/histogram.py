@@ -24,6 +24,9 @@ MAX_BINS = 1 << 17
 _MIN_BINS = 1 << 10
 #: Largest integer up to which float64 represents every integer.
 _MAX_EXACT_INTEGER = 2**53
+#: Largest integer with a bin of its own; kernels count in 64 bits with a sign. Larger
+#: ones share this bin: they are outliers, or the volume is refused.
+_MAX_BIN_NUMBER = 2**62
 #: Maximum number of sweeps; each narrows the range by a factor of at least 2¹⁶.
 _MAX_SWEEPS = 4
 #: Maximum fraction of the voxels, at either end, that may lie far from all others and
@@ -142,7 +145,9 @@ class GreyHistogram:
         self._make_room(float(low), float(high))
         grey.count_values(flat, self.counts, 1.0 / self.width, self.first)
         self.minimum = min(self.minimum, float(low))
-        self.maximum = max(self.maximum, float(high))
+        is_capped = block.dtype.kind == "u" and high == _MAX_BIN_NUMBER
+        largest = float(block.max()) if is_capped else float(high)
+        self.maximum = max(self.maximum, largest)
 
     def choose_bins(self, blocks: Iterable[np.ndarray]) -> bool:
         """Choose the bins as if all `blocks` were added at once.
@@ -285,6 +290,8 @@ def _countable(block: np.ndarray) -> np.ndarray:
         return flat.astype(
             np.float32 if flat.dtype.itemsize == 2 else flat.dtype.newbyteorder("=")
         )
+    if flat.dtype == np.uint64:
+        return np.minimum(flat, np.uint64(_MAX_BIN_NUMBER))
     return flat
 
 

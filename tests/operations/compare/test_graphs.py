@@ -111,7 +111,7 @@ def test_they_are_in_every_file(truth, found, tmp_path):
     assert float(a.split(",")[columns.index("tubules_per_mm2_z")]) > 1000
     page = files["html"].read_text(encoding="utf-8")
     assert "Branch recall" in page
-    assert "Branches are compared within 4 µm" in page
+    assert "within 4 µm of the lines of the other volume" in page
 
 
 def test_without_the_setting_there_are_none(truth, found):

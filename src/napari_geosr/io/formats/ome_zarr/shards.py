@@ -395,5 +395,10 @@ def open_level(folder: Path) -> Any:
     """
     import zarr
 
-    with zarr.config.set({"array.write_empty_chunks": True}):
+    own = {"write_empty_chunks": True}
+    array: Any = zarr.open_array(folder, mode="r+")
+    if hasattr(array, "with_config"):
+        return array.with_config(own)
+    # Earlier versions only have a setting of the process, which other threads share.
+    with zarr.config.set({f"array.{key}": value for key, value in own.items()}):
         return zarr.open_array(folder, mode="r+")
