@@ -291,7 +291,7 @@ def _countable(block: np.ndarray) -> np.ndarray:
             np.float32 if flat.dtype.itemsize == 2 else flat.dtype.newbyteorder("=")
         )
     if flat.dtype == np.uint64:
-        return np.minimum(flat, np.uint64(_MAX_BIN_NUMBER))
+        flat = np.minimum(flat, np.uint64(_MAX_BIN_NUMBER))
     return flat
 
 
