@@ -54,12 +54,20 @@ def targets(node: ast.AST) -> list[ast.expr]:
     return [target for group in nested for target in group]
 
 
+def statements(node: ast.AST) -> Iterator[ast.AST]:
+    """A node and the statements below it, without their expressions: a tenth."""
+    yield node
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.stmt | ast.excepthandler | ast.match_case):
+            yield from statements(child)
+
+
 def attributes(node: ast.ClassDef) -> set[str]:
     """Names that a class defines: in its body, and of `self`."""
     found = {f.name for f in node.body if isinstance(f, _Function)}
     for statement in node.body:
         found |= {t.id for t in targets(statement) if isinstance(t, ast.Name)}
-    for statement in ast.walk(node):
+    for statement in statements(node):
         for target in targets(statement):
             if isinstance(target, ast.Attribute):
                 owner = target.value
@@ -87,7 +95,7 @@ class Classes:
     def __init__(self, trees: Iterable[ast.Module]) -> None:
         self._nodes: dict[str, list[ast.ClassDef]] = {}
         for tree in trees:
-            for node in ast.walk(tree):
+            for node in statements(tree):
                 if isinstance(node, ast.ClassDef):
                     self._nodes.setdefault(node.name, []).append(node)
 
@@ -105,17 +113,19 @@ class Classes:
 
 def unknown_names(node: ast.AST, classes: Classes) -> list[str]:
     """Documented names of a function or class that do not exist."""
+    if not isinstance(node, _Function | ast.ClassDef):
+        return []
+    text = ast.get_docstring(node) or ""
+    if not any(title in text for title in ("Parameters", "Attributes")):
+        return []
     if isinstance(node, _Function):
         known = {"Parameters": parameters(node)}
-    elif isinstance(node, ast.ClassDef):
+    else:
         family = classes.family(node)
         known = {
             "Parameters": set().union(*map(init_parameters, family)),
             "Attributes": set().union(*map(attributes, family)),
         }
-    else:
-        return []
-    text = ast.get_docstring(node) or ""
     return [
         f"{node.lineno} {node.name}: {name!r} in {title}"
         for title, names in known.items()
@@ -133,7 +143,7 @@ def test_documented_names_exist() -> None:
     wrong = [
         f"{path.relative_to(ROOT)}:{found}"
         for path, tree in trees.items()
-        for node in ast.walk(tree)
+        for node in statements(tree)
         for found in unknown_names(node, classes)
     ]
     assert not wrong, "\n".join(wrong)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import os
 import re
@@ -13,6 +14,8 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+import docstring_parser
 
 STORED = Path(__file__).with_name("help.txt")
 #: Columns of the terminal that the text is made for.
@@ -83,6 +86,9 @@ def main() -> None:
     """Write the texts of this release, or print them with ``--print``."""
     os.environ.update(COLUMNS=str(WIDTH), NO_COLOR="1", TERM="dumb")
     os.environ.pop("FORCE_COLOR", None)
+    # Else each command parses the sources of its settings again.
+    parse = functools.cache(docstring_parser.parse_from_object)
+    docstring_parser.parse_from_object = parse
     text = write({words: help_of(words) for words in commands()})
     if "--print" in sys.argv:
         sys.stdout.buffer.write(text.encode())

@@ -6,7 +6,7 @@ import math
 import re
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from napari_geosr.core.config import parse_bytes
@@ -91,6 +91,7 @@ def test_the_choice_keeps_the_budget_and_is_the_plans(problem, speed):
     shape, spec, budget = problem
     choice = choose_tile(shape, spec, COST, budget, seconds_per_voxel=speed)
     assert choice.peak_bytes <= budget
+    assume(choice.n_tiles <= 5000)  # laying out 100,000 takes seconds
     tiles = plan(shape, spec, choice.tile)
     assert len(tiles.tiles) == choice.n_tiles
     assert tiles.tile == choice.tile

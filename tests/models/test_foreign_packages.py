@@ -6,6 +6,7 @@ import hashlib
 import sys
 import zipfile
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,14 @@ from napari_geosr.models import foreign
 from napari_geosr.models.foreign import download, package_files
 
 onnx = pytest.importorskip("onnx", reason="onnx is not installed (extra zoo)")
-pytest.importorskip("bioimageio.spec", reason="not installed (extra zoo)")
 httpx = pytest.importorskip("httpx", reason="not installed (extra zoo)")
 
 # bioimageio.spec leaves the closing of files to the garbage collector.
 pytestmark = [
+    # Not imported here: every process that looks for tests would take two seconds.
+    pytest.mark.skipif(
+        find_spec("bioimageio") is None, reason="not installed (extra zoo)"
+    ),
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
