@@ -15,6 +15,8 @@ import docstring_parser
 import numpy as np
 import pytest
 
+# Tests of any folder can import helper modules from here.
+sys.path.insert(0, str(Path(__file__).parent))
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 

@@ -30,6 +30,7 @@ from napari_geosr.networks.classical import FILTERS
 from napari_geosr.networks.foreign_formats import FORMATS as FOREIGN_NETWORKS
 from napari_geosr.physics.degradations import DEGRADATIONS
 from napari_geosr.tomography.algorithms import ALGORITHMS
+from source_trees import statements
 
 ROOT = Path(napari_geosr.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
@@ -92,7 +93,7 @@ def import_graph(root: Path) -> nx.DiGraph:
     graph.add_nodes_from(files)
     for name, path in files.items():
         package = name if path.stem == "__init__" else name.rpartition(".")[0]
-        for node in ast.walk(parsed(path)):
+        for node in statements(parsed(path)):
             for found in imported(node, package):
                 module = found if found in files else found.rpartition(".")[0]
                 if module in files and module != name:
@@ -172,9 +173,9 @@ def test_few_imports_stand_inside_functions() -> None:
     late = [
         f"{path.relative_to(ROOT)}:{statement.lineno}"
         for path in FILES
-        for function in ast.walk(parsed(path))
+        for function in statements(parsed(path))
         if isinstance(function, ast.FunctionDef)
-        for statement in ast.walk(function)
+        for statement in statements(function)
         if any(name.startswith("napari_geosr.") for name in imported(statement, ""))
     ]
     assert len(set(late)) <= MOST_LATE_IMPORTS, "\n".join(late)
@@ -201,7 +202,7 @@ def test_functions_are_short() -> None:
     lengths = {
         f"{path}:{node.lineno} {node.name}": body_length(node)
         for path in FILES
-        for node in ast.walk(parsed(path))
+        for node in statements(parsed(path))
         if isinstance(node, ast.FunctionDef)
     }
     long = {name: n for name, n in lengths.items() if n > MOST_LINES_OF_A_FUNCTION}
@@ -334,7 +335,7 @@ def test_no_class_name_stands_twice() -> None:
     """An underscore does not make another name of it."""
     files: dict[str, list[str]] = {}
     for path in FILES:
-        for node in ast.walk(parsed(path)):
+        for node in statements(parsed(path)):
             if isinstance(node, ast.ClassDef) and node.name not in _OF_REGISTRIES:
                 name = node.name.lstrip("_")
                 files.setdefault(name, []).append(f"{path.relative_to(ROOT)}")

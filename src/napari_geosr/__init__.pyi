@@ -8,6 +8,7 @@ from .api.models import load_model as load_model
 from .api.pairs import build_pairs as build_pairs
 from .api.reconstruct import reconstruct as reconstruct
 from .api.restore import restore as restore
+from .api.restore import restore_blocks as restore_blocks
 from .api.restore import restore_with_uncertainty as restore_with_uncertainty
 from .api.simulate import simulate as simulate
 from .api.train import train as train

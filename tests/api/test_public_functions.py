@@ -41,6 +41,10 @@ SETTINGS: dict[str, tuple[type[Config], set[str]]] = {
     "measure_porosity": (MeasureConfig, set()),
     "reconstruct": (ReconstructConfig, set()),
     "restore": (RestoreConfig, set()),
+    "restore_blocks": (
+        RestoreConfig,
+        {"uncertainty", "uncertainty_members", "ensemble_with"},
+    ),
     "restore_with_uncertainty": (RestoreConfig, {"uncertainty"}),
     "simulate": (SimulateConfig, set()),
     "train": (TrainingConfig, {"source", "target"}),
@@ -48,9 +52,9 @@ SETTINGS: dict[str, tuple[type[Config], set[str]]] = {
 
 
 def test_the_list_is_what_is_promised():
-    promised = """read write Volume restore restore_with_uncertainty measure_porosity
-        reconstruct compare explain simulate build_pairs train list_models load_model
-        Projections PorosityReport QualityReport check_consistency __version__"""
+    promised = """read write Volume restore restore_blocks restore_with_uncertainty
+        measure_porosity reconstruct compare explain simulate build_pairs train
+        list_models load_model Projections PorosityReport QualityReport check_consistency __version__"""
     assert sorted(geosr.__all__) == sorted(promised.split())
     assert sorted(dir(geosr)) == sorted(geosr.__all__)
     with pytest.raises(AttributeError, match="napari_geosr"):
@@ -134,6 +138,7 @@ DATA: dict[str, tuple[Any, ...]] = {
     "measure_porosity": ([[0, 1]],),
     "reconstruct": ("scan.h5",),
     "restore": ([[0, 1]],),
+    "restore_blocks": ([[0, 1]],),
     "restore_with_uncertainty": ([[0, 1]],),
     "simulate": ("foam", "out"),
     "train": ("noise2void", "job"),
@@ -169,6 +174,7 @@ STEPS = {
     "measure_porosity": "measure_steps",
     "reconstruct": "reconstruct_steps",
     "restore": "restore_steps",
+    "restore_blocks": "restore_blocks_steps",
     "restore_with_uncertainty": "restore_steps",
     "simulate": "simulate_steps",
     "train": "training_steps",

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import napari_geosr
+from source_trees import statements
 
 ROOT = Path(napari_geosr.__file__).parent
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -52,14 +53,6 @@ def targets(node: ast.AST) -> list[ast.expr]:
         return []
     nested = [t.elts if isinstance(t, ast.Tuple) else [t] for t in whole]
     return [target for group in nested for target in group]
-
-
-def statements(node: ast.AST) -> Iterator[ast.AST]:
-    """A node and the statements below it, without their expressions: a tenth."""
-    yield node
-    for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.stmt | ast.excepthandler | ast.match_case):
-            yield from statements(child)
 
 
 def attributes(node: ast.ClassDef) -> set[str]:

@@ -14,6 +14,7 @@ from napari_geosr.operations.models.catalogue import ModelLike, name_of
 from napari_geosr.operations.restore import (
     RestoreConfig,
     restore_average_steps,
+    restore_blocks_steps,
     restore_steps,
 )
 
@@ -223,6 +224,80 @@ def restore_with_uncertainty(
     restored = run_with_warnings(restore_steps(as_volume(volume, axes), config))
     assert restored.deviation is not None
     return restored.volume, restored.deviation
+
+
+def restore_blocks(
+    volume: VolumeLike,
+    model: ModelLike = "ct-denoise",
+    *,
+    axes: str | None = None,
+    chunks: tuple[int, ...] | None = None,
+    device: str = "auto",
+    memory: str | None = None,
+    output_dtype: Literal["float32", "input"] = "float32",
+    nonfinite: Literal["mean", "zero", "refuse"] = "mean",
+    threads: int | None = None,
+    backend: Literal["auto", "torch", "openvino"] = "auto",
+    strength: float = 1.0,
+    sharpness: Literal["auto", "scan", "object"] = "auto",
+) -> Volume:
+    """Restore only the parts of a volume that are used, when they are used.
+
+    The statistics of the whole volume are computed at once; its voxels are not. Each
+    block is computed with the halo that the network needs, so that it is the same as in
+    a restoration of the whole volume, up to rounding. It is computed again whenever it
+    is used: to use all of a volume more than once, `restore` it.
+
+    Parameters
+    ----------
+    volume : Volume or array
+        Shape (Z, Y, X) or (Y, X), any real dtype.
+    model : str, Path, Model or ZooEntry
+        As in `restore`, but not ``"auto"``.
+    axes : str, optional
+        Meaning of the axes of a plain array.
+    chunks : tuple of int, optional
+        Largest block to restore at once, in voxels of the result. By default, as large
+        as memory and network suggest.
+    device, memory, output_dtype, nonfinite, threads, backend, strength, sharpness
+        As in `restore`. Blocks are restored one after another, each with all of the
+        memory and threads.
+
+    Returns
+    -------
+    Volume
+        Its `data` are a Dask array, which napari and Dask's own functions accept.
+
+    Raises
+    ------
+    ConfigError, ModelError, VolumeError, DeviceMemoryError
+        With a one-sentence message on what is wrong and what to do.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import napari_geosr as geosr
+    >>> noisy = np.random.default_rng(0).normal(100, 10, (16, 64, 64)).astype("f4")
+    >>> lazy = geosr.restore_blocks(noisy, "gaussian", chunks=(8, 32, 32))
+    >>> lazy.data
+    dask.array<..., shape=(16, 64, 64), dtype=float32, chunksize=(8, 32, 32), ...>
+    >>> corner = lazy.data[:8, :32, :32].compute()  # one block of eight
+    >>> np.allclose(corner, np.asarray(geosr.restore(noisy, "gaussian"))[:8, :32, :32])
+    True
+    """
+    config = RestoreConfig.create(
+        model=name_of(model),
+        device=device,
+        memory=memory,
+        output_dtype=output_dtype,
+        nonfinite=nonfinite,
+        threads=threads,
+        backend=backend,
+        strength=strength,
+        sharpness=sharpness,
+    )
+    steps = restore_blocks_steps(as_volume(volume, axes), config, chunks=chunks)
+    return run_with_warnings(steps)
 
 
 def _model_names(models: Sequence[ModelLike]) -> Sequence[ModelLike]:

@@ -11,6 +11,7 @@ import lazy_loader
 
 if TYPE_CHECKING:
     from napari_geosr.operations.restore.average import restore_average_steps
+    from napari_geosr.operations.restore.blocks import restore_blocks_steps
     from napari_geosr.operations.restore.config import RestoreConfig
     from napari_geosr.operations.restore.consistency import (
         NOTHING_FOUND,
@@ -82,6 +83,7 @@ __all__ = [
     "removed_steps",
     "residual_path",
     "restore_average_steps",
+    "restore_blocks_steps",
     "restore_steps",
     "run_series_steps",
     "run_steps",
@@ -94,6 +96,7 @@ __getattr__, __dir__, _ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "average": ["restore_average_steps"],
+        "blocks": ["restore_blocks_steps"],
         "config": ["RestoreConfig"],
         "consistency": [
             "NOTHING_FOUND",
