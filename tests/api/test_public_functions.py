@@ -54,7 +54,8 @@ SETTINGS: dict[str, tuple[type[Config], set[str]]] = {
 def test_the_list_is_what_is_promised():
     promised = """read write Volume restore restore_blocks restore_with_uncertainty
         measure_porosity reconstruct compare explain simulate build_pairs train
-        list_models load_model Projections PorosityReport QualityReport check_consistency __version__"""
+        list_models load_model Projections PorosityReport QualityReport
+        check_consistency __version__"""
     assert sorted(geosr.__all__) == sorted(promised.split())
     assert sorted(dir(geosr)) == sorted(geosr.__all__)
     with pytest.raises(AttributeError, match="napari_geosr"):
