@@ -250,6 +250,7 @@ def restore_region(
         should_stop=should_stop,
         tile_memory=tile_memory,
         region=box[3 - layout.ndim :],
+        is_preview=True,
         deviation=np.empty_like(target) if spec.n_outputs > 1 else None,
     )
     run_to_end(run.steps(run.planner.plan_region()))
