@@ -167,6 +167,20 @@ def test_repeated_decoding_is_announced_with_the_memory_that_avoids_it(
     assert not list(better.cost_warnings())
 
 
+def test_what_is_refused_does_not_depend_on_times(monkeypatch: Any) -> None:
+    chunks = (16, 125, 125)
+    needed = set()
+    for seconds, speed in ((1e-9, 1e-5), (1e-4, 1e-7)):
+        monkeypatch.setattr(source_reads, "_DECODING_SECONDS", seconds)
+        monkeypatch.setattr(compute, "known_speed", lambda *_, s=speed: s)
+        source = LazyArray(Stored((64, 1000, 1000), chunks), Path("a.zarr"), chunks)
+        with pytest.raises(DeviceMemoryError) as refused:
+            planned(source, 30 * MB)
+        needed.add(said(refused))
+        planned(source, said(refused))
+    assert len(needed) == 1
+
+
 @pytest.mark.usefixtures("known_speed")
 def test_fast_decoding_may_be_repeated() -> None:
     """It would cost more time to have smaller tiles and a cache."""

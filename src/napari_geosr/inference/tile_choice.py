@@ -138,7 +138,7 @@ def choose_tile(
     # Exclude tiles that cost too much work, except after an out-of-memory error: small
     # tiles are then better than none.
     if box is None and max_voxels is None:
-        choices = _worthwhile(choices, MAX_COST_FACTOR, seconds_per_voxel)
+        choices = _worthwhile(choices, MAX_COST_FACTOR)
     fitting = [c for c in choices if c.peak_bytes <= budget]
     if max_voxels is not None:
         smallest = min(c.window_voxels for c in choices)
@@ -187,7 +187,7 @@ def choose_tile_for_workers(
     box = clip_box(layout, None)
     stacks = _STACKS if layout.per_plane else (1,)
     choices = [c for n in stacks for c in _choices(layout, box, n, cost, buffers)]
-    choices = _worthwhile(choices, MAX_COST_FACTOR, None)
+    choices = _worthwhile(choices, MAX_COST_FACTOR)
     fitting = [c for c in choices if c.peak_bytes <= budget]
     if max_voxels is not None:
         limit = max(max_voxels, min(c.window_voxels for c in choices))
@@ -218,16 +218,16 @@ def budget_for(
     cost: CostModel,
     buffers: Buffers,
     max_factor: float,
-    seconds_per_voxel: float | None = None,
+    work: Callable[[TileChoice], float] | None = None,
 ) -> int:
     """Smallest budget in bytes for which the work stays below a factor.
 
     Parameters
     ----------
     max_factor : float
-        Time for computing and decoding ÷ time to compute every voxel of the box once.
-    seconds_per_voxel : float, optional
-        Speed of the network, if known.
+        Work ÷ that of computing every voxel of the box once.
+    work : callable, optional
+        What counts as work; by default the voxels computed.
 
     Returns
     -------
@@ -235,17 +235,22 @@ def budget_for(
         The budget of the cheapest tile if none reaches the factor.
     """
     choices = _choices(layout, box, 1, cost, buffers)
-    choices = _worthwhile(choices, max_factor, seconds_per_voxel)
+    choices = _worthwhile(choices, max_factor, work)
     return min(c.peak_bytes for c in choices)
 
 
 def _worthwhile(
-    choices: Sequence[TileChoice], max_factor: float, seconds_per_voxel: float | None
+    choices: Sequence[TileChoice],
+    max_factor: float,
+    work: Callable[[TileChoice], float] | None = None,
 ) -> list[TileChoice]:
-    """Those whose work stays below a factor, or the cheapest if none does."""
-    work = [c.work(seconds_per_voxel) for c in choices]
-    limit = max(max_factor, min(work))
-    return [c for c, w in zip(choices, work, strict=True) if w <= limit]
+    """Those whose work stays below a factor, or the cheapest if none does.
+
+    By default, it is counted, not timed, so that a refused budget is always refused.
+    """
+    factors = [c.cost_factor if work is None else work(c) for c in choices]
+    limit = max(max_factor, min(factors))
+    return [c for c, f in zip(choices, factors, strict=True) if f <= limit]
 
 
 def _choices(

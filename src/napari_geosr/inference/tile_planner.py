@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -153,23 +153,21 @@ class TilePlanner:
         held = self.buffers.held + self.choice.reads.held_bytes
         return replace(self.buffers, held=held, unit=None)
 
-    def _required_budget(self, max_work: float = MAX_COST_FACTOR) -> float:
-        """Bytes of the smallest budget with room for a tile and the buffers.
+    def _required_budget(self) -> float:
+        """Bytes of the smallest budget with room for a tile and the buffers."""
+        return self._budget_for(
+            MAX_COST_FACTOR if self.region is None else math.inf, None
+        )
 
-        Parameters
-        ----------
-        max_work : float
-            Largest factor by which work may be repeated; no limit for a region.
-        """
+    def _budget_for(
+        self, max_work: float, work: Callable[[TileChoice], float] | None
+    ) -> float:
+        """Like `budget_for`, with the buffers that the run has at that budget."""
         box, required, budget = clip_box(self.layout, self.region), 0, 0
-        if self.region is not None:
-            max_work = math.inf
         for _ in range(_MAX_ITERATIONS):
             budget = required
             buffers = self.buffers_for(budget)
-            required = budget_for(
-                self.layout, box, self.cost, buffers, max_work, self._speed
-            )
+            required = budget_for(self.layout, box, self.cost, buffers, max_work, work)
             if required <= budget:
                 break
         return required
@@ -279,7 +277,9 @@ class TilePlanner:
         factor = self.choice.work(self._speed)
         if factor <= _COSTLY_FACTOR:
             return
-        enough = self._required_budget(_COSTLY_FACTOR)
+        enough = self._budget_for(
+            _COSTLY_FACTOR, lambda choice: choice.work(self._speed)
+        )
         if self.unit is not None and factor > 2 * self.choice.cost_factor:
             yield self._read_warning(self.unit, factor, enough)
             return
