@@ -18,7 +18,7 @@ from napari_geosr.core.steps import WarningIssued, run_to_end
 from napari_geosr.inference import compute, source_reads
 from napari_geosr.inference.intensity import IntensityStatistics
 from napari_geosr.inference.run import TiledRun
-from napari_geosr.inference.runner import restore_tiles
+from napari_geosr.inference.runner import estimate, restore_tiles
 from napari_geosr.inference.source_reads import blocks_along, ways_to_read
 from napari_geosr.inference.tiling import lay_out, plan
 from napari_geosr.inference.windows import WindowReader
@@ -232,6 +232,14 @@ def test_a_run_decodes_as_planned_and_restores_the_cache() -> None:
     assert source.cache_bytes == before
     stored: Any = source.source
     assert stored.decoded == math.prod(stored.shape)
+
+
+def test_an_estimate_counts_the_block() -> None:
+    source = stored_in_one_block((100, 500, 500))
+    options: Any = {"budget": 10**9, "itemsize": 2}
+    plain = estimate(network(), source.shape, **options)
+    found = estimate(network(), source.shape, **options, unit=source.read_unit)
+    assert found.peak_bytes >= plain.peak_bytes + 100 * MB
 
 
 def test_voxels_that_can_be_read_alone_cost_nothing() -> None:
