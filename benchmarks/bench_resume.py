@@ -50,7 +50,7 @@ def one_plane_per_tile() -> Iterator[None]:
 
 def command(path: Path, out: Path, *more: str) -> float:
     """Seconds of a restoration by the command."""
-    words = ["restore", str(path), "--out", str(out), "--model", MODEL]
+    words = ["restore", str(path), "--out", str(out), "--model", MODEL, "--axes", "ZYX"]
     said = text_io.StringIO()
     start = time.perf_counter()
     with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
@@ -65,7 +65,10 @@ def stop_halfway(path: Path, out: Path, n: int) -> None:
     done = [0]
     config = RestoreConfig(model=MODEL, device="cpu")
     steps = restore_steps(
-        io.read(path), config, out=out, should_stop=lambda: done[0] >= n // 2
+        io.read(path, axes="ZYX"),
+        config,
+        out=out,
+        should_stop=lambda: done[0] >= n // 2,
     )
     with StepIterator(steps) as iterator:
         for step in iterator:
