@@ -64,7 +64,7 @@ class Dataset:
             return np.asarray(file[self.name][key])
 
 
-def _decoding_bytes(found: Any) -> int:
+def _decoding_bytes(found: h5py.Dataset) -> int:
     """Bytes that HDF5 holds while it decodes a chunk; 0 without chunks."""
     if not found.chunks:
         return 0

@@ -99,16 +99,15 @@ def cache_limited(array: object, nbytes: int | None) -> Iterator[None]:
     nbytes : int or None
         Size of the cache; None: as it is.
     """
-    before = getattr(array, "cache_bytes", None)
-    if nbytes is None or before is None or read_unit(array) is None:
+    if nbytes is None or not isinstance(array, LazyArray) or array.read_unit is None:
         yield
         return
-    lazy: Any = array
-    lazy.cache_bytes = nbytes
+    before = array.cache_bytes
+    array.cache_bytes = nbytes
     try:
         yield
     finally:
-        lazy.cache_bytes = before
+        array.cache_bytes = before
 
 
 def useful_cache(array: object, room: int) -> int | None:
@@ -120,7 +119,7 @@ def useful_cache(array: object, room: int) -> int | None:
     unit = read_unit(array)
     if unit is None:
         return None
-    shape: Any = getattr(array, "shape", ())
+    shape: tuple[int, ...] = getattr(array, "shape", ())
     n_blocks = math.prod(
         -(-n // b) for n, b in zip(shape[-2:], unit.shape[-2:], strict=True)
     )

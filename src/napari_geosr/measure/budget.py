@@ -11,7 +11,7 @@ import numpy as np
 from napari_geosr.core.config import format_bytes, format_enough, parse_bytes
 from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.memory import free_host_memory
-from napari_geosr.core.volume import Volume
+from napari_geosr.core.volume import ArrayLike, Volume
 from napari_geosr.io.lazy import ReadUnit, read_unit, useful_cache
 from napari_geosr.measure.blocks import chunk_thickness, slab_thickness
 from napari_geosr.measure.config import PorosityConfig
@@ -40,8 +40,10 @@ _MAX_READ_FACTOR = 20.0
 _COSTLY_FACTOR = 3.0
 #: How often a voxel may be decoded before blocks are kept for the next slab.
 _ALIGNED_FACTOR = 1.1
-#: Number of sweeps over the volume, and of small windows read to measure the noise.
-_SWEEPS, _WINDOWS = 2, 45
+#: Number of sweeps over the volume.
+_SWEEPS = 2
+#: Number of small windows that are read to measure the noise.
+_WINDOWS = 45
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,7 @@ def min_bytes(source: Any, *, has_interval: bool = False) -> int:
     )
 
 
-def _reads(source: Any, thickness: int, *, cached: bool) -> _SlabReads:
+def _reads(source: ArrayLike, thickness: int, *, cached: bool) -> _SlabReads:
     """Memory and repeated work of reading slabs of some planes."""
     unit = read_unit(source)
     if unit is None:
@@ -133,7 +135,7 @@ def _reads(source: Any, thickness: int, *, cached: bool) -> _SlabReads:
     return _SlabReads(0, unit.held_bytes(0), factor)
 
 
-def _blocks_in_layer(source: Any, unit: ReadUnit) -> int:
+def _blocks_in_layer(source: ArrayLike, unit: ReadUnit) -> int:
     sizes = zip(source.shape[1:], unit.shape[1:], strict=True)
     return math.prod(-(-n // block) for n, block in sizes)
 
@@ -181,7 +183,7 @@ def _refuse_if_less(config: PorosityConfig, needed: int, name: str) -> int:
     return budget
 
 
-def cache_bytes(source: Any, config: PorosityConfig) -> int | None:
+def cache_bytes(source: ArrayLike, config: PorosityConfig) -> int | None:
     """Decoded blocks that a volume may cache before its slabs are planned."""
     return useful_cache(source, max(0, available_bytes(config) - _FIXED_BYTES))
 
@@ -227,7 +229,7 @@ def plan_slabs(
 
 
 def _plan_reads(
-    source: Any, standard: int, budget: int, held: int, has_interval: bool
+    source: ArrayLike, standard: int, budget: int, held: int, has_interval: bool
 ) -> SlabPlan:
     """Slabs of a volume that is stored in blocks, which are decoded as a whole.
 
@@ -260,7 +262,7 @@ def _plan_reads(
     return SlabPlan(thickness, standard, source, reads.cache_bytes, tuple(warnings))
 
 
-def _costly_message(source: Any, factor: float, enough: int) -> str:
+def _costly_message(source: ArrayLike, factor: float, enough: int) -> str:
     unit = read_unit(source)
     assert unit is not None
     shape = " × ".join(map(str, unit.shape))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from functools import wraps
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 
@@ -21,6 +21,8 @@ from napari_geosr.io.lazy import cache_limited, read_unit, useful_cache
 from napari_geosr.operations.restore.config import RestoreConfig
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from napari_geosr.inference.windows import Standardisation
     from napari_geosr.models.bundle import Model
 
@@ -80,7 +82,7 @@ def check_reading(
 
 @contextmanager
 def memory_of_run_in_errors(
-    network: Any,
+    network: nn.Module,
     volume: Volume,
     statistics: Standardisation,
     budget: int,
@@ -99,7 +101,7 @@ def memory_of_run_in_errors(
 
 
 def _check_run(
-    network: Any,
+    network: nn.Module,
     volume: Volume,
     statistics: Standardisation,
     budget: int,

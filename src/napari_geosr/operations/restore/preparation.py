@@ -178,7 +178,6 @@ def prepare_steps(
         If the volume has non-spatial axes, or no finite or varying values.
     """
     yield StageStarted(message=f"Loading model {config.model}")
-
     volume = volume.select()
     whole = volume if whole is None else whole
     model, others = _models(volume, config, ranking)
@@ -227,8 +226,8 @@ def prepare_steps(
                 statistics,
                 noise,
                 config.sharpness,
-                device=device,
                 budget=budget,
+                device=device,
                 threads=config.threads,
                 should_stop=should_stop,
             )
