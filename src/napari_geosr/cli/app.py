@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import errno
 import os
 import re
@@ -10,13 +9,13 @@ import sys
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
-from io import TextIOWrapper
 from typing import Any, TextIO, cast
 
 from cyclopts import App, CycloptsError, MissingArgumentError, UnusedCliTokensError
 from pydantic import ValidationError
 
 from napari_geosr.cli.commands import COMMANDS, EXAMPLES, GROUPS, Command
+from napari_geosr.cli.encoding import prepare_streams
 from napari_geosr.cli.help_pages import GroupedFormatter, with_examples
 from napari_geosr.cli.verbosity import QUIET
 from napari_geosr.core.config import explain
@@ -74,10 +73,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     debug = any(word in words for word in _VERBOSE)
     quiet = any(word in words for word in _QUIET)
     # File names may contain any bytes, and a terminal may support only ASCII.
-    codecs.register_error(_ESCAPING, _escape)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors=_ESCAPING)
+    prepare_streams()
     words = [word for word in words if word not in (*_QUIET, *_VERBOSE)]
     QUIET.set(quiet)
     try:
@@ -128,25 +124,6 @@ _PATH_ERRORS = (
     errno.EPERM,
     errno.EROFS,
 )
-
-
-#: Name of the error handler of the output streams.
-_ESCAPING = "napari-geosr-escape"
-
-
-def _escape(error: UnicodeError) -> tuple[str | bytes, int]:
-    r"""Write what cannot be encoded as ``\xff`` (undecodable byte) or ``\u0394``."""
-    if not isinstance(error, UnicodeEncodeError):
-        raise error
-    letters = error.object[error.start : error.end]
-    # Python reads a byte that is not UTF-8 as the letter 0xDC00 + byte.
-    parts = [
-        rf"\x{ord(letter) - 0xDC00:02x}"
-        if 0xDC80 <= ord(letter) <= 0xDCFF
-        else letter.encode("ascii", "backslashreplace").decode("ascii")
-        for letter in letters
-    ]
-    return "".join(parts), error.end
 
 
 class _OutputError(GeoSRError):

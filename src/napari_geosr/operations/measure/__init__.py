@@ -24,8 +24,9 @@ from napari_geosr.core.steps import (
 )
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.volume import Volume
+from napari_geosr.io.lazy import cache_limited
 from napari_geosr.measure import rows
-from napari_geosr.measure.budget import min_bytes
+from napari_geosr.measure.budget import cache_bytes, check_memory, min_bytes
 from napari_geosr.measure.config import PorosityConfig
 from napari_geosr.measure.number_text import number_text
 from napari_geosr.measure.porosity import porosity_steps
@@ -116,6 +117,35 @@ def measure_steps(
         If `should_stop` returns True.
     """
     volume = one_volume(volume)
+    check_memory(
+        volume, config, has_interval=deviation is not None, has_mask=mask is not None
+    )
+    with cache_limited(volume.data, cache_bytes(volume.data, config)):
+        return (
+            yield from _measure_steps(
+                volume,
+                config,
+                mask,
+                deviation,
+                labels_target,
+                keep_labels,
+                journal,
+                should_stop,
+            )
+        )
+
+
+def _measure_steps(
+    volume: Volume,
+    config: MeasureConfig,
+    mask: Volume | None,
+    deviation: Volume | None,
+    labels_target: object,
+    keep_labels: bool,
+    journal: LabellingJournal | None,
+    should_stop: ShouldStop,
+) -> Generator[Step, None, PorosityReport]:
+    """Measure a single volume whose cache is limited."""
     config, remarks = _settings_for_kind(volume, config)
     if mask is None:
         _refuse_unfinished_integers(volume)
