@@ -203,5 +203,9 @@ def test_options_of_the_command_line_become_fields(form):
     text, found = fields_of_options(said, [form])
     assert text == "Choose less (Number). Or leave it out (Share: 1) here."
     assert found == [(form, "number"), (form, "share")]
+    bare = "To learn this, set --number 2 --other-thing 3D without --share and --x."
+    assert fields_of_options(bare, [form])[0] == (
+        "To learn this, set Number 2, other thing 3D without Share and x."
+    )
     several = "Set the voxel size (--voxel-size, --unit), or crop one."
     assert fields_of_options(several, [form])[0] == "Set the voxel size, or crop one."

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from platformdirs import user_data_path
-from qtpy.QtCore import QEvent, QObject, Qt
+from qtpy.compat import isalive
+from qtpy.QtCore import QEvent, QObject, Qt, QTimer
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QComboBox,
@@ -30,6 +31,13 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 from superqt import QElidingLabel
+
+#: Margin, in pixels, around a part that is scrolled into view.
+_MARGIN = 40
+#: Maximum number of attempts to scroll to a part while its layout is not settled.
+_MAX_ATTEMPTS = 20
+#: Milliseconds between these attempts.
+_RETRY_MS = 50
 
 
 class ElidedLabel(QElidingLabel):
@@ -197,6 +205,38 @@ def scrolling(inner: QWidget) -> QScrollArea:
     scroll.setFocusPolicy(Qt.FocusPolicy.NoFocus)
     scroll.setWidget(inner)
     return scroll
+
+
+class PartScroller(QObject):
+    """Scrolls to a part of an area once it has been laid out.
+
+    Parameters
+    ----------
+    area : QScrollArea
+    """
+
+    def __init__(self, area: QScrollArea) -> None:
+        super().__init__(area)
+        self._area = area
+        self._part: QWidget | None = None
+        self._attempts = 0
+        self._timer = QTimer(self)
+        self._timer.setSingleShot(True)
+        self._timer.timeout.connect(self._scroll)
+
+    def show_part(self, part: QWidget) -> None:
+        """Scroll to a part after layout."""
+        self._part, self._attempts = part, 0
+        self._timer.start(0)
+
+    def _scroll(self) -> None:
+        if self._part is None or not isalive(self._part):
+            return
+        self._area.ensureWidgetVisible(self._part, 0, _MARGIN)
+        self._attempts += 1
+        # A section that has just been opened gets its height only in a later event.
+        if self._part.visibleRegion().isEmpty() and self._attempts < _MAX_ATTEMPTS:
+            self._timer.start(_RETRY_MS)
 
 
 def progress_bar(name: str, tool_tip: str) -> QProgressBar:

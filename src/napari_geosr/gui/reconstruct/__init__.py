@@ -148,6 +148,7 @@ class ReconstructDock(ReconstructWidgets):
     def _connect_study(self, study: StudyBox) -> None:
         study.startRequested.connect(self._on_study)
         study.failed.connect(self.show_failure)
+        study.faulty.connect(self.scroller.show_part)
         study.reported.connect(self.message.show_message)
         study.set_scan(self.opened())
 
@@ -194,7 +195,7 @@ class ReconstructDock(ReconstructWidgets):
         try:
             config = self.config()
         except ConfigError as error:
-            self.message.show_error(error)
+            self._show_in_fields(error)
             return
         if self.activity.set_config(config):
             self.estimate.setText(NO_ESTIMATE)
@@ -235,7 +236,7 @@ class ReconstructDock(ReconstructWidgets):
             # The axis and the rows apply only to this scan.
             self.remember(config.model_copy(update={"centre": "auto", "rows": None}))
         except GeoSRError as error:
-            self.message.show_error(error)
+            self._show_in_fields(error)
             return
         self.message.clear()
         self._warnings = []
@@ -274,7 +275,12 @@ class ReconstructDock(ReconstructWidgets):
         try:
             start(opened, self.config(), None if known is None else known.column)
         except GeoSRError as error:
-            self.message.show_error(error)
+            self._show_in_fields(error)
+
+    def _show_in_fields(self, error: GeoSRError) -> None:
+        """Show an error with titles of fields in place of names of settings."""
+        forms = self.findChildren(ConfigForm)
+        self.message.show_error(error_in_fields(error, forms))
 
     # Results
 

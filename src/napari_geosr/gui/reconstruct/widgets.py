@@ -19,6 +19,7 @@ from napari_geosr.gui.kit.action_bar import ActionBar, fill_dock
 from napari_geosr.gui.kit.dock import Dock
 from napari_geosr.gui.kit.form import ConfigForm, KindForm
 from napari_geosr.gui.kit.widgets import (
+    PartScroller,
     Section,
     add_row,
     button,
@@ -187,7 +188,9 @@ class ReconstructWidgets(Dock):
         column.addStretch(1)
         self.bar = ActionBar((self.preview_button, self.run_button, self.cancel_button))
         self.progress, self.progress_label = self.bar.progress, self.bar.state
-        fill_dock(self, scrolling(inner), self.message, self.bar)
+        area = scrolling(inner)
+        self.scroller = PartScroller(area)
+        fill_dock(self, area, self.message, self.bar)
 
 
 def _all_but(names: tuple[str, ...]) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_geosr.core.types import AnyDict, AnyMapping
-from napari_geosr.gui.kit.form import ConfigForm
+from napari_geosr.gui.kit.form import ConfigForm, FieldFaults
 from napari_geosr.gui.kit.widgets import (
     FolderRow,
     Section,
@@ -157,6 +157,7 @@ class StudyWidgets(QWidget):
         """Remove the messages below fields."""
         for form in (self.above, self.factors, self.more):
             form.clear_faults()
+        self.layer_faults.clear()
 
     def _lay_out(self) -> None:
         column = QVBoxLayout(self)
@@ -164,9 +165,13 @@ class StudyWidgets(QWidget):
         column.addWidget(text_label("About studies", _ABOUT, _ABOUT))
         column.addWidget(self.above)
         layers = form_layout()
+        self.layer_faults = FieldFaults(layers)
+        for menu in (self.reference, self.mask):
+            menu.layerChanged.connect(self.layer_faults.clear)
         add_row(layers, "Reference", self.reference)
         add_row(layers, "Mask", self.mask)
         column.addLayout(layers)
+        self.sections: list[Section] = []
         for title, form, tip, keys in (
             (
                 "Energy &budget and CO₂eq",
@@ -181,7 +186,9 @@ class StudyWidgets(QWidget):
                 "Alt+Shift+H",
             ),
         ):
-            column.addWidget(Section(title, form, tool_tip=tip, shortcut=keys))
+            section = Section(title, form, tool_tip=tip, shortcut=keys)
+            self.sections.append(section)
+            column.addWidget(section)
         column.addWidget(self.folder)
         column.addWidget(self.open_report)
         actions, views = QHBoxLayout(), QHBoxLayout()
