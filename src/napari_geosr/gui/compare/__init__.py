@@ -99,8 +99,7 @@ class CompareDock(CompareWidgets):
             form.set_values(config.model_dump())
         if error is not None:
             self.message.show_error(error)
-        self._on_settings()
-        self.show_busy("")
+        self._on_chosen()
 
     def _connect(self) -> None:
         self.images.chosen.connect(self._on_chosen)
@@ -162,6 +161,7 @@ class CompareDock(CompareWidgets):
         self.tabs.setCurrentIndex(0)
 
     def _on_chosen(self) -> None:
+        self.notes.set_layers(self.compared_layers())
         self._on_settings()
         self.show_busy(self.activity.busy)
 

@@ -17,6 +17,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_geosr.gui.compare.notes import ImageNotes
 from napari_geosr.gui.compare.result import PoreChanges, QualityTable
 from napari_geosr.gui.kit.action_bar import ActionBar, fill_dock
 from napari_geosr.gui.kit.dock import Dock
@@ -80,6 +81,7 @@ class CompareWidgets(Dock):
 
     def _make_inputs(self) -> None:
         self.images = LayerChecklist(self._viewer)
+        self.notes = ImageNotes(self._viewer)
         self.reference = LayerCombo(self._viewer, is_measurable, fixed=(NO_REFERENCE,))
         self.reference.setAccessibleName("Ground truth")
         self.reference.setToolTip(
@@ -185,6 +187,7 @@ class CompareWidgets(Dock):
         column = QVBoxLayout(inner)
         column.setContentsMargins(8, 8, 8, 8)
         column.addWidget(self.images)
+        column.addWidget(self.notes)
         column.addLayout(inputs)
         for widget in (self.common, self.advanced):
             column.addWidget(widget)
