@@ -6,8 +6,9 @@ import time
 
 import pytest
 from opening import opened
+from porosity_helpers import add, measure, physical
 from qtpy.QtCore import QPoint, QRect, Qt
-from qtpy.QtWidgets import QPushButton, QScrollArea, QWidget
+from qtpy.QtWidgets import QAbstractButton, QLabel, QPushButton, QScrollArea, QWidget
 from test_manifest import WIDGETS
 from train_helpers import JOBS, TRAIN, noisy_scans
 
@@ -16,6 +17,7 @@ from napari_geosr.core.steps import BlockDone
 from napari_geosr.gui.kit.action_bar import ActionBar, MessagePane, fill_dock
 from napari_geosr.gui.kit.dock_tabs import POROSITY, RECONSTRUCT, RESTORE
 from napari_geosr.gui.kit.notify import MessageRow
+from napari_geosr.gui.kit.widgets import ElidedLabel
 
 #: A laptop's screen, and how wide docks are made for.
 SCREEN, WIDTH = (1366, 768), 360
@@ -80,6 +82,89 @@ def test_actions_stay_in_sight_and_in_place(viewer, small, qtbot, name):
     qtbot.wait(20)
     assert places(dock) == before
     dock.show_busy("")
+
+
+@pytest.fixture
+def measured(viewer, small, qtbot):
+    """A function that measures one or two foams in the dock on a small screen."""
+
+    def measure_some(*names: str):
+        layers = [
+            add(viewer, physical(name=name, seed=i)) for i, name in enumerate(names)
+        ]
+        dock = small(POROSITY)
+        dock.settings.image.set_layer(layers[0])
+        if len(layers) > 1:
+            dock.settings.other.set_layer(layers[1])
+        measure(dock, qtbot)
+        assert dock.result.report is not None
+        return dock
+
+    return measure_some
+
+
+def resize(viewer, dock, qtbot, width: int) -> None:
+    window, frame = viewer.window._qt_window, dock.parentWidget().parentWidget()
+    window.resizeDocks([frame], [width], Qt.Orientation.Horizontal)
+    qtbot.waitUntil(lambda: dock.width() == width)
+    qtbot.wait(100)
+
+
+@pytest.mark.parametrize("names", [("scan",), ("scan of a rock", "another scan")])
+def test_a_result_is_whole_in_a_narrow_dock(viewer, measured, qtbot, names):
+    dock = measured(*names)
+    resize(viewer, dock, qtbot, 300)
+    area = dock.result._above
+    inside = QRect(QPoint(), area.viewport().size())
+    shown = [
+        label for label in dock.result.figures.findChildren(QLabel) if label.text()
+    ]
+    assert len(shown) > 20
+    for label in shown:
+        left = label.mapTo(area.viewport(), QPoint())
+        assert inside.left() <= left.x(), label.text()
+        assert left.x() + label.width() - 1 <= inside.right(), label.text()
+        if not isinstance(label, ElidedLabel):
+            widest = max(
+                label.fontMetrics().horizontalAdvance(word)
+                for word in label.text().split("\n" if not label.wordWrap() else None)
+            )
+            assert widest <= label.width(), label.text()
+    page = dock.result._page
+    for button in (dock.result.export, dock.result.evidence):
+        left = button.mapTo(page.viewport(), QPoint()).x()
+        assert left >= 0
+        assert left + button.width() <= page.viewport().width(), button.text()
+
+
+def test_the_columns_up_to_the_diameter_fit_the_usual_width(viewer, measured, qtbot):
+    dock = measured("scan")
+    resize(viewer, dock, qtbot, WIDTH)
+    table = dock.result.table
+    column = next(i for i, n in enumerate(table.pores.names) if "diameter" in n)
+    right = table.columnViewportPosition(column) + table.columnWidth(column)
+    assert right <= table.viewport().width()
+
+
+def test_the_sentence_about_a_job_is_whole(viewer, measured, qtbot):
+    dock = measured("scan")
+    row = dock.job_row
+    name = "cement_128x128x128_ct-denoise_with-a-long-name-of-its-own"
+    said = f"{name} is paused at 5 of 22 tiles; it resumes from the finished tiles."
+    row.label.setText(said)
+    assert row.label.text() == said
+    row.button.setVisible(True)
+    row.setVisible(True)
+    resize(viewer, dock, qtbot, 300)
+    label = row.label
+    assert label.height() >= label.heightForWidth(label.width())
+    assert label.height() < 100
+    parts = QLabel.text(label).replace("\u200b", " ").split()
+    assert max(map(label.fontMetrics().horizontalAdvance, parts)) < label.width()
+    assert dock.rect().contains(QRect(label.mapTo(dock, QPoint()), label.size()))
+    for button in row.findChildren(QAbstractButton):
+        left = button.mapTo(dock, QPoint()).x()
+        assert left + button.width() <= dock.width()
 
 
 def test_a_long_message_leaves_room_for_the_settings(small, qtbot):

@@ -23,28 +23,15 @@ from napari_geosr.core.config import Config, explain_fields
 from napari_geosr.core.errors import GeoSRError
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.gui.kit.fields import AUTOMATIC, field_widget, show
-from napari_geosr.gui.kit.widgets import add_row, combo, form_layout
+from napari_geosr.gui.kit.widgets import SentenceLabel, add_row, combo, form_layout
 
 if TYPE_CHECKING:
-    from qtpy.QtGui import QResizeEvent
+    pass
 
 #: Style of a field with an invalid value; the reason is shown below the field.
 _FAULT_STYLE = "border: 1px solid #d9534f;"
 
 __all__ = ["AUTOMATIC", "ConfigForm", "KindForm"]
-
-
-class FaultLabel(QLabel):
-    """A multi-line label that is as tall as its text requires."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(text)
-        self.setWordWrap(True)
-
-    def resizeEvent(self, event: QResizeEvent) -> None:
-        """Fit the height to the text at this width."""
-        super().resizeEvent(event)
-        self.setMinimumHeight(self.heightForWidth(self.width()))
 
 
 class FieldFaults:
@@ -79,7 +66,7 @@ class FieldFaults:
         self.remove(name)
         words = name.replace("_", " ")
         text = text.removesuffix(".").removeprefix(f"{words}: ")
-        label = FaultLabel(f"\N{WARNING SIGN} {text[:1].upper()}{text[1:]}.")
+        label = SentenceLabel(f"\N{WARNING SIGN} {text[:1].upper()}{text[1:]}.")
         label.setAccessibleName(f"Error in {words}")
         label.setToolTip(text)
         rows: Any = self._rows

@@ -5,9 +5,10 @@ Each has an accessible name and a tool tip.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from platformdirs import user_data_path
 from qtpy.compat import isalive
@@ -32,6 +33,11 @@ from qtpy.QtWidgets import (
 )
 from superqt import QElidingLabel
 
+if TYPE_CHECKING:
+    from qtpy.QtGui import QResizeEvent
+
+#: Places within a name at which a line may be broken.
+_JOINT = re.compile(r"(?<=\w)[_./-](?=\w)")
 #: Margin, in pixels, around a part that is scrolled into view.
 _MARGIN = 40
 #: Maximum number of attempts to scroll to a part while its layout is not settled.
@@ -61,6 +67,39 @@ class ElidedLabel(QElidingLabel):
         super().changeEvent(event)
         if event.type() in (QEvent.Type.FontChange, QEvent.Type.StyleChange):
             self.setText(self.text())
+
+
+class SentenceLabel(QLabel):
+    """A label that shows its text whole, at any width.
+
+    It is as tall as its text requires, and breaks lines within long names of files and
+    jobs as well.
+    """
+
+    def __init__(self, text: str = "") -> None:
+        super().__init__()
+        self._whole = ""
+        self.setWordWrap(True)
+        self.setText(text)
+
+    def setText(self, text: str) -> None:
+        """Show a text; it may be broken after ``_``, ``-``, ``.`` and ``/``."""
+        self._whole = text
+        super().setText(_JOINT.sub("\\g<0>\u200b", text))
+        self._fit()
+
+    def text(self) -> str:
+        """Return the text as it was given."""
+        return self._whole
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Fit the height to the text at this width."""
+        super().resizeEvent(event)
+        self._fit()
+
+    def _fit(self) -> None:
+        if self.isVisible():  # before, its width is that of no layout
+            self.setMinimumHeight(self.heightForWidth(self.width()))
 
 
 def button(text: str, tool_tip: str, shortcut: str = "") -> QPushButton:

@@ -29,6 +29,7 @@ class PorosityWidgets(Dock):
         self.settings = PorositySettings(self._viewer)
         self.result = PorosityResult()
         self.job_row = JobRow(self._viewer, "measure", self)
+        self.job_row.layout().setContentsMargins(8, 4, 8, 4)
         self._make_buttons()
         self._lay_out()
 
