@@ -217,6 +217,7 @@ def test_start_and_cancel_are_two_buttons(viewer, small, qtbot, monkeypatch):
 
     monkeypatch.setattr(train, "time_steps", endless)
     dock.estimate_button.click()
+    assert dock.bar.state.text() == "Timing a few steps…"
     assert places(dock) == before
     assert dock.cancel_button.isEnabled()
     assert not dock.start_button.isEnabled()

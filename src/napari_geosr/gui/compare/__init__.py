@@ -174,9 +174,9 @@ class CompareDock(CompareWidgets):
         self.images.setEnabled(not running)
         for widget in (self.reference, self.sample, self.common, self.advanced):
             widget.setEnabled(not running)
+        self.bar.state.setText("Comparing the images…" if running else "")
         if not running:
             self.bar.progress.setVisible(False)
-            self.bar.state.setText("")
 
     # The comparison
 

@@ -43,6 +43,15 @@ if TYPE_CHECKING:
     from napari_geosr.operations.reconstruct.preview import TrialSlice
 
 
+#: What the state line says when an operation starts.
+_STARTING = {
+    "loading": "Reading the projections…",
+    "centre": "Finding the rotation axis…",
+    "preview": "Reconstructing a slice…",
+    "run": "Preparing the projections…",
+}
+
+
 class ReconstructDock(ReconstructWidgets):
     """Reconstructs volumes from projections.
 
@@ -300,7 +309,7 @@ class ReconstructDock(ReconstructWidgets):
         self.progress.setVisible(shown)
         self.bar.state.idle = "Ready." if has_scan else NO_SCAN
         self.progress.setRange(0, 0 if what else 1)
-        self.progress_label.setText("")
+        self.progress_label.setText(_STARTING.get(what, ""))
 
     def _name_run_button(self) -> None:
         """Label the button *Reconstruct*, or *Resume* for a stopped run."""

@@ -44,6 +44,12 @@ if TYPE_CHECKING:
 
 _OUTDATED = "Estimate: out of date because the data or settings have changed"
 _TIMING = "Estimate: timing a few steps…"
+#: What the state line says when an operation starts.
+_WORKING = {
+    "read": "Reading the initial model…",
+    "estimate": "Timing a few steps…",
+    "start": "Checking settings and data…",
+}
 _KEYS = (("1", "2"), ("3", "4"), ("5", "6"))
 
 
@@ -470,6 +476,7 @@ class TrainDock(TrainWidgets):
         self.estimate_button.setEnabled(not busy)
         self.start_button.setEnabled(not busy)
         if busy:
+            self.bar.state.setText(_WORKING.get(what, "Working…"))
             self.bar.show_progress(0, 0)
         else:
             self.bar.show_job(*self.view.line)

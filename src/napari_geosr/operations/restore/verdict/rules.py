@@ -263,12 +263,13 @@ def all_is_well(facts: RunAssessment) -> str:
             f"{rough_percent(facts.removed.change)} of the contrast only. Leave it as "
             "it is."
         )
-    text = f"{headline(facts)}: what would be removed is noise."
     found = facts.known_blocks
     if found is not None and found.limit is not None:
-        objects = found.objects.capitalize()
-        text += f" {objects} of up to {found.limit} voxels may be lost."
-    return text
+        return (
+            f"{headline(facts)}: noise would be removed, and small {found.objects} "
+            f"with it. Do not count {found.objects} of up to {found.limit} voxels."
+        )
+    return f"{headline(facts)}: what would be removed is noise."
 
 
 def headline(facts: RunAssessment) -> str:
