@@ -15,7 +15,14 @@ from train_helpers import JOBS, TRAIN, noisy_scans
 from napari_geosr.core.errors import Cancelled
 from napari_geosr.core.steps import BlockDone
 from napari_geosr.gui.kit.action_bar import ActionBar, MessagePane, fill_dock
-from napari_geosr.gui.kit.dock_tabs import POROSITY, RECONSTRUCT, RESTORE
+from napari_geosr.gui.kit.dock_tabs import (
+    COMPARE,
+    MODELS,
+    PAIRS,
+    POROSITY,
+    RECONSTRUCT,
+    RESTORE,
+)
 from napari_geosr.gui.kit.notify import MessageRow
 from napari_geosr.gui.kit.widgets import ElidedLabel
 
@@ -57,7 +64,8 @@ def test_actions_stay_in_sight_and_in_place(viewer, small, qtbot, name):
     assert before
     of_other_jobs = getattr(getattr(dock, "view", None), "show_button", None)
     for button in dock.bar.findChildren(QPushButton):
-        if button is of_other_jobs:
+        row = button.parentWidget()
+        if button is of_other_jobs or row.isHidden():  # of a section that is closed
             continue
         assert button.isVisible(), button.text()
         assert dock.rect().contains(places(dock)[button.accessibleName()])
@@ -167,6 +175,49 @@ def test_the_sentence_about_a_job_is_whole(viewer, measured, qtbot):
         assert left + button.width() <= dock.width()
 
 
+@pytest.mark.parametrize("theme", ["dark", "light"])
+def test_one_button_of_every_dock_is_marked(viewer, small, qtbot, theme):
+    viewer.theme = theme
+    for name in (COMPARE, MODELS, PAIRS, POROSITY, RECONSTRUCT, RESTORE, TRAIN, JOBS):
+        dock = small(name)
+        buttons = dock.bar.findChildren(QPushButton)
+        marked = [button for button in buttons if button.property("primary")]
+        assert len(marked) == 1, name
+        assert marked[0].isDefault()
+        marked[0].ensurePolished()
+        assert marked[0].font().bold(), name
+        others = [button for button in buttons if button is not marked[0]]
+        assert not any(button.font().bold() for button in others), name
+
+
+def test_fields_of_a_form_begin_at_one_place(viewer, small, qtbot):
+    dock = small(RECONSTRUCT)
+    assert dock.study is not None
+    dock.study_section.set_open(True)
+    qtbot.wait(200)
+    for forms in (
+        (dock.algorithm.combo, dock.above.editor("every"), dock.row, dock.layer_combo),
+        (dock.study.above.editor("counts"), dock.study.reference, dock.study.mask),
+    ):
+        left = {widget.mapTo(dock, QPoint()).x() for widget in forms}
+        assert len(left) == 1, left
+
+
+def test_buttons_of_a_study_stay_in_sight(viewer, small, qtbot):
+    dock = small(RECONSTRUCT)
+    actions = dock.study.actions
+    assert not any(button.isVisible() for button in actions)
+    dock.study_section.set_open(True)
+    qtbot.wait(100)
+    for button in actions:
+        assert dock.bar.isAncestorOf(button)
+        assert button.isVisible()
+        needed = button.fontMetrics().horizontalAdvance(button.text())
+        assert needed < button.width(), button.text()
+    dock.study_section.set_open(False)
+    assert not any(button.isVisible() for button in actions)
+
+
 def test_a_long_message_leaves_room_for_the_settings(small, qtbot):
     dock = small(RESTORE)
     dock.message.show_message(LONG * 20)
@@ -247,6 +298,11 @@ def test_empty_docks_say_what_to_do(small, qtbot):
     ):
         dock = small(name)
         qtbot.waitUntil(lambda d=dock, s=said: d.bar.state.text() == s, timeout=5000)
+        labels = [la for la in dock.findChildren(QLabel) if la.isVisibleTo(dock)]
+        assert [la.text() for la in labels].count(said) == 1, name  # and not again
+        assert getattr(getattr(dock, "settings", None), "histogram", None) is None or (
+            dock.settings.histogram.empty_text != said
+        )
 
 
 def test_cancel_of_a_measurement_is_there_before_it(small, qtbot):

@@ -181,7 +181,7 @@ def test_a_study_that_runs_is_found_again(viewer, qtbot, path, tmp_path, urls):
     assert (box.progress.value(), box.progress.maximum()) == (1, 3)
     item = box.result.table.topLevelItem(0)
     texts = [item.text(i) for i in range(5)]
-    assert texts == ["10", "FBP", "21.0%", "-30.0%", "9.5"]
+    assert texts == ["10", "FBP", "21.0 %", "\N{MINUS SIGN}30.0 %", "9.5"]
     # Closing the window asks about it, as about a training.
     assert job.path in closing_of(box)._jobs
     box.pause_button.click()

@@ -182,7 +182,7 @@ def _notes(figures: dict[str, object]) -> tuple[str, ...]:
         ""
         if error is None
         else " For changes as large as the noise, its error is "
-        f"{error:.0%} of the change."
+        f"{100 * error:.0f} % of the change."
     )
     return (
         "This network is not piecewise linear, so the filter is its linearisation at "

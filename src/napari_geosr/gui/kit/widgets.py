@@ -143,9 +143,8 @@ def small_button(text: str, name: str, tool_tip: str, shortcut: str) -> QToolBut
 
 
 def text_label(name: str, tool_tip: str, text: str = "") -> Any:
-    """Create a label that wraps its text."""
-    label = QLabel(text)
-    label.setWordWrap(True)
+    """Create a label that wraps its text and shows it whole."""
+    label = SentenceLabel(text)
     label.setAccessibleName(name)
     label.setToolTip(tool_tip)
     return label
@@ -159,7 +158,7 @@ def combo(name: str, tool_tip: str) -> QComboBox:
     made.setSizeAdjustPolicy(
         QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
     )
-    made.setMinimumContentsLength(6)
+    made.setMinimumContentsLength(4)
     return made
 
 
@@ -404,6 +403,8 @@ def list_tree(
     tree.setHeaderLabels(list(columns))
     tree.setRootIsDecorated(False)
     tree.setUniformRowHeights(True)
+    # Names often differ at their end only.
+    tree.setTextElideMode(Qt.TextElideMode.ElideMiddle)
     tree.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
     tree.setAccessibleName(name)
     tree.setToolTip(tip)

@@ -178,7 +178,7 @@ class ReconstructDock(ReconstructWidgets):
         self.job_row.set_source(None if opened is None else opened.path)
         if opened is None:
             self.preview_button.setChecked(False)
-            self.facts.setText(NO_SCAN)
+            self.facts.setText("")  # the state line says what to do
             self._on_active()
         else:
             scan = opened.scan
@@ -197,6 +197,7 @@ class ReconstructDock(ReconstructWidgets):
             self.row.setValue(row_on_screen(self._viewer, self.layer_combo.layer()))
             self.row.blockSignals(False)
             self.activity.set_row(self.row.value())
+        self.facts.setVisible(opened is not None)
         self._on_settings()
         self.show_busy(self.activity.busy)
 

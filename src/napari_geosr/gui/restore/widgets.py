@@ -127,7 +127,6 @@ class RestoreWidgets(Dock):
             checkable=True,
         )
         self.run_button = _button(*RUN)
-        self.run_button.setDefault(True)
         self.cancel_button = _button("&Cancel", "Stop. Finished tiles are kept.")
         self.measure_button = _button(_MEASURE, _MEASURE_TIP)
         self.save_button = SaveButton("&Save result…")
@@ -280,7 +279,10 @@ class RestoreWidgets(Dock):
             label.setAccessibleName(f"Label for {buddy.accessibleName()}")
             choices.addRow(label, widget)
         choices.insertRow(1, self.extent.label, self.extent)
-        self.bar = ActionBar((self.preview_button, self.run_button, self.cancel_button))
+        self.bar = ActionBar(
+            (self.preview_button, self.run_button, self.cancel_button),
+            primary=self.run_button,
+        )
         self.progress, self.progress_label = self.bar.progress, self.bar.state
         results = QHBoxLayout()
         results.addWidget(self.save_button, 1)

@@ -75,6 +75,11 @@ class StudyWidgets(QWidget):
         Whether a layer can be a reference or a mask.
     skip : sequence of str
         Settings that the dock shows elsewhere.
+
+    Attributes
+    ----------
+    actions : tuple of QPushButton
+        Buttons for the action bar of the dock.
     """
 
     def __init__(
@@ -191,12 +196,10 @@ class StudyWidgets(QWidget):
             column.addWidget(section)
         column.addWidget(self.folder)
         column.addWidget(self.open_report)
-        actions, views = QHBoxLayout(), QHBoxLayout()
-        for action in (self.start_button, self.pause_button, self.resume_button):
-            actions.addWidget(action, 1)
+        self.actions = self.start_button, self.pause_button, self.resume_button
+        views = QHBoxLayout()
         for view in (self.jobs_button, self.report_button):
             views.addWidget(view, 1)
-        column.addLayout(actions)
         column.addLayout(views)
         for widget in (self.progress, self.stage, self.result):
             column.addWidget(widget)
@@ -293,11 +296,16 @@ def _texts(row: AnyMapping) -> list[str]:
         return [*start, "failed", "", ""]
     return [
         *start,
-        _number(row.get("porosity"), "{:.1%}"),
-        _number(row.get("porosity_error"), "{:+.1%}"),
+        _percentage(row.get("porosity"), "{:.1f} %"),
+        _percentage(row.get("porosity_error"), "{:+.1f} %"),
         _number(row.get("psnr"), "{:.1f}"),
     ]
 
 
 def _number(value: object, form: str) -> str:
     return form.format(value) if isinstance(value, int | float) else "–"
+
+
+def _percentage(value: object, form: str) -> str:
+    text = _number(100 * value if isinstance(value, int | float) else value, form)
+    return text.replace("-", "\N{MINUS SIGN}")

@@ -31,6 +31,7 @@ from napari_geosr.gui.kit.widgets import (
     text_label,
 )
 from napari_geosr.gui.train.method_settings import MethodSettings
+from napari_geosr.jobs.kinds import MAKE_MODELS
 
 if TYPE_CHECKING:
     import napari.viewer
@@ -93,11 +94,10 @@ class TrainWidgets(Dock):
             "&Start",
             "Train in the background. Training continues when napari is closed.",
         )
-        self.start_button.setDefault(True)
         self.cancel_button = button("&Cancel", "Stop the estimate or the preparation.")
         self.jobs_button = button("&Jobs…", "Open the list of all training runs.")
         self.jobs_button.setAccessibleName("Jobs")
-        self.offer = ResumeOffer(self)
+        self.offer = ResumeOffer(self, operations=MAKE_MODELS)
         self.view = JobView(viewer)
         self.settings = MethodSettings(self.name, self.steps)
         self.advanced = Section(
@@ -145,6 +145,7 @@ class TrainWidgets(Dock):
             (self.estimate_button, self.start_button, self.cancel_button),
             self.view.actions,
             idle="Choose the data, then press Start.",
+            primary=self.start_button,
         )
         area = scrolling(inner)
         fill_dock(self, area, self.message, self.bar)

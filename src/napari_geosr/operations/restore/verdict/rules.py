@@ -204,7 +204,8 @@ def _lost_pores(facts: RunAssessment) -> Iterator[Finding]:
     yield Finding(
         "caution",
         f"Small {objects} are not reliable in the result: in a test with noise like "
-        f"that of this scan, {facts.name} showed {found.found[found.limit]:.0%} of "
+        f"that of this scan, {facts.name} showed "
+        f"{100 * found.found[found.limit]:.0f} % of "
         f"{objects} of {found.limit} voxels. Do not count {objects} of that size or "
         "smaller.",
     )
