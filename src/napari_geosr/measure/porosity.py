@@ -177,7 +177,7 @@ def porosity_steps(
         interval=interval,
         graph=graph,
     )
-    return build_report(
+    report = build_report(
         totals,
         config,
         name=volume.name,
@@ -189,6 +189,9 @@ def porosity_steps(
         warnings=tuple(warnings),
         noise=noise,
     )
+    is_automatic = config.sample_mask == "auto" and mask is None
+    kept = run.mask if is_automatic and keep_labels else None
+    return report if kept is None else replace(report, sample_mask=kept)
 
 
 def _warned(message: str, warnings: list[str]) -> WarningIssued:

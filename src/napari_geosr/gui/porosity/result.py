@@ -99,10 +99,10 @@ class FiguresTable(QWidget):
             self._add(i, 0, title, help_text, elide=not several, wrap=several)
             for column, text in enumerate(shown, start=1):
                 self._add(i, column, text, help_text, bold=row.label == "Porosity")
-        # With one report, the labels take the remaining width; with two, the values
+        # With one report, the labels take the remaining width; with two, all columns
         # share it.
         for column in range(3):
-            self._grid.setColumnStretch(column, int(several == bool(column)))
+            self._grid.setColumnStretch(column, int(several or not column))
 
     def _add(
         self,
