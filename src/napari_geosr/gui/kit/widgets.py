@@ -99,7 +99,8 @@ class SentenceLabel(QLabel):
 
     def _fit(self) -> None:
         if self.isVisible():  # before, its width is that of no layout
-            self.setMinimumHeight(self.heightForWidth(self.width()))
+            # -1 without a text
+            self.setMinimumHeight(max(0, self.heightForWidth(self.width())))
 
 
 def button(text: str, tool_tip: str, shortcut: str = "") -> QPushButton:
