@@ -307,5 +307,9 @@ def _number(value: object, form: str) -> str:
 
 
 def _percentage(value: object, form: str) -> str:
-    text = _number(100 * value if isinstance(value, int | float) else value, form)
+    if isinstance(value, int | float):
+        value = 100 * value
+        if abs(value) >= 100:  # the columns are narrow
+            form = form.replace(".1f", ".0f")
+    text = _number(value, form)
     return text.replace("-", "\N{MINUS SIGN}")
