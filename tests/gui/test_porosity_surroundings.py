@@ -107,6 +107,31 @@ def test_air_beside_a_cropped_bone_is_excluded(viewer, qtbot, shared_data) -> No
     assert dock.result.report.porosity == pytest.approx(0.201, abs=0.002)
 
 
+def test_what_was_taken_as_the_sample_is_outlined(viewer, qtbot, rng):
+    bone = cylinder(rng)
+    source = add(viewer, bone)
+    dock = open_dock(viewer, qtbot)
+    wait_for_levels(dock, qtbot)
+    assert dock.settings.sample.currentText() == AUTOMATIC
+    measure(dock, qtbot)
+    outline = viewer.layers["bone · sample"]
+    assert outline.visible
+    assert outline.contour == 1
+    np.testing.assert_array_equal(outline.scale, source.scale)
+    inside = np.asarray(outline.data) == 1
+    assert np.count_nonzero(inside) == dock.result.report.sample_voxels
+    assert not inside[:, 0, 0].any()
+    assert inside[:, 32, 32].all()
+    assert viewer.layers.selection.active is dock.pores.layer()
+    measure(dock, qtbot)  # the same layer is used again
+    assert [la.name for la in viewer.layers].count("bone · sample") == 1
+    assert not [la for la in viewer.layers if la.name.startswith("bone · sample [")]
+    dock.settings.sample.setCurrentText(WHOLE)
+    viewer.layers.remove(outline)
+    measure(dock, qtbot)
+    assert "bone · sample" not in viewer.layers
+
+
 def test_the_automatic_mask_is_proposed_and_said(viewer, qtbot, rng):
     add(viewer, cylinder(rng))
     dock = open_dock(viewer, qtbot)

@@ -19,6 +19,7 @@ References
 from __future__ import annotations
 
 from collections.abc import Generator
+from typing import Any
 
 import numpy as np
 
@@ -174,7 +175,7 @@ def _blur_text(figures: dict[str, object], axes: str, unit: str) -> str:
     return f"; the scan's own blur is {shown} {unit}, estimated"
 
 
-def _notes(figures: dict[str, object]) -> tuple[str, ...]:
+def _notes(figures: dict[str, Any]) -> tuple[str, ...]:
     if figures["kind"] == "exact":
         return ()
     error = figures["noise_linearity_error"]
@@ -182,7 +183,7 @@ def _notes(figures: dict[str, object]) -> tuple[str, ...]:
         ""
         if error is None
         else " For changes as large as the noise, its error is "
-        f"{error:.0%} of the change."
+        f"{100 * error:.0f} % of the change."
     )
     return (
         "This network is not piecewise linear, so the filter is its linearisation at "

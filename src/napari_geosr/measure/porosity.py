@@ -190,7 +190,7 @@ def _measure(
         interval=interval,
         graph=graph,
     )
-    return build_report(
+    report = build_report(
         totals,
         config,
         name=volume.name,
@@ -202,6 +202,9 @@ def _measure(
         warnings=tuple(warnings),
         noise=noise,
     )
+    is_automatic = config.sample_mask == "auto" and mask is None
+    kept = run.mask if is_automatic and keep_labels else None
+    return report if kept is None else replace(report, sample_mask=kept)
 
 
 def _warned(message: str, warnings: list[str]) -> WarningIssued:

@@ -108,6 +108,7 @@ class JobsDock(Dock):
         self.train_button = button("&Train…", "Open the Train dock.")
         self.offer = ResumeOffer(self)
         self.view = JobView(self._viewer)
+        self.view.set_hint("")  # the state line says it
         self.compare = JobComparison(self._viewer)
 
     def _lay_out(self) -> None:
@@ -124,7 +125,9 @@ class JobsDock(Dock):
         column.addWidget(self.compare)
         column.addWidget(self.view)
         column.addStretch(1)
-        self.bar = ActionBar(self.view.actions, idle=NO_JOB)
+        self.bar = ActionBar(
+            self.view.actions, idle=NO_JOB, primary=self.view.use_button
+        )
         fill_dock(self, scrolling(inner), self.message, self.bar)
 
     # The list
@@ -170,8 +173,7 @@ class JobsDock(Dock):
         for widget in (self.tree, self.remove_button):
             widget.setVisible(has_jobs)  # an empty table is not helpful
         hint = NO_JOB if has_jobs else NO_JOBS
-        if hint != self.view.hint:
-            self.view.set_hint(hint)
+        if hint != self.bar.state.idle:
             self.bar.state.idle = hint
             if not self.view.line[0]:
                 self.bar.state.setText("")

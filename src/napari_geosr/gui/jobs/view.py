@@ -289,6 +289,7 @@ class JobView(JobWidgets):
         assert watch is not None
         status = watch.status
         self.title.setText(f"{status.name} ({status.method})")
+        self.title.setToolTip(self.title.text())
         done, total = steps_of(watch)
         self.state_label.setText(state_text(watch))
         self._report_progress(line_text(watch), done, max(total, 1))

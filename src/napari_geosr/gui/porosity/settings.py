@@ -260,7 +260,7 @@ class PorositySettings(QWidget):
         self.histogram.set_series((), "")
         self.histogram.set_threshold(None, dark=True)
         self.histogram.empty_text = (
-            NO_IMAGE if volume is None else "Reading grey values…"
+            "Grey values appear here." if volume is None else "Reading grey values…"
         )
         if volume is not None:
             self._set_decimals(_decimals(volume))
