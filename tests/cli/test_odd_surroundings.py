@@ -156,7 +156,7 @@ import sys
 
 class Interrupting:
     def find_spec(self, name, path=None, target=None):
-        if name == "cyclopts":
+        if name == sys.argv[1]:
             raise KeyboardInterrupt
 
 sys.meta_path.insert(0, Interrupting())
@@ -165,9 +165,20 @@ main(["info", "x.tif"])
 """
 
 
-def test_ctrl_c_while_loading_is_one_line() -> None:
+@pytest.mark.parametrize(
+    "module",
+    [
+        "napari_geosr.core",
+        "napari_geosr.core.version",
+        "importlib.metadata",
+        "cyclopts",
+        "pydantic",
+        "napari_geosr.cli.info",
+    ],
+)
+def test_ctrl_c_while_loading_is_one_line(module: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", _INTERRUPTED], capture_output=True, check=False
+        [sys.executable, "-c", _INTERRUPTED, module], capture_output=True, check=False
     )
     assert done.returncode == 130
     assert done.stderr.decode().splitlines() == ["napari-geosr: Stopped."]
