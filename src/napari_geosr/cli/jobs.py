@@ -16,9 +16,9 @@ from cyclopts import Parameter
 from napari_geosr.cli.console import print_json, run_command
 from napari_geosr.cli.options import AS_FLAGS, Json
 from napari_geosr.cli.queue_options import Where
-from napari_geosr.cli.run_jobs import run_here
+from napari_geosr.cli.run_jobs import print_done, run_here
 from napari_geosr.cli.verbosity import quoted, suggest_next
-from napari_geosr.core.errors import JobError
+from napari_geosr.core.errors import JobDoneError, JobError
 from napari_geosr.core.steps import (
     StageStarted,
     TrainingProgress,
@@ -195,6 +195,8 @@ def resume_jobs(
     A job that was submitted to the queue of a cluster is submitted again, with the same
     resources unless others are given; --queue local runs it on this computer instead.
 
+    A job that is done is left as it is, and its result is printed; the exit code is 0.
+
     Returns
     -------
     int
@@ -203,19 +205,43 @@ def resume_jobs(
     Raises
     ------
     JobError
-        If there is nothing to resume.
+        If the job runs already, its settings cannot be read, or other settings are
+        given for a job that is done.
     """
     folder = index.find(job)
     check_is_job(folder)
-    status = folder.status()
-    is_waiting = status.state == "queued" and not (status.pid or status.queue.number)
-    if not status.can_resume and not is_waiting:
-        raise JobError(f"{status.name} is {status.state}: there is nothing to resume.")
     given = {"learning_rate": learning_rate, "batch_size": batch_size, "steps": steps}
     changes = {name: value for name, value in given.items() if value is not None}
+    try:
+        if changes:
+            change_training(folder, **changes)
+        return _resume(folder, where, detach=detach, json=json)
+    except JobDoneError:
+        # A script that resumes after a kill cannot know that the job has just ended.
+        if changes and not (changes.items() <= folder.values()["training"].items()):
+            raise
+        return print_done(folder, json=json)
+
+
+def _resume(folder: JobFolder, where: Where | None, *, detach: bool, json: bool) -> int:
+    """Resume a job here, in the background or in a queue.
+
+    Raises
+    ------
+    JobDoneError
+        If it is done, or another process completes it in this moment.
+    JobError
+        If it runs already, or its settings cannot be read.
+    """
+    status = folder.status()
+    folder.check_not_done()
+    is_waiting = status.state == "queued" and not (status.pid or status.queue.number)
+    if not status.can_resume and not is_waiting:
+        raise JobError(
+            f"{status.name} is already {describe_state(status)}, so it cannot be "
+            f"resumed. Follow it with: napari-geosr jobs watch {quoted(folder.path)}"
+        )
     profile = _profile(folder, where, detach=detach)
-    if changes:
-        change_training(folder, **changes)
     if profile is not None:
         number = submission.submit(folder, profile)
         title = load_queue(profile.queue).title

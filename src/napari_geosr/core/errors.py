@@ -128,6 +128,10 @@ class JobError(GeoSRError):
     """A job folder is missing, damaged, or not in a state that allows the request."""
 
 
+class JobDoneError(JobError):
+    """A job cannot be resumed because it is done."""
+
+
 def describe_system_error(error: BaseException) -> str:
     """Describe an error of the operating system, and what to do; ``""`` for others.
 

@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 from napari_geosr.core import processes
 from napari_geosr.core.documents import dump_yaml, load_yaml, read_document
-from napari_geosr.core.errors import ConfigError, FileError, JobError
+from napari_geosr.core.errors import ConfigError, FileError, JobDoneError, JobError
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.io import atomic
 from napari_geosr.jobs import facts as reading
@@ -415,12 +415,23 @@ class JobFolder:
         )
 
     def check_not_done(self) -> None:
-        """Raise `JobError` if the job has finished or its state is unreadable."""
+        """Check that the job can still be run.
+
+        Raises
+        ------
+        JobDoneError
+            If it is done.
+        JobError
+            If its settings cannot be read.
+        """
         status = self.status()
         if status.state == "unreadable":
             raise JobError(status.message)
         if status.state == "done":
-            raise JobError(f"{status.name} is done: there is nothing to resume.")
+            raise JobDoneError(
+                f"{status.name} is already done, so it cannot be resumed or changed. "
+                "Start a new job instead."
+            )
 
     # Requests by the user
 
