@@ -57,7 +57,7 @@ _MISSING_HINT = (
     "its folder no longer exists."
 )
 #: States for which `jobs watch` returns an error code.
-_FAILED_STATES = ("failed", "interrupted", "unreadable")
+_FAILED_STATES = ("failed", "interrupted", "damaged", "unreadable")
 
 
 def list_jobs(*, json: Json = False) -> int:
@@ -78,7 +78,8 @@ def list_jobs(*, json: Json = False) -> int:
         print(_MISSING_HINT)
     if known := [status for status in jobs if status.state != "missing"]:
         suggest_next(f"jobs show {quoted(known[0].path)}")
-    for problem in problems:
+    damaged = [job for job in jobs if job.state in ("damaged", "unreadable")]
+    for problem in (*problems, *(f"{job.name}: {job.message}" for job in damaged)):
         print(f"note: {problem}", file=sys.stderr)
     return 0
 
@@ -279,8 +280,9 @@ def remove_jobs(
 ) -> int:
     """Delete a job's folder with all files of the job.
 
-    A job whose folder no longer exists is removed from the list. If the folder holds
-    files that are not the job's, nothing is deleted without --force.
+    A job whose folder no longer exists is removed from the list; so is a damaged one,
+    whose files are kept. If the folder holds files that are not the job's, nothing is
+    deleted without --force.
     """
     missing = index.find_missing(job)
     if missing is not None:
@@ -290,6 +292,13 @@ def remove_jobs(
         )
         return 0
     folder = index.find(job)
+    if folder.status().state in index.UNVERIFIED and index.is_listed(folder.path):
+        index.forget(folder.path)
+        print(
+            f"Removed {folder.path} from the list; its files were kept, because they "
+            f"may not be those of a job: {folder.status().message}"
+        )
+        return 0
     kept = index.remove(folder, keep_foreign=force)
     if kept:
         print(f"Removed the job in {folder.path}; kept {index.format_names(kept)}")
