@@ -125,6 +125,7 @@ def test_killed_again_and_again_it_gives_the_same_model(
         tally.finished += 1
         np.testing.assert_equal(model(cut), model(whole))
         tally.identical += 1
+        print(tally.row(), flush=True)
 
     while tally.kills < n_kills:
         tally.resumed += checkpoint.load(cut.path / "checkpoints") is not None
@@ -149,7 +150,6 @@ def test_killed_again_and_again_it_gives_the_same_model(
     tally.resumed += checkpoint.load(cut.path / "checkpoints") is not None
     assert process(cut).wait(120) == 0
     compare()
-    print(tally.row(), flush=True)
     # else hardly any kill hit the training itself
     assert cut_short >= max(1, n_kills // 3)
 

@@ -122,7 +122,8 @@ def print_done(folder: JobFolder, *, json: bool) -> int:
     """Print the results of a job that is done; return the exit code."""
     status = folder.status()
     results = _results(folder, status.result)
-    values = {"job": str(folder.path), "state": status.state, **results, "warnings": []}
+    values: AnyDict = {"job": str(folder.path), "state": status.state, **results}
+    values["warnings"] = []
     lines = _result_lines(values)
     if status.result is None:
         lines = [status.message or f"Its folder is {folder.path}"]
