@@ -131,7 +131,7 @@ def test_one_odd_job_stops_no_dock(viewer, qtbot, tmp_path):
     dock = opened(viewer, JOBS)
     qtbot.waitUntil(lambda: len(listed(dock)) == 3, timeout=10_000)
     assert listed(dock)["lost"] == "unreadable"
-    for name, state in {"odd": "interrupted", "lost": "unreadable"}.items():
+    for name, state in {"odd": "damaged", "lost": "unreadable"}.items():
         (item,) = (item for item in dock._items() if item.text(0) == name)
         dock.tree.setCurrentItem(item)
         qtbot.waitUntil(lambda state=state: dock.view.state == state, timeout=5000)

@@ -19,7 +19,7 @@ from napari_geosr.cli.encoding import prepare_streams
 from napari_geosr.cli.help_pages import GroupedFormatter, with_examples
 from napari_geosr.cli.verbosity import QUIET
 from napari_geosr.core.config import explain
-from napari_geosr.core.errors import GeoSRError, describe_system_error
+from napari_geosr.core.errors import ConfigError, GeoSRError, describe_system_error
 from napari_geosr.core.spelling import did_you_mean
 from napari_geosr.core.version import __version__
 
@@ -77,6 +77,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     words = [word for word in words if word not in (*_QUIET, *_VERBOSE)]
     QUIET.set(quiet)
     try:
+        _refuse_empty(words)
         with redirect_stdout(cast("TextIO", _CheckedOutput(sys.stdout))):
             code = build_app()(words)
             sys.stdout.flush()
@@ -112,6 +113,16 @@ def run(arguments: Sequence[str] | None = None) -> int:
             return 2
         return _report_bug(error, debug)
     return int(code or 0)
+
+
+def _refuse_empty(words: Sequence[str]) -> None:
+    """Refuse an empty argument: as a path, it would be the current folder."""
+    for before, word in zip(["", *words], words, strict=False):
+        if not word.strip():
+            where = f" after {before}" if before.startswith("-") else ""
+            raise ConfigError(
+                f"An argument{where} is empty. Check the variables of your script."
+            )
 
 
 #: Values of ``errno`` that are caused by the path, not by a bug in this program.

@@ -16,9 +16,9 @@ from cyclopts import Parameter
 from napari_geosr.cli.console import print_json, run_command
 from napari_geosr.cli.options import AS_FLAGS, Json
 from napari_geosr.cli.queue_options import Where
-from napari_geosr.cli.run_jobs import run_here
+from napari_geosr.cli.run_jobs import print_done, run_here
 from napari_geosr.cli.verbosity import quoted, suggest_next
-from napari_geosr.core.errors import JobError
+from napari_geosr.core.errors import JobDoneError, JobError
 from napari_geosr.core.steps import (
     StageStarted,
     TrainingProgress,
@@ -57,7 +57,7 @@ _MISSING_HINT = (
     "its folder no longer exists."
 )
 #: States for which `jobs watch` returns an error code.
-_FAILED_STATES = ("failed", "interrupted", "unreadable")
+_FAILED_STATES = ("failed", "interrupted", "damaged", "unreadable")
 
 
 def list_jobs(*, json: Json = False) -> int:
@@ -78,7 +78,8 @@ def list_jobs(*, json: Json = False) -> int:
         print(_MISSING_HINT)
     if known := [status for status in jobs if status.state != "missing"]:
         suggest_next(f"jobs show {quoted(known[0].path)}")
-    for problem in problems:
+    damaged = [job for job in jobs if job.state in ("damaged", "unreadable")]
+    for problem in (*problems, *(f"{job.name}: {job.message}" for job in damaged)):
         print(f"note: {problem}", file=sys.stderr)
     return 0
 
@@ -195,6 +196,8 @@ def resume_jobs(
     A job that was submitted to the queue of a cluster is submitted again, with the same
     resources unless others are given; --queue local runs it on this computer instead.
 
+    A job that is done is left as it is, and its result is printed; the exit code is 0.
+
     Returns
     -------
     int
@@ -203,19 +206,43 @@ def resume_jobs(
     Raises
     ------
     JobError
-        If there is nothing to resume.
+        If the job runs already, its settings cannot be read, or other settings are
+        given for a job that is done.
     """
     folder = index.find(job)
     check_is_job(folder)
-    status = folder.status()
-    is_waiting = status.state == "queued" and not (status.pid or status.queue.number)
-    if not status.can_resume and not is_waiting:
-        raise JobError(f"{status.name} is {status.state}: there is nothing to resume.")
     given = {"learning_rate": learning_rate, "batch_size": batch_size, "steps": steps}
     changes = {name: value for name, value in given.items() if value is not None}
+    try:
+        if changes:
+            change_training(folder, **changes)
+        return _resume(folder, where, detach=detach, json=json)
+    except JobDoneError:
+        # A script that resumes after a kill cannot know that the job has just ended.
+        if changes and not (changes.items() <= folder.values()["training"].items()):
+            raise
+        return print_done(folder, json=json)
+
+
+def _resume(folder: JobFolder, where: Where | None, *, detach: bool, json: bool) -> int:
+    """Resume a job here, in the background or in a queue.
+
+    Raises
+    ------
+    JobDoneError
+        If it is done, or another process completes it in this moment.
+    JobError
+        If it runs already, or its settings cannot be read.
+    """
+    status = folder.status()
+    folder.check_not_done()
+    is_waiting = status.state == "queued" and not (status.pid or status.queue.number)
+    if not status.can_resume and not is_waiting:
+        raise JobError(
+            f"{status.name} is already {describe_state(status)}, so it cannot be "
+            f"resumed. Follow it with: napari-geosr jobs watch {quoted(folder.path)}"
+        )
     profile = _profile(folder, where, detach=detach)
-    if changes:
-        change_training(folder, **changes)
     if profile is not None:
         number = submission.submit(folder, profile)
         title = load_queue(profile.queue).title
@@ -253,8 +280,9 @@ def remove_jobs(
 ) -> int:
     """Delete a job's folder with all files of the job.
 
-    A job whose folder no longer exists is removed from the list. If the folder holds
-    files that are not the job's, nothing is deleted without --force.
+    A job whose folder no longer exists is removed from the list; so is a damaged one,
+    whose files are kept. If the folder holds files that are not the job's, nothing is
+    deleted without --force.
     """
     missing = index.find_missing(job)
     if missing is not None:
@@ -264,6 +292,13 @@ def remove_jobs(
         )
         return 0
     folder = index.find(job)
+    if folder.status().state in index.UNVERIFIED and index.is_listed(folder.path):
+        index.forget(folder.path)
+        print(
+            f"Removed {folder.path} from the list; its files were kept, because they "
+            f"may not be those of a job: {folder.status().message}"
+        )
+        return 0
     kept = index.remove(folder, keep_foreign=force)
     if kept:
         print(f"Removed the job in {folder.path}; kept {index.format_names(kept)}")

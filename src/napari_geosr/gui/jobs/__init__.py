@@ -228,18 +228,22 @@ class JobsDock(Dock):
         if len(items) != 1 or self.activity.busy:
             return
         path = Path(items[0].data(0, _PATH))
+        known = self._known.get(str(path))
+        is_kept = known is not None and known.state in index.UNVERIFIED
         text = (
             f"Delete the job {path} and all its results? This cannot be undone. If you "
             "use a copy of its model in the Restore dock, that copy is kept."
         )
-        missing = self._missing(path) is not None
-        if foreign := foreign_files(path):
+        if is_kept:
+            text = (
+                f"Remove it from the list? {path} no longer contains a valid job. "
+                "Files in it are kept."
+            )
+        elif foreign := foreign_files(path):
             text += (
                 " Files that do not belong to the job are kept: "
                 f"{index.format_names(foreign)}."
             )
-        if missing:
-            text = f"Remove it from the list? {path} no longer contains a job."
         buttons = QMessageBox.StandardButton
         answer = QMessageBox.question(
             self, "Delete job", text, buttons.Yes | buttons.No, buttons.No
@@ -249,7 +253,7 @@ class JobsDock(Dock):
         self.message.clear()
         self.activity.start(
             "remove",
-            lambda _stop: _forget_steps(path) if missing else _remove_steps(path),
+            lambda _stop: _forget_steps(path) if is_kept else _remove_steps(path),
             on_error=self.message.show_error,
         )
 
@@ -264,9 +268,9 @@ class JobsDock(Dock):
         try:
             job = JobFolder(path)
             if not job.is_verified():
+                reason = job.status().message or "its files are incomplete."
                 raise JobError(
-                    f"{path} was not added: it contains config.yaml but no job.json, "
-                    "so it cannot be identified as a job."
+                    f"{path} was not added, as it may not be a job: {reason}"
                 )
             index.register(job)
         except GeoSRError as error:

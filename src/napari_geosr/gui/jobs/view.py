@@ -350,7 +350,7 @@ class JobView(JobWidgets):
         watch = self._watch
         assert watch is not None
         self._n_warnings = len(watch.warnings)
-        if self._state in ("failed", "unreadable"):
+        if self._state in ("failed", "damaged", "unreadable"):
             self.message.show_message(watch.status.message, "error")
         elif watch.warnings:
             self.message.show_message(" ".join(watch.warnings), "warning")
