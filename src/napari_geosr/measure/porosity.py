@@ -138,7 +138,10 @@ def porosity_steps(
     )
     yield from (WarningIssued(message=message) for message in warnings)
     with cache_limited(run.source, run.plan.cache_bytes):
-        return (yield from _measure(run, volume, config, deviation, warnings))
+        report = yield from _measure(run, volume, config, deviation, warnings)
+    is_automatic = config.sample_mask == "auto" and mask is None
+    kept = run.mask if is_automatic and keep_labels else None
+    return report if kept is None else replace(report, sample_mask=kept)
 
 
 def _measure(
@@ -190,7 +193,7 @@ def _measure(
         interval=interval,
         graph=graph,
     )
-    report = build_report(
+    return build_report(
         totals,
         config,
         name=volume.name,
@@ -202,9 +205,6 @@ def _measure(
         warnings=tuple(warnings),
         noise=noise,
     )
-    is_automatic = config.sample_mask == "auto" and mask is None
-    kept = run.mask if is_automatic and keep_labels else None
-    return report if kept is None else replace(report, sample_mask=kept)
 
 
 def _warned(message: str, warnings: list[str]) -> WarningIssued:
