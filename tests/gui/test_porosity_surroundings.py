@@ -41,7 +41,8 @@ def cylinder(rng, background: float = 20.0) -> Volume:
 
 
 def surrounded(volume: Volume, threshold: float = 100, phase="dark") -> bool:
-    return run_to_end(histogram_steps(volume)).is_surrounded(threshold, phase)
+    levels = run_to_end(histogram_steps(volume))
+    return levels.surroundings.has_background(threshold, phase)
 
 
 def test_air_around_a_sample_is_told_from_pores(rng):
@@ -58,7 +59,7 @@ def test_air_around_a_sample_is_told_from_pores(rng):
             assert not surrounded(Volume(plane, "YX", name="plane"))
     everywhere = bone.replace(data=np.ones(bone.shape, np.uint8))
     levels = run_to_end(histogram_steps(bone, everywhere))
-    assert levels.rims == ()
+    assert levels.surroundings.planes == ()
 
 
 def test_background_beside_solid_corners_is_told_from_pores(
@@ -68,8 +69,8 @@ def test_background_beside_solid_corners_is_told_from_pores(
         levels = run_to_end(histogram_steps(volume))
         threshold = levels.threshold(PorosityConfig())
         return (
-            round(levels.background_depth(threshold, "dark"), 2),
-            levels.is_surrounded(threshold, "dark"),
+            round(levels.surroundings.background_depth(threshold, "dark"), 2),
+            levels.surroundings.has_background(threshold, "dark"),
         )
 
     scans = shared_data / "ct_volumes"

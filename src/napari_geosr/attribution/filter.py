@@ -19,13 +19,12 @@ References
 from __future__ import annotations
 
 from collections.abc import Generator
-from typing import Any
 
 import numpy as np
 
 from napari_geosr.attribution import Attribution, AttributionRequest, AttributionResult
 from napari_geosr.core.steps import StageStarted, Step
-from napari_geosr.core.types import AnyArray
+from napari_geosr.core.types import AnyArray, AnyDict
 from napari_geosr.physics.correlated_noise import noise_like
 
 TITLE = "Filter"
@@ -175,7 +174,7 @@ def _blur_text(figures: dict[str, object], axes: str, unit: str) -> str:
     return f"; the scan's own blur is {shown} {unit}, estimated"
 
 
-def _notes(figures: dict[str, Any]) -> tuple[str, ...]:
+def _notes(figures: AnyDict) -> tuple[str, ...]:
     if figures["kind"] == "exact":
         return ()
     error = figures["noise_linearity_error"]

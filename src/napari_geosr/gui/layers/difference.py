@@ -9,10 +9,11 @@ import numpy as np
 
 from napari_geosr.core.errors import Cancelled, VolumeError
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step
+from napari_geosr.core.volume import ArrayLike
 
 
 def difference_steps(
-    before: Any, after: Any, should_stop: ShouldStop
+    before: ArrayLike, after: ArrayLike, should_stop: ShouldStop
 ) -> Generator[Step, None, tuple[Any, float]]:
     """Compute the lazy difference result minus source, and a contrast limit.
 

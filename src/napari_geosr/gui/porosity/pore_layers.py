@@ -20,6 +20,7 @@ from napari_geosr.operations import measure
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Labels
+    from napari.utils.colormaps import DirectLabelColormap
 
     from napari_geosr.core.volume import Volume
     from napari_geosr.operations.measure import PorosityReport
@@ -182,7 +183,7 @@ def add_sample(
     return layer
 
 
-def sample_colormap() -> Any:
+def sample_colormap() -> DirectLabelColormap:
     """One colour for the sample, unlike those of pores and their preview."""
     from napari.utils.colormaps import DirectLabelColormap
 
