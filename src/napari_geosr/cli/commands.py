@@ -162,7 +162,11 @@ GROUPS: dict[str, tuple[str, dict[str, Command]]] = {
             "watch": Command(
                 "jobs:watch_jobs",
                 "Follow a running job to its end.",
-                ("jobs watch job", "jobs watch job --json"),
+                (
+                    "jobs watch job",
+                    "jobs watch job --json",
+                    "jobs watch job --host me@login",
+                ),
             ),
             "stop": Command(
                 "jobs:cancel_jobs",

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from napari_geosr.cli.console import print_json, run_command
+from napari_geosr.cli.elsewhere import on_any_host
 from napari_geosr.cli.options import AS_FLAGS, Json
 from napari_geosr.cli.queue_options import Where
 from napari_geosr.cli.run_jobs import run_here
@@ -60,6 +61,7 @@ _MISSING_HINT = (
 _FAILED_STATES = ("failed", "interrupted", "unreadable")
 
 
+@on_any_host
 def list_jobs(*, json: Json = False) -> int:
     """List the jobs on this computer with their states; return the exit code."""
     problems = submission.refresh(index.list_jobs())
@@ -83,6 +85,7 @@ def list_jobs(*, json: Json = False) -> int:
     return 0
 
 
+@on_any_host
 def show_jobs(job: Job, /, *, json: Json = False) -> int:
     """Show state, metrics and settings of a job; return the exit code."""
     folder = find(job)
@@ -116,6 +119,7 @@ def show_jobs(job: Job, /, *, json: Json = False) -> int:
     return 0
 
 
+@on_any_host
 def watch_jobs(
     job: Job,
     /,
@@ -152,6 +156,7 @@ def watch_jobs(
     return 1 if status.state in _FAILED_STATES else 0
 
 
+@on_any_host
 def cancel_jobs(job: Job, /) -> int:
     """Stop a job; finished work is kept, so that the job can be resumed."""
     folder = find(job)
@@ -165,6 +170,7 @@ def cancel_jobs(job: Job, /) -> int:
     return 0
 
 
+@on_any_host
 def resume_jobs(
     job: Job,
     /,

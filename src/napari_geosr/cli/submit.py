@@ -13,6 +13,7 @@ from cyclopts import App
 from napari_geosr import io
 from napari_geosr.cli import train as train_commands
 from napari_geosr.cli.console import print_json
+from napari_geosr.cli.elsewhere import on_any_host
 from napari_geosr.cli.help_pages import with_examples
 from napari_geosr.cli.measure import measure as measure_command
 from napari_geosr.cli.options import AS_FLAGS, settings_from
@@ -125,7 +126,7 @@ def _command(
         "return": int,
     }
     command.__doc__ = verb.__doc__
-    return command
+    return on_any_host(command)
 
 
 def _submit(request: SubmitRequest, where: SubmitOptions, *, json: bool) -> int:

@@ -90,6 +90,18 @@ class Profile(Config):
         title="Options",
         description="More options of sbatch or oarsub, one an entry.",
     )
+    host: str = Field(
+        "",
+        title="Login node",
+        description="Computer on which commands with --host use this profile's setup, "
+        "as user@login or a name from ~/.ssh/config.",
+    )
+    remote_command: str = Field(
+        "",
+        title="Remote command",
+        description="How napari-geosr starts on the login node after the setup, such "
+        "as ~/venv/bin/napari-geosr.",
+    )
 
     @field_validator("walltime", mode="before")
     @classmethod
@@ -124,7 +136,15 @@ class Profile(Config):
             parse_bytes(value)
         return value
 
-    @field_validator("queue", "properties", "python", "setup", "options")
+    @field_validator(
+        "queue",
+        "properties",
+        "python",
+        "setup",
+        "options",
+        "host",
+        "remote_command",
+    )
     @classmethod
     def _check_lines(cls, value: str | tuple[str, ...]) -> str | tuple[str, ...]:
         for text in (value,) if isinstance(value, str) else value:
