@@ -184,6 +184,11 @@ GROUPS: dict[str, tuple[str, dict[str, Command]]] = {
                     "jobs resume job --walltime 12h",
                 ),
             ),
+            "repair": Command(
+                "jobs:repair_jobs",
+                "Find damaged parts of a job's OME-Zarr, and restore them again.",
+                ("jobs repair clean.job", "jobs repair clean.job --json"),
+            ),
             "remove": Command(
                 "jobs:remove_jobs",
                 "Delete a job's folder. First copy any result that you still need.",
