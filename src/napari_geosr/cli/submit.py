@@ -23,6 +23,7 @@ from napari_geosr.cli.reconstruct import reconstruct as reconstruct_command
 from napari_geosr.cli.restore import restore as restore_command
 from napari_geosr.cli.study import study_projections as study_command
 from napari_geosr.cli.verbosity import quoted, suggest_next
+from napari_geosr.core.addresses import as_address, has_secrets, without_secrets
 from napari_geosr.core.config import Config
 from napari_geosr.core.errors import ConfigError, FileError, JobError
 from napari_geosr.core.types import AnyDict
@@ -239,7 +240,23 @@ def _folder_of(request: SubmitRequest, where: SubmitOptions) -> Path:
 
 
 def absolute_path(path: Path) -> Path:
-    """Make a path absolute; links are kept, as nodes may resolve them differently."""
+    """Make a path absolute; links are kept, as nodes may resolve them differently.
+
+    Addresses stay as they are.
+
+    Raises
+    ------
+    ConfigError
+        If an address contains credentials, which the job's settings would show.
+    """
+    if (address := as_address(path)) is not None:
+        if has_secrets(address):
+            raise ConfigError(
+                f"{without_secrets(address)} was given with a user, a password or a "
+                "query, which the job's settings would show. Leave them out and keep "
+                "them where the library finds them (~/.aws, ~/.config/fsspec)."
+            )
+        return path
     return path.expanduser().absolute()
 
 

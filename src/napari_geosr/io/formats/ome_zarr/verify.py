@@ -7,7 +7,6 @@ import math
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
 
 from napari_geosr.core.boxes import Box
 from napari_geosr.core.errors import Cancelled, FileError, describe_system_error
@@ -18,13 +17,11 @@ from napari_geosr.core.steps import (
     Step,
     never_stop,
 )
-from napari_geosr.core.types import AnyDict, AnyMapping
+from napari_geosr.core.types import AnyDict, AnyMapping, ZarrNode
 from napari_geosr.io.atomic import explained
 from napari_geosr.io.formats.ome_zarr import ngff
 from napari_geosr.io.stamp import KEY, Stamp, from_dict
 
-#: An array or a group; zarr's own types do not state what indexing returns.
-_Node: TypeAlias = Any
 #: Name of the codec that adds checksums, in the metadata of an array.
 _CHECKSUM = "crc32c"
 
@@ -72,7 +69,7 @@ def check_steps(
     import zarr
 
     try:
-        group: _Node = zarr.open_group(path, mode="r")
+        group: ZarrNode = zarr.open_group(path, mode="r")
         attributes = dict(group.attrs)
         datasets = ngff.find_multiscales(attributes)[0]["datasets"]
         levels = [group[item["path"]] for item in datasets]
@@ -100,7 +97,7 @@ def check_steps(
     return ZarrCheck(path, tuple(damaged), tuple(boxes), total, checked, stamp)
 
 
-def _shards(array: _Node) -> Iterator[tuple[tuple[int, ...], Box]]:
+def _shards(array: ZarrNode) -> Iterator[tuple[tuple[int, ...], Box]]:
     """Index and voxels of every shard, or chunk where there are no shards."""
     size = array.shards or array.chunks
     grid = [range(math.ceil(n / s)) for n, s in zip(array.shape, size, strict=True)]
@@ -120,7 +117,7 @@ def _has_content(file: Path) -> bool:
         return False
 
 
-def _is_readable(array: _Node, box: Box, path: Path) -> bool:
+def _is_readable(array: ZarrNode, box: Box, path: Path) -> bool:
     """Whether a shard can be decoded; decoders raise errors of all classes."""
     try:
         array[box]
@@ -143,7 +140,7 @@ def note_in_record(path: Path, record: AnyMapping) -> None:
     import zarr
 
     with explained(path):
-        group: _Node = zarr.open_group(path, mode="r+")
+        group: ZarrNode = zarr.open_group(path, mode="r+")
         own: AnyDict = dict(group.attrs[KEY])
         own["provenance"] = [*own["provenance"][:-1], dict(record)]
         group.attrs[KEY] = own
