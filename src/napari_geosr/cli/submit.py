@@ -21,6 +21,7 @@ from napari_geosr.cli.queue_options import SubmitOptions
 from napari_geosr.cli.reconstruct import merge_settings
 from napari_geosr.cli.reconstruct import reconstruct as reconstruct_command
 from napari_geosr.cli.restore import restore as restore_command
+from napari_geosr.cli.run_plan import rows_for_job
 from napari_geosr.cli.study import study_projections as study_command
 from napari_geosr.cli.verbosity import quoted, suggest_next
 from napari_geosr.core.addresses import as_address, has_secrets, without_secrets
@@ -139,6 +140,8 @@ def _submit(request: SubmitRequest, where: SubmitOptions, *, json: bool) -> int:
     title = load_queue(profile.queue).title
     if where.dry_run:
         plan = _plan(request, folder, profile, title)
+        if isinstance(request.job, RestoreJob):
+            plan |= rows_for_job(request.job, profile)
         if json:
             print_json({**plan, "script": script})
         else:

@@ -164,8 +164,9 @@ class Profile(Config):
         if self.queue == "oar" and self.memory and not self.memory_property:
             raise ValueError(
                 "OAR takes no amount of memory, only a condition on a property of the "
-                "nodes: name it in the profile (memory_property: memcore), or leave "
-                "the memory away and ask for more cores"
+                "nodes. Keep the name of the property with the memory per core in a "
+                "profile (napari-geosr profiles new NAME --memory-property memcore), "
+                "or leave the memory away and ask for more cores"
             )
         return self
 
