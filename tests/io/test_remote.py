@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import fsspec
+import h5py
 import numpy as np
 import pytest
 import zarr
+from fsspec.implementations.memory import MemoryFile
 from hypothesis import given
 from hypothesis import strategies as st
 from zarr.storage import FsspecStore
@@ -147,6 +149,57 @@ def test_metadata_decide_the_checksum(scan: Volume) -> None:
     assert io.read(ADDRESS).metadata["metadata_checksum"] != first
 
 
+# HDF5
+
+
+@pytest.fixture
+def hdf5(tmp_path: Path, rng: np.random.Generator) -> Iterator[Path]:
+    """A file on this computer and at an address."""
+    path = tmp_path / "scan.h5"
+    with h5py.File(path, "w") as file:
+        file.create_dataset("a/b", data=rng.random((512, 64, 64)), chunks=(4, 64, 64))
+    system = fsspec.filesystem("memory")
+    system.pipe("/bucket/scan.h5", path.read_bytes())
+    yield path
+    system.rm("/bucket", recursive=True)
+
+
+def test_an_hdf5_file(hdf5: Path, tmp_path: Path, capsys: Any) -> None:
+    there = io.read("memory://bucket/scan.h5::a/b")
+    np.testing.assert_array_equal(there.data[5:9], io.read(hdf5).data[5:9])
+    assert there.metadata["metadata_checksum"].startswith("sha256-size-and-time:")
+    again = pickle.loads(pickle.dumps(there.data))
+    np.testing.assert_array_equal(again[7], there.data[7])
+    assert run(["info", "memory://bucket/scan.h5", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["shape"] == [512, 64, 64]
+    assert "has no dataset 'c'" in refused("memory://bucket/scan.h5::c")
+    fsspec.filesystem("memory").pipe("/bucket/bad.h5", b"no HDF5")
+    assert "memory://bucket/bad.h5 cannot be read" in refused("memory://bucket/bad.h5")
+
+
+def test_a_slab_of_hdf5_fetches_a_part(
+    hdf5: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    n_read = 0
+    read = MemoryFile.read
+
+    def counting(self: Any, *args: Any) -> Any:
+        nonlocal n_read
+        n_read += len(content := read(self, *args))
+        return content
+
+    def counting_into(self: Any, buffer: Any) -> int:
+        content = counting(self, len(buffer))
+        buffer[: len(content)] = content
+        return len(content)
+
+    monkeypatch.setattr(MemoryFile, "read", counting)
+    monkeypatch.setattr(MemoryFile, "readinto", counting_into)
+    there = io.read("memory://bucket/scan.h5")
+    there.data[100:104]
+    assert 0 < n_read < hdf5.stat().st_size / 20
+
+
 # What cannot be read
 
 
@@ -163,8 +216,9 @@ def refused(address: str) -> str:
     [
         ("http://me:secret@host/scan.zarr", "http://host/scan.zarr is not an https"),
         ("ftp://host/scan.zarr", "ftp:// cannot be read. Use s3://"),
-        ("https://me:secret@host/scan.tif", "host/scan.tif is not a zarr"),
+        ("https://me:secret@host/scan.tif", "host/scan.tif is neither zarr nor HDF5"),
         ("https://host/scan.zarr?key=hidden", "a zarr consists of many"),
+        ("memory://none.h5?key=hidden", "memory://none.h5 cannot be read"),
         ("memory://none.zarr", "memory://none.zarr cannot be read"),
         ("memory://none.zarr?key=hidden", "memory://none.zarr cannot be read"),
     ],

@@ -51,7 +51,13 @@ def has_secrets(address: str) -> bool:
 
 def clean_reason(error: BaseException, address: str) -> str:
     """First line of an error without what must not be shown."""
-    text = str(error).replace(address, without_secrets(address))
+    lines = clean_text(str(error), address).strip().splitlines()
+    return (lines or [type(error).__name__])[0][:160].rstrip(". ")
+
+
+def clean_text(text: str, address: str) -> str:
+    """A text that may contain an address, without what must not be shown of it."""
+    text = text.replace(address, without_secrets(address))
     rest = address.partition("://")[2]
     user = rest.partition("/")[0].rpartition("@")[0]
     try:
@@ -63,5 +69,4 @@ def clean_reason(error: BaseException, address: str) -> str:
     for secret in sorted(filter(None, secrets), key=len, reverse=True):
         for form in (secret, unquote(secret)):
             text = text.replace(form, _HIDDEN)
-    lines = text.strip().splitlines() or [type(error).__name__]
-    return lines[0][:160].rstrip(". ")
+    return text

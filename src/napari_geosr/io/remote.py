@@ -1,16 +1,20 @@
-"""Read OME-Zarr from an address (S3, SFTP, HTTPS), chunk by chunk, with fsspec."""
+"""Read OME-Zarr and HDF5 from an address (S3, SFTP, HTTPS) in parts, with fsspec."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, BinaryIO
 
 from napari_geosr.core.addresses import (
     ADDRESS,
     METADATA_CHECKSUM,
     clean_reason,
+    clean_text,
     without_secrets,
 )
 from napari_geosr.core.errors import FileError, GeoSRError
@@ -18,11 +22,20 @@ from napari_geosr.core.indexing import Slices
 from napari_geosr.core.types import AnyArray, AnyDict, ZarrNode
 from napari_geosr.core.volume import ArrayLike, Volume
 from napari_geosr.io.formats import ReadOptions, format_of
+from napari_geosr.io.formats.hdf5 import FORMAT as HDF5
+from napari_geosr.io.formats.hdf5 import read_hdf5
 from napari_geosr.io.formats.ome_zarr import FORMAT as OME_ZARR
 from napari_geosr.io.formats.ome_zarr import ngff
 from napari_geosr.io.formats.ome_zarr.reading import volumes_of
 from napari_geosr.io.lazy import LazyArray, VoxelSource
 
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
+
+#: Bytes that are fetched at once from a file.
+_BLOCK_BYTES = 1 << 20
+#: What identifies the contents of a file without reading it.
+_IDENTITY = ("size", "etag", "lastmodified", "last-modified", "mtime", "modified")
 #: Schemes that can be read, with settings of their file systems. A redirect could lead
 #: to an address that is not encrypted.
 _SCHEMES: dict[str, AnyDict] = {
@@ -36,30 +49,39 @@ _OWN_LIBRARY = {"sftp": "paramiko"}
 
 
 def read_address(address: str, options: ReadOptions) -> Volume:
-    """Read an OME-Zarr or a zarr array lazily: chunks are fetched when they are used.
+    """Read a zarr or an HDF5 file lazily: chunks are fetched when they are used.
 
     Parameters
     ----------
     address : str
     options : ReadOptions
-        Axes, and the image inside the zarr.
+        Axes, and the image inside the zarr or the file.
 
     Raises
     ------
     FileError
         If the extra is missing, the address cannot be read or is not encrypted, or
-        holds no zarr.
+        holds no such data.
     """
     shown = without_secrets(address)
     _check(address, shown)
     path = Path(PurePosixPath(shown).name)
-    node = _open(address, shown, (options.dataset or "").strip("/"))
     try:
-        volume = volumes_of(node, path, axes=options.axes)[0]
-        checksum = _metadata_checksum(node)
+        if format_of(Path(shown)) is HDF5:
+            opener = _RemoteFile(address)
+            volume = read_hdf5(
+                path, axes=options.axes, dataset=options.dataset, open_bytes=opener
+            )
+            checksum = opener.identity()
+        else:
+            node = _open(address, (options.dataset or "").strip("/"))
+            volume = volumes_of(node, path, axes=options.axes)[0]
+            checksum = _metadata_checksum(node)
+    except FileError as error:  # may quote a library
+        raise FileError(clean_text(str(error), address)) from None
     except GeoSRError:
         raise
-    except Exception as error:  # noqa: BLE001  # of the file system or the zarr
+    except Exception as error:  # noqa: BLE001  # of the file system or the data
         raise _unreadable(error, address) from None
     if isinstance(volume.data, LazyArray):
         volume.data.source = _RemoteVoxels(volume.data.source, address)
@@ -71,6 +93,37 @@ def read_address(address: str, options: ReadOptions) -> Volume:
 
 def _reopen(address: str, options: ReadOptions) -> ArrayLike:
     return read_address(address, options).data
+
+
+class _RemoteFile:
+    """Opens a file at an address; bytes are fetched in blocks around those read."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+
+    def __call__(self) -> BinaryIO:
+        system, place = self._find()
+        file: BinaryIO = system.open(place, "rb", block_size=_BLOCK_BYTES)
+        return file
+
+    def identity(self) -> str:
+        """Size and, where the server has them, ETag and time of the file."""
+        system, place = self._find()
+        info = {str(k).lower(): v for k, v in system.info(place).items()}
+        known = {k: str(info[k]) for k in _IDENTITY if info.get(k) is not None}
+        text = json.dumps(known, sort_keys=True)
+        kind = "etag" if "etag" in known else "size-and-time"
+        return f"sha256-{kind}:{hashlib.sha256(text.encode()).hexdigest()}"
+
+    def _find(self) -> tuple[AbstractFileSystem, str]:
+        scheme = self.address.partition("://")[0]
+        with _explained_imports(self.address):
+            from fsspec.core import url_to_fs
+
+            found: tuple[AbstractFileSystem, str] = url_to_fs(
+                self.address, **_SCHEMES[scheme]
+            )
+        return found
 
 
 class _RemoteVoxels:
@@ -102,29 +155,41 @@ def _check(address: str, shown: str) -> None:
             f"{shown}: {scheme}:// cannot be read. Use s3://, sftp:// or https://, or "
             "copy the data to this computer."
         )
-    if scheme == "https" and "?" in address:
-        raise FileError(
-            f"{shown} was given with a query (?…), which names a single file, but a "
-            "zarr consists of many. Give the address of its folder."
-        )
     known = format_of(Path(shown))
-    if known is not None and known is not OME_ZARR:
+    if scheme == "https" and "?" in address and known is not HDF5:
         raise FileError(
-            f"{shown} is not a zarr: of other formats, the whole file would have to be "
-            "fetched. Copy it to this computer first, or convert it to OME-Zarr."
+            f"{shown} was given with a query (?…), which is valid for a single file, "
+            "but a zarr consists of many. Give its address without one."
+        )
+    if known is not None and known not in (OME_ZARR, HDF5):
+        raise FileError(
+            f"{shown} is neither zarr nor HDF5, and of other formats the whole file "
+            "would have to be fetched. Copy it to this computer first."
         )
 
 
-def _open(address: str, shown: str, dataset: str) -> ZarrNode:
+def _open(address: str, dataset: str) -> ZarrNode:
+    import zarr
+
     scheme = address.partition("://")[0]
-    try:
-        import zarr
+    with _explained_imports(address):
         from zarr.storage import FsspecStore
 
         store = FsspecStore.from_url(
             address, storage_options=_SCHEMES[scheme], read_only=True
         )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # zarr's show the whole address
+        return zarr.open(store, mode="r", path=dataset)
+
+
+@contextmanager
+def _explained_imports(address: str) -> Iterator[None]:
+    """Say which library is missing."""
+    try:
+        yield
     except ImportError as error:
+        shown, scheme = without_secrets(address), address.partition("://")[0]
         library = _OWN_LIBRARY.get(scheme)
         package = f"the library {library}" if library else "the extra 'remote'"
         command = library or "'napari-geosr[remote]'"
@@ -132,14 +197,6 @@ def _open(address: str, shown: str, dataset: str) -> ZarrNode:
             f"Reading {shown} needs {package}, which is not installed. Install it: pip "
             f"install {command}"
         ) from error
-    except Exception as error:  # noqa: BLE001  # settings, such as a missing key
-        raise _unreadable(error, address) from None
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # zarr's show the whole address
-            return zarr.open(store, mode="r", path=dataset)
-    except Exception as error:  # noqa: BLE001  # file systems have their own
-        raise _unreadable(error, address) from None
 
 
 def _unreadable(error: Exception, address: str) -> FileError:
