@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -43,7 +43,7 @@ class BlockRestoration:
         # Each block takes the whole memory budget and all threads.
         self._lock = SerializableLock()
 
-    def __call__(self, block_info: AnyMapping) -> AnyArray:
+    def __call__(self, block_info: Mapping[None, AnyMapping]) -> AnyArray:
         """Restore the block at the place that Dask passes."""
         place = tuple(slice(a, b) for a, b in block_info[None]["array-location"])
         region = tuple(
