@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from queue_helpers import Cluster, submit, wait_for
 
+from napari_geosr.cli import run_plan
 from napari_geosr.cli.app import run
 from napari_geosr.jobs import index
 from napari_geosr.jobs.folder import JobFolder
@@ -50,6 +52,7 @@ def nothing_left(scan: Path) -> Any:
         (["--queue", "slurm", "--walltime", "20s"], "20s is too short"),
         (["--queue", "slurm", "--mem", "much"], "'much' is not an amount of memory"),
         (["--queue", "oar", "--mem", "64GB"], "OAR takes no amount of memory"),
+        (["--queue", "oar", "--mem", "64GB"], "new NAME --memory-property memcore)"),
         (["--queue", "slurm", "--gpus", "-1"], "gpus: "),
         (["--queue", "slurm", "--project", "a b"], "project: one word"),
         (["--queue", "slurm", "--average"], "--average"),
@@ -147,3 +150,56 @@ def test_a_dry_run_writes_nothing_and_makes_paths_absolute(
     assert [path.name for path in scan.parent.iterdir()] == ["scan.tif"]
     assert index.list_jobs() == []
     assert not profiles_folder().exists()
+
+
+def _dry_run(scan: Path, capsys: Any, *more: str) -> str:
+    assert run(restoring(scan, "--dry-run", *more)) == 0
+    return " ".join(capsys.readouterr().out.partition("\n\n")[0].split())
+
+
+def test_a_dry_run_prints_the_plan(
+    scan: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["-m", "gaussian", "--threads", "1", "--queue", "slurm"]
+    said = _dry_run(scan, capsys, *words)
+    for part in (
+        "parts 1 tiles of 16 × 48 × 48 voxels",
+        "data reads 147 kB, writes 147 kB before compression",
+        "memory ",
+        "(1 CPU thread), one run within the walltime",
+    ):
+        assert part in said
+    plan = run_plan.restoration.plan_steps
+
+    def long(*args: Any, **kwargs: Any) -> Any:
+        return replace((yield from plan(*args, **kwargs)), seconds=12 * 3600)
+
+    monkeypatch.setattr(run_plan.restoration, "plan_steps", long)
+    said = _dry_run(scan, capsys, *words, "--walltime", "5h")
+    assert "about 12.0 h on a computer like this one" in said
+    assert ", 3 runs within the walltime" in said
+    words[-1] = "local"
+    assert "walltime" not in _dry_run(scan, capsys, *words)
+
+
+def test_a_dry_run_says_why_there_is_no_plan(
+    scan: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = _dry_run(scan, capsys, "-m", "auto", "--queue", "slurm")
+    assert "not made, because the model is chosen when the job runs" in said
+    monkeypatch.setattr(run_plan, "find_spec", lambda name: None)
+    words = ["-m", "gaussian", "--queue", "slurm"]
+    assert "because torch is not installed" in _dry_run(scan, capsys, *words)
+    monkeypatch.setattr(run_plan, "_QUICK_BYTES", 100)
+    assert "all 147 kB would have to be read" in _dry_run(scan, capsys, *words)
+
+
+def test_a_run_that_cannot_start_is_refused_before(scan: Path, capsys: Any) -> None:
+    words = ["-m", "gaussian", "--memory", "1kB", "--queue", "slurm", "--dry-run"]
+    assert "memory" in refused_last(capsys, *restoring(scan, *words))
+
+
+def refused_last(capsys: Any, *words: str) -> str:
+    """The sentence with which a command is refused after it has begun."""
+    assert run(list(words)) == 2
+    return capsys.readouterr().err.splitlines()[-1]

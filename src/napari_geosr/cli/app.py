@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from napari_geosr.cli.commands import COMMANDS, EXAMPLES, GROUPS, Command
 from napari_geosr.cli.encoding import prepare_streams
 from napari_geosr.cli.help_pages import GroupedFormatter, with_examples
+from napari_geosr.cli.typed_words import WORDS
 from napari_geosr.cli.verbosity import QUIET
 from napari_geosr.core.config import explain
 from napari_geosr.core.errors import ConfigError, GeoSRError, describe_system_error
@@ -70,6 +71,7 @@ def _add(app: App, commands: Mapping[str, Command]) -> None:
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; errors become one sentence."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    WORDS.set(tuple(words))
     debug = any(word in words for word in _VERBOSE)
     quiet = any(word in words for word in _QUIET)
     # File names may contain any bytes, and a terminal may support only ASCII.

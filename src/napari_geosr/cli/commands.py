@@ -162,7 +162,11 @@ GROUPS: dict[str, tuple[str, dict[str, Command]]] = {
             "watch": Command(
                 "jobs:watch_jobs",
                 "Follow a running job to its end.",
-                ("jobs watch job", "jobs watch job --json"),
+                (
+                    "jobs watch job",
+                    "jobs watch job --json",
+                    "jobs watch job --host me@login",
+                ),
             ),
             "stop": Command(
                 "jobs:cancel_jobs",
@@ -179,6 +183,11 @@ GROUPS: dict[str, tuple[str, dict[str, Command]]] = {
                     "jobs resume job --steps 5000 --detach",
                     "jobs resume job --walltime 12h",
                 ),
+            ),
+            "repair": Command(
+                "jobs:repair_jobs",
+                "Find damaged parts of a job's OME-Zarr, and restore them again.",
+                ("jobs repair clean.job", "jobs repair clean.job --json"),
             ),
             "remove": Command(
                 "jobs:remove_jobs",

@@ -36,7 +36,8 @@ _GROUPS: dict[str, str] = {
     _METHOD: "",
     "Compute": "device memory threads backend engine detach prepare seed",
     "Queue": "queue profile project partition walltime nodes cores gpus mem job-folder "
-    "dry-run template properties memory-property setup python options timeout",
+    "dry-run template properties memory-property setup python options timeout "
+    "host remote-command",
     "Output": "out name output-dtype overwrite continue average json show list force "
     "format",
     _ADVANCED: "adjacent-slices adversarial adversarial-weight augment averaging "

@@ -1,4 +1,4 @@
-"""``napari-geosr jobs list | show | watch | stop | resume | remove``."""
+"""``napari-geosr jobs list | show | watch | stop | resume | repair | remove``."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from napari_geosr.cli.console import print_json, run_command
+from napari_geosr.cli.elsewhere import on_any_host
 from napari_geosr.cli.options import AS_FLAGS, Json
 from napari_geosr.cli.queue_options import Where
 from napari_geosr.cli.run_jobs import print_done, run_here
@@ -33,11 +34,13 @@ from napari_geosr.jobs.kinds import MAKE_MODELS, result_kind
 from napari_geosr.jobs.profiles import Profile
 from napari_geosr.jobs.queues import load_queue
 from napari_geosr.jobs.settings import change_training
+from napari_geosr.operations.restore.job import RestoreJob
 from napari_geosr.operations.train.card_summary import summarise_card
 
 if TYPE_CHECKING:
     from napari_geosr.core.steps import ShouldStop, Step
     from napari_geosr.jobs.folder import JobFolder, JobStatus
+    from napari_geosr.operations.restore.repair import Repair
 
 #: A job, given by its folder or name.
 Job = Annotated[str, Parameter(help="Folder or name of the job.")]
@@ -60,6 +63,7 @@ _MISSING_HINT = (
 _FAILED_STATES = ("failed", "interrupted", "damaged", "unreadable")
 
 
+@on_any_host
 def list_jobs(*, json: Json = False) -> int:
     """List the jobs on this computer with their states; return the exit code."""
     problems = submission.refresh(index.list_jobs())
@@ -84,6 +88,7 @@ def list_jobs(*, json: Json = False) -> int:
     return 0
 
 
+@on_any_host
 def show_jobs(job: Job, /, *, json: Json = False) -> int:
     """Show state, metrics and settings of a job; return the exit code."""
     folder = find(job)
@@ -117,6 +122,7 @@ def show_jobs(job: Job, /, *, json: Json = False) -> int:
     return 0
 
 
+@on_any_host
 def watch_jobs(
     job: Job,
     /,
@@ -153,6 +159,7 @@ def watch_jobs(
     return 1 if status.state in _FAILED_STATES else 0
 
 
+@on_any_host
 def cancel_jobs(job: Job, /) -> int:
     """Stop a job; finished work is kept, so that the job can be resumed."""
     folder = find(job)
@@ -166,6 +173,67 @@ def cancel_jobs(job: Job, /) -> int:
     return 0
 
 
+@on_any_host
+def repair_jobs(job: Job, /, *, json: Json = False) -> int:
+    """Read the OME-Zarr that a job has written, and compute damaged parts again.
+
+    Every chunk is compared with its checksum. Shards that are damaged or missing are
+    named and restored again, if the scan and the model are still the same; all others
+    stay as they are.
+
+    Returns
+    -------
+    int
+        Exit code.
+
+    Raises
+    ------
+    JobError
+        If the job is running, or is not a restoration.
+    """
+    folder = find(job)
+    status = folder.status()
+    if status.is_alive:
+        raise JobError(f"{status.name} is {status.state}: wait until it has ended.")
+    if status.operation != "restore":
+        raise JobError(
+            f"{status.name} is not a restoration: only restored volumes can be "
+            "repaired. Run the job again in a new folder."
+        )
+    repair, _ = run_command(
+        lambda should_stop: _repair_steps(folder, should_stop),
+        stopping="stopping after this tile; what is repaired so far is kept",
+    )
+    if json:
+        print_json(
+            {
+                "output": str(repair.path),
+                "shards": repair.n_shards,
+                "repaired": list(repair.damaged),
+            }
+        )
+    elif repair.damaged:
+        print(f"Repaired {repair.path}: {', '.join(repair.damaged)}")
+    else:
+        print(f"{repair.path} is intact: all {repair.n_shards:,} shards were read.")
+    return 0
+
+
+def _repair_steps(
+    folder: JobFolder, should_stop: ShouldStop
+) -> Generator[Step, None, Repair]:
+    from napari_geosr.operations.restore.repair import repair_steps
+
+    settings = RestoreJob.from_values(_without_operation(folder.values()))
+    with folder.hold():
+        return (yield from repair_steps(settings, folder.path, should_stop=should_stop))
+
+
+def _without_operation(values: AnyDict) -> AnyDict:
+    return {name: value for name, value in values.items() if name != "operation"}
+
+
+@on_any_host
 def resume_jobs(
     job: Job,
     /,

@@ -9,6 +9,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from napari_geosr.cli.console import print_json, run_command
+from napari_geosr.cli.elsewhere import on_any_host
 from napari_geosr.cli.options import AS_FLAGS, Json, Overwrite
 from napari_geosr.cli.queue_options import ProfileOptions
 from napari_geosr.core.errors import ConfigError
@@ -35,6 +36,7 @@ _QUESTIONS = (
 )
 
 
+@on_any_host
 def list_profiles(*, json: Json = False) -> int:
     """List your own profiles and the templates; return the exit code."""
     own = {name: load_profile(name) for name in own_profiles()}
@@ -111,6 +113,7 @@ def new_profiles(
     return 0
 
 
+@on_any_host
 def probe_profiles(
     name: Name,
     /,

@@ -139,9 +139,27 @@ class ProfileOptions(Resources):
         description="Another option of sbatch or oarsub, such as "
         "--options=--qos=long; may be repeated.",
     )
+    host: str | None = Field(
+        None,
+        description="Login node: commands with this --host start napari-geosr there "
+        "with --setup and --remote-command.",
+    )
+    remote_command: str | None = Field(
+        None,
+        description="How napari-geosr starts on the login node after --setup, such as "
+        "~/venv/bin/napari-geosr; by default napari-geosr.",
+    )
 
     def changes(self) -> AnyDict:
         """Fields of a `Profile` that were given."""
-        more = ("properties", "memory_property", "setup", "python", "options")
+        more = (
+            "properties",
+            "memory_property",
+            "setup",
+            "python",
+            "options",
+            "host",
+            "remote_command",
+        )
         given = {name: getattr(self, name) for name in more if getattr(self, name)}
         return super().changes() | given

@@ -19,6 +19,7 @@ from napari_geosr.cli.options import (
     SettingsPath,
     settings_from,
 )
+from napari_geosr.cli.run_plan import data_text, shape_text, time_text
 from napari_geosr.cli.verbosity import quoted, suggest_next
 from napari_geosr.core.config import format_bytes
 from napari_geosr.core.errors import ConfigError
@@ -196,27 +197,18 @@ def _show_plan(
     if json:
         print_json(asdict(plan) | {"warnings": warnings})
         return 0
-    shape = " × ".join(map(str, plan.part_shape))
+    data = data_text(plan)
     what = "tiles" if workers is None else "shards"
     each = f"; {plan.workers} workers" if workers is not None else ""
     print(
-        f"{plan.parts} {what} of {shape} voxels{each}, {plan.threads} CPU "
+        f"{plan.parts} {what} of {shape_text(plan)} voxels{each}, {plan.threads} CPU "
         f"thread{'s' if plan.threads > 1 else ''}{' each' if each else ''}\n"
-        f"Reads {format_bytes(plan.bytes_read)}, writes "
-        f"{format_bytes(plan.bytes_written)} before compression\n"
+        f"{data[:1].upper()}{data[1:]}\n"
         f"Memory: {format_bytes(plan.memory)}{' for each worker' if each else ''}, "
         "besides the program and the model\n"
-        f"Time: about {_time_text(plan.seconds)}"
+        f"Time: about {time_text(plan.seconds)}"
     )
     return 0
-
-
-def _time_text(seconds: float) -> str:
-    if seconds < 100:
-        return f"{max(1, round(seconds))} s"
-    if seconds < 100 * 60:
-        return f"{round(seconds / 60)} min"
-    return f"{seconds / 3600:.1f} h"
 
 
 def _paths_in_words(result: RestorationResult) -> str:

@@ -13,6 +13,7 @@ from cyclopts import App
 from napari_geosr import io
 from napari_geosr.cli import train as train_commands
 from napari_geosr.cli.console import print_json
+from napari_geosr.cli.elsewhere import on_any_host
 from napari_geosr.cli.help_pages import with_examples
 from napari_geosr.cli.measure import measure as measure_command
 from napari_geosr.cli.options import AS_FLAGS, settings_from
@@ -20,8 +21,10 @@ from napari_geosr.cli.queue_options import SubmitOptions
 from napari_geosr.cli.reconstruct import merge_settings
 from napari_geosr.cli.reconstruct import reconstruct as reconstruct_command
 from napari_geosr.cli.restore import restore as restore_command
+from napari_geosr.cli.run_plan import rows_for_job
 from napari_geosr.cli.study import study_projections as study_command
 from napari_geosr.cli.verbosity import quoted, suggest_next
+from napari_geosr.core.addresses import as_address, has_secrets, without_secrets
 from napari_geosr.core.config import Config
 from napari_geosr.core.errors import ConfigError, FileError, JobError
 from napari_geosr.core.types import AnyDict
@@ -125,7 +128,7 @@ def _command(
         "return": int,
     }
     command.__doc__ = verb.__doc__
-    return command
+    return on_any_host(command)
 
 
 def _submit(request: SubmitRequest, where: SubmitOptions, *, json: bool) -> int:
@@ -137,6 +140,8 @@ def _submit(request: SubmitRequest, where: SubmitOptions, *, json: bool) -> int:
     title = load_queue(profile.queue).title
     if where.dry_run:
         plan = _plan(request, folder, profile, title)
+        if isinstance(request.job, RestoreJob):
+            plan |= rows_for_job(request.job, profile)
         if json:
             print_json({**plan, "script": script})
         else:
@@ -238,7 +243,23 @@ def _folder_of(request: SubmitRequest, where: SubmitOptions) -> Path:
 
 
 def absolute_path(path: Path) -> Path:
-    """Make a path absolute; links are kept, as nodes may resolve them differently."""
+    """Make a path absolute; links are kept, as nodes may resolve them differently.
+
+    Addresses stay as they are.
+
+    Raises
+    ------
+    ConfigError
+        If an address contains credentials, which the job's settings would show.
+    """
+    if (address := as_address(path)) is not None:
+        if has_secrets(address):
+            raise ConfigError(
+                f"{without_secrets(address)} was given with a user, a password or a "
+                "query, which the job's settings would show. Leave them out and keep "
+                "them where the library finds them (~/.aws, ~/.config/fsspec)."
+            )
+        return path
     return path.expanduser().absolute()
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from napari_geosr.core.addresses import ADDRESS, METADATA_CHECKSUM
 from napari_geosr.core.display import printable
 from napari_geosr.core.errors import Cancelled, FileError
 from napari_geosr.core.file_state import (
@@ -164,6 +165,7 @@ def describe_steps(
         If the input's file can no longer be read.
     """
     source, changed = volume.source, ""
+    address = volume.metadata.get(ADDRESS)
     before = state_when_opened(volume) or file_state(source)
     checksum_text: str | None
     try:
@@ -173,6 +175,8 @@ def describe_steps(
             checksum_text = checksum(source, should_stop)
         elif source is not None and source.is_dir():
             checksum_text = folder_checksum(source, should_stop)
+        elif address is not None:  # to hash the voxels, all would have to be fetched
+            checksum_text = str(volume.metadata.get(METADATA_CHECKSUM))
         else:
             checksum_text = array_checksum(volume.data)
     except OSError as error:
@@ -200,7 +204,7 @@ def describe_steps(
     warned = file_warnings(volume.metadata)
     return {
         "name": printable(volume.name),
-        "path": None if source is None else printable(str(source)),
+        "path": _place(source, address),
         "shape": list(volume.shape),
         "axes": volume.axes,
         "dtype": str(volume.dtype),
@@ -222,6 +226,12 @@ def _contents(source: Path, text: str) -> KnownContents:
         return False
 
     return KnownContents(is_same, is_complete=text.startswith("sha256:"))
+
+
+def _place(source: Path | None, address: object) -> str | None:
+    """Path or address of an input; None if it is only in memory."""
+    place = address if source is None else source
+    return None if place is None else printable(str(place))
 
 
 def _has_changed(before: FileState | None, source: Path) -> bool:

@@ -19,3 +19,6 @@ AnyDict: TypeAlias = dict[str, Any]
 
 #: Read-only values of any type by name.
 AnyMapping: TypeAlias = Mapping[str, Any]
+
+#: A zarr array or group: zarr's own types do not tell which of them a key gives.
+ZarrNode: TypeAlias = Any

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from napari_geosr.core.addresses import as_address
 from napari_geosr.core.errors import FileError, VolumeError
 from napari_geosr.core.file_state import file_state, with_state
 from napari_geosr.core.volume import ArrayLike, Volume
@@ -19,6 +20,7 @@ from napari_geosr.io.formats import (
 )
 from napari_geosr.io.lazy import LazyArray
 from napari_geosr.io.reading import check_readable, read_file
+from napari_geosr.io.remote import read_address
 from napari_geosr.io.slices import read_folder, read_glob
 from napari_geosr.io.spec import OutputSpec
 from napari_geosr.io.writing import check_output, create, write
@@ -54,7 +56,8 @@ def read(
     ----------
     path : str or Path
         A file, a folder of slices, a glob such as ``"scan/*.tif"``, or
-        ``"FILE::DATASET"`` for one of several images in a file.
+        ``"FILE::DATASET"`` for one of several images in a file. Zarr and HDF5 may
+        also be given by their address: ``"https://…"``, ``"s3://…"`` or ``"sftp://…"``.
     axes : str, optional
         Meaning of the stored axes, e.g. ``"TYX"``, if the file does not state it.
     channel, time : int, optional
@@ -96,6 +99,9 @@ def read(
     if "::" in text and not Path(text).exists():
         text, _, inside = text.partition("::")
         inner = dataset or inside
+    if (address := as_address(text)) is not None:
+        remote = read_address(address, ReadOptions(axes, inner))
+        return _chosen(remote, time, channel).with_geometry(voxel_size, unit)
     given = Path(text).expanduser()
     place = given.parent if _is_pattern(given) else given
     state = file_state(place)  # before reading, to notice any later change
@@ -105,11 +111,15 @@ def read(
         volume.data.reopening = (_reopen, (given.absolute(), options))
     if volume.source == place:
         volume = volume.replace(metadata=with_state(volume.metadata, state))
+    return _chosen(volume, time, channel).with_geometry(voxel_size, unit)
+
+
+def _chosen(volume: Volume, time: int | None, channel: int | None) -> Volume:
+    """One channel or time point of a file, if one is given."""
     try:
-        chosen = volume.take(time=time, channel=channel)
+        return volume.take(time=time, channel=channel)
     except VolumeError as error:  # the file lacks this channel or time point
         raise FileError(str(error)) from error
-    return chosen.with_geometry(voxel_size, unit)
 
 
 def read_back(path: str | Path) -> Volume:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
 import numpy as np
 
@@ -17,13 +17,22 @@ from napari_geosr.io.suffixes import looks_like
 if TYPE_CHECKING:
     import h5py
 
+#: Opens the bytes of a file that is not on this computer.
+OpenBytes: TypeAlias = Callable[[], BinaryIO]
+
 #: Maximum depth of nested groups that is searched.
 MAX_DEPTH = 12
 _MAX_LISTED = 8
 
 
-def opened(path: Path) -> Any:
+def opened(path: Path, open_bytes: OpenBytes | None = None) -> Any:
     """Open a file for reading (a context manager).
+
+    Parameters
+    ----------
+    path : Path
+    open_bytes : callable, optional
+        Opens a file of another computer; `path` is then only its name.
 
     Raises
     ------
@@ -32,6 +41,8 @@ def opened(path: Path) -> Any:
     """
     import h5py
 
+    if open_bytes is not None:
+        return h5py.File(open_bytes(), "r")
     try:
         return h5py.File(path, "r")
     except OSError as error:
@@ -49,7 +60,10 @@ def opened(path: Path) -> Any:
 class Dataset:
     """A `VoxelSource` over one dataset; thread-safe, opens the file for each read."""
 
-    def __init__(self, path: Path, name: str, found: Any) -> None:
+    def __init__(
+        self, path: Path, name: str, found: Any, open_bytes: OpenBytes | None = None
+    ) -> None:
+        self._open_bytes = open_bytes
         self.path = path
         self.name = name
         self.shape = tuple(int(n) for n in found.shape)
@@ -58,9 +72,7 @@ class Dataset:
         self._lock = threading.Lock()
 
     def __getitem__(self, key: tuple[slice, ...]) -> AnyArray:
-        import h5py
-
-        with self._lock, h5py.File(self.path, "r") as file:
+        with self._lock, opened(self.path, self._open_bytes) as file:
             return np.asarray(file[self.name][key])
 
 

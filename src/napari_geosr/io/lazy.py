@@ -190,6 +190,8 @@ class LazyArray:
         self.dtype: AnyDType = np.dtype(source.dtype).newbyteorder("=")
         pairs = zip(chunks, self.shape, strict=True)
         self.chunks = tuple(max(1, min(int(c), n)) for c, n in pairs)
+        #: Whether the voxels are on another computer, so that `path` is only a name.
+        self.is_remote = False
         #: How another process opens the same array; None if it cannot.
         self.reopening: Reopening | None = None
         # Caches of dask's results outlive arrays, so the name must never be reused.

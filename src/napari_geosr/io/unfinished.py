@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from napari_geosr.core.boxes import (
+    Box,
     boxes_from_lists,
     boxes_to_lists,
     n_voxels,
@@ -14,12 +17,18 @@ from napari_geosr.core.boxes import (
 from napari_geosr.core.errors import ConfigError, FileError
 from napari_geosr.core.types import AnyMapping
 from napari_geosr.core.volume import Volume
-from napari_geosr.io.atomic import remove
+from napari_geosr.io.atomic import explained, move_into_place, remove
 from napari_geosr.io.claims import FileInUseError, in_use_message
 from napari_geosr.io.formats import ReadOptions
-from napari_geosr.io.hidden import is_abandoned, leftovers, with_user_names
+from napari_geosr.io.hidden import (
+    is_abandoned,
+    leftovers,
+    temporary_sibling,
+    with_user_names,
+)
 from napari_geosr.io.journal import (
     JOURNAL,
+    Journal,
     JournalEntry,
     journal_of,
     read_journal,
@@ -27,6 +36,7 @@ from napari_geosr.io.journal import (
     remove_with_journal,
 )
 from napari_geosr.io.reading import read_file
+from napari_geosr.io.stamp import Stamp
 from napari_geosr.io.suffixes import incomplete_path, suffix_of
 
 
@@ -177,6 +187,50 @@ def _read_killed_run(entry: JournalEntry) -> Volume:
             f"read. Delete it ({part.name}) and start from the beginning."
         ) from error
     return volume.replace(provenance=history_of(entry, volume.provenance))
+
+
+@dataclass(frozen=True)
+class _DamagedFile:
+    """A finished file as the journal sees a file being written."""
+
+    path: Path
+    temporary: Path
+    stamp: Stamp
+
+    def flush_to_disk(self) -> None:
+        """Do nothing: it was written long ago."""
+
+
+@contextmanager
+def taken_for_unfinished(
+    out: Path, stamp: Stamp, intact: Sequence[Box]
+) -> Iterator[None]:
+    """Let a damaged file be resumed like that of a killed run.
+
+    At the end, `out` is there again in any case: repaired, or as far as it got. If the
+    process is killed in between, `find_unfinished` finds the file.
+
+    Parameters
+    ----------
+    out : Path
+        The damaged file.
+    stamp : Stamp
+        Its metadata block.
+    intact : sequence of tuple of slice
+        Boxes that need not be computed again.
+    """
+    part = temporary_sibling(out, suffix_of(out))
+    with explained(out):
+        Journal(_DamagedFile(out, part, stamp), intact)
+        move_into_place(out, part, overwrite=False)
+    try:
+        yield
+    finally:
+        for left in (part, incomplete_path(out)):
+            if left.exists() and not out.exists():
+                with explained(out):
+                    move_into_place(left, out, overwrite=False)
+        remove_journal(part)
 
 
 def history_of(

@@ -90,6 +90,18 @@ class Profile(Config):
         title="Options",
         description="More options of sbatch or oarsub, one an entry.",
     )
+    host: str = Field(
+        "",
+        title="Login node",
+        description="Computer on which commands with --host use this profile's setup, "
+        "as user@login or a name from ~/.ssh/config.",
+    )
+    remote_command: str = Field(
+        "",
+        title="Remote command",
+        description="How napari-geosr starts on the login node after the setup, such "
+        "as ~/venv/bin/napari-geosr.",
+    )
 
     @field_validator("walltime", mode="before")
     @classmethod
@@ -124,7 +136,15 @@ class Profile(Config):
             parse_bytes(value)
         return value
 
-    @field_validator("queue", "properties", "python", "setup", "options")
+    @field_validator(
+        "queue",
+        "properties",
+        "python",
+        "setup",
+        "options",
+        "host",
+        "remote_command",
+    )
     @classmethod
     def _check_lines(cls, value: str | tuple[str, ...]) -> str | tuple[str, ...]:
         for text in (value,) if isinstance(value, str) else value:
@@ -144,8 +164,9 @@ class Profile(Config):
         if self.queue == "oar" and self.memory and not self.memory_property:
             raise ValueError(
                 "OAR takes no amount of memory, only a condition on a property of the "
-                "nodes: name it in the profile (memory_property: memcore), or leave "
-                "the memory away and ask for more cores"
+                "nodes. Keep the name of the property with the memory per core in a "
+                "profile (napari-geosr profiles new NAME --memory-property memcore), "
+                "or leave the memory away and ask for more cores"
             )
         return self
 

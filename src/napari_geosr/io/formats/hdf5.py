@@ -20,6 +20,7 @@ from napari_geosr.io.formats import FileFormat, ReadOptions
 from napari_geosr.io.hdf5_items import (
     MAX_DEPTH,
     Dataset,
+    OpenBytes,
     identity,
     open_item,
     opened,
@@ -62,7 +63,11 @@ FORMAT = Hdf5Format()
 
 
 def read_hdf5(
-    path: Path, *, axes: str | None = None, dataset: str | None = None
+    path: Path,
+    *,
+    axes: str | None = None,
+    dataset: str | None = None,
+    open_bytes: OpenBytes | None = None,
 ) -> Volume:
     """Read one dataset lazily; the file is opened read-only and closed in between.
 
@@ -74,19 +79,23 @@ def read_hdf5(
     dataset : str, optional
         Path inside the file; by default, the file's NeXus default, or else the only
         2D or 3D dataset of numbers.
+    open_bytes : callable, optional
+        Opens a file of another computer; `path` is then only its name.
 
     Raises
     ------
     FileError
         If the file is damaged, or the dataset is missing or ambiguous.
     """
-    with opened(path) as file, decoding(path, "its structure"):
+    with opened(path, open_bytes) as file, decoding(path, "its structure"):
         name = dataset.strip("/") if dataset else _find(file, path)
         found = open_item(file, name, path)
-        return _volume(found, name, path, axes)
+        source = Dataset(path, name, found, open_bytes)
+        return _volume(found, source, path, axes)
 
 
-def _volume(found: Any, name: str, path: Path, axes: str | None) -> Volume:
+def _volume(found: Any, source: Dataset, path: Path, axes: str | None) -> Volume:
+    name = source.name
     _check(found, name, path)
     notes: list[str] = []
     letters = "TCZYX"[-found.ndim :] if found.ndim != 4 else "TZYX"
@@ -97,7 +106,7 @@ def _volume(found: Any, name: str, path: Path, axes: str | None) -> Volume:
     if notes:
         metadata["notes"] = tuple(notes)
     volume = Volume(
-        data=finish(Dataset(path, name, found), order, chunks, path, final),
+        data=finish(source, order, chunks, path, final),
         axes=final,
         voxel_size=size,
         unit=unit,

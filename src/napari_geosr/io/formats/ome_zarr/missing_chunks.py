@@ -14,7 +14,8 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+
+from napari_geosr.core.types import ZarrNode
 
 #: Key in our block of a group's attributes that states that every chunk was written.
 ALL_CHUNKS = "all_chunks"
@@ -23,7 +24,7 @@ _MAX_SHOWN = 3
 
 
 def missing_chunks(
-    array: Any, names: Sequence[str], *, all_written: bool = False
+    array: ZarrNode, names: Sequence[str], *, all_written: bool = False
 ) -> str:
     """Describe the missing chunks (or shards, if used); ``""`` if none are missing.
 
@@ -76,7 +77,7 @@ def _indices(grid: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
         yield tuple(reversed(index))
 
 
-def _folder_of(array: Any) -> Path | None:
+def _folder_of(array: ZarrNode) -> Path | None:
     """The array's folder, or None if it is not stored in a folder."""
     root = getattr(array.store, "root", None)
     if not isinstance(root, Path) or not root.is_dir():
@@ -84,7 +85,7 @@ def _folder_of(array: Any) -> Path | None:
     return root / str(array.path)
 
 
-def _key_pattern(array: Any, ndim: int) -> re.Pattern[str] | None:
+def _key_pattern(array: ZarrNode, ndim: int) -> re.Pattern[str] | None:
     """Pattern of chunk file names, with one group for the index along each axis."""
     first = array.metadata.encode_chunk_key((0,) * ndim)
     # Take the key of the first chunk and replace its zeros with number patterns.

@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from napari_geosr.core.errors import FileError, describe_system_error
 from napari_geosr.core.file_warnings import with_file_warnings
-from napari_geosr.core.types import AnyArray, AnyDict, AnyMapping
+from napari_geosr.core.types import AnyArray, AnyDict, AnyMapping, ZarrNode
 from napari_geosr.core.units import PIXEL
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.arrangement import (
@@ -81,7 +80,7 @@ def read_levels(
     import zarr
 
     try:
-        node: Any = zarr.open(path, mode="r", path=(dataset or "").strip("/"))
+        node: ZarrNode = zarr.open(path, mode="r", path=(dataset or "").strip("/"))
     except Exception as error:
         if text := describe_system_error(error):
             raise FileError(f"{path.name} cannot be read now. {text}") from error
@@ -90,6 +89,27 @@ def read_levels(
             f"{f' or has no {dataset!r}' if dataset else ''}: {_reason(error)}. Check "
             "that it was copied completely."
         ) from error
+    return volumes_of(node, path, axes=axes)
+
+
+def volumes_of(node: ZarrNode, path: Path, *, axes: str | None = None) -> list[Volume]:
+    """All resolution levels of an opened zarr group or array, finest first.
+
+    Parameters
+    ----------
+    node : zarr.Group or zarr.Array
+    path : Path
+        Where it is, for names and messages.
+    axes : str, optional
+        Meaning of the stored axes; takes precedence over the file.
+
+    Raises
+    ------
+    FileError
+        If the zarr is damaged, or contains no image.
+    """
+    import zarr
+
     with decoding(path, "its structure"):
         node = _descend(node, path)
         if isinstance(node, zarr.Array):
@@ -116,7 +136,7 @@ def _reason(error: Exception) -> str:
     return lines[0][:120].rstrip(".") if lines else type(error).__name__
 
 
-def _descend(node: Any, path: Path) -> Any:
+def _descend(node: ZarrNode, path: Path) -> ZarrNode:
     """Descend into the first image of a converted series; refuse plates."""
     attributes = dict(node.attrs)
     ome = attributes.get("ome")
@@ -131,7 +151,7 @@ def _descend(node: Any, path: Path) -> Any:
     return node
 
 
-def _only_array(group: Any, path: Path, axes: str | None) -> Volume:
+def _only_array(group: ZarrNode, path: Path, axes: str | None) -> Volume:
     names = sorted(name for name, _ in group.arrays())
     if len(names) == 1:
         array = group[names[0]]
@@ -150,7 +170,7 @@ def _only_array(group: Any, path: Path, axes: str | None) -> Volume:
 
 
 def _volume(
-    array: Any,
+    array: ZarrNode,
     path: Path,
     entry: AnyMapping,
     stamp: Stamp | None,
@@ -207,7 +227,10 @@ def _volume(
 
 
 def _with_chunk_warnings(
-    volume: Volume, array: Any, entry: AnyMapping | None = None, whole: bool = False
+    volume: Volume,
+    array: ZarrNode,
+    entry: AnyMapping | None = None,
+    whole: bool = False,
 ) -> Volume:
     """The volume, with a warning if chunks are missing."""
     names: Sequence[str] = ngff.axes_of(entry, array.ndim) if entry else ""
@@ -221,7 +244,7 @@ def _with_chunk_warnings(
 class _Source:
     """A `VoxelSource` over a zarr array."""
 
-    def __init__(self, array: Any) -> None:
+    def __init__(self, array: ZarrNode) -> None:
         self.array = array
         self.shape = tuple(int(n) for n in array.shape)
         self.dtype = np.dtype(array.dtype)
@@ -233,7 +256,7 @@ class _Source:
         return np.asarray(self.array[key])
 
 
-def _check(array: Any, path: Path) -> None:
+def _check(array: ZarrNode, path: Path) -> None:
     kind = np.dtype(array.dtype).kind
     if kind == "c":
         raise FileError(

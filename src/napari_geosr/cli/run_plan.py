@@ -1,0 +1,91 @@
+"""The plan of a restoration, in words: its parts, data, memory and time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from napari_geosr.cli.console import run_command
+from napari_geosr.core.config import format_bytes
+from napari_geosr.jobs import submission
+from napari_geosr.jobs.profiles import Profile
+from napari_geosr.operations import restore as restoration
+from napari_geosr.operations.restore.job import RestoreJob
+from napari_geosr.operations.restore.ranking.config import AUTO
+
+if TYPE_CHECKING:
+    from napari_geosr.core.steps import ShouldStop, Step
+    from napari_geosr.operations.restore import RestorePlan
+
+#: Largest scan that is read for the plan of a submitted job, in bytes.
+_QUICK_BYTES = 512 * 2**20
+
+
+def rows_for_job(job: RestoreJob, profile: Profile) -> dict[str, str]:
+    """What a submitted restoration will do, where this can be found out quickly.
+
+    Parameters
+    ----------
+    job : RestoreJob
+    profile : Profile
+        Its walltime gives the number of runs.
+
+    Raises
+    ------
+    GeoSRError
+        If the run could not be started.
+    """
+    volume, reason = job.data.open(), ""
+    if volume.nbytes > _QUICK_BYTES:
+        reason = f"all {format_bytes(volume.nbytes)} would have to be read"
+    elif restoration.is_series(volume):
+        reason = "the scan is a series"
+    elif job.settings.model == AUTO:
+        reason = "the model is chosen when the job runs"
+    elif find_spec("torch") is None:
+        reason = "torch is not installed on this computer"
+    if reason:
+        return {
+            "plan": f"not made, because {reason}; `napari-geosr restore … --dry-run` "
+            "makes it for one volume and a named model"
+        }
+
+    def steps(should_stop: ShouldStop) -> Generator[Step, None, RestorePlan]:
+        return restoration.plan_steps(volume, job.settings, should_stop=should_stop)
+
+    plan, _ = run_command(steps)
+    runs = math.ceil(plan.seconds / profile.seconds)
+    pieces = "one run" if runs == 1 else f"{runs} runs"
+    within = f", {pieces} within the walltime"
+    threads = f"{plan.threads} CPU thread{'s' if plan.threads > 1 else ''}"
+    return {
+        "parts": f"{plan.parts} tiles of {shape_text(plan)} voxels",
+        "data": data_text(plan),
+        "memory": f"{format_bytes(plan.memory)}, besides the program and the model",
+        "time": f"about {time_text(plan.seconds)} on a computer like this one "
+        f"({threads}){'' if profile.queue == submission.LOCAL else within}",
+    }
+
+
+def shape_text(plan: RestorePlan) -> str:
+    """Shape of the shards or tiles."""
+    return " × ".join(map(str, plan.part_shape))
+
+
+def data_text(plan: RestorePlan) -> str:
+    """Bytes that a run reads and writes."""
+    return (
+        f"reads {format_bytes(plan.bytes_read)}, writes "
+        f"{format_bytes(plan.bytes_written)} before compression"
+    )
+
+
+def time_text(seconds: float) -> str:
+    """A duration in seconds, minutes or hours."""
+    if seconds < 100:
+        return f"{max(1, round(seconds))} s"
+    if seconds < 100 * 60:
+        return f"{round(seconds / 60)} min"
+    return f"{seconds / 3600:.1f} h"

@@ -1,0 +1,72 @@
+"""Addresses of data on other computers, such as ``https://host/scan.ome.zarr``."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+#: Keys in the metadata of a volume that was opened by its address: the address without
+#: credentials, and the checksum of the metadata that were read there.
+ADDRESS, METADATA_CHECKSUM = "address", "metadata_checksum"
+
+_ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/{1,2}(?!/)(.*)", re.DOTALL)
+_HIDDEN = "…"
+
+
+def as_address(path: str | Path) -> str | None:
+    """Return an address; None if `path` is a path of this computer.
+
+    Examples
+    --------
+    >>> as_address(Path("https://host/scan.zarr"))  # a `Path` keeps only one slash
+    'https://host/scan.zarr'
+    >>> as_address("C:/scan.zarr") is None
+    True
+    """
+    found = _ADDRESS.fullmatch(str(path))
+    if found is None or Path(path).exists():
+        return None
+    return f"{found[1].lower()}://{found[2]}"
+
+
+def without_secrets(address: str) -> str:
+    """Return an address without user, password and query, for messages and records.
+
+    Examples
+    --------
+    >>> without_secrets("https://me:secret@host/scan.zarr?token=1234")
+    'https://host/scan.zarr'
+    """
+    scheme, _, rest = address.partition("://")
+    rest = re.split(r"[?#]", rest, maxsplit=1)[0]
+    place, slash, path = rest.partition("/")
+    return f"{scheme}://{place.rpartition('@')[2]}{slash}{path}"
+
+
+def has_secrets(address: str) -> bool:
+    """Whether an address contains a user, a password or a query."""
+    return without_secrets(address) != address
+
+
+def clean_reason(error: BaseException, address: str) -> str:
+    """First line of an error without what must not be shown."""
+    lines = clean_text(str(error), address).strip().splitlines()
+    return (lines or [type(error).__name__])[0][:160].rstrip(". ")
+
+
+def clean_text(text: str, address: str) -> str:
+    """A text that may contain an address, without what must not be shown of it."""
+    text = text.replace(address, without_secrets(address))
+    rest = address.partition("://")[2]
+    user = rest.partition("/")[0].rpartition("@")[0]
+    try:
+        query = urlsplit(address).query
+    except ValueError:
+        query = ""
+    values = [part.partition("=")[2] for part in query.split("&")]
+    secrets = {user, user.partition(":")[2], query, *values}
+    for secret in sorted(filter(None, secrets), key=len, reverse=True):
+        for form in (secret, unquote(secret)):
+            text = text.replace(form, _HIDDEN)
+    return text

@@ -1,0 +1,194 @@
+"""Runs our commands on a cluster's login node, over the user's own ``ssh``.
+
+``ssh`` finds keys and settings by itself (``~/.ssh/config``, an agent). It is told
+never to ask for anything, so that no password passes through this program and nothing
+waits for an answer that cannot be given.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from napari_geosr.core.errors import ConfigError, JobError
+from napari_geosr.core.version import __version__
+from napari_geosr.jobs.profiles import Profile, load_profile, own_profiles
+
+#: How napari-geosr starts on a login node, unless a profile says otherwise.
+PROGRAM = "napari-geosr"
+#: Exit code of ssh for its own errors.
+_SSH_FAILED = 255
+#: Seconds without an answer after which a connection is given up.
+_CONNECT_SECONDS = 20
+_ALIVE_SECONDS = 15
+#: Longest reason of ssh that is quoted, in characters.
+_MAX_REASON = 200
+
+#: What the login node runs. Bash reads the same files as when the user logs in; what
+#: these and the setup print is dropped (only descriptor 3 is our output). Standard
+#: input stays open for as long as ssh runs: when it closes, the command is ended, too.
+_SCRIPT = """\
+{setup}found=$({program} --version </dev/null 2>/dev/null | tail -n 1)
+case $found in
+    [0-9]*) ;;
+    *)
+        why=$({program} --version </dev/null 2>&1 | tail -n 1)
+        printf '%s (%s). %s\\n' {missing} "${{why:-no answer}}" {start_advice}
+        exit 2
+        ;;
+esac >&2
+if [ "${{found%%.*}}" != {major} ]; then
+    printf '%s %s, %s\\n' {other} "$found" {version_advice} >&2
+    exit 2
+fi
+exec 4<&0
+{program} {words} </dev/null >&3 2>&5 3>&- 4<&- 5>&- &
+command=$!
+(cat; kill "$command") <&4 >/dev/null 2>&1 3>&- 4<&- 5>&- &
+watcher=$!
+exec 4<&- 3>&- 5>&-
+wait "$command"
+code=$?
+kill "$watcher"
+exit "$code"
+"""
+
+
+def check_host(host: str) -> str:
+    """Return a destination of ssh; refuse what it could take for an option.
+
+    Raises
+    ------
+    ConfigError
+        If it is not such as ``user@login`` or a name of ``~/.ssh/config``.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9_][\w.@:%+-]*", host, re.ASCII):
+        raise ConfigError(
+            f"{host!r} is not a computer: give user@login, or a name from your "
+            "~/.ssh/config."
+        )
+    return host
+
+
+def profile_for(host: str, name: str | None = None) -> Profile:
+    """The profile that says how napari-geosr starts on `host`.
+
+    Parameters
+    ----------
+    host : str
+    name : str, optional
+        Profile named in the command; it may exist only on `host`.
+
+    Returns
+    -------
+    Profile
+        Your own one with this name or else with this host; otherwise an empty one.
+    """
+    own = own_profiles()
+    if name in own:
+        return load_profile(name)
+    known = (load_profile(each) for each in own)
+    return next((each for each in known if each.host == host), Profile())
+
+
+def run_on(host: str, words: Sequence[str], profile: Profile) -> int:
+    """Run a command on `host`; output and exit code are passed through.
+
+    Parameters
+    ----------
+    host : str
+        Destination of ssh.
+    words : sequence of str
+        The command, without the program's name.
+    profile : Profile
+        Says how napari-geosr starts there.
+
+    Returns
+    -------
+    int
+        The command's exit code; 2 if napari-geosr cannot be started there, or has
+        another major version.
+
+    Raises
+    ------
+    JobError
+        If there is no ssh, or it cannot connect.
+    ConfigError
+        If `host` is not the name of a computer.
+    """
+    check_host(host)
+    ssh = shutil.which("ssh")
+    if ssh is None:
+        raise JobError(
+            "There is no ssh on this computer. Install OpenSSH, or log in to "
+            f"{host} and run the command there."
+        )
+    with tempfile.TemporaryDirectory(prefix="napari-geosr-") as folder:
+        log = Path(folder) / "ssh.log"
+        call = [ssh, "-T", "-E", str(log)]
+        call += ["-o", "BatchMode=yes", "-o", f"ConnectTimeout={_CONNECT_SECONDS}"]
+        call += ["-o", f"ServerAliveInterval={_ALIVE_SECONDS}", "--", host]
+        call.append(remote_line(host, words, profile))
+        sys.stdout.flush()
+        with subprocess.Popen(call, stdin=subprocess.PIPE) as process:
+            try:
+                code = process.wait()
+            except BaseException:
+                process.terminate()
+                raise
+        if code == _SSH_FAILED:
+            raise JobError(_explain(host, log))
+    return code
+
+
+def remote_line(host: str, words: Sequence[str], profile: Profile) -> str:
+    """The line that ssh hands to the login shell of `host`."""
+    setup = "".join(f"{line}\n" for line in profile.setup)
+    if setup:
+        setup = f"{{\n{setup}}} </dev/null\n"
+    major = __version__.partition(".")[0]
+    script = _SCRIPT.format(
+        setup=setup,
+        program=profile.remote_command or PROGRAM,
+        words=shlex.join(words),
+        major=shlex.quote(major),
+        missing=shlex.quote(f"napari-geosr: {host} cannot start napari-geosr"),
+        start_advice=shlex.quote(
+            f"Install it there, or keep in a profile with the host {host} how it is "
+            "started (napari-geosr profiles new --setup, --remote-command)."
+        ),
+        other=shlex.quote(f"napari-geosr: {host} has napari-geosr"),
+        version_advice=shlex.quote(
+            f"but this computer has {__version__}: install the same version on both."
+        ),
+    )
+    # Descriptors 3 and 5: the command's output and messages.
+    return f"exec bash -lc {shlex.quote(script)} 3>&1 5>&2 1>/dev/null"
+
+
+def _explain(host: str, log: Path) -> str:
+    """Why ssh could not connect, and what to do."""
+    try:
+        lines = log.read_text(errors="replace").splitlines()
+    except OSError:
+        lines = []
+    said = [" ".join(line.split()) for line in lines if line.strip()]
+    reason = (said[-1] if said else "it gives no reason").rstrip(".")[:_MAX_REASON]
+    advice = "Check its name and your network connection"
+    if "Permission denied" in reason:
+        advice = (
+            "Passwords are not asked for: set up a key (ssh-copy-id), or load it into "
+            "your ssh agent (ssh-add)"
+        )
+    elif "Host key verification failed" in reason:
+        advice = "Connect once by hand and check the computer's key"
+    return (
+        f"ssh cannot connect to {host} ({reason}). {advice}; `ssh {host}` must work "
+        "without a question."
+    )

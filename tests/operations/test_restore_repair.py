@@ -1,0 +1,238 @@
+"""A damaged OME-Zarr: its damaged shards are named, and restored to the same bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from napari_geosr import io
+from napari_geosr.cli.app import run
+from napari_geosr.core.errors import Cancelled
+from napari_geosr.core.steps import TileDone, run_to_end
+from napari_geosr.core.volume import Volume
+from napari_geosr.io.formats.ome_zarr import shards
+from napari_geosr.io.formats.ome_zarr import writer as zarr_writer
+from napari_geosr.jobs.folder import JobFolder
+from napari_geosr.operations.restore.config import RestoreConfig
+from napari_geosr.operations.restore.job import RestoreInput, RestoreJob
+from napari_geosr.operations.restore.repair import repair_steps
+
+SHAPE = (48, 96, 64)
+
+
+@pytest.fixture
+def job(
+    new_folder: Callable[[], Path],
+    rng: np.random.Generator,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Any,
+) -> JobFolder:
+    """A finished job with a result of many shards and two levels."""
+    monkeypatch.setattr(zarr_writer, "SHARD_BYTES", 64 << 10)
+    monkeypatch.setattr(zarr_writer, "_SMALLEST_LEVEL", 48)
+    monkeypatch.setattr(shards, "_EDGE", 32)
+    folder = new_folder()
+    data = rng.normal(0.8, 0.1, SHAPE).astype(np.float32)
+    data[10:20, 20:40, 20:40] -= 0.6
+    scan = folder / "scan.ome.tif"
+    io.write(Volume(data, "ZYX", (2.0,) * 3, "µm", name="scan"), scan)
+    settings = RestoreConfig.create(model="gaussian", memory="60MB", threads=1)
+    described = RestoreJob(
+        name="clean",
+        data=RestoreInput(volume=scan),
+        settings=settings,
+        out=folder / "clean.ome.zarr",
+    )
+    made = JobFolder.create(folder / "clean.job", described.to_values(), name="clean")
+    assert run(["jobs", "resume", str(made.path)]) == 0
+    capsys.readouterr()
+    return made
+
+
+def result_of(job: JobFolder) -> Path:
+    return job.path.with_name("clean.ome.zarr")
+
+
+def flip_bit(path: Path, at: float = 0.5) -> None:
+    content = bytearray(path.read_bytes())
+    content[int(at * len(content))] ^= 4
+    path.write_bytes(content)
+
+
+def contents(zarr: Path) -> dict[str, str]:
+    """Checksum of every file but the metadata of the group."""
+    return {
+        str(path.relative_to(zarr)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in zarr.rglob("*")
+        if path.is_file() and path != zarr / "zarr.json"
+    }
+
+
+def repaired(capsys: Any, job: JobFolder) -> dict[str, Any]:
+    code = run(["jobs", "repair", str(job.path), "--json"])
+    said = capsys.readouterr()
+    assert code == 0, said.err
+    return json.loads(said.out)
+
+
+def test_a_flipped_bit_is_named_and_repaired(job: JobFolder, capsys: Any) -> None:
+    result = result_of(job)
+    before = contents(result)
+    record = io.read(result).provenance[-1]
+    flip_bit(result / "0/c/1/2/3")
+    assert contents(result) != before
+    assert run(["jobs", "repair", str(job.path)]) == 0
+    said = capsys.readouterr()
+    n = len(before) - 2
+    assert f"1 of {n} shards of clean.ome.zarr is damaged or missing: 0/c/1/2/3" in (
+        " ".join(said.err.split())
+    )
+    assert f"Repaired {result}: 0/c/1/2/3" in said.out
+    assert contents(result) == before
+    # The record is still that of the run, and tells of the repair.
+    now = dict(io.read(result).provenance[-1])
+    (repair,) = now.pop("repaired")
+    assert repair["shards"] == ["0/c/1/2/3"]
+    assert now == record
+    assert repaired(capsys, job)["repaired"] == []
+    assert sorted(p.name for p in result.parent.iterdir()) == [
+        "clean.job",
+        "clean.ome.zarr",
+        "scan.ome.tif",
+    ]
+
+
+def test_any_damage_is_found(job: JobFolder, capsys: Any) -> None:
+    result = result_of(job)
+    before = contents(result)
+    flip_bit(result / "0/c/0/0/0", at=0.999)  # in the index of the shard
+    (result / "0/c/1/6/3").unlink()
+    (result / "0/c/0/3/1").write_bytes(b"")
+    content = (result / "0/c/0/4/2").read_bytes()
+    (result / "0/c/0/4/2").write_bytes(content[:-40])
+    flip_bit(result / "1/c/0/0/0")
+    found = repaired(capsys, job)
+    assert found["repaired"] == [
+        "0/c/0/0/0",
+        "0/c/0/3/1",
+        "0/c/0/4/2",
+        "0/c/1/6/3",
+        "1/c/0/0/0",
+    ]
+    assert found["shards"] == len(before) - 2
+    assert contents(result) == before
+
+
+def test_only_damaged_tiles_are_computed(job: JobFolder) -> None:
+    flip_bit(result_of(job) / "0/c/1/2/3")
+    tiles = [step for step in _repair(job) if isinstance(step, TileDone)]
+    # A shard of this result holds two tiles of 112; the others count as done.
+    assert [(step.done, step.total) for step in tiles] == [(111, 112), (112, 112)]
+
+
+def _repair(job: JobFolder, **more: Any) -> list[Any]:
+    values = job.values()
+    values.pop("operation")
+    steps = list[Any]()
+    run_to_end(
+        repair_steps(RestoreJob.from_values(values), job.path, **more), steps.append
+    )
+    return steps
+
+
+def test_a_stopped_repair_leaves_the_result(job: JobFolder, capsys: Any) -> None:
+    result = result_of(job)
+    before = contents(result)
+    for name in ("0/c/0/0/0", "0/c/1/6/3"):
+        flip_bit(result / name)
+    tiles = list[Any]()
+    values = job.values()
+    values.pop("operation")
+    steps = repair_steps(
+        RestoreJob.from_values(values), job.path, should_stop=lambda: len(tiles) > 0
+    )
+    with pytest.raises(Cancelled, match="Repeat the command"):
+        run_to_end(steps, lambda s: isinstance(s, TileDone) and tiles.append(s))
+    assert io.read(result).shape == SHAPE
+    assert "0/c/1/6/3" in repaired(capsys, job)["repaired"]
+    assert contents(result) == before
+
+
+def test_a_killed_repair_is_resumed(
+    job: JobFolder, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = result_of(job)
+    before = contents(result)
+    flip_bit(result / "0/c/0/0/0")
+    steps = _killed(job)
+    for step in steps:
+        if isinstance(step, TileDone):
+            break
+    # What a killed process leaves: the hidden file with its journal.
+    (part,) = (p for p in result.parent.glob(".clean*.zarr"))
+    kept = result.parent / "kept"
+    shutil.copytree(part, kept)
+    journal = part.with_name(part.name + ".journal.json")
+    text = journal.read_text()
+    steps.close()
+    shutil.rmtree(result)
+    shutil.move(kept, part)
+    journal.write_text(text)
+    assert repaired(capsys, job)["repaired"] == []
+    assert contents(result) == before
+
+
+def _killed(job: JobFolder) -> Any:
+    values = job.values()
+    values.pop("operation")
+    return repair_steps(RestoreJob.from_values(values), job.path)
+
+
+def refused(capsys: Any, job: JobFolder) -> str:
+    assert run(["jobs", "repair", str(job.path)]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    return next(line for line in lines if line.startswith("napari-geosr: "))
+
+
+def test_another_source_is_refused(job: JobFolder, capsys: Any) -> None:
+    result, scan = result_of(job), job.path.with_name("scan.ome.tif")
+    flip_bit(result / "0/c/0/0/0")
+    before = contents(result)
+    flip_bit(scan)
+    assert "clean.ome.zarr was made with a different input" in refused(capsys, job)
+    assert contents(result) == before
+    scan.unlink()
+    assert f"{scan} does not exist" in refused(capsys, job)
+    assert contents(result) == before
+    assert sorted(p.name for p in result.parent.iterdir()) == [
+        "clean.job",
+        "clean.ome.zarr",
+    ]
+
+
+def test_other_settings_are_refused(job: JobFolder, capsys: Any) -> None:
+    flip_bit(result_of(job) / "0/c/0/0/0")
+    config = job.path / "config.yaml"
+    config.write_text(config.read_text().replace("model: gaussian", "model: nlm"))
+    assert "was made with a different model" in refused(capsys, job)
+    config.write_text(config.read_text().replace("model: nlm", "model: no-such-model"))
+    assert "no-such-model" in refused(capsys, job)
+
+
+def test_what_cannot_be_repaired(job: JobFolder, capsys: Any) -> None:
+    result = result_of(job)
+    (result / "zarr.json").write_text("{")
+    assert "its metadata are damaged. Write it again" in refused(capsys, job)
+    shutil.rmtree(result)
+    assert "is not there or is not an OME-Zarr" in refused(capsys, job)
+    config = job.path / "config.yaml"
+    text = config.read_text().replace("operation: restore", "operation: measure")
+    config.write_text(text)
+    assert "only restored volumes can be repaired" in refused(capsys, job)

@@ -1,0 +1,47 @@
+"""An ``ssh`` that runs the command on this computer, for tests without a server."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+#: Reads options as ssh does, then lets a shell run what is left, as sshd does.
+_FAKE = """\
+#!/bin/sh
+while [ "$#" -gt 0 ]; do
+    case $1 in
+        -E) log=$2; shift 2 ;;
+        -o) printf '%s\\n' "$2" >>"{folder}/options"; shift 2 ;;
+        -T) shift ;;
+        --) shift; break ;;
+        *) echo "unexpected option $1" >&2; exit 255 ;;
+    esac
+done
+printf '%s\\n' "$1" >"{folder}/host"
+if [ -f "{folder}/refusal" ]; then
+    cat "{folder}/refusal" >"$log"
+    exit 255
+fi
+shift
+cd "{home}" || exit 255
+export HOME="{home}"
+exec sh -c "$*"
+"""
+
+
+def install(folder: Path, home: Path) -> None:
+    """Write the program into `folder`; its computer's home folder is `home`."""
+    path = folder / "ssh"
+    path.write_text(_FAKE.format(folder=folder, home=home))
+    path.chmod(0o755)
+    # What a login shell reads; it may have set PATH anew before.
+    (home / ".bash_profile").write_text(f'echo Welcome!\nPATH="{folder}:$PATH"\n')
+
+
+def put_program(folder: Path, text: str = "") -> Path:
+    """Write ``napari-geosr`` as it is on the other computer: ours, unless given."""
+    ours = f'#!/bin/sh\nexec "{sys.executable}" -m napari_geosr "$@"\n'
+    path = folder / "napari-geosr"
+    path.write_text(text or ours)
+    path.chmod(0o755)
+    return path
