@@ -26,7 +26,7 @@ from napari_geosr.io.unfinished import find_unfinished
 from napari_geosr.operations import cluster as pool
 from napari_geosr.operations.restore import RestoreConfig, restore_steps
 from napari_geosr.operations.restore.run import RestorationResult
-from napari_geosr.operations.restore.shard_work import device_of
+from napari_geosr.operations.restore.shards.work import device_of
 
 if TYPE_CHECKING:
     from distributed import Client

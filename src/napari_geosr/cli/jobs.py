@@ -40,7 +40,7 @@ from napari_geosr.operations.train.card_summary import summarise_card
 if TYPE_CHECKING:
     from napari_geosr.core.steps import ShouldStop, Step
     from napari_geosr.jobs.folder import JobFolder, JobStatus
-    from napari_geosr.operations.restore.repair import Repair
+    from napari_geosr.operations.restore import Repair
 
 #: A job, given by its folder or name.
 Job = Annotated[str, Parameter(help="Folder or name of the job.")]
@@ -222,7 +222,7 @@ def repair_jobs(job: Job, /, *, json: Json = False) -> int:
 def _repair_steps(
     folder: JobFolder, should_stop: ShouldStop
 ) -> Generator[Step, None, Repair]:
-    from napari_geosr.operations.restore.repair import repair_steps
+    from napari_geosr.operations.restore import repair_steps
 
     settings = RestoreJob.from_values(_without_operation(folder.values()))
     with folder.hold():

@@ -17,7 +17,7 @@ from napari_geosr.operations.restore.config import RestoreConfig
 from napari_geosr.operations.restore.preparation import prepare_steps
 from napari_geosr.operations.restore.ranking.config import AUTO
 from napari_geosr.operations.restore.series.plan import is_series
-from napari_geosr.operations.restore.sharded import ShardedRun
+from napari_geosr.operations.restore.shards.run import ShardedRun
 
 
 @dataclass(frozen=True)

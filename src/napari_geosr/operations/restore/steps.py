@@ -38,7 +38,7 @@ from napari_geosr.operations.restore.series.plan import Point, SeriesPlan, is_se
 from napari_geosr.operations.restore.series.run import (
     restore_series_steps,
 )
-from napari_geosr.operations.restore.sharded import ShardedRun
+from napari_geosr.operations.restore.shards.run import ShardedRun
 from napari_geosr.operations.restore.targets import check_budget
 from napari_geosr.operations.restore.verdict.steps import reported_verdict_steps
 

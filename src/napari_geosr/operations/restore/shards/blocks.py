@@ -18,7 +18,7 @@ from napari_geosr.inference.shards import Shard, ShardPlanner
 from napari_geosr.operations.restore.preparation import prepare_steps
 from napari_geosr.operations.restore.ranking.config import AUTO as AUTO_MODEL
 from napari_geosr.operations.restore.series.plan import is_series
-from napari_geosr.operations.restore.shard_work import ShardWork
+from napari_geosr.operations.restore.shards.work import ShardWork
 
 if TYPE_CHECKING:
     from napari_geosr.operations.restore.config import RestoreConfig

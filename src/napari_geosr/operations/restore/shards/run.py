@@ -31,7 +31,7 @@ from napari_geosr.operations.cluster import (
     workers_per_host,
 )
 from napari_geosr.operations.restore.run import TileProgress, VolumeRun, chosen_backend
-from napari_geosr.operations.restore.shard_work import (
+from napari_geosr.operations.restore.shards.work import (
     ShardResult,
     ShardWork,
     count_devices,

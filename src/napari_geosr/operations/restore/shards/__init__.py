@@ -1,0 +1,5 @@
+"""Restorations in shards: by several processes, or block by block when needed."""
+
+from napari_geosr.operations.restore.shards.blocks import restore_blocks_steps
+
+__all__ = ["restore_blocks_steps"]
