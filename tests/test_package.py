@@ -35,6 +35,31 @@ def test_importing_the_package_loads_nothing_heavy():
     assert loaded.isdisjoint({"numpy", "pydantic"})
 
 
+def test_the_command_line_can_handle_ctrl_c_at_once():
+    # What is imported before `main` runs takes time in which Ctrl-C is a traceback.
+    code = "before = set(sys.modules)\nfrom napari_geosr.cli import main"
+    run = f"import sys\n{code}\nprint(*sorted(set(sys.modules) - before))"
+    out = subprocess.run(
+        [sys.executable, "-c", run], capture_output=True, text=True, check=True
+    )
+    assert out.stdout.split() == ["__future__", "napari_geosr", "napari_geosr.cli"]
+
+
+def test_the_package_lists_its_public_functions_and_version():
+    code = (
+        "import napari_geosr as g\n"
+        "assert {'restore', '__version__'} <= set(dir(g))\n"
+        "assert g.__version__[0].isdigit()\n"
+        "assert set(g.__all__) == set(dir(g))\n"
+        "from napari_geosr import *\n"
+        "assert callable(restore) and callable(g.read)\n"
+        "try: g.nothing\n"
+        "except AttributeError: pass\n"
+        "else: raise SystemExit('an attribute that does not exist')"
+    )
+    modules_after(code)
+
+
 def test_the_list_of_public_functions_loads_no_torch():
     code = (
         "import napari_geosr as geosr\n"

@@ -2,16 +2,29 @@
 
 The public functions are listed in ``__init__.pyi`` and loaded on first use, so that
 importing the package (which napari does for every installed plugin at start) costs next
-to nothing.
+to nothing. Nothing else is imported here: the command line cannot handle Ctrl-C before
+this file has run.
 """
 
-import lazy_loader
 
-from napari_geosr.core.version import __version__
-
-__getattr__, _, _public = lazy_loader.attach_stub(__name__, __file__)
-__all__ = [*_public, "__version__"]
+def __getattr__(name: str) -> object:
+    """Set up the loading of the public functions when one is first used."""
+    _attach()
+    known = globals()
+    return known[name] if name in known else known["__getattr__"](name)
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    if "__all__" not in globals():
+        _attach()
+    return sorted(globals()["__all__"])
+
+
+def _attach() -> None:
+    import lazy_loader
+
+    from napari_geosr.core.version import __version__
+
+    load, _, public = lazy_loader.attach_stub(__name__, __file__)
+    names = [*public, "__version__"]
+    globals().update(__getattr__=load, __all__=names, __version__=__version__)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import tifffile
 
 from napari_geosr.cli.app import run
+from napari_geosr.jobs import index
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.run import run_steps
 from napari_geosr.operations.train import TrainJob, config_class
@@ -90,3 +92,55 @@ def test_the_same_settings_are_no_change(job: JobFolder) -> None:
     job.set_state("failed", message="The loss is no number.")
     assert run(["jobs", "resume", str(job.path), "--steps", "4"]) == 0
     assert changes(job) == []
+
+
+def test_resuming_a_job_that_is_done_says_where_its_result_is(
+    job: JobFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["jobs", "resume", str(job.path)]) == 0
+    result = job.status().result
+    before = (job.path / "job.json").read_bytes()
+    capsys.readouterr()
+    for more in ([], ["--detach"], ["--steps", "4"]):
+        assert run(["jobs", "resume", str(job.path), *more]) == 0
+        assert capsys.readouterr().out.splitlines() == [
+            "m is already done; nothing was run.",
+            f"Model: {result}",
+        ]
+    assert run(["jobs", "resume", str(job.path), "--json"]) == 0
+    values = json.loads(capsys.readouterr().out)
+    assert (values["state"], values["model"]) == ("done", str(result))
+    assert (job.path / "job.json").read_bytes() == before
+
+
+def test_a_job_that_is_done_takes_no_other_settings(
+    job: JobFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job.set_state("done")
+    assert run(["jobs", "resume", str(job.path), "--steps", "9"]) == 2
+    assert "is already done" in capsys.readouterr().err
+
+
+def test_a_job_that_ends_while_it_is_resumed_is_no_error(
+    job: JobFolder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job.set_state("interrupted")
+    real = index.register
+
+    def register(folder: JobFolder) -> None:
+        real(folder)
+        job.set_state("done")  # by another process
+
+    monkeypatch.setattr(index, "register", register)
+    assert run(["jobs", "resume", str(job.path)]) == 0
+    assert "already done" in capsys.readouterr().out
+
+
+def test_a_job_that_runs_is_not_resumed(
+    job: JobFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job.set_state("running", pid=1, host="elsewhere")
+    assert run(["jobs", "resume", str(job.path)]) == 2
+    said = capsys.readouterr().err
+    assert "m is already running" in said
+    assert "jobs watch" in said

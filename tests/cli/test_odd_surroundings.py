@@ -20,6 +20,8 @@ from napari_geosr.cli.app import run
 from napari_geosr.core.display import printable
 from napari_geosr.core.errors import FileError
 from napari_geosr.core.volume import Volume
+from napari_geosr.io import atomic
+from napari_geosr.operations.measure import files
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="names and disks of Linux")
 
@@ -156,7 +158,7 @@ import sys
 
 class Interrupting:
     def find_spec(self, name, path=None, target=None):
-        if name == "cyclopts":
+        if name == sys.argv[1]:
             raise KeyboardInterrupt
 
 sys.meta_path.insert(0, Interrupting())
@@ -165,9 +167,20 @@ main(["info", "x.tif"])
 """
 
 
-def test_ctrl_c_while_loading_is_one_line() -> None:
+@pytest.mark.parametrize(
+    "module",
+    [
+        "napari_geosr.core",
+        "napari_geosr.core.version",
+        "importlib.metadata",
+        "cyclopts",
+        "pydantic",
+        "napari_geosr.cli.info",
+    ],
+)
+def test_ctrl_c_while_loading_is_one_line(module: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", _INTERRUPTED], capture_output=True, check=False
+        [sys.executable, "-c", _INTERRUPTED, module], capture_output=True, check=False
     )
     assert done.returncode == 130
     assert done.stderr.decode().splitlines() == ["napari-geosr: Stopped."]
@@ -310,3 +323,60 @@ def test_a_whole_result_is_not_called_damaged_when_it_cannot_be_read_again(
 def test_odd_names_are_shown_by_their_bytes() -> None:
     assert printable("scan-µ.tif") == "scan-µ.tif"
     assert printable("scan-\udcff.tif") == r"scan-\xff.tif"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["info", ""],
+        ["measure", "scan.tif", "--out", ""],
+        ["measure", "scan.tif", "--out", " "],
+        ["restore", "scan.tif", "--out", "", "--model", "gaussian"],
+        ["jobs", "show", ""],
+    ],
+    ids=lambda words: words[0],
+)
+def test_an_empty_argument_is_not_the_current_folder(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    image(tmp_path / "scan.tif")
+    assert run(words) == 2
+    said = capsys.readouterr().err
+    assert "is empty" in said
+    assert (" after --out" in said) == ("--out" in words)
+    assert [p.name for p in tmp_path.iterdir()] == ["scan.tif"]
+
+
+@linux
+def test_a_current_folder_that_is_gone(tmp_path: Path) -> None:
+    path = image(tmp_path / "scan.tif")
+    gone = tmp_path / "gone"
+    code = (
+        "import os, sys; from napari_geosr.cli import main\n"
+        "os.chdir(sys.argv[1]); os.rmdir(sys.argv[1])\n"
+        "main(['measure', sys.argv[2], '--out', 'report'])"
+    )
+    gone.mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(gone), str(path)],
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 2, done.stderr
+    assert "The current folder no longer exists" in done.stderr.decode()
+
+
+def test_a_report_in_a_folder_without_a_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``/`` and ``.``, where the folder itself is checked, not the one above."""
+    checked: list[Path] = []
+    monkeypatch.setattr(atomic, "check_writable", checked.append)
+    monkeypatch.chdir(tmp_path)
+    for folder in (Path("/"), Path()):
+        files.check(files.plan(folder, ["input"]), overwrite=True)
+    assert [path.parent for path in checked] == [Path("/"), tmp_path]

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
+from kills import Tally
 from safetensors.numpy import load_file
 
 from napari_geosr.core.steps import run_to_end
@@ -106,36 +107,57 @@ def check_files(job: JobFolder) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("tries", [1, 9])
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("n_kills", [1, 20])
 def test_killed_again_and_again_it_gives_the_same_model(
-    scans: list[Path], tmp_path: Path, tries: int
+    scans: list[Path], tmp_path: Path, n_kills: int
 ) -> None:
+    seed = 11
+    print(f"`train`: seed {seed}")
     whole = new_job(tmp_path / "whole", scans)
     run_to_end(run_steps(whole))
     cut = new_job(tmp_path / "cut", scans)
-    rng = np.random.default_rng(11)
-    kills, cut_short = 0, 0
-    while kills < tries:
+    rng = np.random.default_rng(seed)
+    tally = Tally("`train`")
+    cut_short = 0
+
+    def compare() -> None:
+        tally.finished += 1
+        np.testing.assert_equal(model(cut), model(whole))
+        tally.identical += 1
+        print(tally.row(), flush=True)
+
+    while tally.kills < n_kills:
+        tally.resumed += checkpoint.load(cut.path / "checkpoints") is not None
         running = process(cut)
-        if (kills + 1) % 4:  # the others fall into the start of a process
+        if (tally.kills + 1) % 4:  # the others fall into the start of a process
             wait_for_work(cut, running)
         time.sleep(float(rng.uniform(0.0, 0.7)))
         if running.poll() is None:
             os.killpg(running.pid, signal.SIGKILL)
-            kills += 1
+            tally.kills += 1
         running.wait(60)
         check_files(cut)
         if cut.status().state == "done":
-            np.testing.assert_equal(model(cut), model(whole))
-            cut = new_job(tmp_path / f"cut{kills}", scans)
+            compare()
+            cut = new_job(tmp_path / f"cut{tally.kills}", scans)
         else:
             assert cut.status().state in ("interrupted", "queued")
-            cut_short += checkpoint.load(cut.path / "checkpoints") is not None
+            state = checkpoint.load(cut.path / "checkpoints")
+            cut_short += state is not None
+            done = 0 if state is None else state["step"]
+            tally.lost = max(tally.lost, steps_reported(cut) - done)
+    tally.resumed += checkpoint.load(cut.path / "checkpoints") is not None
     assert process(cut).wait(120) == 0
-    np.testing.assert_equal(model(cut), model(whole))
-    assert cut_short >= max(
-        1, tries // 3
-    )  # else hardly any kill hit the training itself
+    compare()
+    # else hardly any kill hit the training itself
+    assert cut_short >= max(1, n_kills // 3)
+
+
+def steps_reported(job: JobFolder) -> int:
+    """The last step of which the loss was written."""
+    steps = [e["step"] for e in job.events()[0] if e["event"] == "progress"]
+    return max(steps, default=0)
 
 
 @pytest.mark.slow

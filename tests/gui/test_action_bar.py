@@ -6,16 +6,25 @@ import time
 
 import pytest
 from opening import opened
+from porosity_helpers import add, measure, physical
 from qtpy.QtCore import QPoint, QRect, Qt
-from qtpy.QtWidgets import QPushButton, QScrollArea, QWidget
+from qtpy.QtWidgets import QAbstractButton, QLabel, QPushButton, QScrollArea, QWidget
 from test_manifest import WIDGETS
 from train_helpers import JOBS, TRAIN, noisy_scans
 
 from napari_geosr.core.errors import Cancelled
 from napari_geosr.core.steps import BlockDone
 from napari_geosr.gui.kit.action_bar import ActionBar, MessagePane, fill_dock
-from napari_geosr.gui.kit.dock_tabs import POROSITY, RECONSTRUCT, RESTORE
+from napari_geosr.gui.kit.dock_tabs import (
+    COMPARE,
+    MODELS,
+    PAIRS,
+    POROSITY,
+    RECONSTRUCT,
+    RESTORE,
+)
 from napari_geosr.gui.kit.notify import MessageRow
+from napari_geosr.gui.kit.widgets import ElidedLabel
 
 #: A laptop's screen, and how wide docks are made for.
 SCREEN, WIDTH = (1366, 768), 360
@@ -55,7 +64,8 @@ def test_actions_stay_in_sight_and_in_place(viewer, small, qtbot, name):
     assert before
     of_other_jobs = getattr(getattr(dock, "view", None), "show_button", None)
     for button in dock.bar.findChildren(QPushButton):
-        if button is of_other_jobs:
+        row = button.parentWidget()
+        if button is of_other_jobs or row.isHidden():  # of a section that is closed
             continue
         assert button.isVisible(), button.text()
         assert dock.rect().contains(places(dock)[button.accessibleName()])
@@ -80,6 +90,132 @@ def test_actions_stay_in_sight_and_in_place(viewer, small, qtbot, name):
     qtbot.wait(20)
     assert places(dock) == before
     dock.show_busy("")
+
+
+@pytest.fixture
+def measured(viewer, small, qtbot):
+    """A function that measures one or two foams in the dock on a small screen."""
+
+    def measure_some(*names: str):
+        layers = [
+            add(viewer, physical(name=name, seed=i)) for i, name in enumerate(names)
+        ]
+        dock = small(POROSITY)
+        dock.settings.image.set_layer(layers[0])
+        if len(layers) > 1:
+            dock.settings.other.set_layer(layers[1])
+        measure(dock, qtbot)
+        assert dock.result.report is not None
+        return dock
+
+    return measure_some
+
+
+def resize(viewer, dock, qtbot, width: int) -> None:
+    window, frame = viewer.window._qt_window, dock.parentWidget().parentWidget()
+    window.resizeDocks([frame], [width], Qt.Orientation.Horizontal)
+    qtbot.waitUntil(lambda: dock.width() == width)
+    qtbot.wait(100)
+
+
+@pytest.mark.parametrize("names", [("scan",), ("scan of a rock", "another scan")])
+def test_a_result_is_whole_in_a_narrow_dock(viewer, measured, qtbot, names):
+    dock = measured(*names)
+    resize(viewer, dock, qtbot, 300)
+    area = dock.result._above
+    inside = QRect(QPoint(), area.viewport().size())
+    shown = [
+        label for label in dock.result.figures.findChildren(QLabel) if label.text()
+    ]
+    assert len(shown) > 20
+    for label in shown:
+        left = label.mapTo(area.viewport(), QPoint())
+        assert inside.left() <= left.x(), label.text()
+        assert left.x() + label.width() - 1 <= inside.right(), label.text()
+        if not isinstance(label, ElidedLabel):
+            widest = max(
+                label.fontMetrics().horizontalAdvance(word)
+                for word in label.text().split("\n" if not label.wordWrap() else None)
+            )
+            assert widest <= label.width(), label.text()
+    page = dock.result._page
+    for button in (dock.result.export, dock.result.evidence):
+        left = button.mapTo(page.viewport(), QPoint()).x()
+        assert left >= 0
+        assert left + button.width() <= page.viewport().width(), button.text()
+
+
+def test_the_columns_up_to_the_diameter_fit_the_usual_width(viewer, measured, qtbot):
+    dock = measured("scan")
+    resize(viewer, dock, qtbot, WIDTH)
+    table = dock.result.table
+    column = next(i for i, n in enumerate(table.pores.names) if "diameter" in n)
+    right = table.columnViewportPosition(column) + table.columnWidth(column)
+    assert right <= table.viewport().width()
+
+
+def test_the_sentence_about_a_job_is_whole(viewer, measured, qtbot):
+    dock = measured("scan")
+    row = dock.job_row
+    name = "cement_128x128x128_ct-denoise_with-a-long-name-of-its-own"
+    said = f"{name} is paused at 5 of 22 tiles; it resumes from the finished tiles."
+    row.label.setText(said)
+    assert row.label.text() == said
+    row.button.setVisible(True)
+    row.setVisible(True)
+    resize(viewer, dock, qtbot, 300)
+    label = row.label
+    assert label.height() >= label.heightForWidth(label.width())
+    assert label.height() < 100
+    parts = QLabel.text(label).replace("\u200b", " ").split()
+    assert max(map(label.fontMetrics().horizontalAdvance, parts)) < label.width()
+    assert dock.rect().contains(QRect(label.mapTo(dock, QPoint()), label.size()))
+    for button in row.findChildren(QAbstractButton):
+        left = button.mapTo(dock, QPoint()).x()
+        assert left + button.width() <= dock.width()
+
+
+@pytest.mark.parametrize("theme", ["dark", "light"])
+def test_one_button_of_every_dock_is_marked(viewer, small, qtbot, theme):
+    viewer.theme = theme
+    for name in (COMPARE, MODELS, PAIRS, POROSITY, RECONSTRUCT, RESTORE, TRAIN, JOBS):
+        dock = small(name)
+        buttons = dock.bar.findChildren(QPushButton)
+        marked = [button for button in buttons if button.property("primary")]
+        assert len(marked) == 1, name
+        assert marked[0].isDefault()
+        marked[0].ensurePolished()
+        assert marked[0].font().bold(), name
+        others = [button for button in buttons if button is not marked[0]]
+        assert not any(button.font().bold() for button in others), name
+
+
+def test_fields_of_a_form_begin_at_one_place(viewer, small, qtbot):
+    dock = small(RECONSTRUCT)
+    assert dock.study is not None
+    dock.study_section.set_open(True)
+    qtbot.wait(200)
+    for forms in (
+        (dock.algorithm.combo, dock.above.editor("every"), dock.row, dock.layer_combo),
+        (dock.study.above.editor("counts"), dock.study.reference, dock.study.mask),
+    ):
+        left = {widget.mapTo(dock, QPoint()).x() for widget in forms}
+        assert len(left) == 1, left
+
+
+def test_buttons_of_a_study_stay_in_sight(viewer, small, qtbot):
+    dock = small(RECONSTRUCT)
+    actions = dock.study.actions
+    assert not any(button.isVisible() for button in actions)
+    dock.study_section.set_open(True)
+    qtbot.wait(100)
+    for button in actions:
+        assert dock.bar.isAncestorOf(button)
+        assert button.isVisible()
+        needed = button.fontMetrics().horizontalAdvance(button.text())
+        assert needed < button.width(), button.text()
+    dock.study_section.set_open(False)
+    assert not any(button.isVisible() for button in actions)
 
 
 def test_a_long_message_leaves_room_for_the_settings(small, qtbot):
@@ -132,6 +268,7 @@ def test_start_and_cancel_are_two_buttons(viewer, small, qtbot, monkeypatch):
 
     monkeypatch.setattr(train, "time_steps", endless)
     dock.estimate_button.click()
+    assert dock.bar.state.text() == "Timing a few steps…"
     assert places(dock) == before
     assert dock.cancel_button.isEnabled()
     assert not dock.start_button.isEnabled()
@@ -161,6 +298,11 @@ def test_empty_docks_say_what_to_do(small, qtbot):
     ):
         dock = small(name)
         qtbot.waitUntil(lambda d=dock, s=said: d.bar.state.text() == s, timeout=5000)
+        labels = [la for la in dock.findChildren(QLabel) if la.isVisibleTo(dock)]
+        assert [la.text() for la in labels].count(said) == 1, name  # and not again
+        assert getattr(getattr(dock, "settings", None), "histogram", None) is None or (
+            dock.settings.histogram.empty_text != said
+        )
 
 
 def test_cancel_of_a_measurement_is_there_before_it(small, qtbot):

@@ -9,6 +9,7 @@ from porosity_helpers import measure, open_dock, wait_for_levels
 from qtpy.QtWidgets import QMessageBox
 
 from napari_geosr.gui.restore.check_button import CheckButton, CheckVerdict
+from napari_geosr.operations.restore.verdict.run_verdict import LOST_SIZE, RunVerdict
 
 PLACE = {"scale": (2.0, 0.5, 0.5), "units": "um"}
 
@@ -123,6 +124,37 @@ def test_the_green_light_before_the_run_is_taken_back(viewer, qtbot, rng, clean)
     dock.check_verdict.contradicted.emit()
     assert dock.verdict.text == "Before the run: It removes noise."
     assert word(dock.verdict) == "Note"
+
+
+def test_a_model_that_loses_pores_gets_no_tick(viewer, clean):
+    viewer.add_image(clean, name="scan", **PLACE)
+    dock = opened(viewer)
+    lossy = RunVerdict("ok", "It removes noise.", figures={LOST_SIZE: 19.0})
+    dock.verdict_panel._on_verdict(lossy)
+    assert word(dock.verdict) == "Note"
+
+
+def test_the_verdict_of_the_check_is_in_sight(viewer, qtbot, rng, clean):
+    viewer.window._qt_window.resize(1366, 768)
+    viewer.add_image(clean + rng.normal(0, 8, clean.shape).astype(np.float32), **PLACE)
+    dock = opened(viewer)
+    with qtbot.waitSignal(dock.activity.finished, timeout=60_000):
+        dock.run_button.click()
+    dock.activity.target().data = 2 * clean - 80
+    states = []
+    dock.check_button.activity.busyChanged.connect(
+        lambda what: states.append((what, dock.bar.state.text()))
+    )
+    with qtbot.waitSignal(dock.check_button.checked_result, timeout=60_000):
+        dock.check_button.click()
+    label = dock.check_verdict.label
+
+    def whole() -> bool:
+        seen = label.visibleRegion().boundingRect()
+        return label.height() > 0 and seen.height() == label.height()
+
+    qtbot.waitUntil(whole, timeout=5000)
+    assert ("check", "Comparing the result with the scan…") in states
 
 
 def test_a_result_not_to_be_measured_has_no_tick(viewer, qtbot, rng, clean):

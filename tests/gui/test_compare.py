@@ -13,8 +13,9 @@ from qtpy.QtWidgets import QApplication
 from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.steps import never_stop, run_to_end
 from napari_geosr.gui.layers.combo import LayerCombo
-from napari_geosr.gui.layers.curtain import CompareBox, difference_steps
+from napari_geosr.gui.layers.curtain import CompareBox
 from napari_geosr.gui.layers.curtain_line import CurtainLine, canvas_of
+from napari_geosr.gui.layers.difference import difference_steps
 
 
 @pytest.fixture

@@ -427,3 +427,28 @@ def test_messages_name_fields_and_no_options(viewer, qtbot, dock):
     compare(dock, qtbot)
     assert "MS-SSIM was left out" in dock.remarks.text()
     assert "--" not in dock.remarks.text()
+
+
+def test_an_empty_list_says_what_to_do(viewer, qtbot, dock, rng):
+    qtbot.wait(50)
+
+    def written() -> int:
+        """Number of colours of the list: text is not of the background's."""
+        picture = dock.images.viewport().grab().toImage()
+        return len(
+            {
+                picture.pixel(x, y)
+                for x in range(picture.width())
+                for y in range(picture.height())
+            }
+        )
+
+    assert dock.images.count() == 0
+    assert written() > 2
+    add(viewer, noisy(balls(), rng, ""))
+    qtbot.waitUntil(lambda: dock.images.count() == 1)
+
+
+def test_long_names_differ_in_their_columns(viewer, qtbot, dock):
+    header = dock.figures.horizontalHeader()
+    assert header.textElideMode() == Qt.TextElideMode.ElideMiddle

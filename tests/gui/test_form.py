@@ -203,5 +203,25 @@ def test_options_of_the_command_line_become_fields(form):
     text, found = fields_of_options(said, [form])
     assert text == "Choose less (Number). Or leave it out (Share: 1) here."
     assert found == [(form, "number"), (form, "share")]
+    bare = "To learn this, set --number 2 --other-thing 3D without --share and --x."
+    assert fields_of_options(bare, [form])[0] == (
+        "To learn this, set Number 2, other thing 3D without Share and x."
+    )
     several = "Set the voxel size (--voxel-size, --unit), or crop one."
     assert fields_of_options(several, [form])[0] == "Set the voxel size, or crop one."
+
+
+def test_names_of_thresholds_are_spelled_as_in_the_porosity_dock(qtbot):
+    from napari_geosr.gui.porosity.settings import METHODS
+    from napari_geosr.operations.study.config import StudyConfig
+
+    form = ConfigForm(StudyConfig)
+    qtbot.addWidget(form)
+    menu = form.editor("threshold")
+    assert menu.currentText() == "Otsu"
+    assert {menu.itemText(i) for i in range(menu.count())} <= set(METHODS)
+    for title, value in (("Multi-Otsu", "multi-otsu"), ("li", "li"), ("0.5", 0.5)):
+        menu.setCurrentText(title)
+        assert form.values()["threshold"] == value
+    form.set_values({"threshold": "triangle"})
+    assert menu.currentText() == "Triangle"

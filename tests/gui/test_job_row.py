@@ -13,7 +13,7 @@ from opening import opened
 from porosity_helpers import physical
 from qtpy.QtWidgets import QLabel
 from tomography_helpers import DOCK as RECONSTRUCT
-from train_helpers import JOBS
+from train_helpers import JOBS, TRAIN
 
 from napari_geosr import io
 from napari_geosr.core.volume import Volume
@@ -307,4 +307,13 @@ def test_a_paused_job_is_offered_in_the_jobs_dock(viewer, qtbot, tmp_path, scan)
     said = "foam is paused at 3 of 12 tiles; it starts again from the beginning."
     assert offer.label.text() == said
     offer.later.click()
+    assert offer.isHidden()
+
+
+def test_a_paused_restoration_is_not_offered_for_training(
+    viewer, qtbot, tmp_path, scan
+):
+    make_job(tmp_path, "halted", "paused", scan)
+    offer = opened(viewer, TRAIN).offer
+    qtbot.waitUntil(lambda: offer._run is None, timeout=10_000)
     assert offer.isHidden()

@@ -9,6 +9,7 @@ import numpy as np
 import psutil
 import pytest
 from event_loop import Turns
+from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFileDialog, QMessageBox
 from train_helpers import JOBS, TRAIN, opened, preview_layer
 
@@ -80,8 +81,8 @@ def test_a_training_has_its_buttons_and_nothing_else(viewer, qtbot, tmp_path):
 
 def test_without_jobs_one_sentence_says_what_to_do(viewer, qtbot):
     dock = opened(viewer, JOBS)
-    qtbot.waitUntil(lambda: "No jobs yet" in dock.view.state_label.text())
-    assert "Press Train…" in dock.view.state_label.text()
+    qtbot.waitUntil(lambda: "No jobs yet" in dock.bar.state.text())
+    assert "Press Train…" in dock.bar.state.text()
     assert not dock.train_button.isHidden()
     for part in (dock.tree, dock.remove_button, dock.view.plot, dock.view.folder_row):
         assert part.isHidden(), part.accessibleName()
@@ -130,7 +131,7 @@ def test_one_odd_job_stops_no_dock(viewer, qtbot, tmp_path):
     dock = opened(viewer, JOBS)
     qtbot.waitUntil(lambda: len(listed(dock)) == 3, timeout=10_000)
     assert listed(dock)["lost"] == "unreadable"
-    for name, state in {"odd": "interrupted", "lost": "unreadable"}.items():
+    for name, state in {"odd": "damaged", "lost": "unreadable"}.items():
         (item,) = (item for item in dock._items() if item.text(0) == name)
         dock.tree.setCurrentItem(item)
         qtbot.waitUntil(lambda state=state: dock.view.state == state, timeout=5000)
@@ -322,3 +323,23 @@ def test_files_of_others_are_named_and_kept(viewer, qtbot, tmp_path, monkeypatch
     qtbot.waitUntil(lambda: listed(dock) == {}, timeout=10_000)
     assert "Files that do not belong to the job are kept: thesis.docx." in asked[0]
     assert [path.name for path in job.path.iterdir()] == ["thesis.docx"]
+
+
+def test_names_that_differ_at_their_end_look_different(viewer, qtbot, tmp_path):
+    names = [f"cement_128x128x128_ct-denoise{end}" for end in ("", "-2")]
+    for name in names:
+        make_job(tmp_path, name, "paused")
+    dock = opened(viewer, JOBS)
+    qtbot.waitUntil(lambda: len(listed(dock)) == 2)
+    assert dock.tree.textElideMode() == Qt.TextElideMode.ElideMiddle
+    width = 120
+    shown = {
+        dock.tree.fontMetrics().elidedText(name, dock.tree.textElideMode(), width)
+        for name in listed(dock)
+    }
+    assert len(shown) == 2
+    assert all("…" in text for text in shown)
+    for item in dock._items():
+        assert item.text(0) in item.toolTip(0)
+    qtbot.waitUntil(lambda: dock.view.title.text() != "")
+    assert dock.view.title.toolTip() == dock.view.title.text()

@@ -9,7 +9,7 @@ from napari.utils.notifications import notification_manager
 from opening import opened
 from porosity_helpers import open_dock
 
-from napari_geosr.gui.kit.dock_tabs import TRAIN
+from napari_geosr.gui.kit.dock_tabs import COMPARE, TRAIN
 from napari_geosr.gui.layers import add_image_result, volume_from_layer
 
 
@@ -139,6 +139,28 @@ def test_a_file_without_doubts_says_nothing(viewer, qtbot, tmp_path, rng):
     assert said == []
     for row in rows_of(viewer, qtbot, layer):
         assert row.notes.isHidden()
+
+
+def test_compare_says_the_notes_of_each_image(viewer, qtbot, slices, unnamed):
+    layer, _ = open_file(viewer, slices)
+    other, _ = open_file(viewer, unnamed)
+    dock = opened(viewer, COMPARE)
+    dock.images.choose(layer, other)
+    assert "scan: The files do not give the distance between slices" in dock.notes.text
+    assert "stack: The file does not name its axis" in dock.notes.text
+    row = next(r for r in dock.notes.rows if "distance" in r.text)
+    assert row.message.icon.accessibleDescription() == "Caution"
+    row.button.click()
+    voxel_size = row._voxel_size
+    assert not voxel_size.isHidden()
+    dock.images.chosen.emit()  # nothing else is chosen: it stays open
+    assert not voxel_size.isHidden()
+    voxel_size.edges[0].setText("2.5")
+    voxel_size.button.click()
+    assert tuple(layer.scale) == (2.5, 0.8, 0.8)
+    assert "distance" not in dock.notes.text
+    dock.images.choose()
+    assert dock.notes.text == ""
 
 
 def test_a_layer_that_is_shown_no_more_is_let_go(viewer, qtbot, rng):

@@ -41,7 +41,8 @@ def cylinder(rng, background: float = 20.0) -> Volume:
 
 
 def surrounded(volume: Volume, threshold: float = 100, phase="dark") -> bool:
-    return run_to_end(histogram_steps(volume)).is_surrounded(threshold, phase)
+    levels = run_to_end(histogram_steps(volume))
+    return levels.surroundings.has_background(threshold, phase)
 
 
 def test_air_around_a_sample_is_told_from_pores(rng):
@@ -58,7 +59,7 @@ def test_air_around_a_sample_is_told_from_pores(rng):
             assert not surrounded(Volume(plane, "YX", name="plane"))
     everywhere = bone.replace(data=np.ones(bone.shape, np.uint8))
     levels = run_to_end(histogram_steps(bone, everywhere))
-    assert levels.rims == ()
+    assert levels.surroundings.planes == ()
 
 
 def test_background_beside_solid_corners_is_told_from_pores(
@@ -68,8 +69,8 @@ def test_background_beside_solid_corners_is_told_from_pores(
         levels = run_to_end(histogram_steps(volume))
         threshold = levels.threshold(PorosityConfig())
         return (
-            round(levels.background_depth(threshold, "dark"), 2),
-            levels.is_surrounded(threshold, "dark"),
+            round(levels.surroundings.background_depth(threshold, "dark"), 2),
+            levels.surroundings.has_background(threshold, "dark"),
         )
 
     scans = shared_data / "ct_volumes"
@@ -105,6 +106,31 @@ def test_air_beside_a_cropped_bone_is_excluded(viewer, qtbot, shared_data) -> No
     assert dock.settings.sample_note.isVisible()
     measure(dock, qtbot)
     assert dock.result.report.porosity == pytest.approx(0.201, abs=0.002)
+
+
+def test_what_was_taken_as_the_sample_is_outlined(viewer, qtbot, rng):
+    bone = cylinder(rng)
+    source = add(viewer, bone)
+    dock = open_dock(viewer, qtbot)
+    wait_for_levels(dock, qtbot)
+    assert dock.settings.sample.currentText() == AUTOMATIC
+    measure(dock, qtbot)
+    outline = viewer.layers["bone · sample"]
+    assert outline.visible
+    assert outline.contour == 1
+    np.testing.assert_array_equal(outline.scale, source.scale)
+    inside = np.asarray(outline.data) == 1
+    assert np.count_nonzero(inside) == dock.result.report.sample_voxels
+    assert not inside[:, 0, 0].any()
+    assert inside[:, 32, 32].all()
+    assert viewer.layers.selection.active is dock.pores.layer()
+    measure(dock, qtbot)  # the same layer is used again
+    assert [la.name for la in viewer.layers].count("bone · sample") == 1
+    assert not [la for la in viewer.layers if la.name.startswith("bone · sample [")]
+    dock.settings.sample.setCurrentText(WHOLE)
+    viewer.layers.remove(outline)
+    measure(dock, qtbot)
+    assert "bone · sample" not in viewer.layers
 
 
 def test_the_automatic_mask_is_proposed_and_said(viewer, qtbot, rng):

@@ -46,7 +46,8 @@ def preview(dock, qtbot):
 
 def test_without_projections_it_says_what_to_do(viewer):
     dock = opened(viewer)
-    assert "Open projections" in dock.facts.text()
+    assert "Open projections" in dock.bar.state.text()
+    assert dock.facts.text() == ""
     assert not dock.run_button.isEnabled()
     assert not dock.preview_button.isEnabled()
 

@@ -66,7 +66,7 @@ def test_the_projections_may_be_removed(viewer, qtbot, path):
     qtbot.waitUntil(lambda: dock.opened() is None)
     idle(dock, qtbot)
     qtbot.waitUntil(lambda: not dock.run_button.isEnabled())
-    assert "Open projections" in dock.facts.text()
+    assert "Open projections" in dock.bar.state.text()
     assert all("preview" not in layer.name for layer in viewer.layers)
 
 

@@ -254,3 +254,22 @@ def test_a_result_does_not_become_the_next_image(viewer, qtbot, scan):
     qtbot.waitUntil(lambda: dock.layer_combo.layer() is None)
     new = viewer.add_image(scan, name="new", **PLACE)
     qtbot.waitUntil(lambda: dock.activity.source() is new)
+
+
+def test_the_state_line_says_that_a_difference_is_computed(viewer, qtbot, scan):
+    viewer.add_image(scan, name="scan", **PLACE)
+    dock = opened(viewer)
+    states = []
+    dock.activity.busyChanged.connect(
+        lambda what: states.append((what, dock.bar.state.text()))
+    )
+    with qtbot.waitSignal(dock.activity.finished, timeout=60_000):
+        dock.run_button.click()
+    assert ("run", "Starting the run…") in states
+    qtbot.waitUntil(lambda: dock.bar.state.text() == "Ready.")
+    dock.compare.difference_button.click()
+    assert dock.bar.state.text() == "Computing the difference…"
+    assert dock.bar.progress.isVisibleTo(dock)
+    qtbot.waitUntil(lambda: dock.bar.state.text() == "Ready.", timeout=10_000)
+    assert dock.bar.progress.isHidden()
+    assert dock.compare.difference_button.isEnabled()

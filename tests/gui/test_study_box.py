@@ -181,7 +181,7 @@ def test_a_study_that_runs_is_found_again(viewer, qtbot, path, tmp_path, urls):
     assert (box.progress.value(), box.progress.maximum()) == (1, 3)
     item = box.result.table.topLevelItem(0)
     texts = [item.text(i) for i in range(5)]
-    assert texts == ["10", "FBP", "21.0%", "-30.0%", "9.5"]
+    assert texts == ["10", "FBP", "21.0 %", "\N{MINUS SIGN}30.0 %", "9.5"]
     # Closing the window asks about it, as about a training.
     assert job.path in closing_of(box)._jobs
     box.pause_button.click()
@@ -233,20 +233,25 @@ def test_more_numbers_are_added_and_other_settings_start_anew(
 
 def test_what_cannot_be_studied_is_refused(viewer, qtbot, path, tmp_path, started):
     dock, box = study_of(viewer, path, qtbot, tmp_path, algorithms="magic")
-    box.start_button.click()
-    assert "magic" in dock.message.text
+    with qtbot.waitSignal(box.faulty):
+        box.start_button.click()
+    assert "'magic' is unknown" in box.above.faults["algorithms"]
     assert not box.is_running
     box.above.set_values({"algorithms": "fbp", "counts": "100"})
-    with qtbot.waitSignal(box.failed, timeout=60_000):
+    with qtbot.waitSignal(box.faulty, timeout=60_000):
         box.start_button.click()
-    assert "60 projections" in dock.message.text
+    assert "60 projections" in box.above.faults["counts"]
     qtbot.waitUntil(lambda: not box.is_running)
     box.above.set_values({"counts": "10"})
     mask = viewer.add_labels(np.ones((ROWS, 5, 5), int), name="small")
     box.mask.set_layer(mask)
-    with qtbot.waitSignal(box.failed, timeout=60_000):
+    with qtbot.waitSignal(box.faulty, timeout=60_000):
         box.start_button.click()
-    assert f"{ROWS} × 5 × 5" in dock.message.text
+    (said,) = box.layer_faults.texts.values()
+    assert f"The mask 'small' has shape {ROWS} × 5 × 5" in said
+    box.mask.setCurrentIndex(0)
+    qtbot.waitUntil(lambda: not box.layer_faults.texts)
+    assert not dock.message.text
     assert list(tmp_path.iterdir()) == started == []
 
 
@@ -289,11 +294,19 @@ def test_a_fault_is_said_beside_its_field(viewer, qtbot, path, tmp_path, started
     box.start_button.click()
     qtbot.waitUntil(lambda: bool(box.above.faults), timeout=30_000)
     assert "has 60 projections" in box.above.faults["counts"]
-    for said in (dock.message.text, *box.above.faults.values()):
-        assert "--" not in said
-    assert "(Projections)" in dock.message.text
+    assert "(Projections)" in box.above.faults["counts"]
+    assert "--" not in box.above.faults["counts"]
     qtbot.waitUntil(lambda: not box.activity.busy, timeout=10_000)
     box.above.set_values({"counts": "20", "algorithms": "magic"})
     box.start_button.click()
     assert set(box.above.faults) == {"algorithms"}
+    assert not dock.message.text  # said once, in sight
+    editor = box.above.editor("algorithms")
+    qtbot.waitUntil(lambda: not editor.visibleRegion().isEmpty(), timeout=5000)
+    box.above.set_values({"algorithms": "fbp"})
+    box.more.set_values({"threshold": "magic"})
+    assert box.sections[1].content.isHidden()
+    box.start_button.click()
+    assert "threshold" in box.more.faults
+    assert not box.sections[1].content.isHidden()
     assert not started

@@ -57,12 +57,17 @@ def test_wrong_settings_are_refused_beside_the_field(
     dock._rows["target"].combo.set_layer(viewer.layers["second"])
     dock.name.setText("My Model")
     dock.start_button.click()
-    assert "name" in dock.settings_message.text
+    said = dock.name_faults.texts["name"]
+    assert "Use lower-case letters" in said
+    assert "ame:" not in said  # the label stands beside it
+    assert not dock.settings_message.text
     assert dock.advanced.content.isHidden()
     dock.name.setText("mine")
+    dock._on_settings()
+    assert not dock.name_faults.texts
     dock.settings.form.editor("adjacent_slices").setValue(4)
     dock.start_button.click()
-    assert "odd number" in dock.settings_message.text
+    assert not dock.settings_message.text
     assert not dock.advanced.content.isHidden()
     form = dock.settings.form
     assert "odd number" in form.faults["adjacent_slices"]
@@ -126,7 +131,7 @@ def test_correlated_noise_is_said_before_start(viewer, qtbot, tmp_path, rng):
     dock.name.setText("My Model")
     dock._on_settings()
     dock.start_button.click()
-    assert "name" in dock.settings_message.text
+    assert "name" in dock.name_faults.texts
     qtbot.wait(3 * data_check._PAUSE)
     assert said in message.text
     dock._rows["source"].combo.set_layer(viewer.layers["separate"])
@@ -180,6 +185,48 @@ def test_the_window_does_not_wait_for_the_check(viewer, qtbot, tmp_path, monkeyp
     assert len(threads) == 2
     assert threading.main_thread() not in threads
     assert list(tmp_path.iterdir()) == []
+
+
+def test_layers_of_other_shapes_are_refused_by_name_before_a_copy(
+    viewer, qtbot, tmp_path, monkeypatch
+):
+    def write(*_args):
+        raise AssertionError("a layer was written")
+
+    monkeypatch.setattr(_train_start, "write_into_job", write)
+    first, second = noisy_scans(viewer)
+    viewer.layers.remove(second)
+    small = viewer.add_image(first.data[:, :, :50] + 1, name="narrow one")
+    dock = opened(viewer, TRAIN)
+    set_small(dock, steps=10, folder=tmp_path)
+    dock._rows["source"].combo.set_layer(first)
+    dock._rows["target"].combo.set_layer(small)
+    for button in (dock.start_button, dock.estimate_button):
+        button.click()
+        assert dock.bar.progress.isVisible()
+        assert dock.bar.state.text() != dock.bar.state.idle
+        qtbot.waitUntil(lambda: bool(dock.data_message.text), timeout=60_000)
+        assert "'narrow one' has shape 16 × 64 × 50" in dock.data_message.text
+        assert "'first' needs" in dock.data_message.text
+        assert "ome.zarr" not in dock.data_message.text
+        qtbot.waitUntil(dock.start_button.isEnabled, timeout=10_000)
+        dock.data_message.clear()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_suggestions_for_finer_targets_name_fields(viewer, qtbot, tmp_path):
+    coarse = viewer.add_image(np.random.default_rng(0).random((8, 40, 40)), name="a")
+    fine = viewer.add_image(np.random.default_rng(1).random((16, 80, 80)), name="b")
+    dock = opened(viewer, TRAIN)
+    dock.have.setCurrentIndex(scenarios.find(dock._scenarios, "supervised", ""))
+    dock.method.setCurrentText("supervised")
+    set_small(dock, steps=10, folder=tmp_path)
+    dock._rows["source"].combo.set_layer(coarse)
+    dock._rows["target"].combo.set_layer(fine)
+    dock.start_button.click()
+    qtbot.waitUntil(lambda: bool(dock.data_message.text), timeout=30_000)
+    assert "--" not in dock.data_message.text
+    assert ", Upscale factor 2, Dimensions 3D" in dock.data_message.text
 
 
 @pytest.mark.slow

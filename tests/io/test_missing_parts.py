@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 import tifffile
@@ -157,3 +158,36 @@ def test_of_chunks_with_unknown_names_nothing_is_said(tmp_path: Path) -> None:
         metadata=SimpleNamespace(encode_chunk_key=lambda _: "first"),
     )
     assert missing_chunks(array, "YX") == ""
+
+
+def test_missing_sources_of_a_virtual_hdf5_dataset_are_said(tmp_path: Path) -> None:
+    layout = h5py.VirtualLayout((4, 6, 8), "f4")
+    for i in range(4):
+        name = f"part{i}.h5"
+        with h5py.File(tmp_path / name, "w") as file:
+            file["data"] = np.full((6, 8), i + 1, np.float32)
+        layout[i] = h5py.VirtualSource(name, "data", (6, 8))
+    path = tmp_path / "scan.h5"
+    with h5py.File(path, "w") as file:
+        file.create_virtual_dataset("data", layout)
+    assert file_warnings(io.read(path).metadata) == ()
+    for i in (1, 2):
+        (tmp_path / f"part{i}.h5").unlink()
+    volume = io.read(path)
+    assert not np.asarray(volume.data)[1:3].any()
+    (said,) = file_warnings(volume.metadata)
+    assert "2 of 4 files" in said
+    assert "part1.h5 and 1 more" in said
+    assert "read as 0" in said
+
+
+def test_missing_chunks_of_an_hdf5_dataset_are_said(tmp_path: Path) -> None:
+    path = tmp_path / "scan.h5"
+    with h5py.File(path, "w") as file:
+        data = file.create_dataset("data", (8, 6, 8), "u2", chunks=(2, 6, 8))
+        data[:4] = 7
+    (said,) = file_warnings(io.read(path).metadata)
+    assert said.startswith("2 of 4 chunks are not in the file and are read as 0.")
+    with h5py.File(path, "r+") as file:
+        file["data"][4:] = 7
+    assert file_warnings(io.read(path).metadata) == ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import socket
 from pathlib import Path
@@ -61,13 +62,26 @@ def test_an_odd_fact_stops_no_list_and_no_queue(
             assert wish == ""
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"\xff", b"[" * 100_000])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"[1]",
+        b"\xff",
+        b"[" * 100_000,
+        b'{"name": "x"}',
+        b'{"state": 3}',
+        b'{"state": "done"}' + b" " * 2_000_000,
+    ],
+    ids=lambda content: repr(content[:20]),
+)
 def test_a_damaged_state_is_kept_aside_when_the_job_goes_on(
     bad: JobFolder, content: bytes
 ) -> None:
     (bad.path / "job.json").write_bytes(content)
     again = JobFolder(bad.path)
-    assert again.status().state == "interrupted"
+    assert again.status().state == "damaged"
     assert again.status().can_resume
     assert "job.json is damaged" in again.status().message
     with again.hold():
@@ -97,6 +111,61 @@ def test_settings_that_cannot_be_read_are_said(
     assert run(["jobs", "show", str(bad.path)]) == 0
     assert "config.yaml" in capsys.readouterr().out
     assert index.find("good").path == good.path
+
+
+@pytest.mark.skipif(os.name == "nt", reason="named pipes are POSIX")
+@pytest.mark.parametrize("name", ["job.json", "queue.json", "queue_state.json"])
+def test_a_pipe_or_folder_in_place_of_a_file_stops_no_list(
+    good: JobFolder, bad: JobFolder, name: str
+) -> None:
+    path = bad.path / name
+    for make_odd in (os.mkfifo, os.mkdir):
+        path.unlink(missing_ok=True)
+        make_odd(path)
+        states = {s.path: s.state for s in index.list_jobs()}
+        assert states[good.path] == "paused"
+        assert states[bad.path] == ("damaged" if name == "job.json" else "queued")
+
+
+@pytest.mark.parametrize("config", ["name: web\nport: 80\n", "operation: 3\n"])
+@pytest.mark.parametrize("state", [None, '{"name": "web", "version": 2}', "{"])
+def test_the_files_of_another_program_are_no_job(
+    good: JobFolder,
+    bad: JobFolder,
+    capsys: pytest.CaptureFixture[str],
+    config: str,
+    state: str | None,
+) -> None:
+    (bad.path / "config.yaml").write_text(config)
+    (bad.path / "job.json").unlink()
+    if state is not None:
+        (bad.path / "job.json").write_text(state)
+    before = {p: p.read_bytes() for p in bad.path.iterdir()}
+    status = {s.path: s for s in index.list_jobs()}[bad.path]
+    assert status.state == "unreadable"
+    assert not status.can_resume
+    assert run(["jobs", "list"]) == 0
+    assert f"note: {status.name}: {status.message}" in capsys.readouterr().err
+    assert run(["jobs", "resume", str(bad.path)]) == 2
+    # The list loses it, the folder keeps everything.
+    assert run(["jobs", "remove", str(bad.path)]) == 0
+    assert "from the list" in capsys.readouterr().out
+    assert {p: p.read_bytes() for p in bad.path.iterdir()} == before
+    assert [s.path for s in index.list_jobs()] == [good.path]
+    assert run(["jobs", "remove", str(bad.path)]) == 2
+
+
+def test_a_damaged_job_leaves_the_list_and_keeps_its_files(
+    good: JobFolder, bad: JobFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (bad.path / "job.json").write_text("{")
+    assert run(["jobs", "list"]) == 0
+    printed = capsys.readouterr()
+    assert "damaged" in printed.out
+    assert len([x for x in printed.err.splitlines() if "job.json is damaged" in x]) == 1
+    assert run(["jobs", "remove", str(bad.path)]) == 0
+    assert (bad.path / "config.yaml").exists()
+    assert [s.path for s in index.list_jobs()] == [good.path]
 
 
 def test_an_entry_that_is_no_path_is_passed_over(good: JobFolder) -> None:
@@ -139,15 +208,18 @@ def test_facts_that_cannot_be_read_now_are_not_lost(
 ) -> None:
     before = (good.path / "job.json").read_text()
 
-    def refuse(_: object) -> bytes:
+    def refuse(*_: object) -> None:
         raise PermissionError(13, "used by another process")
 
     with monkeypatch.context() as patch:
         patch.setattr(atomic, "_RETRY_SECONDS", 0.05)
-        patch.setattr(Path, "read_bytes", refuse)
+        patch.setattr("napari_geosr.jobs.facts.read_document", refuse)
         with pytest.raises(FileError, match=r"job\.json cannot be read"):
             good.send_heartbeat(done=5)
-        assert good.status().state == "interrupted"
+        status = good.status()
+        assert (status.state, status.can_resume) == ("unreadable", False)
+        assert "used by another process" in status.message
+    assert good.status().state == "paused"
     assert (good.path / "job.json").read_text() == before
 
 

@@ -28,7 +28,11 @@ from napari_geosr.core.steps import (
     run_to_end,
 )
 from napari_geosr.operations.inputs.scan import reader_warnings
-from napari_geosr.operations.measure import MeasureConfig, measure_several_steps
+from napari_geosr.operations.measure import (
+    MeasureConfig,
+    measure_record,
+    measure_several_steps,
+)
 from napari_geosr.operations.restore import RestoreConfig, prepare_steps, run_steps
 
 SHAPE = (24, 64, 64)
@@ -74,7 +78,9 @@ def make_tiff(path: Path, voxels: np.ndarray) -> Callable[[], None]:
 
 def make_deflated(path: Path, voxels: np.ndarray) -> Callable[[], None]:
     tifffile.imwrite(path, voxels, photometric="minisblack", compression="zlib")
-    return lambda: write_at(path, path.stat().st_size - 40)
+    # Its voxels can still be decoded, whenever they are.
+    software = path.read_bytes().index(b"tifffile.py")
+    return lambda: write_at(path, software)
 
 
 def make_hdf5(path: Path, voxels: np.ndarray) -> Callable[[], None]:
@@ -285,3 +291,109 @@ def test_a_measurement_says_that_its_source_was_changed(
     (warning,) = [each for each in said if "changed" in each]
     assert expected in warning
     assert warning in reports["input"].warnings
+
+
+def touch(path: Path) -> None:
+    later = time.time_ns() + 10**9
+    for file in [path, *path.rglob("*")]:
+        os.utime(file, ns=(later, later))
+
+
+def rewrite(path: Path) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content)
+
+
+def replace_by_copy(path: Path) -> None:
+    copy = path.with_name("copy")
+    copy.write_bytes(path.read_bytes())
+    os.replace(copy, path)
+
+
+@pytest.mark.parametrize("lazy", [True, False])
+@pytest.mark.parametrize("disturb", [touch, rewrite, replace_by_copy])
+@pytest.mark.parametrize("operation", ["restore", "measure"])
+def test_a_file_with_a_new_time_and_the_same_bytes_is_unchanged(
+    voxels: np.ndarray,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    operation: str,
+    disturb: Callable[[Path], None],
+    lazy: bool,
+) -> None:
+    path = tmp_path / "scan.tif"
+    make_tiff(path, np.repeat(np.repeat(voxels, 3, 1), 3, 2))
+    if lazy:
+        monkeypatch.setattr("napari_geosr.io.formats.tiff.reading.EAGER_BYTES", 0)
+    volume = io.read(path)
+    assert volume.is_lazy == lazy
+    opened = file_state(path)
+    said: list[str] = []
+    n = 0
+
+    def on_step(step: Step) -> None:
+        nonlocal n
+        if isinstance(step, WarningIssued):
+            said.append(step.message)
+        if isinstance(step, BlockDone | TileDone) and n < 2:
+            n += 1
+            time.sleep(0.02)
+            disturb(path)
+
+    if operation == "measure":
+        run_to_end(measure_several_steps({"input": volume}, MeasureConfig()), on_step)
+        record = measure_record({"input": volume}, MeasureConfig())
+    else:
+        prepared = run_to_end(prepare_steps(volume, RestoreConfig()))
+        result = run_to_end(run_steps(prepared), on_step)
+        record = result.volume.provenance[-1]
+    assert n > 0
+    assert opened is not None
+    assert not opened.matches(file_state(path))
+    assert not [each for each in said if "chang" in each or "touch" in each]
+    assert "source_change" not in record
+    entry = record["inputs"]["input"]
+    assert "changed" not in entry
+    assert entry["checksum"] == provenance.checksum(path)
+
+
+def test_a_change_after_a_touch_is_still_noticed(
+    tmp_path: Path, voxels: np.ndarray
+) -> None:
+    path = tmp_path / "scan.tif"
+    change = make_tiff(path, np.repeat(np.repeat(voxels, 3, 1), 3, 2))
+    watch = FileWatch([io.read(path)])
+    touch(path)
+    assert watch.check(now=True) == ""
+    touch(path)
+    assert watch.check(now=True) == ""
+    time.sleep(0.02)
+    change()
+    assert "was changed after it was read" in watch.check(now=True)
+
+
+def test_of_what_is_too_large_samples_are_compared_and_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, voxels: np.ndarray
+) -> None:
+    path = tmp_path / "scan.tif"
+    make_tiff(path, voxels)
+    monkeypatch.setattr("napari_geosr.io.formats.tiff.reading.EAGER_BYTES", 0)
+    monkeypatch.setattr("napari_geosr.core.file_state._SMALL_BYTES", 0)
+    watch = FileWatch([io.read(path)])
+    touch(path)
+    message = watch.check(now=True)
+    assert "scan.tif was touched or rewritten" in message
+    assert "Samples of its contents are unchanged" in message
+
+
+@pytest.mark.usefixtures("lazily")
+@pytest.mark.parametrize(("name", "make"), [("a.zarr", make_zarr), ("s", make_slices)])
+def test_of_a_folder_samples_are_compared_and_said(
+    tmp_path: Path, voxels: np.ndarray, name: str, make: Callable[..., Any]
+) -> None:
+    make(tmp_path / name, voxels)
+    volume = io.read(tmp_path / name)
+    provenance.record("x", inputs={"input": volume}, settings={})
+    watch = FileWatch([volume])
+    touch(tmp_path / name)
+    assert "Samples of its contents are unchanged" in watch.check(now=True)

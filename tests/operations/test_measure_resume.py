@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from napari_geosr import io
+from napari_geosr.cli.app import run
 from napari_geosr.core.errors import Cancelled
 from napari_geosr.core.steps import BlockDone, StageStarted, StepIterator, run_to_end
 from napari_geosr.core.volume import Volume
@@ -108,13 +109,53 @@ def test_a_stopped_measurement_goes_on(
     assert list(out.iterdir()) == []
 
 
-def test_other_settings_and_other_voxels_start_again(
+def test_other_settings_start_again_and_keep_what_is_stored(
     scan: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    measured(scan, out, 6)
-    report, n = measured(scan, out, min_voxels=2)
-    assert n == 14
+    assert measured(scan, out, 6, kill=True)[1] == 6
+    (first,) = out.iterdir()
+    stored = first.read_bytes()
+    # Other settings, killed, and a third, complete: each has a state of its own.
+    assert measured(scan, out, 5, kill=True, min_voxels=2)[1] == 5
+    assert measured(scan, out, min_voxels=4)[1] == 14
+    assert len(list(out.iterdir())) == 2
+    assert first.read_bytes() == stored
+    report, n = measured(scan, out)
+    assert n == 14 - 6
+    same(report, measured(scan, tmp_path / "again")[0])
+    assert measured(scan, out, min_voxels=2)[1] == 14 - 5
+    assert list(out.iterdir()) == []
+
+
+def test_kept_states_of_other_settings_are_named(scan: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    measured(scan, out, 6, kill=True)
+    (kept,) = out.iterdir()
+    volumes = {"input": io.read(scan)}
+    for settings, named in ({"min_voxels": 2}, True), ({}, False):
+        config = MeasureConfig.create(**settings)
+        journal = MeasureJournal(out, volumes, {}, config)
+        run_to_end(measure_several_steps(volumes, config, journal=journal.of))
+        assert (str(kept) in journal.note()) is named
+        assert bool(journal.note()) is named
+        journal.remove()
+    assert list(out.iterdir()) == []
+
+
+def test_the_command_names_the_kept_state(
+    scan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    measured(scan, out, 6, kill=True)
+    (kept,) = out.iterdir()
+    assert run(["measure", str(scan), "--out", str(out), "--min-voxels", "2"]) == 0
+    assert str(kept) in capsys.readouterr().err
+    assert kept.exists()
+
+
+def test_other_voxels_start_again(scan: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
     measured(scan, out, 6)
     volume = io.read(scan)
     data = np.asarray(volume.data).copy()
@@ -123,6 +164,7 @@ def test_other_settings_and_other_voxels_start_again(
     report, n = measured(scan, out)
     assert n == 14
     same(report, measured(scan, tmp_path / "again")[0])
+    assert list(out.iterdir()) == []  # the state belonged to voxels that are gone
 
 
 @pytest.mark.parametrize("damage", ["cut", "text", "indices", "pickle"])

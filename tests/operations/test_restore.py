@@ -31,6 +31,7 @@ from napari_geosr.operations.restore import (
     preview_steps,
     restore_steps,
 )
+from napari_geosr.operations.restore.targets import check_budget
 
 
 @pytest.fixture
@@ -181,3 +182,21 @@ def test_the_first_budget_that_a_refusal_names_is_accepted(to_file, rng, tmp_pat
     found = re.search(r"needs ([\d.]+ MB) of memory", str(refused.value))
     assert found is not None
     restore_with(found[1])
+
+
+def test_the_budget_named_while_the_sharpness_is_measured_is_accepted(rng):
+    """The boxes for it need less than the run."""
+    solid = ndimage.gaussian_filter(rng.normal(size=(24, 48, 48)), 3) > 0
+    volume = Volume((solid + rng.normal(0, 0.1, solid.shape)).astype("f4"), "ZYX")
+
+    def prepare_with(memory: str) -> None:
+        config = RestoreConfig.create(
+            model="foam-sr-x2", memory=memory, device="cpu", threads=1
+        )
+        check_budget(run_to_end(prepare_steps(volume, config)), "out.ome.tif")
+
+    with pytest.raises(DeviceMemoryError) as refused:
+        prepare_with("30MB")
+    found = re.search(r"needs ([\d.]+ MB) of memory", str(refused.value))
+    assert found is not None
+    prepare_with(found[1])

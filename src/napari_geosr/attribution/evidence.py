@@ -172,18 +172,22 @@ def _sentence(
     visible = "" if support is None else f", {support:.1f} times the noise"
     if verdict == "prior only":
         return (
-            f"If the scan showed solid in place of the pore, {remains:.0%} of its "
+            f"If the scan showed solid in place of the pore, {100 * remains:.0f} % "
+            "of its "
             "contrast would remain: it was learned, and the scan does not show it."
         )
     if verdict == "well supported":
         return (
             "If the scan showed solid in place of the pore, the model would not "
-            f"produce it, and it survives {survival:.0%} of the tests with added "
+            f"produce it, and it survives {100 * survival:.0f} % of the tests with "
+            "added "
             f"noise: the scan shows it{visible}."
         )
     return (
-        f"If the scan showed solid in place of the pore, {remains:.0%} of its contrast "
-        f"would remain, and it survives {survival:.0%} of the tests with added noise: "
+        f"If the scan showed solid in place of the pore, {100 * remains:.0f} % of "
+        "its contrast "
+        f"would remain, and it survives {100 * survival:.0f} % of the tests with "
+        "added noise: "
         f"the scan shows it only weakly{visible}."
     )
 

@@ -24,7 +24,7 @@ import numpy as np
 
 from napari_geosr.attribution import Attribution, AttributionRequest, AttributionResult
 from napari_geosr.core.steps import StageStarted, Step
-from napari_geosr.core.types import AnyArray
+from napari_geosr.core.types import AnyArray, AnyDict
 from napari_geosr.physics.correlated_noise import noise_like
 
 TITLE = "Filter"
@@ -174,7 +174,7 @@ def _blur_text(figures: dict[str, object], axes: str, unit: str) -> str:
     return f"; the scan's own blur is {shown} {unit}, estimated"
 
 
-def _notes(figures: dict[str, object]) -> tuple[str, ...]:
+def _notes(figures: AnyDict) -> tuple[str, ...]:
     if figures["kind"] == "exact":
         return ()
     error = figures["noise_linearity_error"]
@@ -182,7 +182,7 @@ def _notes(figures: dict[str, object]) -> tuple[str, ...]:
         ""
         if error is None
         else " For changes as large as the noise, its error is "
-        f"{error:.0%} of the change."
+        f"{100 * error:.0f} % of the change."
     )
     return (
         "This network is not piecewise linear, so the filter is its linearisation at "

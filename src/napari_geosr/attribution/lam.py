@@ -68,7 +68,8 @@ def explain(request: AttributionRequest) -> Generator[Step, None, AttributionRes
     }
     sentence = (
         f"Sharpening the scan changed the {_NAMES[request.feature]} by "
-        f"{figures['change']:.4g}; the map explains it to within {relative:.1%} "
+        f"{figures['change']:.4g}; the map explains it to within "
+        f"{100 * relative:.1f} % "
         f"(diffusion index {figures['diffusion_index']:.3g})."
     )
     if not total.any() and not change:
@@ -79,7 +80,8 @@ def explain(request: AttributionRequest) -> Generator[Step, None, AttributionRes
     notes: tuple[str, ...] = ()
     if relative > _MAX_ERROR:
         notes = (
-            f"The attributions differ from the change by {relative:.0%}: use more "
+            f"The attributions differ from the change by {100 * relative:.0f} %: use "
+            "more "
             "steps (--steps).",
         )
     overlay = Attribution(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import errno
 import os
 import re
@@ -10,18 +9,18 @@ import sys
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
-from io import TextIOWrapper
 from typing import Any, TextIO, cast
 
 from cyclopts import App, CycloptsError, MissingArgumentError, UnusedCliTokensError
 from pydantic import ValidationError
 
 from napari_geosr.cli.commands import COMMANDS, EXAMPLES, GROUPS, Command
+from napari_geosr.cli.encoding import prepare_streams
 from napari_geosr.cli.help_pages import GroupedFormatter, with_examples
 from napari_geosr.cli.typed_words import WORDS
 from napari_geosr.cli.verbosity import QUIET
 from napari_geosr.core.config import explain
-from napari_geosr.core.errors import GeoSRError, describe_system_error
+from napari_geosr.core.errors import ConfigError, GeoSRError, describe_system_error
 from napari_geosr.core.spelling import did_you_mean
 from napari_geosr.core.version import __version__
 
@@ -76,13 +75,11 @@ def run(arguments: Sequence[str] | None = None) -> int:
     debug = any(word in words for word in _VERBOSE)
     quiet = any(word in words for word in _QUIET)
     # File names may contain any bytes, and a terminal may support only ASCII.
-    codecs.register_error(_ESCAPING, _escape)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors=_ESCAPING)
+    prepare_streams()
     words = [word for word in words if word not in (*_QUIET, *_VERBOSE)]
     QUIET.set(quiet)
     try:
+        _refuse_empty(words)
         with redirect_stdout(cast("TextIO", _CheckedOutput(sys.stdout))):
             code = build_app()(words)
             sys.stdout.flush()
@@ -120,6 +117,16 @@ def run(arguments: Sequence[str] | None = None) -> int:
     return int(code or 0)
 
 
+def _refuse_empty(words: Sequence[str]) -> None:
+    """Refuse an empty argument: as a path, it would be the current folder."""
+    for before, word in zip(["", *words], words, strict=False):
+        if not word.strip():
+            where = f" after {before}" if before.startswith("-") else ""
+            raise ConfigError(
+                f"An argument{where} is empty. Check the variables of your script."
+            )
+
+
 #: Values of ``errno`` that are caused by the path, not by a bug in this program.
 _PATH_ERRORS = (
     errno.EACCES,
@@ -130,25 +137,6 @@ _PATH_ERRORS = (
     errno.EPERM,
     errno.EROFS,
 )
-
-
-#: Name of the error handler of the output streams.
-_ESCAPING = "napari-geosr-escape"
-
-
-def _escape(error: UnicodeError) -> tuple[str | bytes, int]:
-    r"""Write what cannot be encoded as ``\xff`` (undecodable byte) or ``\u0394``."""
-    if not isinstance(error, UnicodeEncodeError):
-        raise error
-    letters = error.object[error.start : error.end]
-    # Python reads a byte that is not UTF-8 as the letter 0xDC00 + byte.
-    parts = [
-        rf"\x{ord(letter) - 0xDC00:02x}"
-        if 0xDC80 <= ord(letter) <= 0xDCFF
-        else letter.encode("ascii", "backslashreplace").decode("ascii")
-        for letter in letters
-    ]
-    return "".join(parts), error.end
 
 
 class _OutputError(GeoSRError):

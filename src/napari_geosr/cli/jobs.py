@@ -17,9 +17,9 @@ from napari_geosr.cli.console import print_json, run_command
 from napari_geosr.cli.elsewhere import on_any_host
 from napari_geosr.cli.options import AS_FLAGS, Json
 from napari_geosr.cli.queue_options import Where
-from napari_geosr.cli.run_jobs import run_here
+from napari_geosr.cli.run_jobs import print_done, run_here
 from napari_geosr.cli.verbosity import quoted, suggest_next
-from napari_geosr.core.errors import JobError
+from napari_geosr.core.errors import JobDoneError, JobError
 from napari_geosr.core.steps import (
     StageStarted,
     TrainingProgress,
@@ -34,13 +34,14 @@ from napari_geosr.jobs.kinds import MAKE_MODELS, result_kind
 from napari_geosr.jobs.profiles import Profile
 from napari_geosr.jobs.queues import load_queue
 from napari_geosr.jobs.settings import change_training
+from napari_geosr.operations import restore as restoration
 from napari_geosr.operations.restore.job import RestoreJob
 from napari_geosr.operations.train.card_summary import summarise_card
 
 if TYPE_CHECKING:
     from napari_geosr.core.steps import ShouldStop, Step
     from napari_geosr.jobs.folder import JobFolder, JobStatus
-    from napari_geosr.operations.restore.repair import Repair
+    from napari_geosr.operations.restore import Repair
 
 #: A job, given by its folder or name.
 Job = Annotated[str, Parameter(help="Folder or name of the job.")]
@@ -60,7 +61,7 @@ _MISSING_HINT = (
     "its folder no longer exists."
 )
 #: States for which `jobs watch` returns an error code.
-_FAILED_STATES = ("failed", "interrupted", "unreadable")
+_FAILED_STATES = ("failed", "interrupted", "damaged", "unreadable")
 
 
 @on_any_host
@@ -82,7 +83,8 @@ def list_jobs(*, json: Json = False) -> int:
         print(_MISSING_HINT)
     if known := [status for status in jobs if status.state != "missing"]:
         suggest_next(f"jobs show {quoted(known[0].path)}")
-    for problem in problems:
+    damaged = [job for job in jobs if job.state in ("damaged", "unreadable")]
+    for problem in (*problems, *(f"{job.name}: {job.message}" for job in damaged)):
         print(f"note: {problem}", file=sys.stderr)
     return 0
 
@@ -221,11 +223,13 @@ def repair_jobs(job: Job, /, *, json: Json = False) -> int:
 def _repair_steps(
     folder: JobFolder, should_stop: ShouldStop
 ) -> Generator[Step, None, Repair]:
-    from napari_geosr.operations.restore.repair import repair_steps
-
     settings = RestoreJob.from_values(_without_operation(folder.values()))
     with folder.hold():
-        return (yield from repair_steps(settings, folder.path, should_stop=should_stop))
+        return (
+            yield from restoration.repair_steps(
+                settings, folder.path, should_stop=should_stop
+            )
+        )
 
 
 def _without_operation(values: AnyDict) -> AnyDict:
@@ -263,6 +267,8 @@ def resume_jobs(
     A job that was submitted to the queue of a cluster is submitted again, with the same
     resources unless others are given; --queue local runs it on this computer instead.
 
+    A job that is done is left as it is, and its result is printed; the exit code is 0.
+
     Returns
     -------
     int
@@ -271,19 +277,43 @@ def resume_jobs(
     Raises
     ------
     JobError
-        If there is nothing to resume.
+        If the job runs already, its settings cannot be read, or other settings are
+        given for a job that is done.
     """
     folder = index.find(job)
     check_is_job(folder)
-    status = folder.status()
-    is_waiting = status.state == "queued" and not (status.pid or status.queue.number)
-    if not status.can_resume and not is_waiting:
-        raise JobError(f"{status.name} is {status.state}: there is nothing to resume.")
     given = {"learning_rate": learning_rate, "batch_size": batch_size, "steps": steps}
     changes = {name: value for name, value in given.items() if value is not None}
+    try:
+        if changes:
+            change_training(folder, **changes)
+        return _resume(folder, where, detach=detach, json=json)
+    except JobDoneError:
+        # A script that resumes after a kill cannot know that the job has just ended.
+        if changes and not (changes.items() <= folder.values()["training"].items()):
+            raise
+        return print_done(folder, json=json)
+
+
+def _resume(folder: JobFolder, where: Where | None, *, detach: bool, json: bool) -> int:
+    """Resume a job here, in the background or in a queue.
+
+    Raises
+    ------
+    JobDoneError
+        If it is done, or another process completes it in this moment.
+    JobError
+        If it runs already, or its settings cannot be read.
+    """
+    status = folder.status()
+    folder.check_not_done()
+    is_waiting = status.state == "queued" and not (status.pid or status.queue.number)
+    if not status.can_resume and not is_waiting:
+        raise JobError(
+            f"{status.name} is already {describe_state(status)}, so it cannot be "
+            f"resumed. Follow it with: napari-geosr jobs watch {quoted(folder.path)}"
+        )
     profile = _profile(folder, where, detach=detach)
-    if changes:
-        change_training(folder, **changes)
     if profile is not None:
         number = submission.submit(folder, profile)
         title = load_queue(profile.queue).title
@@ -321,8 +351,9 @@ def remove_jobs(
 ) -> int:
     """Delete a job's folder with all files of the job.
 
-    A job whose folder no longer exists is removed from the list. If the folder holds
-    files that are not the job's, nothing is deleted without --force.
+    A job whose folder no longer exists is removed from the list; so is a damaged one,
+    whose files are kept. If the folder holds files that are not the job's, nothing is
+    deleted without --force.
     """
     missing = index.find_missing(job)
     if missing is not None:
@@ -332,6 +363,13 @@ def remove_jobs(
         )
         return 0
     folder = index.find(job)
+    if folder.status().state in index.UNVERIFIED and index.is_listed(folder.path):
+        index.forget(folder.path)
+        print(
+            f"Removed {folder.path} from the list; its files were kept, because they "
+            f"may not be those of a job: {folder.status().message}"
+        )
+        return 0
     kept = index.remove(folder, keep_foreign=force)
     if kept:
         print(f"Removed the job in {folder.path}; kept {index.format_names(kept)}")

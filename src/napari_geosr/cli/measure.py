@@ -144,6 +144,7 @@ def measure(
             files, volumes, reports, merged, more=more, overwrite=overwrite
         )
         journal.remove()
+        notes += filter(None, [journal.note()])
     if json:
         print_json(_describe(reports, [*notes, *warnings]) | more)
     else:

@@ -108,8 +108,7 @@ def run_here(folder: JobFolder, *, json: bool) -> int:
             f"jobs resume {folder.path}"
         )
         return _print_result(json, values, text) or 130
-    words = ("model", "volume", "report", "restored")
-    lines = [f"{k.capitalize()}: {values[k]}" for k in words if values.get(k)]
+    lines = _result_lines(values)
     lines += [f"warning: {warning}" for warning in warnings]
     model = values.get("model")
     if model and folder.path in Path(str(model)).parents:
@@ -117,6 +116,25 @@ def run_here(folder: JobFolder, *, json: bool) -> int:
         if not json:
             suggest_next(f"restore SCAN -m {quoted(str(model))} -o restored.ome.tif")
     return _print_result(json, values, "\n".join(lines))
+
+
+def print_done(folder: JobFolder, *, json: bool) -> int:
+    """Print the results of a job that is done; return the exit code."""
+    status = folder.status()
+    results = _results(folder, status.result)
+    values: AnyDict = {"job": str(folder.path), "state": status.state, **results}
+    values["warnings"] = []
+    lines = _result_lines(values)
+    if status.result is None:
+        lines = [status.message or f"Its folder is {folder.path}"]
+    text = f"{status.name} is already done; nothing was run."
+    return _print_result(json, values, "\n".join([text, *lines]))
+
+
+def _result_lines(values: AnyDict) -> list[str]:
+    """One line for each result, with its kind and path."""
+    words = ("model", "volume", "report", "restored")
+    return [f"{k.capitalize()}: {values[k]}" for k in words if values.get(k)]
 
 
 def _results(folder: JobFolder, result: Path | None) -> dict[str, str | None]:

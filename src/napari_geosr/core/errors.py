@@ -7,6 +7,7 @@ Each message says what is wrong, where (file, layer or setting) and what to do.
 from __future__ import annotations
 
 import errno
+import os
 import re
 from collections.abc import Mapping, Sequence
 
@@ -128,6 +129,10 @@ class JobError(GeoSRError):
     """A job folder is missing, damaged, or not in a state that allows the request."""
 
 
+class JobDoneError(JobError):
+    """A job cannot be resumed because it is done."""
+
+
 def describe_system_error(error: BaseException) -> str:
     """Describe an error of the operating system, and what to do; ``""`` for others.
 
@@ -156,6 +161,14 @@ def describe_system_error(error: BaseException) -> str:
             "The system allows no more open files. Close other programs, or raise "
             "the limit (ulimit -n)."
         )
+    if isinstance(error, FileNotFoundError) and error.filename is None:
+        try:
+            os.getcwd()
+        except FileNotFoundError:
+            return (
+                "The current folder no longer exists. Change to another folder (cd) "
+                "and run the command again."
+            )
     if isinstance(error, UnicodeEncodeError):
         shown = error.object.encode("utf-8", "backslashreplace").decode()[:200]
         return (

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import time
-from collections.abc import Generator, Iterable, Iterator
+from collections import OrderedDict
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -26,6 +29,9 @@ _INTERVAL_FACTOR = 100.0
 _N_SAMPLES = 32
 #: Size of a sample, in bytes.
 _SAMPLE_BYTES = 4096
+#: Maximum size of files that are read completely when a run begins, in bytes: it takes
+#: less than a tenth of a second, and the run reads them anyway.
+_SMALL_BYTES = 1 << 26
 
 T = TypeVar("T")
 
@@ -107,7 +113,9 @@ class FileWatch:
     """Watches whether the sources of volumes change while they are used.
 
     Sizes and times of change are compared and, for a single file, samples of its
-    content: writes to a memory-mapped file may change its time only later.
+    content: writes to a memory-mapped file may change its time only later. If only the
+    times have changed, the contents are compared with what is known of them: the whole
+    of a small file, or the checksum in the record of the run.
 
     Parameters
     ----------
@@ -164,6 +172,50 @@ class FileWatch:
         return {"source_change": self.message} if self.message else {}
 
 
+@dataclass(frozen=True)
+class KnownContents:
+    """What was read of a source in a known state, to compare it with later contents.
+
+    Attributes
+    ----------
+    is_same : callable
+        Whether the source has the same contents now.
+    is_complete : bool
+        Whether all bytes are compared, rather than samples.
+    """
+
+    is_same: Callable[[], bool]
+    is_complete: bool
+
+
+#: Contents of sources by path and state.
+_known: OrderedDict[tuple[Path, FileState], KnownContents] = OrderedDict()
+_MAX_KNOWN = 64
+
+
+def remember_contents(path: Path, state: FileState, contents: KnownContents) -> None:
+    """Remember a checksum that was computed while the source was in this state.
+
+    If only the times of the source change later, as by a backup or an identical copy,
+    runs can then tell that its contents have not.
+    """
+    _known[path, state] = contents
+    _known.move_to_end((path, state))
+    while len(_known) > _MAX_KNOWN:
+        _known.popitem(last=False)
+
+
+def is_identical(path: Path, before: FileState, now: FileState | None) -> bool:
+    """Whether a source whose state has changed is known to have the same contents."""
+    known = _known.get((path, before))
+    if now is None or known is None or not known.is_complete or not known.is_same():
+        return False
+    if not now.matches(file_state(path)):  # it is still being written
+        return False
+    remember_contents(path, now, known)
+    return True
+
+
 class _Watched:
     """The source of one volume."""
 
@@ -174,9 +226,27 @@ class _Watched:
         self._state = state_when_opened(volume) or file_state(volume.source)
         self._is_folder = volume.source.is_dir()
         self._sample = self._sampled() if volume.is_lazy else b""
+        self._is_touched = False
+        self._remember_small()
+
+    def _remember_small(self) -> None:
+        """Remember the contents of a small file that is still as it was opened."""
+        state, path = self._state, self._path
+        if state is None or (path, state) in _known or _size(path) > _SMALL_BYTES:
+            return
+        digest = _digest(path)
+        if digest and state.matches(file_state(path)):
+            is_same = partial(_has_digest, path, digest)
+            remember_contents(path, state, KnownContents(is_same, is_complete=True))
 
     @property
     def sentence(self) -> str:
+        if self._is_touched:
+            return (
+                f"{self._title} was touched or rewritten while it was in use. Samples "
+                "of its contents are unchanged. If others were changed, the result may "
+                "be a mixture of old and new data: run again."
+            )
         if self._is_lazy:
             return (
                 f"{self._title} was changed while it was in use, so the result may be "
@@ -188,12 +258,24 @@ class _Watched:
         )
 
     def has_changed(self, *, sample: bool) -> bool:
+        """Whether the source has changed, or may have: `sentence` says which."""
         now = file_state(self._path)
         if now is None and not self._is_folder:
             return False  # an open file stays readable; otherwise reading fails
         if self._state is not None and not self._state.matches(now):
+            if is_identical(self._path, self._state, now):
+                self._state = now
+                return False
+            self._is_touched = self._is_same_in_samples()
             return True
         return sample and self._is_lazy and self._sampled() != self._sample
+
+    def _is_same_in_samples(self) -> bool:
+        assert self._state is not None
+        known = _known.get((self._path, self._state))
+        if known is not None:
+            return not known.is_complete and known.is_same()
+        return bool(self._sample) and self._sampled() == self._sample
 
     def _sampled(self) -> bytes:
         """Checksum of evenly spaced samples of a file; empty for a folder."""
@@ -210,3 +292,24 @@ class _Watched:
         except OSError:
             return b""
         return checksum.digest()
+
+
+def _size(path: Path) -> float:
+    """Size of a file; infinite for a folder, or if it cannot be found."""
+    try:
+        return path.stat().st_size if path.is_file() else math.inf
+    except OSError:
+        return math.inf
+
+
+def _digest(path: Path) -> bytes:
+    """Checksum of a whole file; empty if it cannot be read."""
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, hashlib.blake2b).digest()
+    except OSError:
+        return b""
+
+
+def _has_digest(path: Path, digest: bytes) -> bool:
+    return _digest(path) == digest

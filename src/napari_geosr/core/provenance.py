@@ -9,6 +9,7 @@ import time
 import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Generator, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,14 @@ import numpy as np
 from napari_geosr.core.addresses import ADDRESS, METADATA_CHECKSUM
 from napari_geosr.core.display import printable
 from napari_geosr.core.errors import Cancelled, FileError
-from napari_geosr.core.file_state import FileState, file_state, state_when_opened
+from napari_geosr.core.file_state import (
+    FileState,
+    KnownContents,
+    file_state,
+    is_identical,
+    remember_contents,
+    state_when_opened,
+)
 from napari_geosr.core.file_warnings import file_warnings
 from napari_geosr.core.steps import (
     ShouldStop,
@@ -190,6 +198,9 @@ def describe_steps(
                 "contain the checksum of the file. Run again to use the new contents."
             )
         yield WarningIssued(message=message)
+    elif source is not None and before is not None:
+        assert checksum_text is not None
+        remember_contents(source, before, _contents(source, checksum_text))
     warned = file_warnings(volume.metadata)
     return {
         "name": printable(volume.name),
@@ -211,8 +222,22 @@ def _place(source: Path | None, address: object) -> str | None:
     return None if place is None else printable(str(place))
 
 
+def _contents(source: Path, text: str) -> KnownContents:
+    """What the checksum `text` of a source says of later contents."""
+    compute = folder_checksum if source.is_dir() else checksum
+
+    def is_same() -> bool:
+        with suppress(OSError):
+            return compute(source) == text
+        return False
+
+    return KnownContents(is_same, is_complete=text.startswith("sha256:"))
+
+
 def _has_changed(before: FileState | None, source: Path) -> bool:
-    return before is not None and not before.matches(file_state(source))
+    if before is None or before.matches(now := file_state(source)):
+        return False
+    return not is_identical(source, before, now)
 
 
 def record(

@@ -20,6 +20,7 @@ from napari_geosr.core.errors import DeviceMemoryError, ModelError
 from napari_geosr.core.memory import is_out_of_memory
 from napari_geosr.inference.pipeline import DEPTH
 from napari_geosr.inference.tiling import Layout, Size, minimum_window
+from napari_geosr.io.lazy import ReadUnit
 from napari_geosr.networks.spec import NetworkSpec
 
 if TYPE_CHECKING:
@@ -104,6 +105,9 @@ class Buffers:
         chunks that a tile touches at the same time.
     held : int
         Bytes held by source and target, whatever the tile size.
+    unit : ReadUnit, optional
+        Block of the source that is decoded as a whole; the memory for it is not part
+        of `held`, because it depends on the tile.
     deviation : int
         Bytes of one voxel in a second target for standard deviations; 0 if there is
         none.
@@ -116,6 +120,7 @@ class Buffers:
     chunks: Size | None = None
     held: int = 0
     deviation: int = 0
+    unit: ReadUnit | None = None
 
     def bytes(self, layout: Layout, core: Size, window: Size) -> int:
         """Peak bytes of the tiles queued before and after the network."""

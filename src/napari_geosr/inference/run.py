@@ -89,6 +89,8 @@ class RunSummary:
         How often memory ran out and tiles were halved.
     peak_bytes : int
         Predicted peak.
+    read_factor : float
+        Voxels decoded ÷ voxels of a source stored in blocks, as planned; 1 for others.
     """
 
     n_tiles: int
@@ -99,6 +101,7 @@ class RunSummary:
     n_nonfinite: int = 0
     n_retries: int = 0
     peak_bytes: int = 0
+    read_factor: float = 1.0
 
 
 def nonfinite_warnings(n: int, dtype: AnyDType) -> Iterator[Step]:
@@ -123,7 +126,8 @@ class TiledRun:
     """One run over a volume, or over a region of it.
 
     See `napari_geosr.inference.runner.restore_tiles` for the parameters. With `region`,
-    target and deviation hold only that region.
+    target and deviation hold only that region. A preview leaves the cache of the source
+    as it is.
     """
 
     def __init__(
@@ -142,6 +146,7 @@ class TiledRun:
         region: Sequence[slice] | None = None,
         deviation: Any = None,
         backend: Choice | None = None,
+        is_preview: bool = False,
     ) -> None:
         self.network, self.source, self.target = network, source, target
         self.deviation = deviation
@@ -168,6 +173,7 @@ class TiledRun:
             tile_memory=tile_memory or TileMemory(),
             region=region,
             fixed_bytes=self.backend.fixed_bytes,
+            is_preview=is_preview,
         )
         self.n_done = self.n_nonfinite = self.n_retries = self.n_voxels = 0
         self.n_skipped = 0
@@ -311,7 +317,11 @@ class TiledRun:
             self.target,
             *([] if self.deviation is None else [self.deviation]),
         ):
-            stack.enter_context(limited_caches(self.source, target, self.budget))
+            stack.enter_context(
+                limited_caches(
+                    self.source, target, self.budget, self.planner.choice.reads
+                )
+            )
         return stack
 
     def _allocator(self) -> AbstractContextManager[None]:
@@ -468,4 +478,5 @@ class TiledRun:
             n_nonfinite=self.n_nonfinite,
             n_retries=self.n_retries,
             peak_bytes=self.planner.choice.peak_bytes,
+            read_factor=self.planner.choice.reads.factor,
         )

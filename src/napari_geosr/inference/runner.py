@@ -21,6 +21,7 @@ from napari_geosr.inference.tile_choice import choose_tile
 from napari_geosr.inference.tile_memory import TileMemory
 from napari_geosr.inference.tiling import clip_box, lay_out
 from napari_geosr.inference.windows import NonFinite, Standardisation
+from napari_geosr.io.lazy import ReadUnit
 
 if TYPE_CHECKING:
     from torch import nn
@@ -250,6 +251,7 @@ def restore_region(
         should_stop=should_stop,
         tile_memory=tile_memory,
         region=box[3 - layout.ndim :],
+        is_preview=True,
         deviation=np.empty_like(target) if spec.n_outputs > 1 else None,
     )
     run_to_end(run.steps(run.planner.plan_region()))
@@ -264,6 +266,7 @@ def estimate(
     device: str = "cpu",
     threads: int | None = None,
     itemsize: int = 4,
+    unit: ReadUnit | None = None,
 ) -> Estimate:
     """Estimate the cost of restoring an array of `shape` from small timed windows.
 
@@ -283,13 +286,16 @@ def estimate(
         CPU threads; all cores but one by default.
     itemsize : int
         Bytes of a voxel of the input.
+    unit : ReadUnit, optional
+        Block of the input that is decoded as a whole.
     """
     spec = network_spec(network)
     compute.check_ready(network)
     network.to(device)
     cost = measure_cost(network, device)
     speed = compute.seconds_per_voxel(network, device, threads, cost.max_voxels(budget))
-    buffers = Buffers(source=itemsize, deviation=4 if spec.n_outputs > 1 else 0)
+    deviation = 4 if spec.n_outputs > 1 else 0
+    buffers = Buffers(source=itemsize, deviation=deviation, unit=unit)
     choice = choose_tile(
         shape, spec, cost, budget, buffers=buffers, seconds_per_voxel=speed
     )

@@ -319,7 +319,7 @@ def restore_shard(
     )
     messages: list[str] = []
     tiles = run.planner.plan(tile=tile)
-    with limited_caches(source, target, budget):
+    with limited_caches(source, target, budget, run.planner.choice.reads):
         summary = run_to_end(
             run.steps(tiles),
             lambda step: (

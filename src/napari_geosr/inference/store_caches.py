@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 
 from napari_geosr.core.types import AnyDType
+from napari_geosr.inference.source_reads import SourceReads
 from napari_geosr.io.file_voxels import row_cache_disabled
+from napari_geosr.io.lazy import read_unit
 from napari_geosr.io.mapping import MappedFile
 
 #: Fraction of the budget for the input's cache, and also for the result's buffer.
@@ -45,7 +47,9 @@ def held_bytes(array: object, budget: int) -> int:
 
 
 @contextmanager
-def limited_caches(source: Any, target: Any, budget: int) -> Iterator[None]:
+def limited_caches(
+    source: Any, target: Any, budget: int, reads: SourceReads | None = None
+) -> Iterator[None]:
     """Limit caches and buffers to their share of the budget; restored on exit.
 
     Parameters
@@ -53,10 +57,16 @@ def limited_caches(source: Any, target: Any, budget: int) -> Iterator[None]:
     source, target : array-like
     budget : int
         Bytes that the run may take.
+    reads : SourceReads, optional
+        How the run reads its source, if that is stored in blocks.
     """
     before = []
     for array, name in ((source, "cache_bytes"), (target, "buffer_bytes")):
         limit = getattr(array, name, None)
+        if array is source and reads is not None and read_unit(source) is not None:
+            before.append((array, name, limit))
+            source.cache_bytes = reads.cache_bytes
+            continue
         if limit is None or array.held_bytes <= budget_share(budget):
             continue
         before.append((array, name, limit))
@@ -68,5 +78,5 @@ def limited_caches(source: Any, target: Any, budget: int) -> Iterator[None]:
         with row_cache_disabled():
             yield
     finally:
-        for array, name, limit in before:
+        for array, name, limit in reversed(before):
             setattr(array, name, limit)

@@ -11,6 +11,14 @@ from typing import NoReturn
 from napari_geosr.core.config import format_bytes, format_enough
 from napari_geosr.core.errors import DeviceMemoryError, ModelError
 from napari_geosr.inference.memory import Buffers, CostModel, tile_peak
+from napari_geosr.inference.source_reads import (
+    DIRECT,
+    BlocksAlong,
+    SourceReads,
+    blocks_along,
+    unit_along,
+    ways_to_read,
+)
 from napari_geosr.inference.tiling import (
     Box,
     Layout,
@@ -61,6 +69,8 @@ class TileChoice:
     n_tiles : int
     window_voxels : int
         Voxels of the largest window passed through the network at once.
+    reads : SourceReads
+        How the source is read.
     """
 
     tile: Size
@@ -68,6 +78,11 @@ class TileChoice:
     cost_factor: float
     n_tiles: int
     window_voxels: int
+    reads: SourceReads = DIRECT
+
+    def work(self, seconds_per_voxel: float | None = None) -> float:
+        """Time for computing and decoding, relative to computing every voxel once."""
+        return self.cost_factor + self.reads.repeated_work(seconds_per_voxel)
 
 
 def choose_tile(
@@ -123,8 +138,7 @@ def choose_tile(
     # Exclude tiles that cost too much work, except after an out-of-memory error: small
     # tiles are then better than none.
     if box is None and max_voxels is None:
-        max_work = max(MAX_COST_FACTOR, min(c.cost_factor for c in choices))
-        choices = [c for c in choices if c.cost_factor <= max_work]
+        choices = _worthwhile(choices, MAX_COST_FACTOR)
     fitting = [c for c in choices if c.peak_bytes <= budget]
     if max_voxels is not None:
         smallest = min(c.window_voxels for c in choices)
@@ -173,10 +187,8 @@ def choose_tile_for_workers(
     box = clip_box(layout, None)
     stacks = _STACKS if layout.per_plane else (1,)
     choices = [c for n in stacks for c in _choices(layout, box, n, cost, buffers)]
-    max_work = max(MAX_COST_FACTOR, min(c.cost_factor for c in choices))
-    fitting = [
-        c for c in choices if c.peak_bytes <= budget and c.cost_factor <= max_work
-    ]
+    choices = _worthwhile(choices, MAX_COST_FACTOR)
+    fitting = [c for c in choices if c.peak_bytes <= budget]
     if max_voxels is not None:
         limit = max(max_voxels, min(c.window_voxels for c in choices))
         fitting = [c for c in fitting if c.window_voxels <= limit]
@@ -188,26 +200,34 @@ def choose_tile_for_workers(
     if any(c.cost_factor <= ACCEPTED_FACTOR * cheapest for c in small):
         fitting = small
 
-    def duration(choice: TileChoice) -> tuple[float, int]:
+    def duration(choice: TileChoice) -> tuple[float, int, int]:
         """Time until all have finished, relative to a single process; lower first."""
         n_rounds = math.ceil(choice.n_tiles / n_workers)
         busiest = n_rounds * n_workers / choice.n_tiles
         # Processes differ in speed: the fewer the tiles, the longer the last one waits.
         uneven = 1 + n_workers / (4 * choice.n_tiles)
-        return round(choice.cost_factor * busiest * uneven, 2), choice.n_tiles
+        time = round(choice.work() * busiest * uneven, 2)
+        return time, choice.n_tiles, choice.reads.cache_bytes
 
     return min(fitting, key=duration)
 
 
 def budget_for(
-    layout: Layout, box: Box, cost: CostModel, buffers: Buffers, max_factor: float
+    layout: Layout,
+    box: Box,
+    cost: CostModel,
+    buffers: Buffers,
+    max_factor: float,
+    work: Callable[[TileChoice], float] | None = None,
 ) -> int:
-    """Smallest budget in bytes for which the halos' cost stays below a factor.
+    """Smallest budget in bytes for which the work stays below a factor.
 
     Parameters
     ----------
     max_factor : float
-        Voxels computed ÷ voxels of the box.
+        Work ÷ that of computing every voxel of the box once.
+    work : callable, optional
+        What counts as work; by default the voxels computed.
 
     Returns
     -------
@@ -215,8 +235,22 @@ def budget_for(
         The budget of the cheapest tile if none reaches the factor.
     """
     choices = _choices(layout, box, 1, cost, buffers)
-    limit = max(max_factor, min(c.cost_factor for c in choices))
-    return min(c.peak_bytes for c in choices if c.cost_factor <= limit)
+    choices = _worthwhile(choices, max_factor, work)
+    return min(c.peak_bytes for c in choices)
+
+
+def _worthwhile(
+    choices: Sequence[TileChoice],
+    max_factor: float,
+    work: Callable[[TileChoice], float] | None = None,
+) -> list[TileChoice]:
+    """Those whose work stays below a factor, or the cheapest if none does.
+
+    By default, it is counted, not timed, so that a refused budget is always refused.
+    """
+    factors = [c.cost_factor if work is None else work(c) for c in choices]
+    limit = max(max_factor, min(factors))
+    return [c for c, f in zip(choices, factors, strict=True) if f <= limit]
 
 
 def _choices(
@@ -225,13 +259,15 @@ def _choices(
     """All tiles worth trying."""
     cuts = [
         [
-            _cut(layout, box, axis, length)
+            _cut(layout, box, axis, length, buffers)
             for length in _lengths(layout, box, axis, stack)
         ]
         for axis in range(3)
     ]
     return [
-        _combine(layout, z, y, x, cost, buffers) for z, y, x in itertools.product(*cuts)
+        choice
+        for z, y, x in itertools.product(*cuts)
+        for choice in _combine(layout, z, y, x, cost, buffers)
     ]
 
 
@@ -241,9 +277,13 @@ def _best(
     seconds_per_voxel: float | None,
     accepted: float,
 ) -> TileChoice:
-    def work(choice: TileChoice) -> tuple[float, int]:
+    def total(choice: TileChoice) -> float:
+        """Time for computing and decoding."""
+        return choice.work(seconds_per_voxel)
+
+    def work(choice: TileChoice) -> tuple[float, int, int]:
         """Total cost of a choice; lower is better."""
-        return (round(choice.cost_factor, 2), choice.n_tiles)
+        return (round(total(choice), 2), choice.n_tiles, choice.reads.cache_bytes)
 
     def seconds(choice: TileChoice) -> float:
         """Seconds for a tile, as far as known."""
@@ -254,15 +294,11 @@ def _best(
     quick = [c for c in fitting if seconds(c) <= SECONDS_PER_TILE]
     if quick:
         choice = min(quick, key=work)
-        if choice.cost_factor <= max(accepted, cheapest.cost_factor * 1.02):
+        if total(choice) <= max(accepted, total(cheapest) * 1.02):
             return choice
     # No tile is fast enough: take the fastest of those that cost little more than the
     # cheapest. Cancelling does not wait for a tile to finish.
-    cheap = [
-        c
-        for c in fitting
-        if c.cost_factor <= max(accepted, cheapest.cost_factor * 1.03)
-    ]
+    cheap = [c for c in fitting if total(c) <= max(accepted, total(cheapest) * 1.03)]
     return min(cheap, key=lambda c: (seconds(c), work(c)))
 
 
@@ -275,24 +311,37 @@ class _AxisCut:
     factor: float
     longest_core: int
     longest_window: int
+    blocks: BlocksAlong | None
 
 
-def _cut(layout: Layout, box: Box, axis: int, tile: int) -> _AxisCut:
+def _cut(layout: Layout, box: Box, axis: int, tile: int, buffers: Buffers) -> _AxisCut:
     pieces = cut_axis(layout, axis, tile, box[axis])
     windows = [w.stop - w.start for _, w in pieces]
+    blocks = None
+    if buffers.unit is not None:
+        block = unit_along(buffers.unit)[axis]
+        blocks = blocks_along(layout, axis, [w for _, w in pieces], block)
     return _AxisCut(
         tile=tile,
         n_pieces=len(pieces),
         factor=sum(windows) / padded_span(layout, axis, box[axis]),
         longest_core=max(c.stop - c.start for c, _ in pieces),
         longest_window=max(windows),
+        blocks=blocks,
     )
 
 
 def weigh_tile(
-    layout: Layout, box: Box, tile: Size, cost: CostModel, buffers: Buffers
+    layout: Layout,
+    box: Box,
+    tile: Size,
+    cost: CostModel,
+    buffers: Buffers,
+    budget: int,
 ) -> TileChoice:
     """Cost of a tile of this size (multiples of the stride).
+
+    The source is read with as much cache as pays within the budget.
 
     Parameters
     ----------
@@ -305,9 +354,15 @@ def weigh_tile(
         Memory of the network.
     buffers : Buffers
         Buffers of the pipeline.
+    budget : int
+        Bytes that the run may take.
     """
-    z, y, x = (_cut(layout, box, axis, tile[axis]) for axis in range(3))
-    return _combine(layout, z, y, x, cost, buffers)
+    z, y, x = (_cut(layout, box, axis, tile[axis], buffers) for axis in range(3))
+    choices = _combine(layout, z, y, x, cost, buffers)
+    fitting = [c for c in choices if c.peak_bytes <= budget]
+    if not fitting:
+        return min(choices, key=lambda c: c.peak_bytes)
+    return min(fitting, key=lambda c: (round(c.work(), 2), c.reads.cache_bytes))
 
 
 def _combine(
@@ -317,16 +372,25 @@ def _combine(
     x: _AxisCut,
     cost: CostModel,
     buffers: Buffers,
-) -> TileChoice:
+) -> list[TileChoice]:
+    """A choice for each useful way to read the source."""
     core = (z.longest_core, y.longest_core, x.longest_core)
     window = (z.longest_window, y.longest_window, x.longest_window)
-    return TileChoice(
-        tile=(z.tile, y.tile, x.tile),
-        peak_bytes=int(tile_peak(layout, cost, buffers, core, window)),
-        cost_factor=z.factor * y.factor * x.factor,
-        n_tiles=z.n_pieces * y.n_pieces * x.n_pieces,
-        window_voxels=math.prod(window[1:] if layout.per_plane else window),
-    )
+    ways = [DIRECT]
+    if buffers.unit is not None and z.blocks and y.blocks and x.blocks:
+        ways = ways_to_read(buffers.unit, z.blocks, y.blocks, x.blocks)
+    peak = int(tile_peak(layout, cost, buffers, core, window))
+    return [
+        TileChoice(
+            tile=(z.tile, y.tile, x.tile),
+            peak_bytes=peak + reads.held_bytes,
+            cost_factor=z.factor * y.factor * x.factor,
+            n_tiles=z.n_pieces * y.n_pieces * x.n_pieces,
+            window_voxels=math.prod(window[1:] if layout.per_plane else window),
+            reads=reads,
+        )
+        for reads in ways
+    ]
 
 
 def _lengths(layout: Layout, box: Box, axis: int, stack: int) -> list[int]:

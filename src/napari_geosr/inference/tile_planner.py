@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
-from napari_geosr.core.config import format_bytes
+from napari_geosr.core.config import format_bytes, format_enough
 from napari_geosr.core.errors import DeviceMemoryError
 from napari_geosr.core.steps import Step, WarningIssued
 from napari_geosr.core.volume import ArrayLike
@@ -35,6 +36,7 @@ from napari_geosr.inference.tile_choice import (
 )
 from napari_geosr.inference.tile_memory import TileMemory, free_memory, memory_key
 from napari_geosr.inference.tiling import Tile, TilePlan, clip_box, lay_out, plan, split
+from napari_geosr.io.lazy import ReadUnit, read_unit
 
 if TYPE_CHECKING:
     from torch import nn
@@ -69,6 +71,8 @@ class TilePlanner:
         Part of the source to restore.
     fixed_bytes : int
         Memory used by another backend, independent of the tile size.
+    is_preview : bool
+        Whether the cache of the source stays as it is.
     """
 
     def __init__(
@@ -84,6 +88,7 @@ class TilePlanner:
         threads: int | None = None,
         region: Sequence[slice] | None = None,
         fixed_bytes: int = 0,
+        is_preview: bool = False,
     ) -> None:
         self.network, self.budget, self.device = network, budget, device
         self.source, self.target, self.deviation = source, target, deviation
@@ -91,11 +96,15 @@ class TilePlanner:
         self.tile_memory, self.fixed_bytes = tile_memory, fixed_bytes
         self.spec = network_spec(network)
         self.layout = lay_out(source.shape, self.spec)
+        #: Block in which the source is read, if the plan chooses how much is cached.
+        self.unit = None if is_preview else read_unit(source)
         self.buffers = self.buffers_for(budget)
         fine = _SAFE_OUTPUT_BYTES * math.prod(self.layout.scale)
         self._guess = CostModel(base=0.0, slope=max(_SAFE_INPUT_BYTES, fine))
         self.cost = self._guess
         self._choice: TileChoice | None = None
+        #: Seconds that the network takes for a voxel, if known.
+        self._speed: float | None = None
         #: Largest window known to work from an earlier run.
         self._known_max_voxels: int | None = None
 
@@ -120,6 +129,9 @@ class TilePlanner:
                     * budget_share(budget)
                     // max(1, budget_share(self.budget))
                 )
+            elif array is self.source and read_unit(array) is not None:
+                # Otherwise, a part of the choice of a tile.
+                held += 0 if self.unit else int(getattr(array, "held_bytes", 0))
             elif array is not None:
                 held += held_bytes(array, budget)
         deviation = (
@@ -132,16 +144,30 @@ class TilePlanner:
             chunks=self._chunks(),
             held=held,
             deviation=deviation,
+            unit=self.unit,
         )
+
+    @property
+    def _held_buffers(self) -> Buffers:
+        """Buffers of a run with the chosen way to read the source."""
+        held = self.buffers.held + self.choice.reads.held_bytes
+        return replace(self.buffers, held=held, unit=None)
 
     def _required_budget(self) -> float:
         """Bytes of the smallest budget with room for a tile and the buffers."""
+        return self._budget_for(
+            MAX_COST_FACTOR if self.region is None else math.inf, None
+        )
+
+    def _budget_for(
+        self, max_work: float, work: Callable[[TileChoice], float] | None
+    ) -> float:
+        """Like `budget_for`, with the buffers that the run has at that budget."""
         box, required, budget = clip_box(self.layout, self.region), 0, 0
-        max_work = MAX_COST_FACTOR if self.region is None else math.inf
         for _ in range(_MAX_ITERATIONS):
             budget = required
             buffers = self.buffers_for(budget)
-            required = budget_for(self.layout, box, self.cost, buffers, max_work)
+            required = budget_for(self.layout, box, self.cost, buffers, max_work, work)
             if required <= budget:
                 break
         return required
@@ -169,9 +195,10 @@ class TilePlanner:
                 box=self.region,
                 priority_region=priority_region,
             )
-            self._choice = weigh_tile(
-                self.layout, fixed.box, fixed.tile, self.cost, self.buffers
-            )
+            # The run stays unmeasured: its tiles are not to be cut.
+            known = self.unit is not None
+            cost = measure_cost(self.network, self.device) if known else self.cost
+            self._choice = self._weighed(fixed, cost)
             return fixed
         self._known_max_voxels = max_voxels = self._read_max_voxels()
         self.cost = measure_cost(self.network, self.device)
@@ -205,11 +232,16 @@ class TilePlanner:
         if tile is None:
             return None
         fixed = plan(self.source.shape, self.spec, tile, box=self.region)
-        choice = weigh_tile(self.layout, fixed.box, fixed.tile, self.cost, self.buffers)
+        choice = self._weighed(fixed, self.cost)
         if choice.peak_bytes > self.budget:
             return None
         return (
             choice if max_voxels is None or choice.window_voxels <= max_voxels else None
+        )
+
+    def _weighed(self, tiles: TilePlan, cost: CostModel) -> TileChoice:
+        return weigh_tile(
+            self.layout, tiles.box, tiles.tile, cost, self.buffers, self.budget
         )
 
     def plan_region(self) -> TilePlan:
@@ -223,7 +255,7 @@ class TilePlanner:
             for axis, (part, s) in enumerate(zip(box, self.layout.stride, strict=True))
         )
         one = plan(self.source.shape, self.spec, single, box=self.region)
-        choice = weigh_tile(self.layout, box, one.tile, self.cost, self.buffers)
+        choice = self._weighed(one, self.cost)
         if (
             choice.peak_bytes > self.budget
             or choice.window_voxels * speed > SECONDS_PER_TILE
@@ -240,16 +272,22 @@ class TilePlanner:
 
     def cost_warnings(self) -> Iterator[Step]:
         """Explain why a run takes much longer than it would with more memory."""
-        factor = self.choice.cost_factor
-        if factor <= _COSTLY_FACTOR or self.region is not None:
+        if self.region is not None:
             return
-        box = clip_box(self.layout, self.region)
-        enough = budget_for(self.layout, box, self.cost, self.buffers, _COSTLY_FACTOR)
+        factor = self.choice.work(self._speed)
+        if factor <= _COSTLY_FACTOR:
+            return
+        enough = self._budget_for(
+            _COSTLY_FACTOR, lambda choice: choice.work(self._speed)
+        )
+        if self.unit is not None and factor > 2 * self.choice.cost_factor:
+            yield self._read_warning(self.unit, factor, enough)
+            return
         if enough > self.budget:
             yield WarningIssued(
                 message=f"With {format_bytes(self.budget)} of memory the tiles are so "
                 f"small that the run takes about {factor:.0f} times as long as one "
-                f"with enough memory. {format_bytes(enough)} would suffice: increase "
+                f"with enough memory. {format_enough(enough)} would suffice: increase "
                 "the Memory setting (--memory)."
             )
         elif self._known_max_voxels is not None:
@@ -260,6 +298,24 @@ class TilePlanner:
                 "more memory is free."
             )
 
+    def _read_warning(
+        self, unit: ReadUnit, factor: float, enough: float
+    ) -> WarningIssued:
+        """Explain that blocks of the file are decoded again and again."""
+        shape = " × ".join(map(str, unit.shape))
+        advice = ""
+        if enough > self.budget:
+            advice = f"{format_enough(enough)} would suffice: increase the Memory "
+            advice += "setting (--memory), or save"
+        return WarningIssued(
+            message=f"The input is stored in blocks of {shape} voxels "
+            f"({format_bytes(unit.nbytes)}), which can only be decoded as a whole. "
+            f"With {format_bytes(self.budget)} of memory, each is decoded about "
+            f"{self.choice.reads.factor:.0f} times, and the run takes about "
+            f"{factor:.0f} times as long as one with enough memory. "
+            f"{advice or 'Save'} the input in blocks of about 64 × 64 × 64 voxels."
+        )
+
     def _choose(self, budget: int, max_voxels: int | None = None) -> TileChoice:
         # A region is small: restoring it should take less time than measuring the
         # speed.
@@ -268,6 +324,7 @@ class TilePlanner:
             speed = compute.seconds_per_voxel(
                 self.network, self.device, self.threads, self.cost.max_voxels(budget)
             )
+        self._speed = speed
         return choose_tile(
             self.source.shape,
             self.spec,
@@ -307,14 +364,16 @@ class TilePlanner:
             return False
         self.cost = self.cost.corrected(n_forward, grew_by)
         learn_cost(self.network, self.device, self.cost)
+        buffers = self._held_buffers
         peak = tile_peak(
-            self.layout, self.cost, self.buffers, tile.core_shape, tile.window_shape
+            self.layout, self.cost, buffers, tile.core_shape, tile.window_shape
         )
         return peak > self.budget
 
     def cut(self, waiting: Sequence[Tile]) -> list[Tile]:
         """Halve tiles until each fits the budget; call after `correct`."""
-        return cut_to_budget(waiting, self.layout, self.cost, self.buffers, self.budget)
+        buffers = self._held_buffers
+        return cut_to_budget(waiting, self.layout, self.cost, buffers, self.budget)
 
     def halved(self, waiting: Sequence[Tile]) -> list[Tile]:
         """Halve the remaining tiles after memory ran out.
@@ -338,7 +397,7 @@ class TilePlanner:
             needed = tile_peak(
                 self.layout,
                 self.cost,
-                self.buffers,
+                self._held_buffers,
                 tile.core_shape,
                 tile.window_shape,
             )

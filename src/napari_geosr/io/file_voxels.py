@@ -370,6 +370,12 @@ class FileArray(LazyArray):
 
     def __init__(self, source: VoxelSource, path: Path, chunks: Sequence[int]) -> None:
         super().__init__(source, path, chunks, cache_bytes=0)
+        self._decoding_bytes = 0  # large requests are read at once
+
+    @property
+    def read_unit(self) -> None:
+        """None: any voxel can be read alone."""
+        return None
 
     @property
     def held_bytes(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -67,11 +68,25 @@ class Dataset:
         self.name = name
         self.shape = tuple(int(n) for n in found.shape)
         self.dtype = np.dtype(found.dtype)
+        self.decoding_bytes = _decoding_bytes(found)
         self._lock = threading.Lock()
 
     def __getitem__(self, key: tuple[slice, ...]) -> AnyArray:
         with self._lock, opened(self.path, self._open_bytes) as file:
             return np.asarray(file[self.name][key])
+
+
+def _decoding_bytes(found: h5py.Dataset) -> int:
+    """Bytes that HDF5 holds while it decodes a chunk; 0 without chunks."""
+    if not found.chunks:
+        return 0
+    itemsize = np.dtype(found.dtype).itemsize
+    chunk: int = math.prod(found.chunks) * itemsize
+    nbytes = math.prod(found.shape) * itemsize
+    stored = min(1.0, found.id.get_storage_size() / max(1, nbytes))
+    # The stored chunk, and room for the decoded one, which deflate doubles until it is
+    # large enough.
+    return int((2 + stored) * chunk)
 
 
 def identity(item: Any) -> tuple[str, int]:

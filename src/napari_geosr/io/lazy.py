@@ -5,10 +5,12 @@ from __future__ import annotations
 import itertools
 import math
 import threading
+import time
 import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
@@ -26,6 +28,12 @@ Reopening: TypeAlias = tuple[Callable[..., object], tuple[object, ...]]
 
 #: Default maximum size of an array's cache of decoded blocks, in bytes.
 DEFAULT_CACHE_BYTES = 128 * 1024**2
+#: Bytes of blocks that are always decoded together, so that small blocks are read fast.
+_MIN_GROUP_BYTES = 4 * 1024**2
+#: Largest fraction of the cache that is decoded together.
+_GROUP_SHARE = 1 / 8
+#: Decoded bytes from which the time to decode them is known well enough.
+_TIMED_BYTES = 16 * 1024**2
 
 
 class VoxelSource(Protocol):
@@ -38,6 +46,94 @@ class VoxelSource(Protocol):
     def dtype(self) -> Any: ...
 
     def __getitem__(self, key: Any, /) -> AnyArray: ...
+
+
+@dataclass(frozen=True)
+class ReadUnit:
+    """The block of a file that is decoded as a whole, however few voxels are read.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        A chunk, strip or page, along the axes of the array.
+    nbytes : int
+        Bytes of its decoded voxels.
+    decoding_bytes : int
+        Bytes that the library holds while it decodes one, such as the stored bytes and
+        its own copy of the voxels.
+    seconds : float or None
+        Mean time to decode one so far; None if few have been decoded.
+    """
+
+    shape: tuple[int, ...]
+    nbytes: int
+    decoding_bytes: int
+    seconds: float | None = None
+
+    def held_bytes(self, cache_bytes: int) -> int:
+        """Maximum memory of a `LazyArray` with such a cache, besides its results."""
+        group = _group_bytes(self.nbytes, cache_bytes)
+        if group < 2 * self.nbytes:
+            return cache_bytes + self.decoding_bytes
+        # Blocks decoded together are copied into the cache one by one.
+        return cache_bytes + group + self.decoding_bytes * group // self.nbytes
+
+
+def read_unit(array: object) -> ReadUnit | None:
+    """The unit in which the voxels of an array are read from its file.
+
+    None if any voxel can be read alone, or if the array is of an unknown kind.
+    """
+    unit = getattr(array, "read_unit", None)
+    return unit if isinstance(unit, ReadUnit) else None
+
+
+@contextmanager
+def cache_limited(array: object, nbytes: int | None) -> Iterator[None]:
+    """Set the cache of a lazy array; restored on exit.
+
+    Parameters
+    ----------
+    array : array-like
+        Of any kind; nothing is changed if it has no such cache.
+    nbytes : int or None
+        Size of the cache; None: as it is.
+    """
+    if nbytes is None or not isinstance(array, LazyArray) or array.read_unit is None:
+        yield
+        return
+    before = array.cache_bytes
+    array.cache_bytes = nbytes
+    try:
+        yield
+    finally:
+        array.cache_bytes = before
+
+
+def useful_cache(array: object, room: int) -> int | None:
+    """Size of a cache for reading an array in any order within `room` bytes.
+
+    It is large enough for all blocks of some adjacent planes, or for one block, or 0
+    if not even that fits. None for arrays without a `ReadUnit`.
+    """
+    unit = read_unit(array)
+    if unit is None:
+        return None
+    shape: tuple[int, ...] = getattr(array, "shape", ())
+    n_blocks = math.prod(
+        -(-n // b) for n, b in zip(shape[-2:], unit.shape[-2:], strict=True)
+    )
+    layer = n_blocks * unit.nbytes
+    most = max(layer, DEFAULT_CACHE_BYTES)
+    for nbytes in (most, layer, room // 2, unit.nbytes):
+        if unit.nbytes <= nbytes <= most and unit.held_bytes(nbytes) <= room:
+            return nbytes
+    return 0
+
+
+def _group_bytes(block: int, cache: int) -> int:
+    """Bytes of blocks that are decoded in one call."""
+    return max(block, _MIN_GROUP_BYTES, int(cache * _GROUP_SHARE))
 
 
 @contextmanager
@@ -65,9 +161,9 @@ def decoding(path: Path, content: str = "its voxels") -> Iterator[None]:
 class LazyArray:
     """An array-like over a `VoxelSource`, with a small cache of decoded blocks.
 
-    Reading a box decodes all its uncached blocks, and those between them, in one call,
-    so that neighbouring tiles with halos do not decode a block twice. Safe to read
-    from several threads.
+    Reading a box decodes all its uncached blocks, some of them in one call, so that
+    neighbouring tiles with halos do not decode a block twice. Safe to read from several
+    threads.
 
     Parameters
     ----------
@@ -100,9 +196,12 @@ class LazyArray:
         self.reopening: Reopening | None = None
         # Caches of dask's results outlive arrays, so the name must never be reused.
         self.token = uuid.uuid4().hex
+        self._decoding_bytes: int | None = getattr(source, "decoding_bytes", None)
         self._limit = int(cache_bytes)
         self._cache: OrderedDict[tuple[int, ...], AnyArray] = OrderedDict()
         self._cached_bytes = 0
+        #: Number of decoded blocks, and the time for them.
+        self._n_decoded, self._seconds = 0, 0.0
         self._lock = threading.RLock()
 
     @property
@@ -132,9 +231,27 @@ class LazyArray:
             self._evict()
 
     @property
+    def block_bytes(self) -> int:
+        """Bytes of the voxels of a block."""
+        return math.prod(self.chunks) * self.dtype.itemsize
+
+    @property
+    def read_unit(self) -> ReadUnit | None:
+        """The block that is decoded as a whole; None if voxels can be read alone."""
+        if self._decoding_bytes == 0:
+            return None
+        known = self._decoding_bytes
+        decoding = 2 * self.block_bytes if known is None else known
+        seconds = None
+        if self._n_decoded * self.block_bytes >= _TIMED_BYTES:
+            seconds = self._seconds / self._n_decoded
+        return ReadUnit(self.chunks, self.block_bytes, decoding, seconds)
+
+    @property
     def held_bytes(self) -> int:
         """Maximum memory besides results: the cache and blocks just read."""
-        return 2 * self._limit
+        unit = self.read_unit
+        return 2 * self._limit if unit is None else unit.held_bytes(self._limit)
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -175,8 +292,14 @@ class LazyArray:
         )
 
     def _decode(self, key: Slices) -> AnyArray:
+        start = time.perf_counter()
         with decoding(self.path):
             block = np.asarray(self.source[key])
+        self._seconds += time.perf_counter() - start
+        self._n_decoded += math.prod(
+            -(-s.stop // c) - s.start // c
+            for s, c in zip(key, self.chunks, strict=True)
+        )
         native: AnyArray = block.astype(self.dtype, copy=False)
         return native
 
@@ -187,11 +310,10 @@ class LazyArray:
             for s, c in zip(key, self.chunks, strict=True)
         ]
         n_blocks = math.prod(len(g) for g in grid)
-        block_bytes = math.prod(self.chunks) * self.dtype.itemsize
         if n_blocks == 0:
             return np.empty(shape, dtype=self.dtype)
-        if n_blocks * block_bytes > self.cache_bytes:
-            return self._decode(key)
+        if n_blocks * self.block_bytes > self.cache_bytes:
+            return self._read_uncached(key, grid)
         with self._lock:
             blocks = self._blocks(grid)
         out = np.empty(shape, dtype=self.dtype)
@@ -204,39 +326,89 @@ class LazyArray:
             out[tuple(place)] = block[tuple(part)]
         return out
 
+    def _read_uncached(self, key: Slices, grid: Sequence[range]) -> AnyArray:
+        """Decode a box straight into the result, some blocks at a time."""
+        if self._decoding_bytes == 0:
+            return self._decode(key)
+        groups = list(self._groups(grid))
+        if len(groups) == 1:
+            return self._decode(key)
+        out = np.empty([s.stop - s.start for s in key], dtype=self.dtype)
+        for group in groups:
+            part = tuple(
+                slice(max(g.start * c, s.start), min(g.stop * c, s.stop))
+                for g, c, s in zip(group, self.chunks, key, strict=True)
+            )
+            place = tuple(
+                slice(p.start - s.start, p.stop - s.start)
+                for p, s in zip(part, key, strict=True)
+            )
+            out[place] = self._decode(part)
+        return out
+
+    def _groups(self, grid: Sequence[range]) -> Iterator[tuple[range, ...]]:
+        """Cut a box of blocks into boxes that are each decoded in one call."""
+        room = _group_bytes(self.block_bytes, self._limit) // self.block_bytes
+        lengths = []
+        for indices in reversed(grid):
+            lengths.append(max(1, min(len(indices), room)))
+            room //= lengths[-1]
+        steps = [
+            range(g.start, g.stop, n) for g, n in zip(grid, lengths[::-1], strict=True)
+        ]
+        for starts in itertools.product(*steps):
+            yield tuple(
+                range(start, min(start + n, g.stop))
+                for start, n, g in zip(starts, lengths[::-1], grid, strict=True)
+            )
+
     def _blocks(self, grid: list[range]) -> dict[tuple[int, ...], AnyArray]:
         indices = list(itertools.product(*grid))
-        missing = [index for index in indices if index not in self._cache]
         found = {}
         for index in indices:
             if index in self._cache:
                 self._cache.move_to_end(index)
                 found[index] = self._cache[index]
+        missing = [index for index in indices if index not in found]
         if missing:
-            first = [min(column) for column in zip(*missing, strict=True)]
-            last = [max(column) + 1 for column in zip(*missing, strict=True)]
-            hull = tuple(
-                slice(a * c, min(b * c, n))
-                for a, b, c, n in zip(first, last, self.chunks, self.shape, strict=True)
-            )
-            voxels = self._decode(hull)
-            for index in missing:
-                part = tuple(
-                    slice((i - a) * c, (i - a + 1) * c)
-                    for i, a, c in zip(index, first, self.chunks, strict=True)
-                )
-                # Keep a copy: a view would keep all voxels just decoded in memory.
-                found[index] = np.ascontiguousarray(voxels[part])
-                self._keep(index, found[index])
+            hull = [
+                range(min(column), max(column) + 1)
+                for column in zip(*missing, strict=True)
+            ]
+            for group in self._groups(hull):
+                self._decode_group(group, found)
         return found
+
+    def _decode_group(
+        self, group: tuple[range, ...], found: dict[tuple[int, ...], AnyArray]
+    ) -> None:
+        """Decode those blocks of a box that are not `found` yet, and cache them."""
+        missing = [i for i in itertools.product(*group) if i not in found]
+        if not missing:
+            return
+        # Room is made first, so that old and new blocks are never held together.
+        self._evict(len(missing) * self.block_bytes)
+        hull = tuple(
+            slice(g.start * c, min(g.stop * c, n))
+            for g, c, n in zip(group, self.chunks, self.shape, strict=True)
+        )
+        voxels = self._decode(hull)
+        for index in missing:
+            part = tuple(
+                slice((i - g.start) * c, (i - g.start + 1) * c)
+                for i, g, c in zip(index, group, self.chunks, strict=True)
+            )
+            # Keep a copy: a view would keep all voxels just decoded in memory.
+            found[index] = np.ascontiguousarray(voxels[part])
+            self._keep(index, found[index])
 
     def _keep(self, index: tuple[int, ...], block: AnyArray) -> None:
         self._cache[index] = block
         self._cached_bytes += block.nbytes
         self._evict()
 
-    def _evict(self) -> None:
-        while self._cached_bytes > self._limit and self._cache:
+    def _evict(self, coming: int = 0) -> None:
+        while self._cached_bytes + coming > self._limit and self._cache:
             _, old = self._cache.popitem(last=False)
             self._cached_bytes -= old.nbytes
 
@@ -255,6 +427,7 @@ class ArrangedSource:
 
     def __init__(self, source: VoxelSource, order: Sequence[int | None]) -> None:
         self.source = source
+        self.decoding_bytes = getattr(source, "decoding_bytes", None)
         self.order = tuple(order)
         self.shape = tuple(1 if i is None else source.shape[i] for i in self.order)
         self.dtype = source.dtype
@@ -276,6 +449,7 @@ class MappedSource:
         self, source: VoxelSource, function: Callable[[Any], Any], dtype: object = None
     ) -> None:
         self.source = source
+        self.decoding_bytes = getattr(source, "decoding_bytes", None)
         self.function = function
         self.shape = tuple(source.shape)
         self.dtype = source.dtype if dtype is None else dtype

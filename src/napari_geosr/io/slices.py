@@ -16,6 +16,7 @@ from napari_geosr.core.types import AnyArray, AnyDict
 from napari_geosr.core.units import PIXEL
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.arrangement import finish
+from napari_geosr.io.file_voxels import FileArray
 from napari_geosr.io.formats import format_of
 from napari_geosr.io.reader_questions import unnamed_axis
 from napari_geosr.io.reading import read_file
@@ -192,6 +193,8 @@ class Stack:
         self.first = first
         self.shape = (len(files), *first.shape)
         self.dtype = first.dtype
+        # Uncompressed slices are read in parts.
+        self.decoding_bytes = 0 if isinstance(first.data, FileArray) else None
 
     def __getitem__(self, key: tuple[slice, ...]) -> AnyArray:
         inner = key[1:]

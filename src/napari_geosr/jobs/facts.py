@@ -10,15 +10,33 @@ import math
 import os
 import re
 import socket
+import stat
 import time
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal, cast, get_args
 
 from napari_geosr.core import processes
-from napari_geosr.core.documents import load_json
+from napari_geosr.core.documents import load_json, read_document
+from napari_geosr.core.errors import JobError
 from napari_geosr.core.types import AnyDict, AnyMapping
+from napari_geosr.io import atomic
 from napari_geosr.models import zoo
 
+State = Literal[
+    "queued",
+    "running",
+    "paused",
+    "finishing",
+    "done",
+    "failed",
+    "cancelled",
+    "interrupted",
+    "damaged",
+    "unreadable",
+    "missing",
+]
+#: States that ``job.json`` may contain; the others are derived.
+_WRITTEN = frozenset(get_args(State)) - {"damaged", "unreadable", "missing"}
 #: Maximum of a count: the largest number that a widget can show.
 _MAX_COUNT = 2**31 - 1
 #: Latest valid time stamp, in seconds since 1970.
@@ -41,6 +59,68 @@ def parse_mapping(text: str | bytes) -> AnyDict:
     if not isinstance(values, dict):
         raise ValueError("it is not a JSON object")
     return values
+
+
+def read_mapping(path: Path) -> AnyDict:
+    """Read a small file that contains a JSON object.
+
+    Raises
+    ------
+    OSError
+        If it cannot be read now.
+    ValueError
+        If it is damaged, too large, or not a regular file: reading a named pipe would
+        wait for ever.
+    """
+    if not stat.S_ISREG(atomic.retry_if_not_permitted(path.stat).st_mode):
+        raise ValueError("it is not a regular file")
+    return parse_mapping(atomic.retry_if_not_permitted(lambda: read_document(path)))
+
+
+def read_state(path: Path) -> tuple[AnyDict, State, str]:
+    """Read ``job.json``.
+
+    Returns
+    -------
+    facts : dict
+        Its contents; empty if it cannot be read.
+    state : str
+    message : str
+        What is wrong with the file; empty if it is valid.
+    """
+    facts, state = AnyDict(), None
+    try:
+        facts = read_mapping(path)
+        state = stated(facts)
+    except OSError as error:
+        return facts, "unreadable", f"{path} cannot be read: {error.strerror}."
+    except ValueError:
+        pass
+    if state is not None:
+        return facts, state, ""
+    return (
+        facts,
+        "damaged",
+        f"{path} is damaged, so it is not known whether the job has finished. Resume "
+        "it to find out; if it has produced a result, the result is in "
+        f"{path.parent / 'result'}.",
+    )
+
+
+def stated(facts: AnyMapping) -> State | None:
+    """The state in the facts, if there is a valid one."""
+    state = facts.get("state")
+    known = isinstance(state, str) and state in _WRITTEN
+    return cast("State", state) if known else None
+
+
+def check_operation(values: AnyMapping, path: Path) -> None:
+    """Raise `JobError` for the ``config.yaml`` of another program."""
+    if not isinstance(values.get("operation"), str):
+        raise JobError(
+            f"{path} names no operation, so it is not the file of a job. Restore it "
+            "from a backup, or remove the job from the list."
+        )
 
 
 def number(value: Any) -> float:

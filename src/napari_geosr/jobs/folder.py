@@ -30,38 +30,25 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast, get_args
+from typing import TYPE_CHECKING, Any, Literal
 
 from napari_geosr.core import processes
 from napari_geosr.core.documents import dump_yaml, load_yaml, read_document
-from napari_geosr.core.errors import ConfigError, FileError, JobError
+from napari_geosr.core.errors import ConfigError, FileError, JobDoneError, JobError
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.io import atomic
 from napari_geosr.jobs import facts as reading
 from napari_geosr.jobs import queue_record
-from napari_geosr.jobs.facts import relocate_paths
+from napari_geosr.jobs.facts import State, relocate_paths
 from napari_geosr.jobs.queue_record import NO_QUEUE, QueuePlace
 
 if TYPE_CHECKING:
     from filelock import FileLock
 
-State = Literal[
-    "queued",
-    "running",
-    "paused",
-    "finishing",
-    "done",
-    "failed",
-    "cancelled",
-    "interrupted",
-    "unreadable",
-    "missing",
-]
 Request = Literal["pause", "finish", "cancel"]
 #: States of a job whose process is running or waiting.
 ALIVE = ("queued", "running", "finishing")
-#: States that ``job.json`` may contain; the others are derived.
-_WRITTEN = frozenset(get_args(State)) - {"unreadable", "missing"}
+_CAN_RESUME = ("paused", "failed", "cancelled", "interrupted", "damaged")
 SCHEMA_VERSION = 1
 _STATE_FILE, _CONFIG_FILE, _EVENTS_FILE = "job.json", "config.yaml", "events.jsonl"
 _LOCK_FILE, _SEEN_FILE = "lock", "seen"
@@ -74,8 +61,9 @@ class JobStatus:
     Attributes
     ----------
     state : str
-        ``"interrupted"`` if the process ended without a reason, ``"unreadable"`` if
-        ``config.yaml`` is damaged, ``"missing"`` if the folder no longer exists;
+        ``"interrupted"`` if the process ended without a reason, ``"damaged"`` if
+        ``job.json`` is damaged, ``"unreadable"`` if it is missing, or ``config.yaml``
+        is damaged or not that of a job, ``"missing"`` if the folder no longer exists;
         `message` has details.
     done, total : int
         Steps.
@@ -113,7 +101,7 @@ class JobStatus:
     @property
     def can_resume(self) -> bool:
         """Whether the job can be resumed."""
-        return self.state in ("paused", "failed", "cancelled", "interrupted")
+        return self.state in _CAN_RESUME
 
 
 class JobFolder:
@@ -231,24 +219,7 @@ class JobFolder:
 
     def _facts(self) -> AnyDict:
         """Contents of ``job.json``; empty if it cannot be read."""
-        return self._facts_and_error()[0]
-
-    def _facts_and_error(self) -> tuple[AnyDict, str]:
-        """Contents of ``job.json``, and what is wrong if it is damaged."""
-        try:
-            return self._read_facts(), ""
-        except OSError:
-            return {}, ""
-        except ValueError:
-            return {}, (
-                f"{self.path / _STATE_FILE} is damaged, so it is not known whether "
-                "the job has finished. Resume it to find out; if it has produced a "
-                f"model, the model is in {self.path / 'result'}."
-            )
-
-    def _read_facts(self) -> AnyDict:
-        path = self.path / _STATE_FILE
-        return reading.parse_mapping(atomic.retry_if_not_permitted(path.read_bytes))
+        return reading.read_state(self.path / _STATE_FILE)[0]
 
     def _facts_for_update(self) -> AnyDict:
         """Contents of ``job.json``, in order to update it.
@@ -260,7 +231,9 @@ class JobFolder:
         """
         path = self.path / _STATE_FILE
         try:
-            return self._read_facts()
+            facts = reading.read_mapping(path)
+            if reading.stated(facts) is not None:
+                return facts
         except FileNotFoundError:
             return dict(self._written)
         except OSError as error:
@@ -269,17 +242,18 @@ class JobFolder:
                 "changed. Check its permissions."
             ) from error
         except ValueError:  # too damaged to be read
-            aside = path.with_name(f"{_STATE_FILE}.damaged")
-            atomic.move_into_place(path, aside, overwrite=True)
-            return dict(self._written)
+            pass
+        aside = path.with_name(f"{_STATE_FILE}.damaged")
+        atomic.move_into_place(path, aside, overwrite=True)
+        return dict(self._written)
 
     def is_verified(self) -> bool:
         """Whether this folder is a job: other programs also write a config.yaml."""
         facts = self._facts()
         return (
-            _state(facts) is not None
+            reading.stated(facts) is not None
             and isinstance(facts.get("created"), int | float)
-            and isinstance(self.values().get("operation"), str)
+            and self.status().state != "unreadable"
         )
 
     def set_state(self, state: State, **facts: Any) -> None:
@@ -303,17 +277,17 @@ class JobFolder:
 
         This never raises, whatever the folder contains: invalid values are ignored.
         """
-        facts, damaged = self._facts_and_error()
-        state: State = _state(facts) or "interrupted"
+        facts, state, damaged = reading.read_state(self.path / _STATE_FILE)
         if (
             state in ALIVE
             and reading.count(facts.get("pid"))
             and not reading.is_alive(facts)
         ):
             state = "interrupted"
-        values, message = AnyDict(), str(facts.get("message", "")) or damaged
+        values, message = AnyDict(), damaged or str(facts.get("message", ""))
         try:
             values = self.values()
+            reading.check_operation(values, self.path / _CONFIG_FILE)
         except JobError as error:
             state, message = "unreadable", str(error)
         updated = reading.number(facts.get("updated"))
@@ -415,12 +389,23 @@ class JobFolder:
         )
 
     def check_not_done(self) -> None:
-        """Raise `JobError` if the job has finished or its state is unreadable."""
+        """Check that the job can still be run.
+
+        Raises
+        ------
+        JobDoneError
+            If it is done.
+        JobError
+            If its settings cannot be read.
+        """
         status = self.status()
         if status.state == "unreadable":
             raise JobError(status.message)
         if status.state == "done":
-            raise JobError(f"{status.name} is done: there is nothing to resume.")
+            raise JobDoneError(
+                f"{status.name} is already done, so it cannot be resumed or changed. "
+                "Start a new job instead."
+            )
 
     # Requests by the user
 
@@ -485,10 +470,3 @@ class JobFolder:
 
 def _yaml(values: AnyMapping) -> str:
     return dump_yaml({"schema_version": SCHEMA_VERSION, **values})
-
-
-def _state(facts: AnyMapping) -> State | None:
-    """The state in the facts, if there is a valid one."""
-    state = facts.get("state")
-    known = isinstance(state, str) and state in _WRITTEN
-    return cast("State", state) if known else None

@@ -22,6 +22,8 @@ from napari_geosr.jobs.job_files import foreign_files, job_files
 
 #: Maximum number of files named in a message.
 _MAX_NAMES = 3
+#: States of folders that may not be jobs: only their entry in the list is removed.
+UNVERIFIED = ("missing", "damaged", "unreadable")
 #: Displayed names of states that are not self-explanatory.
 STATE_WORDS = {
     "queued": "waiting",
@@ -80,6 +82,11 @@ def register(job: JobFolder) -> None:
 def _is_same(one: JobStatus, other: JobStatus) -> bool:
     """Whether both are the same job, moved or not: creation times are unique."""
     return (one.name, one.created) == (other.name, other.created)
+
+
+def is_listed(path: Path) -> bool:
+    """Whether the list has an entry for this folder."""
+    return _entry(path).exists()
 
 
 def forget(path: Path) -> None:

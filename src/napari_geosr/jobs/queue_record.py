@@ -210,7 +210,7 @@ def times(n: int) -> str:
 
 def _read(path: Path) -> AnyDict:
     try:
-        return reading.parse_mapping(atomic.retry_if_not_permitted(path.read_bytes))
+        return reading.read_mapping(path)
     except (OSError, ValueError):
         return {}
 

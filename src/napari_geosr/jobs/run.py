@@ -32,7 +32,8 @@ from napari_geosr.core.steps import (
     never_stop,
 )
 from napari_geosr.io.atomic import explained
-from napari_geosr.jobs.folder import JobFolder, State
+from napari_geosr.jobs.facts import State
+from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.job_files import check_is_job, check_output_paths
 from napari_geosr.jobs.kinds import read_job
 

@@ -11,8 +11,11 @@ import numpy as np
 from napari_geosr.core.config import format_bytes, format_enough, parse_bytes
 from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.memory import free_host_memory
+from napari_geosr.core.volume import ArrayLike, Volume
+from napari_geosr.io.lazy import ReadUnit, read_unit, useful_cache
 from napari_geosr.measure.blocks import chunk_thickness, slab_thickness
 from napari_geosr.measure.config import PorosityConfig
+from napari_geosr.measure.sample_mask import sample_mask_bytes
 
 #: Fraction of the free memory for arrays of labels and masks.
 MEMORY_SHARE = 0.5
@@ -31,6 +34,16 @@ _FIXED_BYTES = 90 * 10**6
 _MIN_PLANES = 4
 #: Maximum fraction of the budget for a block that is read once and labelled in slabs.
 _READ_SHARE = 0.25
+#: How often a voxel may be decoded; above it, a budget is refused.
+_MAX_READ_FACTOR = 20.0
+#: How often a voxel may be decoded without a warning.
+_COSTLY_FACTOR = 3.0
+#: How often a voxel may be decoded before blocks are kept for the next slab.
+_ALIGNED_FACTOR = 1.1
+#: Number of sweeps over the volume.
+_SWEEPS = 2
+#: Number of small windows that are read to measure the noise.
+_WINDOWS = 45
 
 
 @dataclass(frozen=True)
@@ -47,11 +60,36 @@ class SlabPlan:
         planes.
     source : ArrayLike
         The volume, with a chunk of it cached if slabs are thinner than chunks.
+    cache_bytes : int or None
+        Decoded blocks that the volume itself caches; None: as it is.
+    warnings : tuple of str
+        Why the measurement takes much longer than it would with more memory.
     """
 
     thickness: int
     standard: int
     source: Any
+    cache_bytes: int | None = None
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _SlabReads:
+    """One way of reading slabs from a volume that is stored in blocks.
+
+    Attributes
+    ----------
+    cache_bytes : int or None
+        Decoded blocks that are kept for the next slab; None for other volumes.
+    held_bytes : int
+        Memory of that cache and of decoding.
+    factor : float
+        How often a voxel is decoded in a sweep.
+    """
+
+    cache_bytes: int | None = None
+    held_bytes: int = 0
+    factor: float = 1.0
 
 
 def available_bytes(config: PorosityConfig) -> int:
@@ -64,8 +102,42 @@ def available_bytes(config: PorosityConfig) -> int:
 def min_bytes(source: Any, *, has_interval: bool = False) -> int:
     """Memory of a measurement with the thinnest slabs, in bytes."""
     source = source if len(source.shape) > 2 else _PlaneAsStack(source)
-    thickness = min(_MIN_PLANES, slab_thickness(source))
-    return _bytes_for(source, thickness, has_interval)
+    standard = slab_thickness(source)
+    thinnest = min(_MIN_PLANES, standard)
+    if read_unit(source) is None:
+        return _bytes_for(source, thinnest, has_interval)
+    return min(
+        _bytes_for(source, thickness, has_interval) + reads.held_bytes
+        for thickness in range(thinnest, standard + 1)
+        for reads in (
+            _reads(source, thickness, cached=False),
+            _reads(source, thickness, cached=True),
+        )
+        if reads.factor <= _MAX_READ_FACTOR
+    )
+
+
+def _reads(source: ArrayLike, thickness: int, *, cached: bool) -> _SlabReads:
+    """Memory and repeated work of reading slabs of some planes."""
+    unit = read_unit(source)
+    if unit is None:
+        return _SlabReads()
+    layer, depth, n = _blocks_in_layer(source, unit), unit.shape[0], source.shape[0]
+    counts = [
+        -(-min(z + thickness, n) // depth) - z // depth for z in range(0, n, thickness)
+    ]
+    if cached:
+        cache = max(counts) * layer * unit.nbytes
+        return _SlabReads(cache, unit.held_bytes(cache))
+    n_layers = -(-n // depth)
+    windows = _WINDOWS / (_SWEEPS * n_layers * layer)
+    factor = sum(counts) / n_layers + windows
+    return _SlabReads(0, unit.held_bytes(0), factor)
+
+
+def _blocks_in_layer(source: ArrayLike, unit: ReadUnit) -> int:
+    sizes = zip(source.shape[1:], unit.shape[1:], strict=True)
+    return math.prod(-(-n // block) for n, block in sizes)
 
 
 def _bytes_for(source: Any, thickness: int, has_interval: bool) -> int:
@@ -75,6 +147,45 @@ def _bytes_for(source: Any, thickness: int, has_interval: bool) -> int:
     seam: int = _SEAM_BYTES_PER_VOXEL if thickness < source.shape[0] else 0
     plane: int = math.prod(source.shape[1:])
     return _FIXED_BYTES + plane * (seam + thickness * per_voxel)
+
+
+def check_memory(
+    volume: Volume, config: PorosityConfig, *, has_interval: bool, has_mask: bool
+) -> None:
+    """Refuse a budget or free memory that is too small, before any voxel is read.
+
+    Parameters
+    ----------
+    volume : Volume
+    config : PorosityConfig
+    has_interval : bool
+        Whether a porosity interval is computed.
+    has_mask : bool
+        Whether the sample mask is given, so that none is made.
+
+    Raises
+    ------
+    VolumeError
+        If even the thinnest slabs do not fit.
+    """
+    needed = min_bytes(volume.data, has_interval=has_interval)
+    if config.sample_mask == "auto" and not has_mask:
+        needed += sample_mask_bytes(volume.shape)
+    _refuse_if_less(config, needed, volume.name)
+
+
+def _refuse_if_less(config: PorosityConfig, needed: int, name: str) -> int:
+    """Bytes of the budget, or of the free memory; raise if they are not enough."""
+    is_free = config.memory is None
+    budget = free_host_memory() if is_free else parse_bytes(config.memory or "")
+    if needed > budget:
+        raise VolumeError(_budget_message(name, needed, budget, is_free))
+    return budget
+
+
+def cache_bytes(source: ArrayLike, config: PorosityConfig) -> int | None:
+    """Decoded blocks that a volume may cache before its slabs are planned."""
+    return useful_cache(source, max(0, available_bytes(config) - _FIXED_BYTES))
 
 
 def plan_slabs(
@@ -101,11 +212,10 @@ def plan_slabs(
         If even the thinnest slabs do not fit.
     """
     standard = slab_thickness(source, target)
-    is_free = config.memory is None
-    budget = free_host_memory() if is_free else parse_bytes(config.memory or "")
     needed = min_bytes(source, has_interval=has_interval) + held
-    if needed > budget:
-        raise VolumeError(_budget_message(name, needed, budget, is_free))
+    budget = _refuse_if_less(config, needed, name)
+    if read_unit(source) is not None:
+        return _plan_reads(source, standard, budget - held, held, has_interval)
     thickness = _max_thickness(source, standard, budget - held, has_interval)
     if thickness < min(standard, chunk_thickness(source)):
         # Reading a chunk again for each of its slabs would multiply the reading time.
@@ -116,6 +226,53 @@ def plan_slabs(
                 source, standard, budget - held - kept, has_interval
             )
     return SlabPlan(thickness, standard, source)
+
+
+def _plan_reads(
+    source: ArrayLike, standard: int, budget: int, held: int, has_interval: bool
+) -> SlabPlan:
+    """Slabs of a volume that is stored in blocks, which are decoded as a whole.
+
+    A block is decoded once for all its slabs, if it can be kept, or as rarely as
+    possible.
+    """
+    thinnest = min(_MIN_PLANES, slab_thickness(source))
+
+    def thickest(*, cached: bool, max_factor: float) -> tuple[int, _SlabReads] | None:
+        """The thickest slabs that fit, and how they are read; None if none do."""
+        for thickness in range(standard, thinnest - 1, -1):
+            reads = _reads(source, thickness, cached=cached)
+            needed = _bytes_for(source, thickness, has_interval) + reads.held_bytes
+            if needed <= budget and reads.factor <= max_factor:
+                return thickness, reads
+        return None
+
+    found = (
+        thickest(cached=False, max_factor=_ALIGNED_FACTOR)
+        or thickest(cached=True, max_factor=1.0)
+        or thickest(cached=False, max_factor=_MAX_READ_FACTOR)
+    )
+    assert found is not None  # the thinnest slabs fit
+    thickness, reads = found
+    warnings = []
+    if reads.factor > _COSTLY_FACTOR:
+        enough = _bytes_for(source, thinnest, has_interval) + held
+        enough += _reads(source, thinnest, cached=True).held_bytes
+        warnings.append(_costly_message(source, reads.factor, enough))
+    return SlabPlan(thickness, standard, source, reads.cache_bytes, tuple(warnings))
+
+
+def _costly_message(source: ArrayLike, factor: float, enough: int) -> str:
+    unit = read_unit(source)
+    assert unit is not None
+    shape = " × ".join(map(str, unit.shape))
+    return (
+        f"The volume is stored in blocks of {shape} voxels "
+        f"({format_bytes(unit.nbytes)}), which can only be decoded as a whole. With "
+        f"this memory, each is decoded about {factor:.0f} times in each sweep. "
+        f"{format_enough(enough)} would suffice: increase the Memory setting "
+        "(--memory), or save the volume in blocks of about 64 × 64 × 64 voxels."
+    )
 
 
 def _max_thickness(source: Any, limit: int, budget: int, has_interval: bool) -> int:

@@ -19,6 +19,7 @@ from napari_geosr.core.steps import (
     run_to_end,
 )
 from napari_geosr.core.volume import ArrayLike, Volume
+from napari_geosr.io.lazy import cache_limited
 from napari_geosr.measure.blocks import (
     RawTable,
     SlabLabeller,
@@ -136,6 +137,21 @@ def porosity_steps(
         journal,
     )
     yield from (WarningIssued(message=message) for message in warnings)
+    with cache_limited(run.source, run.plan.cache_bytes):
+        report = yield from _measure(run, volume, config, deviation, warnings)
+    is_automatic = config.sample_mask == "auto" and mask is None
+    kept = run.mask if is_automatic and keep_labels else None
+    return report if kept is None else replace(report, sample_mask=kept)
+
+
+def _measure(
+    run: PorosityRun,
+    volume: Volume,
+    config: PorosityConfig,
+    deviation: Deviation | None,
+    warnings: list[str],
+) -> Generator[Step, None, PorosityReport]:
+    """All stages of a prepared run."""
     sweeps = 2 + (run.target is not None) + (deviation is not None)
     progress = SweepProgress(len(run.slabs) * sweeps)
     histogram, threshold = yield from _segment(run, warnings, progress)
@@ -147,7 +163,7 @@ def porosity_steps(
         threshold,
         config.phase,
         warnings=warnings,
-        should_stop=should_stop,
+        should_stop=run.should_stop,
     )
     run.check("measuring the noise")
     limits = shifted_thresholds(histogram, threshold)

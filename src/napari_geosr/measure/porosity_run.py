@@ -231,6 +231,7 @@ def prepare(
         has_interval=has_interval,
         name=volume.name,
     )
+    warnings += plan.warnings
     run = PorosityRun(
         plan,
         volume.name,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 import numpy as np
 
 from napari_geosr.core.display import one_line
-from napari_geosr.core.types import AnyDict, AnyMapping
+from napari_geosr.core.types import AnyArray, AnyDict, AnyMapping
 from napari_geosr.core.units import PIXEL
 from napari_geosr.measure.config import PorosityConfig
 from napari_geosr.measure.graph import NetworkGraph
@@ -121,6 +121,8 @@ class PorosityReport:
         could not be measured.
     graph : NetworkGraph or None
         Graph of the pores as a network of tubes, if requested.
+    sample_mask : ndarray of bool or None
+        The automatic sample mask, if one was made and labels are kept.
     """
 
     name: str
@@ -142,6 +144,7 @@ class PorosityReport:
     interval: PorosityInterval | None = None
     noise: NoiseCheck | None = None
     graph: NetworkGraph | None = field(default=None, repr=False)
+    sample_mask: AnyArray | None = field(default=None, repr=False)
 
     porosity = FigureAttribute[float]()
     porosity_low = FigureAttribute[float]()

@@ -99,8 +99,7 @@ class CompareDock(CompareWidgets):
             form.set_values(config.model_dump())
         if error is not None:
             self.message.show_error(error)
-        self._on_settings()
-        self.show_busy("")
+        self._on_chosen()
 
     def _connect(self) -> None:
         self.images.chosen.connect(self._on_chosen)
@@ -162,6 +161,7 @@ class CompareDock(CompareWidgets):
         self.tabs.setCurrentIndex(0)
 
     def _on_chosen(self) -> None:
+        self.notes.set_layers(self.compared_layers())
         self._on_settings()
         self.show_busy(self.activity.busy)
 
@@ -174,9 +174,9 @@ class CompareDock(CompareWidgets):
         self.images.setEnabled(not running)
         for widget in (self.reference, self.sample, self.common, self.advanced):
             widget.setEnabled(not running)
+        self.bar.state.setText("Comparing the images…" if running else "")
         if not running:
             self.bar.progress.setVisible(False)
-            self.bar.state.setText("")
 
     # The comparison
 

@@ -65,6 +65,7 @@ class QualityTable(QTableWidget):
         self.setMinimumHeight(_MIN_HEIGHT)
         header = self.horizontalHeader()
         header.setResizeContentsPrecision(-1)  # all rows
+        header.setTextElideMode(Qt.TextElideMode.ElideMiddle)
         rows = self.verticalHeader()
         rows.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
         rows.setMaximumWidth(_LABELS)

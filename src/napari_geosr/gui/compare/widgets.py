@@ -6,6 +6,7 @@ import weakref
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QSize, Qt, QTimer, Signal
+from qtpy.QtGui import QPainter
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QHBoxLayout,
@@ -17,6 +18,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_geosr.gui.compare.notes import ImageNotes
 from napari_geosr.gui.compare.result import PoreChanges, QualityTable
 from napari_geosr.gui.kit.action_bar import ActionBar, fill_dock
 from napari_geosr.gui.kit.dock import Dock
@@ -40,6 +42,7 @@ from napari_geosr.operations.compare import CompareConfig
 if TYPE_CHECKING:
     import napari.viewer
     from napari.layers import Image, Layer
+    from qtpy.QtGui import QPaintEvent
 
 #: Minimum height of the list of images, in rows.
 _MIN_ROWS = 3
@@ -48,6 +51,8 @@ _MAX_ROWS = 6
 #: Fixed first entries of the menus of layers.
 NO_REFERENCE, EVERYTHING = "none (use the last ticked image)", "everything"
 IDLE = "Tick two to six images, then press Compare."
+#: What an empty list says.
+EMPTY = "Open two or more images of the same object: they are listed here."
 #: Settings that are always visible; all others are under Advanced.
 _COMMON = ("affine", "pores", "threshold", "phase")
 #: Choices of *Slices*: title, number, tool tip.
@@ -80,6 +85,7 @@ class CompareWidgets(Dock):
 
     def _make_inputs(self) -> None:
         self.images = LayerChecklist(self._viewer)
+        self.notes = ImageNotes(self._viewer)
         self.reference = LayerCombo(self._viewer, is_measurable, fixed=(NO_REFERENCE,))
         self.reference.setAccessibleName("Ground truth")
         self.reference.setToolTip(
@@ -159,7 +165,6 @@ class CompareWidgets(Dock):
         self.compare_button = button(
             "Co&mpare", "Compare the ticked images in a common coordinate system."
         )
-        self.compare_button.setDefault(True)
         self.cancel_button = button("&Cancel", "Stop the comparison.")
 
     def _lay_out(self) -> None:
@@ -185,6 +190,7 @@ class CompareWidgets(Dock):
         column = QVBoxLayout(inner)
         column.setContentsMargins(8, 8, 8, 8)
         column.addWidget(self.images)
+        column.addWidget(self.notes)
         column.addLayout(inputs)
         for widget in (self.common, self.advanced):
             column.addWidget(widget)
@@ -200,7 +206,11 @@ class CompareWidgets(Dock):
             1, "Measured values, pores and views of the last comparison."
         )
         self.tabs.setTabEnabled(1, False)
-        self.bar = ActionBar((self.compare_button, self.cancel_button), idle=IDLE)
+        self.bar = ActionBar(
+            (self.compare_button, self.cancel_button),
+            idle=IDLE,
+            primary=self.compare_button,
+        )
         fill_dock(self, self.tabs, self.message, self.bar)
 
 
@@ -294,12 +304,22 @@ class LayerChecklist(QListWidget):
     def sizeHint(self) -> QSize:
         """Return a height for all rows, within limits."""
         rows = min(max(self.count(), _MIN_ROWS), _MAX_ROWS)
-        height = self.sizeHintForRow(0) if self.count() else 20
+        height = self.sizeHintForRow(0) if self.count() else self.fontMetrics().height()
         return QSize(super().sizeHint().width(), rows * height + 6)
 
     def minimumSizeHint(self) -> QSize:
         """Return a height for a few rows."""
         return QSize(super().minimumSizeHint().width(), self.sizeHint().height())
+
+    def paintEvent(self, event: QPaintEvent) -> None:
+        """Say what to do in place of an empty list."""
+        super().paintEvent(event)
+        if not self.count():
+            flags = Qt.AlignmentFlag.AlignCenter | Qt.TextFlag.TextWordWrap
+            painter = QPainter(self.viewport())
+            painter.setPen(self.palette().text().color())
+            painter.drawText(self.viewport().rect().adjusted(6, 0, -6, 0), flags, EMPTY)
+            painter.end()
 
     def _proposed(self, images: list[Image]) -> list[Image]:
         selected = [la for la in images if la in self._viewer.layers.selection]

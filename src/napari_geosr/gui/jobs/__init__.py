@@ -108,6 +108,7 @@ class JobsDock(Dock):
         self.train_button = button("&Train…", "Open the Train dock.")
         self.offer = ResumeOffer(self)
         self.view = JobView(self._viewer)
+        self.view.set_hint("")  # the state line says it
         self.compare = JobComparison(self._viewer)
 
     def _lay_out(self) -> None:
@@ -124,7 +125,9 @@ class JobsDock(Dock):
         column.addWidget(self.compare)
         column.addWidget(self.view)
         column.addStretch(1)
-        self.bar = ActionBar(self.view.actions, idle=NO_JOB)
+        self.bar = ActionBar(
+            self.view.actions, idle=NO_JOB, primary=self.view.use_button
+        )
         fill_dock(self, scrolling(inner), self.message, self.bar)
 
     # The list
@@ -170,8 +173,7 @@ class JobsDock(Dock):
         for widget in (self.tree, self.remove_button):
             widget.setVisible(has_jobs)  # an empty table is not helpful
         hint = NO_JOB if has_jobs else NO_JOBS
-        if hint != self.view.hint:
-            self.view.set_hint(hint)
+        if hint != self.bar.state.idle:
             self.bar.state.idle = hint
             if not self.view.line[0]:
                 self.bar.state.setText("")
@@ -226,18 +228,22 @@ class JobsDock(Dock):
         if len(items) != 1 or self.activity.busy:
             return
         path = Path(items[0].data(0, _PATH))
+        known = self._known.get(str(path))
+        is_kept = known is not None and known.state in index.UNVERIFIED
         text = (
             f"Delete the job {path} and all its results? This cannot be undone. If you "
             "use a copy of its model in the Restore dock, that copy is kept."
         )
-        missing = self._missing(path) is not None
-        if foreign := foreign_files(path):
+        if is_kept:
+            text = (
+                f"Remove it from the list? {path} no longer contains a valid job. "
+                "Files in it are kept."
+            )
+        elif foreign := foreign_files(path):
             text += (
                 " Files that do not belong to the job are kept: "
                 f"{index.format_names(foreign)}."
             )
-        if missing:
-            text = f"Remove it from the list? {path} no longer contains a job."
         buttons = QMessageBox.StandardButton
         answer = QMessageBox.question(
             self, "Delete job", text, buttons.Yes | buttons.No, buttons.No
@@ -247,7 +253,7 @@ class JobsDock(Dock):
         self.message.clear()
         self.activity.start(
             "remove",
-            lambda _stop: _forget_steps(path) if missing else _remove_steps(path),
+            lambda _stop: _forget_steps(path) if is_kept else _remove_steps(path),
             on_error=self.message.show_error,
         )
 
@@ -262,9 +268,9 @@ class JobsDock(Dock):
         try:
             job = JobFolder(path)
             if not job.is_verified():
+                reason = job.status().message or "its files are incomplete."
                 raise JobError(
-                    f"{path} was not added: it contains config.yaml but no job.json, "
-                    "so it cannot be identified as a job."
+                    f"{path} was not added, as it may not be a job: {reason}"
                 )
             index.register(job)
         except GeoSRError as error:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from qtpy.QtWidgets import QAbstractButton, QHBoxLayout, QLabel, QWidget
+from qtpy.QtWidgets import QAbstractButton, QHBoxLayout, QVBoxLayout, QWidget
 
 from napari_geosr.core.errors import GeoSRError
 from napari_geosr.gui.jobs import queue_actions
 from napari_geosr.gui.kit.notify import show_error
+from napari_geosr.gui.kit.widgets import SentenceLabel
 from napari_geosr.jobs.folder import JobFolder
 
 
@@ -24,17 +25,21 @@ class JobOffer(QWidget):
 
     def __init__(self, parent: QWidget | None, name: str, tool_tip: str) -> None:
         super().__init__(parent)
-        self.label = QLabel()
-        self.label.setWordWrap(True)
+        self.label = SentenceLabel()
         self.label.setAccessibleName(name)
         self.label.setToolTip(tool_tip)
-        self._row = QHBoxLayout(self)
-        self._row.setContentsMargins(0, 0, 0, 0)
-        self._row.addWidget(self.label, 1)
+        # Below the sentence, as a narrow dock has no room for both in one row.
+        self._row = QHBoxLayout()
+        self._row.addStretch(1)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(4)
+        column.addWidget(self.label)
+        column.addLayout(self._row)
         self.setVisible(False)
 
     def add_buttons(self, *buttons: QAbstractButton) -> None:
-        """Add buttons to the right of the sentence."""
+        """Add buttons below the sentence."""
         for button in buttons:
             self._row.addWidget(button)
 

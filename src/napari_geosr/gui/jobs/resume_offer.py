@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Collection, Generator
 
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QPushButton, QToolButton, QWidget
@@ -21,6 +21,11 @@ class ResumeOffer(JobOffer):
 
     The jobs are listed in a worker when the dock opens.
 
+    Parameters
+    ----------
+    operations : collection of str, optional
+        Kinds of jobs to offer; by default all.
+
     Signals
     -------
     resumed : object
@@ -29,7 +34,13 @@ class ResumeOffer(JobOffer):
 
     resumed = Signal(object)
 
-    def __init__(self, parent: QWidget | None = None) -> None:
+    def __init__(
+        self,
+        parent: QWidget | None = None,
+        *,
+        operations: Collection[str] | None = None,
+    ) -> None:
+        self._operations = operations
         super().__init__(parent, "Stopped job", "A job that was paused or interrupted.")
         self._job: JobStatus | None = None
         self.button = QPushButton("Resume")
@@ -56,7 +67,7 @@ class ResumeOffer(JobOffer):
             job
             for state in ("interrupted", "paused")
             for job in jobs
-            if job.state == state and not job.seen
+            if job.state == state and not job.seen and self._offers(job)
         ]
         if not stopped:
             return
@@ -69,6 +80,9 @@ class ResumeOffer(JobOffer):
         resumption = describe_resume(job.operation, job.path)
         self.label.setText(f"{job.name} {state}{position}; it {resumption}.")
         self.setVisible(True)
+
+    def _offers(self, job: JobStatus) -> bool:
+        return self._operations is None or job.operation in self._operations
 
     def _on_resume(self) -> None:
         if self._job is None:

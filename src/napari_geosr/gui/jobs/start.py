@@ -30,7 +30,7 @@ from napari_geosr.jobs.data import (
 from napari_geosr.jobs.estimate import TrainingEstimate, estimate_steps
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.operations.train import TrainingConfig, TrainJob, config_class
-from napari_geosr.operations.train.checks import check_contents, check_slices
+from napari_geosr.operations.train.in_memory import entry_for
 
 #: Minimum edge length, in voxels, of the part of a layer that is written for an
 #: estimate.
@@ -66,38 +66,35 @@ class TrainingPlan:
         return config_class(self.method).create(**(dict(self.settings) | dict(paths)))
 
     def check(self) -> None:
-        """Reject invalid settings or layers without opening a file.
+        """Reject invalid settings or data before any layer is written to a file.
+
+        Messages name layers, not the files that would be written for them.
 
         Call it in a worker: some methods load PyTorch or a network for the check.
 
         Raises
         ------
-        ConfigError, VolumeError
+        GeoSRError
             With a one-sentence message.
         """
-        training = self.training(
-            {
-                role: tuple(_stand_in(p) for p in part)
-                for role, part in self.data.items()
-            }
-        )
-        assert isinstance(training, TrainingConfig)
-        TrainJob(method=self.method, training=training).check_settings()
-        self._check_layers(training)
-
-    def _check_layers(self, training: TrainingConfig) -> None:
-        """Check a few slices of the layers before they are written to files."""
-        layers = {
-            role: [part for part in parts if isinstance(part, Volume)]
+        in_memory: dict[Path, Volume] = {}
+        paths = {
+            role: tuple(_entry(part, in_memory) for part in parts)
             for role, parts in self.data.items()
         }
-        check_contents({role: volumes for role, volumes in layers.items() if volumes})
-        if layers.get("source") and len(layers["source"]) == len(self.data["source"]):
-            check_slices(training, layers["source"])
+        training = self.training(paths)
+        assert isinstance(training, TrainingConfig)
+        TrainJob(method=self.method, training=training).check(in_memory)
 
 
-def _stand_in(part: Path | Volume) -> Path:
-    return part if isinstance(part, Path) else Path(part.name)
+def _entry(part: Path | Volume, in_memory: dict[Path, Volume]) -> Path:
+    """The path in settings of a file, or of a layer, which is added to `in_memory`."""
+    if isinstance(part, Path):
+        return part
+    entry = entry_for(part, in_memory)
+    # Layers may show different parts of one file, and are named by themselves.
+    in_memory[entry] = part.replace(source=None)
+    return entry
 
 
 def start_steps(

@@ -289,6 +289,7 @@ class JobView(JobWidgets):
         assert watch is not None
         status = watch.status
         self.title.setText(f"{status.name} ({status.method})")
+        self.title.setToolTip(self.title.text())
         done, total = steps_of(watch)
         self.state_label.setText(state_text(watch))
         self._report_progress(line_text(watch), done, max(total, 1))
@@ -349,7 +350,7 @@ class JobView(JobWidgets):
         watch = self._watch
         assert watch is not None
         self._n_warnings = len(watch.warnings)
-        if self._state in ("failed", "unreadable"):
+        if self._state in ("failed", "damaged", "unreadable"):
             self.message.show_message(watch.status.message, "error")
         elif watch.warnings:
             self.message.show_message(" ".join(watch.warnings), "warning")

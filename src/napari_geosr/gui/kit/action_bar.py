@@ -9,6 +9,7 @@ from qtpy.QtCore import QEvent, QObject, QSize, Qt, QTimer
 from qtpy.QtWidgets import (
     QFrame,
     QHBoxLayout,
+    QPushButton,
     QScrollArea,
     QSizePolicy,
     QVBoxLayout,
@@ -24,7 +25,12 @@ if TYPE_CHECKING:
 #: Maximum height of a message, as a fraction of the dock's; longer messages scroll.
 _MAX_SHARE_OF_DOCK = 0.35
 #: napari gives only disabled buttons a border, which makes them taller than others.
-_STYLE = "QPushButton:enabled { border: 1px solid transparent; }"
+#: The primary button is marked by a border that is visible on both themes.
+_STYLE = (
+    "QPushButton:enabled { border: 1px solid transparent; }"
+    "QPushButton[primary='true'] { font-weight: bold; }"
+    "QPushButton[primary='true']:enabled { border: 1px solid #5a7fff; }"
+)
 #: Minimum width, in pixels, for which a message is wrapped: the dock may not have been
 #: laid out yet.
 _MIN_WRAP_WIDTH = 200
@@ -42,6 +48,8 @@ class ActionBar(QWidget):
         Buttons of each row, from left to right.
     idle : str
         Text of the line while nothing runs.
+    primary : QPushButton, optional
+        The button for what the dock is for; it is marked.
 
     Attributes
     ----------
@@ -51,8 +59,16 @@ class ActionBar(QWidget):
         Current operation and remaining time.
     """
 
-    def __init__(self, *rows: Sequence[QWidget], idle: str = "") -> None:
+    def __init__(
+        self,
+        *rows: Sequence[QWidget],
+        idle: str = "",
+        primary: QPushButton | None = None,
+    ) -> None:
         super().__init__()
+        if primary is not None:
+            primary.setProperty("primary", True)
+            primary.setDefault(True)
         self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Fixed)
         self.setStyleSheet(_STYLE)
         line = QFrame()
@@ -69,14 +85,24 @@ class ActionBar(QWidget):
         column.setContentsMargins(8, 2, 8, 4)
         column.setSpacing(4)
         column.addWidget(line)
+        self._rows = QVBoxLayout()
+        self._rows.setSpacing(4)
+        column.addLayout(self._rows)
         for widgets in rows:
-            row = QHBoxLayout()
-            row.setSpacing(6)
-            for widget in widgets:
-                row.addWidget(widget, 1)
-            column.addLayout(row)
+            self.add_row(*widgets)
         column.addWidget(self.progress)
         column.addWidget(self.state)
+
+    def add_row(self, *widgets: QWidget) -> QWidget:
+        """Add a row of buttons below the others, and return it."""
+        made = QWidget()
+        row = QHBoxLayout(made)
+        row.setContentsMargins(0, 0, 0, 0)
+        row.setSpacing(6)
+        for widget in widgets:
+            row.addWidget(widget, 1)
+        self._rows.addWidget(made)
+        return made
 
     def show_progress(self, done: int, total: int) -> None:
         """Show the progress; without a total, only that something is running."""

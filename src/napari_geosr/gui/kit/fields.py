@@ -38,6 +38,13 @@ from napari_geosr.core.name_choices import NameChoices
 
 #: Text shown for a setting that is determined automatically.
 AUTOMATIC = "automatic"
+#: Spelling of names among the choices, the same in all docks.
+_TITLES = {
+    "otsu": "Otsu",
+    "multi-otsu": "Multi-Otsu",
+    "li": "Li",
+    "triangle": "Triangle",
+}
 #: Limit, on either side of zero, of a number without bounds.
 _UNBOUNDED = 1e9
 #: Maximum number of decimals, which also determines the smallest step.
@@ -253,7 +260,7 @@ class EditableChoiceField(ValueWidget[Any]):
     ) -> None:
         self._choices, self._kind = choices, kind
         super().__init__(widget_type=_QtEditableMenu, **kwargs)
-        self.native.addItems([str(c) for c in choices] or list(suggestions))
+        self.native.addItems([_title(c) for c in choices] or list(suggestions))
 
     def _on_value_change(self, value: object = None) -> None:
         self.changed.emit(self.value)
@@ -261,14 +268,19 @@ class EditableChoiceField(ValueWidget[Any]):
     def get_value(self) -> object:
         text = self.native.currentText().strip()
         for choice in self._choices:
-            if str(choice) == text:
+            if text in (str(choice), _title(choice)):
                 return choice
         if not text and self._nullable:
             return None
         return _number(text) if self._kind in (int, float) else text
 
     def set_value(self, value: object) -> None:
-        self.native.setCurrentText("" if value is None else str(value))
+        self.native.setCurrentText("" if value is None else _title(value))
+
+
+def _title(choice: object) -> str:
+    """How a choice is spelled in a menu."""
+    return _TITLES.get(str(choice), str(choice))
 
 
 class NamesEdit(QWidget):

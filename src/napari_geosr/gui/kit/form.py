@@ -23,10 +23,10 @@ from napari_geosr.core.config import Config, explain_fields
 from napari_geosr.core.errors import GeoSRError
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.gui.kit.fields import AUTOMATIC, field_widget, show
-from napari_geosr.gui.kit.widgets import add_row, combo, form_layout
+from napari_geosr.gui.kit.widgets import SentenceLabel, add_row, combo, form_layout
 
 if TYPE_CHECKING:
-    from qtpy.QtGui import QResizeEvent
+    pass
 
 #: Style of a field with an invalid value; the reason is shown below the field.
 _FAULT_STYLE = "border: 1px solid #d9534f;"
@@ -34,17 +34,67 @@ _FAULT_STYLE = "border: 1px solid #d9534f;"
 __all__ = ["AUTOMATIC", "ConfigForm", "KindForm"]
 
 
-class FaultLabel(QLabel):
-    """A multi-line label that is as tall as its text requires."""
+class FieldFaults:
+    """Errors shown below the fields of a form.
 
-    def __init__(self, text: str) -> None:
-        super().__init__(text)
-        self.setWordWrap(True)
+    Parameters
+    ----------
+    rows : QFormLayout
+        The form, one field in each row.
+    """
 
-    def resizeEvent(self, event: QResizeEvent) -> None:
-        """Fit the height to the text at this width."""
-        super().resizeEvent(event)
-        self.setMinimumHeight(self.heightForWidth(self.width()))
+    def __init__(self, rows: QFormLayout) -> None:
+        self._rows = rows
+        self._labels: dict[str, tuple[QWidget, QLabel]] = {}
+
+    @property
+    def texts(self) -> dict[str, str]:
+        """Errors by name of the field."""
+        return {name: label.text() for name, (_, label) in self._labels.items()}
+
+    def add(self, name: str, editor: QWidget, text: str) -> None:
+        """Show an error below the row of a field.
+
+        Parameters
+        ----------
+        name : str
+            Name of the setting, by which messages of its config begin.
+        editor : QWidget
+            Widget of the field's row.
+        text : str
+        """
+        self.remove(name)
+        words = name.replace("_", " ")
+        text = text.removesuffix(".").removeprefix(f"{words}: ")
+        label = SentenceLabel(f"\N{WARNING SIGN} {text[:1].upper()}{text[1:]}.")
+        label.setAccessibleName(f"Error in {words}")
+        label.setToolTip(text)
+        rows: Any = self._rows
+        row, _ = rows.getWidgetPosition(editor)
+        rows.insertRow(row + 1, label)
+        editor.setStyleSheet(_FAULT_STYLE)
+        self._labels[name] = editor, label
+
+    def remove(self, name: str) -> None:
+        """Remove the error of one field, if there is one."""
+        if name not in self._labels:
+            return
+        editor, label = self._labels.pop(name)
+        self._rows.removeRow(label)
+        editor.setStyleSheet("")
+
+    def clear(self) -> None:
+        """Remove all errors."""
+        for name in list(self._labels):
+            self.remove(name)
+
+
+def texts_by_field(error: BaseException) -> dict[str, str]:
+    """What is wrong with each setting, by name, as far as an error tells."""
+    cause = error.__cause__
+    if isinstance(cause, ValidationError):
+        return {w.partition(".")[0]: s for w, s in explain_fields(cause).items()}
+    return dict.fromkeys(getattr(error, "fields", ()), str(error))
 
 
 class ConfigForm(QWidget):
@@ -84,8 +134,8 @@ class ConfigForm(QWidget):
         super().__init__(parent)
         self._type = config_type
         self._fields: dict[str, ValueWidget[Any]] = {}
-        self._faults: dict[str, QLabel] = {}
         layout = QFormLayout(self)
+        self._faults = FieldFaults(layout)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
         layout.setRowWrapPolicy(QFormLayout.RowWrapPolicy.DontWrapRows)
@@ -150,11 +200,7 @@ class ConfigForm(QWidget):
             Widgets of the invalid fields in this form, from the top.
         """
         self.clear_faults()
-        cause = error.__cause__
-        if isinstance(cause, ValidationError):
-            texts = {w.partition(".")[0]: s for w, s in explain_fields(cause).items()}
-        else:
-            texts = dict.fromkeys(getattr(error, "fields", ()), str(error))
+        texts = texts_by_field(error)
         invalid = [name for name in self._fields if name in texts]
         for name in invalid:
             self.add_fault(name, texts[name])
@@ -162,29 +208,16 @@ class ConfigForm(QWidget):
 
     def add_fault(self, name: str, text: str) -> None:
         """Show an error below a field."""
-        title = name.replace("_", " ")
-        text = text.removesuffix(".").removeprefix(f"{title}: ")
-        label = FaultLabel(f"\N{WARNING SIGN} {text[:1].upper()}{text[1:]}.")
-        label.setAccessibleName(f"Error in {title}")
-        label.setToolTip(text)
-        rows: Any = self.layout()
-        row, _ = rows.getWidgetPosition(self.editor(name))
-        rows.insertRow(row + 1, label)
-        self.editor(name).setStyleSheet(_FAULT_STYLE)
-        self._faults[name] = label
+        self._faults.add(name, self.editor(name), text)
 
     def clear_faults(self) -> None:
         """Remove all errors shown below fields."""
-        rows: Any = self.layout()
-        for name, label in self._faults.items():
-            rows.removeRow(label)
-            self.editor(name).setStyleSheet("")
-        self._faults = {}
+        self._faults.clear()
 
     @property
     def faults(self) -> dict[str, str]:
         """Errors shown below fields, by name."""
-        return {name: label.text() for name, label in self._faults.items()}
+        return self._faults.texts
 
     def editor(self, name: str) -> QWidget:
         """Return the Qt widget of one field."""
@@ -321,6 +354,9 @@ def _fields_by_group(
 
 #: A command-line option in brackets, or several, as in messages of operations.
 _OPTION = re.compile(r"\(--([a-z][a-z0-9-]*)(?:, [^)]*|( [^)]*))?\)")
+#: The same within a sentence, and one with a value that another one follows.
+_BARE_OPTION = re.compile(r"--([a-z][a-z0-9-]*)")
+_ONE_OF_SEVERAL = re.compile(r"(--[a-z][a-z0-9-]* (?!and )[^\s-]\S*) (?=--)")
 
 
 def fields_of_options(
@@ -345,6 +381,7 @@ def fields_of_options(
     """
     known = {name: form for form in forms for name in form.names}
     fields = []
+    text = _ONE_OF_SEVERAL.sub(r"\1, ", text)
     for option, value in _OPTION.findall(text):
         name = option.replace("-", "_")
         shown = ""
@@ -353,16 +390,35 @@ def fields_of_options(
             fields.append((form, name))
             shown = f" ({form.title(name)}{':' + value if value else ''})"
         text = re.sub(rf" ?\(--{option}[^)]*\)", shown, text)
+    for option in _BARE_OPTION.findall(text):
+        name = option.replace("-", "_")
+        title = known[name].title(name) if name in known else name.replace("_", " ")
+        text = re.sub(rf"--{option}(?![a-z0-9-])", title, text)
     return text, fields
 
 
 def error_in_fields(error: Exception, forms: Iterable[ConfigForm]) -> Exception:
-    """The error with fields of a dock instead of command-line options."""
+    """The error with fields of a dock instead of settings and options by code name."""
     if not isinstance(error, GeoSRError):
         return error
-    text, _ = fields_of_options(str(error), forms)
+    forms = list(forms)
+    text, _ = fields_of_options(_with_titles(error, forms), forms)
     if text == str(error):
         return error
     reworded = type(error)(text)
     reworded.__cause__ = error
     return reworded
+
+
+def _with_titles(error: GeoSRError, forms: Iterable[ConfigForm]) -> str:
+    """The text of an error, with titles of fields in place of names of settings."""
+    if not isinstance(error.__cause__, ValidationError):
+        return str(error)
+    known = {name: form for form in forms for name in form.names}
+    parts = []
+    for name, text in texts_by_field(error).items():
+        if name in known:
+            about = text.removeprefix(f"{name.replace('_', ' ')}: ")
+            text = f"{known[name].title(name)}: {about}"
+        parts.append(text)
+    return "; ".join(parts) + "."

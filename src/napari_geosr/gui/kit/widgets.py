@@ -5,12 +5,14 @@ Each has an accessible name and a tool tip.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from platformdirs import user_data_path
-from qtpy.QtCore import QEvent, QObject, Qt
+from qtpy.compat import isalive
+from qtpy.QtCore import QEvent, QObject, Qt, QTimer
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QComboBox,
@@ -30,6 +32,18 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 from superqt import QElidingLabel
+
+if TYPE_CHECKING:
+    from qtpy.QtGui import QResizeEvent
+
+#: Places within a name at which a line may be broken.
+_JOINT = re.compile(r"(?<=\w)[_./-](?=\w)")
+#: Margin, in pixels, around a part that is scrolled into view.
+_MARGIN = 40
+#: Maximum number of attempts to scroll to a part while its layout is not settled.
+_MAX_ATTEMPTS = 20
+#: Milliseconds between these attempts.
+_RETRY_MS = 50
 
 
 class ElidedLabel(QElidingLabel):
@@ -53,6 +67,40 @@ class ElidedLabel(QElidingLabel):
         super().changeEvent(event)
         if event.type() in (QEvent.Type.FontChange, QEvent.Type.StyleChange):
             self.setText(self.text())
+
+
+class SentenceLabel(QLabel):
+    """A label that shows its text whole, at any width.
+
+    It is as tall as its text requires, and breaks lines within long names of files and
+    jobs as well.
+    """
+
+    def __init__(self, text: str = "") -> None:
+        super().__init__()
+        self._whole = ""
+        self.setWordWrap(True)
+        self.setText(text)
+
+    def setText(self, text: str) -> None:
+        """Show a text; it may be broken after ``_``, ``-``, ``.`` and ``/``."""
+        self._whole = text
+        super().setText(_JOINT.sub("\\g<0>\u200b", text))
+        self._fit()
+
+    def text(self) -> str:
+        """Return the text as it was given."""
+        return self._whole
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Fit the height to the text at this width."""
+        super().resizeEvent(event)
+        self._fit()
+
+    def _fit(self) -> None:
+        if self.isVisible():  # before, its width is that of no layout
+            # -1 without a text
+            self.setMinimumHeight(max(0, self.heightForWidth(self.width())))
 
 
 def button(text: str, tool_tip: str, shortcut: str = "") -> QPushButton:
@@ -96,9 +144,8 @@ def small_button(text: str, name: str, tool_tip: str, shortcut: str) -> QToolBut
 
 
 def text_label(name: str, tool_tip: str, text: str = "") -> Any:
-    """Create a label that wraps its text."""
-    label = QLabel(text)
-    label.setWordWrap(True)
+    """Create a label that wraps its text and shows it whole."""
+    label = SentenceLabel(text)
     label.setAccessibleName(name)
     label.setToolTip(tool_tip)
     return label
@@ -112,7 +159,7 @@ def combo(name: str, tool_tip: str) -> QComboBox:
     made.setSizeAdjustPolicy(
         QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
     )
-    made.setMinimumContentsLength(6)
+    made.setMinimumContentsLength(4)
     return made
 
 
@@ -197,6 +244,38 @@ def scrolling(inner: QWidget) -> QScrollArea:
     scroll.setFocusPolicy(Qt.FocusPolicy.NoFocus)
     scroll.setWidget(inner)
     return scroll
+
+
+class PartScroller(QObject):
+    """Scrolls to a part of an area once it has been laid out.
+
+    Parameters
+    ----------
+    area : QScrollArea
+    """
+
+    def __init__(self, area: QScrollArea) -> None:
+        super().__init__(area)
+        self._area = area
+        self._part: QWidget | None = None
+        self._attempts = 0
+        self._timer = QTimer(self)
+        self._timer.setSingleShot(True)
+        self._timer.timeout.connect(self._scroll)
+
+    def show_part(self, part: QWidget) -> None:
+        """Scroll to a part after layout."""
+        self._part, self._attempts = part, 0
+        self._timer.start(0)
+
+    def _scroll(self) -> None:
+        if self._part is None or not isalive(self._part):
+            return
+        self._area.ensureWidgetVisible(self._part, 0, _MARGIN)
+        self._attempts += 1
+        # A section that has just been opened gets its height only in a later event.
+        if self._part.visibleRegion().isEmpty() and self._attempts < _MAX_ATTEMPTS:
+            self._timer.start(_RETRY_MS)
 
 
 def progress_bar(name: str, tool_tip: str) -> QProgressBar:
@@ -325,6 +404,8 @@ def list_tree(
     tree.setHeaderLabels(list(columns))
     tree.setRootIsDecorated(False)
     tree.setUniformRowHeights(True)
+    # Names often differ at their end only.
+    tree.setTextElideMode(Qt.TextElideMode.ElideMiddle)
     tree.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
     tree.setAccessibleName(name)
     tree.setToolTip(tip)

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from napari.layers import Layer
 
 
+#: Minimum width, in pixels: Qt's own leaves room for the whole placeholder.
+_MIN_WIDTH = 96
+
+
 class LayerCombo(QComboBox):
     """Lists the layers that `accept` allows; keeps the choice as layers come and go.
 
@@ -70,6 +74,7 @@ class LayerCombo(QComboBox):
             QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
         )
         self.setMinimumContentsLength(8)
+        self.setMinimumWidth(_MIN_WIDTH)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         self.view().setTextElideMode(Qt.TextElideMode.ElideMiddle)
         self._connections = Connections(self)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Generator
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +19,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_geosr.core.arrays import sliceable
-from napari_geosr.core.errors import Cancelled, GeoSRError, VolumeError
-from napari_geosr.core.steps import ShouldStop, StageStarted, Step
+from napari_geosr.core.errors import GeoSRError
 from napari_geosr.core.types import AnyDict
 from napari_geosr.gui.kit.lifetime import Connections, when_destroyed
 from napari_geosr.gui.kit.worker import BackgroundTask
@@ -34,6 +32,7 @@ from napari_geosr.gui.layers import (
 )
 from napari_geosr.gui.layers.camera import remove_in_place
 from napari_geosr.gui.layers.curtain_line import CurtainLine, canvas_of
+from napari_geosr.gui.layers.difference import difference_steps
 from napari_geosr.gui.layers.geometry import geometry_of_layer
 from napari_geosr.gui.layers.linked_contrast import link_contrast, unlink_contrast
 from napari_geosr.gui.layers.position import edge_at, edges_in_canvas, pixel_of
@@ -71,9 +70,12 @@ class CompareBox(QWidget):
     -------
     failed : object
         The error if the difference could not be computed.
+    busyChanged
+        Computing the difference has begun or ended: see `is_computing`.
     """
 
     failed = Signal(object)
+    busyChanged = Signal()
 
     def __init__(
         self,
@@ -210,6 +212,11 @@ class CompareBox(QWidget):
     def toggles(self) -> tuple[QPushButton, ...]:
         """Return the buttons that switch a comparison on and off."""
         return self.curtain_button, self.blink_button, self.difference_button
+
+    @property
+    def is_computing(self) -> bool:
+        """Whether the difference is being computed."""
+        return self._run is not None
 
     def pair(self) -> tuple[Image, Image] | None:
         """Return source and result while both are in the viewer."""
@@ -384,6 +391,7 @@ class CompareBox(QWidget):
             on_error=self._on_no_difference,
             on_finished=self._on_difference_ended,
         )
+        self.busyChanged.emit()
 
     def _add_difference(self, found: tuple[Any, float], options: AnyDict) -> None:
         if not self.difference_button.isChecked():
@@ -399,7 +407,9 @@ class CompareBox(QWidget):
         self.failed.emit(error)
 
     def _on_difference_ended(self) -> None:
+        self._run = None
         self.difference_button.setEnabled(self._pair_before_preview is None)
+        self.busyChanged.emit()
 
     # Contrast and removed layers
 
@@ -450,50 +460,3 @@ def _toggle(text: str, tool_tip: str) -> QPushButton:
     button.setToolTip(tool_tip)
     button.setAccessibleName(text.replace("&", ""))
     return button
-
-
-def difference_steps(
-    before: Any, after: Any, should_stop: ShouldStop
-) -> Generator[Step, None, tuple[Any, float]]:
-    """Compute the lazy difference result minus source, and a contrast limit.
-
-    Parameters
-    ----------
-    before, after : array of shape (…, Z, Y, X)
-        The size of `after` may be an integer multiple along each axis; each voxel
-        of `before` then corresponds to a block.
-
-    Returns
-    -------
-    difference : dask array of float32
-    limit : float
-    """
-    yield StageStarted(message="Difference")
-    import dask.array as da
-
-    pairs = list(zip(after.shape, before.shape, strict=False))
-    factors = [m // n for m, n in pairs]
-    if before.ndim != after.ndim or any(m % n for m, n in pairs):
-        raise VolumeError(
-            f"Arrays of shape {tuple(before.shape)} and {tuple(after.shape)} cannot be "
-            "subtracted. Compare a layer with its own restored version."
-        )
-    chunks = (1,) * (after.ndim - 2) + tuple(after.shape[-2:])
-    result = _as_dask(da, after, chunks)
-    coarse = tuple(max(1, c // f) for c, f in zip(chunks, factors, strict=True))
-    source = _as_dask(da, before, coarse)
-    for axis, factor in enumerate(factors):
-        if factor > 1:
-            source = da.repeat(source, factor, axis=axis)
-    difference = result.astype(np.float32) - source.rechunk(chunks).astype(np.float32)
-    if should_stop():
-        raise Cancelled("Cancelled.")
-    middle = difference[tuple(n // 2 for n in after.shape[:-2])].compute()
-    limit = float(np.nanpercentile(np.abs(middle), 99.5)) or 1.0
-    return difference, limit
-
-
-def _as_dask(da: Any, data: Any, chunks: tuple[int, ...]) -> Any:
-    if type(data).__module__.startswith("dask."):
-        return data.rechunk(chunks)
-    return da.from_array(data, chunks=chunks, name=False)

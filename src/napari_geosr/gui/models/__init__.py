@@ -131,6 +131,7 @@ class ModelsDock(Dock):
             (self.use_button, self.export_button, self.remove_button),
             (self.import_button, self.zoo_button, self.cancel_button),
             idle="Drop a model file here to import it.",
+            primary=self.use_button,
         )
         self.stage = self.bar.state
         self._progress = OperationProgress(self.stage.setText, ending="")

@@ -258,7 +258,7 @@ class PairsDock(PairsWidgets):
         self.cancel_button.setEnabled(busy)
         self.progress.setVisible(busy)
         self.progress.setRange(0, 0 if busy else 1)
-        self.progress_label.setText("")
+        self.progress_label.setText("Reading the scans…" if busy else "")
 
 
 def _single_part(row: DataRow) -> Path | Volume:

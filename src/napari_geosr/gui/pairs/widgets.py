@@ -88,7 +88,6 @@ class PairsWidgets(Dock):
             "&Build pair",
             "Align or simulate, and save both volumes in a new folder.",
         )
-        self.build_button.setDefault(True)
         self.cancel_button = button(
             "&Cancel", "Stop and discard the files of this pair."
         )
@@ -145,6 +144,7 @@ class PairsWidgets(Dock):
         self.bar = ActionBar(
             (self.build_button, self.cancel_button),
             idle="Choose the scans, then press Build pair.",
+            primary=self.build_button,
         )
         self.progress, self.progress_label = self.bar.progress, self.bar.state
         fill_dock(self, scrolling(inner), self.message, self.bar)

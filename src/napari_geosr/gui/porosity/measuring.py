@@ -61,8 +61,11 @@ class PoreMeasurement:
     kept: tuple[str, ...] = ()
 
     def without_labels(self) -> PoreMeasurement:
-        """Copy without the labels, which the layers hold from now on."""
-        reports = {key: replace(r, labels=None) for key, r in self.reports.items()}
+        """Copy without labels and masks, which the layers hold from now on."""
+        reports = {
+            key: replace(r, labels=None, sample_mask=None)
+            for key, r in self.reports.items()
+        }
         return replace(self, reports=reports)
 
 

@@ -20,6 +20,7 @@ from napari_geosr.operations import measure
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Labels
+    from napari.utils.colormaps import DirectLabelColormap
 
     from napari_geosr.core.volume import Volume
     from napari_geosr.operations.measure import PorosityReport
@@ -42,6 +43,8 @@ VERDICT_COLOURS = "blue: well supported, yellow: weak, red: prior only"
 _NO_VALUE = (0.5, 0.5, 0.5, 1.0)
 #: Colour of the selected pore; it does not occur in the colormap.
 HIGHLIGHT = (1.0, 0.18, 0.65, 1.0)
+#: Colour of the outline of an automatic sample mask.
+_SAMPLE_COLOUR = "#ffa500"
 #: Metadata key of the checksum of the labels that were put into a layer.
 _CHECKSUM = "labels_checksum"
 _BLOCK_BYTES = 2**24
@@ -136,6 +139,56 @@ def add_pores(
 
 def _name(volume_name: str) -> str:
     return f"{volume_name} · pores"
+
+
+def add_sample(
+    viewer: ViewerModel,
+    report: PorosityReport,
+    volume: Volume,
+    *,
+    place: AnyDict | None = None,
+    visible: bool = True,
+    into: Labels | None = None,
+) -> Labels | None:
+    """Outline the automatic sample mask over the volume; None if there is none.
+
+    Parameters
+    ----------
+    viewer : ViewerModel
+    report : PorosityReport
+    volume : Volume
+        The volume measured.
+    place : dict, optional
+        Attributes of the layer beyond the volume's geometry.
+    visible : bool
+    into : Labels, optional
+        An existing layer that receives the new mask.
+    """
+    if report.sample_mask is None:
+        return None
+    mask = report.sample_mask.reshape(report.shape).view(np.uint8)
+    if into is not None and into in viewer.layers and into.data.shape == mask.shape:
+        into.data = mask
+        return into
+    layer: Labels = add_labels_result(
+        viewer,
+        mask,
+        volume,
+        name=f"{volume.name} · sample",
+        colormap=sample_colormap(),
+        visible=visible,
+        **(place or {"affine": np.eye(mask.ndim + 1)}),
+    )
+    layer.contour = 1
+    return layer
+
+
+def sample_colormap() -> DirectLabelColormap:
+    """One colour for the sample, unlike those of pores and their preview."""
+    from napari.utils.colormaps import DirectLabelColormap
+
+    colours = {0: "transparent", 1: _SAMPLE_COLOUR, None: _SAMPLE_COLOUR}
+    return DirectLabelColormap(color_dict=colours)
 
 
 def earlier_pore_layers(

@@ -28,6 +28,9 @@ LABEL = "label"
 _SAMPLE_ROWS = 10_000
 #: Maximum number of decimals.
 _MAX_DECIMALS = 6
+#: Width of a cell beyond its text, in pixels: with the usual units, the columns up to
+#: the diameter fit into a dock of 360 pixels.
+_CELL_PADDING = 16
 #: Magnitude at and above which the numbers of a column are not aligned.
 _MAX_ALIGNED = 1e10
 
@@ -304,7 +307,7 @@ class PoreTable(QTableView):
             decimals = self.pores.decimals(name)
             cells = [cell_text(value, decimals) for value in some]
             widest = max(metrics.horizontalAdvance(w) for w in [*words, *cells])
-            self.setColumnWidth(i, widest + 24)
+            self.setColumnWidth(i, widest + _CELL_PADDING)
         self._show_first([LABEL, *(name for name in first if name in columns)])
         self._quiet = False
 

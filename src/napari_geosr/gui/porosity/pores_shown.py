@@ -40,6 +40,8 @@ class PoreDisplay(QObject):
         self._measured: PoreMeasurement | None = None
         self._chosen = 0  # label of the highlighted pore
         self._layers: dict[str, weakref.ref[Labels]] = {}
+        #: Outlines of automatic sample masks.
+        self._samples: dict[str, weakref.ref[Labels]] = {}
         self._sources: dict[str, weakref.ref[Layer]] = {}
         result.labelChosen.connect(self.go_to)
         result.reportChosen.connect(self._on_report)
@@ -72,7 +74,26 @@ class PoreDisplay(QObject):
             )
             if layer is not None:
                 self._layers[key] = weakref.ref(layer)
+        self._show_samples(measured, first)
         self._on_only_selected(self._result.only_selected.isChecked())
+
+    def _show_samples(self, measured: PoreMeasurement, first: str) -> None:
+        """Outline what was automatically taken as the sample."""
+        active = self._viewer.layers.selection.active
+        for key, report in measured.reports.items():
+            of, earlier = self._sources.get(key), self._samples.get(key)
+            source = None if of is None else of()
+            layer = pore_layers.add_sample(
+                self._viewer,
+                report,
+                measured.volumes[key],
+                place=None if source is None else alignment_with(source),
+                visible=key == first,
+                into=None if earlier is None else earlier(),
+            )
+            if layer is not None:
+                self._samples[key] = weakref.ref(layer)
+        self._viewer.layers.selection.active = active
 
     def source(self) -> Layer | None:
         """The layer in which the listed pores were found, if it still exists."""

@@ -80,7 +80,7 @@ class FiguresTable(QWidget):
             self._add(
                 0,
                 0,
-                "(change below)",
+                "(change\nbelow)",
                 f"In small type: the change relative to {next(iter(reports))}.",
             )
             for column, name in enumerate(reports, start=1):
@@ -90,17 +90,19 @@ class FiguresTable(QWidget):
             title, shown = row.label.split(" (")[0], row.texts
             if several:
                 title, shown = _unit_to_label(_shortened_label(row.label), row.texts)
+                # Two ranges do not fit beside each other in a narrow dock.
+                shown = [text.replace(" to ", " to\n") for text in shown]
                 shown = [
                     f"{text}\n{_shortened_change(change)}" if change else text
                     for text, change in zip(shown, row.differences, strict=True)
                 ]
-            self._add(i, 0, title, help_text, elide=not several)
+            self._add(i, 0, title, help_text, elide=not several, wrap=several)
             for column, text in enumerate(shown, start=1):
                 self._add(i, column, text, help_text, bold=row.label == "Porosity")
-        # With one report, the labels take the remaining width; with two, the values
+        # With one report, the labels take the remaining width; with two, all columns
         # share it.
         for column in range(3):
-            self._grid.setColumnStretch(column, int(several == bool(column)))
+            self._grid.setColumnStretch(column, int(several or not column))
 
     def _add(
         self,
@@ -110,6 +112,7 @@ class FiguresTable(QWidget):
         help_text: str,
         *,
         elide: bool = False,
+        wrap: bool = False,
         bold: bool = False,
     ) -> None:
         label = ElidedLabel(text) if elide else QLabel(text)
@@ -126,6 +129,11 @@ class FiguresTable(QWidget):
             font.setBold(True)
             label.setFont(font)
         self._grid.addWidget(label, row, column)
+        if wrap:
+            label.setWordWrap(True)
+            label.ensurePolished()  # the font of the window, not of a lone label
+            widths = map(label.fontMetrics().horizontalAdvance, text.split())
+            label.setMinimumWidth(max(widths, default=0) + 4)
 
 
 def _unit_to_label(label: str, texts: list[str]) -> tuple[str, list[str]]:

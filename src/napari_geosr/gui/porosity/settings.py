@@ -260,7 +260,7 @@ class PorositySettings(QWidget):
         self.histogram.set_series((), "")
         self.histogram.set_threshold(None, dark=True)
         self.histogram.empty_text = (
-            NO_IMAGE if volume is None else "Reading grey values…"
+            "Grey values appear here." if volume is None else "Reading grey values…"
         )
         if volume is not None:
             self._set_decimals(_decimals(volume))
@@ -312,7 +312,8 @@ class PorositySettings(QWidget):
         """Propose the automatic mask if background surrounds the sample."""
         if self._sample_by_hand or self.threshold is None:
             return
-        surrounded = levels.is_surrounded(self.threshold, self.form.values()["phase"])
+        phase = self.form.values()["phase"]
+        surrounded = levels.surroundings.has_background(self.threshold, phase)
         chosen = self.sample.fixed_entry()
         self._sample_proposed &= chosen == AUTOMATIC  # otherwise the user changed it
         if surrounded and chosen == WHOLE:

@@ -29,6 +29,7 @@ class PorosityWidgets(Dock):
         self.settings = PorositySettings(self._viewer)
         self.result = PorosityResult()
         self.job_row = JobRow(self._viewer, "measure", self)
+        self.job_row.layout().setContentsMargins(8, 4, 8, 4)
         self._make_buttons()
         self._lay_out()
 
@@ -42,7 +43,9 @@ class PorosityWidgets(Dock):
         self.cancel_button.setToolTip("Stop measuring.")
         self.cancel_button.setAccessibleName("Cancel")
         self.cancel_button.setEnabled(False)
-        self.bar = ActionBar((self.measure_button, self.cancel_button))
+        self.bar = ActionBar(
+            (self.measure_button, self.cancel_button), primary=self.measure_button
+        )
         self.progress, self.stage = self.bar.progress, self.bar.state
 
     def _lay_out(self) -> None:

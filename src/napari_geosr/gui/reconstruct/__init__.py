@@ -43,6 +43,15 @@ if TYPE_CHECKING:
     from napari_geosr.operations.reconstruct.preview import TrialSlice
 
 
+#: What the state line says when an operation starts.
+_STARTING = {
+    "loading": "Reading the projections…",
+    "centre": "Finding the rotation axis…",
+    "preview": "Reconstructing a slice…",
+    "run": "Preparing the projections…",
+}
+
+
 class ReconstructDock(ReconstructWidgets):
     """Reconstructs volumes from projections.
 
@@ -148,6 +157,7 @@ class ReconstructDock(ReconstructWidgets):
     def _connect_study(self, study: StudyBox) -> None:
         study.startRequested.connect(self._on_study)
         study.failed.connect(self.show_failure)
+        study.faulty.connect(self.scroller.show_part)
         study.reported.connect(self.message.show_message)
         study.set_scan(self.opened())
 
@@ -168,7 +178,7 @@ class ReconstructDock(ReconstructWidgets):
         self.job_row.set_source(None if opened is None else opened.path)
         if opened is None:
             self.preview_button.setChecked(False)
-            self.facts.setText(NO_SCAN)
+            self.facts.setText("")  # the state line says what to do
             self._on_active()
         else:
             scan = opened.scan
@@ -187,6 +197,7 @@ class ReconstructDock(ReconstructWidgets):
             self.row.setValue(row_on_screen(self._viewer, self.layer_combo.layer()))
             self.row.blockSignals(False)
             self.activity.set_row(self.row.value())
+        self.facts.setVisible(opened is not None)
         self._on_settings()
         self.show_busy(self.activity.busy)
 
@@ -194,7 +205,7 @@ class ReconstructDock(ReconstructWidgets):
         try:
             config = self.config()
         except ConfigError as error:
-            self.message.show_error(error)
+            self._show_in_fields(error)
             return
         if self.activity.set_config(config):
             self.estimate.setText(NO_ESTIMATE)
@@ -235,7 +246,7 @@ class ReconstructDock(ReconstructWidgets):
             # The axis and the rows apply only to this scan.
             self.remember(config.model_copy(update={"centre": "auto", "rows": None}))
         except GeoSRError as error:
-            self.message.show_error(error)
+            self._show_in_fields(error)
             return
         self.message.clear()
         self._warnings = []
@@ -274,7 +285,12 @@ class ReconstructDock(ReconstructWidgets):
         try:
             start(opened, self.config(), None if known is None else known.column)
         except GeoSRError as error:
-            self.message.show_error(error)
+            self._show_in_fields(error)
+
+    def _show_in_fields(self, error: GeoSRError) -> None:
+        """Show an error with titles of fields in place of names of settings."""
+        forms = self.findChildren(ConfigForm)
+        self.message.show_error(error_in_fields(error, forms))
 
     # Results
 
@@ -294,7 +310,7 @@ class ReconstructDock(ReconstructWidgets):
         self.progress.setVisible(shown)
         self.bar.state.idle = "Ready." if has_scan else NO_SCAN
         self.progress.setRange(0, 0 if what else 1)
-        self.progress_label.setText("")
+        self.progress_label.setText(_STARTING.get(what, ""))
 
     def _name_run_button(self) -> None:
         """Label the button *Reconstruct*, or *Resume* for a stopped run."""

@@ -73,14 +73,15 @@ class CentreBox(QWidget):
         self.known = text_label(
             "Rotation axis source", "How the rotation axis was determined."
         )
-        row = QHBoxLayout()
-        row.addWidget(self.spin, 1)
+        self.slider.setMinimumWidth(40)
+        row = QHBoxLayout()  # beside the spin box, it would make the dock too wide
+        row.addWidget(self.slider, 1)
         row.addWidget(self.find_button)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(2)
+        column.addWidget(self.spin)
         column.addLayout(row)
-        column.addWidget(self.slider)
         column.addWidget(self.known)
         self.set_columns(1, None)
         self.spin.valueChanged.connect(self._on_spin)

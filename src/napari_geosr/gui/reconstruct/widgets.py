@@ -19,6 +19,8 @@ from napari_geosr.gui.kit.action_bar import ActionBar, fill_dock
 from napari_geosr.gui.kit.dock import Dock
 from napari_geosr.gui.kit.form import ConfigForm, KindForm
 from napari_geosr.gui.kit.widgets import (
+    FormAligner,
+    PartScroller,
     Section,
     add_row,
     button,
@@ -99,7 +101,6 @@ class ReconstructWidgets(Dock):
         )
         self.preview_button.setCheckable(True)
         self.run_button = button(*RUN)
-        self.run_button.setDefault(True)
         self.cancel_button = button("&Cancel", "Stop. Finished slices are kept.")
         self.estimate = text_label(
             "Time and memory estimate",
@@ -156,6 +157,9 @@ class ReconstructWidgets(Dock):
             self._study = StudyBox(self._viewer)
             self._study_column.addWidget(self._study)
             self._study.show()  # now, not when the layout is updated
+            row = self.bar.add_row(*self._study.actions)
+            self.study_section.button.toggled.connect(row.setVisible)
+            row.setVisible(self.study_section.button.isChecked())
             self._connect_study(self._study)
         return self._study
 
@@ -164,6 +168,7 @@ class ReconstructWidgets(Dock):
 
     def _lay_out(self) -> None:
         inner = QWidget()
+        FormAligner(inner)
         column = QVBoxLayout(inner)
         column.setContentsMargins(8, 8, 8, 8)
         choice, place = form_layout(), form_layout()
@@ -185,9 +190,14 @@ class ReconstructWidgets(Dock):
         column.addWidget(self.denoise_section)
         column.addWidget(self.study_section)
         column.addStretch(1)
-        self.bar = ActionBar((self.preview_button, self.run_button, self.cancel_button))
+        self.bar = ActionBar(
+            (self.preview_button, self.run_button, self.cancel_button),
+            primary=self.run_button,
+        )
         self.progress, self.progress_label = self.bar.progress, self.bar.state
-        fill_dock(self, scrolling(inner), self.message, self.bar)
+        area = scrolling(inner)
+        self.scroller = PartScroller(area)
+        fill_dock(self, area, self.message, self.bar)
 
 
 def _all_but(names: tuple[str, ...]) -> tuple[str, ...]:

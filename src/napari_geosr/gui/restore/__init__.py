@@ -405,7 +405,6 @@ class RestoreDock(RestoreWidgets):
         running = what == "run"
         # The run has been requested but waits for the preparation.
         awaited = self._runs_after_verdict or self.activity.wants_run
-        is_shown = awaited or what in ("run", "prepare")
         self.verdict_panel.activity.set_paused(bool(what))
         self.finished_part_row.setEnabled(not (running or awaited))
         if running:
@@ -414,15 +413,12 @@ class RestoreDock(RestoreWidgets):
         self.preview_button.setEnabled(has_layer and not running)
         self.run_button.setEnabled(has_layer and not (running or awaited))
         self._name_run_button()
-        self.cancel_button.setEnabled(is_shown)
+        self.cancel_button.setEnabled(awaited or what in ("run", "prepare"))
         for widget in (self.layer_combo, self.extent, self.model_box, self.form):
             widget.setEnabled(not running)
         card = self.model_box.card()
         self.uncertainty.setEnabled(not running and (card is None or card.labels == 1))
-        self.progress.setVisible(is_shown)
-        self.progress.setRange(0, 0 if what or awaited else 1)
-        self.bar.state.idle = self.idle_text()
-        self.progress_label.setText("Preparing the run…" if awaited else "")
+        self.show_operation(what, awaited=awaited)
 
     def _name_run_button(self) -> None:
         """Label the button *Run*, or *Resume* for a stopped run."""

@@ -25,7 +25,7 @@ from napari_geosr.gui.kit.action_bar import ActionBar, fill_dock
 from napari_geosr.gui.kit.dock import Dock
 from napari_geosr.gui.kit.durations import format_duration
 from napari_geosr.gui.kit.form import ConfigForm
-from napari_geosr.gui.kit.widgets import Section, scrolling
+from napari_geosr.gui.kit.widgets import PartScroller, Section, scrolling
 from napari_geosr.gui.layers import holds_deviations, is_helper, is_own_result
 from napari_geosr.gui.layers.combo import LayerCombo
 from napari_geosr.gui.layers.curtain import CompareBox
@@ -62,6 +62,14 @@ RESUME = (
 )
 _NO_IMAGE = "Open an image to restore it."
 _NONE_CHOSEN = "Choose an image to restore it."
+#: What the state line says when an operation starts.
+_STARTING = {
+    "prepare": "Preparing the run…",
+    "run": "Starting the run…",
+    "preview": "Updating the preview…",
+}
+_DIFFERENCE = "Computing the difference…"
+_CHECK = "Comparing the result with the scan…"
 #: What the state line says about the operations of the verdict.
 _BACKGROUND = {
     RANK: "Comparing models…",
@@ -119,7 +127,6 @@ class RestoreWidgets(Dock):
             checkable=True,
         )
         self.run_button = _button(*RUN)
-        self.run_button.setDefault(True)
         self.cancel_button = _button("&Cancel", "Stop. Finished tiles are kept.")
         self.measure_button = _button(_MEASURE, _MEASURE_TIP)
         self.save_button = SaveButton("&Save result…")
@@ -131,6 +138,8 @@ class RestoreWidgets(Dock):
         self.check_verdict.contradicted.connect(self.verdict_panel.withdraw_verdict)
         self.explanation_box = ExplanationBox(viewer)
         self.compare = CompareBox(viewer)
+        self.compare.busyChanged.connect(self._show_background)
+        self.check_button.activity.busyChanged.connect(self._show_background)
         self.compare_button = CompareButton(viewer)
         self.compare_button.clicked.connect(lambda: self.check_button.hide_layers())
         for button in self.compare.toggles():
@@ -196,7 +205,8 @@ class RestoreWidgets(Dock):
         self.show_unmeasurable(_EXPECTED_HARM if harmful else "")
 
     def _on_checked(self, checked: ConsistencyCheck, name: str) -> None:
-        """Replace the tick of a run whose result does not fit the scan."""
+        """Show the verdict whole; no tick for a run whose result does not fit."""
+        self.scroller.show_part(self.check_verdict)
         if name:  # of an earlier result
             return
         fits = checked.verdict.level != "harmful"
@@ -211,16 +221,40 @@ class RestoreWidgets(Dock):
         if self.message.text == _DONE_BUT:
             self.message.clear()
 
-    def _show_background(self, _what: str) -> None:
-        state = self.bar.state
-        is_idle = state.text() == state.idle
-        state.idle = self.idle_text()
-        if is_idle:
-            state.setText("")
+    def show_operation(self, what: str, *, awaited: bool) -> None:
+        """Show what runs in the state line, which is idle only while nothing does.
+
+        Parameters
+        ----------
+        what : str
+            The dock's operation that runs; empty if none.
+        awaited : bool
+            Whether a run waits for its preparation.
+        """
+        # Previews are computed at every move: the bar would flicker.
+        is_shown = awaited or what in ("run", "prepare")
+        background = self._background()
+        self.progress.setVisible(is_shown or (not what and bool(background)))
+        self.progress.setRange(0, 0 if what or awaited or background else 1)
+        self.bar.state.idle = self.idle_text()
+        preparing = _STARTING["prepare"]
+        self.bar.state.setText(preparing if awaited else _STARTING.get(what, ""))
+
+    def _show_background(self, _what: str = "") -> None:
+        if not self.activity.busy and self.bar.state.text() == self.bar.state.idle:
+            self.show_operation("", awaited=False)
+
+    def _background(self) -> str:
+        """What is computed without being asked for by *Preview* or *Run*."""
+        if self.compare.is_computing:
+            return _DIFFERENCE
+        if self.check_button.activity.busy:
+            return _CHECK
+        return _BACKGROUND.get(self.verdict_panel.activity.busy, "")
 
     def idle_text(self) -> str:
         """Return what the state line says while nothing runs in the foreground."""
-        if background := _BACKGROUND.get(self.verdict_panel.activity.busy):
+        if background := self._background():
             return background
         if self.layer_combo.layer() is not None:
             return "Ready."
@@ -245,7 +279,10 @@ class RestoreWidgets(Dock):
             label.setAccessibleName(f"Label for {buddy.accessibleName()}")
             choices.addRow(label, widget)
         choices.insertRow(1, self.extent.label, self.extent)
-        self.bar = ActionBar((self.preview_button, self.run_button, self.cancel_button))
+        self.bar = ActionBar(
+            (self.preview_button, self.run_button, self.cancel_button),
+            primary=self.run_button,
+        )
         self.progress, self.progress_label = self.bar.progress, self.bar.state
         results = QHBoxLayout()
         results.addWidget(self.save_button, 1)
@@ -283,7 +320,9 @@ class RestoreWidgets(Dock):
             column.addWidget(widget)
         column.addLayout(copies)
         column.addStretch(1)
-        fill_dock(self, scrolling(inner), self.message, self.bar)
+        area = scrolling(inner)
+        self.scroller = PartScroller(area)
+        fill_dock(self, area, self.message, self.bar)
         self.measure_button.setVisible(False)
 
 

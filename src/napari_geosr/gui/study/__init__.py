@@ -15,7 +15,7 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.gui.kit.activity import Activity
 from napari_geosr.gui.kit.closing import closing_of
 from napari_geosr.gui.kit.dock_tabs import JOBS
-from napari_geosr.gui.kit.form import fields_of_options
+from napari_geosr.gui.kit.form import error_in_fields, fields_of_options
 from napari_geosr.gui.kit.frame import open_dock
 from napari_geosr.gui.layers import is_helper, volume_from_layer
 from napari_geosr.gui.layers.combo import LayerCombo
@@ -49,13 +49,16 @@ class StudyBox(StudyWidgets):
     startRequested
         *Start* was pressed: the dock calls `start` with its data.
     failed : object
-        An error.
+        An error that concerns none of the fields.
+    faulty : object
+        The first field of which an error is shown below it.
     reported : str, str
         A message for the user, and its kind.
     """
 
     startRequested = Signal()
     failed = Signal(object)
+    faulty = Signal(object)
     reported = Signal(str, str)
 
     def __init__(
@@ -169,19 +172,31 @@ class StudyBox(StudyWidgets):
         self.stage.setText("Starting…")
 
     def _on_failed(self, error: Exception) -> None:
-        """Show the error below its field, in the dock's terms."""
+        """Show the error below the fields that it concerns, in the dock's terms."""
         forms = (self.above, self.factors, self.more)
-        for form in forms:
-            form.show_faults(error)
-        if not isinstance(error, GeoSRError):
-            self.failed.emit(error)
+        shown = [widget for form in forms for widget in form.show_faults(error)]
+        if isinstance(error, GeoSRError) and not shown:
+            text, fields = fields_of_options(str(error), forms)
+            for form, name in fields:
+                form.add_fault(name, text)
+                shown.append(form.editor(name))
+            shown += self._show_layer_fault(error)
+        if not shown:
+            self.failed.emit(error_in_fields(error, forms))
             return
-        text, fields = fields_of_options(str(error), forms)
-        for form, name in fields:
-            form.add_fault(name, text)
-        reworded = type(error)(text)
-        reworded.__cause__ = error
-        self.failed.emit(reworded)
+        for section in self.sections:
+            if any(section.content.isAncestorOf(widget) for widget in shown):
+                section.set_open(True)
+        self.faulty.emit(shown[0])
+
+    def _show_layer_fault(self, error: Exception) -> list[QWidget]:
+        """Show what is wrong with the reference or mask below its menu."""
+        for word, combo in (("reference", self.reference), ("mask", self.mask)):
+            layer = combo.layer()
+            if str(error).startswith(f"The {word} ") and layer is not None:
+                self.layer_faults.add(word, combo, str(error))
+                return [combo]
+        return []
 
     def _volume(self, combo: LayerCombo) -> Volume | None:
         layer = combo.layer()

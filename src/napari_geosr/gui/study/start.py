@@ -26,6 +26,7 @@ from napari_geosr.jobs.folder import JobFolder, JobStatus
 from napari_geosr.operations.reconstruct.inputs import ProjectionsInput
 from napari_geosr.operations.study.config import StudyConfig
 from napari_geosr.operations.study.job import OPERATION, StudyInput, StudyJob
+from napari_geosr.operations.study.setup import check_study, shape_of
 
 #: Subfolder of the job for data that were not in a file.
 _DATA = "data"
@@ -71,6 +72,9 @@ def start_steps(
         With a one-sentence message; the folder is removed.
     """
     yield StageStarted(message="Inspecting the projections")
+    # Before the layers are written to files, whose names would mean nothing.
+    check_study(plan.opened.scan, plan.config)
+    shape_of(plan.opened.scan, plan.reference, plan.mask)
     if before is not None:
         folder = JobFolder(before)
         job = _job(plan, before / _DATA, should_stop, may_write=False)

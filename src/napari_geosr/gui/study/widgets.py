@@ -18,7 +18,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_geosr.core.types import AnyDict, AnyMapping
-from napari_geosr.gui.kit.form import ConfigForm
+from napari_geosr.gui.kit.form import ConfigForm, FieldFaults
 from napari_geosr.gui.kit.widgets import (
     FolderRow,
     Section,
@@ -75,6 +75,11 @@ class StudyWidgets(QWidget):
         Whether a layer can be a reference or a mask.
     skip : sequence of str
         Settings that the dock shows elsewhere.
+
+    Attributes
+    ----------
+    actions : tuple of QPushButton
+        Buttons for the action bar of the dock.
     """
 
     def __init__(
@@ -157,6 +162,7 @@ class StudyWidgets(QWidget):
         """Remove the messages below fields."""
         for form in (self.above, self.factors, self.more):
             form.clear_faults()
+        self.layer_faults.clear()
 
     def _lay_out(self) -> None:
         column = QVBoxLayout(self)
@@ -164,9 +170,13 @@ class StudyWidgets(QWidget):
         column.addWidget(text_label("About studies", _ABOUT, _ABOUT))
         column.addWidget(self.above)
         layers = form_layout()
+        self.layer_faults = FieldFaults(layers)
+        for menu in (self.reference, self.mask):
+            menu.layerChanged.connect(self.layer_faults.clear)
         add_row(layers, "Reference", self.reference)
         add_row(layers, "Mask", self.mask)
         column.addLayout(layers)
+        self.sections: list[Section] = []
         for title, form, tip, keys in (
             (
                 "Energy &budget and CO₂eq",
@@ -181,15 +191,15 @@ class StudyWidgets(QWidget):
                 "Alt+Shift+H",
             ),
         ):
-            column.addWidget(Section(title, form, tool_tip=tip, shortcut=keys))
+            section = Section(title, form, tool_tip=tip, shortcut=keys)
+            self.sections.append(section)
+            column.addWidget(section)
         column.addWidget(self.folder)
         column.addWidget(self.open_report)
-        actions, views = QHBoxLayout(), QHBoxLayout()
-        for action in (self.start_button, self.pause_button, self.resume_button):
-            actions.addWidget(action, 1)
+        self.actions = self.start_button, self.pause_button, self.resume_button
+        views = QHBoxLayout()
         for view in (self.jobs_button, self.report_button):
             views.addWidget(view, 1)
-        column.addLayout(actions)
         column.addLayout(views)
         for widget in (self.progress, self.stage, self.result):
             column.addWidget(widget)
@@ -286,11 +296,20 @@ def _texts(row: AnyMapping) -> list[str]:
         return [*start, "failed", "", ""]
     return [
         *start,
-        _number(row.get("porosity"), "{:.1%}"),
-        _number(row.get("porosity_error"), "{:+.1%}"),
+        _percentage(row.get("porosity"), "{:.1f} %"),
+        _percentage(row.get("porosity_error"), "{:+.1f} %"),
         _number(row.get("psnr"), "{:.1f}"),
     ]
 
 
 def _number(value: object, form: str) -> str:
     return form.format(value) if isinstance(value, int | float) else "–"
+
+
+def _percentage(value: object, form: str) -> str:
+    if isinstance(value, int | float):
+        value = 100 * value
+        if abs(value) >= 100:  # the columns are narrow
+            form = form.replace(".1f", ".0f")
+    text = _number(value, form)
+    return text.replace("-", "\N{MINUS SIGN}")

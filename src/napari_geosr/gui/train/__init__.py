@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 from qtpy.QtCore import QTimer
 
 from napari_geosr.core.config import Config
@@ -19,6 +19,7 @@ from napari_geosr.gui.jobs.start import TrainingPlan, start_steps, time_steps
 from napari_geosr.gui.kit.chart import load_pyqtgraph
 from napari_geosr.gui.kit.dock_tabs import JOBS
 from napari_geosr.gui.kit.durations import format_estimate
+from napari_geosr.gui.kit.form import error_in_fields, texts_by_field
 from napari_geosr.gui.kit.frame import open_dock
 from napari_geosr.gui.kit.progress import OperationProgress
 from napari_geosr.gui.kit.widgets import add_row
@@ -27,7 +28,7 @@ from napari_geosr.gui.layers.data_row import DataRow, names_of_empty_rows, sugge
 from napari_geosr.gui.layers.position import plane_on_screen
 from napari_geosr.gui.train import scenarios
 from napari_geosr.gui.train.data_check import SETTINGS, DataCheck, DataQuestion
-from napari_geosr.gui.train.method_settings import ABOVE, TUNED, tune_steps
+from napari_geosr.gui.train.method_settings import TUNED, tune_steps
 from napari_geosr.gui.train.widgets import NO_ESTIMATE, TrainWidgets
 from napari_geosr.io.formats import formats
 from napari_geosr.jobs.estimate import TrainingEstimate
@@ -39,9 +40,16 @@ from napari_geosr.operations.train.name import proposed_name
 if TYPE_CHECKING:
     import napari.viewer
     from qtpy.QtCore import QEvent
+    from qtpy.QtWidgets import QWidget
 
 _OUTDATED = "Estimate: out of date because the data or settings have changed"
 _TIMING = "Estimate: timing a few steps…"
+#: What the state line says when an operation starts.
+_WORKING = {
+    "read": "Reading the initial model…",
+    "estimate": "Timing a few steps…",
+    "start": "Checking settings and data…",
+}
 _KEYS = (("1", "2"), ("3", "4"), ("5", "6"))
 
 
@@ -248,8 +256,7 @@ class TrainDock(TrainWidgets):
         # When a running estimate finishes, it is checked for changed settings.
         if self.estimate.text() not in (NO_ESTIMATE, _TIMING):
             self.estimate.setText(_OUTDATED)
-        self.settings_message.clear()
-        self.settings.clear_faults()
+        self._clear_faults()
         self._show_missing()
         self._data_check.check_soon()
         self._propose_name()
@@ -326,29 +333,45 @@ class TrainDock(TrainWidgets):
         return plane_on_screen(self._viewer, layer, axis, layer.data.shape[axis])
 
     def _show_at_field(self, error: Exception) -> None:
-        """Show an error next to the field that it concerns."""
+        """Show an error below the field that it concerns."""
+        reworded = self._in_fields(error)
         if isinstance(error, FileError | VolumeError):
-            self.data_message.show_error(error)
+            self.data_message.show_error(reworded)
+            return
+        if faults := self._show_faults(error):
+            self.scroller.show_part(faults[0])
             return
         text = str(error)
-        cause = error.__cause__
-        fields = (
-            {str(item["loc"][0]) for item in cause.errors() if item["loc"]}
-            if isinstance(cause, ValidationError)
-            else set(getattr(error, "fields", ()))
-        )
-        concerns_data = not fields and any(
+        if any(
             word in text for word in ("source", "target", "a layer", "different layers")
-        )
-        if concerns_data:
-            self.data_message.show_error(error)
+        ):
+            self.data_message.show_error(reworded)
             return
-        self.settings_message.show_error(error)
-        if not fields or fields - set(ABOVE):
+        self.settings_message.show_error(reworded)
+        self.advanced.set_open(True)
+
+    def _show_faults(self, error: Exception) -> list[QWidget]:
+        """Show the parts of an error below their fields; return these fields."""
+        editors = {"name": self.name, "steps": self.steps}
+        texts = texts_by_field(error)
+        shown: list[QWidget] = []
+        for field, editor in editors.items():
+            if field in texts:
+                self.name_faults.add(field, editor, texts[field])
+                shown.append(editor)
+        if others := self.settings.show_faults(error):
             self.advanced.set_open(True)
-        fault = self.settings.show_faults(error)
-        if fault is not None:
-            self.show_part(fault)
+        return shown + others
+
+    def _in_fields(self, error: Exception) -> Exception:
+        """The error with titles of fields in place of code names and options."""
+        form = self.settings.form
+        return error if form is None else error_in_fields(error, [form])
+
+    def _clear_faults(self) -> None:
+        self.settings_message.clear()
+        self.name_faults.clear()
+        self.settings.clear_faults()
 
     def _on_estimate(self) -> None:
         plan = self._checked_plan()
@@ -395,8 +418,7 @@ class TrainDock(TrainWidgets):
     def _checked_plan(self) -> TrainingPlan | None:
         self.message.clear()
         self.data_message.clear()
-        self.settings_message.clear()
-        self.settings.clear_faults()
+        self._clear_faults()
         if self.settings.is_reading:
             self.message.show_message(
                 "The initial model is still being read. Please wait."
@@ -454,6 +476,7 @@ class TrainDock(TrainWidgets):
         self.estimate_button.setEnabled(not busy)
         self.start_button.setEnabled(not busy)
         if busy:
+            self.bar.state.setText(_WORKING.get(what, "Working…"))
             self.bar.show_progress(0, 0)
         else:
             self.bar.show_job(*self.view.line)

@@ -285,10 +285,10 @@ class MethodSettings(QWidget):
         self.set_values({k: v for k, v in self._defaults.items() if k not in ABOVE})
         self.changed.emit()
 
-    def show_faults(self, error: BaseException) -> QWidget | None:
-        """Show errors below their fields; return the first such field."""
-        faults = self.form.show_faults(error)
-        return faults[0] if faults else None
+    def show_faults(self, error: BaseException) -> list[QWidget]:
+        """Show errors below their fields; return these fields."""
+        shown: list[QWidget] = self.form.show_faults(error)
+        return shown
 
     def clear_faults(self) -> None:
         """Remove the messages below fields."""

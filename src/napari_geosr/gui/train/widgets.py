@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import (
     QLabel,
     QLineEdit,
@@ -17,10 +16,12 @@ from napari_geosr.gui.jobs.resume_offer import ResumeOffer
 from napari_geosr.gui.jobs.view import JobView
 from napari_geosr.gui.kit.action_bar import ActionBar, fill_dock
 from napari_geosr.gui.kit.dock import Dock
+from napari_geosr.gui.kit.form import FieldFaults
 from napari_geosr.gui.kit.notify import MessageRow
 from napari_geosr.gui.kit.widgets import (
     FolderRow,
     FormAligner,
+    PartScroller,
     Section,
     add_row,
     button,
@@ -30,17 +31,12 @@ from napari_geosr.gui.kit.widgets import (
     text_label,
 )
 from napari_geosr.gui.train.method_settings import MethodSettings
+from napari_geosr.jobs.kinds import MAKE_MODELS
 
 if TYPE_CHECKING:
     import napari.viewer
 
 NO_ESTIMATE = "Estimate: –"
-#: Margin, in pixels, around a part that is scrolled into view.
-_MARGIN = 8
-#: Maximum number of attempts to scroll to a part while its layout is not settled.
-_MAX_ATTEMPTS = 20
-#: Milliseconds between these attempts.
-_RETRY_MS = 50
 
 
 class TrainWidgets(Dock):
@@ -98,11 +94,10 @@ class TrainWidgets(Dock):
             "&Start",
             "Train in the background. Training continues when napari is closed.",
         )
-        self.start_button.setDefault(True)
         self.cancel_button = button("&Cancel", "Stop the estimate or the preparation.")
         self.jobs_button = button("&Jobs…", "Open the list of all training runs.")
         self.jobs_button.setAccessibleName("Jobs")
-        self.offer = ResumeOffer(self)
+        self.offer = ResumeOffer(self, operations=MAKE_MODELS)
         self.view = JobView(viewer)
         self.settings = MethodSettings(self.name, self.steps)
         self.advanced = Section(
@@ -123,6 +118,7 @@ class TrainWidgets(Dock):
         add_row(choices, "&Method", self.method)
         self._data = form_layout()
         naming = form_layout()
+        self.name_faults = FieldFaults(naming)
         add_row(naming, "Model &name", self.name)
         add_row(naming, "S&teps", self.steps)
         add_row(naming, "Folder", self.folder, self.folder.button)
@@ -149,32 +145,14 @@ class TrainWidgets(Dock):
             (self.estimate_button, self.start_button, self.cancel_button),
             self.view.actions,
             idle="Choose the data, then press Start.",
+            primary=self.start_button,
         )
-        self._scroll = scrolling(inner)
-        fill_dock(self, self._scroll, self.message, self.bar)
+        area = scrolling(inner)
+        fill_dock(self, area, self.message, self.bar)
         self.view.setVisible(False)
-        self._scroll_target: QWidget = self.view.plot
-        self._attempts = 0
-        self._showing = QTimer(self)
-        self._showing.setSingleShot(True)
-        self._showing.timeout.connect(self._scroll_to_part)
+        self.scroller = PartScroller(area)
 
     def show_view(self) -> None:
         """Show the job, and scroll to its curves after layout."""
         self.view.setVisible(True)
-        self.show_part(self.view.plot)
-
-    def show_part(self, part: QWidget) -> None:
-        """Scroll to a part of the dock after layout."""
-        self._scroll_target, self._attempts = part, 0
-        self._showing.start(0)
-
-    def _scroll_to_part(self) -> None:
-        self._scroll.ensureWidgetVisible(self._scroll_target, 0, _MARGIN)
-        self._attempts += 1
-        # A section that has just been opened gets its height only in a later event.
-        if (
-            self._scroll_target.visibleRegion().isEmpty()
-            and self._attempts < _MAX_ATTEMPTS
-        ):
-            self._showing.start(_RETRY_MS)
+        self.scroller.show_part(self.view.plot)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_geosr.core.errors import FileError
+from napari_geosr.core.file_warnings import with_file_warnings
 from napari_geosr.core.types import AnyDict
 from napari_geosr.core.units import PIXEL, parse_unit
 from napari_geosr.core.volume import Volume
@@ -112,7 +113,7 @@ def _volume(found: Any, source: Dataset, path: Path, axes: str | None) -> Volume
         origin=origin,
         name=stem_of(path),
         source=path,
-        metadata=metadata,
+        metadata=with_file_warnings(metadata, _missing_parts(found, path)),
     )
     volume = ask_voxel_size(volume)
     if axes is not None:
@@ -135,6 +136,47 @@ def _check(found: Any, name: str, path: Path) -> None:
             f"{where}: shape {tuple(found.shape)} is not an image or volume. Choose "
             "another dataset."
         )
+
+
+def _missing_parts(found: Any, path: Path) -> str:
+    """Describe parts of a dataset that HDF5 silently reads as its fill value.
+
+    Returns
+    -------
+    str
+        One or two sentences; ``""`` if all parts are there.
+    """
+    fill = f"read as {float(found.fillvalue):g}"
+    if found.is_virtual:
+        names = {source.file_name for source in found.virtual_sources()}
+        gone = sorted(name for name in names if _is_gone(name, path))
+        if not gone:
+            return ""
+        more = f" and {len(gone) - 1} more" if len(gone) > 1 else ""
+        return (
+            f"{len(gone):,} of {len(names):,} files that contain its voxels cannot be "
+            f"found ({gone[0]}{more}); their voxels are {fill}. Copy them next to "
+            "this file."
+        )
+    if found.chunks is None:
+        return ""
+    sizes = zip(found.shape, found.chunks, strict=True)
+    n_all = math.prod(-(-n // chunk) for n, chunk in sizes)
+    n_missing = n_all - found.id.get_num_chunks()
+    if n_missing <= 0:
+        return ""
+    return (
+        f"{n_missing:,} of {n_all:,} chunks are not in the file and are {fill}. Some "
+        "programs omit chunks that contain only this value; otherwise the file was "
+        "not written completely."
+    )
+
+
+def _is_gone(name: str, path: Path) -> bool:
+    """Whether a source of a virtual dataset is not where HDF5 looks for it."""
+    if name == "." or "%b" in name:  # this file, or a series of any length
+        return False
+    return not any(folder.joinpath(name).exists() for folder in (path.parent, Path()))
 
 
 def _find(file: object, path: Path) -> str:

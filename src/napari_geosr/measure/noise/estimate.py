@@ -355,12 +355,14 @@ def remarks(
         found.append(_clipped(sample))
     if sample.unknown > _MAX_UNKNOWN_SHARE:
         found.append(
-            f"{sample.unknown:.0%} of the sampled voxels are NaN or infinite and were "
+            f"{100 * sample.unknown:.0f} % of the sampled voxels are NaN or infinite "
+            "and were "
             "excluded."
         )
     if sample.padded > _MAX_PADDED_SHARE:
         found.append(
-            f"{sample.padded:.0%} of the sampled blocks are constant, as padding "
+            f"{100 * sample.padded:.0f} % of the sampled blocks are constant, as "
+            "padding "
             "around a sample is; they were excluded."
         )
     if len(sample.greys) < _MIN_BLOCKS:
@@ -408,7 +410,8 @@ def doubts(
 
 def _clipped(sample: NoiseSample) -> str:
     return (
-        f"{sample.clipped:.1%} of the voxels are clipped at an end of the grey scale. "
+        f"{100 * sample.clipped:.1f} % of the voxels are clipped at an end of the "
+        "grey scale. "
         "They were excluded from the estimate; the noise elsewhere may be higher "
         "than measured."
     )

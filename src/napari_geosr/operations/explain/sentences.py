@@ -36,10 +36,12 @@ def sentence_of(
         "well supported": "if the scan showed solid in its place, the model would not "
         "produce it (well supported)",
         "weak": "if the scan showed solid in its place, "
-        f"{figures['remains']:.0%} of its contrast would remain, and it survives "
-        f"{figures['survival']:.0%} of the tests with added noise (weak)",
+        f"{100 * figures['remains']:.0f} % of its contrast would remain, and it "
+        "survives "
+        f"{100 * figures['survival']:.0f} % of the tests with added noise (weak)",
         "prior only": "even if the scan showed solid in its place, the model would "
-        f"produce it: {figures['remains']:.0%} of its contrast would remain (prior "
+        f"produce it: {100 * figures['remains']:.0f} % of its contrast would remain "
+        "(prior "
         "only)",
     }[figures["verdict"]]
     return f"{start}; {end}."

@@ -24,8 +24,9 @@ from napari_geosr.core.steps import (
 )
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.volume import Volume
+from napari_geosr.io.lazy import cache_limited
 from napari_geosr.measure import rows
-from napari_geosr.measure.budget import min_bytes
+from napari_geosr.measure.budget import cache_bytes, check_memory, min_bytes
 from napari_geosr.measure.config import PorosityConfig
 from napari_geosr.measure.number_text import number_text
 from napari_geosr.measure.porosity import porosity_steps
@@ -41,6 +42,7 @@ from napari_geosr.operations.measure.deviation import (
 from napari_geosr.operations.measure.grey_levels import one_volume
 from napari_geosr.operations.measure.mask import align_mask
 from napari_geosr.operations.measure.pore_size import same_smallest_pore
+from napari_geosr.operations.measure.surroundings import Surroundings
 from napari_geosr.operations.storage import array_for
 
 if TYPE_CHECKING:
@@ -116,6 +118,35 @@ def measure_steps(
         If `should_stop` returns True.
     """
     volume = one_volume(volume)
+    check_memory(
+        volume, config, has_interval=deviation is not None, has_mask=mask is not None
+    )
+    with cache_limited(volume.data, cache_bytes(volume.data, config)):
+        return (
+            yield from _measure_steps(
+                volume,
+                config,
+                mask,
+                deviation,
+                labels_target,
+                keep_labels,
+                journal,
+                should_stop,
+            )
+        )
+
+
+def _measure_steps(
+    volume: Volume,
+    config: MeasureConfig,
+    mask: Volume | None,
+    deviation: Volume | None,
+    labels_target: object,
+    keep_labels: bool,
+    journal: LabellingJournal | None,
+    should_stop: ShouldStop,
+) -> Generator[Step, None, PorosityReport]:
+    """Measure a single volume whose cache is limited."""
     config, remarks = _settings_for_kind(volume, config)
     if mask is None:
         _refuse_unfinished_integers(volume)
@@ -152,6 +183,9 @@ def measure_steps(
     if mask is None and (lost := _lost_voxels(volume, report)):
         remarks.append(lost)
         yield WarningIssued(message=lost)
+    if mask is None and (around := _background(volume, config, report)):
+        remarks.append(around)
+        yield WarningIssued(message=around)
     if kept := _kept_hot_voxels(volume, report):
         remarks.append(kept)
         yield WarningIssued(message=kept)
@@ -221,6 +255,22 @@ def _lost_voxels(volume: Volume, report: PorosityReport) -> str:
         f"The scan that {volume.name!r} was restored from has {missing} NaN or "
         "infinite voxels, but this volume has none: they are measured as sample. "
         "Restore the scan again to float32, or give a sample mask."
+    )
+
+
+def _background(volume: Volume, config: MeasureConfig, report: PorosityReport) -> str:
+    """Warn that the porosity includes what surrounds the sample."""
+    if config.sample_mask != "none" or volume.metadata.get("kind") == "labels":
+        return ""
+    data = volume.data
+    planes = np.asarray(data)[None] if volume.axes == "YX" else data
+    around = Surroundings.of(planes)
+    if not around.has_background(report.threshold, config.phase):
+        return ""
+    return (
+        f"Background, such as air, seems to surround the sample of {volume.name!r} and "
+        "is counted as pores. To measure only the sample, choose the automatic sample "
+        "mask (--sample auto)."
     )
 
 

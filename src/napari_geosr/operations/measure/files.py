@@ -109,7 +109,7 @@ def check(files: Mapping[str, Path], *, overwrite: bool) -> None:
             f"Reports cannot be written to {folder}: {there} is not writable. Choose "
             "another folder."
         )
-    atomic.check_writable(there / folder.name)
+    atomic.check_writable(there / "report")  # `/` and `.` have no name
 
 
 def existing_files(files: Mapping[str, Path]) -> list[str]:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_geosr.core.documents import MAX_RESULT_BYTES, load_json
 from napari_geosr.core.volume import Volume
 from napari_geosr.io import atomic
 from napari_geosr.io.hidden import is_abandoned, leftovers, temporary_sibling
@@ -88,6 +89,20 @@ class MeasureJournal:
         """The journal of a volume."""
         return self._parts.get(name)
 
+    def note(self) -> str:
+        """Which states of interrupted measurements are kept; empty if there are none.
+
+        Call it after the measurement.
+        """
+        others = [path for part in self._parts.values() for path in part.others]
+        if not others:
+            return ""
+        return (
+            "an interrupted measurement with other settings can still be resumed: run "
+            "it again with its settings and the same output folder. If you no longer "
+            f"need it, delete {', '.join(map(str, others))}."
+        )
+
     def remove(self) -> None:
         """Remove the files after the measurement is complete."""
         for part in self._parts.values():
@@ -100,6 +115,10 @@ class _Part:
     def __init__(self, place: Path, make_key: Callable[[], str | None]) -> None:
         self._place, self._make_key = place, make_key
         self._key: str | None = None
+        #: States of interrupted measurements with other settings.
+        self.others: list[Path] = []
+        #: States of the same settings, for files that have changed or another version.
+        self._outdated: list[Path] = []
         self._path = temporary_sibling(place, _SUFFIX)
         self._new = temporary_sibling(place, _NEW)
         self._due = time.monotonic() + _MIN_INTERVAL
@@ -107,21 +126,29 @@ class _Part:
     def load(self) -> Mapping[str, np.ndarray] | None:
         """The state left by an interrupted run of the same measurement.
 
-        It is renamed for this run; files left by other measurements are removed.
+        It is renamed for this run. States of measurements with other settings are kept;
+        damaged files are removed.
         """
         # Compute the key only now: it reads the whole input, which a refused run should
         # not do.
         self._key = self._make_key()
+        self.others, self._outdated = [], []
         found: dict[str, np.ndarray] | None = None
         for old in leftovers(self._place, _SUFFIX):
             if old == self._path or not is_abandoned(old):
                 continue
-            state = _read(old) if found is None else None
-            if state is not None and self._key == str(state.pop("key", "")):
-                found = state
-                os.replace(old, self._path)
-            else:
+            key = _read_key(old)
+            if key is not None and key != self._key:
+                is_outdated = _settings_in(key) == _settings_in(self._key)
+                (self._outdated if is_outdated else self.others).append(old)
+                continue
+            state = _read(old) if key is not None and found is None else None
+            if state is None:
                 atomic.remove(old)
+                continue
+            state.pop("key")
+            found = state
+            os.replace(old, self._path)
         for old in leftovers(self._place, _NEW):
             if is_abandoned(old):
                 atomic.remove(old)
@@ -148,9 +175,27 @@ class _Part:
         self._due = now + max(_MIN_INTERVAL, _WRITE_TIME_FACTOR * (now - began))
 
     def remove(self) -> None:
-        """Remove the stored state."""
-        atomic.remove(self._path)
-        atomic.remove(self._new)
+        """Remove the stored state, and those that this measurement has replaced."""
+        for path in (self._path, self._new, *self._outdated):
+            atomic.remove(path)
+
+
+def _read_key(path: Path) -> str | None:
+    """The key of a state; None if the file is damaged."""
+    try:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
+            return str(arrays["key"])
+    except _DAMAGED:
+        return None
+
+
+def _settings_in(key: str | None) -> object:
+    """Settings and name of the volume in a key; None if it is damaged."""
+    try:
+        values = load_json("null" if key is None else key, MAX_RESULT_BYTES)
+        return values["settings"], values["volume"]
+    except (ValueError, LookupError, TypeError):
+        return None
 
 
 def _read(path: Path) -> dict[str, np.ndarray] | None:

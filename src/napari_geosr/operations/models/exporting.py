@@ -139,7 +139,8 @@ def _set_noise_steps(
     statistics = yield from scan_steps(scan.data)
     set_network_noise(network, noise.standardised(statistics.mean, statistics.std))
     yield WarningIssued(
-        message=f"The exported file removes noise of {noise.relative:.1%} of the "
+        message=f"The exported file removes noise of {100 * noise.relative:.1f} % of "
+        "the "
         f"contrast, as measured in {scan.title}. Export again for scans with "
         "different noise."
     )

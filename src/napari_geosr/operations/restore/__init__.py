@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         with_strength,
     )
     from napari_geosr.operations.restore.preview import estimate_steps, preview_steps
+    from napari_geosr.operations.restore.repair import Repair, repair_steps
     from napari_geosr.operations.restore.resume import (
         deviation_path,
         find_unfinished_deviation,
@@ -64,6 +65,7 @@ __all__ = [
     "Point",
     "PreparedRestoration",
     "PreparedSeries",
+    "Repair",
     "RestorationResult",
     "RestoreConfig",
     "RestorePlan",
@@ -81,6 +83,7 @@ __all__ = [
     "refuse_check",
     "refuse_series_check",
     "removed_steps",
+    "repair_steps",
     "residual_path",
     "restore_average_steps",
     "restore_blocks_steps",
@@ -114,6 +117,7 @@ __getattr__, __dir__, _ = lazy_loader.attach(
             "with_strength",
         ],
         "plan": ["RestorePlan", "plan_steps"],
+        "repair": ["Repair", "repair_steps"],
         "preview": ["estimate_steps", "preview_steps"],
         "run": ["RestorationResult", "find_finished_part", "run_steps"],
         "series.plan": ["Point", "is_series", "refuse_series_check"],

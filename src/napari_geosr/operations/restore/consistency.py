@@ -378,7 +378,7 @@ def _too_much_text(checked: ConsistencyCheck) -> str:
         )
     return (
         "The result does not fit the scan: it shows more than the scan does. Only "
-        f"{slope:.0%} of its contrast is in the scan. Structure was invented "
+        f"{100 * slope:.0f} % of its contrast is in the scan. Structure was invented "
         "throughout the volume, or its contrast was exaggerated: compare grey values "
         "and a few pores with the scan, and restore it with another model."
     )
@@ -425,8 +425,8 @@ def _large_text(checked: ConsistencyCheck) -> str:
     return (
         "The result differs from the scan by more than noise: "
         f"{found.residual_rms:.3g} (rms; noise alone: {found.noise_rms:.3g}), and "
-        f"{found.beyond_3_sigma:.2%} of the voxels by more than three standard "
-        "deviations (noise: 0.27%). Inspect the residual to see what was added or "
+        f"{100 * found.beyond_3_sigma:.2f} % of the voxels by more than three standard "
+        "deviations (noise: 0.27 %). Inspect the residual to see what was added or "
         "removed there."
     )
 

@@ -11,6 +11,7 @@ from napari_geosr.core.steps import ShouldStop, StageStarted, Step, never_stop
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference.compute import seconds_per_voxel, threads_used
 from napari_geosr.inference.runner import estimate
+from napari_geosr.io.lazy import read_unit
 from napari_geosr.operations.cluster import Workers, check_workers
 from napari_geosr.operations.restore.config import RestoreConfig
 from napari_geosr.operations.restore.preparation import prepare_steps
@@ -98,6 +99,7 @@ def plan_steps(
             device=prepared.device,
             threads=config.threads,
             itemsize=volume.dtype.itemsize,
+            unit=read_unit(volume.data),
         )
         tile = one.tile[3 - volume.ndim :]
         return RestorePlan(

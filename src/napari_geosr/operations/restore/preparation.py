@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_geosr.core.config import parse_bytes
 from napari_geosr.core.errors import ConfigError, ModelError, VolumeError
 from napari_geosr.core.noise import Noise
 from napari_geosr.core.steps import (
@@ -21,7 +20,7 @@ from napari_geosr.core.steps import (
 from napari_geosr.core.types import AnyDict, AnyDType
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference import backends, members
-from napari_geosr.inference.device import free_memory, pick_device
+from napari_geosr.inference.device import pick_device
 from napari_geosr.inference.intensity import scan_steps, without_hot_voxels
 from napari_geosr.measure.noise import estimate_noise
 from napari_geosr.measure.number_text import number_text, percent_text
@@ -30,6 +29,12 @@ from napari_geosr.models.distribution import compare_with_training, draw_sample
 from napari_geosr.networks import needs_noise, set_network_noise
 from napari_geosr.operations.inputs.scan import input_warnings
 from napari_geosr.operations.restore.config import RestoreConfig
+from napari_geosr.operations.restore.memory import (
+    check_reading,
+    memory_of_run_in_errors,
+    reads_within_budget,
+    run_budget,
+)
 from napari_geosr.operations.restore.ranking.tune import tune_steps
 from napari_geosr.operations.restore.scale import (
     check_same_scale,
@@ -48,8 +53,6 @@ if TYPE_CHECKING:
 
 #: Standard deviation of the error made by rounding to whole numbers.
 _ROUNDING = 12**-0.5
-#: Default memory budget of a run, as a fraction of the free memory.
-_FREE_SHARE = 0.6
 #: Smallest difference that a result can represent, in standard deviations of the input,
 #: above which the user is warned.
 _COARSE = 0.02
@@ -105,7 +108,7 @@ class PreparedRestoration:
     @property
     def budget(self) -> int:
         """Memory budget of a run that starts now, in bytes."""
-        return _budget(self.config, self.device)
+        return run_budget(self.config, self.device)
 
     @property
     def factors(self) -> tuple[int, ...]:
@@ -139,6 +142,7 @@ class PreparedRestoration:
         return f"{self.volume.name} · {self.model.card.name}{suffix}"
 
 
+@reads_within_budget
 def prepare_steps(
     volume: Volume,
     config: RestoreConfig,
@@ -174,7 +178,6 @@ def prepare_steps(
         If the volume has non-spatial axes, or no finite or varying values.
     """
     yield StageStarted(message=f"Loading model {config.model}")
-
     volume = volume.select()
     whole = volume if whole is None else whole
     model, others = _models(volume, config, ranking)
@@ -183,6 +186,7 @@ def prepare_steps(
         yield WarningIssued(message=doubt)
     device = pick_device(config.device)
     backends.check_available(config.backend, device)
+    check_reading(volume, model, config, device)
     statistics = yield from _statistics_steps(volume, whole, config, should_stop)
     seen = without_hot_voxels(volume, statistics)
     whole = without_hot_voxels(whole, statistics)
@@ -214,17 +218,19 @@ def prepare_steps(
             yield StageStarted(message="Measuring the noise")
             noise = estimate_noise(seen)
         _set_network_noise(network, noise, config, model.card, statistics, volume)
-        yield from sharpness_steps(
-            network,
-            seen,
-            statistics,
-            noise,
-            config.sharpness,
-            device=device,
-            budget=_budget(config, device),
-            threads=config.threads,
-            should_stop=should_stop,
-        )
+        budget = run_budget(config, device)
+        with memory_of_run_in_errors(network, volume, statistics, budget, device):
+            yield from sharpness_steps(
+                network,
+                seen,
+                statistics,
+                noise,
+                config.sharpness,
+                budget=budget,
+                device=device,
+                threads=config.threads,
+                should_stop=should_stop,
+            )
     elif config.strength != 1 and (
         model.card.has_weights or model.card.task != "denoise"
     ):
@@ -289,13 +295,6 @@ def _likeness_steps(
             reasons = " ".join(second.reasons)
             yield WarningIssued(message=f"{other.card.name}: {reasons}")
     return likeness
-
-
-def _budget(config: RestoreConfig, device: str) -> int:
-    """Memory budget of a run that starts now, in bytes."""
-    if config.memory is not None:
-        return parse_bytes(config.memory)
-    return int(free_memory(device) * _FREE_SHARE)
 
 
 def _set_network_noise(

@@ -130,7 +130,7 @@ def scale_doubts(card: ModelCard, volume: Volume) -> Iterator[str]:
         yield (
             f"{card.name} expects grey values from 0 to 1, but in {volume.title} a "
             "few voxels stretch the range: 99 % of all voxels lie within "
-            f"{part:.1%} of it, where the model sees little contrast. Clip the "
+            f"{100 * part:.1f} % of it, where the model sees little contrast. Clip the "
             "outliers first."
         )
 

@@ -224,6 +224,7 @@ class _ShardProgress:
             n_tiles=self.counts["tiles"],
             tile=choice.tile,
             cost_factor=choice.cost_factor,
+            read_factor=choice.reads.factor,
             seconds=time.perf_counter() - self.started,
             n_clipped=self.counts["clipped"],
             n_nonfinite=self.counts["nonfinite"],

@@ -23,6 +23,7 @@ from napari_geosr.operations.cluster import Workers, check_workers
 from napari_geosr.operations.inputs import check_not_source
 from napari_geosr.operations.inputs.scan import reader_warnings
 from napari_geosr.operations.restore.config import RestoreConfig
+from napari_geosr.operations.restore.memory import reads_within_budget
 from napari_geosr.operations.restore.preparation import prepare_steps
 from napari_geosr.operations.restore.ranking.config import AUTO, NONE, RankConfig
 from napari_geosr.operations.restore.ranking.rank import rank_steps
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from napari_geosr.core.noise import Noise
 
 
+@reads_within_budget
 def restore_steps(
     volume: Volume,
     config: RestoreConfig,

@@ -72,7 +72,8 @@ def write_report(
         f"<p>{_method_text(done, config, scan)}</p>",
         "<h2>Errors</h2>",
         _themed_picture("Measured values by number of projections or exposure", curves),
-        f"<p><small>Shaded: porosity within ±{config.tolerance:.0%}.</small></p>",
+        f"<p><small>Shaded: porosity within ±{100 * config.tolerance:.0f} "
+        "%.</small></p>",
         *_maps(done, config),
         *_volumes(done, names, themes),
         "<h2>Figures</h2>",
@@ -126,7 +127,7 @@ def _maps(done: StudySummary, config: StudyConfig) -> list[str]:
             body.append(line)
         parts.append(f"<h3>{escape(str(mine[0]['title']))}</h3>")
         parts.append(_table(["Exposure", *map(str, config.counts)], body))
-    parts.append(f"<p><small>✓: within ±{config.tolerance:.0%}.</small></p>")
+    parts.append(f"<p><small>✓: within ±{100 * config.tolerance:.0f} %.</small></p>")
     return parts
 
 

@@ -429,7 +429,7 @@ def _photon_split_pair(
         The scan with most of its photons, and with the remaining ones.
     """
     n = few.scan.n_angles
-    source_title = f"{few.title}, {MAX_INPUT_LIGHT:.0%} of their photons"
+    source_title = f"{few.title}, {100 * MAX_INPUT_LIGHT:.0f} % of their photons"
     target_title = f"all projections, less the photons used for {few.title}"
     target = remaining_light(scan, MAX_INPUT_LIGHT, n, acquisition, rest=rest)
     source = fewer_views(given, n, acquisition)

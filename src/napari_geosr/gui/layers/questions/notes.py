@@ -40,6 +40,8 @@ class NotesRow(QWidget):
         Rows of the dock, below this one.
     key : str
         Shortcut of its button.
+    is_named : bool
+        Whether notes begin with the layer's name, if a dock has rows of several.
     """
 
     def __init__(
@@ -49,8 +51,10 @@ class NotesRow(QWidget):
         parent: QWidget | None = None,
         *,
         key: str = "Alt+Shift+W",
+        is_named: bool = False,
     ) -> None:
         super().__init__(parent)
+        self._is_named = is_named
         self._layer: weakref.ref[Layer] | None = None
         self._voxel_size, self._frames = voxel_size, frames
         self._connections = Connections(self)
@@ -108,7 +112,9 @@ class NotesRow(QWidget):
             kind = "misfit"
         elif warned or any(n.corrected_by == "slice distance" for n in notes):
             kind = "warning"
-        self.message.show_message("\n".join([*warned, *notes]), kind)
+        named = f"{layer.name}: " if self._is_named and layer is not None else ""
+        lines = [*warned, *(f"{named}{note}" for note in notes)]
+        self.message.show_message("\n".join(lines), kind)
         self.setVisible(True)
 
     def _label_button(self) -> None:

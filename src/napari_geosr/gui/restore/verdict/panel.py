@@ -180,7 +180,10 @@ class VerdictPanel(QWidget):
 
     def _on_verdict(self, verdict: RunVerdict) -> None:
         self._run_verdict = verdict
-        self.message.show_message(verdict.sentence, _KINDS[verdict.level])
+        kind = _KINDS[verdict.level]
+        if kind == "ok" and verdict.loses_pores:
+            kind = "info"  # no tick where something is lost
+        self.message.show_message(verdict.sentence, kind)
         reasons = "\n\n".join(verdict.reasons)
         self.message.label.setToolTip(reasons or "Message; select the text to copy it.")
 

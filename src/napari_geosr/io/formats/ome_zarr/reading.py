@@ -248,6 +248,9 @@ class _Source:
         self.array = array
         self.shape = tuple(int(n) for n in array.shape)
         self.dtype = np.dtype(array.dtype)
+        # The stored chunk, which is no larger than its voxels, and the decoded one,
+        # which is of full size also at the border.
+        self.decoding_bytes = 2 * math.prod(array.chunks) * self.dtype.itemsize
 
     def __getitem__(self, key: tuple[slice, ...]) -> AnyArray:
         return np.asarray(self.array[key])

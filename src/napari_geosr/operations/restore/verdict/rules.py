@@ -204,7 +204,8 @@ def _lost_pores(facts: RunAssessment) -> Iterator[Finding]:
     yield Finding(
         "caution",
         f"Small {objects} are not reliable in the result: in a test with noise like "
-        f"that of this scan, {facts.name} showed {found.found[found.limit]:.0%} of "
+        f"that of this scan, {facts.name} showed "
+        f"{100 * found.found[found.limit]:.0f} % of "
         f"{objects} of {found.limit} voxels. Do not count {objects} of that size or "
         "smaller.",
     )
@@ -263,12 +264,13 @@ def all_is_well(facts: RunAssessment) -> str:
             f"{rough_percent(facts.removed.change)} of the contrast only. Leave it as "
             "it is."
         )
-    text = f"{headline(facts)}: what would be removed is noise."
     found = facts.known_blocks
     if found is not None and found.limit is not None:
-        objects = found.objects.capitalize()
-        text += f" {objects} of up to {found.limit} voxels may be lost."
-    return text
+        return (
+            f"{headline(facts)}: noise would be removed, and small {found.objects} "
+            f"with it. Do not count {found.objects} of up to {found.limit} voxels."
+        )
+    return f"{headline(facts)}: what would be removed is noise."
 
 
 def headline(facts: RunAssessment) -> str:

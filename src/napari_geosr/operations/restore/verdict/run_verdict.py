@@ -13,6 +13,8 @@ from napari_geosr.core.types import AnyDict
 if TYPE_CHECKING:
     from napari_geosr.core.volume import Volume
 
+#: Figure: largest size, in voxels, of test pores that the model lost.
+LOST_SIZE = "largest_lost_voxels"
 Level = Literal["ok", "caution", "harmful"]
 
 
@@ -56,6 +58,11 @@ class RunVerdict:
     def is_harmful(self) -> bool:
         """Whether the result is expected to be worse than the scan."""
         return self.level == "harmful"
+
+    @property
+    def loses_pores(self) -> bool:
+        """Whether small pores or grains are expected to be lost."""
+        return LOST_SIZE in self.figures
 
     @property
     def words(self) -> str:

@@ -30,7 +30,11 @@ from napari_geosr.operations.restore.upscaling.upscaling_verdict import (
 )
 from napari_geosr.operations.restore.verdict import rules
 from napari_geosr.operations.restore.verdict.known_blocks import run_known_blocks
-from napari_geosr.operations.restore.verdict.run_verdict import Level, RunVerdict
+from napari_geosr.operations.restore.verdict.run_verdict import (
+    LOST_SIZE,
+    Level,
+    RunVerdict,
+)
 from napari_geosr.operations.restore.verdict.sample_blocks import (
     restored,
     run_on_sample,
@@ -307,6 +311,8 @@ def _figures(facts: rules.RunAssessment) -> dict[str, float]:
         figures["rehearsed_gain"] = known_blocks.gain
         figures["rehearsed_pores"] = float(known_blocks.pores)
         figures["rehearsed_true_pores"] = float(known_blocks.true_pores)
+        if known_blocks.limit is not None:
+            figures[LOST_SIZE] = float(known_blocks.limit)
         for size, share in known_blocks.found.items():
             figures[f"found_of_{size}_voxels"] = share
     return figures

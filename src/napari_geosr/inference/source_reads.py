@@ -1,0 +1,143 @@
+"""How often the blocks of a file are decoded by tiles, with caches of various sizes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from napari_geosr.inference.tiling import Layout, Size
+from napari_geosr.io.lazy import ReadUnit
+
+#: Seconds to decode a voxel until it is measured, typical of deflate.
+_DECODING_SECONDS = 6e-9
+#: Seconds to restore a voxel, if the speed of the network is unknown.
+_RESTORING_SECONDS = 2e-7
+
+
+@dataclass(frozen=True)
+class SourceReads:
+    """One way of reading the source, tile by tile.
+
+    Attributes
+    ----------
+    cache_bytes : int
+        Decoded blocks that are kept for later tiles.
+    held_bytes : int
+        Largest memory of that cache and of decoding.
+    factor : float
+        Voxels decoded ÷ voxels of the blocks that the run needs.
+    seconds : float
+        Time to decode a voxel once.
+    """
+
+    cache_bytes: int = 0
+    held_bytes: int = 0
+    factor: float = 1.0
+    seconds: float = 0.0
+
+    def repeated_work(self, seconds_per_voxel: float | None) -> float:
+        """Time of repeated decoding, relative to computing every voxel once.
+
+        Parameters
+        ----------
+        seconds_per_voxel : float, optional
+            Speed of the network, if known.
+        """
+        share = self.seconds / (seconds_per_voxel or _RESTORING_SECONDS)
+        return share * (self.factor - 1.0)
+
+
+#: Reads of a source of which each voxel can be read alone.
+DIRECT = SourceReads()
+
+
+@dataclass(frozen=True)
+class BlocksAlong:
+    """Blocks of the source that the windows touch along one axis.
+
+    Attributes
+    ----------
+    total : int
+        Blocks that all windows touch together.
+    most : int
+        Largest number of blocks that one window touches.
+    decoded : int
+        Sum of the numbers of blocks over the windows.
+    """
+
+    total: int
+    most: int
+    decoded: int
+
+    @property
+    def factor(self) -> float:
+        """How often a block is decoded if none is kept for the next window."""
+        return self.decoded / self.total
+
+
+def blocks_along(
+    layout: Layout, axis: int, windows: Sequence[slice], block: int
+) -> BlocksAlong:
+    """Count the blocks of the source that windows touch along an axis.
+
+    Parameters
+    ----------
+    layout : Layout
+    axis : int
+        0, 1 or 2, for Z, Y or X.
+    windows : sequence of slice
+        In order, without the context of a 2.5D network.
+    block : int
+        Length of a block.
+    """
+    around = layout.context if axis == 0 else 0
+    n = layout.shape[axis]
+    parts = []
+    for window in windows:
+        # Voxels beyond the border are copies of voxels inside.
+        start = min(max(0, window.start - around), n - 1)
+        stop = max(start + 1, min(n, window.stop + around))
+        parts.append((start // block, -(-stop // block)))
+    counts = [stop - start for start, stop in parts]
+    return BlocksAlong(
+        total=max(stop for _, stop in parts) - min(start for start, _ in parts),
+        most=max(counts),
+        decoded=sum(counts),
+    )
+
+
+def ways_to_read(
+    unit: ReadUnit, z: BlocksAlong, y: BlocksAlong, x: BlocksAlong
+) -> list[SourceReads]:
+    """Useful sizes of the cache for tiles in Z-Y-X order, smallest first.
+
+    The cache keeps nothing, the blocks of a tile, those of a row of tiles, or those of
+    a layer of tiles; each is decoded as often as the neighbours that are not kept need
+    it.
+    """
+    kept = [
+        (0, z.factor * y.factor * x.factor),
+        (z.most * y.most * x.most, z.factor * y.factor),
+        (z.most * y.most * x.total, z.factor),
+        (z.most * y.total * x.total, 1.0),
+    ]
+    seconds = _DECODING_SECONDS
+    if unit.seconds is not None:
+        seconds = unit.seconds / math.prod(unit.shape)
+    ways: list[SourceReads] = []
+    for n_blocks, factor in kept:
+        # A larger cache must pay; of equal ones, the last serves best.
+        if ways and factor >= ways[-1].factor:
+            continue
+        cache = n_blocks * unit.nbytes
+        if ways and cache == ways[-1].cache_bytes:
+            ways.pop()
+        ways.append(SourceReads(cache, unit.held_bytes(cache), factor, seconds))
+    return ways
+
+
+def unit_along(unit: ReadUnit) -> Size:
+    """Shape of a unit along Z, Y and X; an image has one plane."""
+    z, y, x = (1,) * (3 - len(unit.shape)) + tuple(unit.shape)
+    return z, y, x

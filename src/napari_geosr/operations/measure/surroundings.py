@@ -1,0 +1,171 @@
+"""Tells background around a sample, such as air, from its pores."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from napari_geosr.core.types import AnyArray
+from napari_geosr.core.volume import ArrayLike
+from napari_geosr.measure.segment import phase_mask
+
+#: Number of planes whose rims are examined.
+_RIM_PLANES = 9
+#: Maximum size of a plane in bytes.
+_MAX_PLANE_BYTES = 2**28
+#: Edge length of the corner regions examined in a plane, as a fraction of the plane's
+#: edge length.
+_CORNER_SHARE = 0.02
+#: Minimum fraction of the corners that background fills if it surrounds a sample.
+_MIN_CORNER_SHARE = 0.97
+#: Minimum fraction of the rims that background fills if it surrounds a sample.
+_MIN_RIM_SHARE = 0.3
+#: The same for a single image: a larger fraction, because its four corners may be pores
+#: by chance.
+_MIN_RIM_SHARE_2D = 0.6
+#: Longer edge in pixels of the reduced planes in which background is looked for.
+_REDUCED = 64
+#: Minimum of their shorter edge, in pixels.
+_MIN_REDUCED = 10
+#: Minimum distance from the rim of a plane to the nearest solid, as a fraction of the
+#: plane's shorter edge, at which the pore phase on the rim is background: a bone with
+#: solid corners has 0.27; Berea sandstone, cement and foams have less than 0.2.
+_MIN_DEPTH = 0.2
+
+
+@dataclass(frozen=True)
+class PlaneRim:
+    """Grey values of one plane that tell background from pores.
+
+    Attributes
+    ----------
+    corners : ndarray of shape (4, n)
+        Grey values of the four corners.
+    rim : ndarray of shape (n,)
+        Grey values of the four edges.
+    reduced : ndarray of shape (Y, X), float32
+        Means of square blocks of the plane.
+    """
+
+    corners: AnyArray
+    rim: AnyArray
+    reduced: AnyArray
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What lies on the sides of a volume.
+
+    Attributes
+    ----------
+    planes : tuple of PlaneRim
+        Some planes from the first to the last; empty if they are too small, or too
+        large to read.
+    """
+
+    planes: tuple[PlaneRim, ...] = ()
+
+    @classmethod
+    def of(cls, source: ArrayLike) -> Surroundings:
+        """Read some planes of a volume.
+
+        Parameters
+        ----------
+        source : array-like of shape (Z, Y, X)
+        """
+        depth, height, width = source.shape
+        n = max(2, round(_CORNER_SHARE * min(height, width)))
+        size = height * width * np.dtype(source.dtype).itemsize
+        if min(height, width) < 4 * n or size > _MAX_PLANE_BYTES:
+            return cls()
+        found = []
+        for z in np.unique(np.linspace(0, depth - 1, _RIM_PLANES).astype(int)):
+            plane = np.asarray(source[int(z) : int(z) + 1])[0]
+            ends = (slice(None, n), slice(-n, None))
+            corners = np.stack([plane[y, x].ravel() for y in ends for x in ends])
+            found.append(PlaneRim(corners, _rim(plane), _reduced(plane)))
+        return cls(tuple(found))
+
+    def has_background(
+        self, threshold: float, phase: Literal["dark", "bright"]
+    ) -> bool:
+        """Whether background, such as air, reaches the faces beside the sample.
+
+        Parameters
+        ----------
+        threshold : float
+            Threshold between pores and solid.
+        phase : {"dark", "bright"}
+            Phase of the pores.
+
+        Returns
+        -------
+        bool
+            True if the phase fills the corners of all examined planes and a large part
+            of their rims, or if on the same part of the rims of most planes it is far
+            deeper than pores are. The porosity of the whole volume would include that
+            region.
+        """
+        if not self.planes:
+            return False
+        corners = [
+            phase_mask(r.corners, threshold, phase).mean(axis=1) for r in self.planes
+        ]
+        rims = [phase_mask(r.rim, threshold, phase).mean() for r in self.planes]
+        least = _MIN_RIM_SHARE_2D if len(self.planes) == 1 else _MIN_RIM_SHARE
+        in_corners = np.mean(corners, axis=0).min()
+        if in_corners >= _MIN_CORNER_SHARE and np.mean(rims) >= least:
+            return True
+        return self.background_depth(threshold, phase) >= _MIN_DEPTH
+
+    def background_depth(
+        self, threshold: float, phase: Literal["dark", "bright"]
+    ) -> float:
+        """Distance from the rim to the nearest solid where the pore phase is deepest.
+
+        Pores vary from plane to plane, but background lies in the same place, so the
+        median of the planes is taken for each part of the rim. The connected pore space
+        of a rock also touches all faces, but it is narrow everywhere.
+
+        Parameters
+        ----------
+        threshold : float
+            Threshold between pores and solid.
+        phase : {"dark", "bright"}
+            Phase of the pores.
+
+        Returns
+        -------
+        float
+            As a fraction of the plane's shorter edge; 0 with too few planes for a
+            median, or too few pixels in them.
+        """
+        from scipy import ndimage
+
+        edge = min((min(plane.reduced.shape) for plane in self.planes), default=0)
+        if len(self.planes) < _RIM_PLANES or edge < _MIN_REDUCED:
+            return 0.0
+        depths = []
+        for plane in self.planes:
+            pores = phase_mask(plane.reduced, threshold, phase)
+            depth = ndimage.distance_transform_edt(pores)
+            # Without any solid, there is no distance to it.
+            depths.append(_rim(depth if not pores.all() else np.full_like(depth, edge)))
+        return float(np.median(depths, axis=0).max() / edge)
+
+
+def _rim(plane: AnyArray) -> AnyArray:
+    """The four edges of a plane."""
+    return np.concatenate([plane[0], plane[-1], plane[:, 0], plane[:, -1]])
+
+
+def _reduced(plane: AnyArray) -> AnyArray:
+    """Means of square blocks of a plane; invalid where a value of the block is."""
+    n = max(1, math.ceil(math.sqrt(plane.size) / _REDUCED))
+    height, width = (length // n for length in plane.shape)
+    blocks = plane[: height * n, : width * n].reshape(height, n, width, n)
+    means: AnyArray = blocks.mean(axis=(1, 3), dtype=np.float32)
+    return means

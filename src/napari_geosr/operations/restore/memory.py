@@ -1,0 +1,118 @@
+"""The memory budget of a run, also while its input is only read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
+
+import numpy as np
+
+from napari_geosr.core.config import parse_bytes
+from napari_geosr.core.errors import DeviceMemoryError
+from napari_geosr.core.memory import free_host_memory
+from napari_geosr.core.steps import Step
+from napari_geosr.core.volume import Volume
+from napari_geosr.inference.device import free_memory
+from napari_geosr.inference.intensity import IntensityStatistics
+from napari_geosr.inference.runner import choose_output
+from napari_geosr.io.lazy import cache_limited, read_unit, useful_cache
+from napari_geosr.operations.restore.config import RestoreConfig
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from napari_geosr.inference.windows import Standardisation
+    from napari_geosr.models.bundle import Model
+
+T = TypeVar("T")
+P = ParamSpec("P")
+Steps = Callable[Concatenate[Volume, RestoreConfig, P], Generator[Step, None, T]]
+
+#: Default memory budget of a run, as a fraction of the free memory.
+_FREE_SHARE = 0.6
+#: Bytes of a budget for statistics of the voxels that are read before the tiles.
+_STATISTICS_BYTES = 64 * 10**6
+
+
+def run_budget(config: RestoreConfig, device: str) -> int:
+    """Memory budget of a run that starts now, in bytes."""
+    if config.memory is not None:
+        return parse_bytes(config.memory)
+    return int(free_memory(device) * _FREE_SHARE)
+
+
+def reads_within_budget(steps: Steps[P, T]) -> Steps[P, T]:
+    """Limit the cache of the volume for all steps of an operation.
+
+    The tiles of a run choose their own limit.
+    """
+
+    @wraps(steps)
+    def limited(
+        volume: Volume, config: RestoreConfig, /, *args: P.args, **kwargs: P.kwargs
+    ) -> Generator[Step, None, T]:
+        if config.memory is None:
+            budget = int(free_host_memory() * _FREE_SHARE)
+        else:
+            budget = parse_bytes(config.memory)
+        room = max(0, budget - _STATISTICS_BYTES)
+        with cache_limited(volume.data, useful_cache(volume.data, room)):
+            return (yield from steps(volume, config, *args, **kwargs))
+
+    return limited
+
+
+def check_reading(
+    volume: Volume, model: Model, config: RestoreConfig, device: str
+) -> None:
+    """Refuse a budget in which not even a block of the file can be decoded.
+
+    Raises
+    ------
+    DeviceMemoryError
+        With the smallest budget for a run of the model.
+    """
+    unit, budget = read_unit(volume.data), run_budget(config, device)
+    if unit is not None and unit.held_bytes(0) > budget:
+        any_statistics = IntensityStatistics(0.0, 1.0, 0.0, 1.0, 1)
+        _check_run(model.restorer(), volume, any_statistics, budget, device)
+
+
+@contextmanager
+def memory_of_run_in_errors(
+    network: nn.Module,
+    volume: Volume,
+    statistics: Standardisation,
+    budget: int,
+    device: str,
+) -> Iterator[None]:
+    """Name the memory for the whole run if a part of it does not fit.
+
+    The part alone would name how much memory it needs itself, which may be too little
+    for the run.
+    """
+    try:
+        yield
+    except DeviceMemoryError:
+        _check_run(network, volume, statistics, budget, device)
+        raise
+
+
+def _check_run(
+    network: nn.Module,
+    volume: Volume,
+    statistics: Standardisation,
+    budget: int,
+    device: str,
+) -> None:
+    """Raise `DeviceMemoryError` if a run into a file does not fit."""
+    choose_output(
+        network,
+        volume.data,
+        np.dtype(np.float32),
+        statistics=statistics,
+        budget=budget,
+        device=device,
+    )

@@ -1,0 +1,124 @@
+"""Budgets of a measurement count the blocks in which the volume is stored."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from napari_geosr import measure_porosity
+from napari_geosr.core.config import parse_bytes
+from napari_geosr.core.errors import VolumeError
+from napari_geosr.core.volume import Volume
+from napari_geosr.io.lazy import LazyArray, read_unit
+from napari_geosr.measure.budget import SlabPlan, min_bytes, plan_slabs
+from napari_geosr.measure.config import PorosityConfig
+
+MB = 10**6
+SHAPE = (200, 256, 256)
+
+
+class Stored:
+    """Voxels whose blocks are decoded as a whole."""
+
+    def __init__(self, voxels: np.ndarray) -> None:
+        self.voxels, self.shape, self.dtype = voxels, voxels.shape, voxels.dtype
+        self.n_read = 0
+
+    def __getitem__(self, key: tuple[slice, ...]) -> np.ndarray:
+        self.n_read += 1
+        return self.voxels[key]
+
+
+def lazy(voxels: np.ndarray, chunks: tuple[int, ...]) -> LazyArray:
+    return LazyArray(Stored(voxels), Path("a.zarr"), chunks)
+
+
+def planned(source: LazyArray, budget: int) -> SlabPlan:
+    return plan_slabs(
+        PorosityConfig(memory=str(budget)),
+        source,
+        None,
+        held=0,
+        has_interval=False,
+        name="a",
+    )
+
+
+@pytest.fixture
+def single() -> LazyArray:
+    """One block of 26 MB."""
+    return lazy(np.zeros(SHAPE, np.uint16), SHAPE)
+
+
+def test_the_smallest_budget_has_room_for_the_block(single: LazyArray) -> None:
+    unit = read_unit(single)
+    assert unit is not None
+    plain = min_bytes(np.zeros(SHAPE, np.uint16))
+    least = min_bytes(single)
+    assert least == plain + unit.held_bytes(unit.nbytes)
+    plan = planned(single, least)
+    assert plan.cache_bytes == unit.nbytes
+    assert plan.warnings == ()
+    with pytest.raises(VolumeError, match="needs at least"):
+        planned(single, least - 1)
+
+
+def test_slabs_of_whole_blocks_need_no_cache() -> None:
+    source = lazy(np.zeros(SHAPE, np.uint16), (32, 32, 32))
+    plan = planned(source, 10**9)
+    assert plan.thickness == plan.standard == 64
+    assert plan.cache_bytes == 0
+    plan = planned(source, 130 * MB)
+    assert plan.thickness < 32
+    assert plan.cache_bytes is not None
+    assert plan.cache_bytes > 0
+    assert plan.warnings == ()
+
+
+def test_repeated_decoding_is_announced() -> None:
+    """Blocks of 16 planes whose layer does not fit beside the slabs."""
+    source = lazy(np.zeros((64, 1024, 1024), np.uint16), (16, 64, 64))
+    least = min_bytes(source)
+    plan = planned(source, least)
+    assert plan.cache_bytes == 0
+    (message,) = plan.warnings
+    assert "blocks of 16 × 64 × 64 voxels (131 kB)" in message
+    assert re.search(r"decoded about \d+ times", message)
+    enough = re.search(r"([\d.]+ MB) would suffice", message)
+    assert enough is not None
+    assert parse_bytes(enough[1]) > least
+    assert planned(source, parse_bytes(enough[1])).warnings == ()
+
+
+def test_a_budget_changes_no_figure_and_reads_no_block_twice(
+    rng: np.random.Generator, monkeypatch: Any
+) -> None:
+    voxels = rng.normal(180, 10, (40, 64, 64)).clip(0, 255).astype(np.uint8)
+    voxels[8:20, 10:30, 10:30] = 20
+    plain = measure_porosity(Volume(voxels, "ZYX", (2.0, 2.0, 2.0), "µm"))
+    source = lazy(voxels, voxels.shape)
+    volume = Volume(source, "ZYX", (2.0, 2.0, 2.0), "µm")
+    least = min_bytes(source) + 4 * voxels.size
+    report = measure_porosity(volume, memory=str(least))
+    assert report.to_json_dict() == plain.to_json_dict()
+    stored: Any = source.source
+    assert stored.n_read == 1
+
+
+def test_too_small_a_budget_is_refused_before_anything_is_read(
+    single: LazyArray,
+) -> None:
+    volume = Volume(single, "ZYX")
+    for mask in ("none", "auto"):
+        with pytest.raises(VolumeError, match="needs at least") as refused:
+            measure_porosity(volume, memory="100MB", sample_mask=mask)
+        stored: Any = single.source
+        assert stored.n_read == 0
+        found = re.search(r"at least ([\d.]+ MB)", str(refused.value))
+        assert found is not None
+        extra = 0 if mask == "none" else 10 * single.size
+        assert parse_bytes(found[1]) >= min_bytes(single) + extra

@@ -1,0 +1,54 @@
+"""The porosity of a sample in air: whoever measures the whole volume is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from napari_geosr import io
+from napari_geosr.core.steps import run_to_end
+from napari_geosr.core.volume import Volume
+from napari_geosr.operations.measure import MeasureConfig, measure_steps
+
+WORDS = "counted as pores"
+
+
+def warnings_of(volume: Volume, mask: Volume | None = None, **settings) -> list[str]:
+    steps = measure_steps(volume, MeasureConfig(**settings), mask, keep_labels=False)
+    return [text for text in run_to_end(steps).warnings if WORDS in text]
+
+
+def cylinder(background: float) -> Volume:
+    y, x = np.mgrid[:64, :64] - 31.5
+    data = np.random.default_rng(0).normal(200, 5, (16, 64, 64))
+    data[:, np.hypot(y, x) > 26] += background - 200
+    data[4:9, 30:36, 30:36] -= 180
+    return Volume(data.astype(np.float32), "ZYX", name="rod")
+
+
+def test_air_around_a_sample_is_said():
+    rod = cylinder(20)
+    (warning,) = warnings_of(rod)
+    assert warning.startswith("Background, such as air, seems to surround")
+    assert "--sample auto" in warning
+    assert len(warnings_of(Volume(rod.data[3], "YX", name="plane"))) == 1
+
+
+def test_it_is_not_said_of_a_sample_that_is_told_apart_or_fills_the_volume():
+    rod = cylinder(20)
+    assert not warnings_of(rod, sample_mask="auto")
+    inside = rod.replace(data=np.ones(rod.shape, np.uint8))
+    assert not warnings_of(rod, inside)
+    assert not warnings_of(cylinder(200))
+    assert not warnings_of(rod, phase="bright")
+
+
+@pytest.mark.parametrize(
+    ("name", "is_said"),
+    [("bone_128x128x128.tif", True), ("cement_128x128x128.tif", False)],
+)
+def test_on_real_scans(shared_data: Path, name: str, is_said: bool):
+    scan = io.read(shared_data / "ct_volumes" / name)
+    assert bool(warnings_of(scan)) is is_said
