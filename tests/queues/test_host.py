@@ -255,6 +255,9 @@ def test_a_host_is_never_an_option(other: Path, capfd: Any, host: str) -> None:
     said = refused(capfd, "jobs", "list", f"--host={host}")
     assert "is not a computer" in said
     assert not (other / "host").exists()
+    if host:
+        words = ["profiles", "new", "mine", "--template", "slurm", f"--host={host}"]
+        refused(capfd, *words)
 
 
 # A real server

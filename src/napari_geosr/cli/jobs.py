@@ -34,6 +34,7 @@ from napari_geosr.jobs.kinds import MAKE_MODELS, result_kind
 from napari_geosr.jobs.profiles import Profile
 from napari_geosr.jobs.queues import load_queue
 from napari_geosr.jobs.settings import change_training
+from napari_geosr.operations import restore as restoration
 from napari_geosr.operations.restore.job import RestoreJob
 from napari_geosr.operations.train.card_summary import summarise_card
 
@@ -222,11 +223,13 @@ def repair_jobs(job: Job, /, *, json: Json = False) -> int:
 def _repair_steps(
     folder: JobFolder, should_stop: ShouldStop
 ) -> Generator[Step, None, Repair]:
-    from napari_geosr.operations.restore import repair_steps
-
     settings = RestoreJob.from_values(_without_operation(folder.values()))
     with folder.hold():
-        return (yield from repair_steps(settings, folder.path, should_stop=should_stop))
+        return (
+            yield from restoration.repair_steps(
+                settings, folder.path, should_stop=should_stop
+            )
+        )
 
 
 def _without_operation(values: AnyDict) -> AnyDict:

@@ -15,6 +15,7 @@ from napari_geosr.cli.queue_options import ProfileOptions
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.types import AnyDict
 from napari_geosr.jobs import submission
+from napari_geosr.jobs.login_node import check_host
 from napari_geosr.jobs.probe import probe_steps
 from napari_geosr.jobs.profiles import (
     TEMPLATES,
@@ -104,6 +105,8 @@ def new_profiles(
         given = _ask_all(base)
     profile = Profile.create(**(base.model_dump() | given))
     submission.check_profile(profile)
+    if profile.host:
+        check_host(profile.host)
     path = save_profile(name, profile, overwrite=overwrite)
     if json:
         print_json({"profile": name, "file": str(path)})
