@@ -28,7 +28,7 @@ pytestmark = pytest.mark.skipif(os.name == "nt", reason="no SIGKILL there")
 #: What also differs between two runs that nobody kills.
 TIMES = ("seconds", "training_seconds", "computing", "time", "run", "started")
 HOW_OFTEN = [
-    pytest.param(1, id="once"),
+    pytest.param(2, id="twice"),
     pytest.param(20, id="often", marks=[pytest.mark.slow, pytest.mark.timeout(3600)]),
 ]
 

@@ -257,7 +257,7 @@ def test_the_threshold_is_chosen_in_the_dock(viewer, qtbot, dock, rng):
     compare(dock, qtbot)
     assert figure(dock, "Pores matched")[0] == "2"
     menu = dock.common.findChildren(QComboBox)[0]
-    assert menu.currentText() == "otsu"
+    assert menu.currentText() == "Otsu"
     menu.setCurrentText("20")
     compare(dock, qtbot)
     assert figure(dock, "Threshold") == ["20", "20"]

@@ -117,10 +117,10 @@ def test_settings_that_do_not_fit_are_said_at_once(viewer, qtbot, tmp_path):
     dock = opened(viewer, scan_file(tmp_path))
     dock.form.set_values({"rows": "2, 3, 4"})
     dock.form.changed.emit()
-    assert "rows" in dock.message.text
+    assert "Rows:" in dock.message.text
     dock.run_button.click()
     assert dock.activity.busy == ""
-    assert "rows" in dock.message.text
+    assert "Rows:" in dock.message.text
 
 
 def test_a_damaged_file_is_named(viewer, qtbot, tmp_path):

@@ -202,6 +202,7 @@ def test_layers_of_other_shapes_are_refused_by_name_before_a_copy(
     dock._rows["source"].combo.set_layer(first)
     dock._rows["target"].combo.set_layer(small)
     for button in (dock.start_button, dock.estimate_button):
+        qtbot.waitUntil(button.isEnabled, timeout=10_000)
         button.click()
         assert dock.bar.progress.isVisible()
         assert dock.bar.state.text() != dock.bar.state.idle

@@ -147,7 +147,7 @@ def test_repeated_decoding_is_announced_with_the_memory_that_avoids_it(
     """Where decoding takes as long as the network."""
     monkeypatch.setattr(source_reads, "_DECODING_SECONDS", 1e-6)
     chunks = (16, 125, 125)  # 0.5 MB, and 32 MB for all that a plane needs
-    source = LazyArray(Stored((64, 1000, 1000), chunks), Path("a.zarr"), chunks)
+    source = LazyArray(Stored((16, 1000, 1000), chunks), Path("a.zarr"), chunks)
     with pytest.raises(DeviceMemoryError) as refused:
         planned(source, 30 * MB)
     run = planned(source, said(refused))
@@ -173,7 +173,7 @@ def test_what_is_refused_does_not_depend_on_times(monkeypatch: Any) -> None:
     for seconds, speed in ((1e-9, 1e-5), (1e-4, 1e-7)):
         monkeypatch.setattr(source_reads, "_DECODING_SECONDS", seconds)
         monkeypatch.setattr(compute, "known_speed", lambda *_, s=speed: s)
-        source = LazyArray(Stored((64, 1000, 1000), chunks), Path("a.zarr"), chunks)
+        source = LazyArray(Stored((16, 1000, 1000), chunks), Path("a.zarr"), chunks)
         with pytest.raises(DeviceMemoryError) as refused:
             planned(source, 30 * MB)
         needed.add(said(refused))
@@ -185,7 +185,7 @@ def test_what_is_refused_does_not_depend_on_times(monkeypatch: Any) -> None:
 def test_fast_decoding_may_be_repeated() -> None:
     """It would cost more time to have smaller tiles and a cache."""
     chunks = (16, 125, 125)
-    source = LazyArray(Stored((64, 1000, 1000), chunks), Path("a.zarr"), chunks)
+    source = LazyArray(Stored((16, 1000, 1000), chunks), Path("a.zarr"), chunks)
     with pytest.raises(DeviceMemoryError) as refused:
         planned(source, 30 * MB)
     least = said(refused)
@@ -234,7 +234,8 @@ def test_a_run_decodes_as_planned_and_restores_the_cache() -> None:
     assert stored.decoded == math.prod(stored.shape)
 
 
-def test_an_estimate_counts_the_block() -> None:
+def test_an_estimate_counts_the_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compute, "seconds_per_voxel", lambda *_, **__: 1e-6)
     source = stored_in_one_block((100, 500, 500))
     options: Any = {"budget": 10**9, "itemsize": 2}
     plain = estimate(network(), source.shape, **options)

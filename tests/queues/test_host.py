@@ -169,7 +169,7 @@ def test_nothing_is_left_on_the_login_node(other: Path) -> None:
 def _is_running(pid: int) -> bool:
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # it ends while it is read
         return False
     return state != "Z"
 
