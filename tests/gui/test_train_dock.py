@@ -23,7 +23,9 @@ def test_from_layers_to_a_restored_scan(viewer, qtbot, tmp_path):
     view = dock.view
     qtbot.waitUntil(lambda: view.job is not None, timeout=20_000)
     assert view.job.parent == tmp_path
+    assert "continues when napari is closed" in dock.message.text
     qtbot.waitUntil(lambda: view.state == "done", timeout=60_000)
+    assert not dock.message.text  # there is nothing left that could continue
     assert set(view.plot.names()) == {"training", "validation"}
     qtbot.waitUntil(lambda: preview_layer(viewer) is not None, timeout=10_000)
     preview = preview_layer(viewer)

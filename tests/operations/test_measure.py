@@ -232,6 +232,14 @@ def test_a_mask_elsewhere_is_refused(rng):
             measure_porosity(volume, wrong)
 
 
+def test_a_smaller_mask_is_refused_with_both_extents():
+    volume = Volume.from_array(np.ones((4, 6, 6)), voxel_size=10.0, unit="µm")
+    mask = volume.replace(data=np.ones((4, 4, 6)))
+    said = "along Y: the mask extends from -5 to 35 µm, the volume from -5 to 55 µm"
+    with pytest.raises(VolumeError, match=said):
+        measure_porosity(volume, mask)
+
+
 @pytest.mark.parametrize("rule", ["otsu", "multi-otsu", "li", "triangle", 100.0])
 def test_the_preview_shows_the_threshold_of_the_measurement(rng, rule):
     volume = foam(rng)

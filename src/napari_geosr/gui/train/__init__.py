@@ -32,7 +32,7 @@ from napari_geosr.gui.train.method_settings import TUNED, tune_steps
 from napari_geosr.gui.train.widgets import NO_ESTIMATE, TrainWidgets
 from napari_geosr.io.formats import formats
 from napari_geosr.jobs.estimate import TrainingEstimate
-from napari_geosr.jobs.folder import JobFolder
+from napari_geosr.jobs.folder import ALIVE, JobFolder
 from napari_geosr.jobs.naming import taken_names
 from napari_geosr.operations.train import config_class, needs, networks, roles
 from napari_geosr.operations.train.name import proposed_name
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
 _OUTDATED = "Estimate: out of date because the data or settings have changed"
 _TIMING = "Estimate: timing a few steps…"
+_CONTINUES = "Training continues when napari is closed. You will find it under Jobs."
 #: What the state line says when an operation starts.
 _WORKING = {
     "read": "Reading the initial model…",
@@ -112,6 +113,7 @@ class TrainDock(TrainWidgets):
         self.jobs_button.clicked.connect(self._on_jobs)
         self.view.fineTune.connect(self.fine_tune)
         self.view.progressed.connect(self._on_progress)
+        self.view.stateChanged.connect(self._on_job_state)
         self.offer.resumed.connect(self._watch_job)
         self.advanced.button.toggled.connect(self.settings.list_models)
         self.settings.changed.connect(self._on_settings)
@@ -437,6 +439,10 @@ class TrainDock(TrainWidgets):
         if not self.activity.busy:
             self.bar.show_job(text, done, total)
 
+    def _on_job_state(self, state: str) -> None:
+        if state not in ALIVE and self.message.text == _CONTINUES:
+            self.message.clear()  # the training has stopped
+
     def _on_estimated(self, revision: int, estimate: TrainingEstimate) -> None:
         self.message.clear()
         if revision != self._revision:
@@ -463,9 +469,7 @@ class TrainDock(TrainWidgets):
         row = self._rows.get("source")
         self.view.set_job(job, source=None if row is None else row.layer())
         self.show_view()
-        self.message.show_message(
-            "Training continues when napari is closed. You will find it under Jobs."
-        )
+        self.message.show_message(_CONTINUES)
 
     def _on_jobs(self) -> None:
         open_dock(self._viewer, JOBS)

@@ -89,8 +89,19 @@ def align_mask(mask: Volume, volume: Volume) -> ArrayLike:
         if found[0] < -0.75 or found[-1] > mask.shape[axis] - 0.25:
             raise VolumeError(
                 f"The sample mask {mask.name!r} does not cover {volume.name!r} along "
-                f"{volume.axes[axis]}. Draw the mask on the whole volume."
+                f"{volume.axes[axis]}: the mask extends from {_extent(mask, axis)}, "
+                f"the volume from {_extent(volume, axis)}. Use a mask of the whole "
+                "volume, or measure a volume of the mask's size."
             )
         nearest = np.floor(found + 0.5).astype(np.int64)
         index.append(np.clip(nearest, 0, mask.shape[axis] - 1))
     return ResampledMask(mask.data, tuple(index))
+
+
+def _extent(volume: Volume, axis: int) -> str:
+    """Where the outer voxels begin and end along an axis, such as ``-2 to 62 µm``."""
+    size = volume.voxel_size[axis]
+    unit = f" {volume.unit}" if volume.has_physical_size else ""
+    start = volume.origin[axis] - size / 2
+    end = start + volume.shape[axis] * size
+    return f"{start:.6g} to {end:.6g}{unit}"
