@@ -380,3 +380,85 @@ def test_a_report_in_a_folder_without_a_name(
     for folder in (Path("/"), Path()):
         files.check(files.plan(folder, ["input"]), overwrite=True)
     assert [path.parent for path in checked] == [Path("/"), tmp_path]
+
+
+@linux
+@pytest.mark.parametrize("words", [("info",), ("measure", "--out", "report")])
+def test_messages_that_nobody_can_take_end_no_run(
+    tmp_path: Path, words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = image(tmp_path / "scan.tif")
+    monkeypatch.chdir(tmp_path)
+    line = [sys.executable, "-m", "napari_geosr", words[0], str(path), *words[1:]]
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(line, stdout=full, stderr=full, check=False)
+        alone = subprocess.run(
+            [*line, "--overwrite"] if words[1:] else line,
+            stdout=subprocess.DEVNULL,
+            stderr=full,
+            check=False,
+        )
+    assert (done.returncode, alone.returncode) == (2, 0)  # stdout holds the results
+    assert (tmp_path / "report" / "report.json").is_file() == bool(words[1:])
+
+
+@linux
+def test_closed_output_ends_no_run(tmp_path: Path) -> None:
+    path = image(tmp_path / "scan.tif")
+    out = tmp_path / "report"
+    line = f'"{sys.executable}" -m napari_geosr measure "{path}" --out "{out}" >&- 2>&-'
+    assert subprocess.run(line, shell=True, check=False).returncode == 0
+    assert (out / "report.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (("restore", "a.tif", "--out", "b.tif", "--workers", "2.5"), "--workers"),
+        (("restore", "a.tif", "--out", "b.tif", "--threads=.5"), "--threads"),
+        (("measure", "a.tif", "--out", "b", "--min-voxels", "8.5"), "--min-voxels"),
+        (("info", "a.raw", "--shape", "4,4.5,4"), "--shape"),
+    ],
+)
+def test_whole_numbers_are_not_rounded(
+    words: tuple[str, ...], name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(words) == 2
+    assert f"{name} needs a whole number" in capsys.readouterr().err
+
+
+def test_numbers_with_a_point_are_taken_where_they_make_sense(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = image(tmp_path / "scan.tif")
+    words = ("--min-voxels", "8.0", "--voxel-size", "1.5", "--unit", "um")
+    out = tmp_path / "report"
+    assert run(("measure", str(path), "--out", str(out), *words)) == 0
+    assert "whole" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [("info", "a\0.tif"), ("info", "a", "--unit", "\0")])
+def test_a_nul_character_is_refused(
+    words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(words) == 2
+    assert "NUL character" in capsys.readouterr().err
+    with pytest.raises(FileError, match="NUL character"):
+        io.read("a\0.tif")
+    with pytest.raises(FileError, match="NUL character"):
+        io.check_output("a\0.tif")
+
+
+@pytest.mark.parametrize("url", ["http://a.b/c.tif", "s3://a.b/c.zarr"])
+def test_a_url_is_called_one(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(("info", url)) == 2
+    assert f"{url} is a URL" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command_", ["measure", "restore"])
+def test_a_budget_without_its_unit_is_refused_at_once(
+    command_: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("scan.tif", "--out", str(tmp_path / "out.tif"), "--memory", "4")
+    assert run((command_, *words)) == 2  # before it looks for the scan
+    assert "Give a unit, such as 4GB" in capsys.readouterr().err

@@ -144,6 +144,13 @@ def test_the_largest_integers_are_refused_in_a_sentence() -> None:
         measure_porosity(Volume(data, "ZYX"))
 
 
+def test_the_smallest_integers_are_not_called_equal() -> None:
+    data = np.full((8, 8, 8), -(2**63) + 90, np.int64)
+    data[2:5, 2:5, 2:5] = -(2**63) + 10
+    with pytest.raises(VolumeError, match=r"up to 9\.22e\+18; beyond 2⁵³"):
+        measure_porosity(Volume(data, "ZYX"))
+
+
 def test_extended_floats_are_refused_in_a_sentence(rng: np.random.Generator) -> None:
     wide = porous(rng).astype(np.longdouble)
     if wide.dtype.itemsize <= 8:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tracemalloc
 import zipfile
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +17,8 @@ import pytest
 
 from napari_geosr.core.errors import ModelError
 from napari_geosr.models import archives, bundle, foreign, weights_header, zoo
+from napari_geosr.models.bundle_files import read_file
+from napari_geosr.operations.models.importing import import_steps
 
 
 @pytest.fixture
@@ -251,3 +254,18 @@ def test_whole_weights_are_read(tiny: Path) -> None:
     assert bundle.verify(tiny).name == "tiny"
     packed = shutil.make_archive(str(tiny.with_name("packed")), "zip", tiny)
     assert bundle.verify(packed).name == "tiny"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes")
+@pytest.mark.parametrize("name", [bundle.CARD_FILE, "weights.safetensors"])
+def test_a_pipe_in_a_bundle_is_not_waited_for(tiny: Path, name: str) -> None:
+    (tiny / name).unlink()
+    os.mkfifo(tiny / name)
+    reason = f"{name} is not a regular file"
+    refused(lambda: read_file(tiny, name, 10**6), reason)
+
+
+@pytest.mark.parametrize("suffix", ["", ".zip"])
+def test_an_invalid_url_is_said(suffix: str) -> None:
+    with pytest.raises(ModelError, match="not a valid URL"):
+        deque(import_steps(f"https://[zz/x{suffix}"), maxlen=0)

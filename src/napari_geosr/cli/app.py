@@ -8,7 +8,7 @@ import re
 import sys
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout, suppress
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from typing import Any, TextIO, cast
 
 from cyclopts import App, CycloptsError, MissingArgumentError, UnusedCliTokensError
@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from napari_geosr.cli.commands import COMMANDS, EXAMPLES, GROUPS, Command
 from napari_geosr.cli.encoding import prepare_streams
+from napari_geosr.cli.fractions import refuse_fractions
 from napari_geosr.cli.help_pages import GroupedFormatter, with_examples
 from napari_geosr.cli.typed_words import WORDS
 from napari_geosr.cli.verbosity import QUIET
@@ -79,16 +80,20 @@ def run(arguments: Sequence[str] | None = None) -> int:
     words = [word for word in words if word not in (*_QUIET, *_VERBOSE)]
     QUIET.set(quiet)
     try:
-        _refuse_empty(words)
-        with redirect_stdout(cast("TextIO", _CheckedOutput(sys.stdout))):
-            code = build_app()(words)
+        _refuse_odd(words)
+        refuse_fractions(app := build_app(), words)
+        with (
+            redirect_stdout(cast("TextIO", _CheckedOutput(sys.stdout))),
+            redirect_stderr(cast("TextIO", _Messages(sys.stderr))),
+        ):
+            code = app(words)
             sys.stdout.flush()
     except CycloptsError as error:
         _print_error(_sentence(error, words), debug)
         return 2
     except GeoSRError as error:
         if isinstance(error, _OutputError):
-            _discard_output()
+            _discard(sys.stdout)
         _print_error(str(error), debug)
         return error.exit_code
     except ValidationError as error:
@@ -102,7 +107,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return 0
     except OSError as error:
         if sentence := describe_system_error(error):
-            _discard_output()
+            _discard(sys.stdout)
             _print_error(sentence, debug)
             return 2
         if error.errno not in _PATH_ERRORS or error.filename is None:
@@ -117,13 +122,18 @@ def run(arguments: Sequence[str] | None = None) -> int:
     return int(code or 0)
 
 
-def _refuse_empty(words: Sequence[str]) -> None:
-    """Refuse an empty argument: as a path, it would be the current folder."""
+def _refuse_odd(words: Sequence[str]) -> None:
+    """Refuse an empty argument (as a path, the current folder) and NUL bytes."""
     for before, word in zip(["", *words], words, strict=False):
         if not word.strip():
             where = f" after {before}" if before.startswith("-") else ""
             raise ConfigError(
                 f"An argument{where} is empty. Check the variables of your script."
+            )
+        if "\0" in word:
+            raise ConfigError(
+                f"{word!r} contains a NUL character, which no file name or setting "
+                "can have. Remove it."
             )
 
 
@@ -161,6 +171,29 @@ class _CheckedOutput:
             self._stream.flush()
 
 
+class _Messages:
+    """Standard error, which must not end a run: a log on a full disk, a closed pipe."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        try:
+            return self._stream.write(text)
+        except OSError:
+            _discard(self._stream)
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except OSError:
+            _discard(self._stream)
+
+
 @contextmanager
 def _explained() -> Iterator[None]:
     try:
@@ -174,11 +207,11 @@ def _explained() -> Iterator[None]:
         ) from error
 
 
-def _discard_output() -> None:
-    """Discard output that could not be printed; Python would retry and fail at exit."""
+def _discard(stream: TextIO) -> None:
+    """Discard what could not be printed; Python would retry and fail at exit."""
     with suppress(OSError, ValueError):
         null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, sys.stdout.fileno())
+        os.dup2(null, stream.fileno())
         os.close(null)
 
 
@@ -250,6 +283,7 @@ def _subcommands(words: Sequence[str]) -> list[str]:
 
 
 def _print_error(sentence: str, debug: bool) -> None:
-    if debug:
-        traceback.print_exc()
-    print(f"napari-geosr: {sentence}", file=sys.stderr)
+    with redirect_stderr(cast("TextIO", _Messages(sys.stderr))):
+        if debug:
+            traceback.print_exc()
+        print(f"napari-geosr: {sentence}", file=sys.stderr, flush=True)

@@ -8,6 +8,7 @@ import os
 import re
 import sys
 from io import TextIOWrapper
+from pathlib import Path
 
 #: Name of the error handler of the output streams.
 _PLAIN = "napari-geosr-plain"
@@ -38,8 +39,15 @@ _SUPERSCRIPTS = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789")
 
 
 def prepare_streams() -> None:
-    """Let standard output and error write plain text for what they cannot show."""
+    """Let standard output and error write plain text for what they cannot show.
+
+    Closed ones are replaced, so that nothing has to check for them.
+    """
     codecs.register_error(_PLAIN, _write_plain)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by the shell: >&-
+            null = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
+            setattr(sys, name, null)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             encoding = "ascii" if _is_ascii_terminal(stream) else None

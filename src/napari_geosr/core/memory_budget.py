@@ -6,7 +6,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from napari_geosr.core.config import parse_bytes
+from napari_geosr.core.config import format_bytes, parse_bytes
+from napari_geosr.core.errors import ConfigError
 
 
 def _as_text(value: object) -> object:
@@ -16,10 +17,16 @@ def _as_text(value: object) -> object:
 
 
 def _checked(value: str | None) -> str | None:
-    if value is not None:
-        parse_bytes(value)
+    if value is not None and parse_bytes(value) < _MIN_BYTES:
+        raise ConfigError(
+            f"{value} means {format_bytes(parse_bytes(value))}; no run is that "
+            "small. Give a unit, such as 4GB or 800MB."
+        )
     return value
 
+
+#: Smaller amounts are numbers whose unit was forgotten, such as 4 for 4 GB.
+_MIN_BYTES = 1000
 
 MemoryBudget = Annotated[
     str | None,

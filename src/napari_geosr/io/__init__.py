@@ -19,6 +19,7 @@ from napari_geosr.io.formats import (
     write_suffixes,
 )
 from napari_geosr.io.lazy import LazyArray
+from napari_geosr.io.names import refuse_nul
 from napari_geosr.io.reading import check_readable, read_file
 from napari_geosr.io.remote import read_address
 from napari_geosr.io.slices import read_folder, read_glob
@@ -95,6 +96,7 @@ def read(
     >>> geosr.read("stack.tif", voxel_size=(2, 1, 1), unit="µm")
     <Volume 'stack': Z 8 × Y 32 × X 32, voxel size 2 × 1 × 1 µm, uint8, 8.19 kB...>
     """
+    refuse_nul(path)
     text, inner = str(path), dataset
     if "::" in text and not Path(text).exists():
         text, _, inside = text.partition("::")

@@ -21,6 +21,7 @@ from napari_geosr.io.claims import claimed, refuse_claimed
 from napari_geosr.io.formats import format_that_writes, write_suffixes
 from napari_geosr.io.hidden import leftovers, temporary_sibling
 from napari_geosr.io.journal import JournalEntry, read_journal, remove_with_journal
+from napari_geosr.io.names import refuse_nul
 from napari_geosr.io.output import Output, copy_blocks
 from napari_geosr.io.spec import OutputPaths, OutputSpec
 from napari_geosr.io.suffixes import incomplete_path, stem_of, suffix_of
@@ -67,6 +68,7 @@ def _checked_output(
     path: str | Path, overwrite: bool, nbytes: int, continues: bool
 ) -> Path:
     """Check as `check_output` does, but ignore the result of a stopped run."""
+    refuse_nul(path)
     target = Path(path).expanduser()
     if format_that_writes(target) is None:
         raise FileError(

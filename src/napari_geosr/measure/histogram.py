@@ -397,6 +397,7 @@ def _check_values(
         )
     if histogram.minimum == histogram.maximum and not may_be_constant:
         where = " inside the sample mask" if masked else ""
+        _refuse_inexact(histogram, name)  # rounded, different integers are equal
         raise VolumeError(
             f"{name!r} contains only one grey value{where} ({histogram.minimum:g}), "
             "so pores cannot be distinguished from solid. Choose another volume or "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from pathlib import Path
 from typing import IO
 
@@ -31,7 +32,11 @@ def read_file(path: Path, name: str, limit: int) -> bytes:
 def _read_from_folder(path: Path, name: str, limit: int) -> bytes:
     file = path / name
     try:
-        size = file.stat().st_size
+        status = file.stat()
+        if not stat.S_ISREG(status.st_mode):
+            # Opening a pipe would wait for a writer forever.
+            raise ModelError(f"{file} is not a regular file, so it cannot be read.")
+        size = status.st_size
         if size > limit:
             raise ModelError(_too_large(file, size, limit))
         with file.open("rb") as stream:

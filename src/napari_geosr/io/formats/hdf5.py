@@ -28,6 +28,7 @@ from napari_geosr.io.hdf5_items import (
     walk,
 )
 from napari_geosr.io.lazy import decoding
+from napari_geosr.io.missing_places import places_of_missing
 from napari_geosr.io.reader_questions import (
     ask_voxel_size,
     stored_letters,
@@ -113,7 +114,9 @@ def _volume(found: Any, source: Dataset, path: Path, axes: str | None) -> Volume
         origin=origin,
         name=stem_of(path),
         source=path,
-        metadata=with_file_warnings(metadata, _missing_parts(found, path)),
+        metadata=with_file_warnings(
+            metadata, _missing_parts(found, path, axes or letters)
+        ),
     )
     volume = ask_voxel_size(volume)
     if axes is not None:
@@ -138,7 +141,7 @@ def _check(found: Any, name: str, path: Path) -> None:
         )
 
 
-def _missing_parts(found: Any, path: Path) -> str:
+def _missing_parts(found: Any, path: Path, axes: Sequence[str]) -> str:
     """Describe parts of a dataset that HDF5 silently reads as its fill value.
 
     Returns
@@ -165,8 +168,16 @@ def _missing_parts(found: Any, path: Path) -> str:
     n_missing = n_all - found.id.get_num_chunks()
     if n_missing <= 0:
         return ""
+    stored: list[h5py.h5d.StoreInfo] = []
+    found.id.chunk_iter(stored.append)
+    there = {
+        tuple(int(i) // n for i, n in zip(info.chunk_offset, found.chunks, strict=True))
+        for info in stored
+    }
+    places = places_of_missing(there, found.shape, found.chunks, axes)
     return (
-        f"{n_missing:,} of {n_all:,} chunks are not in the file and are {fill}. Some "
+        f"{n_missing:,} of {n_all:,} chunks are not in the file and are {fill} "
+        f"({places}). Some "
         "programs omit chunks that contain only this value; otherwise the file was "
         "not written completely."
     )

@@ -31,6 +31,14 @@ def is_address(text: str) -> bool:
     return text.lower().startswith(("https://", "http://"))
 
 
+def file_name_of(url: str) -> str:
+    """Last part of a URL's path; ``""`` if there is none or the URL is invalid."""
+    try:
+        return Path(urlsplit(url).path).name
+    except ValueError:  # `download` says what is wrong with it
+        return ""
+
+
 def download(
     address: str, path: Path, should_stop: ShouldStop, *, limit: int | None = None
 ) -> None:

@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import numpy as np
 
@@ -22,7 +21,11 @@ from napari_geosr.core.types import AnyArray
 from napari_geosr.models.archives import opened_zip, reading_zip
 from napari_geosr.models.bundle import MAX_CARD_BYTES
 from napari_geosr.models.bundle_files import MAX_WEIGHTS_BYTES
-from napari_geosr.models.foreign.download import download, is_address
+from napari_geosr.models.foreign.download import (
+    download,
+    file_name_of,
+    is_address,
+)
 
 #: File names of a package's description.
 DESCRIPTIONS = ("rdf.yaml", "bioimageio.yaml", "model.yaml")
@@ -51,7 +54,7 @@ def opened(source: str, folder: Path, should_stop: ShouldStop) -> Iterator[Any]:
     if path.is_dir():
         path = next(path / n for n in DESCRIPTIONS if (path / n).is_file())
     if is_address(source):
-        if not urlsplit(source).path.lower().endswith(".zip"):
+        if not file_name_of(source).lower().endswith(".zip"):
             yield _remote(source, folder, should_stop)
             return
         path = folder / "package.zip"
@@ -133,7 +136,7 @@ def fetch(
         place = str(location)
         if is_address(place):
             (folder / str(i)).mkdir()
-            path = folder / str(i) / (Path(urlsplit(place).path).name or "file")
+            path = folder / str(i) / (file_name_of(place) or "file")
             download(place, path, should_stop)
             entry.source = path
 

@@ -15,7 +15,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from napari_geosr import networks
 from napari_geosr.core.errors import Cancelled, ConfigError, ModelError
@@ -32,7 +31,7 @@ from napari_geosr.inference.compute import interruptible
 from napari_geosr.inference.receptive_field import probe
 from napari_geosr.models import bundle, foreign, zoo
 from napari_geosr.models.card import ModelCard, TrainingData
-from napari_geosr.models.foreign.download import download, is_address
+from napari_geosr.models.foreign.download import download, file_name_of, is_address
 from napari_geosr.networks import FOREIGN
 from napari_geosr.operations.models import catalogue
 from napari_geosr.operations.restore import RestoreConfig, restore_steps
@@ -139,11 +138,11 @@ def import_steps(
 @contextmanager
 def _local_copy(source: str, should_stop: ShouldStop) -> Iterator[str]:
     """A local path for a source: a zip at a URL is downloaded, once."""
-    if not (is_address(source) and urlsplit(source).path.lower().endswith(".zip")):
+    if not (is_address(source) and file_name_of(source).lower().endswith(".zip")):
         yield source
         return
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        path = Path(folder) / (Path(urlsplit(source).path).name or "model.zip")
+        path = Path(folder) / file_name_of(source)
         download(source, path, should_stop)
         try:
             yield str(path)

@@ -8,7 +8,6 @@ if our writer noted that it wrote every chunk.
 
 from __future__ import annotations
 
-import itertools
 import math
 import os
 import re
@@ -16,11 +15,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from napari_geosr.core.types import ZarrNode
+from napari_geosr.io.missing_places import places_of_missing
 
 #: Key in our block of a group's attributes that states that every chunk was written.
 ALL_CHUNKS = "all_chunks"
-#: Maximum number of missing chunks that the message locates.
-_MAX_SHOWN = 3
 
 
 def missing_chunks(
@@ -51,9 +49,7 @@ def missing_chunks(
     n_missing = n_all - len(there)
     if not n_missing:
         return ""
-    first = itertools.islice((i for i in _indices(grid) if i not in there), _MAX_SHOWN)
-    places = "; ".join(_place(index, size, shape, names) for index in first)
-    more = f"; and {n_missing - _MAX_SHOWN:,} more" if n_missing > _MAX_SHOWN else ""
+    places = places_of_missing(there, shape, size, names)
     fill = array.fill_value if array.fill_value is not None else 0
     why = (
         "All chunks were there when it was written: copy it again."
@@ -63,18 +59,8 @@ def missing_chunks(
     )
     return (
         f"{n_missing:,} of {n_all:,} chunks are not in the file and are read as "
-        f"{float(fill):g} ({places}{more}). {why}"
+        f"{float(fill):g} ({places}). {why}"
     )
-
-
-def _indices(grid: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
-    """All indices of a grid, last axis fastest, generated lazily as it may be huge."""
-    for number in range(math.prod(grid)):
-        index = list[int]()
-        for n in reversed(grid):
-            number, i = divmod(number, n)
-            index.append(i)
-        yield tuple(reversed(index))
 
 
 def _folder_of(array: ZarrNode) -> Path | None:
@@ -122,19 +108,3 @@ def _names(folder: Path, depth: int) -> Iterator[str]:
                     elif entry.is_dir():
                         inner.append((f"{name}/", Path(entry.path)))
         pending = inner
-
-
-def _place(
-    index: tuple[int, ...],
-    size: tuple[int, ...],
-    shape: tuple[int, ...],
-    names: Sequence[str],
-) -> str:
-    """Position of a chunk, without the axes that it spans completely."""
-    spans = []
-    for i, s, n, name in zip(index, size, shape, names, strict=True):
-        start, stop = i * s, min((i + 1) * s, n)
-        if stop - start < n:
-            end = f"–{stop - 1}" if stop - start > 1 else ""
-            spans.append(f"{name} {start}{end}")
-    return ", ".join(spans) or "all of it"
