@@ -204,7 +204,7 @@ def test_layers_of_other_shapes_are_refused_by_name_before_a_copy(
     for button in (dock.start_button, dock.estimate_button):
         qtbot.waitUntil(button.isEnabled, timeout=10_000)
         button.click()
-        assert dock.bar.progress.isVisible()
+        assert not dock.bar.progress.isHidden()
         assert dock.bar.state.text() != dock.bar.state.idle
         qtbot.waitUntil(lambda: bool(dock.data_message.text), timeout=60_000)
         assert "'narrow one' has shape 16 × 64 × 50" in dock.data_message.text
