@@ -449,12 +449,6 @@ def test_a_nul_character_is_refused(
         io.check_output("a\0.tif")
 
 
-@pytest.mark.parametrize("url", ["http://a.b/c.tif", "s3://a.b/c.zarr"])
-def test_a_url_is_called_one(url: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(("info", url)) == 2
-    assert f"{url} is a URL" in capsys.readouterr().err
-
-
 @pytest.mark.parametrize("command_", ["measure", "restore"])
 def test_a_budget_without_its_unit_is_refused_at_once(
     command_: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

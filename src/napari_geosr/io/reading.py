@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 
 from napari_geosr.core.errors import FileError
@@ -17,12 +16,6 @@ _ARCHIVES = (".zip", ".gz", ".7z", ".tar", ".rar", ".bz2", ".xz")
 def check_readable(path: Path) -> None:
     """Raise `FileError` if `path` does not exist, is not readable, or is empty."""
     if not path.exists():
-        # A path has one slash where the URL had two.
-        if url := re.match(r"([a-z][a-z0-9+.-]+):/+", str(path), re.IGNORECASE):
-            raise FileError(
-                f"{url[1]}://{str(path)[url.end() :]} is a URL; only files on this "
-                "computer can be read. Download the file first."
-            )
         raise FileError(f"{path} does not exist. Check the name and the folder.")
     if not os.access(path, os.R_OK):
         raise FileError(
