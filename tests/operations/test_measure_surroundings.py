@@ -11,6 +11,7 @@ from napari_geosr import io
 from napari_geosr.core.steps import run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.operations.measure import MeasureConfig, measure_steps
+from napari_geosr.operations.measure.surroundings import Surroundings
 
 WORDS = "counted as pores"
 
@@ -43,6 +44,26 @@ def test_it_is_not_said_of_a_sample_that_is_told_apart_or_fills_the_volume():
     assert not warnings_of(rod, inside)
     assert not warnings_of(cylinder(200))
     assert not warnings_of(rod, phase="bright")
+
+
+class Unreadable:
+    """An image that must not be read as a whole."""
+
+    def __init__(self, *shape: int) -> None:
+        self.shape, self.dtype, self.ndim = shape, np.dtype(np.uint16), len(shape)
+
+    def __getitem__(self, key: object) -> np.ndarray:
+        raise AssertionError(f"{key} was read")
+
+    def __array__(self, *_: object) -> np.ndarray:
+        raise AssertionError("all was read")
+
+
+@pytest.mark.parametrize("shape", [(100_000, 100_000), (3, 100_000, 100_000)])
+def test_planes_larger_than_the_memory_are_not_read(shape: tuple[int, ...]):
+    assert Surroundings.of(Unreadable(*shape)).planes == ()
+    small = Unreadable(*shape[:-2], 1000, 1000)
+    assert Surroundings.of(small, max_plane_bytes=10**6).planes == ()
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ from napari_geosr.operations.measure.deviation import (
 from napari_geosr.operations.measure.grey_levels import one_volume
 from napari_geosr.operations.measure.mask import align_mask
 from napari_geosr.operations.measure.pore_size import same_smallest_pore
-from napari_geosr.operations.measure.surroundings import Surroundings
+from napari_geosr.operations.measure.surroundings import MAX_PLANE_BYTES, Surroundings
 from napari_geosr.operations.storage import array_for
 
 if TYPE_CHECKING:
@@ -66,6 +66,8 @@ MeasureConfig = PorosityConfig
 #: Minimum number of hot voxels kept by a restoration for a message, as a fraction of
 #: the voxels of the rarer phase.
 _MIN_HOT_SHARE = 0.01
+#: Planes that a memory budget must have room for before one is read as a whole.
+_PLANES_IN_BUDGET = 8
 
 T = TypeVar("T")
 
@@ -262,9 +264,10 @@ def _background(volume: Volume, config: MeasureConfig, report: PorosityReport) -
     """Warn that the porosity includes what surrounds the sample."""
     if config.sample_mask != "none" or volume.metadata.get("kind") == "labels":
         return ""
-    data = volume.data
-    planes = np.asarray(data)[None] if volume.axes == "YX" else data
-    around = Surroundings.of(planes)
+    most = MAX_PLANE_BYTES
+    if config.memory is not None:
+        most = min(most, parse_bytes(config.memory) // _PLANES_IN_BUDGET)
+    around = Surroundings.of(volume.data, most)
     if not around.has_background(report.threshold, config.phase):
         return ""
     return (

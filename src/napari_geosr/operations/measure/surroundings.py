@@ -14,8 +14,8 @@ from napari_geosr.measure.segment import phase_mask
 
 #: Number of planes whose rims are examined.
 _RIM_PLANES = 9
-#: Maximum size of a plane in bytes.
-_MAX_PLANE_BYTES = 2**28
+#: Maximum size in bytes of a plane that is read as a whole.
+MAX_PLANE_BYTES = 2**28
 #: Edge length of the corner regions examined in a plane, as a fraction of the plane's
 #: edge length.
 _CORNER_SHARE = 0.02
@@ -69,21 +69,28 @@ class Surroundings:
     planes: tuple[PlaneRim, ...] = ()
 
     @classmethod
-    def of(cls, source: ArrayLike) -> Surroundings:
+    def of(
+        cls, source: ArrayLike, max_plane_bytes: int = MAX_PLANE_BYTES
+    ) -> Surroundings:
         """Read some planes of a volume.
 
         Parameters
         ----------
-        source : array-like of shape (Z, Y, X)
+        source : array-like of shape (Z, Y, X) or (Y, X)
+        max_plane_bytes : int
+            Larger planes are not read: nothing is then known of the surroundings.
         """
-        depth, height, width = source.shape
+        height, width = source.shape[-2:]
+        is_volume = len(source.shape) > 2
+        depth = source.shape[0] if is_volume else 1
         n = max(2, round(_CORNER_SHARE * min(height, width)))
         size = height * width * np.dtype(source.dtype).itemsize
-        if min(height, width) < 4 * n or size > _MAX_PLANE_BYTES:
+        if min(height, width) < 4 * n or size > max_plane_bytes:
             return cls()
         found = []
         for z in np.unique(np.linspace(0, depth - 1, _RIM_PLANES).astype(int)):
-            plane = np.asarray(source[int(z) : int(z) + 1])[0]
+            part = np.asarray(source[int(z) : int(z) + 1] if is_volume else source[:])
+            plane = part.reshape(height, width)
             ends = (slice(None, n), slice(-n, None))
             corners = np.stack([plane[y, x].ravel() for y in ends for x in ends])
             found.append(PlaneRim(corners, _rim(plane), _reduced(plane)))
