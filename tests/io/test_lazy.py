@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from napari_geosr.core.errors import FileError
-from napari_geosr.io.lazy import ArrangedSource, LazyArray, MappedSource, arrange
+from napari_geosr.io.lazy import LazyArray
+from napari_geosr.io.voxel_sources import ArrangedSource, MappedSource, arrange
 
 PATH = Path("a.tif")
 

@@ -16,6 +16,7 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.io.lazy import LazyArray, read_unit
 from napari_geosr.measure.budget import SlabPlan, min_bytes, plan_slabs
 from napari_geosr.measure.config import PorosityConfig
+from napari_geosr.operations.measure.mask import ResampledMask
 
 MB = 10**6
 SHAPE = (200, 256, 256)
@@ -48,6 +49,10 @@ def planned(source: LazyArray, budget: int) -> SlabPlan:
     )
 
 
+def cached(plan: SlabPlan) -> int:
+    return sum(nbytes for _, nbytes in plan.caches)
+
+
 @pytest.fixture
 def single() -> LazyArray:
     """One block of 26 MB."""
@@ -61,7 +66,7 @@ def test_the_smallest_budget_has_room_for_the_block(single: LazyArray) -> None:
     least = min_bytes(single)
     assert least == plain + unit.held_bytes(unit.nbytes)
     plan = planned(single, least)
-    assert plan.cache_bytes == unit.nbytes
+    assert plan.caches == ((single, unit.nbytes),)
     assert plan.warnings == ()
     with pytest.raises(VolumeError, match="needs at least"):
         planned(single, least - 1)
@@ -71,11 +76,10 @@ def test_slabs_of_whole_blocks_need_no_cache() -> None:
     source = lazy(np.zeros(SHAPE, np.uint16), (32, 32, 32))
     plan = planned(source, 10**9)
     assert plan.thickness == plan.standard == 64
-    assert plan.cache_bytes == 0
+    assert cached(plan) == 0
     plan = planned(source, 130 * MB)
     assert plan.thickness < 32
-    assert plan.cache_bytes is not None
-    assert plan.cache_bytes > 0
+    assert cached(plan) > 0
     assert plan.warnings == ()
 
 
@@ -84,7 +88,7 @@ def test_repeated_decoding_is_announced() -> None:
     source = lazy(np.zeros((64, 1024, 1024), np.uint16), (16, 64, 64))
     least = min_bytes(source)
     plan = planned(source, least)
-    assert plan.cache_bytes == 0
+    assert cached(plan) == 0
     (message,) = plan.warnings
     assert "blocks of 16 × 64 × 64 voxels (131 kB)" in message
     assert re.search(r"decoded about \d+ times", message)
@@ -122,3 +126,53 @@ def test_too_small_a_budget_is_refused_before_anything_is_read(
         assert found is not None
         extra = 0 if mask == "none" else 10 * single.size
         assert parse_bytes(found[1]) >= min_bytes(single) + extra
+
+
+def test_masks_and_deviations_are_counted(single: LazyArray) -> None:
+    """They are decoded in blocks as well, beside those of the volume."""
+    source = np.zeros(SHAPE, np.uint16)
+    unit = read_unit(single)
+    assert unit is not None
+    plain = min_bytes(source)
+    kept, not_kept = unit.held_bytes(unit.nbytes), unit.held_bytes(0)
+    needed = min_bytes(source, companions=[single])
+    assert plain + not_kept < needed <= plain + kept
+    two = lazy(np.zeros(SHAPE, np.uint16), SHAPE)
+    needed_by_two = min_bytes(single, companions=[two])
+    assert plain + kept + not_kept < needed_by_two <= plain + 2 * kept
+    every = np.arange(SHAPE[0]), np.arange(SHAPE[1]), np.arange(SHAPE[2])
+    assert min_bytes(source, companions=[ResampledMask(two, every)]) == needed
+    volume = Volume(source, "ZYX")
+    with pytest.raises(VolumeError, match="needs at least"):
+        measure_porosity(volume, mask=Volume(two, "ZYX"), memory=str(needed - 1))
+    stored: Any = two.source
+    assert stored.n_read == 0
+
+
+def test_a_mask_of_one_block_is_decoded_once(rng: np.random.Generator) -> None:
+    voxels = rng.normal(180, 10, (40, 64, 64)).clip(0, 255).astype(np.uint8)
+    voxels[8:20, 10:30, 10:30] = 20
+    inside = np.zeros(voxels.shape, np.uint8)
+    inside[4:-4, 4:-4, 4:-4] = 1
+    plain = measure_porosity(Volume(voxels, "ZYX"), mask=Volume(inside, "ZYX"))
+    mask = lazy(inside, inside.shape)
+    least = min_bytes(voxels, companions=[mask]) + 4 * voxels.size
+    report = measure_porosity(
+        Volume(voxels, "ZYX"), mask=Volume(mask, "ZYX"), memory=str(least)
+    )
+    assert report.to_json_dict() == plain.to_json_dict()
+    stored: Any = mask.source
+    assert stored.n_read == 1
+
+
+def test_a_channel_is_read_in_the_blocks_of_its_file() -> None:
+    voxels = np.arange(2 * 8 * 16 * 16, dtype=np.uint16).reshape(2, 8, 16, 16)
+    for depth in (1, 2):
+        both = lazy(voxels, (depth, 4, 16, 16))
+        channel = Volume(both, "CZYX").select(channel=1)
+        assert np.array_equal(np.asarray(channel), voxels[1])
+        unit, of_both = read_unit(channel.data), read_unit(both)
+        assert unit is not None
+        assert of_both is not None
+        assert unit.shape == (4, 16, 16)
+        assert unit.decoding_bytes == of_both.decoding_bytes

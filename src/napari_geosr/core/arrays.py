@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -170,6 +170,20 @@ def sliceable(data: Any) -> Any:
 
     meta = np.empty((0,) * len(data.shape), data.dtype)
     return da.from_array(data, name=False, meta=meta, inline_array=True)
+
+
+def at_indices(data: Any, indices: Mapping[int, int]) -> Any:
+    """The part of an array at one index of some axes, which are dropped; none is read.
+
+    Parameters
+    ----------
+    indices : mapping of int to int
+        Index along each dropped axis.
+    """
+    if hasattr(data, "at_indices"):
+        return data.at_indices(indices)
+    data = sliceable(data)
+    return data[tuple(indices.get(i, slice(None)) for i in range(data.ndim))]
 
 
 def per_axis(

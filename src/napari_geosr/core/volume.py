@@ -15,6 +15,7 @@ import numpy.typing as npt
 from napari_geosr.core import layer_data
 from napari_geosr.core.arrays import ArrayLike as ArrayLike
 from napari_geosr.core.arrays import (
+    at_indices,
     image_array,
     per_axis,
     sliceable,
@@ -344,7 +345,7 @@ class Volume:
         An axis without a choice is kept. No voxels are read. Raises `VolumeError` when
         a choice is out of range.
         """
-        key: list[Any] = [slice(None)] * len(self.axes)
+        indices: dict[int, int] = {}
         axes = self.axes
         for letter, choice in (("T", time), ("C", channel)):
             word = _WORDS[letter]
@@ -361,11 +362,11 @@ class Volume:
                 raise VolumeError(
                     f"{self.name!r} has no {word} {choice}: choose 0 … {n - 1}."
                 )
-            key[self.axes.index(letter)] = choice
+            indices[self.axes.index(letter)] = choice
             axes = axes.replace(letter, "")
         if axes == self.axes:
             return self
-        return self.replace(data=sliceable(self.data)[tuple(key)], axes=axes)
+        return self.replace(data=at_indices(self.data, indices), axes=axes)
 
     def as_slices(self, *, channel: int | None = None) -> Volume:
         """Treat the images of a time series as the slices of one volume.

@@ -13,7 +13,8 @@ from napari_geosr.core.types import AnyMapping
 from napari_geosr.core.volume import AXES, Volume
 from napari_geosr.gui.layers import METADATA
 from napari_geosr.gui.layers.geometry import place_of
-from napari_geosr.io.lazy import LazyArray, MappedSource
+from napari_geosr.io.lazy import LazyArray
+from napari_geosr.io.voxel_sources import MappedSource
 
 
 def write_image(path: str, data: object, attributes: AnyMapping) -> list[str]:

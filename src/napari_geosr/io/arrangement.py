@@ -16,7 +16,8 @@ from napari_geosr.core.errors import FileError
 from napari_geosr.core.file_warnings import Note
 from napari_geosr.core.volume import AXES
 from napari_geosr.io.file_voxels import FileArray, FileVoxels
-from napari_geosr.io.lazy import ArrangedSource, LazyArray, arrange
+from napari_geosr.io.lazy import LazyArray
+from napari_geosr.io.voxel_sources import ArrangedSource, arrange
 
 #: Maximum size in bytes of a volume that is read, and thereby verified, when opened.
 EAGER_BYTES = 32 * 1024**2
@@ -175,10 +176,7 @@ def finish(
     arranged = ArrangedSource(source, order)
     blocks = tuple(1 if i is None else chunks[i] for i in order)
     kind = FileArray if isinstance(source, FileVoxels) else LazyArray
-    lazy = kind(arranged, path, blocks)
-    # Indexing a time point or channel of a dask array is lazy; indexing our own array
-    # would read it.
-    return lazy.to_dask() if set(axes) & set("TC") else lazy
+    return kind(arranged, path, blocks)
 
 
 def contiguous(

@@ -23,7 +23,8 @@ from napari_geosr.core.config import format_bytes
 from napari_geosr.core.errors import FileError
 from napari_geosr.core.indexing import Slices
 from napari_geosr.core.types import AnyArray
-from napari_geosr.io.lazy import LazyArray, VoxelSource
+from napari_geosr.io.lazy import LazyArray
+from napari_geosr.io.voxel_sources import VoxelSource
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -371,6 +372,10 @@ class FileArray(LazyArray):
     def __init__(self, source: VoxelSource, path: Path, chunks: Sequence[int]) -> None:
         super().__init__(source, path, chunks, cache_bytes=0)
         self._decoding_bytes = 0  # large requests are read at once
+
+    def _over(self, source: VoxelSource, chunks: Sequence[int]) -> FileArray:
+        """Another array of the same kind and file."""
+        return FileArray(source, self.path, chunks)
 
     @property
     def read_unit(self) -> None:

@@ -8,17 +8,18 @@ import threading
 import time
 import uuid
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from napari_geosr.core.errors import FileError, GeoSRError, describe_system_error
 from napari_geosr.core.indexing import Slices, as_slices
 from napari_geosr.core.types import AnyArray, AnyDType
+from napari_geosr.io.voxel_sources import FixedSource, VoxelSource
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -34,18 +35,6 @@ _MIN_GROUP_BYTES = 4 * 1024**2
 _GROUP_SHARE = 1 / 8
 #: Decoded bytes from which the time to decode them is known well enough.
 _TIMED_BYTES = 16 * 1024**2
-
-
-class VoxelSource(Protocol):
-    """Decodes voxels: takes a tuple of slices (step 1), returns an array."""
-
-    @property
-    def shape(self) -> tuple[int, ...]: ...
-
-    @property
-    def dtype(self) -> Any: ...
-
-    def __getitem__(self, key: Any, /) -> AnyArray: ...
 
 
 @dataclass(frozen=True)
@@ -275,6 +264,28 @@ class LazyArray:
     ) -> AnyArray:
         return np.asarray(self[...], dtype=dtype)
 
+    def at_indices(self, indices: Mapping[int, int]) -> LazyArray:
+        """The part of the array at one index of some axes, which are dropped.
+
+        Parameters
+        ----------
+        indices : mapping of int to int
+            Index along each dropped axis, such as a channel or time point.
+        """
+        kept = [axis for axis in range(self.ndim) if axis not in indices]
+        unit = self.read_unit
+        held = 0 if unit is None else unit.decoding_bytes
+        source = FixedSource(self.source, indices, held)
+        part = self._over(source, [self.chunks[axis] for axis in kept])
+        part.is_remote = self.is_remote
+        if self.reopening is not None:
+            part.reopening = (_reopened_at, (self.reopening, dict(indices)))
+        return part
+
+    def _over(self, source: VoxelSource, chunks: Sequence[int]) -> LazyArray:
+        """Another array of the same kind and file."""
+        return LazyArray(source, self.path, chunks, self._limit)
+
     def clear_cache(self) -> None:
         """Release the memory of cached blocks."""
         with self._lock:
@@ -413,55 +424,9 @@ class LazyArray:
             self._cached_bytes -= old.nbytes
 
 
-class ArrangedSource:
-    """A `VoxelSource` with axes reordered, and axes of length one dropped or added.
-
-    Parameters
-    ----------
-    source : VoxelSource
-        Source of the voxels.
-    order : sequence of int or None
-        The axis of `source` for each axis of the result; None for a new axis of length
-        one. Axes of `source` that are not listed must have length one.
-    """
-
-    def __init__(self, source: VoxelSource, order: Sequence[int | None]) -> None:
-        self.source = source
-        self.decoding_bytes = getattr(source, "decoding_bytes", None)
-        self.order = tuple(order)
-        self.shape = tuple(1 if i is None else source.shape[i] for i in self.order)
-        self.dtype = source.dtype
-
-    def __getitem__(self, key: Slices) -> AnyArray:
-        inner = [slice(0, 1)] * len(self.source.shape)
-        for axis, part in zip(self.order, key, strict=True):
-            if axis is not None:
-                inner[axis] = part
-        voxels = np.asarray(self.source[tuple(inner)])
-        arranged: AnyArray = arrange(voxels, self.order)
-        return arranged
-
-
-class MappedSource:
-    """A `VoxelSource` that applies `function` to voxels as they are read."""
-
-    def __init__(
-        self, source: VoxelSource, function: Callable[[Any], Any], dtype: object = None
-    ) -> None:
-        self.source = source
-        self.decoding_bytes = getattr(source, "decoding_bytes", None)
-        self.function = function
-        self.shape = tuple(source.shape)
-        self.dtype = source.dtype if dtype is None else dtype
-
-    def __getitem__(self, key: Slices) -> Any:
-        return self.function(np.asarray(self.source[key]))
-
-
-def arrange(array: Any, order: Sequence[int | None]) -> Any:
-    """Reorder the axes of a numpy array like `ArrangedSource`, without a copy."""
-    kept = [i for i in order if i is not None]
-    dropped = tuple(i for i in range(array.ndim) if i not in kept)
-    moved = array.transpose(kept + list(dropped))
-    key = [None if i is None else slice(None) for i in order]
-    return moved[(..., *(0 for _ in dropped))][tuple(key)]
+def _reopened_at(reopening: Reopening, indices: Mapping[int, int]) -> LazyArray:
+    """Open a file again, in another process, and take the same part of it."""
+    opened, arguments = reopening
+    array = opened(*arguments)
+    assert isinstance(array, LazyArray)
+    return array.at_indices(indices)

@@ -27,7 +27,8 @@ from napari_geosr.io.formats.hdf5 import read_hdf5
 from napari_geosr.io.formats.ome_zarr import FORMAT as OME_ZARR
 from napari_geosr.io.formats.ome_zarr import ngff
 from napari_geosr.io.formats.ome_zarr.reading import volumes_of
-from napari_geosr.io.lazy import LazyArray, VoxelSource
+from napari_geosr.io.lazy import LazyArray
+from napari_geosr.io.voxel_sources import VoxelSource
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem

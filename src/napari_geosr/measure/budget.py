@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -12,11 +14,13 @@ from napari_geosr.core.config import format_bytes, format_enough, parse_bytes
 from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.memory import free_host_memory
 from napari_geosr.core.volume import ArrayLike, Volume
-from napari_geosr.io.lazy import ReadUnit, read_unit, useful_cache
+from napari_geosr.io.lazy import read_unit, useful_cache
 from napari_geosr.measure.blocks import chunk_thickness, slab_thickness
 from napari_geosr.measure.config import PorosityConfig
 from napari_geosr.measure.sample_mask import sample_mask_bytes
 
+#: Sample mask and standard deviations: arrays that are read along with a volume.
+Companions: TypeAlias = Sequence[Any]
 #: Fraction of the free memory for arrays of labels and masks.
 MEMORY_SHARE = 0.5
 #: Bytes per voxel of a slab, in addition to its grey values: labels, masks and, if it
@@ -60,8 +64,8 @@ class SlabPlan:
         planes.
     source : ArrayLike
         The volume, with a chunk of it cached if slabs are thinner than chunks.
-    cache_bytes : int or None
-        Decoded blocks that the volume itself caches; None: as it is.
+    caches : tuple of (array, int)
+        Arrays in files, and the bytes of decoded blocks that each is to cache.
     warnings : tuple of str
         Why the measurement takes much longer than it would with more memory.
     """
@@ -69,27 +73,34 @@ class SlabPlan:
     thickness: int
     standard: int
     source: Any
-    cache_bytes: int | None = None
+    caches: tuple[tuple[object, int], ...] = ()
     warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class _SlabReads:
-    """One way of reading slabs from a volume that is stored in blocks.
+    """One way of reading slabs from arrays that are stored in blocks.
 
     Attributes
     ----------
-    cache_bytes : int or None
-        Decoded blocks that are kept for the next slab; None for other volumes.
+    caches : tuple of (array, int)
+        Bytes of the decoded blocks of each that are kept for the next slab.
     held_bytes : int
-        Memory of that cache and of decoding.
+        Memory of these caches and of decoding.
     factor : float
-        How often a voxel is decoded in a sweep.
+        How often a voxel is decoded in a sweep, at most.
     """
 
-    cache_bytes: int | None = None
+    caches: tuple[tuple[object, int], ...] = ()
     held_bytes: int = 0
     factor: float = 1.0
+
+    def __add__(self, other: _SlabReads) -> _SlabReads:
+        return _SlabReads(
+            self.caches + other.caches,
+            self.held_bytes + other.held_bytes,
+            max(self.factor, other.factor),
+        )
 
 
 def available_bytes(config: PorosityConfig) -> int:
@@ -99,45 +110,83 @@ def available_bytes(config: PorosityConfig) -> int:
     return int(free_host_memory() * MEMORY_SHARE)
 
 
-def min_bytes(source: Any, *, has_interval: bool = False) -> int:
-    """Memory of a measurement with the thinnest slabs, in bytes."""
+def min_bytes(
+    source: Any, *, has_interval: bool = False, companions: Companions = ()
+) -> int:
+    """Memory of a measurement with the thinnest slabs, in bytes.
+
+    Parameters
+    ----------
+    source : ArrayLike of shape (Z, Y, X) or (Y, X)
+    has_interval : bool
+        Whether a porosity interval is computed.
+    companions : sequence of ArrayLike
+        Sample mask and standard deviations, which are read along with the volume.
+    """
     source = source if len(source.shape) > 2 else _PlaneAsStack(source)
     standard = slab_thickness(source)
     thinnest = min(_MIN_PLANES, standard)
-    if read_unit(source) is None:
+    if not _is_in_blocks(source, companions):
         return _bytes_for(source, thinnest, has_interval)
     return min(
         _bytes_for(source, thickness, has_interval) + reads.held_bytes
         for thickness in range(thinnest, standard + 1)
-        for reads in (
-            _reads(source, thickness, cached=False),
-            _reads(source, thickness, cached=True),
-        )
+        for reads in _ways_of_reading(source, thickness, companions)
         if reads.factor <= _MAX_READ_FACTOR
     )
 
 
-def _reads(source: ArrayLike, thickness: int, *, cached: bool) -> _SlabReads:
-    """Memory and repeated work of reading slabs of some planes."""
-    unit = read_unit(source)
-    if unit is None:
-        return _SlabReads()
-    layer, depth, n = _blocks_in_layer(source, unit), unit.shape[0], source.shape[0]
-    counts = [
-        -(-min(z + thickness, n) // depth) - z // depth for z in range(0, n, thickness)
+def _stored(array: Any) -> Any:
+    """The array in a file behind one that is resampled or seen as a stack."""
+    return getattr(array, "stored", array)
+
+
+def _is_in_blocks(source: Any, companions: Companions) -> bool:
+    arrays = (source, *companions)
+    return any(read_unit(_stored(array)) is not None for array in arrays)
+
+
+def _ways_of_reading(
+    source: Any, thickness: int, companions: Companions
+) -> list[_SlabReads]:
+    """Memory and repeated work of reading slabs of some planes, with or without caches.
+
+    The way that needs the least memory comes first.
+    """
+    choices = [_ways_for(source, thickness, source.shape[0], _WINDOWS)]
+    choices += [
+        _ways_for(array, thickness, source.shape[0], n_windows=0)
+        for array in companions
     ]
-    if cached:
-        cache = max(counts) * layer * unit.nbytes
-        return _SlabReads(cache, unit.held_bytes(cache))
+    ways = [sum(way, _SlabReads()) for way in itertools.product(*choices)]
+    return sorted(ways, key=lambda way: way.held_bytes)
+
+
+def _ways_for(
+    array: Any, thickness: int, n_planes: int, n_windows: int
+) -> list[_SlabReads]:
+    """Ways of reading an array beside slabs of a volume with `n_planes` planes."""
+    stored = _stored(array)
+    unit = read_unit(stored)
+    if unit is None:
+        return [_SlabReads()]
+    shape = (1,) * (3 - len(stored.shape)) + tuple(stored.shape)
+    blocks = (1,) * (3 - len(unit.shape)) + tuple(unit.shape)
+    n, depth = shape[0], blocks[0]
+    layer = math.prod(-(-a // b) for a, b in zip(shape[1:], blocks[1:], strict=True))
+    ratio = n / n_planes  # a mask may have another grid
+    edges = [
+        (math.floor(z * ratio), min(n, math.ceil((z + thickness) * ratio)))
+        for z in range(0, n_planes, thickness)
+    ]
+    counts = [-(-stop // depth) - start // depth for start, stop in edges]
+    cache = max(counts) * layer * unit.nbytes
     n_layers = -(-n // depth)
-    windows = _WINDOWS / (_SWEEPS * n_layers * layer)
-    factor = sum(counts) / n_layers + windows
-    return _SlabReads(0, unit.held_bytes(0), factor)
-
-
-def _blocks_in_layer(source: ArrayLike, unit: ReadUnit) -> int:
-    sizes = zip(source.shape[1:], unit.shape[1:], strict=True)
-    return math.prod(-(-n // block) for n, block in sizes)
+    factor = sum(counts) / n_layers + n_windows / (_SWEEPS * n_layers * layer)
+    return [
+        _SlabReads(((stored, 0),), unit.held_bytes(0), factor),
+        _SlabReads(((stored, cache),), unit.held_bytes(cache)),
+    ]
 
 
 def _bytes_for(source: Any, thickness: int, has_interval: bool) -> int:
@@ -150,7 +199,11 @@ def _bytes_for(source: Any, thickness: int, has_interval: bool) -> int:
 
 
 def check_memory(
-    volume: Volume, config: PorosityConfig, *, has_interval: bool, has_mask: bool
+    volume: Volume,
+    config: PorosityConfig,
+    *,
+    mask: Volume | None = None,
+    deviation: Volume | None = None,
 ) -> None:
     """Refuse a budget or free memory that is too small, before any voxel is read.
 
@@ -158,18 +211,20 @@ def check_memory(
     ----------
     volume : Volume
     config : PorosityConfig
-    has_interval : bool
-        Whether a porosity interval is computed.
-    has_mask : bool
-        Whether the sample mask is given, so that none is made.
+    mask, deviation : Volume, optional
+        Sample mask, and standard deviations for a porosity interval.
 
     Raises
     ------
     VolumeError
         If even the thinnest slabs do not fit.
     """
-    needed = min_bytes(volume.data, has_interval=has_interval)
-    if config.sample_mask == "auto" and not has_mask:
+    needed = min_bytes(
+        volume.data,
+        has_interval=deviation is not None,
+        companions=[each.data for each in (mask, deviation) if each is not None],
+    )
+    if config.sample_mask == "auto" and mask is None:
         needed += sample_mask_bytes(volume.shape)
     _refuse_if_less(config, needed, volume.name)
 
@@ -196,6 +251,7 @@ def plan_slabs(
     held: int,
     has_interval: bool,
     name: str,
+    companions: Companions = (),
 ) -> SlabPlan:
     """Choose slabs that fit into the budget, or into the free memory.
 
@@ -205,6 +261,12 @@ def plan_slabs(
         `target` may be None.
     held : int
         Bytes of full-size arrays that the run keeps in memory.
+    has_interval : bool
+        Whether a porosity interval is computed.
+    name : str
+        Name of the volume in messages.
+    companions : sequence of ArrayLike
+        Sample mask and standard deviations, which are read along with the volume.
 
     Raises
     ------
@@ -212,10 +274,12 @@ def plan_slabs(
         If even the thinnest slabs do not fit.
     """
     standard = slab_thickness(source, target)
-    needed = min_bytes(source, has_interval=has_interval) + held
+    needed = held + min_bytes(source, has_interval=has_interval, companions=companions)
     budget = _refuse_if_less(config, needed, name)
-    if read_unit(source) is not None:
-        return _plan_reads(source, standard, budget - held, held, has_interval)
+    if _is_in_blocks(source, companions):
+        return _plan_reads(
+            source, standard, budget - held, held, has_interval, companions
+        )
     thickness = _max_thickness(source, standard, budget - held, has_interval)
     if thickness < min(standard, chunk_thickness(source)):
         # Reading a chunk again for each of its slabs would multiply the reading time.
@@ -229,47 +293,52 @@ def plan_slabs(
 
 
 def _plan_reads(
-    source: ArrayLike, standard: int, budget: int, held: int, has_interval: bool
+    source: Any,
+    standard: int,
+    budget: int,
+    held: int,
+    has_interval: bool,
+    companions: Companions,
 ) -> SlabPlan:
-    """Slabs of a volume that is stored in blocks, which are decoded as a whole.
+    """Slabs of arrays that are stored in blocks, which are decoded as a whole.
 
     A block is decoded once for all its slabs, if it can be kept, or as rarely as
     possible.
     """
     thinnest = min(_MIN_PLANES, slab_thickness(source))
 
-    def thickest(*, cached: bool, max_factor: float) -> tuple[int, _SlabReads] | None:
+    def thickest(max_factor: float) -> tuple[int, _SlabReads] | None:
         """The thickest slabs that fit, and how they are read; None if none do."""
         for thickness in range(standard, thinnest - 1, -1):
-            reads = _reads(source, thickness, cached=cached)
-            needed = _bytes_for(source, thickness, has_interval) + reads.held_bytes
-            if needed <= budget and reads.factor <= max_factor:
-                return thickness, reads
+            room = budget - _bytes_for(source, thickness, has_interval)
+            for reads in _ways_of_reading(source, thickness, companions):
+                if reads.held_bytes <= room and reads.factor <= max_factor:
+                    return thickness, reads
         return None
 
-    found = (
-        thickest(cached=False, max_factor=_ALIGNED_FACTOR)
-        or thickest(cached=True, max_factor=1.0)
-        or thickest(cached=False, max_factor=_MAX_READ_FACTOR)
-    )
+    found = thickest(_ALIGNED_FACTOR) or thickest(_MAX_READ_FACTOR)
     assert found is not None  # the thinnest slabs fit
     thickness, reads = found
     warnings = []
     if reads.factor > _COSTLY_FACTOR:
         enough = _bytes_for(source, thinnest, has_interval) + held
-        enough += _reads(source, thinnest, cached=True).held_bytes
-        warnings.append(_costly_message(source, reads.factor, enough))
-    return SlabPlan(thickness, standard, source, reads.cache_bytes, tuple(warnings))
+        enough += min(
+            reads.held_bytes
+            for reads in _ways_of_reading(source, thinnest, companions)
+            if reads.factor <= _ALIGNED_FACTOR
+        )
+        warnings.append(_costly_message(reads, enough))
+    return SlabPlan(thickness, standard, source, reads.caches, tuple(warnings))
 
 
-def _costly_message(source: ArrayLike, factor: float, enough: int) -> str:
-    unit = read_unit(source)
-    assert unit is not None
+def _costly_message(reads: _SlabReads, enough: int) -> str:
+    units = [read_unit(array) for array, _ in reads.caches]
+    unit = max((unit for unit in units if unit), key=lambda unit: unit.nbytes)
     shape = " × ".join(map(str, unit.shape))
     return (
         f"The volume is stored in blocks of {shape} voxels "
         f"({format_bytes(unit.nbytes)}), which can only be decoded as a whole. With "
-        f"this memory, each is decoded about {factor:.0f} times in each sweep. "
+        f"this memory, each is decoded about {reads.factor:.0f} times in each sweep. "
         f"{format_enough(enough)} would suffice: increase the Memory setting "
         "(--memory), or save the volume in blocks of about 64 × 64 × 64 voxels."
     )
@@ -302,6 +371,7 @@ class _PlaneAsStack:
 
     def __init__(self, image: Any) -> None:
         self.shape, self.dtype = (1, *image.shape), image.dtype
+        self.stored = image
 
 
 class _ChunkCache:

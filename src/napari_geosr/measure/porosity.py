@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
+from contextlib import ExitStack
 from dataclasses import astuple, replace
 from typing import Any
 
@@ -137,7 +138,9 @@ def porosity_steps(
         journal,
     )
     yield from (WarningIssued(message=message) for message in warnings)
-    with cache_limited(run.source, run.plan.cache_bytes):
+    with ExitStack() as caches:
+        for array, nbytes in run.plan.caches:
+            caches.enter_context(cache_limited(array, nbytes))
         report = yield from _measure(run, volume, config, deviation, warnings)
     is_automatic = config.sample_mask == "auto" and mask is None
     kept = run.mask if is_automatic and keep_labels else None

@@ -168,7 +168,7 @@ class SinglePlaneStack:
     """A (Y, X) array seen as one plane of a (1, Y, X) stack."""
 
     def __init__(self, array: Any) -> None:
-        self.array = array
+        self.array = self.stored = array
         self.shape = (1, *array.shape)
         self.dtype = array.dtype
         self.ndim = 3
@@ -203,9 +203,12 @@ def prepare(
         warnings.append("One slice only: measured as an image (areas, pores per mm²).")
     source = as_stack(volume.data)
     has_interval = deviation is not None
+    deviations = None if deviation is None else deviation.data
+    companions = [each for each in (mask, deviations) if each is not None]
     free, held = available_bytes(config), 0
     if config.memory is not None:
-        free = max(0, free - min_bytes(source, has_interval=has_interval))
+        least = min_bytes(source, has_interval=has_interval, companions=companions)
+        free = max(0, free - least)
     if config.sample_mask == "auto" and mask is None:
         held += sample_mask_bytes(volume.shape)
         if config.memory is None:
@@ -230,6 +233,7 @@ def prepare(
         held=held,
         has_interval=has_interval,
         name=volume.name,
+        companions=companions,
     )
     warnings += plan.warnings
     run = PorosityRun(

@@ -14,7 +14,8 @@ from napari_geosr.core.types import AnyDict
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.jobs.latest import latest_job_steps
 from napari_geosr.gui.layers.projections import OpenedScan
-from napari_geosr.io.lazy import LazyArray, MappedSource
+from napari_geosr.io.lazy import LazyArray
+from napari_geosr.io.voxel_sources import MappedSource
 from napari_geosr.jobs import local
 from napari_geosr.jobs.data import (
     equals_file,

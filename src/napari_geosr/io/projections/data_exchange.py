@@ -25,9 +25,10 @@ from napari_geosr.core.projections import Projections
 from napari_geosr.core.types import AnyDict
 from napari_geosr.core.units import MILLIMETRES, PIXEL, parse_unit
 from napari_geosr.io.hdf5_items import Dataset, open_item, text_of
-from napari_geosr.io.lazy import ArrangedSource, LazyArray
+from napari_geosr.io.lazy import LazyArray
 from napari_geosr.io.projections.angles import AngleSettings, stored_in
 from napari_geosr.io.suffixes import stem_of
+from napari_geosr.io.voxel_sources import ArrangedSource
 
 if TYPE_CHECKING:
     import h5py

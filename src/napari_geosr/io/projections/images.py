@@ -20,10 +20,11 @@ from napari_geosr.core.types import AnyDict
 from napari_geosr.core.volume import Volume
 from napari_geosr.io import read
 from napari_geosr.io.formats import slice_suffixes
-from napari_geosr.io.lazy import ArrangedSource, LazyArray
+from napari_geosr.io.lazy import LazyArray
 from napari_geosr.io.projections.angles import AngleSettings
 from napari_geosr.io.slices import read_slices
 from napari_geosr.io.suffixes import suffix_of
+from napari_geosr.io.voxel_sources import ArrangedSource
 
 #: Prefixes of the file names of flat and dark fields in a folder with projections.
 _FLAT_NAMES = ("flat", "white")

@@ -120,9 +120,7 @@ def measure_steps(
         If `should_stop` returns True.
     """
     volume = one_volume(volume)
-    check_memory(
-        volume, config, has_interval=deviation is not None, has_mask=mask is not None
-    )
+    check_memory(volume, config, mask=mask, deviation=deviation)
     with cache_limited(volume.data, cache_bytes(volume.data, config)):
         return (
             yield from _measure_steps(
@@ -167,7 +165,11 @@ def _measure_steps(
         budget = None
         if config.memory is not None:
             # Memory that remains for labels once the thinnest slabs are allowed for.
-            least = min_bytes(volume.data, has_interval=aligned_deviation is not None)
+            least = min_bytes(
+                volume.data,
+                has_interval=deviation is not None,
+                companions=[v.data for v in (mask, deviation) if v is not None],
+            )
             budget = max(0, parse_bytes(config.memory) - least)
         labels_target = array_for(
             volume.shape, np.dtype(np.uint32), budget=budget, depth=1

@@ -24,7 +24,7 @@ class ResampledMask:
     """
 
     def __init__(self, data: ArrayLike, index: tuple[AnyArray, ...]) -> None:
-        self._data = data
+        self._data = self.stored = data
         self._index = index
         self.shape = tuple(len(axis) for axis in index)
         self.ndim = len(index)

@@ -10,7 +10,7 @@ import numpy as np
 from napari_geosr.core.config import format_bytes
 from napari_geosr.core.errors import FileError
 from napari_geosr.core.types import AnyDType
-from napari_geosr.io.lazy import MappedSource
+from napari_geosr.io.voxel_sources import MappedSource
 
 _MAX_PALETTE_BYTES = 1 << 30
 

@@ -27,7 +27,7 @@ from napari_geosr.io.file_voxels import FileVoxels
 from napari_geosr.io.formats.tiff.checks import check_page_chain, check_segments
 from napari_geosr.io.formats.tiff.colours import colour_map, inverted
 from napari_geosr.io.formats.tiff.metadata import read_space
-from napari_geosr.io.lazy import VoxelSource, decoding
+from napari_geosr.io.lazy import decoding
 from napari_geosr.io.reader_questions import (
     ask_voxel_size,
     frame_interval,
@@ -36,6 +36,7 @@ from napari_geosr.io.reader_questions import (
 )
 from napari_geosr.io.stamp import Stamp, stored_axes
 from napari_geosr.io.suffixes import looks_like, stem_of
+from napari_geosr.io.voxel_sources import VoxelSource
 
 if TYPE_CHECKING:
     from tifffile import TiffFile, TiffPage, TiffPageSeries
