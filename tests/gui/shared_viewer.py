@@ -14,7 +14,7 @@ from app_model import Application
 from napari._app_model._app import NapariApplication, _napari_names
 from napari._qt._qapp_model.qactions import init_qactions
 from napari._qt.qt_viewer import QtViewer
-from napari.components import Dims
+from napari.components import Dims, ViewerModel
 from napari.plugins import _initialize_plugins
 from napari.settings import get_settings
 from qtpy.compat import isalive
@@ -30,6 +30,9 @@ _MOUSE = (
     "mouse_double_click_callbacks",
 )
 
+#: Number of axes of an empty viewer. Most tests add a volume: sliders for its axes, which
+#: take long to make, are there already.
+_USUAL_AXES = 3
 #: Number of tests after which garbage is collected: it takes a tenth of a second.
 _COLLECTED_AFTER = 4
 
@@ -88,9 +91,14 @@ class SharedViewer:
             dock.deleteLater()
         # Workers of docks that went: the next test's would have to wait for them.
         QThreadPool.globalInstance().waitForDone(10_000)
-        with patch.object(gc, "collect"):  # for each layer; once, below, will do
+        # Garbage is collected below, and the axes are reset once: not for each layer.
+        with (
+            patch.object(gc, "collect"),
+            patch.object(ViewerModel, "_on_layers_change"),
+        ):
             viewer.layers.clear()
-        viewer.dims.update(Dims().model_dump())
+        viewer._layers_had_custom_axis_labels = False
+        viewer.dims.update(Dims(ndim=_USUAL_AXES).model_dump())
         viewer.reset_view()
         for name, callbacks in self._mouse.items():
             getattr(viewer, name)[:] = callbacks

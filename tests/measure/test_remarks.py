@@ -42,3 +42,35 @@ def test_a_few_pores_in_a_solid_are_no_hot_voxels() -> None:
         warnings.filterwarnings("error", ".*the porosity is wrong")
         found = measure_porosity(Volume((1 - pores + noise).astype("f4"), "ZYX"))
     assert found.porosity == pytest.approx(0.005, abs=0.002)
+
+
+@pytest.mark.parametrize(("share", "value"), [(0.03, 20.0), (0.2, 20.0), (0.1, 300.0)])
+@pytest.mark.parametrize("phase", ["dark", "bright"])
+def test_saturated_voxels_that_decide_about_the_threshold_are_a_warning(
+    share: float, value: float, phase: str
+) -> None:
+    """Also if they are no few; dark pores and bright saturated voxels, or reversed."""
+    solid = 1 - sphere_foam((48, 80, 80), porosity=0.25, radius=(4, 9), seed=1).fraction
+    rng = np.random.default_rng(0)
+    scan = solid + rng.normal(0, 0.08, solid.shape)
+    true = float((scan <= 0.52).mean())
+    scan[rng.random(scan.shape) < share] = value
+    if phase == "bright":
+        scan = 1 - scan
+    with pytest.warns(GeoSRWarning, match="the porosity is probably wrong") as w:
+        measure_porosity(Volume(scan.astype("f4"), "ZYX"), phase=phase)
+    (said,) = [str(one.message) for one in w if "probably wrong" in str(one.message)]
+    found = re.search(r"two phases: ([\d.]+) % of them are", said)
+    assert found is not None
+    assert float(found[1]) / 100 == pytest.approx(true, abs=0.01)
+
+
+def test_pores_far_below_two_solid_phases_are_no_saturated_voxels() -> None:
+    pores = sphere_foam((48, 80, 80), porosity=0.1, radius=(4, 9), seed=1).fraction
+    grains = sphere_foam((48, 80, 80), porosity=0.3, radius=(6, 12), seed=2).fraction
+    scan = np.where(pores > 0.5, 0.0, 20 + grains)
+    scan += np.random.default_rng(0).normal(0, 0.08, pores.shape)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", ".*the porosity is")
+        found = measure_porosity(Volume(scan.astype("f4"), "ZYX"))
+    assert found.porosity == pytest.approx(float((pores > 0.5).mean()), abs=0.002)

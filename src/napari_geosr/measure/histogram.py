@@ -32,6 +32,9 @@ _MAX_SWEEPS = 4
 #: Maximum fraction of the voxels, at either end, that may lie far from all others and
 #: be something else than pores or solid: hot voxels, or a grain of metal.
 _MAX_FAR_SHARE = 0.02
+#: Fraction of the voxels of a group, at either end, that may lie outside of its range,
+#: such as the edge of a grain of metal.
+_STRAY_SHARE = 0.02
 #: Smallest width of bins, relative to the largest value: a bin number and its half are
 #: exact in float64.
 _MIN_RELATIVE_WIDTH = 2.0**-51
@@ -69,8 +72,9 @@ class GreyHistogram:
     n_outliers : int
         Number of excluded values: few, and far from all others.
     nearby : GreyHistogram or None
-        The same without a small fraction of values (up to 2 %) that are counted but
-        far from all others; None if there are none.
+        The same without values that are counted but far from most others: a small
+        fraction of them (up to 2 %), or one of the two groups into which Otsu's rule
+        divides them. None if there are none.
     """
 
     is_integer: bool
@@ -200,6 +204,29 @@ class GreyHistogram:
         if low <= self.minimum and self.maximum <= high:
             return None
         return float(low), float(high)
+
+    def range_of_larger_group(self) -> tuple[float, float] | None:
+        """Range of the larger of two groups of values that are far from each other.
+
+        The groups are those of Otsu's rule. They are far from each other if nearly all
+        voxels of the smaller one are farther from the larger one than its own width.
+        None if there are no such groups.
+        """
+        from skimage.filters import threshold_otsu
+
+        if np.count_nonzero(self.counts) < 2:
+            return None
+        centres = self.centres
+        low = centres <= threshold_otsu(hist=(self.counts, centres))
+        n_low = int(self.counts[low].sum())
+        larger = low if n_low > self.n - n_low else ~low
+        ends = _inner_range(self.counts * larger)
+        smaller = _inner_range(self.counts * ~larger)
+        start, stop = float(self.edges[ends[0]]), float(self.edges[ends[1] + 1])
+        width = stop - start
+        if start - centres[smaller[1]] <= width and centres[smaller[0]] - stop <= width:
+            return None
+        return start - width, stop + width
 
     def is_fine(self, low: float, high: float) -> bool:
         """Whether enough bins lie between two values to find a threshold there."""
@@ -340,9 +367,19 @@ def histogram_steps(
         _refuse_inexact(histogram, name)
         _refuse_range(histogram, name)
         nearby = yield from _without_outliers(histogram, sweep, _MAX_FAR_SHARE)
+        if nearby is histogram:
+            nearby = yield from _larger_group(histogram, sweep)
         if nearby is not histogram:
             histogram.nearby = nearby
     return histogram
+
+
+def _inner_range(counts: np.ndarray) -> tuple[int, int]:
+    """First and last bin of nearly all voxels."""
+    total = np.cumsum(counts)
+    n_ignored = _STRAY_SHARE * total[-1]
+    first = int(np.searchsorted(total, n_ignored, "right"))
+    return first, int(np.searchsorted(total, total[-1] - n_ignored))
 
 
 def _sweep(
@@ -454,3 +491,18 @@ def _without_outliers(
         inner.n_outliers = whole.n - inner.n
         histogram = inner
     return histogram
+
+
+def _larger_group(
+    whole: GreyHistogram,
+    sweep: Callable[[tuple[float, float] | None], Generator[Step, None, GreyHistogram]],
+) -> Generator[Step, None, GreyHistogram]:
+    """The histogram without the smaller of two groups that are far from each other."""
+    limits = whole.range_of_larger_group()
+    if limits is None:
+        return whole
+    if whole.is_fine(*limits):
+        inner = whole.between(*limits)
+    else:
+        inner = yield from sweep(limits)
+    return inner if inner.n and inner.minimum < inner.maximum else whole

@@ -17,6 +17,15 @@ from napari_geosr.measure.small_pores import SmallPores
 _MIN_PHASE_SHARE = 5e-4
 #: Minimum fraction of each of two phases that outliers hide.
 _MIN_HIDDEN_SHARE = 5e-3
+#: Fraction of the voxels up to which a group far from all others is neither pores nor
+#: solid.
+_MAX_SMALL_SHARE = 0.02
+#: Maximum frequency of grey values between two phases, relative to the means of each.
+_MAX_VALLEY = 0.5
+#: Saturated voxels are those within this fraction of the range of grey values from its
+#: end, and their minimum fraction of a group far from all others.
+_SATURATED_RANGE = 0.01
+_MIN_SATURATED_SHARE = 0.8
 #: Half-width of the range around a grey value, relative to the distance between the
 #: phases.
 _HALF_WIDTH = 0.05
@@ -121,28 +130,41 @@ def remarks(
 def _hidden_phases(
     histogram: GreyHistogram, config: PorosityConfig, threshold: float, name: str
 ) -> str:
-    """A message if a few voxels far from all others decide about the threshold.
+    """A message if voxels far from all others decide about the threshold.
 
-    Hot voxels or a grain of metal then count as one phase, and pores and solid together
-    as the other. A few pores in a solid are no such case: the solid has one phase.
+    Hot or saturated voxels or grains of metal then count as one phase, and pores and
+    solid together as the other. A few pores in a solid are no such case: the solid has
+    one phase. If there are more than a few, they must be saturated, and not be the
+    pores: a phase far from two others is not unusual.
     """
     others = histogram.nearby
     if others is None or _smaller_phase(others, threshold) >= _MIN_HIDDEN_SHARE:
         return ""
     own = threshold_of(others, config, np.dtype(np.float64), name=name)
-    if _smaller_phase(others, own) < _MIN_HIDDEN_SHARE or has_one_phase(others, own):
+    if _smaller_phase(others, own) < _MIN_HIDDEN_SHARE:
+        return ""
+    at_own, below_own, above_own = _frequencies(others, own)
+    if at_own > _MAX_VALLEY * min(below_own, above_own):
         return ""
     below = int(others.counts[others.centres <= own].sum())
     n_far = histogram.n - others.n
+    is_small = n_far <= _MAX_SMALL_SHARE * histogram.n
+    is_above = threshold > float(np.average(others.centres, weights=others.counts))
+    if not is_small and (
+        is_above != (config.phase == "dark")
+        or not _is_saturated(histogram, n_far, at_top=is_above)
+    ):
+        return ""
     what = "below" if config.phase == "dark" else "above"
     pores = below if config.phase == "dark" else others.n - below
     return (
         f"{n_far} voxels of {name!r} ({100 * n_far / histogram.n:.2g} %) are far from "
-        "all others, such as hot voxels or grains of metal, and only they are "
-        f"separated by the threshold {number_text(threshold)}: the porosity is wrong. "
-        f"The other voxels form two phases: {100 * pores / others.n:.3g} % of them are "
-        f"{what} {number_text(own)}. Give that threshold as a number, or exclude the "
-        "few voxels with a sample mask."
+        "all others, such as hot or saturated voxels or grains of metal, and only they "
+        f"are separated by the threshold {number_text(threshold)}: the porosity is "
+        f"{'wrong' if is_small else 'probably wrong'}. The other voxels form two "
+        f"phases: {100 * pores / others.n:.3g} % of them are {what} "
+        f"{number_text(own)}. Give that threshold as a number, or exclude the voxels "
+        "far from the others with a sample mask."
     )
 
 
@@ -180,10 +202,16 @@ def has_one_phase(histogram: GreyHistogram, threshold: float) -> bool:
 
     Rules such as Otsu's always split the histogram, a single peak near its centre.
     """
+    if _smaller_phase(histogram, threshold) == 0:
+        return True
+    at_threshold, at_below, at_above = _frequencies(histogram, threshold)
+    return at_threshold > max(at_below, at_above)
+
+
+def _frequencies(histogram: GreyHistogram, threshold: float) -> tuple[int, int, int]:
+    """Numbers of voxels near a threshold inside of the range, and near either mean."""
     centres, counts = histogram.centres, histogram.counts
     low = centres <= threshold
-    if not counts[low].any() or not counts[~low].any():
-        return True
     below = float(np.average(centres[low], weights=counts[low]))
     above = float(np.average(centres[~low], weights=counts[~low]))
     near = max(_HALF_WIDTH * (above - below), histogram.width)
@@ -192,7 +220,17 @@ def has_one_phase(histogram: GreyHistogram, threshold: float) -> bool:
         """Number of voxels near a grey value."""
         return int(counts[np.abs(centres - value) <= near].sum())
 
-    return at(threshold) > max(at(below), at(above))
+    return at(threshold), at(below), at(above)
+
+
+def _is_saturated(histogram: GreyHistogram, n_far: int, *, at_top: bool) -> bool:
+    """Whether most of the brightest or darkest voxels have nearly the same value."""
+    span = _SATURATED_RANGE * (histogram.maximum - histogram.minimum)
+    if at_top:
+        at_end = histogram.centres >= histogram.maximum - span
+    else:
+        at_end = histogram.centres <= histogram.minimum + span
+    return int(histogram.counts[at_end].sum()) >= _MIN_SATURATED_SHARE * n_far
 
 
 def speck_remarks(
