@@ -1,0 +1,71 @@
+"""Buttons, fields and menus that the documents name are called so in napari."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import yaml
+from opening import opened
+from qtpy.QtWidgets import (
+    QAbstractButton,
+    QComboBox,
+    QGroupBox,
+    QLabel,
+    QTabWidget,
+    QWidget,
+)
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted([*ROOT.glob("docs/*.md"), *ROOT.glob("docs/tutorials/*.md")])
+#: What is emphasised but is not in our docks: menus and questions of napari, choices
+#: that appear with a scan, columns of reports, words of other sites.
+OTHERS = {
+    *("Plugins", "GeoSR", "Open Sample", "Convert to Labels", "Remember"),
+    *("Leave it as it is", "Compared on voxels of", "Shift", "Threshold sensitivity"),
+    *("Found", "Invented", "Used", "Work", "Reads", "Large", "Caution"),
+    *("C. elegans", "CPU", "CUDA", "Stable", "Pip"),
+    "Small pores are not reliable in the result.",
+}
+
+
+def texts_of(widget: QWidget) -> set[str]:
+    """All texts of a dock, without markup and mnemonics."""
+    found: set[str] = set()
+    for one in [widget, *widget.findChildren(QWidget)]:
+        if isinstance(one, QLabel | QAbstractButton):
+            found.add(one.text())
+        if isinstance(one, QGroupBox):
+            found.add(one.title())
+        if isinstance(one, QComboBox):
+            found |= {one.itemText(i) for i in range(one.count())}
+        if isinstance(one, QTabWidget):
+            found |= {one.tabText(i) for i in range(one.count())}
+    return {re.sub("<[^>]+>|&", "", text) for text in found}
+
+
+def emphasised(page: Path) -> set[str]:
+    """The emphasised words of a page that begin with a capital, menus in parts."""
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.S)
+    phrases = re.findall(r"(?<![*\w])\*([A-Z][^*\n]{1,60}?)\*(?!\*)", text)
+    return {part for phrase in phrases for part in phrase.split(" ▸ ")}
+
+
+def test_documents_name_what_is_there(viewer):
+    viewer.add_image(np.zeros((8, 16, 16), np.float32), name="scan")
+    manifest = yaml.safe_load((ROOT / "napari.yaml").read_text(encoding="utf-8"))
+    contributions = manifest["contributions"]
+    docks = [widget["display_name"] for widget in contributions["widgets"]]
+    texts = {*docks, *(one["display_name"] for one in contributions["sample_data"])}
+    for name in docks:
+        texts |= texts_of(opened(viewer, name))
+    every_text = "\n".join(texts)
+    unknown = {
+        f"{page.name}: {label}"
+        for page in PAGES
+        for label in emphasised(page) - OTHERS
+        if label.rstrip("…:") not in every_text
+    }
+    assert not unknown
+    assert len(set().union(*map(emphasised, PAGES)) - OTHERS) > 100
