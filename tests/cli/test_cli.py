@@ -185,6 +185,7 @@ def test_settings_of_a_file_are_overruled_by_flags(pores, tmp_path, capsys):
         (["restore", "PORES", "--out", "x.tif", "--memory", "lots"], "4GB"),
         (["restore", "PORES", "--out", "x.png"], "x.png"),
         (["restore", "PORES", "--out", "new/x.tif"], "new does not exist. Create"),
+        (["restore", "PORES", "--out", "/dev/null/x.tif"], "/dev/null is not a folder"),
         (["measure", "PORES", "--out", "m", "--threshold", "osu"], "threshold"),
         (["measure", "PORES", "--out", "m", "--voxel-size", "4,x"], "voxel size"),
         (["models", "show", "nope"], "nope"),

@@ -217,6 +217,7 @@ def refused(address: str) -> str:
         ("http://me:secret@host/scan.zarr", "http://host/scan.zarr is not an https"),
         ("ftp://host/scan.zarr", "ftp:// cannot be read. Use s3://"),
         ("https://me:secret@host/scan.tif", "host/scan.tif is neither zarr nor HDF5"),
+        ("https://me:secret@:0/scan.zarr", "https://:0/scan.zarr does not name a serv"),
         ("https://host/scan.zarr?key=hidden", "a zarr consists of many"),
         ("memory://none.h5?key=hidden", "memory://none.h5 cannot be read"),
         ("memory://none.zarr", "memory://none.zarr cannot be read"),
@@ -293,6 +294,12 @@ def test_a_file_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.chdir(tmp_path)
     (tmp_path / "s3:" / "b").mkdir(parents=True)
     assert as_address("s3:/b") is None
+
+
+def test_short_values_of_a_query_leave_the_message_readable() -> None:
+    address = "https://host/scan.h5?v=1&token=abcdef"
+    said = clean_reason(OSError(f"1 of 12 bytes of {address}: abcdef"), address)
+    assert said == "1 of 12 bytes of https://host/scan.h5: …"
 
 
 _WORD = st.text(st.characters(exclude_characters="/?#@:\n", exclude_categories=["Cs"]))

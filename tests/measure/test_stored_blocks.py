@@ -176,3 +176,13 @@ def test_a_channel_is_read_in_the_blocks_of_its_file() -> None:
         assert of_both is not None
         assert unit.shape == (4, 16, 16)
         assert unit.decoding_bytes == of_both.decoding_bytes
+
+
+def test_the_budget_of_a_graph_is_that_of_the_whole_measurement() -> None:
+    volume = Volume(np.zeros((40, 64, 64), np.uint8), "ZYX")
+    with pytest.raises(VolumeError, match="with its graph needs at least") as refused:
+        measure_porosity(volume, memory=str(min_bytes(volume.data)), graph=True)
+    found = re.search(r"at least ([\d.]+ MB)", str(refused.value))
+    assert found is not None
+    with pytest.raises(VolumeError, match="only one grey value"):
+        measure_porosity(volume, memory=found[1], graph=True)

@@ -12,6 +12,8 @@ ADDRESS, METADATA_CHECKSUM = "address", "metadata_checksum"
 
 _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/{1,2}(?!/)(.*)", re.DOTALL)
 _HIDDEN = "…"
+#: Minimum length of a value of a query that is hidden wherever it occurs.
+_MIN_SECRET = 4
 
 
 def as_address(path: str | Path) -> str | None:
@@ -44,6 +46,22 @@ def without_secrets(address: str) -> str:
     return f"{scheme}://{place.rpartition('@')[2]}{slash}{path}"
 
 
+def host_of(address: str) -> str:
+    """The server or bucket that an address names; ``""`` if it names none.
+
+    Examples
+    --------
+    >>> host_of("https://me@host:8080/scan.zarr")
+    'host'
+    >>> host_of("https://:8080/scan.zarr")
+    ''
+    """
+    try:
+        return urlsplit(address).hostname or ""
+    except ValueError:  # a bracket that is not closed
+        return ""
+
+
 def has_secrets(address: str) -> bool:
     """Whether an address contains a user, a password or a query."""
     return without_secrets(address) != address
@@ -65,6 +83,8 @@ def clean_text(text: str, address: str) -> str:
     except ValueError:
         query = ""
     values = [part.partition("=")[2] for part in query.split("&")]
+    # Short values are words and numbers that occur everywhere, and no secrets.
+    values = [value for value in values if len(value) >= _MIN_SECRET]
     secrets = {user, user.partition(":")[2], query, *values}
     for secret in sorted(filter(None, secrets), key=len, reverse=True):
         for form in (secret, unquote(secret)):

@@ -185,6 +185,12 @@ def explained(path: Path) -> Iterator[None]:
                 "that this process may address. Raise that limit (ulimit -v), or write "
                 "an .ome.zarr."
             ) from error
+        if error.errno == errno.EFBIG:
+            raise FileError(
+                f"{name} could not be written: it would be larger than a file may be "
+                f"in {path.parent}. Choose another folder, or raise the limit of the "
+                "account or batch job (ulimit -f)."
+            ) from error
         reason = with_user_names(error.strerror or str(error))
         raise FileError(
             f"{name} could not be written to {path.parent}: {reason}. "
@@ -277,6 +283,10 @@ def _sync(path: Path, flags: int) -> None:
 def check_folder(path: Path, nbytes: int = 0) -> None:
     """Raise `FileError` unless the folder of `path` is writable with enough space."""
     name, folder = with_user_names(path.name), path.parent
+    if folder.exists() and not folder.is_dir():
+        raise FileError(
+            f"{name} cannot be written: {folder} is not a folder. Choose one."
+        )
     if not folder.is_dir():
         raise FileError(
             f"{name} cannot be written: the folder {folder} does not exist. "

@@ -15,6 +15,7 @@ from napari_geosr.core.addresses import (
     METADATA_CHECKSUM,
     clean_reason,
     clean_text,
+    host_of,
     without_secrets,
 )
 from napari_geosr.core.errors import FileError, GeoSRError
@@ -155,6 +156,11 @@ def _check(address: str, shown: str) -> None:
         raise FileError(
             f"{shown}: {scheme}:// cannot be read. Use s3://, sftp:// or https://, or "
             "copy the data to this computer."
+        )
+    if not host_of(address):
+        raise FileError(
+            f"{shown} does not name a server. Give the whole address, such as "
+            f"{scheme}://server/folder/scan.ome.zarr."
         )
     known = format_of(Path(shown))
     if scheme == "https" and "?" in address and known is not HDF5:

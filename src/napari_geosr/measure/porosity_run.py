@@ -214,7 +214,8 @@ def prepare(
         if config.memory is None:
             check_sample_mask_memory(volume.shape, free, volume.name)
     if config.graph:
-        check_graph_memory(volume.shape, free, volume.name)
+        budget = None if config.memory is None else available_bytes(config)
+        check_graph_memory(volume.shape, free, volume.name, budget)
     if target is None and keep_labels:
         needed = 4 * math.prod(volume.shape)
         if needed + held <= free:

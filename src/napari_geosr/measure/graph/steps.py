@@ -21,8 +21,20 @@ Mask = npt.NDArray[np.bool_]
 _BYTES_PER_VOXEL = 32
 
 
-def check_graph_memory(shape: Sequence[int], free: int, name: str) -> None:
+def check_graph_memory(
+    shape: Sequence[int], free: int, name: str, budget: int | None = None
+) -> None:
     """Refuse a graph that would not fit into memory, before a voxel is read.
+
+    Parameters
+    ----------
+    shape : sequence of int
+    free : int
+        Bytes that are left for the graph.
+    name : str
+        Name of the volume in messages.
+    budget : int, optional
+        The memory budget of the whole measurement; None: the free memory.
 
     Raises
     ------
@@ -30,12 +42,20 @@ def check_graph_memory(shape: Sequence[int], free: int, name: str) -> None:
         If it needs more than `free` bytes.
     """
     needed = _BYTES_PER_VOXEL * math.prod(shape)
-    if needed > free:
+    if needed <= free:
+        return
+    if budget is None:
         raise VolumeError(
             f"The graph of {name!r} needs {format_enough(needed)} of memory, but "
-            f"{format_bytes(free)} may be used. Measure a part of it, raise the "
-            "budget (--memory), or leave out the graph (--graph)."
+            f"{format_bytes(free)} may be used. Measure a part of it, or leave out the "
+            "graph (--graph)."
         )
+    raise VolumeError(
+        f"Measuring {name!r} with its graph needs at least "
+        f"{format_enough(needed + budget - free)} of memory, but the budget is "
+        f"{format_bytes(budget)}. Raise it (--memory), measure a part of the volume, "
+        "or leave out the graph (--graph)."
+    )
 
 
 def graph_steps(
