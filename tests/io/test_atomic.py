@@ -104,7 +104,9 @@ def test_what_a_killed_process_left_of_a_set_is_removed(tmp_path, monkeypatch):
 
 def test_a_file_larger_than_allowed_is_no_matter_of_permissions(tmp_path):
     path = tmp_path / "out.tif"
-    with pytest.raises(FileError, match="larger than a file may be") as said:
-        with atomic.explained(path):
-            raise OSError(errno.EFBIG, "File too large")
+    with (
+        pytest.raises(FileError, match="larger than a file may be") as said,
+        atomic.explained(path),
+    ):
+        raise OSError(errno.EFBIG, "File too large")
     assert "permissions" not in str(said.value)
