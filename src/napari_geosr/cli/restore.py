@@ -24,6 +24,7 @@ from napari_geosr.cli.verbosity import quoted, suggest_next
 from napari_geosr.core.config import format_bytes
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.types import AnyDict
+from napari_geosr.io.suffixes import suffix_of
 from napari_geosr.io.unfinished import find_unfinished
 from napari_geosr.operations import restore as restoration
 from napari_geosr.operations.inputs import InputConfig, open_series, open_volume
@@ -129,7 +130,7 @@ def restore(
     open_one = open_volume if average else open_series
     volumes = [open_one(path, reading) for path in (input, *others)]
     if dry_run:
-        return _show_plan(volumes[0], merged, workers, json)
+        return _show_plan(volumes[0], merged, workers, suffix_of(out), json)
     if check_consistency:
         restoration.refuse_series_check(volumes[0])
     unfinished: AnyDict = {}
@@ -184,13 +185,17 @@ def restore(
 
 
 def _show_plan(
-    volume: Volume, config: RestoreConfig, workers: int | None, json: bool
+    volume: Volume,
+    config: RestoreConfig,
+    workers: int | None,
+    suffix: str,
+    json: bool,
 ) -> int:
     """Print what a run would do."""
 
     def steps(should_stop: ShouldStop) -> Generator[Step, None, RestorePlan]:
         return restoration.plan_steps(
-            volume, config, workers=workers, should_stop=should_stop
+            volume, config, workers=workers, suffix=suffix, should_stop=should_stop
         )
 
     plan, warnings = run_command(steps)
@@ -206,7 +211,8 @@ def _show_plan(
         f"{data[:1].upper()}{data[1:]}\n"
         f"Memory: {format_bytes(plan.memory)}{' for each worker' if each else ''}, "
         "besides the program and the model\n"
-        f"Time: about {time_text(plan.seconds)}"
+        f"Time: about {time_text(plan.seconds)}, of which "
+        f"{time_text(plan.storage_seconds)} to write the result"
     )
     return 0
 

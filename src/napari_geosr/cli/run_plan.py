@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Generator
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_geosr.cli.console import run_command
 from napari_geosr.core.config import format_bytes
+from napari_geosr.io.suffixes import suffix_of
 from napari_geosr.jobs import submission
 from napari_geosr.jobs.profiles import Profile
 from napari_geosr.operations import restore as restoration
@@ -53,7 +55,12 @@ def rows_for_job(job: RestoreJob, profile: Profile) -> dict[str, str]:
         }
 
     def steps(should_stop: ShouldStop) -> Generator[Step, None, RestorePlan]:
-        return restoration.plan_steps(volume, job.settings, should_stop=should_stop)
+        return restoration.plan_steps(
+            volume,
+            job.settings,
+            suffix=suffix_of(job.result(Path())),
+            should_stop=should_stop,
+        )
 
     plan, _ = run_command(steps)
     runs = math.ceil(plan.seconds / profile.seconds)

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Generator
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
+import numpy as np
+
+from napari_geosr import io
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step, never_stop
 from napari_geosr.core.volume import Volume
@@ -14,10 +20,16 @@ from napari_geosr.inference.runner import estimate
 from napari_geosr.io.lazy import read_unit
 from napari_geosr.operations.cluster import Workers, check_workers
 from napari_geosr.operations.restore.config import RestoreConfig
-from napari_geosr.operations.restore.preparation import prepare_steps
+from napari_geosr.operations.restore.preparation import (
+    PreparedRestoration,
+    prepare_steps,
+)
 from napari_geosr.operations.restore.ranking.config import AUTO
 from napari_geosr.operations.restore.series.plan import is_series
 from napari_geosr.operations.restore.shards.run import ShardedRun
+
+#: Edge lengths in voxels of the volumes that are written to time the storage.
+_SAMPLE_EDGES = (96, 256)
 
 
 @dataclass(frozen=True)
@@ -39,7 +51,10 @@ class RestorePlan:
     memory : int
         Bytes of each process, besides the program and the model.
     seconds : float
-        Estimated from small windows timed on this computer.
+        Estimated from small windows timed on this computer, `storage_seconds` included.
+    storage_seconds : float
+        Time to write the result with its coarser levels, estimated from small samples
+        that are written to the folder for temporary files.
     """
 
     workers: int
@@ -50,6 +65,7 @@ class RestorePlan:
     bytes_written: int
     memory: int
     seconds: float
+    storage_seconds: float
 
 
 def plan_steps(
@@ -57,6 +73,7 @@ def plan_steps(
     config: RestoreConfig,
     *,
     workers: Workers | None = None,
+    suffix: str = ".ome.zarr",
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, RestorePlan]:
     """Prepare a run as `restore_steps` does, and plan it.
@@ -68,6 +85,8 @@ def plan_steps(
     config : RestoreConfig
     workers : int or distributed.Client, optional
         As in `restore_steps`.
+    suffix : str
+        Suffix of the output, for the time of writing it.
 
     Raises
     ------
@@ -89,7 +108,9 @@ def plan_steps(
     yield StageStarted(message="Estimating time and memory")
     volume, itemsize = prepared.volume, prepared.output_dtype.itemsize
     written = math.prod(volume.shape) * math.prod(prepared.factors) * itemsize
+    storage = _storage_seconds(prepared, suffix)
     if prepared.has_deviation:
+        storage *= 1 + 4 / itemsize
         written += written // itemsize * 4
     if workers is None:
         one = estimate(
@@ -110,7 +131,8 @@ def plan_steps(
             int(one.cost_factor * volume.nbytes),
             written,
             one.peak_bytes,
-            one.seconds,
+            one.seconds + storage,
+            storage,
         )
     run = ShardedRun(prepared, workers)
     planner = run.planner()
@@ -129,5 +151,40 @@ def plan_steps(
         int(choice.cost_factor * volume.nbytes),
         written,
         choice.peak_bytes,
-        voxels * speed * rounds,
+        voxels * speed * rounds + storage,
+        storage,
     )
+
+
+def _storage_seconds(prepared: PreparedRestoration, suffix: str) -> float:
+    """Time to write the result, from the times of two small volumes.
+
+    They are cut from the scan and enlarged like the result, so that they can be
+    compressed about as well. The time of an empty file cancels out.
+    """
+    n = math.prod(prepared.volume.shape) * math.prod(prepared.factors)
+    small, large = (_write_seconds(prepared, suffix, edge) for edge in _SAMPLE_EDGES)
+    if n <= large[0] or large[0] <= small[0]:
+        return large[1] * min(1.0, n / large[0])
+    per_voxel = max(0.0, large[1] - small[1]) / (large[0] - small[0])
+    return large[1] + per_voxel * (n - large[0])
+
+
+def _write_seconds(
+    prepared: PreparedRestoration, suffix: str, edge: int
+) -> tuple[int, float]:
+    """Number of voxels of a written sample, and the time for it in seconds."""
+    volume, factors = prepared.volume, prepared.factors
+    window = tuple(
+        slice((size - length) // 2, (size - length) // 2 + length)
+        for size, factor in zip(volume.shape, factors, strict=True)
+        for length in (min(size, max(1, edge // factor)),)
+    )
+    sample = np.asarray(volume.data[window])
+    for axis, factor in enumerate(factors):
+        sample = sample.repeat(factor, axis)
+    result = Volume(np.nan_to_num(sample).astype(prepared.output_dtype), volume.axes)
+    with TemporaryDirectory() as folder:
+        began = time.perf_counter()
+        io.write(result, Path(folder) / f"sample{suffix}")
+        return sample.size, time.perf_counter() - began

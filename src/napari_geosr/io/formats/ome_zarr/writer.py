@@ -281,11 +281,13 @@ def reduced(fine: AnyArray, step: tuple[int, ...], *, mean: bool) -> AnyArray:
     for axis, s in enumerate(step):
         if s == 1:
             continue
-        n = wide.shape[axis]
-        odd = [(0, (-n) % s if i == axis else 0) for i in range(wide.ndim)]
-        wide = np.pad(wide, odd, mode="edge")
-        shape = (*wide.shape[:axis], -1, s, *wide.shape[axis + 1 :])
-        wide = wide.reshape(shape).mean(axis=axis + 1)
+        if wide.shape[axis] % 2:
+            odd = [(0, 1 if i == axis else 0) for i in range(wide.ndim)]
+            wide = np.pad(wide, odd, mode="edge")
+        before = (slice(None),) * axis
+        # Several times as fast as a mean along an axis of length two.
+        wide = wide[(*before, slice(0, None, 2))] + wide[(*before, slice(1, None, 2))]
+        wide *= 0.5
     if fine.dtype.kind in "iu":
         wide = np.rint(wide)
     return wide.astype(fine.dtype)
