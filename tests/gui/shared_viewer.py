@@ -30,8 +30,8 @@ _MOUSE = (
     "mouse_double_click_callbacks",
 )
 
-#: Number of axes of an empty viewer. Most tests add a volume: sliders for its axes, which
-#: take long to make, are there already.
+#: Number of axes of an empty viewer. Most tests add a volume: sliders for its axes,
+#: which take long to make, are there already.
 _USUAL_AXES = 3
 #: Number of tests after which garbage is collected: it takes a tenth of a second.
 _COLLECTED_AFTER = 4
