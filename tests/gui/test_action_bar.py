@@ -247,6 +247,26 @@ def test_a_message_is_shown_whole_whatever_was_shown_before(qtbot, width):
         assert pane.height() == pane.widget().height() <= needed + 12
 
 
+def test_a_message_that_is_shown_is_laid_out_and_then_left_alone(qtbot):
+    """Else the window is drawn again and again, as long as a message is in sight."""
+    dock, message, body = QWidget(), MessageRow(), QScrollArea()
+    qtbot.addWidget(dock)
+    fill_dock(dock, body, message, ActionBar((QPushButton("Run"),)))
+    dock.resize(300, 700)
+    dock.show()
+    qtbot.waitExposed(dock)
+    laid_out = []
+    settling = dock.findChild(MessagePane)._settling
+    settling.timeout.connect(lambda: laid_out.append(message.text))
+    for text in (LONG, "Done."):
+        message.show_message(text)
+        qtbot.wait(50)
+        assert text in laid_out
+        laid_out.clear()
+        qtbot.wait(100)
+        assert not laid_out
+
+
 def test_start_and_cancel_are_two_buttons(viewer, small, qtbot, monkeypatch):
     from napari_geosr.gui import train
 

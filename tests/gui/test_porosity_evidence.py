@@ -56,6 +56,7 @@ def shown_heads(dock) -> list[str]:
 
 def test_evidence_is_a_column_and_a_colour(viewer, qtbot, dock, tmp_path, monkeypatch):
     pores, result = viewer.layers["restored · pores"], dock.result
+    before = result.report
     assert "evidence" not in shown_heads(dock)
     by_size = pores.get_color(1)
     result.table.sortByColumn(1, Qt.SortOrder.AscendingOrder)
@@ -92,6 +93,16 @@ def test_evidence_is_a_column_and_a_colour(viewer, qtbot, dock, tmp_path, monkey
         rows = list(csv.DictReader(stream))
     assert [row["evidence"] for row in rows] == list(found)
 
+    # Pores measured again meanwhile keep their table: the result of a run for an
+    # earlier measurement is dropped.
+    explained = result.report
+    measure(dock, qtbot)
+    assert "evidence" not in result.report.table
+    name = result.which.currentText()
+    late = evidence_run.ExplainedPores(explained, explained.to_dataframe(), "…", ())
+    dock._on_explained(name, before, late)
+    assert "evidence" not in result.report.table
+
 
 def test_evidence_needs_a_restored_layer_and_its_scan(viewer, qtbot, dock):
     result = dock.result
@@ -126,16 +137,3 @@ def test_evidence_can_be_cancelled(viewer, qtbot, dock, monkeypatch):
     assert "evidence" not in dock.result.report.table
     assert dock.measure_button.isEnabled()
     assert dock.result.evidence.isEnabled()
-
-
-def test_pores_measured_again_meanwhile_keep_their_table(viewer, qtbot, dock):
-    """The result of a run for an earlier measurement is dropped."""
-    before = dock.result.report
-    explain(dock, qtbot)
-    explained = dock.result.report
-    measure(dock, qtbot)
-    assert "evidence" not in dock.result.report.table
-    name = dock.result.which.currentText()
-    late = evidence_run.ExplainedPores(explained, explained.to_dataframe(), "…", ())
-    dock._on_explained(name, before, late)
-    assert "evidence" not in dock.result.report.table

@@ -175,22 +175,27 @@ class MessagePane(QScrollArea):
         self.setWidget(inner)
         self._settling = QTimer(self)
         self._settling.setSingleShot(True)
-        self._settling.timeout.connect(self.fit)
+        self._settling.timeout.connect(self._set_height)
         inner.installEventFilter(self)
         message.changed.connect(self.fit)
         self.fit()
 
     def fit(self) -> None:
         """Fit the height to the message, leaving most of the dock to the settings."""
+        # Invalidate the sizes that were cached for the last message. This requests
+        # another layout, and `eventFilter` sets the height again after it.
+        for known in (self._message.layout(), self.widget().layout()):
+            known.invalidate()
+        self._set_height()
+
+    def _set_height(self) -> None:
+        """Set the height; request no layout, which would be answered by another."""
         shown = not self._message.isHidden()
         self.setVisible(shown)
         dock = self.parentWidget()
         if not shown or dock is None:
             return
         layout = self.widget().layout()
-        # Invalidate the sizes that were cached for the last message.
-        for known in (self._message.layout(), layout):
-            known.invalidate()
         needed = layout.totalHeightForWidth(max(self.width(), _MIN_WRAP_WIDTH))
         most = max(48, round(_MAX_SHARE_OF_DOCK * dock.height()))
         # A temporary scroll bar would make the text wrap onto one more line.
