@@ -277,17 +277,18 @@ def reduced(fine: AnyArray, step: tuple[int, ...], *, mean: bool) -> AnyArray:
     """
     if not mean:
         return fine[tuple(slice(None, None, s) for s in step)]
-    wide = fine.astype(np.float64 if fine.itemsize > 2 else np.float32)
+    wide: AnyArray = fine.astype(np.float64 if fine.itemsize > 2 else np.float32)
     for axis, s in enumerate(step):
         if s == 1:
             continue
         if wide.shape[axis] % 2:
-            odd = [(0, 1 if i == axis else 0) for i in range(wide.ndim)]
-            wide = np.pad(wide, odd, mode="edge")
+            last = [(0, 1 if i == axis else 0) for i in range(wide.ndim)]
+            wide = np.pad(wide, last, mode="edge")
         before = (slice(None),) * axis
         # Several times as fast as a mean along an axis of length two.
-        wide = wide[(*before, slice(0, None, 2))] + wide[(*before, slice(1, None, 2))]
-        wide *= 0.5
+        even, odd = ((*before, slice(start, None, 2)) for start in (0, 1))
+        wide = np.add(wide[even], wide[odd])
+        np.multiply(wide, 0.5, out=wide)
     if fine.dtype.kind in "iu":
         wide = np.rint(wide)
     return wide.astype(fine.dtype)
