@@ -304,10 +304,12 @@ def _scan(folder: Path, bundled: bool) -> tuple[dict[str, ZooEntry], dict[Path, 
 def _bundled_entry(name: str) -> ZooEntry | None:
     """The bundled model of this name, which is that of its folder."""
     try:
-        path = next((p for p in _bundles(_BUNDLED) if p.name == name), None)
-        return path and ZooEntry(name, path, _card(path), bundled=True)
+        for path in _bundles(_BUNDLED):
+            if path.name == name:
+                return ZooEntry(name, path, _card(path), bundled=True)
     except (OSError, ModelError):  # reported with the other faults
-        return None
+        pass
+    return None
 
 
 def _card(path: Path) -> ModelCard:

@@ -13,7 +13,6 @@ were written. Other defaults for new training runs belong in ``training_defaults
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import lazy_loader
@@ -136,5 +135,5 @@ def parameter_count(name: str, /, **kwargs: Any) -> int | None:
     return count
 
 
-def _module(name: str) -> ModuleType:
+def _module(name: str) -> Any:
     return (FILTERS if name in FILTERS.modules() else NETWORKS).load(name)
