@@ -6,7 +6,6 @@ import hashlib
 import threading
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
@@ -14,7 +13,7 @@ from napari_geosr.core.errors import Cancelled, VolumeError
 from napari_geosr.core.noise import FLOOR, Noise
 from napari_geosr.core.steps import ShouldStop, Step, never_stop, run_to_end
 from napari_geosr.core.volume import Volume
-from napari_geosr.measure.noise.basis import Array, energies
+from napari_geosr.measure.noise.basis import Array, FloatArray, energies
 from napari_geosr.measure.noise.curve import fit_curve
 from napari_geosr.measure.noise.quiet import QuietBlocks, find_quiet
 from napari_geosr.measure.noise.sample import (
@@ -154,7 +153,7 @@ def noise_steps(
     return replace(known, correlation=dict(known.correlation))
 
 
-def _key(volume: Volume, *blocks: Any) -> bytes:
+def _key(volume: Volume, *blocks: FloatArray | None) -> bytes:
     """Digest of everything that the estimate depends on."""
     digest = hashlib.blake2b(digest_size=16)
     digest.update(repr((volume.axes, volume.shape[0] == 1)).encode())

@@ -106,7 +106,7 @@ class NoiseSample:
 
 def sample_steps(
     volume: Volume, second: Volume | None = None, should_stop: ShouldStop = never_stop
-) -> Generator[Step, None, tuple[Any, Any] | None]:
+) -> Generator[Step, None, tuple[FloatArray, FloatArray | None] | None]:
     """Read blocks of a scan, window by window.
 
     Returns
