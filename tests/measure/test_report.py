@@ -257,6 +257,25 @@ def test_pictures(before, after, tmp_path: Path) -> None:
     assert light != export.histogram_png({"before": before}, theme="dark")
 
 
+def test_labels_of_log_axes_are_not_formulas(before, monkeypatch) -> None:
+    from matplotlib.mathtext import MathTextParser
+    from matplotlib.text import Text
+
+    shown: set[str] = set()
+    draw = Text.draw
+
+    def note(text: Text, renderer: Any) -> None:
+        shown.add(text.get_text())
+        draw(text, renderer)
+
+    monkeypatch.setattr(Text, "draw", note)
+    monkeypatch.delattr(MathTextParser, "parse")
+    export.histogram_png({"before": before})
+    assert shown & {"10⁰", "10¹", "10²", "10³"}
+    formula = r"$\mathdefault{-2\times10^{-14}}$"
+    assert export._without_formula(formula) == "-2×10⁻¹⁴"
+
+
 def test_page_is_self_contained(before, after, tmp_path: Path) -> None:
     reports = {"degraded <1>": before, "truth": after}
     path = export.write_html(
@@ -264,6 +283,7 @@ def test_page_is_self_contained(before, after, tmp_path: Path) -> None:
         reports,
         title="Foam & scan",
         pictures={"slice": export.histogram_png(reports)},
+        histogram=export.write_png(tmp_path / "histogram.png", reports),
         provenance=[{"software": "napari-geosr", "path": Path("a")}],
     )
     text = path.read_text(encoding="utf-8")
@@ -275,6 +295,10 @@ def test_page_is_self_contained(before, after, tmp_path: Path) -> None:
     assert "degraded &lt;1&gt;" in text
     assert "Foam &amp; scan" in text
     assert text.count("data:image/png") == 3
+    again = export.write_html(tmp_path / "again.html", reports)
+    drawn = re.findall(r'"(data:image/png[^"]*)"', again.read_text(encoding="utf-8"))
+    assert len(drawn) == 2
+    assert all(picture in text for picture in drawn)
     assert "change relative to truth" in text
     assert percent_text(before.porosity) in text
     assert "Threshold sensitivity" in text

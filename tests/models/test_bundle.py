@@ -261,14 +261,23 @@ def test_faults_of_a_third_party_network(tiny: Path, monkeypatch) -> None:
 
 
 def test_a_network_that_needs_values_to_be_built(tiny: Path, monkeypatch) -> None:
+    """Without a formula of its size, it is first tried without values."""
     from napari_geosr.networks import msdnet
 
+    n_built = 0
+
     def build(config: msdnet.NetworkConfig) -> torch.nn.Module:
+        nonlocal n_built
+        n_built += 1
         assert torch.linspace(0, 1, config.depth).sum().item() > 0
         return msdnet.MSDNet(config)
 
     monkeypatch.setattr(msdnet, "build", build)
     assert bundle.verify(tiny).name == "tiny"
+    assert n_built == 1
+    monkeypatch.delattr(msdnet, "parameter_count")
+    assert bundle.verify(tiny).name == "tiny"
+    assert n_built == 3
 
 
 def test_a_failed_save_leaves_the_old_bundle(tiny: Path, monkeypatch) -> None:

@@ -198,6 +198,19 @@ def test_find(user_models: Path, tiny: Path) -> None:
         zoo.find("nothing")
 
 
+def test_the_cards_of_other_bundled_models_are_not_read(
+    user_models: Path, tiny: Path, parsed: list[str]
+) -> None:
+    zoo._parsed.cache_clear()
+    assert zoo.find("gaussian").path == zoo.bundled_folder() / "gaussian"
+    assert parsed == ["gaussian"]
+    # The user's own, in a folder of any name, comes before the bundled one.
+    shutil.copytree(tiny, user_models / "mine")
+    card = user_models / "mine" / bundle.CARD_FILE
+    card.write_text(card.read_text().replace("name: tiny", "name: gaussian"))
+    assert zoo.find("gaussian").path == user_models / "mine"
+
+
 def test_the_folder_of_a_training_stands_for_its_model(
     tmp_path: Path, tiny: Path
 ) -> None:

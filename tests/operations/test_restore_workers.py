@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 distributed = pytest.importorskip("distributed")
 
 #: Odd, so that no tile or shard fits a whole number of times.
-SHAPE = (67, 51, 45)
+SHAPE = (57, 43, 35)
 
 
 @pytest.fixture(scope="module")
@@ -284,7 +284,7 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(
     assert command(words) == 0
     said = capsys.readouterr().out
     assert f"{plan['parts']} {'shards' if n_workers else 'tiles'} of " in said
-    assert "writes 1.23 MB before compression" in said
+    assert "writes 686 kB before compression" in said
     assert not out.exists()
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from io import BytesIO, StringIO
 from pathlib import Path
@@ -28,6 +29,7 @@ PAPER = {"light": "#ffffff", "dark": "#1b1d21"}
 #: (palette of Okabe and Ito).
 COLOURS = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 _N_BINS = 24
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def write_csv(
@@ -165,6 +167,8 @@ def histogram_png(
             axes.stairs(counts, edges, fill=True, alpha=0.18, color=colour)
             axes.stairs(counts, edges, color=colour, linewidth=1.8, label=name)
         axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(_power_formatter())
+        axes.xaxis.set_minor_formatter(_power_formatter())
         axes.set_yscale("symlog", linthresh=1)
         axes.set_ylim(bottom=0)
         axes.yaxis.set_major_formatter("{x:.0f}")
@@ -182,6 +186,24 @@ def histogram_png(
     stream = BytesIO()
     canvas.print_png(stream)
     return stream.getvalue()
+
+
+def _power_formatter() -> Any:
+    """Matplotlib's labels of log axes, as text: its formulas take long to typeset."""
+    from matplotlib.ticker import LogFormatterSciNotation
+
+    class PowerFormatter(LogFormatterSciNotation):
+        def __call__(self, x: float, pos: int | None = None) -> str:
+            return _without_formula(super().__call__(x, pos))
+
+    return PowerFormatter()
+
+
+def _without_formula(label: str) -> str:
+    r"""``$\mathdefault{2\times10^{4}}$`` becomes ``2×10⁴``."""
+    text = label.removeprefix(r"$\mathdefault{").removesuffix("}$")
+    text = text.replace(r"\times", "×")
+    return re.sub(r"\^\{(.*?)\}", lambda m: m[1].translate(_RAISED), text)
 
 
 def _sizes_in_one_unit(
@@ -205,6 +227,7 @@ def write_html(
     *,
     title: str = "Porosity",
     pictures: Mapping[str, bytes | Path] | None = None,
+    histogram: Path | None = None,
     provenance: Sequence[AnyMapping] = (),
     overwrite: bool = False,
 ) -> Path:
@@ -218,6 +241,8 @@ def write_html(
         ``truth``, otherwise to the first.
     pictures : mapping of bytes or Path, optional
         PNG pictures by caption.
+    histogram : Path, optional
+        The file written by `write_png`. By default, the histogram is drawn.
     provenance : sequence of mapping
         Provenance records, JSON-serialisable.
 
@@ -235,7 +260,7 @@ def write_html(
         title=title,
         pictures=shown,
         histogram={
-            "light": histogram_png(reports, theme="light"),
+            "light": histogram.read_bytes() if histogram else histogram_png(reports),
             "dark": histogram_png(reports, theme="dark"),
         },
         records=[

@@ -394,23 +394,42 @@ def _weights(path: Path, card: ModelCard) -> dict[str, Tensor]:
 
 
 def _build(card: ModelCard, state: dict[str, Tensor], path: Path) -> nn.Module:
-    import torch
-
-    # Try first without allocating memory: a card may ask for a network of any size.
-    try:
-        with torch.device("meta"):
-            meta_state = {key: t.to("meta") for key, t in state.items()}
-            shapes = _build_network(card, path, meta_state).state_dict()
-    except ModelError:
-        # Some networks cannot be built without values; real errors are raised below.
-        shapes = None
-    if shapes is not None:
-        _check_state(shapes, state, card, path)
+    if not _is_as_small_as(state, card):
+        _check_shapes(card, state, path)
     network = _build_network(card, path, state)
     _check_state(network.state_dict(), state, card, path)
     network.load_state_dict(state)
     network.requires_grad_(False)
     return network.eval()
+
+
+def _is_as_small_as(state: Mapping[str, Tensor], card: ModelCard) -> bool:
+    """Whether the network of a card has no more parameters than the weights read.
+
+    If so, it can be built at once: torch takes a second or two to prepare for tensors
+    without values.
+    """
+    if card.network == FOREIGN:
+        return False
+    try:
+        count = networks.parameter_count(card.network, **card.network_kwargs)
+    except Exception:  # noqa: BLE001 - building it reports the error, with the file
+        return False
+    return count is not None and count <= sum(t.numel() for t in state.values())
+
+
+def _check_shapes(card: ModelCard, state: Mapping[str, Tensor], path: Path) -> None:
+    """Check weights without allocating memory: a card may ask for any size."""
+    import torch
+
+    try:
+        with torch.device("meta"):
+            meta_state = {key: t.to("meta") for key, t in state.items()}
+            shapes = _build_network(card, path, meta_state).state_dict()
+    except ModelError:
+        # Some networks cannot be built without values; real errors are raised later.
+        return
+    _check_state(shapes, state, card, path)
 
 
 def _build_network(

@@ -100,14 +100,16 @@ def find(name_or_path: str | Path) -> Model:
         If there is no such model or it is damaged.
     """
     text = str(name_or_path)
-    entries, faults = scan_folders()
-    for entry in entries:
-        if entry.name == text:
-            return Model(entry.card, entry.path)
+    # The user's models may have any folder name. Other cards are not read: all together
+    # take a quarter of a second.
+    entry = _scan(user_folder(), bundled=False)[0].get(text) or _bundled_entry(text)
+    if entry is not None:
+        return Model(entry.card, entry.path)
     path = Path(name_or_path).expanduser()
     if path.exists():
         bundle_path = _trained_bundle(path)
         return Model(_card(bundle_path), bundle_path)
+    entries, faults = scan_folders()
     for folder, reason in faults.items():
         if folder.stem == text:
             raise ModelError(reason)
@@ -275,22 +277,39 @@ def _is_same(path: Path, card: ModelCard) -> bool:
 
 def scan_folders() -> tuple[list[ZooEntry], dict[Path, str]]:
     """Return both `list_models` and `damaged` from one scan."""
+    entries, faults = _scan(_BUNDLED, bundled=True)
+    own, own_faults = _scan(user_folder(), bundled=False)
+    both = entries | own
+    return [both[name] for name in sorted(both)], faults | own_faults
+
+
+def _scan(folder: Path, bundled: bool) -> tuple[dict[str, ZooEntry], dict[Path, str]]:
+    """The models of a folder by name, and its unusable entries with the reason."""
     entries: dict[str, ZooEntry] = {}
     faults: dict[Path, str] = {}
-    for folder, bundled in ((_BUNDLED, True), (user_folder(), False)):
+    try:
+        paths = _bundles(folder)
+    except OSError as error:
+        return {}, {folder: f"{folder} cannot be read: {error.strerror}."}
+    for path in paths:
         try:
-            paths = _bundles(folder)
-        except OSError as error:
-            faults[folder] = f"{folder} cannot be read: {error.strerror}."
+            card = _card(path)
+        except ModelError as error:
+            faults[path] = str(error)
             continue
-        for path in paths:
-            try:
-                card = _card(path)
-            except ModelError as error:
-                faults[path] = str(error)
-                continue
-            entries[card.name] = ZooEntry(card.name, path, card, bundled)
-    return sorted(entries.values(), key=lambda entry: entry.name), faults
+        entries[card.name] = ZooEntry(card.name, path, card, bundled)
+    return entries, faults
+
+
+def _bundled_entry(name: str) -> ZooEntry | None:
+    """The bundled model of this name, which is that of its folder."""
+    try:
+        for path in _bundles(_BUNDLED):
+            if path.name == name:
+                return ZooEntry(name, path, _card(path), bundled=True)
+    except (OSError, ModelError):  # reported with the other faults
+        pass
+    return None
 
 
 def _card(path: Path) -> ModelCard:

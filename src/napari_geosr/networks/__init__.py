@@ -46,6 +46,7 @@ __all__ = [
     "interpolated",
     "level_map",
     "needs_noise",
+    "parameter_count",
     "plain_layers",
     "set_network_noise",
 ]
@@ -120,6 +121,19 @@ def set_network_noise(network: nn.Module, noise: Noise) -> None:
 
 def build_network(name: str, /, **kwargs: Any) -> nn.Module:
     """Build the network or classical filter `name` from the fields of its settings."""
-    module = (FILTERS if name in FILTERS.modules() else NETWORKS).load(name)
+    module = _module(name)
     network: nn.Module = module.build(module.NetworkConfig.create(**kwargs))
     return network
+
+
+def parameter_count(name: str, /, **kwargs: Any) -> int | None:
+    """Number of parameters of a network or filter; None if it has no formula."""
+    module = _module(name)
+    if not hasattr(module, "parameter_count"):
+        return None
+    count: int = module.parameter_count(module.NetworkConfig.create(**kwargs))
+    return count
+
+
+def _module(name: str) -> Any:
+    return (FILTERS if name in FILTERS.modules() else NETWORKS).load(name)

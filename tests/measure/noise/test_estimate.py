@@ -15,6 +15,7 @@ from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.noise import Noise
 from napari_geosr.core.volume import Volume
 from napari_geosr.measure.noise import estimate, estimate_noise
+from napari_geosr.measure.noise.sample import _steps
 from napari_geosr.physics.noise import reconstruction_noise
 from napari_geosr.physics.phantoms import sphere_foam
 
@@ -211,21 +212,43 @@ def test_cement_has_noise_that_is_correlated_along_all_axes(shared_data: Path) -
     assert min(found.correlation.values()) > 0.3
 
 
+@pytest.mark.parametrize(
+    ("parts", "levels"),
+    [
+        ((100, 100), 100),
+        ((100, 9000), 0),
+        ((9000, 100), 0),
+        ((3000, 3000), 3000),
+        ((5000, 5001), 0),
+    ],
+)
+def test_grey_values_are_counted_wherever_they_are(
+    parts: Sequence[int], levels: int
+) -> None:
+    """Of two halves of the sample, with so many different grey values."""
+    values = np.concatenate([np.arange(50_000.0) % n for n in parts]) / 2
+    assert _steps(values) == (0.5 if levels else 0.0, levels)
+
+
 def test_equal_scans_are_measured_once(
     rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scan = rng.normal(100, 10, SHAPE).astype(np.float32)
     first = estimate_noise(Volume(scan, "ZYX"))
     found: list[object] = []
-    whole = estimate.find_quiet
+    whole = estimate.usable_sample
     monkeypatch.setattr(
-        estimate, "find_quiet", lambda *a, **k: found.append(0) or whole(*a, **k)
+        estimate, "usable_sample", lambda *a: found.append(0) or whole(*a)
     )
     assert estimate_noise(Volume(scan.copy(), "ZYX")) == first
     assert found == []
-    # In an image of the same voxels, and after a change, it is measured again.
+    # In an image of the same voxels, after a change, with a second scan and as numbers
+    # of another type, it is measured again.
     assert estimate_noise(Volume(scan[0], "YX")).correlation.keys() == {"y", "x"}
     assert estimate_noise(Volume(scan + scan, "ZYX")).level > 1.9 * first.level
-    assert len(found) == 2
+    second = Volume(rng.normal(100, 10, SHAPE).astype(np.float32), "ZYX")
+    assert estimate_noise(Volume(scan, "ZYX"), second=second).source == "repeat"
+    assert estimate_noise(Volume(scan.view(np.int32), "ZYX")).level > 1000
+    assert len(found) == 4
     # Nor do all the scans of a long session stay in memory.
     assert len(estimate._known) <= estimate._MAX_KNOWN

@@ -13,10 +13,15 @@ from napari_geosr.core.errors import Cancelled, VolumeError
 from napari_geosr.core.noise import FLOOR, Noise
 from napari_geosr.core.steps import ShouldStop, Step, never_stop, run_to_end
 from napari_geosr.core.volume import Volume
-from napari_geosr.measure.noise.basis import Array, energies
+from napari_geosr.measure.noise.basis import Array, FloatArray, energies
 from napari_geosr.measure.noise.curve import fit_curve
 from napari_geosr.measure.noise.quiet import QuietBlocks, find_quiet
-from napari_geosr.measure.noise.sample import NoiseSample, rescaled, sample_steps
+from napari_geosr.measure.noise.sample import (
+    NoiseSample,
+    rescaled,
+    sample_steps,
+    usable_sample,
+)
 
 #: Minimum half-width of the noise level's interval, relative to the level.
 _MIN_HALF_WIDTH = 0.03
@@ -125,7 +130,7 @@ def noise_steps(
             f"{volume.title} {volume.shape} ({volume.axes}): measuring noise from two "
             "scans requires the same voxel grid in both. Give two scans that match."
         )
-    sample = yield from sample_steps(volume, second, should_stop)
+    blocks = yield from sample_steps(volume, second, should_stop)
 
     def check() -> None:
         """Raise `Cancelled` if the measurement is to stop."""
@@ -133,13 +138,14 @@ def noise_steps(
             raise Cancelled("Measuring the noise was cancelled.")
 
     check()
-    if sample is None:  # `should_stop` was true for a moment only
+    if blocks is None:  # `should_stop` was true for a moment only
         raise Cancelled("Measuring the noise was cancelled.")
-    repeated = second is not None
-    key = _key(volume, sample, repeated)
+    key = _key(volume, *blocks)
     known = _known.get(key)
     if known is None:
-        known = _from_sample(volume, sample, repeated, check)
+        sample = usable_sample(volume, *blocks)
+        del blocks  # up to 17 MB
+        known = _from_sample(volume, sample, second is not None, check)
         with _lock:
             _known[key] = known
             if len(_known) > _MAX_KNOWN:
@@ -147,14 +153,14 @@ def noise_steps(
     return replace(known, correlation=dict(known.correlation))
 
 
-def _key(volume: Volume, sample: NoiseSample, repeated: bool) -> bytes:
+def _key(volume: Volume, *blocks: FloatArray | None) -> bytes:
     """Digest of everything that the estimate depends on."""
     digest = hashlib.blake2b(digest_size=16)
-    for values in (sample.blocks, sample.greys, sample.values):
-        digest.update(np.ascontiguousarray(values).data)
-    numbers = (sample.step, sample.levels, sample.unknown, sample.padded)
-    scan = (volume.axes, volume.shape[0] == 1, repeated)
-    digest.update(repr((*numbers, sample.clipped, sample.blocks.shape, *scan)).encode())
+    digest.update(repr((volume.axes, volume.shape[0] == 1)).encode())
+    for values in blocks:
+        if values is not None:
+            digest.update(repr((values.dtype, values.shape)).encode())
+            digest.update(np.ascontiguousarray(values).view(np.uint8).data)
     return digest.digest()
 
 

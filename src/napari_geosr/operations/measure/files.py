@@ -207,6 +207,7 @@ def write(
             made[files["html"]],
             shown,
             title=f"Porosity of {volumes[first].name}",
+            histogram=made[files["png"]],
             provenance=[record],
         )
         if "labels" in files:

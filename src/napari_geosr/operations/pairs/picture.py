@@ -21,6 +21,11 @@ _MAX_ASPECT = 2.5
 LOW_COLOUR = (1.0, 0.45, 0.0)
 #: Colour of the high-resolution scan.
 HIGH_COLOUR = (0.0, 0.55, 1.0)
+#: Width of a panel, in inches.
+_PANEL_WIDTH = 3.6
+#: Space left of a panel, below it and above all of them, in inches: labels of up to
+#: eight digits fit.
+_MARGINS = (0.9, 0.6, 0.4)
 _SLICE, _ALONG_Z = "slice", "cut along Z"
 
 
@@ -113,13 +118,25 @@ def _draw_png(columns: dict[str, list[tuple[Plane, Extent]]], unit: str) -> byte
     from matplotlib.figure import Figure
 
     first = next(iter(columns.values()))
-    heights = [min(extent[2] / extent[1], _MAX_ASPECT) for _, extent in first]
-    figure = Figure(
-        figsize=(4.4 * len(columns), 4.4 * sum(heights) + 1.0), layout="constrained"
-    )
+    heights = [
+        _PANEL_WIDTH * min(extent[2] / extent[1], _MAX_ASPECT) for _, extent in first
+    ]
+    left, below, title_height = _MARGINS
+    width = len(columns) * (left + _PANEL_WIDTH) + 0.2
+    height = sum(heights) + below * len(heights) + title_height
+    figure = Figure(figsize=(width, height))
     canvas = FigureCanvasAgg(figure)
     grid: Any = figure.subplots(
         len(heights), len(columns), squeeze=False, height_ratios=heights
+    )
+    # A layout takes longer to find than everything else.
+    figure.subplots_adjust(
+        left=left / width,
+        right=1 - 0.2 / width,
+        bottom=below / height,
+        top=1 - title_height / height,
+        wspace=left / _PANEL_WIDTH,
+        hspace=below / (sum(heights) / len(heights)),
     )
     for column, (title, panels) in enumerate(columns.items()):
         grid[0][column].set_title(title)
