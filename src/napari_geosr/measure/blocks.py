@@ -32,6 +32,13 @@ SLAB_VOXELS = 1 << 22
 _MIN_COMPACTION_LABELS = 1 << 15
 
 
+def blocks_along_z(shape: tuple[int, ...], thickness: int) -> list[slice]:
+    """Slices along the first axis of at most `thickness` planes."""
+    return [
+        slice(z, min(z + thickness, shape[0])) for z in range(0, shape[0], thickness)
+    ]
+
+
 def slab_thickness(source: Any, target: Any = None) -> int:
     """Planes per slab: about `SLAB_VOXELS`; whole chunks of `source` and `target`."""
     plane = max(1, math.prod(source.shape[1:]))

@@ -14,6 +14,7 @@ import numpy as np
 from napari_geosr.core.errors import Cancelled, VolumeError
 from napari_geosr.core.hot_voxels import OUTLIER_SHARE, plausible_limits
 from napari_geosr.core.steps import BlockDone, ShouldStop, Step, never_stop
+from napari_geosr.measure.blocks import blocks_along_z
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -32,8 +33,7 @@ _MAX_SWEEPS = 4
 #: Maximum fraction of the voxels, at either end, that may lie far from all others and
 #: be something else than pores or solid: hot voxels, or a grain of metal.
 _MAX_FAR_SHARE = 0.02
-#: Fraction of the voxels of a group, at either end, that may lie outside of its range,
-#: such as the edge of a grain of metal.
+#: Fraction of the voxels of a group, at either end, that may lie outside of its range.
 _STRAY_SHARE = 0.02
 #: Smallest width of bins, relative to the largest value: a bin number and its half are
 #: exact in float64.
@@ -208,9 +208,8 @@ class GreyHistogram:
     def range_of_larger_group(self) -> tuple[float, float] | None:
         """Range of the larger of two groups of values that are far from each other.
 
-        The groups are those of Otsu's rule. They are far from each other if nearly all
-        voxels of the smaller one are farther from the larger one than its own width.
-        None if there are no such groups.
+        The groups are those of Otsu's rule, far from each other if nearly all voxels of
+        the smaller are farther from the larger than its width. None if they are not.
         """
         from skimage.filters import threshold_otsu
 
@@ -299,13 +298,6 @@ def check_real(dtype: npt.DTypeLike | None, name: str) -> None:
             f"{name!r} contains values of type {np.dtype(dtype)}; porosity needs real "
             "grey values. Convert it, for example to its magnitude, first."
         )
-
-
-def blocks_along_z(shape: tuple[int, ...], thickness: int) -> list[slice]:
-    """Slices along the first axis of at most `thickness` planes."""
-    return [
-        slice(z, min(z + thickness, shape[0])) for z in range(0, shape[0], thickness)
-    ]
 
 
 def _countable(block: np.ndarray) -> np.ndarray:

@@ -12,8 +12,12 @@ import numpy.typing as npt
 from napari_geosr.core.config import format_bytes
 from napari_geosr.core.errors import Cancelled, VolumeError
 from napari_geosr.core.steps import ShouldStop, Step, never_stop
-from napari_geosr.measure.blocks import RawTable, SlabLabeller, slab_thickness
-from napari_geosr.measure.histogram import blocks_along_z
+from napari_geosr.measure.blocks import (
+    RawTable,
+    SlabLabeller,
+    blocks_along_z,
+    slab_thickness,
+)
 from napari_geosr.measure.kernels import columns as column
 
 Mask = npt.NDArray[np.bool_]
