@@ -196,8 +196,7 @@ class ModelBox(QWidget):
         row = self._ranked_row(name)
         if row is None:
             return ""
-        gain = "far worse" if row.gain < -30 else f"{row.gain:+.1f} dB"
-        return f"  {gain.replace('-', '−')}"
+        return f"  {row.short_gain}"
 
     def _ranked_row(self, name: str) -> RankingEntry | None:
         if self._ranking is None:
@@ -343,5 +342,5 @@ def _figure(key: str, value: float | None) -> str:
     if value is None:
         return "–"
     if key.endswith("_error"):
-        return f"{100 * value:+.1f} %"
+        return catalogue.error_text(value)
     return f"{value:.1f} dB" if key == "psnr" else f"{value:.2f}"
