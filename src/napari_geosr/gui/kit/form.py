@@ -23,7 +23,13 @@ from napari_geosr.core.config import Config, explain_fields
 from napari_geosr.core.errors import GeoSRError
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.gui.kit.fields import AUTOMATIC, field_widget, show
-from napari_geosr.gui.kit.widgets import SentenceLabel, add_row, combo, form_layout
+from napari_geosr.gui.kit.widgets import (
+    SentenceLabel,
+    add_row,
+    combo,
+    form_layout,
+    open_sections,
+)
 
 if TYPE_CHECKING:
     pass
@@ -397,6 +403,32 @@ def fields_of_options(
     return text, fields
 
 
+def show_in_fields(error: Exception, forms: Iterable[ConfigForm]) -> list[QWidget]:
+    """Show an error below the fields that it concerns, and open their sections.
+
+    Parameters
+    ----------
+    error : Exception
+    forms : iterable of ConfigForm
+        Forms that are part of the settings at fault. Their earlier errors are removed.
+
+    Returns
+    -------
+    list of QWidget
+        The fields, from the top; empty if the error concerns none of them.
+    """
+    forms = list(forms)
+    shown = [field for form in forms for field in form.show_faults(error)]
+    if not shown and isinstance(error, GeoSRError):
+        text, fields = fields_of_options(str(error), forms)
+        for form, name in fields:
+            form.add_fault(name, text)
+            shown.append(form.editor(name))
+    for field in shown:
+        open_sections(field)
+    return shown
+
+
 def error_in_fields(error: Exception, forms: Iterable[ConfigForm]) -> Exception:
     """The error with fields of a dock instead of settings and options by code name."""
     if not isinstance(error, GeoSRError):
@@ -420,5 +452,5 @@ def _with_titles(error: GeoSRError, forms: Iterable[ConfigForm]) -> str:
         if name in known:
             about = text.removeprefix(f"{name.replace('_', ' ')}: ")
             text = f"{known[name].title(name)}: {about}"
-        parts.append(text)
+        parts.append(text.removeprefix("settings: "))  # of several settings
     return "; ".join(parts) + "."

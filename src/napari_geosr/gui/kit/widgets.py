@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from platformdirs import user_data_path
 from qtpy.compat import isalive
-from qtpy.QtCore import QEvent, QObject, Qt, QTimer
+from qtpy.QtCore import QEvent, QObject, QPoint, Qt, QTimer
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QComboBox,
@@ -258,18 +258,35 @@ class PartScroller(QObject):
         super().__init__(area)
         self._area = area
         self._part: QWidget | None = None
+        self._at_top = False
         self._attempts = 0
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.timeout.connect(self._scroll)
 
-    def show_part(self, part: QWidget) -> None:
-        """Scroll to a part after layout."""
-        self._part, self._attempts = part, 0
+    def show_part(self, part: QWidget, *, at_top: bool = False) -> None:
+        """Scroll to a part after layout.
+
+        Parameters
+        ----------
+        part : QWidget
+        at_top : bool
+            Scroll until it is at the top, as far as possible.
+        """
+        self._part, self._at_top, self._attempts = part, at_top, 0
         self._timer.start(0)
 
     def _scroll(self) -> None:
         if self._part is None or not isalive(self._part):
+            return
+        bar, inner = self._area.verticalScrollBar(), self._area.widget()
+        if self._at_top and bar is not None and inner is not None:
+            top = self._part.mapTo(inner, QPoint()).y()
+            bar.setValue(top)
+            self._attempts += 1
+            # No longer than it takes to lay out: the user may want to scroll, too.
+            if bar.value() < top and self._attempts < _MAX_ATTEMPTS // 4:
+                self._timer.start(_RETRY_MS)
             return
         self._area.ensureWidgetVisible(self._part, 0, _MARGIN)
         self._attempts += 1
@@ -384,6 +401,15 @@ class Section(QWidget):
         arrow = Qt.ArrowType.DownArrow if is_open else Qt.ArrowType.RightArrow
         self.button.setArrowType(arrow)
         self.content.setVisible(is_open)
+
+
+def open_sections(widget: QWidget) -> None:
+    """Open all sections that a widget is in."""
+    parent = widget.parentWidget()
+    while parent is not None:
+        if isinstance(parent, Section):
+            parent.set_open(True)
+        parent = parent.parentWidget()
 
 
 def list_tree(
