@@ -199,7 +199,7 @@ def test_fields_of_a_form_begin_at_one_place(viewer, small, qtbot):
     dock.study_section.set_open(True)
     qtbot.wait(200)
     for forms in (
-        (dock.algorithm.combo, dock.above.editor("every"), dock.row, dock.layer_combo),
+        (dock.above.editor("every"), dock.row, dock.layer_combo),
         (dock.study.above.editor("counts"), dock.study.reference, dock.study.mask),
     ):
         left = {widget.mapTo(dock, QPoint()).x() for widget in forms}
@@ -239,7 +239,7 @@ def test_a_message_is_shown_whole_whatever_was_shown_before(qtbot, width):
     dock, message, body = QWidget(), MessageRow(), QScrollArea()
     qtbot.addWidget(dock)
     fill_dock(dock, body, message, ActionBar((QPushButton("Run"),)))
-    dock.resize(width, 700)
+    dock.resize(width, 1400)
     dock.show()
     pane = dock.findChild(MessagePane)
     for text in ("Done.", LONG[:90], LONG, "Done.", LONG[:90]):

@@ -27,6 +27,7 @@ from napari_geosr.gui.kit.widgets import (
     SentenceLabel,
     add_row,
     combo,
+    fit_entries,
     form_layout,
     open_sections,
 )
@@ -144,7 +145,7 @@ class ConfigForm(QWidget):
         self._faults = FieldFaults(layout)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
-        layout.setRowWrapPolicy(QFormLayout.RowWrapPolicy.DontWrapRows)
+        layout.setRowWrapPolicy(QFormLayout.RowWrapPolicy.WrapLongRows)
         shown = [name for name in config_type.model_fields if name not in skip]
         for title, names in _fields_by_group(shown, groups or {"": ()}).items():
             if title:
@@ -303,6 +304,7 @@ class KindForm(QWidget):
         self.combo.clear()
         for name in names:
             self.combo.addItem(titles[name], name)
+        fit_entries(self.combo)
         self.combo.setCurrentIndex(names.index(before) if before in names else 0)
         self.combo.blockSignals(False)
         self._show()

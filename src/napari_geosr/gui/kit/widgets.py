@@ -5,6 +5,7 @@ Each has an accessible name and a tool tip.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,6 +27,9 @@ from qtpy.QtWidgets import (
     QPushButton,
     QScrollArea,
     QSizePolicy,
+    QStyle,
+    QStyleOptionComboBox,
+    QStylePainter,
     QToolButton,
     QTreeWidget,
     QVBoxLayout,
@@ -34,10 +38,14 @@ from qtpy.QtWidgets import (
 from superqt import QElidingLabel
 
 if TYPE_CHECKING:
-    from qtpy.QtGui import QResizeEvent
+    from qtpy.QtGui import QPaintEvent, QResizeEvent
 
 #: Places within a name at which a line may be broken.
 _JOINT = re.compile(r"(?<=\w)[_./-](?=\w)")
+#: Longest entry, in widths of an X, for which a menu reserves space.
+_MAX_ENTRY = 26
+#: Pixels that Qt reserves at the sides of an entry beyond what napari's style uses.
+_SPARE = 16
 #: Margin, in pixels, around a part that is scrolled into view.
 _MARGIN = 40
 #: Maximum number of attempts to scroll to a part while its layout is not settled.
@@ -67,6 +75,42 @@ class ElidedLabel(QElidingLabel):
         super().changeEvent(event)
         if event.type() in (QEvent.Type.FontChange, QEvent.Type.StyleChange):
             self.setText(self.text())
+
+
+class ElidingCombo(QComboBox):
+    """A menu that shortens an entry that does not fit, by default in the middle."""
+
+    #: Where a long entry is shortened.
+    elide_mode = Qt.TextElideMode.ElideMiddle
+
+    def shown_text(self) -> str:
+        """The chosen entry, shortened to the available width."""
+        option = self._option()
+        style = self.style()
+        assert style is not None
+        field = QStyle.SubControl.SC_ComboBoxEditField
+        complex_control = QStyle.ComplexControl.CC_ComboBox
+        room = style.subControlRect(complex_control, option, field, self).width()
+        text = self.currentText() or self._empty_text()
+        return str(self.fontMetrics().elidedText(text, self.elide_mode, room - 2))
+
+    def paintEvent(self, _event: QPaintEvent | None) -> None:
+        """Draw the combo box as usual, with a shortened name."""
+        painter = QStylePainter(self)
+        option = self._option()
+        option.currentText = self.shown_text()
+        painter.drawComplexControl(QStyle.ComplexControl.CC_ComboBox, option)
+        painter.drawControl(QStyle.ControlElement.CE_ComboBoxLabel, option)
+        painter.end()
+
+    def _option(self) -> QStyleOptionComboBox:
+        option = QStyleOptionComboBox()
+        self.initStyleOption(option)
+        return option
+
+    def _empty_text(self) -> str:
+        """The text shown while no entry is chosen: nothing if there is none."""
+        return str(self.placeholderText()) if self.count() else ""
 
 
 class SentenceLabel(QLabel):
@@ -163,11 +207,26 @@ def combo(name: str, tool_tip: str) -> QComboBox:
     return made
 
 
+def fit_entries(menu: QComboBox) -> None:
+    """Make a menu wide enough for its entries, up to `_MAX_ENTRY`.
+
+    Call it after entries were added: Qt's own policies fit either all entries, which
+    can widen the dock, or none.
+    """
+    metrics = menu.fontMetrics()
+    texts = (menu.itemText(i) for i in range(menu.count()))
+    widest = max(map(metrics.horizontalAdvance, texts), default=0)
+    needed = math.ceil((widest - _SPARE) / metrics.horizontalAdvance("X"))
+    menu.setMinimumContentsLength(min(max(needed, 4), _MAX_ENTRY))
+
+
 def form_layout() -> QFormLayout:
     """Create a layout for rows of labels and widgets that grow."""
     form = QFormLayout()
     form.setContentsMargins(0, 0, 0, 0)
     form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+    # A field that would be too narrow for its text is put below its label.
+    form.setRowWrapPolicy(QFormLayout.RowWrapPolicy.WrapLongRows)
     return form
 
 

@@ -23,6 +23,7 @@ from qtpy.QtWidgets import (
 from napari_geosr.core.errors import GeoSRError
 from napari_geosr.core.units import PIXEL, convert_length
 from napari_geosr.core.volume import Volume
+from napari_geosr.gui.kit.widgets import ElidingCombo
 from napari_geosr.operations.models import catalogue
 from napari_geosr.operations.restore import RestoreConfig
 from napari_geosr.operations.restore.ranking import NONE
@@ -57,7 +58,8 @@ class ModelBox(QWidget):
         self._ranking: Ranking | None = None
         self._is_user_choice = False
         self._cards: dict[str, ModelCard] = {}
-        self.combo = QComboBox()
+        self.combo = ElidingCombo()
+        self.combo.elide_mode = Qt.TextElideMode.ElideRight  # remarks come last
         self.combo.setAccessibleName("Model")
         self.combo.setToolTip(
             "Model used for the restoration. Models that suit the layer are listed "

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     import napari.viewer
 
 
-TWO = "Low- and high-resolution scans of one object"
+TWO = "Low- and high-resolution scans"
 ONE = "Only a high-resolution scan"
 #: Settings of all pairs; those of two scans; and rarely used settings of two scans.
 _SHARED = ("upscale_factor", "dimensions")
