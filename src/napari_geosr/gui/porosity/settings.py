@@ -298,6 +298,7 @@ class PorositySettings(QWidget):
         self.value.setEnabled(True)
         if not self._is_value_known:  # *Manual* was chosen before there was a value
             otsu = self.form.config(threshold="otsu")
+            assert isinstance(otsu, MeasureConfig)
             with QSignalBlocker(self.value):
                 self.value.setValue(levels.threshold(otsu))
         self._follow_rule()
