@@ -19,7 +19,8 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_geosr.gui.kit.widgets import ElidedLabel, ElidingCombo
+from napari_geosr.gui.kit.widgets import ElidedLabel
+from napari_geosr.gui.layers.combo import ElidingCombo
 
 #: Pixels within a line edit at either side of its text.
 _LINE_MARGIN = 2

@@ -27,9 +27,6 @@ from qtpy.QtWidgets import (
     QPushButton,
     QScrollArea,
     QSizePolicy,
-    QStyle,
-    QStyleOptionComboBox,
-    QStylePainter,
     QToolButton,
     QTreeWidget,
     QVBoxLayout,
@@ -38,7 +35,7 @@ from qtpy.QtWidgets import (
 from superqt import QElidingLabel
 
 if TYPE_CHECKING:
-    from qtpy.QtGui import QPaintEvent, QResizeEvent
+    from qtpy.QtGui import QResizeEvent
 
 #: Places within a name at which a line may be broken.
 _JOINT = re.compile(r"(?<=\w)[_./-](?=\w)")
@@ -75,42 +72,6 @@ class ElidedLabel(QElidingLabel):
         super().changeEvent(event)
         if event.type() in (QEvent.Type.FontChange, QEvent.Type.StyleChange):
             self.setText(self.text())
-
-
-class ElidingCombo(QComboBox):
-    """A menu that shortens an entry that does not fit, by default in the middle."""
-
-    #: Where a long entry is shortened.
-    elide_mode = Qt.TextElideMode.ElideMiddle
-
-    def shown_text(self) -> str:
-        """The chosen entry, shortened to the available width."""
-        option = self._option()
-        style = self.style()
-        assert style is not None
-        field = QStyle.SubControl.SC_ComboBoxEditField
-        complex_control = QStyle.ComplexControl.CC_ComboBox
-        room = style.subControlRect(complex_control, option, field, self).width()
-        text = self.currentText() or self._empty_text()
-        return str(self.fontMetrics().elidedText(text, self.elide_mode, room - 2))
-
-    def paintEvent(self, _event: QPaintEvent | None) -> None:
-        """Draw the combo box as usual, with a shortened name."""
-        painter = QStylePainter(self)
-        option = self._option()
-        option.currentText = self.shown_text()
-        painter.drawComplexControl(QStyle.ComplexControl.CC_ComboBox, option)
-        painter.drawControl(QStyle.ControlElement.CE_ComboBoxLabel, option)
-        painter.end()
-
-    def _option(self) -> QStyleOptionComboBox:
-        option = QStyleOptionComboBox()
-        self.initStyleOption(option)
-        return option
-
-    def _empty_text(self) -> str:
-        """The text shown while no entry is chosen: nothing if there is none."""
-        return str(self.placeholderText()) if self.count() else ""
 
 
 class SentenceLabel(QLabel):

@@ -7,10 +7,17 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Qt, QTimer, Signal
-from qtpy.QtWidgets import QComboBox, QSizePolicy, QWidget
+from qtpy.QtGui import QPaintEvent
+from qtpy.QtWidgets import (
+    QComboBox,
+    QSizePolicy,
+    QStyle,
+    QStyleOptionComboBox,
+    QStylePainter,
+    QWidget,
+)
 
 from napari_geosr.gui.kit.lifetime import Connections
-from napari_geosr.gui.kit.widgets import ElidingCombo
 
 if TYPE_CHECKING:
     import napari.viewer
@@ -19,6 +26,42 @@ if TYPE_CHECKING:
 
 #: Minimum width, in pixels: Qt's own leaves room for the whole placeholder.
 _MIN_WIDTH = 96
+
+
+class ElidingCombo(QComboBox):
+    """A menu that shortens an entry that does not fit, by default in the middle."""
+
+    #: Where a long entry is shortened.
+    elide_mode = Qt.TextElideMode.ElideMiddle
+
+    def shown_text(self) -> str:
+        """The chosen entry, shortened to the available width."""
+        option = self._option()
+        style = self.style()
+        assert style is not None
+        field = QStyle.SubControl.SC_ComboBoxEditField
+        complex_control = QStyle.ComplexControl.CC_ComboBox
+        room = style.subControlRect(complex_control, option, field, self).width()
+        text = self.currentText() or self._empty_text()
+        return str(self.fontMetrics().elidedText(text, self.elide_mode, room - 2))
+
+    def paintEvent(self, _event: QPaintEvent | None) -> None:
+        """Draw the combo box as usual, with a shortened name."""
+        painter = QStylePainter(self)
+        option = self._option()
+        option.currentText = self.shown_text()
+        painter.drawComplexControl(QStyle.ComplexControl.CC_ComboBox, option)
+        painter.drawControl(QStyle.ControlElement.CE_ComboBoxLabel, option)
+        painter.end()
+
+    def _option(self) -> QStyleOptionComboBox:
+        option = QStyleOptionComboBox()
+        self.initStyleOption(option)
+        return option
+
+    def _empty_text(self) -> str:
+        """The text shown while no entry is chosen: nothing if there is none."""
+        return str(self.placeholderText()) if self.count() else ""
 
 
 class LayerCombo(ElidingCombo):

@@ -23,7 +23,7 @@ from qtpy.QtWidgets import (
 from napari_geosr.core.errors import GeoSRError
 from napari_geosr.core.units import PIXEL, convert_length
 from napari_geosr.core.volume import Volume
-from napari_geosr.gui.kit.widgets import ElidingCombo
+from napari_geosr.gui.layers.combo import ElidingCombo
 from napari_geosr.operations.models import catalogue
 from napari_geosr.operations.restore import RestoreConfig
 from napari_geosr.operations.restore.ranking import NONE
