@@ -10,6 +10,7 @@ from porosity_helpers import add, measure, physical
 from qtpy.QtCore import QPoint, QRect, Qt
 from qtpy.QtWidgets import QAbstractButton, QLabel, QPushButton, QScrollArea, QWidget
 from test_manifest import WIDGETS
+from tomography_helpers import PLUGIN, scan_file
 from train_helpers import JOBS, TRAIN, noisy_scans
 
 from napari_geosr.core.errors import Cancelled
@@ -25,6 +26,8 @@ from napari_geosr.gui.kit.dock_tabs import (
 )
 from napari_geosr.gui.kit.notify import MessageRow
 from napari_geosr.gui.kit.widgets import ElidedLabel
+from napari_geosr.gui.layers import METADATA
+from napari_geosr.gui.layers.questions.notes import NotesRow
 
 #: A laptop's screen, and how wide docks are made for.
 SCREEN, WIDTH = (1366, 768), 360
@@ -196,7 +199,7 @@ def test_fields_of_a_form_begin_at_one_place(viewer, small, qtbot):
     dock.study_section.set_open(True)
     qtbot.wait(200)
     for forms in (
-        (dock.algorithm.combo, dock.above.editor("every"), dock.row, dock.layer_combo),
+        (dock.above.editor("every"), dock.row, dock.layer_combo),
         (dock.study.above.editor("counts"), dock.study.reference, dock.study.mask),
     ):
         left = {widget.mapTo(dock, QPoint()).x() for widget in forms}
@@ -223,7 +226,7 @@ def test_a_long_message_leaves_room_for_the_settings(small, qtbot):
     dock.message.show_message(LONG * 20)
     qtbot.wait(50)
     pane = dock.bar.parentWidget().layout().itemAt(1).widget()
-    assert pane.height() < 0.4 * dock.height()
+    assert pane.height() < 0.25 * dock.height()
     dock.message.show_message("Short.")
     qtbot.wait(50)
     assert pane.height() < 60
@@ -236,7 +239,7 @@ def test_a_message_is_shown_whole_whatever_was_shown_before(qtbot, width):
     dock, message, body = QWidget(), MessageRow(), QScrollArea()
     qtbot.addWidget(dock)
     fill_dock(dock, body, message, ActionBar((QPushButton("Run"),)))
-    dock.resize(width, 700)
+    dock.resize(width, 1400)
     dock.show()
     pane = dock.findChild(MessagePane)
     for text in ("Done.", LONG[:90], LONG, "Done.", LONG[:90]):
@@ -265,6 +268,64 @@ def test_a_message_that_is_shown_is_laid_out_and_then_left_alone(qtbot):
         laid_out.clear()
         qtbot.wait(100)
         assert not laid_out
+
+
+@pytest.mark.parametrize("names", [("scan",), ("scan of a rock", "another scan")])
+def test_numbers_stay_in_sight_above_long_warnings(measured, qtbot, names):
+    dock = measured(*names)
+    dock.message.show_message(LONG * 3, "warning")
+    qtbot.wait(200)
+    for row in ("Porosity", "Pores"):
+        labels = dock.result.figures.findChildren(QLabel)
+        (label,) = [la for la in labels if la.text().split(" (")[0] == row]
+        assert not label.visibleRegion().isEmpty(), row
+    assert dock.result.table.isVisible()
+    # The height of the table, once chosen by hand, stays.
+    dock.result._splitter.splitterMoved.emit(100, 1)
+    dock.result._splitter.setSizes([100, 400])
+    before = dock.result._above.height()
+    dock.message.clear()
+    qtbot.wait(100)
+    assert dock.result._above.height() < before + 60
+
+
+def test_long_notes_leave_room_for_the_settings(viewer, small, qtbot):
+    layer = add(viewer, physical())
+    warnings = [f"{i} chunks are missing. {LONG[:200]}" for i in range(4)]
+    layer.metadata[METADATA] = {"info": {"warnings": warnings}}
+    for name in (POROSITY, RESTORE):
+        notes = small(name).findChild(NotesRow)
+        qtbot.waitUntil(lambda n=notes: "3 chunks" in n.text, timeout=5000)
+        qtbot.wait(100)
+        assert 40 < notes.height() < 130
+        pane = notes.findChild(MessagePane)
+        assert pane.verticalScrollBar().maximum() > 100  # all can be read
+        layer.metadata[METADATA] = {"info": {"warnings": ["One chunk is missing."]}}
+        notes.set_layer(layer)
+        qtbot.wait(100)
+        assert not pane.verticalScrollBar().isVisible()
+        assert pane.verticalScrollBar().maximum() < 4
+        layer.metadata[METADATA] = {"info": {"warnings": warnings}}
+
+
+@pytest.mark.parametrize("section", ["denoise", "study"])
+def test_a_section_at_the_bottom_opens_in_sight(
+    viewer, small, qtbot, tmp_path, section
+):
+    viewer.open(str(scan_file(tmp_path)), plugin=PLUGIN)
+    dock = small(RECONSTRUCT)
+    assert dock.study is not None
+    qtbot.waitUntil(lambda: dock.opened() is not None)
+    part = getattr(dock, f"{section}_section")
+    part.button.click()
+    first = dock.denoise.name
+    if section == "study":
+        first = dock.study.above.editor("counts")
+    qtbot.waitUntil(
+        lambda: first.visibleRegion().boundingRect().height() == first.height(),
+        timeout=3000,
+    )
+    assert not part.button.visibleRegion().isEmpty()
 
 
 def test_start_and_cancel_are_two_buttons(viewer, small, qtbot, monkeypatch):

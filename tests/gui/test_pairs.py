@@ -192,7 +192,8 @@ def test_what_is_wrong_is_said_beside_the_data(viewer, scans, tmp_path, qtbot):
     line = dock.aligning.findChild(QLineEdit, "offset")
     line.setText("1, two")
     dock.build_button.click()
-    assert "numbers with commas" in dock.data_message.text
+    assert "numbers with commas" in dock.aligning.faults["offset"]
+    assert not dock.data_message.text
     line.setText("")
     dock.shared.set_values({"upscale_factor": 8})
     built(dock, qtbot)
@@ -239,6 +240,21 @@ def test_layers_that_go_are_let_go_of(viewer, scans, tmp_path, qtbot):
     dock.have.setCurrentText(TWO)
     dock.build_button.click()
     assert "choose a layer or a file" in dock.data_message.text
+
+
+def test_a_bad_setting_is_refused_below_its_field(viewer, scans, tmp_path, qtbot):
+    dock = opened(viewer, tmp_path)
+    qtbot.waitUntil(lambda: dock.low.layer() is scans["low"])
+    forms = (dock.shared, dock.aligning, dock.rare)
+    (form,) = [form for form in forms if "memory" in form.names]
+    form.set_values({"memory": "plenty"})
+    dock.build_button.click()
+    assert not dock.activity.busy
+    assert "'plenty' is not an amount of memory" in form.faults["memory"]
+    field = form.editor("memory")
+    qtbot.waitUntil(lambda: not field.visibleRegion().isEmpty(), timeout=3000)
+    assert not dock.data_message.text
+    assert not dock.message.text
 
 
 def test_folders_are_new(tmp_path):

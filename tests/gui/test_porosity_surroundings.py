@@ -14,7 +14,6 @@ from porosity_helpers import (
     physical,
     wait_for_levels,
 )
-from qtpy.QtCore import Qt
 
 from napari_geosr import io
 from napari_geosr.core.steps import run_to_end
@@ -23,7 +22,7 @@ from napari_geosr.gui.kit.remembered import recall
 from napari_geosr.gui.layers import METADATA
 from napari_geosr.gui.porosity.pore_layers import HIGHLIGHT
 from napari_geosr.gui.porosity.pore_table import cell_text, decimals_of
-from napari_geosr.gui.porosity.settings import AUTOMATIC, METHODS, WHOLE
+from napari_geosr.gui.porosity.settings import AUTOMATIC, WHOLE
 from napari_geosr.measure.config import PorosityConfig
 from napari_geosr.operations.measure import MeasureConfig
 from napari_geosr.operations.measure.grey_levels import histogram_steps
@@ -235,20 +234,3 @@ def test_a_restored_layer_is_compared_with_its_source(viewer, qtbot):
     third = viewer.add_image(data + 2, name="third")
     dock.settings.image.set_layer(third)
     assert dock.settings.other.layer() is result  # a person's choice stays
-
-
-@pytest.mark.every(2)
-@pytest.mark.parametrize("width", [300, 360])
-def test_texts_of_the_settings_are_not_cut(viewer, qtbot, width):
-    add(viewer, physical())
-    dock = open_dock(viewer, qtbot)
-    wait_for_levels(dock, qtbot)
-    window = viewer.window._qt_window
-    frame = dock.parentWidget().parentWidget()
-    window.resizeDocks([frame], [width], Qt.Orientation.Horizontal)
-    qtbot.wait(50)
-    metrics = dock.settings.method.fontMetrics()
-    for text in METHODS:
-        dock.settings.method.setCurrentText(text)
-        needed = metrics.horizontalAdvance(text) + 30  # padding and arrow
-        assert dock.settings.method.width() >= needed, text

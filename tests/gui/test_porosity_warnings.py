@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from porosity_helpers import add, measure, open_dock, scan, wait_for_levels
 from qtpy.QtWidgets import QLabel
 
 from napari_geosr import measure_porosity
 from napari_geosr.core.volume import Volume
-from napari_geosr.gui.porosity.settings import AUTOMATIC
+from napari_geosr.gui.layers import METADATA
+from napari_geosr.gui.porosity.settings import AUTOMATIC, UNUSABLE, WHOLE
 from napari_geosr.physics.textiles import felt
 
 
@@ -39,6 +41,54 @@ def test_a_cut_felt_is_said_in_the_dock(viewer, qtbot):
     measure(dock, qtbot)
     assert "cuts through the material" in dock.message.text
     assert "Measure without a sample mask" in dock.message.text
+
+
+#: Images that follow one that was measured, and what is said of each.
+FOLLOWING = {
+    "constant": (np.zeros((8, 16, 16), np.float32), "Ready."),
+    "of six axes": (np.zeros((2,) * 6, np.float32), UNUSABLE),
+    "none": (None, "Open an image to measure its pores."),
+}
+
+
+@pytest.mark.parametrize("following", FOLLOWING)
+def test_nothing_is_left_of_the_image_before(viewer, qtbot, following):
+    whole = scan()
+    image = add(viewer, whole.replace(data=np.pad(whole.data, 12, constant_values=20)))
+    image.metadata[METADATA] = {"info": {"warnings": ["1 of 2 chunks is missing"]}}
+    dock = open_dock(viewer, qtbot)
+    wait_for_levels(dock, qtbot)
+    settings = dock.settings
+    assert settings.sample.fixed_entry() == AUTOMATIC
+    assert "1 of 2 chunks" in settings.notes.text
+    measure(dock, qtbot)
+    dock.message.show_message("The noise is high.", "warning")
+    assert settings.value.text() != "–"
+    data, state = FOLLOWING[following]
+    if data is None:
+        viewer.layers.clear()
+    else:
+        settings.image.set_layer(viewer.add_image(data, name=following))
+    qtbot.waitUntil(lambda: settings.image.layer() is not image)
+    qtbot.waitUntil(lambda: dock.bar.state.text() == state)
+    if data is not None:
+        qtbot.waitUntil(lambda: dock.message.text.startswith("Error"), timeout=10_000)
+    assert "noise is high" not in dock.message.text
+    assert settings.notes.isHidden()
+    assert settings.sample_note.isHidden()
+    assert settings.sample.fixed_entry() == WHOLE
+    assert settings.threshold is None
+    assert settings.value.text() == "–"
+    assert not settings.value.isEnabled()
+    # The numbers are still those of the image that is named with them.
+    assert dock.result.image.text() == "Image: scan"
+    settings.method.setCurrentText("Manual")
+    if data is None:
+        settings.image.set_layer(add(viewer, scan()))
+    else:
+        settings.image.set_layer(image)
+    wait_for_levels(dock, qtbot)
+    assert 70 < settings.config().threshold < 165
 
 
 def test_the_sensitivity_to_the_threshold_has_its_name(viewer, qtbot):

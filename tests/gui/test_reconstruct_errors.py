@@ -11,6 +11,8 @@ from tomography_helpers import ANGLES, PLUGIN, idle, opened, scan, scan_file
 from napari_geosr.gui.layers.projections import opened_scan
 from napari_geosr.io.projections import write_projections
 
+WARNING_SIGN = "\N{WARNING SIGN}"
+
 
 def failed(dock, qtbot, what) -> str:
     """What is said after `what` failed; nothing runs any more, nothing is raised."""
@@ -88,7 +90,11 @@ def test_a_bad_range_is_refused(viewer, qtbot, tmp_path, text):
     dock = opened(viewer)
     dock.open.form.set_values({"angle_range": text})
     dock.open.open(tmp_path / "views.tif")
-    assert "angle range" in dock.open.message.text
+    (said,) = dock.open.form.faults.values()
+    assert said.startswith(f"{WARNING_SIGN} ")
+    assert "numbers" in said
+    assert "angle range" not in said  # the field's own name stands beside it
+    assert not dock.open.message.text
     assert not viewer.layers
 
 
@@ -117,10 +123,29 @@ def test_settings_that_do_not_fit_are_said_at_once(viewer, qtbot, tmp_path):
     dock = opened(viewer, scan_file(tmp_path))
     dock.form.set_values({"rows": "2, 3, 4"})
     dock.form.changed.emit()
-    assert "Rows:" in dock.message.text
+    assert "Two numbers are needed" in dock.form.faults["rows"]
+    assert not dock.settings.content.isHidden()
     dock.run_button.click()
     assert dock.activity.busy == ""
-    assert "Rows:" in dock.message.text
+    assert set(dock.form.faults) == {"rows"}
+    assert not dock.message.text
+    dock.form.set_values({"rows": "2, 3"})
+    dock.form.changed.emit()
+    assert not dock.form.faults
+
+
+def test_a_bad_model_name_is_refused_below_it(viewer, qtbot, tmp_path):
+    dock = opened(viewer, scan_file(tmp_path))
+    dock.denoise_section.set_open(True)
+    qtbot.waitUntil(lambda: not dock.denoise.activity.busy, timeout=10_000)
+    dock.denoise.folder = tmp_path
+    dock.denoise.name.setText("My model")
+    dock.denoise.start_button.click()
+    qtbot.waitUntil(lambda: bool(dock.denoise.faults.texts), timeout=30_000)
+    assert "lower-case letters" in dock.denoise.faults.texts["name"]
+    assert not dock.message.text
+    qtbot.keyClicks(dock.denoise.name, "x")
+    assert not dock.denoise.faults.texts
 
 
 def test_a_damaged_file_is_named(viewer, qtbot, tmp_path):

@@ -239,7 +239,11 @@ def test_settings_and_copies(viewer, qtbot, scan, tmp_path):
     assert "Save it first" in dock.message.text
     dock.form.editor("memory").setText("plenty")
     dock.form.editor("memory").editingFinished.emit()
-    assert "'plenty' is not an amount of memory" in dock.message.text
+    assert "'plenty' is not an amount of memory" in dock.form.faults["memory"]
+    assert not dock.settings.content.isHidden()
+    dock.run_button.click()
+    assert set(dock.form.faults) == {"memory"}
+    assert "plenty" not in dock.message.text
     _remembered.settings_path("restore").write_text("schema_version: 99\n")
     again = RestoreDock(viewer)
     qtbot.addWidget(again)

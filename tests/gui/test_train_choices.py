@@ -222,7 +222,7 @@ def test_settings_stand_in_groups(viewer):
         if label.accessibleName().startswith("Group")
     ]
     assert titles[:3] == ["Group Method", "Group Data", "Group Network"]
-    dock.have.setCurrentText("Two noisy scans of the same object")
+    dock.have.setCurrentText("Two noisy scans of one object")
     assert "Group Method" not in [
         label.accessibleName() for label in dock.settings.form.findChildren(QLabel)
     ]

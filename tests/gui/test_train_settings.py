@@ -107,7 +107,7 @@ def test_the_selected_layer_is_learned_from(viewer, qtbot):
     assert dock._rows["target"].layer() is first
     dock.have.setCurrentText("One noisy scan only")
     viewer.layers.selection.active = third
-    dock.have.setCurrentText("Two noisy scans of the same object")
+    dock.have.setCurrentText("Two noisy scans of one object")
     assert dock._rows["source"].layer() is third
 
 

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from napari_geosr.core.errors import ModelError
+from napari_geosr.gui.models.box import card_html
 from napari_geosr.models import zoo
 from napari_geosr.networks import light_sr
 from napari_geosr.operations.models import catalogue
@@ -90,3 +91,17 @@ def test_damaged_bundles_are_named(tmp_path, monkeypatch):
     (tmp_path / "broken.zip").write_text("no zip")
     assert list(catalogue.damaged()) == [str(tmp_path / "broken.zip")]
     assert len(catalogue.list_models()) >= 2
+
+
+def test_an_error_that_rounds_to_zero_has_no_sign():
+    entry = next(e for e in zoo.list_models() if e.name == "foam-denoise")
+    row = entry.card.figures[0].model_copy(
+        update={"method": "mine", "porosity_error": -0.0002, "euler_error": -0.004}
+    )
+    other = row.model_copy(update={"porosity_error": -0.221})
+    card = entry.card.model_copy(update={"figures": (row, other)})
+    for text in (catalogue.card_text(card), card_html(card)):
+        assert "0.0 %" in text
+        assert "-0.0" not in text
+        assert "\N{MINUS SIGN}0.0" not in text
+        assert "\N{MINUS SIGN}22.1 %" in text

@@ -61,15 +61,26 @@ def range_text(ends: tuple[float, float], times: float = 1.0) -> str:
     return f"{low:.{digits}f} to {high:.{digits}f}"
 
 
+def signed_text(value: float, digits: int) -> str:
+    """A difference with its sign; one that rounds to zero has none.
+
+    Examples
+    --------
+    >>> signed_text(8.15, 1), signed_text(-0.01, 1)
+    ('+8.2', '0.0')
+    """
+    text = f"{value:+.{digits}f}"
+    if not float(text):
+        return text[1:]
+    return text.replace("-", "\N{MINUS SIGN}")
+
+
 def difference_text(before: float | None, after: float | None) -> str:
     """Relative change from `before` to `after`, signed."""
     if before is None or after is None or not before:
         return NOTHING
     change = 100 * (after - before) / abs(before)
-    if abs(change) < 0.05:
-        return "0.0 %"
-    digits = 0 if abs(change) >= 99.5 else 1
-    return f"{change:+.{digits}f} %".replace("-", "\N{MINUS SIGN}")
+    return f"{signed_text(change, 0 if abs(change) >= 99.5 else 1)} %"
 
 
 def unit_text(length: str, power: int) -> str:

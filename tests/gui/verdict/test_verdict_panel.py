@@ -76,6 +76,10 @@ def test_a_noisy_scan_gets_a_ranking_a_proposal_and_a_sentence(viewer, qtbot, no
     assert verdict.gain is not None
     assert verdict.gain[0] > 3
     assert dock.verdict.text.endswith(verdict.sentence)
+    # One figure for the gain, in the menu and in the sentence.
+    assert verdict.gain[0] == ranking.chosen.gain
+    assert ranking.chosen.short_gain in verdict.sentence
+    assert ranking.chosen.short_gain in dock.model_box.combo.currentText()
 
 
 def test_a_clean_scan_is_left_as_it_is_and_harm_is_asked_about(

@@ -215,7 +215,11 @@ class PoreChanges(QWidget):
         if match is not None and self._report is not None:
             unit = self._report.frame.unit
             self.list.setHeaderLabels(
-                [f"Position ({unit})", f"Base ({match.unit})", f"Image ({match.unit})"]
+                [
+                    f"Position\n({unit})",
+                    f"Base\n({match.unit})",
+                    f"Image\n({match.unit})",
+                ]
             )
         with QSignalBlocker(self.list):
             self.list.clear()

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from qtpy.QtGui import QResizeEvent
 
 #: Maximum height of a message, as a fraction of the dock's; longer messages scroll.
-_MAX_SHARE_OF_DOCK = 0.35
+_MAX_SHARE_OF_DOCK = 0.2
 #: napari gives only disabled buttons a border, which makes them taller than others.
 #: The primary button is marked by a border that is visible on both themes.
 _STYLE = (
@@ -158,11 +158,15 @@ class MessagePane(QScrollArea):
     ----------
     message : MessageRow
         Takes no space while it is empty.
+    max_lines : int, optional
+        Number of lines beyond which the message scrolls; by default, a fraction of the
+        dock's height.
     """
 
-    def __init__(self, message: MessageRow) -> None:
+    def __init__(self, message: MessageRow, *, max_lines: int | None = None) -> None:
         super().__init__()
         self._message = message
+        self._max_lines = max_lines
         self.setWidgetResizable(True)
         self.setFrameShape(QFrame.Shape.NoFrame)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
@@ -170,7 +174,8 @@ class MessagePane(QScrollArea):
         self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
         inner = QWidget()
         column = QVBoxLayout(inner)
-        column.setContentsMargins(8, 4, 8, 0)
+        side = 8 if max_lines is None else 0
+        column.setContentsMargins(side, side // 2, side, 0)
         column.addWidget(message)
         self.setWidget(inner)
         self._settling = QTimer(self)
@@ -198,6 +203,8 @@ class MessagePane(QScrollArea):
         layout = self.widget().layout()
         needed = layout.totalHeightForWidth(max(self.width(), _MIN_WRAP_WIDTH))
         most = max(48, round(_MAX_SHARE_OF_DOCK * dock.height()))
+        if self._max_lines is not None:
+            most = self._max_lines * self._message.fontMetrics().lineSpacing() + 2
         # A temporary scroll bar would make the text wrap onto one more line.
         bar = Qt.ScrollBarPolicy
         self.setVerticalScrollBarPolicy(

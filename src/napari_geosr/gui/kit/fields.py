@@ -10,7 +10,7 @@ from __future__ import annotations
 import types
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
 
 import yaml
 from annotated_types import Ge, Gt, Le, Lt
@@ -35,6 +35,10 @@ from qtpy.QtWidgets import (
 from napari_geosr.core.documents import load_yaml
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.name_choices import NameChoices
+from napari_geosr.gui.kit.widgets import fit_entries
+
+if TYPE_CHECKING:
+    from qtpy.QtGui import QShowEvent
 
 #: Text shown for a setting that is determined automatically.
 AUTOMATIC = "automatic"
@@ -45,6 +49,8 @@ _TITLES = {
     "li": "Li",
     "triangle": "Triangle",
 }
+#: Pixels at both sides of the text of a spin box together, with its arrows.
+_TEXT_MARGIN = 68
 #: Limit, on either side of zero, of a number without bounds.
 _UNBOUNDED = 1e9
 #: Maximum number of decimals, which also determines the smallest step.
@@ -127,6 +133,7 @@ class ChoiceField(ComboBox):
     def _post_init(self) -> None:
         super()._post_init()
         _narrow(self.native)
+        fit_entries(self.native)
 
 
 class _NumberMixin:
@@ -155,7 +162,35 @@ class _NumberMixin:
         super()._on_value_change(self.get_value())  # type: ignore[misc]
 
 
-class NumberBox(QDoubleSpinBox):
+class IntegerBox(QSpinBox):
+    """Shows an integer; wide enough for its special text."""
+
+    def showEvent(self, event: QShowEvent | None) -> None:
+        """Reserve the width, now that the style has set its own."""
+        super().showEvent(event)
+        _reserve_width(self)
+
+
+class DecimalBox(QDoubleSpinBox):
+    """Shows a number; wide enough for its special text."""
+
+    def showEvent(self, event: QShowEvent | None) -> None:
+        """Reserve the width, now that the style has set its own."""
+        super().showEvent(event)
+        _reserve_width(self)
+
+
+def _reserve_width(box: QSpinBox | QDoubleSpinBox) -> None:
+    """Make a spin box wide enough for its special text, or a number of five digits.
+
+    napari's style sets a minimum width that is too small for them.
+    """
+    advance = box.fontMetrics().horizontalAdvance
+    needed = max(advance(box.specialValueText()), advance("00000"))
+    box.setMinimumWidth(max(box.minimumWidth(), needed + _TEXT_MARGIN))
+
+
+class NumberBox(DecimalBox):
     """Shows a number without trailing zeros: 0.002, not 0.002000."""
 
     def textFromValue(self, value: float) -> str:
@@ -181,7 +216,7 @@ class NumberField(_NumberMixin, RangedWidget[Any]):
 
 class _QtIntegerBox(QBaseRangedWidget):
     def __init__(self, **kwargs: Any) -> None:
-        super().__init__(QSpinBox, **kwargs)
+        super().__init__(IntegerBox, **kwargs)
 
     def _pre_set_hook(self, value: float) -> int:
         return int(value)
@@ -261,6 +296,7 @@ class EditableChoiceField(ValueWidget[Any]):
         self._choices, self._kind = choices, kind
         super().__init__(widget_type=_QtEditableMenu, **kwargs)
         self.native.addItems([_title(c) for c in choices] or list(suggestions))
+        fit_entries(self.native)
 
     def _on_value_change(self, value: object = None) -> None:
         self.changed.emit(self.value)

@@ -23,7 +23,14 @@ from napari_geosr.core.config import Config, explain_fields
 from napari_geosr.core.errors import GeoSRError
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.gui.kit.fields import AUTOMATIC, field_widget, show
-from napari_geosr.gui.kit.widgets import SentenceLabel, add_row, combo, form_layout
+from napari_geosr.gui.kit.widgets import (
+    SentenceLabel,
+    add_row,
+    combo,
+    fit_entries,
+    form_layout,
+    open_sections,
+)
 
 if TYPE_CHECKING:
     pass
@@ -138,7 +145,7 @@ class ConfigForm(QWidget):
         self._faults = FieldFaults(layout)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
-        layout.setRowWrapPolicy(QFormLayout.RowWrapPolicy.DontWrapRows)
+        layout.setRowWrapPolicy(QFormLayout.RowWrapPolicy.WrapLongRows)
         shown = [name for name in config_type.model_fields if name not in skip]
         for title, names in _fields_by_group(shown, groups or {"": ()}).items():
             if title:
@@ -297,6 +304,7 @@ class KindForm(QWidget):
         self.combo.clear()
         for name in names:
             self.combo.addItem(titles[name], name)
+        fit_entries(self.combo)
         self.combo.setCurrentIndex(names.index(before) if before in names else 0)
         self.combo.blockSignals(False)
         self._show()
@@ -397,6 +405,32 @@ def fields_of_options(
     return text, fields
 
 
+def show_in_fields(error: Exception, forms: Iterable[ConfigForm]) -> list[QWidget]:
+    """Show an error below the fields that it concerns, and open their sections.
+
+    Parameters
+    ----------
+    error : Exception
+    forms : iterable of ConfigForm
+        Forms that are part of the settings at fault. Their earlier errors are removed.
+
+    Returns
+    -------
+    list of QWidget
+        The fields, from the top; empty if the error concerns none of them.
+    """
+    forms = list(forms)
+    shown = [field for form in forms for field in form.show_faults(error)]
+    if not shown and isinstance(error, GeoSRError):
+        text, fields = fields_of_options(str(error), forms)
+        for form, name in fields:
+            form.add_fault(name, text)
+            shown.append(form.editor(name))
+    for field in shown:
+        open_sections(field)
+    return shown
+
+
 def error_in_fields(error: Exception, forms: Iterable[ConfigForm]) -> Exception:
     """The error with fields of a dock instead of settings and options by code name."""
     if not isinstance(error, GeoSRError):
@@ -420,5 +454,5 @@ def _with_titles(error: GeoSRError, forms: Iterable[ConfigForm]) -> str:
         if name in known:
             about = text.removeprefix(f"{name.replace('_', ' ')}: ")
             text = f"{known[name].title(name)}: {about}"
-        parts.append(text)
+        parts.append(text.removeprefix("settings: "))  # of several settings
     return "; ".join(parts) + "."

@@ -5,6 +5,7 @@ Each has an accessible name and a tool tip.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from platformdirs import user_data_path
 from qtpy.compat import isalive
-from qtpy.QtCore import QEvent, QObject, Qt, QTimer
+from qtpy.QtCore import QEvent, QObject, QPoint, Qt, QTimer
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QComboBox,
@@ -38,6 +39,10 @@ if TYPE_CHECKING:
 
 #: Places within a name at which a line may be broken.
 _JOINT = re.compile(r"(?<=\w)[_./-](?=\w)")
+#: Longest entry, in widths of an X, for which a menu reserves space.
+_MAX_ENTRY = 26
+#: Pixels that Qt reserves at the sides of an entry beyond what napari's style uses.
+_SPARE = 16
 #: Margin, in pixels, around a part that is scrolled into view.
 _MARGIN = 40
 #: Maximum number of attempts to scroll to a part while its layout is not settled.
@@ -163,11 +168,26 @@ def combo(name: str, tool_tip: str) -> QComboBox:
     return made
 
 
+def fit_entries(menu: QComboBox) -> None:
+    """Make a menu wide enough for its entries, up to `_MAX_ENTRY`.
+
+    Call it after entries were added: Qt's own policies fit either all entries, which
+    can widen the dock, or none.
+    """
+    metrics = menu.fontMetrics()
+    texts = (menu.itemText(i) for i in range(menu.count()))
+    widest = max(map(metrics.horizontalAdvance, texts), default=0)
+    needed = math.ceil((widest - _SPARE) / metrics.horizontalAdvance("X"))
+    menu.setMinimumContentsLength(min(max(needed, 4), _MAX_ENTRY))
+
+
 def form_layout() -> QFormLayout:
     """Create a layout for rows of labels and widgets that grow."""
     form = QFormLayout()
     form.setContentsMargins(0, 0, 0, 0)
     form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+    # A field that would be too narrow for its text is put below its label.
+    form.setRowWrapPolicy(QFormLayout.RowWrapPolicy.WrapLongRows)
     return form
 
 
@@ -258,18 +278,35 @@ class PartScroller(QObject):
         super().__init__(area)
         self._area = area
         self._part: QWidget | None = None
+        self._at_top = False
         self._attempts = 0
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.timeout.connect(self._scroll)
 
-    def show_part(self, part: QWidget) -> None:
-        """Scroll to a part after layout."""
-        self._part, self._attempts = part, 0
+    def show_part(self, part: QWidget, *, at_top: bool = False) -> None:
+        """Scroll to a part after layout.
+
+        Parameters
+        ----------
+        part : QWidget
+        at_top : bool
+            Scroll until it is at the top, as far as possible.
+        """
+        self._part, self._at_top, self._attempts = part, at_top, 0
         self._timer.start(0)
 
     def _scroll(self) -> None:
         if self._part is None or not isalive(self._part):
+            return
+        bar, inner = self._area.verticalScrollBar(), self._area.widget()
+        if self._at_top and bar is not None and inner is not None:
+            top = self._part.mapTo(inner, QPoint()).y()
+            bar.setValue(top)
+            self._attempts += 1
+            # No longer than it takes to lay out: the user may want to scroll, too.
+            if bar.value() < top and self._attempts < _MAX_ATTEMPTS // 4:
+                self._timer.start(_RETRY_MS)
             return
         self._area.ensureWidgetVisible(self._part, 0, _MARGIN)
         self._attempts += 1
@@ -384,6 +421,15 @@ class Section(QWidget):
         arrow = Qt.ArrowType.DownArrow if is_open else Qt.ArrowType.RightArrow
         self.button.setArrowType(arrow)
         self.content.setVisible(is_open)
+
+
+def open_sections(widget: QWidget) -> None:
+    """Open all sections that a widget is in."""
+    parent = widget.parentWidget()
+    while parent is not None:
+        if isinstance(parent, Section):
+            parent.set_open(True)
+        parent = parent.parentWidget()
 
 
 def list_tree(

@@ -28,7 +28,43 @@ if TYPE_CHECKING:
 _MIN_WIDTH = 96
 
 
-class LayerCombo(QComboBox):
+class ElidingCombo(QComboBox):
+    """A menu that shortens an entry that does not fit, by default in the middle."""
+
+    #: Where a long entry is shortened.
+    elide_mode = Qt.TextElideMode.ElideMiddle
+
+    def shown_text(self) -> str:
+        """The chosen entry, shortened to the available width."""
+        option = self._option()
+        style = self.style()
+        assert style is not None
+        field = QStyle.SubControl.SC_ComboBoxEditField
+        complex_control = QStyle.ComplexControl.CC_ComboBox
+        room = style.subControlRect(complex_control, option, field, self).width()
+        text = self.currentText() or self._empty_text()
+        return str(self.fontMetrics().elidedText(text, self.elide_mode, room - 2))
+
+    def paintEvent(self, _event: QPaintEvent | None) -> None:
+        """Draw the combo box as usual, with a shortened name."""
+        painter = QStylePainter(self)
+        option = self._option()
+        option.currentText = self.shown_text()
+        painter.drawComplexControl(QStyle.ComplexControl.CC_ComboBox, option)
+        painter.drawControl(QStyle.ControlElement.CE_ComboBoxLabel, option)
+        painter.end()
+
+    def _option(self) -> QStyleOptionComboBox:
+        option = QStyleOptionComboBox()
+        self.initStyleOption(option)
+        return option
+
+    def _empty_text(self) -> str:
+        """The text shown while no entry is chosen: nothing if there is none."""
+        return str(self.placeholderText()) if self.count() else ""
+
+
+class LayerCombo(ElidingCombo):
     """Lists the layers that `accept` allows; keeps the choice as layers come and go.
 
     Long names are shortened in the middle, as in napari's list: the names of a scan and
@@ -84,40 +120,6 @@ class LayerCombo(QComboBox):
         self._connections.connect(events.renamed, self._on_layers)
         self._fill(None)
         self.currentIndexChanged.connect(self._on_index)
-
-    def shown_text(self) -> str:
-        """The chosen entry, shortened to the available width."""
-        option = self._option()
-        style = self.style()
-        assert style is not None
-        field = QStyle.SubControl.SC_ComboBoxEditField
-        complex_control = QStyle.ComplexControl.CC_ComboBox
-        room = style.subControlRect(complex_control, option, field, self).width()
-        return str(
-            self.fontMetrics().elidedText(
-                self.currentText() or self._empty_text(),
-                Qt.TextElideMode.ElideMiddle,
-                room - 2,
-            )
-        )
-
-    def paintEvent(self, _event: QPaintEvent | None) -> None:
-        """Draw the combo box as usual, with a shortened name."""
-        painter = QStylePainter(self)
-        option = self._option()
-        option.currentText = self.shown_text()
-        painter.drawComplexControl(QStyle.ComplexControl.CC_ComboBox, option)
-        painter.drawControl(QStyle.ControlElement.CE_ComboBoxLabel, option)
-        painter.end()
-
-    def _option(self) -> QStyleOptionComboBox:
-        option = QStyleOptionComboBox()
-        self.initStyleOption(option)
-        return option
-
-    def _empty_text(self) -> str:
-        """The text shown while no entry is chosen: nothing if there is none."""
-        return str(self.placeholderText()) if self.count() else ""
 
     def layer(self) -> Layer | None:
         """Return the chosen layer; None for a fixed entry or an empty list."""

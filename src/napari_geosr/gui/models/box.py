@@ -23,6 +23,7 @@ from qtpy.QtWidgets import (
 from napari_geosr.core.errors import GeoSRError
 from napari_geosr.core.units import PIXEL, convert_length
 from napari_geosr.core.volume import Volume
+from napari_geosr.gui.layers.combo import ElidingCombo
 from napari_geosr.operations.models import catalogue
 from napari_geosr.operations.restore import RestoreConfig
 from napari_geosr.operations.restore.ranking import NONE
@@ -57,7 +58,8 @@ class ModelBox(QWidget):
         self._ranking: Ranking | None = None
         self._is_user_choice = False
         self._cards: dict[str, ModelCard] = {}
-        self.combo = QComboBox()
+        self.combo = ElidingCombo()
+        self.combo.elide_mode = Qt.TextElideMode.ElideRight  # remarks come last
         self.combo.setAccessibleName("Model")
         self.combo.setToolTip(
             "Model used for the restoration. Models that suit the layer are listed "
@@ -196,8 +198,7 @@ class ModelBox(QWidget):
         row = self._ranked_row(name)
         if row is None:
             return ""
-        gain = "far worse" if row.gain < -30 else f"{row.gain:+.1f} dB"
-        return f"  {gain.replace('-', '−')}"
+        return f"  {row.short_gain}"
 
     def _ranked_row(self, name: str) -> RankingEntry | None:
         if self._ranking is None:
@@ -343,5 +344,5 @@ def _figure(key: str, value: float | None) -> str:
     if value is None:
         return "–"
     if key.endswith("_error"):
-        return f"{100 * value:+.1f} %"
+        return catalogue.error_text(value)
     return f"{value:.1f} dB" if key == "psnr" else f"{value:.2f}"

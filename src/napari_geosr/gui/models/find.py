@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import QTimer, Signal
 from qtpy.QtWidgets import (
     QCheckBox,
-    QHBoxLayout,
     QLineEdit,
     QToolButton,
     QVBoxLayout,
@@ -73,13 +72,11 @@ class ModelSearch(QWidget):
             box.addItem(any_, None)
             for value, name in names.items():
                 box.addItem(name, value)
-        choices = QHBoxLayout()
-        choices.addWidget(self.task, 1)
-        choices.addWidget(self.modality, 1)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.addWidget(self.words)
-        column.addLayout(choices)
+        column.addWidget(self.task)
+        column.addWidget(self.modality)
         column.addWidget(self.for_layer)
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)

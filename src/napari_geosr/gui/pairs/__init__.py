@@ -13,6 +13,7 @@ from napari_geosr.core.errors import ConfigError, GeoSRError
 from napari_geosr.core.types import AnyDict
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.kit.dock_tabs import TRAIN
+from napari_geosr.gui.kit.form import ConfigForm, error_in_fields, show_in_fields
 from napari_geosr.gui.kit.frame import open_dock
 from napari_geosr.gui.kit.progress import OperationProgress
 from napari_geosr.gui.layers.data_row import DataRow
@@ -179,12 +180,14 @@ class PairsDock(PairsWidgets):
     def _on_build(self) -> None:
         self.message.clear()
         self.data_message.clear()
+        for form in self._forms():
+            form.clear_faults()
         self._progress.restart()
         try:
             request = self.request()
             self._remember(request.config)
         except GeoSRError as error:
-            self.data_message.show_error(error)
+            self._show_error(error)
             return
         self._show_result(None)
         self._source_layer = (self.low if self.is_aligned() else self.high).layer()
@@ -196,6 +199,19 @@ class PairsDock(PairsWidgets):
             on_error=self.show_failure,
             description=f"Building {request.folder.name}",
         )
+
+    def _show_error(self, error: GeoSRError) -> None:
+        """Show an error below its fields; if it concerns none, below the scans."""
+        forms = self._forms()
+        if shown := show_in_fields(error, forms):
+            self.scroller.show_part(shown[0])
+        else:
+            self.data_message.show_error(error_in_fields(error, forms))
+
+    def _forms(self) -> list[ConfigForm]:
+        """The forms with the settings of what would be built, from the top."""
+        own = (self.aligning, self.rare) if self.is_aligned() else (self.imaging.form,)
+        return [form for form in (self.shared, *own) if form is not None]
 
     def _remember(self, config: PairsConfig | DegradeConfig) -> None:
         have = TWO if isinstance(config, PairsConfig) else ONE

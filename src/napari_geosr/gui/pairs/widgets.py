@@ -15,6 +15,7 @@ from napari_geosr.gui.kit.notify import MessageRow
 from napari_geosr.gui.kit.widgets import (
     FolderRow,
     FormAligner,
+    PartScroller,
     Section,
     add_row,
     button,
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     import napari.viewer
 
 
-TWO = "Low- and high-resolution scans of one object"
+TWO = "Low- and high-resolution scans"
 ONE = "Only a high-resolution scan"
 #: Settings of all pairs; those of two scans; and rarely used settings of two scans.
 _SHARED = ("upscale_factor", "dimensions")
@@ -147,7 +148,9 @@ class PairsWidgets(Dock):
             primary=self.build_button,
         )
         self.progress, self.progress_label = self.bar.progress, self.bar.state
-        fill_dock(self, scrolling(inner), self.message, self.bar)
+        area = scrolling(inner)
+        self.scroller = PartScroller(area)
+        fill_dock(self, area, self.message, self.bar)
 
     def show_kind(self, aligned: bool) -> None:
         """Show the settings for two scans or for one."""

@@ -32,7 +32,7 @@ from napari_geosr.gui.porosity.measuring import (
 )
 from napari_geosr.gui.porosity.pore_layers import earlier_pore_layers
 from napari_geosr.gui.porosity.pores_shown import PoreDisplay
-from napari_geosr.gui.porosity.settings import NO_IMAGE
+from napari_geosr.gui.porosity.settings import NO_IMAGE, UNUSABLE
 from napari_geosr.gui.porosity.threshold_preview import ThresholdPreview
 from napari_geosr.gui.porosity.widgets import PorosityWidgets
 from napari_geosr.operations.measure import MeasureConfig
@@ -144,6 +144,8 @@ class PorosityDock(PorosityWidgets):
             row.set_layer(None if volume is None else layer)
         self._mark_result()
         self.stage.idle = NO_IMAGE if layer is None else "Ready."
+        if layer is not None and volume is None:
+            self.stage.idle = UNUSABLE
         if not self.is_running:
             self.stage.setText("")
         self.measure_button.setEnabled(volume is not None and not self.is_running)

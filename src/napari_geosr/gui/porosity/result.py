@@ -35,6 +35,8 @@ from napari_geosr.operations.measure import figure_rows, reference_first
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from qtpy.QtGui import QResizeEvent
+
     from napari_geosr.operations.measure import PorosityReport
 
 
@@ -53,6 +55,8 @@ _EXPORT = "Save the results and the table as CSV, JSON, PNG and HTML."
 _MIN_FIGURES_HEIGHT = 60
 #: Minimum height of the pore table, in pixels.
 _MIN_TABLE_HEIGHT = 90
+#: Height of the figures, in pixels, for which the table gives way down to its minimum.
+_FIGURES_HEIGHT = 230
 
 
 class FiguresTable(QWidget):
@@ -280,7 +284,6 @@ class PorosityResult(QWidget):
         which = QHBoxLayout()
         which.addWidget(self.which_label)
         which.addWidget(self.which, 1)
-        which.addWidget(self.evidence)
         options = QHBoxLayout()
         label = QLabel("Colour &by")
         label.setBuddy(self.colour)
@@ -288,7 +291,9 @@ class PorosityResult(QWidget):
         label.setAccessibleName("Label for “Colour by”")
         options.addWidget(label)
         options.addWidget(self.colour, 1)
-        options.addWidget(self.least, 1)
+        pair = QHBoxLayout()
+        pair.addWidget(self.least, 1)
+        pair.addWidget(self.evidence, 1)
         last = QHBoxLayout()
         last.addWidget(self.only_selected, 1)
         last.addWidget(self.export)
@@ -314,6 +319,7 @@ class PorosityResult(QWidget):
         below.setSpacing(4)
         below.addLayout(which)
         below.addLayout(options)
+        below.addLayout(pair)
         below.addWidget(self.table, 1)
         below.addLayout(last)
         self.table.setMinimumHeight(_MIN_TABLE_HEIGHT)
@@ -326,6 +332,8 @@ class PorosityResult(QWidget):
         self._splitter.addWidget(self._above)
         self._splitter.addWidget(pores)
         self._splitter.setStretchFactor(1, 1)
+        self._is_split_by_hand = False
+        self._splitter.splitterMoved.connect(self._on_handle)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(6, 6, 0, 6)
         # In a low window, scroll everything: squeezed rows would overlap.
@@ -337,15 +345,26 @@ class PorosityResult(QWidget):
     def _distribute_height(self) -> None:
         """Give the values the height they need, but leave some rows to the table."""
         room = self._splitter.height()
-        rows = self._above.widget().layout()
+        rows, pores = self._above.widget().layout(), self._splitter.widget(1)
         preferred = rows.sizeHint().height() + 6
-        upper = min(preferred, room - self._splitter.widget(1).sizeHint().height())
+        least = min(_FIGURES_HEIGHT, room - pores.minimumSizeHint().height())
+        upper = min(preferred, max(room - pores.sizeHint().height(), least))
         self._splitter.setSizes([upper, room - upper])
 
     def showEvent(self, event: object) -> None:
         """Distribute the height now that it is known."""
         super().showEvent(event)
         self._sharing.start()
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Distribute another height, which a message below may have changed."""
+        super().resizeEvent(event)
+        is_other = event.size().height() != event.oldSize().height()
+        if is_other and not self._is_split_by_hand:
+            self._sharing.start()
+
+    def _on_handle(self, *_: int) -> None:
+        self._is_split_by_hand = True
 
     @property
     def report(self) -> PorosityReport | None:

@@ -56,6 +56,7 @@ METHODS: dict[str, str | None] = {
 }
 WHOLE, AUTOMATIC, NOTHING = "whole volume", "found automatically", "nothing"
 NO_IMAGE = "Open an image to measure its pores."
+UNUSABLE = "This image cannot be measured."
 _SURROUNDED = (
     "Background reaches the faces of the volume, so pores are counted inside an "
     f"automatic sample mask. Choose “{WHOLE}” to count everything."
@@ -67,6 +68,8 @@ _SHOWN_ELSEWHERE = (
     "histogram_bins",
     "interval_factor",
 )
+#: Largest grey value that can be entered. Its negative stands for an unknown value.
+_MAX_VALUE = 1e12
 #: Suffixes of the names of standard deviations: as a layer, and as a file.
 _DEVIATIONS = ("(std)", "_std")
 
@@ -113,7 +116,8 @@ class PorositySettings(QWidget):
         self.method.addItems(list(METHODS))
         self.value = QDoubleSpinBox()
         self.value.setLocale(QLocale(QLocale.Language.C))
-        self.value.setRange(-1e12, 1e12)
+        self.value.setRange(-_MAX_VALUE, _MAX_VALUE)
+        self.value.setSpecialValueText("–")  # of the minimum: see `_clear_value`
         self.value.setKeyboardTracking(False)
         self.value.setStepType(QDoubleSpinBox.StepType.AdaptiveDecimalStepType)
         self.value.setMinimumWidth(64)
@@ -264,7 +268,22 @@ class PorositySettings(QWidget):
         )
         if volume is not None:
             self._set_decimals(_decimals(volume))
+        self._clear_value()
         self._show_smallest()
+
+    def _clear_value(self) -> None:
+        """Clear the threshold that a rule found for another image.
+
+        A manual threshold is kept: it is a setting.
+        """
+        if METHODS[self.method.currentText()] is not None:
+            with QSignalBlocker(self.value):
+                self.value.setValue(-_MAX_VALUE)
+        self.value.setEnabled(False)
+
+    @property
+    def _is_value_known(self) -> bool:
+        return bool(self.value.value() > -_MAX_VALUE)
 
     def set_levels(self, levels: GreyLevels) -> None:
         """Show the grey values and where the threshold lies among them."""
@@ -276,6 +295,12 @@ class PorositySettings(QWidget):
             digits = max(0, 3 - math.floor(math.log10(span))) if span > 0 else 3
             self._set_decimals(min(digits, 9))
         self.histogram.set_series([Bars(counts, edges)], title)
+        self.value.setEnabled(True)
+        if not self._is_value_known:  # *Manual* was chosen before there was a value
+            otsu = self.form.config(threshold="otsu")
+            assert isinstance(otsu, MeasureConfig)
+            with QSignalBlocker(self.value):
+                self.value.setValue(levels.threshold(otsu))
         self._follow_rule()
         self._propose_sample(levels)
 
@@ -351,6 +376,11 @@ class PorositySettings(QWidget):
         rule = METHODS[self.method.currentText()]
         mask = "auto" if self.sample.fixed_entry() == AUTOMATIC else "none"
         threshold = self.value.value() if rule is None else rule
+        if rule is None and not self._is_value_known:
+            raise ConfigError(
+                "There is no threshold yet. Wait until the histogram is shown, or "
+                "choose a method under Threshold."
+            )
         config = self.form.config(threshold=threshold, sample_mask=mask)
         assert isinstance(config, MeasureConfig)
         return config
@@ -398,6 +428,10 @@ class PorositySettings(QWidget):
 
     def _on_image(self) -> None:
         self._sample_by_hand = False
+        if self._sample_proposed:  # for the previous image
+            self._sample_proposed = False
+            self.sample_note.setVisible(False)
+            self.sample.setCurrentText(WHOLE)
         with QSignalBlocker(self.other):
             self.other.refresh()
         self.sourceChanged.emit()

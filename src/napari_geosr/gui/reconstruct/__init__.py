@@ -13,7 +13,7 @@ from napari_geosr.core.units import PIXEL
 from napari_geosr.gui.kit.chart import load_pyqtgraph
 from napari_geosr.gui.kit.dock_tabs import POROSITY
 from napari_geosr.gui.kit.durations import RemainingTime, format_duration
-from napari_geosr.gui.kit.form import ConfigForm, error_in_fields
+from napari_geosr.gui.kit.form import ConfigForm, error_in_fields, show_in_fields
 from napari_geosr.gui.kit.frame import open_dock
 from napari_geosr.gui.kit.lifetime import unwrapped
 from napari_geosr.gui.layers.projections import (
@@ -207,6 +207,8 @@ class ReconstructDock(ReconstructWidgets):
         except ConfigError as error:
             self._show_in_fields(error)
             return
+        for form in self._forms():
+            form.clear_faults()
         if self.activity.set_config(config):
             self.estimate.setText(NO_ESTIMATE)
         self._name_run_button()
@@ -288,9 +290,16 @@ class ReconstructDock(ReconstructWidgets):
             self._show_in_fields(error)
 
     def _show_in_fields(self, error: GeoSRError) -> None:
-        """Show an error with titles of fields in place of names of settings."""
-        forms = self.findChildren(ConfigForm)
-        self.message.show_error(error_in_fields(error, forms))
+        """Show an error below its fields; if it concerns none, at the bottom."""
+        if shown := show_in_fields(error, self._forms()):
+            self.scroller.show_part(shown[0])
+        else:
+            self.message.show_error(error_in_fields(error, self._forms()))
+
+    def _forms(self) -> list[ConfigForm]:
+        """The forms with the settings of a reconstruction, from the top."""
+        forms = self.algorithm.form, self.above, self.form
+        return [form for form in forms if form is not None]
 
     # Results
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from qtpy.QtCore import QLocale, Qt, Signal
 from qtpy.QtWidgets import (
-    QDoubleSpinBox,
     QHBoxLayout,
     QLineEdit,
     QPushButton,
@@ -14,7 +13,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_geosr.gui.kit.form import AUTOMATIC
+from napari_geosr.gui.kit.fields import AUTOMATIC, DecimalBox
 from napari_geosr.gui.kit.widgets import text_label
 
 #: Range of the slider to either side, in columns.
@@ -46,7 +45,7 @@ class CentreBox(QWidget):
         self._anchor = 0.0
         self._is_setting = False
         self._known: tuple[float, str] | None = None
-        self.spin = QDoubleSpinBox()
+        self.spin = DecimalBox()
         self.spin.setLocale(QLocale(QLocale.Language.C))
         self.spin.setDecimals(2)
         self.spin.setSingleStep(0.5)

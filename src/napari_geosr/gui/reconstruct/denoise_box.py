@@ -19,6 +19,7 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.gui.jobs.latest import latest_job_steps
 from napari_geosr.gui.kit.activity import Activity
 from napari_geosr.gui.kit.dock_tabs import JOBS
+from napari_geosr.gui.kit.form import FieldFaults, texts_by_field
 from napari_geosr.gui.kit.frame import open_dock
 from napari_geosr.gui.kit.widgets import add_row, button, form_layout, text_label
 from napari_geosr.gui.layers import METADATA, add_image_result, layer_metadata
@@ -123,11 +124,13 @@ class DenoiseBox(QWidget):
         self.jobs_button.clicked.connect(self._on_jobs)
         self.open_button.clicked.connect(self._on_open)
         self.activity.busyChanged.connect(self._show_busy)
-        self.activity.failed.connect(self.failed)
+        self.activity.failed.connect(self._on_failed)
+        self.name.textEdited.connect(lambda _: self.faults.clear())
         self._show_job(None)
 
     def _lay_out(self) -> None:
         form = form_layout()
+        self.faults = FieldFaults(form)
         add_row(form, "Model name", self.name)
         add_row(form, "Parts", self.parts)
         add_row(form, "Steps", self.steps)
@@ -167,6 +170,7 @@ class DenoiseBox(QWidget):
             "device": config.device,
             "threads": config.threads,
         }
+        self.faults.clear()
         parts, folder = self.parts.value(), self.folder
         splits: int | str = "auto" if parts == _AUTO else parts
         self.activity.start(
@@ -176,6 +180,13 @@ class DenoiseBox(QWidget):
             ),
             self._on_started,
         )
+
+    def _on_failed(self, error: Exception) -> None:
+        """Show what is wrong with the name below it, and other errors in the dock."""
+        if text := texts_by_field(error).get("name"):
+            self.faults.add("name", self.name, text)
+        else:
+            self.failed.emit(error)
 
     def _show_busy(self, what: str) -> None:
         self.start_button.setEnabled(not what)

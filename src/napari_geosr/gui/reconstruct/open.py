@@ -10,7 +10,7 @@ from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QVBoxLayout, QWidget
 
 from napari_geosr.core.errors import ConfigError, GeoSRError
 from napari_geosr.gui.kit.activity import Activity
-from napari_geosr.gui.kit.form import ConfigForm
+from napari_geosr.gui.kit.form import ConfigForm, error_in_fields, show_in_fields
 from napari_geosr.gui.kit.notify import MessageRow
 from napari_geosr.gui.kit.widgets import ElidedLabel, Section, button, small_button
 from napari_geosr.gui.layers import METADATA
@@ -171,7 +171,8 @@ class OpenProjections(QWidget):
         if isinstance(error, GeoSRError):
             # Most often the angles are missing, which can be entered here.
             self.section.set_open(True)
-        self.message.show_error(error)
+        if not show_in_fields(error, (self.form,)):
+            self.message.show_error(error_in_fields(error, (self.form,)))
         self.failed.emit(error)
 
     def _show_busy(self, what: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from qtpy.QtWidgets import (
@@ -197,7 +198,14 @@ class ReconstructWidgets(Dock):
         self.progress, self.progress_label = self.bar.progress, self.bar.state
         area = scrolling(inner)
         self.scroller = PartScroller(area)
+        # They are at the bottom: without scrolling, their fields would be below it.
+        for section in (self.denoise_section, self.study_section):
+            section.button.toggled.connect(partial(self._show_section, section))
         fill_dock(self, area, self.message, self.bar)
+
+    def _show_section(self, section: Section, is_open: bool) -> None:
+        if is_open:
+            self.scroller.show_part(section, at_top=True)
 
 
 def _all_but(names: tuple[str, ...]) -> tuple[str, ...]:

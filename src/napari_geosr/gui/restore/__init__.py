@@ -14,6 +14,7 @@ from napari_geosr.core.errors import ConfigError, GeoSRError
 from napari_geosr.core.steps import StageStarted, Step
 from napari_geosr.gui.kit.dock_tabs import POROSITY
 from napari_geosr.gui.kit.durations import RemainingTime, format_duration
+from napari_geosr.gui.kit.form import error_in_fields
 from napari_geosr.gui.kit.frame import open_dock
 from napari_geosr.gui.layers import chosen_position, volume_from_layer
 from napari_geosr.gui.models.handover import ModelHandover
@@ -234,7 +235,7 @@ class RestoreDock(RestoreWidgets):
         try:
             self.activity.set_config(self.config())
         except ConfigError as error:
-            self.message.show_error(error)
+            self.show_settings_error(error)
 
     def _on_voxel_size(self, layer: Layer) -> None:
         self.model_box.set_volume(volume_from_layer(layer, self._viewer))
@@ -262,7 +263,7 @@ class RestoreDock(RestoreWidgets):
             config = self.config()
             self.remember(config)
         except GeoSRError as error:
-            self.message.show_error(error)
+            self.show_settings_error(error)
             return
         self.model_box.set_user_choice(True)
         if not (self.activity.is_ready and self.verdict_panel.activity.has_verdict):
@@ -452,7 +453,7 @@ class RestoreDock(RestoreWidgets):
         self._runs_after_verdict = False
         self.preview_button.setChecked(False)
         self.show_busy(self.activity.busy)
-        super().show_failure(error)
+        super().show_failure(error_in_fields(error, (self.form,)))
 
     def _on_finished(self, layer: Image, restored: Any, seconds: float) -> None:
         warnings, self._warnings = self._warnings, []

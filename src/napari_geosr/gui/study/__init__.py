@@ -15,7 +15,7 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.gui.kit.activity import Activity
 from napari_geosr.gui.kit.closing import closing_of
 from napari_geosr.gui.kit.dock_tabs import JOBS
-from napari_geosr.gui.kit.form import error_in_fields, fields_of_options
+from napari_geosr.gui.kit.form import error_in_fields, show_in_fields
 from napari_geosr.gui.kit.frame import open_dock
 from napari_geosr.gui.layers import is_helper, volume_from_layer
 from napari_geosr.gui.layers.combo import LayerCombo
@@ -174,20 +174,11 @@ class StudyBox(StudyWidgets):
     def _on_failed(self, error: Exception) -> None:
         """Show the error below the fields that it concerns, in the dock's terms."""
         forms = (self.above, self.factors, self.more)
-        shown = [widget for form in forms for widget in form.show_faults(error)]
-        if isinstance(error, GeoSRError) and not shown:
-            text, fields = fields_of_options(str(error), forms)
-            for form, name in fields:
-                form.add_fault(name, text)
-                shown.append(form.editor(name))
-            shown += self._show_layer_fault(error)
-        if not shown:
+        shown = show_in_fields(error, forms) or self._show_layer_fault(error)
+        if shown:
+            self.faulty.emit(shown[0])
+        else:
             self.failed.emit(error_in_fields(error, forms))
-            return
-        for section in self.sections:
-            if any(section.content.isAncestorOf(widget) for widget in shown):
-                section.set_open(True)
-        self.faulty.emit(shown[0])
 
     def _show_layer_fault(self, error: Exception) -> list[QWidget]:
         """Show what is wrong with the reference or mask below its menu."""

@@ -25,6 +25,7 @@ from napari_geosr.gui.kit.widgets import (
     add_row,
     button,
     combo,
+    fit_entries,
     form_layout,
     progress_bar,
     text_label,
@@ -228,6 +229,7 @@ class StudyResult(QWidget):
         self.metric_combo = combo("Curves", "Quantity shown in the plot.")
         for name, metric in METRICS.items():
             self.metric_combo.addItem(metric.title, name)
+        fit_entries(self.metric_combo)
         self.plot = StudyPlot()
         self.table = QTreeWidget()
         self.table.setHeaderLabels([title for title, _ in _COLUMNS])
@@ -242,7 +244,6 @@ class StudyResult(QWidget):
         header.setStretchLastSection(False)
         for column in range(len(_COLUMNS)):
             header.setSectionResizeMode(column, QHeaderView.ResizeMode.ResizeToContents)
-        header.setSectionResizeMode(1, QHeaderView.ResizeMode.Stretch)
         self.table.setMinimumHeight(110)
         self.table.setMaximumHeight(190)
         choice = form_layout()

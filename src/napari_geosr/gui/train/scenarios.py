@@ -38,7 +38,7 @@ class TrainingScenario:
 
 _SCENARIOS = (
     TrainingScenario(
-        "Two noisy scans of the same object",
+        "Two noisy scans of one object",
         ("noise2noise",),
         ("First scan", "Second scan"),
     ),
@@ -46,7 +46,7 @@ _SCENARIOS = (
         "A noisy scan and a clean one", ("supervised",), ("Noisy scan", "Clean scan")
     ),
     TrainingScenario(
-        "A scan and its labels (pore, solid, grain and so on)",
+        "A scan and its labels",
         ("supervised",),
         ("Scan", "Labels"),
         defaults={"supervised": {"labels": 2}},
@@ -55,22 +55,20 @@ _SCENARIOS = (
     TrainingScenario(
         "One noisy scan only", ("noise2void", "neighbor2neighbor"), ("Noisy scan",)
     ),
+    TrainingScenario("A scan and a model to adapt", ("adapt",), ("Noisy scan",)),
     TrainingScenario(
-        "A noisy scan, and a model to adapt to it", ("adapt",), ("Noisy scan",)
-    ),
-    TrainingScenario(
-        "Several sub-reconstructions of one scan",
+        "Sub-reconstructions of one scan",
         ("noise2inverse",),
         ("Reconstructions",),
         several=True,
     ),
     TrainingScenario(
-        "Few- and many-projection (or short- and long-exposure) scans",
+        "Low- and high-quality scans",
         ("tomogan", "supervised"),
         ("Few / short", "Many / long"),
     ),
     TrainingScenario(
-        "Low- and high-resolution scans of the same object",
+        "Low- and high-resolution scans",
         ("pix2pix", "supervised"),
         ("Low resolution", "High resolution"),
         defaults={
@@ -84,7 +82,7 @@ _SCENARIOS = (
         use="finer",
     ),
     TrainingScenario(
-        "Two sets of images of different objects",
+        "Two sets of unpaired images",
         ("cyclegan",),
         ("From", "To"),
         several=True,

@@ -13,6 +13,7 @@ from napari_geosr.core.units import convert_length
 from napari_geosr.core.vocabulary import ModelOrigin
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference.receptive_field import check_spec
+from napari_geosr.measure.number_text import signed_text
 from napari_geosr.models import bundle, zoo
 
 if TYPE_CHECKING:
@@ -320,9 +321,12 @@ def _figure(row: FigureRow, key: str) -> str:
     if value is None:
         return "–"
     if key == "euler_error":  # not in per cent: it would be in the thousands
-        text = f"{value:+.2f}"
-    elif key.endswith("_error"):
-        text = f"{100 * value:+.1f} %"
-    else:
-        text = f"{value:.2f}" if key == "psnr" else f"{value:.3f}"
-    return text.replace("-", "−")
+        return signed_text(value, 2)
+    if key.endswith("_error"):
+        return error_text(value)
+    return f"{value:.2f}" if key == "psnr" else f"{value:.3f}"
+
+
+def error_text(fraction: float) -> str:
+    """A relative error in a model's card, as a percentage."""
+    return f"{signed_text(100 * fraction, 1)} %"

@@ -10,6 +10,7 @@ from qtpy.QtWidgets import QHBoxLayout, QToolButton, QVBoxLayout, QWidget
 
 from napari_geosr.core.errors import GeoSRError
 from napari_geosr.core.file_warnings import Note, file_warnings
+from napari_geosr.gui.kit.action_bar import MessagePane
 from napari_geosr.gui.kit.lifetime import Connections
 from napari_geosr.gui.kit.notify import MessageRow
 from napari_geosr.gui.layers import volume_from_layer
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from napari.layers import Layer
     from napari.utils.events import Event
 
+#: Number of lines beyond which the notes scroll: the settings below stay in sight.
+_MAX_LINES = 6
 #: Layer events that may change the notes.
 _EVENTS = ("metadata", "units", "axis_labels", "name", "scale")
 
@@ -72,7 +75,7 @@ class NotesRow(QWidget):
         self.button.clicked.connect(self._on_correct)
         row = QHBoxLayout()
         row.setContentsMargins(0, 0, 0, 0)
-        row.addWidget(self.message, 1)
+        row.addWidget(MessagePane(self.message, max_lines=_MAX_LINES), 1)
         row.addWidget(self.button, 0, Qt.AlignmentFlag.AlignTop)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)

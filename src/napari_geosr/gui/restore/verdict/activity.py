@@ -57,6 +57,7 @@ class VerdictActivity(Activity):
         self._prepared: PreparedRestoration | None = None
         self._has_verdict = True
         self._noise: Noise | None = None
+        self._ranking: Ranking | None = None
         self._is_paused = False
 
     @property
@@ -66,7 +67,7 @@ class VerdictActivity(Activity):
 
     def set_volume(self, volume: Volume | None, *, rank: bool) -> None:
         """Set another scan; with `rank`, rank the models for it automatically."""
-        self._volume, self._noise = volume, None
+        self._volume, self._noise, self._ranking = volume, None, None
         self._wants_ranking, self._rank_requested = rank and volume is not None, False
         self.set_prepared(None)
 
@@ -131,9 +132,12 @@ class VerdictActivity(Activity):
             return
         assert prepared is not None
         ready: PreparedRestoration = prepared
+        ranking = self._ranking
         self.start(
             operation,
-            lambda stop: verdict_steps(ready, noise=noise, should_stop=stop),
+            lambda stop: verdict_steps(
+                ready, noise=noise, ranking=ranking, should_stop=stop
+            ),
             lambda verdict: self._on_verdict(verdict, ready),
             on_error=lambda error: self._on_verdict_failed(error, ready),
         )
@@ -142,7 +146,9 @@ class VerdictActivity(Activity):
         if volume is not self._volume:
             return
         self._wants_ranking = self._rank_requested = False
-        self._noise = ranking.noise
+        self._noise, self._ranking = ranking.noise, ranking
+        if self._prepared is not None:
+            self._has_verdict = False  # again, with the gain of the ranking
         self.ranked.emit(ranking)
 
     def _on_verdict(self, verdict: RunVerdict, prepared: PreparedRestoration) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from napari_geosr.core.noise import Noise
 from napari_geosr.core.types import AnyDict
+from napari_geosr.measure.number_text import signed_text
 from napari_geosr.operations.restore.ranking.config import NONE
 
 if TYPE_CHECKING:
@@ -59,6 +60,11 @@ class RankingEntry:
         """The gain and its interval as text."""
         low, high = self.interval
         return f"{_number(self.gain)} dB ({_number(low)} to {_number(high)})"
+
+    @property
+    def short_gain(self) -> str:
+        """The gain alone, for a menu."""
+        return "far worse" if self.gain < -30 else f"{signed_text(self.gain, 1)} dB"
 
     def to_json_dict(self) -> AnyDict:
         """Values for records and ``--json``; non-finite ones are None."""
@@ -189,4 +195,4 @@ def _finite(value: float) -> float | None:
 
 
 def _number(value: float) -> str:
-    return "less than −30" if value < -30 else f"{value:.1f}".replace("-", "−")
+    return "less than −30" if value < -30 else signed_text(value, 1).lstrip("+")

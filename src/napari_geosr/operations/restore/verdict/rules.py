@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from napari_geosr.core.noise import Noise
 from napari_geosr.core.units import MILLIMETRES
 from napari_geosr.core.vocabulary import MODALITIES
-from napari_geosr.measure.number_text import rough_percent
+from napari_geosr.measure.number_text import rough_percent, signed_text
 from napari_geosr.operations.restore.verdict.run_verdict import Level
 
 if TYPE_CHECKING:
@@ -191,8 +191,7 @@ def cautions(facts: RunAssessment) -> Iterator[Finding]:
     if gain is not None and gain[0] >= MIN_GAIN > gain[1]:
         yield Finding(
             "caution",
-            f"{name} may not improve this scan: expected gain {gain[0]:+.1f} dB "
-            f"({_interval(gain)}).",
+            f"{name} may not improve this scan: expected gain {_gain(gain)}.",
         )
 
 
@@ -279,7 +278,7 @@ def headline(facts: RunAssessment) -> str:
         return f"Noise below {rough_percent(facts.noise.bound)} of the contrast"
     text = f"Noise {rough_percent(facts.noise.relative)} of the contrast"
     if facts.gain is not None:
-        text += f", expected gain {facts.gain[0]:+.1f} dB ({_interval(facts.gain)})"
+        text += f", expected gain {_gain(facts.gain)}"
     return text
 
 
@@ -294,8 +293,12 @@ def _no_noise(noise: Noise) -> str:
     )
 
 
+def _gain(gain: tuple[float, float, float]) -> str:
+    return f"{signed_text(gain[0], 1)} dB ({_interval(gain)})"
+
+
 def _interval(gain: tuple[float, float, float]) -> str:
     # The interval has no width if the noise limits the gain at both ends.
     if not math.isfinite(gain[1]) or f"{gain[1]:.1f}" == f"{gain[2]:.1f}":
-        return f"at most {gain[2]:+.1f}"
-    return f"between {gain[1]:+.1f} and {gain[2]:+.1f}"
+        return f"at most {signed_text(gain[2], 1)}"
+    return f"between {signed_text(gain[1], 1)} and {signed_text(gain[2], 1)}"

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from napari_geosr.core.volume import Volume
     from napari_geosr.inference.risk.stein import CellMeans
     from napari_geosr.operations.restore.preparation import PreparedRestoration
+    from napari_geosr.operations.restore.ranking import Ranking
     from napari_geosr.operations.restore.upscaling.upscaling_verdict import (
         UpscalingVerdict,
     )
@@ -60,6 +61,7 @@ def verdict_steps(
     region: tuple[slice, ...] | None = None,
     *,
     noise: Noise | None = None,
+    ranking: Ranking | None = None,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, RunVerdict]:
     """Predict the effect of a run on the scan from a few blocks.
@@ -76,6 +78,9 @@ def verdict_steps(
         Region for which to return the removed part, in voxels of the input.
     noise : Noise, optional
         Noise of the scan, if known.
+    ranking : Ranking, optional
+        Models ranked for the scan, if known: the expected gain is taken from it, so
+        that there is one figure for a model on a scan.
 
     Returns
     -------
@@ -95,7 +100,7 @@ def verdict_steps(
     if prepared.labels:
         verdict = _verdict_from_likeness(prepared, None, "")
     else:
-        verdict = _verdict_of(prepared, noise, should_stop)
+        verdict = _verdict_of(prepared, noise, ranking, should_stop)
     return replace(verdict, removed=removed)
 
 
@@ -187,7 +192,10 @@ def removed_steps(
 
 
 def _verdict_of(
-    prepared: PreparedRestoration, noise: Noise | None, should_stop: ShouldStop
+    prepared: PreparedRestoration,
+    noise: Noise | None,
+    ranking: Ranking | None,
+    should_stop: ShouldStop,
 ) -> RunVerdict:
     volume = prepared.seen_volume
     try:
@@ -208,11 +216,14 @@ def _verdict_of(
     better, unjudged = None, ""
     if finer:
         better, unjudged = _gain_over_cubic(prepared, measured_noise, should_stop)
+    gain = _ranked_gain(prepared, prepared.ranking or ranking)
+    if gain is None and blocks.cells is not None:
+        gain = _gain(blocks.cells, measured_noise)
     facts = rules.RunAssessment(
         card=prepared.model.card,
         noise=measured_noise,
         removed=describe(blocks.pieces, measured_noise),
-        gain=None if blocks.cells is None else _gain(blocks.cells, measured_noise),
+        gain=gain,
         known_blocks=known_blocks,
         finer=better,
         bound=prepared.model.card.noise_bound,
@@ -223,7 +234,6 @@ def _verdict_of(
     first, *others = (each.sentence for each in findings)
     if level == "caution" and facts.gain is not None:
         first = f"{rules.headline(facts)}. {first}"
-    gain = facts.gain
     if better is not None:
         gain = (better.gain, *better.interval)
     return RunVerdict(
@@ -287,6 +297,18 @@ def _verdict_from_likeness(
         return RunVerdict("ok", "This image is like the training data.", (), noise)
     level: Level = "caution" if likeness.level != "ok" or why else "ok"
     return RunVerdict(level, reasons[0], reasons[1:], noise)
+
+
+def _ranked_gain(
+    prepared: PreparedRestoration, ranking: Ranking | None
+) -> tuple[float, float, float] | None:
+    """The gain by which a model was ranked, if the run is what was ranked."""
+    if ranking is None or prepared.has_deviation or prepared.config.strength != 1:
+        return None
+    for row in ranking.rows:
+        if row.model is not None and row.model.path == prepared.model.path:
+            return row.gain, *row.interval
+    return None
 
 
 def _gain(cells: CellMeans, noise: Noise) -> tuple[float, float, float]:
