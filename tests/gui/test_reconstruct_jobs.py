@@ -83,9 +83,11 @@ def test_a_bad_name_is_refused(viewer, qtbot, path, tmp_path):
     qtbot.waitUntil(lambda: not dock.denoise.activity.busy, timeout=30_000)
     dock.denoise.folder = tmp_path
     dock.denoise.name.setText("Not A Name")
-    with qtbot.waitSignal(dock.denoise.failed, timeout=60_000):
-        dock.denoise.start_button.click()
-    assert "lower-case letters" in dock.message.text
+    dock.denoise.start_button.click()
+    faults = dock.denoise.faults
+    qtbot.waitUntil(lambda: "name" in faults.texts, timeout=60_000)
+    assert "lower-case letters" in faults.texts["name"]
+    assert not dock.message.text
     assert list(tmp_path.iterdir()) == []
 
 
