@@ -37,7 +37,7 @@ def curtain(viewer):
 
 def test_the_curtain_shows_the_source_up_to_the_slider(viewer, box):
     source, result = box.pair()
-    viewer.camera.zoom /= 2  # all columns are in sight, whatever the window's shape
+    viewer.scene.camera.zoom /= 2  # all columns are in sight in any window
     box.curtain_button.click()
     layer = curtain(viewer)
     assert viewer.layers.index(layer) == 2
