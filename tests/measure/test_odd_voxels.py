@@ -213,3 +213,16 @@ def test_the_largest_number_as_a_mark_of_missing_voxels_is_refused(rng) -> None:
         measure(data)
     data[np.abs(data) > 1e300] = np.nan
     assert measure(data).porosity > 0.01
+
+
+def test_nan_in_a_mask_is_outside_the_sample(rng) -> None:
+    data = rng.normal(180, 10, (16, 24, 24)).astype("f4")
+    data[5:9, 6:12, 6:12] = 20
+    inside = np.ones(data.shape, "f4")
+    inside[:4] = 0
+    scan = Volume(data, "ZYX")
+    expected = measure_porosity(scan, mask=Volume(inside, "ZYX"))
+    inside[:4] = np.nan
+    found = measure_porosity(scan, mask=Volume(inside, "ZYX"))
+    assert found.sample_voxels == expected.sample_voxels == 12 * 24 * 24
+    assert found.porosity == expected.porosity

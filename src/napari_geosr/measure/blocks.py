@@ -39,6 +39,14 @@ def blocks_along_z(shape: tuple[int, ...], thickness: int) -> list[slice]:
     ]
 
 
+def inside_mask(values: np.ndarray) -> np.ndarray:
+    """Where a sample mask is set: neither 0 nor NaN."""
+    inside = values != 0
+    if values.dtype.kind == "f":
+        inside &= ~np.isnan(values)
+    return inside
+
+
 def slab_thickness(source: Any, target: Any = None) -> int:
     """Planes per slab: about `SLAB_VOXELS`; whole chunks of `source` and `target`."""
     plane = max(1, math.prod(source.shape[1:]))

@@ -14,7 +14,7 @@ import numpy as np
 from napari_geosr.core.errors import Cancelled, VolumeError
 from napari_geosr.core.hot_voxels import OUTLIER_SHARE, plausible_limits
 from napari_geosr.core.steps import BlockDone, ShouldStop, Step, never_stop
-from napari_geosr.measure.blocks import blocks_along_z
+from napari_geosr.measure.blocks import blocks_along_z, inside_mask
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -392,7 +392,7 @@ def _sweep(
             raise Cancelled("Measuring was cancelled while reading the grey values.")
         block = np.asarray(source[slab])
         if mask is not None:
-            block = block[np.asarray(mask[slab]) != 0]
+            block = block[inside_mask(np.asarray(mask[slab]))]
         if limits is not None:
             block = block[(block >= limits[0]) & (block <= limits[1])]
         return block

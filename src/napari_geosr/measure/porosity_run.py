@@ -14,7 +14,7 @@ from napari_geosr.core.config import format_bytes
 from napari_geosr.core.errors import Cancelled, VolumeError
 from napari_geosr.core.steps import BlockDone, ShouldStop
 from napari_geosr.core.volume import Volume
-from napari_geosr.measure.blocks import SlabLabeller, blocks_along_z
+from napari_geosr.measure.blocks import SlabLabeller, blocks_along_z, inside_mask
 from napari_geosr.measure.budget import (
     SlabPlan,
     available_bytes,
@@ -101,7 +101,7 @@ class PorosityRun:
         """Sample mask of a slab with the grey values `block`; None: everywhere."""
         sample: np.ndarray | None = None
         if self.mask is not None:
-            sample = np.asarray(self.mask[slab]) != 0
+            sample = inside_mask(np.asarray(self.mask[slab]))
         if block.dtype.kind == "f":
             finite = np.isfinite(block)
             if not finite.all():

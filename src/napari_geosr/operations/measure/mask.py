@@ -10,6 +10,7 @@ from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.types import AnyArray
 from napari_geosr.core.units import convert_length
 from napari_geosr.core.volume import ArrayLike, Volume
+from napari_geosr.measure.blocks import inside_mask
 
 
 class ResampledMask:
@@ -42,7 +43,7 @@ class ResampledMask:
             slice(start, int(np.max(part)) + 1)
             for start, part in zip(starts, indices, strict=True)
         )
-        block: AnyArray = np.asarray(self._data[box]) != 0
+        block: AnyArray = inside_mask(np.asarray(self._data[box]))
         for axis in reversed(range(self.ndim)):
             block = np.take(block, indices[axis] - starts[axis], axis=axis)
         return block
