@@ -41,7 +41,7 @@ def blocks_along_z(shape: tuple[int, ...], thickness: int) -> list[slice]:
 
 def inside_mask(values: np.ndarray) -> np.ndarray:
     """Where a sample mask is set: neither 0 nor NaN."""
-    inside = values != 0
+    inside: np.ndarray = values != 0
     if values.dtype.kind == "f":
         inside &= ~np.isnan(values)
     return inside
