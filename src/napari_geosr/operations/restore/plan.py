@@ -183,7 +183,9 @@ def _write_seconds(
     sample = np.asarray(volume.data[window])
     for axis, factor in enumerate(factors):
         sample = sample.repeat(factor, axis)
-    result = Volume(np.nan_to_num(sample).astype(prepared.output_dtype), volume.axes)
+    with np.errstate(invalid="ignore"):  # values beyond the type do not matter here
+        voxels = np.nan_to_num(sample).astype(prepared.output_dtype)
+    result = Volume(voxels, volume.axes)
     with TemporaryDirectory() as folder:
         began = time.perf_counter()
         io.write(result, Path(folder) / f"sample{suffix}")
