@@ -109,7 +109,7 @@ class SharedViewer:
         if self._n_tests % _COLLECTED_AFTER == 0:
             leave_out_of_collections()
         assert not [dock for dock in docks if isalive(dock)], "a dock is still there"
-        listeners = self._listeners_of_docks()
+        listeners = list(self._disconnected_docks())
         assert not listeners, f"docks still listen to the viewer: {listeners}"
 
     def _remove_docks(self) -> Iterator[QWidget]:
@@ -126,8 +126,11 @@ class SharedViewer:
             if type(widget).__module__.startswith("napari_geosr"):
                 yield widget
 
-    def _listeners_of_docks(self) -> list[str]:
-        """Events of the viewer that objects of the plugin are connected to."""
+    def _disconnected_docks(self) -> Iterator[str]:
+        """Events of the viewer that objects of the plugin were connected to.
+
+        They are disconnected: what one test forgot must not fail all that follow.
+        """
         viewer = self.viewer
         groups = (
             viewer.layers.events,
@@ -135,14 +138,13 @@ class SharedViewer:
             viewer.dims.events,
             viewer.events,
         )
-        return [
-            f"{type(owner).__name__}: {name}"
-            for events in groups
-            for name, emitter in events.emitters.items()
-            for callback in emitter.callbacks
-            if (owner := _owner(callback)) is not None
-            and type(owner).__module__.startswith("napari_geosr")
-        ]
+        for events in groups:
+            for name, emitter in events.emitters.items():
+                for callback in tuple(emitter.callbacks):
+                    owner = _owner(callback)
+                    if type(owner).__module__.startswith("napari_geosr"):
+                        emitter.disconnect(callback)
+                        yield f"{type(owner).__name__}: {name}"
 
     def close(self) -> None:
         """Close the window, at the end of all tests."""

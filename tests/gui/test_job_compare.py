@@ -107,6 +107,8 @@ def test_a_training_preview_leaves_the_slice_on_screen(elsewhere, qtbot, tmp_pat
         name = f"x{factor}"
         made = with_preview(job(tmp_path, name, model=None), 5, factor=factor)
         shown.set_job(made.preview, name, ())
+        # The reading of the preview before may not have ended.
+        qtbot.waitUntil(lambda: not shown._activity.busy, timeout=20_000)
         shown.update_to(1)
         qtbot.waitUntil(lambda: shown.layer() is not None, timeout=20_000)
         assert shown.layer().scale[0] == 2 / factor
