@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import tifffile
 
+from napari_geosr import io
 from napari_geosr.cli.app import run
 from napari_geosr.operations.measure import MeasureConfig
 from napari_geosr.operations.models.catalogue import find as find_model
@@ -70,6 +71,18 @@ def test_measure_json_and_files(pores, tmp_path, capsys):
     assert run(arguments) == 2
     assert "--overwrite" in capsys.readouterr().err
     assert run([*arguments, "--overwrite"]) == 0
+
+
+def test_the_record_of_a_measurement_names_mask_and_deviation(pores, tmp_path):
+    scan = io.read(pores)
+    mask = io.write(scan.replace(data=np.ones(scan.shape, "u1")), tmp_path / "m.tif")
+    sigma = io.write(scan.replace(data=np.ones(scan.shape, "f4")), tmp_path / "s.tif")
+    out = tmp_path / "m"
+    given = ["--mask", str(mask), "--deviation", str(sigma)]
+    assert run(["measure", pores, "--out", str(out), *given]) == 0
+    inputs = json.loads((out / "report.json").read_text())["provenance"]["inputs"]
+    assert list(inputs) == ["input", "mask", "deviation"]
+    assert inputs["deviation"]["checksum"] != inputs["mask"]["checksum"]
 
 
 def test_measure_with_a_reference_and_a_given_voxel_size(pores, tmp_path, capsys):

@@ -55,6 +55,36 @@ def test_two_voxel_sizes(files, tmp_path, capsys):
     assert run(["compare", *words, "--overwrite"]) == 0
 
 
+def test_grey_values_beyond_the_squares_of_float32(files, tmp_path, capsys):
+    paths = {}
+    for name in ("one", "truth"):
+        data = tifffile.imread(files[name])
+        paths[name] = save(tmp_path / f"large {name}.tif", data * 1e20, 1.0)
+    found = []
+    for pair in (files, paths):
+        out = tmp_path / str(len(found))
+        words = [str(pair["one"]), str(pair["truth"]), "--out", str(out)]
+        assert run(["compare", *words, "--fsc", "pair", "--json"]) == 0
+        found.append(json.loads(capsys.readouterr().out))
+        report = (out / "report.json").read_text()
+        json.loads(report, parse_constant=pytest.fail)
+    usual, large = found
+    assert large["psnr"] == pytest.approx(usual["psnr"], rel=1e-4)
+    power = [each["spectra"]["A"]["power"] for each in found]
+    assert power[1] == pytest.approx(np.multiply(power[0], 1e40), rel=1e-3)
+
+
+def test_the_record_names_mask_and_halves(files, tmp_path):
+    out = tmp_path / "out"
+    mask = save(tmp_path / "mask.tif", np.ones((24, 48, 50)), 1.0)
+    words = [str(files["one"]), str(files["truth"]), "--mask", str(mask)]
+    halves = ["--fsc", "halves", str(files["two"]), str(files["three"])]
+    assert run(["compare", *words, *halves, "--out", str(out)]) == 0
+    inputs = json.loads((out / "report.json").read_text())["provenance"]["inputs"]
+    assert list(inputs) == ["A", "B", "mask", "half 1", "half 2"]
+    assert "mask.tif" in str(inputs["mask"])
+
+
 def test_several_against_a_reference_with_halves(files, tmp_path, capsys):
     out = tmp_path / "out"
     volumes = [str(files[name]) for name in ("one", "two", "low")]

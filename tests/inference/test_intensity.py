@@ -124,6 +124,23 @@ def test_values_beyond_float32_are_refused(factor, message, rng):
         run_to_end(scan_steps(array))
 
 
+@pytest.mark.parametrize("planes", [1, 4])
+def test_values_that_mark_missing_voxels_are_refused(planes, rng):
+    scan = rng.normal(100, 10, (16, 32, 32)).astype(np.float32)
+    scan[:planes] = np.finfo(np.float32).min
+    with pytest.raises(VolumeError, match="mark missing voxels"):
+        run_to_end(scan_steps(scan))
+
+
+def test_planes_that_hide_the_contrast_of_the_others_are_counted(rng):
+    scan = rng.normal(100, 10, (16, 32, 32)).astype(np.float32)
+    assert run_to_end(scan_steps(scan)).far is None
+    scan[3] = 1e9
+    far = run_to_end(scan_steps(scan)).far
+    assert far.share == 1 / 16
+    assert far.usual == (np.delete(scan, 3, 0).min(), np.delete(scan, 3, 0).max())
+
+
 @pytest.mark.parametrize("shift", [0, 45])
 def test_large_integers_with_contrast_are_fine(shift, rng):
     array = rng.integers(0, 65536, (9, 30, 30)) << shift

@@ -215,6 +215,18 @@ def test_the_largest_number_as_a_mark_of_missing_voxels_is_refused(rng) -> None:
     assert measure(data).porosity > 0.01
 
 
+@pytest.mark.parametrize("value", [-3.4028235e38, 1e30])
+@pytest.mark.parametrize("planes", [1, 12])
+def test_planes_that_mark_missing_voxels_are_refused(rng, value, planes) -> None:
+    data = porous(rng).astype("f4")
+    whole = measure(data)
+    data[:planes] = value
+    with pytest.raises(VolumeError, match=r"mark missing voxels\. Replace them by NaN"):
+        measure(data)
+    data[:planes] = np.nan
+    assert measure(data).porosity == pytest.approx(whole.porosity, abs=0.05)
+
+
 def test_nan_in_a_mask_is_outside_the_sample(rng) -> None:
     data = rng.normal(180, 10, (16, 24, 24)).astype("f4")
     data[5:9, 6:12, 6:12] = 20

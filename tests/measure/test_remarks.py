@@ -74,3 +74,36 @@ def test_pores_far_below_two_solid_phases_are_no_saturated_voxels() -> None:
         warnings.filterwarnings("error", ".*the porosity is")
         found = measure_porosity(Volume(scan.astype("f4"), "ZYX"))
     assert found.porosity == pytest.approx(float((pores > 0.5).mean()), abs=0.002)
+
+
+@pytest.mark.parametrize("share", [0.05, 0.2])
+@pytest.mark.parametrize("kind", ["noisy metal", "cut-out regions"])
+def test_regions_that_may_be_neither_pores_nor_solid_are_named(
+    share: float, kind: str
+) -> None:
+    solid = 1 - sphere_foam((48, 80, 80), porosity=0.25, radius=(4, 9), seed=1).fraction
+    rng = np.random.default_rng(0)
+    scan = solid + rng.normal(0, 0.08, solid.shape)
+    true = float((scan <= 0.52).mean())
+    region = np.s_[:, : round(share * 80)]
+    if kind == "noisy metal":
+        scan[region] = rng.normal(20, 2, scan[region].shape)
+    else:
+        scan[region] = -30
+    with pytest.warns(GeoSRWarning, match="the porosity may be wrong") as w:
+        measure_porosity(Volume(scan.astype("f4"), "ZYX"))
+    (said,) = [str(one.message) for one in w if "may be wrong" in str(one.message)]
+    found = re.search(r"two phases: ([\d.]+) % of them are below", said)
+    assert found is not None
+    assert float(found[1]) / 100 == pytest.approx(true, abs=0.02)
+    # At the right threshold, there is no air around the sample.
+    assert not any("surround" in str(one.message) for one in w)
+
+
+def test_two_groups_are_not_two_values(rng: np.random.Generator) -> None:
+    """The bins are too wide for the differences within the lower group."""
+    scan = rng.random((16, 32, 32))
+    scan[:, :12] = 1e9
+    with pytest.warns(GeoSRWarning) as w:
+        measure_porosity(Volume(scan, "ZYX"), sample_mask="none")
+    assert not any("only two values" in str(one.message) for one in w)

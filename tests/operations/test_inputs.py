@@ -52,6 +52,48 @@ def test_a_voxel_size_is_taken_over_for_the_same_voxels_only(
     assert all("bare.tif has no voxel size" in note for note in notes)
 
 
+@pytest.mark.parametrize("factor", [1, 2])
+def test_a_wrong_voxel_size_is_corrected_in_both_files(tmp_path, factor):
+    path = saved(tmp_path / "scan.tif", np.ones(SHAPE, np.uint8), "ZYX", 2, "µm")
+    settings = InputConfig.create(voxel_size="8", unit="nm")
+    volume = open_volume(path, settings)
+    shape = tuple(n * factor for n in SHAPE)
+    geometry = {
+        "voxel_size": (2 / factor,) * 3,
+        "unit": "µm",
+        "origin": (1 / factor - 1,) * 3,
+    }
+    mask = Volume(np.ones(shape, np.uint8), "ZYX", **geometry)
+    mask_path = io.write(mask, tmp_path / "mask.ome.tif")
+    opened, notes = open_companion(mask_path, settings, volume)
+    assert opened.voxel_size == pytest.approx((8 / factor,) * 3)
+    assert opened.unit == "nm"
+    # Both begin at the same corner.
+    corners = [o - v / 2 for o, v in zip(opened.origin, opened.voxel_size, strict=True)]
+    assert corners == pytest.approx([-4] * 3)
+    assert "mask.ome.tif covers the same region as scan.tif" in notes[0]
+
+
+def test_another_region_keeps_its_voxel_size(tmp_path):
+    path = saved(tmp_path / "scan.tif", np.ones(SHAPE, np.uint8), "ZYX", 2, "µm")
+    settings = InputConfig.create(voxel_size="8", unit="µm")
+    other = saved(tmp_path / "other.tif", np.ones(SHAPE, np.uint8), "ZYX", 1, "µm")
+    opened, notes = open_companion(other, settings, open_volume(path, settings))
+    assert opened.voxel_size == (1, 1, 1)
+    assert not notes
+
+
+def test_axes_are_corrected_in_files_of_the_same_axes(tmp_path):
+    path = saved(tmp_path / "scan.ome.tif", np.ones(SHAPE, np.uint8), "ZYX", 2, "µm")
+    settings = InputConfig.create(axes="CYX", channel=1)
+    volume = open_volume(path, settings)
+    assert volume.shape == SHAPE[1:]
+    mask = saved(tmp_path / "mask.ome.tif", np.ones(SHAPE, np.uint8), "ZYX", 2, "µm")
+    opened, notes = open_companion(mask, settings, volume)
+    assert opened.shape == SHAPE[1:]
+    assert "read with the axes CYX" in notes[0]
+
+
 def test_a_channel_is_taken_over_where_there_are_several(scan, tmp_path):
     volume, _ = scan
     settings = InputConfig(channel=1)

@@ -240,6 +240,13 @@ def test_a_smaller_mask_is_refused_with_both_extents():
         measure_porosity(volume, mask)
 
 
+def test_a_larger_mask_without_voxel_sizes_is_refused():
+    volume = Volume.from_array(np.ones((4, 6, 6)))
+    mask = volume.replace(data=np.ones((6, 6, 6)))
+    with pytest.raises(VolumeError, match="neither has a voxel size"):
+        measure_porosity(volume, mask)
+
+
 @pytest.mark.parametrize("rule", ["otsu", "multi-otsu", "li", "triangle", 100.0])
 def test_the_preview_shows_the_threshold_of_the_measurement(rng, rule):
     volume = foam(rng)

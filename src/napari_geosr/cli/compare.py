@@ -109,7 +109,8 @@ def compare(
     }
     sample = None if mask is None else companion(mask)
     halves = None if paths is None else (companion(paths[0]), companion(paths[1]))
-    for volume in (*volumes.values(), *(halves or ()), *([sample] if sample else ())):
+    companions = report_files.companions_by_name(sample, halves)
+    for volume in (*volumes.values(), *companions.values()):
         check_not_source(volume, *files.values())
     with report_files.claimed(files):
         report, warnings = run_command(
@@ -123,7 +124,9 @@ def compare(
             ),
             stopping="stopping (press Ctrl-C again to stop at once)",
         )
-        report_files.write(files, volumes, report, merged, overwrite=overwrite)
+        report_files.write(
+            files, volumes, report, merged, companions=companions, overwrite=overwrite
+        )
     if json:
         all_warnings = list(dict.fromkeys([*notes, *report.warnings, *warnings]))
         written = {kind: str(path) for kind, path in files.items()}

@@ -22,6 +22,7 @@ from rich.progress import (
 )
 
 from napari_geosr.cli.verbosity import QUIET
+from napari_geosr.core.documents import json_values
 from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.steps import (
     IterationDone,
@@ -93,6 +94,7 @@ def name_in_errors(path: Path) -> Iterator[None]:
 
 def print_json(values: object) -> None:
     """Print one JSON object on stdout, and nothing else."""
+    values = json_values(values)
     text = json.dumps(values, ensure_ascii=False, indent=2, allow_nan=False)
     try:
         text.encode(sys.stdout.encoding or "utf-8")

@@ -120,9 +120,7 @@ def measure(
         check_not_source(volume, *files.values())
     # The journals of earlier releases have these keys.
     given = {"mask": sample, "uncertainty": deviations}
-    journal = MeasureJournal(
-        out, volumes, {k: v for k, v in given.items() if v is not None}, merged
-    )
+    journal = MeasureJournal(out, volumes, given, merged)
     with report_files.claimed(files), name_in_errors(input):
         reports, warnings = run_command(
             lambda should_stop: measure_several_steps(
@@ -141,7 +139,13 @@ def measure(
         if agreement is not None:
             more["graph_agreement"] = agreement.to_json_dict()
         report_files.write(
-            files, volumes, reports, merged, more=more, overwrite=overwrite
+            files,
+            volumes,
+            reports,
+            merged,
+            companions={"mask": sample, "deviation": deviations},
+            more=more,
+            overwrite=overwrite,
         )
         journal.remove()
         notes += filter(None, [journal.note()])

@@ -9,7 +9,9 @@ storage.
 from __future__ import annotations
 
 import json
+import math
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +133,25 @@ def load_json(text: str | bytes, limit: int = MAX_BYTES) -> Any:
         raise ConfigError("it is nested too deeply.") from error
     except ValueError as error:
         raise ConfigError(f"{error}.") from error
+
+
+def json_values(value: Any) -> Any:
+    """Nested mappings and lists with None in place of NaN and infinity.
+
+    JSON has neither: Python would write words that other programs cannot read.
+
+    Examples
+    --------
+    >>> json_values({"gain": float("inf"), "n": [1, float("nan")]})
+    {'gain': None, 'n': [1, None]}
+    """
+    if isinstance(value, Mapping):
+        return {key: json_values(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [json_values(entry) for entry in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
 
 
 def read_json(path: Path, limit: int = MAX_RESULT_BYTES) -> Any:

@@ -40,6 +40,18 @@ _MAX_EXTREME_NEIGHBOURS = 2
 _SAMPLE = 1 << 21
 #: Number of candidate voxels examined at once, each with up to 26 neighbours.
 _BATCH = 1 << 13
+#: Grey values from which, if all others are far smaller, a value marks missing voxels.
+#: Files use the largest float32 (3.4e38) or values such as 1e30 and -1e31.
+_MISSING_VALUE = 1e30
+#: Maximum of the other grey values relative to those that mark missing voxels.
+_MAX_OTHERS = 1e-6
+#: Minimum fraction of the other voxels.
+_MIN_OTHERS = 0.05
+#: Fraction of the voxels at either end of a sample outside of their usual range, and
+#: the distance from that range, in multiples of its width, beyond which voxels leave a
+#: network hardly any contrast of the others.
+_FAR_SHARE = 0.25
+_FAR_DISTANCE = 1000.0
 
 Places = npt.NDArray[np.intp]
 
@@ -58,6 +70,54 @@ def plausible_limits(low: float, high: float) -> tuple[float, float]:
         The range, extended on either side by its own width.
     """
     return low - (high - low), high + (high - low)
+
+
+def missing_values_text(
+    name: str, range_: tuple[float, float], usual: tuple[float, float]
+) -> str:
+    """A message if some grey values mark missing voxels; otherwise "".
+
+    Parameters
+    ----------
+    name : str
+        Of the volume, as it appears in messages.
+    range_ : tuple of float
+        Smallest and largest grey value.
+    usual : tuple of float
+        The same without values far from most others.
+
+    Examples
+    --------
+    >>> missing_values_text("scan", (-3.4e38, 255.0), (0.0, 255.0))[:32]
+    'scan has grey values of -3.4e+38'
+    >>> missing_values_text("scan", (0.0, 65535.0), (0.0, 255.0))
+    ''
+    """
+    extreme = max(range_, key=abs)
+    others = max(abs(value) for value in usual)
+    if abs(extreme) < _MISSING_VALUE or others > _MAX_OTHERS * abs(extreme):
+        return ""
+    return (
+        f"{name} has grey values of {extreme:.2g}, and all others lie between "
+        f"{usual[0]:.4g} and {usual[1]:.4g}: such values mark missing voxels. Replace "
+        "them by NaN first."
+    )
+
+
+@dataclass(frozen=True)
+class FarVoxels:
+    """Voxels very far from the usual grey values of a scan.
+
+    Attributes
+    ----------
+    share : float
+        Fraction of the voxels of a sample, which may have missed them.
+    usual : tuple of float
+        Range of the others.
+    """
+
+    share: float
+    usual: tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -113,6 +173,46 @@ class GreySample:
             bool(part.size) and (float(part.min()) < low or float(part.max()) > high)
             for part in self._parts
         )
+
+    def values_if_others_are_missing(
+        self, low: float, high: float
+    ) -> tuple[float, float] | None:
+        """Range of the values without those that mark missing voxels; None without any.
+
+        Parameters
+        ----------
+        low, high : float
+            Smallest and largest grey value of the volume.
+        """
+        extreme = max(abs(low), abs(high))
+        if extreme < _MISSING_VALUE:
+            return None
+        parts = [part[np.abs(part) <= _MAX_OTHERS * extreme] for part in self._parts]
+        others = np.concatenate(parts)
+        if others.size < _MIN_OTHERS * sum(part.size for part in self._parts):
+            return None
+        return float(others.min()), float(others.max())
+
+    def far_voxels(self, low: float, high: float) -> FarVoxels | None:
+        """Voxels so far from most others that these hardly differ; None without any.
+
+        Parameters
+        ----------
+        low, high : float
+            Smallest and largest grey value of the volume.
+        """
+        values = np.concatenate(self._parts) if self._parts else np.empty(0)
+        if values.size < 2 or values.dtype.kind not in "iuf":
+            return None
+        values = values.astype(np.float64)
+        ends = np.quantile(values, [_FAR_SHARE, 1 - _FAR_SHARE], method="nearest")
+        distance = _FAR_DISTANCE * (ends[1] - ends[0])
+        limits = ends[0] - distance, ends[1] + distance
+        if not distance or (limits[0] <= low and high <= limits[1]):
+            return None
+        others = values[(values >= limits[0]) & (values <= limits[1])]
+        usual = float(others.min()), float(others.max())
+        return FarVoxels(1 - others.size / values.size, usual)
 
     def hot_voxels(self, share: float = HOT_SHARE) -> HotVoxels | None:
         """The criteria for the volume; None if it has too few distinct grey values.

@@ -11,10 +11,12 @@ import numpy as np
 from napari_geosr.core.errors import Cancelled, UniformVolumeError, VolumeError
 from napari_geosr.core.hot_voxels import (
     CROWD_SHARE,
+    FarVoxels,
     GreySample,
     HotVoxelFilter,
     HotVoxels,
     bounds,
+    missing_values_text,
 )
 from napari_geosr.core.steps import BlockDone, ShouldStop, Step, never_stop
 from napari_geosr.core.types import AnyArray, AnyDType
@@ -62,6 +64,9 @@ class IntensityStatistics:
     crowd_share : float
         Fraction of the voxels that look like hot or dead voxels, if these are too many
         to be treated as such; otherwise 0.
+    far : FarVoxels or None
+        Voxels that are not hot, but so far from most others that the standardised
+        values of these hardly differ; None if there are none.
     """
 
     mean: float
@@ -76,6 +81,7 @@ class IntensityStatistics:
     output: tuple[float, float] | None = None
     hot: HotVoxels | None = None
     crowd_share: float = 0.0
+    far: FarVoxels | None = None
 
     @property
     def input_mean(self) -> float:
@@ -123,7 +129,8 @@ def scan_steps(
     ------
     VolumeError
         If the array holds no finite voxel, only one grey value, no real numbers, or
-        numbers whose contrast float32 cannot represent.
+        numbers whose contrast float32 cannot represent, or if some values mark
+        missing voxels.
     Cancelled
         If `should_stop` returns True.
     """
@@ -155,11 +162,29 @@ def scan_steps(
         statistics = yield from _without_hot_steps(
             source, statistics, hot, blocks, should_stop
         )
+    statistics = _with_far_voxels(statistics, sample)
     _check_contrast(statistics, dtype)
     if statistics.hot is None or not statistics.hot.n:
         share = yield from _crowd_steps(source, sample, blocks, should_stop)
         statistics = replace(statistics, crowd_share=share)
     return statistics
+
+
+def _with_far_voxels(
+    statistics: IntensityStatistics, sample: GreySample
+) -> IntensityStatistics:
+    """The statistics with voxels very far from the others, unless these were hot.
+
+    Raises
+    ------
+    VolumeError
+        If the values of such voxels mark missing voxels.
+    """
+    found = statistics.minimum, statistics.maximum
+    usual = sample.values_if_others_are_missing(*found)
+    if usual is not None and (text := missing_values_text("It", found, usual)):
+        raise VolumeError(text)
+    return replace(statistics, far=sample.far_voxels(*found))
 
 
 def _without_hot_steps(

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from napari_geosr.core.errors import VolumeError
 from napari_geosr.measure.crofton import (
@@ -30,6 +31,20 @@ from napari_geosr.measure.small_pores import SmallPores
 SLAB_VOXELS = 1 << 22
 #: Number of labels in use above which completed pores are released for the first time.
 _MIN_COMPACTION_LABELS = 1 << 15
+
+
+def check_real(dtype: npt.DTypeLike | None, name: str) -> None:
+    """Raise `VolumeError` unless `dtype` holds real numbers of up to 64 bits."""
+    if np.dtype(dtype).kind == "f" and np.dtype(dtype).itemsize > 8:
+        raise VolumeError(
+            f"{name!r} contains extended floating-point values ({np.dtype(dtype)}), "
+            "which cannot be measured. Convert it to float64 or float32 first."
+        )
+    if np.dtype(dtype).kind not in "biuf":
+        raise VolumeError(
+            f"{name!r} contains values of type {np.dtype(dtype)}; porosity needs real "
+            "grey values. Convert it, for example to its magnitude, first."
+        )
 
 
 def blocks_along_z(shape: tuple[int, ...], thickness: int) -> list[slice]:

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from napari_geosr.core.documents import json_values
 from napari_geosr.core.types import AnyMapping
 from napari_geosr.core.units import convert_length
 from napari_geosr.io.atomic import write_bytes, write_text
@@ -90,7 +91,9 @@ def write_json(
     FileError
         As `write_csv`.
     """
-    text = json.dumps(values, default=_plain, indent=2, ensure_ascii=False)
+    # Twice: the values of reports and arrays are plain only afterwards.
+    plain = json.loads(json.dumps(values, default=_plain))
+    text = json.dumps(json_values(plain), indent=2, ensure_ascii=False, allow_nan=False)
     return write_text(path, text + "\n", overwrite=overwrite)
 
 

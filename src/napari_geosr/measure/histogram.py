@@ -7,17 +7,18 @@ import math
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from napari_geosr.core.errors import Cancelled, VolumeError
-from napari_geosr.core.hot_voxels import OUTLIER_SHARE, plausible_limits
+from napari_geosr.core.hot_voxels import (
+    OUTLIER_SHARE,
+    missing_values_text,
+    plausible_limits,
+)
 from napari_geosr.core.steps import BlockDone, ShouldStop, Step, never_stop
-from napari_geosr.measure.blocks import blocks_along_z, inside_mask
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
+from napari_geosr.measure.blocks import blocks_along_z, check_real, inside_mask
 
 #: Maximum number of bins; pairs of bins are merged when values leave the range.
 MAX_BINS = 1 << 17
@@ -286,20 +287,6 @@ class GreyHistogram:
         return counts.astype(np.int64), edges
 
 
-def check_real(dtype: npt.DTypeLike | None, name: str) -> None:
-    """Raise `VolumeError` unless `dtype` holds real numbers of up to 64 bits."""
-    if np.dtype(dtype).kind == "f" and np.dtype(dtype).itemsize > 8:
-        raise VolumeError(
-            f"{name!r} contains extended floating-point values ({np.dtype(dtype)}), "
-            "which cannot be measured. Convert it to float64 or float32 first."
-        )
-    if np.dtype(dtype).kind not in "biuf":
-        raise VolumeError(
-            f"{name!r} contains values of type {np.dtype(dtype)}; porosity needs real "
-            "grey values. Convert it, for example to its magnitude, first."
-        )
-
-
 def _countable(block: np.ndarray) -> np.ndarray:
     """The values of a block as a flat array, in a dtype that the kernels support."""
     flat = np.ascontiguousarray(block).reshape(-1)
@@ -348,7 +335,7 @@ def histogram_steps(
     Raises
     ------
     VolumeError
-        If there is no finite value, or only one value.
+        If there is no finite value, only one value, or values that mark missing voxels.
     """
     check_real(source.dtype, name)
     sweep = partial(_sweep, source, mask, (thickness, piece), should_stop)
@@ -362,6 +349,10 @@ def histogram_steps(
         if nearby is histogram:
             nearby = yield from _larger_group(histogram, sweep)
         if nearby is not histogram:
+            usual = nearby.minimum, nearby.maximum
+            found = histogram.minimum, histogram.maximum
+            if text := missing_values_text(repr(name), found, usual):
+                raise VolumeError(text)
             histogram.nearby = nearby
     return histogram
 

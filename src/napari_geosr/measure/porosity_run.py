@@ -14,7 +14,12 @@ from napari_geosr.core.config import format_bytes
 from napari_geosr.core.errors import Cancelled, VolumeError
 from napari_geosr.core.steps import BlockDone, ShouldStop
 from napari_geosr.core.volume import Volume
-from napari_geosr.measure.blocks import SlabLabeller, blocks_along_z, inside_mask
+from napari_geosr.measure.blocks import (
+    SlabLabeller,
+    blocks_along_z,
+    check_real,
+    inside_mask,
+)
 from napari_geosr.measure.budget import (
     SlabPlan,
     available_bytes,
@@ -23,7 +28,6 @@ from napari_geosr.measure.budget import (
 )
 from napari_geosr.measure.config import PorosityConfig
 from napari_geosr.measure.graph.steps import check_graph_memory
-from napari_geosr.measure.histogram import check_real
 from napari_geosr.measure.interval import Deviation
 from napari_geosr.measure.sample_mask import check_sample_mask_memory, sample_mask_bytes
 from napari_geosr.measure.segment import phase_mask

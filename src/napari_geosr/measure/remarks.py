@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -13,6 +13,8 @@ from napari_geosr.measure.number_text import number_text
 from napari_geosr.measure.segment import threshold_of
 from napari_geosr.measure.small_pores import SmallPores
 
+#: Recognises the warning of phases hidden by voxels far from all others.
+_FAR = "are far from all others"
 #: Fraction of the voxels below which a phase probably consists of outliers.
 _MIN_PHASE_SHARE = 5e-4
 #: Minimum fraction of each of two phases that outliers hide.
@@ -20,6 +22,8 @@ _MIN_HIDDEN_SHARE = 5e-3
 #: Fraction of the voxels up to which a group far from all others is neither pores nor
 #: solid.
 _MAX_SMALL_SHARE = 0.02
+#: The same for a group that may well be: grains of metal, or regions set to a constant.
+_MAX_DOUBTFUL_SHARE = 0.25
 #: Maximum frequency of grey values between two phases, relative to the means of each.
 _MAX_VALLEY = 0.5
 #: Saturated voxels are those within this fraction of the range of grey values from its
@@ -109,8 +113,9 @@ def remarks(
     ):
         yield text
         return
-    if len(filled) == 2:
-        pore = filled[0] if config.phase == "dark" else filled[1]
+    if len(filled) == 2 and histogram.nearby is None:
+        dark = config.phase == "dark"
+        pore = histogram.minimum if dark else histogram.maximum
         yield (
             f"{name!r} contains only two values; {pore:g} was assumed to be pore. If "
             "it is the solid, choose the other phase."
@@ -134,8 +139,8 @@ def _hidden_phases(
 
     Hot or saturated voxels or grains of metal then count as one phase, and pores and
     solid together as the other. A few pores in a solid are no such case: the solid has
-    one phase. If there are more than a few, they must be saturated, and not be the
-    pores: a phase far from two others is not unusual.
+    one phase. The more voxels are far from the others, the more they must look unusual:
+    a phase far from two others is not.
     """
     others = histogram.nearby
     if others is None or _smaller_phase(others, threshold) >= _MIN_HIDDEN_SHARE:
@@ -148,24 +153,34 @@ def _hidden_phases(
         return ""
     below = int(others.counts[others.centres <= own].sum())
     n_far = histogram.n - others.n
-    is_small = n_far <= _MAX_SMALL_SHARE * histogram.n
     is_above = threshold > float(np.average(others.centres, weights=others.counts))
-    if not is_small and (
-        is_above != (config.phase == "dark")
-        or not _is_saturated(histogram, n_far, at_top=is_above)
+    are_pores = is_above != (config.phase == "dark")
+    if n_far <= _MAX_SMALL_SHARE * histogram.n:
+        certainty = "is wrong"
+    elif not are_pores and _is_saturated(histogram, n_far, at_top=is_above):
+        certainty = "is probably wrong"
+    elif n_far <= _MAX_DOUBTFUL_SHARE * histogram.n and (
+        not are_pores or _is_constant(histogram, others)
     ):
+        certainty = "may be wrong"
+    else:
         return ""
     what = "below" if config.phase == "dark" else "above"
     pores = below if config.phase == "dark" else others.n - below
     return (
-        f"{n_far} voxels of {name!r} ({100 * n_far / histogram.n:.2g} %) are far from "
-        "all others, such as hot or saturated voxels or grains of metal, and only they "
-        f"are separated by the threshold {number_text(threshold)}: the porosity is "
-        f"{'wrong' if is_small else 'probably wrong'}. The other voxels form two "
-        f"phases: {100 * pores / others.n:.3g} % of them are {what} "
+        f"{n_far} voxels of {name!r} ({100 * n_far / histogram.n:.2g} %) {_FAR}, "
+        "such as hot or saturated voxels, grains of metal or regions "
+        "without data, and only they are separated by the threshold "
+        f"{number_text(threshold)}: the porosity {certainty}. The other voxels form "
+        f"two phases: {100 * pores / others.n:.3g} % of them are {what} "
         f"{number_text(own)}. Give that threshold as a number, or exclude the voxels "
         "far from the others with a sample mask."
     )
+
+
+def hides_phases(warnings: Iterable[str]) -> bool:
+    """Whether a warning says that the threshold does not separate pores and solid."""
+    return any(_FAR in warning for warning in warnings)
 
 
 def _smaller_phase(histogram: GreyHistogram, threshold: float) -> float:
@@ -231,6 +246,14 @@ def _is_saturated(histogram: GreyHistogram, n_far: int, *, at_top: bool) -> bool
     else:
         at_end = histogram.centres <= histogram.minimum + span
     return int(histogram.counts[at_end].sum()) >= _MIN_SATURATED_SHARE * n_far
+
+
+def _is_constant(histogram: GreyHistogram, others: GreyHistogram) -> bool:
+    """Whether the voxels beyond the `others` have one grey value."""
+    beyond = (histogram.edges[1:] <= others.minimum) | (
+        histogram.edges[:-1] > others.maximum
+    )
+    return int(np.count_nonzero(histogram.counts[beyond])) == 1
 
 
 def speck_remarks(

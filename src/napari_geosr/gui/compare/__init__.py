@@ -438,7 +438,14 @@ class CompareDock(CompareWidgets):
         def steps(_stop: ShouldStop) -> Generator[Step, None, Path]:
             yield StageStarted(message="Writing the report")
             report_files.write(
-                files, request.volumes, report, request.config, overwrite=True
+                files,
+                request.volumes,
+                report,
+                request.config,
+                companions=report_files.companions_by_name(
+                    request.mask, request.halves
+                ),
+                overwrite=True,
             )
             return files["html"]
 

@@ -107,7 +107,8 @@ def measured_steps(
     )
     reports = yield from steps
     yield StageStarted(message="Saving the measurement record")
-    record = measure_record(volumes, config)
+    companions = {"mask": mask, "deviation": deviation}
+    record = measure_record(volumes, config, companions)
     known = {key: without_voxels(v) for key, v in volumes.items()}
     tables = {key: pore_layers.features(r) for key, r in reports.items()}
     measured = PoreMeasurement(known, config, reports, record, tables)

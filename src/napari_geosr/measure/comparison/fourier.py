@@ -38,6 +38,8 @@ _MIN_VALUES = 4.0
 _ENOUGH_VALUES = 50.0
 #: Maximum number of shells that are averaged.
 _MAX_AVERAGED_SHELLS = 7
+#: Largest grey value of which squares of Fourier coefficients fit into float32.
+_MAX_VALUE = 2.0**30
 #: Fraction of all shells for which the correlation must stay below the criterion:
 #: single shells may be below it by chance.
 _STAYS_BELOW = 0.03
@@ -217,10 +219,19 @@ def window(shape: Sequence[int], *, planes: bool = False) -> list[Array]:
     return found
 
 
-def _transformed(values: AnyArray, *, planes: bool) -> AnyArray:
-    """Fourier transform with a window, over all axes or in each slice."""
+def _transformed(values: AnyArray, *, planes: bool) -> tuple[AnyArray, float]:
+    """Fourier transform with a window, over all axes or in each slice, and its unit.
+
+    The unit is a power of two, by which the values are divided exactly: squares of
+    grey values such as 1e20 do not fit into float32.
+    """
     from scipy import fft
 
+    largest = max(float(values.max()), -float(values.min()))
+    unit = 1.0
+    if largest > _MAX_VALUE:
+        unit = 2.0 ** math.frexp(largest)[1]
+        values = np.divide(values, unit, dtype=np.float64)
     block = values.astype(np.float32)
     axes = tuple(range(block.ndim))[-2:] if planes else tuple(range(block.ndim))
     block -= block.mean(axis=axes, keepdims=True, dtype=np.float64).astype(np.float32)
@@ -228,7 +239,7 @@ def _transformed(values: AnyArray, *, planes: bool) -> AnyArray:
         shape = [-1 if i == a else 1 for i in range(block.ndim)]
         block *= weights.reshape(shape).astype(np.float32)
     found: AnyArray = fft.rfftn(block, axes=axes, overwrite_x=True)
-    return found
+    return found, unit
 
 
 def _independent_share(shape: Sequence[int], *, planes: bool) -> float:
@@ -271,7 +282,8 @@ def fourier_correlation(
     """
     planes = planes or one.ndim == 2
     shells = _Shells(one.shape, voxel_size, planes=planes)
-    first, second = (_transformed(v, planes=planes) for v in (one, other))
+    # A correlation has no unit.
+    first, second = (_transformed(v, planes=planes)[0] for v in (one, other))
     first = first.reshape(-1, *first.shape[-2:])
     second = second.reshape(-1, *second.shape[-2:])
     turned = None if shift is None else _phase(shells, shift)
@@ -418,11 +430,10 @@ def power_spectrum(
         Finite values; a Hann window is applied in the plane.
     """
     shells = _Shells(block.shape, voxel_size, planes=True)
-    found = _transformed(block, planes=True).reshape(
-        -1, block.shape[-2], block.shape[-1] // 2 + 1
-    )
+    found, unit_of_values = _transformed(block, planes=True)
+    found = found.reshape(-1, block.shape[-2], block.shape[-1] // 2 + 1)
     index = shells.index(0)
-    power = (np.abs(found) ** 2).mean(axis=0, dtype=np.float64)
+    power = (np.abs(found) ** 2).mean(axis=0, dtype=np.float64) * unit_of_values**2
     weight = math.prod(
         float((w**2).sum()) for w in window(block.shape[-2:], planes=True)
     )

@@ -75,15 +75,37 @@ def plan(
     return files
 
 
+def companions_by_name(
+    mask: Volume | None, halves: tuple[Volume, Volume] | None
+) -> dict[str, Volume]:
+    """Inputs of a comparison beside the compared volumes, as named in its record."""
+    named = {"mask": mask}
+    if halves is not None:
+        named |= {"half 1": halves[0], "half 2": halves[1]}
+    return {name: volume for name, volume in named.items() if volume is not None}
+
+
 def write(
     files: Mapping[str, Path],
     volumes: Mapping[str, Volume],
     report: QualityReport,
     config: CompareConfig,
     *,
+    companions: Mapping[str, Volume] | None = None,
     overwrite: bool = False,
 ) -> None:
     """Write the files named by `plan`: all of them or, on a full disk, none.
+
+    Parameters
+    ----------
+    files : mapping of str to Path
+    volumes : mapping of str to Volume
+        The compared volumes.
+    report : QualityReport
+    config : CompareConfig
+    companions : mapping of str to Volume, optional
+        Other inputs for the record by name: sample mask, halves of a scan.
+    overwrite : bool
 
     Raises
     ------
@@ -104,7 +126,9 @@ def write(
             "one."
         ) from error
     record = provenance.record(
-        "compare", inputs=volumes, settings=config.model_dump(mode="json")
+        "compare",
+        inputs={**volumes, **(companions or {})},
+        settings=config.model_dump(mode="json"),
     )
     existing, asked = existing_files(files), files
     if existing and not overwrite:  # not when the comparison began

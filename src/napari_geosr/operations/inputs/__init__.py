@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 from cyclopts import Parameter
 from pydantic import Field, field_validator
 
 from napari_geosr import io
 from napari_geosr.core.config import Config
 from napari_geosr.core.errors import FileError, VolumeError
-from napari_geosr.core.types import AnyDict
+from napari_geosr.core.types import AnyArray, AnyDict
 from napari_geosr.core.units import require_unit
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.formats import is_volume_folder
@@ -180,9 +181,12 @@ def open_companion(
 ) -> tuple[Volume, list[str]]:
     """Open a volume that belongs to the input `like`: a reference or a sample mask.
 
-    Its own metadata take precedence. Settings of the input apply only where this file
-    has no information, and are then reported: the voxel size if the file has none and
-    its shape equals that of the input, and the channel and time point if there are
+    Its own metadata take precedence. Settings of the input apply where this file has no
+    information, and where it repeats what the input's file says: a mask drawn on a scan
+    with a wrong voxel size has the same wrong voxel size. They are then reported: the
+    voxel size if this file has none and the shape of the input, or if it covers the
+    same region as the input by the voxel sizes in both files; the axes if shape and
+    axes in both files are the same; and the channel and time point if there are
     several. Shape and type of raw files are checked against the file size in any case.
 
     Parameters
@@ -207,6 +211,9 @@ def open_companion(
     config = config or InputConfig()
     volume = io.read(path, shape=config.shape, dtype=config.dtype)
     notes = []
+    if config.axes and _has_same_axes(volume, _as_stored(like, config, axes=None)):
+        volume = io.read(path, shape=config.shape, dtype=config.dtype, axes=config.axes)
+        notes.append(f"{volume.title} is read with the axes {config.axes}, too.")
     options = (("T", "time", config.time), ("C", "channel", config.channel))
     choices = {
         word: choice
@@ -218,15 +225,60 @@ def open_companion(
     volume = volume.select(**choices)
     for word, choice in choices.items():
         notes.append(f"{word.capitalize()} {choice} is also used for {volume.title}.")
-    if config.voxel_size is None or volume.has_physical_size:
+    if config.voxel_size is None:
         return volume, notes
-    if volume.spatial_shape == like.spatial_shape:
-        volume = volume.with_geometry(config.voxel_size, config.unit)
+    if not volume.has_physical_size:
+        if volume.spatial_shape == like.spatial_shape:
+            volume = volume.with_geometry(config.voxel_size, config.unit)
+            notes.append(
+                f"{volume.title} has no voxel size; it has the shape of {like.title}, "
+                "so the voxel size of that one is used."
+            )
+        return volume, notes
+    stored = _as_stored(like, config, axes=config.axes)
+    if _is_same_region(volume, stored):
+        factors = np.divide(like.voxel_size, stored.voxel_size)
+        sizes = [float(size) for size in np.multiply(volume.voxel_size, factors)]
+        volume = volume.with_geometry(sizes, like.unit)
+        edges = " × ".join(f"{size:.6g}" for size in sizes)
         notes.append(
-            f"{volume.title} has no voxel size; it has the shape of {like.title}, so "
-            "the voxel size of that one is used."
+            f"{volume.title} covers the same region as {like.title} by the voxel sizes "
+            f"in their files, so its voxel size is corrected, too: {edges} {like.unit}."
         )
     return volume, notes
+
+
+def _as_stored(volume: Volume, config: InputConfig, axes: str | None) -> Volume:
+    """The volume with the voxel size in its file, read with the given axes."""
+    if volume.source is None:
+        return volume
+    reading = config.reading() | {"voxel_size": None, "unit": None, "axes": axes}
+    return io.read(volume.source, **reading)
+
+
+def _has_same_axes(volume: Volume, stored: Volume) -> bool:
+    return volume.axes == stored.axes and volume.shape == stored.shape
+
+
+def _is_same_region(volume: Volume, stored: Volume) -> bool:
+    """Whether two volumes cover the same region by the metadata of their files."""
+    if not stored.has_physical_size or volume.unit != stored.unit:
+        return False
+    if volume.spatial_axes != stored.spatial_axes:
+        return False
+    corner, extent = _box(volume)
+    stored_corner, stored_extent = _box(stored)
+    tolerance = 1e-6 * max(stored_extent)
+    return bool(
+        np.allclose(extent, stored_extent, rtol=1e-6)
+        and np.allclose(corner, stored_corner, rtol=1e-6, atol=tolerance)
+    )
+
+
+def _box(volume: Volume) -> tuple[AnyArray, AnyArray]:
+    """First corner and edge lengths of the region that a volume covers."""
+    sizes = np.asarray(volume.voxel_size)
+    return volume.origin - sizes / 2, sizes * volume.spatial_shape
 
 
 def check_not_source(volume: Volume, *outputs: str | Path) -> None:

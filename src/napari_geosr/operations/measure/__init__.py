@@ -30,7 +30,7 @@ from napari_geosr.measure.budget import cache_bytes, check_memory, min_bytes
 from napari_geosr.measure.config import PorosityConfig
 from napari_geosr.measure.number_text import number_text
 from napari_geosr.measure.porosity import porosity_steps
-from napari_geosr.measure.remarks import looks_like_labels
+from napari_geosr.measure.remarks import hides_phases, looks_like_labels
 from napari_geosr.measure.report import PorosityReport
 from napari_geosr.measure.statistics import pore_statistics
 from napari_geosr.operations.inputs.scan import input_warnings
@@ -272,6 +272,8 @@ def _background(volume: Volume, config: MeasureConfig, report: PorosityReport) -
     around = Surroundings.of(volume.data, most)
     if not around.has_background(report.threshold, config.phase):
         return ""
+    if hides_phases(report.warnings):  # at another threshold it may be solid
+        return ""
     return (
         f"Background, such as air, seems to surround the sample of {volume.name!r} and "
         "is counted as pores. To measure only the sample, choose the automatic sample "
@@ -440,8 +442,23 @@ def colour_columns(report: PorosityReport) -> dict[str, bool]:
     return {name: colour.logarithmic for name, colour in found}
 
 
-def measure_record(volumes: Mapping[str, Volume], config: MeasureConfig) -> AnyDict:
-    """Create the provenance record of a measurement, for the exported files."""
+def measure_record(
+    volumes: Mapping[str, Volume],
+    config: MeasureConfig,
+    companions: Mapping[str, Volume | None] | None = None,
+) -> AnyDict:
+    """Create the provenance record of a measurement, for the exported files.
+
+    Parameters
+    ----------
+    volumes : mapping of str to Volume
+    config : MeasureConfig
+    companions : mapping of str to Volume or None, optional
+        Sample mask and standard deviations, if given, by name.
+    """
+    given = {k: v for k, v in (companions or {}).items() if v is not None}
     return provenance.record(
-        "measure", inputs=volumes, settings=config.model_dump(mode="json")
+        "measure",
+        inputs={**volumes, **given},
+        settings=config.model_dump(mode="json"),
     )

@@ -157,6 +157,7 @@ def write(
     config: MeasureConfig,
     record: AnyMapping | None = None,
     *,
+    companions: Mapping[str, Volume | None] | None = None,
     more: AnyMapping | None = None,
     overwrite: bool = True,
 ) -> None:
@@ -167,6 +168,8 @@ def write(
     record : mapping, optional
         The provenance record created when the volumes were measured. By default it is
         created now, which requires reading the files or voxels.
+    companions : mapping of str to Volume or None, optional
+        Sample mask and standard deviations by name, for that record.
     more : mapping, optional
         Additional entries for the JSON file.
     overwrite : bool
@@ -185,7 +188,7 @@ def write(
         check_not_source(volume, *files.values())
     _create(files["json"].parent)
     if record is None:
-        record = measure_record(volumes, config)
+        record = measure_record(volumes, config, companions)
     first, *others = reports
     values = reports[first].to_json_dict() | {"provenance": record}
     for name in others:  # at most one; its name could equal a key

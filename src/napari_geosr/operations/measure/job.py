@@ -154,8 +154,7 @@ def measure_job_steps(
         None if given is None else given.open() for given in (job.mask, job.deviation)
     )
     given = {"mask": mask, "deviation": deviation}
-    companions = {name: one for name, one in given.items() if one is not None}
-    journal = MeasureJournal(out, volumes, companions, job.settings)
+    journal = MeasureJournal(out, volumes, given, job.settings)
     steps = measure_several_steps(
         volumes,
         job.settings,
@@ -176,7 +175,9 @@ def measure_job_steps(
     reports = iterator.result
     agreement = agreement_of(reports, job.graph_distance)
     more = {} if agreement is None else {"graph_agreement": agreement.to_json_dict()}
-    report_files.write(files, volumes, reports, job.settings, more=more)
+    report_files.write(
+        files, volumes, reports, job.settings, companions=given, more=more
+    )
     journal.remove()
     return files["html"]
 

@@ -48,7 +48,7 @@ class MeasureJournal:
         Folder of the report; created when there is something to store.
     volumes : mapping of str to Volume
         The measured volumes.
-    companions : mapping of str to Volume
+    companions : mapping of str to Volume or None
         Mask and standard deviations, on which the results also depend.
     config : MeasureConfig
     """
@@ -57,10 +57,11 @@ class MeasureJournal:
         self,
         folder: Path,
         volumes: Mapping[str, Volume],
-        companions: Mapping[str, Volume],
+        companions: Mapping[str, Volume | None],
         config: MeasureConfig,
     ) -> None:
-        self._inputs, self._config = {**volumes, **companions}, config
+        given = {k: v for k, v in companions.items() if v is not None}
+        self._inputs, self._config = {**volumes, **given}, config
         self._before = self._states()
         self._parts = {
             name: _Part(folder / f"measuring{i}", partial(self._key, name))

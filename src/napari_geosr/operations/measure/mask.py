@@ -80,6 +80,13 @@ def align_mask(mask: Volume, volume: Volume) -> ArrayLike:
             f"{volume.name!r} has shape {volume.shape}, and at least one of them has "
             "no voxel size. Draw the mask on the volume or set both voxel sizes."
         )
+    if mask.shape != volume.shape and not volume.has_physical_size:
+        raise VolumeError(
+            f"The sample mask {mask.name!r} has shape {mask.shape}, but "
+            f"{volume.name!r} has shape {volume.shape}, and neither has a voxel size "
+            "that would show where the mask lies. Draw the mask on the volume or set "
+            "both voxel sizes."
+        )
     index = []
     for axis, n in enumerate(volume.shape):
         position = volume.origin[axis] + np.arange(n) * volume.voxel_size[axis]

@@ -451,6 +451,7 @@ def doubts(prepared: PreparedRestoration) -> Iterator[str]:
             f"the model receives {seen} in their place."
         )
     yield from _hot_voxels(prepared)
+    yield from _far_voxels(prepared)
     largest = np.float32(max(abs(statistics.minimum), abs(statistics.maximum)))
     step = float(np.spacing(largest))
     if step > _COARSE * statistics.std and not prepared.labels:
@@ -459,6 +460,20 @@ def doubts(prepared: PreparedRestoration) -> Iterator[str]:
             f"deviation: {step:g} is the smallest difference that a result in "
             f"float32 can hold near {float(largest):g}, and the standard deviation is "
             f"{statistics.std:g}. Subtract a constant from the voxels first."
+        )
+
+
+def _far_voxels(prepared: PreparedRestoration) -> Iterator[str]:
+    """Warn of voxels that leave the model hardly any contrast of the others."""
+    far = prepared.statistics.far
+    if far is not None:
+        low, high = (number_text(value) for value in far.usual)
+        share = percent_text(far.share) if far.share else "A few"
+        yield (
+            f"{share} of the voxels of {prepared.volume.title} are "
+            f"very far from all the others, which range from {low} to {high}. To the "
+            "model, the others hardly differ, so the restoration is unreliable. If the "
+            "far values mark missing voxels, replace them by NaN first."
         )
 
 
