@@ -135,7 +135,7 @@ def load_json(text: str | bytes, limit: int = MAX_BYTES) -> Any:
         raise ConfigError(f"{error}.") from error
 
 
-def json_values(value: Any) -> Any:
+def json_values(value: object) -> object:
     """Nested mappings and lists with None in place of NaN and infinity.
 
     JSON has neither: Python would write words that other programs cannot read.

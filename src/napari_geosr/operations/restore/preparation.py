@@ -23,7 +23,6 @@ from napari_geosr.inference import backends, members
 from napari_geosr.inference.device import pick_device
 from napari_geosr.inference.intensity import scan_steps, without_hot_voxels
 from napari_geosr.measure.noise import estimate_noise
-from napari_geosr.measure.number_text import number_text, percent_text
 from napari_geosr.models import zoo
 from napari_geosr.models.distribution import compare_with_training, draw_sample
 from napari_geosr.networks import needs_noise, set_network_noise
@@ -41,6 +40,7 @@ from napari_geosr.operations.restore.scale import (
     scale_doubts,
     scaled,
 )
+from napari_geosr.operations.restore.unusual_voxels import doubts, refuse_nonfinite
 from napari_geosr.operations.restore.upscaling.sharpness import sharpness_steps
 
 if TYPE_CHECKING:
@@ -53,9 +53,6 @@ if TYPE_CHECKING:
 
 #: Standard deviation of the error made by rounding to whole numbers.
 _ROUNDING = 12**-0.5
-#: Smallest difference that a result can represent, in standard deviations of the input,
-#: above which the user is warned.
-_COARSE = 0.02
 
 
 @dataclass(frozen=True)
@@ -133,6 +130,15 @@ class PreparedRestoration:
     def metadata(self) -> AnyDict:
         """Metadata of the restored volume."""
         return {"kind": "labels"} if self.labels else {}
+
+    def doubts(self) -> Iterator[str]:
+        """Sentences on how a run will treat unusual voxels."""
+        return doubts(
+            self.volume,
+            self.statistics,
+            nonfinite=self.config.nonfinite,
+            labels=self.labels,
+        )
 
     @property
     def result_name(self) -> str:
@@ -278,7 +284,7 @@ def _statistics_steps(
     except VolumeError as error:
         raise type(error)(f"{volume.title}: {error}") from error
     if statistics.n_nan or statistics.n_inf:
-        _refuse_nonfinite(volume, statistics, config.nonfinite)
+        refuse_nonfinite(volume, statistics, config.nonfinite)
     return statistics
 
 
@@ -419,94 +425,3 @@ def _check_fit(volume: Volume, model: Model) -> None:
             f"{volume.title} is a single Y, X image but the model {card.name!r} "
             "restores Z, Y, X volumes. Open the whole stack or choose a 2D model."
         )
-
-
-def _refuse_nonfinite(
-    volume: Volume, statistics: IntensityStatistics, policy: str
-) -> None:
-    if policy == "refuse":
-        raise VolumeError(
-            f"{volume.title} has {_count_nonfinite(statistics)}, and 'NaN and Inf' is "
-            "set to refuse such volumes. Choose mean or zero, or repair the volume."
-        )
-
-
-def _count_nonfinite(statistics: IntensityStatistics) -> str:
-    text = f"{statistics.n_nan} NaN and {statistics.n_inf} infinite voxels"
-    if statistics.sampled:
-        text = f"at least {text} (not every plane was examined)"
-    return text
-
-
-def doubts(prepared: PreparedRestoration) -> Iterator[str]:
-    """Sentences on how a run will treat unusual voxels."""
-    statistics, title = prepared.statistics, prepared.volume.title
-    if statistics.n_nan or statistics.n_inf:
-        seen = "zero"
-        if prepared.config.nonfinite == "mean":
-            seen = "the mean of the others"
-        kept = "get labels like all other voxels" if prepared.labels else "stay NaN"
-        yield (
-            f"{title} has {_count_nonfinite(statistics)}. They {kept} in the result; "
-            f"the model receives {seen} in their place."
-        )
-    yield from _hot_voxels(prepared)
-    yield from _far_voxels(prepared)
-    largest = np.float32(max(abs(statistics.minimum), abs(statistics.maximum)))
-    step = float(np.spacing(largest))
-    if step > _COARSE * statistics.std and not prepared.labels:
-        yield (
-            f"The grey values of {title} are large compared with their standard "
-            f"deviation: {step:g} is the smallest difference that a result in "
-            f"float32 can hold near {float(largest):g}, and the standard deviation is "
-            f"{statistics.std:g}. Subtract a constant from the voxels first."
-        )
-
-
-def _far_voxels(prepared: PreparedRestoration) -> Iterator[str]:
-    """Warn of voxels that leave the model hardly any contrast of the others."""
-    far = prepared.statistics.far
-    if far is not None:
-        low, high = (number_text(value) for value in far.usual)
-        share = percent_text(far.share) if far.share else "A few"
-        yield (
-            f"{share} of the voxels of {prepared.volume.title} are "
-            f"very far from all the others, which range from {low} to {high}. To the "
-            "model, the others hardly differ, so the restoration is unreliable. If the "
-            "far values mark missing voxels, replace them by NaN first."
-        )
-
-
-def _hot_voxels(prepared: PreparedRestoration) -> Iterator[str]:
-    """Number of hot or dead voxels, and how they are treated."""
-    statistics = prepared.statistics
-    if statistics.crowd_share:
-        yield (
-            f"About {percent_text(statistics.crowd_share)} of the voxels of "
-            f"{prepared.volume.title} look like hot or dead voxels: isolated, with "
-            "grey values far from all the others. Only up to 0.1 % are recognised and "
-            "replaced, so the model sees these and the restoration is unreliable. "
-            "Remove them first, for example with a median filter "
-            "(scipy.ndimage.median_filter(scan, 3)), or reconstruct the projections "
-            "again with --zingers."
-        )
-    if statistics.hot is None or not statistics.hot.n:
-        return
-    n, several = statistics.hot.n, statistics.hot.n > 1
-    bound = "At least " if statistics.sampled else ""
-    low, high = (number_text(value) for value in statistics.hot.usual)
-    their, them = ("their", "them") if several else ("its", "it")
-    result = (
-        f"{'they keep' if several else 'it keeps'} {their} grey value in the result"
-    )
-    if prepared.labels:
-        result = "they get labels" if several else "it gets a label"
-        result += " like all other voxels"
-    yield (
-        f"{bound}{n} voxel{'s' if several else ''} of {prepared.volume.title} "
-        f"{'have grey values' if several else 'has a grey value'} far from all the "
-        f"others (nearly all of which range from {low} to {high}) and unlike {their} "
-        "neighbours: "
-        f"{'hot or dead voxels' if several else 'a hot or dead voxel'}. The model "
-        f"receives the median of the voxels around {them} instead, and {result}."
-    )

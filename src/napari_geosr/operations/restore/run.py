@@ -28,7 +28,7 @@ from napari_geosr.inference.runner import restore_tiles
 from napari_geosr.io.journal import Journal
 from napari_geosr.io.unfinished import remove_unfinished
 from napari_geosr.operations.restore.config import RestoreConfig
-from napari_geosr.operations.restore.preparation import PreparedRestoration, doubts
+from napari_geosr.operations.restore.preparation import PreparedRestoration
 from napari_geosr.operations.restore.record import (
     expected_volumes,
     record_steps,
@@ -164,7 +164,7 @@ class VolumeRun:
 
     def doubts(self) -> Iterator[str]:
         """Sentences on how the run will treat unusual voxels."""
-        yield from doubts(self.prepared)
+        yield from self.prepared.doubts()
 
     def output_layout(self, dtype: AnyDType) -> OutputLayout:
         """How a file for a result of this type is laid out."""

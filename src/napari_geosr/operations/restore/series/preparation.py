@@ -30,7 +30,6 @@ from napari_geosr.measure.noise import noise_steps
 from napari_geosr.operations.restore.config import RestoreConfig
 from napari_geosr.operations.restore.preparation import (
     PreparedRestoration,
-    doubts,
     prepare_steps,
     with_strength,
 )
@@ -135,7 +134,7 @@ class PreparedSeries:
     def doubts(self) -> Iterator[str]:
         """Sentences on how a run will treat unusual voxels."""
         for channel, prepared in self.channels.items():
-            for sentence in doubts(prepared):
+            for sentence in prepared.doubts():
                 yield self.plan.of_channel(channel, sentence)
 
     def named(self, name: str) -> PreparedSeries:

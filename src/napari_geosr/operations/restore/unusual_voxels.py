@@ -1,0 +1,129 @@
+"""How a restoration treats unusual voxels: missing, infinite, hot or far off."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_geosr.core.errors import VolumeError
+from napari_geosr.core.volume import Volume
+from napari_geosr.measure.number_text import number_text, percent_text
+
+if TYPE_CHECKING:
+    from napari_geosr.inference.intensity import IntensityStatistics
+
+#: Smallest difference that a result can represent, in standard deviations of the input,
+#: above which the user is warned.
+_COARSE = 0.02
+
+
+def refuse_nonfinite(
+    volume: Volume, statistics: IntensityStatistics, policy: str
+) -> None:
+    """Raise `VolumeError` if there are NaN or infinite voxels and these are refused."""
+    if policy == "refuse":
+        raise VolumeError(
+            f"{volume.title} has {_count_nonfinite(statistics)}, and 'NaN and Inf' is "
+            "set to refuse such volumes. Choose mean or zero, or repair the volume."
+        )
+
+
+def _count_nonfinite(statistics: IntensityStatistics) -> str:
+    text = f"{statistics.n_nan} NaN and {statistics.n_inf} infinite voxels"
+    if statistics.sampled:
+        text = f"at least {text} (not every plane was examined)"
+    return text
+
+
+def doubts(
+    volume: Volume,
+    statistics: IntensityStatistics,
+    *,
+    nonfinite: str,
+    labels: bool,
+) -> Iterator[str]:
+    """Sentences on how a run will treat unusual voxels.
+
+    Parameters
+    ----------
+    volume : Volume
+    statistics : IntensityStatistics
+        Of that volume.
+    nonfinite : {"mean", "zero"}
+        What the model receives in place of NaN and infinity.
+    labels : bool
+        Whether the result holds labels.
+    """
+    title = volume.title
+    if statistics.n_nan or statistics.n_inf:
+        seen = "zero"
+        if nonfinite == "mean":
+            seen = "the mean of the others"
+        kept = "get labels like all other voxels" if labels else "stay NaN"
+        yield (
+            f"{title} has {_count_nonfinite(statistics)}. They {kept} in the result; "
+            f"the model receives {seen} in their place."
+        )
+    yield from _hot_voxels(statistics, title, labels=labels)
+    yield from _far_voxels(statistics, title)
+    largest = np.float32(max(abs(statistics.minimum), abs(statistics.maximum)))
+    step = float(np.spacing(largest))
+    if step > _COARSE * statistics.std and not labels:
+        yield (
+            f"The grey values of {title} are large compared with their standard "
+            f"deviation: {step:g} is the smallest difference that a result in "
+            f"float32 can hold near {float(largest):g}, and the standard deviation is "
+            f"{statistics.std:g}. Subtract a constant from the voxels first."
+        )
+
+
+def _far_voxels(statistics: IntensityStatistics, title: str) -> Iterator[str]:
+    """Warn of voxels that leave the model hardly any contrast of the others."""
+    far = statistics.far
+    if far is not None:
+        low, high = (number_text(value) for value in far.usual)
+        share = percent_text(far.share) if far.share else "A few"
+        yield (
+            f"{share} of the voxels of {title} are "
+            f"very far from all the others, which range from {low} to {high}. To the "
+            "model, the others hardly differ, so the restoration is unreliable. If the "
+            "far values mark missing voxels, replace them by NaN first."
+        )
+
+
+def _hot_voxels(
+    statistics: IntensityStatistics, title: str, *, labels: bool
+) -> Iterator[str]:
+    """Number of hot or dead voxels, and how they are treated."""
+    if statistics.crowd_share:
+        yield (
+            f"About {percent_text(statistics.crowd_share)} of the voxels of "
+            f"{title} look like hot or dead voxels: isolated, with "
+            "grey values far from all the others. Only up to 0.1 % are recognised and "
+            "replaced, so the model sees these and the restoration is unreliable. "
+            "Remove them first, for example with a median filter "
+            "(scipy.ndimage.median_filter(scan, 3)), or reconstruct the projections "
+            "again with --zingers."
+        )
+    if statistics.hot is None or not statistics.hot.n:
+        return
+    n, several = statistics.hot.n, statistics.hot.n > 1
+    bound = "At least " if statistics.sampled else ""
+    low, high = (number_text(value) for value in statistics.hot.usual)
+    their, them = ("their", "them") if several else ("its", "it")
+    result = (
+        f"{'they keep' if several else 'it keeps'} {their} grey value in the result"
+    )
+    if labels:
+        result = "they get labels" if several else "it gets a label"
+        result += " like all other voxels"
+    yield (
+        f"{bound}{n} voxel{'s' if several else ''} of {title} "
+        f"{'have grey values' if several else 'has a grey value'} far from all the "
+        f"others (nearly all of which range from {low} to {high}) and unlike {their} "
+        "neighbours: "
+        f"{'hot or dead voxels' if several else 'a hot or dead voxel'}. The model "
+        f"receives the median of the voxels around {them} instead, and {result}."
+    )
