@@ -54,14 +54,20 @@ def projections(tmp_path: Path) -> Path:
 @pytest.mark.usefixtures("idle_oar")
 def test_measure(scan: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(scan.parent)
+    scanned = io.read(scan)
+    for name, dtype in (("mask", "u1"), ("deviation", "f4")):
+        io.write(scanned.replace(data=np.ones(scanned.shape, dtype)), f"{name}.tif")
     words = ["measure", "scan.tif", "--voxel-size", "2", "--unit", "um"]
+    # They repeat the voxel size of the scan, which is corrected.
+    words += ["--mask", "mask.tif", "--deviation", "deviation.tif"]
     job = run_here(capsys, *words, "-o", "report")
     assert run([*words, "-o", "here", "--labels"]) == 0
     report, here = (
         json.loads((scan.parent / name / "report.json").read_text())
         for name in ("report", "here")
     )
-    report.pop("provenance"), here.pop("provenance")
+    inputs = [each.pop("provenance")["inputs"] for each in (report, here)]
+    assert [list(each) for each in inputs] == [["input", "mask", "deviation"]] * 2
     assert report == here
     assert job.path == scan.parent / "report.job"
     assert (scan.parent / "report" / "pores.ome.tif").exists()

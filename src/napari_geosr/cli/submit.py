@@ -361,7 +361,7 @@ def _measure(
     out: Path,
     reference: Path | None = None,
     mask: Path | None = None,
-    uncertainty: Path | None = None,
+    deviation: Path | None = None,
     graph_distance: float | None = None,
     config: MeasureConfig | None = None,
     reading: InputConfig | None = None,
@@ -371,9 +371,9 @@ def _measure(
     out = absolute_path(out)
     names = ["input"] if reference is None else ["input", "reference"]
     report_files.check(report_files.plan(out, names, labels=True), overwrite=overwrite)
-    given = {"reference": reference, "mask": mask, "deviation": uncertainty}
+    given = {"reference": reference, "mask": mask, "deviation": deviation}
     inputs = {
-        role: MeasureInput(volume=absolute_path(path), reading=reading or InputConfig())
+        role: MeasureInput(volume=absolute_path(path), belongs_to_data=True)
         for role, path in given.items()
         if path is not None
     }

@@ -75,7 +75,7 @@ def job_result_steps(
         inputs[REFERENCE] = job.reference
     volumes = {"input": labelled.replace(name=reports["input"].name)}
     for key in reports.keys() - volumes.keys():
-        volumes[key] = _place_of(inputs[key], labelled).replace(name=reports[key].name)
+        volumes[key] = _place_of(job, labelled).replace(name=reports[key].name)
     titles = column_titles(volumes)
     checksum = pore_layers.checksum_of(labelled.data, should_stop)
     measured = PoreMeasurement(
@@ -98,9 +98,9 @@ def job_result_steps(
     return JobMeasurement(measured, sources, page)
 
 
-def _place_of(given: MeasureInput, labelled: Volume) -> Volume:
-    """Geometry of an input; that of the labels if its file is gone."""
+def _place_of(job: MeasureJob, labelled: Volume) -> Volume:
+    """Geometry of the reference; that of the labels if its file is gone."""
     try:
-        return given.open()
+        return job.open()[0]["reference"]
     except GeoSRError:
         return labelled

@@ -13,11 +13,16 @@ from napari_geosr.core.steps import (
     ShouldStop,
     Step,
     StepIterator,
+    WarningIssued,
     never_stop,
 )
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.volume import Volume
-from napari_geosr.operations.inputs import InputConfig, open_volume
+from napari_geosr.operations.inputs import (
+    InputConfig,
+    open_companion,
+    open_volume,
+)
 from napari_geosr.operations.measure import MeasureConfig, measure_several_steps
 from napari_geosr.operations.measure import files as report_files
 from napari_geosr.operations.measure.journal import MeasureJournal
@@ -35,6 +40,9 @@ class MeasureInput(Config):
     """Settings to open it."""
     title: str = ""
     """Name of the volume; by default that of its file."""
+    belongs_to_data: bool = False
+    """Whether it is opened by the settings of the measured volume where it has no
+    information of its own: see `open_companion`. `reading` is then not used."""
 
     @classmethod
     def from_values(cls, values: AnyMapping) -> MeasureInput:
@@ -94,6 +102,39 @@ class MeasureJob(Config):
             **self.model_dump(mode="json", exclude_defaults=True),
         }
 
+    def open(self) -> tuple[dict[str, Volume], list[str]]:
+        """Open all volumes lazily.
+
+        Returns
+        -------
+        volumes : dict of str to Volume
+            By role; without those that are not given.
+        notes : list of str
+            One sentence for each setting of the measured volume that was applied to
+            another one.
+
+        Raises
+        ------
+        FileError, VolumeError
+            As `MeasureInput.open`.
+        """
+        volumes, notes = {"data": self.data.open()}, []
+        given = {
+            "reference": self.reference,
+            "mask": self.mask,
+            "deviation": self.deviation,
+        }
+        for role, one in given.items():
+            if one is None:
+                continue
+            if not one.belongs_to_data:
+                volumes[role] = one.open()
+                continue
+            reading, like = self.data.reading, volumes["data"]
+            volumes[role], new_notes = open_companion(one.volume, reading, like)
+            notes += new_notes
+        return volumes, notes
+
     def check(self) -> None:
         """Refuse invalid settings before a process is started.
 
@@ -102,9 +143,7 @@ class MeasureJob(Config):
         GeoSRError
             With a one-sentence message.
         """
-        for given in (self.data, self.reference, self.mask, self.deviation):
-            if given is not None:
-                given.open()
+        self.open()
         check_distance(
             self.graph_distance,
             reference=self.reference is not None,
@@ -147,12 +186,13 @@ def measure_job_steps(
     names = ["input"] if job.reference is None else ["input", "reference"]
     out = job.out or folder / "result"
     files = report_files.plan(out, names, labels=True)
-    volumes = {"input": job.data.open()}
-    if job.reference is not None:
-        volumes["reference"] = job.reference.open()
-    mask, deviation = (
-        None if given is None else given.open() for given in (job.mask, job.deviation)
-    )
+    opened, notes = job.open()
+    for note in notes:
+        yield WarningIssued(message=note)
+    volumes = {"input": opened["data"]}
+    if "reference" in opened:
+        volumes["reference"] = opened["reference"]
+    mask, deviation = opened.get("mask"), opened.get("deviation")
     given = {"mask": mask, "deviation": deviation}
     journal = MeasureJournal(out, volumes, given, job.settings)
     steps = measure_several_steps(
