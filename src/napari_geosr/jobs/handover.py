@@ -15,7 +15,7 @@ from napari_geosr.core.provenance import array_checksum
 from napari_geosr.core.questions import AXES_GIVEN
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step, never_stop
 from napari_geosr.core.volume import Volume
-from napari_geosr.jobs import index, local
+from napari_geosr.jobs import index, local, submission
 from napari_geosr.jobs.data import (
     new_folder,
     removed_on_failure,
@@ -24,6 +24,7 @@ from napari_geosr.jobs.data import (
 )
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.kinds import Job
+from napari_geosr.jobs.profiles import Profile
 from napari_geosr.operations import storage
 from napari_geosr.operations.inputs import InputConfig, open_series, open_volume
 from napari_geosr.operations.measure.job import MeasureInput, MeasureJob
@@ -109,6 +110,8 @@ class StoppedRestoration:
         Whether the run identified it by its voxels rather than by a file.
     finished_part, part_deviation : Volume or None
         The finished part and its standard deviations.
+    look : bool
+        Whether the job predicts the effect of the run first, and reports it.
     """
 
     input: LayerVolume
@@ -116,11 +119,17 @@ class StoppedRestoration:
     known_by_voxels: bool
     finished_part: Volume | None = None
     part_deviation: Volume | None = None
+    look: bool = False
 
     @property
     def name(self) -> str:
         """Of the job."""
         return plain_name(f"{self.input.volume.name}_{Path(self.settings.model).stem}")
+
+    @property
+    def source(self) -> Path | None:
+        """File of the input, if there is one."""
+        return self.input.volume.source
 
     def job_steps(
         self, folder: Path, should_stop: ShouldStop
@@ -162,6 +171,7 @@ class StoppedRestoration:
             settings=self.settings,
             part=part,
             part_deviation=deviation,
+            look=self.look,
         )
 
 
@@ -189,6 +199,11 @@ class StoppedReconstruction:
     def name(self) -> str:
         """Of the job."""
         return plain_name(f"{self.title}_{self.settings.algorithm}")
+
+    @property
+    def source(self) -> Path | None:
+        """File of the input, if there is one."""
+        return self.projections
 
     def job_steps(
         self, folder: Path, should_stop: ShouldStop
@@ -228,6 +243,11 @@ class StoppedMeasurement:
     def name(self) -> str:
         """Of the job."""
         return plain_name(f"{self.volumes['data'].volume.name}_pores")
+
+    @property
+    def source(self) -> Path | None:
+        """File of the input, if there is one."""
+        return self.volumes["data"].volume.source
 
     def job_steps(
         self, folder: Path, should_stop: ShouldStop
@@ -304,6 +324,63 @@ def job_from_run_steps(
     if start:
         local.start(job)
     return folder
+
+
+def submit_run_steps(
+    run: StoppedRestoration | StoppedReconstruction | StoppedMeasurement,
+    parent: Path,
+    profile: Profile,
+    *,
+    should_stop: ShouldStop = never_stop,
+) -> Generator[Step, None, tuple[Path, str]]:
+    """Create a job from a run that has not begun, and submit it to a queue.
+
+    Parameters
+    ----------
+    run : StoppedRestoration, StoppedReconstruction or StoppedMeasurement
+    parent : Path
+        Folder that all nodes see; created if it does not exist. The job's new folder in
+        it is named after the run.
+    profile : Profile
+        Queue and resources.
+    should_stop : callable
+        Called while files are written.
+
+    Yields
+    ------
+    Step
+        A stage for each file written, and one for the queue.
+
+    Returns
+    -------
+    folder : Path
+        The job's folder.
+    number : str
+        The number of the job in the queue.
+
+    Raises
+    ------
+    Cancelled
+        If `should_stop` returns True; the folder is removed.
+    GeoSRError
+        With a one-sentence message, if something cannot be written, or with the queue's
+        reason if it refuses the job; the folder is removed.
+    """
+    submission.check_profile(profile)
+    with removed_on_failure(new_folder(parent, run.name)) as folder:
+        made = yield from run.job_steps(folder, should_stop)
+        if should_stop():  # last check before the job is created
+            raise Cancelled("Cancelled.")
+        yield StageStarted(message="Submitting the job")
+        job = JobFolder.create(
+            folder, made.to_values(), name=run.name, allow_existing=True
+        )
+        try:
+            number = submission.submit(job, profile)
+        except BaseException:
+            index.forget(folder)
+            raise
+    return folder, number
 
 
 def plain_name(text: str) -> str:

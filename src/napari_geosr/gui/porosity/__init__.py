@@ -288,16 +288,7 @@ class PorosityDock(PorosityWidgets):
             if chosen is not None
         }
         description = f"Measuring {layer.name}"
-        stopped = stopped_measurement(
-            {
-                "data": layer,
-                "reference": other,
-                "mask": mask_layer,
-                "deviation": self.settings.deviation.layer(),
-            },
-            config,
-            self._viewer,
-        )
+        stopped = stopped_measurement(self.settings.layers(), config, self._viewer)
         self.handover.begin("measure", description, lambda: stopped)
         earlier = {name: earlier_pore_layers(self._viewer, name) for name in volumes}
         self.activity.start(

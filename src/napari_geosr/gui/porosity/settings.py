@@ -371,6 +371,15 @@ class PorositySettings(QWidget):
         """Whether to preview the threshold in the image."""
         return bool(self.preview.isChecked())
 
+    def layers(self) -> dict[str, Layer | None]:
+        """The chosen layers by their role in a measurement."""
+        return {
+            "data": self.image.layer(),
+            "reference": self.other.layer(),
+            "mask": self.sample.layer(),
+            "deviation": self.deviation.layer(),
+        }
+
     def config(self) -> MeasureConfig:
         """Validate the settings; raises `ConfigError` with one sentence."""
         rule = METHODS[self.method.currentText()]

@@ -7,15 +7,20 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import QSize
 from qtpy.QtWidgets import QPushButton, QTabWidget, QToolButton
 
+from napari_geosr.core.errors import ConfigError
+from napari_geosr.gui.jobs.cluster import ClusterButton
 from napari_geosr.gui.jobs.row import JobRow
 from napari_geosr.gui.kit.action_bar import ActionBar, fill_dock
 from napari_geosr.gui.kit.dock import Dock
 from napari_geosr.gui.kit.widgets import scrolling
+from napari_geosr.gui.porosity.measuring import stopped_measurement
 from napari_geosr.gui.porosity.result import PorosityResult
 from napari_geosr.gui.porosity.settings import PorositySettings
 
 if TYPE_CHECKING:
     import napari.viewer
+
+    from napari_geosr.jobs.handover import StoppedMeasurement
 
 _MIN_HEIGHT = 330
 
@@ -30,8 +35,16 @@ class PorosityWidgets(Dock):
         self.result = PorosityResult()
         self.job_row = JobRow(self._viewer, "measure", self)
         self.job_row.layout().setContentsMargins(8, 4, 8, 4)
+        self.cluster = ClusterButton(self._viewer, self, "Alt+Shift+K")
+        self.cluster.set_run(self._run_elsewhere)
         self._make_buttons()
         self._lay_out()
+
+    def _run_elsewhere(self) -> StoppedMeasurement:
+        layers = self.settings.layers()
+        if layers["data"] is None:
+            raise ConfigError("Open an image first: no layer is selected.")
+        return stopped_measurement(layers, self.settings.config(), self._viewer)
 
     def _make_buttons(self) -> None:
         self.measure_button = QPushButton("&Measure")
@@ -49,6 +62,7 @@ class PorosityWidgets(Dock):
         self.progress, self.stage = self.bar.progress, self.bar.state
 
     def _lay_out(self) -> None:
+        self.settings.layout().addWidget(self.cluster.widget)
         self.scroll = scrolling(self.settings)
         self.scroll.setAccessibleName("Settings")
         self.scroll.setToolTip("Measurement settings.")

@@ -30,6 +30,7 @@ from napari_geosr.gui.reconstruct.widgets import (
     RUN,
     ReconstructWidgets,
 )
+from napari_geosr.jobs.handover import StoppedReconstruction
 from napari_geosr.operations.reconstruct.config import ReconstructConfig, algorithms_for
 
 if TYPE_CHECKING:
@@ -94,6 +95,7 @@ class ReconstructDock(ReconstructWidgets):
         self.row.valueChanged.connect(self._on_row)
         self.preview_button.toggled.connect(self._on_preview)
         self.run_button.clicked.connect(self._on_run)
+        self.cluster.set_run(self._run_elsewhere)
         self.cancel_button.clicked.connect(self._on_cancel)
         self.measure_button.clicked.connect(self._on_measure)
         self.save_button.saved.connect(self._on_saved)
@@ -268,6 +270,20 @@ class ReconstructDock(ReconstructWidgets):
         if layer is not None and layer in self._viewer.layers:
             self._viewer.layers.selection.active = layer
         open_dock(self._viewer, POROSITY)
+
+    def _run_elsewhere(self) -> StoppedReconstruction:
+        opened = self.opened()
+        if opened is None:
+            raise ConfigError("Open projections first: none are selected.")
+        if opened.path is None:
+            raise ConfigError(
+                f"The projections {opened.scan.name} are not in a file, which another "
+                "computer could read. Save them first."
+            )
+        config = self.config()
+        return StoppedReconstruction(
+            opened.scan.name, opened.path, opened.reading, config
+        )
 
     def _on_denoise(self) -> None:
         self._start_in_section(self.denoise.start)

@@ -15,6 +15,7 @@ from qtpy.QtWidgets import (
 
 from napari_geosr.core.config import Config
 from napari_geosr.core.types import AnyDict
+from napari_geosr.gui.jobs.cluster import ClusterButton
 from napari_geosr.gui.jobs.row import JobRow
 from napari_geosr.gui.kit.action_bar import ActionBar, fill_dock
 from napari_geosr.gui.kit.dock import Dock
@@ -135,6 +136,7 @@ class ReconstructWidgets(Dock):
             self.denoise,
             tool_tip="Train a denoising network on the projections alone.",
         )
+        self.cluster = ClusterButton(viewer, self, "Alt+Shift+K")
         self._study: StudyBox | None = None
         place = QWidget()
         self._study_column = QVBoxLayout(place)
@@ -190,6 +192,7 @@ class ReconstructWidgets(Dock):
         column.addWidget(self.settings)
         column.addWidget(self.denoise_section)
         column.addWidget(self.study_section)
+        column.addWidget(self.cluster.widget)
         column.addStretch(1)
         self.bar = ActionBar(
             (self.preview_button, self.run_button, self.cancel_button),

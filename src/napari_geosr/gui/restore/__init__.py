@@ -18,8 +18,8 @@ from napari_geosr.gui.kit.form import error_in_fields
 from napari_geosr.gui.kit.frame import open_dock
 from napari_geosr.gui.layers import chosen_position, volume_from_layer
 from napari_geosr.gui.models.handover import ModelHandover
+from napari_geosr.gui.restore import copying
 from napari_geosr.gui.restore.activity import RestoreActivity
-from napari_geosr.gui.restore.copying import copy_run, with_backend_of_run
 from napari_geosr.gui.restore.preparation import RunPreparation, preview_edge
 from napari_geosr.gui.restore.widgets import RESUME, RUN, RestoreWidgets
 from napari_geosr.operations.models import catalogue
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from qtpy.QtCore import QEvent
 
     from napari_geosr.core.volume import Volume
+    from napari_geosr.jobs.handover import StoppedRestoration
     from napari_geosr.operations.restore.ranking import Ranking
 
 
@@ -108,6 +109,7 @@ class RestoreDock(RestoreWidgets):
         self.measure_button.clicked.connect(self._on_measure)
         self.copy_command.clicked.connect(self._on_copy_command)
         self.copy_python.clicked.connect(self._on_copy_python)
+        self.cluster.set_run(self._run_elsewhere)
         self.save_button.saved.connect(self._on_saved)
         self.save_button.failed.connect(self.show_failure)
         self.compare.failed.connect(self.show_failure)
@@ -276,10 +278,8 @@ class RestoreDock(RestoreWidgets):
                 self.activity.prepare_again()
             self.verdict_panel.activity.find_verdict()
             return
-        card = self.model_box.card()
-        name = config.model if card is None else card.name
         self.message.clear()
-        if not self.verdict_panel.confirm_run(config.model, name):
+        if not self.verdict_panel.confirm_run(config.model, self._model_name(config)):
             self.show_busy(self.activity.busy)
             return
         self._show_result(None)
@@ -289,6 +289,10 @@ class RestoreDock(RestoreWidgets):
         self.activity.set_config(config)
         self.activity.run(resumes_part=self._resumes_part)
         self.show_busy(self.activity.busy)
+
+    def _model_name(self, config: RestoreConfig) -> str:
+        card = self.model_box.card()
+        return config.model if card is None else card.name
 
     def _on_verdict_ended(self) -> None:
         if self._runs_after_verdict:
@@ -327,24 +331,23 @@ class RestoreDock(RestoreWidgets):
         self._copy(reproduce.as_python, "Python script")
 
     def _copy(self, make: Any, kind: str) -> None:
-        layer = self.layer_combo.layer()
-        if layer is None:
-            self.message.show_message("Open an image first: no layer is selected.")
-            return
         result = None if self._result is None else self._result()
         try:
-            message = copy_run(
-                make,
-                kind,
-                layer,
-                self._viewer,
-                with_backend_of_run(self.config(), result),
-                whole=self._all_points(),
+            config = copying.with_backend_of_run(self.config(), result)
+            layer, whole = self.chosen_layer(), self._all_points()
+            text = copying.copy_run(
+                make, kind, layer, self._viewer, config, whole=whole
             )
         except GeoSRError as error:
             self.message.show_error(error)
             return
-        self.message.show_message(message)
+        self.message.show_message(text)
+
+    def _run_elsewhere(self) -> StoppedRestoration | None:
+        layer, config, whole = self.chosen_layer(), self.config(), self._all_points()
+        if not self.verdict_panel.confirm_run(config.model, self._model_name(config)):
+            return None
+        return copying.run_elsewhere(layer, self._viewer, config, whole=whole)
 
     # Results
 

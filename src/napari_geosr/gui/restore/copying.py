@@ -1,4 +1,4 @@
-"""Copies the command or script of a run to the clipboard."""
+"""Runs elsewhere: as a command or script in the clipboard, or as a job."""
 
 from __future__ import annotations
 
@@ -7,12 +7,45 @@ from typing import TYPE_CHECKING
 
 from qtpy.QtGui import QGuiApplication
 
+from napari_geosr.core.errors import ConfigError
 from napari_geosr.gui.layers import part_of_file, provenance_of
+from napari_geosr.jobs.handover import LayerVolume, StoppedRestoration
 from napari_geosr.operations.restore import RestoreConfig, reproduce
+from napari_geosr.operations.restore.ranking import NONE
 
 if TYPE_CHECKING:
     import napari.viewer
     from napari.layers import Image
+
+
+def run_elsewhere(
+    layer: Image, viewer: napari.viewer.Viewer, config: RestoreConfig, *, whole: bool
+) -> StoppedRestoration:
+    """Describe a run that has not begun, for a job.
+
+    Parameters
+    ----------
+    layer : Image
+    viewer : napari.viewer.Viewer
+    config : RestoreConfig
+    whole : bool
+        Whether all time points and channels are restored.
+
+    Raises
+    ------
+    GeoSRError
+        If no model is chosen, or the layer cannot be read.
+    """
+    if config.model == NONE:
+        raise ConfigError(
+            "The scan is left as it is, so there is nothing to run. Choose a model."
+        )
+    volume, position = part_of_file(layer, viewer, whole=whole)
+    named = volume.replace(name=layer.name)
+    data = LayerVolume(named, position, whole)
+    return StoppedRestoration(
+        data, config, known_by_voxels=volume.source is None, look=True
+    )
 
 
 def with_backend_of_run(config: RestoreConfig, result: Image | None) -> RestoreConfig:

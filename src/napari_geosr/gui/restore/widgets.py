@@ -19,7 +19,8 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_geosr.core.errors import VolumeError
+from napari_geosr.core.errors import ConfigError, VolumeError
+from napari_geosr.gui.jobs.cluster import ClusterButton
 from napari_geosr.gui.jobs.row import JobRow
 from napari_geosr.gui.kit.action_bar import ActionBar, fill_dock
 from napari_geosr.gui.kit.dock import Dock
@@ -97,6 +98,7 @@ class RestoreWidgets(Dock):
     def __init__(self, viewer: napari.viewer.Viewer) -> None:
         super().__init__(viewer)
         self._make_widgets()
+        self.cluster = ClusterButton(self._viewer, self, "Alt+Shift+K")
         self._lay_out()
 
     def _make_widgets(self) -> None:
@@ -170,6 +172,13 @@ class RestoreWidgets(Dock):
             "Copy a Python script for the same run (Alt+Shift+P).",
         )
         self.copy_python.setShortcut("Alt+Shift+P")
+
+    def chosen_layer(self) -> Image:
+        """The layer to restore; raise `ConfigError` if there is none."""
+        layer = self.layer_combo.layer()
+        if layer is None:
+            raise ConfigError("Open an image first: no layer is selected.")
+        return layer
 
     def set_checked_pair(self, source: Image | None, result: Image | None) -> None:
         """Set the pair that can be checked, explained and compared; None hides all."""
@@ -326,6 +335,7 @@ class RestoreWidgets(Dock):
         ):
             column.addWidget(widget)
         column.addLayout(copies)
+        column.addWidget(self.cluster.widget)
         column.addStretch(1)
         area = scrolling(inner)
         self.scroller = PartScroller(area)

@@ -1,0 +1,323 @@
+"""Runs the operation of a dock on a cluster: profile, script and submission."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import QObject, Qt, QTimer, Signal
+from qtpy.QtGui import QFontDatabase
+from qtpy.QtWidgets import (
+    QDialog,
+    QDialogButtonBox,
+    QLabel,
+    QLayout,
+    QLineEdit,
+    QPlainTextEdit,
+    QPushButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_geosr.core.errors import Cancelled, ConfigError, GeoSRError
+from napari_geosr.core.steps import ShouldStop, Step
+from napari_geosr.gui.kit.activity import Activity
+from napari_geosr.gui.kit.dock import Dock
+from napari_geosr.gui.kit.dock_tabs import JOBS
+from napari_geosr.gui.kit.form import ConfigForm, error_in_fields, show_in_fields
+from napari_geosr.gui.kit.frame import open_dock
+from napari_geosr.gui.kit.notify import MessageRow
+from napari_geosr.gui.kit.progress import OperationProgress
+from napari_geosr.gui.kit.widgets import (
+    FolderRow,
+    FormAligner,
+    Section,
+    add_row,
+    button,
+    combo,
+    form_layout,
+)
+from napari_geosr.jobs import profiles, submission
+from napari_geosr.jobs.data import jobs_folder
+from napari_geosr.jobs.handover import submit_run_steps
+from napari_geosr.jobs.profiles import Profile
+from napari_geosr.jobs.queues import load_queue
+
+if TYPE_CHECKING:
+    import napari.viewer
+
+    from napari_geosr.jobs.handover import (
+        StoppedMeasurement,
+        StoppedReconstruction,
+        StoppedRestoration,
+    )
+
+    Run = StoppedMeasurement | StoppedReconstruction | StoppedRestoration
+
+#: Fields of a profile that concern one job; the others are those of the cluster.
+_SHOWN = ("project", "partition", "walltime", "cores", "gpus", "memory")
+_SUBMIT = "submit"
+#: Minimum height of the script, in pixels: about ten lines.
+_SCRIPT_HEIGHT = 180
+
+
+class ClusterButton(QObject):
+    """The button *Run on a cluster…* of a dock, and the dialog that it opens.
+
+    Parameters
+    ----------
+    viewer : napari.viewer.Viewer
+    dock : Dock
+        Shows messages.
+    shortcut : str
+        Of the button.
+    """
+
+    def __init__(self, viewer: napari.viewer.Viewer, dock: Dock, shortcut: str) -> None:
+        super().__init__(dock)
+        self._viewer, self._dock = viewer, dock
+        self._get_run: Callable[[], Run | None] | None = None
+        self.dialog: ClusterDialog | None = None
+        self.widget: QPushButton = button(
+            "Run on a cluster…",
+            "Hand this run to a cluster with SLURM or OAR. napari need not stay open; "
+            "the Jobs dock shows the state.",
+            shortcut,
+        )
+        self.widget.clicked.connect(self._on_clicked)
+
+    def set_run(self, get_run: Callable[[], Run | None]) -> None:
+        """Set what describes the run.
+
+        Parameters
+        ----------
+        get_run : callable
+            Returns None if the user decides against the run; may raise a `GeoSRError`.
+        """
+        self._get_run = get_run
+
+    def _on_clicked(self) -> None:
+        if self._get_run is None:
+            return
+        try:
+            run = self._get_run()
+        except GeoSRError as error:
+            self._dock.show_failure(error)
+            return
+        if run is None:
+            return
+        self.dialog = ClusterDialog(run, self.widget.window())
+        self.dialog.submitted.connect(self._on_submitted)
+        self.dialog.open()
+
+    def _on_submitted(self, text: str) -> None:
+        open_dock(self._viewer, JOBS)
+        self._dock.message.show_message(text, "ok")
+
+
+class ClusterDialog(QDialog):
+    """Asks where a job runs, shows the script, and submits it.
+
+    Parameters
+    ----------
+    run : StoppedMeasurement, StoppedReconstruction or StoppedRestoration
+        What is run; nothing of it is finished.
+    parent : QWidget
+
+    Signals
+    -------
+    submitted : str
+        The job, its number and its folder, as a message for the user.
+    """
+
+    submitted = Signal(str)
+
+    def __init__(self, run: Run, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._run = run
+        self._activity = Activity(self)
+        self._fit_timer = QTimer(self)
+        self._fit_timer.setSingleShot(True)
+        self._fit_timer.timeout.connect(self._fit)
+        self.setWindowTitle(f"Run {run.name} on a cluster")
+        self.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        self.cluster = combo(
+            "Cluster", "The profile of a cluster: its queue and what every job needs."
+        )
+        for name in (*profiles.own_profiles(), *profiles.TEMPLATES):
+            if self.cluster.findData(name) < 0 and name != submission.LOCAL:
+                self.cluster.addItem(name, name)
+        self.form = ConfigForm(
+            Profile, skip=[f for f in Profile.model_fields if f not in _SHOWN]
+        )
+        self.folder = FolderRow("jobs")
+        self.folder.setToolTip("Folder that all nodes of the cluster can see.")
+        self.folder.setAccessibleName("Job folder")
+        self.keep_as = QLineEdit()
+        self.keep_as.setAccessibleName("Keep as")
+        self.keep_as.setToolTip("Name under which these settings are kept.")
+        self.keep_as.setPlaceholderText("name of a profile (optional)")
+        self.script = QPlainTextEdit()
+        self.script.setReadOnly(True)
+        self.script.setMinimumHeight(_SCRIPT_HEIGHT)
+        self.script.setAccessibleName("Script")
+        self.script.setToolTip("What the queue runs.")
+        self.script.setFont(
+            QFontDatabase.systemFont(QFontDatabase.SystemFont.FixedFont)
+        )
+        self.script.setLineWrapMode(QPlainTextEdit.LineWrapMode.NoWrap)
+        self.message = MessageRow()
+        self.buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Cancel)
+        self.submit_button = self.buttons.addButton(
+            "Submit", QDialogButtonBox.ButtonRole.AcceptRole
+        )
+        self._lay_out()
+        self._aligner = FormAligner(self)
+        self.folder.set_path(_usual_folder(run))
+        self.cluster.currentIndexChanged.connect(self._on_cluster)
+        self.form.changed.connect(self._show_script)
+        self.buttons.accepted.connect(self._on_submit)
+        self.buttons.rejected.connect(self.reject)
+        self._activity.busyChanged.connect(self._on_busy)
+        self._on_cluster()
+
+    def _lay_out(self) -> None:
+        column = QVBoxLayout(self)
+        text = QLabel(
+            "The queue starts the job when there is room. The cluster must see the "
+            "files of the scan and of the model under the same paths as this computer."
+        )
+        text.setWordWrap(True)
+        column.addWidget(text)
+        rows = form_layout()
+        add_row(rows, "C&luster", self.cluster)
+        column.addLayout(rows)
+        column.addWidget(self.form)
+        rows = form_layout()
+        add_row(rows, "Job &folder", self.folder)
+        add_row(rows, "&Keep as", self.keep_as)
+        column.addLayout(rows)
+        self.script_section = Section(
+            "&Script", self.script, tool_tip="What is handed to the queue."
+        )
+        column.addWidget(self.script_section, 1)
+        column.addWidget(self.message)
+        column.addWidget(self.buttons)
+        # It grows with the script and with errors below fields.
+        column.setSizeConstraint(QLayout.SizeConstraint.SetMinimumSize)
+        self.resize(480, self.sizeHint().height())
+
+    def profile(self) -> Profile:
+        """The chosen profile with the changes for this job.
+
+        Raises
+        ------
+        ConfigError
+            If a setting is invalid, or the profile cannot be read.
+        """
+        base = profiles.load_profile(str(self.cluster.currentData()))
+        return Profile.create(**(base.model_dump() | self.form.values()))
+
+    def _on_cluster(self) -> None:
+        self.message.clear()
+        try:
+            base = profiles.load_profile(str(self.cluster.currentData()))
+        except GeoSRError as error:
+            self.message.show_error(error)
+            return
+        self.form.set_values(base.model_dump())
+        self._show_script()
+
+    def _show_script(self) -> None:
+        self.message.clear()
+        self.script.clear()
+        try:
+            profile = self.profile()
+        except GeoSRError as error:
+            self._show_error(error)
+            return
+        folder = self.folder.path / self._run.name
+        try:
+            text = submission.script_of(self._run.name, folder, profile)
+        except GeoSRError as error:  # something is missing, not wrong
+            text = str(error_in_fields(error, (self.form,)))
+        self.script.setPlainText(text)
+
+    def _show_error(self, error: Exception) -> None:
+        if not show_in_fields(error, (self.form,)):
+            self.message.show_error(error_in_fields(error, (self.form,)))
+
+        self._fit_timer.start(0)  # after the layout
+
+    def _fit(self) -> None:
+        """Make room for errors below fields: texts that wrap set no minimum height."""
+        column = self.layout()
+        if column is not None:
+            needed = column.totalHeightForWidth(self.width())
+            self.resize(self.width(), max(self.height(), needed))
+
+    def _on_submit(self) -> None:
+        self.message.clear()
+        try:
+            profile = self.profile()
+            submission.check_profile(profile)
+            self._keep(profile)
+        except GeoSRError as error:
+            self._show_error(error)
+            return
+        run, parent = self._run, self.folder.path
+        title = load_queue(profile.queue).title
+
+        def steps(stop: ShouldStop) -> Generator[Step, None, tuple[Path, str]]:
+            return submit_run_steps(run, parent, profile, should_stop=stop)
+
+        self._activity.start(
+            _SUBMIT,
+            steps,
+            lambda made: self._on_made(title, *made),
+            on_step=OperationProgress(self.message.show_message).show_step,
+            on_error=self._on_error,
+        )
+
+    def _keep(self, profile: Profile) -> None:
+        """Save the settings as a profile if a name for it was given."""
+        name = self.keep_as.text().strip()
+        if not name:
+            return
+        if profiles.profile_path(name).exists():
+            raise ConfigError(
+                f"There is a profile named {name!r} already. Choose another name under "
+                "Keep as, or leave that field empty."
+            )
+        profiles.save_profile(name, profile)
+        self.keep_as.clear()  # it is kept even if the queue refuses the job
+
+    def _on_made(self, title: str, folder: Path, number: str) -> None:
+        text = f"Submitted {self._run.name} as {title} job {number}, in {folder}."
+        self.submitted.emit(text)
+        self.accept()
+
+    def _on_error(self, error: Exception) -> None:
+        if isinstance(error, Cancelled):
+            self.reject()
+        else:
+            self.message.show_error(error)
+
+    def _on_busy(self, what: str) -> None:
+        self.submit_button.setEnabled(not what)
+        for widget in (self.cluster, self.form, self.folder, self.keep_as):
+            widget.setEnabled(not what)
+
+    def reject(self) -> None:
+        """Close the dialog; a submission in progress is cancelled first."""
+        if self._activity.busy:
+            self._activity.cancel()
+        else:
+            super().reject()
+
+
+def _usual_folder(run: Run) -> Path:
+    """The folder of the scan, which the cluster must see as well."""
+    source = run.source
+    return jobs_folder() if source is None else source.resolve().parent
