@@ -60,6 +60,10 @@ def test_documents_name_what_is_there(viewer):
     texts = {*docks, *(one["display_name"] for one in contributions["sample_data"])}
     for name in docks:
         texts |= texts_of(opened(viewer, name))
+    porosity = opened(viewer, "Porosity")
+    porosity.cluster.widget.click()
+    texts |= texts_of(porosity.cluster.dialog)
+    porosity.cluster.dialog.close()
     every_text = "\n".join(texts)
     unknown = {
         f"{page.name}: {label}"
