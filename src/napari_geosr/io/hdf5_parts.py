@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -198,7 +198,7 @@ def _some(names: Sequence[str]) -> str:
 
 
 #: By reason, the sentence about the sources that it concerns.
-_SENTENCES = {
+_SENTENCES: dict[str, Callable[[list[str], int], str]] = {
     "gone": lambda names, n_files: (
         f"{len(names):,} of {n_files:,} files that contain them cannot be found "
         f"({_some(names)})"
@@ -304,8 +304,9 @@ def _regions(
             tuple(_single(int(a), int(b) + 1) for a, b in zip(first, last, strict=True))
             for first, last in space.get_select_hyper_blocklist()
         ]
-    slab = zip(*space.get_regular_hyperslab(), shape, strict=True)
-    return [tuple(_blocks(*each, available) for each in slab)]
+    start, stride, count, block = space.get_regular_hyperslab()
+    slab = zip(start, stride, count, block, shape, strict=True)
+    return [tuple(_blocks(a, s, c, b, n, available) for a, s, c, b, n in slab)]
 
 
 def _single(start: int, end: int) -> Blocks:
