@@ -48,7 +48,7 @@ def test_missing_chunks_of_a_huge_grid(tmp_path: Path) -> None:
     assert volume.shape == (10**13, 10)
     (said,) = file_warnings(volume.metadata)
     assert said.startswith("999,999,999,998 of 1,000,000,000,000 chunks are not in")
-    assert "(Y 20–29; Y 30–39; Y 40–49; and" in said
+    assert "(Y 20–9999999999999)" in said
 
 
 def test_a_link_elsewhere_does_not_hide_the_coordinates(tmp_path: Path) -> None:

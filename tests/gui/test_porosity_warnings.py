@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import tifffile
 from porosity_helpers import add, measure, open_dock, scan, wait_for_levels
 from qtpy.QtWidgets import QLabel
 
 from napari_geosr import measure_porosity
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.layers import METADATA
+from napari_geosr.gui.layers.questions.record import settle_distance
 from napari_geosr.gui.porosity.settings import AUTOMATIC, UNUSABLE, WHOLE
 from napari_geosr.physics.textiles import felt
 
@@ -103,3 +105,20 @@ def test_the_sensitivity_to_the_threshold_has_its_name(viewer, qtbot):
         in labels["Threshold sensitivity"].toolTip().lower()
     )
     assert not any("±" in text for text in labels)
+
+
+def test_an_assumed_slice_spacing_is_in_the_report(viewer, qtbot, tmp_path):
+    data = np.random.default_rng(0).integers(90, 110, (8, 24, 24)).astype(np.uint8)
+    data[2:6, 4:10, 4:10] = 20
+    path = tmp_path / "scan.tif"
+    options = {"metadata": {"axes": "ZYX", "unit": "um"}, "resolution": (0.5, 0.5)}
+    tifffile.imwrite(path, data, imagej=True, **options)
+    (layer,) = viewer.open(path, plugin="napari-geosr")
+    dock = open_dock(viewer, qtbot)
+    wait_for_levels(dock, qtbot)
+    measure(dock, qtbot)
+    text = "The slice spacing is not in the file; it was taken to be 1 µm"
+    assert any(text in each for each in dock.result.report.warnings)
+    settle_distance(layer)
+    measure(dock, qtbot)
+    assert not any("spacing" in each for each in dock.result.report.warnings)

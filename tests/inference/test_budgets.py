@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from napari_geosr.core.config import format_enough, parse_bytes
+from napari_geosr.core.config import format_available, format_enough, parse_bytes
 from napari_geosr.core.errors import DeviceMemoryError
 from napari_geosr.core.steps import run_to_end
 from napari_geosr.inference.intensity import IntensityStatistics
@@ -43,6 +43,12 @@ def said(error: pytest.ExceptionInfo[DeviceMemoryError]) -> int:
 @pytest.mark.parametrize("n", [1, 999, 1000, 1001, 87_808_157, 169_050_000, 10**10 + 1])
 def test_what_is_said_to_be_enough_is(n):
     assert n <= parse_bytes(format_enough(n)) <= n * 1.011 + 1
+
+
+@pytest.mark.parametrize("n", [0, 1, 999, 1000, 1001, 118_800, 169_050_000, 10**10 + 1])
+def test_what_does_not_suffice_looks_different(n):
+    assert format_available(n) != format_enough(n + 1)
+    assert n * 0.989 - 1 <= parse_bytes(format_available(n)) <= n
 
 
 @pytest.mark.parametrize("upscale", [1, 2])

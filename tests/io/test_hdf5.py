@@ -11,6 +11,7 @@ import pytest
 from napari_geosr import io
 from napari_geosr.core.errors import FileError
 from napari_geosr.io.lazy import LazyArray
+from napari_geosr.io.projections import is_projections
 
 VOXELS = np.arange(4 * 5 * 6, dtype=np.float32).reshape(4, 5, 6)
 
@@ -116,8 +117,34 @@ def test_links(path: Path, tmp_path: Path) -> None:
     with pytest.raises(FileError, match=r"'gone' is in gone\.h5, which is missing"):
         io.read(path, dataset="gone")
     (tmp_path / "raw.h5").unlink()
-    with pytest.raises(FileError, match=r"linked files are missing: .*gone\.h5"):
+    with pytest.raises(FileError, match=r"links lead nowhere: .*gone\.h5"):
         io.read(path)
+
+
+def test_links_that_lead_in_a_circle(path: Path, tmp_path: Path) -> None:
+    with h5py.File(path, "w") as file:
+        file["a"] = h5py.SoftLink("/b")
+        file["b"] = h5py.SoftLink("/a")
+        file["self"] = h5py.ExternalLink(path.name, "/self")
+        file["voxels"] = VOXELS
+    volume = io.read(path)
+    np.testing.assert_array_equal(np.asarray(volume.data), VOXELS)
+    assert volume.metadata["notes"] == (
+        "The dataset 'voxels' was read; the file also contains links that lead nowhere "
+        f"(a → /b, b → /a, self → {path.name}).",
+    )
+    for name in ("a", "b/c", "self"):
+        with pytest.raises(FileError, match="a link that leads in a circle or to"):
+            io.read(path, dataset=name)
+    assert not is_projections(path)
+
+
+def test_a_default_that_leads_in_a_circle(path: Path) -> None:
+    with h5py.File(path, "w") as file:
+        file.attrs["default"] = "a"
+        file["a"] = h5py.SoftLink("/a")
+        file["voxels"] = VOXELS
+    np.testing.assert_array_equal(np.asarray(io.read(path).data), VOXELS)
 
 
 def test_what_is_no_volume(path: Path) -> None:

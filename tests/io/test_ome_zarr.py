@@ -11,6 +11,7 @@ import zarr
 
 from napari_geosr import io
 from napari_geosr.core.errors import FileError
+from napari_geosr.core.file_warnings import assumed_distances, file_warnings
 from napari_geosr.io.formats.ome_zarr.reading import read_levels
 from napari_geosr.io.formats.ome_zarr.shards import (
     ShardBuffer,
@@ -74,6 +75,110 @@ def test_reads_others(version: str, tmp_path: Path) -> None:
     coarse = read_levels(path)[1]
     assert (coarse.shape, coarse.voxel_size) == ((2, 4, 4, 5), (2, 1, 1))
     assert coarse.origin == (7, 0.25, 0)
+
+
+def changed(path: Path, change: Any) -> Path:
+    """An image of another program, whose finest level has other transformations."""
+    group = zarr.open_group(foreign(path, "0.4"), mode="r+")
+    entries = group.attrs["multiscales"]
+    change(entries[0])
+    group.attrs["multiscales"] = entries
+    return path
+
+
+@pytest.mark.parametrize(
+    "scale",
+    [
+        [1, 0, 0.5, 0.5],
+        [1, -2, 0.5, 0.5],
+        [1, "2", 0.5, 0.5],
+        [2, 0.5, 0.5],
+        [1, None, 0.5, 0.5],
+        "2",
+        None,
+    ],
+    ids=str,
+)
+def test_without_a_usable_scale_the_voxel_size_is_unknown(
+    tmp_path: Path, scale: Any
+) -> None:
+    def change(entry: dict[str, Any]) -> None:
+        steps = entry["datasets"][0]["coordinateTransformations"]
+        if scale is None:
+            del steps[0]
+        else:
+            steps[0]["scale"] = scale
+
+    volume = io.read(changed(tmp_path / "a.ome.zarr", change))
+    assert (volume.voxel_size, volume.unit) == ((1, 1, 1), "pixel")
+    assert not volume.has_physical_size
+    (note,) = volume.metadata["notes"]
+    assert note.corrected_by == "unit"
+    reason = "The file gives no scale" if scale is None else f"{scale}, is invalid"
+    assert f"{reason}, so the voxel size is unknown." in note
+    given = io.read(tmp_path / "a.ome.zarr", voxel_size=(2, 1, 1), unit="µm")
+    assert (given.voxel_size, given.unit) == ((2, 1, 1), "µm")
+    assert "notes" not in given.metadata
+
+
+def test_a_scale_of_nan(tmp_path: Path) -> None:
+    def change(entry: dict[str, Any]) -> None:
+        entry["datasets"][0]["coordinateTransformations"][0]["scale"][1] = float("nan")
+
+    volume = io.read(changed(tmp_path / "a.ome.zarr", change))
+    assert volume.unit == "pixel"
+
+
+def test_a_scale_of_the_whole_image_is_enough(tmp_path: Path) -> None:
+    def change(entry: dict[str, Any]) -> None:
+        del entry["datasets"][0]["coordinateTransformations"]
+        entry["coordinateTransformations"] = [{"type": "scale", "scale": [1, 4, 3, 3]}]
+
+    volume = io.read(changed(tmp_path / "a.ome.zarr", change))
+    assert (volume.voxel_size, volume.unit) == ((4, 3, 3), "µm")
+    assert "notes" not in volume.metadata
+
+
+def test_an_invalid_translation_is_ignored_and_said(tmp_path: Path) -> None:
+    def change(entry: dict[str, Any]) -> None:
+        steps = entry["datasets"][0]["coordinateTransformations"]
+        steps[1]["translation"] = [0, "x", 0, 0]
+
+    volume = io.read(changed(tmp_path / "a.ome.zarr", change))
+    assert volume.voxel_size == (2, 0.5, 0.5)
+    assert volume.origin == (0, 0, 0)
+    (note,) = volume.metadata["notes"]
+    assert "translation in the file, [0, 'x', 0, 0], is invalid; it was ignored" in note
+
+
+def test_units_that_are_missing_or_unknown_are_said(tmp_path: Path) -> None:
+    def without_z(entry: dict[str, Any]) -> None:
+        del entry["axes"][1]["unit"]
+
+    volume = io.read(changed(tmp_path / "a.ome.zarr", without_z))
+    assert (volume.voxel_size, volume.unit) == ((2, 0.5, 0.5), "µm")
+    (note,) = assumed_distances(volume.metadata)
+    assert "along Z is not in the file; it was taken to be µm, as along X" in note
+
+    def parsecs(entry: dict[str, Any]) -> None:
+        for axis in entry["axes"][1:]:
+            axis["unit"] = "parsec"
+
+    volume = io.read(changed(tmp_path / "b.ome.zarr", parsecs))
+    assert volume.unit == "pixel"
+    assert volume.metadata["notes"] == ("The unit 'parsec' is not a length unit.",)
+
+
+def test_missing_chunks_of_another_channel_are_not_said(tmp_path: Path) -> None:
+    path = foreign(tmp_path / "a.ome.zarr", "0.5")
+    for file in (path / "0" / "c" / "1").rglob("*"):
+        if file.is_file():
+            file.unlink()
+    (said,) = file_warnings(io.read(path).metadata)
+    assert "(C 1" in said
+    assert file_warnings(io.read(path, channel=0).metadata) == ()
+    (said,) = file_warnings(io.read(path, channel=1).metadata)
+    assert said.startswith("8 of 8 chunks")
 
 
 def test_transformations_of_the_whole_come_last(tmp_path: Path) -> None:

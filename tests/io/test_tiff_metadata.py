@@ -10,6 +10,7 @@ import pytest
 import tifffile
 
 from napari_geosr import io
+from napari_geosr.core.file_warnings import assumed_distances
 from napari_geosr.io.formats.tiff.metadata import escaped, is_common_dpi, unescaped
 
 STACK = np.zeros((4, 5, 6), np.uint8)
@@ -62,6 +63,33 @@ def test_imagej_leaves_a_spacing_of_one_out(tmp_path: Path) -> None:
     volume = io.read(imagej(tmp_path / "a.tif", 4.0, unit="um"))
     assert volume.voxel_size == (1.0, 0.25, 0.25)
     assert any("slice spacing" in note for note in volume.metadata["notes"])
+
+
+@pytest.mark.parametrize(
+    ("spacing", "edge", "said"),
+    [
+        ("2,5", 2.5, "The slice spacing, '2,5', was read as 2.5 µm."),
+        ("-2,5", 2.5, "The slice spacing, '-2,5', was read as 2.5 µm."),
+        ("nan", 0.25, "in the file, 'nan', is not a positive number; it was taken to"),
+        (
+            "1,2,3",
+            0.25,
+            "'1,2,3', is not a positive number; it was taken to be the s",
+        ),
+        ("0", 0.25, "in the file, '0', is not a positive number; it was taken to be"),
+    ],
+)
+def test_odd_slice_spacings_of_imagej(
+    tmp_path: Path, spacing: str, edge: float, said: str
+) -> None:
+    path = tmp_path / "a.tif"
+    text = f"ImageJ=1.54f\nimages=4\nslices=4\nunit=um\nspacing={spacing}\n"
+    options: dict[str, Any] = {"metadata": None, "photometric": "minisblack"}
+    tifffile.imwrite(path, STACK, description=text, resolution=(4.0, 4.0), **options)
+    volume = io.read(path)
+    assert volume.voxel_size == (edge, 0.25, 0.25)
+    (note,) = assumed_distances(volume.metadata)
+    assert said in note
 
 
 def test_imagej_negative_spacing_and_origin(tmp_path: Path) -> None:

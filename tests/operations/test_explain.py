@@ -203,6 +203,30 @@ def test_every_pore_of_a_table_is_explained(
     assert len(values["places"]) + len(values["missing"]) == len(rows)
 
 
+def test_a_table_of_another_scan_is_said(
+    volume: Volume, pore_table: Path, scan_file: Path, tmp_path: Path, capsys: Any
+) -> None:
+    def explained(scan: Path, name: str) -> str:
+        words = ["explain", str(scan), "--pores", str(pore_table), "--draws", "2"]
+        assert run([*words, "-o", str(tmp_path / name)]) == 0
+        return " ".join(capsys.readouterr().err.split())
+
+    assert "according to its record" not in explained(scan_file, "own")
+    noise = np.random.default_rng(9).normal(0, 0.1, volume.shape).astype(np.float32)
+    other = io.write(
+        volume.replace(data=np.asarray(volume.data) + noise), tmp_path / "other.ome.tif"
+    )
+    assert (
+        f"The pores of {pore_table} were measured on 'restored', which was not made "
+        "from 'other' according to its record."
+    ) in explained(other, "why")
+    cut = volume.replace(data=np.asarray(volume.data)[1:])
+    smaller = io.write(cut, tmp_path / "smaller.ome.tif")
+    words = ["explain", str(smaller), "--pores", str(pore_table)]
+    assert run([*words, "-o", str(tmp_path / "no")]) == 2
+    assert "was measured on a volume of" in " ".join(capsys.readouterr().err.split())
+
+
 def test_pores_that_were_just_measured_get_the_same_columns(
     volume: Volume, pore_table: Path, tmp_path: Path
 ) -> None:

@@ -83,3 +83,41 @@ def test_reports_and_commands_say_what_is_missing(
     assert run(["measure", str(restored), "--out", str(tmp_path / "second")]) == 0
     said_again = " ".join(capsys.readouterr().err.split())
     assert f"restored.tif was made from scan: {text}" in said_again
+
+
+def test_an_assumed_slice_spacing_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "scan.tif"
+    data = np.random.default_rng(0).integers(90, 110, (8, 24, 24)).astype(np.uint8)
+    data[2:6, 4:10, 4:10] = 20
+    options = {"metadata": {"axes": "ZYX", "unit": "um"}, "resolution": (0.5, 0.5)}
+    tifffile.imwrite(path, data, imagej=True, **options)
+    text = (
+        "scan.tif: The slice spacing is not in the file; it was taken to be 1 µm, as "
+        "ImageJ does. If that is wrong, give the voxel size (--voxel-size and --unit)."
+    )
+
+    def measured(source: Path, *words: str) -> tuple[str, list[str]]:
+        out = tmp_path / "report"
+        command = ["measure", str(source), "--out", str(out), "--json", "--overwrite"]
+        assert run([*command, *words]) == 0
+        said = capsys.readouterr()
+        return " ".join(said.err.split()), json.loads(said.out)["warnings"]
+
+    warned, reported = measured(path)
+    assert text in warned
+    assert text in reported
+    given = ("--voxel-size", "2", "--unit", "um")
+    assert not any("spacing" in each for each in measured(path, *given)[1])
+    restored = tmp_path / "restored.tif"
+    words = ["restore", str(path), "--out", str(restored), "--model", "gaussian"]
+    assert run([*words, "--device", "cpu"]) == 0
+    assert text in " ".join(capsys.readouterr().err.split())
+    assert (
+        f"restored.tif was made from {text.replace('.tif', '', 1)}"
+        in (measured(restored)[1])
+    )
+    assert not any("spacing" in each for each in measured(restored, *given)[1])
+    assert run(["info", str(path), *given]) == 0
+    assert "spacing" not in capsys.readouterr().out

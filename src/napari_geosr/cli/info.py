@@ -13,10 +13,17 @@ from napari_geosr import io
 from napari_geosr.cli.console import print_json
 from napari_geosr.cli.options import AS_FLAGS, InputPath, Json
 from napari_geosr.cli.verbosity import quoted, suggest_next
-from napari_geosr.core.config import format_bytes
+from napari_geosr.core.config import (
+    format_bytes,
+)
 from napari_geosr.core.errors import GeoSRError
 from napari_geosr.core.file_state import OPENED
-from napari_geosr.core.file_warnings import FILE_WARNINGS, Note, file_warnings
+from napari_geosr.core.file_warnings import (
+    FILE_WARNINGS,
+    SIZE_GIVEN,
+    Note,
+    file_warnings,
+)
 from napari_geosr.core.noise import Noise
 from napari_geosr.core.projections import Projections
 from napari_geosr.core.questions import (
@@ -224,7 +231,13 @@ def _lines(volume: Volume) -> list[tuple[str, str]]:
 
 def _facts(data: Volume | Projections) -> list[tuple[str, object]]:
     """The metadata without warnings and questions, which are shown separately."""
-    elsewhere = (UNNAMED_AXIS, VOXEL_SIZE_QUESTION, FILE_WARNINGS, OPENED)
+    elsewhere = (
+        UNNAMED_AXIS,
+        VOXEL_SIZE_QUESTION,
+        FILE_WARNINGS,
+        SIZE_GIVEN,
+        OPENED,
+    )
     return [(k, v) for k, v in data.metadata.items() if k not in elsewhere]
 
 

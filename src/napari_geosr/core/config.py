@@ -210,5 +210,22 @@ def format_enough(n: float) -> str:
     >>> format_enough(169_050_000)
     '170 MB'
     """
-    step = 10.0 ** max(0, math.floor(math.log10(max(n, 1))) - 2)
-    return format_bytes(math.ceil(n / step) * step)
+    return format_bytes(math.ceil(n / (step := _step(n))) * step)
+
+
+def format_available(n: float) -> str:
+    """Format an amount that may not suffice, rounded down.
+
+    Next to a larger requirement written by `format_enough`, it never looks the same.
+
+    Examples
+    --------
+    >>> format_available(118_900), format_enough(118_901)
+    ('118 kB', '119 kB')
+    """
+    return format_bytes(math.floor(n / (step := _step(n))) * step)
+
+
+def _step(n: float) -> float:
+    """The step between numbers of bytes near `n` that have three digits."""
+    return 10.0 ** max(0, math.floor(math.log10(max(n, 1))) - 2)

@@ -2,10 +2,13 @@
 
 A reader records them in the metadata of the volume or projections; operations warn
 about them, docks show them, and reports list them among their warnings. Useful
-information and assumptions go under ``"notes"``, which `info` and docks show.
+information and assumptions go under ``"notes"``, which `info` and docks show;
+operations also warn about assumed slice spacings.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from napari_geosr.core.types import AnyDict, AnyMapping
 
@@ -13,6 +16,8 @@ from napari_geosr.core.types import AnyDict, AnyMapping
 FILE_WARNINGS = "warnings"
 #: Key of the notes about a file in the same metadata.
 NOTES = "notes"
+#: Key in the same metadata that is set when the user gave the voxel size.
+SIZE_GIVEN = "voxel_size_given"
 
 
 class Note(str):
@@ -53,6 +58,57 @@ def notes_of(metadata: AnyMapping) -> tuple[Note, ...]:
     return tuple(n if isinstance(n, Note) else Note(str(n)) for n in notes)
 
 
+def assumed_distances(metadata: AnyMapping) -> tuple[Note, ...]:
+    """Return the notes on slice spacings that are not in the file.
+
+    Measured lengths, volumes and numbers per volume depend on them.
+
+    Examples
+    --------
+    >>> spacing = Note("The slice spacing was taken to be 1 µm.", "slice distance")
+    >>> assumed_distances({"notes": [spacing, "The file is old."]})
+    ('The slice spacing was taken to be 1 µm.',)
+    """
+    notes = notes_of(metadata)
+    return tuple(n for n in notes if n.corrected_by == "slice distance")
+
+
+def with_size_given(metadata: AnyMapping) -> AnyDict:
+    """Return a copy of `metadata` without assumptions about the voxel size.
+
+    Examples
+    --------
+    >>> with_size_given({"notes": [Note("The spacing is 1 µm.", "slice distance")]})
+    {'voxel_size_given': True}
+    """
+    rest = {key: value for key, value in metadata.items() if key != NOTES}
+    answered = ("slice distance", "unit")
+    notes = tuple(n for n in notes_of(metadata) if n.corrected_by not in answered)
+    return {**rest, **({NOTES: notes} if notes else {}), SIZE_GIVEN: True}
+
+
+class PartWarning(str):
+    """A warning about parts of a file, which may concern only some of its channels.
+
+    Parameters
+    ----------
+    text : str
+        One or two sentences about the whole file.
+    within : callable
+        Returns the warning about one index along an axis, given the axis and the index;
+        empty if that part of the file is complete.
+    """
+
+    within: Callable[[str, int], str]
+
+    def __new__(
+        cls, text: str, within: Callable[[str, int], str] = lambda _axis, _index: ""
+    ) -> PartWarning:
+        warning = super().__new__(cls, text)
+        warning.within = within
+        return warning
+
+
 def file_warnings(metadata: AnyMapping) -> tuple[str, ...]:
     """Return the warnings, phrased to follow the name of the file and a colon.
 
@@ -63,7 +119,9 @@ def file_warnings(metadata: AnyMapping) -> tuple[str, ...]:
     """
     sentences = metadata.get(FILE_WARNINGS, ())
     # Files from other sources may contain anything under this name.
-    return tuple(map(str, sentences)) if isinstance(sentences, list | tuple) else ()
+    if not isinstance(sentences, list | tuple):
+        return ()
+    return tuple(s if isinstance(s, str) else str(s) for s in sentences)
 
 
 def with_file_warnings(metadata: AnyMapping, *sentences: str) -> AnyDict:
@@ -73,3 +131,27 @@ def with_file_warnings(metadata: AnyMapping, *sentences: str) -> AnyDict:
     if not known and not more:
         return dict(metadata)
     return {**metadata, FILE_WARNINGS: (*known, *more)}
+
+
+def for_part(metadata: AnyMapping, axis: str, index: int) -> AnyDict:
+    """Return a copy of `metadata` with the warnings about one index along an axis.
+
+    Parameters
+    ----------
+    metadata : mapping
+    axis : str
+        Letter of the axis.
+    index : int
+
+    Examples
+    --------
+    >>> second = PartWarning("Chunks are missing.", lambda axis, index: "")
+    >>> for_part(with_file_warnings({}, second), "C", 0)
+    {}
+    """
+    rest = {key: value for key, value in metadata.items() if key != FILE_WARNINGS}
+    warnings = (
+        warning.within(axis, index) if isinstance(warning, PartWarning) else warning
+        for warning in file_warnings(metadata)
+    )
+    return with_file_warnings(rest, *warnings)

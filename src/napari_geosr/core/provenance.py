@@ -27,7 +27,7 @@ from napari_geosr.core.file_state import (
     remember_contents,
     state_when_opened,
 )
-from napari_geosr.core.file_warnings import file_warnings
+from napari_geosr.core.file_warnings import assumed_distances, file_warnings
 from napari_geosr.core.steps import (
     ShouldStop,
     StageStarted,
@@ -202,6 +202,7 @@ def describe_steps(
         assert checksum_text is not None
         remember_contents(source, before, _contents(source, checksum_text))
     warned = file_warnings(volume.metadata)
+    assumed = assumed_distances(volume.metadata) if volume.has_physical_size else ()
     return {
         "name": printable(volume.name),
         "path": _place(source, address),
@@ -212,8 +213,22 @@ def describe_steps(
         "unit": volume.unit,
         "checksum": checksum_text,
         **({"changed": changed} if changed else {}),
-        **({"warnings": list(warned)} if warned else {}),
+        **({"warnings": [str(each) for each in warned]} if warned else {}),
+        **({"made_from": origins} if (origins := _origins(volume)) else {}),
+        **({"assumptions": [str(each) for each in assumed]} if assumed else {}),
     }
+
+
+def _origins(volume: Volume) -> list[str]:
+    """Checksums of all files that `volume` was made from, as far as recorded."""
+    found: dict[str, None] = {}
+    for entry in volume.provenance:
+        inputs = entry.get("inputs")
+        for facts in inputs.values() if isinstance(inputs, Mapping) else ():
+            text = facts.get("checksum") if isinstance(facts, Mapping) else None
+            if isinstance(text, str):
+                found[text] = None
+    return list(found)
 
 
 def _contents(source: Path, text: str) -> KnownContents:

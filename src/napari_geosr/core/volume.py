@@ -24,6 +24,7 @@ from napari_geosr.core.arrays import (
 )
 from napari_geosr.core.display import array_facts, html_figure, one_line, printable
 from napari_geosr.core.errors import ConfigError, GeoSRError, VolumeError
+from napari_geosr.core.file_warnings import for_part, with_size_given
 from napari_geosr.core.questions import voxel_size_question, with_voxel_size_question
 from napari_geosr.core.types import AnyArray, AnyDict, AnyDType, AnyMapping
 from napari_geosr.core.units import MILLIMETRES, PIXEL, check_edge_range, require_unit
@@ -346,7 +347,7 @@ class Volume:
         a choice is out of range.
         """
         indices: dict[int, int] = {}
-        axes = self.axes
+        axes, metadata = self.axes, self.metadata
         for letter, choice in (("T", time), ("C", channel)):
             word = _WORDS[letter]
             if letter not in self.axes:
@@ -364,9 +365,11 @@ class Volume:
                 )
             indices[self.axes.index(letter)] = choice
             axes = axes.replace(letter, "")
+            metadata = for_part(metadata, letter, choice)
         if axes == self.axes:
             return self
-        return self.replace(data=at_indices(self.data, indices), axes=axes)
+        data = at_indices(self.data, indices)
+        return self.replace(data=data, axes=axes, metadata=metadata)
 
     def as_slices(self, *, channel: int | None = None) -> Volume:
         """Treat the images of a time series as the slices of one volume.
@@ -393,6 +396,7 @@ class Volume:
             axes="ZYX",
             voxel_size=(image.voxel_size[0], *image.voxel_size),
             origin=(0.0, *image.origin),
+            metadata=for_part(self.metadata, "C", channel or 0),
         )
 
     def upscaled_geometry(
@@ -457,7 +461,7 @@ class Volume:
             voxel_size=sizes,
             unit=unit or self.unit,
             origin=origin,
-            metadata=with_voxel_size_question(self.metadata, None),
+            metadata=with_size_given(with_voxel_size_question(self.metadata, None)),
         )
 
     def to_layer_data(self) -> tuple[Any, AnyDict, str]:

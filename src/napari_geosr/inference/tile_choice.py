@@ -8,7 +8,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
-from napari_geosr.core.config import format_bytes, format_enough
+from napari_geosr.core.config import (
+    format_available,
+    format_bytes,
+    format_enough,
+)
 from napari_geosr.core.errors import DeviceMemoryError, ModelError
 from napari_geosr.inference.memory import Buffers, CostModel, tile_peak
 from napari_geosr.inference.source_reads import (
@@ -480,7 +484,7 @@ def work_factor(tiles: Sequence[Tile]) -> float:
 
 
 def _raise_too_small(enough: float, spec: NetworkSpec, budget: int) -> NoReturn:
-    needed, given = format_enough(enough), format_bytes(budget)
+    needed, given = format_enough(enough), format_available(budget)
     if not spec.local:
         raise ModelError(
             "This model uses statistics of the whole image and cannot be tiled "

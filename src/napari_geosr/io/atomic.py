@@ -11,7 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from napari_geosr.core.config import format_bytes
+from napari_geosr.core.config import (
+    format_available,
+    format_bytes,
+)
 from napari_geosr.core.errors import FileError
 from napari_geosr.io.formats import format_of, is_volume_folder, known_suffix
 from napari_geosr.io.hidden import (
@@ -300,8 +303,10 @@ def check_folder(path: Path, nbytes: int = 0) -> None:
     free = shutil.disk_usage(folder).free
     if nbytes and free < nbytes + _SPARE_BYTES:
         raise FileError(
-            f"{name} needs {format_bytes(nbytes)}, but the disk of {folder} has "
-            f"{format_bytes(free)} left. Free some space or choose another folder."
+            f"{name} needs {format_bytes(nbytes)} of disk space, and another "
+            f"{format_bytes(_SPARE_BYTES)} must stay free, but the disk of {folder} "
+            f"has {format_available(free)} left. Free some space or choose another "
+            "folder."
         )
 
 

@@ -19,7 +19,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_geosr.core.config import format_bytes
+from napari_geosr.core.config import (
+    format_available,
+    format_enough,
+)
 from napari_geosr.core.errors import FileError
 from napari_geosr.core.indexing import Slices
 from napari_geosr.core.types import AnyArray
@@ -331,8 +334,8 @@ class _OpenFile:
         if now[0] < needed:
             raise FileError(
                 f"{self.path.name} was truncated while it was in use: it should "
-                f"have {format_bytes(needed)} but has only {format_bytes(now[0])}. "
-                "Copy it again, then open it again."
+                f"have {format_enough(needed)} but has only "
+                f"{format_available(now[0])}. Copy it again, then open it again."
             )
         if now[0] == self._before[0] and self._sampled(now[0]) == self._sample:
             # Touched, or copied over itself. If other parts were changed, the watch

@@ -96,6 +96,21 @@ def identity(item: Any) -> tuple[str, int]:
     return str(item.file.filename), int(h5py.h5o.get_info(item.id).addr)
 
 
+def followed(group: h5py.Group, name: str) -> Any:
+    """The object that a link of a group leads to; None if it leads nowhere.
+
+    Parameters
+    ----------
+    group : h5py.Group
+    name : str
+        Name of the link. It may lead to a missing file, or in a circle.
+    """
+    try:
+        return group.get(name)
+    except (KeyError, OSError, RuntimeError, ValueError):
+        return None
+
+
 def walk(
     group: h5py.Group, prefix: str, missing: list[str], depth: int, seen: set[Any]
 ) -> Iterator[tuple[str, Any]]:
@@ -108,7 +123,7 @@ def walk(
     prefix : str
         Its path in the file, prepended to the names that are found.
     missing : list of str
-        Names of missing linked files are appended.
+        Links that lead nowhere are appended, with the file or object that they name.
     depth : int
         Depth of `group`; groups that are nested too deeply are skipped.
     seen : set
@@ -126,11 +141,12 @@ def walk(
         return
     seen.add(key)
     for name in group:
-        item = group.get(name) if name in group else None
+        item = followed(group, name)
         if item is None:
             link = group.get(name, getlink=True)
-            if isinstance(link, h5py.ExternalLink) and link.filename not in missing:
-                missing.append(link.filename)
+            target = getattr(link, "filename", None) or getattr(link, "path", "")
+            if (lost := f"{prefix}{name} → {target}") not in missing:
+                missing.append(lost)
             continue
         if isinstance(item, h5py.Group):
             yield from walk(item, f"{prefix}{name}/", missing, depth + 1, seen)
@@ -143,6 +159,19 @@ def walk(
 def text_of(value: object) -> str:
     """Text of an attribute, which may be bytes."""
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
+def _stays_inside(link: object, group: h5py.Group) -> bool:
+    """Whether a link that cannot be followed stays within its file."""
+    import h5py
+
+    if isinstance(link, h5py.SoftLink):
+        return True
+    if not isinstance(link, h5py.ExternalLink):
+        return False
+    own = Path(group.file.filename)
+    target = own.parent / link.filename
+    return target.exists() and own.exists() and target.samefile(own)
 
 
 def open_item(file: h5py.File, name: str, path: Path) -> Any:
@@ -166,7 +195,12 @@ def open_item(file: h5py.File, name: str, path: Path) -> Any:
     group, parts = file, [p for p in name.split("/") if p]
     for i, part in enumerate(parts):
         link = group.get(part, getlink=True) if isinstance(group, h5py.Group) else None
-        item = group.get(part) if link is not None else None
+        item = followed(group, part) if link is not None else None
+        if item is None and _stays_inside(link, group):
+            raise FileError(
+                f"{path.name}: {name!r} is a link that leads in a circle or to nothing "
+                f"({part} → {link.path}). Choose another dataset."
+            )
         if item is None and isinstance(link, h5py.ExternalLink):
             raise FileError(
                 f"{path.name}: {name!r} is in {link.filename}, which is missing or "
@@ -183,7 +217,7 @@ def open_item(file: h5py.File, name: str, path: Path) -> Any:
             )
         group = item
     if isinstance(group, h5py.Group):
-        inner = [n for n in group if isinstance(group.get(n), h5py.Dataset)]
+        inner = [n for n in group if isinstance(followed(group, n), h5py.Dataset)]
         raise FileError(
             f"{path.name}: {name!r} is a group, not a dataset. It contains: "
             f"{', '.join(inner[:_MAX_LISTED]) or 'only groups'}."

@@ -1,22 +1,151 @@
-"""Say where the chunks are that a file lacks."""
+"""Parts of an array that its file lacks: how many they are, and where."""
 
 from __future__ import annotations
 
 import itertools
 import math
+from bisect import bisect_right
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 
-#: Maximum number of missing chunks that the message locates.
+from napari_geosr.core.file_warnings import PartWarning
+
+#: Maximum number of missing parts that the message locates.
 _MAX_SHOWN = 3
 
 
-def places_of_missing(
+@dataclass(frozen=True)
+class MissingParts:
+    """The cells of a grid over an array that are missing from its file.
+
+    Attributes
+    ----------
+    there : collection of tuple of int
+        Indices of the cells that are stored.
+    shape : tuple of int
+        Shape of the array.
+    starts : tuple of sequence of int
+        Along each axis, the first index of every cell.
+    names : tuple of str
+        Names of the axes, in stored order.
+    sentences : str
+        The warning, with the fields ``{missing}`` and ``{all}`` (numbers of cells),
+        ``{voxels}`` and ``{all_voxels}``, and ``{places}``.
+
+    Examples
+    --------
+    >>> rows = MissingParts({(0, 0)}, (4, 8), (range(0, 4, 2), (0,)), ("Y", "X"), "")
+    >>> rows.places()
+    'Y 2–3'
+    """
+
+    there: Collection[tuple[int, ...]]
+    shape: tuple[int, ...]
+    starts: tuple[Sequence[int], ...]
+    names: tuple[str, ...]
+    sentences: str
+
+    @property
+    def grid(self) -> tuple[int, ...]:
+        """Number of cells along each axis."""
+        return tuple(len(starts) for starts in self.starts)
+
+    def warning(self) -> str:
+        """The warning about the missing cells; ``""`` if there are none."""
+        n_all = math.prod(self.grid)
+        n_missing = n_all - len(self.there)
+        if n_missing <= 0:
+            return ""
+        fields = {"missing": f"{n_missing:,}", "all": f"{n_all:,}"}
+        if "{voxels}" in self.sentences:
+            n_voxels = math.prod(self.shape)
+            n_there = sum(self._n_voxels(index) for index in self.there)
+            fields["voxels"] = f"{n_voxels - n_there:,}"
+            fields["all_voxels"] = f"{n_voxels:,}"
+        text = self.sentences.format(places=self.places(), **fields)
+        return PartWarning(text, self.warning_within)
+
+    def warning_within(self, axis: str, index: int) -> str:
+        """The warning about one index along an axis; ``""`` if that is complete.
+
+        Parameters
+        ----------
+        axis : str
+            Its name; for any other name, the warning is about the whole array.
+        index : int
+        """
+        if axis not in self.names:
+            return self.warning()
+        i = self.names.index(axis)
+        cell = bisect_right(self.starts[i], index) - 1
+        return replace(
+            self,
+            there={(*at[:i], *at[i + 1 :]) for at in self.there if at[i] == cell},
+            shape=(*self.shape[:i], *self.shape[i + 1 :]),
+            starts=(*self.starts[:i], *self.starts[i + 1 :]),
+            names=(*self.names[:i], *self.names[i + 1 :]),
+        ).warning()
+
+    def places(self) -> str:
+        """Describe where the first missing cells are, and how many more there are."""
+        places = self._places()
+        shown = list(itertools.islice(places, _MAX_SHOWN))
+        if len(shown) < _MAX_SHOWN:
+            return "; ".join(text for text, _ in shown)
+        n_all = math.prod(self.grid)
+        n_more = n_all - len(self.there) - sum(n for _, n in shown)
+        more = f"; and {n_more:,} more" if n_more > 0 else ""
+        return "; ".join(text for text, _ in shown) + more
+
+    def _places(self) -> Iterator[tuple[str, int]]:
+        """Text and number of cells of every place.
+
+        Consecutive cells are one place where the grid divides only one axis.
+        """
+        divided = [i for i, n in enumerate(self.grid) if n > 1]
+        if len(divided) != 1:
+            for at in _indices(self.grid):
+                if at not in self.there:
+                    yield self._text(at, at), 1
+            return
+        axis = divided[0]
+        first, last = [0] * len(self.grid), [0] * len(self.grid)
+        stored = sorted(at[axis] for at in self.there)
+        for before, after in itertools.pairwise((-1, *stored, self.grid[axis])):
+            if after - before > 1:
+                first[axis], last[axis] = before + 1, after - 1
+                yield self._text(first, last), after - before - 1
+
+    def _text(self, first: Sequence[int], last: Sequence[int]) -> str:
+        """Position of a range of cells, without the axes that it spans completely."""
+        spans = []
+        for i, (begin, end) in enumerate(zip(first, last, strict=True)):
+            start, stop = self.starts[i][begin], self._end(i, end)
+            if stop - start < self.shape[i]:
+                to = f"–{stop - 1}" if stop - start > 1 else ""
+                spans.append(f"{self.names[i]} {start}{to}")
+        return ", ".join(spans) or "all of it"
+
+    def _end(self, axis: int, cell: int) -> int:
+        starts = self.starts[axis]
+        return starts[cell + 1] if cell + 1 < len(starts) else self.shape[axis]
+
+    def _n_voxels(self, index: tuple[int, ...]) -> int:
+        return math.prod(
+            self._end(axis, cell) - self.starts[axis][cell]
+            for axis, cell in enumerate(index)
+        )
+
+
+def missing_of_chunks(
     there: Collection[tuple[int, ...]],
     shape: tuple[int, ...],
     size: tuple[int, ...],
     names: Sequence[str],
-) -> str:
-    """Describe the positions of missing chunks.
+    fill: float,
+    why: str,
+) -> MissingParts:
+    """Describe the missing chunks of an array.
 
     Parameters
     ----------
@@ -26,17 +155,19 @@ def places_of_missing(
         Shape of the array and of a chunk.
     names : sequence of str
         Names of the axes, in stored order.
-
-    Examples
-    --------
-    >>> places_of_missing({(0, 0)}, (4, 8), (2, 8), "YX")
-    'Y 2–3'
+    fill : float
+        Value of missing voxels.
+    why : str
+        The last sentence: possible causes, and what to do.
     """
-    grid = tuple(-(-n // s) for n, s in zip(shape, size, strict=True))
-    first = itertools.islice((i for i in _indices(grid) if i not in there), _MAX_SHOWN)
-    places = "; ".join(_place(index, size, shape, names) for index in first)
-    n_more = math.prod(grid) - len(there) - _MAX_SHOWN
-    return f"{places}; and {n_more:,} more" if n_more > 0 else places
+    return MissingParts(
+        there,
+        shape,
+        tuple(range(0, n, step) for n, step in zip(shape, size, strict=True)),
+        tuple(names),
+        f"{{missing}} of {{all}} chunks are not in the file and are read as {fill:g} "
+        f"({{places}}). {why}",
+    )
 
 
 def _indices(grid: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
@@ -47,19 +178,3 @@ def _indices(grid: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
             number, i = divmod(number, n)
             index.append(i)
         yield tuple(reversed(index))
-
-
-def _place(
-    index: tuple[int, ...],
-    size: tuple[int, ...],
-    shape: tuple[int, ...],
-    names: Sequence[str],
-) -> str:
-    """Position of a chunk, without the axes that it spans completely."""
-    spans = []
-    for i, s, n, name in zip(index, size, shape, names, strict=True):
-        start, stop = i * s, min((i + 1) * s, n)
-        if stop - start < n:
-            end = f"–{stop - 1}" if stop - start > 1 else ""
-            spans.append(f"{name} {start}{end}")
-    return ", ".join(spans) or "all of it"

@@ -10,7 +10,12 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from napari_geosr.core.config import format_bytes, format_enough, parse_bytes
+from napari_geosr.core.config import (
+    format_available,
+    format_bytes,
+    format_enough,
+    parse_bytes,
+)
 from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.memory import free_host_memory
 from napari_geosr.core.volume import ArrayLike, Volume
@@ -360,10 +365,10 @@ def _budget_message(name: str, needed: int, budget: int, is_free: bool) -> str:
     need = f"Measuring {name!r} needs at least {format_enough(needed)} of memory, but "
     if is_free:
         return (
-            f"{need}{format_bytes(budget)} are free. Close other programs, or measure "
-            "a part of it."
+            f"{need}{format_available(budget)} are free. Close other programs, or "
+            "measure a part of it."
         )
-    return f"{need}the budget is {format_bytes(budget)}. Raise it (--memory)."
+    return f"{need}the budget is {format_available(budget)}. Raise it (--memory)."
 
 
 class _PlaneAsStack:

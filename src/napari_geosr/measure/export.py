@@ -10,13 +10,14 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from io import BytesIO, StringIO
+from io import StringIO
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from napari_geosr.core.documents import json_values
+from napari_geosr.core.figure_png import as_label, as_png
 from napari_geosr.core.types import AnyMapping
 from napari_geosr.core.units import convert_length
 from napari_geosr.io.atomic import write_bytes, write_text
@@ -168,7 +169,9 @@ def histogram_png(
             counts, _ = np.histogram(values, bins=edges)
             colour = COLOURS[i % len(COLOURS)]
             axes.stairs(counts, edges, fill=True, alpha=0.18, color=colour)
-            axes.stairs(counts, edges, color=colour, linewidth=1.8, label=name)
+            axes.stairs(
+                counts, edges, color=colour, linewidth=1.8, label=as_label(name)
+            )
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter(_power_formatter())
         axes.xaxis.set_minor_formatter(_power_formatter())
@@ -186,9 +189,7 @@ def histogram_png(
     for side, spine in axes.spines.items():
         spine.set_visible(side in ("left", "bottom"))
         spine.set_color(ink)
-    stream = BytesIO()
-    canvas.print_png(stream)
-    return stream.getvalue()
+    return as_png(canvas)
 
 
 def _power_formatter() -> Any:

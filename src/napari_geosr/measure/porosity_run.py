@@ -10,7 +10,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from napari_geosr.core.config import format_bytes
+from napari_geosr.core.config import (
+    format_available,
+    format_enough,
+)
 from napari_geosr.core.errors import Cancelled, VolumeError
 from napari_geosr.core.steps import BlockDone, ShouldStop
 from napari_geosr.core.volume import Volume
@@ -226,8 +229,9 @@ def prepare(
             target = np.zeros(volume.shape, np.uint32)
         else:
             warnings.append(
-                f"No label image was made: it needs {format_bytes(needed)} of memory, "
-                f"but {format_bytes(free)} are free. Give a file to write it to."
+                "No label image was made: it needs "
+                f"{format_enough(needed + held)} of memory, but "
+                f"{format_available(free)} are free. Give a file to write it to."
             )
     if isinstance(target, np.ndarray):
         held += target.nbytes

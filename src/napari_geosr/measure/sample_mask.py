@@ -9,7 +9,10 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from napari_geosr.core.config import format_bytes
+from napari_geosr.core.config import (
+    format_available,
+    format_enough,
+)
 from napari_geosr.core.errors import Cancelled, VolumeError
 from napari_geosr.core.steps import ShouldStop, Step, never_stop
 from napari_geosr.measure.blocks import (
@@ -166,7 +169,7 @@ def check_sample_mask_memory(shape: tuple[int, ...], available: int, name: str) 
     needed = sample_mask_bytes(shape)
     if needed > available:
         raise VolumeError(
-            f"The automatic sample mask of {name!r} needs about {format_bytes(needed)} "
-            f"of memory, but {format_bytes(available)} are free. Give a mask layer "
-            "instead, or use no sample mask."
+            f"The automatic sample mask of {name!r} needs about "
+            f"{format_enough(needed)} of memory, but {format_available(available)} are "
+            "free. Give a mask layer instead, or use no sample mask."
         )

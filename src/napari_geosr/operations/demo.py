@@ -11,6 +11,7 @@ import numpy as np
 
 from napari_geosr import io
 from napari_geosr.core.errors import Cancelled, FileError
+from napari_geosr.core.figure_png import as_png
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step, never_stop
 from napari_geosr.core.types import AnyArray
 from napari_geosr.core.volume import Volume
@@ -146,8 +147,6 @@ def _write_report(
 
 def overview(volumes: dict[str, Volume], reports: dict[str, PorosityReport]) -> bytes:
     """Draw the middle slice of each volume with its threshold and porosity, as PNG."""
-    from io import BytesIO
-
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -172,9 +171,7 @@ def overview(volumes: dict[str, Volume], reports: dict[str, PorosityReport]) -> 
             axis.contour(x, y, plane, [report.threshold], colors="C1", linewidths=0.6)
         axis.set_title(f"{name}: porosity {100 * report.porosity:.1f} %")
         axis.set_xlabel(volume.unit)
-    stream = BytesIO()
-    canvas.print_png(stream)
-    return stream.getvalue()
+    return as_png(canvas)
 
 
 def _middle(volume: Volume) -> AnyArray:

@@ -21,14 +21,15 @@ from napari_geosr.io.hdf5_items import (
     MAX_DEPTH,
     Dataset,
     OpenBytes,
+    followed,
     identity,
     open_item,
     opened,
     text_of,
     walk,
 )
+from napari_geosr.io.hdf5_parts import missing_parts
 from napari_geosr.io.lazy import decoding
-from napari_geosr.io.missing_places import places_of_missing
 from napari_geosr.io.reader_questions import (
     ask_voxel_size,
     stored_letters,
@@ -89,16 +90,18 @@ def read_hdf5(
         If the file is damaged, or the dataset is missing or ambiguous.
     """
     with opened(path, open_bytes) as file, decoding(path, "its structure"):
-        name = dataset.strip("/") if dataset else _find(file, path)
+        notes: list[str] = []
+        name = dataset.strip("/") if dataset else _find(file, path, notes)
         found = open_item(file, name, path)
         source = Dataset(path, name, found, open_bytes)
-        return _volume(found, source, path, axes)
+        return _volume(found, source, path, axes, notes)
 
 
-def _volume(found: Any, source: Dataset, path: Path, axes: str | None) -> Volume:
+def _volume(
+    found: Any, source: Dataset, path: Path, axes: str | None, notes: list[str]
+) -> Volume:
     name = source.name
     _check(found, name, path)
-    notes: list[str] = []
     letters = "TCZYX"[-found.ndim :] if found.ndim != 4 else "TZYX"
     order, final = arrangement(found.shape, letters, axes, path, notes)
     size, origin, unit = _space(found, order, final)
@@ -115,7 +118,7 @@ def _volume(found: Any, source: Dataset, path: Path, axes: str | None) -> Volume
         name=stem_of(path),
         source=path,
         metadata=with_file_warnings(
-            metadata, _missing_parts(found, path, axes or letters)
+            metadata, *missing_parts(found, path, axes or letters)
         ),
     )
     volume = ask_voxel_size(volume)
@@ -141,57 +144,11 @@ def _check(found: Any, name: str, path: Path) -> None:
         )
 
 
-def _missing_parts(found: Any, path: Path, axes: Sequence[str]) -> str:
-    """Describe parts of a dataset that HDF5 silently reads as its fill value.
+def _find(file: object, path: Path, notes: list[str]) -> str:
+    """Path of the dataset to read when none is named.
 
-    Returns
-    -------
-    str
-        One or two sentences; ``""`` if all parts are there.
+    A note is appended to `notes` if the file also links to data that are missing.
     """
-    fill = f"read as {float(found.fillvalue):g}"
-    if found.is_virtual:
-        names = {source.file_name for source in found.virtual_sources()}
-        gone = sorted(name for name in names if _is_gone(name, path))
-        if not gone:
-            return ""
-        more = f" and {len(gone) - 1} more" if len(gone) > 1 else ""
-        return (
-            f"{len(gone):,} of {len(names):,} files that contain its voxels cannot be "
-            f"found ({gone[0]}{more}); their voxels are {fill}. Copy them next to "
-            "this file."
-        )
-    if found.chunks is None:
-        return ""
-    sizes = zip(found.shape, found.chunks, strict=True)
-    n_all = math.prod(-(-n // chunk) for n, chunk in sizes)
-    n_missing = n_all - found.id.get_num_chunks()
-    if n_missing <= 0:
-        return ""
-    stored: list[h5py.h5d.StoreInfo] = []
-    found.id.chunk_iter(stored.append)
-    there = {
-        tuple(int(i) // n for i, n in zip(info.chunk_offset, found.chunks, strict=True))
-        for info in stored
-    }
-    places = places_of_missing(there, found.shape, found.chunks, axes)
-    return (
-        f"{n_missing:,} of {n_all:,} chunks are not in the file and are {fill} "
-        f"({places}). Some "
-        "programs omit chunks that contain only this value; otherwise the file was "
-        "not written completely."
-    )
-
-
-def _is_gone(name: str, path: Path) -> bool:
-    """Whether a source of a virtual dataset is not where HDF5 looks for it."""
-    if name == "." or "%b" in name:  # this file, or a series of any length
-        return False
-    return not any(folder.joinpath(name).exists() for folder in (path.parent, Path()))
-
-
-def _find(file: object, path: Path) -> str:
-    """Path of the dataset to read when none is named."""
     default = _nexus_default(file)
     if default is not None:
         return default
@@ -206,9 +163,14 @@ def _find(file: object, path: Path) -> str:
     volumes = [c for c in candidates if c[1].ndim >= 3]
     for some in (candidates, volumes):
         if len(some) == 1:
+            if missing:
+                notes.append(
+                    f"The dataset {some[0][0]!r} was read; the file also contains "
+                    f"links that lead nowhere ({', '.join(missing[:3])})."
+                )
             return some[0][0]
     if not candidates:
-        hint = f" (linked files are missing: {', '.join(missing[:3])})"
+        hint = f" (these links lead nowhere: {', '.join(missing[:3])})"
         raise FileError(
             f"{path.name} contains no 2D or 3D dataset of "
             f"numbers{hint if missing else ''}. Open the file that has the image."
@@ -232,14 +194,15 @@ def _nexus_default(file: h5py.File) -> str | None:
     parts: list[str] = []
     while "default" in group.attrs and len(parts) < MAX_DEPTH:
         name = text_of(group.attrs["default"])
-        if name not in group:
+        item = followed(group, name)
+        if item is None:
             return None
         parts.append(name)
-        group = group[name]
+        group = item
         if not hasattr(group, "keys"):
             return "/".join(parts)
     signal = text_of(group.attrs.get("signal", "")) if parts else ""
-    if not signal or signal not in group:
+    if not signal or followed(group, signal) is None:
         return None
     return "/".join([*parts, signal])
 
@@ -262,13 +225,13 @@ def _space(
     return (), (), PIXEL
 
 
-def _coordinates(found: Any, axis: int) -> tuple[float, float, str | None]:
+def _coordinates(found: h5py.Dataset, axis: int) -> tuple[float, float, str | None]:
     """Step, start and unit of the NXdata coordinates along one stored axis."""
     nothing = (1.0, 0.0, None)
     names = found.parent.attrs.get("axes")
     if names is None or isinstance(names, str | bytes) or len(names) != found.ndim:
         return nothing
-    item = found.parent.get(text_of(names[axis]))
+    item = followed(found.parent, text_of(names[axis]))
     if item is None or getattr(item, "shape", ()) != (found.shape[axis],):
         return nothing
     unit = parse_unit(text_of(item.attrs.get("units", "")))

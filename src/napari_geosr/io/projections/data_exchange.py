@@ -25,6 +25,7 @@ from napari_geosr.core.projections import Projections
 from napari_geosr.core.types import AnyDict
 from napari_geosr.core.units import MILLIMETRES, PIXEL, parse_unit
 from napari_geosr.io.hdf5_items import Dataset, open_item, text_of
+from napari_geosr.io.hdf5_parts import missing_parts
 from napari_geosr.io.lazy import LazyArray
 from napari_geosr.io.projections.angles import AngleSettings, stored_in
 from napari_geosr.io.suffixes import stem_of
@@ -69,14 +70,19 @@ def read_data_exchange(
         stored = stored_in(open_item(file, f"{prefix}/theta", path), where)
     stamp = _stamp(file, path)
     frames: AnyDict = {}
+    lost = missing_frames(found, data, path)
     for word, name in (("flats", "data_white"), ("darks", "data_dark")):
         if name in group and group[name].size:
             inner = f"{prefix}/{name}".strip("/")
-            frames[word] = lazy_frames(open_item(file, inner, path), inner, path)
+            item = open_item(file, inner, path)
+            frames[word] = lazy_frames(item, inner, path)
+            lost += missing_frames(item, inner, path)
     size, unit = _pixel_size(file)
     place: AnyDict = {"pixel_size": size, "unit": unit}
     place.update(stamp)
-    metadata = {"format": "Data Exchange HDF5", "dataset": data}
+    metadata: AnyDict = {"format": "Data Exchange HDF5", "dataset": data}
+    if lost:
+        metadata["notes"] = lost
     if "is_line_integrals" in stamp:
         metadata["written_by"] = "napari-geosr"
     return Projections(
@@ -87,6 +93,36 @@ def read_data_exchange(
         source=path,
         metadata=metadata,
     )
+
+
+def missing_frames(found: Any, name: str, path: Path) -> tuple[str, ...]:
+    """Warnings about parts of a dataset of frames that are not in the file.
+
+    Parameters
+    ----------
+    found : h5py.Dataset
+    name : str
+        Name of the dataset.
+    path : Path
+    """
+    names = [f"axis {i}" for i in range(found.ndim)]
+    order = _stored_order(found)
+    if order is not None:
+        names = [("projection", "row", "column")[i] for i in order]
+    warnings = missing_parts(found, path, names)
+    return tuple(f"{path.name}, dataset {name!r}: {each}" for each in warnings)
+
+
+def _stored_order(found: Any) -> list[int] | None:
+    """The axes of frames as stored: 0 for the frame, 1 for the row, 2 for the column.
+
+    They may be named in the attribute ``axes``: theta:y:x, or y:theta:x for sinograms.
+    """
+    words = text_of(found.attrs.get("axes", "")).split(":")
+    order = [_AXES.get(w.partition("_")[0], -1) for w in words]
+    if sorted(order) == [0, 1, 2]:
+        return order
+    return [0, 1, 2] if found.ndim == 3 else None
 
 
 def lazy_frames(found: Any, name: str, path: Path) -> LazyArray:
@@ -116,12 +152,10 @@ def lazy_frames(found: Any, name: str, path: Path) -> LazyArray:
             f"{where} does not contain real numbers ({found.dtype}). Choose another "
             "dataset (--dataset)."
         )
-    # Optional attribute "axes": theta:y:x, or y:theta:x for sinograms.
-    words = text_of(found.attrs.get("axes", "")).split(":")
-    order = [_AXES.get(w.partition("_")[0], -1) for w in words]
+    order = _stored_order(found)
     chunks = found.chunks or (1, *found.shape[1:])
     source: Any = Dataset(path, name, found)
-    if sorted(order) == [0, 1, 2] and order != [0, 1, 2]:
+    if order is not None and order != [0, 1, 2]:
         stored = [order.index(axis) for axis in range(3)]
         source = ArrangedSource(source, stored)
         chunks = tuple(chunks[i] for i in stored)

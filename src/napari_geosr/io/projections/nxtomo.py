@@ -21,9 +21,13 @@ from napari_geosr.core.errors import FileError
 from napari_geosr.core.projections import Projections
 from napari_geosr.core.selection import select
 from napari_geosr.core.types import AnyDict
-from napari_geosr.io.hdf5_items import MAX_DEPTH, identity, open_item, text_of
+from napari_geosr.io.hdf5_items import MAX_DEPTH, followed, identity, open_item, text_of
 from napari_geosr.io.projections.angles import AngleSettings, StoredAngles, stored_in
-from napari_geosr.io.projections.data_exchange import lazy_frames, pixel_size_in
+from napari_geosr.io.projections.data_exchange import (
+    lazy_frames,
+    missing_frames,
+    pixel_size_in,
+)
 from napari_geosr.io.suffixes import stem_of
 
 if TYPE_CHECKING:
@@ -57,8 +61,9 @@ def _keyed(group: h5py.Group, prefix: str, depth: int, seen: set[Any]) -> Iterat
         # A detector group is in this file, even if its frames are in another.
         if isinstance(group.get(name, getlink=True), h5py.ExternalLink):
             continue
-        if group.get(name, getclass=True) is h5py.Group:
-            yield from _keyed(group[name], f"{prefix}{name}/", depth + 1, seen)
+        item = followed(group, name)
+        if isinstance(item, h5py.Group):
+            yield from _keyed(item, f"{prefix}{name}/", depth + 1, seen)
 
 
 def read_nxtomo(
@@ -105,9 +110,13 @@ def read_nxtomo(
             values = stored.values[chosen[PROJECTION]]
             stored = StoredAngles(values, stored.unit, stored.location)
     metadata: AnyDict = {"format": "NXtomo", "dataset": data}
+    lost = missing_frames(found, data, path)
     if stored is not None:
-        metadata["notes"] = (f"The angles were read from {stored.location}.",)
-        metadata["remarks"] = metadata["notes"]  # a fact, not an assumption
+        facts = (f"The angles were read from {stored.location}.",)
+        metadata["remarks"] = facts  # not assumptions
+        metadata["notes"] = (*facts, *lost)
+    elif lost:
+        metadata["notes"] = lost
     size, unit = pixel_size_in(file[where])
     return Projections(
         data=select(frames, chosen[PROJECTION]),
@@ -129,7 +138,7 @@ def _frames(frames: Any, chosen: Any) -> Any:
 def _choose(file: h5py.File, path: Path) -> str:
     """Path of the only detector that has frames."""
     names = detectors(file)
-    there = [name for name in names if file.get(f"{name}/data") is not None]
+    there = [name for name in names if followed(file, f"{name}/data") is not None]
     if len(there) == 1:
         return there[0]
     if there:
@@ -154,7 +163,7 @@ def _angles(
 
     missing: list[str] = []
     for name in (*_standard_places(detector), *_coordinates(file, detector, frames)):
-        item = file.get(name)
+        item = followed(file, name)
         if item is None:
             group, _, leaf = name.rpartition("/")
             link = file[group].get(leaf, getlink=True) if group in file else None
@@ -192,8 +201,8 @@ def _coordinates(file: h5py.File, detector: str, frames: Any) -> list[str]:
     places: list[str] = []
     others: list[str] = []
     for name in file[entry]:
-        group = file[entry].get(name)
-        signal = group.get("data") if hasattr(group, "keys") else None
+        group = followed(file[entry], name)
+        signal = followed(group, "data") if hasattr(group, "keys") else None
         if signal is None or not hasattr(signal, "shape"):
             continue
         if identity(signal) != identity(frames):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from io import BytesIO
 from typing import Any
 
 import numpy as np
 
+from napari_geosr.core.figure_png import as_label, as_png
 from napari_geosr.core.types import AnyArray
 from napari_geosr.measure.comparison.fourier import CRITERIA
 from napari_geosr.measure.comparison.report import QualityReport
@@ -52,9 +52,7 @@ class _FigureSheet:
     def png(self) -> bytes:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-        stream = BytesIO()
-        FigureCanvasAgg(self._figure).print_png(stream)
-        return stream.getvalue()
+        return as_png(FigureCanvasAgg(self._figure))
 
 
 def slices_png(
@@ -160,7 +158,7 @@ def bland_altman_png(report: QualityReport, *, theme: Theme = "light") -> bytes:
 
 
 def _short(title: str, most: int = 34) -> str:
-    return title if len(title) <= most else f"{title[: most - 1]}…"
+    return as_label(title if len(title) <= most else f"{title[: most - 1]}…")
 
 
 def middle(array: Any, shape: Sequence[int]) -> AnyArray:

@@ -8,7 +8,10 @@ from collections.abc import Callable, Generator, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from napari_geosr.core.config import format_bytes, format_enough
+from napari_geosr.core.config import (
+    format_available,
+    format_enough,
+)
 from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.steps import StageStarted, Step
 from napari_geosr.measure.graph import NetworkGraph, network_graph
@@ -47,14 +50,14 @@ def check_graph_memory(
     if budget is None:
         raise VolumeError(
             f"The graph of {name!r} needs {format_enough(needed)} of memory, but "
-            f"{format_bytes(free)} may be used. Measure a part of it, or leave out the "
-            "graph (--graph)."
+            f"{format_available(free)} may be used. Measure a part of it, or leave out "
+            "the graph (--graph)."
         )
     raise VolumeError(
         f"Measuring {name!r} with its graph needs at least "
         f"{format_enough(needed + budget - free)} of memory, but the budget is "
-        f"{format_bytes(budget)}. Raise it (--memory), measure a part of the volume, "
-        "or leave out the graph (--graph)."
+        f"{format_available(budget)}. Raise it (--memory), measure a part of the "
+        "volume, or leave out the graph (--graph)."
     )
 
 

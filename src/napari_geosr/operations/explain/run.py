@@ -38,6 +38,7 @@ from napari_geosr.operations.explain.targets import (
     Explanation,
     PoreRow,
     StoredPoreTable,
+    foreign_table_warning,
     pore_at,
     pores_of,
     read_pores,
@@ -378,6 +379,8 @@ def explain_pores_steps(
     yield StageStarted(message=f"Explaining {len(table.rows)} pores")
     found, missing, total = [], [], len(table.rows)
     warned: set[str] = set()
+    if text := foreign_table_warning(table, prepared.record["inputs"]["scan"]):
+        yield WarningIssued(message=text)
     pores = pores_of(prepared.scene, table, config.threshold, config.phase)
     for i, (row, target) in enumerate(pores):
         if target is None:

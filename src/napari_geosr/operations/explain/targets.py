@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,7 +13,7 @@ import numpy as np
 
 from napari_geosr.core.documents import read_json
 from napari_geosr.core.errors import ConfigError, FileError, VolumeError
-from napari_geosr.core.types import AnyArray
+from napari_geosr.core.types import AnyArray, AnyDict, AnyMapping
 from napari_geosr.core.volume import Volume
 
 if TYPE_CHECKING:
@@ -111,6 +112,10 @@ class StoredPoreTable:
     ----------
     text : tuple of tuple of str
         The rows as they are in the file, header first.
+    shape : tuple of int
+        Shape of the volume that was measured; empty if unknown.
+    measured : mapping
+        What is recorded about that volume: name, checksum and so on.
     """
 
     path: Path
@@ -119,6 +124,8 @@ class StoredPoreTable:
     threshold: float | None = None
     phase: Phase | None = None
     connectivity: Literal[6, 26] = 26
+    shape: tuple[int, ...] = ()
+    measured: AnyMapping = field(default_factory=dict)
 
 
 def read_pores(path: str | Path) -> StoredPoreTable:
@@ -159,20 +166,58 @@ def read_pores(path: str | Path) -> StoredPoreTable:
             ) from error
     if not rows:
         raise FileError(f"The pore table {path} contains no pores.")
-    return StoredPoreTable(path, tuple(rows), text, *_segmentation(path))
+    return StoredPoreTable(path, tuple(rows), text, **_facts_of_report(path))
 
 
-def _segmentation(path: Path) -> tuple[float | None, Phase | None, Literal[6, 26]]:
-    """Threshold, phase and connectivity from the report next to a table."""
+def _facts_of_report(path: Path) -> AnyDict:
+    """How the pores of a table were segmented, and in what, from the report next to it.
+
+    Empty without a report.
+    """
     report = path.with_name(path.name.replace("pores.csv", "report.json"))
     if report == path or not report.is_file():
-        return None, None, 26
+        return {}
     try:
         found: Any = read_json(report)
-        threshold, phase = float(found["threshold"]), found["phase"]
-        return threshold, phase, 6 if found.get("connectivity") == 6 else 26
+        facts: AnyDict = {
+            "threshold": float(found["threshold"]),
+            "phase": found["phase"],
+            "connectivity": 6 if found.get("connectivity") == 6 else 26,
+        }
     except (OSError, UnicodeDecodeError, ConfigError, KeyError, TypeError, ValueError):
-        return None, None, 26
+        return {}
+    with suppress(KeyError, TypeError, ValueError):
+        facts["shape"] = tuple(int(n) for n in found["shape"])
+        facts["measured"] = dict(found["provenance"]["inputs"]["input"])
+    return facts
+
+
+def foreign_table_warning(table: StoredPoreTable, record: AnyMapping) -> str:
+    """Warn if a pore table was measured on something else than a result of the scan.
+
+    Parameters
+    ----------
+    table : StoredPoreTable
+    record : mapping
+        What the provenance records about the scan.
+
+    Returns
+    -------
+    str
+        Empty if the table belongs to the scan, or nothing is known about it.
+    """
+    measured = table.measured
+    known = [str(measured.get("checksum")), *measured.get("made_from", ())]
+    checksum = str(record.get("checksum"))
+    kind = checksum.partition(":")[0]  # those of voxels and of files differ anyway
+    if checksum in known or not any(each.startswith(f"{kind}:") for each in known):
+        return ""
+    name, scan = measured.get("name", "another volume"), record.get("name")
+    return (
+        f"The pores of {table.path} were measured on {name!r}, which was not made from "
+        f"{scan!r} according to its record. Only pores found at the same position and "
+        "of the same size are explained. Check that both show the same sample."
+    )
 
 
 def voxel_of(
@@ -364,6 +409,13 @@ def pores_of(
 def _check_sizes(scene: ExplainedScan, table: StoredPoreTable) -> None:
     n = scene.layout.ndim
     shape = scene.result_shape[-n:]
+    if table.shape and table.shape != shape:
+        raise VolumeError(
+            f"{table.path} was measured on a volume of "
+            f"{' × '.join(map(str, table.shape))} voxels, but the result has "
+            f"{' × '.join(map(str, shape))}: give the table measured on this model's "
+            "restoration of the scan."
+        )
     for row in table.rows:
         inside = len(row.box) == n and all(
             0 <= a < b <= size for (a, b), size in zip(row.box, shape, strict=True)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from napari_geosr.core.errors import VolumeError
-from napari_geosr.core.file_warnings import file_warnings
+from napari_geosr.core.file_warnings import (
+    SIZE_GIVEN,
+    assumed_distances,
+    file_warnings,
+)
 from napari_geosr.core.noise import FLOOR, Noise
 from napari_geosr.core.questions import (
     TimeSeriesQuestion,
@@ -14,6 +18,7 @@ from napari_geosr.core.questions import (
     voxel_size_question,
 )
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step, never_stop
+from napari_geosr.core.types import AnyMapping
 from napari_geosr.core.volume import Volume
 from napari_geosr.measure import noise as engine
 from napari_geosr.measure.number_text import rough_percent
@@ -21,6 +26,8 @@ from napari_geosr.measure.time_series import time_series_question
 
 if TYPE_CHECKING:
     from napari_geosr.models.card import ModelCard
+
+_CORRECTION = "If that is wrong, give the voxel size (--voxel-size and --unit)."
 
 
 def input_warnings(volume: Volume, cards: Iterable[ModelCard] = ()) -> list[str]:
@@ -33,26 +40,57 @@ def input_warnings(volume: Volume, cards: Iterable[ModelCard] = ()) -> list[str]
 
 
 def reader_warnings(volume: Volume) -> list[str]:
-    """List the reader's warnings: missing chunks, gaps between slices and so on."""
+    """List the reader's warnings: missing chunks, an assumed slice spacing, etc."""
     warned = [
         f"{volume.title}: {warning}" for warning in file_warnings(volume.metadata)
     ]
-    return [*warned, *_inherited_warnings(volume)]
+    return [*warned, *_assumptions(volume), *_inherited_warnings(volume)]
+
+
+def _assumptions(volume: Volume) -> list[str]:
+    """Slice spacings that are not in the file of `volume`, or of what it was made from.
+
+    They do not matter if the user gave the voxel size, or it is unknown anyway.
+    """
+    if "Z" not in volume.axes or not volume.has_physical_size:
+        return []
+    own = assumed_distances(volume.metadata)
+    made_from = {
+        str(note): f"{volume.title} was made from {facts.get('name')}: {note}"
+        for facts in _inputs(volume)
+        for note in _texts(facts.get("assumptions"))
+        if note not in own and SIZE_GIVEN not in volume.metadata
+    }
+    described = [*(f"{volume.title}: {note}" for note in own), *made_from.values()]
+    return [f"{each} {_CORRECTION}" for each in described]
+
+
+def _inputs(volume: Volume) -> Iterator[AnyMapping]:
+    """What the provenance of `volume` records about each of its input files."""
+    for entry in volume.provenance:
+        inputs = entry.get("inputs")
+        for facts in inputs.values() if isinstance(inputs, Mapping) else ():
+            if isinstance(facts, Mapping):
+                yield facts
+
+
+def _texts(value: object) -> list[str]:
+    """The strings of a list from a file, which may hold anything."""
+    return [v for v in value if isinstance(v, str)] if isinstance(value, list) else []
 
 
 def _inherited_warnings(volume: Volume) -> list[str]:
     """Reader warnings for the files that a result was made from."""
-    warnings = []
-    for entry in volume.provenance:
-        if change := entry.get("source_change"):
-            warnings.append(f"{volume.title} was made in a run in which {change}")
-        inputs = entry.get("inputs")
-        for facts in inputs.values() if isinstance(inputs, Mapping) else ():
-            if isinstance(facts, Mapping):
-                warnings += [
-                    f"{volume.title} was made from {facts.get('name')}: {warning}"
-                    for warning in file_warnings(facts)
-                ]
+    warnings = [
+        f"{volume.title} was made in a run in which {change}"
+        for entry in volume.provenance
+        if (change := entry.get("source_change"))
+    ]
+    warnings += [
+        f"{volume.title} was made from {facts.get('name')}: {warning}"
+        for facts in _inputs(volume)
+        for warning in file_warnings(facts)
+    ]
     return list(dict.fromkeys(warnings))
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from io import BytesIO
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from napari_geosr.core.figure_png import as_label, as_png
 from napari_geosr.core.volume import Volume
 
 Plane = npt.NDArray[np.float32]
@@ -139,11 +139,9 @@ def _draw_png(columns: dict[str, list[tuple[Plane, Extent]]], unit: str) -> byte
         hspace=below / (sum(heights) / len(heights)),
     )
     for column, (title, panels) in enumerate(columns.items()):
-        grid[0][column].set_title(title)
+        grid[0][column].set_title(as_label(title))
         for row, (plane, extent) in enumerate(panels):
             axis = grid[row][column]
             axis.imshow(plane, extent=extent, interpolation="nearest")
             axis.set_xlabel(unit)
-    stream = BytesIO()
-    canvas.print_png(stream)
-    return stream.getvalue()
+    return as_png(canvas)

@@ -10,7 +10,12 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from napari_geosr.core.config import Config, format_bytes, format_enough, parse_bytes
+from napari_geosr.core.config import (
+    Config,
+    format_available,
+    format_enough,
+    parse_bytes,
+)
 from napari_geosr.core.errors import DeviceMemoryError, ProjectionsError
 from napari_geosr.core.projections import Projections
 from napari_geosr.core.types import AnyDict
@@ -275,7 +280,7 @@ class ReconstructionInput:
             raise DeviceMemoryError(
                 f"{what} of {self.size} × {self.size} voxels from "
                 f"{self.scan.n_angles} projections needs {format_enough(enough)} of "
-                f"memory, but the budget is {format_bytes(self.budget)}. Raise the "
+                f"memory, but the budget is {format_available(self.budget)}. Raise the "
                 f"budget (--memory), or make the slices smaller (--size){remedy}."
             )
         fits = range(least, n_slices + 1)

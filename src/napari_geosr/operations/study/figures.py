@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from io import BytesIO
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from napari_geosr.core.figure_png import as_label, as_png
 from napari_geosr.core.types import AnyMapping
 from napari_geosr.operations.study.subset import (
     ScanSubset,
@@ -100,7 +100,7 @@ def curves_png(
                     linestyle=_LINES[style % len(_LINES)],
                     markersize=4.5,
                     linewidth=1.4,
-                    label=None if name in named else line[0][1]["title"],
+                    label=None if name in named else as_label(line[0][1]["title"]),
                 )
                 named.add(name)
         axes.set_title(title, color=ink, fontsize=9.5)
@@ -206,10 +206,10 @@ def volumes_png(
                     _edges(len(values), per_decade),
                     color=_COLOURS[i % len(_COLOURS)],
                     linewidth=1.4,
-                    label=str(row["title"]),
+                    label=as_label(str(row["title"])),
                 )
         axes.set_xscale("log")
-        axes.set_title(subset.title, color=ink, fontsize=9.5)
+        axes.set_title(as_label(subset.title), color=ink, fontsize=9.5)
         _frame(axes, ink)
     if true:
         panels[0, 0].set_ylim(top=2 * max(true))
@@ -239,9 +239,7 @@ def _finished(figure: Any, canvas: FigureCanvasAgg, axes: Any, ink: str) -> byte
             labelcolor=ink,
             fontsize=9,
         )
-    stream = BytesIO()
-    canvas.print_png(stream)
-    return stream.getvalue()
+    return as_png(canvas)
 
 
 def _edges(n: int, per_decade: int) -> npt.NDArray[np.float64]:
@@ -288,9 +286,7 @@ def table_png(cells: Sequence[Sequence[tuple[str, Picture | None]]]) -> bytes:
         axes.set_axis_off()
     for line, row in zip(panels, cells, strict=True):
         for axes, (word, picture) in zip(line, row, strict=False):
-            axes.set_title(word, color="#eeeeee", fontsize=8)
+            axes.set_title(as_label(word), color="#eeeeee", fontsize=8)
             if picture is not None:
                 axes.imshow(picture, cmap="gray", vmin=0, vmax=255)
-    stream = BytesIO()
-    canvas.print_png(stream)
-    return stream.getvalue()
+    return as_png(canvas)

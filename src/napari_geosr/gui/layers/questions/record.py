@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from napari_geosr.core.file_warnings import (
+    NOTES,
     Note,
+    assumed_distances,
     file_warnings,
     notes_of,
     with_file_warnings,
+    with_size_given,
 )
 from napari_geosr.core.layer_data import METADATA
 from napari_geosr.core.questions import (
@@ -52,6 +55,10 @@ def open_questions(
     """
     info = {} if record is None else record.get("info", {})
     questions = with_file_warnings({}, *file_warnings(info), misfit_of(layer))
+    if _DISTANCE_KEY in layer.metadata:
+        questions = with_size_given(questions)
+    elif assumed := assumed_distances(info):
+        questions[NOTES] = assumed
     question = voxel_size_question(info)
     if question is not None and place.unit == PIXEL:
         questions[VOXEL_SIZE_QUESTION] = question

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from napari_geosr.core.types import ZarrNode
-from napari_geosr.io.missing_places import places_of_missing
+from napari_geosr.io.missing_places import missing_of_chunks
 
 #: Key in our block of a group's attributes that states that every chunk was written.
 ALL_CHUNKS = "all_chunks"
@@ -45,11 +45,8 @@ def missing_chunks(
     if key is None:  # unknown naming scheme: nothing can be checked
         return ""
     there = set(_existing_chunks(key, folder, grid))
-    n_all = math.prod(grid)
-    n_missing = n_all - len(there)
-    if not n_missing:
+    if len(there) == math.prod(grid):
         return ""
-    places = places_of_missing(there, shape, size, names)
     fill = array.fill_value if array.fill_value is not None else 0
     why = (
         "All chunks were there when it was written: copy it again."
@@ -57,10 +54,7 @@ def missing_chunks(
         else "Some programs omit chunks that contain only this value; otherwise the "
         "copy is incomplete."
     )
-    return (
-        f"{n_missing:,} of {n_all:,} chunks are not in the file and are read as "
-        f"{float(fill):g} ({places}). {why}"
-    )
+    return missing_of_chunks(there, shape, size, names, float(fill), why).warning()
 
 
 def _folder_of(array: ZarrNode) -> Path | None:

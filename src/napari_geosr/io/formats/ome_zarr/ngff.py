@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 
+from napari_geosr.core.file_warnings import Note
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.units import PIXEL, convert_length, parse_unit
 from napari_geosr.io.stamp import Stamp
@@ -115,10 +119,28 @@ def axes_of(entry: AnyMapping, ndim: int) -> str:
     return letters if fits and len(set(names)) == ndim else ""
 
 
-def geometry(
-    entry: AnyMapping, level: int, axes: str
-) -> tuple[dict[str, float], dict[str, float], str]:
-    """Voxel size and origin by axis letter, and unit, of one level.
+@dataclass
+class LevelSpace:
+    """Voxel size and origin of a level by axis letter, as far as the file states them.
+
+    Attributes
+    ----------
+    size, origin : dict
+        In `unit`; empty where unknown.
+    unit : str
+        ``"pixel"`` when unknown.
+    notes : list of str
+        What was assumed or ignored.
+    """
+
+    size: dict[str, float] = field(default_factory=dict)
+    origin: dict[str, float] = field(default_factory=dict)
+    unit: str = PIXEL
+    notes: list[str] = field(default_factory=list)
+
+
+def geometry(entry: AnyMapping, level: int, axes: str) -> LevelSpace:
+    """Voxel size, origin and unit of one level.
 
     Transformations of the dataset are applied first, then those of the whole entry.
 
@@ -131,35 +153,75 @@ def geometry(
     axes : str
         Letters of the stored axes.
     """
-    n = len(axes)
-    scale, place = [1.0] * n, [0.0] * n
-    steps = [
-        *entry["datasets"][level].get("coordinateTransformations", []),
-        *entry.get("coordinateTransformations", []),
-    ]
-    for step in steps:
-        if step.get("type") == "scale" and len(step.get("scale", [])) == n:
-            by = [float(v) for v in step["scale"]]
-            scale = [a * b for a, b in zip(scale, by, strict=True)]
-            place = [a * b for a, b in zip(place, by, strict=True)]
-        moved = step.get("translation", [])
-        if step.get("type") == "translation" and len(moved) == n:
-            place = [a + float(b) for a, b in zip(place, moved, strict=True)]
-    units = {a: _unit(entry, i) for i, a in enumerate(axes) if a in "ZYX"}
-    unit = units["X"]
-    size, origin = {}, {}
-    for i, letter in enumerate(axes):
-        if letter not in "ZYX":
-            continue
-        own = units[letter]
-        known = PIXEL not in (own, unit)
-        size[letter] = convert_length(scale[i], own, unit) if known else scale[i]
-        origin[letter] = convert_length(place[i], own, unit) if known else place[i]
-    return size, origin, unit
+    found = LevelSpace()
+    spatial = [i for i, letter in enumerate(axes) if letter in "ZYX"]
+    scale, place = [1.0] * len(axes), [0.0] * len(axes)
+    is_scaled = False
+    for step in _transformations(entry, level):
+        kind = step.get("type")
+        values = _numbers(step.get(kind), len(axes)) if isinstance(kind, str) else None
+        if kind == "scale":
+            if values is None or not all(_is_edge(values[i]) for i in spatial):
+                return _unknown(f"The scale in the file, {step.get(kind)}, is invalid")
+            scale = [a * b for a, b in zip(scale, values, strict=True)]
+            place = [a * b for a, b in zip(place, values, strict=True)]
+            is_scaled = True
+        elif kind == "translation":
+            if values is None or not all(math.isfinite(values[i]) for i in spatial):
+                text = f"The translation in the file, {step.get(kind)}, is invalid; it "
+                found.notes.append(f"{text}was ignored.")
+                continue
+            place = [a + b for a, b in zip(place, values, strict=True)]
+    units = {axes[i]: _unit(entry, i, found.notes) for i in spatial}
+    found.unit = units["X"]
+    if not is_scaled and found.unit != PIXEL:
+        return _unknown("The file gives no scale")
+    for i in spatial:
+        letter, own = axes[i], units[axes[i]]
+        if found.unit != PIXEL and own == PIXEL:
+            text = (
+                f"The unit of the voxel size along {letter} is not in the file; it was "
+                f"taken to be {found.unit}, as along X."
+            )
+            found.notes.append(Note(text, "slice distance"))
+        known = PIXEL not in (own, found.unit)
+        change = partial(convert_length, unit=own, to=found.unit) if known else float
+        found.size[letter], found.origin[letter] = change(scale[i]), change(place[i])
+    return found
 
 
-def _unit(entry: AnyMapping, axis: int) -> str:
+def _transformations(entry: AnyMapping, level: int) -> Iterator[AnyMapping]:
+    for item in (entry["datasets"][level], entry):
+        steps = item.get("coordinateTransformations") or []
+        yield from (step for step in steps if isinstance(step, Mapping))
+
+
+def _unknown(reason: str) -> LevelSpace:
+    """Geometry of an image without a usable scale."""
+    text = f"{reason}, so the voxel size is unknown."
+    return LevelSpace(notes=[Note(text, "unit")])
+
+
+def _numbers(values: object, n: int) -> list[float] | None:
+    """A list of `n` numbers from a file, or None."""
+    if not isinstance(values, list | tuple) or len(values) != n:
+        return None
+    if not all(isinstance(v, int | float) and not isinstance(v, bool) for v in values):
+        return None
+    return [float(v) for v in values]
+
+
+def _is_edge(length: float) -> bool:
+    return math.isfinite(length) and length > 0
+
+
+def _unit(entry: AnyMapping, axis: int, notes: list[str]) -> str:
     axes = entry.get("axes") or []
     item = axes[axis] if axis < len(axes) else {}
     text = item.get("unit") if isinstance(item, Mapping) else None
-    return parse_unit(text) or PIXEL
+    unit = parse_unit(text)
+    if text and unit is None:
+        said = f"The unit {str(text)!r} is not a length unit."
+        if said not in notes:
+            notes.append(Note(said, "unit"))
+    return unit or PIXEL

@@ -11,7 +11,6 @@ import numpy as np
 from napari_geosr.core.errors import FileError, describe_system_error
 from napari_geosr.core.file_warnings import with_file_warnings
 from napari_geosr.core.types import AnyArray, AnyDict, AnyMapping, ZarrNode
-from napari_geosr.core.units import PIXEL
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.arrangement import (
     arrangement,
@@ -181,12 +180,8 @@ def _volume(
     _check(array, path)
     shape = tuple(int(n) for n in array.shape)
     letters = ngff.axes_of(entry, array.ndim) if entry else ""
-    size: dict[str, float] = {}
-    origin: dict[str, float] = {}
-    unit = PIXEL
-    notes: list[str] = []
-    if letters:
-        size, origin, unit = ngff.geometry(entry, level, letters)
+    space = ngff.geometry(entry, level, letters) if letters else ngff.LevelSpace()
+    notes = list(space.notes)
     plain = "TZYX" if array.ndim == 4 else "TCZYX"[-array.ndim :]
     order, final = arrangement(shape, letters or plain, axes, path, notes)
     if letters and not axes:
@@ -212,9 +207,9 @@ def _volume(
     volume = Volume(
         data=finish(_Source(array), order, tuple(array.chunks), path, final),
         axes=final,
-        voxel_size=tuple(size.get(a, 1.0) for a in spatial),
-        unit=unit,
-        origin=tuple(origin.get(a, 0.0) for a in spatial),
+        voxel_size=tuple(space.size.get(a, 1.0) for a in spatial),
+        unit=space.unit,
+        origin=tuple(space.origin.get(a, 0.0) for a in spatial),
         name=stem_of(path),
         provenance=stamp.provenance if stamp is not None else (),
         source=path,

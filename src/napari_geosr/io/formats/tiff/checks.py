@@ -9,8 +9,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_geosr.core.config import format_bytes
+from napari_geosr.core.config import (
+    format_available,
+    format_enough,
+)
 from napari_geosr.core.errors import FileError
+from napari_geosr.core.types import AnyMapping
 
 if TYPE_CHECKING:
     from tifffile import TiffFile, TiffFrame, TiffPage, TiffPageSeries
@@ -31,23 +35,28 @@ def truncated(path: Path, needed: int, size: int) -> FileError:
         Bytes that the file should have, and actual size.
     """
     return FileError(
-        f"{path.name} is truncated: it needs {format_bytes(needed)} but has "
-        f"{format_bytes(size)}. Copy or download the file again."
+        f"{path.name} is truncated: it needs {format_enough(needed)} but has "
+        f"{format_available(size)}. Copy or download the file again."
     )
 
 
-def check_page_chain(tif: TiffFile, path: Path) -> None:
+def check_page_chain(tif: TiffFile, path: Path) -> frozenset[int]:
     """Raise `FileError` if the chain of page directories points beyond the file.
 
     tifffile stops there and returns the pages found so far, so a truncated copy would
     open as a shorter stack.
+
+    Returns
+    -------
+    frozenset of int
+        Positions of the directories; empty for dialects that store them differently.
     """
     size = tif.filehandle.size
     order = tif.byteorder
     count, entry, offset = ("Q", 20, "Q") if tif.is_bigtiff else ("H", 12, "I")
     n_count, n_offset = struct.calcsize(count), struct.calcsize(offset)
     if not tif.is_bigtiff and tif.tiff.version != 42:
-        return  # other dialects (NDPI …) store their directories differently
+        return frozenset()  # other dialects (NDPI …) store them differently
     seen: set[int] = set()
     with path.open("rb") as stream:
         stream.seek(8 if tif.is_bigtiff else 4)
@@ -72,6 +81,7 @@ def check_page_chain(tif: TiffFile, path: Path) -> None:
             place = (
                 struct.unpack(order + offset, tail)[0] if len(tail) == n_offset else 0
             )
+    return frozenset(seen)
 
 
 def _check_values(
@@ -134,3 +144,90 @@ def _check_page(page: TiffPage | TiffFrame, path: Path, size: int) -> None:
             f"{path.name} is damaged: parts of its pages contain no data. Copy or "
             "export the file again."
         )
+
+
+def n_planes(series: TiffPageSeries) -> int:
+    """Number of planes that a series has according to its shape."""
+    return math.prod(series.shape) // max(1, math.prod(series.keyframe.shape))
+
+
+def stated_planes(metadata: AnyMapping) -> int:
+    """Number of planes that an ImageJ description states; 1 if it does not say."""
+    counts = [metadata.get(word, 1) for word in ("channels", "slices", "frames")]
+    known = all(isinstance(n, int) and n > 0 for n in counts)
+    return math.prod(counts) if known else 1
+
+
+def check_virtual_stack(tif: TiffFile, path: Path) -> None:
+    """Raise `FileError` if an ImageJ stack with a single directory is truncated.
+
+    ImageJ writes large stacks as one page that is followed by the other planes.
+    tifffile reads only the first plane if the others are not all there.
+    """
+    page, metadata = tif.pages.first, tif.imagej_metadata or {}
+    stated, images = stated_planes(metadata), metadata.get("images", 1)
+    if stated == 1 or stated != images or not page.is_final:
+        return
+    needed = page.dataoffsets[0] + stated * page.nbytes
+    if needed > tif.filehandle.size:
+        raise truncated(path, needed, tif.filehandle.size)
+
+
+def left_out_planes(
+    tif: TiffFile, series: TiffPageSeries, directories: frozenset[int]
+) -> str:
+    """Describe the planes of a file that its description leaves out; ``""`` if none.
+
+    Parameters
+    ----------
+    tif : tifffile.TiffFile
+    series : tifffile.TiffPageSeries
+        The image that is read.
+    directories : frozenset of int
+        Positions of the page directories in the file.
+    """
+    if series.kind == "imagej" and len(directories) == 1:
+        page = series.keyframe
+        after = tif.filehandle.size - page.dataoffsets[0]
+        images = (tif.imagej_metadata or {}).get("images", 1)
+        n_stored = min(images, after // max(1, page.nbytes)) if page.is_final else 0
+        n_left = n_stored - n_planes(series)
+    elif series.kind == "ome":
+        used = {
+            page.offset
+            for each in tif.series
+            for page in each.pages
+            if page is not None and page.parent.filehandle.name == tif.filehandle.name
+        }
+        n_stored = len(directories)
+        others = directories - used
+        left_out = [page for page in tif.pages if page.offset in others]
+        n_left = sum(not page.aspage().is_reduced for page in left_out)
+    else:
+        return ""
+    if n_left <= 0:
+        return ""
+    kind = "OME" if series.kind == "ome" else "ImageJ"
+    return (
+        f"{n_left:,} of the {n_stored:,} planes in the file are left out, because its "
+        f"{kind} description does not mention them. Export the file again to read them."
+    )
+
+
+def check_missing_planes(series: TiffPageSeries, path: Path) -> None:
+    """Raise `FileError` if planes that the description lists are not in the file.
+
+    tifffile reads them as zeros.
+    """
+    n_all = n_planes(series)
+    n_missing = sum(page is None for page in series.pages)
+    if series.dataoffset is None and n_missing:
+        raise missing_planes(path, n_missing, n_all)
+
+
+def missing_planes(path: Path, n_missing: int, n_all: int) -> FileError:
+    """The error for a file without some of its planes."""
+    return FileError(
+        f"{path.name} is incomplete: {n_missing} of its {n_all} planes are missing. "
+        "Copy or export the file again, with all its parts."
+    )

@@ -3,22 +3,66 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_geosr.core.config import format_bytes
+from napari_geosr.core.config import (
+    format_bytes,
+)
 from napari_geosr.core.errors import FileError
-from napari_geosr.core.types import AnyDType
 from napari_geosr.io.voxel_sources import MappedSource
 
+if TYPE_CHECKING:
+    from tifffile import TiffPage
+
+#: TIFF's code for the photometric interpretation MinIsWhite.
+_WHITE_IS_ZERO = 0
 _MAX_PALETTE_BYTES = 1 << 30
 
 
-def inverted(source: Any, dtype: AnyDType) -> Any:
+def can_invert(page: TiffPage) -> bool:
+    """Whether white is zero in a page, and its type allows inverting the values."""
+    is_white = int(page.photometric) == _WHITE_IS_ZERO
+    return is_white and np.dtype(page.dtype).kind in "bu" and not _is_python_mask(page)
+
+
+def _is_python_mask(page: TiffPage) -> bool:
+    """Whether tifffile wrote a page of Booleans.
+
+    It always states that white is zero, but stores True as 1.
+    """
+    software = page.tags.get("Software")
+    by_tifffile = software is not None and str(software.value).startswith("tifffile")
+    return bool(page.bitspersample == 1 and by_tifffile)
+
+
+def white_is_zero(page: TiffPage, *, is_imagej: bool) -> str:
+    """Warn about a file in which white is zero; ``""`` if it is not.
+
+    Parameters
+    ----------
+    page : tifffile.TiffPage
+    is_imagej : bool
+        Whether ImageJ wrote the file: it inverts only the display.
+    """
+    if int(page.photometric) != _WHITE_IS_ZERO or _is_python_mask(page):
+        return ""
+    if is_imagej or not can_invert(page):
+        return (
+            "the file is to be displayed with inverted grey values; they are used as "
+            "they are stored, so what looks dark in other programs has high values. "
+            "Check which phase is the pores."
+        )
+    white = 1 if page.bitspersample == 1 else np.iinfo(page.dtype).max
+    return (
+        "white is stored as 0 in this file; the grey values were inverted (0 became "
+        f"{white}), so thresholds of other programs may not apply."
+    )
+
+
+def inverted(source: Any) -> Any:
     """`source` with larger values brighter, for files in which white is zero."""
-    if dtype.kind not in "bu":
-        return source
 
     def invert(voxels: Any) -> Any:
         """Swap bright and dark."""

@@ -121,6 +121,9 @@ def _positive(value: Any) -> float | None:
 
 
 def _finite(value: Any) -> float | None:
+    """`value` as a finite number, also if written with a decimal comma, or None."""
+    if isinstance(value, str) and value.count(",") == 1 and "." not in value:
+        value = value.replace(",", ".")
     try:
         number = float(value)
     except (TypeError, ValueError):
@@ -166,7 +169,8 @@ def from_imagej(page: TiffPage, metadata: AnyMapping, n_slices: int) -> Physical
     """Voxel size and origin from ImageJ's metadata.
 
     ImageJ omits `spacing` from a stack's description if it is 1, and stores the origin
-    in pixels, as the position at which a coordinate is zero.
+    in pixels, as the position at which a coordinate is zero. Other programs write
+    decimal commas.
 
     Parameters
     ----------
@@ -183,14 +187,29 @@ def from_imagej(page: TiffPage, metadata: AnyMapping, n_slices: int) -> Physical
         resolution = _resolution(page, name)
         if resolution is not None:
             space.size[axis] = 1 / resolution
-    spacing = _positive(abs(_finite(metadata.get("spacing")) or 0.0))
+    stated = metadata.get("spacing")
+    spacing = _positive(abs(_finite(stated) or 0.0))
+    pixel = next((space.size[a] for a in "XY" if a in space.size), None)
     if spacing is not None:
         space.size["Z"] = spacing
-    elif n_slices > 1 and has_unit:
+        if has_unit and isinstance(stated, str):
+            text = (
+                f"The slice spacing, {stated!r}, was read as {spacing:g} {space.unit}."
+            )
+            space.notes.append(Note(text, "slice distance"))
+    elif n_slices > 1 and has_unit and stated is None:
         space.size["Z"] = 1.0
         text = (
             f"The slice spacing is not in the file; it was taken to be 1 {space.unit}, "
             "as ImageJ does."
+        )
+        space.notes.append(Note(text, "slice distance"))
+    elif n_slices > 1 and has_unit and pixel is not None:
+        space.size["Z"] = pixel
+        text = (
+            f"The slice spacing in the file, {str(stated)!r}, is not a positive "
+            "number; it was taken to be the same as the pixel size, "
+            f"{pixel:g} {space.unit}."
         )
         space.notes.append(Note(text, "slice distance"))
     if not has_unit and space.size:

@@ -6,14 +6,17 @@ import logging
 import math
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_geosr.core.config import format_bytes
+from napari_geosr.core.config import (
+    format_bytes,
+)
 from napari_geosr.core.errors import FileError, SeveralImagesError
+from napari_geosr.core.file_warnings import with_file_warnings
 from napari_geosr.core.types import AnyArray, AnyDict
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.arrangement import (
@@ -24,8 +27,22 @@ from napari_geosr.io.arrangement import (
     finish,
 )
 from napari_geosr.io.file_voxels import FileVoxels
-from napari_geosr.io.formats.tiff.checks import check_page_chain, check_segments
-from napari_geosr.io.formats.tiff.colours import colour_map, inverted
+from napari_geosr.io.formats.tiff.checks import (
+    check_missing_planes,
+    check_page_chain,
+    check_segments,
+    check_virtual_stack,
+    left_out_planes,
+    missing_planes,
+    n_planes,
+    stated_planes,
+)
+from napari_geosr.io.formats.tiff.colours import (
+    can_invert,
+    colour_map,
+    inverted,
+    white_is_zero,
+)
 from napari_geosr.io.formats.tiff.metadata import read_space
 from napari_geosr.io.lazy import decoding
 from napari_geosr.io.reader_questions import (
@@ -107,11 +124,37 @@ def read_tiff(
             ) from error
         except Exception as error:
             raise _damaged(path, error) from error
-        with tif, decoding(path, "its structure"):
-            check_page_chain(tif, path)
-            series = _choose_series(tif, path, dataset)
+        with ExitStack() as opened, decoding(path, "its structure"):
+            opened.enter_context(tif)
+            directories = check_page_chain(tif, path)
+            shown, warning = tif, ""
+            if tif.is_imagej and len(directories) == 1:
+                check_virtual_stack(tif, path)
+            elif tif.is_imagej and (warning := _miscounted(tif, len(directories))):
+                plain = tifffile.TiffFile(path, is_imagej=False)
+                shown = opened.enter_context(plain)
+            series = _choose_series(shown, path, dataset)
             _check_dtype(series, path)
-            return _volume(tif, series, path, axes)
+            volume = _volume(tif, series, path, axes)
+            warning = warning or left_out_planes(tif, series, directories)
+            white = white_is_zero(series.keyframe, is_imagej=tif.is_imagej)
+            metadata = with_file_warnings(volume.metadata, warning, white)
+            return volume.replace(metadata=metadata)
+
+
+def _miscounted(tif: TiffFile, n_stored: int) -> str:
+    """Warn if an ImageJ description states another number of planes than there are.
+
+    Like ImageJ, we then read all planes as slices.
+    """
+    series, stated = tif.series[0], stated_planes(tif.imagej_metadata or {})
+    n_read = n_planes(series) if series.kind == "imagej" else stated
+    if n_stored < 2 or n_read in (1, n_stored):
+        return ""
+    return (
+        f"its ImageJ description states {n_read:,} planes, but it contains "
+        f"{n_stored:,}; all {n_stored:,} were read. Check that the file is complete."
+    )
 
 
 def _damaged(path: Path, error: Exception | str) -> FileError:
@@ -185,6 +228,7 @@ def _volume(
     tif: TiffFile, series: TiffPageSeries, path: Path, axes: str | None
 ) -> Volume:
     check_segments(tif, series, path)
+    check_missing_planes(series, path)
     source, letters, chunks = _source(tif, series, path)
     notes: list[str] = []
     depth = "ZQI"
@@ -296,8 +340,8 @@ def _source(
     letters = series.axes
     if tif.is_imagej:
         return source, letters, chunks
-    if int(page.photometric) == 0:
-        return inverted(source, dtype), letters, chunks
+    if can_invert(page):
+        return inverted(source), letters, chunks
     if int(page.photometric) == 3 and page.colormap is not None:
         return colour_map(source, page.colormap, letters, chunks, path)
     return source, letters, chunks
@@ -334,11 +378,7 @@ class Pages:
         self._page_shape = tuple(series.keyframe.shape)
         n_pages = math.prod(self.shape[: len(self.shape) - len(self._page_shape)])
         if not len(pages) == len(self._pages) == n_pages:
-            missing = n_pages - len(self._pages)
-            raise FileError(
-                f"{path.name} is incomplete: {missing} of its {n_pages} planes are "
-                "missing. Copy or export the file again, with all its parts."
-            )
+            raise missing_planes(path, n_pages - len(self._pages), n_pages)
         self._lock = threading.Lock()
 
     def page(self, index: int) -> AnyArray:

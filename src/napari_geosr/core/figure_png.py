@@ -1,0 +1,37 @@
+"""Names of files in figures, and figures as PNG."""
+
+from __future__ import annotations
+
+import warnings
+from io import BytesIO
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+
+def as_png(canvas: FigureCanvasAgg) -> bytes:
+    """Draw a figure as PNG.
+
+    Characters that the font lacks are drawn as boxes, without matplotlib's warnings:
+    reports also show the names as text.
+    """
+    warnings.filterwarnings("ignore", message=r"Glyph \d+ .* missing from")
+    stream = BytesIO()
+    canvas.print_png(stream)
+    return stream.getvalue()
+
+
+def as_label(name: str) -> str:
+    r"""`name` as matplotlib shows it unchanged.
+
+    Text between dollar signs would be a formula, and a label that begins with an
+    underscore would be left out of the legend.
+
+    Examples
+    --------
+    >>> as_label("a$x$"), as_label("_a")
+    ('a\\$x\\$', ' _a')
+    """
+    escaped = name.replace("$", r"\$")
+    return f" {escaped}" if escaped.startswith("_") else escaped
