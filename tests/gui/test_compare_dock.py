@@ -415,11 +415,15 @@ def test_messages_name_fields_and_no_options(viewer, qtbot, dock):
     flat = balls().replace(data=np.full((EDGE,) * 3, 7, np.float32))
     dock.choose_images(add(viewer, flat), add(viewer, flat.replace(name="same")))
     compare(dock, qtbot)
-    assert "Give the data range (Data range)." in dock.message.text
+    said = dock.rare.faults | dock.common.faults
+    assert "Give the data range (Data range)." in said["data_range"]
+    assert not dock.message.text
+    assert dock.tabs.currentIndex() == 0
     small = balls().replace(unit="pixel", voxel_size=(1.0,) * 3)
     cut = small.replace(data=small.data[:20], name="cut")
     dock.choose_images(add(viewer, small), add(viewer, cut))
     compare(dock, qtbot)
+    assert not dock.rare.faults | dock.common.faults
     assert "--" not in dock.message.text
     assert "Set both voxel sizes, or crop" in dock.message.text
     one, two = balls(), balls().replace(name="two")

@@ -26,6 +26,7 @@ from napari_geosr.gui.kit.form import ConfigForm
 from napari_geosr.gui.kit.lifetime import Connections
 from napari_geosr.gui.kit.widgets import (
     FormAligner,
+    PartScroller,
     Section,
     add_row,
     button,
@@ -129,6 +130,8 @@ class ImageNotes(QWidget):
 
 class CompareWidgets(Dock):
     """The visible parts of the Compare dock."""
+
+    scroller: PartScroller
 
     def __init__(self, viewer: napari.viewer.Viewer) -> None:
         super().__init__(viewer)
@@ -251,7 +254,9 @@ class CompareWidgets(Dock):
             column.addWidget(widget)
         column.addStretch(1)
         self.tabs = QTabWidget()
-        self.tabs.addTab(scrolling(inner), "Ima&ges")
+        area = scrolling(inner)
+        self.scroller = PartScroller(area)
+        self.tabs.addTab(area, "Ima&ges")
         self.tabs.addTab(scrolling(results), "Resul&t")
         for arrow in self.tabs.findChildren(QToolButton):
             arrow.setAccessibleName("Scroll the tabs")
