@@ -238,7 +238,7 @@ def test_the_base_is_named_as_it_is_chosen(viewer, qtbot, dock, rng):
     below = add(viewer, noisy(balls(), rng, "below"))
     above = add(viewer, noisy(balls(), rng, "above"))
     dock.choose_images(above, below)
-    assert dock.reference.currentText() == "none (use the last ticked image)"
+    assert dock.reference.currentText() == "none"
     assert dock.images.layers() == [above, below]
     dock.rare.set_values({**dock.rare.values(), "fsc": "pair"})
     dock._on_settings()

@@ -53,7 +53,7 @@ _MIN_ROWS = 3
 #: Maximum height of the list of images, in rows; a longer list scrolls.
 _MAX_ROWS = 6
 #: Fixed first entries of the menus of layers.
-NO_REFERENCE, EVERYTHING = "none (use the last ticked image)", "everything"
+NO_REFERENCE, EVERYTHING = "none", "everything"
 IDLE = "Tick two to six images, then press Compare."
 #: What an empty list says.
 EMPTY = "Open two or more images of the same object: they are listed here."
