@@ -147,7 +147,7 @@ class CompareWidgets(Dock):
         self.reference = LayerCombo(self._viewer, is_measurable, fixed=(NO_REFERENCE,))
         self.reference.setAccessibleName("Ground truth")
         self.reference.setToolTip(
-            "An image that is known to be correct. Without a reference, all are "
+            "An image that is known to be correct. Without one, all images are "
             "compared with the last ticked image in the list."
         )
         self.sample = LayerCombo(self._viewer, _is_mask, fixed=(EVERYTHING,))

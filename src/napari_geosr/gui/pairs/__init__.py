@@ -251,7 +251,7 @@ class PairsDock(PairsWidgets):
         message = f"The pair is in {built.pairs.files['low'].parent}."
         warnings = self._progress.warnings
         kind = "warning" if warnings else "ok"
-        self.message.show_message(" ".join([message, *warnings]), kind)
+        self.message.show_message(" ".join([*warnings, message]), kind)
 
     def _on_idle(self) -> None:
         self._source_layer = None
