@@ -179,6 +179,7 @@ def open_restore(viewer, layer: str, model: str = "foam-denoise") -> QWidget:
     dock.model_box.set_model(model)
     wait(0.2)
     wait(until=lambda: dock.estimate.text() != "Estimate: –")
+    wait(until=lambda: dock.verdict_panel.activity.is_settled)
     viewer.reset_view()
     return dock
 
@@ -475,7 +476,8 @@ def reconstruct_dock() -> None:
     dock.centre.find_button.click()
     wait(until=lambda: dock.centre.value() is not None)
     dock.preview_button.click()
-    wait(until=lambda: "slices" in dock.estimate.text())
+    wait(until=lambda: dock.activity.preview.layer is not None)
+    wait(until=lambda: not dock.activity.busy)
     save(viewer, "reconstruct_dock")
 
 
@@ -550,9 +552,9 @@ def main() -> None:
     arguments = parser.parse_args()
     FOLDER, DATA = arguments.out, arguments.data
     pictures = PICTURES if DATA is None else PICTURES | PICTURES_OF_DATA
-    for name in ("CONFIG", "DATA", "STATE"):
-        os.environ[f"XDG_{name}_HOME"] = tempfile.mkdtemp()
     for name in arguments.names or pictures:
+        for kind in ("CONFIG", "DATA", "STATE"):  # no jobs of other pictures
+            os.environ[f"XDG_{kind}_HOME"] = tempfile.mkdtemp()
         pictures[name]()
         print(FOLDER / f"{name}.png")
 

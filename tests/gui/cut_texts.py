@@ -20,7 +20,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_geosr.gui.kit.widgets import ElidedLabel
-from napari_geosr.gui.layers.combo import ElidingCombo
+from napari_geosr.gui.layers.combo import ElidingCombo, LayerCombo
 
 #: Pixels within a line edit at either side of its text.
 _LINE_MARGIN = 2
@@ -31,7 +31,8 @@ _HEADER_MARGIN = 8
 def cut_texts(dock: QWidget) -> list[str]:
     """Texts of visible widgets that are wider than their place.
 
-    Names of layers, files and models are shortened on purpose, with an ellipsis.
+    Names of layers, files and models are shortened on purpose, with an ellipsis;
+    other entries of their menus are not.
     """
     found = [
         f"{area.accessibleName()!r}: needs {least}, has {room}"
@@ -41,6 +42,10 @@ def cut_texts(dock: QWidget) -> list[str]:
         for room in [area.viewport().width()]
         if least > room
     ]
+    for menu in dock.findChildren(LayerCombo):
+        entry = menu.fixed_entry()
+        if entry and menu.isVisibleTo(dock) and menu.shown_text() != entry:
+            found.append(f"{menu.accessibleName()!r}: {menu.shown_text()!r}")
     for widget in dock.findChildren(QWidget):
         if not widget.isVisibleTo(dock) or isinstance(
             widget, ElidingCombo | ElidedLabel

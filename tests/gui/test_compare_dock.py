@@ -238,7 +238,7 @@ def test_the_base_is_named_as_it_is_chosen(viewer, qtbot, dock, rng):
     below = add(viewer, noisy(balls(), rng, "below"))
     above = add(viewer, noisy(balls(), rng, "above"))
     dock.choose_images(above, below)
-    assert dock.reference.currentText() == "none (use the last ticked image)"
+    assert dock.reference.currentText() == "none"
     assert dock.images.layers() == [above, below]
     dock.rare.set_values({**dock.rare.values(), "fsc": "pair"})
     dock._on_settings()
@@ -415,11 +415,15 @@ def test_messages_name_fields_and_no_options(viewer, qtbot, dock):
     flat = balls().replace(data=np.full((EDGE,) * 3, 7, np.float32))
     dock.choose_images(add(viewer, flat), add(viewer, flat.replace(name="same")))
     compare(dock, qtbot)
-    assert "Give the data range (Data range)." in dock.message.text
+    said = dock.rare.faults | dock.common.faults
+    assert "Give the data range (Data range)." in said["data_range"]
+    assert not dock.message.text
+    assert dock.tabs.currentIndex() == 0
     small = balls().replace(unit="pixel", voxel_size=(1.0,) * 3)
     cut = small.replace(data=small.data[:20], name="cut")
     dock.choose_images(add(viewer, small), add(viewer, cut))
     compare(dock, qtbot)
+    assert not dock.rare.faults | dock.common.faults
     assert "--" not in dock.message.text
     assert "Set both voxel sizes, or crop" in dock.message.text
     one, two = balls(), balls().replace(name="two")

@@ -78,11 +78,12 @@ def test_the_threshold_follows_a_sample_that_is_painted(viewer, qtbot):
     whole_shape = mask.data.copy()
     mask.data = np.zeros_like(mask.data)
     dock.settings.sample.set_layer(mask)
-    qtbot.waitUntil(lambda: "mask of 'scan' is empty" in dock.message.text)
+    faults = dock.settings.faults
+    qtbot.waitUntil(lambda: "mask of 'scan' is empty" in faults.texts.get("mask", ""))
     assert dock.settings.threshold is None
     mask.data_setitem(np.nonzero(whole_shape), 1)
     wait_for_levels(dock, qtbot)
-    assert not dock.message.text
+    assert not faults.texts
     first, key = dock.settings.threshold, dock.levels.key()
     # One voxel, where no sampling of rows would look for it.
     mask.data_setitem((np.array([0]), np.array([0]), np.array([0])), 1)
@@ -108,8 +109,8 @@ def test_a_sample_that_does_not_fit_is_said_to_without_a_preview(viewer, qtbot):
     wait_for_levels(dock, qtbot)
     dock.settings.preview.setChecked(False)
     dock.settings.sample.set_layer(away)
-    assert "does not cover" in dock.message.text
+    assert "does not cover" in dock.settings.faults.texts["mask"]
     away.translate = physical().origin
     qtbot.waitUntil(lambda: dock.levels._shown == dock.levels.key(), timeout=10_000)
     wait_for_levels(dock, qtbot)
-    assert not dock.message.text
+    assert not dock.settings.faults.texts

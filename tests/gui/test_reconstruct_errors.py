@@ -19,8 +19,12 @@ def failed(dock, qtbot, what) -> str:
     with qtbot.waitSignal(dock.activity.failed, timeout=60_000):
         what()
     idle(dock, qtbot)
-    text = dock.message.text
-    assert text.startswith("Error: ")
+    in_fields = [
+        text for form in dock.settings_forms() for text in form.faults.values()
+    ]
+    assert bool(dock.message.text) != bool(in_fields)  # said once
+    text = dock.message.text or " ".join(in_fields)
+    assert text.startswith(("Error: ", WARNING_SIGN))
     assert "our fault" not in text
     assert not dock.preview_button.isChecked()
     assert dock.run_button.isEnabled()
@@ -108,6 +112,9 @@ def test_nan_is_refused_and_may_be_filled(viewer, qtbot, tmp_path):
     dock.row.setValue(3)
     assert "NaN" in failed(dock, qtbot, dock.preview_button.click)
     assert "NaN" in failed(dock, qtbot, dock.run_button.click)
+    assert dock.form.faults["nonfinite"].startswith(f"{WARNING_SIGN} nan.h5: ")
+    assert "fill them (NaN in projections: fill)" in dock.form.faults["nonfinite"]
+    assert not dock.settings.content.isHidden()
     dock.form.set_values({"nonfinite": "fill"})
     with qtbot.waitSignal(dock.activity.finished, timeout=60_000) as finished:
         dock.run_button.click()

@@ -84,3 +84,20 @@ def test_a_run_that_cannot_be_prepared_gives_the_button_back(
     assert shows_work(dock)
     qtbot.waitUntil(lambda: "cannot be used" in dock.message.text, timeout=60_000)
     qtbot.waitUntil(lambda: shows_rest(dock))
+
+
+def test_too_little_memory_is_an_error_below_its_setting(viewer, qtbot):
+    data = np.random.default_rng(0).normal(size=(4, 48, 48)).astype(np.float32)
+    viewer.add_image(data, name="scan", units="um")
+    dock = opened(viewer)
+    qtbot.waitUntil(dock.isVisible)
+    dock.form.set_values({"memory": "1MB"})
+    dock.form.editor("memory").editingFinished.emit()
+    dock.run_button.click()
+    qtbot.waitUntil(lambda: bool(dock.form.faults), timeout=60_000)
+    assert "ncrease the Memory setting" in dock.form.faults["memory"]
+    assert not dock.settings.content.isHidden()
+    assert not dock.message.text
+    dock.form.set_values({"memory": "2GB"})
+    dock.form.editor("memory").editingFinished.emit()
+    assert not dock.form.faults

@@ -230,7 +230,7 @@ GROUPS: dict[str, tuple[str, dict[str, Command]]] = {
         },
     ),
     "profiles": (
-        "Keep queue, project and resources of a cluster under a name.",
+        "Save the queue, project and resources of a cluster under a name.",
         {
             "list": Command(
                 "profiles:list_profiles",

@@ -30,7 +30,7 @@ Name = Annotated[str, Parameter(help="Name of the profile.")]
 #: What `profiles new` asks in a terminal: field, question.
 _QUESTIONS = (
     ("project", "Project or account that the time is charged to"),
-    ("walltime", "Longest time of one run (2:00:00, 90min, 12h)"),
+    ("walltime", "Time limit of one run (2:00:00, 90min, 12h)"),
     ("cores", "CPU cores"),
     ("gpus", "Graphics cards (GPUs)"),
     ("setup", "Command before each job, such as: module load cuda (or nothing)"),

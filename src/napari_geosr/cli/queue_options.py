@@ -31,16 +31,14 @@ class Resources(Config):
     )
     walltime: str | None = Field(
         None,
-        description="Longest time of one run: 2:00:00, 90min, 12h. A longer job is "
+        description="Time limit of one run: 2:00:00, 90min, 12h. A longer job is "
         "resubmitted and resumes; by default 2 hours.",
     )
     nodes: int | None = Field(
         None, description="Nodes. The job itself runs on the first one; by default 1."
     )
     cores: int | None = Field(None, description="CPU cores on each node; by default 4.")
-    gpus: int | None = Field(
-        None, description="Graphics cards on each node; by default none."
-    )
+    gpus: int | None = Field(None, description="GPUs per node; by default none.")
     mem: str | None = Field(
         None, description="Memory on each node, such as 64GB; by default the cluster's."
     )

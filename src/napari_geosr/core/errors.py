@@ -20,6 +20,13 @@ _TOO_MANY = (errno.EMFILE, errno.ENFILE)
 class GeoSRError(Exception):
     """Base of every error this package raises on purpose.
 
+    Parameters
+    ----------
+    message : str
+    fields : sequence of str
+        Names of the settings or inputs concerned, such as ``"mask"``: docks show the
+        message below them.
+
     Attributes
     ----------
     exit_code : int
@@ -29,21 +36,13 @@ class GeoSRError(Exception):
 
     exit_code = 2
 
-
-class ConfigError(GeoSRError, ValueError):
-    """A setting is out of range or settings contradict each other.
-
-    Parameters
-    ----------
-    message : str
-    fields : sequence of str
-        Names of the settings concerned, if the config itself was valid: docks show the
-        message next to them.
-    """
-
     def __init__(self, message: str = "", *, fields: Sequence[str] = ()) -> None:
         super().__init__(message)
         self.fields = tuple(fields)
+
+
+class ConfigError(GeoSRError, ValueError):
+    """A setting is out of range or settings contradict each other."""
 
 
 class VolumeError(GeoSRError, ValueError):

@@ -196,7 +196,7 @@ def open_item(file: h5py.File, name: str, path: Path) -> Any:
     for i, part in enumerate(parts):
         link = group.get(part, getlink=True) if isinstance(group, h5py.Group) else None
         item = followed(group, part) if link is not None else None
-        if item is None and _stays_inside(link, group):
+        if item is None and link is not None and _stays_inside(link, group):
             raise FileError(
                 f"{path.name}: {name!r} is a link that leads in a circle or to nothing "
                 f"({part} → {link.path}). Choose another dataset."

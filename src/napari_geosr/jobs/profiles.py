@@ -48,16 +48,14 @@ class Profile(Config):
     walltime: str = Field(
         "2:00:00",
         title="Walltime",
-        description="Longest time of one run, as H:MM:SS or such as 90min or 12h. A "
+        description="Time limit of one run, such as 2:00:00, 90min or 12h. A "
         "longer job is resubmitted and resumes.",
     )
     nodes: int = Field(1, ge=1, le=10_000, title="Nodes", description="Nodes.")
     cores: int = Field(
         4, ge=1, le=10_000, title="Cores", description="CPU cores on each node."
     )
-    gpus: int = Field(
-        0, ge=0, le=64, title="GPUs", description="Graphics cards on each node."
-    )
+    gpus: int = Field(0, ge=0, le=64, title="GPUs", description="GPUs per node.")
     memory: str = Field(
         "",
         title="Memory",

@@ -408,7 +408,8 @@ def _check_values(
         if masked and not histogram.n_nonfinite:
             raise VolumeError(
                 f"The sample mask of {name!r} is empty, so there is nothing to "
-                "measure. Mark the sample with non-zero values, or use no mask."
+                "measure. Mark the sample with non-zero values, or use no mask.",
+                fields=["mask"],
             )
         where = " inside the sample mask" if masked else ""
         raise VolumeError(

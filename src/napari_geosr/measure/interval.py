@@ -117,7 +117,8 @@ class IntervalCounter:
         if deviation.min(initial=0) < 0:
             raise VolumeError(
                 "The uncertainty has negative values, so it does not contain standard "
-                "deviations. Give the STEM_std file that the restoration wrote."
+                "deviations. Give the STEM_std file that the restoration wrote.",
+                fields=["deviation"],
             )
         for move in self._voxels:
             pores = phase_mask(

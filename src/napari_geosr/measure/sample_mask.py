@@ -76,7 +76,8 @@ def sample_mask_steps(
     if not solid.any():
         raise VolumeError(
             f"{name!r} has no solid at this threshold, so no sample can be found. "
-            "Change the threshold or the phase, or use no sample mask."
+            "Change the threshold or the phase, or use no sample mask.",
+            fields=["sample_mask"],
         )
     body = yield from _chosen_bodies(solid, 26, _is_largest, check, thickness)
     flat = body.shape[0] == 1
@@ -171,5 +172,6 @@ def check_sample_mask_memory(shape: tuple[int, ...], available: int, name: str) 
         raise VolumeError(
             f"The automatic sample mask of {name!r} needs about "
             f"{format_enough(needed)} of memory, but {format_available(available)} are "
-            "free. Give a mask layer instead, or use no sample mask."
+            "free. Give a mask layer instead, or use no sample mask.",
+            fields=["sample_mask"],
         )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from qtpy.QtCore import QEvent
-from qtpy.QtWidgets import QFileDialog
+from qtpy.QtWidgets import QFileDialog, QWidget
 
 from napari_geosr.core.errors import Cancelled, ConfigError, GeoSRError
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step
@@ -21,7 +21,7 @@ from napari_geosr.gui.compare.slices import SliceMontage
 from napari_geosr.gui.compare.widgets import CompareWidgets
 from napari_geosr.gui.kit.activity import Activity
 from napari_geosr.gui.kit.dock_tabs import dock_of
-from napari_geosr.gui.kit.form import error_in_fields, fields_of_options
+from napari_geosr.gui.kit.form import ConfigForm, fields_of_options
 from napari_geosr.gui.kit.progress import OperationProgress
 from napari_geosr.gui.layers import (
     add_image_result,
@@ -184,18 +184,14 @@ class CompareDock(CompareWidgets):
         """Compare the chosen images in a worker."""
         if self.activity.busy:
             return
-        self.message.clear()
-        for form in (self.common, self.rare):
-            form.clear_faults()
+        self.clear_errors()
         layers = self.compared_layers()
         try:
             config = self.config()
             request = self._make_request(layers, config)
             self.remember(config)
         except GeoSRError as error:
-            wrong = [w for f in (self.common, self.rare) for w in f.show_faults(error)]
-            if not wrong:
-                self.show_failure(error)
+            self.show_failure(error)
             return
         self._request = request
         self._layers = {layer.name: weakref.ref(layer) for layer in layers}
@@ -253,8 +249,16 @@ class CompareDock(CompareWidgets):
         """Sentences with fields of the dock instead of command-line options."""
         return fields_of_options(" ".join(sentences), (self.common, self.rare))[0]
 
-    def show_failure(self, error: Exception) -> None:
-        super().show_failure(error_in_fields(error, (self.common, self.rare)))
+    def settings_forms(self) -> tuple[ConfigForm, ...]:
+        """Return the forms with the settings of a comparison, from the top."""
+        return self.common, self.rare
+
+    def show_in_fields(self, error: Exception) -> list[QWidget]:
+        """Show an error below its fields, and the tab that they are in."""
+        fields = super().show_in_fields(error)
+        if fields:
+            self.tabs.setCurrentIndex(0)
+        return fields
 
     def _on_error(self, error: Exception) -> None:
         if isinstance(error, Cancelled):

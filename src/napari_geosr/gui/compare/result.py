@@ -68,6 +68,7 @@ class QualityTable(QTableWidget):
         header.setTextElideMode(Qt.TextElideMode.ElideMiddle)
         rows = self.verticalHeader()
         rows.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
+        rows.setTextElideMode(Qt.TextElideMode.ElideRight)
         rows.setMaximumWidth(_LABELS)
         rows.setDefaultAlignment(
             Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter

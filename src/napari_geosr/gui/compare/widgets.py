@@ -26,6 +26,7 @@ from napari_geosr.gui.kit.form import ConfigForm
 from napari_geosr.gui.kit.lifetime import Connections
 from napari_geosr.gui.kit.widgets import (
     FormAligner,
+    PartScroller,
     Section,
     add_row,
     button,
@@ -52,7 +53,7 @@ _MIN_ROWS = 3
 #: Maximum height of the list of images, in rows; a longer list scrolls.
 _MAX_ROWS = 6
 #: Fixed first entries of the menus of layers.
-NO_REFERENCE, EVERYTHING = "none (use the last ticked image)", "everything"
+NO_REFERENCE, EVERYTHING = "none", "everything"
 IDLE = "Tick two to six images, then press Compare."
 #: What an empty list says.
 EMPTY = "Open two or more images of the same object: they are listed here."
@@ -130,6 +131,8 @@ class ImageNotes(QWidget):
 class CompareWidgets(Dock):
     """The visible parts of the Compare dock."""
 
+    scroller: PartScroller
+
     def __init__(self, viewer: napari.viewer.Viewer) -> None:
         super().__init__(viewer)
         self._make_inputs()
@@ -144,7 +147,7 @@ class CompareWidgets(Dock):
         self.reference = LayerCombo(self._viewer, is_measurable, fixed=(NO_REFERENCE,))
         self.reference.setAccessibleName("Ground truth")
         self.reference.setToolTip(
-            "An image that is known to be correct. Without a reference, all are "
+            "An image that is known to be correct. Without one, all images are "
             "compared with the last ticked image in the list."
         )
         self.sample = LayerCombo(self._viewer, _is_mask, fixed=(EVERYTHING,))
@@ -251,7 +254,9 @@ class CompareWidgets(Dock):
             column.addWidget(widget)
         column.addStretch(1)
         self.tabs = QTabWidget()
-        self.tabs.addTab(scrolling(inner), "Ima&ges")
+        area = scrolling(inner)
+        self.scroller = PartScroller(area)
+        self.tabs.addTab(area, "Ima&ges")
         self.tabs.addTab(scrolling(results), "Resul&t")
         for arrow in self.tabs.findChildren(QToolButton):
             arrow.setAccessibleName("Scroll the tabs")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from qtpy.QtOpenGLWidgets import QOpenGLWidget
@@ -14,9 +14,11 @@ from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.steps import Step
 from napari_geosr.gui.kit.activity import Activity
 from napari_geosr.gui.kit.dock_tabs import MIN_WIDTH, DockTabifier
+from napari_geosr.gui.kit.form import ConfigForm, error_in_fields, show_in_fields
 from napari_geosr.gui.kit.lifetime import Connections, unwrapped
 from napari_geosr.gui.kit.notify import MessageRow, show_error
 from napari_geosr.gui.kit.remembered import recall, remember
+from napari_geosr.gui.kit.widgets import PartScroller
 
 if TYPE_CHECKING:
     import napari.viewer
@@ -30,7 +32,7 @@ class Dock(QWidget):
     """The base of the plugin's dock widgets.
 
     A subclass sets `settings_name` if it remembers settings, creates its widgets, and
-    overrides `show_busy`.
+    overrides `show_busy`, and `settings_forms` if it has settings.
 
     Parameters
     ----------
@@ -43,6 +45,8 @@ class Dock(QWidget):
         Runs the dock's background operations.
     message : MessageRow
         Shows results and errors. The subclass adds it to its layout.
+    scroller : PartScroller or None
+        Scrolls to a setting. Created by subclasses that scroll their settings.
     connections : Connections
         Connections to napari events; they end with the dock.
     """
@@ -56,6 +60,7 @@ class Dock(QWidget):
         DockTabifier(self)
         self.setMinimumWidth(MIN_WIDTH)
         self.message = MessageRow()
+        self.scroller: PartScroller | None = None
         self.connections = Connections(self)
         self._canvas = CanvasContext(self._viewer.layers, self, self.connections)
         self.activity = self._make_activity()
@@ -74,11 +79,41 @@ class Dock(QWidget):
     def show_busy(self, what: str) -> None:
         """Update the widgets for the running operation `what` (empty if none)."""
 
+    # Errors
+
+    def settings_forms(self) -> Sequence[ConfigForm]:
+        """Return the forms with the current settings, from the top."""
+        return ()
+
     def show_failure(self, error: Exception) -> None:
         """Show an error in the dock, and in napari's window if the dock is hidden."""
-        self.message.show_error(error)
+        self.show_settings_error(error)
         if not self.isVisible():
-            show_error(error, self)
+            show_error(self.reworded(error), self)
+
+    def show_settings_error(self, error: Exception) -> None:
+        """Show an error below its fields; if it concerns none, at the bottom."""
+        fields = self.show_in_fields(error)
+        if not fields:
+            self.message.show_error(self.reworded(error))
+            return
+        self.message.clear()  # about what was running
+        if self.scroller is not None:
+            self.scroller.show_part(fields[0])
+
+    def show_in_fields(self, error: Exception) -> list[QWidget]:
+        """Show an error below the fields that it concerns, and return them."""
+        return show_in_fields(error, self.settings_forms())
+
+    def reworded(self, error: Exception) -> Exception:
+        """Return an error that names fields of the dock instead of options."""
+        return error_in_fields(error, self.settings_forms())
+
+    def clear_errors(self) -> None:
+        """Clear the message and the errors below fields."""
+        self.message.clear()
+        for form in self.settings_forms():
+            form.clear_faults()
 
     # Settings
 

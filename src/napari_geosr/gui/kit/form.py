@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 #: Style of a field with an invalid value; the reason is shown below the field.
 _FAULT_STYLE = "border: 1px solid #d9534f;"
+#: A word at the beginning of a sentence.
+_WORD = re.compile(r"[a-z]+(?=[\s,:;]|$)")
 
 __all__ = ["AUTOMATIC", "ConfigForm", "KindForm"]
 
@@ -73,7 +75,9 @@ class FieldFaults:
         self.remove(name)
         words = name.replace("_", " ")
         text = text.removesuffix(".").removeprefix(f"{words}: ")
-        label = SentenceLabel(f"\N{WARNING SIGN} {text[:1].upper()}{text[1:]}.")
+        if _WORD.match(text):  # not the name of a file
+            text = text[0].upper() + text[1:]
+        label = SentenceLabel(f"\N{WARNING SIGN} {text}.")
         label.setAccessibleName(f"Error in {words}")
         label.setToolTip(text)
         rows: Any = self._rows
@@ -387,7 +391,7 @@ def fields_of_options(
     fields : list of (ConfigForm, str)
         The fields that it names.
     """
-    known = {name: form for form in forms for name in form.names}
+    known = {name: form for form in reversed(list(forms)) for name in form.names}
     fields = []
     text = _ONE_OF_SEVERAL.sub(r"\1, ", text)
     for option, value in _OPTION.findall(text):
@@ -396,7 +400,9 @@ def fields_of_options(
         if name in known:
             form = known[name]
             fields.append((form, name))
-            shown = f" ({form.title(name)}{':' + value if value else ''})"
+            title = form.title(name)
+            if f"{title} setting (--{option}" not in text:  # it is named already
+                shown = f" ({title}{':' + value if value else ''})"
         text = re.sub(rf" ?\(--{option}[^)]*\)", shown, text)
     for option in _BARE_OPTION.findall(text):
         name = option.replace("-", "_")
@@ -423,7 +429,7 @@ def show_in_fields(error: Exception, forms: Iterable[ConfigForm]) -> list[QWidge
     shown = [field for form in forms for field in form.show_faults(error)]
     if not shown and isinstance(error, GeoSRError):
         text, fields = fields_of_options(str(error), forms)
-        for form, name in fields:
+        for form, name in fields[:1]:  # the others are alternatives
             form.add_fault(name, text)
             shown.append(form.editor(name))
     for field in shown:
@@ -448,7 +454,7 @@ def _with_titles(error: GeoSRError, forms: Iterable[ConfigForm]) -> str:
     """The text of an error, with titles of fields in place of names of settings."""
     if not isinstance(error.__cause__, ValidationError):
         return str(error)
-    known = {name: form for form in forms for name in form.names}
+    known = {name: form for form in reversed(list(forms)) for name in form.names}
     parts = []
     for name, text in texts_by_field(error).items():
         if name in known:

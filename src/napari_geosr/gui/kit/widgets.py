@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from qtpy.QtGui import QResizeEvent
 
 #: Places within a name at which a line may be broken.
-_JOINT = re.compile(r"(?<=\w)[_./-](?=\w)")
+_JOINT = re.compile(r"(?<=\w)[_/-](?=\w)|(?<=[^\W\d])\.(?=\w)|(?<=\d)\.(?=[^\W\d])")
 #: Longest entry, in widths of an X, for which a menu reserves space.
 _MAX_ENTRY = 26
 #: Pixels that Qt reserves at the sides of an entry beyond what napari's style uses.
@@ -88,7 +88,7 @@ class SentenceLabel(QLabel):
         self.setText(text)
 
     def setText(self, text: str) -> None:
-        """Show a text; it may be broken after ``_``, ``-``, ``.`` and ``/``."""
+        """Show a text; it may be broken at ``_-./`` within names, not numbers."""
         self._whole = text
         super().setText(_JOINT.sub("\\g<0>\u200b", text))
         self._fit()

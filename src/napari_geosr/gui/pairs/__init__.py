@@ -9,11 +9,11 @@ from pydantic import Field
 from qtpy.QtCore import QTimer
 
 from napari_geosr.core.config import Config
-from napari_geosr.core.errors import ConfigError, GeoSRError
+from napari_geosr.core.errors import ConfigError, FileError, GeoSRError, VolumeError
 from napari_geosr.core.types import AnyDict
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.kit.dock_tabs import TRAIN
-from napari_geosr.gui.kit.form import ConfigForm, error_in_fields, show_in_fields
+from napari_geosr.gui.kit.form import ConfigForm
 from napari_geosr.gui.kit.frame import open_dock
 from napari_geosr.gui.kit.progress import OperationProgress
 from napari_geosr.gui.layers.data_row import DataRow
@@ -178,16 +178,17 @@ class PairsDock(PairsWidgets):
     # Actions
 
     def _on_build(self) -> None:
-        self.message.clear()
+        self.clear_errors()
         self.data_message.clear()
-        for form in self._forms():
-            form.clear_faults()
         self._progress.restart()
         try:
             request = self.request()
             self._remember(request.config)
         except GeoSRError as error:
-            self._show_error(error)
+            if fields := self.show_in_fields(error):
+                self.scroller.show_part(fields[0])
+            else:
+                self._show_below_scans(error)
             return
         self._show_result(None)
         self._source_layer = (self.low if self.is_aligned() else self.high).layer()
@@ -196,20 +197,23 @@ class PairsDock(PairsWidgets):
             lambda stop: build_steps(request, stop),
             self._on_built,
             on_step=self._progress.show_step,
-            on_error=self.show_failure,
+            on_error=self._on_error,
             description=f"Building {request.folder.name}",
         )
 
-    def _show_error(self, error: GeoSRError) -> None:
-        """Show an error below its fields; if it concerns none, below the scans."""
-        forms = self._forms()
-        if shown := show_in_fields(error, forms):
-            self.scroller.show_part(shown[0])
+    def _on_error(self, error: Exception) -> None:
+        """Show why no pair was built, below the fields or scans that it concerns."""
+        if self.show_in_fields(error) or not isinstance(error, FileError | VolumeError):
+            self.show_failure(error)
         else:
-            self.data_message.show_error(error_in_fields(error, forms))
+            self._show_below_scans(error)
 
-    def _forms(self) -> list[ConfigForm]:
-        """The forms with the settings of what would be built, from the top."""
+    def _show_below_scans(self, error: Exception) -> None:
+        self.data_message.show_error(self.reworded(error))
+        self.scroller.show_part(self.data_message)
+
+    def settings_forms(self) -> list[ConfigForm]:
+        """Return the forms with the settings of what would be built, from the top."""
         own = (self.aligning, self.rare) if self.is_aligned() else (self.imaging.form,)
         return [form for form in (self.shared, *own) if form is not None]
 
@@ -247,7 +251,7 @@ class PairsDock(PairsWidgets):
         message = f"The pair is in {built.pairs.files['low'].parent}."
         warnings = self._progress.warnings
         kind = "warning" if warnings else "ok"
-        self.message.show_message(" ".join([message, *warnings]), kind)
+        self.message.show_message(" ".join([*warnings, message]), kind)
 
     def _on_idle(self) -> None:
         self._source_layer = None

@@ -46,6 +46,8 @@ _RARE = ("search_angle", "intensity", "memory")
 class PairsWidgets(Dock):
     """The visible parts of the Pairs dock."""
 
+    scroller: PartScroller
+
     def __init__(self, viewer: napari.viewer.Viewer) -> None:
         super().__init__(viewer)
         self._make_inputs(self._viewer)

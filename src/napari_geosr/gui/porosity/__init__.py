@@ -13,7 +13,6 @@ from napari_geosr.core.steps import Step
 from napari_geosr.gui.jobs.handover import RunHandover
 from napari_geosr.gui.kit.activity import Activity
 from napari_geosr.gui.kit.chart import load_pyqtgraph
-from napari_geosr.gui.kit.histogram import PlotColors
 from napari_geosr.gui.kit.progress import OperationProgress
 from napari_geosr.gui.layers import holds_deviations, volume_from_layer
 from napari_geosr.gui.layers.position import click_callback
@@ -179,7 +178,8 @@ class PorosityDock(PorosityWidgets):
         return volume
 
     def _clear_message(self) -> None:
-        """Clear messages about another image, but not why its measurement ended."""
+        """Clear errors about another image, but not why its measurement ended."""
+        self.settings.faults.clear()
         if self.message.text != self._farewell:
             self.message.clear()
 
@@ -187,27 +187,18 @@ class PorosityDock(PorosityWidgets):
         try:
             self.settings.set_levels(levels)
         except GeoSRError as error:
-            self.message.show_error(error)
+            self.show_settings_error(error)
 
     def _on_levels_error(self, error: Exception) -> None:
         self.settings.histogram.empty_text = "No grey values to show."
         self.settings.histogram.update()
-        self.message.show_error(error)
+        self.show_settings_error(error)
 
     def _on_voxel_size(self, _layer: object) -> None:
         self._read_levels(self._volume(self.settings.image.layer()))
 
     def _on_theme(self, event: object = None) -> None:
-        from napari.utils.theme import get_theme
-
-        theme = get_theme(self._viewer.theme)
-        colors = PlotColors(
-            text=theme.text.as_hex(),
-            bars=theme.secondary.as_hex(),
-            marked=theme.current.as_hex(),
-        )
-        self.settings.histogram.set_colors(colors)
-        self.result.histogram.set_colors(colors)
+        self.show_theme()
 
     # The preview
 
@@ -221,11 +212,11 @@ class PorosityDock(PorosityWidgets):
             config, sample = settings.config(), self._preview_sample(layer)
         except GeoSRError as error:
             self.preview.pause()
-            self.message.show_error(error)
+            self.show_settings_error(error)
             self._complains = True
             return
         if self._complains:
-            self.message.clear()
+            self.clear_errors()
             self._complains = False
         in_3d = self._viewer.dims.ndisplay == 3
         if not settings.previews:
@@ -276,9 +267,9 @@ class PorosityDock(PorosityWidgets):
             )
             self.remember(self.settings.reusable_config)
         except GeoSRError as error:
-            self.message.show_error(error)
+            self.show_refusal(error)
             return
-        self.message.clear()
+        self.clear_errors()
         self._removed = ""
         self._progress.restart()
         self._measured_at = self.levels.key()
@@ -328,7 +319,7 @@ class PorosityDock(PorosityWidgets):
 
     def _on_error(self, error: Exception) -> None:
         if not isinstance(error, Cancelled):
-            self.message.show_error(error)
+            self.show_refusal(error)
         elif self._removed:
             self._farewell = (
                 f"Layer {self._removed!r} was removed, so its measurement was stopped."

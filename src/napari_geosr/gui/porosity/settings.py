@@ -35,6 +35,7 @@ from napari_geosr.gui.layers.combo import LayerCombo
 from napari_geosr.gui.layers.questions.frames import FramesRow
 from napari_geosr.gui.layers.questions.notes import NotesRow
 from napari_geosr.gui.layers.voxel_size import VoxelSizeRow
+from napari_geosr.gui.porosity.faults import SettingsFaults
 from napari_geosr.operations.measure import MeasureConfig, number_text
 from napari_geosr.operations.measure.deviation import belongs_to
 from napari_geosr.operations.measure.grey_levels import GreyLevels
@@ -138,6 +139,7 @@ class PorositySettings(QWidget):
         self._source: weakref.ref[Layer] | None = None  # the proposed reference
         self._describe()
         self._lay_out()
+        self.faults = SettingsFaults(self)
         self.image.layerChanged.connect(self._on_image)
         self.method.currentTextChanged.connect(self._on_method)
         self.value.valueChanged.connect(self._on_value)
@@ -248,12 +250,12 @@ class PorositySettings(QWidget):
         bottom.insertRow(1, "", self.sample_note)
         layout.addLayout(bottom)
         layout.addStretch(1)
-        self._forms = [top, self.form.layout(), bottom]
+        self.rows_above, self.rows_below = top, bottom
 
     def showEvent(self, event: object) -> None:
         """Align the fields, now that the labels have the theme's font."""
         super().showEvent(event)
-        _align(self._forms)
+        _align([self.rows_above, self.form.layout(), self.rows_below])
 
     def _can_compare(self, layer: Layer) -> bool:
         return is_measurable(layer) and bool(layer is not self.image.layer())
@@ -373,12 +375,9 @@ class PorositySettings(QWidget):
 
     def layers(self) -> dict[str, Layer | None]:
         """The chosen layers by their role in a measurement."""
-        return {
-            "data": self.image.layer(),
-            "reference": self.other.layer(),
-            "mask": self.sample.layer(),
-            "deviation": self.deviation.layer(),
-        }
+        combos = (self.image, self.other, self.sample, self.deviation)
+        roles = ("data", "reference", "mask", "deviation")
+        return {r: c.layer() for r, c in zip(roles, combos, strict=True)}
 
     def config(self) -> MeasureConfig:
         """Validate the settings; raises `ConfigError` with one sentence."""
@@ -388,7 +387,8 @@ class PorositySettings(QWidget):
         if rule is None and not self._is_value_known:
             raise ConfigError(
                 "There is no threshold yet. Wait until the histogram is shown, or "
-                "choose a method under Threshold."
+                "choose a method under Threshold.",
+                fields=["threshold"],
             )
         config = self.form.config(threshold=threshold, sample_mask=mask)
         assert isinstance(config, MeasureConfig)

@@ -5,14 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QSize
-from qtpy.QtWidgets import QPushButton, QTabWidget, QToolButton
+from qtpy.QtWidgets import QPushButton, QTabWidget, QToolButton, QWidget
 
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.gui.jobs.cluster import ClusterButton
 from napari_geosr.gui.jobs.row import JobRow
 from napari_geosr.gui.kit.action_bar import ActionBar, fill_dock
 from napari_geosr.gui.kit.dock import Dock
-from napari_geosr.gui.kit.widgets import scrolling
+from napari_geosr.gui.kit.form import ConfigForm
+from napari_geosr.gui.kit.histogram import PlotColors
+from napari_geosr.gui.kit.widgets import PartScroller, scrolling
 from napari_geosr.gui.porosity.measuring import stopped_measurement
 from napari_geosr.gui.porosity.result import PorosityResult
 from napari_geosr.gui.porosity.settings import PorositySettings
@@ -27,6 +29,8 @@ _MIN_HEIGHT = 330
 
 class PorosityWidgets(Dock):
     """The visible parts of the Porosity dock."""
+
+    scroller: PartScroller
 
     def __init__(self, viewer: napari.viewer.Viewer) -> None:
         super().__init__(viewer)
@@ -66,6 +70,7 @@ class PorosityWidgets(Dock):
         self.scroll = scrolling(self.settings)
         self.scroll.setAccessibleName("Settings")
         self.scroll.setToolTip("Measurement settings.")
+        self.scroller = PartScroller(self.scroll)
         self.tabs = QTabWidget()
         self.tabs.addTab(self.scroll, "Settin&gs")
         self.tabs.addTab(self.result, "Resul&t")
@@ -77,6 +82,38 @@ class PorosityWidgets(Dock):
         for button in self.tabs.tabBar().findChildren(QToolButton):
             button.setToolTip("Scroll the tabs.")
         fill_dock(self, self.tabs, self.message, self.bar, above=self.job_row)
+
+    def show_in_fields(self, error: Exception) -> list[QWidget]:
+        """Show an error below the settings and layers that it concerns."""
+        return self.settings.faults.show(error)
+
+    def show_refusal(self, error: Exception) -> None:
+        """Show why nothing was measured, and the settings if these are the reason."""
+        self.show_failure(error)
+        if self.settings.faults.texts:
+            self.tabs.setCurrentIndex(0)
+
+    def settings_forms(self) -> tuple[ConfigForm]:
+        """Return the form with the settings of a measurement."""
+        return (self.settings.form,)
+
+    def clear_errors(self) -> None:
+        """Clear the message and the errors below settings and layers."""
+        super().clear_errors()
+        self.settings.faults.clear()
+
+    def show_theme(self) -> None:
+        """Draw the histograms in the colours of napari's theme."""
+        from napari.utils.theme import get_theme
+
+        theme = get_theme(self._viewer.theme)
+        colors = PlotColors(
+            text=theme.text.as_hex(),
+            bars=theme.secondary.as_hex(),
+            marked=theme.current.as_hex(),
+        )
+        self.settings.histogram.set_colors(colors)
+        self.result.histogram.set_colors(colors)
 
     def minimumSizeHint(self) -> QSize:
         """Reserve space for some table rows, even below another dock."""

@@ -13,7 +13,7 @@ from napari_geosr.core.units import PIXEL
 from napari_geosr.gui.kit.chart import load_pyqtgraph
 from napari_geosr.gui.kit.dock_tabs import POROSITY
 from napari_geosr.gui.kit.durations import RemainingTime, format_duration
-from napari_geosr.gui.kit.form import ConfigForm, error_in_fields, show_in_fields
+from napari_geosr.gui.kit.form import ConfigForm, error_in_fields
 from napari_geosr.gui.kit.frame import open_dock
 from napari_geosr.gui.kit.lifetime import unwrapped
 from napari_geosr.gui.layers.projections import (
@@ -207,9 +207,9 @@ class ReconstructDock(ReconstructWidgets):
         try:
             config = self.config()
         except ConfigError as error:
-            self._show_in_fields(error)
+            self.show_settings_error(error)
             return
-        for form in self._forms():
+        for form in self.settings_forms():
             form.clear_faults()
         if self.activity.set_config(config):
             self.estimate.setText(NO_ESTIMATE)
@@ -236,12 +236,12 @@ class ReconstructDock(ReconstructWidgets):
     # Actions
 
     def _on_find(self) -> None:
-        self.message.clear()
+        self.clear_errors()
         self.activity.find_centre()
 
     def _on_preview(self, checked: bool) -> None:
         if checked:
-            self.message.clear()
+            self.clear_errors()
         self.activity.set_preview(checked)
 
     def _on_run(self) -> None:
@@ -250,9 +250,9 @@ class ReconstructDock(ReconstructWidgets):
             # The axis and the rows apply only to this scan.
             self.remember(config.model_copy(update={"centre": "auto", "rows": None}))
         except GeoSRError as error:
-            self._show_in_fields(error)
+            self.show_settings_error(error)
             return
-        self.message.clear()
+        self.clear_errors()
         self._warnings = []
         self._show_result(None)
         self._time_left.restart()
@@ -299,23 +299,21 @@ class ReconstructDock(ReconstructWidgets):
         if opened is None:
             return
         known = self.activity.known_centre()
-        self.message.clear()
+        self.clear_errors()
         try:
             start(opened, self.config(), None if known is None else known.column)
         except GeoSRError as error:
-            self._show_in_fields(error)
+            self.show_settings_error(error)
 
-    def _show_in_fields(self, error: GeoSRError) -> None:
-        """Show an error below its fields; if it concerns none, at the bottom."""
-        if shown := show_in_fields(error, self._forms()):
-            self.scroller.show_part(shown[0])
-        else:
-            self.message.show_error(error_in_fields(error, self._forms()))
-
-    def _forms(self) -> list[ConfigForm]:
-        """The forms with the settings of a reconstruction, from the top."""
+    def settings_forms(self) -> list[ConfigForm]:
+        """Return the forms with the settings of a reconstruction, from the top."""
         forms = self.algorithm.form, self.above, self.form
         return [form for form in forms if form is not None]
+
+    def reworded(self, error: Exception) -> Exception:
+        """Return an error that names fields of any form of the dock."""
+        forms = [*self.settings_forms(), *self.findChildren(ConfigForm)]
+        return error_in_fields(error, forms)
 
     # Results
 
@@ -388,8 +386,7 @@ class ReconstructDock(ReconstructWidgets):
 
     def show_failure(self, error: Exception) -> None:
         self.preview_button.setChecked(False)
-        forms = self.findChildren(ConfigForm)
-        super().show_failure(error_in_fields(error, forms))
+        super().show_failure(error)
 
     def _on_finished(self, layer: Image, done: Any, seconds: float) -> None:
         warnings, self._warnings = self._warnings, []

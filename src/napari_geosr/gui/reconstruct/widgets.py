@@ -64,6 +64,8 @@ RESUME = (
 class ReconstructWidgets(Dock):
     """The visible parts of the Reconstruct dock."""
 
+    scroller: PartScroller
+
     def __init__(self, viewer: napari.viewer.Viewer) -> None:
         super().__init__(viewer)
         self._make_inputs(self._viewer)

@@ -14,7 +14,6 @@ from napari_geosr.core.errors import ConfigError, GeoSRError
 from napari_geosr.core.steps import StageStarted, Step
 from napari_geosr.gui.kit.dock_tabs import POROSITY
 from napari_geosr.gui.kit.durations import RemainingTime, format_duration
-from napari_geosr.gui.kit.form import error_in_fields
 from napari_geosr.gui.kit.frame import open_dock
 from napari_geosr.gui.layers import chosen_position, volume_from_layer
 from napari_geosr.gui.models.handover import ModelHandover
@@ -184,7 +183,7 @@ class RestoreDock(RestoreWidgets):
     def _on_layer_chosen(self) -> None:
         self._runs_after_verdict = False
         layer = self.layer_combo.layer()
-        self.message.clear()
+        self.clear_errors()
         self.voxel_size.set_layer(None)
         self.frames.set_layer(None)
         volume = None
@@ -212,7 +211,7 @@ class RestoreDock(RestoreWidgets):
 
     def _on_model(self) -> None:
         self._runs_after_verdict = False
-        self.message.clear()  # its text was about another model
+        self.clear_errors()  # they concern another model
         self.uncertainty.set_card(self.model_box.card())
         self.strength.set_card(self.model_box.card())
         self._offer_adapting(self._volume)
@@ -278,7 +277,7 @@ class RestoreDock(RestoreWidgets):
                 self.activity.prepare_again()
             self.verdict_panel.activity.find_verdict()
             return
-        self.message.clear()
+        self.clear_errors()
         if not self.verdict_panel.confirm_run(config.model, self._model_name(config)):
             self.show_busy(self.activity.busy)
             return
@@ -456,7 +455,7 @@ class RestoreDock(RestoreWidgets):
         self._runs_after_verdict = False
         self.preview_button.setChecked(False)
         self.show_busy(self.activity.busy)
-        super().show_failure(error_in_fields(error, (self.form,)))
+        super().show_failure(error)
 
     def _on_finished(self, layer: Image, restored: Any, seconds: float) -> None:
         warnings, self._warnings = self._warnings, []

@@ -25,7 +25,7 @@ from napari_geosr.gui.jobs.row import JobRow
 from napari_geosr.gui.kit.action_bar import ActionBar, fill_dock
 from napari_geosr.gui.kit.dock import Dock
 from napari_geosr.gui.kit.durations import format_duration
-from napari_geosr.gui.kit.form import ConfigForm, error_in_fields, show_in_fields
+from napari_geosr.gui.kit.form import ConfigForm
 from napari_geosr.gui.kit.widgets import PartScroller, Section, scrolling
 from napari_geosr.gui.layers import holds_deviations, is_helper, is_own_result
 from napari_geosr.gui.layers.combo import LayerCombo
@@ -94,6 +94,8 @@ _STEPS = 20
 
 class RestoreWidgets(Dock):
     """The visible parts of the Restore dock."""
+
+    scroller: PartScroller
 
     def __init__(self, viewer: napari.viewer.Viewer) -> None:
         super().__init__(viewer)
@@ -185,12 +187,9 @@ class RestoreWidgets(Dock):
         for widget in (self.check_button, self.explanation_box, self.compare_button):
             widget.set_pair(source, result)
 
-    def show_settings_error(self, error: Exception) -> None:
-        """Show an error below its fields; if it concerns none, at the bottom."""
-        if shown := show_in_fields(error, (self.form,)):
-            self.scroller.show_part(shown[0])
-        else:
-            self.message.show_error(error_in_fields(error, (self.form,)))
+    def settings_forms(self) -> tuple[ConfigForm]:
+        """Return the form of the section *Settings*."""
+        return (self.form,)
 
     def show_unmeasurable(self, reason: str) -> None:
         """Mark the *Measure* button if the result must not be measured.

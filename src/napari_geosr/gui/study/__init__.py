@@ -10,7 +10,7 @@ from qtpy.QtCore import QTimer, QUrl, Signal
 from qtpy.QtGui import QDesktopServices
 from qtpy.QtWidgets import QWidget
 
-from napari_geosr.core.errors import GeoSRError
+from napari_geosr.core.errors import GeoSRError, JobError
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.kit.activity import Activity
 from napari_geosr.gui.kit.closing import closing_of
@@ -256,7 +256,7 @@ class StudyBox(StudyWidgets):
             if self.open_report.isChecked():
                 self._on_report()
         elif status.state == "failed":
-            self.reported.emit(status.message, "error")
+            self._on_failed(JobError(status.message))
         else:
             self.reported.emit(
                 "Stopped. Finished reconstructions are kept; press Resume to compute "

@@ -111,11 +111,11 @@ class StudyWidgets(QWidget):
             "Reference for the results: the reconstruction from all projections, or a "
             "layer with the ground truth that has the same slices."
         )
-        self.mask = LayerCombo(viewer, accept, fixed=("use the sample setting below",))
+        self.mask = LayerCombo(viewer, accept, fixed=("none",))
         self.mask.setAccessibleName("Study mask")
         self.mask.setToolTip(
-            "Where pores are counted: a mask layer (non-zero inside the sample), or "
-            "the sample setting under Other settings."
+            "Where pores are counted: a mask layer (non-zero inside the sample). "
+            "Without one, Sample under Other study settings decides."
         )
 
     def _make_actions(self) -> None:

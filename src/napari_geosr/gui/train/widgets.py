@@ -48,6 +48,8 @@ class TrainWidgets(Dock):
         Answers to *What do you have?*.
     """
 
+    scroller: PartScroller
+
     def __init__(self, viewer: napari.viewer.Viewer, questions: list[str]) -> None:
         super().__init__(viewer)
         self._make_widgets(self._viewer, questions)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from napari_geosr.inference.members import EnsembleInputs
     from napari_geosr.inference.members._networks import EnsembleNetwork
 
-TITLE = "flips and turns"
+TITLE = "flips and rotations"
 HELP = "the model on the volume as it is, mirrored and rotated by 90°"
 NEEDS_OTHERS = False
 

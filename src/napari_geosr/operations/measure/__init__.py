@@ -408,7 +408,8 @@ def _refuse_mixed_axes(
     deep = next(name for name, v in volumes.items() if v.axes != "YX")
     raise VolumeError(
         f"{titles[flat]} is a single image and {titles[deep]} a volume: sections of "
-        "pores cannot be compared with whole pores. Compare two images or two volumes."
+        "pores cannot be compared with whole pores. Compare two images or two volumes.",
+        fields=["reference"],
     )
 
 

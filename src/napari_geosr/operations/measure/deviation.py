@@ -76,7 +76,8 @@ def align_deviation(
             raise VolumeError(
                 f"{deviation.title} does not contain the standard deviations of "
                 f"{volume.title}: they come from a different run. Give the file that "
-                f"was written together with {volume.title}."
+                f"was written together with {volume.title}.",
+                fields=["deviation"],
             )
     else:
         remarks.append(
@@ -137,5 +138,6 @@ def _check_place(deviation: Volume, volume: Volume) -> None:
             f"{deviation.title} has a different voxel grid from {volume.title} "
             f"(shapes {deviation.shape} and {volume.shape}), so it does not contain "
             "its standard deviations. Give the file that was written together with "
-            f"{volume.title}."
+            f"{volume.title}.",
+            fields=["deviation"],
         )

@@ -62,7 +62,8 @@ def align_mask(mask: Volume, volume: Volume) -> ArrayLike:
         raise VolumeError(
             f"The sample mask {mask.name!r} has axes {', '.join(mask.axes)} but "
             f"{volume.name!r} has {', '.join(volume.axes)}. Draw the mask on that "
-            "volume."
+            "volume.",
+            fields=["mask"],
         )
     same_unit = mask.unit == volume.unit
     same_place = np.allclose(
@@ -78,7 +79,8 @@ def align_mask(mask: Volume, volume: Volume) -> ArrayLike:
         raise VolumeError(
             f"The sample mask {mask.name!r} has shape {mask.shape}, but "
             f"{volume.name!r} has shape {volume.shape}, and at least one of them has "
-            "no voxel size. Draw the mask on the volume or set both voxel sizes."
+            "no voxel size. Draw the mask on the volume or set both voxel sizes.",
+            fields=["mask"],
         )
     if mask.shape != volume.shape and not volume.has_physical_size:
         raise VolumeError(
@@ -99,7 +101,8 @@ def align_mask(mask: Volume, volume: Volume) -> ArrayLike:
                 f"The sample mask {mask.name!r} does not cover {volume.name!r} along "
                 f"{volume.axes[axis]}: the mask extends from {_extent(mask, axis)}, "
                 f"the volume from {_extent(volume, axis)}. Use a mask of the whole "
-                "volume, or measure a volume of the mask's size."
+                "volume, or measure a volume of the mask's size.",
+                fields=["mask"],
             )
         nearest = np.floor(found + 0.5).astype(np.int64)
         index.append(np.clip(nearest, 0, mask.shape[axis] - 1))

@@ -294,6 +294,7 @@ def _aligned_lines(report: AnyMapping) -> list[str]:
             left += f" (median of {n} parts; largest {shift['largest']:.2f})"
     size = "" if abs(way["scale"] - 1) < 1e-9 else f", scaled by {way['scale']:.4f}"
     moved = ", ".join(f"{v:+.3g}" for v in way["moved"])
+    moved = moved.replace("-", "\N{MINUS SIGN}")
     return [
         f"Alignment: rotated by {way['degrees']:.2f}°{size}, shifted by {moved} "
         f"{report['unit']} from the initial position",

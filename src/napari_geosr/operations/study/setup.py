@@ -126,7 +126,8 @@ def shape_of(
             raise VolumeError(
                 f"The {word} {volume.title} has shape {' × '.join(map(str, shape))}, "
                 f"but the reconstruction has {scan.n_rows} × {size} × {size}. Give "
-                "one of that shape, with each slice at the same position."
+                "one of that shape, with each slice at the same position.",
+                fields=[word],
             )
     return scan.n_rows, size, size
 

@@ -23,10 +23,10 @@ def summarise_card(bundle: Path) -> str:
     known = [row for row in card.figures if row.psnr is not None]
     rows = [row for row in known if row.test_set == known[0].test_set]
     if rows:
-        shown = ", ".join(f"{row.method} {row.psnr:.1f} dB" for row in rows)
+        shown = ", ".join(f"{row.psnr:.1f} dB ({row.method})" for row in rows)
         lines.append(f"PSNR on the {rows[0].test_set}: {shown}.")
     if overlaps := [row for row in card.figures if row.dice is not None and not known]:
-        shown = ", ".join(f"{row.method} {row.dice:.3f}" for row in overlaps)
+        shown = ", ".join(f"{row.dice:.3f} ({row.method})" for row in overlaps)
         lines.append(f"Mean Dice on the {overlaps[0].test_set}: {shown}.")
     for key, title in _DISTANCES.items():
         rows = [row for row in card.figures if getattr(row, key) is not None]

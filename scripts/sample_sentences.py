@@ -1,0 +1,126 @@
+"""Print a random sample of what people read, to mark what is odd in it.
+
+Run ``python scripts/sample_sentences.py AREA [--n 100] [--seed 0]``. The areas are
+``docs`` (README and pages), ``docks`` (texts of docks, and messages of the whole
+package), ``help`` (of the command line) and ``docstrings``. Comments of an engineer who
+reads the sample are worth more than a count: mend the pattern, not the sentence.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import random
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCE = ROOT / "src" / "napari_geosr"
+#: Least number of words of what counts as a sentence.
+_MIN_WORDS = 4
+_END = re.compile(r"(?<=[.!?:])\s+(?=[A-Z“*`\[])")
+#: Ends that are no ends.
+_ABBREVIATIONS = re.compile(r"\b(e\.g|i\.e|cf|et al|Fig|vs|No)\.$")
+
+
+def sentences(text: str) -> list[str]:
+    """Split a paragraph into sentences of at least a few words."""
+    parts: list[str] = []
+    for part in _END.split(" ".join(text.split())):
+        if parts and _ABBREVIATIONS.search(parts[-1]):
+            parts[-1] += f" {part}"
+        else:
+            parts.append(part)
+    return [
+        part for part in parts if len(re.findall(r"[A-Za-z]{2,}", part)) >= _MIN_WORDS
+    ]
+
+
+def from_docs() -> Iterator[tuple[str, str]]:
+    """Sentences of README and pages, without code and records of measurements."""
+    pages = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    for page in pages:
+        if page.parent.name in ("evidence", "adr"):
+            continue
+        text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+        text = re.sub(r"<[^>]+>", " ", text)
+        for paragraph in re.split(r"\n\s*\n|\n(?=[|#*-] ?)", text):
+            for sentence in sentences(paragraph.strip("|#- ")):
+                yield str(page.relative_to(ROOT)), sentence
+
+
+def from_help() -> Iterator[tuple[str, str]]:
+    """Sentences of the help of all commands."""
+    stored = (ROOT / "tests" / "golden" / "help.txt").read_text()
+    parts = re.split(r"^=+\n", stored, flags=re.MULTILINE)[1:]
+    for command, page in zip(parts[::2], parts[1::2], strict=True):
+        page = re.sub(r"\n {8,}(?=\S)", " ", page)  # descriptions in several lines
+        for line in re.split(r"\n(?=\S*[-*•]|[A-Z*] {2}|[a-z])|\n\s*\n", page):
+            text = re.sub(r"^\S+(?: [A-Z(].*?)?  +", "", line)
+            for sentence in sentences(text.partition("Usage:")[0]):
+                yield command.strip(), sentence
+
+
+def from_docstrings() -> Iterator[tuple[str, str]]:
+    """Sentences of the docstrings of the package."""
+    kinds = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+    for path, tree in _modules():
+        for node in ast.walk(tree):
+            text = ast.get_docstring(node) if isinstance(node, kinds) else None
+            for paragraph in re.split(r"\n\s*\n", text or ""):
+                for sentence in sentences(re.sub(r"-{3,}", "", paragraph)):
+                    yield f"{path}:{getattr(node, 'lineno', 1)}", sentence
+
+
+def from_docks() -> Iterator[tuple[str, str]]:
+    """Sentences in the package's strings that are no docstrings."""
+    for path, tree in _modules():
+        skipped: set[int] = set()
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+                skipped.add(id(node.value))
+            if id(node) in skipped or not isinstance(
+                node, ast.Constant | ast.JoinedStr
+            ):
+                continue
+            if isinstance(node, ast.JoinedStr):
+                skipped.update(id(part) for part in ast.walk(node))
+                text = "".join(
+                    str(part.value) if isinstance(part, ast.Constant) else "…"
+                    for part in node.values
+                )
+            else:
+                text = node.value if isinstance(node.value, str) else ""
+            for sentence in sentences(text):
+                yield f"{path}:{node.lineno}", sentence
+
+
+def _modules() -> Iterator[tuple[Path, ast.Module]]:
+    for path in sorted(SOURCE.rglob("*.py")):
+        yield path.relative_to(SOURCE), ast.parse(path.read_text())
+
+
+AREAS: dict[str, Callable[[], Iterator[tuple[str, str]]]] = {
+    "docs": from_docs,
+    "docks": from_docks,
+    "help": from_help,
+    "docstrings": from_docstrings,
+}
+
+
+def main() -> None:
+    """Print the sample of one area."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("area", choices=AREAS)
+    parser.add_argument("--n", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    known = list(dict.fromkeys(AREAS[arguments.area]()))
+    drawn = random.Random(arguments.seed).sample(known, min(arguments.n, len(known)))
+    for i, (place, sentence) in enumerate(drawn, 1):
+        print(f"{i:3} {place}: {sentence}")
+
+
+if __name__ == "__main__":
+    main()

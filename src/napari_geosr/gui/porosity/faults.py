@@ -1,0 +1,68 @@
+"""Errors below the fields of the Porosity dock that they concern."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from napari_geosr.gui.kit.form import (
+    FieldFaults,
+    fields_of_options,
+    show_in_fields,
+    texts_by_field,
+)
+
+if TYPE_CHECKING:
+    from qtpy.QtWidgets import QWidget
+
+    from napari_geosr.gui.porosity.settings import PorositySettings
+
+
+class SettingsFaults:
+    """Errors below settings and layers, which are in three forms.
+
+    Parameters
+    ----------
+    settings : PorositySettings
+        Its changes clear the errors. Connect what may show new ones later.
+    """
+
+    def __init__(self, settings: PorositySettings) -> None:
+        self._form = settings.form
+        above, below = (
+            FieldFaults(rows) for rows in (settings.rows_above, settings.rows_below)
+        )
+        self._parts = above, below
+        #: Form and menu by the name that an error has for a setting or layer.
+        self._menus = {
+            "threshold": (above, settings.method),
+            "sample_mask": (below, settings.sample),
+            "mask": (below, settings.sample),
+            "reference": (below, settings.other),
+            "deviation": (below, settings.deviation),
+        }
+        settings.method.currentIndexChanged.connect(self.clear)
+        for layers in (settings.sample, settings.other, settings.deviation):
+            layers.layerChanged.connect(self.clear)
+
+    @property
+    def texts(self) -> dict[str, str]:
+        """Errors by name of the setting or layer."""
+        above, below = (part.texts for part in self._parts)
+        return above | self._form.faults | below
+
+    def show(self, error: Exception) -> list[QWidget]:
+        """Show an error below what it concerns; return these widgets."""
+        self.clear()
+        shown = show_in_fields(error, (self._form,))
+        for name, text in texts_by_field(error).items():
+            if name in self._menus:
+                part, menu = self._menus[name]
+                part.add(name, menu, fields_of_options(text, (self._form,))[0])
+                shown.append(menu)
+        return shown
+
+    def clear(self) -> None:
+        """Remove all errors."""
+        self._form.clear_faults()
+        for part in self._parts:
+            part.clear()
