@@ -37,8 +37,11 @@ from napari_geosr.gui.layers.questions.record import mark_misfit
 from napari_geosr.gui.layers.saving import SaveButton
 from napari_geosr.gui.layers.voxel_size import VoxelSizeRow
 from napari_geosr.gui.models.box import ModelBox
-from napari_geosr.gui.restore.check_button import CheckButton, CheckVerdict
-from napari_geosr.gui.restore.compare_button import CompareButton
+from napari_geosr.gui.restore.check_button import (
+    CheckButton,
+    CheckVerdict,
+    CompareButton,
+)
 from napari_geosr.gui.restore.explanation_box import ExplanationBox
 from napari_geosr.gui.restore.finished_part_row import FinishedPartRow
 from napari_geosr.gui.restore.uncertainty_box import UncertaintyBox
