@@ -62,11 +62,11 @@ def test_a_mask_that_does_not_cover_the_image_is_said_to(viewer, qtbot):
     wait_for_levels(dock, qtbot)
     preview = dock.preview.layer
     dock.settings.sample.set_layer(mask)
-    assert "does not cover" in dock.faults.texts["mask"]
+    assert "does not cover" in dock.settings.faults.texts["mask"]
     assert not dock.message.text
     assert not preview.visible
     dock.settings.sample.set_layer(None)
-    assert not dock.faults.texts
+    assert not dock.settings.faults.texts
     assert preview.visible
 
 

@@ -78,7 +78,7 @@ def test_the_threshold_follows_a_sample_that_is_painted(viewer, qtbot):
     whole_shape = mask.data.copy()
     mask.data = np.zeros_like(mask.data)
     dock.settings.sample.set_layer(mask)
-    faults = dock.faults
+    faults = dock.settings.faults
     qtbot.waitUntil(lambda: "mask of 'scan' is empty" in faults.texts.get("mask", ""))
     assert dock.settings.threshold is None
     mask.data_setitem(np.nonzero(whole_shape), 1)
@@ -109,8 +109,8 @@ def test_a_sample_that_does_not_fit_is_said_to_without_a_preview(viewer, qtbot):
     wait_for_levels(dock, qtbot)
     dock.settings.preview.setChecked(False)
     dock.settings.sample.set_layer(away)
-    assert "does not cover" in dock.faults.texts["mask"]
+    assert "does not cover" in dock.settings.faults.texts["mask"]
     away.translate = physical().origin
     qtbot.waitUntil(lambda: dock.levels._shown == dock.levels.key(), timeout=10_000)
     wait_for_levels(dock, qtbot)
-    assert not dock.faults.texts
+    assert not dock.settings.faults.texts

@@ -179,7 +179,7 @@ class PorosityDock(PorosityWidgets):
 
     def _clear_message(self) -> None:
         """Clear errors about another image, but not why its measurement ended."""
-        self.faults.clear()
+        self.settings.faults.clear()
         if self.message.text != self._farewell:
             self.message.clear()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from napari_geosr.gui.kit.form import (
     FieldFaults,
@@ -12,9 +12,22 @@ from napari_geosr.gui.kit.form import (
 )
 
 if TYPE_CHECKING:
-    from qtpy.QtWidgets import QWidget
+    from qtpy.QtWidgets import QComboBox, QFormLayout, QWidget
 
-    from napari_geosr.gui.porosity.settings import PorositySettings
+    from napari_geosr.gui.kit.form import ConfigForm
+    from napari_geosr.gui.layers.combo import LayerCombo
+
+
+class FieldsOfSettings(Protocol):
+    """The fields of the settings, from the top."""
+
+    rows_above: QFormLayout
+    method: QComboBox
+    form: ConfigForm
+    rows_below: QFormLayout
+    sample: LayerCombo
+    other: LayerCombo
+    deviation: LayerCombo
 
 
 class SettingsFaults:
@@ -22,11 +35,11 @@ class SettingsFaults:
 
     Parameters
     ----------
-    settings : PorositySettings
+    settings : FieldsOfSettings
         Its changes clear the errors. Connect what may show new ones later.
     """
 
-    def __init__(self, settings: PorositySettings) -> None:
+    def __init__(self, settings: FieldsOfSettings) -> None:
         self._form = settings.form
         above, below = (
             FieldFaults(rows) for rows in (settings.rows_above, settings.rows_below)

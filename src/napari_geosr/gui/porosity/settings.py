@@ -35,6 +35,7 @@ from napari_geosr.gui.layers.combo import LayerCombo
 from napari_geosr.gui.layers.questions.frames import FramesRow
 from napari_geosr.gui.layers.questions.notes import NotesRow
 from napari_geosr.gui.layers.voxel_size import VoxelSizeRow
+from napari_geosr.gui.porosity.faults import SettingsFaults
 from napari_geosr.operations.measure import MeasureConfig, number_text
 from napari_geosr.operations.measure.deviation import belongs_to
 from napari_geosr.operations.measure.grey_levels import GreyLevels
@@ -138,6 +139,7 @@ class PorositySettings(QWidget):
         self._source: weakref.ref[Layer] | None = None  # the proposed reference
         self._describe()
         self._lay_out()
+        self.faults = SettingsFaults(self)
         self.image.layerChanged.connect(self._on_image)
         self.method.currentTextChanged.connect(self._on_method)
         self.value.valueChanged.connect(self._on_value)

@@ -15,7 +15,6 @@ from napari_geosr.gui.kit.dock import Dock
 from napari_geosr.gui.kit.form import ConfigForm
 from napari_geosr.gui.kit.histogram import PlotColors
 from napari_geosr.gui.kit.widgets import PartScroller, scrolling
-from napari_geosr.gui.porosity.faults import SettingsFaults
 from napari_geosr.gui.porosity.measuring import stopped_measurement
 from napari_geosr.gui.porosity.result import PorosityResult
 from napari_geosr.gui.porosity.settings import PorositySettings
@@ -37,7 +36,6 @@ class PorosityWidgets(Dock):
         super().__init__(viewer)
         self.setMinimumWidth(0)  # tabs and table can scroll
         self.settings = PorositySettings(self._viewer)
-        self.faults = SettingsFaults(self.settings)
         self.result = PorosityResult()
         self.job_row = JobRow(self._viewer, "measure", self)
         self.job_row.layout().setContentsMargins(8, 4, 8, 4)
@@ -87,12 +85,12 @@ class PorosityWidgets(Dock):
 
     def show_in_fields(self, error: Exception) -> list[QWidget]:
         """Show an error below the settings and layers that it concerns."""
-        return self.faults.show(error)
+        return self.settings.faults.show(error)
 
     def show_refusal(self, error: Exception) -> None:
         """Show why nothing was measured, and the settings if these are the reason."""
         self.show_failure(error)
-        if self.faults.texts:
+        if self.settings.faults.texts:
             self.tabs.setCurrentIndex(0)
 
     def settings_forms(self) -> tuple[ConfigForm]:
@@ -102,7 +100,7 @@ class PorosityWidgets(Dock):
     def clear_errors(self) -> None:
         """Clear the message and the errors below settings and layers."""
         super().clear_errors()
-        self.faults.clear()
+        self.settings.faults.clear()
 
     def show_theme(self) -> None:
         """Draw the histograms in the colours of napari's theme."""
