@@ -240,6 +240,30 @@ def test_a_smaller_mask_is_refused_with_both_extents():
         measure_porosity(volume, mask)
 
 
+@pytest.mark.parametrize("unit", ["nm", "m"])
+def test_a_coarser_mask_is_looked_up_in_any_unit(rng, unit):
+    edge = {"nm": 5.0, "m": 5e-9}[unit]
+    volume = Volume.from_array(noisy(rng), voxel_size=edge, unit=unit)
+    mask = np.zeros(SHAPE, np.uint8)
+    mask[:8] = 1
+    coarse = Volume.from_array(mask, voxel_size=2 * edge, unit=unit)
+    coarse = coarse.replace(origin=(edge / 2,) * 3)  # the same corner
+    assert measure_porosity(volume, coarse).sample_voxels == 16 * 40 * 40
+    deviation = coarse.replace(data=np.ones(SHAPE, np.float32))
+    with pytest.raises(VolumeError, match="different voxel grid"):
+        measure_porosity(volume, deviation=deviation)
+
+
+@pytest.mark.parametrize("shift", [1, 3])
+def test_a_shifted_mask_far_from_zero_is_refused(rng, shift):
+    place = {"voxel_size": (5.0,) * 3, "unit": "nm"}
+    volume = Volume(noisy(rng), "ZYX", origin=(3e7,) * 3, **place)
+    origin = (3e7 + shift * 5, 3e7, 3e7)
+    mask = Volume(np.ones(SHAPE, np.uint8), "ZYX", origin=origin, **place)
+    with pytest.raises(VolumeError, match=f"from 300000{shift * 5 - 2.5:04.1f} to"):
+        measure_porosity(volume, mask)
+
+
 def test_a_larger_mask_without_voxel_sizes_is_refused():
     volume = Volume.from_array(np.ones((4, 6, 6)))
     mask = volume.replace(data=np.ones((6, 6, 6)))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 
 from napari_geosr.core.errors import ConfigError
 
@@ -19,6 +20,11 @@ MILLIMETRES: dict[str, float] = {
     "m": 1e3,
     "in": 25.4,
 }
+
+#: Relative difference of voxel sizes that is rounding, and distance of positions as a
+#: fraction of a voxel.
+_SAME_SIZE = 1e-6
+_SAME_POSITION = 1e-2
 
 #: Minimum accepted voxel edge in mm (about the size of a proton), or as a bare number
 #: if the unit is unknown.
@@ -137,3 +143,33 @@ def convert_length(value: float, unit: str, to: str) -> float:
             f"A length in {unit!r} cannot be given in {to!r}: set a voxel size with a "
             "physical unit first."
         ) from error
+
+
+def same_sizes(first: Sequence[float], second: Sequence[float]) -> bool:
+    """Whether voxel sizes agree, in whatever unit they are, apart from rounding.
+
+    Examples
+    --------
+    >>> same_sizes((5e-9, 5e-9), (1e-8, 1e-8))
+    False
+    """
+    return len(first) == len(second) and all(
+        math.isclose(a, b, rel_tol=_SAME_SIZE)
+        for a, b in zip(first, second, strict=True)
+    )
+
+
+def same_position(
+    first: Sequence[float], second: Sequence[float], voxel_size: Sequence[float]
+) -> bool:
+    """Whether two positions agree to a small part of a voxel, however far from zero.
+
+    Examples
+    --------
+    >>> same_position((3e7,), (3e7 + 5,), voxel_size=(5,))
+    False
+    """
+    return all(
+        abs(a - b) <= _SAME_POSITION * size
+        for a, b, size in zip(first, second, voxel_size, strict=True)
+    )

@@ -17,6 +17,7 @@ from napari_geosr.core.errors import Cancelled, ConfigError, FileError, VolumeEr
 from napari_geosr.core.file_state import OPENED
 from napari_geosr.core.file_warnings import FILE_WARNINGS
 from napari_geosr.core.steps import ShouldStop, never_stop
+from napari_geosr.core.units import same_sizes
 from napari_geosr.core.volume import Volume
 
 #: Number of bytes read at a time when a volume is compared with its file.
@@ -118,7 +119,7 @@ def equals_file(volume: Volume, should_stop: ShouldStop = never_stop) -> bool:
             and file.shape == volume.shape
             and file.dtype == volume.dtype
             and file.unit == volume.unit
-            and np.allclose(file.voxel_size, volume.voxel_size, rtol=1e-6)
+            and same_sizes(file.voxel_size, volume.voxel_size)
         )
         return is_same and same_voxels(file.data, volume.data, should_stop)
     except (FileError, VolumeError, ConfigError):

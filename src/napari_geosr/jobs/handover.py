@@ -14,6 +14,7 @@ from napari_geosr.core.errors import Cancelled, ConfigError, FileError, VolumeEr
 from napari_geosr.core.provenance import array_checksum
 from napari_geosr.core.questions import AXES_GIVEN
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step, never_stop
+from napari_geosr.core.units import same_position
 from napari_geosr.core.volume import Volume
 from napari_geosr.jobs import index, local, submission
 from napari_geosr.jobs.data import (
@@ -89,7 +90,9 @@ class LayerVolume:
                 volume.dtype,
                 volume.unit,
             )
-            if not (same and np.allclose(file.origin, volume.origin)):
+            if not (
+                same and same_position(file.origin, volume.origin, volume.voxel_size)
+            ):
                 return False
             if isinstance(volume.data, np.ndarray):  # the user may have edited it
                 return same_voxels(file.data, volume.data)

@@ -13,6 +13,7 @@ import numpy as np
 from napari_geosr.core.errors import FileError, GeoSRError, VolumeError
 from napari_geosr.core.noise import Noise
 from napari_geosr.core.types import AnyArray
+from napari_geosr.core.units import same_sizes
 from napari_geosr.core.volume import Volume
 from napari_geosr.learning.augment import PatchSymmetry
 from napari_geosr.learning.config import TrainingConfig
@@ -241,7 +242,7 @@ class Patches:
             return patches | noise_values
         volume = scene.volumes[roles[0]]
         size = volume.voxel_size
-        square = self.edge[-1] == self.edge[-2] and bool(np.isclose(size[-1], size[-2]))
+        square = self.edge[-1] == self.edge[-2] and same_sizes(size[-1:], size[-2:-1])
         symmetry = PatchSymmetry(
             rng, square=square and exchange, depth=len(volume.shape) == 3
         )

@@ -85,7 +85,9 @@ def _origin(affine: Any, axes: str) -> tuple[dict[str, float], tuple[str, ...]]:
     """Position of the first voxel, and notes; zeros if rotated or mirrored."""
     matrix = np.asarray(affine, dtype=np.float64)
     steps = np.diag(matrix)[:3]
-    if np.allclose(matrix[:3, :3], np.diag(steps)) and (steps > 0).all():
+    tolerance = 1e-5 * np.abs(matrix[:3, :3]).max()
+    is_straight = np.allclose(matrix[:3, :3], np.diag(steps), rtol=0, atol=tolerance)
+    if is_straight and (steps > 0).all():
         place = dict(zip(axes, (float(v) for v in matrix[:3, 3]), strict=True))
         return place, ()
     note = "The orientation in the file's header (a rotation or mirror) is not applied."

@@ -13,7 +13,7 @@ from napari_geosr import io
 from napari_geosr.core.config import Config
 from napari_geosr.core.errors import FileError, VolumeError
 from napari_geosr.core.types import AnyArray, AnyDict
-from napari_geosr.core.units import require_unit
+from napari_geosr.core.units import require_unit, same_position, same_sizes
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.formats import is_volume_folder
 
@@ -268,10 +268,8 @@ def _is_same_region(volume: Volume, stored: Volume) -> bool:
         return False
     corner, extent = _box(volume)
     stored_corner, stored_extent = _box(stored)
-    tolerance = 1e-6 * max(stored_extent)
-    return bool(
-        np.allclose(extent, stored_extent, rtol=1e-6)
-        and np.allclose(corner, stored_corner, rtol=1e-6, atol=tolerance)
+    return same_sizes(list(extent), list(stored_extent)) and same_position(
+        list(corner), list(stored_corner), stored.voxel_size
     )
 
 

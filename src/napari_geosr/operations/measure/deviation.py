@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-import numpy as np
-
 from napari_geosr.core.errors import ConfigError, VolumeError
 from napari_geosr.core.types import AnyDict, AnyMapping
+from napari_geosr.core.units import same_position, same_sizes
 from napari_geosr.core.volume import Volume
 from napari_geosr.measure.config import PorosityConfig
 from napari_geosr.measure.interval import Deviation
@@ -126,10 +125,8 @@ def _check_place(deviation: Volume, volume: Volume) -> None:
         and (
             deviation.unit != volume.unit
             or (
-                np.allclose(deviation.voxel_size, volume.voxel_size, rtol=1e-6)
-                and np.allclose(
-                    deviation.origin, volume.origin, atol=1e-3 * min(volume.voxel_size)
-                )
+                same_sizes(deviation.voxel_size, volume.voxel_size)
+                and same_position(deviation.origin, volume.origin, volume.voxel_size)
             )
         )
     )

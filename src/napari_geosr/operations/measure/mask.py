@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
 from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.types import AnyArray
-from napari_geosr.core.units import convert_length
+from napari_geosr.core.units import convert_length, same_position, same_sizes
 from napari_geosr.core.volume import ArrayLike, Volume
 from napari_geosr.measure.blocks import inside_mask
 
@@ -66,10 +67,8 @@ def align_mask(mask: Volume, volume: Volume) -> ArrayLike:
             fields=["mask"],
         )
     same_unit = mask.unit == volume.unit
-    same_place = np.allclose(
-        mask.voxel_size, volume.voxel_size, rtol=1e-6
-    ) and np.allclose(
-        mask.origin, volume.origin, rtol=1e-6, atol=1e-6 * min(volume.voxel_size)
+    same_place = same_sizes(mask.voxel_size, volume.voxel_size) and same_position(
+        mask.origin, volume.origin, volume.voxel_size
     )
     if mask.shape == volume.shape and same_unit and same_place:
         return mask.data
@@ -115,4 +114,7 @@ def _extent(volume: Volume, axis: int) -> str:
     unit = f" {volume.unit}" if volume.has_physical_size else ""
     start = volume.origin[axis] - size / 2
     end = start + volume.shape[axis] * size
-    return f"{start:.6g} to {end:.6g}{unit}"
+    # Positions far from zero need enough digits to show a tenth of a voxel.
+    digits = 2 + math.ceil(math.log10(max(abs(start), abs(end), size) / size))
+    n = max(6, digits)
+    return f"{start:.{n}g} to {end:.{n}g}{unit}"

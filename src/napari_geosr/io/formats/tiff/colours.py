@@ -7,9 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_geosr.core.config import (
-    format_bytes,
-)
+from napari_geosr.core.config import format_bytes
 from napari_geosr.core.errors import FileError
 from napari_geosr.io.voxel_sources import MappedSource
 
