@@ -434,7 +434,7 @@ def test_a_table_of_another_volume_is_refused(
 ) -> None:
     config = ExplainConfig(model="ct-denoise", threads=1, method=("reach",))
     part = volume.replace(data=np.asarray(volume.data)[:, :24, :24])
-    with pytest.raises(VolumeError, match="is not inside the result"):
+    with pytest.raises(VolumeError, match="was measured on a volume of 12 × 44 × 48"):
         run_to_end(explain_steps(part, config, pore_table))
     alone = tmp_path / "pores.csv"
     alone.write_text(pore_table.read_text(encoding="utf-8"), encoding="utf-8")
@@ -443,6 +443,9 @@ def test_a_table_of_another_volume_is_refused(
     both = config.model_copy(update={"at": (1, 2, 3)})
     with pytest.raises(ConfigError, match="not both"):
         run_to_end(explain_steps(volume, both, pore_table))
+    known = config.model_copy(update={"threshold": 0.5})
+    with pytest.raises(VolumeError, match="is not inside the result"):
+        run_to_end(explain_steps(part, known, alone))  # no report states the shape
 
 
 def test_labels_have_no_explanation(
