@@ -131,15 +131,16 @@ def restore(
         uncertainty_members=uncertainty_members,
         ensemble_with=_model_names(ensemble_with),
     )
-    if isinstance(volume, list | tuple):
+    if _is_several(volume):
         if workers is not None:
             raise ConfigError(
                 "Workers restore one volume, not the mean over several: leave out "
                 "workers, or restore the scans one by one."
             )
-        steps = restore_average_steps(as_volumes(volume, axes), config)
+        several = cast("Sequence[VolumeLike]", volume)
+        steps = restore_average_steps(as_volumes(several, axes), config)
     else:
-        one = cast(VolumeLike, volume)  # not a sequence, hence one volume
+        one = cast(VolumeLike, volume)
         steps = restore_steps(as_volume(one, axes), config, workers=workers)
     return run_with_warnings(steps).volume
 
@@ -298,6 +299,13 @@ def restore_blocks(
     )
     steps = restore_blocks_steps(as_volume(volume, axes), config, chunks=chunks)
     return run_with_warnings(steps)
+
+
+def _is_several(volume: object) -> bool:
+    """Whether volumes are given, rather than one as an array or nested lists."""
+    if not isinstance(volume, list | tuple):
+        return False
+    return not (volume and isinstance(volume[0], list | tuple))
 
 
 def _model_names(models: Sequence[ModelLike]) -> Sequence[ModelLike]:

@@ -75,8 +75,21 @@ def as_array_like(
         except (TypeError, ValueError, RuntimeError) as error:
             raise error_class(
                 f"{title} is not an array of numbers, but a {type(given).__name__}."
+                f"{_conversion(given)}"
             ) from error
+    if any(isinstance(n, float) and math.isnan(n) for n in data.shape):
+        raise error_class(
+            f"The shape of {title} is unknown: {data.shape}. Call "
+            "compute_chunk_sizes() of the Dask array first."
+        )
     return data
+
+
+def _conversion(given: object) -> str:
+    """How to convert a tensor that NumPy refuses; empty for anything else."""
+    if not type(given).__module__.startswith("torch"):
+        return ""
+    return " Convert it first: tensor.detach().float().cpu().numpy()."
 
 
 def has_real_numbers(data: ArrayLike) -> bool:

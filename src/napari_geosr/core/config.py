@@ -34,6 +34,15 @@ _KINDS = {
     "string": "text",
 }
 
+#: Range of the absolute values of settings, except 0: their squares are still finite
+#: and above zero in float64. Integers must fit into 64 bits with a sign.
+_MIN_NUMBER, _MAX_NUMBER = 1e-100, 1e100
+_MAX_INTEGER = 2**63 - 1
+
+
+def _is_usable(number: float) -> bool:
+    return number == 0 or _MIN_NUMBER <= abs(number) <= _MAX_NUMBER
+
 
 class Config(BaseModel):
     """Base of every config: frozen, rejects unknown names, readable as YAML.
@@ -57,6 +66,20 @@ class Config(BaseModel):
         choices = _choices(cls.model_fields[info.field_name].annotation)
         alike = [choice for choice in choices if str(choice) == value.strip()]
         return alike[0] if alike and value not in choices else value
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def _refuse_extreme_numbers(cls, value: Any) -> Any:
+        """Refuse NaN, infinity and numbers that no product of settings survives."""
+        for number in value if isinstance(value, tuple | list) else (value,):
+            if isinstance(number, int) and abs(number) > _MAX_INTEGER:
+                raise ValueError(f"{number} is too large")
+            if isinstance(number, float) and not _is_usable(number):
+                raise ValueError(
+                    f"{number:g} is not usable: choose 0, or a number of "
+                    f"{_MIN_NUMBER:g} to {_MAX_NUMBER:g}"
+                )
+        return value
 
     @classmethod
     def create(cls, /, **values: Any) -> Self:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from napari_geosr.core.errors import Cancelled, UniformVolumeError, VolumeError
+from napari_geosr.core.grey_range import float32_contrast_fault, float32_range_fault
 from napari_geosr.core.hot_voxels import (
     CROWD_SHARE,
     FarVoxels,
@@ -19,7 +20,7 @@ from napari_geosr.core.hot_voxels import (
     missing_values_text,
 )
 from napari_geosr.core.steps import BlockDone, ShouldStop, Step, never_stop
-from napari_geosr.core.types import AnyArray, AnyDType
+from napari_geosr.core.types import AnyArray
 from napari_geosr.core.volume import ArrayLike, Volume
 
 #: Maximum number of voxels of a volume that is read completely; larger volumes are
@@ -30,14 +31,8 @@ _BLOCK_VOXELS = 2**20
 _N_ROW_PLANES = 16
 #: Maximum number of blocks in which a crowd of hot voxels is looked for.
 _N_CROWD_BLOCKS = 16
-#: Largest step between neighbouring float32 numbers, relative to the standard
-#: deviation, at which the contrast survives a conversion to float32.
-_MAX_STEP = 0.1
 #: Largest integer up to which float64 represents every integer.
 _MAX_EXACT_INTEGER = 2**53
-#: Smallest standard deviation of a volume in double precision: float32 has fewer digits
-#: for numbers below 1.2e-38.
-_MIN_STD = 1e-36
 
 
 @dataclass(frozen=True)
@@ -155,7 +150,8 @@ def scan_steps(
         sums.add(voxels)
         sample.add(voxels)
         yield BlockDone(done, len(blocks))
-    _check_range(sums)
+    if sums.n and (text := float32_range_fault(sums.minimum, sums.maximum)):
+        raise VolumeError(text)
     statistics = sums.result(sampled=sampled)
     hot = sample.hot_voxels()
     if hot is not None:
@@ -163,7 +159,9 @@ def scan_steps(
             source, statistics, hot, blocks, should_stop
         )
     statistics = _with_far_voxels(statistics, sample)
-    _check_contrast(statistics, dtype)
+    values = statistics.mean, statistics.std, statistics.minimum, statistics.maximum
+    if text := float32_contrast_fault(*values, dtype):
+        raise VolumeError(text)
     if statistics.hot is None or not statistics.hot.n:
         share = yield from _crowd_steps(source, sample, blocks, should_stop)
         statistics = replace(statistics, crowd_share=share)
@@ -248,44 +246,6 @@ def _crowd_steps(
 def _whole_box(block: tuple[slice, ...], shape: Sequence[int]) -> tuple[slice, ...]:
     """A block with one slice per axis."""
     return (*block, *(slice(0, n) for n in shape[len(block) :]))
-
-
-def _check_range(sums: _IntensitySums) -> None:
-    """Refuse values that are infinite in float32."""
-    largest = max(abs(sums.minimum), abs(sums.maximum)) if sums.n else 0.0
-    if largest > float(np.finfo(np.float32).max):
-        raise VolumeError(
-            f"It contains grey values of up to {largest:.3g}, but float32, in which "
-            "models compute, ends at 3.4e+38. Divide all voxels by a constant first, "
-            "or replace values that mark missing voxels by NaN."
-        )
-
-
-def _check_contrast(statistics: IntensityStatistics, dtype: AnyDType) -> None:
-    """Refuse numbers of more digits than float32 if float32 loses their contrast."""
-    if np.can_cast(dtype, np.float32):
-        return
-    std, span = statistics.std, statistics.maximum - statistics.minimum
-    if std < _MIN_STD:
-        raise VolumeError(
-            f"Its grey values differ by only {span:.3g}, too little for float32, in "
-            "which models compute. Multiply all voxels by a constant first."
-        )
-    largest = max(abs(statistics.minimum), abs(statistics.maximum))
-    step = float(np.spacing(np.float32(largest)))
-    if step > _MAX_STEP * std:
-        digits = math.floor(math.log10(1000 * std))
-        constant = f"{round(statistics.mean / 10.0**digits) * 10.0**digits:.15g}"
-        if dtype.kind in "iu":
-            # Not above the exact minimum: unsigned integers would wrap around.
-            low = statistics.minimum
-            constant = str(int(low) - int(np.spacing(abs(low))))
-        raise VolumeError(
-            "Its grey values are too far from zero for float32, in which models "
-            f"compute: their standard deviation is {std:.3g}, but near {largest:.3g} "
-            f"float32 has steps of {step:.3g}. Subtract a constant, such as "
-            f"{constant}, from all voxels first (in {dtype})."
-        )
 
 
 def _without_positions(voxels: AnyArray, positions: AnyArray) -> AnyArray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ import numpy as np
 from skimage.measure import block_reduce
 
 from napari_geosr.core.errors import VolumeError
+from napari_geosr.core.grey_range import float32_contrast_fault, float32_range_fault
 from napari_geosr.core.types import AnyArray
 from napari_geosr.core.volume import Volume
 
@@ -53,9 +55,11 @@ def grey_scale(
     Raises
     ------
     VolumeError
-        If a volume has no finite values, or all values of all volumes are the same.
+        If a volume has no finite values, all values of all volumes are the same, or
+        float32 cannot represent them.
     """
     count, mean, squares = 0, 0.0, 0.0
+    lowest, highest = math.inf, -math.inf
     for volume in volumes:
         n_finite = 0
         for values in sample_planes(volume, block):
@@ -63,6 +67,10 @@ def grey_scale(
             n = values.size
             if not n:
                 continue
+            low, high = float(values.min()), float(values.max())
+            if text := float32_range_fault(low, high):
+                raise VolumeError(f"{volume.title}: {text}")
+            lowest, highest = min(lowest, low), max(highest, high)
             n_finite += n
             shift = values.mean() - mean
             squares += values.var() * n + shift**2 * count * n / (count + n)
@@ -74,12 +82,15 @@ def grey_scale(
                 "so it cannot be used for training."
             )
     std = float(np.sqrt(squares / max(count, 1)))
-    if not std > 1e-12 * max(1.0, abs(mean)):
-        names = ", ".join(volume.title for volume in volumes)
+    names = ", ".join(volume.title for volume in volumes)
+    if not std > 1e-12 * abs(mean):
         raise VolumeError(
             f"{names}: all grey values are {mean:g}, so there is nothing to learn. "
             "Check the file."
         )
+    for dtype in {np.dtype(volume.dtype) for volume in volumes}:
+        if text := float32_contrast_fault(float(mean), std, lowest, highest, dtype):
+            raise VolumeError(f"{names}: {text}")
     return GreyScale(float(mean), std)
 
 

@@ -48,17 +48,22 @@ def describe(volumes: Sequence[Volume], description: str, seed: int) -> Training
     spectra = _rounded_rows([s.spectrum for s in parts])
     sizes = [edge for v in volumes if v.has_physical_size for edge in v.voxel_size]
     units = {v.unit for v in volumes if v.has_physical_size}
-    return TrainingData(
+    known = TrainingData(
         description=description,
         voxel_size=(min(sizes), max(sizes)) if len(units) == 1 else None,
         unit=units.pop() if len(units) == 1 else None,
+        seeds=(seed,),
+    )
+    if not parts:  # all of them are constant
+        return known
+    return TrainingData(
+        **known.model_dump(exclude_defaults=True),
         intensity_quantiles=_reference(quantiles),
         intensity_distance=_nearest_distances(quantiles),
         examples=quantiles + _rounded_rows([s.quantiles for s in wholes]),
         spectrum=_reference(spectra),
         spectrum_distance=_nearest_distances(spectra),
         spectrum_examples=spectra + _rounded_rows([s.spectrum for s in wholes]),
-        seeds=(seed,),
     )
 
 

@@ -29,6 +29,8 @@ class ScanConfig(Config):
 
     first_angle: float = Field(
         default=0.0,
+        ge=-1e6,
+        le=1e6,
         title="First angle (degrees)",
         description="Angle at the middle of the first exposure, in degrees.",
     )
@@ -76,6 +78,8 @@ class ScanConfig(Config):
 
     centre_offset: float = Field(
         default=0.0,
+        ge=-1e5,
+        le=1e5,
         title="Rotation axis offset (columns)",
         description="Distance of the rotation axis from the centre of the detector, "
         "in pixels.",

@@ -29,6 +29,9 @@ _MAX_TRANSMISSION = 1.1
 #: Fraction of detector pixels without light above which a warning is given: gaps are
 #: then wider than single pixels.
 _MAX_DEAD_SHARE = 0.05
+#: Ratio of given counts without the sample to those of the brightest pixels, or the
+#: reverse, beyond which the number given is wrong.
+_MAX_INCIDENT_RATIO = 1e3
 #: Minimum noise assumed for a row, in units of the intensity without sample; otherwise
 #: noise-free data would appear to be full of zingers.
 _MIN_NOISE = 1e-3
@@ -249,7 +252,13 @@ class LineIntegrals:
                 f"There are no flat fields; {self._incident:.5g} counts were taken as "
                 f"the intensity without the sample ({source})."
             )
-        elif scan.darks is None:
+            return tuple(notes)
+        if self.config.incident:
+            notes.append(
+                "The counts without the sample (--incident) were not used, because "
+                "there are flat fields."
+            )
+        if scan.darks is None:
             notes.append("There are no dark fields; they were taken as zero.")
         return tuple(notes)
 
@@ -306,7 +315,17 @@ def beam_without_sample(
     """
     if projections.is_line_integrals or projections.flats is not None:
         return None
-    return config.incident or incident_counts(projections)
+    if config.incident is None:
+        return incident_counts(projections)
+    brightest = incident_counts(projections)
+    ratio = config.incident / brightest
+    if not 1 / _MAX_INCIDENT_RATIO <= ratio <= _MAX_INCIDENT_RATIO:
+        raise ProjectionsError(
+            f"{projections.title}: {config.incident:.4g} cannot be the counts without "
+            f"the sample (--incident), as its brightest pixels have {brightest:.4g}. "
+            "Check the number, or leave it out."
+        )
+    return config.incident
 
 
 def line_integrals(

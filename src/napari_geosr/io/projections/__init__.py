@@ -17,7 +17,7 @@ from napari_geosr.core.questions import (
     voxel_size_question,
     with_voxel_size_question,
 )
-from napari_geosr.core.types import AnyDict
+from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.units import PIXEL, check_edge_range
 from napari_geosr.io.atomic import check_folder, replacing
 from napari_geosr.io.formats import slice_suffixes
@@ -196,6 +196,14 @@ def _apply_user_values(
         changes["centre"] = centre
     if line_integrals is not None:
         changes["is_line_integrals"] = line_integrals
+        if line_integrals and scan.flats is not None and not scan.is_line_integrals:
+            note = (
+                "The file has flat fields, so its projections are probably counts, but "
+                "they are used as line integrals (--line-integrals)."
+            )
+            changes["metadata"] = _with_note(
+                changes.get("metadata", scan.metadata), note
+            )
     elif _may_be_line_integrals(scan):
         changes["is_line_integrals"] = True
         note = (
@@ -203,12 +211,12 @@ def _apply_user_values(
             "integrals, -log(I / I0); if they are intensities, use "
             "--no-line-integrals."
         )
-        metadata = changes.get("metadata", scan.metadata)
-        changes["metadata"] = {
-            **metadata,
-            "notes": (*metadata.get("notes", ()), note),
-        }
+        changes["metadata"] = _with_note(changes.get("metadata", scan.metadata), note)
     return scan.replace(**changes) if changes else scan
+
+
+def _with_note(metadata: AnyMapping, note: str) -> AnyDict:
+    return {**metadata, "notes": (*metadata.get("notes", ()), note)}
 
 
 def _implausible_size_changes(scan: Projections) -> AnyDict:

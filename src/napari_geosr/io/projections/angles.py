@@ -22,6 +22,11 @@ _RADIANS = {"rad", "rads", "radian", "radians"}
 #: Minimum number of angles, all below 2π, for which the unit is considered ambiguous.
 _MIN_AMBIGUOUS = 10
 
+#: Largest angle in degrees: beyond, float64 has less than 1e-9 degrees.
+_MAX_ANGLE = 1e6
+#: Smallest range of angles in degrees.
+_MIN_RANGE = 1e-3
+
 
 @dataclass(frozen=True)
 class StoredAngles:
@@ -101,6 +106,11 @@ class AngleSettings:
             raise ProjectionsError(
                 f"{title}: {first:g} to {end:g} is not a range of angles. Give the "
                 "first angle and the end in degrees, e.g. 0,180."
+            )
+        if max(abs(first), abs(end)) > _MAX_ANGLE or abs(end - first) < _MIN_RANGE:
+            raise ProjectionsError(
+                f"{title}: {first:g} to {end:g} degrees is not a range of angles of a "
+                "scan. Give the first angle and the end in degrees, e.g. 0,180."
             )
         return np.linspace(first, end, n, endpoint=self.endpoint)
 

@@ -68,7 +68,9 @@ def _shares(
     """Fractions of the length and of the branches that lie near those of `other`."""
     from scipy.spatial import cKDTree
 
-    spacing = min(distance, *other.voxel_size, *lines.voxel_size) / 2
+    edges = *other.voxel_size, *lines.voxel_size
+    # Closer points would not change anything: paths run from voxel to voxel.
+    spacing = max(min(distance, *edges) / 2, min(edges) / 20)
     points = _inside([_resample(path, spacing) for path in other.paths], lines.box)
     parts = _inside([_resample(path, spacing) for path in lines.paths], other.box)
     if not parts:

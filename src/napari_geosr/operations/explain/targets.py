@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -246,6 +247,11 @@ def voxel_of(
         raise ConfigError(
             f"{volume.title} has the axes {axes}: {n} numbers are needed, not "
             f"{len(given)} ({', '.join(f'{v:g}' for v in given)})."
+        )
+    if not all(math.isfinite(value) for value in given):
+        raise ConfigError(
+            f"{', '.join(f'{v:g}' for v in given)} is no position: finite numbers are "
+            "needed."
         )
     scale, shape = scene.layout.scale[-n:], scene.result_shape[-n:]
     if at is None:

@@ -167,6 +167,12 @@ class DegradedScan:
         block = finite(self.high, (slice(low_edge, high_edge),))
         config = self.imaging
         block = block * np.float32(config.grey_gain) + np.float32(config.grey_offset)
+        if not np.isfinite(block).all():
+            raise VolumeError(
+                f"{self.high.title} times the grey gain {config.grey_gain:g}, plus the "
+                f"offset {config.grey_offset:g}, gives grey values beyond float32 "
+                "(3.4e+38). Choose smaller ones."
+            )
         own = slice(begin - low_edge, end - low_edge)
         if self.between:
             outputs["high"].array[begin:end] = shift_half_voxel(block, self.between)[

@@ -17,6 +17,8 @@ from napari_geosr.io.projections import read_projections
 from napari_geosr.operations.inputs import COMMAS, parse_numbers
 
 #: Accepts ``--angle-range 0 180`` and ``--angle-range 0,180``; the same for ``--rows``.
+#: Largest distance from the axis, in the unit of the pixel size.
+_MAX_DISTANCE = 1e12
 _TWO_VALUES = Parameter(negative="", consume_multiple=True)
 
 
@@ -151,6 +153,7 @@ SourceDistance = Annotated[
     float | None,
     Field(
         gt=0,
+        le=_MAX_DISTANCE,
         title="Source–axis distance",
         description="Distance from the source to the rotation axis, for fan and cone "
         "beams, in the unit of the pixel size.",
@@ -160,6 +163,7 @@ DetectorDistance = Annotated[
     float | None,
     Field(
         ge=0,
+        le=_MAX_DISTANCE,
         title="Axis–detector distance",
         description="Distance from the rotation axis to the detector, for fan and "
         "cone beams, in the unit of the pixel size; 0 if the pixel size is that on "

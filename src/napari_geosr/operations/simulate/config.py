@@ -28,6 +28,8 @@ DEFAULTS: dict[str, tuple[float, float, tuple[float, float]]] = {
 FOAM_GAP = 1.0
 #: Minimum radius of a pore that the grid can represent, in voxels.
 _MIN_RADIUS = 2.0
+#: Largest radius of the pores in voxels: that of the largest sample.
+_MAX_RADIUS = 10_000
 #: Default number of angles per exposure for continuous rotation.
 _SUB_ANGLES = 8
 
@@ -116,8 +118,10 @@ class SimulateConfig(ScanConfig):
     def _check_radius(cls, value: tuple[float, ...] | None) -> Any:
         if value is None:
             return value
-        if len(value) != 2 or not 0 < value[0] <= value[1]:
-            raise ValueError("two numbers above zero are needed, e.g. 3,12")
+        if len(value) != 2 or not 0 < value[0] <= value[1] <= _MAX_RADIUS:
+            raise ValueError(
+                f"two numbers from above zero to {_MAX_RADIUS} are needed, e.g. 3,12"
+            )
         return value
 
     @field_validator("unit")

@@ -178,10 +178,12 @@ def check_contents(volumes: Mapping[str, Sequence[Volume]]) -> None:
     Raises
     ------
     VolumeError
-        If a volume has no finite grey value, or all grey values of a role are equal.
+        If a volume has no finite grey value, all grey values of a role are equal, or
+        float32 cannot represent them.
     """
     for group in volumes.values():
-        if not all(is_simulated(v.name) or _varies(v) for v in group):
+        has_digits = any(not np.can_cast(v.dtype, np.float32) for v in group)
+        if has_digits or not all(is_simulated(v.name) or _varies(v) for v in group):
             # A few slices may miss the object, so check the sample that training uses.
             grey_scale(group)
 

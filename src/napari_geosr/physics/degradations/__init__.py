@@ -38,6 +38,8 @@ DEGRADATIONS = Registry(
 )
 #: Standard deviation of the box profile of a voxel, in voxels.
 _BOX = 1 / math.sqrt(12)
+#: Largest standard deviation of a blur, in low-resolution voxels.
+_MAX_BLUR = 20
 
 
 class DegradationConfig(Config):
@@ -46,7 +48,7 @@ class DegradationConfig(Config):
     blur: float = Field(
         0.5,
         ge=0,
-        le=20,
+        le=_MAX_BLUR,
         title="Blur",
         description="Standard deviation of the point-spread function in the plane, in "
         "low-resolution voxels. The blur due to the voxel itself is added.",
@@ -193,6 +195,12 @@ def blur_in_plane(config: DegradationConfig, voxel_mm: float | None) -> float:
     # Solve exp(-2 π² σ² f²) = 0.1, then remove the blur caused by averaging over a
     # voxel.
     whole = math.sqrt(math.log(10) / 2) / (math.pi * config.mtf10) / voxel_mm
+    if whole > _MAX_BLUR:
+        raise ConfigError(
+            f"A resolution of {config.mtf10:g} line pairs per mm is a blur of "
+            f"{whole:.3g} voxels of {voxel_mm:g} mm, and at most {_MAX_BLUR} are "
+            "possible. Check the number."
+        )
     if whole < _BOX:
         raise ConfigError(
             f"A resolution of {config.mtf10:g} line pairs per mm cannot be reached "

@@ -1,0 +1,70 @@
+"""Grey values that float32, in which networks compute, cannot represent."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from napari_geosr.core.types import AnyDType
+
+#: Largest step between neighbouring float32 numbers, relative to the standard
+#: deviation, at which the contrast survives a conversion to float32.
+_MAX_STEP = 0.1
+#: Smallest standard deviation of a volume in double precision: float32 has fewer digits
+#: for numbers below 1.2e-38.
+_MIN_STD = 1e-36
+
+
+def float32_range_fault(minimum: float, maximum: float) -> str:
+    """A sentence if grey values are infinite in float32; otherwise ""."""
+    largest = max(abs(minimum), abs(maximum))
+    if largest <= float(np.finfo(np.float32).max):
+        return ""
+    return (
+        f"It contains grey values of up to {largest:.3g}, but float32, in which "
+        "models compute, ends at 3.4e+38. Divide all voxels by a constant first, "
+        "or replace values that mark missing voxels by NaN."
+    )
+
+
+def float32_contrast_fault(
+    mean: float, std: float, minimum: float, maximum: float, dtype: AnyDType
+) -> str:
+    """A sentence if float32 loses the contrast of numbers with more digits; else "".
+
+    Parameters
+    ----------
+    mean, std, minimum, maximum : float
+        Of the grey values.
+    dtype : dtype
+        Their type.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> float32_contrast_fault(1e9, 1.0, 1e9 - 4, 1e9 + 4, np.dtype("f8"))[:45]
+    'Its grey values are too far from zero for flo'
+    """
+    if np.can_cast(dtype, np.float32):
+        return ""
+    if std < _MIN_STD:
+        return (
+            f"Its grey values differ by only {maximum - minimum:.3g}, too little for "
+            "float32, in which models compute. Multiply all voxels by a constant first."
+        )
+    largest = max(abs(minimum), abs(maximum))
+    step = float(np.spacing(np.float32(largest)))
+    if step <= _MAX_STEP * std:
+        return ""
+    digits = math.floor(math.log10(1000 * std))
+    constant = f"{round(mean / 10.0**digits) * 10.0**digits:.15g}"
+    if dtype.kind in "iu":
+        # Not above the exact minimum: unsigned integers would wrap around.
+        constant = str(int(minimum) - int(np.spacing(abs(minimum))))
+    return (
+        "Its grey values are too far from zero for float32, in which models "
+        f"compute: their standard deviation is {std:.3g}, but near {largest:.3g} "
+        f"float32 has steps of {step:.3g}. Subtract a constant, such as "
+        f"{constant}, from all voxels first (in {dtype})."
+    )
