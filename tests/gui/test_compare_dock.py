@@ -408,6 +408,7 @@ def test_values_are_not_cut(viewer, qtbot, dock, rng):
         widest = max(metrics.horizontalAdvance(text) for text in texts)
         assert widest < table.columnWidth(column) < widest + 110
     # Only titles may be: they are shown in full by their tool tip.
+    assert table.verticalHeader().textElideMode() == Qt.TextElideMode.ElideRight
     assert table.columnWidth(0) < metrics.horizontalAdvance(name)
 
 

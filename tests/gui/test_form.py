@@ -21,6 +21,7 @@ from napari_geosr.core.config import Config
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.name_choices import NameChoices
 from napari_geosr.gui.kit.form import AUTOMATIC, ConfigForm, fields_of_options
+from napari_geosr.gui.kit.widgets import SentenceLabel
 from napari_geosr.operations.restore import RestoreConfig
 
 
@@ -225,3 +226,11 @@ def test_names_of_thresholds_are_spelled_as_in_the_porosity_dock(qtbot):
         assert form.values()["threshold"] == value
     form.set_values({"threshold": "triangle"})
     assert menu.currentText() == "Triangle"
+
+
+def test_lines_are_broken_within_names_and_not_within_numbers(qtbot):
+    label = SentenceLabel("a_b.tif by +1.06 in v2.ome")
+    qtbot.addWidget(label)
+    shown = QLabel.text(label).replace("\u200b", "|")
+    assert shown == "a_|b.|tif by +1.06 in v2.|ome"
+    assert label.text() == "a_b.tif by +1.06 in v2.ome"
