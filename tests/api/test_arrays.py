@@ -252,3 +252,16 @@ def test_pairs_are_built_from_arrays_with_their_axes(rng, tmp_path):
     assert sorted(mixed.files) == sorted(expected.files)
     with pytest.raises(ConfigError, match="axes='XYZ' is for plain arrays"):
         geosr.build_pairs(volume, volume, tmp_path / "both", axes="XYZ", **options)
+
+
+def test_nested_lists_are_one_volume(noisy):
+    planes = np.asarray(noisy)[:4, :24, :24]
+    found = geosr.restore(planes.tolist(), "gaussian")
+    assert found.shape == planes.shape
+
+
+def test_a_dask_array_of_unknown_shape_is_refused_in_a_sentence():
+    data = da.ones((4, 24, 24), chunks=(2, 24, 24))
+    unknown = data[data.mean((1, 2)) > 0]
+    with pytest.raises(VolumeError, match="compute_chunk_sizes"):
+        geosr.Volume.from_array(unknown)

@@ -23,6 +23,21 @@ def test_a_bad_value_is_one_sentence_with_the_value():
         Example.create(depth=0)
 
 
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "1e308", "1e-320"])
+def test_numbers_without_meaning_are_refused_in_every_config(value):
+    from napari_geosr.measure.config import PorosityConfig
+
+    with pytest.raises(ConfigError, match="not usable"):
+        PorosityConfig.create(threshold=float(value))
+
+
+def test_integers_that_do_not_fit_are_refused():
+    from napari_geosr.learning.config import TrainingConfig
+
+    with pytest.raises(ConfigError, match="too large"):
+        TrainingConfig.create(seed=10**20)
+
+
 def test_an_unknown_setting_is_refused_with_those_there_are(tmp_path):
     with pytest.raises(ConfigError, match="no setting 'dept'.*'depth'.*depth, name"):
         Example.create(dept=2)

@@ -265,8 +265,9 @@ def test_contradictions_are_told(tmp_path):
         read_projections(path, unit="mm")
     with pytest.raises(ConfigError, match="own flat and dark"):
         read_projections(path, flats=path)
-    with pytest.raises(ProjectionsError, match="0 to 0 is not a range"):
-        read_projections(path, angle_range=(0, 0))
+    for wrong in ((0, 0), (0, 1e20), (0, 1e-300)):
+        with pytest.raises(ProjectionsError, match="is not a range"):
+            read_projections(path, angle_range=wrong)
 
 
 def test_the_real_tooth_opens(shared_data):

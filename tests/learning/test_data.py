@@ -19,6 +19,7 @@ from napari_geosr.learning.pairs import check_pair
 from napari_geosr.learning.patches import Patches, TrainingSubject, mirrored
 from napari_geosr.learning.splits import split
 from napari_geosr.learning.statistics import grey_scale
+from napari_geosr.operations.train.checks import check_contents
 from napari_geosr.physics.simulated import open_simulated
 
 
@@ -220,6 +221,24 @@ def test_coarse_and_fine_voxels_are_brought_to_one_scale(
 def test_nothing_to_learn_is_said(value: float) -> None:
     with pytest.raises(VolumeError, match="nothing to learn|no finite"):
         grey_scale([Volume(np.full((4, 8, 8), value), "ZYX")])
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ((1e9, 1.0, "f8"), "too far from zero"),
+        ((4e9, 10.0, "u4"), "too far from zero"),
+        ((1e300, 1e299, "f8"), "Divide all voxels"),
+        ((1e-38, 1e-39, "f8"), "Multiply all voxels"),
+    ],
+)
+def test_what_float32_cannot_hold_is_not_learned_from(values, message) -> None:
+    mean, std, dtype = values
+    grey = np.random.default_rng(0).normal(mean, std, (4, 16, 16)).astype(dtype)
+    with pytest.raises(VolumeError, match=message):
+        grey_scale([Volume(grey, "ZYX")])
+    with pytest.raises(VolumeError, match=message):
+        check_contents({"source": [Volume(grey, "ZYX")]})
 
 
 def smooth(shape: tuple[int, ...]) -> np.ndarray:

@@ -68,6 +68,17 @@ def test_noise_is_that_asked_for_and_does_not_depend_on_blocks(tmp_path, high):
     assert not np.array_equal(np.asarray(io.read(other.files["low"]).data), volumes[1])
 
 
+def test_grey_values_beyond_float32_are_refused(tmp_path, high):
+    with pytest.raises(VolumeError, match="beyond float32"):
+        degrade(
+            high.replace(data=high.data * 1e10),
+            tmp_path / "p",
+            upscale_factor=2,
+            options={"grey_gain": 1e35},
+        )
+    assert not list(tmp_path.rglob("*.tif"))
+
+
 def test_it_becomes_like_a_real_scan(tmp_path, high):
     real = degrade(
         high,

@@ -13,6 +13,7 @@ from napari_geosr.io.projections import read_projections
 from napari_geosr.tomography.preparation_config import PreparationConfig
 from napari_geosr.tomography.preprocess import (
     ClippingReport,
+    beam_without_sample,
     line_integrals,
     prepare_rows,
 )
@@ -193,6 +194,16 @@ def test_without_flat_fields_the_beam_is_taken_from_the_brightest_part(rng):
     twice, report = prepare_rows(scan(counts), 1, 2, config)
     np.testing.assert_allclose(twice - sinogram, np.log(2), atol=1e-4)
     assert "(given)" in report.notes[0]
+
+
+@pytest.mark.parametrize("incident", [1e-20, 1e20])
+def test_counts_without_the_sample_that_cannot_be_are_refused(rng, incident):
+    counts = rng.poisson(500, (20, 4, 32)).astype(np.uint16)
+    scan = Projections(counts, np.arange(20) * 9.0, name="scan")
+    config = PreparationConfig(incident=incident)
+    with pytest.raises(ProjectionsError, match="cannot be the counts"):
+        beam_without_sample(scan, config)
+    assert beam_without_sample(scan, PreparationConfig(incident=900)) == 900
 
 
 def test_the_median_of_flat_fields_knows_no_zinger(rng):
