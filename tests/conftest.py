@@ -35,10 +35,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_collection_finish() -> None:
     """What was imported and collected stays: garbage is not looked for in it again.
 
-    Leaks of tests are noticed as before, for what they make is younger.
+    Leaks of tests are noticed as before, for what they make is younger. It is looked
+    for less often than Python does: syntax trees, models and windows are many objects.
     """
     gc.collect()
     gc.freeze()
+    gc.set_threshold(20_000, 10, 10)
 
 
 @pytest.fixture(scope="session", autouse=True)

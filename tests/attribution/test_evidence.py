@@ -141,7 +141,7 @@ def test_pores_of_an_overfitted_network_are_not_supported(
     scene = scene_of(overfitted_network(array, has_pore, steps), array)
     requests = [request for request, _ in pores_of(scene)]
     assert 0.9 * has_pore.sum() <= len(requests) <= has_pore.sum()
-    found = [ask("evidence", request).figures for request in requests[:50]]
+    found = [ask("evidence", request).figures for request in requests[:25]]
     verdicts = [figures["verdict"] for figures in found]
     print({name: verdicts.count(name) for name in sorted(set(verdicts))})
     assert verdicts.count("prior only") >= minimum * len(found)

@@ -383,7 +383,14 @@ def test_a_report_in_a_folder_without_a_name(
 
 
 @linux
-@pytest.mark.parametrize("words", [("info",), ("measure", "--out", "report")])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("info",),
+        # Three more processes: what was written is looked at in the tests beside.
+        pytest.param(("measure", "--out", "report"), marks=pytest.mark.slow),
+    ],
+)
 def test_messages_that_nobody_can_take_end_no_run(
     tmp_path: Path, words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:

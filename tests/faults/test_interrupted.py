@@ -18,8 +18,8 @@ from napari_geosr import io
 def scan(tmp_path):
     """A volume whose restoration takes some seconds."""
     rng = np.random.default_rng(5)
-    data = rng.normal(0.7, 0.1, (96, 160, 160)).astype(np.float32)
-    data[:, 60:90, 60:90] -= 0.5
+    data = rng.normal(0.7, 0.1, (64, 96, 96)).astype(np.float32)
+    data[:, 30:60, 30:60] -= 0.5
     tifffile.imwrite(tmp_path / "scan.tif", data, imagej=True)
     return tmp_path / "scan.tif"
 

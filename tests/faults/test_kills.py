@@ -1,8 +1,9 @@
 """What is killed loses next to nothing: resumed, it comes to the same bytes.
 
-Two kills of a restoration here, and in those that are marked slow twenty at random
-moments of each operation. The table in docs/evidence/reliability.md is what
-``pytest -m slow -s tests/faults/test_kills.py`` prints.
+Two kills of a measurement here, and in those that are marked slow twenty at random
+moments of each operation; one kill of a restoration is in test_run_jobs_killed.py. The
+table in docs/evidence/reliability.md is what ``pytest -m slow -s
+tests/faults/test_kills.py`` prints.
 """
 
 from __future__ import annotations
@@ -111,7 +112,7 @@ def run(
     )
 
 
-@pytest.mark.every(4)
+@pytest.mark.slow
 @pytest.mark.parametrize("n_kills", HOW_OFTEN)
 @pytest.mark.parametrize("suffix", [".ome.zarr", ".ome.tif"])
 def test_restore(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest.mock import patch
 
@@ -14,6 +14,8 @@ from app_model import Application
 from napari._app_model._app import NapariApplication, _napari_names
 from napari._qt._qapp_model.qactions import init_qactions
 from napari._qt.qt_viewer import QtViewer
+from napari._qt.widgets.qt_viewer_buttons import QtViewerPushButton
+from napari._vispy import canvas
 from napari.components import Dims, ViewerModel
 from napari.plugins import _initialize_plugins
 from napari.settings import get_settings
@@ -34,7 +36,7 @@ _MOUSE = (
 #: which take long to make, are there already.
 _USUAL_AXES = 3
 #: Number of tests after which garbage is collected: it takes a tenth of a second.
-_COLLECTED_AFTER = 4
+_COLLECTED_AFTER = 8
 
 
 class SharedViewer:
@@ -52,8 +54,13 @@ class SharedViewer:
         # Mesa's software renderer (22.3) can crash at the next drawing after a program
         # was deleted, as happens whenever a layer goes. A window that closes soon is
         # seldom hit; this one stays, so it keeps them.
-        self._kept = patch.object(GlirProgram, "delete")
-        self._kept.start()
+        self._patches = ExitStack()
+        self._patches.enter_context(patch.object(GlirProgram, "delete"))
+        # Whenever a layer goes, napari collects all garbage, for some drivers of
+        # Windows; whenever another is selected, it styles three of its own buttons
+        # anew. Both together take a twelfth of the time of all tests of docks.
+        self._patches.enter_context(patch.object(canvas, "gc"))
+        self._patches.enter_context(patch.object(QtViewerPushButton, "_refresh_qss"))
         # napari's own fixture would take it for a leak of its test.
         QtViewer._instances.clear()
         self._window = self.viewer.window._qt_window
@@ -85,17 +92,16 @@ class SharedViewer:
 
     def _empty(self) -> None:
         viewer = self.viewer
+        # What is taken away piece by piece is not drawn in between.
+        self._window.setUpdatesEnabled(False)
         docks = list(self._remove_docks())
         for dock in docks:
             dock.close()
             dock.deleteLater()
         # Workers of docks that went: the next test's would have to wait for them.
         QThreadPool.globalInstance().waitForDone(10_000)
-        # Garbage is collected below, and the axes are reset once: not for each layer.
-        with (
-            patch.object(gc, "collect"),
-            patch.object(ViewerModel, "_on_layers_change"),
-        ):
+        # The axes are reset once: not for each layer.
+        with patch.object(ViewerModel, "_on_layers_change"):
             viewer.layers.clear()
         viewer._layers_had_custom_axis_labels = False
         viewer.dims.update(Dims(ndim=_USUAL_AXES).model_dump())
@@ -105,6 +111,7 @@ class SharedViewer:
         get_settings().reset()
         self._window.resize(self._size)
         _run_events()
+        self._window.setUpdatesEnabled(True)
         self._n_tests += 1
         if self._n_tests % _COLLECTED_AFTER == 0:
             leave_out_of_collections()
@@ -148,7 +155,7 @@ class SharedViewer:
 
     def close(self) -> None:
         """Close the window, at the end of all tests."""
-        self._kept.stop()
+        self._patches.close()
         with (
             patch.object(NapariApplication, "get_app_model", return_value=self._app),
             patch.object(self._window, "_save_current_window_settings"),

@@ -32,6 +32,11 @@ from napari_geosr.gui.layers.questions.notes import NotesRow
 #: A laptop's screen, and how wide docks are made for.
 SCREEN, WIDTH = (1366, 768), 360
 LONG = "A message that is said at some length, and then again. " * 12
+#: Of two images, all figures stand side by side: those of one have more room.
+NAMES = [
+    pytest.param(("scan",), marks=pytest.mark.slow),
+    ("scan of a rock", "another scan"),
+]
 
 
 def places(dock) -> dict[str, QRect]:
@@ -57,7 +62,7 @@ def small(viewer):
     return open_small
 
 
-@pytest.mark.every(2)  # they share the bar; test_manifest.py opens each of them
+@pytest.mark.every(3)  # they share the bar; test_manifest.py opens each of them
 @pytest.mark.parametrize("name", WIDGETS)
 def test_actions_stay_in_sight_and_in_place(viewer, small, qtbot, name):
     dock = small(name)
@@ -121,7 +126,7 @@ def resize(viewer, dock, qtbot, width: int) -> None:
     qtbot.wait(100)
 
 
-@pytest.mark.parametrize("names", [("scan",), ("scan of a rock", "another scan")])
+@pytest.mark.parametrize("names", NAMES)
 def test_a_result_is_whole_in_a_narrow_dock(viewer, measured, qtbot, names):
     dock = measured(*names)
     resize(viewer, dock, qtbot, 300)
@@ -178,7 +183,9 @@ def test_the_sentence_about_a_job_is_whole(viewer, measured, qtbot):
         assert left + button.width() <= dock.width()
 
 
-@pytest.mark.parametrize("theme", ["dark", "light"])
+@pytest.mark.parametrize(
+    "theme", [pytest.param("dark", marks=pytest.mark.slow), "light"]
+)
 def test_one_button_of_every_dock_is_marked(viewer, small, qtbot, theme):
     viewer.theme = theme
     for name in (COMPARE, MODELS, PAIRS, POROSITY, RECONSTRUCT, RESTORE, TRAIN, JOBS):
@@ -270,7 +277,7 @@ def test_a_message_that_is_shown_is_laid_out_and_then_left_alone(qtbot):
         assert not laid_out
 
 
-@pytest.mark.parametrize("names", [("scan",), ("scan of a rock", "another scan")])
+@pytest.mark.parametrize("names", NAMES)
 def test_numbers_stay_in_sight_above_long_warnings(measured, qtbot, names):
     dock = measured(*names)
     dock.message.show_message(LONG * 3, "warning")

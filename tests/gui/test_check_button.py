@@ -20,9 +20,8 @@ def turned(degrees: float) -> np.ndarray:
 
 @pytest.mark.parametrize("next_pair", ["another", "removed"])
 def test_what_is_found_lies_over_the_scan_that_was_checked(
-    make_napari_viewer, qtbot, rng, next_pair
+    viewer, qtbot, rng, next_pair
 ):
-    viewer = make_napari_viewer()
     clean = np.full((6, 36, 40), 100, np.float32)
     clean[1:5, 10:20, 12:26] = 40
     scan = clean + rng.normal(0, 8, clean.shape).astype(np.float32)

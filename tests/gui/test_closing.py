@@ -24,7 +24,7 @@ VerdictActivity._next = lambda _: ""
 VerdictActivity.has_verdict = property(lambda _: True)
 viewer = napari.Viewer()
 rng = np.random.default_rng(0)
-viewer.add_image(rng.normal(100, 10, (24, 160, 160)).astype("f4"), units="um")
+viewer.add_image(rng.normal(100, 10, (8, 64, 64)).astype("f4"), units="um")
 from opening import opened
 dock = opened(viewer)
 if moment == "slow":
@@ -33,6 +33,23 @@ if moment == "slow":
     region = preview.restore_region
     preview.restore_region = lambda *a, **k: (time.sleep(5), region(*a, **k))[1]
     moment = "preview"
+if moment == "run":
+    # Several tiles, and time to close between them.
+    import importlib
+    run = importlib.import_module("napari_geosr.operations.restore.run")
+    restore_tiles = run.restore_tiles
+
+    def slowly(*args, **how):
+        steps = restore_tiles(*args, **how, tile=(4, 32, 32))
+        while True:
+            try:
+                step = next(steps)
+            except StopIteration as end:
+                return end.value
+            yield step
+            time.sleep(0.5)
+
+    run.restore_tiles = slowly
 if moment != "prepare":
     getattr(dock, moment + "_button").click()
 

@@ -243,7 +243,7 @@ def test_every_window_knows_that_runs_are_leaving(
     assert not first.is_handing_over
 
 
-@pytest.mark.parametrize("answer", ["close", "pause"])
+@pytest.mark.parametrize("answer", ["close", SLOW_PAUSE])
 def test_a_reconstruction_goes_on_as_a_job(
     viewer, qtbot, tmp_path, monkeypatch, asked, started, answer
 ):

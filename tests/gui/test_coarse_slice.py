@@ -58,11 +58,10 @@ def test_it_has_the_values_and_the_place_of_the_sharp_one(factor):
 
 
 def test_the_dock_shows_it_until_the_sharp_one_is_there(
-    make_napari_viewer, qtbot, tmp_path, monkeypatch
+    viewer, qtbot, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(_coarse_slice, "_MIN_EDGE", 8)
     monkeypatch.setattr(_coarse_slice, "_MAX_WORK", 1e5)
-    viewer = make_napari_viewer(show=True)
     dock = opened(viewer, scan_file(tmp_path))
     dock.algorithm.combo.setCurrentIndex(dock.algorithm.combo.findData("cgls"))
     shown = []

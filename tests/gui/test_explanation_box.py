@@ -77,9 +77,9 @@ def test_a_pore_is_explained_over_the_scan(viewer, box, qtbot):
 
 def test_other_methods_explain_the_same_place(viewer, box, qtbot, monkeypatch):
     # All cubes and noise realisations take minutes.
-    monkeypatch.setattr(occlusion, "_MAX_CUBES", 12)
+    monkeypatch.setattr(occlusion, "_MAX_CUBES", 8)
     usual = explanation_box.explain_settings
-    few = {"steps": 6, "draws": 4}
+    few = {"steps": 4, "draws": 2}
     monkeypatch.setattr(
         explanation_box,
         "explain_settings",
@@ -90,14 +90,14 @@ def test_other_methods_explain_the_same_place(viewer, box, qtbot, monkeypatch):
     box.method.setCurrentText("Local attribution")
     box.pick_button.click()
     assert "the map explains it" in click(box, qtbot, PORE)
-    assert max(shown) == 6
+    assert max(shown) == 4
     lam = viewer.layers[-1]
     check_overlay(viewer, lam)
     box.method.setCurrentText("Occlusion")  # without another click
     assert box.cancel_button.isEnabled()
     assert not box.progress.isHidden()
     qtbot.waitUntil(lambda: not box.activity.busy, timeout=300_000)
-    assert "12 cubes of 3 voxels" in box.answer.text
+    assert "8 cubes of 3 voxels" in box.answer.text
     assert "--" not in box.answer.text
     assert box.progress.isHidden()
     assert not box.cancel_button.isEnabled()

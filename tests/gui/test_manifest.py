@@ -34,8 +34,7 @@ def controls(dock: QWidget):
 
 
 @pytest.mark.parametrize("name", WIDGETS)
-def test_every_dock_opens_and_fits_a_small_screen(make_napari_viewer, name, qtbot):
-    viewer = make_napari_viewer(show=True)
+def test_every_dock_opens_and_fits_a_small_screen(viewer, name, qtbot):
     native = opened(viewer, name)
     qtbot.waitUntil(native.isVisible)
     assert native.minimumSizeHint().width() <= 300
@@ -51,8 +50,7 @@ def test_every_dock_opens_and_fits_a_small_screen(make_napari_viewer, name, qtbo
 
 @pytest.mark.every(3)
 @pytest.mark.parametrize("key", [k for k in SAMPLES if k != "few_projections"])
-def test_both_volumes_of_a_sample_fill_the_same_box(make_napari_viewer, key):
-    viewer = make_napari_viewer()
+def test_both_volumes_of_a_sample_fill_the_same_box(viewer, key):
     viewer.open_sample("napari-geosr", key)
     assert len(viewer.layers) == 2
     assert viewer.layers.units is not None

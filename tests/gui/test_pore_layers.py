@@ -14,8 +14,7 @@ from napari_geosr.gui.porosity.pore_layers import checksum_of
 
 @pytest.mark.every(2)
 @pytest.mark.parametrize("how", ["painted", "in place", "replaced"])
-def test_labels_changed_by_hand_are_kept(make_napari_viewer, qtbot, how):
-    viewer = make_napari_viewer(show=True)
+def test_labels_changed_by_hand_are_kept(viewer, qtbot, how):
     add(viewer, physical())
     dock = open_dock(viewer, qtbot)
     wait_for_levels(dock, qtbot)

@@ -16,6 +16,8 @@ from napari_geosr.gui.layers import METADATA, add_result
 from napari_geosr.gui.porosity import evidence as evidence_run
 from napari_geosr.operations.explain import explain_pores_steps
 
+#: Realisations of the noise; eight take four times as long.
+FEW = {"draws": 2}
 VERDICTS = {"well supported", "weak", "prior only"}
 
 
@@ -25,8 +27,14 @@ def restored() -> Volume:
 
 
 @pytest.fixture
-def dock(viewer, qtbot, restored):
+def dock(viewer, qtbot, restored, monkeypatch):
     """The Porosity dock, with the pores of a restored layer measured."""
+    usual = evidence_run.explain_settings
+    monkeypatch.setattr(
+        evidence_run,
+        "explain_settings",
+        lambda *args: (found := usual(*args)) and found.model_copy(update=FEW),
+    )
     source = add(viewer, physical(noise=12))
     result = add_result(viewer, restored, source, name="restored")
     result.metadata[METADATA]["source_layer"] = source.name

@@ -50,7 +50,7 @@ def test_air_around_a_sample_is_told_from_pores(rng):
     assert not surrounded(bone, phase="bright")
     assert not surrounded(cylinder(rng, background=200.0))
     assert surrounded(Volume(bone.data[3], "YX", name="plane"))
-    for seed in range(5):
+    for seed in range(2):
         foam = sphere_foam((16, 64, 64), porosity=0.6, radius=(4, 9), seed=seed)
         rock = Volume(200 - 180 * foam.fraction, "ZYX", name="rock")
         assert not surrounded(rock)
@@ -82,11 +82,12 @@ def test_background_beside_solid_corners_is_told_from_pores(
         "part of Berea": depth(berea.replace(data=berea.data[:96, 150:246, 150:246])),
         "banana": depth(io.read(shared_data / "microscopy" / "mri_banana_sequence")),
     }
-    for seed in range(3):
-        for porosity, radii in ((0.3, (3, 6)), (0.8, (4, 9)), (0.7, (8, 14))):
-            foam = sphere_foam((64, 64, 64), porosity=porosity, radius=radii, seed=seed)
-            rock = Volume(200 - 180 * foam.fraction, "ZYX", name="rock")
-            found[f"foam {porosity} {seed}"] = depth(rock)
+    for seed, (porosity, radii) in enumerate(
+        ((0.3, (3, 6)), (0.8, (4, 9)), (0.7, (8, 14)))
+    ):
+        foam = sphere_foam((64, 64, 64), porosity=porosity, radius=radii, seed=seed)
+        rock = Volume(200 - 180 * foam.fraction, "ZYX", name="rock")
+        found[f"foam {porosity}"] = depth(rock)
     assert {name for name, (_, is_found) in found.items() if is_found} == {
         "bone",
         "banana",

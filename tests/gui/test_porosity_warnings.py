@@ -53,7 +53,11 @@ FOLLOWING = {
 }
 
 
-@pytest.mark.parametrize("following", FOLLOWING)
+@pytest.mark.parametrize(
+    # A constant image is refused as one of six axes is.
+    "following",
+    [pytest.param("constant", marks=pytest.mark.slow), "of six axes", "none"],
+)
 def test_nothing_is_left_of_the_image_before(viewer, qtbot, following):
     whole = scan()
     image = add(viewer, whole.replace(data=np.pad(whole.data, 12, constant_values=20)))

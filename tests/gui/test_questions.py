@@ -46,8 +46,7 @@ def frames(tmp_path):
 
 
 @pytest.mark.parametrize("plugin", ["napari-geosr", "napari"])
-def test_inches_are_asked_for(plugin, make_napari_viewer, qtbot, inches):
-    viewer = make_napari_viewer()
+def test_inches_are_asked_for(plugin, viewer, qtbot, inches):
     row = VoxelSizeRow(viewer)
     qtbot.addWidget(row)
     (layer,) = viewer.open(inches, plugin=plugin)
@@ -66,8 +65,7 @@ def test_inches_are_asked_for(plugin, make_napari_viewer, qtbot, inches):
     assert row.isHidden()
 
 
-def test_uneven_voxels_are_confirmed_by_one_click(make_napari_viewer, qtbot, tmp_path):
-    viewer = make_napari_viewer()
+def test_uneven_voxels_are_confirmed_by_one_click(viewer, qtbot, tmp_path):
     row = VoxelSizeRow(viewer)
     qtbot.addWidget(row)
     path = tmp_path / "sections.tif"
@@ -106,10 +104,7 @@ def test_porosity_in_inches_is_in_voxels_until_asked(viewer, qtbot, inches):
 
 @pytest.mark.every(2)
 @pytest.mark.parametrize("how", ["napari-geosr", "napari", "array"])
-def test_frames_become_a_time_series_by_one_click(
-    how, make_napari_viewer, qtbot, frames
-):
-    viewer = make_napari_viewer()
+def test_frames_become_a_time_series_by_one_click(how, viewer, qtbot, frames):
     row = FramesRow()
     qtbot.addWidget(row)
     if how == "array":
@@ -135,8 +130,7 @@ def test_frames_become_a_time_series_by_one_click(
     assert not row.is_checking
 
 
-def test_slices_stay_slices(make_napari_viewer, qtbot, frames):
-    viewer = make_napari_viewer()
+def test_slices_stay_slices(viewer, qtbot, frames):
     row, other = FramesRow(), FramesRow()
     (layer,) = viewer.open(frames, plugin="napari-geosr")
     for each in (row, other):
@@ -155,8 +149,7 @@ def test_slices_stay_slices(make_napari_viewer, qtbot, frames):
     assert "axes='ZYX'" in as_python(volume, config)
 
 
-def test_a_volume_is_not_asked_about(make_napari_viewer, qtbot):
-    viewer = make_napari_viewer()
+def test_a_volume_is_not_asked_about(viewer, qtbot):
     row = FramesRow()
     qtbot.addWidget(row)
     noise = np.random.default_rng(0).normal(size=(40, 48, 48))

@@ -58,9 +58,8 @@ def edges(layer) -> np.ndarray:
 @pytest.mark.every(3)
 @pytest.mark.parametrize(("name", "ndim", "factor"), CASES)
 def test_both_layers_show_the_same_place(
-    make_napari_viewer, qtbot, name: str, ndim: int, factor: int
+    viewer, qtbot, name: str, ndim: int, factor: int
 ) -> None:
-    viewer = make_napari_viewer(show=True)
     own = zoo.user_folder() / "finer"
     interpolating(own, name, ndim, factor)
     data = np.zeros(SHAPE, np.float32)
@@ -83,8 +82,7 @@ def test_both_layers_show_the_same_place(
     assert apart.max() < 1e-4
 
 
-def test_a_run_after_a_preview_stays_where_it_was(make_napari_viewer, qtbot) -> None:
-    viewer = make_napari_viewer(show=True)
+def test_a_run_after_a_preview_stays_where_it_was(viewer, qtbot) -> None:
     finer, fine = (zoo.user_folder() / name for name in ("finer", "fine"))
     interpolating(finer, "light_sr", 3, 4)
     interpolating(fine, "light_sr", 3, 2)

@@ -47,8 +47,7 @@ def test_an_error_arrives(qapp, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["noisy_foam", "resolution_pair"])
-def test_napari_opens_samples(make_napari_viewer, name):
-    viewer = make_napari_viewer(show=True)
+def test_napari_opens_samples(viewer, name):
     viewer.open_sample("napari-geosr", name)
     assert len(viewer.layers) == 2
     assert viewer.layers[1].visible
@@ -56,7 +55,7 @@ def test_napari_opens_samples(make_napari_viewer, name):
     assert str(viewer.layers[1].units[0]) == "micrometer"
 
 
-def test_few_projections_are_simulated_once(make_napari_viewer, monkeypatch, tmp_path):
+def test_few_projections_are_simulated_once(viewer, monkeypatch, tmp_path):
     made = []
     simulate = simulation.simulate_steps
 
@@ -68,7 +67,6 @@ def test_few_projections_are_simulated_once(make_napari_viewer, monkeypatch, tmp
     monkeypatch.setattr("platformdirs.user_cache_path", lambda _name: tmp_path)
     monkeypatch.setattr(samples, "_SLICE_EDGE", 32)
     monkeypatch.setattr(samples, "_N_SLICES", 4)
-    viewer = make_napari_viewer(show=True)
     for _ in range(2):
         viewer.open_sample("napari-geosr", "few_projections")
     assert len(made) == 1

@@ -80,10 +80,7 @@ def test_a_size_from_elsewhere_ends_the_question(viewer, row, qtbot):
     assert row.isHidden()
 
 
-def test_what_another_reader_left_out_the_file_says(
-    make_napari_viewer, qtbot, tmp_path
-):
-    viewer = make_napari_viewer()
+def test_what_another_reader_left_out_the_file_says(viewer, qtbot, tmp_path):
     row = VoxelSizeRow(viewer)
     qtbot.addWidget(row)
     data = np.zeros((4, 5, 6), np.uint8)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,7 @@ def phantom(n: int = N, rows: int = ROWS) -> np.ndarray:
     return np.stack(slices).astype(np.float32)
 
 
+@cache
 def scan(n: int = N, rows: int = ROWS, angles: int = ANGLES) -> Projections:
     """A scan of the phantom whose file does not say where the axis is."""
     settings = ScanConfig(projections=angles, noise=False, centre_offset=OFFSET)

@@ -11,8 +11,9 @@ import torch
 import yaml
 from safetensors.torch import save as to_bytes
 
+from napari_geosr.core.documents import load_yaml
 from napari_geosr.core.errors import FileError, ModelError
-from napari_geosr.models import bundle, bundle_files
+from napari_geosr.models import bundle, bundle_files, zoo
 from napari_geosr.networks import build_network
 
 from .conftest import KWARGS
@@ -301,3 +302,18 @@ def test_a_network_without_a_spec(tiny: Path, monkeypatch) -> None:
     )
     with pytest.raises(ModelError, match="does not declare a NetworkSpec"):
         bundle.load(tiny).network()
+
+
+def test_a_card_is_parsed_again_only_when_it_has_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (zoo.bundled_folder() / "gaussian" / "card.yaml").read_text("utf-8")
+    monkeypatch.setattr(
+        bundle, "load_yaml", lambda *a, **k: parsed.append(1) or load_yaml(*a, **k)
+    )
+    parsed: list[int] = []
+    for title in ("One", "One", "Two"):
+        card = text.replace(yaml.safe_load(text)["title"], title)
+        (tmp_path / "card.yaml").write_text(card, "utf-8")
+        assert bundle.read_card(tmp_path).title == title
+    assert len(parsed) == 2

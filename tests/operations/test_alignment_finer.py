@@ -169,7 +169,7 @@ WHOLE = [
 ]
 
 
-@pytest.mark.every(5)
+@pytest.mark.every(8)
 @pytest.mark.parametrize(("name", "ndim", "factor"), WHOLE)
 def test_every_network_keeps_the_centre(
     tmp_path: Path, name: str, ndim: int, factor: int
@@ -214,7 +214,7 @@ def test_by_the_command_line_from_file_to_file(
     assert moved(found, given) < 1e-4
 
 
-@pytest.mark.every(4)
+@pytest.mark.every(7)
 @pytest.mark.parametrize("factor", [2, 4, 8])
 @pytest.mark.parametrize("name", FINER)
 def test_every_network_and_its_preview(tmp_path: Path, name: str, factor: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,18 +27,20 @@ from napari_geosr.operations.restore.repair import repair_steps
 SHAPE = (48, 96, 64)
 
 
-@pytest.fixture
-def job(
-    new_folder: Callable[[], Path],
-    rng: np.random.Generator,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: Any,
-) -> JobFolder:
-    """A finished job with a result of many shards and two levels."""
-    monkeypatch.setattr(zarr_writer, "SHARD_BYTES", 64 << 10)
-    monkeypatch.setattr(zarr_writer, "_SMALLEST_LEVEL", 48)
-    monkeypatch.setattr(shards, "_EDGE", 32)
+@pytest.fixture(scope="module", autouse=True)
+def small_shards() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(zarr_writer, "SHARD_BYTES", 64 << 10)
+        patched.setattr(zarr_writer, "_SMALLEST_LEVEL", 48)
+        patched.setattr(shards, "_EDGE", 32)
+        yield
+
+
+@pytest.fixture(scope="module")
+def finished(new_folder: Callable[[], Path], small_shards: None) -> Path:
+    """A folder with a job and its result of many shards and two levels."""
     folder = new_folder()
+    rng = np.random.default_rng(0)
     data = rng.normal(0.8, 0.1, SHAPE).astype(np.float32)
     data[10:20, 20:40, 20:40] -= 0.6
     scan = folder / "scan.ome.tif"
@@ -52,8 +54,17 @@ def job(
     )
     made = JobFolder.create(folder / "clean.job", described.to_values(), name="clean")
     assert run(["jobs", "resume", str(made.path)]) == 0
-    capsys.readouterr()
-    return made
+    return folder
+
+
+@pytest.fixture
+def job(finished: Path, tmp_path: Path) -> Iterator[JobFolder]:
+    """The finished job, in its place as it names its files; left as it was."""
+    kept = tmp_path / "kept"
+    shutil.copytree(finished, kept)
+    yield JobFolder(finished / "clean.job")
+    shutil.rmtree(finished)
+    shutil.copytree(kept, finished)
 
 
 def result_of(job: JobFolder) -> Path:

@@ -19,6 +19,7 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.io import journal
 from napari_geosr.io.unfinished import find_unfinished
 from napari_geosr.operations.restore import (
+    PreparedRestoration,
     RestoreConfig,
     deviation_path,
     prepare_steps,
@@ -31,8 +32,9 @@ from napari_geosr.operations.restore.run import RestorationResult
 SHAPE = (60, 48, 50)
 
 
-@pytest.fixture
-def volume(rng: np.random.Generator) -> Volume:
+@pytest.fixture(scope="module")
+def volume() -> Volume:
+    rng = np.random.default_rng(0)
     data = np.full(SHAPE, 0.8, np.float32)
     data[10:15, 10:20, 12:25] = 0.2
     data += rng.normal(0, 0.1, data.shape).astype(np.float32)
@@ -42,6 +44,17 @@ def volume(rng: np.random.Generator) -> Volume:
 def prepare(volume: Volume, **settings):
     config = RestoreConfig.create(memory="120MB", threads=1, **settings)
     return run_to_end(prepare_steps(volume, config))
+
+
+@pytest.fixture(scope="module")
+def ready(volume: Volume) -> PreparedRestoration:
+    return prepare(volume)
+
+
+@pytest.fixture(scope="module")
+def whole(ready: PreparedRestoration) -> np.ndarray:
+    """What nobody stopped."""
+    return np.asarray(restore(ready)[0].volume.data)
 
 
 def restore(
@@ -96,42 +109,38 @@ def test_it_goes_on_to_the_same_voxels(volume, tmp_path, suffix, output_dtype):
         assert result.volume.data is part.volume.data
 
 
-def test_it_can_be_stopped_again_and_again(volume, tmp_path):
-    prepared = prepare(volume)
+def test_it_can_be_stopped_again_and_again(ready, whole, tmp_path):
     out = tmp_path / "result.tif"
-    whole, n = restore(prepared)
-    part, computed = restore(prepared, stop_after=1, out=out)
+    part, computed = restore(ready, stop_after=1, out=out)
     while not part.complete:
         left = io.read(part.path)
-        part, more = restore(prepared, stop_after=1, out=out, unfinished=left)
+        part, more = restore(ready, stop_after=1, out=out, unfinished=left)
         assert more > 0
         computed += more
-    assert computed <= n
-    np.testing.assert_array_equal(part.volume.data[:], whole.volume.data[:])
+    assert computed <= whole.size
+    np.testing.assert_array_equal(part.volume.data[:], whole)
 
 
-def test_finished_voxels_are_not_computed_again(volume):
-    prepared = prepare(volume)
-    part, _ = restore(prepared, stop_after=1)
+def test_finished_voxels_are_not_computed_again(ready):
+    part, _ = restore(ready, stop_after=1)
     box = finished_in(part.volume)[0]
     part.volume.data[box] = 7.0
-    result, _ = restore(prepared, unfinished=part.volume)
+    result, _ = restore(ready, unfinished=part.volume)
     assert (result.volume.data[box] == 7.0).all()
 
 
-def test_other_tiles_give_the_same_voxels(volume):
+def test_other_tiles_give_the_same_voxels(ready, whole):
     """Of a run with another budget, what does not fit the tiles is done again."""
-    part, _ = restore(prepare(volume), stop_after=1)
-    whole, _ = restore(prepare(volume))
+    part, _ = restore(ready, stop_after=1)
     record = dict(part.volume.provenance[-1])
     record["run"] = record["run"] | {"tile": (7, 48, 50)}
     other = part.volume.replace(provenance=(record,))
-    result, _ = restore(prepare(volume), unfinished=other)
-    np.testing.assert_allclose(result.volume.data, whole.volume.data, atol=1e-5)
+    result, _ = restore(ready, unfinished=other)
+    np.testing.assert_allclose(result.volume.data, whole, atol=1e-5)
 
 
-def test_another_input_model_or_setting_is_refused(volume):
-    part, _ = restore(prepare(volume), stop_after=1)
+def test_another_input_model_or_setting_is_refused(volume, ready):
+    part, _ = restore(ready, stop_after=1)
     changed = volume.replace(data=volume.data * np.float32(1.01))
     for prepared, what in (
         (prepare(changed), "a different input"),
@@ -142,13 +151,13 @@ def test_another_input_model_or_setting_is_refused(volume):
             restore(prepared, unfinished=part.volume)
     same = replace(part.volume, provenance=())
     with pytest.raises(ConfigError, match="not an unfinished restoration"):
-        restore(prepare(volume), unfinished=same)
-    whole, _ = restore(prepare(volume))
+        restore(ready, unfinished=same)
+    complete, _ = restore(ready, unfinished=part.volume)
     with pytest.raises(ConfigError, match="not an unfinished restoration"):
-        restore(prepare(volume), unfinished=whole.volume)
+        restore(ready, unfinished=complete.volume)
 
 
-def test_the_command_goes_on(volume, tmp_path, capsys):
+def test_the_command_goes_on(volume, whole, tmp_path, capsys):
     scan = io.write(volume, tmp_path / "scan.tif")
     out = tmp_path / "result.tif"
     opened = io.read(scan)
@@ -157,8 +166,7 @@ def test_the_command_goes_on(volume, tmp_path, capsys):
     words = ["restore", str(scan), "--out", str(out), "--memory", "120MB"]
     assert command([*words, "--continue"]) == 0
     assert not Path(part.path).exists()
-    whole, _ = restore(prepare(opened))
-    np.testing.assert_array_equal(io.read(out).data[:], whole.volume.data[:])
+    np.testing.assert_array_equal(io.read(out).data[:], whole)
     out.unlink()
     capsys.readouterr()
     assert command([*words, "--continue"]) == 2
@@ -229,18 +237,16 @@ def test_a_killed_run_goes_on_in_its_file(
     assert sorted(path.name for path in out.parent.iterdir()) == sorted(names)
 
 
-def test_a_killed_run_that_goes_on_and_is_stopped_goes_on(volume, tmp_path, killed):
-    prepared = prepare(volume)
+def test_a_killed_run_that_goes_on_and_is_stopped_goes_on(
+    ready, whole, tmp_path, killed
+):
     out = tmp_path / "out" / "result.tif"
-    whole, n = restore(prepared)
-    killed(prepared, out, 1)
-    _, computed = restore(
-        prepared, stop_after=1, out=out, unfinished=find_unfinished(out)
-    )
+    killed(ready, out, 1)
+    _, computed = restore(ready, stop_after=1, out=out, unfinished=find_unfinished(out))
     assert [path.name for path in out.parent.iterdir()] == ["result.incomplete.tif"]
-    result, rest = restore(prepared, out=out, unfinished=find_unfinished(out))
-    assert computed + rest < n
-    np.testing.assert_array_equal(result.volume.data[:], whole.volume.data[:])
+    result, rest = restore(ready, out=out, unfinished=find_unfinished(out))
+    assert computed + rest < whole.size
+    np.testing.assert_array_equal(result.volume.data[:], whole)
     assert [path.name for path in out.parent.iterdir()] == ["result.tif"]
 
 
@@ -265,9 +271,9 @@ def test_a_series_that_was_killed_goes_on(rng, tmp_path, killed):
     np.testing.assert_array_equal(result.volume.data[:], whole.volume.data[:])
 
 
-def test_other_settings_do_not_go_on_with_a_killed_run(volume, tmp_path, killed):
+def test_other_settings_do_not_go_on_with_a_killed_run(volume, ready, tmp_path, killed):
     out = tmp_path / "out" / "result.tif"
-    killed(prepare(volume), out, 1)
+    killed(ready, out, 1)
     before = sorted(path.name for path in out.parent.iterdir())
     with pytest.raises(
         ConfigError, match=r"^result\.tif was made with different settings"
@@ -278,7 +284,9 @@ def test_other_settings_do_not_go_on_with_a_killed_run(volume, tmp_path, killed)
     assert sorted(path.name for path in out.parent.iterdir()) == before
 
 
-def test_the_command_says_that_there_is_a_killed_run(volume, tmp_path, killed, capsys):
+def test_the_command_says_that_there_is_a_killed_run(
+    volume, whole, tmp_path, killed, capsys
+):
     scan = io.write(volume, tmp_path / "scan.tif")
     out = tmp_path / "out" / "result.tif"
     opened = io.read(scan)
@@ -292,8 +300,7 @@ def test_the_command_says_that_there_is_a_killed_run(volume, tmp_path, killed, c
     assert "--overwrite" in said
     assert sorted(path.name for path in out.parent.iterdir()) == before
     assert command([*words, "--threads", "1", "--continue"]) == 0
-    whole, _ = restore(prepare(opened))
-    np.testing.assert_array_equal(io.read(out).data[:], whole.volume.data[:])
+    np.testing.assert_array_equal(io.read(out).data[:], whole)
     assert [path.name for path in out.parent.iterdir()] == ["result.tif"]
 
 
@@ -315,19 +322,18 @@ def test_the_command_says_that_there_is_a_stopped_run(volume, tmp_path, capsys):
     assert [path.name for path in out.parent.iterdir()] == ["result.tif"]
 
 
-def test_a_volume_can_be_saved_beside_a_stopped_run(volume, tmp_path):
+def test_a_volume_can_be_saved_beside_a_stopped_run(ready, tmp_path):
     out = tmp_path / "result.tif"
-    part, _ = restore(prepare(volume), stop_after=1, out=out)
+    part, _ = restore(ready, stop_after=1, out=out)
     kept = io.write(io.read(part.path), out)
     assert {path.name for path in tmp_path.iterdir()} == {kept.name, part.path.name}
 
 
 def test_a_journal_that_cannot_be_written_does_not_stop_the_run(
-    volume, tmp_path, monkeypatch
+    ready, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(journal, "_MIN_INTERVAL", 0.0)
     monkeypatch.setattr(journal, "_INTERVAL_FACTOR", 0.0)
-    prepared = prepare(volume)
     real, calls = journal.write_text, []
 
     def full(path, *args, **more):
@@ -338,7 +344,7 @@ def test_a_journal_that_cannot_be_written_does_not_stop_the_run(
 
     monkeypatch.setattr(journal, "write_text", full)
     said = []
-    steps = run_steps(prepared, out=tmp_path / "result.tif")
+    steps = run_steps(ready, out=tmp_path / "result.tif")
     result = run_to_end(
         steps,
         lambda s: said.append(s.message) if isinstance(s, WarningIssued) else None,

@@ -188,8 +188,16 @@ def test_a_killed_worker_costs_one_shard(client, scan, tmp_path, suffix):
     assert voxels(disturbed).tobytes() == voxels(undisturbed).tobytes()
 
 
-@pytest.mark.parametrize("first", ["workers", "one process"])
-@pytest.mark.parametrize("second", ["workers", "one process"])
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("workers", "workers"),
+        ("workers", "one process"),
+        ("one process", "workers"),
+        # As in test_restore_resume.py.
+        pytest.param("one process", "one process", marks=pytest.mark.slow),
+    ],
+)
 def test_a_stopped_run_resumes_with_and_without_workers(
     client, scan, tmp_path, first, second
 ):

@@ -12,6 +12,7 @@ import hashlib
 import math
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -158,7 +159,7 @@ def read_card(path: Path) -> ModelCard:
     text = read_file(path, CARD_FILE, MAX_CARD_BYTES)
     file = path / CARD_FILE
     try:
-        values = load_yaml(text.decode("utf-8"), aliases=False)
+        values = _parse_card(text)
     except (UnicodeDecodeError, ConfigError) as error:
         reason = str(error).rstrip(".")
         raise ModelError(
@@ -169,6 +170,12 @@ def read_card(path: Path) -> ModelCard:
         return ModelCard.from_values(values)
     except ConfigError as error:
         raise ModelError(f"{file} is not a model card: {error}") from error
+
+
+@lru_cache(maxsize=64)
+def _parse_card(text: bytes) -> object:
+    """Parse a card once: lists of models are read again and again."""
+    return load_yaml(text.decode("utf-8"), aliases=False)
 
 
 def verify(path: str | Path) -> ModelCard:

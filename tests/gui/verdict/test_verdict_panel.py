@@ -62,9 +62,15 @@ def free(tmp_path):
 
 
 def test_a_noisy_scan_gets_a_ranking_a_proposal_and_a_sentence(viewer, qtbot, noisy):
+    dock, states = opened(viewer), []
+    dock.verdict_panel.activity.busyChanged.connect(
+        lambda what: states.append((what, dock.progress_label.text()))
+    )
     viewer.add_image(noisy, name="scan", **PLACE)
-    dock = opened(viewer)
     settled(dock, qtbot)
+    # The state line says that models are compared.
+    assert ("rank", "Comparing models…") in states
+    qtbot.waitUntil(lambda: dock.progress_label.text() == "Ready.")
     ranking = dock.verdict_panel.ranking
     assert ranking is not None
     assert dock.model_box.model() == ranking.choice != NONE
@@ -234,14 +240,3 @@ def test_consent_is_for_a_model_and_the_voxels_it_was_given_for(qtbot, monkeypat
     assert asks(first)
     first.data *= 2
     assert asks(first)
-
-
-def test_the_state_line_says_that_models_are_compared(viewer, qtbot, noisy):
-    dock, states = opened(viewer), []
-    dock.verdict_panel.activity.busyChanged.connect(
-        lambda what: states.append((what, dock.progress_label.text()))
-    )
-    viewer.add_image(noisy, name="scan", **PLACE)
-    settled(dock, qtbot)
-    assert ("rank", "Comparing models…") in states
-    qtbot.waitUntil(lambda: dock.progress_label.text() == "Ready.")
