@@ -34,9 +34,11 @@ _KINDS = {
     "string": "text",
 }
 
-#: Range of the absolute values of settings, except 0: their squares are still finite
-#: and above zero in float64. Integers must fit into 64 bits with a sign.
-_MIN_NUMBER, _MAX_NUMBER = 1e-100, 1e100
+#: Smallest absolute value of a setting, except 0: its square is above 0 in float64.
+_MIN_NUMBER = 1e-100
+#: Largest absolute value of a setting: its square is finite in float64.
+_MAX_NUMBER = 1e100
+#: Largest integer that fits into 64 bits with a sign.
 _MAX_INTEGER = 2**63 - 1
 
 
@@ -69,7 +71,7 @@ class Config(BaseModel):
 
     @field_validator("*", mode="after")
     @classmethod
-    def _refuse_extreme_numbers(cls, value: Any) -> Any:
+    def _refuse_extreme_numbers(cls, value: object) -> object:
         """Refuse NaN, infinity and numbers that no product of settings survives."""
         for number in value if isinstance(value, tuple | list) else (value,):
             if isinstance(number, int) and abs(number) > _MAX_INTEGER:

@@ -166,7 +166,9 @@ class DegradedScan:
         high_edge = min(self.high.shape[0], end + self._reach)
         block = finite(self.high, (slice(low_edge, high_edge),))
         config = self.imaging
-        block = block * np.float32(config.grey_gain) + np.float32(config.grey_offset)
+        with np.errstate(over="ignore"):  # refused below
+            block = block * np.float32(config.grey_gain)
+            block += np.float32(config.grey_offset)
         if not np.isfinite(block).all():
             raise VolumeError(
                 f"{self.high.title} times the grey gain {config.grey_gain:g}, plus the "

@@ -120,7 +120,7 @@ class SimulateConfig(ScanConfig):
             return value
         if len(value) != 2 or not 0 < value[0] <= value[1] <= _MAX_RADIUS:
             raise ValueError(
-                f"two numbers from above zero to {_MAX_RADIUS} are needed, e.g. 3,12"
+                f"two numbers above zero, up to {_MAX_RADIUS}, are needed, e.g. 3,12"
             )
         return value
 
