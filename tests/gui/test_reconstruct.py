@@ -219,7 +219,7 @@ def test_a_run_that_fails_leaves_no_preview(viewer, qtbot, path):
     with qtbot.waitSignal(dock.activity.failed, timeout=60_000):
         dock.run_button.click()
     idle(dock, qtbot)
-    assert "memory" in dock.message.text
+    assert "memory" in dock.form.faults["memory"]
     assert [layer.visible for layer in viewer.layers] == [True, False]
 
 

@@ -79,7 +79,7 @@ def problems(draw):
         (draw(st.sampled_from((1, 2))),) * n,
         minimum_size=(stride,) * n,
     )
-    return shape, spec, draw(st.integers(450, 3000)) * 10**6
+    return shape, spec, draw(st.integers(600, 3000)) * 10**6
 
 
 COST = CostModel(base=1000.0, slope=300.0)

@@ -33,6 +33,8 @@ def _rows(value: object) -> Any:
 def _two(value: tuple[Any, ...] | None) -> Any:
     if value is not None and len(value) != 2:
         raise ValueError("two numbers are needed, a start and an end, such as 10,20")
+    if value is not None and value[0] == value[1]:
+        raise ValueError(f"start and end are both {value[0]:g}; give a range")
     return value
 
 

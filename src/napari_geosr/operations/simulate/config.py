@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.types import AnyDict
-from napari_geosr.core.units import PIXEL, require_unit
+from napari_geosr.core.units import PIXEL, check_edge_range, require_unit
 from napari_geosr.operations.inputs import COMMAS, parse_numbers
 from napari_geosr.physics.scan_config import ScanConfig
 
@@ -131,6 +131,12 @@ class SimulateConfig(ScanConfig):
         if unit == PIXEL:
             raise ValueError("give a unit of length, such as µm")
         return unit
+
+    @model_validator(mode="after")
+    def _check_edge(self) -> Self:
+        if self.voxel_size is not None:
+            check_edge_range([self.voxel_size], self.unit)
+        return self
 
     def scan(self) -> ScanConfig:
         """The settings of the scan."""
