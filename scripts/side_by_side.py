@@ -1,8 +1,11 @@
 """Run commands at the same time, and fail if one of them fails.
 
-``python scripts/side_by_side.py COMMAND [ARGUMENTS] -- COMMAND [ARGUMENTS] …``
+``python scripts/side_by_side.py COMMAND … -- COMMAND … --then COMMAND …``
 
-Of a command that succeeds, only the last line of its output is shown.
+Commands between ``--`` run at the same time; those joined by ``--then`` run after each
+other, up to the first that fails. The output of the very last command is shown as it
+comes. Of the others, it is shown at the end of each if it fails; otherwise, only its
+last line.
 """
 
 from __future__ import annotations
@@ -11,34 +14,63 @@ import itertools
 import subprocess
 import sys
 from tempfile import TemporaryFile
+from threading import Thread
 
 
-def split(arguments: list[str]) -> list[list[str]]:
-    """The commands between the double hyphens."""
-    groups = itertools.groupby(arguments, lambda word: word == "--")
-    return [list(words) for is_between, words in groups if not is_between]
+def split(arguments: list[str], separator: str) -> list[list[str]]:
+    """The parts of a command line between separators."""
+    groups = itertools.groupby(arguments, lambda word: word == separator)
+    return [list(words) for is_separator, words in groups if not is_separator]
 
 
-def run(commands: list[list[str]]) -> int:
-    """Run all commands; return the first exit status other than 0, or 0."""
-    started = []
-    for command in commands:
-        output = TemporaryFile()  # noqa: SIM115 - closed when the command has ended
-        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
-        started.append((command, process, output))
-    status = 0
-    for command, process, output in started:
-        status = process.wait() or status
+def run_quietly(command: list[str]) -> int:
+    """Run a command, then print what it printed; after a success, the last line."""
+    with TemporaryFile() as output:
+        done = subprocess.run(
+            command, stdout=output, stderr=subprocess.STDOUT, check=False
+        )
         output.seek(0)
         text = output.read().decode(errors="replace").rstrip()
-        if process.returncode == 0:
-            text = text.rpartition("\n")[2]
-        print(
-            f"{' '.join(command)}: exit status {process.returncode}\n{text}", flush=True
-        )
-        output.close()
-    return status
+    if done.returncode == 0:
+        text = text.rpartition("\n")[2]
+    said = f"\n{' '.join(command)}: exit status {done.returncode}\n{text}"
+    print(said, flush=True)
+    return done.returncode
+
+
+class Group:
+    """Commands that run after each other, in a thread.
+
+    Parameters
+    ----------
+    commands : list of list of str
+    shows_last : bool
+        Whether the output of the last one is shown as it comes.
+    """
+
+    def __init__(self, commands: list[list[str]], *, shows_last: bool) -> None:
+        self._commands, self._shows_last, self.status = commands, shows_last, 0
+        self.thread = Thread(target=self._run)
+        self.thread.start()
+
+    def _run(self) -> None:
+        for command in self._commands:
+            if self._shows_last and command is self._commands[-1]:
+                self.status = subprocess.run(command, check=False).returncode
+            else:
+                self.status = run_quietly(command)
+            if self.status:
+                return
+
+
+def run(arguments: list[str]) -> int:
+    """Run all groups; return the first exit status other than 0, or 0."""
+    groups = [split(words, "--then") for words in split(arguments, "--")]
+    started = [Group(each, shows_last=each is groups[-1]) for each in groups]
+    for group in started:
+        group.thread.join()
+    return next((group.status for group in started if group.status), 0)
 
 
 if __name__ == "__main__":
-    sys.exit(run(split(sys.argv[1:])))
+    sys.exit(run(sys.argv[1:]))
