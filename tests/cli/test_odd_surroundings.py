@@ -116,6 +116,7 @@ def test_output_that_nobody_can_take(tmp_path: Path) -> None:
     assert line.startswith("napari-geosr: Standard output cannot be written: No space")
 
 
+@pytest.mark.slow
 @linux
 def test_results_are_written_although_nobody_can_be_told(tmp_path: Path) -> None:
     path = image(tmp_path / "scan.tif")

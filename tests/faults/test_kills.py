@@ -204,7 +204,8 @@ def test_study(
     check(tally, n_kills)
 
 
-@pytest.mark.parametrize("labels", [True, pytest.param(False, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("labels", [True, False])
 @pytest.mark.parametrize("n_kills", HOW_OFTEN)
 def test_measure(
     commands: Commands, scan: Path, tmp_path: Path, n_kills: int, labels: bool

@@ -126,6 +126,7 @@ def resize(viewer, dock, qtbot, width: int) -> None:
     qtbot.wait(100)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("names", NAMES)
 def test_a_result_is_whole_in_a_narrow_dock(viewer, measured, qtbot, names):
     dock = measured(*names)

@@ -134,6 +134,7 @@ def test_a_model_that_loses_pores_gets_no_tick(viewer, clean):
     assert word(dock.verdict) == "Note"
 
 
+@pytest.mark.slow
 def test_the_verdict_of_the_check_is_in_sight(viewer, qtbot, rng, clean):
     viewer.window._qt_window.resize(1366, 768)
     viewer.add_image(clean + rng.normal(0, 8, clean.shape).astype(np.float32), **PLACE)
@@ -185,6 +186,7 @@ def test_a_result_not_to_be_measured_has_no_tick(viewer, qtbot, rng, clean):
     assert dock.message.text == ""
 
 
+@pytest.mark.slow
 def test_a_run_against_the_advice_has_no_tick(viewer, qtbot, rng, clean, monkeypatch):
     viewer.add_image(clean + rng.normal(0, 8, clean.shape).astype(np.float32), **PLACE)
     dock = opened(viewer)

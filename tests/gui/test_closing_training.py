@@ -276,6 +276,7 @@ print("ended", job.pending_request(), flush=True)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.every(3)  # of the menu, see above
 @pytest.mark.parametrize("way", ["button", "Close Window", "Exit"])
 def test_napari_asks_about_a_job_in_our_words_and_closes(tmp_path, way):

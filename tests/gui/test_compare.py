@@ -61,6 +61,7 @@ def test_the_curtain_shows_the_source_up_to_the_slider(viewer, box):
     assert not box.curtain_button.isChecked()
 
 
+@pytest.mark.slow
 def test_blinking_ends_with_the_result_shown(viewer, box, qtbot):
     _, result = box.pair()
     box.blink_button.click()

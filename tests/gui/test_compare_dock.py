@@ -100,6 +100,7 @@ def test_the_difference_is_a_layer_that_can_be_taken_away(viewer, qtbot, dock, r
     assert not dock.difference_button.isChecked()
 
 
+@pytest.mark.slow
 def test_a_finer_result_needs_no_setting(viewer, qtbot, dock, rng):
     scan = add(viewer, noisy(balls(), rng, "scan"))
     fine = balls().data.repeat(2, 0).repeat(2, 1).repeat(2, 2)
@@ -195,6 +196,7 @@ def test_a_restored_layer_is_checked_against_its_scan(viewer, qtbot, dock, rng):
     assert "Consistency of 'clean' with its scan 'scan'" in said
 
 
+@pytest.mark.slow
 def test_graphs_are_an_advanced_setting(viewer, qtbot, dock, rng):
     truth = add(viewer, balls())
     add(viewer, noisy(balls(extra=False), rng, "poor"))
@@ -215,6 +217,7 @@ def test_graphs_are_an_advanced_setting(viewer, qtbot, dock, rng):
     assert "Branch recall" not in labels(dock)
 
 
+@pytest.mark.slow
 def test_a_coarse_image_beside_does_not_change_the_figures(viewer, qtbot, dock, rng):
     truth = add(viewer, balls())
     good = add(viewer, noisy(balls(), rng, "good"))
@@ -234,6 +237,7 @@ def test_a_coarse_image_beside_does_not_change_the_figures(viewer, qtbot, dock, 
     assert (voxels["good"], voxels["scan"]) == ("2 µm", "4 µm")
 
 
+@pytest.mark.slow
 def test_the_base_is_named_as_it_is_chosen(viewer, qtbot, dock, rng):
     below = add(viewer, noisy(balls(), rng, "below"))
     above = add(viewer, noisy(balls(), rng, "above"))
@@ -268,6 +272,7 @@ def test_the_threshold_is_chosen_in_the_dock(viewer, qtbot, dock, rng):
     assert again.config().threshold == "otsu"
 
 
+@pytest.mark.slow
 def test_only_compared_images_are_side_by_side(viewer, qtbot, dock, rng):
     truth = add(viewer, balls())
     good = add(viewer, noisy(balls(), rng, "good"))
@@ -355,6 +360,7 @@ def test_several_slices_are_side_by_side(viewer, qtbot, dock, rng):
     assert longer
 
 
+@pytest.mark.slow
 def test_slices_go_with_their_view(viewer, qtbot, rng):
     made = CompareDock(viewer)
     frame = viewer.window.add_dock_widget(made, name="Compare")
@@ -381,6 +387,7 @@ def test_slices_go_with_their_view(viewer, qtbot, rng):
     assert all(la.visible for la in viewer.layers)
 
 
+@pytest.mark.slow
 def test_images_have_no_slices_to_choose(viewer, qtbot, dock, rng):
     image = balls().data[8]
     truth = Volume(image, "YX", (2.0, 2.0), "µm", name="truth")

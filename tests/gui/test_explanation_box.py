@@ -75,6 +75,7 @@ def test_a_pore_is_explained_over_the_scan(viewer, box, qtbot):
     assert not box.answer.text
 
 
+@pytest.mark.slow
 def test_other_methods_explain_the_same_place(viewer, box, qtbot, monkeypatch):
     # All cubes and noise realisations take minutes.
     monkeypatch.setattr(occlusion, "_MAX_CUBES", 8)
@@ -144,6 +145,7 @@ def test_only_results_of_networks_are_offered(viewer, box, restored):
     assert not box.isVisible()
 
 
+@pytest.mark.slow
 def test_a_model_with_an_index_says_whether_it_has_seen_this(
     viewer, scan, qtbot, tmp_path
 ):

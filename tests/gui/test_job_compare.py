@@ -118,6 +118,7 @@ def test_a_training_preview_leaves_the_slice_on_screen(elsewhere, qtbot, tmp_pat
         assert elsewhere.dims.point[0] == 36
 
 
+@pytest.mark.slow
 def test_comparing_again_leaves_the_slice_on_screen(elsewhere, qtbot, tmp_path):
     for name in ("one", "two"):
         with_preview(job(tmp_path, name, model=None), 5, factor=4)

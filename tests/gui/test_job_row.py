@@ -207,6 +207,7 @@ def figures(dock) -> list[str]:
     return [label.accessibleName() for label in labels]
 
 
+@pytest.mark.slow
 def test_the_jobs_dock_shows_a_measurement_in_the_porosity_dock(
     viewer, qtbot, tmp_path, foam
 ):
@@ -259,6 +260,7 @@ def test_a_damaged_report_is_said(viewer, qtbot, tmp_path, foam):
     assert not job.status().seen
 
 
+@pytest.mark.slow
 def test_a_result_without_its_scan_has_the_contrast_of_the_whole(
     viewer, qtbot, tmp_path, rng
 ):
@@ -278,6 +280,7 @@ def test_a_result_without_its_scan_has_the_contrast_of_the_whole(
     assert result.contrast_limits_range[1] < 4000  # the slider can be used
 
 
+@pytest.mark.slow
 def test_the_look_is_that_of_the_channel(viewer, qtbot, tmp_path, rng):
     data = rng.random((2, 6, 20, 20)).astype(np.float32)
     scan = io.write(Volume(data, "CZYX", (2.0,) * 3, "µm"), tmp_path / "scan.ome.tif")

@@ -82,6 +82,7 @@ def test_an_assumed_slice_distance_is_said_and_corrected(viewer, qtbot, slices):
         assert row.voxel_size.isHidden()
 
 
+@pytest.mark.slow
 def test_keeping_the_slice_distance_answers_too(viewer, qtbot, slices):
     layer, _ = open_file(viewer, slices)
     settings, *_ = rows_of(viewer, qtbot, layer)
@@ -163,6 +164,7 @@ def test_compare_says_the_notes_of_each_image(viewer, qtbot, slices, unnamed):
     assert dock.notes.text == ""
 
 
+@pytest.mark.slow
 def test_a_layer_that_is_shown_no_more_is_let_go(viewer, qtbot, rng):
     """However often layers are chosen, each row listens once, to one of them."""
     layers = [viewer.add_image(rng.random((5, 20, 20)), name=n) for n in "ab"]

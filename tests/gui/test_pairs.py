@@ -227,6 +227,7 @@ def test_without_simpleitk_it_says_how_to_install_it(
     assert "pip install 'napari-geosr[registration]'" in dock.message.text
 
 
+@pytest.mark.slow
 def test_layers_that_go_are_let_go_of(viewer, scans, tmp_path, qtbot):
     dock = opened(viewer, tmp_path)
     qtbot.waitUntil(lambda: dock.low.layer() is scans["low"])

@@ -168,6 +168,7 @@ def test_the_automatic_mask_is_proposed_and_said(viewer, qtbot, rng):
     assert not settings.sample_note.isVisible()
 
 
+@pytest.mark.slow
 def test_the_result_names_its_image(viewer, qtbot) -> None:
     add(viewer, physical())
     dock = open_dock(viewer, qtbot)
@@ -217,6 +218,7 @@ def test_digits_of_a_column_line_up():
     assert decimals_of(np.array([np.nan])) is None
 
 
+@pytest.mark.slow
 def test_a_restored_layer_is_compared_with_its_source(viewer, qtbot):
     source = add(viewer, physical())
     data = source.data

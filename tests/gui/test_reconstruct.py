@@ -187,6 +187,7 @@ def test_the_progress_counts_iterations(viewer, qtbot, path):
     assert "iteration" not in dock.progress_label.text()
 
 
+@pytest.mark.slow
 def test_the_volume_takes_the_layer_of_the_preview(viewer, qtbot, path):
     dock = opened(viewer, path)
     preview(dock, qtbot)
@@ -242,6 +243,7 @@ def test_a_run_stopped_before_its_first_slice_leaves_nothing(viewer, qtbot, path
     assert dock.run_button.text() == RUN[0]
 
 
+@pytest.mark.slow
 def test_what_was_stopped_is_kept_where_going_on_is_stopped_too(viewer, qtbot, path):
     """Before the first step of the second run, as while the first one's is loaded."""
     dock = opened(viewer, path)
@@ -261,6 +263,7 @@ def test_what_was_stopped_is_kept_where_going_on_is_stopped_too(viewer, qtbot, p
     assert layer in viewer.layers
 
 
+@pytest.mark.slow
 def test_a_harmless_remark_is_no_caution(viewer):
     made = scan()
     said = "The angles were read from entry/tomo/angles."

@@ -74,6 +74,7 @@ def test_a_change_is_said_while_the_run_goes_on(dock, viewer, qtbot, monkeypatch
     assert "'scan' were changed during the run" in dock.message.text
 
 
+@pytest.mark.slow
 def test_a_result_of_data_that_stayed_says_nothing(dock, viewer, qtbot, goes_on):
     goes_on.set()
     with qtbot.waitSignal(dock.activity.finished, timeout=120_000) as finished:

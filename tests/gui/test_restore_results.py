@@ -163,6 +163,7 @@ def test_a_run_belongs_to_its_source_also_when_that_goes(
     assert list(viewer.layers) == [other, result]
 
 
+@pytest.mark.slow
 def test_a_stopped_result_is_told_from_a_complete_one_by_its_name(
     viewer, qtbot, scan, goes_on
 ):
@@ -189,6 +190,7 @@ def test_a_stopped_result_is_told_from_a_complete_one_by_its_name(
     assert dock.save_button._layer() is viewer.layers["a · ct-denoise"]
 
 
+@pytest.mark.slow
 def test_a_complete_result_keeps_the_name_that_a_person_gave_it(
     viewer, qtbot, scan, goes_on
 ):

@@ -67,6 +67,7 @@ def test_all_time_points_are_restored_into_one_layer(viewer, qtbot, series):
     np.testing.assert_allclose(change, result.data - series.data, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_finer_voxels_and_affines_line_up_as_well(viewer, qtbot, series):
     affine = np.eye(4)
     affine[:3, 3] = 5, 7, 9
@@ -140,6 +141,7 @@ def test_what_was_stopped_is_continued_wherever_the_slider_is(
     assert result.name == "cells · ct-denoise"
 
 
+@pytest.mark.slow
 def test_deviations_have_the_same_axes(viewer, qtbot, series):
     dock = opened(viewer)
     combo = dock.uncertainty.combo
@@ -187,6 +189,7 @@ def test_the_command_says_the_same(viewer, qtbot, series, tmp_path):
     assert "--time 2" in QGuiApplication.clipboard().text()
 
 
+@pytest.mark.slow
 def test_another_strength_is_that_of_the_series(viewer, qtbot, series):
     dock = opened(viewer)
     with qtbot.waitSignal(dock.activity.ready, timeout=120_000):

@@ -164,6 +164,7 @@ def test_curves_of_one_algorithm_share_a_colour(qtbot):
     plot.grab()
 
 
+@pytest.mark.slow
 def test_a_study_that_runs_is_found_again(viewer, qtbot, path, tmp_path, urls):
     job = earlier(path, tmp_path / "old", counts=(10, 15, 20), scan_hours=3.0)
     run(job)

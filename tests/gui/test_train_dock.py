@@ -13,6 +13,7 @@ from train_helpers import JOBS, TRAIN, noisy_scans, opened, preview_layer, set_s
 from napari_geosr.jobs.folder import JobFolder
 
 
+@pytest.mark.slow
 def test_from_layers_to_a_restored_scan(viewer, qtbot, tmp_path):
     first, second = noisy_scans(viewer)
     viewer.dims.set_point(0, 10.0 + 2 * 5)

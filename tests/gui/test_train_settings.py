@@ -215,6 +215,7 @@ def test_layers_of_other_shapes_are_refused_by_name_before_a_copy(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_suggestions_for_finer_targets_name_fields(viewer, qtbot, tmp_path):
     coarse = viewer.add_image(np.random.default_rng(0).random((8, 40, 40)), name="a")
     fine = viewer.add_image(np.random.default_rng(1).random((16, 80, 80)), name="b")

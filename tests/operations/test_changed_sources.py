@@ -310,7 +310,7 @@ def replace_by_copy(path: Path) -> None:
     os.replace(copy, path)
 
 
-@pytest.mark.parametrize("lazy", [True, False])
+@pytest.mark.parametrize("lazy", [True, pytest.param(False, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("disturb", [touch, rewrite, replace_by_copy])
 @pytest.mark.parametrize("operation", ["restore", "measure"])
 def test_a_file_with_a_new_time_and_the_same_bytes_is_unchanged(

@@ -191,7 +191,7 @@ def test_a_killed_worker_costs_one_shard(client, scan, tmp_path, suffix):
 @pytest.mark.parametrize(
     ("first", "second"),
     [
-        ("workers", "workers"),
+        pytest.param("workers", "workers", marks=pytest.mark.slow),
         ("workers", "one process"),
         ("one process", "workers"),
         # As in test_restore_resume.py.
@@ -218,6 +218,7 @@ def test_a_stopped_run_resumes_with_and_without_workers(
         assert len(after) < len(all_tiles)
 
 
+@pytest.mark.slow
 def test_what_is_finished_is_kept_if_the_scan_disappears(client, tmp_path, rng):
     """A zarr, which is read from the disk even where it is small."""
     data = rng.normal(120, 20, (64, 64, 64)).astype(np.float32)
@@ -259,6 +260,7 @@ def test_all_workers_gone_is_one_sentence(scan, tmp_path, monkeypatch):
         assert "The finished part is kept" in str(caught.value)
 
 
+@pytest.mark.slow
 def test_local_workers_from_the_command_line(scan, tmp_path, capsys):
     """Two processes that the command starts and ends."""
     out = tmp_path / "out.ome.zarr"
@@ -332,6 +334,7 @@ def test_workers_divide_the_gpus_of_a_computer(monkeypatch):
     assert device_of("cuda", 1) == "cuda"
 
 
+@pytest.mark.slow
 def test_settings_of_dask_are_as_before_after_a_run():
     """In a process of its own, where distributed was not imported before."""
     code = """

@@ -265,6 +265,7 @@ def test_looking_first_changes_nothing_in_the_run():
     np.testing.assert_array_equal(before, after)
 
 
+@pytest.mark.slow
 def test_a_scan_too_small_to_judge_super_resolution_on_is_said(clean):
     ready = prepared(noisy(clean, 10), "foam-sr-x2")
     verdict = run_to_end(verdict_steps(ready))
