@@ -76,12 +76,18 @@ def approving(monkeypatch):
     monkeypatch.setattr(panel, "confirm_harmful_run", lambda *_: True)
 
 
+@pytest.fixture
+def with_verdict():
+    """A test elsewhere that needs them all the same."""
+
+
 @pytest.fixture(autouse=True)
 def looking(request, monkeypatch):
-    """Restore docks rank and look in the tests of ``verdict/`` alone: it takes long."""
+    """Restore docks rank and look where that is tested alone: it takes long."""
     from napari_geosr.gui.restore.verdict.activity import VerdictActivity
 
-    if "verdict" in Path(request.path).parts:
+    is_tested = "verdict" in Path(request.path).parts
+    if is_tested or "with_verdict" in request.fixturenames:
         return
     monkeypatch.setattr(VerdictActivity, "_next", lambda _: "")
     monkeypatch.setattr(VerdictActivity, "has_verdict", property(lambda _: True))

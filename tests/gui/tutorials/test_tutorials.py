@@ -91,13 +91,20 @@ def restored(viewer, layer, qtbot, monkeypatch):
     return restore, finished.args[0]
 
 
+@pytest.mark.usefixtures("with_verdict")
 def test_a_noisy_foam_is_restored_and_measured(make_napari_viewer, qtbot):
     viewer = make_napari_viewer(show=True)
     viewer.open_sample("napari-geosr", "noisy_foam")
     clean, noisy = viewer.layers
     restore = opened(viewer)
+    panel = restore.verdict_panel
+    # While the dock is busy, the panel waits: it is settled, but has ranked nothing.
     qtbot.waitUntil(
-        lambda: restore.verdict_panel.activity.is_settled and not restore.activity.busy,
+        lambda: (
+            panel.ranking is not None
+            and panel.activity.is_settled
+            and not restore.activity.busy
+        ),
         timeout=_LONG,
     )
     assert restore.layer_combo.layer() is noisy
