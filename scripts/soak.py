@@ -332,11 +332,14 @@ class Soak:
                 print(f"  {row.size_diff / 1e6:+.1f} MB", *lines, sep="\n    ")
 
     def _children(self) -> list[str]:
-        return [
-            " ".join(child.cmdline()[:4])
-            for child in self.process.children(recursive=True)
-            if child.status() != psutil.STATUS_ZOMBIE
-        ]
+        found = []
+        for child in self.process.children(recursive=True):
+            with contextlib.suppress(
+                psutil.NoSuchProcess
+            ):  # has ended meanwhile, or is a zombie
+                if child.status() != psutil.STATUS_ZOMBIE:
+                    found.append(" ".join(child.cmdline()[:4]))
+        return found
 
     def _stop_jobs(self) -> None:
         """Ask trainings to stop, and wait until their processes have ended."""

@@ -116,6 +116,11 @@ def test_nifti_orientation_is_said(tmp_path: Path) -> None:
     voxels = np.zeros((3, 4, 5), np.uint8)
     volume = io.read(nifti(tmp_path / "a.nii", voxels, affine, "mm"))
     assert "orientation" in volume.metadata["notes"][0]
+    assert "origin" not in volume.metadata["notes"][0]
+    assert volume.origin == (0, 0, 0)
+    affine[:3, 3] = 5, 6, 7
+    volume = io.read(nifti(tmp_path / "b.nii", voxels, affine, "mm"))
+    assert "origin" in volume.metadata["notes"][0]
     assert volume.origin == (0, 0, 0)
 
 

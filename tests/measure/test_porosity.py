@@ -117,6 +117,16 @@ def test_small_pores_are_in_the_porosity_but_not_counted(spheres) -> None:
     assert len(report.table["label"]) == 3
 
 
+def test_the_longest_edge_decides_whether_a_surface_is_reliable() -> None:
+    pores = ellipsoid((31, 31, 31), (15, 15, 15), 6)
+    assert measure(scan(pores), voxel_size=(1, 1, 1)).table["surface_reliable"].all()
+    # The same number of voxels, but a radius of two planes along Z.
+    flat = ellipsoid((11, 61, 61), (15, 30, 30), 6.2, (3, 1, 1))
+    report = measure(scan(flat), voxel_size=(3, 1, 1))
+    assert report.table["voxels"] > 4 / 3 * np.pi * 4**3
+    assert not report.table["surface_reliable"].any()
+
+
 def test_open_and_closed_pores() -> None:
     shell = ellipsoid((40,) * 3, (20,) * 3, 16) & ~ellipsoid((40,) * 3, (20,) * 3, 10)
     inner, outer = (

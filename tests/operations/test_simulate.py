@@ -106,6 +106,20 @@ def test_stopped_it_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_cannot_be_simulated_leaves_nothing(tmp_path, monkeypatch):
+    with pytest.raises(ConfigError):
+        simulate("foam", tmp_path / "new" / "foam", **{**SMALL, "radius": (90, 99)})
+    assert list(tmp_path.iterdir()) == []
+
+    def full(*args, **kwargs):
+        raise FileError("projections.h5 could not be written: the disk is full.")
+
+    monkeypatch.setattr("napari_geosr.operations.simulate.write_projections", full)
+    with pytest.raises(FileError, match="full"):
+        simulate("blobs", tmp_path / "new" / "blobs", **SMALL)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_progress_ends_with_the_result(tmp_path):
     config = SimulateConfig.create(**{**SMALL, "rows": 33, "projections": 4})
     steps = []

@@ -7,7 +7,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -199,6 +199,34 @@ def explained(path: Path) -> Iterator[None]:
             f"{name} could not be written to {path.parent}: {reason}. "
             "Check the folder and its permissions."
         ) from error
+
+
+@contextmanager
+def created_folder(folder: Path) -> Iterator[None]:
+    """Create a folder for the files that the block writes.
+
+    The folder and its newly created parents are removed again if they are still empty
+    at the end.
+
+    Raises
+    ------
+    FileError
+        If it cannot be created.
+    """
+    missing = [each for each in (folder, *folder.parents) if not each.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileError(
+            f"The folder {with_user_names(str(folder))} cannot be created: "
+            f"{error.strerror}. Choose another one."
+        ) from error
+    try:
+        yield
+    finally:
+        for each in missing:
+            with suppress(OSError):  # it contains something
+                each.rmdir()
 
 
 @contextmanager

@@ -91,6 +91,11 @@ def _origin(affine: Any, axes: str) -> tuple[dict[str, float], tuple[str, ...]]:
         place = dict(zip(axes, (float(v) for v in matrix[:3, 3]), strict=True))
         return place, ()
     note = "The orientation in the file's header (a rotation or mirror) is not applied."
+    if matrix[:3, 3].any():
+        note = (
+            "The orientation and the origin in the file's header are not applied, "
+            "because it rotates or mirrors the volume."
+        )
     return dict.fromkeys(axes, 0.0), (note,)
 
 

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import math
-
-import numpy as np
-
 from napari_geosr.measure.statistic import PoreStatistic
 from napari_geosr.measure.sums import BoolArray, Pores
 
-#: Radius in voxels below which no surface estimator is reliable.
-RELIABLE_RADIUS_VOXELS = 4.0
+#: Radius, in edge lengths of a voxel, below which no surface estimator is reliable.
+RELIABLE_RADIUS = 4.0
 
 
 def surface_reliable(pores: Pores) -> BoolArray:
-    """Whether the sphere (image: circle) of the same size has at least this radius."""
-    voxels = pores.voxels
-    if pores.geometry.flat:
-        radius = np.sqrt(voxels / math.pi)
-    else:
-        radius = np.cbrt(voxels * 3 / (4 * math.pi))
-    reliable: BoolArray = radius >= RELIABLE_RADIUS_VOXELS
+    """Whether the sphere (image: circle) of the same size has at least this radius.
+
+    The radius is compared with the longest edge of the voxels, along which a pore is
+    resolved worst.
+    """
+    edges = pores.geometry.voxel_size[1 if pores.geometry.flat else 0 :]
+    diameter = 2 * RELIABLE_RADIUS * max(edges)
+    reliable: BoolArray = pores.equivalent_diameter >= diameter
     return reliable
 
 

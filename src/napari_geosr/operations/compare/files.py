@@ -5,12 +5,12 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from io import StringIO
 from pathlib import Path
 
 from napari_geosr import io
 from napari_geosr.core import provenance
-from napari_geosr.core.errors import FileError
 from napari_geosr.core.types import AnyDict
 from napari_geosr.core.volume import Volume
 from napari_geosr.io import atomic
@@ -118,13 +118,6 @@ def write(
     for volume in volumes.values():
         check_not_source(volume, *files.values())
     folder = files["json"].parent
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FileError(
-            f"The folder {folder} cannot be created: {error.strerror}. Choose another "
-            "one."
-        ) from error
     record = provenance.record(
         "compare",
         inputs={**volumes, **(companions or {})},
@@ -133,8 +126,12 @@ def write(
     existing, asked = existing_files(files), files
     if existing and not overwrite:  # not when the comparison began
         files = free_files(files)
-    check(files, overwrite=overwrite)
-    with atomic.replacing_all(list(files.values()), overwrite=overwrite) as made:
+    with ExitStack() as stack:
+        stack.enter_context(atomic.created_folder(folder))
+        check(files, overwrite=overwrite)
+        made = stack.enter_context(
+            atomic.replacing_all(list(files.values()), overwrite=overwrite)
+        )
         for key, difference in report.differences.items():
             target = files.get(f"difference {key}")
             if target is not None:

@@ -60,29 +60,23 @@ def write_steps(
     yield StageStarted(message="Writing the explanation")
     config, pores = result.prepared.config, result.table is not None
     check_files(folder, config, pores=pores, overwrite=overwrite)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FileError(
-            f"The folder {folder} cannot be created: {error.strerror}. Choose another "
-            "one."
-        ) from error
-    written = {}
     overlays = {} if pores else dict(result.explanations[0].overlays)
     if result.verdicts is not None:
         overlays = {"evidence": result.verdicts}
-    for name, volume in overlays.items():
-        path = folder / _overlay_name(name)
-        written[name] = io.write(
-            volume, path, overwrite=overwrite, should_stop=should_stop
-        )
+    files = {name: folder / _overlay_name(name) for name in overlays}
     if pores:
-        text = _table(result)
-        written["csv"] = atomic.write_text(folder / TABLE, text, overwrite=overwrite)
-    written["json"] = write_json(
-        folder / FIGURES, result.to_json_dict(), overwrite=overwrite
-    )
-    return written
+        files["csv"] = folder / TABLE
+    files["json"] = folder / FIGURES
+    with (
+        atomic.created_folder(folder),
+        atomic.replacing_all(list(files.values()), overwrite=overwrite) as made,
+    ):
+        for name, volume in overlays.items():
+            io.write(volume, made[files[name]], should_stop=should_stop)
+        if pores:
+            atomic.write_text(made[files["csv"]], _table(result))
+        write_json(made[files["json"]], result.to_json_dict())
+    return files
 
 
 def _table(result: ExplainResult) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -129,25 +129,8 @@ def claimed(files: Mapping[str, Path]) -> Iterator[None]:
         If the folder cannot be created, or another run is writing this report.
     """
     folder = files["json"].parent
-    missing = [each for each in (folder, *folder.parents) if not each.exists()]
-    _create(folder)
-    try:
-        with claims.claimed(files["json"]):
-            yield
-    finally:
-        for created in missing:
-            with suppress(OSError):  # it contains the report
-                created.rmdir()
-
-
-def _create(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FileError(
-            f"The folder {folder} cannot be created: {error.strerror}. Choose another "
-            "one."
-        ) from error
+    with atomic.created_folder(folder), claims.claimed(files["json"]):
+        yield
 
 
 def write(
@@ -186,7 +169,6 @@ def write(
     """
     for volume in volumes.values():
         check_not_source(volume, *files.values())
-    _create(files["json"].parent)
     if record is None:
         record = measure_record(volumes, config, companions)
     first, *others = reports
@@ -197,8 +179,12 @@ def write(
     existing, asked = existing_files(files), files
     if existing and not overwrite:  # not when the measurement began
         files = free_files(files)
-    check(files, overwrite=overwrite)
-    with atomic.replacing_all(list(files.values()), overwrite=overwrite) as made:
+    with ExitStack() as stack:
+        stack.enter_context(atomic.created_folder(files["json"].parent))
+        check(files, overwrite=overwrite)
+        made = stack.enter_context(
+            atomic.replacing_all(list(files.values()), overwrite=overwrite)
+        )
         export.write_json(made[files["json"]], values)
         export.write_csv(made[files["csv"]], reports[first])
         for name in others:
@@ -238,5 +224,4 @@ def free_files(files: Mapping[str, Path]) -> dict[str, Path]:
     folder = files["json"].parent.absolute()
     names = (folder.with_name(f"{folder.name}_{n}") for n in itertools.count(2))
     free = next(path for path in names if not path.exists())
-    _create(free)
     return {key: free / path.name for key, path in files.items()}

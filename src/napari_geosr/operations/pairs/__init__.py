@@ -30,11 +30,11 @@ from napari_geosr.core.steps import (
 )
 from napari_geosr.core.types import AnyArray, AnyDict, AnyDType, AnyMapping
 from napari_geosr.core.volume import Volume
+from napari_geosr.io import atomic
 from napari_geosr.io.output import Output
 from napari_geosr.operations.inputs.scan import reader_warnings
 from napari_geosr.operations.pairs.config import PairsConfig
 from napari_geosr.operations.pairs.files import (
-    created_folder,
     plan,
     untrained_factor_notes,
     write_report,
@@ -170,7 +170,7 @@ def pairs_steps(
         should_stop=should_stop,
         pair={key: report[key] for key in ("transform", "grey_values")},
     )
-    with created_folder(files["low"].parent):
+    with atomic.created_folder(files["low"].parent):
         yield from made.write(
             files, record, memory_for_voxels(config), overwrite, should_stop
         )

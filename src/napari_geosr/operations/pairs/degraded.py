@@ -28,11 +28,11 @@ from napari_geosr.core.steps import (
 )
 from napari_geosr.core.types import AnyDict
 from napari_geosr.core.volume import Volume
+from napari_geosr.io import atomic
 from napari_geosr.operations.inputs.scan import reader_warnings
 from napari_geosr.operations.pairs import Pairs
 from napari_geosr.operations.pairs.config import DegradeConfig
 from napari_geosr.operations.pairs.files import (
-    created_folder,
     plan,
     untrained_factor_notes,
     write_report,
@@ -150,7 +150,7 @@ def degrade_steps(
         should_stop=should_stop,
         imaging=report["settings"],
     )
-    with created_folder(files["low"].parent):
+    with atomic.created_folder(files["low"].parent):
         yield from made.write(
             files, record, memory_for_voxels(config), overwrite, should_stop
         )

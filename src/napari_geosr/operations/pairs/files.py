@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 
 from napari_geosr.core.errors import FileError
@@ -60,23 +59,6 @@ def plan(out: str | Path, inputs: list[Volume], *, overwrite: bool) -> dict[str,
     for volume in inputs:
         check_not_source(volume, *files.values())
     return files
-
-
-@contextmanager
-def created_folder(folder: Path) -> Iterator[None]:
-    """Create a folder, and remove it again if nothing was written."""
-    missing = [p for p in (folder, *folder.parents) if not p.exists()]
-    with atomic.explained(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    try:
-        yield
-    except BaseException:
-        for path in missing:
-            try:
-                path.rmdir()
-            except OSError:  # another program wrote to it
-                break
-        raise
 
 
 def train_command(

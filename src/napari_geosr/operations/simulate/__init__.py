@@ -159,6 +159,19 @@ def simulate_steps(
     folder = Path(out).expanduser()
     files = {key: folder / name for key, name in FILES.items()}
     _check(folder, files, overwrite)
+    with atomic.created_folder(folder):
+        return (
+            yield from _scan_steps(structure, files, config, overwrite, should_stop)
+        )
+
+
+def _scan_steps(
+    structure: str,
+    files: dict[str, Path],
+    config: SimulateConfig,
+    overwrite: bool,
+    should_stop: ShouldStop,
+) -> Generator[Step, None, SimulationResult]:
     yield StageStarted(message=f"Generating a sample: {structure}")
     parameters = config.pores(structure)
     sample = STRUCTURES[structure](config.shape(), **parameters)
@@ -169,12 +182,17 @@ def simulate_steps(
     with exact_settings(config.threads):
         scale = _scale(sample, scan)
     yield StageStarted(message="Scanning the sample")
-    with _unfinished_counts(folder) as scratch, ExitStack() as stack:
+    with ExitStack() as stack:
+        made = stack.enter_context(
+            atomic.replacing_all(list(files.values()), overwrite=overwrite)
+        )
+        scratch = stack.enter_context(_unfinished_counts(files["projections"]))
         run = _SimulatedScan(
             sample, config, scan, scale, config.voxel(structure), scratch
         )
+        outputs = stack.enter_context(ExitStack())
         volumes = {
-            key: stack.enter_context(run.output(files[key], key, overwrite))
+            key: outputs.enter_context(run.output(made[files[key]], key))
             for key in ("truth", "sample")
         }
         for start in range(0, sample.shape[0], _ROWS):
@@ -188,20 +206,19 @@ def simulate_steps(
         )
         for output in volumes.values():
             output.provenance = (record,)
+        outputs.close()
         yield StageStarted(message="Writing the projections")
         write_projections(
-            run.projections(structure, record),
-            files["projections"],
-            overwrite=overwrite,
+            run.projections(structure, record), made[files["projections"]]
         )
-    truth = {
-        **facts,
-        "definitions": dict(DEFINITIONS),
-        "files": dict(FILES),
-        "provenance": record,
-    }
-    text = json.dumps(truth, indent=2, ensure_ascii=False) + "\n"
-    atomic.write_text(files["json"], text, overwrite=overwrite)
+        truth = {
+            **facts,
+            "definitions": dict(DEFINITIONS),
+            "files": dict(FILES),
+            "provenance": record,
+        }
+        text = json.dumps(truth, indent=2, ensure_ascii=False) + "\n"
+        atomic.write_text(made[files["json"]], text)
     return SimulationResult(files, truth)
 
 
@@ -214,16 +231,14 @@ def _check(folder: Path, files: dict[str, Path], overwrite: bool) -> None:
             f"{folder} already contains {', '.join(existing)}. Choose another folder, "
             "or allow overwriting (--overwrite)."
         )
-    with atomic.explained(folder):
-        folder.mkdir(parents=True, exist_ok=True)
 
 
 @contextmanager
-def _unfinished_counts(folder: Path) -> Iterator[Path]:
+def _unfinished_counts(projections: Path) -> Iterator[Path]:
     """A file for counts, which are computed row by row and written view by view."""
-    path = temporary_sibling(folder / "counts.npy", ".npy")
+    path = temporary_sibling(projections.with_name("counts.npy"), ".npy")
     try:
-        with atomic.explained(folder / FILES["projections"]):
+        with atomic.explained(projections):
             yield path
     finally:
         atomic.remove(path)
@@ -288,7 +303,7 @@ class _SimulatedScan:
         self.pore_voxels = self.inside_voxels = 0
         self.pore_volume = 0.0
 
-    def output(self, path: Path, key: str, overwrite: bool) -> Any:
+    def output(self, path: Path, key: str) -> Any:
         """The output file for the attenuation, or for the extent of the sample.
 
         Its position is that of a reconstruction of the scan, whose slices are as wide
@@ -307,7 +322,6 @@ class _SimulatedScan:
                 origin=(0.0, air, air),
                 kind="image" if key == "truth" else "labels",
             ),
-            overwrite=overwrite,
         )
 
     def add(self, start: int, stop: int, volumes: AnyDict) -> None:
