@@ -155,6 +155,7 @@ def test_a_model_is_trained_on_two_scans(
     assert result.data.shape == scan.data.shape
 
 
+@pytest.mark.usefixtures("with_verdict")
 def test_projections_become_pores(make_napari_viewer, qtbot, tmp_path):
     made = geosr.simulate(
         "foam", tmp_path / "foam", size=48, rows=16, projections=60, voxel_size=10
@@ -183,6 +184,7 @@ def test_projections_become_pores(make_napari_viewer, qtbot, tmp_path):
     viewer.layers.selection = {mask}
     _convert_to_labels(viewer.layers)
     porosity = opened(viewer, POROSITY)
+    qtbot.waitUntil(porosity.isVisible)  # a new tab comes to the front in an event
     porosity.settings.image.set_layer(whole)
     choose(porosity, "Sample is", "sample")
     qtbot.waitUntil(lambda: porosity.settings.threshold is not None, timeout=_LONG)
