@@ -140,3 +140,10 @@ def test_without_pores_there_are_none(noisy, true):
     assert not found.differences
     assert "porosity" not in found.to_dataframe().columns
     json.dumps(found.to_dict(), allow_nan=False)
+
+
+@pytest.mark.parametrize("n", [1, 3])
+def test_halves_are_two(n):
+    voxels = np.zeros((4, 20, 20), np.float32)
+    with pytest.raises(ConfigError, match="exactly two"):
+        geosr.compare(voxels, voxels, halves=(voxels,) * n)

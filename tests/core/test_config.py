@@ -83,6 +83,8 @@ def test_yaml_round_trip(tmp_path):
         ("a: [1\n", "not a readable YAML"),
         ("schema_version: 99\n", "schema version 99"),
         ("1: x\n", "1 is not the name"),
+        ("depth: 1\ndepth: 2\n", "'depth' is given twice"),
+        ("depth: true\n", "depth: .*true is not a number"),
         ("name: 2023-99-99\n", "not a readable YAML"),
         ("!!python/object/apply:os.system ['true']\n", "not a readable YAML"),
     ],

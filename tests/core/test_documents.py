@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
 import yaml
 
 from napari_geosr.core import documents
-from napari_geosr.core.documents import load_json, load_yaml, read_document
+from napari_geosr.core.documents import dump_yaml, load_json, load_yaml, read_document
 from napari_geosr.core.errors import ConfigError
 
 DEEP = documents.MAX_DEPTH
@@ -92,3 +93,36 @@ def test_a_long_file_is_not_read_whole(tmp_path: Path) -> None:
 def test_json_that_cannot_be_read_is_refused(text: str | bytes) -> None:
     with pytest.raises(ConfigError):
         load_json(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1:30", "1:30"),
+        ("010", 10),
+        ("0x10", 16),
+        ("yes", "yes"),
+        ("True", True),
+        ("1e-5", 1e-5),
+        ("-.inf", -math.inf),
+        ("~", None),
+    ],
+)
+def test_numbers_and_words_are_those_of_yaml_1_2(text: str, value: object) -> None:
+    assert load_yaml(f"a: {text}") == {"a": value}
+    # Text that is a number in any version of YAML is quoted, and stays text.
+    assert load_yaml(dump_yaml({"a": text})) == {"a": text}
+
+
+def test_a_key_given_twice_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"'a' is given twice \(line 3\)"):
+        load_yaml("a: 1\nb: 2\na: 3")
+    merged = load_yaml("x: &k {a: 1, b: 2}\ny:\n  <<: *k\n  a: 3")
+    assert merged["y"] == {"a": 3, "b": 2}
+
+
+def test_utf_16_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "settings.yaml"
+    path.write_text("a: 1", encoding="utf-16")
+    with pytest.raises(ConfigError, match="UTF-16"):
+        read_document(path)

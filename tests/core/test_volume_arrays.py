@@ -287,3 +287,39 @@ def test_a_volume_becomes_a_layer_without_napari(tmp_path):
     found, _, _ = scan.replace(data=lazy).to_layer_data()
     assert isinstance(found, da.Array)
     assert lazy.keys == []
+
+
+def test_dask_arrays_with_a_mask_are_refused() -> None:
+    masked = da.ma.masked_array(da.zeros((4, 5, 6)), mask=np.ones((4, 5, 6), bool))
+    with pytest.raises(VolumeError, match="may have masked voxels"):
+        Volume.from_array(masked)
+
+
+def test_axes_are_those_of_xarray() -> None:
+    voxels = np.arange(24.0).reshape(2, 3, 4)
+
+    class Named:
+        """As an xarray.DataArray."""
+
+        dims: tuple[str, ...] = ("x", "y", "z")
+
+        def __array__(self, dtype=None, copy=None):
+            return voxels
+
+    volume = Volume.from_array(Named())
+    assert (volume.axes, volume.shape) == ("ZYX", (4, 3, 2))
+    Named.dims = ("a", "y", "z")
+    assert Volume.from_array(Named()).shape == (2, 3, 4)
+
+
+def test_axes_may_be_a_sequence() -> None:
+    voxels = np.zeros((2, 3, 4))
+    assert Volume.from_array(voxels, axes=("X", "Y", "Z")).shape == (4, 3, 2)
+    with pytest.raises(VolumeError, match="axes 3 do not fit"):
+        Volume.from_array(voxels, axes=3)
+
+
+@pytest.mark.parametrize(("given", "says"), [(None, "is None"), (b"abc", "is bytes")])
+def test_what_is_no_array_is_named(given, says) -> None:
+    with pytest.raises(VolumeError, match=says):
+        Volume.from_array(given)

@@ -6,6 +6,7 @@ import gc
 import threading
 import weakref
 
+import dask.array
 import numpy as np
 import pytest
 from qtpy.QtWidgets import QWidget
@@ -195,3 +196,21 @@ def test_voxels_of_tiles_do_not_wait_in_the_queue(qtbot):
     ]
     assert all(step.array is None for step in heard.steps)
     assert all(reference() is None for reference in tiles)
+
+
+def test_no_thread_of_dask_is_left(qtbot):
+    before = set(threading.enumerate())
+
+    def compute(should_stop):
+        yield StageStarted(message="a")
+        return int(dask.array.ones((40, 40), chunks=10).sum())
+
+    heard = Heard(qtbot, compute)
+    heard.wait()
+    assert heard.results == [1600]
+
+    def left():
+        new = set(threading.enumerate()) - before
+        return [thread for thread in new if "ThreadPoolExecutor" in thread.name]
+
+    qtbot.waitUntil(lambda: not left(), timeout=5_000)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -109,3 +110,9 @@ def test_small_files_are_atomic_too(tmp_path: Path) -> None:
     with pytest.raises(FileError, match="does not exist"):
         write_text(tmp_path / "gone" / "a.txt", "")
     assert [p.name for p in tmp_path.iterdir()] == ["report.json"]
+
+
+def test_a_pipe_is_not_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "scan.tif")
+    with pytest.raises(FileError, match="is a pipe"):
+        io.read(tmp_path / "scan.tif")

@@ -193,3 +193,12 @@ def test_corrupt_chunk_is_named_when_read(path: Path) -> None:
     np.testing.assert_array_equal(volume.data[2], noise[2])
     with pytest.raises(FileError, match=r"a\.h5 is damaged"):
         volume.data[3]
+
+
+def test_a_null_dataset_beside_the_volume(path: Path) -> None:
+    with h5py.File(path, "w") as file:
+        file["data"] = np.zeros((3, 4, 5), np.uint8)
+        file["note"] = h5py.Empty("f4")
+    assert io.read(path).shape == (3, 4, 5)
+    with pytest.raises(FileError, match="note.*no voxels"):
+        io.read(f"{path}::note")

@@ -212,3 +212,20 @@ def test_missing_frames_of_an_nxtomo_file_are_said(tmp_path: Path) -> None:
     metadata = read_projections(path).metadata
     assert any("(projection 8–11)" in note for note in metadata["notes"])
     assert not any("read as 0" in fact for fact in metadata["remarks"])
+
+
+def test_external_voxels_beyond_the_end_of_their_file(tmp_path: Path) -> None:
+    """HDF5 reads them as 0, which would be pores."""
+    voxels = np.full((6, 8, 10), 9, np.uint16)
+    content = voxels.tobytes()
+    parts = [(str(tmp_path / f"{i}.raw"), 16, len(content) // 2) for i in range(2)]
+    for name, offset, nbytes in parts:
+        Path(name).write_bytes(bytes(offset) + content[:nbytes])
+    with h5py.File(tmp_path / "scan.h5", "w") as file:
+        file.create_dataset("data", voxels.shape, voxels.dtype, external=parts)
+    assert warnings_of(tmp_path / "scan.h5") == ()
+    last = Path(parts[1][0])
+    last.write_bytes(last.read_bytes()[:-202])
+    (warning,) = warnings_of(tmp_path / "scan.h5")
+    assert warning.startswith("101 of 480 voxels are read as 0 (from Z 4): 1.raw")
+    assert np.count_nonzero(np.asarray(io.read(tmp_path / "scan.h5").data) != 9) == 101

@@ -69,6 +69,13 @@ def test_chunks_that_are_not_there_are_said(tmp_path: Path, layout: str) -> None
     assert not np.asarray(io.read(path).data)[:2].any()
 
 
+def test_a_renamed_chunk_is_missing(tmp_path: Path) -> None:
+    path = tmp_path / "a.zarr"
+    zarr.create_array(path, data=DATA, chunks=(2, 8, 10))
+    (path / "c" / "1").rename(path / "c" / "01")
+    assert "1 of 3 chunks" in file_warnings(io.read(path).metadata)[0]
+
+
 def test_the_fill_value_is_said(tmp_path: Path) -> None:
     path = tmp_path / "a.zarr"
     data = DATA.astype(np.float32)

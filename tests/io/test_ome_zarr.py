@@ -398,3 +398,34 @@ def test_stopping_early_writes_only_what_was_begun(tmp_path: Path) -> None:
     data = np.asarray(io.read(path).data)
     assert np.all(data[box] == 2)
     assert np.isnan(data).sum() == data.size - data[box].size
+
+
+def test_the_finest_level_is_read_whatever_their_order(tmp_path: Path) -> None:
+    voxels = np.arange(16 * 16 * 16, dtype=np.float32).reshape(16, 16, 16)
+    group = zarr.open_group(tmp_path / "a.zarr", mode="w", zarr_format=2)
+    group.create_array("fine", data=voxels, chunks=(8, 16, 16))
+    group.create_array("coarse", data=voxels[::2, ::2, ::2], chunks=(8, 8, 8))
+    scales = {"coarse": 4.0, "fine": 2.0}
+    datasets = [
+        {
+            "path": path,
+            "coordinateTransformations": [{"type": "scale", "scale": [scale] * 3}],
+        }
+        for path, scale in scales.items()
+    ]
+    axes = [{"name": a, "type": "space", "unit": "micrometer"} for a in "zyx"]
+    group.attrs["multiscales"] = [
+        {"version": "0.4", "axes": axes, "datasets": datasets}
+    ]
+    volume = io.read(tmp_path / "a.zarr")
+    assert (volume.shape, volume.voxel_size) == (voxels.shape, (2, 2, 2))
+    # Metadata collected before the array grew are not used.
+    zarr.consolidate_metadata(tmp_path / "a.zarr")
+    group["fine"].resize((24, 16, 16))
+    assert io.read(tmp_path / "a.zarr").shape == (24, 16, 16)
+    datasets[1]["path"] = "gone"
+    group.attrs["multiscales"] = [
+        {"version": "0.4", "axes": axes, "datasets": datasets}
+    ]
+    with pytest.raises(FileError, match=r"resolution level 1 \(gone\) is missing"):
+        io.read(tmp_path / "a.zarr")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -151,3 +152,26 @@ def test_nifti_without_its_extra(
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(FileError, match=r'pip install "napari-geosr\[nifti\]"'):
         io.read(path)
+
+
+def test_nifti_headers_that_are_invalid(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    voxels = np.ones((3, 4, 5), np.uint8)
+    path = nifti(tmp_path / "a.nii", voxels, np.eye(4), "mm")
+    content = path.read_bytes()
+
+    def changed(offset: int, code: str, *values: float) -> Path:
+        new = bytearray(content)
+        struct.pack_into(f"<{code}", new, offset, *values)
+        path.write_bytes(new)
+        return path
+
+    with pytest.raises(FileError, match="byte 0, which is inside the header"):
+        io.read(changed(108, "f", 0))
+    volume = io.read(changed(123, "B", 255))
+    assert not volume.has_physical_size
+    assert "unit" in volume.metadata["notes"][0]
+    volume = io.read(changed(80, "3f", -1, 2, 0))
+    assert any("pixdim" in note for note in volume.metadata["notes"])
+    assert capfd.readouterr().err == ""

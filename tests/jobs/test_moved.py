@@ -108,6 +108,15 @@ def test_a_copy_is_a_job_of_its_own(job: JobFolder) -> None:
     assert states() == {job.path: "queued", copy: "queued"}
 
 
+def test_a_copy_of_a_running_job_does_not_run(job: JobFolder) -> None:
+    copy = job.path.with_name("copy")
+    with job.hold():
+        job.claim("running")
+        shutil.copytree(job.path, copy)
+        assert states() == {job.path: "running"}
+        assert JobFolder(copy).status().state == "interrupted"
+
+
 def test_one_that_is_gone_is_taken_off_the_list(
     job: JobFolder, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -31,6 +31,14 @@ def scan(tmp_path):
     return open_volume(path, settings), settings
 
 
+def test_warnings_about_the_file_of_a_companion_are_said(scan, tmp_path):
+    volume, settings = scan
+    mask = np.ones(SHAPE, np.uint8)
+    tifffile.imwrite(tmp_path / "mask.tif", mask, photometric="miniswhite")
+    _, notes = open_companion(tmp_path / "mask.tif", settings, volume)
+    assert notes[0].startswith("mask.tif: white is stored as 0")
+
+
 def test_a_companion_keeps_its_own_voxel_size(scan, tmp_path):
     volume, settings = scan
     path = saved(tmp_path / "fine.tif", np.ones((6, 16, 18), np.uint8), "ZYX", 2, "µm")

@@ -6,6 +6,7 @@ import errno
 import os
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -153,3 +154,14 @@ def test_what_a_killed_measurement_left_goes(measured, tmp_path):
         os.utime(left, (1e9, 1e9))
     report_files.write(files, volumes, reports, MeasureConfig(), {})
     assert sorted(tmp_path.iterdir()) == sorted(files.values())
+
+
+def test_room_for_labels_is_checked_before_the_work(tmp_path, monkeypatch):
+    usage = SimpleNamespace(free=16 * 1024**2 + 50_000)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: usage)
+    volume = Volume(np.zeros((10, 40, 40), np.uint8), "ZYX")
+    files = report_files.plan(tmp_path / "new" / "report", ["input"], labels=True)
+    with pytest.raises(FileError, match=r"pores\.ome\.tif needs 64 kB"):
+        report_files.check_space(files, volume)
+    del files["labels"]
+    report_files.check_space(files, volume)

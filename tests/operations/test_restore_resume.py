@@ -109,6 +109,17 @@ def test_it_goes_on_to_the_same_voxels(volume, tmp_path, suffix, output_dtype):
         assert result.volume.data is part.volume.data
 
 
+def test_without_a_record_of_what_is_finished_all_is_computed(ready, whole, tmp_path):
+    """A disk that was full when the run ended leaves such a file."""
+    part, _ = restore(ready, stop_after=1, out=tmp_path / "a.ome.zarr")
+    record = {k: v for k, v in part.volume.provenance[-1].items() if k != "finished"}
+    unfinished = part.volume.replace(provenance=(record,))
+    result, n = restore(ready, unfinished=unfinished, out=tmp_path / "a.ome.zarr")
+    assert result.complete
+    assert n == math.prod(result.volume.shape)
+    np.testing.assert_array_equal(result.volume.data[:], whole)
+
+
 def test_it_can_be_stopped_again_and_again(ready, whole, tmp_path):
     out = tmp_path / "result.tif"
     part, computed = restore(ready, stop_after=1, out=out)

@@ -6,6 +6,7 @@ from typing import Literal
 
 from napari_geosr.api.arrays import VolumeLike, as_companion, as_pair
 from napari_geosr.api.running import run_with_warnings
+from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.volume import Volume
 from napari_geosr.operations.compare import (
     CompareConfig,
@@ -131,6 +132,11 @@ def compare(
     )
     first, second = as_pair(before, after, axes, ("before", "after"))
     volumes = {"before": first, "after": second}
+
+    if halves is not None and (
+        not isinstance(halves, list | tuple) or len(halves) != 2
+    ):
+        raise ConfigError("halves: give exactly two volumes.")
 
     def companion(given: VolumeLike, name: str) -> Volume:
         return as_companion(given, axes, name=name, like=first)

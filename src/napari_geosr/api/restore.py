@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Literal, cast
 
+import numpy as np
+
 from napari_geosr.api.arrays import VolumeLike, as_volume, as_volumes
 from napari_geosr.api.running import run_with_warnings
-from napari_geosr.core.errors import ConfigError
+from napari_geosr.core.errors import ConfigError, GeoSRWarning
 from napari_geosr.core.volume import Volume
 from napari_geosr.operations.cluster import Workers
 from napari_geosr.operations.models.catalogue import ModelLike, name_of
@@ -301,10 +304,23 @@ def restore_blocks(
     return run_with_warnings(steps)
 
 
+#: Number of images of which a list is more likely a volume than repeated scans.
+_MANY = 4
+
+
 def _is_several(volume: object) -> bool:
     """Whether volumes are given, rather than one as an array or nested lists."""
     if not isinstance(volume, list | tuple):
         return False
+    shapes = [np.shape(each) for each in volume if isinstance(each, np.ndarray)]
+    if len(shapes) == len(volume) >= _MANY and all(len(s) == 2 for s in shapes):
+        warnings.warn(
+            f"{len(volume)} images are given: their restorations are averaged, as for "
+            "repeated scans of one object. If they are the slices of a volume, give "
+            "numpy.stack(images).",
+            GeoSRWarning,
+            stacklevel=3,
+        )
     return not (volume and isinstance(volume[0], list | tuple))
 
 

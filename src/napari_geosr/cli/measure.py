@@ -120,6 +120,7 @@ def measure(
         check_not_source(volume, *files.values())
     # The journals of earlier releases have these keys.
     given = {"mask": sample, "uncertainty": deviations}
+    report_files.check_space(files, volumes["input"])
     journal = MeasureJournal(out, volumes, given, merged)
     with report_files.claimed(files), name_in_errors(input):
         reports, warnings = run_command(

@@ -54,9 +54,18 @@ def as_array_like(
     GeoSRError
         If it is not an array, or has masked voxels.
     """
-    if isinstance(given, str | bytes | Path):
+    if given is None:
+        raise error_class(f"{title} is None. Give an array, or a volume from read().")
+    if isinstance(given, bytes | bytearray):
+        raise error_class(f"{title} is bytes, not an array: use numpy.frombuffer().")
+    if isinstance(given, str | Path):
         raise error_class(
             f"{str(given)!r} is a path, not an array: open it first, with read()."
+        )
+    if isinstance(getattr(given, "_meta", None), np.ma.MaskedArray):
+        raise error_class(
+            f"{title} may have masked voxels. Give them a value first: "
+            "dask.array.ma.filled(…)."
         )
     if isinstance(given, np.ma.MaskedArray):
         if np.ma.is_masked(given):
@@ -121,14 +130,34 @@ def image_array(array: object, name: str) -> Any:
     return data
 
 
-def usual_axes(data: Any, name: str) -> str:
+def letters_of(axes: str | Sequence[str]) -> str:
+    """Letters of axes given as a string or as a sequence, in upper case."""
+    parts = axes if isinstance(axes, list | tuple) else [axes]
+    return "".join(map(str, parts)).upper()
+
+
+def usual_axes(data: Any, name: str, given: object = None) -> str:
     """Return the default axes for the number of axes of an array.
+
+    Parameters
+    ----------
+    data : array-like
+    name : str
+        Name of the array in messages.
+    given : object
+        What the array was made from: the names of the dimensions of an xarray are used
+        if they are letters of axes.
 
     Raises
     ------
     VolumeError
         If the last axis may be a colour axis.
     """
+    named = getattr(given, "dims", None)
+    if isinstance(named, tuple) and len(named) == len(data.shape):
+        letters = letters_of(named)
+        if len(letters) == len(named) and set(letters) <= {*"TCZYX"}:
+            return letters
     shape = tuple(data.shape)
     last = len(shape) > 2 and shape[-1] in _COLOURS and min(shape[-3:-1]) > _COLOURS[-1]
     if last and np.dtype(data.dtype).kind == "u":

@@ -61,6 +61,16 @@ class Config(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
+    def _refuse_yes_for_numbers(cls, value: object, info: ValidationInfo) -> object:
+        """Refuse True and False where a number is expected, which Python allows."""
+        if isinstance(value, bool) and info.field_name is not None:
+            kinds = _kinds_of(cls.model_fields[info.field_name].annotation)
+            if bool not in kinds and kinds & {int, float}:
+                raise ValueError(f"{str(value).lower()} is not a number")
+        return value
+
+    @field_validator("*", mode="before")
+    @classmethod
     def _take_choices_of_numbers(cls, value: Any, info: ValidationInfo) -> Any:
         """Convert text from the command line: ``"2"`` to 2 if that is a choice."""
         if not isinstance(value, str) or info.field_name is None:
@@ -150,6 +160,16 @@ class Config(BaseModel):
             return cls.from_mapping(values)
         except ConfigError as error:
             raise ConfigError(f"{path}: {error}") from error
+
+
+def _kinds_of(annotation: object) -> set[object]:
+    """Types of which a value may be, within unions and ``Annotated``."""
+    parts = get_args(annotation)
+    if get_origin(annotation) is Literal:
+        return {type(choice) for choice in parts}
+    if not parts:
+        return {annotation}
+    return {kind for part in parts for kind in _kinds_of(part)}
 
 
 def _choices(annotation: object) -> tuple[Any, ...]:

@@ -8,17 +8,19 @@ storage.
 
 from __future__ import annotations
 
+import codecs
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 
 from napari_geosr.core.errors import ConfigError
-from napari_geosr.core.types import AnyMapping
+from napari_geosr.core.types import AnyDict, AnyMapping
 
 #: Maximum size of a document that is parsed, in bytes; the longest card has 0.04 MB.
 MAX_BYTES = 10**6
@@ -53,11 +55,13 @@ def read_document(path: Path, limit: int = MAX_BYTES) -> str:
     OSError, UnicodeDecodeError
         If it cannot be read, or is not UTF-8.
     ConfigError
-        If it is longer.
+        If it is longer, or UTF-16.
     """
     with path.open("rb") as stream:
         content = stream.read(limit + 1)
     _refuse_long(len(content), limit)
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise ConfigError("its encoding is UTF-16: save it as UTF-8.")
     return content.decode("utf-8")
 
 
@@ -87,7 +91,7 @@ def load_yaml(text: str, *, aliases: bool = True) -> Any:
     """
     # In UTF-8, a character takes at least one byte.
     _refuse_long(len(text), MAX_BYTES)
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    loader = _loader()
     try:
         _check_events(text, loader, aliases)
         return yaml.load(text, Loader=loader)
@@ -99,15 +103,115 @@ def load_yaml(text: str, *, aliases: bool = True) -> Any:
         raise ConfigError(" ".join(str(error).split()) + ".") from error
 
 
-def dump_yaml(values: AnyMapping) -> str:
+@cache
+def _loader() -> type[yaml.SafeLoader]:
+    """PyYAML's loader with the numbers and words of YAML 1.2, and unique keys.
+
+    In YAML 1.1, ``1:30`` is 90, ``010`` is 8 and ``yes`` is true.
+    """
+    base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+    class Loader(base):  # type: ignore[misc]
+        """Knows the implicit types of YAML 1.2."""
+
+        yaml_implicit_resolvers: ClassVar[dict[str, list[tuple[str, object]]]] = {
+            first: [(tag, known) for tag, known in pairs if tag not in _CORE_TYPES]
+            for first, pairs in base.yaml_implicit_resolvers.items()
+        }
+
+        def construct_mapping(
+            self, node: yaml.MappingNode, deep: bool = False
+        ) -> AnyDict:
+            """Refuse keys that are given twice."""
+            seen = set()
+            for key, _ in node.value:
+                name = (key.tag, getattr(key, "value", None))
+                if isinstance(name[1], str) and name in seen:
+                    line = key.start_mark.line + 1
+                    raise ConfigError(f"{name[1]!r} is given twice (line {line}).")
+                if isinstance(name[1], str) and key.tag != _MERGE:
+                    seen.add(name)
+            found: AnyDict = super().construct_mapping(node, deep)
+            return found
+
+    for tag, (pattern, first, make) in _CORE_TYPES.items():
+        Loader.add_implicit_resolver(tag, re.compile(pattern), list(first))
+        Loader.add_constructor(tag, partial(_plain_value, make))
+    return Loader
+
+
+@cache
+def _dumper() -> type[yaml.SafeDumper]:
+    """PyYAML's dumper, quoting text that is a number in YAML 1.2, such as ``1e5``."""
+
+    class Dumper(yaml.SafeDumper):
+        """Knows the implicit types of YAML 1.1 and 1.2."""
+
+    for tag, (pattern, first, _) in _CORE_TYPES.items():
+        Dumper.add_implicit_resolver(tag, re.compile(pattern), list(first))
+    return Dumper
+
+
+def _plain_value(
+    make: Callable[[str], object], loader: yaml.SafeLoader, node: yaml.ScalarNode
+) -> object:
+    return make(loader.construct_scalar(node))
+
+
+def _integer(text: str) -> int:
+    return int(text, 0) if text[:2] in ("0x", "0o") else int(text)
+
+
+def _number(text: str) -> float:
+    return float(text.replace(".inf", "inf").replace(".nan", "nan").lower())
+
+
+_MERGE = "tag:yaml.org,2002:merge"
+#: Types of the core schema of YAML 1.2: pattern, first characters, conversion.
+_CORE_TYPES: dict[str, tuple[str, str, Callable[[str], object]]] = {
+    "tag:yaml.org,2002:bool": (
+        "(?:true|True|TRUE|false|False|FALSE)$",
+        "tTfF",
+        lambda text: text.lower() == "true",
+    ),
+    "tag:yaml.org,2002:int": (
+        "(?:[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+)$",
+        "-+0123456789",
+        _integer,
+    ),
+    "tag:yaml.org,2002:float": (
+        r"(?:[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?"
+        r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$",
+        "-+.0123456789",
+        _number,
+    ),
+}
+
+
+def dump_yaml(values: AnyMapping, *, flow: bool | None = False, width: int = 80) -> str:
     """Return values as YAML, with the keys in their order.
+
+    Parameters
+    ----------
+    values : mapping
+    flow : bool or None
+        Whether it is one line; None writes the innermost lists and mappings so.
+    width : int
+        Preferred maximum length of a line.
 
     Raises
     ------
     ConfigError
         If a file name is not valid text: YAML cannot represent its bytes.
     """
-    text = yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True)
+    text: str = yaml.dump(
+        dict(values),
+        Dumper=_dumper(),
+        sort_keys=False,
+        allow_unicode=True,
+        default_flow_style=flow,
+        width=width,
+    )
     if odd := _ODD_BYTE.search(text):
         line = text[: odd.end()].splitlines()[-1].strip()
         raise ConfigError(
@@ -166,7 +270,7 @@ def _refuse_long(n_bytes: int, limit: int) -> None:
         )
 
 
-def _check_events(text: str, loader: Any, aliases: bool) -> None:
+def _check_events(text: str, loader: type[yaml.SafeLoader], aliases: bool) -> None:
     """Refuse a document whose events show it would take too much memory or stack."""
     budget = _Budget()
     for event in yaml.parse(text, Loader=loader):
@@ -186,7 +290,7 @@ def _check_events(text: str, loader: Any, aliases: bool) -> None:
             budget.end()
 
 
-def _refuse_long_number(event: Any) -> None:
+def _refuse_long_number(event: yaml.ScalarEvent) -> None:
     is_quoted = event.implicit[1]
     length = len(event.value)
     if length > _MAX_DIGITS and not is_quoted and _NUMBER.fullmatch(event.value):

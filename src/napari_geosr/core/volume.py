@@ -17,6 +17,7 @@ from napari_geosr.core.arrays import ArrayLike as ArrayLike
 from napari_geosr.core.arrays import (
     at_indices,
     image_array,
+    letters_of,
     per_axis,
     sliceable,
     to_numpy,
@@ -142,7 +143,7 @@ class Volume:
         array: object,
         voxel_size: float | Sequence[float] | None = None,
         unit: str | None = None,
-        axes: str | None = None,
+        axes: str | Sequence[str] | None = None,
         name: str = "array",
     ) -> Volume:
         """Create a volume from a plain array, without copying or reading it.
@@ -158,10 +159,10 @@ class Volume:
         unit : str, optional
             Unit of length of `voxel_size`, such as ``"µm"`` (or ``"um"``). The default
             is ``"pixel"``; results are then not given in physical units.
-        axes : str, optional
+        axes : str or sequence of str, optional
             One letter of ``"TCZYX"`` for each axis of the array, in array order, e.g.
-            ``"TYX"`` or ``"YXC"``. By default ``"YX"``, ``"ZYX"``, ``"TZYX"`` or
-            ``"TCZYX"``, depending on the number of axes.
+            ``"TYX"`` or ``"YXC"``. By default the dimensions of an xarray, or ``"YX"``,
+            ``"ZYX"``, ``"TZYX"`` or ``"TCZYX"``, depending on their number.
         name : str
             Name used in messages and results.
 
@@ -187,13 +188,12 @@ class Volume:
         """
         voxels = array.data if isinstance(array, Volume) else array
         data = image_array(voxels, name)
-        letters = usual_axes(data, name) if axes is None else axes.upper()
+        letters = usual_axes(data, name, array) if axes is None else letters_of(axes)
         ordered = "".join(a for a in AXES if a in letters)
         if len(letters) != len(data.shape) or sorted(letters) != sorted(ordered):
             raise VolumeError(
                 f"{name!r} has {len(data.shape)} array axes {tuple(data.shape)}; axes "
-                f"{axes!r} do not fit. Give one letter of T, C, Z, Y, X for each, such "
-                "as 'ZYX'."
+                f"{axes!r} do not fit. Give one letter of T, C, Z, Y, X for each."
             )
         if letters != ordered:
             order = [letters.index(a) for a in ordered]

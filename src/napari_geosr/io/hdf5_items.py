@@ -151,6 +151,8 @@ def walk(
         if isinstance(item, h5py.Group):
             yield from walk(item, f"{prefix}{name}/", missing, depth + 1, seen)
         elif isinstance(item, h5py.Dataset) and item.dtype.kind in "biufc":
+            if item.shape is None:  # a null dataset, which holds nothing
+                continue
             long_axes = sum(n > 1 for n in item.shape)
             if 2 <= item.ndim <= 5 and long_axes >= 2:
                 yield f"{prefix}{name}", item

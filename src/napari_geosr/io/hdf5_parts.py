@@ -71,7 +71,9 @@ def _missing(
         return _VirtualParts(found, path, tuple(names), depth).warnings()
     if found.chunks is None:
         allocated = found.id.get_space_status() != h5d.SPACE_STATUS_NOT_ALLOCATED
-        if allocated or found.external or not found.size:
+        if found.external:
+            return _external_parts(found, path, names)
+        if allocated or not found.size:
             return ()
         return (
             f"none of its voxels were written; all are read as {_fill(found):g}. "
@@ -91,6 +93,49 @@ def _missing(
         there, found.shape, found.chunks, names, _fill(found), _UNWRITTEN
     )
     return (missing.warning(),)
+
+
+def _external_parts(
+    found: h5py.Dataset, path: Path, names: Sequence[str]
+) -> tuple[str, ...]:
+    """Describe the voxels that lie beyond the ends of external files.
+
+    HDF5 reads them as 0. A file that is missing altogether is an error of HDF5.
+    """
+    itemsize, n_all = found.dtype.itemsize, math.prod(found.shape)
+    begin, first, n_missing, short = 0, n_all, 0, ""
+    for name, offset, nbytes in found.external:
+        place = _external_place(found, name)
+        if place is None:  # HDF5 says so when it reads
+            return ()
+        size = min(int(nbytes), n_all * itemsize - begin)
+        available = min(size, max(0, place.stat().st_size - offset))
+        if available < size:
+            start = (begin + available) // itemsize
+            first = min(first, start)
+            n_missing += -(-(begin + size) // itemsize) - start
+            short = short or place.name
+        begin += size
+    if not n_missing:
+        return ()
+    at = int(np.unravel_index(first, found.shape)[0])
+    return (
+        f"{n_missing:,} of {n_all:,} voxels are read as 0 (from {names[0]} {at}): "
+        f"{short}, which contains them, is shorter than {path.name} expects. Copy "
+        f"{short} again.",
+    )
+
+
+def _external_place(found: h5py.Dataset, name: str) -> Path | None:
+    """The external file that HDF5 opens, or None."""
+    prefix = os.environ.get("HDF5_EXTFILE_PREFIX") or (
+        found.id.get_access_plist().get_efile_prefix() or b""
+    )
+    folder = os.fsdecode(prefix)
+    if folder.startswith("${ORIGIN}"):
+        folder = str(Path(found.file.filename).parent) + folder[len("${ORIGIN}") :]
+    place = Path(folder) / name
+    return place if place.is_file() else None
 
 
 def _fill(found: h5py.Dataset) -> float:

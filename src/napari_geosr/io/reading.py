@@ -21,6 +21,11 @@ def check_readable(path: Path) -> None:
         raise FileError(
             f"There is no permission to read {path}. Ask its owner for access."
         )
+    if not path.is_dir() and not path.is_file():
+        raise FileError(
+            f"{path.name} is a pipe or a device, not a file. Write its content to a "
+            "file first."
+        )
     if not path.is_dir() and path.stat().st_size == 0:
         raise FileError(f"{path.name} is empty (0 bytes). Copy or export it again.")
 

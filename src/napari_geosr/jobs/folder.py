@@ -210,6 +210,14 @@ class JobFolder:
         """Whether the job was created here, rather than copied from elsewhere."""
         return self._old_path() == str(self.path)
 
+    def _is_copy(self, facts: AnyMapping) -> bool:
+        """Whether this is a copy of a job's folder, whose process works there."""
+        place = Path(str(facts.get("place")))
+        try:
+            return place.is_dir() and not place.samefile(self.path)
+        except OSError:
+            return False
+
     def _old_path(self) -> str:
         """Path of the folder when the job was created; empty if unknown."""
         place = self._facts().get("place")
@@ -281,7 +289,7 @@ class JobFolder:
         if (
             state in ALIVE
             and reading.count(facts.get("pid"))
-            and not reading.is_alive(facts)
+            and (self._is_copy(facts) or not reading.is_alive(facts))
         ):
             state = "interrupted"
         values, message = AnyDict(), damaged or str(facts.get("message", ""))

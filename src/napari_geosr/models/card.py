@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-import yaml
 from pydantic import Field, model_validator
 
 from napari_geosr.core.config import Config
+from napari_geosr.core.documents import dump_yaml
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.types import AnyDict
 from napari_geosr.core.vocabulary import Modality, Task
@@ -340,10 +340,4 @@ class ModelCard(Config):
         values = self.model_dump(mode="json")
         if self.similarity_sha256 is None:  # earlier releases also read such cards
             del values["similarity_sha256"]
-        return yaml.safe_dump(
-            values,
-            sort_keys=False,
-            allow_unicode=True,
-            default_flow_style=None,
-            width=88,
-        )
+        return dump_yaml(values, flow=None, width=88)

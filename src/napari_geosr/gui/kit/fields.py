@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
 
-import yaml
 from annotated_types import Ge, Gt, Le, Lt
 
 # magicgui has no public base class for custom Qt widgets.
@@ -32,7 +31,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_geosr.core.documents import load_yaml
+from napari_geosr.core.documents import dump_yaml, load_yaml
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.name_choices import NameChoices
 from napari_geosr.gui.kit.widgets import fit_entries
@@ -261,7 +260,8 @@ class MappingField(TextField):
             return text  # validation rejects it and names the setting
 
     def set_value(self, value: object) -> None:
-        flow = yaml.safe_dump(value or {}, default_flow_style=True, width=10**6)
+        values: Any = value or {}
+        flow = dump_yaml(values, flow=True, width=10**6)
         self.native.setText(flow.strip()[1:-1])
 
 

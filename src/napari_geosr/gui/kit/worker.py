@@ -7,6 +7,7 @@ and slots of destroyed widgets are called.
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 import weakref
@@ -223,6 +224,19 @@ class BackgroundTask:
         self._call("finished")
 
 
+def _end_dask_pool() -> None:
+    """End the threads that dask started for computations in this thread.
+
+    Dask keeps them until the thread has ended, which it does not notice for Qt's.
+    """
+    threaded = sys.modules.get("dask.threaded")
+    pools = (
+        {} if threaded is None else threaded.pools.pop(threading.current_thread(), {})
+    )
+    for pool in pools.values():
+        pool.shutdown(wait=False)
+
+
 def _guarded(
     make_steps: MakeSteps[T], control: Control
 ) -> Generator[list[Step], None, tuple[str, T | Exception]]:
@@ -263,6 +277,7 @@ def _guarded(
         fault.__cause__ = error
         return "error", fault
     finally:
+        _end_dask_pool()
         control.ended.set()
     result = iterator.result
     if result is None and control.stop.is_set():

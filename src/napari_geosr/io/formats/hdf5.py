@@ -93,6 +93,11 @@ def read_hdf5(
         notes: list[str] = []
         name = dataset.strip("/") if dataset else _find(file, path, notes)
         found = open_item(file, name, path)
+        if found.shape is None:
+            raise FileError(
+                f"{path.name}, dataset {name!r}: it is empty and has no voxels. Choose "
+                "another dataset."
+            )
         source = Dataset(path, name, found, open_bytes)
         return _volume(found, source, path, axes, notes)
 

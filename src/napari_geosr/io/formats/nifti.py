@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import math
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,10 +42,12 @@ def read_nifti(path: Path) -> Volume:
             f"{path.name} is a NIfTI image; reading it needs an extra package. Install "
             'it with: pip install "napari-geosr[nifti]".'
         ) from error
-    with decoding(path, "its header"):
+    with decoding(path, "its header"), _corrections() as notes:
         # Not memory-mapped: a file that shrinks would kill the process.
         image: Any = nibabel.load(path, mmap=False)
     header = image.header
+    least = header.single_vox_offset if header.is_single else 0
+    _refuse_low_offset(path, int(image.dataobj.offset), least)
     shape = tuple(int(n) for n in image.shape)
     first = (slice(0, 1),) * len(shape)
     if not 2 <= len(shape) <= 5 or math.prod(shape) == 0:
@@ -66,8 +72,13 @@ def read_nifti(path: Path) -> Volume:
     chunks = (*shape[:2], *(1 for _ in shape[2:]))
     final = "".join(kept)
     spatial = [a for a in kept if a in "ZYX"]
-    unit = parse_unit(header.get_xyzt_units()[0]) or PIXEL
-    origin, notes = _origin(image.affine, "XYZ")
+    try:
+        unit = parse_unit(header.get_xyzt_units()[0]) or PIXEL
+    except KeyError:  # no code of the standard
+        unit = PIXEL
+        notes.append("The unit in the file's header is invalid.")
+    origin, more = _origin(image.affine, "XYZ")
+    notes += more
     volume = Volume(
         data=finish(data, order, chunks, path, final),
         axes=final,
@@ -76,9 +87,45 @@ def read_nifti(path: Path) -> Volume:
         origin=tuple(origin[a] for a in spatial),
         name=stem_of(path),
         source=path,
-        metadata={"format": "NIfTI", **({"notes": notes} if notes else {})},
+        metadata={"format": "NIfTI", **({"notes": tuple(notes)} if notes else {})},
     )
     return ask_voxel_size(volume)
+
+
+def _refuse_low_offset(path: Path, offset: int, least: int) -> None:
+    """Refuse a file whose header says that the voxels begin within the header."""
+    if offset < least:
+        raise FileError(
+            f"{path.name} is damaged: its header says that the voxels start at byte "
+            f"{offset}, which is inside the header ({least} bytes). Export it again."
+        )
+
+
+@contextmanager
+def _corrections() -> Iterator[list[str]]:
+    """Collect what nibabel corrects in a header, which it would print, as notes."""
+    notes: list[str] = []
+
+    class Collector(logging.Handler):
+        """Notes of this thread; other threads may read other files."""
+
+        def emit(self, record: logging.LogRecord) -> None:
+            if record.thread == threading.get_ident():
+                notes.append(f"The file's header is invalid: {record.getMessage()}.")
+
+    logger, handler = logging.getLogger("nibabel.global"), Collector()
+    before, printing = logger.propagate, list(logger.handlers)
+    logger.propagate = False
+    for each in printing:
+        logger.removeHandler(each)
+    logger.addHandler(handler)
+    try:
+        yield notes
+    finally:
+        logger.removeHandler(handler)
+        for each in printing:
+            logger.addHandler(each)
+        logger.propagate = before
 
 
 def _origin(affine: Any, axes: str) -> tuple[dict[str, float], tuple[str, ...]]:

@@ -12,6 +12,7 @@ from pydantic import Field, field_validator
 from napari_geosr import io
 from napari_geosr.core.config import Config
 from napari_geosr.core.errors import FileError, VolumeError
+from napari_geosr.core.file_warnings import file_warnings
 from napari_geosr.core.types import AnyArray, AnyDict
 from napari_geosr.core.units import require_unit, same_position, same_sizes
 from napari_geosr.core.volume import Volume
@@ -201,7 +202,7 @@ def open_companion(
     -------
     volume : Volume
     notes : list of str
-        One sentence for each setting that was applied.
+        The file's warnings, and one sentence for each setting that was applied.
 
     Raises
     ------
@@ -210,7 +211,8 @@ def open_companion(
     """
     config = config or InputConfig()
     volume = io.read(path, shape=config.shape, dtype=config.dtype)
-    notes = []
+    warnings = file_warnings(volume.metadata)
+    notes = [f"{volume.title}: {warning}" for warning in warnings]
     if config.axes and _has_same_axes(volume, _as_stored(like, config, axes=None)):
         volume = io.read(path, shape=config.shape, dtype=config.dtype, axes=config.axes)
         notes.append(f"{volume.title} is read with the axes {config.axes}, too.")

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from napari_geosr import io
 from napari_geosr.core.errors import FileError
@@ -110,6 +113,17 @@ def check(files: Mapping[str, Path], *, overwrite: bool) -> None:
             "another folder."
         )
     atomic.check_writable(there / "report")  # `/` and `.` have no name
+
+
+def check_space(files: Mapping[str, Path], volume: Volume) -> None:
+    """Raise `FileError` before the run if there is no room for a volume of labels."""
+    if "labels" not in files:
+        return
+    folder = files["labels"].absolute().parent
+    while not folder.exists():
+        folder = folder.parent
+    nbytes = np.dtype(np.uint32).itemsize * math.prod(volume.spatial_shape)
+    atomic.check_folder(folder / files["labels"].name, nbytes)
 
 
 def existing_files(files: Mapping[str, Path]) -> list[str]:

@@ -130,11 +130,6 @@ def finished_part(
         raise ConfigError(
             f"{title} is not an unfinished restoration, so there is nothing to resume."
         )
-    if "finished" not in before:
-        raise ConfigError(
-            f"{title} does not record which part of it is finished: restore it from "
-            "the beginning."
-        )
     other = _differing(before, record)
     if tuple(unfinished.shape) != tuple(shape) or np.dtype(unfinished.dtype) != dtype:
         other = other or "a result of a different shape"
@@ -144,7 +139,8 @@ def finished_part(
             "rest. Use the same input and settings as before, or start a new "
             "restoration."
         )
-    places = tuple(boxes_from_lists(before["finished"]))
+    # A full disk can prevent the record of what is finished: then nothing is reused.
+    places = tuple(boxes_from_lists(before.get("finished", [])))
     tile = (before.get("run") or {}).get("tile")
     return FinishedPart(
         unfinished, places, None if tile is None else tuple(tile), _backend(before)

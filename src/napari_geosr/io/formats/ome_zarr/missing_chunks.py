@@ -19,6 +19,9 @@ from napari_geosr.io.missing_places import missing_of_chunks
 
 #: Key in our block of a group's attributes that states that every chunk was written.
 ALL_CHUNKS = "all_chunks"
+#: Pattern of an index in the name of a chunk. Zarr does not find chunks whose names
+#: have leading zeros, such as those that a copy was given.
+_INDEX = "(0|[1-9][0-9]*)"
 
 
 def missing_chunks(
@@ -72,7 +75,7 @@ def _key_pattern(array: ZarrNode, ndim: int) -> re.Pattern[str] | None:
     parts = re.split(r"(?<![0-9A-Za-z])0(?![0-9A-Za-z])", first)
     if len(parts) != ndim + 1:
         return None
-    return re.compile("([0-9]+)".join(map(re.escape, parts)))
+    return re.compile(_INDEX.join(map(re.escape, parts)))
 
 
 def _existing_chunks(

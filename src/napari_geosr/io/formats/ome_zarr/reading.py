@@ -79,7 +79,10 @@ def read_levels(
     import zarr
 
     try:
-        node: ZarrNode = zarr.open(path, mode="r", path=(dataset or "").strip("/"))
+        # Consolidated metadata may be older than the arrays.
+        node: ZarrNode = zarr.open(
+            path, mode="r", path=(dataset or "").strip("/"), use_consolidated=False
+        )
     except Exception as error:
         if text := describe_system_error(error):
             raise FileError(f"{path.name} cannot be read now. {text}") from error
@@ -122,12 +125,19 @@ def volumes_of(node: ZarrNode, path: Path, *, axes: str | None = None) -> list[V
         stamp = from_dict(node.attrs[KEY]) if KEY in node.attrs else None
         names = ngff.channel_names(dict(node.attrs))
         for i, item in enumerate(entry["datasets"]):
+            if "path" not in item or item["path"] not in node:
+                raise FileError(
+                    f"{path.name} is incomplete: its resolution level {i} "
+                    f"({item.get('path', 'without a path')}) is missing. Copy it again."
+                )
             array = node[item["path"]]
             volume = _volume(array, path, entry, stamp, i, axes, names)
-            levels.append(
-                volume if i else _with_chunk_warnings(volume, array, entry, whole)
-            )
-        return levels
+            levels.append((volume, array))
+        # The specification demands this order, but not all programs keep to it.
+        levels.sort(key=lambda level: -math.prod(level[0].shape))
+        finest, array = levels[0]
+        first = _with_chunk_warnings(finest, array, entry, whole)
+        return [first, *(volume for volume, _ in levels[1:])]
 
 
 def _reason(error: Exception) -> str:
