@@ -12,7 +12,7 @@ import zarr
 
 import napari_geosr as geosr
 from napari_geosr.api.arrays import as_companion, as_volume
-from napari_geosr.api.restore import _is_several
+from napari_geosr.api.restore import _question_slices
 from napari_geosr.core.errors import (
     ConfigError,
     GeoSRWarning,
@@ -271,6 +271,6 @@ def test_a_dask_array_of_unknown_shape_is_refused_in_a_sentence():
 def test_a_list_of_slices_is_questioned():
     images = list(np.zeros((4, 16, 16), np.float32))
     with pytest.warns(GeoSRWarning, match=r"numpy\.stack"):
-        assert _is_several(images)
-    assert _is_several([np.stack(images)] * 4)
-    assert not _is_several(np.stack(images))
+        _question_slices(images)
+    _question_slices([np.stack(images)] * 4)
+    _question_slices(images[:2])

@@ -104,6 +104,7 @@ def test_json_that_cannot_be_read_is_refused(text: str | bytes) -> None:
         ("yes", "yes"),
         ("True", True),
         ("1e-5", 1e-5),
+        ("-.INF", -math.inf),
         ("-.inf", -math.inf),
         ("~", None),
     ],
@@ -119,6 +120,10 @@ def test_a_key_given_twice_is_refused() -> None:
         load_yaml("a: 1\nb: 2\na: 3")
     merged = load_yaml("x: &k {a: 1, b: 2}\ny:\n  <<: *k\n  a: 3")
     assert merged["y"] == {"a": 3, "b": 2}
+    again = "base:\n  a: &a {x: 1}\nb: &b\n  <<: *a\n  x: 2\nc:\n  <<: *b"
+    assert load_yaml(again)["c"] == {"x": 2}
+    with pytest.raises(ConfigError, match="'maybe' is neither true nor false"):
+        load_yaml("a: !!bool maybe")
 
 
 def test_utf_16_is_named(tmp_path: Path) -> None:

@@ -118,6 +118,9 @@ def test_settings_are_refused_beside_their_field(dialog, qtbot):
 def test_a_project_is_asked_for_where_the_cluster_wants_one(dialog, qtbot):
     dialog.cluster.setCurrentIndex(dialog.cluster.findData("gricad"))
     assert not dialog.form.faults
+    assert "without a project" in dialog.message.text
+    assert "--" not in dialog.message.text
+    assert dialog.script.toPlainText() == ""
     dialog.submit_button.click()
     assert "without a project" in dialog.form.faults["project"]
     editor = dialog.form.editor("project")
@@ -125,6 +128,16 @@ def test_a_project_is_asked_for_where_the_cluster_wants_one(dialog, qtbot):
     editor.editingFinished.emit()
     assert not dialog.form.faults
     assert "--project pr-aiax" in dialog.script.toPlainText()
+
+
+def test_the_script_is_that_of_the_job_folder(dialog, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        "napari_geosr.gui.kit.widgets.QFileDialog.getExistingDirectory",
+        lambda *_: str(tmp_path / "elsewhere"),
+    )
+    assert "elsewhere" not in dialog.script.toPlainText()
+    dialog.folder.button.click()
+    assert str(tmp_path / "elsewhere") in dialog.script.toPlainText()
 
 
 def test_without_a_queue_nothing_is_left(dialog, qtbot, tmp_path, monkeypatch):

@@ -92,6 +92,8 @@ def test_two_layers_become_a_pair(viewer, scans, tmp_path, qtbot):
     assert "Residual shift: 0." in text
     assert "Mutual information" in text
     assert str(folder) in dock.message.text
+    assert dock.bar.state.text() == "Done. Next: Train with these pairs…"
+    qtbot.waitUntil(lambda: not dock.train_button.visibleRegion().isEmpty())
     layers = dock._layers
     assert set(layers) == {"low", "before", "high"}
     low, high = layers["low"], layers["high"]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import builtins
+import logging
 import struct
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -175,3 +177,30 @@ def test_nifti_headers_that_are_invalid(
     volume = io.read(changed(80, "3f", -1, 2, 0))
     assert any("pixdim" in note for note in volume.metadata["notes"])
     assert capfd.readouterr().err == ""
+
+
+def test_corrections_of_nibabel_are_those_of_one_file(tmp_path: Path) -> None:
+    good = nifti(tmp_path / "good.nii", np.ones((3, 4, 5), np.uint8), np.eye(4), "mm")
+    content = bytearray(good.read_bytes())
+    struct.pack_into("<3f", content, 80, -1, 2, 0)
+    bad = tmp_path / "bad.nii"
+    bad.write_bytes(content)
+    logger = logging.getLogger("nibabel.global")
+    before = logger.propagate, list(logger.handlers)
+    with ThreadPoolExecutor(4) as pool:
+        volumes = list(pool.map(io.read, [good, bad] * 20))
+    assert [bool(v.metadata.get("notes")) for v in volumes] == [False, True] * 20
+    assert (logger.propagate, logger.handlers) == before
+
+
+def test_a_surface_file_is_no_volume(tmp_path: Path) -> None:
+    import nibabel
+
+    axes = (
+        nibabel.cifti2.SeriesAxis(0, 1, 3),
+        nibabel.cifti2.BrainModelAxis.from_mask(np.ones(4, bool), "thalamus_left"),
+    )
+    image = nibabel.Cifti2Image(np.zeros((3, 4), np.float32), axes)
+    nibabel.save(image, tmp_path / "a.dtseries.nii")
+    with pytest.raises(FileError, match="not a NIfTI image or volume"):
+        io.read(tmp_path / "a.dtseries.nii")

@@ -52,7 +52,7 @@ def nothing_left(scan: Path) -> Any:
         (["--queue", "slurm", "--walltime", "20s"], "20s is too short"),
         (["--queue", "slurm", "--mem", "much"], "'much' is not an amount of memory"),
         (["--queue", "oar", "--mem", "64GB"], "OAR takes no amount of memory"),
-        (["--queue", "oar", "--mem", "64GB"], "new NAME --memory-property memcore)"),
+        (["--queue", "oar", "--mem", "64GB"], "in a profile (--memory-property)"),
         (["--queue", "slurm", "--gpus", "-1"], "gpus: "),
         (["--queue", "slurm", "--project", "a b"], "project: one word"),
         (["--queue", "slurm", "--average"], "--average"),

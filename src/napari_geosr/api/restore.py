@@ -135,6 +135,7 @@ def restore(
         ensemble_with=_model_names(ensemble_with),
     )
     if _is_several(volume):
+        _question_slices(cast("Sequence[object]", volume))
         if workers is not None:
             raise ConfigError(
                 "Workers restore one volume, not the mean over several: leave out "
@@ -304,6 +305,19 @@ def restore_blocks(
     return run_with_warnings(steps)
 
 
+def _question_slices(volumes: Sequence[object]) -> None:
+    """Warn if several volumes are more likely the slices of one."""
+    shapes = [np.shape(each) for each in volumes if isinstance(each, np.ndarray)]
+    if len(shapes) == len(volumes) >= _MANY and all(len(s) == 2 for s in shapes):
+        warnings.warn(
+            f"{len(volumes)} images are given: their restorations are averaged, as for "
+            "repeated scans of one object. If they are the slices of a volume, give "
+            "numpy.stack(images).",
+            GeoSRWarning,
+            stacklevel=3,
+        )
+
+
 #: Number of images of which a list is more likely a volume than repeated scans.
 _MANY = 4
 
@@ -312,15 +326,6 @@ def _is_several(volume: object) -> bool:
     """Whether volumes are given, rather than one as an array or nested lists."""
     if not isinstance(volume, list | tuple):
         return False
-    shapes = [np.shape(each) for each in volume if isinstance(each, np.ndarray)]
-    if len(shapes) == len(volume) >= _MANY and all(len(s) == 2 for s in shapes):
-        warnings.warn(
-            f"{len(volume)} images are given: their restorations are averaged, as for "
-            "repeated scans of one object. If they are the slices of a volume, give "
-            "numpy.stack(images).",
-            GeoSRWarning,
-            stacklevel=3,
-        )
     return not (volume and isinstance(volume[0], list | tuple))
 
 

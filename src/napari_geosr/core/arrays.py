@@ -62,7 +62,8 @@ def as_array_like(
         raise error_class(
             f"{str(given)!r} is a path, not an array: open it first, with read()."
         )
-    if isinstance(getattr(given, "_meta", None), np.ma.MaskedArray):
+    is_dask = type(given).__module__.startswith("dask.")
+    if is_dask and isinstance(getattr(given, "_meta", None), np.ma.MaskedArray):
         raise error_class(
             f"{title} may have masked voxels. Give them a value first: "
             "dask.array.ma.filled(…)."

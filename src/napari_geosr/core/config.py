@@ -63,10 +63,12 @@ class Config(BaseModel):
     @classmethod
     def _refuse_yes_for_numbers(cls, value: object, info: ValidationInfo) -> object:
         """Refuse True and False where a number is expected, which Python allows."""
-        if isinstance(value, bool) and info.field_name is not None:
+        entries = value if isinstance(value, list | tuple) else [value]
+        words = [entry for entry in entries if isinstance(entry, bool)]
+        if words and info.field_name is not None:
             kinds = _kinds_of(cls.model_fields[info.field_name].annotation)
             if bool not in kinds and kinds & {int, float}:
-                raise ValueError(f"{str(value).lower()} is not a number")
+                raise ValueError(f"{str(words[0]).lower()} is not a number")
         return value
 
     @field_validator("*", mode="before")

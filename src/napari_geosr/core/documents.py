@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 import yaml
 
 from napari_geosr.core.errors import ConfigError
-from napari_geosr.core.types import AnyDict, AnyMapping
+from napari_geosr.core.types import AnyMapping
 
 #: Maximum size of a document that is parsed, in bytes; the longest card has 0.04 MB.
 MAX_BYTES = 10**6
@@ -119,25 +119,29 @@ def _loader() -> type[yaml.SafeLoader]:
             for first, pairs in base.yaml_implicit_resolvers.items()
         }
 
-        def construct_mapping(
-            self, node: yaml.MappingNode, deep: bool = False
-        ) -> AnyDict:
-            """Refuse keys that are given twice."""
-            seen = set()
-            for key, _ in node.value:
-                name = (key.tag, getattr(key, "value", None))
-                if isinstance(name[1], str) and name in seen:
-                    line = key.start_mark.line + 1
-                    raise ConfigError(f"{name[1]!r} is given twice (line {line}).")
-                if isinstance(name[1], str) and key.tag != _MERGE:
-                    seen.add(name)
-            found: AnyDict = super().construct_mapping(node, deep)
-            return found
+        def flatten_mapping(self, node: yaml.MappingNode) -> None:
+            """Refuse keys that are given twice, before others are merged (``<<``)."""
+            # Nodes that are merged come here more than once, and are then changed.
+            known = self.__dict__.setdefault("checked_nodes", set())
+            if id(node) not in known:
+                known.add(id(node))
+                _refuse_repeated_keys(node)
+            super().flatten_mapping(node)
 
     for tag, (pattern, first, make) in _CORE_TYPES.items():
         Loader.add_implicit_resolver(tag, re.compile(pattern), list(first))
         Loader.add_constructor(tag, partial(_plain_value, make))
     return Loader
+
+
+def _refuse_repeated_keys(node: yaml.MappingNode) -> None:
+    seen = set()
+    for key, _ in node.value:
+        if isinstance(key, yaml.ScalarNode) and key.tag != _MERGE:
+            if (key.tag, key.value) in seen:
+                line = key.start_mark.line + 1
+                raise ConfigError(f"{key.value!r} is given twice (line {line}).")
+            seen.add((key.tag, key.value))
 
 
 @cache
@@ -162,8 +166,14 @@ def _integer(text: str) -> int:
     return int(text, 0) if text[:2] in ("0x", "0o") else int(text)
 
 
+def _word(text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise ValueError(f"{text!r} is neither true nor false")
+    return text.lower() == "true"
+
+
 def _number(text: str) -> float:
-    return float(text.replace(".inf", "inf").replace(".nan", "nan").lower())
+    return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
 
 
 _MERGE = "tag:yaml.org,2002:merge"
@@ -172,7 +182,7 @@ _CORE_TYPES: dict[str, tuple[str, str, Callable[[str], object]]] = {
     "tag:yaml.org,2002:bool": (
         "(?:true|True|TRUE|false|False|FALSE)$",
         "tTfF",
-        lambda text: text.lower() == "true",
+        _word,
     ),
     "tag:yaml.org,2002:int": (
         "(?:[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+)$",

@@ -163,8 +163,8 @@ class Profile(Config):
             raise ValueError(
                 "OAR takes no amount of memory, only a condition on a property of the "
                 "nodes. Keep the name of the property with the memory per core in a "
-                "profile (napari-geosr profiles new NAME --memory-property memcore), "
-                "or leave the memory away and ask for more cores"
+                "profile (--memory-property), or leave out the memory and ask for more "
+                "cores"
             )
         return self
 

@@ -38,8 +38,8 @@ def check_profile(profile: Profile) -> None:
     title = load_queue(profile.queue).title
     if profile.needs_project and not profile.project:
         raise ConfigError(
-            f"This cluster ({title}) refuses jobs without a project: give it "
-            "(--project pr-NAME), or keep it in a profile (napari-geosr profiles new)."
+            f"This cluster ({title}) refuses jobs without a project. Give yours "
+            "(--project pr-NAME)."
         )
 
 

@@ -230,15 +230,31 @@ def test_it_can_be_stopped_at_any_stage(coarse, fine):
         calls += 1
         return False
 
+    # A first run also compiles, and asks in the meantime.
+    run({"A": coarse, "B": fine})
     run({"A": coarse, "B": fine}, should_stop=count)
     assert calls > 8
-    for last in (0, calls // 4, calls // 2, calls - 1):
+    for last in (0, calls // 4, calls // 2, 3 * calls // 4):
         asked = itertools.count()
         with pytest.raises(Cancelled):
             run(
                 {"A": coarse, "B": fine},
                 should_stop=lambda asked=asked, last=last: next(asked) >= last,
             )
+
+
+def test_files_that_appeared_meanwhile_are_kept(coarse, fine, tmp_path):
+    config = CompareConfig(fsc="none", pores=False)
+    volumes = {"A": coarse, "B": fine}
+    files = report_files.plan(tmp_path / "out", list(volumes), "A", config)
+    report = run(volumes, config)
+    files["json"].parent.mkdir()
+    files["json"].write_text("mine")
+    with pytest.raises(FileError, match="out_2"):
+        report_files.write(files, volumes, report, config, overwrite=False)
+    assert files["json"].read_text() == "mine"
+    made = {path.name for path in (tmp_path / "out_2").iterdir()}
+    assert made == {path.name for path in files.values()}
 
 
 def test_the_files_of_a_comparison(coarse, fine, tmp_path):

@@ -54,7 +54,7 @@ _MIN_ROWS = 3
 _MAX_ROWS = 6
 #: Fixed first entries of the menus of layers.
 NO_REFERENCE, EVERYTHING = "none", "everything"
-IDLE = "Tick two to six images, then press Compare."
+IDLE = "Tick 2 to 6 images to compare."
 #: What an empty list says.
 EMPTY = "Open two or more images of the same object: they are listed here."
 #: Settings that are always visible; all others are under Advanced.

@@ -177,6 +177,7 @@ class ClusterDialog(QDialog):
         self.folder.set_path(_usual_folder(run))
         self.cluster.currentIndexChanged.connect(self._on_cluster)
         self.form.changed.connect(self._show_script)
+        self.folder.changed.connect(self._show_script)
         self.buttons.accepted.connect(self._on_submit)
         self.buttons.rejected.connect(self.reject)
         self._activity.busyChanged.connect(self._on_busy)
@@ -241,7 +242,9 @@ class ClusterDialog(QDialog):
         try:
             text = submission.script_of(self._run.name, folder, profile)
         except GeoSRError as error:  # something is missing, not wrong
-            text = str(error_in_fields(error, (self.form,)))
+            missing = str(error_in_fields(error, (self.form,)))
+            self.message.show_message(missing)
+            return
         self.script.setPlainText(text)
 
     def _show_error(self, error: Exception) -> None:

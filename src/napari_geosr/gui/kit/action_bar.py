@@ -137,6 +137,13 @@ class StateLine(ElidedLabel):
         self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
         self.setText("")
 
+    def set_idle(self, text: str) -> None:
+        """Set the text shown while nothing runs."""
+        is_shown = self.text() == self.idle
+        self.idle = text
+        if is_shown:
+            self.setText("")
+
     def setText(self, text: str) -> None:
         """Show `text`, or the idle text if it is empty."""
         super().setText(text or self.idle)

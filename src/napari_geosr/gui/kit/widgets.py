@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from platformdirs import user_data_path
 from qtpy.compat import isalive
-from qtpy.QtCore import QEvent, QObject, QPoint, Qt, QTimer
+from qtpy.QtCore import QEvent, QObject, QPoint, Qt, QTimer, Signal
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QComboBox,
@@ -334,7 +334,14 @@ class FolderRow(QWidget):
         What is stored there, e.g. ``"jobs"``; also the name of the default folder.
     text, shortcut : str
         Text and shortcut of the button.
+
+    Signals
+    -------
+    changed
+        The user chose another folder.
     """
+
+    changed = Signal()
 
     def __init__(
         self, content: str, *, text: str = "…", shortcut: str = "Alt+Shift+U"
@@ -371,6 +378,7 @@ class FolderRow(QWidget):
         text = QFileDialog.getExistingDirectory(self, self._title, str(self._path))
         if text:
             self.set_path(Path(text))
+            self.changed.emit()
 
 
 class Section(QWidget):

@@ -224,16 +224,13 @@ class BackgroundTask:
         self._call("finished")
 
 
-def _end_dask_pool() -> None:
-    """End the threads that dask started for computations in this thread.
+def _end_dask_pool(thread: threading.Thread) -> None:
+    """End the threads that dask started for computations in a worker's thread.
 
     Dask keeps them until the thread has ended, which it does not notice for Qt's.
     """
-    threaded = sys.modules.get("dask.threaded")
-    pools = (
-        {} if threaded is None else threaded.pools.pop(threading.current_thread(), {})
-    )
-    for pool in pools.values():
+    pools = getattr(sys.modules.get("dask.threaded"), "pools", {})
+    for pool in pools.pop(thread, {}).values():
         pool.shutdown(wait=False)
 
 
@@ -247,6 +244,7 @@ def _guarded(
     """
     bundle: list[Step] = []
     last = 0.0
+    thread = threading.current_thread()
     control.began.set()
     if control.stop.is_set():
         control.ended.set()
@@ -277,8 +275,8 @@ def _guarded(
         fault.__cause__ = error
         return "error", fault
     finally:
-        _end_dask_pool()
         control.ended.set()
+        _end_dask_pool(thread)
     result = iterator.result
     if result is None and control.stop.is_set():
         return "error", Cancelled("Cancelled.")

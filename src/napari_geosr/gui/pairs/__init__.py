@@ -24,7 +24,7 @@ from napari_geosr.gui.pairs.steps import (
     build_steps,
     free_folder,
 )
-from napari_geosr.gui.pairs.widgets import ONE, TWO, PairsWidgets
+from napari_geosr.gui.pairs.widgets import BUILT, IDLE, ONE, TWO, PairsWidgets
 from napari_geosr.gui.train import scenarios
 from napari_geosr.operations.pairs.config import DegradeConfig, PairsConfig
 from napari_geosr.operations.pairs.quality import report_lines
@@ -248,6 +248,7 @@ class PairsDock(PairsWidgets):
         over = self._source_layer if self._source_layer in self._viewer.layers else None
         self._layers = show_pair(self._viewer, built, over)
         self._show_result(built)
+        self.scroller.show_part(self.train_button)
         message = f"The pair is in {built.pairs.files['low'].parent}."
         warnings = self._progress.warnings
         kind = "warning" if warnings else "ok"
@@ -266,6 +267,7 @@ class PairsDock(PairsWidgets):
         )
         self.figures.setVisible(built is not None)
         self.train_button.setVisible(built is not None)
+        self.bar.state.set_idle(IDLE if built is None else BUILT)
         self.blink_button.blockSignals(True)
         self.blink_button.setChecked(False)
         self.blink_button.blockSignals(False)

@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 
 TWO = "Low- and high-resolution scans"
 ONE = "Only a high-resolution scan"
+#: What to do next, before and after a pair was built.
+IDLE = "Choose the scans, then press Build pair."
+BUILT = "Done. Next: Train with these pairs…"
 #: Settings of all pairs; those of two scans; and rarely used settings of two scans.
 _SHARED = ("upscale_factor", "dimensions")
 _ALIGNING = ("start", "offset", "transform")
@@ -146,7 +149,7 @@ class PairsWidgets(Dock):
         column.addStretch(1)
         self.bar = ActionBar(
             (self.build_button, self.cancel_button),
-            idle="Choose the scans, then press Build pair.",
+            idle=IDLE,
             primary=self.build_button,
         )
         self.progress, self.progress_label = self.bar.progress, self.bar.state

@@ -84,7 +84,7 @@ class FiguresTable(QWidget):
             self._add(
                 0,
                 0,
-                "(change\nbelow)",
+                "value,\nchange",
                 f"In small type: the change relative to {next(iter(reports))}.",
             )
             for column, name in enumerate(reports, start=1):

@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 
+#: Held while nibabel's messages are collected.
+_LOGGING = threading.Lock()
+
+
 def read_nifti(path: Path) -> Volume:
     """Read a NIfTI image; its X, Y, Z, T order becomes T, Z, Y, X.
 
@@ -46,8 +50,12 @@ def read_nifti(path: Path) -> Volume:
         # Not memory-mapped: a file that shrinks would kill the process.
         image: Any = nibabel.load(path, mmap=False)
     header = image.header
+    if not isinstance(image, nibabel.Nifti1Pair):
+        raise FileError(
+            f"{path.name} is a {type(image).__name__}, not a NIfTI image or volume."
+        )
     least = header.single_vox_offset if header.is_single else 0
-    _refuse_low_offset(path, int(image.dataobj.offset), least)
+    _refuse_low_offset(path, int(getattr(image.dataobj, "offset", least)), least)
     shape = tuple(int(n) for n in image.shape)
     first = (slice(0, 1),) * len(shape)
     if not 2 <= len(shape) <= 5 or math.prod(shape) == 0:
@@ -107,25 +115,19 @@ def _corrections() -> Iterator[list[str]]:
     notes: list[str] = []
 
     class Collector(logging.Handler):
-        """Notes of this thread; other threads may read other files."""
+        """Turns messages into notes."""
 
         def emit(self, record: logging.LogRecord) -> None:
-            if record.thread == threading.get_ident():
-                notes.append(f"The file's header is invalid: {record.getMessage()}.")
+            notes.append(f"The file's header is invalid: {record.getMessage()}.")
 
     logger, handler = logging.getLogger("nibabel.global"), Collector()
-    before, printing = logger.propagate, list(logger.handlers)
-    logger.propagate = False
-    for each in printing:
-        logger.removeHandler(each)
-    logger.addHandler(handler)
-    try:
-        yield notes
-    finally:
-        logger.removeHandler(handler)
-        for each in printing:
-            logger.addHandler(each)
-        logger.propagate = before
+    with _LOGGING:  # the logger is that of all threads
+        before, printing = logger.propagate, list(logger.handlers)
+        logger.propagate, logger.handlers = False, [handler]
+        try:
+            yield notes
+        finally:
+            logger.propagate, logger.handlers = before, printing
 
 
 def _origin(affine: Any, axes: str) -> tuple[dict[str, float], tuple[str, ...]]:

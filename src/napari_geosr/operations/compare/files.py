@@ -117,7 +117,6 @@ def write(
     """
     for volume in volumes.values():
         check_not_source(volume, *files.values())
-    folder = files["json"].parent
     record = provenance.record(
         "compare",
         inputs={**volumes, **(companions or {})},
@@ -127,7 +126,7 @@ def write(
     if existing and not overwrite:  # not when the comparison began
         files = free_files(files)
     with ExitStack() as stack:
-        stack.enter_context(atomic.created_folder(folder))
+        stack.enter_context(atomic.created_folder(files["json"].parent))
         check(files, overwrite=overwrite)
         made = stack.enter_context(
             atomic.replacing_all(list(files.values()), overwrite=overwrite)

@@ -286,10 +286,15 @@ class ShardBuffer:
         self.flush()
         with self._lock:
             new, self._unsynced = self._unsynced, set()
-        for index in new:
-            shard = folder / self.array.metadata.encode_chunk_key(index)
-            if shard.exists():  # a shard of fill values alone may not be written
-                sync_file(shard)
+        try:
+            for index in new:
+                shard = folder / self.array.metadata.encode_chunk_key(index)
+                if shard.exists():  # a shard of fill values alone may not be written
+                    sync_file(shard)
+        except BaseException:
+            with self._lock:
+                self._unsynced |= new  # the next attempt includes them
+            raise
 
     def __getitem__(self, key: Any) -> AnyArray:
         with self._lock:
