@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 from typing import Any
 
@@ -429,3 +430,32 @@ def test_the_finest_level_is_read_whatever_their_order(tmp_path: Path) -> None:
     ]
     with pytest.raises(FileError, match=r"resolution level 1 \(gone\) is missing"):
         io.read(tmp_path / "a.zarr")
+
+
+def test_shards_that_could_not_be_flushed_to_disk_are_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    array = zarr.create_array(tmp_path / "a", shape=(8, 4), chunks=(2, 4), dtype="u1")
+    buffer = ShardBuffer(array, (2, 4))
+    buffer[:] = np.ones((8, 4), np.uint8)
+    synced: list[Path] = []
+
+    def sync(path: Path) -> None:
+        if len(synced) == 2:
+            raise OSError(errno.EIO, "Input/output error")
+        synced.append(path)
+
+    module = "napari_geosr.io.formats.ome_zarr.shards"
+    monkeypatch.setattr(f"{module}.sync_file", sync)
+    folders: list[Path] = []
+    monkeypatch.setattr(f"{module}.sync_folder", folders.append)
+    with pytest.raises(OSError, match="Input/output"):
+        buffer.flush_to_disk(tmp_path / "a")
+    synced.clear()
+    monkeypatch.setattr(f"{module}.sync_file", synced.append)
+    buffer.flush_to_disk(tmp_path / "a")
+    assert {path.parent.name for path in synced} == {str(i) for i in range(4)}
+    # Also the folders in which shards are new.
+    assert {tmp_path / "a", tmp_path / "a" / "c", tmp_path / "a" / "c" / "3"} <= {
+        *folders
+    }

@@ -252,8 +252,8 @@ def replacing(
             if durable:
                 _sync_content(temporary)
             move_into_place(temporary, path, overwrite)
-            if durable and os.name == "posix":
-                _sync(path.parent, os.O_RDONLY)
+            if durable:
+                sync_folder(path.parent)
     finally:
         remove(temporary)
 
@@ -298,6 +298,12 @@ def _sync_content(path: Path) -> None:
 def sync_file(path: Path) -> None:
     """Flush a file to disk."""
     _sync(path, os.O_RDWR)
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush the names in a folder to disk, where the system can."""
+    if os.name == "posix":
+        _sync(folder, os.O_RDONLY)
 
 
 def _sync(path: Path, flags: int) -> None:

@@ -19,7 +19,7 @@ import numpy as np
 from napari_geosr.core.boxes import Box
 from napari_geosr.core.indexing import Slices, as_slices
 from napari_geosr.core.types import AnyArray
-from napari_geosr.io.atomic import explained, sync_file
+from napari_geosr.io.atomic import explained, sync_file, sync_folder
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -286,11 +286,15 @@ class ShardBuffer:
         self.flush()
         with self._lock:
             new, self._unsynced = self._unsynced, set()
+        names = (self.array.metadata.encode_chunk_key(index) for index in new)
         try:
-            for index in new:
-                shard = folder / self.array.metadata.encode_chunk_key(index)
-                if shard.exists():  # a shard of fill values alone may not be written
-                    sync_file(shard)
+            # A shard of fill values alone may not have been written.
+            shards = [path for name in names if (path := folder / name).exists()]
+            for shard in shards:
+                sync_file(shard)
+            for inner in {each for shard in shards for each in shard.parents}:
+                if inner.is_relative_to(folder):
+                    sync_folder(inner)
         except BaseException:
             with self._lock:
                 self._unsynced |= new  # the next attempt includes them
