@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -138,3 +139,53 @@ def test_an_error_of_the_source_is_none_of_the_target(
         run()
     assert not isinstance(bare.value, FileError)
     assert names(tmp_path) == []
+
+
+_LONG = ({"complete": False, "finished": [[[0, 4], [0, 300], [0, 310]]] * 200},)
+_LAYOUTS = [(".tif", "float32"), (".ome.tif", "float32"), (".tif", "uint64")]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no limit on file sizes there")
+@pytest.mark.parametrize(("suffix", "dtype"), _LAYOUTS)
+def test_the_description_of_a_tiff_fits_on_a_full_disk(
+    suffix: str, dtype: str, tmp_path: Path
+) -> None:
+    import resource
+
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        spec = io.OutputSpec(**{**_SPEC, "dtype": dtype})
+        with io.create(tmp_path / f"out{suffix}", spec) as output:
+            output.array[...] = 3
+            size = output.temporary.stat().st_size
+            resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+            output.provenance = _LONG
+            output.keep_incomplete()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    back = io.read(tmp_path / f"out.incomplete{suffix}")
+    assert back.provenance == _LONG
+    assert (np.asarray(back.data) == 3).all()
+
+
+@pytest.mark.parametrize(("suffix", "dtype"), _LAYOUTS)
+def test_a_tiff_is_readable_if_its_description_cannot_be_replaced(
+    suffix: str, dtype: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def half(tag: Any, *args: object, **kwargs: object) -> None:
+        handle = tag.parent.filehandle
+        handle.seek(tag.valueoffset)
+        handle.write(b"x" * 40)
+        full()
+
+    monkeypatch.setattr("tifffile.TiffTag.overwrite", half)
+    with io.create(
+        tmp_path / f"out{suffix}", io.OutputSpec(**{**_SPEC, "dtype": dtype})
+    ) as output:
+        output.array[...] = 3
+        output.provenance = _LONG
+        output.keep_incomplete()
+    back = io.read(tmp_path / f"out.incomplete{suffix}")
+    assert back.provenance == ()
+    assert back.voxel_size == (1, 2, 3)
+    assert (np.asarray(back.data) == 3).all()

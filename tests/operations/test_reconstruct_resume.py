@@ -396,3 +396,20 @@ def test_what_a_killed_run_left_is_called_by_the_name_of_the_result(scan, tmp_pa
         ConfigError, match=r"^v\.tif is not an unfinished reconstruction"
     ):
         run(scan, out=tmp_path / "v.tif", unfinished=unfinished)
+
+
+def test_without_a_record_of_what_is_finished_all_is_computed(
+    scan, tmp_path, monkeypatch
+):
+    """As on a disk that is too full for the record."""
+
+    def full(self, *, pyramid):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as disk:
+        disk.setattr("napari_geosr.io.formats.tiff.writer.TiffOutput.complete", full)
+        run(scan, stop_after=1, out=tmp_path / "v.tif")
+    unfinished = find_unfinished(tmp_path / "v.tif")
+    _, after = run(scan, out=tmp_path / "v.tif", unfinished=unfinished)
+    assert after == list(range(ROWS))
+    assert [p.name for p in tmp_path.iterdir()] == ["v.tif"]

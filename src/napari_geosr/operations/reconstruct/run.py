@@ -122,7 +122,9 @@ def run_steps(
     kept = (
         None if unfinished is None else finished_part(unfinished, record, ready.shape)
     )
-    history = (*ready.given.provenance, record)
+    # Until the end, the file says that nothing is finished: a full disk may prevent
+    # every later record.
+    history = (*ready.given.provenance, {**record, "finished": []})
     watch = FileWatch([as_volume(ready.given)], only_lazy=True)
     yield StageStarted(
         message=f"Reconstructing with the axis at column {ready.centre.column:.2f}: "

@@ -6,7 +6,10 @@ import itertools
 import json
 import math
 import os
-from collections.abc import Sequence
+import struct
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
@@ -40,6 +43,12 @@ _OME_NAMESPACE = "http://www.openmicroscopy.org/Schemas/OME/2016-06"
 _INFO_TAG = 50839
 #: TIFF tag with the sizes of the entries in ImageJ's metadata.
 _INFO_COUNTS_TAG = 50838
+#: Bytes at the end of an unfinished file that are kept free for its final description,
+#: which is longer than the first one; the disk may be full by then.
+_RESERVED_BYTES = 64 * 1024
+#: End of the reserved space: a magic number, and the size of the file without it.
+_MARK = struct.Struct("<8sQ")
+_MAGIC = b"GEOSRend"
 
 
 def choose_layout(name: str, suffix: str, dtype: AnyDType, shape: Sequence[int]) -> str:
@@ -102,6 +111,7 @@ class TiffOutput(Output):
         self._has_old_stamp = reopen
         offset = self._existing_offset() if reopen else self._create_file(shape, stored)
         little = dtype.newbyteorder("<")
+        self._offset = offset
         mapped = map_file(self.temporary, little, "r+", offset, shape)
         self._map: MappedFile | None = mapped
         self.array = mapped.transpose([stored.index(a) for a in stamp.axes])
@@ -144,10 +154,11 @@ class TiffOutput(Output):
         )
         assert written is not None  # because `returnoffset` is set
         offset, _ = written
-        self._reserve()
+        self._allocate()
+        _reserve(self.temporary)
         return int(offset)
 
-    def _reserve(self) -> None:
+    def _allocate(self) -> None:
         """Reserve the disk space: a full disk is fatal for a memory-mapped file."""
         if not hasattr(os, "posix_fallocate"):
             return
@@ -198,9 +209,12 @@ class TiffOutput(Output):
         self.close()
         if self.provenance == self.stamp.provenance and not self._has_old_stamp:
             return
+        with _restored_on_failure(self.temporary, self._offset):
+            self._write_description(self.final_stamp())
+
+    def _write_description(self, stamp: Stamp) -> None:
         import tifffile
 
-        stamp = self.final_stamp()
         with tifffile.TiffFile(self.temporary, mode="r+") as tif:
             tags = tif.pages.first.tags
             if self.layout == "imagej":
@@ -218,6 +232,43 @@ class TiffOutput(Output):
             self._map.flush()
             self._map = None
             self.array = None
+            _release(self.temporary)
+
+
+def _reserve(path: Path) -> None:
+    """Append the reserved space, which ends with the file's size without it."""
+    with path.open("r+b") as stream:
+        end = stream.seek(0, os.SEEK_END)
+        stream.write(bytes(_RESERVED_BYTES - _MARK.size) + _MARK.pack(_MAGIC, end))
+
+
+def _release(path: Path) -> None:
+    """Remove the reserved space, if the file is still there and has any."""
+    if not path.exists():
+        return
+    with path.open("r+b") as stream:
+        size = stream.seek(0, os.SEEK_END)
+        if size < _RESERVED_BYTES:
+            return
+        stream.seek(size - _MARK.size)
+        magic, end = _MARK.unpack(stream.read(_MARK.size))
+        if magic == _MAGIC and end == size - _RESERVED_BYTES:
+            stream.truncate(end)
+
+
+@contextmanager
+def _restored_on_failure(path: Path, head: int) -> Iterator[None]:
+    """Restore the first `head` bytes and the size of the file if the block raises."""
+    with path.open("rb") as stream:
+        before = stream.read(head)
+        size = stream.seek(0, os.SEEK_END)
+    try:
+        yield
+    except BaseException:
+        with path.open("r+b") as stream:
+            stream.write(before)
+            stream.truncate(size)
+        raise
 
 
 def _blank(volume: Any, finished: Sequence[Slices]) -> None:
