@@ -7,6 +7,14 @@ from pathlib import Path
 import pytest
 
 
+def pytest_addoption(
+    parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager
+) -> None:
+    """Accept the setting of pytest-qt where it is switched off for want of Qt."""
+    if not pluginmanager.has_plugin("pytest-qt"):
+        parser.addini("qt_api", "Binding of Qt (not used without pytest-qt).")
+
+
 @pytest.fixture(autouse=True)
 def _folder_of_an_example(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch

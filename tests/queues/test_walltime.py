@@ -15,18 +15,23 @@ from napari_geosr.cli.app import run
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.index import describe_state
 
-#: Restored in some ten tiles, one after the other.
+#: Restored in many tiles, one after the other.
 WORDS = ["--memory", "120MB", "--threads", "1"]
+
+
+def write_scan(path: Path, slices: int) -> Path:
+    """Write a volume; 640 slices take about 20 seconds to restore."""
+    rng = np.random.default_rng(5)
+    data = rng.normal(0.7, 0.1, (slices, 256, 256)).astype(np.float32)
+    data[:, 60:90, 60:90] -= 0.5
+    tifffile.imwrite(path, data, imagej=True)
+    return path
 
 
 @pytest.fixture
 def long_scan(tmp_path: Path) -> Path:
-    """A volume whose restoration takes some seconds."""
-    rng = np.random.default_rng(5)
-    data = rng.normal(0.7, 0.1, (160, 256, 256)).astype(np.float32)
-    data[:, 60:90, 60:90] -= 0.5
-    tifffile.imwrite(tmp_path / "scan.tif", data, imagej=True)
-    return tmp_path / "scan.tif"
+    """A volume whose restoration takes longer than the queue needs to be told."""
+    return write_scan(tmp_path / "scan.tif", 640)
 
 
 def resubmit(cluster: Cluster, job: JobFolder, n: int) -> None:
