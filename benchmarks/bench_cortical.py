@@ -209,7 +209,7 @@ def main() -> None:
     n = EDGE * FACTOR
     text = "\n".join(
         (
-            "Made by `python benchmarks/bench_cortical.py "
+            "Generated with `python benchmarks/bench_cortical.py "
             f"--steps {arguments.steps} --seed {arguments.seed} "
             f"--aware {arguments.aware}`. The networks were tested on {JUDGED_ON} "
             f"volumes of {n}³ voxels of {FINE_MICROMETRES:.2f} µm, super-resolved from "

@@ -504,7 +504,7 @@ def document(bench: Bench, cases: Sequence[str]) -> str:
     adversarial = " --adversarial" if arguments.adversarial else ""
     return "\n".join(
         (
-            "Made by `python benchmarks/bench_geometry.py "
+            "Generated with `python benchmarks/bench_geometry.py "
             f"--steps {arguments.steps} --seeds {arguments.seeds} "
             f"--aware {arguments.aware}{adversarial}`. Light "
             f"networks of {_parameters(bench)} parameters, trained on {TRAINED_ON} "

@@ -146,9 +146,9 @@ def _by_kind(rows: list[dict[str, Any]]) -> str:
             )
     return (
         f"*auto* minus the best classical filter, by kind of scan: {'; '.join(said)}. "
-        "The losses occur on scans with own noise nearly as strong as the added noise, "
-        "and with noise that is correlated along all axes and nearly as coarse as the "
-        "structures, so that its measured level is too low."
+        "The losses occur on scans that were already nearly as noisy as the added noise, "
+        "and where the noise is correlated along all axes and nearly as coarse as the "
+        "structures, because its level is then underestimated."
     )
 
 

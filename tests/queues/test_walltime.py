@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -107,3 +108,37 @@ def test_slurm_itself_warns(slurm: Cluster, scan: Path, capsys: Any) -> None:
     assert run(["jobs", "stop", str(job.path)]) == 0
     assert job.status().state == "cancelled"
     assert job.status().done == done
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(2400)
+def test_a_job_of_minutes_ends_within_walltimes_of_one(
+    slurm: Cluster, tmp_path: Path, capsys: Any
+) -> None:
+    """SLURM warns it, and requeues it; nobody else does anything."""
+    out, here = tmp_path / "clean.ome.zarr", tmp_path / "here.ome.zarr"
+    scan = write_scan(tmp_path / "scan.tif", 1600)
+    words = ["restore", str(scan), *WORDS, "--uncertainty", "tta"]
+    began = time.monotonic()
+    where = ["--queue", "slurm", "--walltime", "1min"]
+    said = submit(capsys, *words, "-o", str(out), *where)
+    job = JobFolder(said["job"])
+
+    def has_ended() -> bool:
+        # SLURM waits two minutes; a job that starts at once has no valid credential.
+        if job.status().state == "queued" and time.time() - job.status().updated > 5:
+            slurm.hasten(job.status().queue.number)
+        return not job.status().is_alive and job.status().state != "paused"
+
+    wait_for(job, has_ended, 2000)
+    took = time.monotonic() - began
+    status = job.status()
+    assert status.state == "done", status
+    print(f"requeued {status.queue.resubmitted} times, {took:.0f} s")
+    assert status.queue.resubmitted >= 4
+    assert run([*words, "-o", str(here)]) == 0
+    for name in ("clean", "clean.std"):
+        again = here.with_name(here.name.replace("here", name.replace("clean", "here")))
+        np.testing.assert_array_equal(
+            io.read(out.with_name(f"{name}.ome.zarr")).data, io.read(again).data
+        )

@@ -82,7 +82,7 @@ def compare(
     connectivity : {6, 26}
         Number of neighbours of a voxel; in images 4 or 8.
     memory : str, optional
-        Memory limit, such as ``"4GB"``; by default a part of the free memory.
+        Memory limit, such as ``"4GB"``; by default a fraction of the free memory.
     fsc : {"none", "halves", "pair", "single"}
         Resolution by Fourier correlation: of `halves`; of `before` and `after` if they
         are independent scans; or of each volume, split in a checkerboard pattern.

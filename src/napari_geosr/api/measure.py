@@ -74,7 +74,7 @@ def measure_porosity(
         Whether to also trace the pores as a network of tubes (`report.graph`): its
         nodes, branches and their lengths. The volume is then read into memory.
     memory : str, optional
-        Memory limit, such as ``"4GB"``; by default a part of the free memory.
+        Memory limit, such as ``"4GB"``; by default a fraction of the free memory.
     uncertainty : Volume or array, optional
         Earlier name of `deviation`.
     band_factor : float, optional

@@ -52,7 +52,7 @@ def build_pairs(
     dimensions : {"3D", "2D"}
         ``"2D"``: upscale only Y and X, for networks that work on slices.
     memory : str, optional
-        Memory for voxels, e.g. ``"4GB"``; by default a part of the free memory.
+        Memory for voxels, e.g. ``"4GB"``; by default a fraction of the free memory.
     start : {"search", "centres", "positions"}
         Initial position of the high-resolution scan: searched for in the whole
         low-resolution scan, centre on centre, or according to the origins.

@@ -80,7 +80,7 @@ def reconstruct(
     device : str
         ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"``.
     memory : str, optional
-        Memory limit, e.g. ``"4GB"``; by default a part of the free memory.
+        Memory limit, e.g. ``"4GB"``; by default a fraction of the free memory.
     threads : int, optional
         CPU threads; by default the number of cores minus one.
     frames : {"mean", "median"}

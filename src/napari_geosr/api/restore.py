@@ -60,7 +60,7 @@ def restore(
     device : str
         ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"``.
     memory : str, optional
-        Memory limit, e.g. ``"4GB"``; by default a part of the free memory.
+        Memory limit, e.g. ``"4GB"``; by default a fraction of the free memory.
     output_dtype : {"float32", "input"}
         Type of the result: float32, or the input's own integer type, rounded and
         clipped. Labels are always integers.
@@ -306,7 +306,7 @@ def restore_blocks(
 
 
 def _question_slices(volumes: Sequence[object]) -> None:
-    """Warn if several volumes are more likely the slices of one."""
+    """Warn if several volumes are probably slices of a single one."""
     shapes = [np.shape(each) for each in volumes if isinstance(each, np.ndarray)]
     if len(shapes) == len(volumes) >= _MANY and all(len(s) == 2 for s in shapes):
         warnings.warn(

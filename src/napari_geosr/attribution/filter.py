@@ -171,7 +171,7 @@ def _blur_text(figures: dict[str, object], axes: str, unit: str) -> str:
     if not isinstance(blur, dict):
         return ""
     shown = " × ".join("?" if blur[a] is None else f"{blur[a]:.3g}" for a in axes)
-    return f"; the scan's own blur is {shown} {unit}, estimated"
+    return f"; the estimated blur of the scan itself is {shown} {unit}"
 
 
 def _notes(figures: AnyDict) -> tuple[str, ...]:

@@ -1,8 +1,9 @@
-"""Occlusion that preserves grey level and noise: which parts of the scan matter.
+"""Find out which parts of the scan matter, by replacing them with noise.
 
 Grey boxes, the usual method [1]_, are unlike anything that the network has seen. Here,
-a cube of the scan is replaced by its mean grey value with new noise of the scan's own
-level and correlation, whose mean over the cube is zero: only its structure is removed.
+a cube of the scan is replaced by its mean grey value plus new noise. The noise has the
+level and correlation of the scan's own noise and a mean of zero over the cube, so only
+the structure is removed.
 
 New noise alone changes the result, too. If the cube has no structure, the scan is just
 another draw of this noise, so the result of the scan is compared with the spread of the
@@ -151,8 +152,8 @@ def _notes(left_out: int, *, is_measured: bool) -> tuple[str, ...]:
     notes = []
     if left_out:
         notes.append(
-            f"Only the {_MAX_CUBES} nearest cubes were tried, {left_out} others were "
-            "not. Larger cubes (--patch) reach further."
+            f"Only the {_MAX_CUBES} nearest cubes were tested; {left_out} others were "
+            "left out. Use larger cubes (--patch) to cover a larger region."
         )
     if not is_measured:
         notes.append(

@@ -252,7 +252,7 @@ GROUPS: dict[str, tuple[str, dict[str, Command]]] = {
             ),
             "test": Command(
                 "profiles:probe_profiles",
-                "Check with a tiny job that the nodes see a folder and start "
+                "Check with a tiny job that the nodes can access a folder and start "
                 "napari-geosr.",
                 (
                     "profiles test mine",

@@ -16,8 +16,8 @@ _OPTION = "--host"
 Host = Annotated[
     str | None,
     Parameter(
-        help="Run this command on another computer, over your own ssh: user@login, or "
-        "a name from ~/.ssh/config. Paths and profiles are those of that computer."
+        help="Run this command on another computer by ssh: user@login, or a name from "
+        "~/.ssh/config. Paths and profiles are those of that computer."
     ),
 ]
 
@@ -60,7 +60,7 @@ def _without_host(words: Sequence[str]) -> list[str]:
 
 
 def _value_of(option: str, words: Sequence[str]) -> str | None:
-    """Value of an option that may be anywhere in the words."""
+    """Value of an option anywhere on the command line."""
     for word, following in zip(words, [*words[1:], ""], strict=True):
         if word == "--":
             break

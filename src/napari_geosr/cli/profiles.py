@@ -123,14 +123,17 @@ def probe_profiles(
     *,
     folder: Annotated[
         Path,
-        Parameter(help="Folder that the nodes must see, such as that of your scans."),
+        Parameter(
+            help="Folder that the nodes must be able to access, such as that of "
+            "your scans."
+        ),
     ] = Path(),
     timeout: Annotated[
-        float, Parameter(help="Seconds to wait for an answer of the node.")
+        float, Parameter(help="Time to wait for the node, in seconds.")
     ] = 600.0,
     json: Json = False,
 ) -> int:
-    """Check with a tiny job that the nodes see a folder and start napari-geosr.
+    """Check with a tiny job that nodes can access a folder and start the program.
 
     Returns
     -------

@@ -31,16 +31,18 @@ class Resources(Config):
     )
     walltime: str | None = Field(
         None,
-        description="Time limit of one run: 2:00:00, 90min, 12h. A longer job is "
-        "resubmitted and resumes; by default 2 hours.",
+        description="Time limit of one run, such as 2:00:00, 90min or 12h; by default "
+        "2 hours. A longer job is resubmitted and resumes.",
     )
     nodes: int | None = Field(
-        None, description="Nodes. The job itself runs on the first one; by default 1."
+        None,
+        description="Number of nodes, by default 1. The job runs on the first one.",
     )
-    cores: int | None = Field(None, description="CPU cores on each node; by default 4.")
-    gpus: int | None = Field(None, description="GPUs per node; by default none.")
+    cores: int | None = Field(None, description="CPU cores per node, by default 4.")
+    gpus: int | None = Field(None, description="GPUs per node, by default none.")
     mem: str | None = Field(
-        None, description="Memory on each node, such as 64GB; by default the cluster's."
+        None,
+        description="Memory per node, such as 64GB; by default, that of the cluster.",
     )
 
     def changes(self) -> AnyDict:
@@ -58,8 +60,8 @@ class Where(Resources):
     )
     profile: str | None = Field(
         None,
-        description="Profile with queue and resources, made with profiles new, or one "
-        "of gricad, oar, slurm and local.",
+        description="Profile with the queue and resources: one created with profiles "
+        "new, or gricad, oar, slurm or local.",
     )
 
     def resolve(self, otherwise: Profile | None = None) -> Profile:
@@ -73,7 +75,7 @@ class Where(Resources):
         Raises
         ------
         ConfigError
-            If it is not clear where the job shall run, or something is invalid.
+            If neither a queue nor a profile is given, or an option is invalid.
         """
         if self.profile is not None:
             base = load_profile(self.profile)
@@ -89,7 +91,7 @@ class Where(Resources):
         else:
             known = ", ".join(dict.fromkeys([*own_profiles(), *TEMPLATES]))
             raise ConfigError(
-                "Say where the job shall run: --queue slurm, oar or local, or "
+                "Choose where to run the job: --queue slurm, oar or local, or "
                 f"--profile with one of {known}."
             )
         return Profile.create(**(base.model_dump() | self.changes()))
@@ -100,12 +102,13 @@ class SubmitOptions(Where):
 
     job_folder: Path | None = Field(
         None,
-        description="Folder for the job, seen by all nodes; by default next to the "
-        "output.",
+        description="Folder for the job, which all nodes must be able to access; by "
+        "default next to the output.",
     )
     dry_run: Annotated[bool, Parameter(negative="")] = Field(
         False,
-        description="Print the plan and the script; write nothing and ask no queue.",
+        description="Print the plan and the script without writing or submitting "
+        "anything.",
     )
 
 

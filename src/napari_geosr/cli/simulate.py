@@ -35,9 +35,9 @@ def simulate(
         StructureName,
         Parameter(
             help="foam: spherical pores; blobs: irregular pores; bone: trabecular "
-            "bone; lacunae: the cavities that contain bone cells; dentin: tooth "
-            "tubules with their branches and cuffs; cells: bone cells and the "
-            "canaliculi that connect them."
+            "bone; lacunae: the cavities that contain bone cells; dentin: tubules "
+            "of a tooth with their branches and peritubular cuffs; cells: bone "
+            "cells and the canaliculi that connect them."
         ),
     ],
     /,

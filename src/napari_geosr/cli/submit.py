@@ -72,7 +72,7 @@ _FILES_AS_TEXT = ("angles", "flats", "darks")
 
 @dataclass(frozen=True)
 class SubmitRequest:
-    """A job that shall run elsewhere.
+    """A job to be run elsewhere.
 
     Attributes
     ----------

@@ -177,7 +177,7 @@ class GreySample:
     def values_if_others_are_missing(
         self, low: float, high: float
     ) -> tuple[float, float] | None:
-        """Range of the values without those that mark missing voxels; None without any.
+        """Range of the values, apart from those that mark missing voxels, or None.
 
         Parameters
         ----------
@@ -194,7 +194,7 @@ class GreySample:
         return float(others.min()), float(others.max())
 
     def far_voxels(self, low: float, high: float) -> FarVoxels | None:
-        """Voxels so far from most others that these hardly differ; None without any.
+        """Voxels so far from the others that these have hardly any contrast, or None.
 
         Parameters
         ----------

@@ -35,6 +35,6 @@ MemoryBudget = Annotated[
     Field(
         title="Memory",
         description="Memory that the run may use on top of the program and the model, "
-        "such as 4GB; by default a part of the free memory.",
+        "such as 4GB; by default a fraction of the free memory.",
     ),
 ]

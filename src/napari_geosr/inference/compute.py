@@ -85,7 +85,7 @@ def network_dtype(network: nn.Module) -> str:
 
 @contextmanager
 def exact_settings(threads: int | None, *, gradients: bool = False) -> Iterator[None]:
-    """Inference mode, TF32 off, `threads` threads; restored on exit.
+    """Use inference mode, `threads` threads and no TF32 within the context.
 
     Use it around a single forward pass: a generator must not hold it while suspended.
 

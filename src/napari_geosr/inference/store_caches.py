@@ -50,7 +50,7 @@ def held_bytes(array: object, budget: int) -> int:
 def limited_caches(
     source: Any, target: Any, budget: int, reads: SourceReads | None = None
 ) -> Iterator[None]:
-    """Limit caches and buffers to their share of the budget; restored on exit.
+    """Limit caches and buffers to their share of the budget within the context.
 
     Parameters
     ----------

@@ -301,7 +301,7 @@ def sync_file(path: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Flush the names in a folder to disk, where the system can."""
+    """Flush the file names in a folder to disk, on systems that support it."""
     if os.name == "posix":
         _sync(folder, os.O_RDONLY)
 

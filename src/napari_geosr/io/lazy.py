@@ -79,7 +79,7 @@ def read_unit(array: object) -> ReadUnit | None:
 
 @contextmanager
 def cache_limited(array: object, nbytes: int | None) -> Iterator[None]:
-    """Set the cache of a lazy array; restored on exit.
+    """Limit the cache of a lazy array within the context.
 
     Parameters
     ----------

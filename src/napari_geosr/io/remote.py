@@ -159,7 +159,7 @@ def _check(address: str, shown: str) -> None:
         )
     if not host_of(address):
         raise FileError(
-            f"{shown} does not name a server. Give the whole address, such as "
+            f"{shown} does not name a server. Give the full address, such as "
             f"{scheme}://server/folder/scan.ome.zarr."
         )
     known = format_of(Path(shown))

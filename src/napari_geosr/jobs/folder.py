@@ -61,10 +61,10 @@ class JobStatus:
     Attributes
     ----------
     state : str
-        ``"interrupted"`` if the process ended without a reason, ``"damaged"`` if
-        ``job.json`` is damaged, ``"unreadable"`` if it is missing, or ``config.yaml``
-        is damaged or not that of a job, ``"missing"`` if the folder no longer exists;
-        `message` has details.
+        ``"interrupted"`` if the process ended without giving a reason; ``"damaged"`` if
+        ``job.json`` is damaged; ``"unreadable"`` if it is missing, or if
+        ``config.yaml`` is damaged or does not belong to a job; ``"missing"`` if the
+        folder no longer exists. `message` has details.
     done, total : int
         Steps.
     message : str
@@ -235,7 +235,7 @@ class JobFolder:
         Raises
         ------
         FileError
-            If it exists but cannot be read now, so that its facts are not lost.
+            If it exists but cannot be read at present; it is then not overwritten.
         """
         path = self.path / _STATE_FILE
         try:

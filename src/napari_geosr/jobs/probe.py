@@ -1,6 +1,6 @@
-"""A tiny job that checks whether the nodes of a cluster see a folder and start us.
+"""Check with a tiny job that cluster nodes can access a folder and start the program.
 
-``python -m napari_geosr.jobs.probe FOLDER`` is its part on the node.
+``python -m napari_geosr.jobs.probe FOLDER`` is the part that runs on the node.
 """
 
 from __future__ import annotations
@@ -71,13 +71,13 @@ def probe_steps(
     Yields
     ------
     Step
-        A stage whenever the queue says something new.
+        A stage whenever the queue reports a new state.
 
     Raises
     ------
     JobError
-        If the queue refuses, the nodes do not see the folder or cannot start
-        napari-geosr there, or nothing happens for `max_seconds`.
+        If the queue refuses, the nodes cannot access the folder or start napari-geosr
+        there, or nothing happens for `max_seconds`.
     ConfigError
         If the profile is incomplete, or for this computer; or if the major versions
         differ.

@@ -51,7 +51,9 @@ class Profile(Config):
         description="Time limit of one run, such as 2:00:00, 90min or 12h. A "
         "longer job is resubmitted and resumes.",
     )
-    nodes: int = Field(1, ge=1, le=10_000, title="Nodes", description="Nodes.")
+    nodes: int = Field(
+        1, ge=1, le=10_000, title="Nodes", description="Number of nodes."
+    )
     cores: int = Field(
         4, ge=1, le=10_000, title="Cores", description="CPU cores on each node."
     )
@@ -86,7 +88,7 @@ class Profile(Config):
     options: tuple[str, ...] = Field(
         (),
         title="Options",
-        description="More options of sbatch or oarsub, one an entry.",
+        description="Additional options for sbatch or oarsub, one per entry.",
     )
     host: str = Field(
         "",

@@ -23,7 +23,7 @@ from napari_geosr.jobs.queues._scripts import SCRIPT
 LOCAL = "local"
 #: Option of ``python -m napari_geosr.jobs`` for jobs that a queue starts.
 IN_QUEUE = "--in-queue"
-#: Seconds for which an answer of a queue is not asked for again.
+#: Minimum time between two queries of a queue, in seconds.
 _FRESH_SECONDS = 1.5
 
 

@@ -191,5 +191,5 @@ def merged_for_export(network: nn.Module, kwargs: AnyDict) -> tuple[nn.Module, A
 
 
 def training_remark(network: nn.Module) -> str:
-    """Note of a network about further training; usually empty."""
+    """Note that a network adds to its training; usually empty."""
     return str(getattr(network, "remark", ""))

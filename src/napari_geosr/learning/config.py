@@ -138,20 +138,20 @@ class TrainingConfig(Config):
         ge=0,
         lt=1,
         title="Averaging",
-        description="Decay of the moving average of the weights, which becomes the "
-        "model.",
+        description="Decay of the moving average of the weights; the model consists of "
+        "these averages.",
     )
     gradient_clip: float = Field(
         1.0,
         gt=0,
         title="Gradient clip",
-        description="Gradients are clipped to this norm.",
+        description="Maximum norm of the gradients; larger ones are scaled down.",
     )
     augment: bool = Field(
         True,
         title="Augment",
-        description="Rotate and mirror patches wherever the voxels and the noise "
-        "allow it.",
+        description="Rotate and mirror patches, as far as the shape of the voxels and "
+        "the noise permit.",
     )
     sampling: Literal["uniform", "structure"] = Field(
         "structure",

@@ -31,8 +31,8 @@ _MAX_EXACT_INTEGER = 2**53
 _MAX_BIN_NUMBER = 2**62
 #: Maximum number of sweeps; each narrows the range by a factor of at least 2¹⁶.
 _MAX_SWEEPS = 4
-#: Maximum fraction of the voxels, at either end, that may lie far from all others and
-#: be something else than pores or solid: hot voxels, or a grain of metal.
+#: Maximum fraction of the voxels, at either end, that may lie far from all others
+#: without being pores or solid: hot voxels, or a grain of metal.
 _MAX_FAR_SHARE = 0.02
 #: Fraction of the voxels of a group, at either end, that may lie outside of its range.
 _STRAY_SHARE = 0.02

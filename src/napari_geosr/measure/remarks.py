@@ -284,7 +284,7 @@ def speck_remarks(
     ):
         return
     counted = (
-        f"they are not counted as pores (smallest pore: {min_voxels} voxels) but are "
+        f"they are not counted as pores (minimum size: {min_voxels} voxels) but are "
         "part of the porosity"
         if min_voxels > 1
         else "they are counted as pores"

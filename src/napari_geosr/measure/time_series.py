@@ -121,10 +121,11 @@ class _PlaneSimilarity:
         Correlation of adjacent planes, including coarse structure.
     even : bool
         Whether the correlation over a few planes equals that over a few pixels.
-    far, lag : float, int
-        Largest number of planes over which fine detail keeps its position, i.e. changes
-        far more slowly than within a plane, and its correlation over that distance; 0
-        and NaN if it does not keep it.
+    far : float
+        Correlation of fine detail over `lag` planes; NaN if `lag` is 0.
+    lag : int
+        Largest number of planes over which fine detail keeps its position, which means
+        that it changes far more slowly than within a plane; 0 if it does not.
     """
 
     neighbours: float

@@ -138,7 +138,7 @@ class TrainingData(Config):
     spectrum: TrainingStatistic | None = None
     """Logarithm of the in-plane power of standardised volumes, by radial frequency."""
     spectrum_distance: tuple[float, float] | None = None
-    """As `intensity_distance`, for spectra."""
+    """Like `intensity_distance`, but for spectra."""
     spectrum_examples: tuple[tuple[float, ...], ...] = ()
     """Spectra of the same training volumes."""
     seeds: tuple[int, ...] = ()

@@ -252,13 +252,19 @@ def _distances(card: ModelCard, features: Signature) -> dict[str, float]:
     }
 
 
+def _ordinal(level: float) -> str:
+    """``1st``, ``5th``, ``25th`` …, for percentiles."""
+    suffix = "st" if level % 10 == 1 else "th"
+    return f"{level:g}{'th' if 10 < level < 20 else suffix}"
+
+
 def _intensity_reason(features: Signature, card: ModelCard) -> str:
     """Describe how the grey values differ from the training data."""
     examples = np.asarray(card.training.examples)
     low, high = examples.min(axis=0), examples.max(axis=0)
     outside = [
-        f"the {level:g} % percentile lies {value:+.1f} standard deviations from the "
-        f"mean (training: {a:+.1f} to {b:+.1f})"
+        f"the {_ordinal(level)} percentile lies {value:+.1f} standard deviations from "
+        f"the mean (training: {a:+.1f} to {b:+.1f})"
         for level, value, a, b in zip(
             QUANTILE_LEVELS, features.quantiles, low, high, strict=True
         )

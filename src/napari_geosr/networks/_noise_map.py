@@ -99,7 +99,7 @@ class NoiseMap(nn.Module):
 def level_map(
     x: torch.Tensor, greys: torch.Tensor, levels: torch.Tensor
 ) -> torch.Tensor:
-    """As `NoiseMap.forward`, for `greys` and `levels` of shape (n,)."""
+    """Compute `NoiseMap.forward` for `greys` and `levels` of shape (n,)."""
     if len(greys) == 1:
         return levels.to(x.dtype).expand(x.shape[0], 1, *x.shape[2:])
     n = x.ndim - 2

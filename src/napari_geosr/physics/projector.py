@@ -92,11 +92,12 @@ def operator_norm(
     *,
     before_each: Callable[[], None] | None = None,
 ) -> float:
-    """Largest singular value of `project`, by power iteration from ones.
+    """Largest singular value of `project`, by power iteration starting from ones.
 
-    The first singular vector is smooth and positive, so few iterations suffice: they
+    The first singular vector is smooth and positive, so few iterations suffice. They
     end when the relative increase is below one millionth. The value approaches the norm
-    from below. It is cached for each geometry, so all blocks of slices get the same.
+    from below. It is cached for each geometry, so all blocks of slices use the same
+    value.
 
     Parameters
     ----------

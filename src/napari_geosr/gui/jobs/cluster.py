@@ -186,8 +186,9 @@ class ClusterDialog(QDialog):
     def _lay_out(self) -> None:
         column = QVBoxLayout(self)
         text = QLabel(
-            "The queue starts the job when there is room. The cluster must see the "
-            "files of the scan and of the model under the same paths as this computer."
+            "The queue starts the job when resources are free. The cluster must be "
+            "able to access the scan and the model under the same paths as this "
+            "computer."
         )
         text.setWordWrap(True)
         column.addWidget(text)
@@ -321,6 +322,6 @@ class ClusterDialog(QDialog):
 
 
 def _usual_folder(run: Run) -> Path:
-    """The folder of the scan, which the cluster must see as well."""
+    """The folder of the scan, which the cluster must be able to access."""
     source = run.source
     return jobs_folder() if source is None else source.resolve().parent

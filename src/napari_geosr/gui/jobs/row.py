@@ -1,4 +1,4 @@
-"""A dock row about a job of the dock's kind, such as a handed-over run."""
+"""A row of a dock that shows its job, such as a run in the background."""
 
 from __future__ import annotations
 

@@ -118,7 +118,7 @@ class LossScale:
         return "logarithmic" if not self.linear else "logarithmic on both sides of 0"
 
     def axis_fractions(self, values: object) -> Any:
-        """Heights of `values` between the ends of the axis, 0 … 1; NaN stays NaN."""
+        """Positions of `values` along the axis, from 0 to 1; NaN stays NaN."""
         bottom, top = self._transform(self.low), self._transform(self.high)
         return (self._transform(values) - bottom) / (top - bottom)
 

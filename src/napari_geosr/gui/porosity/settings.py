@@ -1,4 +1,4 @@
-"""The settings of the porosity dock: image, threshold, sample, smallest pore."""
+"""The settings of the porosity dock: image, threshold, sample, minimum pore size."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ class PorosityWidgets(Dock):
         self.tabs.addTab(self.scroll, "Settin&gs")
         self.tabs.addTab(self.result, "Resul&t")
         self.tabs.setTabEnabled(1, False)
-        self.tabs.setTabToolTip(0, "Image, threshold, sample and smallest pore.")
+        self.tabs.setTabToolTip(0, "Image, threshold, sample and minimum pore size.")
         self.tabs.setTabToolTip(1, "Measured values, histogram and pore table.")
         self.tabs.setAccessibleName("Settings and result")
         self.tabs.setToolTip("Measurement settings and result.")

@@ -223,7 +223,7 @@ class RestoreWidgets(Dock):
         self.show_unmeasurable(_EXPECTED_HARM if harmful else "")
 
     def _on_checked(self, checked: ConsistencyCheck, name: str) -> None:
-        """Show the verdict whole; no tick for a run whose result does not fit."""
+        """Show the verdict, and remove the tick of a run whose result does not fit."""
         self.scroller.show_part(self.check_verdict)
         if name:  # of an earlier result
             return

@@ -194,7 +194,7 @@ def draw_sample(
     n: int = N_BLOCKS,
     seed: int = _SEED,
 ) -> EvaluationSample:
-    """Draw blocks of a scan and probes like its noise, reproducibly.
+    """Draw blocks of a scan, and probes with the statistics of its noise.
 
     Parameters
     ----------

@@ -3,7 +3,7 @@
 A queue system writes the script of a job, submits it, says in plain words what has
 become of it, and cancels it. The job itself is the same everywhere: one process that
 runs the job's folder, and that ends with exit code 99 if the queue warned it of its
-walltime and it shall be started again.
+walltime and it is to be started again.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ _MAX_NAME = 40
 _BODY = """\
 # Runs the job of this folder; its state, its log and its settings are there, too.
 # The queue's warning before the walltime (USR1) is passed on: the job keeps what it
-# has finished and ends with exit code 99, which means that it shall be started again.
+# has finished and ends with exit code 99, which means: start it again.
 warned=
 trap 'warned=yes' USR1
 trap 'kill -TERM "$process" 2>/dev/null' TERM

@@ -30,7 +30,7 @@ _WAITING = {
     "toAckReservation": "waiting",
 }
 _ENDED = ("Terminated", "Error", "toError")
-#: Longest answer of oarstat that is read, in bytes.
+#: Maximum length of the output of oarstat that is read, in bytes.
 _MAX_ANSWER = 32 * 10**6
 
 

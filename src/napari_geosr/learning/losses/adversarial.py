@@ -67,11 +67,13 @@ def gradient_penalty(
     Parameters
     ----------
     critic : callable
-        Must have second-order gradients and no batch norm, which mixes the samples.
+        Must have second-order gradients. It must not contain batch norm, which would
+        mix the samples.
     real, fake : Tensor of shape (N, C, [Z,] Y, X)
     condition : Tensor of shape (N, K, [Z,] Y, X), optional
-        Input of the critic in front of the image. It is the same for real and generated
-        images, so the gradient is taken with respect to the image alone.
+        Channels that the critic gets before those of the image. They are the same for
+        real and generated images, so the gradient is taken with respect to the image
+        alone.
     """
     real, fake = real.detach().float(), fake.detach().float()
     share = torch.rand(len(real), *[1] * (real.ndim - 1), device=real.device)

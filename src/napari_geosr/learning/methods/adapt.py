@@ -104,8 +104,8 @@ class Config(TrainingConfig):
         ge=0,
         lt=1,
         title="Averaging",
-        description="Decay of the moving average of the weights, which becomes the "
-        "model.",
+        description="Decay of the moving average of the weights; the model consists of "
+        "these averages.",
     )
     sampling: Literal["uniform", "structure"] = Field(
         "uniform",

@@ -72,8 +72,8 @@ class Config(TranslationConfig):
     distance: Distance = Field(
         "wasserstein",
         title="Distance",
-        description="Distance between real and generated images. wasserstein has a "
-        "gradient penalty; least-squares is the published one.",
+        description="Distance between real and generated images. wasserstein uses a "
+        "gradient penalty; least-squares is the distance of the original paper.",
     )
     adversarial_weight: float = Field(
         1.0,

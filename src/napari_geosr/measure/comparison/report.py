@@ -127,7 +127,7 @@ class QualityReport:
         How the volumes were processed for the comparison.
     base_porosity : mapping of PorosityReport
         The base as it was measured for each other volume: in the same region, with the
-        same smallest pore.
+        same minimum pore size.
     warnings : tuple of str
         Reasons why metrics may be misleading.
 

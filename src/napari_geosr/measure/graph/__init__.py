@@ -99,13 +99,13 @@ class NetworkGraph:
 
     @property
     def mean_degree(self) -> float | None:
-        """Mean number of branches at a junction; None without junctions."""
+        """Mean number of branches at a junction; None if there are no junctions."""
         degrees = self.degrees[self.degrees >= 3]
         return float(degrees.mean()) if len(degrees) else None
 
     @property
     def mean_length(self) -> float | None:
-        """Mean length of a branch; None without branches."""
+        """Mean length of a branch; None if there are no branches."""
         return float(self.lengths.mean()) if self.paths else None
 
     @cached_property

@@ -124,20 +124,21 @@ def remarks(card: ModelCard, *, inside: bool) -> list[str]:
         return []
     piece, follows = (
         "one slice",
-        "Results differ for slices that differ from the volume in brightness",
+        "Results differ for slices whose brightness or contrast differs from that "
+        "of the volume",
     )
     if card.axes == "ZYX":
         piece = "a volume or a part of one"
         follows = (
-            "Give whole volumes: results differ for parts that differ from the whole "
-            "in brightness"
+            "Pass whole volumes: results differ for parts whose brightness or "
+            "contrast differs from that of the whole"
         )
     elif card.adjacent_slices > 1:
         piece = f"{card.adjacent_slices} neighbouring slices"
     return [
         "Grey values are scaled by the mean and standard deviation of each input "
         f"passed to the model ({piece}); the command restore uses those of the whole "
-        f"volume. {follows} or contrast."
+        f"volume. {follows}."
     ]
 
 

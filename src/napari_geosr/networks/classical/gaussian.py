@@ -22,7 +22,9 @@ class NetworkConfig(FilterConfig):
 
 
 class GaussianFilter(Filter):
-    """Separable Gaussian filter, cut off at four standard deviations; exact in tiles.
+    """Separable Gaussian filter, truncated at four standard deviations.
+
+    Tiled results are exact.
 
     At the border of a volume, the weights of the existing voxels are normalised to one.
     """

@@ -126,7 +126,7 @@ class _BinaryMask:
 
 
 def _refined(mask: Volume, voxel_size: tuple[float, ...]) -> Volume:
-    """A mask with repeated voxels, so that they do not exceed a given voxel size."""
+    """Repeat the voxels of a mask until they are no larger than a given size."""
     factors = [
         max(1, math.ceil(m / v - 1e-3))
         for m, v in zip(mask.voxel_size, voxel_size, strict=True)

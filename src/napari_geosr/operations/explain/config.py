@@ -96,8 +96,8 @@ class ExplainConfig(Config):
         gt=0,
         le=32,
         title="Blur",
-        description="Standard deviation of the blur that lam begins with, in voxels "
-        "of the scan.",
+        description="Standard deviation of the initial blur (lam), in voxels of the "
+        "scan.",
     )
     patch: int = Field(
         3,

@@ -36,9 +36,9 @@ def sentence_of(
         "well supported": "if the scan showed solid in its place, the model would not "
         "produce it (well supported)",
         "weak": "if the scan showed solid in its place, "
-        f"{100 * figures['remains']:.0f} % of its contrast would remain, and it "
-        "survives "
-        f"{100 * figures['survival']:.0f} % of the tests with added noise (weak)",
+        f"{100 * figures['remains']:.0f} % of its contrast would remain, and it is "
+        f"still found in {100 * figures['survival']:.0f} % of the tests with added "
+        "noise (weak)",
         "prior only": "even if the scan showed solid in its place, the model would "
         f"produce it: {100 * figures['remains']:.0f} % of its contrast would remain "
         "(prior "

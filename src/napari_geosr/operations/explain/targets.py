@@ -194,7 +194,7 @@ def _facts_of_report(path: Path) -> AnyDict:
 
 
 def foreign_table_warning(table: StoredPoreTable, record: AnyMapping) -> str:
-    """Warn if a pore table was measured on something else than a result of the scan.
+    """Warn if a pore table was not measured on a result of the scan.
 
     Parameters
     ----------

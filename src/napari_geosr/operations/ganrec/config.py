@@ -46,7 +46,7 @@ class GanrecConfig(ProjectionsConfig):
         ge=1,
         le=256,
         title="Slices per network",
-        description="Number of slices that are fitted by one network at a time.",
+        description="Number of slices that one network fits at a time.",
     )
     learning_rate: float = Field(
         2e-3,

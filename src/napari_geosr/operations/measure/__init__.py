@@ -90,7 +90,7 @@ def measure_steps(
     volume : Volume
         Axes (Z, Y, X) or (Y, X); other axes must have length one. Any real dtype.
     config : MeasureConfig
-        Threshold, phase, smallest pore, connectivity, automatic sample mask.
+        Threshold, phase, minimum pore size, connectivity, automatic sample mask.
     mask : Volume, optional
         Sample mask: every non-zero voxel. If its grid differs from that of `volume`, it
         is resampled by position.

@@ -90,8 +90,7 @@ def align_deviation(
         remarks.append(
             f"The standard deviations of {volume.title} are not calibrated, so no "
             "interval of the porosity is given, only its change for one standard "
-            "deviation. To choose the width of the interval yourself: "
-            "--interval-factor."
+            "deviation. Use --interval-factor to choose the width of an interval."
         )
         return Deviation(deviation.data), remarks
     n = len(record.get("members") or ())

@@ -1,9 +1,9 @@
 """Import a third-party model: read, probe, compare and store it.
 
 Reading does not execute any code of the model (`models.foreign`). The receptive field
-is measured, so that tiling is exact or known not to be exact. The result is compared
-with the reference supplied with the model. Finally the stored bundle is loaded and
-compared, so that the original file is no longer needed.
+is measured, so that tiling is exact or known not to be exact. The output is compared
+with the reference supplied with the model. Finally, the stored bundle is loaded and
+compared in the same way. The original file is then no longer needed.
 """
 
 from __future__ import annotations

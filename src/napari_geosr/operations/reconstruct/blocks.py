@@ -98,7 +98,7 @@ class BlockRun:
 
     @property
     def residual(self) -> float | None:
-        """Unexplained fraction of the projections; None without iterations."""
+        """Unexplained fraction of the projections; None if there were no iterations."""
         if self.unexplained is None or self.measured is None:
             return None
         share = self.unexplained / self.measured if self.measured else 0.0

@@ -99,7 +99,7 @@ AngleUnit = Annotated[
     Literal["deg", "rad"] | None,
     Field(
         title="Angle unit",
-        description="Unit of the angles, if it is wrong in the file.",
+        description="Unit of the angles, if the file gives a wrong one.",
     ),
 ]
 PixelSize = Annotated[
@@ -168,7 +168,7 @@ DetectorDistance = Annotated[
         le=_MAX_DISTANCE,
         title="Axis–detector distance",
         description="Distance from the rotation axis to the detector, for fan and "
-        "cone beams, in the unit of the pixel size; 0 if the pixel size is that on "
+        "cone beams, in the unit of the pixel size; 0 if the pixel size is given at "
         "the axis.",
     ),
 ]

@@ -37,7 +37,7 @@ class ReconstructJob(Config):
     out: Path | None = None
     """File to write; by default one in the folder of the job."""
     replaces: int = 0
-    """Time of modification, in ns, of the file that the result shall replace."""
+    """Time of modification, in ns, of the file that the result replaces."""
 
     @classmethod
     def from_values(cls, values: AnyMapping) -> ReconstructJob:

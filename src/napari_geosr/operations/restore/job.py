@@ -69,7 +69,7 @@ class RestoreJob(Config):
     out: Path | None = None
     """File to write; by default one in the folder of the job."""
     replaces: int = 0
-    """Time of modification, in ns, of the file that the result shall replace."""
+    """Time of modification, in ns, of the file that the result replaces."""
     look: bool = False
     """Whether to predict the effect of the run first, and to report it."""
     strict: bool = False

@@ -26,10 +26,10 @@ _MAX_VOXELS = 2**22
 
 
 def unit_range(dtype: AnyDType, statistics: IntensityStatistics) -> tuple[float, float]:
-    """Grey values that correspond to 0 and 1, as in image-processing programs.
+    """Grey values that are mapped to 0 and 1, as in image-processing programs.
 
-    Bytes are divided by 255, and values between 0 and 1 are unchanged; otherwise the
-    minimum and the maximum correspond to 0 and 1.
+    8-bit values are divided by 255, and values that lie between 0 and 1 are unchanged.
+    In all other cases, the minimum is mapped to 0 and the maximum to 1.
     """
     if dtype == np.uint8:
         return 0.0, 255.0

@@ -92,8 +92,9 @@ def restore_steps(
         check_workers(workers)
         if is_series(volume):
             raise ConfigError(
-                f"{volume.title} is a series, and workers restore one volume: leave "
-                "out --workers, or choose a time point and channel (--time, --channel)."
+                f"{volume.title} is a series, but workers restore a single volume: "
+                "leave out --workers, or choose a time point and channel (--time, "
+                "--channel)."
             )
     if out is not None:
         _check_outputs(volume, config, out, overwrite, unfinished, unfinished_deviation)

@@ -80,16 +80,16 @@ def doubts(
 
 
 def _far_voxels(statistics: IntensityStatistics, title: str) -> Iterator[str]:
-    """Warn of voxels that leave the model hardly any contrast of the others."""
+    """Warn of voxels so far away that the others have hardly any contrast left."""
     far = statistics.far
     if far is not None:
         low, high = (number_text(value) for value in far.usual)
         share = percent_text(far.share) if far.share else "A few"
         yield (
             f"{share} of the voxels of {title} are "
-            f"very far from all the others, which range from {low} to {high}. To the "
-            "model, the others hardly differ, so the restoration is unreliable. If the "
-            "far values mark missing voxels, replace them by NaN first."
+            f"very far from all the others, which range from {low} to {high}. After "
+            "scaling, the other voxels have hardly any contrast, so the restoration is "
+            "unreliable. If the far values mark missing voxels, replace them by NaN."
         )
 
 

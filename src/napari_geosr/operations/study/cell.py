@@ -121,7 +121,7 @@ class StudyContext:
             told = (WarningIssued,) if scan is self.scan else ()
             done = yield from recount(steps, *told)
             if not done.complete:
-                raise Cancelled("Stopped while projections were reconstructed.")
+                raise Cancelled("Stopped while reconstructing projections.")
         record = io.read(path).provenance[-1]
         return path, float(record["run"]["seconds"])
 
@@ -134,7 +134,7 @@ class StudyContext:
         )
         done = yield from recount(steps)
         if not done.complete:
-            raise Cancelled("Stopped while projections were reconstructed.")
+            raise Cancelled("Stopped while reconstructing projections.")
         return done.volume
 
     def cropped(self, slices: ArrayLike) -> Voxels:

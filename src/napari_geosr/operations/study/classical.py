@@ -176,7 +176,7 @@ class _ViewIntegrals:
         with exact_settings(self.ready.config.threads), torch.no_grad():
             for i, inside in enumerate(self.inside):
                 if should_stop():
-                    raise Cancelled("Stopped while settings were chosen.")
+                    raise Cancelled("Stopped while choosing settings.")
                 plane = np.ascontiguousarray(slices[i : i + 1])
                 volume = torch.from_numpy(plane).to(self.ready.device)
                 made = project(volume, self.geometry)
@@ -190,7 +190,7 @@ class _ViewIntegrals:
 def _deblurred(sinogram: Tensor) -> Tensor:
     """Projections with the blur of pixel (sinc) and interpolation (sinc²) removed.
 
-    The blur would hide noise that differs between voxels.
+    Otherwise, the blur would hide noise that differs between voxels.
     """
     import torch
 

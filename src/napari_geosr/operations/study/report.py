@@ -177,13 +177,12 @@ def _settings(rows: Sequence[AnyMapping]) -> list[str]:
 _LEARNED = {"learned_from": "from", "tuned_on": "chosen by"}
 _KINDS = ("slice", "pores")
 _NOTES = (
-    "All reconstructions are thresholded by the same rule, each at its own grey "
-    "value, and measured in the same sample. Porosity is pore voxels ÷ sample voxels. "
-    "Only pores of at least the minimum size are counted. Pore-volume distance: "
-    "Wasserstein-1 "
-    "distance between the log10 volumes of the counted pores; 1 is one order of "
-    "magnitude. Euler number: that of the pores, connected through faces, edges and "
-    "corners; "
+    "All reconstructions are thresholded by the same rule, so each has its own "
+    "threshold, and they are measured in the same sample. Porosity is pore voxels ÷ "
+    "sample voxels. Only pores of at least the minimum size are counted. Pore-volume "
+    "distance: Wasserstein-1 distance between the log10 volumes of the counted pores; "
+    "1 is one order of magnitude. Euler number: that of the pores, connected through "
+    "faces, edges and corners; "
     "connectivity: loops minus enclosed solids per mm³, (number of pores − Euler "
     "number) ÷ sample volume. Dice: overlap with the pores of the reference. PSNR: "
     "within the sample, relative to the contrast between solid and pores in the "

@@ -221,7 +221,7 @@ def light_of(subset: ScanSubset, config: StudyConfig, n_angles: int) -> float:
 def _by_light(
     subsets: Sequence[ScanSubset], config: StudyConfig, n_angles: int
 ) -> list[ScanSubset]:
-    """Sort by number of photons, most first; if equal, more projections first."""
+    """Sort by number of photons, then by number of projections, both descending."""
 
     def key(subset: ScanSubset) -> tuple[float, int]:
         return round(light_of(subset, config, n_angles), 9), subset.projections

@@ -207,5 +207,5 @@ def _restore(
         steps = restore.restore_steps(volumes[0], config, should_stop=should_stop)
     done = yield from recount(steps)
     if not done.complete:
-        raise Cancelled("Stopped while a model restored slices.")
+        raise Cancelled("Stopped while restoring slices with a model.")
     return np.asarray(done.volume.data), time.monotonic() - begun

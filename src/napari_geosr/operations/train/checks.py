@@ -43,7 +43,7 @@ def check_country(code: str) -> None:
     listed = ", ".join(similar[:6])
     raise ConfigError(
         f"The carbon intensity of electricity in country {code!r} is unknown. Give the "
-        f"three-letter ISO code of another one, such as {listed or 'FRA (France)'}."
+        f"three-letter ISO code of another country, such as {listed or 'FRA (France)'}."
     )
 
 

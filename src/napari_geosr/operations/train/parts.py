@@ -101,7 +101,7 @@ def shared_settings_steps(
 
 
 def were_views_joined(paths: Iterable[Path]) -> bool | None:
-    """Whether existing reconstructions joined opposite views; None without any."""
+    """Whether opposite views were joined; None if there are no reconstructions."""
     for path in paths:
         if path.exists():
             settings = io.read(path).provenance[-1]["settings"]

@@ -200,16 +200,16 @@ class ScansConfig(ProjectionsConfig):
     exposure: Annotated[tuple[float, ...], _MULTIPLE] = Field(
         (),
         title="Exposure",
-        description="Make pairs from this fraction of the exposure, such as 0.1, and "
-        "the rest of the exposure. The projections must contain counts.",
+        description="Make pairs of a scan with this fraction of the exposure, such as "
+        "0.1, and one with the rest. The projections must contain counts.",
     )
     target_light: Literal["left-out", "all"] = Field(
         "left-out",
         title="Exposure of the target",
-        description="For pairs with fewer projections. left-out: the input has four "
-        "fifths of its photons and the target has the others, so that "
-        "their noise is independent; all: the target has all photons, as "
-        "in the papers. Values that are not counts are not divided.",
+        description="For pairs with fewer projections. left-out: the input gets four "
+        "fifths of its photons and the target gets the others, so that "
+        "their noise is independent; all: the target gets all photons, as "
+        "in the papers. Only photon counts are divided in this way.",
     )
     counts_per_photon: CountsPerPhoton = "auto"
     photon_seed: int = Field(

@@ -111,11 +111,13 @@ class ImagingEstimate:
     Attributes
     ----------
     blur : float
-        Standard deviation of the point-spread function in the plane, in coarse voxels.
+        Standard deviation of the point-spread function in the plane, in voxels of the
+        low-resolution scan.
     gain, offset : float
-        Linear map from grey values of the fine scan to those of the coarse one.
+        Linear map from grey values of the high-resolution scan to those of the
+        low-resolution one.
     noise : float
-        Standard deviation of the noise in grey values of the coarse scan.
+        Standard deviation of the noise in grey values of the low-resolution scan.
     shape : str
         Type of noise spectrum: ``"white"``, ``"reconstruction"`` or ``"smooth"``.
     spectrum : tuple of float
@@ -123,7 +125,7 @@ class ImagingEstimate:
     along_z : float
         Correlation of the noise of adjacent slices.
     slope, intercept : float
-        Linear fit of the noise variance as a function of the coarse scan's grey value.
+        Linear fit of the noise variance as a function of the grey value.
     misfit : float
         Root-mean-square residual of the fit to the logarithm of the power.
     """

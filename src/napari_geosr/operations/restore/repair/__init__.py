@@ -116,8 +116,8 @@ def _repair(
         )
     if job.settings.uncertainty != NONE or is_series(job.data.open()):
         raise ConfigError(
-            f"{out.name} is a series, or has standard deviations: such a result "
-            "cannot be repaired in parts. Restore it again (--overwrite)."
+            f"{out.name} is a series, or has standard deviations, so it cannot be "
+            "repaired in parts. Restore it again (--overwrite)."
         )
     intact = list(_intact_tiles(record, stamp.shape, found.boxes))
     with taken_for_unfinished(out, stamp, intact):

@@ -160,7 +160,7 @@ def refuse_series_check(volume: Volume) -> None:
             w for a, w in (("T", "--time"), ("C", "--channel")) if a in volume.axes
         ]
         raise ConfigError(
-            f"{volume.title} has {plan.words}, and --check-consistency compares one "
+            f"{volume.title} has {plan.words}, but --check-consistency compares one "
             "volume with one scan. Choose one time point and channel "
             f"({' and '.join(words)}), or leave "
             "--check-consistency out."

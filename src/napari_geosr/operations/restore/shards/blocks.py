@@ -44,7 +44,7 @@ class BlockRestoration:
         self._lock = SerializableLock()
 
     def __call__(self, block_info: Mapping[None, AnyMapping]) -> AnyArray:
-        """Restore the block at the place that Dask passes."""
+        """Restore the block at the position that Dask passes."""
         place = tuple(slice(a, b) for a, b in block_info[None]["array-location"])
         region = tuple(
             slice(part.start // n, part.stop // n)

@@ -161,8 +161,8 @@ class ScanTrial:
         found = structured_boxes(self.volume, edges, _N_PARTS)
         if not found:
             raise VolumeError(
-                f"{self.volume.title} has no part with structure and without NaN to "
-                f"test the model {self.card.name!r} on."
+                f"{self.volume.title} has no region with structure and without NaN "
+                f"on which the model {self.card.name!r} could be tested."
             )
         return found
 
@@ -272,7 +272,8 @@ class ScanTrial:
     def errors(self, part: TrialPart) -> list[tuple[float, float]]:
         """Errors of the model and of cubic interpolation: block averages, and detail.
 
-        Mean squares without noise. On the scan's own scale the second is 0.
+        They are mean squared errors, from which the noise is subtracted. The error in
+        detail is 0 at the scale of the scan itself.
         """
         found = []
         for result in (

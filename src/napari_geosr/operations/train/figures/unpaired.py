@@ -33,9 +33,10 @@ _LEVELS = (np.arange(2000) + 0.5) / 2000
 def unpaired_steps(
     evaluator: Evaluator, sigmas: Sequence[float]
 ) -> Generator[Step, None, Rows]:
-    """Compute the distances of input, best Gaussian filter and model to the targets.
+    """Compute distances of the input, the best Gaussian and the model to the targets.
 
-    Each volume is standardised by the mean and standard deviation of its role. The best
+    Each volume is standardised by the mean and standard deviation of its group (inputs,
+    results or targets). The best
     filter is the one with the closest spectrum. In super-resolution, the input is
     enlarged by cubic splines and no filter is applied.
     """
