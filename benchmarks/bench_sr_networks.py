@@ -493,10 +493,10 @@ def head(options: argparse.Namespace, rows: Sequence[Mapping[str, Any]]) -> str:
         else "simulated foams"
     )
     where = "on one thread" if options.device == "cpu" else f"on {options.device}"
-    joules = f" Joules: {'; '.join(by)}." if by else ""
+    joules = f" Energies were measured with {'; '.join(by)}." if by else ""
     return (
-        f"Generated with `{command}`. Volumes of {EDGE}³ voxels become {fine}³. Trained on "
-        f"{TRAINED_ON} {things} (blur of {IMAGING.blur} coarse voxels, noise of "
+        f"Generated with `{command}`. Volumes of {EDGE}³ voxels become {fine}³. "
+        f"Trained on {TRAINED_ON} {things} (blur of {IMAGING.blur} coarse voxels, noise of "
         f"{100 * IMAGING.noise:g} % of the contrast), mean squared error, batches of "
         f"{options.batch} patches of {options.patch}³ coarse voxels, {options.steps} "
         "steps (a third for the U-Net, on the fine grid). Tested on "
