@@ -147,8 +147,8 @@ def _by_kind(rows: list[dict[str, Any]]) -> str:
     return (
         f"*auto* minus the best classical filter, by kind of scan: {'; '.join(said)}. "
         "The losses occur on scans that were already nearly as noisy as the added "
-        "noise, and where the noise is correlated along all axes and nearly as coarse as the "
-        "structures, because its level is then underestimated."
+        "noise, and where the noise is correlated along all axes and nearly as coarse "
+        "as the structures, because its level is then underestimated."
     )
 
 
