@@ -13,6 +13,7 @@ import pytest
 
 from napari_geosr import io
 from napari_geosr.core.errors import ConfigError, FileError
+from napari_geosr.core.volume import Volume
 from napari_geosr.io.atomic import write_bytes, write_text
 from napari_geosr.io.lazy import LazyArray
 from napari_geosr.io.suffixes import stem_of, suffix_of
@@ -116,3 +117,14 @@ def test_a_pipe_is_not_opened(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "scan.tif")
     with pytest.raises(FileError, match="is a pipe"):
         io.read(tmp_path / "scan.tif")
+
+
+@pytest.mark.parametrize(
+    "given", [{"shape": (2, 3, 4)}, {"dtype": "<u2"}, {"offset": 8}]
+)
+def test_options_of_raw_files_are_not_ignored_elsewhere(
+    tmp_path: Path, given: dict[str, Any]
+) -> None:
+    path = io.write(Volume(np.zeros((4, 8, 8), np.uint8), "ZYX"), tmp_path / "a.tif")
+    with pytest.raises(FileError, match=r"a\.tif is read as TIFF, which states its"):
+        io.read(path, **given)

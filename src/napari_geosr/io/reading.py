@@ -43,6 +43,12 @@ def read_file(path: Path, options: ReadOptions | None = None) -> Volume:
     found = format_that_reads(path, given)
     if found is None:
         raise _unsupported(path)
+    if found.states_shape and given.describes_voxels:
+        raise FileError(
+            f"{path.name} is read as {found.title}, which states its shape and data "
+            "type: leave out the shape, the data type and the offset, which are only "
+            "for raw files."
+        )
     return found.read(path, given)
 
 

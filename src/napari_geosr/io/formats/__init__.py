@@ -55,6 +55,11 @@ class ReadOptions:
     dtype: str | None = None
     offset: int = 0
 
+    @property
+    def describes_voxels(self) -> bool:
+        """Whether any of the options for raw files is set."""
+        return self.shape is not None or self.dtype is not None or self.offset != 0
+
 
 class FileFormat(ABC):
     """A file format that can be read.
