@@ -196,6 +196,11 @@ def test_a_restoration_job_is_paused_and_resumed_by_its_journal(
             said += [step.done] if isinstance(step, TileDone) else []
     assert steps.result is None
     assert job.status().state == "paused"
+    paused = job.status()
+    # Stopped again while it prepares.
+    assert run_to_end(run_steps(job, should_stop=lambda: True)) is None
+    again = job.status()
+    assert (again.done, again.total) == (paused.done, paused.total)
     assert 0 < tiles_of(job) < job.status().total
     whole = run_to_end(restoration.restore_steps(io.read(scan), SETTINGS))
     result = job.status().result

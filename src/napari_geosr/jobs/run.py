@@ -143,7 +143,10 @@ def _send_heartbeat(job: JobFolder, **facts: Any) -> None:
 def _run(job: JobFolder, should_stop: ShouldStop) -> Generator[Step, None, Path | None]:
     requests = _Requests(job, should_stop)
     last_beat = 0.0
-    last, stage, speed = Step(), "", _Speed()
+    # Until the first step, the progress of the earlier run is shown.
+    before = job.status()
+    last = Step(done=before.done, total=before.total)
+    stage, speed = "", _Speed()
     is_reported = False  # whether a failed preview was reported
     try:
         with StepIterator(_operation(job, requests)) as iterator:
