@@ -168,6 +168,23 @@ def test_another_input_model_or_setting_is_refused(volume, ready):
         restore(ready, unfinished=complete.volume)
 
 
+@pytest.mark.parametrize(("off", "fits"), [(1e-12, True), (1e-4, False)])
+def test_statistics_may_differ_by_rounding(ready, whole, off, fits):
+    """As on another processor, which adds up in a different order."""
+    part, _ = restore(ready, stop_after=1)
+    record = dict(part.volume.provenance[-1])
+    grey = dict(record["intensities"])
+    grey["mean"] += off * grey["std"]
+    record["intensities"] = grey
+    other = part.volume.replace(provenance=(record,))
+    if fits:
+        result, _ = restore(ready, unfinished=other)
+        np.testing.assert_array_equal(result.volume.data, whole)
+    else:
+        with pytest.raises(ConfigError, match="a different part of the input"):
+            restore(ready, unfinished=other)
+
+
 def test_the_command_goes_on(volume, whole, tmp_path, capsys):
     scan = io.write(volume, tmp_path / "scan.tif")
     out = tmp_path / "result.tif"
