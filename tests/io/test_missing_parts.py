@@ -115,7 +115,7 @@ def test_our_own_files_have_every_chunk(tmp_path: Path, dtype: type) -> None:
     assert files
     files[0].unlink()
     (said,) = warnings_of(path)
-    assert "All chunks were there when it was written: copy it again." in said
+    assert "All chunks were there when it was written, so copy it again." in said
 
 
 def test_an_unfinished_file_of_ours_does_not_claim_to_be_whole(tmp_path: Path) -> None:

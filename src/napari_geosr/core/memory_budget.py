@@ -25,7 +25,7 @@ def _checked(value: str | None) -> str | None:
     return value
 
 
-#: Smaller amounts are numbers whose unit was forgotten, such as 4 for 4 GB.
+#: In smaller amounts, the unit was probably forgotten, such as 4 for 4 GB.
 _MIN_BYTES = 1000
 
 MemoryBudget = Annotated[
@@ -35,6 +35,6 @@ MemoryBudget = Annotated[
     Field(
         title="Memory",
         description="Memory that the run may use on top of the program and the model, "
-        "such as 4GB; by default a part of the free memory.",
+        "such as 4GB; by default a fraction of the free memory.",
     ),
 ]

@@ -122,9 +122,9 @@ class _PlaneSimilarity:
     even : bool
         Whether the correlation over a few planes equals that over a few pixels.
     far, lag : float, int
-        Largest number of planes over which fine detail keeps its position, i.e. changes
-        far more slowly than within a plane, and its correlation over that distance; 0
-        and NaN if it does not keep it.
+        `lag` is the largest number of planes over which fine detail keeps its position,
+        i.e. changes far more slowly than within a plane; `far` is its correlation over
+        that distance. They are 0 and NaN if detail does not keep its position.
     """
 
     neighbours: float
@@ -214,7 +214,7 @@ def _correlation(one: FloatArray, other: FloatArray) -> float:
     """Correlation coefficient; NaN if a plane is constant or not finite."""
     if not (np.isfinite(one).all() and np.isfinite(other).all()):
         return math.nan
-    with np.errstate(over="ignore", invalid="ignore"):  # values beyond 1e154: unknown
+    with np.errstate(over="ignore", invalid="ignore"):  # values beyond 1e154 give NaN
         one, other = one - one.mean(), other - other.mean()
         power = float(np.sqrt((one * one).sum() * (other * other).sum()))
         product = float((one * other).sum())

@@ -1,6 +1,6 @@
 """Dense packing of spheres, continuing where random placement ends.
 
-Lengths are in voxels; a ball is (z, y, x, radius), as returned by `place_balls`.
+Lengths are in voxels; a sphere is (z, y, x, radius), as returned by `place_balls`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Array = npt.NDArray[np.float64]
 NEARLY_REACHED = 0.75
 #: Fraction of the requested porosity at which packing ends.
 _NEAR = 0.99
-#: Number of random points for estimating the volume of the balls to 0.2 % of the box.
+#: Number of random points for estimating the volume of the spheres to 0.2 % of the box.
 _POINTS = 100_000
 #: Number of candidate positions per round, and number of rounds with little progress
 #: after which packing ends.
@@ -35,7 +35,7 @@ _NEIGHBOURS = 8
 
 
 def ball_fraction(shape: Shape, balls: Array, *, seed: int = 0) -> float:
-    """Fraction of a box (Z, Y, X) that is filled by non-overlapping balls.
+    """Fraction of a box (Z, Y, X) that is filled by non-overlapping spheres.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ def fill_gaps(
     gap: float,
     seed: int,
 ) -> Array:
-    """Add balls between existing ones, largest fitting balls first.
+    """Add spheres between existing ones, the largest that fit first.
 
     Parameters
     ----------
@@ -78,15 +78,15 @@ def fill_gaps(
     radius : tuple of float
         Smallest and largest radius.
     gap : float
-        Minimum thickness of the wall between two balls.
+        Minimum thickness of the wall between two spheres.
     seed : int
         Seed of the random numbers.
 
     Returns
     -------
     ndarray of shape (m, 4)
-        The existing balls and the added ones. Balls are added until the porosity is
-        reached, or hardly any more will fit.
+        The existing spheres and the added ones. Spheres are added until the porosity is
+        reached, or hardly any more fit.
     """
     smallest, largest = radius
     rng = np.random.default_rng([seed, 2])
@@ -104,7 +104,7 @@ def fill_gaps(
             chosen = int(fitting.argmax())
             if fitting[chosen] < smallest:
                 break
-            # Shrink the last balls so that the target is met rather than exceeded.
+            # Shrink the last spheres so that the target is met rather than exceeded.
             needed = max(smallest, (3 * lacking / (4 * math.pi)) ** (1 / 3))
             r = min(float(fitting[chosen]), needed)
             z, y, x = (float(v) for v in points[chosen])
@@ -119,9 +119,9 @@ def fill_gaps(
 
 
 def _fitting_radii(points: Array, balls: Array, gap: float, largest: float) -> Array:
-    """Radius of a ball that fits at each point; never an overestimate.
+    """Radius of a sphere that fits at each point; never an overestimate.
 
-    Balls of similar radius share a search tree: all but the nearest few are further
+    Spheres of similar radius share a search tree: all but the nearest few are further
     away, and their radius is at most the largest one in the tree.
     """
     from scipy.spatial import cKDTree

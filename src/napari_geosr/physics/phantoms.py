@@ -74,16 +74,17 @@ def place_balls(
     seed: int,
     gap: float = 0.0,
 ) -> npt.NDArray[np.float64]:
-    """Place non-overlapping balls until `porosity` is reached or no room is left.
+    """Place non-overlapping spheres until `porosity` is reached or no room is left.
 
     The largest admissible radius of every candidate centre is tracked [1]_. A radius is
-    drawn (log-uniform) and the ball placed at random where it fits; if it fits nowhere,
-    the candidate position with the most room gets the largest ball that fits there.
+    drawn (log-uniform) and the sphere placed at random where it fits; if it fits
+    nowhere, the candidate position with the most room gets the largest sphere that fits
+    there.
 
     Parameters
     ----------
     shape : tuple of int
-        Box (Z, Y, X); balls may be cut by its faces.
+        Box (Z, Y, X); spheres may be cut by its faces.
     porosity : float
         Volume fraction at which to stop.
     radius : tuple of float
@@ -91,12 +92,12 @@ def place_balls(
     seed : int
         Seed of the random numbers.
     gap : float
-        Minimum thickness of the wall between two balls.
+        Minimum thickness of the wall between two spheres.
 
     Returns
     -------
     ndarray of shape (n, 4)
-        Centre (z, y, x) and radius of each ball.
+        Centre (z, y, x) and radius of each sphere.
     """
     _require_porosity(porosity)
     smallest, largest = radius
@@ -115,11 +116,11 @@ def place_balls(
     free = np.full(n, largest)
     balls: list[tuple[float, float, float, float]] = []
     filled, target = 0.0, porosity * volume
-    # Candidates whose free distance was estimated only from nearby balls.
+    # Candidates whose free distance was estimated only from nearby spheres.
     redrawn: set[int] = set()
     while filled < target and len(balls) < _MAX_BALLS:
         r = math.exp(rng.uniform(math.log(smallest), math.log(largest)))
-        # Shrink the last balls so that the target is met rather than exceeded.
+        # Shrink the last spheres so that the target is met rather than exceeded.
         r = min(r, max(smallest, (3 * (target - filled) / (4 * math.pi)) ** (1 / 3)))
         fits = np.flatnonzero(free >= r)
         chosen = int(rng.choice(fits)) if fits.size else int(free.argmax())
@@ -150,7 +151,7 @@ def _distance_to_balls(
     balls: list[tuple[float, float, float, float]],
     gap: float,
 ) -> float:
-    """Distance from `point` to the surface of the nearest ball, minus the gap."""
+    """Distance from `point` to the surface of the nearest sphere, minus the gap."""
     placed = np.array(balls)
     distance = np.linalg.norm(placed[:, :3] - point, axis=1) - placed[:, 3]
     return float(distance.min()) - gap
@@ -162,7 +163,9 @@ def _distances_to_nearby_balls(
     gap: float,
     largest: float,
 ) -> npt.NDArray[np.float64]:
-    """Free space at `points` according to the 24 nearest balls: a fast upper bound."""
+    """Free space at `points` according to the 24 nearest spheres: a fast upper
+    bound.
+    """
     from scipy.spatial import cKDTree
 
     placed = np.array(balls)
@@ -190,7 +193,7 @@ def render_balls(
     balls : ndarray of shape (n, 4)
         Centres along Z, Y and X, and radii, in voxels.
     flatten : ndarray of shape (n,), optional
-        Factor of each sphere's extent along Z.
+        Scale factor for the extent of each sphere along Z.
     """
     fraction = np.zeros(shape, np.float32)
     for i, (z, y, x, r) in enumerate(balls):

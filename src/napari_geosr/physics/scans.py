@@ -145,7 +145,8 @@ def random_phantom(
     Parameters
     ----------
     scale : float
-        Factor of all lengths: 2 gives the same structures on a grid twice as fine.
+        Scale factor for all lengths: 2 gives the same structures on a grid twice as
+        fine.
     """
     seed = int(rng.integers(2**31))
     kind = rng.choice(4, p=[0.4, 0.25, 0.2, 0.15])
@@ -193,7 +194,7 @@ def small_pore_foam(
     shape : (int, int, int)
     rng : numpy.random.Generator
     scale : float
-        Factor of all lengths.
+        Scale factor for all lengths.
     """
     smallest = scale * rng.uniform(1.5, 3.0)
     return phantoms.sphere_foam(
@@ -302,7 +303,7 @@ def random_scan(
     small_pores : float
         Fraction of draws with small pores.
     scale : float, optional
-        Factor of the lengths of the phantom.
+        Scale factor for the lengths of the phantom.
     """
     scale = float(downsample) if scale is None else scale
     fine: Shape = (shape[0] * downsample, shape[1] * downsample, shape[2] * downsample)

@@ -1,7 +1,7 @@
 """Porous structures that are generated in blocks of slices, for samples of any height.
 
-Each is defined by a short description (balls, ellipsoids, plane waves), so that blocks
-of slices equal those of the whole.
+Each is defined by a short description (spheres, ellipsoids, plane waves), so that
+blocks of slices equal those of the whole.
 
 References
 ----------
@@ -186,7 +186,7 @@ def foam(
 ) -> Spheres:
     """Foam of non-overlapping spherical pores [1]_.
 
-    If randomly placed balls stay far below the porosity, smaller ones within `radius`
+    If randomly placed spheres stay far below the porosity, smaller ones within `radius`
     are packed between them. With walls of `gap` voxels, not every porosity can be
     reached: see `Spheres.share`.
 
@@ -214,7 +214,7 @@ def blobs(
 ) -> Waves:
     """Irregular pores: a random field with a Gaussian correlation, cut at a quantile.
 
-    The length of correlation is the middle of `radius`.
+    The correlation length is the geometric mean of `radius`.
 
     Parameters
     ----------

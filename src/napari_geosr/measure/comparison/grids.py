@@ -88,7 +88,7 @@ def porosity_texts(
     reports : mapping of PorosityReport
     of_base : mapping of PorosityReport
         The base as it was measured for each other volume: in the same region, with the
-        same smallest pore.
+        same minimum pore size.
     """
     if base not in reports:
         return []

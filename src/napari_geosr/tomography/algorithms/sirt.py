@@ -43,7 +43,7 @@ class Config(IterativeConfig):
         gt=0,
         lt=2,
         title="Relaxation",
-        description="Step length; must be below 2 to converge.",
+        description="Relaxation factor; SIRT converges only for values below 2.",
     )
 
 
