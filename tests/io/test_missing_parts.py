@@ -146,7 +146,7 @@ def test_gaps_between_slices_are_said(tmp_path: Path) -> None:
     assert warnings_of(slices(tmp_path / "second", 2, 4, 6)) == ()
     (said,) = warnings_of(slices(tmp_path / "one", 1, 2, 4))
     assert said == (
-        "judging by the numbers in the file names, 1 image seems to be missing "
+        "according to the numbers in the file names, 1 image seems to be missing "
         "(s004.tif follows s002.tif); the others are stacked without gaps. Add the "
         "missing files, or do not measure across the gaps."
     )

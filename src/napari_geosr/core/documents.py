@@ -282,7 +282,7 @@ def _refuse_long(n_bytes: int, limit: int) -> None:
 
 
 def _check_events(text: str, loader: type[yaml.SafeLoader], aliases: bool) -> None:
-    """Refuse a document whose events show it would take too much memory or stack."""
+    """Refuse a document if its events show that it needs too much memory or stack."""
     budget = _Budget()
     for event in yaml.parse(text, Loader=loader):
         if isinstance(event, yaml.AliasEvent):

@@ -258,7 +258,7 @@ class _Watched:
         )
 
     def has_changed(self, *, sample: bool) -> bool:
-        """Whether the source has changed, or may have: `sentence` says which."""
+        """Whether the source has changed, or may have; `sentence` states which."""
         now = file_state(self._path)
         if now is None and not self._is_folder:
             return False  # an open file stays readable; otherwise reading fails

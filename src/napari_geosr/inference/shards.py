@@ -292,7 +292,7 @@ def restore_shard(
     region : tuple of slice
         Voxels of the input, along the axes of the source.
     target, deviation : array-like
-        Hold only the region.
+        Arrays that hold only the region.
     tile : sequence of int
         Core size of the tiles, along Z, Y, X.
     network, source, statistics, budget, device, nonfinite, threads, backend

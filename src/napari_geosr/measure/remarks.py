@@ -216,7 +216,8 @@ def _threshold_remarks(
 def has_one_phase(histogram: GreyHistogram, threshold: float) -> bool:
     """Whether grey values are more frequent at the threshold than at a phase's mean.
 
-    Rules such as Otsu's always split the histogram, a single peak near its centre.
+    Rules such as Otsu's always split the histogram; a single peak is split near its
+    centre.
     """
     if _smaller_phase(histogram, threshold) == 0:
         return True

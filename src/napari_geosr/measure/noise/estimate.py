@@ -347,8 +347,9 @@ def remarks(
         )
     elif coarse and not structured:
         found.append(
-            f"Grey values are rounded to steps of {sample.step:.3g}, which is coarse "
-            f"for this noise: its level may be anything below {0.5 * sample.step:.2g}."
+            f"Grey values are rounded to steps of {sample.step:.3g}, which are too "
+            "coarse for this noise: its level may be anything below "
+            f"{0.5 * sample.step:.2g}."
         )
     if structured:
         found.append(

@@ -93,8 +93,8 @@ def read_tiff(
 ) -> Volume:
     """Read one image of a TIFF file, lazily where it is large.
 
-    Images of up to 32 MiB are read at once. Of larger ones, contiguous voxels are read
-    on demand, and compressed or scattered ones are decoded page by page.
+    Images of up to 32 MiB are read at once. In larger images, contiguous voxels are
+    read on demand, and compressed or scattered voxels are decoded page by page.
 
     Parameters
     ----------
