@@ -105,7 +105,7 @@ def test_what_a_killed_process_left_of_a_set_is_removed(tmp_path, monkeypatch):
 def test_a_file_larger_than_allowed_is_no_matter_of_permissions(tmp_path):
     path = tmp_path / "out.tif"
     with (
-        pytest.raises(FileError, match="larger than a file may be") as said,
+        pytest.raises(FileError, match="exceed the maximum file size") as said,
         atomic.explained(path),
     ):
         raise OSError(errno.EFBIG, "File too large")

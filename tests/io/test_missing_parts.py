@@ -115,7 +115,7 @@ def test_our_own_files_have_every_chunk(tmp_path: Path, dtype: type) -> None:
     assert files
     files[0].unlink()
     (said,) = warnings_of(path)
-    assert "All chunks were there when it was written: copy it again." in said
+    assert "All chunks were there when it was written, so copy it again." in said
 
 
 def test_an_unfinished_file_of_ours_does_not_claim_to_be_whole(tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ def test_gaps_between_slices_are_said(tmp_path: Path) -> None:
     assert warnings_of(slices(tmp_path / "second", 2, 4, 6)) == ()
     (said,) = warnings_of(slices(tmp_path / "one", 1, 2, 4))
     assert said == (
-        "judging by the numbers in the file names, 1 image seems to be missing "
+        "according to the numbers in the file names, 1 image seems to be missing "
         "(s004.tif follows s002.tif); the others are stacked without gaps. Add the "
         "missing files, or do not measure across the gaps."
     )

@@ -217,7 +217,7 @@ def refused(address: str) -> str:
         ("http://me:secret@host/scan.zarr", "http://host/scan.zarr is not an https"),
         ("ftp://host/scan.zarr", "ftp:// cannot be read. Use s3://"),
         ("https://me:secret@host/scan.tif", "host/scan.tif is neither zarr nor HDF5"),
-        ("https://me:secret@:0/scan.zarr", "https://:0/scan.zarr does not name a serv"),
+        ("https://me:secret@:0/scan.zarr", "https://:0/scan.zarr contains no server"),
         ("https://host/scan.zarr?key=hidden", "a zarr consists of many"),
         ("memory://none.h5?key=hidden", "memory://none.h5 cannot be read"),
         ("memory://none.zarr", "memory://none.zarr cannot be read"),

@@ -138,7 +138,7 @@ def test_values_that_are_only_displayed_inverted_are_said(
     volume = io.read(path)
     np.testing.assert_array_equal(np.asarray(volume.data), stored)
     (said,) = file_warnings(volume.metadata)
-    assert "they are used as they are stored" in said
+    assert "they are used as stored" in said
 
 
 def test_slices_pass_on_the_warning_of_the_first(tmp_path: Path) -> None:

@@ -239,7 +239,7 @@ def test_the_checksum_of_a_file_that_was_not_used_is_not_claimed(
         for step in said
         if isinstance(step, WarningIssued) and "changed" in step.message
     ]
-    assert "belongs to its earlier contents" in warning
+    assert "based on its earlier contents" in warning
     entry = result.volume.provenance[-1]["inputs"]["input"]
     assert entry["checksum"] == provenance.array_checksum(voxels)
     assert entry["changed"] == "after it was opened"
@@ -287,7 +287,7 @@ def test_a_measurement_says_that_its_source_was_changed(
 
     steps = measure_several_steps({"input": volume}, MeasureConfig())
     reports = run_to_end(steps, on_step)
-    expected = MIXTURE if lazy else "belongs to its earlier contents"
+    expected = MIXTURE if lazy else "based on its earlier contents"
     (warning,) = [each for each in said if "changed" in each]
     assert expected in warning
     assert warning in reports["input"].warnings

@@ -7,17 +7,17 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 #: Keys in the metadata of a volume that was opened by its address: the address without
-#: credentials, and the checksum of the metadata that were read there.
+#: credentials, and the checksum of the metadata that was read there.
 ADDRESS, METADATA_CHECKSUM = "address", "metadata_checksum"
 
 _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/{1,2}(?!/)(.*)", re.DOTALL)
 _HIDDEN = "…"
-#: Minimum length of a value of a query that is hidden wherever it occurs.
+#: Minimum length of a query value that is hidden wherever it occurs.
 _MIN_SECRET = 4
 
 
 def as_address(path: str | Path) -> str | None:
-    """Return an address; None if `path` is a path of this computer.
+    """Return an address; None if `path` is a local path.
 
     Examples
     --------
@@ -68,13 +68,13 @@ def has_secrets(address: str) -> bool:
 
 
 def clean_reason(error: BaseException, address: str) -> str:
-    """First line of an error without what must not be shown."""
+    """First line of an error message, without secrets."""
     lines = clean_text(str(error), address).strip().splitlines()
     return (lines or [type(error).__name__])[0][:160].rstrip(". ")
 
 
 def clean_text(text: str, address: str) -> str:
-    """A text that may contain an address, without what must not be shown of it."""
+    """Return a text from which the secrets of an address are removed."""
     text = text.replace(address, without_secrets(address))
     rest = address.partition("://")[2]
     user = rest.partition("/")[0].rpartition("@")[0]
@@ -83,7 +83,7 @@ def clean_text(text: str, address: str) -> str:
     except ValueError:
         query = ""
     values = [part.partition("=")[2] for part in query.split("&")]
-    # Short values are words and numbers that occur everywhere, and no secrets.
+    # Short values are common words and numbers rather than secrets.
     values = [value for value in values if len(value) >= _MIN_SECRET]
     secrets = {user, user.partition(":")[2], query, *values}
     for secret in sorted(filter(None, secrets), key=len, reverse=True):

@@ -12,8 +12,9 @@ Indices = npt.NDArray[np.intp]
 #: Start and width of an arc, in degrees.
 Arc = tuple[float, float]
 
-#: Angles closer than this, in degrees, count as repeats of the same view: far below the
-#: resolution of a rotation stage, far above rounding errors in double precision.
+#: Angles closer than this, in degrees, count as repeats of the same view. The limit is
+#: far below the resolution of a rotation stage and far above rounding errors in double
+#: precision.
 _SAME_ANGLE = 1e-6
 
 # A gap between angles is a missing wedge, not a step, if it exceeds both of these
@@ -223,7 +224,7 @@ def steps_around(angles: Angles) -> bool:
 def has_opposites(angles: Angles) -> bool:
     """Whether views were taken in pairs from opposite sides.
 
-    This holds if nearly every view has another half a turn away, to within a small
+    This holds if nearly every view has another one half a turn away, to within a small
     fraction of a step, and also if a turn is divided evenly by an odd number, where the
     opposite lies between two views. It does not hold for views that merely happen to
     fill a turn, such as golden-angle views.

@@ -216,7 +216,7 @@ def sliceable(data: Any) -> Any:
 
 
 def at_indices(data: Any, indices: Mapping[int, int]) -> Any:
-    """The part of an array at one index of some axes, which are dropped; none is read.
+    """Take one index along some axes and drop these axes; nothing is read.
 
     Parameters
     ----------

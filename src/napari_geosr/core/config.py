@@ -34,7 +34,7 @@ _KINDS = {
     "string": "text",
 }
 
-#: Smallest absolute value of a setting, except 0: its square is above 0 in float64.
+#: Smallest absolute value of a setting other than 0; its square is above 0 in float64.
 _MIN_NUMBER = 1e-100
 #: Largest absolute value of a setting: its square is finite in float64.
 _MAX_NUMBER = 1e100
@@ -62,7 +62,7 @@ class Config(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _refuse_yes_for_numbers(cls, value: object, info: ValidationInfo) -> object:
-        """Refuse True and False where a number is expected, which Python allows."""
+        """Refuse True and False as numbers, which Python would accept."""
         entries = value if isinstance(value, list | tuple) else [value]
         words = [entry for entry in entries if isinstance(entry, bool)]
         if words and info.field_name is not None:
@@ -84,7 +84,7 @@ class Config(BaseModel):
     @field_validator("*", mode="after")
     @classmethod
     def _refuse_extreme_numbers(cls, value: object) -> object:
-        """Refuse NaN, infinity and numbers that no product of settings survives."""
+        """Refuse NaN, infinity and numbers whose products may overflow."""
         for number in value if isinstance(value, tuple | list) else (value,):
             if isinstance(number, int) and abs(number) > _MAX_INTEGER:
                 raise ValueError(f"{number} is too large")
@@ -165,7 +165,7 @@ class Config(BaseModel):
 
 
 def _kinds_of(annotation: object) -> set[object]:
-    """Types of which a value may be, within unions and ``Annotated``."""
+    """Types that a value may have, including those in unions and ``Annotated``."""
     parts = get_args(annotation)
     if get_origin(annotation) is Literal:
         return {type(choice) for choice in parts}

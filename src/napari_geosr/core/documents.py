@@ -121,7 +121,7 @@ def _loader() -> type[yaml.SafeLoader]:
 
         def flatten_mapping(self, node: yaml.MappingNode) -> None:
             """Refuse keys that are given twice, before others are merged (``<<``)."""
-            # Nodes that are merged come here more than once, and are then changed.
+            # Merged nodes pass through here again, after their merge has changed them.
             known = self.__dict__.setdefault("checked_nodes", set())
             if id(node) not in known:
                 known.add(id(node))
@@ -205,7 +205,8 @@ def dump_yaml(values: AnyMapping, *, flow: bool | None = False, width: int = 80)
     ----------
     values : mapping
     flow : bool or None
-        Whether it is one line; None writes the innermost lists and mappings so.
+        Whether to write everything on one line; None does so only for the innermost
+        lists and mappings.
     width : int
         Preferred maximum length of a line.
 
@@ -281,7 +282,7 @@ def _refuse_long(n_bytes: int, limit: int) -> None:
 
 
 def _check_events(text: str, loader: type[yaml.SafeLoader], aliases: bool) -> None:
-    """Refuse a document whose events show it would take too much memory or stack."""
+    """Refuse a document if its events show that it needs too much memory or stack."""
     budget = _Budget()
     for event in yaml.parse(text, Loader=loader):
         if isinstance(event, yaml.AliasEvent):

@@ -1,6 +1,6 @@
 """The errors that reach the user.
 
-None derives from `RuntimeError`: napari's generator workers swallow that class.
+None derives from `RuntimeError` because napari's generator workers swallow that class.
 Each message says what is wrong, where (file, layer or setting) and what to do.
 """
 
@@ -46,7 +46,7 @@ class ConfigError(GeoSRError, ValueError):
 
 
 class VolumeError(GeoSRError, ValueError):
-    """An array, its axes or its geometry do not fit together or the task."""
+    """An array, its axes or its geometry are inconsistent or unsuitable."""
 
 
 class UniformVolumeError(VolumeError):
@@ -54,11 +54,11 @@ class UniformVolumeError(VolumeError):
 
 
 class ProjectionsError(GeoSRError, ValueError):
-    """Projections, their angles, flats and darks do not fit together or the task."""
+    """Projections, angles, flats or darks are inconsistent or unsuitable."""
 
 
 class FileError(GeoSRError):
-    """A file cannot be read or written: missing, damaged, of an unknown kind."""
+    """A file cannot be read or written, e.g. because it is missing or damaged."""
 
 
 class SeveralImagesError(FileError):
@@ -117,7 +117,7 @@ class EngineError(GeoSRError):
 
 
 class TrainingError(GeoSRError):
-    """Training cannot continue: a loss is NaN or infinite, or its data are gone."""
+    """Training cannot continue: a loss is NaN or infinite, or its data are missing."""
 
 
 class WorkerError(GeoSRError):

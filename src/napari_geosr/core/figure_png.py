@@ -1,4 +1,4 @@
-"""Names of files in figures, and figures as PNG."""
+"""Write figures as PNG, and show file names in them."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 def as_png(canvas: FigureCanvasAgg) -> bytes:
     """Draw a figure as PNG.
 
-    Characters that the font lacks are drawn as boxes, without matplotlib's warnings:
-    reports also show the names as text.
+    Characters that the font lacks are drawn as boxes, without matplotlib's warnings,
+    because reports also show the names as text.
     """
     warnings.filterwarnings("ignore", message=r"Glyph \d+ .* missing from")
     stream = BytesIO()

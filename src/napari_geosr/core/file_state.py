@@ -19,7 +19,7 @@ from napari_geosr.core.volume import Volume
 
 #: Key of the `FileState` at opening in the metadata of volumes and projections.
 OPENED = "opened"
-#: Files that mark a folder as a zarr: there, a new file is a chunk that was missing.
+#: Files that mark a folder as a zarr, in which a new file is a chunk that was missing.
 _ZARR_FILES = ("zarr.json", ".zarray", ".zgroup")
 #: Minimum seconds between two checks.
 _MIN_INTERVAL = 1.0
@@ -29,8 +29,8 @@ _INTERVAL_FACTOR = 100.0
 _N_SAMPLES = 32
 #: Size of a sample, in bytes.
 _SAMPLE_BYTES = 4096
-#: Maximum size of files that are read completely when a run begins, in bytes: it takes
-#: less than a tenth of a second, and the run reads them anyway.
+#: Maximum size of files that are read completely when a run begins, in bytes. Reading
+#: one takes less than a tenth of a second, and the run reads it anyway.
 _SMALL_BYTES = 1 << 26
 
 T = TypeVar("T")
@@ -45,8 +45,8 @@ class FileState:
     files : frozenset of int
         A hash of name, size, inode and times of each file.
     is_growing : bool
-        Whether new files do not count as a change: a folder of slices, whose other
-        files are not read.
+        Whether new files do not count as a change. This holds for a folder of slices,
+        in which other files are not read.
     """
 
     files: frozenset[int]
@@ -114,8 +114,8 @@ class FileWatch:
 
     Sizes and times of change are compared and, for a single file, samples of its
     content: writes to a memory-mapped file may change its time only later. If only the
-    times have changed, the contents are compared with what is known of them: the whole
-    of a small file, or the checksum in the record of the run.
+    times have changed, the contents are compared with those remembered: all bytes of a
+    small file, or the checksum in the record of the run.
 
     Parameters
     ----------
@@ -174,7 +174,7 @@ class FileWatch:
 
 @dataclass(frozen=True)
 class KnownContents:
-    """What was read of a source in a known state, to compare it with later contents.
+    """Contents of a source in a known state, for comparison with later contents.
 
     Attributes
     ----------
@@ -196,8 +196,8 @@ _MAX_KNOWN = 64
 def remember_contents(path: Path, state: FileState, contents: KnownContents) -> None:
     """Remember a checksum that was computed while the source was in this state.
 
-    If only the times of the source change later, as by a backup or an identical copy,
-    runs can then tell that its contents have not.
+    If a backup or an identical copy later changes only the times of the source, runs
+    can tell that its contents have not changed.
     """
     _known[path, state] = contents
     _known.move_to_end((path, state))
@@ -230,7 +230,7 @@ class _Watched:
         self._remember_small()
 
     def _remember_small(self) -> None:
-        """Remember the contents of a small file that is still as it was opened."""
+        """Remember the contents of a small file, if unchanged since it was opened."""
         state, path = self._state, self._path
         if state is None or (path, state) in _known or _size(path) > _SMALL_BYTES:
             return
@@ -244,7 +244,7 @@ class _Watched:
         if self._is_touched:
             return (
                 f"{self._title} was touched or rewritten while it was in use. Samples "
-                "of its contents are unchanged. If others were changed, the result may "
+                "of its contents are unchanged. If other parts changed, the result may "
                 "be a mixture of old and new data: run again."
             )
         if self._is_lazy:
@@ -253,12 +253,12 @@ class _Watched:
                 "a mixture of old and new data. Run again."
             )
         return (
-            f"{self._title} was changed after it was read: the result belongs to its "
-            "earlier contents. Run again to use the new ones."
+            f"{self._title} was changed after it was read, so the result is based on "
+            "its earlier contents. Run again to use the new ones."
         )
 
     def has_changed(self, *, sample: bool) -> bool:
-        """Whether the source has changed, or may have: `sentence` says which."""
+        """Whether the source has changed, or may have; `sentence` states which."""
         now = file_state(self._path)
         if now is None and not self._is_folder:
             return False  # an open file stays readable; otherwise reading fails

@@ -17,7 +17,7 @@ _MIN_STD = 1e-36
 
 
 def float32_range_fault(minimum: float, maximum: float) -> str:
-    """A sentence if grey values are infinite in float32; otherwise ""."""
+    """A message if grey values are infinite in float32; otherwise ""."""
     largest = max(abs(minimum), abs(maximum))
     if largest <= float(np.finfo(np.float32).max):
         return ""
@@ -31,14 +31,14 @@ def float32_range_fault(minimum: float, maximum: float) -> str:
 def float32_contrast_fault(
     mean: float, std: float, minimum: float, maximum: float, dtype: AnyDType
 ) -> str:
-    """A sentence if float32 loses the contrast of numbers with more digits; else "".
+    """A message if float32 loses the contrast of numbers with more digits; else "".
 
     Parameters
     ----------
     mean, std, minimum, maximum : float
-        Of the grey values.
+        Statistics of the grey values.
     dtype : dtype
-        Their type.
+        Data type of the grey values.
 
     Examples
     --------

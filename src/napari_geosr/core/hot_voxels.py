@@ -40,16 +40,16 @@ _MAX_EXTREME_NEIGHBOURS = 2
 _SAMPLE = 1 << 21
 #: Number of candidate voxels examined at once, each with up to 26 neighbours.
 _BATCH = 1 << 13
-#: Grey values from which, if all others are far smaller, a value marks missing voxels.
-#: Files use the largest float32 (3.4e38) or values such as 1e30 and -1e31.
+#: Minimum grey value that marks missing voxels, provided that all others are far
+#: smaller. Files use the largest float32 (3.4e38) or values such as 1e30 and -1e31.
 _MISSING_VALUE = 1e30
 #: Maximum of the other grey values relative to those that mark missing voxels.
 _MAX_OTHERS = 1e-6
 #: Minimum fraction of the other voxels.
 _MIN_OTHERS = 0.05
-#: Fraction of the voxels at either end of a sample outside of their usual range, and
-#: the distance from that range, in multiples of its width, beyond which voxels leave a
-#: network hardly any contrast of the others.
+#: Fraction of the voxels at either end of a sample that is outside the usual range, and
+#: distance from that range, in multiples of its width, beyond which a voxel leaves a
+#: network hardly any contrast between the others.
 _FAR_SHARE = 0.25
 _FAR_DISTANCE = 1000.0
 
@@ -80,11 +80,11 @@ def missing_values_text(
     Parameters
     ----------
     name : str
-        Of the volume, as it appears in messages.
+        Name of the volume in messages.
     range_ : tuple of float
         Smallest and largest grey value.
     usual : tuple of float
-        The same without values far from most others.
+        The same range without values far from most others.
 
     Examples
     --------
@@ -111,7 +111,7 @@ class FarVoxels:
     Attributes
     ----------
     share : float
-        Fraction of the voxels of a sample, which may have missed them.
+        Their fraction in a sample of the voxels; 0 if the sample contains none of them.
     usual : tuple of float
         Range of the others.
     """
@@ -177,7 +177,7 @@ class GreySample:
     def values_if_others_are_missing(
         self, low: float, high: float
     ) -> tuple[float, float] | None:
-        """Range of the values, apart from those that mark missing voxels, or None.
+        """Range of the values without those that mark missing voxels; None if none do.
 
         Parameters
         ----------
@@ -194,7 +194,8 @@ class GreySample:
         return float(others.min()), float(others.max())
 
     def far_voxels(self, low: float, high: float) -> FarVoxels | None:
-        """Voxels so far from the others that these have hardly any contrast, or None.
+        """Voxels so far from most others that these hardly differ; None if there are
+        none.
 
         Parameters
         ----------

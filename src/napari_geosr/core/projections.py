@@ -289,8 +289,8 @@ class Projections:
         Raises
         ------
         ProjectionsError
-            If there are no such rows, or the beam is a cone: a single row does not
-            contain its distance from the central row.
+            If there are no such rows, or the beam is a cone, because a single row does
+            not contain its distance from the central row.
         """
         if not 0 <= start < stop <= self.n_rows:
             raise ProjectionsError(

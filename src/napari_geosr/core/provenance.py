@@ -194,7 +194,7 @@ def describe_steps(
         else:
             checksum_text = array_checksum(volume.data)
             message += (
-                ": the result belongs to its earlier contents, and the record does not "
+                ", so the result is based on its earlier contents. The record does not "
                 "contain the checksum of the file. Run again to use the new contents."
             )
         yield WarningIssued(message=message)
@@ -232,7 +232,7 @@ def _origins(volume: Volume) -> list[str]:
 
 
 def _contents(source: Path, text: str) -> KnownContents:
-    """What the checksum `text` of a source says of later contents."""
+    """The known contents of a source with the checksum `text`."""
     compute = folder_checksum if source.is_dir() else checksum
 
     def is_same() -> bool:

@@ -82,7 +82,7 @@ class Registry:
 
     @property
     def plural(self) -> str:
-        """Plural of the noun; of "kind of degradation", that of its first part."""
+        """Plural of the noun; in "kind of degradation", the first part changes."""
         head, of, rest = self.noun.partition(" of ")
         return f"{head}{'es' if head.endswith('s') else 's'}{of}{rest}"
 

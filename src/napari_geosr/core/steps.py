@@ -233,7 +233,7 @@ class IterationDone(Step):
 
     @property
     def text(self) -> str:
-        """Such as ``iteration 24 of 200``; empty where there are none."""
+        """Text such as ``iteration 24 of 200``; empty if there are no iterations."""
         if not self.iterations:
             return ""
         return f"iteration {self.iteration} of {self.iterations}"

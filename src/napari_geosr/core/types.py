@@ -20,5 +20,5 @@ AnyDict: TypeAlias = dict[str, Any]
 #: Read-only values of any type by name.
 AnyMapping: TypeAlias = Mapping[str, Any]
 
-#: A zarr array or group: zarr's own types do not tell which of them a key gives.
+#: A zarr array or group: zarr's own types do not show which of the two a key returns.
 ZarrNode: TypeAlias = Any

@@ -21,8 +21,8 @@ MILLIMETRES: dict[str, float] = {
     "in": 25.4,
 }
 
-#: Relative difference of voxel sizes that is rounding, and distance of positions as a
-#: fraction of a voxel.
+#: Tolerance for rounding: relative difference of voxel sizes, and distance between
+#: positions as a fraction of a voxel.
 _SAME_SIZE = 1e-6
 _SAME_POSITION = 1e-2
 
@@ -86,8 +86,8 @@ def shown_unit(unit: str, voxel_size: Iterable[float]) -> str:
     Returns
     -------
     str
-        `unit`, but ``"unit"`` if the edges have numbers without a unit: such lengths
-        are not counted in pixels.
+        `unit`, or ``"unit"`` if the edges are numbers without a unit, because such
+        lengths are not in pixels.
 
     Examples
     --------
@@ -146,7 +146,7 @@ def convert_length(value: float, unit: str, to: str) -> float:
 
 
 def same_sizes(first: Sequence[float], second: Sequence[float]) -> bool:
-    """Whether voxel sizes agree, in whatever unit they are, apart from rounding.
+    """Whether voxel sizes given in the same unit agree, apart from rounding.
 
     Examples
     --------

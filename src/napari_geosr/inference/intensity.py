@@ -29,7 +29,7 @@ SAMPLE_ABOVE = 64 * 2**20
 _BLOCK_VOXELS = 2**20
 #: Number of planes from which rows are read if a single plane exceeds the sample size.
 _N_ROW_PLANES = 16
-#: Maximum number of blocks in which a crowd of hot voxels is looked for.
+#: Maximum number of blocks that are searched for a crowd of hot voxels.
 _N_CROWD_BLOCKS = 16
 #: Largest integer up to which float64 represents every integer.
 _MAX_EXACT_INTEGER = 2**53
@@ -42,17 +42,17 @@ class IntensityStatistics:
     Attributes
     ----------
     mean, std, minimum, maximum : float
-        Of the finite voxels that are not hot, accumulated in float64.
+        Statistics of the finite voxels that are not hot, accumulated in float64.
     n_voxels : int
         Voxels read, finite or not.
     n_nan, n_inf : int
-        How many of them were NaN or infinite.
+        Number of NaN and of infinite voxels among them.
     sampled : bool
         Whether planes were left out because the volume is large.
     input : tuple of float or None
-        Mean and std used to standardise the network's input; None: the volume's.
+        Mean and std used to standardise the network's input; None for the volume's.
     output : tuple of float or None
-        Mean and std that the network's output is scaled to; None: the volume's.
+        Mean and std that the network's output is scaled to; None for the volume's.
     hot : HotVoxels or None
         Criterion for hot and dead voxels, and their number; None if there are none (for
         a volume of which all planes were read).
@@ -265,7 +265,7 @@ def without_hot_voxels(volume: Volume, statistics: IntensityStatistics) -> Volum
     volume : Volume
         Spatial axes; returned unchanged if there are no hot voxels.
     statistics : IntensityStatistics
-        Of the whole volume.
+        Statistics of the whole volume.
     """
     if statistics.hot is None:
         return volume
@@ -291,7 +291,7 @@ def _blocks(shape: tuple[int, ...], sample_above: int) -> Iterator[tuple[slice, 
 def _rows_of_huge_planes(
     shape: tuple[int, ...], sample_above: int
 ) -> Iterator[tuple[slice, ...]]:
-    """Evenly spaced rows of some planes, of which not one is read as a whole."""
+    """Evenly spaced rows of some planes, none of which is read completely."""
     n_planes = min(shape[0], _N_ROW_PLANES)
     n_rows = max(1, min(shape[1], sample_above // (shape[2] * n_planes)))
     for z in np.linspace(0, shape[0] - 1, n_planes).round().astype(int):

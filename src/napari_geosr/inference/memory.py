@@ -1,10 +1,10 @@
 """Memory required by a window, measured on the loaded network.
 
 The network runs on two small windows under a dispatch mode that adds up the live
-storage at every operation; the peak is exactly linear in the number of voxels. Added to
-it are the copies that convolution libraries make inside an operation (not visible as
-tensors), a fixed part, and the buffers of the pipeline. After the first tile the runner
-compares the prediction with the measured growth and corrects it
+storage at every operation; the peak is exactly linear in the number of voxels. The
+estimate also includes the copies that convolution libraries make inside an operation
+(not visible as tensors), a fixed part, and the buffers of the pipeline. After the first
+tile the runner compares the prediction with the measured growth and corrects it
 (`CostModel.corrected`).
 """
 
@@ -39,7 +39,7 @@ _PROBES = {2: (96, 160), 3: (16, 28)}
 
 
 class BlockTooLargeError(Exception):
-    """A tile or block did not fit into memory: the runner halves it; never shown."""
+    """A tile or block did not fit into memory; the runner halves it and continues."""
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,7 @@ def tile_peak(
     ----------
     layout : Layout
     cost : CostModel
-        Of the network on its device.
+        Memory cost of the network on its device.
     buffers : Buffers
         Buffers of the pipeline.
     core, window : (int, int, int)
@@ -214,10 +214,11 @@ def _bytes_beyond(spec: NetworkSpec) -> float:
     """Bytes per input voxel of a window that a network splits into pieces itself."""
     n_fine = math.prod(spec.upscale_factor)
     if spec.n_outputs == 1:
-        # The input, the running sum of the outputs and the sum of their weights.
+        # Bytes of the input, the running sum of the outputs and the sum of their
+        # weights.
         return 4.0 + 8.0 * n_fine
-    # The input, twice (as given and as a member sees it); a member's output, the mean,
-    # the squares, and two intermediates.
+    # Bytes of the input, twice (as given and for a member); a member's output, the
+    # mean, the squares, and two intermediates.
     return 12.0 + 20.0 * n_fine
 
 

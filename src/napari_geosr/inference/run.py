@@ -70,7 +70,7 @@ _ALLOCATOR_EXCESS = 2.5
 
 @dataclass(frozen=True)
 class RunSummary:
-    """How a run went.
+    """Summary of a run.
 
     Attributes
     ----------
@@ -86,7 +86,7 @@ class RunSummary:
     n_nonfinite : int
         NaN and infinite input voxels; they are NaN in a floating-point result.
     n_retries : int
-        How often memory ran out and tiles were halved.
+        Number of times that memory ran out and tiles were halved.
     peak_bytes : int
         Predicted peak.
     read_factor : float
@@ -112,7 +112,7 @@ def nonfinite_warnings(n: int, dtype: AnyDType) -> Iterator[Step]:
     n : int
         Number of such voxels in the input.
     dtype : dtype
-        Of the result.
+        Data type of the result.
     """
     if n and np.dtype(dtype).kind != "f":
         yield WarningIssued(
@@ -127,7 +127,7 @@ class TiledRun:
 
     See `napari_geosr.inference.runner.restore_tiles` for the parameters. With `region`,
     target and deviation hold only that region. A preview leaves the cache of the source
-    as it is.
+    unchanged.
     """
 
     def __init__(
@@ -327,8 +327,9 @@ class TiledRun:
     def _allocator(self) -> AbstractContextManager[None]:
         """A frugal allocator if the default one could exceed the budget.
 
-        The frugal one requests new pages for every large block, a third more time on
-        small windows; the default one can hold up to about twice the memory in use.
+        The frugal one requests new pages for every large block, which takes a third
+        more time on small windows; the default one can hold up to about twice the
+        memory in use.
         """
         if _ALLOCATOR_EXCESS * self.planner.choice.peak_bytes <= self.budget:
             return nullcontext()
@@ -371,7 +372,8 @@ class TiledRun:
             pipe.stop_reading()
         else:
             return
-        # Do this outside the handler: the traceback no longer holds the failed tensors.
+        # Done outside the handler, where no traceback holds the failed tensors any
+        # more.
         compute.release_memory(self.device)
         self.n_retries += 1
         self.free_at_failure = free_memory(self.device)

@@ -43,7 +43,7 @@ class Estimate:
     Attributes
     ----------
     seconds : float
-        From small windows timed on this computer.
+        Estimated from small windows timed on this computer.
     peak_bytes : int
         Growth of the process (or use of device memory) in addition to source and
         target.
@@ -88,7 +88,7 @@ def restore_tiles(
     target : array-like
         Of the upscaled shape; floating or integer dtype (then rounded and clipped).
     statistics : Standardisation
-        Of the *whole* source, never of a part.
+        Statistics of the *whole* source, never of a part.
     budget : int
         Bytes that may be used in addition to network, source and target: growth of the
         process, or memory of the device.
@@ -104,10 +104,10 @@ def restore_tiles(
     tile : sequence of int, optional
         Core size along the source's axes instead of one chosen from the budget.
     finished : sequence of sequence of slice
-        Boxes of `target` that already hold their values, as ``TileDone.slices`` of an
-        earlier run: tiles within them are not recomputed.
+        Boxes of `target` that already hold their values, such as the
+        ``TileDone.slices`` of an earlier run. Tiles within them are not recomputed.
     preferred_tile : sequence of int, optional
-        Core size to use if it fits the budget: that of the earlier run.
+        Core size of the earlier run, which is used if it fits the budget.
     deviation : array-like, optional
         Same shape as the target, floating-point: receives the standard deviations of a
         network of several members (`napari_geosr.inference.members`); `target` receives
@@ -171,9 +171,10 @@ def choose_output(
     Parameters
     ----------
     dtype : dtype
-        Of the result.
+        Data type of the result.
     in_memory : bool
-        Whether the result is an array in memory, which holds nothing of the budget.
+        Whether the result is an array in memory, which does not count towards the
+        budget.
 
     Returns
     -------

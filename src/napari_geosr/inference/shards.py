@@ -33,22 +33,22 @@ if TYPE_CHECKING:
 
 #: Largest number of planes of a shard of a network that restores planes.
 _SHARD_DEPTH = 32
-#: Number of planes of which larger numbers are a multiple.
+#: Larger numbers of planes are multiples of this number.
 _CHUNK_DEPTH = 8
-#: Least number of shards of each worker, if the result is large enough.
+#: Minimum number of shards per worker, if the result is large enough.
 _SHARDS_PER_WORKER = 8
-#: Part of a file's memory that a shard may take: the rest is for packing it.
+#: Fraction of a file's memory that a shard may take; the rest is for packing it.
 _PARTS = 6
 
 
 @dataclass(frozen=True)
 class Shard:
-    """A block of the result, and the voxels of the input that it shows.
+    """A block of the result, and the corresponding voxels of the input.
 
     Attributes
     ----------
     number : int
-        Its place in the Z-Y-X order of all shards.
+        Its position in the Z-Y-X order of all shards.
     region : tuple of slice
         Voxels of the input, along the axes of the source, without the halo.
     place : tuple of slice
@@ -118,7 +118,7 @@ def unfinished_shards(shards: Sequence[Shard], finished: Iterable[Box]) -> list[
 
 
 class _Touching:
-    """Finds the boxes that touch a shard, without comparing each with each."""
+    """Finds the boxes that touch a shard, without comparing all pairs."""
 
     def __init__(self, shards: Sequence[Shard], boxes: Sequence[Box]) -> None:
         size = [0] * len(shards[0].place) if shards else []
@@ -144,7 +144,7 @@ class _Touching:
 
 
 def _is_covered(place: Box, boxes: Sequence[Box]) -> bool:
-    """Whether the boxes cover a place together."""
+    """Whether the boxes together cover a region."""
     clipped = [
         [
             (max(b.start, p.start), min(b.stop, p.stop))
@@ -179,14 +179,14 @@ class ShardPlanner:
     source : ArrayLike
         The whole input.
     dtype : dtype
-        Of the result.
+        Data type of the result.
     n_workers : int
         Number of processes.
     budget : int
         Bytes that each process may use.
     device : str
     preferred_tile : sequence of int, optional
-        Core size to use if it fits the budget: that of an earlier run.
+        Core size of an earlier run, which is used if it fits the budget.
     """
 
     def __init__(
@@ -221,15 +221,15 @@ class ShardPlanner:
             self.choice = self._planner.choose_for_workers(n_workers, preferred_tile)
         except DeviceMemoryError as error:
             raise DeviceMemoryError(
-                f"{error} Each of {n_workers} workers has its share of the memory: "
-                "fewer of them need less (--workers)."
+                f"{error} The memory is divided among {n_workers} workers: "
+                "use fewer of them (--workers)."
             ) from error
 
         self._core = self._deepened(n_workers, np.dtype(dtype).itemsize)
 
     @property
     def block(self) -> tuple[int, ...]:
-        """The least shard in voxels of the result, along its axes."""
+        """The smallest shard, in voxels of the result along its axes."""
         pairs = zip(self._core, self.layout.scale, strict=True)
         return tuple(n * s for n, s in pairs)[3 - self.layout.ndim :]
 
@@ -263,7 +263,7 @@ class ShardPlanner:
 
 @dataclass(frozen=True)
 class ShardSummary:
-    """How a shard went: the run of its tiles, and messages about the model."""
+    """Summary of a shard: the run of its tiles, and messages about the model."""
 
     run: RunSummary
     messages: tuple[str, ...] = ()
@@ -285,14 +285,14 @@ def restore_shard(
     deviation: object = None,
     backend: Choice | None = None,
 ) -> ShardSummary:
-    """Restore a region into arrays of its own, as a run over the whole would.
+    """Restore a region into separate arrays, as a run over the whole volume would.
 
     Parameters
     ----------
     region : tuple of slice
         Voxels of the input, along the axes of the source.
     target, deviation : array-like
-        Hold only the region.
+        Arrays that hold only the region.
     tile : sequence of int
         Core size of the tiles, along Z, Y, X.
     network, source, statistics, budget, device, nonfinite, threads, backend
@@ -301,7 +301,7 @@ def restore_shard(
     Raises
     ------
     GeoSRError
-        As `napari_geosr.inference.runner.restore_tiles` does.
+        As in `napari_geosr.inference.runner.restore_tiles`.
     """
     run = TiledRun(
         network,

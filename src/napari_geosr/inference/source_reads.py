@@ -1,4 +1,4 @@
-"""How often the blocks of a file are decoded by tiles, with caches of various sizes."""
+"""How often tiles decode the blocks of a file, for caches of various sizes."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class SourceReads:
         return share * (self.factor - 1.0)
 
 
-#: Reads of a source of which each voxel can be read alone.
+#: Reads of a source in which each voxel can be read alone.
 DIRECT = SourceReads()
 
 
@@ -59,7 +59,7 @@ class BlocksAlong:
     Attributes
     ----------
     total : int
-        Blocks that all windows touch together.
+        Number of different blocks that the windows touch.
     most : int
         Largest number of blocks that one window touches.
     decoded : int
@@ -113,8 +113,8 @@ def ways_to_read(
     """Useful sizes of the cache for tiles in Z-Y-X order, smallest first.
 
     The cache keeps nothing, the blocks of a tile, those of a row of tiles, or those of
-    a layer of tiles; each is decoded as often as the neighbours that are not kept need
-    it.
+    a layer of tiles. A block is decoded again for each later tile that needs it after
+    it was dropped.
     """
     kept = [
         (0, z.factor * y.factor * x.factor),
@@ -127,7 +127,7 @@ def ways_to_read(
         seconds = unit.seconds / math.prod(unit.shape)
     ways: list[SourceReads] = []
     for n_blocks, factor in kept:
-        # A larger cache must pay; of equal ones, the last serves best.
+        # Skip larger caches that do not help; of equally large ones, keep the best.
         if ways and factor >= ways[-1].factor:
             continue
         cache = n_blocks * unit.nbytes

@@ -35,7 +35,7 @@ class PlannedArray:
 
 
 def budget_share(budget: int) -> int:
-    """Bytes of a budget for each of input and output."""
+    """Bytes of a budget that the input, and likewise the output, may use."""
     return min(_MAX_BYTES, int(budget * _SHARE))
 
 
@@ -50,7 +50,7 @@ def held_bytes(array: object, budget: int) -> int:
 def limited_caches(
     source: Any, target: Any, budget: int, reads: SourceReads | None = None
 ) -> Iterator[None]:
-    """Limit caches and buffers to their share of the budget within the context.
+    """Limit caches and buffers to their share of the budget; restore them at the end.
 
     Parameters
     ----------

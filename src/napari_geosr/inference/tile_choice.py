@@ -54,7 +54,8 @@ _SECONDS_PER_STACK = 0.25
 #: the work.
 _STACKS = (1, 2, 4, 8, 16)
 #: Input voxels of a tile above which a smaller one of little more work is preferred if
-#: several processes share the work: a tile is what is lost if its process is killed.
+#: several processes share the work, because a process that is killed loses its current
+#: tile.
 _MAX_SHARED_VOXELS = 1 << 24
 
 
@@ -250,7 +251,7 @@ def _worthwhile(
 ) -> list[TileChoice]:
     """Those whose work stays below a factor, or the cheapest if none does.
 
-    By default, it is counted, not timed, so that a refused budget is always refused.
+    By default, work is counted, not timed, so the same budget is always refused.
     """
     factors = [c.cost_factor if work is None else work(c) for c in choices]
     limit = max(max_factor, min(factors))
@@ -345,7 +346,7 @@ def weigh_tile(
 ) -> TileChoice:
     """Cost of a tile of this size (multiples of the stride).
 
-    The source is read with as much cache as pays within the budget.
+    The source is read with as much cache as is useful within the budget.
 
     Parameters
     ----------

@@ -154,7 +154,7 @@ class GrowthMeter:
             self._peak = max(self._peak, anonymous_memory() or 0)
 
     def stop(self) -> int | None:
-        """Bytes of growth at most; None where it cannot be measured."""
+        """Maximum growth in bytes; None where it cannot be measured."""
         if self._device.startswith("cuda"):
             import torch
 

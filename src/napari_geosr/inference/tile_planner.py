@@ -72,7 +72,7 @@ class TilePlanner:
     fixed_bytes : int
         Memory used by another backend, independent of the tile size.
     is_preview : bool
-        Whether the cache of the source stays as it is.
+        Whether the cache of the source is left unchanged.
     """
 
     def __init__(
@@ -130,7 +130,7 @@ class TilePlanner:
                     // max(1, budget_share(self.budget))
                 )
             elif array is self.source and read_unit(array) is not None:
-                # Otherwise, a part of the choice of a tile.
+                # If there is a unit, this memory is part of the choice of a tile.
                 held += 0 if self.unit else int(getattr(array, "held_bytes", 0))
             elif array is not None:
                 held += held_bytes(array, budget)

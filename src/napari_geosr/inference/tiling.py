@@ -112,7 +112,7 @@ class TilePlan:
     tile : tuple of int
         Size of a full tile's core.
     cost_factor : float
-        Voxels computed ÷ voxels of the padded box; 1: nothing is computed twice.
+        Voxels computed ÷ voxels of the padded box; 1 if nothing is computed twice.
     """
 
     layout: Layout
@@ -194,7 +194,7 @@ def plan(
     Parameters
     ----------
     shape : sequence of int
-        Of the input, 2D or 3D.
+        Shape of the input, 2D or 3D.
     tile : sequence of int
         Core size along Z, Y, X (Y, X for an image); rounded up to the stride.
     box : sequence of slice, optional

@@ -19,11 +19,11 @@ NonFinite = Literal["mean", "zero", "refuse"]
 
 
 class Standardisation(Protocol):
-    """The grey scales of a run; `IntensityStatistics` is one.
+    """The grey scales of a run; implemented by `IntensityStatistics`.
 
-    The mean of the *whole* input, the mean and standard deviation used to scale the
-    network's input and output (those of the whole input, or the model's own), and the
-    criterion for hot voxels, if there are any.
+    They consist of the mean of the *whole* input, the mean and standard deviation used
+    to scale the network's input and output (those of the whole input, or the model's
+    own), and the criterion for hot voxels, if there are any.
     """
 
     @property
@@ -56,7 +56,7 @@ class WindowReader:
     source : ArrayLike
         2D or 3D, any real dtype.
     statistics : Standardisation
-        Of the whole volume, never of a window.
+        Statistics of the whole volume, never of a window.
     nonfinite : {"mean", "zero", "refuse"}
         What the network sees in place of NaN and infinite voxels: the mean of the
         finite ones, zero, or (``"refuse"``) a `VolumeError`.
@@ -125,7 +125,7 @@ class WindowReader:
         return block, missing
 
     def _parts(self, indices: Sequence[AnyArray]) -> Iterator[slice]:
-        """Planes to read at once: all, or a few if all pages read become resident."""
+        """Planes to read at once: all, or a few if the source is memory-mapped."""
         n = len(indices[0])
         step = n
         if isinstance(self.source, np.memmap):
@@ -204,7 +204,7 @@ class ValueWriter:
     Attributes
     ----------
     clipped : int
-        Number of voxels so far outside the range of an integer target.
+        Number of voxels, so far, that were outside the range of an integer target.
     deviation : array-like or None
         Same shape as the target, floating-point: receives the standard deviations that
         a network of several members outputs in addition to the mean.
@@ -308,7 +308,7 @@ class ValueWriter:
         values : ndarray of shape (Z, Y, X)
             The core, in output voxels; with a `deviation`, means and deviations.
         missing : ndarray of bool, or None
-            The core, in input voxels, as `WindowReader.read` gives it.
+            The core, in input voxels, as returned by `WindowReader.read`.
         """
         if missing is None:
             return

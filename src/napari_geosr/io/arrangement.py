@@ -47,7 +47,7 @@ def arrangement(
     axes : str or None
         Axes as given by the user.
     path : Path
-        File that messages name.
+        File named in messages.
     notes : list of str
         A sentence on each assumption is appended.
 

@@ -1,4 +1,4 @@
-"""Files appear whole or not at all: write next to the target, then rename."""
+"""Write files completely or not at all: under a temporary name, then renamed."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ T = TypeVar("T")
 
 
 def remove(path: Path) -> None:
-    """Remove a file or a folder; nothing happens when there is none."""
+    """Remove a file or a folder, if it exists."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
@@ -56,7 +56,8 @@ def remove_abandoned(path: Path, suffix: str = "") -> None:
 def check_writable(path: Path) -> None:
     """Raise `FileError` unless a file can be created in the folder of `path`.
 
-    Permissions alone do not tell: no file can be created in ``/proc``, for example.
+    Checking permissions is not enough: no file can be created in ``/proc``, for
+    example.
     """
     probe = temporary_sibling(path)
     with explained(path):
@@ -190,7 +191,7 @@ def explained(path: Path) -> Iterator[None]:
             ) from error
         if error.errno == errno.EFBIG:
             raise FileError(
-                f"{name} could not be written: it would be larger than a file may be "
+                f"{name} could not be written: it would exceed the maximum file size "
                 f"in {path.parent}. Choose another folder, or raise the limit of the "
                 "account or batch job (ulimit -f)."
             ) from error
@@ -235,7 +236,7 @@ def replacing(
 ) -> Iterator[Path]:
     """Yield a temporary sibling that becomes `path` if the block succeeds.
 
-    Whatever is at the temporary name is removed when the block raises.
+    If the block raises, whatever is at the temporary path is removed.
 
     Parameters
     ----------
@@ -301,7 +302,7 @@ def sync_file(path: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Flush the file names in a folder to disk, on systems that support it."""
+    """Flush the list of files in a folder to disk, if the system supports it."""
     if os.name == "posix":
         _sync(folder, os.O_RDONLY)
 
@@ -322,7 +323,7 @@ def check_folder(path: Path, nbytes: int = 0) -> None:
     name, folder = with_user_names(path.name), path.parent
     if folder.exists() and not folder.is_dir():
         raise FileError(
-            f"{name} cannot be written: {folder} is not a folder. Choose one."
+            f"{name} cannot be written: {folder} is not a folder. Choose a folder."
         )
     if not folder.is_dir():
         raise FileError(

@@ -31,9 +31,9 @@ class FileInUseError(ConfigError):
 def claimed(path: Path) -> Iterator[None]:
     """Keep other processes and threads from claiming `path` in the meantime.
 
-    A lock on a file in the user's own folder, which the system releases when the
-    process ends in any way, also on another computer that shares that folder. Nothing
-    of other users can block it. The same thread may claim a path again.
+    The claim is a lock on a file in the user's own folder, so other users cannot block
+    it, and it also holds on other computers that share the folder. The system releases
+    the lock however the process ends. The same thread may claim a path again.
 
     Raises
     ------
@@ -76,8 +76,8 @@ def _locked(path: Path, place: Path) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
     check_writable(path)
-    # Another thread may close the generator that holds the lock. A lock that merely
-    # exists, the substitute of newer versions where the system has none, would outlive
+    # Another thread may close the generator that holds the lock. Where the system has
+    # no locks, newer versions would use a file that merely exists, which would outlive
     # a killed process.
     known = inspect.signature(FileLock).parameters
     real: AnyDict = {"fallback_to_soft": False} if "fallback_to_soft" in known else {}
@@ -96,8 +96,8 @@ def _locked(path: Path, place: Path) -> Iterator[None]:
             place.write_text(json.dumps(own), encoding="utf-8")
         yield
     finally:
-        # While it is still locked: another process could lock it right after the
-        # release. Windows removes no open file, so there it is repeated afterwards.
+        # Remove the file while it is locked, because another process could lock it
+        # right after the release. Windows cannot remove open files, so try again there.
         with suppress(OSError):
             place.unlink(missing_ok=True)
         lock.release()

@@ -312,7 +312,7 @@ class _OpenFile:
 
     def _state(self) -> tuple[int, int, int]:
         status = os.fstat(self._number)
-        # The time of modification can be set back, that of the last change cannot.
+        # The time of modification can be set back, but that of the last change cannot.
         return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
     def _sampled(self, size: int) -> bytes:
@@ -338,8 +338,8 @@ class _OpenFile:
                 f"{format_available(now[0])}. Copy it again, then open it again."
             )
         if now[0] == self._before[0] and self._sampled(now[0]) == self._sample:
-            # Touched, or copied over itself. If other parts were changed, the watch
-            # of the run (`core.file_state`) warns.
+            # The file was touched, or copied over itself. If other parts were changed,
+            # the watch of the run (`core.file_state`) warns.
             self._before = now
             return
         raise FileError(
@@ -370,7 +370,9 @@ class _OpenFile:
 
 
 class FileArray(LazyArray):
-    """A `LazyArray` over `FileVoxels`; no own cache, as the system caches the file."""
+    """A `LazyArray` over `FileVoxels`; it has no cache, as the system caches the
+    file.
+    """
 
     def __init__(self, source: VoxelSource, path: Path, chunks: Sequence[int]) -> None:
         super().__init__(source, path, chunks, cache_bytes=0)
@@ -382,7 +384,7 @@ class FileArray(LazyArray):
 
     @property
     def read_unit(self) -> None:
-        """None: any voxel can be read alone."""
+        """None, because any voxel can be read alone."""
         return None
 
     @property

@@ -32,7 +32,7 @@ def opened(path: Path, open_bytes: OpenBytes | None = None) -> Any:
     ----------
     path : Path
     open_bytes : callable, optional
-        Opens a file of another computer; `path` is then only its name.
+        Opens a file on another computer; `path` is then only its name.
 
     Raises
     ------
@@ -84,8 +84,8 @@ def _decoding_bytes(found: h5py.Dataset) -> int:
     chunk: int = math.prod(found.chunks) * itemsize
     nbytes = math.prod(found.shape) * itemsize
     stored = min(1.0, found.id.get_storage_size() / max(1, nbytes))
-    # The stored chunk, and room for the decoded one, which deflate doubles until it is
-    # large enough.
+    # Memory for the stored chunk, and for the decoded one, which deflate doubles until
+    # it is large enough.
     return int((2 + stored) * chunk)
 
 
@@ -97,13 +97,13 @@ def identity(item: Any) -> tuple[str, int]:
 
 
 def followed(group: h5py.Group, name: str) -> Any:
-    """The object that a link of a group leads to; None if it leads nowhere.
+    """The object that a link in a group points to; None if the link is broken.
 
     Parameters
     ----------
     group : h5py.Group
     name : str
-        Name of the link. It may lead to a missing file, or in a circle.
+        Name of the link. It may point to a missing file, or to itself via other links.
     """
     try:
         return group.get(name)
@@ -123,7 +123,7 @@ def walk(
     prefix : str
         Its path in the file, prepended to the names that are found.
     missing : list of str
-        Links that lead nowhere are appended, with the file or object that they name.
+        Broken links are appended, with the file or object that they name.
     depth : int
         Depth of `group`; groups that are nested too deeply are skipped.
     seen : set
@@ -177,7 +177,8 @@ def _stays_inside(link: object, group: h5py.Group) -> bool:
 
 
 def open_item(file: h5py.File, name: str, path: Path) -> Any:
-    """Return the dataset `name`; errors name a missing linked file, or what exists.
+    """Return the dataset `name`; errors name a missing linked file, or existing
+    entries.
 
     Parameters
     ----------
@@ -200,7 +201,7 @@ def open_item(file: h5py.File, name: str, path: Path) -> Any:
         item = followed(group, part) if link is not None else None
         if item is None and link is not None and _stays_inside(link, group):
             raise FileError(
-                f"{path.name}: {name!r} is a link that leads in a circle or to nothing "
+                f"{path.name}: {name!r} is a circular or broken link "
                 f"({part} → {link.path}). Choose another dataset."
             )
         if item is None and isinstance(link, h5py.ExternalLink):

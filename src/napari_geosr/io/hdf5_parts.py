@@ -1,4 +1,4 @@
-"""Parts of an HDF5 dataset that are missing, and that HDF5 reads as a fill value.
+"""Missing parts of an HDF5 dataset, which HDF5 reads as a fill value.
 
 Chunks may never have been written. A virtual dataset maps parts of datasets in other
 files: a file may be missing, its dataset too small, or a part may not be mapped.
@@ -33,7 +33,7 @@ _UNLIMITED = (-1, 2**64 - 1)
 _MAX_LOCATED = 10**6
 #: Number of cells up to which overlapping parts of a virtual dataset are counted once.
 _MAX_CELLS = 10**8
-#: Depth of virtual datasets of virtual datasets that are checked.
+#: Maximum depth of nested virtual datasets that are checked.
 _MAX_DEPTH = 4
 
 #: First indices and ends of the blocks of a selection along one axis.
@@ -100,13 +100,13 @@ def _external_parts(
 ) -> tuple[str, ...]:
     """Describe the voxels that lie beyond the ends of external files.
 
-    HDF5 reads them as 0. A file that is missing altogether is an error of HDF5.
+    HDF5 reads them as 0. If a file is missing altogether, HDF5 itself raises an error.
     """
     itemsize, n_all = found.dtype.itemsize, math.prod(found.shape)
     begin, first, n_missing, short = 0, n_all, 0, ""
     for name, offset, nbytes in found.external:
         place = _external_place(found, name)
-        if place is None:  # HDF5 says so when it reads
+        if place is None:  # HDF5 reports this on reading
             return ()
         size = min(int(nbytes), n_all * itemsize - begin)
         available = min(size, max(0, place.stat().st_size - offset))
@@ -121,8 +121,8 @@ def _external_parts(
     at = int(np.unravel_index(first, found.shape)[0])
     return (
         f"{n_missing:,} of {n_all:,} voxels are read as 0 (from {names[0]} {at}): "
-        f"{short}, which contains them, is shorter than {path.name} expects. Copy "
-        f"{short} again.",
+        f"{short}, which should contain them, is shorter than {path.name} expects. "
+        f"Copy {short} again.",
     )
 
 
@@ -154,7 +154,7 @@ class _VirtualParts:
     there: list[Region] = field(default_factory=list)
     #: Parts that are mapped, but cannot be read.
     lost: list[Region] = field(default_factory=list)
-    #: By reason, what it concerns.
+    #: What each reason concerns.
     reasons: dict[str, dict[str, None]] = field(default_factory=dict)
     #: Warnings about the sources themselves.
     inner: dict[str, None] = field(default_factory=dict)
@@ -242,7 +242,7 @@ def _some(names: Sequence[str]) -> str:
     return names[0] + (f" and {len(names) - 1:,} more" if len(names) > 1 else "")
 
 
-#: By reason, the sentence about the sources that it concerns.
+#: Text for each reason, from the names of the sources that it concerns.
 _SENTENCES: dict[str, Callable[[list[str], int], str]] = {
     "gone": lambda names, n_files: (
         f"{len(names):,} of {n_files:,} files that contain them cannot be found "
@@ -308,8 +308,8 @@ class _MappedFiles:
 def _place_of(name: str, path: Path) -> Path | None:
     """The file that HDF5 opens for a source of a virtual dataset, or None.
 
-    Of an absolute path that does not exist, HDF5 looks for the last part next to the
-    virtual dataset.
+    If an absolute path does not exist, HDF5 looks for a file of the same name next to
+    the virtual dataset.
     """
     given = Path(name)
     if given.is_absolute():
@@ -380,7 +380,7 @@ def _blocks(
 
 
 def _reached(mapping: h5py.VDSmap, shape: tuple[int, ...]) -> tuple[bool, int | None]:
-    """Whether a source has what is mapped of it, and along its unlimited axis how much.
+    """Whether a source has all that is mapped, and its length along an unlimited axis.
 
     Parameters
     ----------

@@ -42,7 +42,8 @@ def leftovers(path: Path, suffix: str) -> list[Path]:
 def nested_leftovers(path: Path, suffix: str) -> list[Path]:
     """Temporary files of the temporary files of `path`.
 
-    A set of files is written under temporary names, each in turn by way of one.
+    When a set of files is written, each is written to a temporary file, which in turn
+    is first written under another temporary name.
     """
     stem = path.name.removesuffix(suffix)
     found = path.parent.glob(f"..{glob.escape(stem)}.*.partial*.partial*")

@@ -24,7 +24,7 @@ from napari_geosr.io.voxel_sources import FixedSource, VoxelSource
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-#: A function and its arguments that open an array again.
+#: A function and its arguments, which reopen an array.
 Reopening: TypeAlias = tuple[Callable[..., object], tuple[object, ...]]
 
 #: Default maximum size of an array's cache of decoded blocks, in bytes.
@@ -33,7 +33,7 @@ DEFAULT_CACHE_BYTES = 128 * 1024**2
 _MIN_GROUP_BYTES = 4 * 1024**2
 #: Largest fraction of the cache that is decoded together.
 _GROUP_SHARE = 1 / 8
-#: Decoded bytes from which the time to decode them is known well enough.
+#: Minimum number of decoded bytes from which the decoding time is estimated.
 _TIMED_BYTES = 16 * 1024**2
 
 
@@ -79,14 +79,14 @@ def read_unit(array: object) -> ReadUnit | None:
 
 @contextmanager
 def cache_limited(array: object, nbytes: int | None) -> Iterator[None]:
-    """Limit the cache of a lazy array within the context.
+    """Set the cache size of a lazy array, and restore it at the end.
 
     Parameters
     ----------
     array : array-like
-        Of any kind; nothing is changed if it has no such cache.
+        An array of any kind; without such a cache, nothing is changed.
     nbytes : int or None
-        Size of the cache; None: as it is.
+        Size of the cache; None leaves it unchanged.
     """
     if nbytes is None or not isinstance(array, LazyArray) or array.read_unit is None:
         yield
@@ -159,7 +159,7 @@ class LazyArray:
     source : VoxelSource
         Decodes a box of voxels.
     path : Path
-        File that errors name.
+        File named in error messages.
     chunks : sequence of int
         Shape of the blocks that the source decodes as a whole.
     cache_bytes : int
@@ -265,7 +265,7 @@ class LazyArray:
         return np.asarray(self[...], dtype=dtype)
 
     def at_indices(self, indices: Mapping[int, int]) -> LazyArray:
-        """The part of the array at one index of some axes, which are dropped.
+        """Take one index along some axes, and drop these axes.
 
         Parameters
         ----------
@@ -425,7 +425,7 @@ class LazyArray:
 
 
 def _reopened_at(reopening: Reopening, indices: Mapping[int, int]) -> LazyArray:
-    """Open a file again, in another process, and take the same part of it."""
+    """Reopen a file in another process, and take the same part of it."""
     opened, arguments = reopening
     array = opened(*arguments)
     assert isinstance(array, LazyArray)

@@ -1,4 +1,4 @@
-"""Parts of an array that its file lacks: how many they are, and where."""
+"""Parts of an array that are missing from its file: their number and positions."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ class MissingParts:
     def _places(self) -> Iterator[tuple[str, int]]:
         """Text and number of cells of every place.
 
-        Consecutive cells are one place where the grid divides only one axis.
+        Consecutive cells count as one place if the grid divides only one axis.
         """
         divided = [i for i, n in enumerate(self.grid) if n > 1]
         if len(divided) != 1:

@@ -8,7 +8,7 @@ from napari_geosr.core.errors import FileError
 
 
 def refuse_nul(path: str | Path) -> None:
-    """Raise `FileError` for a NUL character, for which Python has no clear error."""
+    """Raise `FileError` for a NUL character, which Python does not report clearly."""
     if "\0" in str(path):
         raise FileError(
             f"{str(path)!r} contains a NUL character, which no file name can have. "

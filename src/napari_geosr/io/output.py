@@ -38,7 +38,7 @@ class SharedOutput(Protocol):
     """A file being written, for other processes; it can be pickled."""
 
     def part(self, place: Slices, memory: int) -> OutputPart:
-        """A part of whole blocks to fill, with so many bytes for buffering."""
+        """A part of whole blocks to fill, with `memory` bytes for buffering."""
 
 
 class Output(ABC):

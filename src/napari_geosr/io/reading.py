@@ -1,4 +1,4 @@
-"""Read one file of any known format, or say why it cannot be read."""
+"""Read one file of any known format, or explain why it cannot be read."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ _SCHEMES: dict[str, AnyDict] = {
     "https": {"allow_redirects": False},
     "memory": {},
 }
-#: Libraries of these schemes that are not in the extra.
+#: Libraries that these schemes need in addition to the extra.
 _OWN_LIBRARY = {"sftp": "paramiko"}
 
 
@@ -159,19 +159,19 @@ def _check(address: str, shown: str) -> None:
         )
     if not host_of(address):
         raise FileError(
-            f"{shown} does not name a server. Give the full address, such as "
+            f"{shown} contains no server name. Give the full address, such as "
             f"{scheme}://server/folder/scan.ome.zarr."
         )
     known = format_of(Path(shown))
     if scheme == "https" and "?" in address and known is not HDF5:
         raise FileError(
-            f"{shown} was given with a query (?…), which is valid for a single file, "
-            "but a zarr consists of many. Give its address without one."
+            f"{shown} contains a query (?…), which applies to a single file, but a "
+            "zarr consists of many files. Leave the query out."
         )
     if known is not None and known not in (OME_ZARR, HDF5):
         raise FileError(
-            f"{shown} is neither zarr nor HDF5, and of other formats the whole file "
-            "would have to be fetched. Copy it to this computer first."
+            f"{shown} is neither zarr nor HDF5, and files of other formats cannot be "
+            "read in parts. Copy it to this computer first."
         )
 
 
@@ -186,7 +186,7 @@ def _open(address: str, dataset: str) -> ZarrNode:
             address, storage_options=_SCHEMES[scheme], read_only=True
         )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # zarr's show the whole address
+        warnings.simplefilter("ignore")  # zarr's warnings show the whole address
         return zarr.open(store, mode="r", path=dataset)
 
 

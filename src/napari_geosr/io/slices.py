@@ -169,9 +169,9 @@ def _gaps(files: Sequence[Path]) -> str:
     more = f" and {len(gaps) - _MAX_SHOWN} more gaps" if len(gaps) > _MAX_SHOWN else ""
     what = "image seems" if n_missing == 1 else "images seem"
     return (
-        f"judging by the numbers in the file names, {n_missing:,} {what} to be missing "
-        f"({', '.join(shown)}{more}); the others are stacked without gaps. Add the "
-        "missing files, or do not measure across the gaps."
+        f"according to the numbers in the file names, {n_missing:,} {what} to be "
+        f"missing ({', '.join(shown)}{more}); the others are stacked without gaps. "
+        "Add the missing files, or do not measure across the gaps."
     )
 
 

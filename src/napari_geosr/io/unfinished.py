@@ -101,7 +101,7 @@ def refuse_unfinished(out: Path, overwrite: bool) -> None:
     Raises
     ------
     FileError
-        Unless `overwrite` is true; the unfinished file is removed then.
+        If `overwrite` is false; otherwise, the unfinished file is removed.
     FileInUseError
         If a run is still writing to it.
     """
@@ -126,7 +126,7 @@ def refuse_stopped(out: Path, overwrite: bool) -> None:
     Raises
     ------
     FileError
-        Unless `overwrite` is true; the unfinished file is removed then.
+        If `overwrite` is false; otherwise, the unfinished file is removed.
     """
     path = incomplete_path(out)
     if not path.exists():
@@ -191,7 +191,7 @@ def _read_killed_run(entry: JournalEntry) -> Volume:
 
 @dataclass(frozen=True)
 class _DamagedFile:
-    """A finished file as the journal sees a file being written."""
+    """A finished file with the interface of a file being written, for the journal."""
 
     path: Path
     temporary: Path
@@ -207,7 +207,7 @@ def taken_for_unfinished(
 ) -> Iterator[None]:
     """Let a damaged file be resumed like that of a killed run.
 
-    At the end, `out` is there again in any case: repaired, or as far as it got. If the
+    At the end, `out` exists again in any case, completely or partly repaired. If the
     process is killed in between, `find_unfinished` finds the file.
 
     Parameters

@@ -1,4 +1,4 @@
-"""Sources of voxels: what a lazy array decodes, and changes on the way."""
+"""Sources of voxels for lazy arrays, and conversions of what they read."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class ArrangedSource:
 
 
 class FixedSource:
-    """A `VoxelSource`: another one at one index of some axes, which are dropped.
+    """A `VoxelSource` that takes one index along some axes of another and drops them.
 
     Parameters
     ----------

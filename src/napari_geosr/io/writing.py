@@ -302,7 +302,7 @@ def _with_location(error: Exception, what: str, kept: Path) -> str:
     """The error followed by where the file is kept, if it still exists."""
     if kept.exists():
         return f"{error} {what} is kept as {kept.name}."
-    return f"{error} {what} is gone: its folder was removed or replaced."
+    return f"{error} {what} is missing because its folder was removed or replaced."
 
 
 def _move_aside(output: Output, path: Path) -> Path:

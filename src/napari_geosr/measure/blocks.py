@@ -207,7 +207,7 @@ class SlabLabeller:
         ----------
         pores : ndarray of shape (z, Y, X), bool
         sample : ndarray of shape (z, Y, X), bool, or None
-            Sample mask; None for everywhere.
+            Sample mask; None if all voxels belong to the sample.
 
         Returns
         -------

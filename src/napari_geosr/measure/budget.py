@@ -43,11 +43,11 @@ _FIXED_BYTES = 90 * 10**6
 _MIN_PLANES = 4
 #: Maximum fraction of the budget for a block that is read once and labelled in slabs.
 _READ_SHARE = 0.25
-#: How often a voxel may be decoded; above it, a budget is refused.
+#: Maximum number of times a voxel may be decoded; a budget that needs more is refused.
 _MAX_READ_FACTOR = 20.0
-#: How often a voxel may be decoded without a warning.
+#: Maximum number of times a voxel may be decoded without a warning.
 _COSTLY_FACTOR = 3.0
-#: How often a voxel may be decoded before blocks are kept for the next slab.
+#: Number of times a voxel may be decoded before blocks are kept for the next slab.
 _ALIGNED_FACTOR = 1.1
 #: Number of sweeps over the volume.
 _SWEEPS = 2
@@ -93,7 +93,7 @@ class _SlabReads:
     held_bytes : int
         Memory of these caches and of decoding.
     factor : float
-        How often a voxel is decoded in a sweep, at most.
+        Maximum number of times a voxel is decoded in a sweep.
     """
 
     caches: tuple[tuple[object, int], ...] = ()
@@ -170,7 +170,7 @@ def _ways_of_reading(
 def _ways_for(
     array: Any, thickness: int, n_planes: int, n_windows: int
 ) -> list[_SlabReads]:
-    """Ways of reading an array beside slabs of a volume with `n_planes` planes."""
+    """Ways of reading an array along with slabs of a volume with `n_planes` planes."""
     stored = _stored(array)
     unit = read_unit(stored)
     if unit is None:
@@ -307,8 +307,8 @@ def _plan_reads(
 ) -> SlabPlan:
     """Slabs of arrays that are stored in blocks, which are decoded as a whole.
 
-    A block is decoded once for all its slabs, if it can be kept, or as rarely as
-    possible.
+    A block is decoded once for all its slabs if it can be kept, and otherwise as rarely
+    as possible.
     """
     thinnest = min(_MIN_PLANES, slab_thickness(source))
 

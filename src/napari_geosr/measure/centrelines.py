@@ -92,7 +92,7 @@ def centrelines(mask: Mask) -> Mask:
             rest[1:] |= rest[:-1].copy()
         found |= (skeletonize(wider) > 0) & missing
         missing = lost()
-    if missing.any():  # a ball of even width, for example: any voxel of it
+    if missing.any():  # e.g. spheres of even width: keep any one voxel
         _, first = np.unique(labels[missing], return_index=True)
         found[tuple(axis[first] for axis in np.nonzero(missing))] = True
     return found

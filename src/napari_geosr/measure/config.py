@@ -45,16 +45,17 @@ class PorosityConfig(Config):
         default=8,
         ge=1,
         le=10**9,
-        title="Smallest pore (voxels)",
-        description="Smallest pore, in voxels, that is counted and listed. Smaller "
-        "ones still count towards the porosity.",
+        title="Minimum pore size (voxels)",
+        description="Minimum size of the pores that are counted and listed, in "
+        "voxels. Smaller pores still count towards the porosity.",
     )
 
     connectivity: Literal[6, 26] = Field(
         default=26,
         title="Connectivity",
-        description="Which pore voxels belong together: 26 includes those that touch "
-        "at a corner, 6 only those that share a face (in 2D: 8 or 4).",
+        description="Which adjacent voxels belong to the same pore: 26 includes "
+        "those that touch at a corner, 6 only those that share a face (in 2D: "
+        "8 or 4).",
     )
 
     sample_mask: Annotated[

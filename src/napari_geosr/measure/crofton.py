@@ -55,7 +55,7 @@ def pair_weights(
 
     Lines along u meet a plane facet with unit normal n in proportion to |n·u|. The
     weights are the non-negative least-squares solution for the area of facets of every
-    orientation, and are exact on average, i.e. for a ball. They suit voxels of any
+    orientation, and are exact on average, i.e. for a sphere. They suit voxels of any
     aspect ratio; for cubic voxels they differ by less than 0.005 from the shares of the
     sphere in the literature. Flat: the share of the circle nearest to each direction.
 

@@ -90,9 +90,9 @@ def write_json(
     Raises
     ------
     FileError
-        As `write_csv`.
+        As in `write_csv`.
     """
-    # Twice: the values of reports and arrays are plain only afterwards.
+    # Converted twice, because NaN in reports and arrays is found only in plain values.
     plain = json.loads(json.dumps(values, default=_plain))
     text = json.dumps(json_values(plain), indent=2, ensure_ascii=False, allow_nan=False)
     return write_text(path, text + "\n", overwrite=overwrite)
@@ -131,7 +131,7 @@ def write_png(
     Raises
     ------
     FileError
-        As `write_csv`.
+        As in `write_csv`.
     """
     return write_bytes(path, histogram_png(reports), overwrite=overwrite)
 
@@ -155,8 +155,8 @@ def histogram_png(
     ink, paper = INK[theme], PAPER[theme]
     figure = Figure(figsize=(7.2, 3.8), dpi=130, facecolor=paper)
     canvas = FigureCanvasAgg(figure)
-    # Fixed margins: labels of up to six digits fit, and a layout takes longer to find
-    # than everything else.
+    # Fixed margins are wide enough for labels of up to six digits; an automatic layout
+    # takes longer than everything else.
     figure.subplots_adjust(left=0.11, right=0.98, bottom=0.14, top=0.97)
     axes: Any = figure.add_subplot(facecolor=paper)
     sizes, label = _sizes_in_one_unit(reports)
@@ -253,7 +253,7 @@ def write_html(
     Raises
     ------
     FileError
-        As `write_csv`.
+        As in `write_csv`.
     """
     shown = {
         caption: picture if isinstance(picture, bytes) else Path(picture).read_bytes()

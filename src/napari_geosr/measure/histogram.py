@@ -31,22 +31,22 @@ _MAX_EXACT_INTEGER = 2**53
 _MAX_BIN_NUMBER = 2**62
 #: Maximum number of sweeps; each narrows the range by a factor of at least 2¹⁶.
 _MAX_SWEEPS = 4
-#: Maximum fraction of the voxels, at either end, that may lie far from all others
-#: without being pores or solid: hot voxels, or a grain of metal.
+#: Maximum fraction of the voxels, at either end, that may lie far from all others and
+#: be neither pore nor solid, such as hot voxels or a metal grain.
 _MAX_FAR_SHARE = 0.02
 #: Fraction of the voxels of a group, at either end, that may lie outside of its range.
 _STRAY_SHARE = 0.02
-#: Smallest width of bins, relative to the largest value: a bin number and its half are
-#: exact in float64.
+#: Smallest width of bins, relative to the largest value, at which a bin number and its
+#: half are exact in float64.
 _MIN_RELATIVE_WIDTH = 2.0**-51
-#: Smallest range of floating-point values from which a threshold is found: products of
-#: differences do not underflow.
+#: Smallest range of floating-point values from which a threshold is found, so that
+#: products of differences do not underflow.
 _MIN_RANGE = 1e-100
-#: Largest floating-point value from which a threshold is found: products of values do
-#: not overflow.
+#: Largest floating-point value from which a threshold is found, so that products of
+#: values do not overflow.
 _MAX_VALUE = 1e100
 #: Largest value, relative to the range of values, up to which averages of the values
-#: themselves are exact enough. Beyond, they are counted from the first bin.
+#: themselves are exact enough. Beyond it, they are measured from the first bin.
 _MAX_OFFSET = 2.0**20
 
 
@@ -103,7 +103,7 @@ class GreyHistogram:
         """Grey value of each bin (float64): its centre, or the exact value."""
         shift = 0.0 if self.is_exact else 0.5
         bins = np.arange(self.first, self.first + len(self.counts), dtype=np.float64)
-        with np.errstate(over="ignore"):  # next to the largest float64
+        with np.errstate(over="ignore"):  # near the largest float64
             return (bins + shift) * self.width
 
     @property
@@ -112,7 +112,7 @@ class GreyHistogram:
         bins = np.arange(
             self.first, self.first + len(self.counts) + 1, dtype=np.float64
         )
-        with np.errstate(over="ignore"):  # next to the largest float64
+        with np.errstate(over="ignore"):  # near the largest float64
             return (bins - (0.5 if self.is_exact else 0.0)) * self.width
 
     @property
@@ -418,7 +418,7 @@ def _check_values(
         )
     if histogram.minimum == histogram.maximum and not may_be_constant:
         where = " inside the sample mask" if masked else ""
-        _refuse_inexact(histogram, name)  # rounded, different integers are equal
+        _refuse_inexact(histogram, name)  # rounding may make different integers equal
         raise VolumeError(
             f"{name!r} contains only one grey value{where} ({histogram.minimum:g}), "
             "so pores cannot be distinguished from solid. Choose another volume or "

@@ -11,8 +11,8 @@ from napari_geosr.measure.number_text import number_text
 from napari_geosr.measure.report import PorosityReport
 from napari_geosr.measure.rows import table_rows
 
-#: Name of the column with which the others are compared; without it, they are compared
-#: with the first.
+#: Name of the column with which the others are compared; if there is none, they are
+#: compared with the first.
 _TRUTH = "truth"
 
 #: Style sheet of every report page.
@@ -161,7 +161,7 @@ def _settings(names: Sequence[str], reports: Sequence[PorosityReport]) -> str:
             [f"{r.threshold_rule}: {number_text(r.threshold)}" for r in reports],
         ),
         ("Pores are", [r.phase for r in reports]),
-        ("Smallest pore", [f"{r.min_voxels} voxels" for r in reports]),
+        ("Minimum pore size", [f"{r.min_voxels} voxels" for r in reports]),
         ("Connectivity", [str(r.connectivity) for r in reports]),
         (
             "Not a number",
@@ -197,7 +197,7 @@ def _notes(report: PorosityReport) -> str:
         "sizes. Threshold sensitivity: the porosity with the threshold lowered and "
         "raised by 5 % of the distance between the mean grey values of the two "
         "phases. It is not a measurement uncertainty: noise and artefacts are not "
-        "included. Pores below the smallest size are not counted. Open pores reach "
+        "included. Pores below the minimum size are not counted. Open pores reach "
         f"the border of the sample; {border} exclude faces on the border.</small></p>"
     )
 

@@ -31,8 +31,8 @@ class Deviation:
     data : ArrayLike of the volume's shape
         Standard deviation of each voxel, in grey values of the volume.
     factor : float or None
-        Half-width of the interval in standard deviations; None if unknown, and then
-        there is no interval.
+        Half-width of the interval in standard deviations; None if unknown, in which
+        case there is no interval.
     nominal : float or None
         Fraction of volumes whose porosity lies in such an interval, if measured.
     """
@@ -98,7 +98,7 @@ class IntervalCounter:
         self._voxels = dict.fromkeys(moves, 0)
 
     def add(self, slab: slice, sample: np.ndarray | None) -> None:
-        """Add the next slab; `sample` is the sample mask, None for everywhere.
+        """Add the next slab; `sample` is the sample mask, None if it covers all voxels.
 
         Raises
         ------

@@ -11,7 +11,7 @@ _POWERS = {1: "", 2: "²", 3: "³"}
 
 
 def number_text(value: float, *, whole: bool = True) -> str:
-    """Three significant digits; integers whole up to a million.
+    """Format with three significant digits; integers up to a million in full.
 
     Parameters
     ----------

@@ -113,7 +113,8 @@ def porosity_steps(
     Raises
     ------
     VolumeError
-        If the volume cannot be measured: no or one grey value, wrong axes, empty mask.
+        If the volume cannot be measured because it has only one grey value or none,
+        wrong axes, or an empty mask.
     Cancelled
         If `should_stop` returns True.
 

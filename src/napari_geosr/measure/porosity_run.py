@@ -105,7 +105,9 @@ class PorosityRun:
             raise Cancelled(f"Measuring {self.name!r} was cancelled while {doing}.")
 
     def sample(self, slab: slice, block: np.ndarray) -> np.ndarray | None:
-        """Sample mask of a slab with the grey values `block`; None: everywhere."""
+        """Sample mask of a slab with the grey values `block`; None if it is all
+        sample.
+        """
         sample: np.ndarray | None = None
         if self.mask is not None:
             sample = inside_mask(np.asarray(self.mask[slab]))
@@ -128,7 +130,7 @@ class PorosityRun:
     def pores(
         self, slab: slice, threshold: float
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-        """Grey values, pore mask and sample mask (None: everywhere) of a slab."""
+        """Grey values, pore mask and sample mask (None if all sample) of a slab."""
         block = np.asarray(self.source[slab])
         sample = self.sample(slab, block)
         pores = phase_mask(block, threshold, self.config.phase)
@@ -144,7 +146,7 @@ class PorosityRun:
     def pores_and_sample(
         self, slab: slice, threshold: float, limits: tuple[float, float]
     ) -> tuple[np.ndarray, np.ndarray | None]:
-        """Pore mask and sample mask (None: everywhere) of a slab; counts both."""
+        """Pore mask and sample mask (None if all sample) of a slab; counts both."""
         block, pores, sample = self.pores(slab, threshold)
         counts, phase = self.counts, self.config.phase
         counts.sample += block.size if sample is None else int(np.count_nonzero(sample))
@@ -207,7 +209,11 @@ def prepare(
     warnings = []
     flat = volume.spatial_shape[:-2] in ((), (1,))
     if flat and len(volume.shape) == 3:
-        warnings.append("One slice only: measured as an image (areas, pores per mm²).")
+        warnings.append(
+            "There is only one slice, so it is measured as an image (areas, pores per "
+            ""
+            "mm²)."
+        )
     source = as_stack(volume.data)
     has_interval = deviation is not None
     deviations = None if deviation is None else deviation.data

@@ -13,7 +13,7 @@ from napari_geosr.measure.number_text import number_text
 from napari_geosr.measure.segment import threshold_of
 from napari_geosr.measure.small_pores import SmallPores
 
-#: Recognises the warning of phases hidden by voxels far from all others.
+#: Identifies the warning about phases hidden by voxels far from all others.
 _FAR = "are far from all others"
 #: Fraction of the voxels below which a phase probably consists of outliers.
 _MIN_PHASE_SHARE = 5e-4
@@ -22,12 +22,13 @@ _MIN_HIDDEN_SHARE = 5e-3
 #: Fraction of the voxels up to which a group far from all others is neither pores nor
 #: solid.
 _MAX_SMALL_SHARE = 0.02
-#: The same for a group that may well be: grains of metal, or regions set to a constant.
+#: The same for a group that may well be a phase: metal grains, or regions set to a
+#: constant.
 _MAX_DOUBTFUL_SHARE = 0.25
 #: Maximum frequency of grey values between two phases, relative to the means of each.
 _MAX_VALLEY = 0.5
-#: Saturated voxels are those within this fraction of the range of grey values from its
-#: end, and their minimum fraction of a group far from all others.
+#: Fraction of the range of grey values, from its end, within which voxels are
+#: saturated, and minimum fraction of such voxels in a group far from all others.
 _SATURATED_RANGE = 0.01
 _MIN_SATURATED_SHARE = 0.8
 #: Half-width of the range around a grey value, relative to the distance between the
@@ -102,9 +103,9 @@ def remarks(
         )
     if histogram.n_outliers:
         yield (
-            f"{histogram.n_outliers} voxels of {name!r} are outliers: all others "
+            f"{histogram.n_outliers} voxels of {name!r} are outliers (all others "
             f"range from {number_text(histogram.minimum)} to "
-            f"{number_text(histogram.maximum)}. They were ignored when the threshold "
+            f"{number_text(histogram.maximum)}). They were ignored when the threshold "
             "was determined."
         )
     filled = histogram.centres[histogram.counts > 0]
@@ -135,12 +136,12 @@ def remarks(
 def _hidden_phases(
     histogram: GreyHistogram, config: PorosityConfig, threshold: float, name: str
 ) -> str:
-    """A message if voxels far from all others decide about the threshold.
+    """A message if voxels far from all others determine the threshold.
 
     Hot or saturated voxels or grains of metal then count as one phase, and pores and
-    solid together as the other. A few pores in a solid are no such case: the solid has
-    one phase. The more voxels are far from the others, the more they must look unusual:
-    a phase far from two others is not.
+    solid together as the other. A few pores in a solid are not such a case, because the
+    solid is one phase. The more voxels are far from the others, the more unusual they
+    must look, because a phase far from two others is not unusual.
     """
     others = histogram.nearby
     if others is None or _smaller_phase(others, threshold) >= _MIN_HIDDEN_SHARE:
@@ -170,9 +171,9 @@ def _hidden_phases(
     return (
         f"{n_far} voxels of {name!r} ({100 * n_far / histogram.n:.2g} %) {_FAR}, "
         "such as hot or saturated voxels, grains of metal or regions "
-        "without data, and only they are separated by the threshold "
-        f"{number_text(threshold)}: the porosity {certainty}. The other voxels form "
-        f"two phases: {100 * pores / others.n:.3g} % of them are {what} "
+        "without data. The threshold separates only these from the rest "
+        f"({number_text(threshold)}), so the porosity {certainty}. The other voxels "
+        f"form two phases: {100 * pores / others.n:.3g} % of them are {what} "
         f"{number_text(own)}. Give that threshold as a number, or exclude the voxels "
         "far from the others with a sample mask."
     )
@@ -215,7 +216,8 @@ def _threshold_remarks(
 def has_one_phase(histogram: GreyHistogram, threshold: float) -> bool:
     """Whether grey values are more frequent at the threshold than at a phase's mean.
 
-    Rules such as Otsu's always split the histogram, a single peak near its centre.
+    Rules such as Otsu's always split the histogram; a single peak is split near its
+    centre.
     """
     if _smaller_phase(histogram, threshold) == 0:
         return True
@@ -272,7 +274,7 @@ def speck_remarks(
     sample_voxels : int
         Number of voxels of the sample.
     min_voxels : int
-        Smallest pore that is counted.
+        Minimum size of a pore that is counted.
     small : SmallPores, optional
         Objects that are not in `voxels`.
     """
@@ -284,8 +286,8 @@ def speck_remarks(
     ):
         return
     counted = (
-        f"they are not counted as pores (minimum size: {min_voxels} voxels) but are "
-        "part of the porosity"
+        f"they are not counted as pores (minimum pore size: {min_voxels} voxels) but "
+        "are part of the porosity"
         if min_voxels > 1
         else "they are counted as pores"
     )

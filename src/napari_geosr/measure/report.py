@@ -48,7 +48,7 @@ class Histogram:
 
 
 class FigureAttribute(Generic[Value]):
-    """A value of a report as an attribute with a type."""
+    """A value of a report as a typed attribute."""
 
     def __set_name__(self, owner: type, name: str) -> None:
         self._name = name
@@ -103,7 +103,7 @@ class PorosityReport:
     sample_size, pore_size : float or None
         Volume (image: area) in `unit`³ (`unit`²).
     threshold : float
-        Dark pores: at or below; bright pores: above.
+        Dark pores are at or below it, bright pores above it.
     table : dict of ndarray
         One row per counted pore; row ``i`` is label ``i + 1``.
     units : dict of str

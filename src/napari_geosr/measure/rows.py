@@ -50,7 +50,7 @@ def figure_rows(
     """Rows with one displayed value per report, and its difference from the reference.
 
     Lengths share one unit in a row, chosen by the size of the reference's value. All
-    volumes (areas) share the unit of the first row of them.
+    rows of volumes (areas) share the unit of the first of these rows.
     """
     figures = [report.figures for report in reports]
     units = [shown_unit(report.unit, report.voxel_size) for report in reports]

@@ -41,8 +41,8 @@ def sample_mask_steps(
 ) -> Generator[Step, None, Mask]:
     """Largest 26-connected body of `solid`, closed and with its holes filled.
 
-    Meant for a specimen surrounded by air. In a cube cut from a larger piece, every
-    voxel belongs to the sample: use no mask there.
+    The mask is meant for a specimen surrounded by air. In a cube cut from a larger
+    piece, every voxel belongs to the sample, so no mask is needed.
 
     Parameters
     ----------

@@ -108,7 +108,7 @@ def threshold_of(
 def _multi_otsu(
     counts: np.ndarray, centres: np.ndarray, phase: str, name: str
 ) -> float:
-    """The threshold of three-class Otsu on the side of the pores."""
+    """Of the two thresholds of three-class Otsu, the one next to the pores."""
     from skimage.filters import threshold_multiotsu
 
     if np.count_nonzero(counts) < 3:
@@ -201,7 +201,7 @@ def shifted_thresholds(
     """Threshold ∓ 5 % of the distance between the mean grey values of both phases.
 
     If the threshold lies in a gap between grey values, the centre of the gap is
-    shifted: all values in it give the same pores.
+    shifted, because all values in the gap give the same pores.
     """
     low = histogram.centres <= threshold
     weights = histogram.counts

@@ -180,7 +180,9 @@ class SweepTotals:
 
     @cached_property
     def surface(self) -> float | None:
-        """Surface area (flat: perimeter) of all pores; None in pixels."""
+        """Surface area (flat: perimeter) of all pores; None if the unit is the
+        pixel.
+        """
         if not self.geometry.has_physical_size:
             return None
         parts = itertools.chain(self.pores.surface, self.small.surface_parts)
@@ -188,16 +190,16 @@ class SweepTotals:
 
     @property
     def sample_size(self) -> float | None:
-        """Volume (flat: area) of the sample; None in pixels."""
+        """Volume (flat: area) of the sample; None if the unit is the pixel."""
         return self.size_of(self.sample_voxels)
 
     def size_of(self, n_voxels: int) -> float | None:
-        """Volume (flat: area) of a number of voxels; None in pixels."""
+        """Volume (flat: area) of a number of voxels; None if the unit is the pixel."""
         geometry = self.geometry
         return n_voxels * geometry.voxel_volume if geometry.has_physical_size else None
 
     def per_millimetre(self, count: float) -> float | None:
-        """A number per mm³ (flat: mm²) of the sample; None in pixels."""
+        """A number per mm³ (flat: mm²) of the sample; None if the unit is the pixel."""
         if self.sample_size is None:
             return None
         power = 2 if self.geometry.flat else 3

@@ -121,11 +121,10 @@ class _PlaneSimilarity:
         Correlation of adjacent planes, including coarse structure.
     even : bool
         Whether the correlation over a few planes equals that over a few pixels.
-    far : float
-        Correlation of fine detail over `lag` planes; NaN if `lag` is 0.
-    lag : int
-        Largest number of planes over which fine detail keeps its position, which means
-        that it changes far more slowly than within a plane; 0 if it does not.
+    far, lag : float, int
+        `lag` is the largest number of planes over which fine detail keeps its position,
+        i.e. changes far more slowly than within a plane; `far` is its correlation over
+        that distance. They are 0 and NaN if detail does not keep its position.
     """
 
     neighbours: float
@@ -215,7 +214,7 @@ def _correlation(one: FloatArray, other: FloatArray) -> float:
     """Correlation coefficient; NaN if a plane is constant or not finite."""
     if not (np.isfinite(one).all() and np.isfinite(other).all()):
         return math.nan
-    with np.errstate(over="ignore", invalid="ignore"):  # values beyond 1e154: unknown
+    with np.errstate(over="ignore", invalid="ignore"):  # values beyond 1e154 give NaN
         one, other = one - one.mean(), other - other.mean()
         power = float(np.sqrt((one * one).sum() * (other * other).sum()))
         product = float((one * other).sum())

@@ -16,7 +16,7 @@ def gaussian_blur(
     Parameters
     ----------
     volume : ndarray of shape (Z, Y, X)
-        Or any other number of axes.
+        Other numbers of axes are possible as well.
     sigma : float or sequence of float
         Standard deviation in voxels: one for all axes, or one for each.
     """

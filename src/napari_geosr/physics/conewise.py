@@ -1,6 +1,6 @@
 """Cone beam: a volume is projected onto a flat detector, all slices at once.
 
-Has the same two implementations as `napari_geosr.physics.slicewise`.
+There are the same two implementations as in `napari_geosr.physics.slicewise`.
 """
 
 from __future__ import annotations

@@ -128,7 +128,7 @@ def dentin(
 ) -> Dentin:
     """Tubules along the first axis, joined by branches a fifth as wide [1]_ [2]_.
 
-    With voxels of 0.2 µm the default radii are tubules of 1 to 3 µm in diameter.
+    With voxels of 0.2 µm, the default radii correspond to diameters of 1 to 3 µm.
 
     Parameters
     ----------

@@ -35,7 +35,8 @@ class Microscope:
     blur : float
         Standard deviation of the point-spread function in the plane, in voxels.
     elongation : float
-        How many times longer the point-spread function is along the optical axis.
+        Length of the point-spread function along the optical axis, relative to its
+        width in the plane.
     step : float
         Distance between slices, in voxels of the plane.
     photons : float
@@ -83,7 +84,7 @@ def nuclei(
     step : float
         Distance of planes along Z, in pixels.
     radius : float
-        About that of a nucleus, in pixels.
+        Approximate radius of a nucleus, in pixels.
     """
     inside = _cells(shape, rng, step, radius)[0] < 1
     grain = rng.uniform(1.0, 2.5)
@@ -107,7 +108,7 @@ def membranes(
     step : float
         Distance of planes along Z, in pixels.
     radius : float
-        About that of a cell, in pixels.
+        Approximate radius of a cell, in pixels.
     """
     depth, size = _cells(shape, rng, step, radius)
     thickness = rng.uniform(0.6, 1.2)

@@ -54,7 +54,7 @@ def smooth_power(f: npt.NDArray[np.float64], width: float) -> npt.NDArray[np.flo
 
 
 class SpectralNoise:
-    """Gaussian noise by planes; each plane is the same whichever others are requested.
+    """Gaussian noise, plane by plane; a plane does not depend on the others requested.
 
     Parameters
     ----------

@@ -1,6 +1,6 @@
 """Dense packing of spheres, continuing where random placement ends.
 
-Lengths are in voxels; a ball is (z, y, x, radius), as returned by `place_balls`.
+Lengths are in voxels; a sphere is (z, y, x, radius), as returned by `place_balls`.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def fill_gaps(
     gap: float,
     seed: int,
 ) -> Array:
-    """Add spheres between existing ones, largest fitting spheres first.
+    """Add spheres between existing ones, the largest that fit first.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ def fill_gaps(
     -------
     ndarray of shape (m, 4)
         The existing spheres and the added ones. Spheres are added until the porosity is
-        reached, or hardly any more will fit.
+        reached, or hardly any more fit.
     """
     smallest, largest = radius
     rng = np.random.default_rng([seed, 2])

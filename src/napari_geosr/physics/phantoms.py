@@ -163,7 +163,9 @@ def _distances_to_nearby_balls(
     gap: float,
     largest: float,
 ) -> npt.NDArray[np.float64]:
-    """Free space at `points` between the 24 nearest spheres: a fast upper bound."""
+    """Free space at `points` according to the 24 nearest spheres: a fast upper
+    bound.
+    """
     from scipy.spatial import cKDTree
 
     placed = np.array(balls)

@@ -57,7 +57,7 @@ def project(volume: Tensor, geometry: ParallelGeometry) -> Tensor:
     Parameters
     ----------
     volume : Tensor of shape (..., N, N); cone: (..., Z, N, N)
-        Attenuation per unit length of the pixel size, any floating dtype.
+        Attenuation per unit of length (that of the pixel size), in any floating dtype.
     geometry : ParallelGeometry
         Parallel, fan or cone beam.
 
@@ -92,9 +92,9 @@ def operator_norm(
     *,
     before_each: Callable[[], None] | None = None,
 ) -> float:
-    """Largest singular value of `project`, by power iteration starting from ones.
+    """Largest singular value of `project`, by power iteration from a uniform volume.
 
-    The first singular vector is smooth and positive, so few iterations suffice. They
+    The first singular vector is smooth and positive, so a few iterations suffice. They
     end when the relative increase is below one millionth. The value approaches the norm
     from below. It is cached for each geometry, so all blocks of slices use the same
     value.

@@ -98,8 +98,8 @@ class ParallelBeam:
 def ramp_filter(length: int, cutoff: float = 1.0) -> FloatArray:
     """Ramp filter at the frequencies of ``rfft`` of `length` samples.
 
-    Built from its spatial taps (1/4, then -1/(πn)² at odd n), which preserves the mean
-    of a slice.
+    It is built from its spatial taps (1/4, then -1/(πn)² at odd n), which preserves the
+    mean of a slice.
     """
     from scipy import fft
 

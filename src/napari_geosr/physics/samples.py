@@ -46,12 +46,12 @@ def noisy_foam(shape: Shape = (64, 128, 128), seed: int = 11) -> tuple[Volume, V
 def resolution_pair(
     shape: Shape = (48, 48, 48), seed: int = 12
 ) -> tuple[Volume, Volume]:
-    """A foam scanned with coarse voxels, and the same foam with voxels half as large.
+    """A low-resolution scan of a foam, and the same foam with voxels half as large.
 
     Parameters
     ----------
     shape : tuple of int
-        Shape of the coarse scan (Z, Y, X).
+        Shape of the low-resolution scan (Z, Y, X).
     seed : int
         Seed of foam and noise.
 
@@ -59,7 +59,7 @@ def resolution_pair(
     -------
     low, high : Volume
         float32, with voxels of 8 µm and 4 µm. Both fill the same box, so the origins
-        differ by half a voxel of the fine scan.
+        differ by half a voxel of the high-resolution scan.
     """
     fine: Shape = (2 * shape[0], 2 * shape[1], 2 * shape[2])
     foam = sphere_foam(fine, porosity=0.2, radius=(3.0, 12.0), gap=1.5, seed=seed)
@@ -68,7 +68,9 @@ def resolution_pair(
     )
     made = scan(foam, imaging, solid=_GREY_SOLID, pore=_GREY_PORE, seed=seed)
     low = Volume(
-        made.noisy, "ZYX", (2 * FOAM_VOXEL_SIZE,) * 3, "µm", name="coarse foam"
+        made.noisy, "ZYX", (2 * FOAM_VOXEL_SIZE,) * 3, "µm", name="low-resolution foam"
     )
     voxel_size, origin = low.upscaled_geometry(2)
-    return low, Volume(made.clean, "ZYX", voxel_size, "µm", origin, name="fine foam")
+    return low, Volume(
+        made.clean, "ZYX", voxel_size, "µm", origin, name="high-resolution foam"
+    )

@@ -89,8 +89,8 @@ def coarse_scan(
     volume : ndarray of shape (Z, Y, X)
         The object on the fine grid.
     factor : int
-        Voxels of the fine grid per coarse voxel along each axis.
+        Voxels of the fine grid per voxel of the result along each axis.
     sigma : float
-        Blur of the coarse system in *coarse* voxels, applied before sampling.
+        Blur of the low-resolution system in *its* voxels, applied before sampling.
     """
     return area_downsample(gaussian_blur(volume, sigma * factor), factor)

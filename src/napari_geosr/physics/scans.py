@@ -303,7 +303,7 @@ def random_scan(
     small_pores : float
         Fraction of draws with small pores.
     scale : float, optional
-        Factor of the lengths of the phantom.
+        Scale factor for the lengths of the phantom.
     """
     scale = float(downsample) if scale is None else scale
     fine: Shape = (shape[0] * downsample, shape[1] * downsample, shape[2] * downsample)

@@ -57,7 +57,7 @@ class ObjectKind:
     simulate : callable
         Returns the versions (Z, Y, X) for a number, in the order of `endings`.
     single_every : int, optional
-        Every n-th number is only the middle plane (Y, X).
+        Every n-th number yields only the middle plane (Y, X).
     endings : tuple of str
         Endings of the names of the versions.
     shape : tuple of int
@@ -189,7 +189,9 @@ def fine_scan(number: int) -> tuple[FloatArray, FloatArray]:
 
 
 def foam_coarse(number: int) -> tuple[FloatArray, FloatArray]:
-    """A coarse scan of pores in a solid, and the object with half the voxel size."""
+    """A low-resolution scan of pores in a solid, and the object with half its voxel
+    size.
+    """
     kind = KINDS["foam-coarse"]
     made = scans.random_scan(
         kind.shape,
@@ -202,7 +204,7 @@ def foam_coarse(number: int) -> tuple[FloatArray, FloatArray]:
 
 
 def foam_coarse_4(number: int) -> tuple[FloatArray, FloatArray]:
-    """A coarse scan, and the sharp object on a grid four times as fine.
+    """A low-resolution scan, and the sharp object on a grid four times as fine.
 
     Its features are half as large, in voxels of the scan, as those of
     `foam_coarse`.
@@ -222,8 +224,8 @@ def foam_coarse_4(number: int) -> tuple[FloatArray, FloatArray]:
 def bone_coarse_8(number: int) -> tuple[FloatArray, FloatArray]:
     """A clinical scan of bone, and the sharp object on a grid eight times as fine.
 
-    Struts 6 to 20 fine voxels thick, or canals with a radius of 1.5 to 16 fine voxels,
-    as seen in a scan with 80 µm voxels.
+    The object contains struts 6 to 20 fine voxels thick, or canals with a radius of 1.5
+    to 16 fine voxels, as seen in a scan with 80 µm voxels.
     """
     kind = KINDS["bone-coarse-8"]
     rng = np.random.default_rng([_COARSE_SEED, 8, number])

@@ -1,9 +1,9 @@
 """Back-projection of filtered projections, the last stage of FBP and FDK.
 
 Every voxel receives the linearly interpolated value at its projected position. This is
-what filtered back-projection assumes, and smoother than the exact adjoint of Joseph's
-projection, whose weights for a pixel vary with the angle. It is not the adjoint of any
-projector in this package.
+what filtered back-projection assumes, and it is smoother than the exact adjoint of
+Joseph's projection, whose weights for a pixel vary with the angle. It is not the
+adjoint of any projector in this package.
 """
 
 from __future__ import annotations

@@ -214,7 +214,7 @@ def blobs(
 ) -> Waves:
     """Irregular pores: a random field with a Gaussian correlation, cut at a quantile.
 
-    The length of correlation is the middle of `radius`.
+    The correlation length is the geometric mean of `radius`.
 
     Parameters
     ----------

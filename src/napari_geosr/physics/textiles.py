@@ -43,7 +43,7 @@ class MultiphaseSolid:
     grey : ndarray of shape (Z, Y, X), float32
         Grey values; mixtures where a boundary cuts a voxel.
     labels : ndarray of shape (Z, Y, X), uint8
-        Index into `greys` of the main phase of each voxel. 0: pore.
+        Index into `greys` of the main phase of each voxel; 0 is pore.
     greys : tuple of float
         Grey value of each phase.
     """

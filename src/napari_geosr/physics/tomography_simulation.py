@@ -158,8 +158,8 @@ def scan_steps(
     truth : mapping, optional
         Known properties of the sample, such as its porosity, for the provenance.
     scale : float, optional
-        Factor for the attenuation, if this is part of a sample; by default it follows
-        from `config.absorption`.
+        Scale factor for the attenuation, if this is part of a sample; by default it
+        follows from `config.absorption`.
     should_stop : callable
         Called before every block of views.
 

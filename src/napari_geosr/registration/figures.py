@@ -59,9 +59,9 @@ def mutual_information(
 ) -> float:
     """Mutual information of the grey values in bits, from a joint histogram.
 
-    It is zero for independent volumes, and the higher, the better one predicts the
-    other. As it increases with the contrast, it is suitable for comparing positions of
-    one pair of volumes, but not different pairs.
+    It is zero for independent volumes, and increases the better one predicts the other.
+    As it increases with the contrast, it is suitable for comparing positions of one
+    pair of volumes, but not different pairs.
 
     Parameters
     ----------

@@ -100,7 +100,7 @@ def _widened(normals: AnyArray, limits: AnyArray, start: AnyArray, n: int) -> An
         return -float(np.log(np.maximum(x[n:] - x[:n], 1e-9)).sum())
 
     def slope(x: AnyArray) -> Any:
-        """Its derivative."""
+        """Derivative of `volume`."""
         inverse = 1 / np.maximum(x[n:] - x[:n], 1e-9)
         return np.r_[inverse, -inverse]
 

@@ -79,7 +79,7 @@ def reconstruct_slices(
     ConfigError
         If ASTRA is not installed, or does not support the setting.
     ProjectionsError
-        As `napari_geosr.tomography.algorithms.reconstruct_slices`.
+        As in `napari_geosr.tomography.algorithms.reconstruct_slices`.
     """
     import torch
 

@@ -30,8 +30,9 @@ class WedgeScore:
     """Energy outside the double wedge of a sinogram over 360° (Vo et al. [1]_).
 
     A sinogram over 180° and its mirror image about the correct column form a seamless
-    one over 360°. Its Fourier transform is then nearly empty outside a double wedge,
-    where harmonics of the angle are too high for the frequency along the detector.
+    sinogram over 360°. Its Fourier transform is then nearly empty outside a double
+    wedge, where harmonics of the angle are too high for the frequency along the
+    detector.
 
     Mirroring about column c multiplies the coefficient of frequency w by
     exp(-4πi w c), and the second half turn multiplies harmonic m by (-1)^m. Therefore,

@@ -152,9 +152,9 @@ def check_arc(geometry: FanGeometry) -> None:
 class Weighting:
     """Weights by which projections are multiplied before they are filtered.
 
-    Consists of the weight of each ray, and the cosine of its angle to the central ray.
-    For an offset detector, columns of zeros are added to make it symmetric, so that the
-    filter can extend beyond its edge.
+    They consist of the weight of each ray, and the cosine of its angle to the central
+    ray. For an offset detector, columns of zeros are added to make it symmetric, so
+    that the filter can extend beyond its edge.
 
     Parameters
     ----------
@@ -171,7 +171,7 @@ class Weighting:
     Raises
     ------
     ProjectionsError
-        As `check_arc`.
+        As in `check_arc`.
     """
 
     def __init__(self, geometry: FanGeometry, like: Tensor) -> None:
@@ -222,7 +222,7 @@ def ray_weights(geometry: FanGeometry) -> Floats:
     Raises
     ------
     ProjectionsError
-        As `check_arc`.
+        As in `check_arc`.
     """
     check_arc(geometry)
     arc, fan = arc_of(geometry.angles), fan_angles(geometry)

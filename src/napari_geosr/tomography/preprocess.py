@@ -152,7 +152,8 @@ class LineIntegrals:
         Raises
         ------
         ProjectionsError
-            If there are no such rows, there is no signal or NaN, or dark = flat.
+            If there are no such rows, there is no signal, values are NaN, or flat and
+            dark fields are equal.
         """
         scan, config = self.projections, self.config
         if not 0 <= start < stop <= scan.n_rows:

@@ -149,7 +149,7 @@ def test_specks_are_said_where_they_are_most_of_many():
     single, large = np.ones(3000, int), np.full(400, 50)
     (said,) = speck_remarks(np.concatenate([single, large]), 10**6, 8, "scan")
     assert "3 000 of the 3 400 objects" in said.replace("\u202f", " ")
-    assert "not counted as pores (smallest pore: 8 voxels)" in said
+    assert "not counted as pores (minimum pore size: 8 voxels)" in said
     (said,) = speck_remarks(single, 10**6, 1, "scan")
     assert "they are counted as pores" in said
     assert not list(speck_remarks(np.full(3000, 9), 10**6, 8, "scan"))

@@ -135,7 +135,7 @@ class Choice:
     name : str
         The backend, once it is chosen; ``""`` before.
     forward : callable or None
-        Called instead of the network; None: the network itself.
+        Called instead of the network; None if the network itself is used.
     """
 
     def __init__(
@@ -167,7 +167,8 @@ class Choice:
     def choose(
         self, network: nn.Module, device: str, tile: FirstTile
     ) -> tuple[Array, str]:
-        """Choose; return the tile's values and a message for the user (or ``""``).
+        """Choose a backend; return the tile's values and a message for the user (or
+        "").
 
         Raises
         ------
@@ -203,7 +204,7 @@ class Choice:
         if device != "cpu":
             return f"openvino does not run on {device}"
         if next(network.parameters(), None) is None:
-            return "a filter without weights"
+            return "the network is a filter without weights"
         if tile.torch.total * tile.n_remaining * self.n_runs < MIN_REMAINING_SECONDS:
             return "the run is too short for a conversion"
         return None

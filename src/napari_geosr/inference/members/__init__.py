@@ -38,11 +38,11 @@ class EnsembleInputs:
     models : sequence of Model
         The model of the run, and further ones for an ensemble.
     voxel_size : tuple of float
-        Of the input, along its axes.
+        Voxel size of the input, along its axes.
     statistics : Standardisation
         Grey scales of the run's input and output.
     n_members : int or None
-        Requested number; None: the default of the kind.
+        Requested number; None for the default of the kind.
     """
 
     models: Sequence[Model]

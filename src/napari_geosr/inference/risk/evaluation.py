@@ -194,7 +194,7 @@ def draw_sample(
     n: int = N_BLOCKS,
     seed: int = _SEED,
 ) -> EvaluationSample:
-    """Draw blocks of a scan, and probes with the statistics of its noise.
+    """Draw blocks of a scan, and probes that resemble its noise, reproducibly.
 
     Parameters
     ----------
@@ -243,10 +243,10 @@ def evaluate(
     Parameters
     ----------
     network : nn.Module
-        Preserves size and grey values. If it takes the noise level as an input, that is
-        already set and is the same in both runs.
+        A network that preserves size and grey values. If it takes the noise level as an
+        input, the level is already set and is the same in both runs.
     statistics : Standardisation
-        Of the whole scan, as in a normal run.
+        Statistics of the whole scan, as in a normal run.
     results : list, optional
         Receives the denoised core of each block.
 
@@ -258,7 +258,7 @@ def evaluate(
     Raises
     ------
     Cancelled, DeviceMemoryError, EngineError
-        As `napari_geosr.inference.runner.restore_region`.
+        As in `napari_geosr.inference.runner.restore_region`.
     """
 
     def restored(block: Block, window: FloatArray) -> FloatArray:

@@ -136,7 +136,7 @@ def common_scale(compared: Iterable[CellMeans]) -> float:
 
     If the noise is slightly overestimated, the estimated risk of a good denoiser falls
     below the variance of the noise that it leaves. Raising each risk to its own
-    denoiser's limit would make that limit alone decide the ranking and favour the
+    denoiser's limit would let that limit alone determine the ranking and favour the
     strongest smoothing. A common variance preserves the differences.
 
     Returns
@@ -187,7 +187,7 @@ def variance_range(noise: Noise) -> tuple[float, float]:
 
 
 def decibels(untouched: float, risk: float) -> float:
-    """Gain in dB; at most 30, because smaller risks cannot be told from zero."""
+    """Gain in dB; at most 30, because smaller risks cannot be distinguished from 0."""
     if math.isnan(risk) or math.isnan(untouched):
         return -math.inf
     if not math.isfinite(risk):

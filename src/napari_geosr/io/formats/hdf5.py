@@ -82,7 +82,7 @@ def read_hdf5(
         Path inside the file; by default, the file's NeXus default, or else the only
         2D or 3D dataset of numbers.
     open_bytes : callable, optional
-        Opens a file of another computer; `path` is then only its name.
+        Opens a file on another computer; `path` is then only its name.
 
     Raises
     ------
@@ -171,11 +171,11 @@ def _find(file: object, path: Path, notes: list[str]) -> str:
             if missing:
                 notes.append(
                     f"The dataset {some[0][0]!r} was read; the file also contains "
-                    f"links that lead nowhere ({', '.join(missing[:3])})."
+                    f"broken links ({', '.join(missing[:3])})."
                 )
             return some[0][0]
     if not candidates:
-        hint = f" (these links lead nowhere: {', '.join(missing[:3])})"
+        hint = f" (these links are broken: {', '.join(missing[:3])})"
         raise FileError(
             f"{path.name} contains no 2D or 3D dataset of "
             f"numbers{hint if missing else ''}. Open the file that has the image."

@@ -111,7 +111,7 @@ def _refuse_low_offset(path: Path, offset: int, least: int) -> None:
 
 @contextmanager
 def _corrections() -> Iterator[list[str]]:
-    """Collect what nibabel corrects in a header, which it would print, as notes."""
+    """Collect nibabel's corrections to a header as notes; it would print them."""
     notes: list[str] = []
 
     class Collector(logging.Handler):
@@ -121,7 +121,7 @@ def _corrections() -> Iterator[list[str]]:
             notes.append(f"The file's header is invalid: {record.getMessage()}.")
 
     logger, handler = logging.getLogger("nibabel.global"), Collector()
-    with _LOGGING:  # the logger is that of all threads
+    with _LOGGING:  # all threads share the logger
         before, printing = logger.propagate, list(logger.handlers)
         logger.propagate, logger.handlers = False, [handler]
         try:

@@ -80,7 +80,7 @@ def read_projections(
     endpoint : bool
         Whether the last projection was taken at the end of `angle_range`.
     angle_unit : str, optional
-        ``"deg"`` or ``"rad"``, if the file does not state the unit or is wrong.
+        ``"deg"`` or ``"rad"``, if the file states no unit, or a wrong one.
     pixel_size : float or (height, width), optional
         Pixel size of the detector, in `unit`; takes precedence over the file.
     unit : str, optional
@@ -220,7 +220,7 @@ def _with_note(metadata: AnyMapping, note: str) -> AnyDict:
 
 
 def _implausible_size_changes(scan: Projections) -> AnyDict:
-    """Changes if the file's pixel size is implausible: it is treated as unknown.
+    """Changes that mark an implausible pixel size of the file as unknown.
 
     It is kept for fan and cone beams, whose distances are in the same unit, and for
     files written by this package.

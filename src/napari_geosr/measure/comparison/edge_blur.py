@@ -2,7 +2,7 @@
 
 The slope of a sharp edge between two grey values, blurred by a Gaussian, depends on the
 grey value and on the width of the Gaussian. The scan is smoothed by a known Gaussian
-first, so that noise matters less, and the variance of that is subtracted.
+first, so that noise matters less; the variance of this Gaussian is then subtracted.
 """
 
 from __future__ import annotations
@@ -170,7 +170,9 @@ class _EdgeBlock:
         self.depth: tuple[AnyArray, AnyArray] = (self.smooth, self.smooth)
 
     def split(self, threshold: float) -> None:
-        """Find how many voxels each voxel lies inside the dark and the bright phase."""
+        """Find the depth of each voxel, in voxels, inside the dark and the bright
+        phase.
+        """
         from scipy import ndimage
 
         dark = self.smooth <= threshold

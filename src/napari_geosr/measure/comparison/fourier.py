@@ -38,7 +38,7 @@ _MIN_VALUES = 4.0
 _ENOUGH_VALUES = 50.0
 #: Maximum number of shells that are averaged.
 _MAX_AVERAGED_SHELLS = 7
-#: Largest grey value of which squares of Fourier coefficients fit into float32.
+#: Largest grey value for which squares of Fourier coefficients fit into float32.
 _MAX_VALUE = 2.0**30
 #: Fraction of all shells for which the correlation must stay below the criterion:
 #: single shells may be below it by chance.

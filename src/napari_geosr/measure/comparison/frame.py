@@ -139,7 +139,7 @@ class _Axis:
 class FrameArray:
     """Grey values of a volume on the grid of a frame, read and averaged lazily.
 
-    A voxel is NaN if any of its voxels of the volume is not finite.
+    A voxel of the frame is NaN if any voxel of the volume in it is not finite.
     """
 
     def __init__(self, data: Any, axes: Sequence[_Axis], shape: Sequence[int]) -> None:
@@ -374,7 +374,7 @@ def _refuse_mixed_axes(volumes: Mapping[str, Volume]) -> None:
 
 
 def _scale(volume: Volume, first: Volume) -> float:
-    """The volume's unit in that of the first one."""
+    """Length of the volume's unit in units of the first volume."""
     if volume.unit == first.unit:
         return 1.0
     if PIXEL in (volume.unit, first.unit):

@@ -29,7 +29,7 @@ def quality_page(
     Parameters
     ----------
     pictures : mapping
-        By caption: PNG for the ``light`` and the ``dark`` style.
+        PNG images for the ``light`` and the ``dark`` style, by caption.
     records : sequence of str
         Provenance as JSON text.
     """
@@ -159,7 +159,7 @@ def _method(report: QualityReport) -> list[str]:
         )
     if report.fourier:
         lines.append(
-            "Fourier correlation under a Hann window, in shells of equal width in "
+            "Fourier correlation uses a Hann window and shells of equal width in "
             "1/length. Where a spectrum ends abruptly, the resolution is estimated one "
             "to two shells too fine."
         )

@@ -109,8 +109,8 @@ class QualityReport:
         By the name of the compared volumes.
     spectra : mapping of PowerSpectrum
     porosity : mapping of PorosityReport
-        Of each volume at its own voxel size, within the region that it has in common
-        with the base; may be empty. The base is that of the finest comparison.
+        Porosity of each volume at its own voxel size, within the region that it has in
+        common with the base; may be empty. The base is that of the finest comparison.
     pores : mapping of PoreMatch
     graphs : mapping of GraphAgreement
         Agreement with the branches of the base, if graphs were traced; the graph of
@@ -184,27 +184,27 @@ class QualityReport:
 
     @property
     def data_range(self) -> float:
-        """Of the last volume that was compared."""
+        """Range of grey values used for the last compared volume."""
         return self.grids[self.compared[-1]].data_range
 
     @property
     def ssim_window(self) -> str:
-        """Of the last volume that was compared."""
+        """Window of SSIM for the last compared volume."""
         return self.grids[self.compared[-1]].ssim_window
 
     @property
     def psnr(self) -> float:
-        """Of the last volume that was compared."""
+        """PSNR of the last compared volume."""
         return self.figures[self.compared[-1]].psnr
 
     @property
     def ssim(self) -> float | None:
-        """Of the last volume that was compared."""
+        """SSIM of the last compared volume."""
         return self.figures[self.compared[-1]].ssim
 
     @property
     def volume(self) -> PorosityReport:
-        """Pores of the last compared volume; of two, of the first."""
+        """Pores of the last compared volume or, if there are only two, of the first."""
         with_reference = self.base != next(iter(self.titles))
         return self.porosity[self.compared[-1] if with_reference else self.base]
 
@@ -225,7 +225,7 @@ class QualityReport:
         yield self._row(
             "Shift",
             {k: _shift_text(s) for k, s in self.shifts.items()},
-            "Relative to the base, measured by correlating parts of both.",
+            "Shift relative to the base, measured by correlating parts of both.",
         )
         yield self._row(
             "Noise",
@@ -264,7 +264,7 @@ class QualityReport:
         yield self._row(
             "PSNR, range-invariant",
             {k: _decibels(f.psnr_range_invariant) for k, f in found.items()},
-            "After fitting gain and offset.",
+            "PSNR after fitting gain and offset.",
         )
         yield self._row(
             "SSIM",
@@ -295,7 +295,7 @@ class QualityReport:
         yield self._row(
             "Fitted gain and offset",
             fits,
-            "Applied before PSNR, SSIM, MS-SSIM and NRMSE.",
+            "Fit applied before computing PSNR, SSIM, MS-SSIM and NRMSE.",
         )
         yield self._row(
             "Compared on voxels of",
@@ -308,11 +308,11 @@ class QualityReport:
     def _pore_rows(self) -> Iterator[QualityRow]:
         for label, status, help_ in (
             ("Pores matched", "matched", "One pore in the base, one in the volume."),
-            ("Pores lost", "lost", "In the base only."),
-            ("Pores invented", "invented", "Not in the base."),
-            ("Pores split", "split", "One in the base, several in the volume."),
-            ("Pores merged", "merged", "Several in the base, one in the volume."),
-            ("Pores regrouped", "changed", "Several became several others."),
+            ("Pores lost", "lost", "Pores in the base only."),
+            ("Pores invented", "invented", "Pores that are not in the base."),
+            ("Pores split", "split", "One pore in the base, several in the volume."),
+            ("Pores merged", "merged", "Several pores in the base, one in the volume."),
+            ("Pores regrouped", "changed", "Several pores became several others."),
         ):
             counts = {
                 k: number_text(m.count(status))  # type: ignore[arg-type]

@@ -97,10 +97,10 @@ class SsimSum:
     def multiscale(self) -> float | None:
         """MS-SSIM; None if one of the scales has no complete window.
 
-        The product of the mean contrast and structure term of every scale, each to the
-        power of its weight; the luminance term is included at the coarsest scale only.
-        Negative mean values count as 0. In slices, the mean over those in which all
-        scales fit.
+        This is the product of the mean contrast and structure term of every scale, each
+        to the power of its weight; the luminance term is included at the coarsest scale
+        only. Negative mean values count as 0. For slices, it is the mean over those in
+        which all scales fit.
         """
         if len(self._scales) < len(SCALE_WEIGHTS):
             return None

@@ -146,7 +146,7 @@ def grey_steps(
     ConfigError
         If `data_range` is not greater than zero.
     Cancelled
-        If `should_stop` says so.
+        If `should_stop` returns True.
     """
     if data_range is not None and not 0 < data_range < math.inf:
         raise ConfigError(
@@ -315,7 +315,7 @@ def central_box(shape: Sequence[int], most_voxels: int) -> tuple[slice, ...]:
 
 
 class DifferenceArray:
-    """Volume minus base in units of the noise of both, computed where it is read.
+    """Volume minus base in units of the noise of both, computed on demand.
 
     Parameters
     ----------

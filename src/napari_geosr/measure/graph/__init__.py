@@ -121,8 +121,8 @@ class NetworkGraph:
     def crossing(self, axis: int) -> float:
         """Number of tubes that cross a plane at less than 45° from its normal, `axis`.
 
-        The median over the planes between voxels: near the faces, thinning shortens
-        the tubes.
+        This is the median over the planes between voxels, because thinning shortens the
+        tubes near the faces.
         """
         size = self.voxel_size[axis]
         planes = round((self.box[1, axis] - self.box[0, axis]) / size)
@@ -195,7 +195,7 @@ def network_graph(
     Parameters
     ----------
     mask : ndarray of bool, (Z, Y, X) or (Y, X)
-        True in the tubes; 26-connected (an image: 8).
+        True in the tubes; 26-connected (8-connected in an image).
     voxel_size, origin : sequence of float
         Along the axes of `mask`; the origin is the centre of the first voxel.
     unit : str

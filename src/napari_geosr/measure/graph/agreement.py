@@ -30,7 +30,7 @@ class GraphAgreement:
         Fraction of the measured length near true lines, and of the true length near
         measured lines.
     branch_precision, branch_recall : float
-        The same for branches; a branch counts if 80 % of it lies near the other's.
+        The same for branches; a branch counts if 80 % of it lies near the other graph.
     """
 
     distance: float

@@ -19,7 +19,7 @@ from napari_geosr.measure.sums import Geometry
 
 Mask = npt.NDArray[np.bool_]
 
-#: Bytes per voxel for the phase, its labels, its centre lines and the distances to its
+#: Bytes per voxel for the phase, its labels, its centrelines and the distances to its
 #: surface.
 _BYTES_PER_VOXEL = 32
 
@@ -37,7 +37,7 @@ def check_graph_memory(
     name : str
         Name of the volume in messages.
     budget : int, optional
-        The memory budget of the whole measurement; None: the free memory.
+        The memory budget of the whole measurement; None for the free memory.
 
     Raises
     ------

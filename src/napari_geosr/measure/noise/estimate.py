@@ -65,7 +65,7 @@ _MAX_CLIPPED_SHARE = 2e-3
 #: Fraction of clipped voxels above which their reduced noise matters.
 _MUCH_CLIPPED = 0.05
 #: Number of estimates that are kept. The verdict on a model, the ranking, the run and
-#: the check of its result ask for the noise of the same scan one after another.
+#: the check of its result need the noise of the same scan one after another.
 _MAX_KNOWN = 32
 #: Estimates by the digest of their sample, oldest first.
 _known: dict[bytes, Noise] = {}
@@ -138,7 +138,7 @@ def noise_steps(
             raise Cancelled("Measuring the noise was cancelled.")
 
     check()
-    if blocks is None:  # `should_stop` was true for a moment only
+    if blocks is None:  # `should_stop` was true only briefly
         raise Cancelled("Measuring the noise was cancelled.")
     key = _key(volume, *blocks)
     known = _known.get(key)
@@ -276,7 +276,7 @@ def noise_free_contrast(
 
 
 def _averaged(blocks: Array, lags: Sequence[float]) -> tuple[Array, float]:
-    """Means of pairs of voxels along each axis, and the factor on the noise level."""
+    """Means of pairs of voxels along each axis, and by what factor noise is reduced."""
     factor = 1.0
     for axis, lag in enumerate(lags, 1):
         n = blocks.shape[axis] // 2 * 2
@@ -347,13 +347,14 @@ def remarks(
         )
     elif coarse and not structured:
         found.append(
-            f"Grey values are rounded to steps of {sample.step:.3g}, which is coarse "
-            f"for this noise: its level may be anything below {0.5 * sample.step:.2g}."
+            f"Grey values are rounded to steps of {sample.step:.3g}, which are too "
+            "coarse for this noise: its level may be anything below "
+            f"{0.5 * sample.step:.2g}."
         )
     if structured:
         found.append(
             "There is no uniform region: even the most uniform regions contain "
-            f"structure. The noise is below {upper:.3g}; how far below is not known."
+            f"structure. The noise level is below {upper:.3g}, but otherwise unknown."
         )
     if sample.clipped > _MAX_CLIPPED_SHARE and not (
         is_constant or 0 < sample.levels <= 4
@@ -378,7 +379,8 @@ def remarks(
         )
     if volume.axes == "YX" or volume.shape[0] == 1:
         found.append(
-            "Measured in a single slice: correlation between slices is not known."
+            "The noise was measured in a single slice, so its correlation between "
+            "slices is not known."
         )
     if quiet is not None and not structured:
         names = "zyx"

@@ -114,7 +114,7 @@ def sample_steps(
     ndarray of shape (blocks, Z, Y, X)
         Grey values.
     ndarray or None
-        Those of the second scan at the same places.
+        Those of the second scan at the same positions.
     """
     edges = block_edges(volume)
     boxes = _boxes(volume.shape)
@@ -333,7 +333,7 @@ def _steps(values: Array) -> tuple[float, int]:
     """The smallest distance between grey values, and the number of grey values."""
     some = values[:: max(1, len(values) // _MAX_VALUES)]
     most = min(_MAX_LEVELS, len(some) // 10)
-    # Sorting takes long: where these are too many already, the others do not matter.
+    # Sorting is slow. If these values are already too many, the others do not matter.
     distinct = np.unique(some[: 2 * most])
     if len(distinct) <= most:
         distinct = np.unique(some)

@@ -46,7 +46,7 @@ def volume_statistics(*, flat: bool) -> list[VolumeStatistic]:
     Raises
     ------
     ConfigError
-        As `pore_statistics`.
+        As in `pore_statistics`.
     """
     return _of_kind(VolumeStatistic, flat)
 

@@ -33,8 +33,8 @@ STATISTICS = (
         row=Row(
             "Euler number",
             order=140,
-            help="Pores − tunnels + enclosed solid particles. Strongly negative: well "
-            "connected.",
+            help="Pores − tunnels + enclosed solid particles. Strongly negative values "
+            "mean that the pores are well connected.",
         ),
     ),
 )

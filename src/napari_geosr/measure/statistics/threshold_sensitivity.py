@@ -23,7 +23,7 @@ def highest(totals: SweepTotals) -> float:
 
 
 def half_width(totals: SweepTotals) -> float:
-    """Half the difference between the two."""
+    """Half the difference between the highest and the lowest porosity."""
     return (highest(totals) - lowest(totals)) / 2
 
 

@@ -7,16 +7,18 @@ Each module defines the following, without importing torch:
 ``Config``
     A `DegradationConfig` with the settings of the noise.
 ``blur_widths(config, voxel_size, millimetres)``
-    Standard deviations of the point-spread function along the axes, in coarse voxels of
-    size ``voxel_size``, whose unit is ``millimetres`` mm (None if not a length).
+    Standard deviations of the point-spread function along the axes, in low-resolution
+    voxels of size ``voxel_size``, whose unit is ``millimetres`` mm (None if not a
+    length).
 ``Noise(config, levels, shape)``
     Has a method ``add(plane, index)`` that adds noise to plane (Y, X) number ``index``.
     The noise depends only on the plane, so blocks of any thickness give the same.
 ``adopted(measured, levels)``
     Settings that reproduce the measurements of a real scan; optional.
 ``SAMPLING``
-    ``"mean"`` (the default): a coarse voxel is the mean over a block of fine ones;
-    ``"kept"``: it is one of them (`napari_geosr.physics.sampling.kept_samples`).
+    ``"mean"`` (the default): a low-resolution voxel is the mean over a block of
+    high-resolution voxels; ``"kept"``: it is one of them
+    (`napari_geosr.physics.sampling.kept_samples`).
 """
 
 from __future__ import annotations
@@ -57,8 +59,8 @@ class DegradationConfig(Config):
         None,
         gt=0,
         title="Resolution (MTF 10 %)",
-        description="Instead of the blur: line pairs per mm at which the "
-        "low-resolution system still shows 10 % of the contrast.",
+        description="Line pairs per mm at which the low-resolution system "
+        "still shows 10 % of the contrast; replaces the blur.",
     )
     grey_gain: float = Field(
         1.0,
@@ -111,11 +113,11 @@ class ImagingEstimate:
     Attributes
     ----------
     blur : float
-        Standard deviation of the point-spread function in the plane, in voxels of the
-        low-resolution scan.
+        Standard deviation of the point-spread function in the plane, in low-resolution
+        voxels.
     gain, offset : float
         Linear map from grey values of the high-resolution scan to those of the
-        low-resolution one.
+        low-resolution scan.
     noise : float
         Standard deviation of the noise in grey values of the low-resolution scan.
     shape : str
@@ -125,7 +127,8 @@ class ImagingEstimate:
     along_z : float
         Correlation of the noise of adjacent slices.
     slope, intercept : float
-        Linear fit of the noise variance as a function of the grey value.
+        Linear fit of the noise variance as a function of the grey value of the
+        low-resolution scan.
     misfit : float
         Root-mean-square residual of the fit to the logarithm of the power.
     """
@@ -174,12 +177,12 @@ def options() -> dict[str, tuple[Any, str, str]]:
 
 
 def blur_in_plane(config: DegradationConfig, voxel_mm: float | None) -> float:
-    """Standard deviation of the point-spread function in coarse voxels.
+    """Standard deviation of the point-spread function in low-resolution voxels.
 
     Parameters
     ----------
     voxel_mm : float or None
-        Edge length of a coarse voxel in mm; None if unknown.
+        Edge length of a low-resolution voxel in mm; None if unknown.
 
     Raises
     ------
@@ -200,8 +203,8 @@ def blur_in_plane(config: DegradationConfig, voxel_mm: float | None) -> float:
     if whole > _MAX_BLUR:
         raise ConfigError(
             f"A resolution of {config.mtf10:g} line pairs per mm is a blur of "
-            f"{whole:.3g} voxels of {voxel_mm:g} mm, and at most {_MAX_BLUR} are "
-            "possible. Check the number."
+            f"{whole:.3g} voxels of {voxel_mm:g} mm, but at most {_MAX_BLUR} voxels "
+            "are possible. Check the number."
         )
     if whole < _BOX:
         raise ConfigError(

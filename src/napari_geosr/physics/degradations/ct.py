@@ -69,12 +69,13 @@ class Config(DegradationConfig):
 def blur_widths(
     config: Config, voxel_size: Sequence[float], millimetres: float | None
 ) -> tuple[float, ...]:
-    """Standard deviations along the axes in coarse voxels, for an isotropic blur.
+    """Standard deviations of an isotropic blur along the axes, in low-resolution
+    voxels.
 
     Parameters
     ----------
     voxel_size : sequence of float
-        Size of the coarse voxels.
+        Size of the low-resolution voxels.
     millimetres : float or None
         Millimetres per unit of `voxel_size`; None if unknown.
     """

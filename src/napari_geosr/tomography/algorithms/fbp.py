@@ -47,7 +47,8 @@ class Config(_Config):
     filter: FilterName = Field(
         "ramp",
         title="Filter",
-        description="ramp is the sharpest, hann the smoothest.",
+        description="Filter of the projections: ramp is the sharpest, hann the "
+        "smoothest.",
     )
     padding: Padding = Field(
         "zero",

@@ -20,7 +20,7 @@ from napari_geosr.io.missing_places import missing_of_chunks
 #: Key in our block of a group's attributes that states that every chunk was written.
 ALL_CHUNKS = "all_chunks"
 #: Pattern of an index in the name of a chunk. Zarr does not find chunks whose names
-#: have leading zeros, such as those that a copy was given.
+#: have leading zeros, as renamed copies may have.
 _INDEX = "(0|[1-9][0-9]*)"
 
 
@@ -52,7 +52,7 @@ def missing_chunks(
         return ""
     fill = array.fill_value if array.fill_value is not None else 0
     why = (
-        "All chunks were there when it was written: copy it again."
+        "All chunks were there when it was written, so copy it again."
         if all_written
         else "Some programs omit chunks that contain only this value; otherwise the "
         "copy is incomplete."

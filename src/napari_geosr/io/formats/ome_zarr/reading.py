@@ -101,7 +101,7 @@ def volumes_of(node: ZarrNode, path: Path, *, axes: str | None = None) -> list[V
     ----------
     node : zarr.Group or zarr.Array
     path : Path
-        Where it is, for names and messages.
+        Its location, for names and messages.
     axes : str, optional
         Meaning of the stored axes; takes precedence over the file.
 
@@ -133,7 +133,7 @@ def volumes_of(node: ZarrNode, path: Path, *, axes: str | None = None) -> list[V
             array = node[item["path"]]
             volume = _volume(array, path, entry, stamp, i, axes, names)
             levels.append((volume, array))
-        # The specification demands this order, but not all programs keep to it.
+        # The specification requires this order, but not all programs follow it.
         levels.sort(key=lambda level: -math.prod(level[0].shape))
         finest, array = levels[0]
         first = _with_chunk_warnings(finest, array, entry, whole)
@@ -253,8 +253,8 @@ class _Source:
         self.array = array
         self.shape = tuple(int(n) for n in array.shape)
         self.dtype = np.dtype(array.dtype)
-        # The stored chunk, which is no larger than its voxels, and the decoded one,
-        # which is of full size also at the border.
+        # Memory for the stored chunk, which is no larger than its voxels, and for the
+        # decoded one, which has the full size even at the border.
         self.decoding_bytes = 2 * math.prod(array.chunks) * self.dtype.itemsize
 
     def __getitem__(self, key: tuple[slice, ...]) -> AnyArray:

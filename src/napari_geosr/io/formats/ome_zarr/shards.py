@@ -1,6 +1,6 @@
 """Chunks and shards of an OME-Zarr: their shapes, and how shards are written whole.
 
-One process buffers incomplete shards; several write those of parts of their own.
+A single process buffers incomplete shards; each of several processes writes its part.
 """
 
 from __future__ import annotations
@@ -149,7 +149,7 @@ class ShardBuffer:
     fill : float
         Value of voxels that were never written.
     path : Path
-        File that errors name.
+        File named in error messages.
     """
 
     def __init__(
@@ -288,7 +288,7 @@ class ShardBuffer:
             new, self._unsynced = self._unsynced, set()
         names = (self.array.metadata.encode_chunk_key(index) for index in new)
         try:
-            # A shard of fill values alone may not have been written.
+            # A shard that contains only fill values may not have been written.
             shards = [path for name in names if (path := folder / name).exists()]
             for shard in shards:
                 sync_file(shard)
@@ -315,22 +315,22 @@ class ShardBuffer:
 class SharedZarr:
     """A zarr array that several processes fill, each with whole shards.
 
-    A shard is written under a temporary name and renamed, so a process that is killed,
-    or two that write the same shard, leave no damaged one.
+    A shard is written under a temporary name and renamed, so a killed process, or two
+    that write the same shard, never leave a damaged one.
 
     Attributes
     ----------
     folder : Path
         Folder of the array.
     path : Path
-        File that errors name.
+        File named in error messages.
     """
 
     folder: Path
     path: Path
 
     def part(self, place: Box, memory: int) -> SharedPart:
-        """A part to fill, whose edges are those of shards or of the array.
+        """A part to fill; its edges coincide with those of shards or of the array.
 
         Parameters
         ----------
@@ -355,7 +355,7 @@ class SharedPart:
     Parameters
     ----------
     buffer : ShardBuffer
-        Of the whole array.
+        Buffer of the whole array.
     place : tuple of slice
         Position of the part in the array.
     folder : Path
@@ -392,10 +392,10 @@ class SharedPart:
 
 
 def open_level(folder: Path) -> Any:
-    """Open an array to be filled, so that every shard will have its file.
+    """Open an array for filling, such that every shard gets a file.
 
-    The array does not store this setting: a missing file would otherwise look like lost
-    voxels.
+    The array does not store this setting. Without it, shards of fill values would have
+    no file and look like lost voxels.
 
     Parameters
     ----------
@@ -408,6 +408,6 @@ def open_level(folder: Path) -> Any:
     array: Any = zarr.open_array(folder, mode="r+")
     if hasattr(array, "with_config"):
         return array.with_config(own)
-    # Earlier versions only have a setting of the process, which other threads share.
+    # In earlier versions, the setting applies to the whole process.
     with zarr.config.set({f"array.{key}": value for key, value in own.items()}):
         return zarr.open_array(folder, mode="r+")

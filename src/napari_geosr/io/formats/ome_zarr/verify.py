@@ -28,7 +28,7 @@ _CHECKSUM = "crc32c"
 
 @dataclass(frozen=True)
 class ZarrCheck:
-    """What reading every shard of an OME-Zarr has shown.
+    """Result of reading every shard of an OME-Zarr.
 
     Attributes
     ----------
@@ -110,7 +110,7 @@ def _shards(array: ZarrNode) -> Iterator[tuple[tuple[int, ...], Box]]:
 
 
 def _has_content(file: Path) -> bool:
-    """Whether a file exists and is not empty, which zarr reads as fill values."""
+    """Whether a file exists and is not empty; zarr reads empty ones as fill values."""
     try:
         return file.stat().st_size > 0
     except FileNotFoundError:
@@ -130,7 +130,7 @@ def _is_readable(array: ZarrNode, box: Box, path: Path) -> bool:
 
 
 def note_in_record(path: Path, record: AnyMapping) -> None:
-    """Replace the last provenance record of an OME-Zarr of ours.
+    """Replace the last provenance record of an OME-Zarr that this package wrote.
 
     Raises
     ------

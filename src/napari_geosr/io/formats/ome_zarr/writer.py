@@ -39,7 +39,7 @@ _PLANES = 8
 
 
 class ZarrOutput(Output):
-    """A zarr v3 group that is filled; coarser levels are added on completion.
+    """A zarr v3 group to be filled; coarser levels are added on completion.
 
     Parameters
     ----------
@@ -149,7 +149,7 @@ class ZarrOutput(Output):
     def check_intact(self) -> None:
         """Raise `FileError` if the group or its array was removed."""
         super().check_intact()
-        # Zarr silently creates folders again that were removed.
+        # Zarr silently recreates folders that were removed.
         for place in (self.temporary, self.temporary / "0"):
             if not (place / "zarr.json").exists():
                 raise FileError(

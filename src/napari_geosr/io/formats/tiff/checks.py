@@ -104,7 +104,7 @@ def check_segments(tif: TiffFile, series: TiffPageSeries, path: Path) -> None:
     tif : tifffile.TiffFile
     series : tifffile.TiffPageSeries
     path : Path
-        File that messages name.
+        File named in messages.
 
     Raises
     ------

@@ -48,8 +48,8 @@ def white_is_zero(page: TiffPage, *, is_imagej: bool) -> str:
         return ""
     if is_imagej or not can_invert(page):
         return (
-            "the file is to be displayed with inverted grey values; they are used as "
-            "they are stored, so what looks dark in other programs has high values. "
+            "the file is marked for display with inverted grey values, but they are "
+            "used as stored, so what looks dark in other programs has high values. "
             "Check which phase is the pores."
         )
     white = 1 if page.bitspersample == 1 else np.iinfo(page.dtype).max

@@ -65,7 +65,7 @@ class PhysicalSpace:
 
     @property
     def is_ours(self) -> bool:
-        """Whether the size is that of our own metadata block, and so trustworthy."""
+        """Whether the size is from our own metadata block, and therefore reliable."""
         stamp = self.stamp
         if stamp is None or stamp.unit != self.unit:
             return False

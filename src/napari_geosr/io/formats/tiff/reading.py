@@ -74,7 +74,7 @@ def _is_log_enabled(_record: logging.LogRecord) -> bool:
 
 @contextmanager
 def _tifffile_silenced() -> Iterator[None]:
-    """Suppress tifffile's log messages: ours name the file and what to do.
+    """Suppress tifffile's log messages, as ours name the file and what to do.
 
     Several threads may read at the same time, and tifffile starts its own threads.
     """
@@ -93,8 +93,8 @@ def read_tiff(
 ) -> Volume:
     """Read one image of a TIFF file, lazily where it is large.
 
-    Images of up to 32 MiB are read at once. Of larger ones, contiguous voxels are read
-    on demand, and compressed or scattered ones are decoded page by page.
+    Images of up to 32 MiB are read at once. In larger images, contiguous voxels are
+    read on demand, and compressed or scattered voxels are decoded page by page.
 
     Parameters
     ----------
@@ -143,7 +143,7 @@ def read_tiff(
 
 
 def _miscounted(tif: TiffFile, n_stored: int) -> str:
-    """Warn if an ImageJ description states another number of planes than there are.
+    """Warn if an ImageJ description states a wrong number of planes.
 
     Like ImageJ, we then read all planes as slices.
     """
@@ -348,7 +348,7 @@ def _source(
 
 
 def _check_ratio(page: TiffPage, path: Path) -> None:
-    """Refuse a huge page stored in a few bytes: it would only fill the memory."""
+    """Refuse a huge page stored in a few bytes, which would only fill the memory."""
     stored = sum(page.databytecounts)
     if page.nbytes > 1 << 28 and page.nbytes > stored * _MAX_RATIO:
         raise FileError(

@@ -159,7 +159,7 @@ class TiffOutput(Output):
         return int(offset)
 
     def _allocate(self) -> None:
-        """Reserve the disk space: a full disk is fatal for a memory-mapped file."""
+        """Reserve the disk space, as a full disk is fatal for a memory-mapped file."""
         if not hasattr(os, "posix_fallocate"):
             return
         with self.temporary.open("r+b") as stream:
@@ -236,7 +236,7 @@ class TiffOutput(Output):
 
 
 def _reserve(path: Path) -> None:
-    """Append the reserved space, which ends with the file's size without it."""
+    """Append the reserved space, at the end of which the original size is stored."""
     with path.open("r+b") as stream:
         end = stream.seek(0, os.SEEK_END)
         stream.write(bytes(_RESERVED_BYTES - _MARK.size) + _MARK.pack(_MAGIC, end))
