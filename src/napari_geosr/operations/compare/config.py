@@ -84,7 +84,7 @@ class CompareFields(Config):
         default=8,
         ge=1,
         le=10**9,
-        title="Smallest pore (voxels)",
+        title="Minimum pore size (voxels)",
         description="Smallest pore that is counted and listed, in voxels of the "
         "volume or the base, whichever is coarser.",
     )

@@ -104,7 +104,7 @@ class StudyConfig(Config):
         8,
         ge=1,
         le=10**9,
-        title="Smallest pore (voxels)",
+        title="Minimum pore size (voxels)",
         description="Smallest pore, in voxels, that is counted. Smaller ones still "
         "count towards the porosity.",
     )
