@@ -286,7 +286,7 @@ def main() -> None:
     torch.set_num_threads(1)
     bench = Bench(options)
     bench.run()
-    command = "Made by `python benchmarks/bench_efficiency.py --write`"
+    command = "Generated with `python benchmarks/bench_efficiency.py --write`"
     if options.steps != parser.get_default("steps"):
         command += f" with `--steps {options.steps}`"
     head = (

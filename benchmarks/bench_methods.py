@@ -279,7 +279,7 @@ class Bench:
 def head(command: str) -> str:
     """What a reader has to know before the figures."""
     return (
-        f"Made by `{command}`. Trained on one simulated specimen of "
+        f"Generated with `{command}`. Trained on one simulated specimen of "
         f"{' × '.join(map(str, SHAPE))} voxels, tested on another of the same kind; "
         "noise of 35 % of the contrast; all methods have the same MSD-net, batch of 8 "
         "patches of 64² and seed, except the adversarial ones, which have generators "
