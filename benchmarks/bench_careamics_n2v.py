@@ -136,8 +136,8 @@ def table(rows: list[dict[str, Any]], common: dict[str, Any]) -> str:
     version = next((r["version"] for r in rows if "version" in r), "not run")
     lines = [
         f"CAREamics {version}; napari-geosr with torch {torch.__version__}. Both "
-        f"trained for {common['steps']} steps of {common['batch_size']} patches of "
-        f"{common['patch']}² with Adam (initial learning rate "
+        f"programs trained for {common['steps']} steps of {common['batch_size']} "
+        f"patches of {common['patch']}² with Adam (initial learning rate "
         f"{common['learning_rate']:g}), on single slices (2D) and one thread. Times "
         "are processor times.",
         "",

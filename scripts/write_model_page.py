@@ -34,7 +34,7 @@ same kind with known ground truth.
 | column | meaning |
 |---|---|
 | errors | signed, relative to the known mask; Otsu's threshold in every row |
-| volumes | Wasserstein-1 distance of the log10 pore volumes |
+| volumes | Wasserstein-1 distance between the distributions of log10 pore volumes |
 | Dice | agreement of the pore masks |
 | *noise-free* (row) | result of a perfect restoration |
 
