@@ -135,11 +135,11 @@ def table(rows: list[dict[str, Any]], common: dict[str, Any]) -> str:
     """Markdown: what was done, figures, and the difference of each pair."""
     version = next((r["version"] for r in rows if "version" in r), "not run")
     lines = [
-        f"CAREamics {version}; napari-geosr with torch {torch.__version__}. "
-        f"{common['steps']} steps of {common['batch_size']} patches of "
-        f"{common['patch']}², Adam with an initial learning rate of "
-        f"{common['learning_rate']:g}; single slices (2D), one thread; times are "
-        "processor times.",
+        f"CAREamics {version}; napari-geosr with torch {torch.__version__}. Both "
+        f"programs trained for {common['steps']} steps of {common['batch_size']} "
+        f"patches of {common['patch']}² with Adam (initial learning rate "
+        f"{common['learning_rate']:g}), on single slices (2D) and one thread. Times "
+        "are processor times.",
         "",
         "| | PSNR (dB) | SSIM | porosity error | Dice | parameters | training (s) | "
         "restoring (s) | ours − CAREamics |",

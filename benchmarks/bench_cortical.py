@@ -217,8 +217,8 @@ def main() -> None:
             f"{IMAGING.noise:.0%} of the contrast), and trained on {TRAINED_ON} "
             "others. The width is the diameter of the largest sphere in the pore. "
             "*Found*: fraction of the true pore voxels that are pores in the result. "
-            "*Invented*: wrong pore voxels, by their own width, relative to the true "
-            "pore voxels of that class. *Porosity*: error in the porosity of "
+            "*Invented*: false pore voxels of that width in the result, relative to "
+            "the true pore voxels of that class. *Porosity*: error in the porosity of "
             "pores of that class, where the pores of the result are classified by "
             "their width in the result.\n",
             summary(rows),

@@ -506,12 +506,12 @@ def document(bench: Bench, cases: Sequence[str]) -> str:
         (
             "Generated with `python benchmarks/bench_geometry.py "
             f"--steps {arguments.steps} --seeds {arguments.seeds} "
-            f"--aware {arguments.aware}{adversarial}`. Light "
-            f"networks of {_parameters(bench)} parameters, trained on {TRAINED_ON} "
-            f"volumes and tested on {JUDGED_ON} others; mean ± standard deviation over "
-            "seeds. Errors are absolute relative errors. One threshold, midway between "
-            "the phases of the training targets, is used for all. Seconds of training "
-            "are processor time on one thread.\n",
+            f"--aware {arguments.aware}{adversarial}`. The lightweight networks have "
+            f"{_parameters(bench)} parameters. They were trained on {TRAINED_ON} "
+            f"volumes and tested on {JUDGED_ON} others. Values are the mean ± standard "
+            "deviation over seeds. Errors are absolute relative errors. One threshold, "
+            "midway between the phases of the training targets, is used for all "
+            "volumes. Training times are processor times on one thread, in seconds.\n",
             "### Summary\n",
             claim(bench, cases, arguments.aware),
             "### All values\n",

@@ -516,7 +516,7 @@ def document(bench: Bench, cases: Sequence[str]) -> str:
     options = bench.arguments
     return "\n".join(
         (
-            "Made by `python benchmarks/bench_networks.py "
+            "Generated with `python benchmarks/bench_networks.py "
             f"--seconds {options.seconds:g} --seeds {options.seeds}"
             f"{_chosen(options)}`. Trained on "
             f"{TRAINED_ON} volumes, tested on {JUDGED_ON} others; number of seeds: "

@@ -497,8 +497,8 @@ def head(options: argparse.Namespace, rows: Sequence[Mapping[str, Any]]) -> str:
     return (
         f"Generated with `{command}`. Volumes of {EDGE}³ voxels become {fine}³. "
         f"Trained on {TRAINED_ON} {things} (blur of {IMAGING.blur} coarse voxels, "
-        f"noise of {100 * IMAGING.noise:g} % of the contrast), mean squared error, "
-        f"batches of {options.batch} patches of {options.patch}³ coarse voxels, "
+        f"noise of {100 * IMAGING.noise:g} % of the contrast), mean squared "
+        f"error, batches of {options.batch} patches of {options.patch}³ coarse voxels, "
         f"{options.steps} steps (a third for the U-Net, on the fine grid). Tested on "
         f"{JUDGED_ON} others. Number of seeds: {options.seeds}; ± is half the range. "
         "Errors are mean absolute values over the specimens, "

@@ -11,7 +11,7 @@ DOCS = Path(__file__).resolve().parents[1] / "docs"
 HEAD = """# Models
 
 These models come with napari-geosr. Choose one by its purpose, or let the Restore dock
-or `--model auto` [choose for your scan](ranking.md).
+or `--model auto` [choose one for your scan](ranking.md).
 
 `napari-geosr models show NAME` prints a card. To add third-party models, see
 [Import and export models](import_models.md).
@@ -19,12 +19,12 @@ or `--model auto` [choose for your scan](ranking.md).
 {overview}
 
 `gaussian`, `tv` and `nlm` are [classical filters](filters.md); `cubic-x2`, `cubic-x4`
-and `cubic-x8` interpolate, for comparison.
+and `cubic-x8` interpolate and are included for comparison.
 
 ## How they were trained and evaluated
 
-The models were trained on simulated scans by `napari-geosr train`, with the
-`train.yaml` stored with their weights, and evaluated by `scripts/complete_card.py`.
+The models were trained on simulated scans by `napari-geosr train`, with the settings in
+the `train.yaml` stored with their weights. `scripts/complete_card.py` evaluated them.
 Every value is a mean over scans that were used neither for training nor for choosing
 any setting (six of each kind for CT). The classical methods were tuned on a scan of the
 same kind with known ground truth.
@@ -33,17 +33,17 @@ same kind with known ground truth.
 
 | column | meaning |
 |---|---|
-| errors | signed, relative to the known mask, with the same Otsu rule for all |
-| volumes | Wasserstein-1 distance of the log10 pore volumes |
+| errors | signed, relative to the known mask; Otsu's threshold in every row |
+| volumes | Wasserstein-1 distance between the distributions of log10 pore volumes |
 | Dice | agreement of the pore masks |
 | *noise-free* (row) | result of a perfect restoration |
 
-The ground truth for the foam and bone models is the sharp object. For `ct-denoise` and
-`fluo-denoise` it is the same image without noise, including its blur. For `fluo-sr-x2`
-it is the noise-free image with pixels of half the width and half the blur. For the
-latter two, the grey-value range used for the PSNR is the intensity of a bright
-structure. The porosity error alone hardly distinguishes models: read it with the other
-columns.
+The ground truth for the foam and bone models is the sharp object. For the other
+denoisers, it is the same image without noise, including its blur. For `fluo-sr-x2`, it
+is the noise-free image with pixels of half the width and half the blur. For all
+fluorescence models, the grey-value range used for the PSNR is the intensity of a bright
+structure. The porosity error alone hardly distinguishes models, so read it together
+with the other columns.
 """
 COLUMNS = {
     "psnr": ("PSNR (dB)", "{:.1f}"),
@@ -72,7 +72,8 @@ def section(card: ModelCard) -> str:
         f"{card.description}\n",
         f"- **Use it for:** {card.intended_use}",
         f"- **Not for:** {card.not_for}",
-        f"- {card.n_parameters:,} parameters, halo {card.halo}, {card.licence}.\n",
+        f"- {card.n_parameters:,} parameters; halo of {card.halo} voxels; licence "
+        f"{card.licence}.\n",
         "[How to read the tables](../models.md#how-to-read-the-tables)\n",
     ]
     shown = [
