@@ -214,7 +214,7 @@ class PorositySettings(QWidget):
         assert isinstance(editor, QSpinBox)
         label = rows.labelForField(editor)
         assert isinstance(label, QLabel)
-        label.setText("Smallest por&e")
+        label.setText("Minimum por&e size")
         label.setBuddy(editor)
         editor.setSuffix(" voxels")
         row, _ = rows.getWidgetPosition(editor)
