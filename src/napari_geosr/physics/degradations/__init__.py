@@ -17,6 +17,9 @@ Each module defines the following, without importing torch:
 ``SAMPLING``
     ``"mean"`` (the default): a coarse voxel is the mean over a block of fine ones;
     ``"kept"``: it is one of them (`napari_geosr.physics.sampling.kept_samples`).
+``separates_noise(config)``
+    With ``"kept"``: whether the kept voxels are replaced in the target, so that it does
+    not share their noise (`napari_geosr.physics.sampling.without_kept`); optional.
 """
 
 from __future__ import annotations
@@ -157,7 +160,7 @@ def options() -> dict[str, tuple[Any, str, str]]:
     users: dict[str, list[str]] = {}
     for kind in DEGRADATIONS.names():
         for name, field in config_class(kind).model_fields.items():
-            users.setdefault(name, []).append(kind)
+            users.setdefault(name, []).append(kind.replace("_", "-"))
             help_ = (field.description or "").rstrip(".")
             found.setdefault(name, (field.annotation, field.title or name, help_))
     n = len(DEGRADATIONS.names())
