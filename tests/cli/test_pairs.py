@@ -84,6 +84,17 @@ def test_one_scan_becomes_a_pair(files, tmp_path, capsys, kind):
     assert low.unit == "µm"
 
 
+def test_a_scan_that_skips_voxels_shares_no_noise(files, tmp_path, capsys):
+    given = ["pairs", "--high", files["high"], "--degrade", "fluo-scan"]
+    given += ["--upscale-factor", "4"]
+    assert run([*given, "--out", str(tmp_path / "a")]) == 0
+    assert "Noise: not shared" in capsys.readouterr().out
+    assert run([*given, "--shared-noise", "--json", "--out", str(tmp_path / "b")]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["separated_noise"] is False
+    assert said["settings"]["shared_noise"] is True
+
+
 def test_settings_may_come_from_a_file(files, tmp_path, capsys):
     settings = tmp_path / "settings.yaml"
     settings.write_text(

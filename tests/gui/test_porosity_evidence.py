@@ -117,13 +117,56 @@ def test_evidence_needs_a_restored_layer_and_its_scan(viewer, qtbot, dock):
     assert result.evidence.isEnabled()
     viewer.layers.remove("scan")
     assert not result.evidence.isEnabled()
-    assert "restored from an open scan" in result.evidence.toolTip()
+    assert "restored from an open scan or from a file" in result.evidence.toolTip()
     add(viewer, physical(noise=12))
     assert result.evidence.isEnabled()
     dock.settings.image.set_layer(viewer.layers["scan"])
     wait_for_levels(dock, qtbot)
     measure(dock, qtbot)
     assert not result.evidence.isEnabled()
+
+
+@pytest.fixture
+def from_disk(viewer, qtbot, tmp_path, monkeypatch):
+    """The dock with the pores of a restored file, whose scan is not open."""
+    usual = evidence_run.explain_settings
+    monkeypatch.setattr(
+        evidence_run,
+        "explain_settings",
+        lambda *args: (found := usual(*args)) and found.model_copy(update=FEW),
+    )
+    scan = geosr.write(physical(noise=12), tmp_path / "scan.ome.tif")
+    result = geosr.write(
+        geosr.restore(geosr.read(scan), "ct-denoise"), tmp_path / "restored.ome.tif"
+    )
+    (layer,) = viewer.open(str(result), plugin="napari-geosr")
+    made = open_dock(viewer, qtbot)
+    made.settings.image.set_layer(layer)
+    made.settings.other.set_layer(None)
+    wait_for_levels(made, qtbot)
+    measure(made, qtbot)
+    return made
+
+
+def test_evidence_reads_a_scan_that_is_only_on_disk(qtbot, from_disk, tmp_path):
+    explain(from_disk, qtbot)
+    table = from_disk.result.report.table
+    assert "pores: " in from_disk.message.text
+    assert set(table["evidence"][table["voxels"] > 300]) == {"well supported"}
+    assert from_disk.result.colour_column == "evidence"
+
+
+def test_evidence_refuses_a_scan_that_is_gone_or_changed(qtbot, from_disk, tmp_path):
+    dock, scan = from_disk, tmp_path / "scan.ome.tif"
+    scan.rename(tmp_path / "elsewhere.ome.tif")
+    explain(dock, qtbot)
+    assert str(scan) in dock.message.text
+    assert "does not exist any more" in dock.message.text
+    geosr.write(physical(noise=12, seed=1), scan)
+    explain(dock, qtbot)
+    assert "not the scan that was restored" in dock.message.text
+    assert "evidence" not in dock.result.report.table
+    assert dock.result.evidence.isEnabled()
 
 
 def test_evidence_can_be_cancelled(viewer, qtbot, dock, monkeypatch):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -12,6 +14,7 @@ from napari_geosr.learning.pairs import check_pair
 from napari_geosr.operations.pairs.degraded import degrade
 from napari_geosr.operations.pairs.quality import report_lines
 from napari_geosr.physics.blur import gaussian_blur
+from napari_geosr.physics.sampling import shift_half_voxel, without_kept
 
 
 @pytest.fixture(scope="module")
@@ -74,10 +77,117 @@ def test_values_between_voxels_are_those_of_the_structure(tmp_path):
 
 def test_odd_factors_leave_the_target_as_it_was(tmp_path):
     data = np.random.default_rng(0).integers(0, 4000, (27, 27, 27)).astype(np.uint16)
-    _, low, fine = scanned(Volume(data, "ZYX", (1.0,) * 3, "µm"), tmp_path, 3)
+    high = Volume(data, "ZYX", (1.0,) * 3, "µm")
+    _, low, fine = scanned(high, tmp_path, 3, options={"shared_noise": True})
     assert fine.dtype == np.uint16
     assert np.array_equal(np.asarray(fine.data), data)
     assert np.array_equal(np.asarray(low.data), data[1::3, 1::3, 1::3])
+
+
+@pytest.fixture(scope="module")
+def counted() -> tuple[np.ndarray, np.ndarray]:
+    """Light and photon counts of a confocal stack."""
+    rng = np.random.default_rng(8)
+    light = gaussian_blur(rng.standard_normal((48, 96, 96), dtype=np.float32), 2.0)
+    light = 12 + 10 * light / np.abs(light).max()
+    return light, rng.poisson(light).astype(np.uint16)
+
+
+def noise_of_the_pair(counted, tmp_path, factor: int, dimensions: str, **options):
+    """Correlation of the noise of each voxel with that at each subvoxel's place."""
+    light, counts = counted
+    stack = Volume(counts, "ZYX", (0.3, 0.1, 0.1), "µm")
+    done, low, fine = scanned(
+        stack, tmp_path, factor, dimensions=dimensions, options=options
+    )
+    factors = (factor if dimensions == "3D" else 1, factor, factor)
+    start = tuple(slice(f // 2, None, f) for f in factors)
+    even = [axis for axis, f in enumerate(factors) if f % 2 == 0]
+    coarse = np.asarray(low.data) - light[start]
+    finer = np.asarray(fine.data) - shift_half_voxel(light, even)
+    # Away from the edges, where voxels of the target are extrapolated.
+    inner = (slice(1, -1),) * 3
+    found = [
+        np.corrcoef(coarse[inner].ravel(), part[inner].ravel())[0, 1]
+        for place in itertools.product(*map(range, factors))
+        for part in [finer[tuple(map(slice, place, (None,) * 3, factors))]]
+    ]
+    return done.report, max(found, key=abs), coarse[inner].size
+
+
+@pytest.mark.parametrize("dimensions", ["3D", "2D"])
+@pytest.mark.parametrize("factor", [2, 3, 4])
+def test_the_scans_of_a_pair_share_no_noise(tmp_path, counted, factor, dimensions):
+    report, found, n = noise_of_the_pair(counted, tmp_path, factor, dimensions)
+    assert abs(found) < 5 / np.sqrt(n)
+    assert report["separated_noise"]
+    assert report["warnings"] == [w for w in report["warnings"] if "factor of 3" in w]
+    assert any("not shared" in line for line in report_lines(report))
+
+
+def test_shared_noise_may_be_left(tmp_path, counted):
+    """Each voxel between eight contains 0.18 of the kept one's noise."""
+    report, found, _ = noise_of_the_pair(counted, tmp_path, 2, "3D", shared_noise=True)
+    assert found == pytest.approx(0.35, abs=0.05)
+    assert not report["separated_noise"]
+    _, found, _ = noise_of_the_pair(
+        counted, tmp_path / "odd", 3, "3D", shared_noise=True
+    )
+    assert found == pytest.approx(1)
+
+
+def test_nothing_of_the_kept_voxels_is_in_the_target(tmp_path):
+    """Not even at the edges, in blocks, or of an image."""
+    for factor in (2, 3, 4, 8):
+        marked = np.ones((16, 24 * factor, 16 * factor), np.float32)
+        key = (slice(factor // 2, None, factor),) * 2
+        marked[:, key[0], key[1]] = np.random.default_rng(1).uniform(
+            size=marked[:, key[0], key[1]].shape
+        )
+        for axes, data in (("ZYX", marked), ("YX", marked[0])):
+            high = Volume(data, axes, (1.0,) * len(axes), "µm")
+            place = tmp_path / f"{axes}{factor}"
+            _, low, fine = scanned(high, place, factor, dimensions="2D", memory="100kB")
+            assert np.allclose(np.asarray(fine.data), 1, atol=1e-6)
+            assert np.asarray(low.data).std() > 0.2
+
+
+def test_interpolated_voxels_keep_slow_structure():
+    y, x = np.mgrid[:24, :30].astype(np.float32)
+    plane = (0.01 * y**3 - 0.3 * y * x + 2 * x)[None]
+    for factor in (2, 3, 4, 5):
+        filled = without_kept(plane, (1, factor, factor))
+        inner = (0, slice(4, -4), slice(4, -4))
+        assert np.allclose(filled[inner], plane[inner], atol=1e-3)
+
+
+def test_whole_numbers_stay_in_their_range():
+    plane = np.full((1, 16, 16), 255, np.uint8)
+    plane[0, ::3, ::3] = 0
+    filled = without_kept(plane, (1, 2, 2))
+    assert filled.dtype == np.uint8
+    # Without clipping, an overshoot would become a small number.
+    assert not ((filled > 0) & (filled < 60)).any()
+
+
+def test_noise_that_cannot_be_separated_is_a_warning(tmp_path, counted):
+    light, _ = counted
+    noise = np.random.default_rng(2).normal(0, 40, light.shape).astype(np.float32)
+    smooth = Volume(
+        100 * light + gaussian_blur(noise, 0.8), "ZYX", (0.3, 0.1, 0.1), "µm"
+    )
+    done, *_ = scanned(smooth, tmp_path, 2)
+    (warning,) = done.report["warnings"]
+    assert "correlated between neighbouring voxels" in warning
+    assert "before deconvolution" in warning
+    done, *_ = scanned(smooth, tmp_path / "b", 2, options={"blur": 0.3})
+    (warning,) = done.report["warnings"]
+    assert "--blur" in warning
+    for options in ({"photons": 50.0}, {"shared_noise": True}):
+        place = tmp_path / next(iter(options))
+        done, *_ = scanned(smooth, place, 2, options=options)
+        assert done.report["warnings"] == []
+        assert not done.report["separated_noise"]
 
 
 def test_slices_stay_in_two_dimensions(tmp_path, high, stack):

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_geosr.core.errors import VolumeError
+from napari_geosr.core.types import AnyArray
 from napari_geosr.physics.blur import gaussian_blur
 
 
@@ -45,6 +46,55 @@ def kept_samples(
     It has the index ``factor // 2`` along every axis, the middle for odd factors.
     """
     return volume[tuple(slice(f // 2, None, f) for f in factors)]
+
+
+def without_kept(volume: AnyArray, factors: Sequence[int], first: int = 0) -> AnyArray:
+    """Replace the voxels of `kept_samples` by interpolation from skipped voxels.
+
+    The result contains nothing of the kept voxels. If noise is independent from voxel
+    to voxel, the noise of the result is independent of theirs.
+
+    Parameters
+    ----------
+    volume : ndarray of shape ([Z,] Y, X)
+    factors : sequence of int
+        Voxels per kept voxel along the axes; at least 2 along Y and X.
+    first : int
+        Index of the first slice in the scan, of which `volume` is a part.
+
+    Notes
+    -----
+    Cubic in the plane, where microscopes sample most finely: the mean of the
+    interpolations along Y and X; linear near the edges. Whole numbers are rounded,
+    within the range of the volume.
+    """
+    start = [f // 2 for f in factors]
+    if volume.ndim == 3:
+        start[0] = (start[0] - first) % factors[0]
+    key = tuple(slice(a, None, f) for a, f in zip(start, factors, strict=True))
+    filled = volume.copy()
+    total = np.zeros_like(volume[key], np.float32)
+    for axis in (-2, -1):
+        n, factor = volume.shape[axis], factors[axis]
+        lines = list(key)
+        lines[axis] = slice(None)
+        line = volume[tuple(lines)]
+        places = np.arange(start[axis], n, factor)
+        # With a factor of 2, every second voxel is a kept one.
+        far, cubic = (3, 0.5625) if factor == 2 else (2, 2 / 3)
+        shape = [1] * volume.ndim
+        shape[axis] = len(places)
+        near = np.where((places >= far) & (places < n - far), cubic, 0.5)
+        for step, weights in ((1, near), (far, 0.5 - near)):
+            weights = (weights / 2).astype(np.float32).reshape(shape)
+            for at in (places - step, places + step):
+                inside = (at >= 0) & (at < n)
+                at = np.where(inside, at, 2 * places - at)
+                total += weights * np.take(line, at, axis)
+    if volume.dtype.kind in "iub":
+        total = np.rint(np.clip(total, volume.min(), volume.max()))
+    filled[key] = total
+    return filled
 
 
 def shift_half_voxel(

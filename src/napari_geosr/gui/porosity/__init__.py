@@ -426,11 +426,11 @@ class PorosityDock(PorosityWidgets):
             return
         try:
             found = explained_source(self._viewer, source)
-            scan = None if found is None else found.scan(self._viewer)
+            opener = None if found is None else found.opener(self._viewer)
         except GeoSRError as error:
             self.message.show_error(error)
             return
-        if found is None or scan is None:
+        if found is None or opener is None:
             self._offer_evidence()
             return
         config, name = found.config, self.result.which.currentText()
@@ -439,7 +439,7 @@ class PorosityDock(PorosityWidgets):
         self._progress.restart()
         self.activity.start(
             "evidence",
-            lambda should_stop: evidence_steps(scan, config, report, should_stop),
+            lambda should_stop: evidence_steps(opener, config, report, should_stop),
             partial(self._on_explained, name, report),
             on_step=self._progress.show_step,
             on_error=self._on_error,

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_geosr.core.steps import ShouldStop, Step, StepIterator, WarningIssued
 from napari_geosr.gui.kit.form import fields_of_options
-from napari_geosr.gui.layers import METADATA, volume_from_layer
+from napari_geosr.gui.layers import METADATA, provenance_of, volume_from_layer
 from napari_geosr.gui.layers.explained import explain_settings
 from napari_geosr.gui.porosity.pore_layers import VERDICT_COLOURS, features
 from napari_geosr.operations.explain import (
@@ -16,6 +18,8 @@ from napari_geosr.operations.explain import (
     explain_pores_steps,
     pores_of_report,
     prepare_steps,
+    recorded_input,
+    recorded_scan_steps,
     with_explanations,
 )
 
@@ -23,27 +27,69 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Layer
 
+    from napari_geosr.core.types import AnyMapping
     from napari_geosr.core.volume import Volume
     from napari_geosr.operations.measure import PorosityReport
+
+    ScanOpener = Callable[[ShouldStop], Generator[Step, None, Volume]]
 
 
 @dataclass(frozen=True)
 class ExplainedSource:
-    """What explains the pores of a restored layer: its scan, and the settings."""
+    """What explains the pores of a restored layer: its scan, and the settings.
 
-    layer: Layer
+    Attributes
+    ----------
+    layer : Layer or None
+        The scan, if it is open.
+    config : ExplainConfig
+    position : dict or None
+        Time point and channel that were restored.
+    facts : mapping or None
+        What the record says about the scan's file, if it is not open.
+    result : Path or None
+        File of the result.
+    """
+
+    layer: Layer | None
     config: ExplainConfig
     position: dict[str, int] | None
+    facts: AnyMapping | None = None
+    result: Path | None = None
 
-    def scan(self, viewer: ViewerModel) -> Volume:
-        """The part of the scan that was restored.
+    def opener(self, viewer: ViewerModel) -> ScanOpener:
+        """Returns steps that open the part of the scan that was restored.
+
+        Call it in the main thread, the steps in a worker.
 
         Raises
         ------
         VolumeError
             If its layer has no volume.
         """
-        return volume_from_layer(self.layer, viewer, self.position)
+        if self.layer is not None:
+            return partial(
+                _as_it_is, volume_from_layer(self.layer, viewer, self.position)
+            )
+        assert self.facts is not None
+        return partial(_from_file, self.facts, self.result, self.position)
+
+
+def _as_it_is(scan: Volume, _should_stop: ShouldStop) -> Generator[Step, None, Volume]:
+    yield from ()
+    return scan
+
+
+def _from_file(
+    facts: AnyMapping,
+    result: Path | None,
+    position: dict[str, int] | None,
+    should_stop: ShouldStop,
+) -> Generator[Step, None, Volume]:
+    steps = recorded_scan_steps(
+        facts, beside=result, position=position, should_stop=should_stop
+    )
+    return (yield from steps)
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,21 +113,28 @@ class ExplainedPores:
 def explained_source(viewer: ViewerModel, layer: Layer) -> ExplainedSource | None:
     """Scan and settings that explain the pores of `layer`.
 
-    Returns None if it was not restored by a single network, or its scan is not open.
+    The scan is an open layer or, if that is missing, the file of the layer's record.
+    Returns None if the layer was not restored by a single network, or there is neither.
     """
     config = explain_settings(layer, ("evidence",))
     record = layer.metadata.get(METADATA, {})
     if config is None or record.get("series"):
         return None
+    position = record.get("position")
     name = record.get("source_layer")
     scan = next((la for la in viewer.layers if la.name == name), None)
-    if scan is None or scan is layer:
+    if scan is not None and scan is not layer:
+        return ExplainedSource(scan, config, position)
+    facts = recorded_input(provenance_of(layer)[-1])
+    if facts is None:
         return None
-    return ExplainedSource(scan, config, record.get("position"))
+    file = record.get("source")
+    result = None if file is None else Path(file)
+    return ExplainedSource(None, config, position, facts, result)
 
 
 def evidence_steps(
-    scan: Volume,
+    open_scan: ScanOpener,
     config: ExplainConfig,
     report: PorosityReport,
     should_stop: ShouldStop,
@@ -91,8 +144,10 @@ def evidence_steps(
     Raises
     ------
     GeoSRError
-        If the model cannot be explained, or none of the pores is in its result.
+        If the scan's file is missing or changed, the model cannot be explained, or none
+        of the pores is in its result.
     """
+    scan = yield from open_scan(should_stop)
     prepared = yield from prepare_steps(scan, config, should_stop=should_stop)
     warnings = []
     steps = explain_pores_steps(prepared, pores_of_report(report))

@@ -45,7 +45,8 @@ _EVIDENCE = (
     "adds a column to the table, and colours the pores by it."
 )
 _NO_EVIDENCE = (
-    "Only pores of a layer that a model restored from an open scan can be explained."
+    "Only pores of a layer that a model restored from an open scan or from a file can "
+    "be explained."
 )
 _STALE = (
     "This is not the image chosen under Settings. Press Measure to measure that one."

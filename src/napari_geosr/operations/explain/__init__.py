@@ -20,6 +20,10 @@ if TYPE_CHECKING:
         with_training_patches,
     )
     from napari_geosr.operations.explain.files import check_files, write_steps
+    from napari_geosr.operations.explain.recorded import (
+        recorded_input,
+        recorded_scan_steps,
+    )
     from napari_geosr.operations.explain.run import (
         ExplainResult,
         PreparedExplanation,
@@ -42,6 +46,8 @@ __all__ = [
     "methods",
     "pores_of_report",
     "prepare_steps",
+    "recorded_input",
+    "recorded_scan_steps",
     "with_explanations",
     "with_training_patches",
     "write_steps",
@@ -53,6 +59,7 @@ __getattr__, __dir__, _ = lazy_loader.attach(
         "columns": ["pores_of_report", "with_explanations"],
         "config": ["ExplainConfig", "methods", "with_training_patches"],
         "files": ["check_files", "write_steps"],
+        "recorded": ["recorded_input", "recorded_scan_steps"],
         "run": [
             "ExplainResult",
             "PreparedExplanation",

@@ -29,6 +29,7 @@ from napari_geosr.core.steps import (
 from napari_geosr.core.types import AnyDict
 from napari_geosr.core.volume import Volume
 from napari_geosr.io import atomic
+from napari_geosr.measure.noise import estimate_noise
 from napari_geosr.operations.inputs.scan import reader_warnings
 from napari_geosr.operations.pairs import Pairs
 from napari_geosr.operations.pairs.config import DegradeConfig
@@ -57,6 +58,8 @@ __all__ = ["DegradeConfig", "degrade", "degrade_steps"]
 #: Maximum residual of a good estimate: root mean square of the error of the logarithmic
 #: spectrum.
 _MISFIT = 0.35
+#: Correlation of the noise of neighbouring voxels above which a pair shares noise.
+_MAX_CORRELATION = 0.1
 #: Maximum relative difference of voxel sizes without a warning.
 _SAME_SIZE = 0.05
 
@@ -121,9 +124,11 @@ def degrade_steps(
         adopted = DEGRADATIONS.load(config.degrade).adopted(measured, levels)
         warnings += _match_warnings(measured, high, like, factors)
     imaging = config.imaging(**adopted)
+    made = DegradedScan(high, factors, config, imaging, levels)
+    if made.separates:
+        warnings += _shared_noise_warnings(high, any(made.sigma))
     for text in warnings:
         yield WarningIssued(message=text)
-    made = DegradedScan(high, factors, config, imaging, levels)
     report: AnyDict = {
         "upscale_factor": factor,
         "dimensions": config.dimensions,
@@ -132,6 +137,7 @@ def degrade_steps(
         "settings": imaging.model_dump(mode="json"),
         "sampling": "kept" if made.keeps else "mean",
         "interpolated": bool(made.between),
+        "separated_noise": made.separates,
         "measured": None if measured is None else _shown(measured),
         "grey_levels": {
             "dark": levels.dark,
@@ -244,6 +250,30 @@ def _match_warnings(
         f"spectrum differs by a factor of {math.exp(measured.misfit):.2g}): do both "
         "scans show the same material, at these voxel sizes? Compare the picture with "
         "the real scan.",
+    ]
+
+
+def _shared_noise_warnings(high: Volume, blurred: bool) -> list[str]:
+    """Warn if interpolating the kept voxels does not separate the noise of a pair."""
+    if blurred:
+        return [
+            "With an additional blur, the low-resolution voxels contain the noise of "
+            "their neighbours, which is in the high-resolution scan as well: a network "
+            "learns to reproduce part of it. Leave out the blur (--blur)."
+        ]
+    try:
+        noise = estimate_noise(high)
+    except VolumeError:
+        return []
+    along = {a: r for a, r in noise.correlation.items() if a in "xy"}
+    if noise.level == 0 or max(along.values(), default=0.0) < _MAX_CORRELATION:
+        return []
+    shown = ", ".join(f"{axis.upper()} {along[axis]:.2f}" for axis in sorted(along))
+    return [
+        f"The noise of {high.title} is correlated between neighbouring voxels "
+        f"({shown}; 0 is independent), so the two scans of the pair share part of it "
+        "and a network learns to reproduce that part. Use the stack as recorded, "
+        "before deconvolution, smoothing or resampling."
     ]
 
 

@@ -318,6 +318,11 @@ def _sampling(report: AnyMapping) -> list[str]:
             "High resolution: shifted by half a voxel (interpolated) to match the "
             "voxel positions of networks with this upscale factor"
         )
+    if report["separated_noise"]:
+        lines.append(
+            "Noise: not shared; the kept voxels are interpolated from the skipped ones "
+            "in the high-resolution scan"
+        )
     return lines
 
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from napari_geosr import io
 from napari_geosr.core.errors import Cancelled, VolumeError
 from napari_geosr.core.steps import BlockDone, ShouldStop, StageStarted, Step
-from napari_geosr.core.types import AnyDict, AnyMapping
+from napari_geosr.core.types import AnyArray, AnyDict, AnyMapping
 from napari_geosr.core.volume import ArrayLike, Volume
 from napari_geosr.io.output import Output
 from napari_geosr.operations.pairs.config import DegradeConfig
@@ -30,6 +30,7 @@ from napari_geosr.physics.sampling import (
     area_downsample,
     kept_samples,
     shift_half_voxel,
+    without_kept,
 )
 from napari_geosr.registration.sampled import Grid, finite
 
@@ -100,6 +101,13 @@ class DegradedScan:
         coarse = fine.kept(factors) if self.keeps else fine.coarsened(factors)
         even = [axis for axis, factor in enumerate(factors) if factor % 2 == 0]
         self.between = even if self.keeps else []
+        separates = getattr(module, "separates_noise", None)
+        self.separates = (
+            self.keeps
+            and separates is not None
+            and separates(imaging)
+            and min(factors[-2:]) > 1
+        )
         self.grids = {
             "low": coarse,
             "high": coarse.refined(factors) if self.between else fine,
@@ -149,7 +157,9 @@ class DegradedScan:
         shape = self.grids["low"].shape
         if len(shape) == 2:
             return shape[0]
-        each = _BYTES_PER_VOXEL + (_INTERPOLATION_BYTES if self.between else 0)
+        each = _BYTES_PER_VOXEL + (
+            _INTERPOLATION_BYTES if self.between or self.separates else 0
+        )
         plane = math.prod(self.high.shape[1:]) * each
         return max(1, (memory // plane - 2 * self._reach) // self.factors[0])
 
@@ -177,17 +187,20 @@ class DegradedScan:
             )
         own = slice(begin - low_edge, end - low_edge)
         if self.between:
-            outputs["high"].array[begin:end] = shift_half_voxel(block, self.between)[
-                own
-            ]
+            target = shift_half_voxel(self._target(block, low_edge), self.between)[own]
         elif (config.grey_gain, config.grey_offset) == (1.0, 0.0):
-            outputs["high"].array[begin:end] = np.asarray(self.high.data[begin:end])
+            target = self._target(np.asarray(self.high.data[begin:end]), begin)
         else:
-            outputs["high"].array[begin:end] = block[own]
+            target = self._target(block, low_edge)[own]
+        outputs["high"].array[begin:end] = target
         blurred = gaussian_blur(block, self.sigma) if any(self.sigma) else block
         sampled = kept_samples if self.keeps else area_downsample
         coarse = sampled(blurred[own], self.factors)
         outputs["low"].array[start:stop] = self._noisy(coarse, start)
+
+    def _target(self, block: AnyArray, first: int) -> AnyArray:
+        """Slices of the target; `first` is the index of the first one."""
+        return without_kept(block, self.factors, first) if self.separates else block
 
     def _noisy(
         self, coarse: npt.NDArray[np.float32], start: int

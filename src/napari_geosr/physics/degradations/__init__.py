@@ -19,6 +19,9 @@ Each module defines the following, without importing torch:
     ``"mean"`` (the default): a low-resolution voxel is the mean over a block of
     high-resolution voxels; ``"kept"``: it is one of them
     (`napari_geosr.physics.sampling.kept_samples`).
+``separates_noise(config)``
+    With ``"kept"``: whether the kept voxels are replaced in the target, so that it does
+    not share their noise (`napari_geosr.physics.sampling.without_kept`); optional.
 """
 
 from __future__ import annotations
@@ -162,7 +165,7 @@ def options() -> dict[str, tuple[Any, str, str]]:
     users: dict[str, list[str]] = {}
     for kind in DEGRADATIONS.names():
         for name, field in config_class(kind).model_fields.items():
-            users.setdefault(name, []).append(kind)
+            users.setdefault(name, []).append(kind.replace("_", "-"))
             help_ = (field.description or "").rstrip(".")
             found.setdefault(name, (field.annotation, field.title or name, help_))
     n = len(DEGRADATIONS.names())

@@ -1,8 +1,13 @@
 """Under-sampled scanning: a confocal microscope that skips voxels.
 
 Lens and dwell time are those of the high-resolution scan: the low-resolution scan
-consists of one unchanged voxel of every block, including its noise. For averages over
-blocks, as from larger camera pixels, use the kind ``fluo``.
+consists of one unchanged voxel of every block, including its noise. The target of the
+pair must not contain this noise too: a network would learn to reproduce it. The kept
+voxels are therefore replaced in the target by interpolation from skipped voxels. This
+needs neither gain nor offset of the detector, and the low-resolution scan keeps its
+photons, unlike with binomial thinning of photon counts, which divides them between the
+two scans. For averages over blocks, as from larger camera pixels, use the kind
+``fluo``.
 """
 
 from __future__ import annotations
@@ -41,6 +46,15 @@ class Config(fluo.Config):
         "scan.",
     )
 
+    shared_noise: bool = Field(
+        False,
+        title="Leave shared noise",
+        description="Leave the voxels of the low-resolution scan in the "
+        "high-resolution one as well, for scans without noise. By default they are "
+        "interpolated there from the skipped voxels, so that the two scans share no "
+        "noise.",
+    )
+
     @model_validator(mode="after")
     def _check_resolution(self) -> Config:
         if self.mtf10 is not None:
@@ -56,6 +70,14 @@ def blur_widths(
 ) -> tuple[float, ...]:
     """Standard deviations of the additional blur, in low-resolution voxels."""
     return fluo.blur_widths(config, voxel_size, millimetres)
+
+
+def separates_noise(config: Config) -> bool:
+    """Whether the target must not contain the voxels of the low-resolution scan.
+
+    If photons are to be counted, the scan has no noise of its own.
+    """
+    return config.photons is None and not config.shared_noise
 
 
 class SampleNoise:

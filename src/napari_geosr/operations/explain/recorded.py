@@ -1,0 +1,110 @@
+"""Opens the scan of a result again, from the record of its restoration."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from pathlib import Path
+from typing import Any
+
+from napari_geosr import io
+from napari_geosr.core import provenance
+from napari_geosr.core.addresses import as_address
+from napari_geosr.core.errors import FileError, GeoSRError, VolumeError
+from napari_geosr.core.steps import ShouldStop, StageStarted, Step, never_stop
+from napari_geosr.core.types import AnyMapping
+from napari_geosr.core.volume import Volume
+
+
+def recorded_input(record: AnyMapping) -> AnyMapping | None:
+    """What the record of a restoration says about its scan.
+
+    None if the scan was not a file with one volume or image.
+    """
+    inputs = record.get("inputs")
+    facts = inputs.get("input") if isinstance(inputs, Mapping) else None
+    if not isinstance(facts, Mapping) or not facts.get("path"):
+        return None
+    return facts if facts.get("axes") in ("ZYX", "YX") else None
+
+
+def recorded_scan_steps(
+    facts: AnyMapping,
+    *,
+    beside: Path | None = None,
+    position: Mapping[str, int] | None = None,
+    should_stop: ShouldStop = never_stop,
+) -> Generator[Step, None, Volume]:
+    """Open the scan that a result was restored from.
+
+    Parameters
+    ----------
+    facts : mapping
+        From `recorded_input`.
+    beside : Path, optional
+        File of the result. If the scan is no longer in its place, a file of the same
+        name next to the result is used.
+    position : mapping, optional
+        ``"time"`` and ``"channel"`` that were restored, for a file with several.
+    should_stop : callable
+
+    Returns
+    -------
+    Volume
+        With the voxel size of the record.
+
+    Raises
+    ------
+    FileError
+        If the file is missing, or has changed since the restoration.
+    VolumeError
+        If it has several time points or channels, and `position` is missing.
+    """
+    path = _place(str(facts["path"]), beside)
+    title = Path(str(facts["path"])).name
+    yield StageStarted(message=f"Opening {title}")
+    stored = io.read(path)
+    found = yield from provenance.describe_steps(stored, should_stop)
+    volume = _chosen(stored, facts, position or {}, title)
+    expected = str(facts.get("checksum"))
+    actual = str(found["checksum"])
+    if expected.startswith("crc32"):  # of the voxels, not of the file
+        actual = provenance.array_checksum(volume.data)
+    if expected != actual or list(volume.shape) != list(facts.get("shape", ())):
+        raise FileError(
+            f"{path} is not the scan that was restored: it was changed or replaced "
+            "later, so it cannot explain the result. Restore it again, or open the "
+            "original scan and restore that."
+        )
+    sizes = [float(size) for size in facts.get("voxel_size", ())]
+    if len(sizes) == len(volume.axes) and facts.get("unit"):
+        return volume.with_geometry(sizes, str(facts["unit"]))
+    return volume
+
+
+def _place(recorded: str, beside: Path | None) -> str | Path:
+    """The recorded path or address, or a file of this name next to the result."""
+    if as_address(recorded) is not None or Path(recorded).exists():
+        return recorded
+    if beside is not None and (near := beside.parent / Path(recorded).name).exists():
+        return near
+    raise FileError(
+        f"{recorded}, the scan that was restored, does not exist any more. Put the "
+        "file back, or next to the result."
+    )
+
+
+def _chosen(
+    volume: Volume, facts: AnyMapping, position: Mapping[str, Any], title: str
+) -> Volume:
+    """The restored time point and channel of a file."""
+    axes = str(facts["axes"])
+    if list(volume.shape) == list(facts.get("shape", ())):
+        return volume if volume.axes == axes else volume.replace(axes=axes)
+    try:
+        return volume.select(time=position.get("time"), channel=position.get("channel"))
+    except GeoSRError as error:
+        raise VolumeError(
+            f"{title} has several time points or channels, and the record of the "
+            "result does not contain which one was restored. Open the scan in napari "
+            "and restore the one that you want to explain."
+        ) from error
