@@ -40,20 +40,12 @@ from napari_geosr.gui.kit.widgets import (
 )
 from napari_geosr.jobs import profiles, submission
 from napari_geosr.jobs.data import jobs_folder
-from napari_geosr.jobs.handover import submit_run_steps
+from napari_geosr.jobs.handover import Run, submit_run_steps
 from napari_geosr.jobs.profiles import Profile
 from napari_geosr.jobs.queues import load_queue
 
 if TYPE_CHECKING:
     import napari.viewer
-
-    from napari_geosr.jobs.handover import (
-        StoppedMeasurement,
-        StoppedReconstruction,
-        StoppedRestoration,
-    )
-
-    Run = StoppedMeasurement | StoppedReconstruction | StoppedRestoration
 
 #: Fields of a profile that concern one job; the others are those of the cluster.
 _SHOWN = ("project", "partition", "walltime", "cores", "gpus", "memory")
@@ -72,15 +64,30 @@ class ClusterButton(QObject):
         Shows messages.
     shortcut : str
         Of the button.
+    text : str
+        On the button.
+
+    Signals
+    -------
+    submitted : object
+        Folder of the submitted job.
     """
 
-    def __init__(self, viewer: napari.viewer.Viewer, dock: Dock, shortcut: str) -> None:
+    submitted = Signal(object)
+
+    def __init__(
+        self,
+        viewer: napari.viewer.Viewer,
+        dock: Dock,
+        shortcut: str,
+        text: str = "Run on a cluster…",
+    ) -> None:
         super().__init__(dock)
         self._viewer, self._dock = viewer, dock
         self._get_run: Callable[[], Run | None] | None = None
         self.dialog: ClusterDialog | None = None
         self.widget: QPushButton = button(
-            "Run on a cluster…",
+            text,
             "Hand this run to a cluster with SLURM or OAR. napari need not stay open; "
             "the Jobs dock shows the state.",
             shortcut,
@@ -111,8 +118,9 @@ class ClusterButton(QObject):
         self.dialog.submitted.connect(self._on_submitted)
         self.dialog.open()
 
-    def _on_submitted(self, text: str) -> None:
-        open_dock(self._viewer, JOBS)
+    def _on_submitted(self, folder: Path, text: str) -> None:
+        self.submitted.emit(folder)
+        open_dock(self._viewer, JOBS, lambda jobs: jobs.show_job(folder))
         self._dock.message.show_message(text, "ok")
 
 
@@ -121,17 +129,17 @@ class ClusterDialog(QDialog):
 
     Parameters
     ----------
-    run : StoppedMeasurement, StoppedReconstruction or StoppedRestoration
+    run : Run
         What is run; nothing of it is finished.
     parent : QWidget
 
     Signals
     -------
-    submitted : str
-        The job, its number and its folder, as a message for the user.
+    submitted : object, str
+        The job's folder; the job, its number and its folder, as a message for the user.
     """
 
-    submitted = Signal(str)
+    submitted = Signal(object, str)
 
     def __init__(self, run: Run, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -298,7 +306,7 @@ class ClusterDialog(QDialog):
 
     def _on_made(self, title: str, folder: Path, number: str) -> None:
         text = f"Submitted {self._run.name} as {title} job {number}, in {folder}."
-        self.submitted.emit(text)
+        self.submitted.emit(folder, text)
         self.accept()
 
     def _on_error(self, error: Exception) -> None:

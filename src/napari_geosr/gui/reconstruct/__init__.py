@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
     from napari_geosr.core.projections import Projections
     from napari_geosr.gui.study import StudyBox
+    from napari_geosr.gui.study.start import StudyPlan
     from napari_geosr.operations.reconstruct import Centre
     from napari_geosr.operations.reconstruct.preview import TrialSlice
 
@@ -161,6 +162,8 @@ class ReconstructDock(ReconstructWidgets):
         study.failed.connect(self.show_failure)
         study.faulty.connect(self.scroller.show_part)
         study.reported.connect(self.message.show_message)
+        self.study_cluster.set_run(self._study_elsewhere)
+        self.study_cluster.submitted.connect(study.show_job)
         study.set_scan(self.opened())
 
     def _on_opened(self, layer: Image) -> None:
@@ -284,6 +287,19 @@ class ReconstructDock(ReconstructWidgets):
         return StoppedReconstruction(
             opened.scan.name, opened.path, opened.reading, config
         )
+
+    def _study_elsewhere(self) -> StudyPlan | None:
+        opened = self.opened()
+        if opened is None:
+            raise ConfigError("Open projections first: none are selected.")
+        known = self.activity.known_centre()
+        column = None if known is None else known.column
+        self.clear_errors()
+        try:
+            return self.study.plan(opened, self.config(), column)
+        except ConfigError as error:
+            self.show_settings_error(error)
+            return None
 
     def _on_denoise(self) -> None:
         self._start_in_section(self.denoise.start)
