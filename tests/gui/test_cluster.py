@@ -21,6 +21,7 @@ from napari_geosr import read
 from napari_geosr.gui.kit.dock_tabs import JOBS, POROSITY, RECONSTRUCT, TRAIN
 from napari_geosr.jobs import profiles, submission
 from napari_geosr.jobs.folder import JobFolder
+from napari_geosr.jobs.profiles import Profile
 
 sys.path.append(str(Path(__file__).parents[1] / "queues"))
 import oar_emulator
@@ -98,6 +99,40 @@ def test_measurements_run_there_too(viewer, qtbot, tmp_path, rng):
     written = read(job.values()["data"]["volume"])
     assert np.array_equal(written.data, data)
     submission.stop(job)
+
+
+def test_walltime_and_memory_come_from_the_estimate(viewer, qtbot, tmp_path, rng):
+    data = rng.normal(100, 10, (8, 32, 32)).astype(np.float32)
+    tifffile.imwrite(tmp_path / "scan.tif", data, imagej=True)
+    profiles.save_profile("mine", Profile(queue="slurm", walltime="12:00:00"))
+    viewer.open(tmp_path / "scan.tif", plugin="napari-geosr")
+    dock = opening.opened(viewer)
+    with qtbot.waitSignal(dock.activity.ready, timeout=60_000):
+        dock.activity._restart_later()
+    dock.cluster.widget.click()
+    shown = dock.cluster.dialog
+    shown.cluster.setCurrentIndex(shown.cluster.findData("mine"))
+    values = shown.form.values()
+    assert values["walltime"] == "0:20:00"
+    assert values["memory"].endswith("GB")
+    assert "estimate for this computer (less than 1 s" in shown.origin.text()
+    script = shown.script.toPlainText()
+    assert "#SBATCH --time=0:20:00" in script
+    assert f"#SBATCH --mem={shown.profile().megabytes}M" in script
+    # They can be changed, and are not kept for other runs unless they are.
+    shown.form.set_values({"memory": "9GB"})
+    shown.keep_as.setText("other")
+    shown._keep(shown.profile())
+    kept = profiles.load_profile("other")
+    assert (kept.walltime, kept.memory) == ("12:00:00", "9GB")
+    shown.reject()
+    # Other settings need another estimate.
+    dock.form.set_values({"tile": 32})
+    dock.activity.notReady.emit()
+    dock.cluster.widget.click()
+    shown = dock.cluster.dialog
+    assert "those of the profile" in shown.origin.text()
+    shown.reject()
 
 
 @pytest.mark.usefixtures("busy_oar")
