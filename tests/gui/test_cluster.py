@@ -13,11 +13,15 @@ import opening
 import pytest
 import tifffile
 from qtpy.QtWidgets import QDialogButtonBox
+from tomography_helpers import opened as opened_projections
+from tomography_helpers import scan_file
+from train_helpers import noisy_scans, set_small
 
 from napari_geosr import read
-from napari_geosr.gui.kit.dock_tabs import JOBS, POROSITY, RECONSTRUCT
+from napari_geosr.gui.kit.dock_tabs import JOBS, POROSITY, RECONSTRUCT, TRAIN
 from napari_geosr.jobs import profiles, submission
 from napari_geosr.jobs.folder import JobFolder
+from napari_geosr.jobs.profiles import Profile
 
 sys.path.append(str(Path(__file__).parents[1] / "queues"))
 import oar_emulator
@@ -95,6 +99,111 @@ def test_measurements_run_there_too(viewer, qtbot, tmp_path, rng):
     written = read(job.values()["data"]["volume"])
     assert np.array_equal(written.data, data)
     submission.stop(job)
+
+
+def test_walltime_and_memory_come_from_the_estimate(viewer, qtbot, tmp_path, rng):
+    data = rng.normal(100, 10, (8, 32, 32)).astype(np.float32)
+    tifffile.imwrite(tmp_path / "scan.tif", data, imagej=True)
+    profiles.save_profile("mine", Profile(queue="slurm", walltime="12:00:00"))
+    viewer.open(tmp_path / "scan.tif", plugin="napari-geosr")
+    dock = opening.opened(viewer)
+    with qtbot.waitSignal(dock.activity.ready, timeout=60_000):
+        dock.activity._restart_later()
+    dock.cluster.widget.click()
+    shown = dock.cluster.dialog
+    shown.cluster.setCurrentIndex(shown.cluster.findData("mine"))
+    values = shown.form.values()
+    assert values["walltime"] == "0:20:00"
+    assert values["memory"].endswith("GB")
+    assert "estimate for this computer (less than 1 s" in shown.origin.text()
+    script = shown.script.toPlainText()
+    assert "#SBATCH --time=0:20:00" in script
+    assert f"#SBATCH --mem={shown.profile().megabytes}M" in script
+    # They can be changed, and are not kept for other runs unless they are.
+    shown.form.set_values({"memory": "9GB"})
+    shown.keep_as.setText("other")
+    shown._keep(shown.profile())
+    kept = profiles.load_profile("other")
+    assert (kept.walltime, kept.memory) == ("12:00:00", "9GB")
+    shown.reject()
+    # Other settings need another estimate.
+    dock.form.set_values({"tile": 32})
+    dock.activity.notReady.emit()
+    dock.cluster.widget.click()
+    shown = dock.cluster.dialog
+    assert "those of the profile" in shown.origin.text()
+    shown.reject()
+
+
+@pytest.mark.usefixtures("busy_oar")
+def test_training_runs_there_too(viewer, qtbot, tmp_path):
+    first, second = noisy_scans(viewer)
+    dock = opening.opened(viewer, TRAIN)
+    dock.have.setCurrentIndex(1)
+    dock._rows["source"].combo.set_layer(first)
+    dock._rows["target"].combo.set_layer(second)
+    set_small(dock, steps=7)
+    dock.cluster.widget.click()
+    shown = dock.cluster.dialog
+    shown.cluster.setCurrentIndex(shown.cluster.findData("oar"))
+    shown.folder.set_path(tmp_path / "jobs")
+    submit(shown, qtbot)
+    job = JobFolder(tmp_path / "jobs" / "mine")
+    assert job.status().queue.number
+    training = job.values()["training"]
+    assert (training["steps"], training["name"]) == (7, "mine")
+    # Other computers have no layers: both were written into the job.
+    [written] = training["source"]
+    assert Path(written).is_relative_to(job.path)
+    assert np.array_equal(read(written).data, first.data)
+    jobs = opening.opened(viewer, JOBS)
+    assert jobs.view.job == job.path
+    submission.stop(job)
+
+
+@pytest.mark.usefixtures("busy_oar")
+def test_studies_run_there_too(viewer, qtbot, tmp_path):
+    path = scan_file(tmp_path, rows=12)
+    dock = opened_projections(viewer, path)
+    box = dock.study
+    dock.study_section.set_open(True)
+    qtbot.waitUntil(lambda: not box.activity.busy, timeout=30_000)
+    box.above.set_values({"counts": "10, 20", "algorithms": "fbp"})
+    dock.study_cluster.widget.click()
+    shown = dock.study_cluster.dialog
+    shown.cluster.setCurrentIndex(shown.cluster.findData("oar"))
+    submit(shown, qtbot)
+    [folder] = [path for path in tmp_path.iterdir() if path.is_dir()]
+    job = JobFolder(folder)
+    values = job.values()
+    assert values["operation"] == "study projections"
+    assert values["data"]["projections"] == str(path)
+    assert values["settings"]["counts"] == [10, 20]
+    # The section follows it, and does not start it here, too.
+    assert box.job == folder
+    assert not box.start_button.isEnabled()
+    assert "waiting" in box.stage.text()
+    box.pause_button.click()
+    qtbot.waitUntil(lambda: job.status().state == "cancelled", timeout=30_000)
+    qtbot.waitUntil(box.resume_button.isEnabled, timeout=30_000)
+    box.resume_button.click()
+    qtbot.waitUntil(lambda: job.status().state == "queued", timeout=30_000)
+    assert job.status().pid == 0
+    submission.stop(job)
+
+
+def test_wrong_settings_open_no_dialog(viewer, qtbot, tmp_path):
+    noisy_scans(viewer)
+    dock = opening.opened(viewer, TRAIN)
+    set_small(dock, steps=7, name="Not A Name")
+    dock.cluster.widget.click()
+    assert dock.cluster.dialog is None
+    assert "name" in dock.name_faults.texts
+    dock = opened_projections(viewer, scan_file(tmp_path, rows=12))
+    dock.study.above.set_values({"counts": "none"})
+    dock.study_cluster.widget.click()
+    assert dock.study_cluster.dialog is None
+    assert dock.study.above.faults
 
 
 def test_nothing_is_submitted_without_data(viewer, qtbot):

@@ -13,6 +13,7 @@ from opening import filled
 from tomography_helpers import opened, scan_file
 
 from napari_geosr.gui import study as _study_box
+from napari_geosr.gui.jobs import queue_actions
 from napari_geosr.gui.jobs.texts import state_text
 from napari_geosr.gui.kit.closing import closing_of
 from napari_geosr.gui.layers.projections import opened_scan
@@ -53,7 +54,7 @@ def started(monkeypatch):
         index.register(job)
         return 1
 
-    for module in (_study_start, _study_box):
+    for module in (_study_start, queue_actions):
         monkeypatch.setattr(module.local, "start", note)
     return found
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -39,6 +39,23 @@ from napari_geosr.operations.restore.job import RestoreInput, RestoreJob
 _MAX_NAME_LENGTH = 40
 
 MakeJob = Callable[[Path, ShouldStop], Generator[Step, None, Job]]
+
+
+class Run(Protocol):
+    """A run of a dock that another process, or another computer, can do."""
+
+    @property
+    def name(self) -> str:
+        """Of the job."""
+
+    @property
+    def source(self) -> Path | None:
+        """File of the input, if there is one."""
+
+    def job_steps(
+        self, folder: Path, should_stop: ShouldStop
+    ) -> Generator[Step, None, Job]:
+        """Put what the job needs into `folder`."""
 
 
 @dataclass(frozen=True)
@@ -330,7 +347,7 @@ def job_from_run_steps(
 
 
 def submit_run_steps(
-    run: StoppedRestoration | StoppedReconstruction | StoppedMeasurement,
+    run: Run,
     parent: Path,
     profile: Profile,
     *,
@@ -340,7 +357,8 @@ def submit_run_steps(
 
     Parameters
     ----------
-    run : StoppedRestoration, StoppedReconstruction or StoppedMeasurement
+    run : Run
+        Nothing of it is finished.
     parent : Path
         Folder that all nodes see; created if it does not exist. The job's new folder in
         it is named after the run.

@@ -10,7 +10,7 @@ import re
 import shutil
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
-from itertools import zip_longest
+from itertools import chain, zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +54,39 @@ class TrainingPlan:
     method: str
     settings: AnyMapping
     data: Data
+
+    @property
+    def name(self) -> str:
+        """Of the job and of the model."""
+        return str(self.settings["name"])
+
+    @property
+    def source(self) -> Path | None:
+        """First file of the data, if there is one."""
+        for part in chain.from_iterable(self.data.values()):
+            path = part if isinstance(part, Path) else part.source
+            if path is not None:
+                return path
+        return None
+
+    def job_steps(
+        self, folder: Path, should_stop: ShouldStop
+    ) -> Generator[Step, None, TrainJob]:
+        """Put what the job needs into `folder`.
+
+        Raises
+        ------
+        GeoSRError
+            If settings or data are invalid, or something cannot be written.
+        """
+        self.check()
+        yield StageStarted(message="Inspecting the data")
+        paths = yield from _on_disk(self, folder / "data", should_stop)
+        job = TrainJob.from_values(
+            {"method": self.method, "training": _plain(self, paths)}
+        ).with_absolute_paths()
+        job.check()
+        return job
 
     def training(self, paths: Mapping[str, tuple[Path, ...]]) -> Config:
         """Validate the settings together with the data's paths.
@@ -120,14 +153,8 @@ def start_steps(
     GeoSRError
         With a one-sentence message; the folder is removed.
     """
-    plan.check()
     with removed_on_failure(new_folder(parent, name)) as folder:
-        yield StageStarted(message="Inspecting the data")
-        paths = yield from _on_disk(plan, folder / "data", should_stop)
-        train_job = TrainJob.from_values(
-            {"method": plan.method, "training": _plain(plan, paths)}
-        ).with_absolute_paths()
-        train_job.check()
+        train_job = yield from plan.job_steps(folder, should_stop)
         job = JobFolder.create(
             folder,
             train_job.to_values(),

@@ -10,6 +10,7 @@ from napari_geosr.core.config import format_bytes
 from napari_geosr.core.errors import ConfigError, GeoSRError
 from napari_geosr.core.steps import Step
 from napari_geosr.core.units import PIXEL
+from napari_geosr.gui.jobs.cluster import RunEstimate
 from napari_geosr.gui.kit.chart import load_pyqtgraph
 from napari_geosr.gui.kit.dock_tabs import POROSITY
 from napari_geosr.gui.kit.durations import RemainingTime, format_duration
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
     from napari_geosr.core.projections import Projections
     from napari_geosr.gui.study import StudyBox
+    from napari_geosr.gui.study.start import StudyPlan
     from napari_geosr.operations.reconstruct import Centre
     from napari_geosr.operations.reconstruct.preview import TrialSlice
 
@@ -161,6 +163,8 @@ class ReconstructDock(ReconstructWidgets):
         study.failed.connect(self.show_failure)
         study.faulty.connect(self.scroller.show_part)
         study.reported.connect(self.message.show_message)
+        self.study_cluster.set_run(self._study_elsewhere)
+        self.study_cluster.submitted.connect(study.show_job)
         study.set_scan(self.opened())
 
     def _on_opened(self, layer: Image) -> None:
@@ -172,7 +176,7 @@ class ReconstructDock(ReconstructWidgets):
         if opened is self.activity.opened() and opened is not None:
             return
         self._show_result(None)
-        self.estimate.setText(NO_ESTIMATE)
+        self._show_estimate(None)
         self.activity.set_scan(opened)
         self.denoise.set_scan(opened)
         if self._study is not None:
@@ -212,7 +216,7 @@ class ReconstructDock(ReconstructWidgets):
         for form in self.settings_forms():
             form.clear_faults()
         if self.activity.set_config(config):
-            self.estimate.setText(NO_ESTIMATE)
+            self._show_estimate(None)
         self._name_run_button()
 
     # The slice on screen
@@ -284,6 +288,19 @@ class ReconstructDock(ReconstructWidgets):
         return StoppedReconstruction(
             opened.scan.name, opened.path, opened.reading, config
         )
+
+    def _study_elsewhere(self) -> StudyPlan | None:
+        opened = self.opened()
+        if opened is None:
+            raise ConfigError("Open projections first: none are selected.")
+        known = self.activity.known_centre()
+        column = None if known is None else known.column
+        self.clear_errors()
+        try:
+            return self.study.plan(opened, self.config(), column)
+        except ConfigError as error:
+            self.show_settings_error(error)
+            return None
 
     def _on_denoise(self) -> None:
         self._start_in_section(self.denoise.start)
@@ -357,12 +374,19 @@ class ReconstructDock(ReconstructWidgets):
     def _on_previewed(self, tried: TrialSlice, is_coarse: bool) -> None:
         opened = self.activity.opened()
         assert opened is not None
-        text = _estimate(opened.scan, tried, is_coarse)
+        estimate = _estimate(opened.scan, tried, is_coarse)
+        text = _estimate_text(opened.scan, estimate)
         if is_coarse:
             seconds = _approximately(tried.seconds)
             text = f"Coarse preview; a slice at full resolution takes {seconds}. {text}"
-        self.estimate.setText(text)
+        self._show_estimate(estimate, text)
         self._on_row(self.row.value())
+
+    def _show_estimate(
+        self, estimate: RunEstimate | None, text: str = NO_ESTIMATE
+    ) -> None:
+        self.estimate.setText(text)
+        self.cluster.set_estimate(estimate)
 
     def _on_progress(self, stage: str, done: int, total: int) -> None:
         self.progress.setRange(0, total)
@@ -447,13 +471,17 @@ def _describe_scan(scan: Projections) -> str:
     return ", ".join(parts) + "."
 
 
-def _estimate(scan: Projections, tried: TrialSlice, is_coarse: bool) -> str:
+def _estimate(scan: Projections, tried: TrialSlice, is_coarse: bool) -> RunEstimate:
     """Estimate time and memory of the whole volume from one slice."""
     edge = tried.volume.shape[-1]
     if is_coarse:
         edge *= round(tried.volume.voxel_size[-1] / scan.pixel_size[1])
     seconds = tried.seconds * (1 if scan.geometry == "cone" else scan.n_rows)
-    size = format_bytes(4 * scan.n_rows * edge**2)
+    return RunEstimate(seconds, 4 * scan.n_rows * edge**2)
+
+
+def _estimate_text(scan: Projections, estimate: RunEstimate) -> str:
+    seconds, size = estimate.seconds, format_bytes(estimate.memory or 0)
     bound = "" if seconds < 1 else "up to "
     return (
         f"All {scan.n_rows} slices: {bound}{_approximately(seconds)}, {size} in memory."

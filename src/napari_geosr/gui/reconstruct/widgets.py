@@ -161,6 +161,10 @@ class ReconstructWidgets(Dock):
         if self._study is None:
             self._study = StudyBox(self._viewer)
             self._study_column.addWidget(self._study)
+            self.study_cluster = ClusterButton(
+                self._viewer, self, "Alt+Shift+U", "Run study on a cluster…"
+            )
+            self._study_column.addWidget(self.study_cluster.widget)
             self._study.show()  # now, not when the layout is updated
             row = self.bar.add_row(*self._study.actions)
             self.study_section.button.toggled.connect(row.setVisible)

@@ -9,17 +9,21 @@ from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QTimer
 
-from napari_geosr.core.config import format_bytes
 from napari_geosr.core.errors import ConfigError, GeoSRError
 from napari_geosr.core.steps import StageStarted, Step
 from napari_geosr.gui.kit.dock_tabs import POROSITY
-from napari_geosr.gui.kit.durations import RemainingTime, format_duration
+from napari_geosr.gui.kit.durations import RemainingTime
 from napari_geosr.gui.kit.frame import open_dock
 from napari_geosr.gui.layers import chosen_position, volume_from_layer
 from napari_geosr.gui.models.handover import ModelHandover
 from napari_geosr.gui.restore import copying
 from napari_geosr.gui.restore.activity import RestoreActivity
-from napari_geosr.gui.restore.preparation import RunPreparation, preview_edge
+from napari_geosr.gui.restore.preparation import (
+    RunPreparation,
+    estimate_text,
+    preview_edge,
+    run_estimate,
+)
 from napari_geosr.gui.restore.widgets import RESUME, RUN, RestoreWidgets
 from napari_geosr.operations.models import catalogue
 from napari_geosr.operations.restore import RestoreConfig, reproduce
@@ -354,6 +358,7 @@ class RestoreDock(RestoreWidgets):
         self._name_run_button()
         self.finished_part_row.set_part(None)
         self.estimate.setText("Estimate: –")
+        self.cluster.set_estimate(None)
         self.verdict_panel.set_not_ready()
         if self.model_box.model() == NONE:
             self.verdict_panel.show_unchanged()
@@ -384,14 +389,8 @@ class RestoreDock(RestoreWidgets):
         self.model_box.set_ranking(ranking)
 
     def _on_ready(self, ready: RunPreparation) -> None:
-        estimate = ready.estimate
-        device = ready.prepared.device.upper()
-        self.estimate.setText(
-            f"Estimate: {format_duration(estimate.seconds)} and "
-            f"{format_bytes(estimate.peak_bytes)} of memory on {device}, "
-            f"{format_bytes(ready.result_bytes)} for the result"
-            + ("" if ready.series is None else f" of {ready.series.plan.words}")
-        )
+        self.estimate.setText(estimate_text(ready))
+        self.cluster.set_estimate(run_estimate(ready))
         self.finished_part_row.set_part(ready.finished_part)
         source = self.activity.source()
         if source is not None:

@@ -8,9 +8,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from napari_geosr.core.config import format_bytes
 from napari_geosr.core.errors import Cancelled
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step
 from napari_geosr.core.volume import Volume
+from napari_geosr.gui.jobs.cluster.proposal import RunEstimate
+from napari_geosr.gui.kit.durations import format_duration
 from napari_geosr.gui.kit.warm_up import load_torch_libraries
 from napari_geosr.gui.layers import part_of_file
 from napari_geosr.gui.restore.preview import PREVIEW_EDGES, Region
@@ -74,6 +77,24 @@ class RunPreparation:
         if self.prepared.has_deviation:
             itemsize += 4  # deviations are float32
         return int(n_voxels * card.upscale_factor ** len(card.axes) * itemsize)
+
+
+def estimate_text(ready: RunPreparation) -> str:
+    """Time and memory of a run, in words."""
+    estimate, device = ready.estimate, ready.prepared.device.upper()
+    of_series = "" if ready.series is None else f" of {ready.series.plan.words}"
+    return (
+        f"Estimate: {format_duration(estimate.seconds)} and "
+        f"{format_bytes(estimate.peak_bytes)} of memory on {device}, "
+        f"{format_bytes(ready.result_bytes)} for the result{of_series}"
+    )
+
+
+def run_estimate(ready: RunPreparation) -> RunEstimate:
+    """Time and main memory of a run."""
+    estimate = ready.estimate
+    memory = estimate.peak_bytes if ready.prepared.device == "cpu" else None
+    return RunEstimate(estimate.seconds, memory)
 
 
 def preview_edge(ready: RunPreparation) -> int:

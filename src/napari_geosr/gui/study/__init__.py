@@ -12,6 +12,7 @@ from qtpy.QtWidgets import QWidget
 
 from napari_geosr.core.errors import GeoSRError, JobError
 from napari_geosr.core.volume import Volume
+from napari_geosr.gui.jobs import queue_actions
 from napari_geosr.gui.kit.activity import Activity
 from napari_geosr.gui.kit.closing import closing_of
 from napari_geosr.gui.kit.dock_tabs import JOBS
@@ -23,9 +24,8 @@ from napari_geosr.gui.layers.projections import OpenedScan
 from napari_geosr.gui.study.start import StudyPlan, find_job_steps, start_steps
 from napari_geosr.gui.study.watch import StudyWatch
 from napari_geosr.gui.study.widgets import StudyWidgets, as_text
-from napari_geosr.jobs import local
 from napari_geosr.jobs.folder import JobFolder, JobStatus
-from napari_geosr.jobs.index import STATE_WORDS
+from napari_geosr.jobs.index import describe_state
 from napari_geosr.operations.reconstruct.config import ReconstructConfig
 from napari_geosr.operations.study.config import StudyConfig, counts_for
 
@@ -107,7 +107,7 @@ class StudyBox(StudyWidgets):
         self._propose_counts()
         self.clear_faults()
         self._path_to_search = None if opened is None else opened.path
-        self._show_job(None)
+        self.show_job(None)
         self._find_study()
 
     def _propose_counts(self) -> None:
@@ -154,15 +154,9 @@ class StudyBox(StudyWidgets):
         """Start the study of a scan, or extend the one shown."""
         if self.is_running:
             return
-        self.clear_faults()
-        try:
-            config = self.config(dock, column)
-            reference = self._volume(self.reference)
-            mask = self._volume(self.mask)
-        except GeoSRError as error:
-            self._on_failed(error)
+        plan = self.plan(opened, dock, column)
+        if plan is None:
             return
-        plan = StudyPlan(opened, config, reference, mask)
         folder, before = self.folder.path, self.job
         self.activity.start(
             "start",
@@ -170,6 +164,20 @@ class StudyBox(StudyWidgets):
             lambda job: self._on_started(opened, job),
         )
         self.stage.setText("Starting…")
+
+    def plan(
+        self, opened: OpenedScan, dock: ReconstructConfig, column: float | None
+    ) -> StudyPlan | None:
+        """Return the study of a scan; None if settings are wrong, which is shown."""
+        self.clear_faults()
+        try:
+            config = self.config(dock, column)
+            reference = self._volume(self.reference)
+            mask = self._volume(self.mask)
+        except GeoSRError as error:
+            self._on_failed(error)
+            return None
+        return StudyPlan(opened, config, reference, mask)
 
     def _on_failed(self, error: Exception) -> None:
         """Show the error below the fields that it concerns, in the dock's terms."""
@@ -200,7 +208,7 @@ class StudyBox(StudyWidgets):
     def _on_found(self, path: Path, status: JobStatus | None) -> None:
         if status is None or self._scan is None or self._scan.path != path:
             return
-        self._show_job(status.path)
+        self.show_job(status.path)
         if self._watch is not None:
             values = as_text(self._watch.config.model_dump())
             for form in (self.above, self.factors, self.more):
@@ -208,7 +216,7 @@ class StudyBox(StudyWidgets):
 
     def _on_started(self, opened: OpenedScan, job: Path) -> None:
         if opened is self._scan:
-            self._show_job(job)
+            self.show_job(job)
         self.reported.emit(
             "The study continues when napari is closed. You will find it here and in "
             "the Jobs dock.",
@@ -217,7 +225,8 @@ class StudyBox(StudyWidgets):
 
     # The job
 
-    def _show_job(self, job: Path | None) -> None:
+    def show_job(self, job: Path | None) -> None:
+        """Show a study of the scan by its folder; with None, no study."""
         self._watch, self._was_alive = None, False
         self._timer.stop()
         if job is not None:
@@ -236,7 +245,7 @@ class StudyBox(StudyWidgets):
         try:
             watch.read()
         except GeoSRError:
-            self._show_job(None)  # deleted in the meantime
+            self.show_job(None)  # deleted in the meantime
             return
         alive = watch.status.is_alive
         if alive and (closing := closing_of(self)) is not None:
@@ -298,7 +307,7 @@ class StudyBox(StudyWidgets):
             except GeoSRError as error:
                 self.stage.setText(str(error))
             return
-        words = STATE_WORDS.get(status.state, status.state)
+        words = describe_state(status)
         if status.state == "running" and watch.stage:
             words = watch.stage
         if watch.is_stop_requested:
@@ -311,8 +320,13 @@ class StudyBox(StudyWidgets):
 
     def _on_pause(self) -> None:
         if self._watch is not None:
+            watch = self._watch
             try:
-                self._watch.pause()
+                if queue_actions.is_waiting_in_queue(watch.status):
+                    folder = JobFolder(watch.path)
+                    queue_actions.stop(folder, self, self.failed.emit)
+                else:
+                    watch.pause()
             except GeoSRError as error:
                 self.failed.emit(error)
             self._update_status()
@@ -320,7 +334,8 @@ class StudyBox(StudyWidgets):
     def _on_resume(self) -> None:
         if self._watch is not None:
             try:
-                local.start(JobFolder(self._watch.path))
+                folder = JobFolder(self._watch.path)
+                queue_actions.resume(folder, self, self.failed.emit)
             except (GeoSRError, OSError) as error:
                 self.failed.emit(error)
             self._update_status()

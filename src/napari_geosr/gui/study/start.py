@@ -24,6 +24,7 @@ from napari_geosr.jobs.data import (
     write_into_job,
 )
 from napari_geosr.jobs.folder import JobFolder, JobStatus
+from napari_geosr.jobs.handover import plain_name
 from napari_geosr.operations.reconstruct.inputs import ProjectionsInput
 from napari_geosr.operations.study.config import StudyConfig
 from napari_geosr.operations.study.job import OPERATION, StudyInput, StudyJob
@@ -47,6 +48,46 @@ class StudyPlan:
     config: StudyConfig
     reference: Volume | None = None
     mask: Volume | None = None
+
+    @property
+    def name(self) -> str:
+        """Of the job that is handed to a cluster."""
+        return plain_name(f"{self.opened.scan.name}_study")
+
+    @property
+    def source(self) -> Path | None:
+        """File of the projections, if there is one."""
+        return self.opened.path
+
+    def job_steps(
+        self, folder: Path, should_stop: ShouldStop
+    ) -> Generator[Step, None, StudyJob]:
+        """Put what the job needs into `folder`.
+
+        Raises
+        ------
+        GeoSRError
+            If settings or data are invalid, or something cannot be written.
+        """
+        yield StageStarted(message="Inspecting the projections")
+        self.check()
+        job = _job(self, folder / _DATA, should_stop)
+        assert job is not None
+        job.check()
+        return job
+
+    def check(self) -> None:
+        """Reject invalid settings before any layer is written to a file.
+
+        Messages name layers, not the files that would be written for them.
+
+        Raises
+        ------
+        GeoSRError
+            With a one-sentence message.
+        """
+        check_study(self.opened.scan, self.config)
+        shape_of(self.opened.scan, self.reference, self.mask)
 
 
 def start_steps(
@@ -73,9 +114,7 @@ def start_steps(
         With a one-sentence message; the folder is removed.
     """
     yield StageStarted(message="Inspecting the projections")
-    # Before the layers are written to files, whose names would mean nothing.
-    check_study(plan.opened.scan, plan.config)
-    shape_of(plan.opened.scan, plan.reference, plan.mask)
+    plan.check()
     if before is not None:
         folder = JobFolder(before)
         job = _job(plan, before / _DATA, should_stop, may_write=False)
@@ -84,9 +123,7 @@ def start_steps(
             _resume_study(folder, job)
             return folder.path
     with removed_on_failure(new_folder(parent, plan.opened.scan.name)) as path:
-        job = _job(plan, path / _DATA, should_stop)
-        assert job is not None
-        job.check()
+        job = yield from plan.job_steps(path, should_stop)
         job_folder = JobFolder.create(
             path,
             job.to_values(),

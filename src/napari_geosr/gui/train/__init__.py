@@ -15,6 +15,7 @@ from napari_geosr.core.config import Config
 from napari_geosr.core.errors import ConfigError, FileError, GeoSRError, VolumeError
 from napari_geosr.core.steps import StageStarted, Step
 from napari_geosr.core.types import AnyDict
+from napari_geosr.gui.jobs.cluster import RunEstimate
 from napari_geosr.gui.jobs.start import TrainingPlan, start_steps, time_steps
 from napari_geosr.gui.kit.chart import load_pyqtgraph
 from napari_geosr.gui.kit.dock_tabs import JOBS
@@ -111,6 +112,7 @@ class TrainDock(TrainWidgets):
         self.start_button.clicked.connect(self._on_start)
         self.cancel_button.clicked.connect(self._on_cancel)
         self.jobs_button.clicked.connect(self._on_jobs)
+        self.cluster.set_run(self._checked_plan)
         self.view.fineTune.connect(self.fine_tune)
         self.view.progressed.connect(self._on_progress)
         self.view.stateChanged.connect(self._on_job_state)
@@ -251,6 +253,7 @@ class TrainDock(TrainWidgets):
     def _on_settings(self, *_: object) -> None:
         """Clear the estimate and errors, which are outdated once settings change."""
         self._revision += 1
+        self.cluster.set_estimate(None)
         chosen = [row.layer() for row in self._rows.values()]
         self._used_layers = [
             weakref.ref(layer) for layer in chosen if layer is not None
@@ -449,6 +452,7 @@ class TrainDock(TrainWidgets):
             self.estimate.setText(_OUTDATED)
             return
         self.estimate.setText(format_estimate(estimate))
+        self.cluster.set_estimate(RunEstimate(estimate.seconds, estimate.memory))
 
     def _on_not_estimated(self, error: Exception) -> None:
         self.estimate.setText(NO_ESTIMATE)

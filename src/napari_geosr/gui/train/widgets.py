@@ -12,6 +12,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_geosr.gui.jobs.cluster import ClusterButton
 from napari_geosr.gui.jobs.resume_offer import ResumeOffer
 from napari_geosr.gui.jobs.view import JobView
 from napari_geosr.gui.kit.action_bar import ActionBar, fill_dock
@@ -99,6 +100,7 @@ class TrainWidgets(Dock):
         self.cancel_button = button("&Cancel", "Stop the estimate or the preparation.")
         self.jobs_button = button("&Jobs…", "Open the list of all training runs.")
         self.jobs_button.setAccessibleName("Jobs")
+        self.cluster = ClusterButton(viewer, self, "Alt+Shift+G")
         self.offer = ResumeOffer(self, operations=MAKE_MODELS)
         self.view = JobView(viewer)
         self.settings = MethodSettings(self.name, self.steps)
@@ -140,7 +142,7 @@ class TrainWidgets(Dock):
         column.addWidget(self.settings_message)
         column.addWidget(self.estimate)
         # Place the curves above the collapsible parts, which contain thirty settings.
-        for widget in (self.view, self.advanced, self.jobs_button):
+        for widget in (self.view, self.advanced, self.jobs_button, self.cluster.widget):
             column.addWidget(widget)
         column.addStretch(1)
         self.bar = ActionBar(

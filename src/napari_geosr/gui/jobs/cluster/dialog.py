@@ -1,12 +1,11 @@
-"""Runs the operation of a dock on a cluster: profile, script and submission."""
+"""The dialog that asks where a job runs, shows the script and submits it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from qtpy.QtCore import QObject, Qt, QTimer, Signal
+from qtpy.QtCore import Qt, QTimer, Signal
 from qtpy.QtGui import QFontDatabase
 from qtpy.QtWidgets import (
     QDialog,
@@ -15,18 +14,15 @@ from qtpy.QtWidgets import (
     QLayout,
     QLineEdit,
     QPlainTextEdit,
-    QPushButton,
     QVBoxLayout,
     QWidget,
 )
 
 from napari_geosr.core.errors import Cancelled, ConfigError, GeoSRError
 from napari_geosr.core.steps import ShouldStop, Step
+from napari_geosr.gui.jobs.cluster.proposal import RunEstimate, propose
 from napari_geosr.gui.kit.activity import Activity
-from napari_geosr.gui.kit.dock import Dock
-from napari_geosr.gui.kit.dock_tabs import JOBS
 from napari_geosr.gui.kit.form import ConfigForm, error_in_fields, show_in_fields
-from napari_geosr.gui.kit.frame import open_dock
 from napari_geosr.gui.kit.notify import MessageRow
 from napari_geosr.gui.kit.progress import OperationProgress
 from napari_geosr.gui.kit.widgets import (
@@ -34,86 +30,25 @@ from napari_geosr.gui.kit.widgets import (
     FormAligner,
     Section,
     add_row,
-    button,
     combo,
     form_layout,
+    text_label,
 )
 from napari_geosr.jobs import profiles, submission
 from napari_geosr.jobs.data import jobs_folder
-from napari_geosr.jobs.handover import submit_run_steps
+from napari_geosr.jobs.handover import Run, submit_run_steps
 from napari_geosr.jobs.profiles import Profile
 from napari_geosr.jobs.queues import load_queue
-
-if TYPE_CHECKING:
-    import napari.viewer
-
-    from napari_geosr.jobs.handover import (
-        StoppedMeasurement,
-        StoppedReconstruction,
-        StoppedRestoration,
-    )
-
-    Run = StoppedMeasurement | StoppedReconstruction | StoppedRestoration
 
 #: Fields of a profile that concern one job; the others are those of the cluster.
 _SHOWN = ("project", "partition", "walltime", "cores", "gpus", "memory")
 _SUBMIT = "submit"
+NOT_ESTIMATED = (
+    "Walltime and memory are those of the profile, as the dock has no estimate for "
+    "this run."
+)
 #: Minimum height of the script, in pixels: about ten lines.
 _SCRIPT_HEIGHT = 180
-
-
-class ClusterButton(QObject):
-    """The button *Run on a cluster…* of a dock, and the dialog that it opens.
-
-    Parameters
-    ----------
-    viewer : napari.viewer.Viewer
-    dock : Dock
-        Shows messages.
-    shortcut : str
-        Of the button.
-    """
-
-    def __init__(self, viewer: napari.viewer.Viewer, dock: Dock, shortcut: str) -> None:
-        super().__init__(dock)
-        self._viewer, self._dock = viewer, dock
-        self._get_run: Callable[[], Run | None] | None = None
-        self.dialog: ClusterDialog | None = None
-        self.widget: QPushButton = button(
-            "Run on a cluster…",
-            "Hand this run to a cluster with SLURM or OAR. napari need not stay open; "
-            "the Jobs dock shows the state.",
-            shortcut,
-        )
-        self.widget.clicked.connect(self._on_clicked)
-
-    def set_run(self, get_run: Callable[[], Run | None]) -> None:
-        """Set what describes the run.
-
-        Parameters
-        ----------
-        get_run : callable
-            Returns None if the user decides against the run; may raise a `GeoSRError`.
-        """
-        self._get_run = get_run
-
-    def _on_clicked(self) -> None:
-        if self._get_run is None:
-            return
-        try:
-            run = self._get_run()
-        except GeoSRError as error:
-            self._dock.show_failure(error)
-            return
-        if run is None:
-            return
-        self.dialog = ClusterDialog(run, self.widget.window())
-        self.dialog.submitted.connect(self._on_submitted)
-        self.dialog.open()
-
-    def _on_submitted(self, text: str) -> None:
-        open_dock(self._viewer, JOBS)
-        self._dock.message.show_message(text, "ok")
 
 
 class ClusterDialog(QDialog):
@@ -121,21 +56,29 @@ class ClusterDialog(QDialog):
 
     Parameters
     ----------
-    run : StoppedMeasurement, StoppedReconstruction or StoppedRestoration
+    run : Run
         What is run; nothing of it is finished.
+    estimate : RunEstimate, optional
+        What it would take on this computer, as the dock shows.
     parent : QWidget
 
     Signals
     -------
-    submitted : str
-        The job, its number and its folder, as a message for the user.
+    submitted : object, str
+        The job's folder; the job, its number and its folder, as a message for the user.
     """
 
-    submitted = Signal(str)
+    submitted = Signal(object, str)
 
-    def __init__(self, run: Run, parent: QWidget | None = None) -> None:
+    def __init__(
+        self,
+        run: Run,
+        estimate: RunEstimate | None = None,
+        parent: QWidget | None = None,
+    ) -> None:
         super().__init__(parent)
-        self._run = run
+        self._run, self._estimate = run, estimate
+        self._base, self._proposed = Profile(), dict[str, str]()
         self._activity = Activity(self)
         self._fit_timer = QTimer(self)
         self._fit_timer.setSingleShot(True)
@@ -150,6 +93,9 @@ class ClusterDialog(QDialog):
                 self.cluster.addItem(name, name)
         self.form = ConfigForm(
             Profile, skip=[f for f in Profile.model_fields if f not in _SHOWN]
+        )
+        self.origin = text_label(
+            "Origin of the values", "Where walltime and memory come from."
         )
         self.folder = FolderRow("jobs")
         self.folder.setToolTip("Folder that all nodes of the cluster can see.")
@@ -196,6 +142,7 @@ class ClusterDialog(QDialog):
         add_row(rows, "C&luster", self.cluster)
         column.addLayout(rows)
         column.addWidget(self.form)
+        column.addWidget(self.origin)
         rows = form_layout()
         add_row(rows, "Job &folder", self.folder)
         add_row(rows, "&Keep as", self.keep_as)
@@ -223,12 +170,19 @@ class ClusterDialog(QDialog):
 
     def _on_cluster(self) -> None:
         self.message.clear()
+        name = str(self.cluster.currentData())
         try:
-            base = profiles.load_profile(str(self.cluster.currentData()))
+            self._base = profiles.load_profile(name)
         except GeoSRError as error:
             self.message.show_error(error)
             return
-        self.form.set_values(base.model_dump())
+        self._proposed, text = {}, NOT_ESTIMATED
+        if self._estimate is not None:
+            limited = name in profiles.own_profiles()
+            proposal = propose(self._estimate, self._base, limited=limited)
+            self._proposed, text = dict(proposal.values), proposal.text
+        self.origin.setText(text)
+        self.form.set_values(self._base.model_dump() | self._proposed)
         self._show_script()
 
     def _show_script(self) -> None:
@@ -294,12 +248,18 @@ class ClusterDialog(QDialog):
                 f"There is a profile named {name!r} already. Choose another name under "
                 "Keep as, or leave that field empty."
             )
-        profiles.save_profile(name, profile)
+        # What was proposed is for this run alone.
+        own = {
+            field: getattr(self._base, field)
+            for field, value in self._proposed.items()
+            if getattr(profile, field) == value
+        }
+        profiles.save_profile(name, profile.model_copy(update=own))
         self.keep_as.clear()  # it is kept even if the queue refuses the job
 
     def _on_made(self, title: str, folder: Path, number: str) -> None:
         text = f"Submitted {self._run.name} as {title} job {number}, in {folder}."
-        self.submitted.emit(text)
+        self.submitted.emit(folder, text)
         self.accept()
 
     def _on_error(self, error: Exception) -> None:

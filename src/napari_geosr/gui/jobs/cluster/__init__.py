@@ -1,0 +1,99 @@
+"""Runs the operation of a dock on a cluster: the button, and what it opens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import QObject, Signal
+from qtpy.QtWidgets import QPushButton
+
+from napari_geosr.core.errors import GeoSRError
+from napari_geosr.gui.jobs.cluster.dialog import ClusterDialog
+from napari_geosr.gui.jobs.cluster.proposal import RunEstimate
+from napari_geosr.gui.kit.dock import Dock
+from napari_geosr.gui.kit.dock_tabs import JOBS
+from napari_geosr.gui.kit.frame import open_dock
+from napari_geosr.gui.kit.widgets import button
+from napari_geosr.jobs.handover import Run
+
+if TYPE_CHECKING:
+    import napari.viewer
+
+__all__ = ["ClusterButton", "RunEstimate"]
+
+
+class ClusterButton(QObject):
+    """The button *Run on a cluster…* of a dock, and the dialog that it opens.
+
+    Parameters
+    ----------
+    viewer : napari.viewer.Viewer
+    dock : Dock
+        Shows messages.
+    shortcut : str
+        Of the button.
+    text : str
+        On the button.
+
+    Signals
+    -------
+    submitted : object
+        Folder of the submitted job.
+    """
+
+    submitted = Signal(object)
+
+    def __init__(
+        self,
+        viewer: napari.viewer.Viewer,
+        dock: Dock,
+        shortcut: str,
+        text: str = "Run on a cluster…",
+    ) -> None:
+        super().__init__(dock)
+        self._viewer, self._dock = viewer, dock
+        self._get_run: Callable[[], Run | None] | None = None
+        self._estimate: RunEstimate | None = None
+        self.dialog: ClusterDialog | None = None
+        self.widget: QPushButton = button(
+            text,
+            "Hand this run to a cluster with SLURM or OAR. napari need not stay open; "
+            "the Jobs dock shows the state.",
+            shortcut,
+        )
+        self.widget.clicked.connect(self._on_clicked)
+
+    def set_run(self, get_run: Callable[[], Run | None]) -> None:
+        """Set what describes the run.
+
+        Parameters
+        ----------
+        get_run : callable
+            Returns None if the user decides against the run; may raise a `GeoSRError`.
+        """
+        self._get_run = get_run
+
+    def set_estimate(self, estimate: RunEstimate | None) -> None:
+        """Set what the run would take on this computer; None if it is not known."""
+        self._estimate = estimate
+
+    def _on_clicked(self) -> None:
+        if self._get_run is None:
+            return
+        try:
+            run = self._get_run()
+        except GeoSRError as error:
+            self._dock.show_failure(error)
+            return
+        if run is None:
+            return
+        self.dialog = ClusterDialog(run, self._estimate, self.widget.window())
+        self.dialog.submitted.connect(self._on_submitted)
+        self.dialog.open()
+
+    def _on_submitted(self, folder: Path, text: str) -> None:
+        self.submitted.emit(folder)
+        open_dock(self._viewer, JOBS, lambda jobs: jobs.show_job(folder))
+        self._dock.message.show_message(text, "ok")

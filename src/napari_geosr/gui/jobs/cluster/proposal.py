@@ -1,0 +1,103 @@
+"""Proposes walltime and memory of a job from an estimate of its run. No Qt here."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from napari_geosr.core.config import format_bytes
+from napari_geosr.gui.kit.durations import format_duration
+from napari_geosr.jobs.profiles import Profile, format_walltime
+
+#: Nodes may be slower than this computer, and start with reading and loading.
+_TIME_FACTOR, _MORE_SECONDS = 2.0, 600
+#: Walltimes are rounded up to a multiple of the second number of seconds, the first one
+#: that holds for walltimes up to the first number.
+_STEPS = ((2 * 3600, 600), (12 * 3600, 1800), (math.inf, 3600))
+#: Longest walltime that is proposed if the user has not said how long a run may take.
+_LONGEST = 24 * 3600
+#: The program and its libraries need memory, too.
+_MEMORY_FACTOR, _MORE_BYTES = 1.25, 10**9
+
+
+@dataclass(frozen=True)
+class RunEstimate:
+    """What a run would take on this computer.
+
+    Attributes
+    ----------
+    seconds : float
+    memory : int or None
+        Bytes of main memory, besides the program and its libraries; None if unknown.
+    """
+
+    seconds: float
+    memory: int | None = None
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """Values for some fields of a profile.
+
+    Attributes
+    ----------
+    values : mapping of str to str
+        ``walltime`` and ``memory``, as far as they are proposed.
+    text : str
+        Where the values come from, for the user.
+    """
+
+    values: Mapping[str, str]
+    text: str
+
+
+def propose(estimate: RunEstimate, profile: Profile, *, limited: bool) -> Proposal:
+    """Propose walltime and memory for a run.
+
+    Parameters
+    ----------
+    estimate : RunEstimate
+    profile : Profile
+        Of the cluster.
+    limited : bool
+        Whether its walltime is the user's own limit for one run, so that no longer one
+        is proposed.
+    """
+    needed = _rounded(_TIME_FACTOR * estimate.seconds + _MORE_SECONDS)
+    longest = profile.seconds if limited else _LONGEST
+    seconds = min(needed, longest)
+    values = {"walltime": format_walltime(seconds)}
+    rules = [f"twice the time plus {_MORE_SECONDS // 60} min"]
+    known = [format_duration(estimate.seconds)]
+    if needed > longest:
+        runs = math.ceil(_TIME_FACTOR * estimate.seconds / longest)
+        times = "twice" if runs == 2 else f"in {runs} parts"
+        rules = [
+            f"the longest time for one run; the job resumes by itself and runs {times}"
+            if runs > 1
+            else "the longest time for one run"
+        ]
+    remark = ""
+    if estimate.memory is None or profile.gpus:
+        pass  # memory of a GPU is not requested
+    elif profile.queue == "oar" and not profile.memory_property:
+        remark = " OAR assigns memory with the cores."
+    else:
+        known.append(f"{format_bytes(estimate.memory)} of memory")
+        needs = _MEMORY_FACTOR * estimate.memory + _MORE_BYTES
+        values["memory"] = f"{math.ceil(needs / 1e9)}GB"
+        rules.append(f"{_MEMORY_FACTOR:g} × the memory plus 1 GB for the program")
+    fields = " and ".join(name.capitalize() for name in values)
+    verb = "is" if len(values) == 1 else "are"
+    fields = f"{fields[:1]}{fields[1:].lower()}"
+    text = (
+        f"{fields} {verb} proposed from the estimate for this computer "
+        f"({' and '.join(known)}): {', and '.join(rules)}.{remark}"
+    )
+    return Proposal(values, text)
+
+
+def _rounded(seconds: float) -> int:
+    step = next(step for most, step in _STEPS if seconds <= most)
+    return math.ceil(seconds / step) * step
