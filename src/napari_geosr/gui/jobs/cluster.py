@@ -1,4 +1,4 @@
-"""Runs the operation of a dock on a cluster: profile, script and submission."""
+"""Run the operation of a dock on a cluster: profile, script and submission."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ if TYPE_CHECKING:
 
     Run = StoppedMeasurement | StoppedReconstruction | StoppedRestoration
 
-#: Fields of a profile that concern one job; the others are those of the cluster.
+#: Fields of a profile that concern one job; the others concern the cluster.
 _SHOWN = ("project", "partition", "walltime", "cores", "gpus", "memory")
 _SUBMIT = "submit"
 #: Minimum height of the script, in pixels: about ten lines.
@@ -71,7 +71,7 @@ class ClusterButton(QObject):
     dock : Dock
         Shows messages.
     shortcut : str
-        Of the button.
+        Shortcut of the button.
     """
 
     def __init__(self, viewer: napari.viewer.Viewer, dock: Dock, shortcut: str) -> None:
@@ -81,14 +81,14 @@ class ClusterButton(QObject):
         self.dialog: ClusterDialog | None = None
         self.widget: QPushButton = button(
             "Run on a cluster…",
-            "Hand this run to a cluster with SLURM or OAR. napari need not stay open; "
-            "the Jobs dock shows the state.",
+            "Submit this run to a cluster with SLURM or OAR. You can close napari "
+            "meanwhile; the Jobs dock shows the state.",
             shortcut,
         )
         self.widget.clicked.connect(self._on_clicked)
 
     def set_run(self, get_run: Callable[[], Run | None]) -> None:
-        """Set what describes the run.
+        """Set the function that describes the run.
 
         Parameters
         ----------
@@ -117,12 +117,12 @@ class ClusterButton(QObject):
 
 
 class ClusterDialog(QDialog):
-    """Asks where a job runs, shows the script, and submits it.
+    """Asks where to run a job, shows the script and submits the job.
 
     Parameters
     ----------
     run : StoppedMeasurement, StoppedReconstruction or StoppedRestoration
-        What is run; nothing of it is finished.
+        The run to submit, without a finished part.
     parent : QWidget
 
     Signals
@@ -143,7 +143,8 @@ class ClusterDialog(QDialog):
         self.setWindowTitle(f"Run {run.name} on a cluster")
         self.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         self.cluster = combo(
-            "Cluster", "The profile of a cluster: its queue and what every job needs."
+            "Cluster",
+            "Profile of the cluster, with its queue and the settings of every job.",
         )
         for name in (*profiles.own_profiles(), *profiles.TEMPLATES):
             if self.cluster.findData(name) < 0 and name != submission.LOCAL:
@@ -152,17 +153,19 @@ class ClusterDialog(QDialog):
             Profile, skip=[f for f in Profile.model_fields if f not in _SHOWN]
         )
         self.folder = FolderRow("jobs")
-        self.folder.setToolTip("Folder that all nodes of the cluster can see.")
+        self.folder.setToolTip("Folder that all nodes of the cluster can access.")
         self.folder.setAccessibleName("Job folder")
         self.keep_as = QLineEdit()
         self.keep_as.setAccessibleName("Keep as")
-        self.keep_as.setToolTip("Name under which these settings are kept.")
+        self.keep_as.setToolTip(
+            "Name under which these settings are saved as a profile."
+        )
         self.keep_as.setPlaceholderText("name of a profile (optional)")
         self.script = QPlainTextEdit()
         self.script.setReadOnly(True)
         self.script.setMinimumHeight(_SCRIPT_HEIGHT)
         self.script.setAccessibleName("Script")
-        self.script.setToolTip("What the queue runs.")
+        self.script.setToolTip("Script that the queue runs.")
         self.script.setFont(
             QFontDatabase.systemFont(QFontDatabase.SystemFont.FixedFont)
         )
@@ -186,8 +189,9 @@ class ClusterDialog(QDialog):
     def _lay_out(self) -> None:
         column = QVBoxLayout(self)
         text = QLabel(
-            "The queue starts the job when there is room. The cluster must see the "
-            "files of the scan and of the model under the same paths as this computer."
+            "The queue starts the job when resources are free. The cluster must be "
+            "able to access the files of the scan and the model under the same paths "
+            "as this computer."
         )
         text.setWordWrap(True)
         column.addWidget(text)
@@ -200,7 +204,7 @@ class ClusterDialog(QDialog):
         add_row(rows, "&Keep as", self.keep_as)
         column.addLayout(rows)
         self.script_section = Section(
-            "&Script", self.script, tool_tip="What is handed to the queue."
+            "&Script", self.script, tool_tip="Script submitted to the queue."
         )
         column.addWidget(self.script_section, 1)
         column.addWidget(self.message)
@@ -254,7 +258,7 @@ class ClusterDialog(QDialog):
         self._fit_timer.start(0)  # after the layout
 
     def _fit(self) -> None:
-        """Make room for errors below fields: texts that wrap set no minimum height."""
+        """Make room for errors below fields; wrapped texts set no minimum height."""
         column = self.layout()
         if column is not None:
             needed = column.totalHeightForWidth(self.width())
@@ -290,11 +294,11 @@ class ClusterDialog(QDialog):
             return
         if profiles.profile_path(name).exists():
             raise ConfigError(
-                f"There is a profile named {name!r} already. Choose another name under "
+                f"The profile {name!r} already exists. Choose another name under "
                 "Keep as, or leave that field empty."
             )
         profiles.save_profile(name, profile)
-        self.keep_as.clear()  # it is kept even if the queue refuses the job
+        self.keep_as.clear()  # the profile is kept even if the queue refuses the job
 
     def _on_made(self, title: str, folder: Path, number: str) -> None:
         text = f"Submitted {self._run.name} as {title} job {number}, in {folder}."
@@ -321,6 +325,6 @@ class ClusterDialog(QDialog):
 
 
 def _usual_folder(run: Run) -> Path:
-    """The folder of the scan, which the cluster must see as well."""
+    """Return the folder of the scan, which the cluster must access as well."""
     source = run.source
     return jobs_folder() if source is None else source.resolve().parent
