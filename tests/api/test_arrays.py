@@ -251,7 +251,7 @@ def test_pairs_are_built_from_arrays_with_their_axes(rng, tmp_path):
     volume = Volume.from_array(low, voxel_size=2.0)
     mixed = geosr.build_pairs(volume, high.T, tmp_path / "mixed", axes="XYZ", **options)
     assert sorted(mixed.files) == sorted(expected.files)
-    with pytest.raises(ConfigError, match="axes='XYZ' is for plain arrays"):
+    with pytest.raises(ConfigError, match="axes='XYZ' applies only to plain arrays"):
         geosr.build_pairs(volume, volume, tmp_path / "both", axes="XYZ", **options)
 
 

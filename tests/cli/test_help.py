@@ -225,7 +225,7 @@ def test_every_report_says_what_to_do_next(
         said = capsys.readouterr()
         assert f"Next: napari-geosr {hint}" in said.err, line
     assert said.out == (
-        "There are no jobs. Training and studies appear here once started.\n"
+        "There are no jobs. Training runs and studies appear here once started.\n"
     )
     values = {"operation": "train", "method": "noise2noise", "training": {}}
     job = JobFolder.create(tmp_path / "job", values, name="mine")

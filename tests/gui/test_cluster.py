@@ -218,7 +218,7 @@ def test_settings_are_refused_beside_their_field(dialog, qtbot):
     editor = dialog.form.editor("walltime")
     editor.setText("soon")
     editor.editingFinished.emit()
-    assert "not a walltime" in dialog.form.faults["walltime"]
+    assert "not a valid walltime" in dialog.form.faults["walltime"]
     assert dialog.script.toPlainText() == ""
     dialog.submit_button.click()
     assert not dialog._activity.busy

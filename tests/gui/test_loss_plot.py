@@ -89,7 +89,7 @@ def test_losses_below_zero_are_drawn_and_said(qtbot):
     low, high = plot.plot.viewRange()[1]
     assert low < heights.min() < heights.max() < high
     assert "critic -8 at step 5" in plot.accessibleDescription()
-    assert "both sides of 0" in plot.accessibleDescription()
+    assert "symmetric logarithmic" in plot.accessibleDescription()
     plot.resize(300, 150)
     plot.grab()
     plot.set_lines([Line("critic", [1], [0.0])], 5)

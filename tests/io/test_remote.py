@@ -132,7 +132,7 @@ def test_a_submitted_job_keeps_the_address(tmp_path: Path, capsys: Any) -> None:
     capsys.readouterr()
     assert run([*words, "-o", out]) == 2
     said = capsys.readouterr().err
-    assert "the job's settings would show" in said
+    assert "would be visible in the job's settings" in said
     assert "secret" not in said
     assert not list(tmp_path.glob("*.job"))
 

@@ -42,16 +42,16 @@ def nothing_left(scan: Path) -> Any:
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        ([], "Say where the job shall run: --queue slurm, oar or local"),
+        ([], "Choose where to run the job: --queue slurm, oar or local"),
         (["--queue", "lsf"], "There is no queue 'lsf'. Known: local, oar, slurm."),
         (["--profile", "mine"], "There is no profile 'mine'. Known: gricad"),
-        (["--profile", "../x"], "'../x' cannot be the name of a profile"),
+        (["--profile", "../x"], "'../x' is not a valid profile name"),
         (["--profile", "gricad"], "(OAR) refuses jobs without a project"),
         (["--profile", "gricad", "--queue", "slurm"], "is for oar, not for slurm"),
-        (["--queue", "slurm", "--walltime", "soon"], "'soon' is not a walltime"),
+        (["--queue", "slurm", "--walltime", "soon"], "'soon' is not a valid walltime"),
         (["--queue", "slurm", "--walltime", "20s"], "20s is too short"),
         (["--queue", "slurm", "--mem", "much"], "'much' is not an amount of memory"),
-        (["--queue", "oar", "--mem", "64GB"], "OAR takes no amount of memory"),
+        (["--queue", "oar", "--mem", "64GB"], "OAR does not accept an amount"),
         (["--queue", "oar", "--mem", "64GB"], "in a profile (--memory-property)"),
         (["--queue", "slurm", "--gpus", "-1"], "gpus: "),
         (["--queue", "slurm", "--project", "a b"], "project: one word"),
@@ -76,7 +76,7 @@ def test_without_the_queue_here(
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     said = refused(capsys, *restoring(scan, "--queue", queue))
-    assert f"there is no '{program}' on PATH" in said
+    assert f"'{program}' is not on PATH" in said
     assert "login node" in said
 
 
@@ -88,7 +88,7 @@ def test_the_queue_s_own_reason_is_quoted(
     words = restoring(scan, "--profile", "gricad", "--project", "pr-other")
     said = refused(capsys, *words)
     assert said == (
-        "OAR refuses: # ERROR: [ADMISSION RULE] You must provide a valid project "
+        "OAR refused: # ERROR: [ADMISSION RULE] You must provide a valid project "
         "(--project), not 'pr-other'"
     )
 
@@ -97,7 +97,7 @@ def test_the_queue_s_own_reason_is_quoted(
 @pytest.mark.usefixtures("slurm", "nothing_left")
 def test_slurm_s_own_reason_is_quoted(scan: Path, capsys: Any) -> None:
     words = restoring(scan, "--queue", "slurm", "--partition", "nowhere")
-    assert refused(capsys, *words).startswith("SLURM refuses: sbatch: error: ")
+    assert refused(capsys, *words).startswith("SLURM refused: sbatch: error: ")
 
 
 def test_an_output_in_no_folder(scan: Path, capsys: Any, tmp_path: Path) -> None:
@@ -186,7 +186,7 @@ def test_a_dry_run_says_why_there_is_no_plan(
     scan: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said = _dry_run(scan, capsys, "-m", "auto", "--queue", "slurm")
-    assert "not made, because the model is chosen when the job runs" in said
+    assert "not available, because the model is chosen when the job runs" in said
     monkeypatch.setattr(run_plan, "find_spec", lambda name: None)
     words = ["-m", "gaussian", "--queue", "slurm"]
     assert "because torch is not installed" in _dry_run(scan, capsys, *words)

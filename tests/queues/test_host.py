@@ -208,17 +208,17 @@ def refused(capfd: Any, *words: str) -> str:
 def test_without_ssh(capfd: Any, tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     said = refused(capfd, "jobs", "list", "--host", "me@login")
-    assert "no ssh on this computer. Install OpenSSH" in said
+    assert "ssh is not installed on this computer. Install OpenSSH" in said
 
 
 @pytest.mark.parametrize(
     ("refusal", "advice"),
     [
-        ("ssh: connect to host login port 22: Connection refused", "Check its name"),
-        ("ssh: Could not resolve hostname login", "Check its name"),
+        ("ssh: connect to host login port 22: Connection refused", "Check the computer's name"),
+        ("ssh: Could not resolve hostname login", "Check the computer's name"),
         ("noise\nme@login: Permission denied (publickey,password).", "ssh-copy-id"),
-        ("Host key verification failed.", "Connect once by hand"),
-        ("", "it gives no reason"),
+        ("Host key verification failed.", "Connect once manually"),
+        ("", "no reason given"),
     ],
 )
 def test_a_refused_connection(
@@ -245,7 +245,7 @@ def test_another_major_version(other: Path, capfd: Any) -> None:
     fake_ssh.put_program(other, "#!/bin/sh\necho 7.2.1\n")
     said = refused(capfd, "jobs", "list", "--host", "login")
     assert "login has napari-geosr 7.2.1, but this computer has" in said
-    assert "install the same version on both" in said
+    assert "Install the same version on both" in said
 
 
 @pytest.mark.parametrize(
@@ -253,7 +253,7 @@ def test_another_major_version(other: Path, capfd: Any) -> None:
 )
 def test_a_host_is_never_an_option(other: Path, capfd: Any, host: str) -> None:
     said = refused(capfd, "jobs", "list", f"--host={host}")
-    assert "is not a computer" in said
+    assert "is not a valid computer name" in said
     assert not (other / "host").exists()
     if host:
         words = ["profiles", "new", "mine", "--template", "slurm", f"--host={host}"]

@@ -39,7 +39,7 @@ def test_a_profile_is_made_and_shown(capsys: Any) -> None:
     assert list(listed["profiles"]) == ["mine"]
     assert set(listed["templates"]) == set(TEMPLATES)
     assert run(words) == 2
-    assert "There is a profile 'mine' already" in capsys.readouterr().err
+    assert "The profile 'mine' already exists" in capsys.readouterr().err
 
 
 def test_a_terminal_asks_five_questions(
@@ -123,4 +123,4 @@ def test_a_probe_notices_that_nodes_do_not_see_the_folder(
     words = ["profiles", "new", "mine", "--template", "oar", "--setup", away]
     assert run(words) == 0
     assert run(["profiles", "test", "mine", "--folder", str(tmp_path)]) == 2
-    assert "probably do not see this folder" in capsys.readouterr().err
+    assert "probably cannot access this folder" in capsys.readouterr().err

@@ -204,7 +204,7 @@ def test_walltimes(text: str, seconds: int) -> None:
 
 @pytest.mark.parametrize("text", ["", "2", "soon", "1:99", "2:00:00:00", "-1h", "1h x"])
 def test_other_walltimes_are_refused(text: str) -> None:
-    with pytest.raises(ConfigError, match="is not a walltime"):
+    with pytest.raises(ConfigError, match="is not a valid walltime"):
         parse_walltime(text)
 
 

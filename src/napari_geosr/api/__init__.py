@@ -1,5 +1,5 @@
 """The functions of the package's top level, for notebooks and scripts.
 
-They take plain arrays as well as volumes, with every setting as a parameter, and call
+They accept plain arrays as well as volumes, take every setting as a parameter and call
 `operations`. ``napari_geosr/__init__.pyi`` lists them.
 """

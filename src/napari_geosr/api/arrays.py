@@ -1,4 +1,4 @@
-"""Converts plain arrays to volumes."""
+"""Convert plain arrays to volumes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def as_volume(
     Parameters
     ----------
     data : Volume or array
-        The voxel size of an array is 1 pixel.
+        Volume or array; the voxel size of an array is set to 1 pixel.
     axes : str, optional
         Axes of an array; see `Volume.from_array`.
     name : str
@@ -42,8 +42,8 @@ def as_volume(
     if isinstance(data, Volume):
         if axes is not None:
             raise ConfigError(
-                f"axes={axes!r} is for plain arrays; {data.title} is a volume with "
-                f"axes {data.axes!r}. Leave it out."
+                f"axes={axes!r} applies only to plain arrays, but {data.title} is a "
+                f"volume with axes {data.axes!r}. Omit axes."
             )
         return data
     if axes is None and like is not None and _shape(data) == like.shape:
@@ -100,7 +100,7 @@ def as_pair(
     axes: str | None,
     names: tuple[str, str],
 ) -> tuple[Volume, Volume]:
-    """Return two volumes of one object; an array is assumed to be where the other is.
+    """Return two volumes of one object; an array gets the position of the other.
 
     Parameters
     ----------
@@ -113,7 +113,7 @@ def as_pair(
     Raises
     ------
     ConfigError
-        If `axes` are given and neither is an array.
+        If `axes` is given but neither is an array.
     """
     if isinstance(first, Volume):
         if isinstance(second, Volume):

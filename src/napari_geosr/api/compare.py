@@ -48,10 +48,10 @@ def compare(
         Shape (Z, Y, X) or (Y, X). An array is assumed to have the position
         of the other volume.
     reference : Volume or array, optional
-        Ground truth or best scan, with which both are compared. Without it, `after` is
+        Ground truth or best scan; both are compared with it. Without it, `after` is
         compared with `before`.
     mask : Volume or array, optional
-        Sample mask: only voxels where it is not zero are compared.
+        Sample mask; only voxels where the mask is non-zero are compared.
     halves : (Volume or array, Volume or array), optional
         Two halves of one scan, for its resolution by Fourier shell correlation.
     axes : str, optional
@@ -67,7 +67,7 @@ def compare(
     pores : bool
         Measure the pores of all volumes and match them one by one.
     graph : bool
-        Trace the pores as networks of tubes, and compare their branches.
+        Trace the pores as networks of tubes and compare their branches.
     graph_distance : float, optional
         Distance within which a branch counts as found, in the unit of `before`; by
         default two voxels of the coarser of two volumes.
@@ -78,14 +78,15 @@ def compare(
     phase : {"dark", "bright"}
         Dark pores are at or below the threshold, bright pores above it.
     min_voxels : int
-        Smaller pores, in voxels of the coarser of two volumes, are not counted.
+        Minimum pore size, in voxels of the coarser volume; smaller pores are not
+        counted.
     connectivity : {6, 26}
         Number of neighbours of a voxel; in images 4 or 8.
     memory : str, optional
         Memory limit, such as ``"4GB"``; by default a fraction of the free memory.
     fsc : {"none", "halves", "pair", "single"}
-        Resolution by Fourier correlation: of `halves`; of `before` and `after` if they
-        are independent scans; or of each volume, split in a checkerboard pattern.
+        Data for the resolution by Fourier correlation: `halves`; `before` and `after`,
+        if they are independent scans; or each volume, split in a checkerboard pattern.
 
     Returns
     -------
@@ -96,7 +97,7 @@ def compare(
     Raises
     ------
     ConfigError, VolumeError
-        With a one-sentence message on what is wrong and what to do.
+        If the call fails; the message states what is wrong and what to do.
 
     Examples
     --------
@@ -136,7 +137,7 @@ def compare(
     if halves is not None and (
         not isinstance(halves, list | tuple) or len(halves) != 2
     ):
-        raise ConfigError("halves: give exactly two volumes.")
+        raise ConfigError("halves requires exactly two volumes.")
 
     def companion(given: VolumeLike, name: str) -> Volume:
         return as_companion(given, axes, name=name, like=first)

@@ -13,7 +13,7 @@ from napari_geosr.operations.restore.consistency import (
 def check_consistency(
     scan: VolumeLike, result: VolumeLike, *, axes: str | None = None
 ) -> ConsistencyCheck:
-    """Compare a restored volume with the scan that it was made from.
+    """Compare a restored volume with the scan from which it was made.
 
     The result is blurred and averaged like the scan. Differences that noise does not
     explain are reported.
@@ -38,9 +38,9 @@ def check_consistency(
     Raises
     ------
     VolumeError
-        If the two do not show the same region on compatible grids.
+        If the volumes do not show the same region on compatible grids.
     ConfigError
-        If `axes` are given and neither is an array.
+        If `axes` is given but neither input is an array.
 
     Examples
     --------

@@ -47,10 +47,10 @@ def explain(
     volume : Volume or array
         The scan, not the result; shape (Z, Y, X) or (Y, X).
     model : str, Path, Model or ZooEntry
-        The model that restored it, as in `restore`.
+        The model used for the restoration, as in `restore`.
     at : tuple of int, optional
-        Voxel of the result, counted from 0. After super-resolution, voxels of the
-        high-resolution result.
+        Indices of a voxel of the result, counted from 0. After super-resolution, they
+        refer to the high-resolution result.
     position : tuple of float, optional
         Position to explain, in the unit of the scan, instead of a voxel.
     pores : str or Path, optional
@@ -76,7 +76,7 @@ def explain(
     feature : {"grey", "edge"}
         Quantity that ``"lam"`` attributes.
     steps : int
-        Steps of ``"lam"`` from the blurred to the sharp scan.
+        Number of steps of ``"lam"`` from the blurred to the sharp scan.
     blur : float
         Standard deviation of the initial blur of ``"lam"``, in voxels.
     patch : int
@@ -89,13 +89,13 @@ def explain(
     Returns
     -------
     ExplainResult
-        Its `sentence` is a summary; `explanations` contain the values of each method,
-        and `overlays`: volumes at the position of the scan.
+        `sentence` is a summary. `explanations` contains the values of each method and
+        its `overlays`, which are volumes at the position of the scan.
 
     Raises
     ------
     ConfigError, ModelError, VolumeError, FileError
-        With a one-sentence message on what is wrong and what to do.
+        If the call fails; the message states what is wrong and what to do.
 
     Examples
     --------

@@ -19,7 +19,7 @@ def write(
     kind: Literal["image", "labels"] | None = None,
     should_stop: ShouldStop = never_stop,
 ) -> Path:
-    """Write a volume block by block, without loading a lazy one as a whole.
+    """Write a volume block by block; a lazy volume is never loaded as a whole.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ def write(
     overwrite : bool
         Whether an existing file is replaced.
     kind : {"image", "labels"}, optional
-        By default from the volume's metadata, or an image.
+        Kind of data; by default from the volume's metadata, otherwise an image.
     should_stop : callable
         Called before every block.
 

@@ -41,9 +41,9 @@ def measure_porosity(
     ----------
     volume : Volume or array
         Shape (Z, Y, X) or (Y, X), any real dtype.
-    mask : Volume or array, optional
-        Sample mask: voxels that are not zero. The voxel size of a volume may differ
-        from that of `volume`, as it is aligned by position; an array of the same shape
+        Sample mask; non-zero voxels belong to the sample. The mask is aligned by
+        position, so its voxel size may differ from that of `volume`. An array of the
+        same shape gets the position of `volume`.
         gets the position of `volume`.
     deviation : Volume or array, optional
         Standard deviations that `restore_with_uncertainty` returned with `volume`; the
@@ -52,16 +52,16 @@ def measure_porosity(
         Meaning of the axes of plain arrays, ``"ZYX"`` or ``"YX"`` by default; also
         for `mask` and `deviation`.
     threshold : {"otsu", "multi-otsu", "li", "triangle"} or float
-        Method that finds the threshold, or the threshold.
+        Method that finds the threshold, or the threshold itself.
     phase : {"dark", "bright"}
         Dark pores are at or below the threshold, bright pores above it.
     min_voxels : int
-        Smaller pores are not counted or listed, but contribute to the porosity.
+        Minimum pore size; smaller pores are not counted but contribute to the porosity.
     connectivity : {6, 26}
         Number of neighbours of a voxel; in images 4 or 8.
     sample_mask : {"none", "auto"}
-        ``"none"``: the whole volume is sample; ``"auto"``: the largest solid, with its
-        openings closed.
+        ``"none"``: the whole volume belongs to the sample; ``"auto"``: the sample is
+        the largest solid, with its openings closed.
     mask_closing : int
         Radius in voxels of the closing for the automatic mask: openings of up to twice
         this width are closed.
@@ -89,7 +89,7 @@ def measure_porosity(
     Raises
     ------
     ConfigError, VolumeError
-        With a one-sentence message on what is wrong and what to do.
+        If the call fails; the message states what is wrong and what to do.
 
     Examples
     --------
@@ -133,14 +133,14 @@ def measure_porosity(
 
 
 def _current(name: str, value: T | None, earlier: str, former: T | None) -> T | None:
-    """Return the argument `name`, also if it was given under its earlier name."""
+    """Return the argument `name`, even if it was given under its earlier name."""
     if former is None:
         return value
     if value is not None:
         raise ConfigError(
-            f"{earlier!r} is the earlier name of {name!r}: give only one of the two."
+            f"{earlier!r} is the earlier name of {name!r}. Give only one of the two."
         )
-    # The calls in between are this one and the public function.
+    # The calls in between are this function and the public function.
     warnings.warn(
         f"{earlier!r} was renamed {name!r}.", DeprecationWarning, stacklevel=3
     )

@@ -1,4 +1,4 @@
-"""Lists and loads models."""
+"""List and load models."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def list_models(
     Parameters
     ----------
     task : {"denoise", "super-resolution", "translate", "segment"}, optional
-        By default all.
+        Task of the models; by default all tasks.
     modality : str, optional
         Kind of image, e.g. ``"ct"`` or ``"fluorescence"``. Models whose kind is unknown
         are also listed.
@@ -35,7 +35,7 @@ def list_models(
         Unit of length of `voxel_size`.
     words : str
         Words that must all occur in the name, title or description of the model;
-        ``"bundled"`` and ``"own"`` select by its source.
+        ``"bundled"`` and ``"own"`` select models by their source.
 
     Returns
     -------

@@ -28,7 +28,7 @@ def build_pairs(
     transform: Literal["translation", "rigid", "similarity"] = "rigid",
     intensity: Literal["linear", "histogram", "none"] = "linear",
 ) -> Pairs:
-    """Align a low- and a high-resolution scan of one object, and write them as a pair.
+    """Align a low- and a high-resolution scan of one object and write them as a pair.
 
     The low-resolution scan is cropped to the common region; the other one is resampled
     onto its grid, subdivided by the upscale factor. Requires SimpleITK (``pip install
@@ -38,14 +38,14 @@ def build_pairs(
     ----------
     low, high : Volume or array
         Shape (Z, Y, X) or (Y, X), with any voxel sizes and units of length. Two
-        plain arrays require `upscale_factor`, as they have no voxel size; their first
-        corners coincide.
+        plain arrays require `upscale_factor`, because they have no voxel size; their
+        first corners are assumed to coincide.
     out : path
         Folder for the files; created if missing.
     axes : str, optional
         Meaning of the axes of plain arrays, ``"ZYX"`` or ``"YX"`` by default.
     overwrite : bool
-        Whether files of an earlier pair are replaced.
+        Whether to replace the files of an earlier pair.
     upscale_factor : int, optional
         Number of high-resolution voxels per low-resolution voxel along an axis; by
         default from the voxel sizes.
@@ -54,18 +54,19 @@ def build_pairs(
     memory : str, optional
         Memory for voxels, e.g. ``"4GB"``; by default a fraction of the free memory.
     start : {"search", "centres", "positions"}
-        Initial position of the high-resolution scan: searched for in the whole
-        low-resolution scan, centre on centre, or according to the origins.
+        Initial position of the high-resolution scan: found by a search in the whole
+        low-resolution scan, with the centres aligned, or according to the origins.
     offset : tuple of float, optional
         Initial position instead of `start`: distance from the first corner of the
-        low-resolution scan to that of the other, as (Z, Y, X) in the unit of the
-        low-resolution scan.
+        low-resolution scan to that of the high-resolution scan, as (Z, Y, X) in the
+        unit of the low-resolution scan.
     search_angle : float
         Maximum rotation around Z in the search, in degrees to either side.
     transform : {"translation", "rigid", "similarity"}
-        Degrees of freedom of the alignment: shift; also rotation; also scale.
+        Degrees of freedom of the alignment: shift; shift and rotation; or these and
+        scale.
     intensity : {"linear", "histogram", "none"}
-        How the grey values of the high-resolution scan are matched to the other's.
+        How the grey values of the high-resolution scan are matched to the other scan.
 
     Returns
     -------
@@ -105,7 +106,7 @@ def build_pairs(
         transform=transform,
         intensity=intensity,
     )
-    # If one is a volume, the axes are those of the other.
+    # If one is a volume, `axes` describes the other.
     is_volume = isinstance(low, Volume), isinstance(high, Volume)
     coarse = as_volume(low, None if is_volume == (True, False) else axes, name="low")
     fine = as_volume(high, None if is_volume[1] else axes, name="high")
@@ -123,9 +124,9 @@ def build_pairs(
 
 
 def _refined(volume: Volume, factors: Sequence[int]) -> Volume:
-    """The volume with voxels of 1 / factor pixels, its outer edge where it was.
+    """Return the volume with voxels of 1 / factor pixels and an unchanged outer edge.
 
-    The edge is that of a volume whose first voxel of one pixel is centred at 0.
+    In a volume with voxels of one pixel, the first voxel is centred at 0.
     """
     size = tuple(1 / factor for factor in factors)
     origin = tuple((edge - 1) / 2 for edge in size)

@@ -67,10 +67,10 @@ def reconstruct(
     every : int
         Use every n-th projection.
     half : {"all", "odd", "even"}
-        Use only the odd or the even ones of these, which gives two volumes with
-        independent noise for Fourier shell correlation (`compare`).
+        Use only the odd or only the even of these projections. This gives two volumes
+        with independent noise for Fourier shell correlation (`compare`).
     rows : (int, int), optional
-        First detector row and end; by default all.
+        Range of detector rows (start, stop); by default all rows.
     size : int, optional
         Edge length of the slices in voxels; by default the width of the field of view.
     full_turn : {"auto", "join", "keep"}
@@ -86,14 +86,14 @@ def reconstruct(
     frames : {"mean", "median"}
         How flat and dark fields are averaged.
     incident : float, optional
-        Counts without sample if there are no flat fields; by default from the brightest
-        part of the projections.
+        Counts without sample if there are no flat fields; by default estimated from the
+        brightest part of the projections.
     minimum_transmission : float
         Smaller transmissions are clipped to this value before taking the logarithm.
     saturation : float, optional
-        Counts of a saturated pixel; by default the largest integer of the file's type.
+        Counts of a saturated pixel; by default the largest value of the file's type.
     nonfinite : {"refuse", "fill"}
-        NaN in projections: raise `ProjectionsError`, or interpolate between columns.
+        Handling of NaN: raise `ProjectionsError`, or interpolate between columns.
     zingers : float
         Replace pixels brighter than this multiple of the noise level by the local
         median; 8 is a common value, 0 disables this.
@@ -113,7 +113,7 @@ def reconstruct(
     Raises
     ------
     FileError, ProjectionsError, ConfigError, DeviceMemoryError
-        With a one-sentence message on what is wrong and what to do.
+        If the call fails; the message states what is wrong and what to do.
 
     Examples
     --------

@@ -73,7 +73,7 @@ def restore(
         Library used for computation on the CPU.
     strength : float
         Noise to remove, relative to the level measured in the scan, from 0 (return the
-        scan) to 2. For models that are bounded by the noise.
+        scan) to 2. Applies only to noise-bounded models.
     sharpness : {"auto", "scan", "object"}
         Sharpness of a super-resolved result: that of the scan, or that of the object
         according to the model; ``"auto"`` chooses the latter if it is consistent with
@@ -86,10 +86,10 @@ def restore(
     ensemble_with : tuple of str, Path, Model or ZooEntry
         Further models for ``"ensemble"``, with the same task and upscale factor.
     workers : int or distributed.Client, optional
-        Processes that share the work: a number of them on this computer, which share
-        `memory` and `threads`, or those of a Dask cluster. By default, this process
-        does all. Needs the extra ``cluster``. In a script, the call must be below
-        ``if __name__ == "__main__":``.
+        Processes that share the work: their number on this computer, where they share
+        `memory` and `threads`, or the client of a Dask cluster. By default, only this
+        process is used. Needs the extra ``cluster``. In a script, the call must be
+        below ``if __name__ == "__main__":``.
 
     Returns
     -------
@@ -100,7 +100,7 @@ def restore(
     Raises
     ------
     ConfigError, ModelError, VolumeError, DeviceMemoryError
-        With a one-sentence message on what is wrong and what to do.
+        If the call fails; the message states what is wrong and what to do.
 
     Examples
     --------
@@ -138,7 +138,7 @@ def restore(
         _question_slices(cast("Sequence[object]", volume))
         if workers is not None:
             raise ConfigError(
-                "Workers restore one volume, not the mean over several: leave out "
+                "Workers can restore only one volume, not the mean of several. Omit "
                 "workers, or restore the scans one by one."
             )
         several = cast("Sequence[VolumeLike]", volume)
@@ -171,7 +171,7 @@ def restore_with_uncertainty(
     Parameters
     ----------
     volume : Volume or array
-        Shape (Z, Y, X) or (Y, X), or a time series or channels of them.
+        Shape (Z, Y, X) or (Y, X), optionally with a time or channel axis.
     model : str, Path, Model or ZooEntry
         As in `restore`.
     uncertainty : str
@@ -183,7 +183,7 @@ def restore_with_uncertainty(
         As in `restore`.
     uncertainty_members : int, optional
         Number of flips and rotations for ``"tta"``, 2 to 16; by default 8. Each member
-        takes as long as a plain run.
+        takes as long as a run without uncertainty.
     ensemble_with : tuple of str, Path, Model or ZooEntry
         Further models for ``"ensemble"``, with the same task and upscale factor.
 
@@ -197,7 +197,7 @@ def restore_with_uncertainty(
     Raises
     ------
     ConfigError, ModelError, VolumeError, DeviceMemoryError
-        With a one-sentence message on what is wrong and what to do.
+        If the call fails; the message states what is wrong and what to do.
 
     Examples
     --------
@@ -246,12 +246,12 @@ def restore_blocks(
     strength: float = 1.0,
     sharpness: Literal["auto", "scan", "object"] = "auto",
 ) -> Volume:
-    """Restore only the parts of a volume that are used, when they are used.
+    """Restore the parts of a volume only when they are used.
 
-    The statistics of the whole volume are computed at once; its voxels are not. Each
-    block is computed with the halo that the network needs, so that it is the same as in
-    a restoration of the whole volume, up to rounding. It is computed again whenever it
-    is used: to use all of a volume more than once, `restore` it.
+    The statistics of the whole volume are computed immediately, its voxels only when
+    they are used. Each block is computed with the halo that the network needs, so it
+    equals the same block of a fully restored volume, up to rounding. Blocks are
+    computed again at each use. To use a whole volume more than once, `restore` it.
 
     Parameters
     ----------
@@ -262,8 +262,8 @@ def restore_blocks(
     axes : str, optional
         Meaning of the axes of a plain array.
     chunks : tuple of int, optional
-        Largest block to restore at once, in voxels of the result. By default, as large
-        as memory and network suggest.
+        Largest block to restore at once, in voxels of the result. By default, it
+        depends on the free memory and the network.
     device, memory, output_dtype, nonfinite, threads, backend, strength, sharpness
         As in `restore`. Blocks are restored one after another, each with all of the
         memory and threads.
@@ -271,12 +271,12 @@ def restore_blocks(
     Returns
     -------
     Volume
-        Its `data` are a Dask array, which napari and Dask's own functions accept.
+        Its `data` is a Dask array, which napari and Dask functions accept.
 
     Raises
     ------
     ConfigError, ModelError, VolumeError, DeviceMemoryError
-        With a one-sentence message on what is wrong and what to do.
+        If the call fails; the message states what is wrong and what to do.
 
     Examples
     --------
@@ -306,31 +306,31 @@ def restore_blocks(
 
 
 def _question_slices(volumes: Sequence[object]) -> None:
-    """Warn if several volumes are probably slices of a single one."""
+    """Warn if several volumes are probably the slices of one volume."""
     shapes = [np.shape(each) for each in volumes if isinstance(each, np.ndarray)]
     if len(shapes) == len(volumes) >= _MANY and all(len(s) == 2 for s in shapes):
         warnings.warn(
-            f"{len(volumes)} images are given: their restorations are averaged, as for "
-            "repeated scans of one object. If they are the slices of a volume, give "
-            "numpy.stack(images).",
+            f"{len(volumes)} images are given, so their restorations are averaged, as "
+            "for repeated scans of one object. If they are the slices of a volume, "
+            "give numpy.stack(images).",
             GeoSRWarning,
             stacklevel=3,
         )
 
 
-#: Number of images of which a list is more likely a volume than repeated scans.
+#: Number of images from which a list is probably a volume, not repeated scans.
 _MANY = 4
 
 
 def _is_several(volume: object) -> bool:
-    """Whether volumes are given, rather than one as an array or nested lists."""
+    """Whether several volumes are given, not one as an array or nested lists."""
     if not isinstance(volume, list | tuple):
         return False
     return not (volume and isinstance(volume[0], list | tuple))
 
 
 def _model_names(models: Sequence[ModelLike]) -> Sequence[ModelLike]:
-    """Names of the models; the settings refuse what is neither a list nor a tuple."""
+    """Return the models' names; other types than list and tuple are refused later."""
     if not isinstance(models, list | tuple):
         return models
     return tuple(map(name_of, models))

@@ -1,4 +1,4 @@
-"""Runs an operation in a script or notebook; issues its warnings."""
+"""Run an operation in a script or notebook and issue its warnings."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ def simulate(
     out : path
         Folder for the files; created if missing.
     overwrite : bool
-        Whether files of an earlier simulation are replaced.
+        Whether to replace the files of an earlier simulation.
     projections : int
         Number of projections.
     angle_range, first_angle : float
@@ -98,7 +98,7 @@ def simulate(
         0.01 for lacunae, 0.12 for dentin and 0.02 for cells. The result contains the
         exact value.
     radius : (float, float), optional
-        Smallest and largest radius of the pores in voxels; of cells, the radius of the
+        Smallest and largest radius of the pores in voxels; for cells, the radius of the
         canaliculi and half the length of a lacuna.
     gap : float, optional
         Minimum wall thickness between two spheres of a foam, in voxels; by default 1.
@@ -110,7 +110,7 @@ def simulate(
     continuous : bool
         Whether the sample rotates during the exposures, which blurs the projections.
     threads : int, optional
-        CPU threads. The result does not depend on it.
+        Number of CPU threads; it does not affect the result.
 
     Returns
     -------

@@ -61,9 +61,9 @@ def train(
     licence: str | None = None,
     **method_settings: Any,
 ) -> Model:
-    """Train a model and return it; if it was interrupted, the same call resumes it.
+    """Train a model and return it; the same call resumes an interrupted run.
 
-    Settings that are None have the method's default.
+    Settings that are None take the method's default value.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ def train(
     source : Volume, array or path, or sequence of them
         Training volumes: in memory, or files, folders of slices and OME-Zarr.
     target : Volume, array or path, or sequence of them
-        Desired results of the sources, in the same order.
+        Target volumes for the sources, in the same order.
     axes : str, optional
         Meaning of the axes of plain arrays, e.g. ``"TYX"``.
     name : str, optional
@@ -121,7 +121,7 @@ def train(
     device : str, optional
         ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"``.
     precision : {"auto", "float32", "bfloat16"}, optional
-        Precision of the computation; ``"auto"``: bfloat16 on a GPU.
+        Precision of the computation; ``"auto"`` uses bfloat16 on a GPU.
     threads : int, optional
         CPU threads.
     checkpoint_seconds : float, optional
@@ -147,7 +147,7 @@ def train(
     Raises
     ------
     ConfigError, FileError, VolumeError, TrainingError, DeviceMemoryError
-        With a one-sentence message on what is wrong and what to do.
+        If the call fails; the message states what is wrong and what to do.
 
     Examples
     --------
@@ -226,7 +226,7 @@ def _settings_entries(
         volume = as_volume(cast(VolumeLike, each), array_axes, name=f"{role}{number}")
         if any(volume.data is other.data for other in volumes.values()):
             raise ConfigError(
-                f"{volume.title} is given twice: the noise is the same in both, so "
+                f"{volume.title} is given twice. The noise is the same in both, so "
                 "nothing can be learned from the pair. Give another scan."
             )
         entries.append(entry_for(volume, volumes))

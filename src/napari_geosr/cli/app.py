@@ -35,7 +35,7 @@ _VERBOSE = ("-v", "--verbose", "--debug")
 
 
 def build_app() -> App:
-    """Create the command tree; a command's module is imported when it is called."""
+    """Create the command tree; a command's module is imported when the command runs."""
     app = App(
         name="napari-geosr",
         help=_HELP,
@@ -123,7 +123,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 
 def _refuse_odd(words: Sequence[str]) -> None:
-    """Refuse an empty argument (as a path, the current folder) and NUL bytes."""
+    """Refuse NUL bytes and empty arguments (an empty path is the current folder)."""
     for before, word in zip(["", *words], words, strict=False):
         if not word.strip():
             where = f" after {before}" if before.startswith("-") else ""
@@ -154,7 +154,7 @@ class _OutputError(GeoSRError):
 
 
 class _CheckedOutput:
-    """Standard output, whose errors are told from those of all other files."""
+    """Standard output, with errors that differ from those of other files."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -172,7 +172,7 @@ class _CheckedOutput:
 
 
 class _Messages:
-    """Standard error, which must not end a run: a log on a full disk, a closed pipe."""
+    """Standard error; a full disk or a closed pipe there must not end a run."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -208,7 +208,7 @@ def _explained() -> Iterator[None]:
 
 
 def _discard(stream: TextIO) -> None:
-    """Discard what could not be printed; Python would retry and fail at exit."""
+    """Discard unprinted text, which Python would otherwise retry at exit and fail."""
     with suppress(OSError, ValueError):
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, stream.fileno())
@@ -247,7 +247,7 @@ def _sentence(error: CycloptsError, words: Sequence[str]) -> str:
 
 
 def _missing(error: MissingArgumentError) -> str:
-    """What to give; empty if the option takes several values."""
+    """Say which value is missing; empty if the option takes several values."""
     if typo := re.search(r"Did you mean (\S+) instead of (\S+)\?", str(error)):
         return f'Unknown option: "{typo[2]}". Did you mean "{typo[1]}"?'
     argument = error.argument

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Command:
-    """A command, described before its module is imported.
+    """Description of a command, available before its module is imported.
 
     Attributes
     ----------
@@ -112,7 +112,7 @@ COMMANDS = {
     ),
 }
 
-#: Examples in the help of the program and of its groups, by the name of the group.
+#: Examples in the help of the program and of its groups, keyed by group name.
 EXAMPLES: dict[str, tuple[str, ...]] = {
     "": (
         "demo --out demo",
@@ -147,7 +147,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
 #: Commands by group, with the help text of each group.
 GROUPS: dict[str, tuple[str, dict[str, Command]]] = {
     "jobs": (
-        "List, watch, stop and resume jobs: training and other long runs.",
+        "List, watch, stop and resume jobs (training and other long runs).",
         {
             "list": Command(
                 "jobs:list_jobs",
@@ -170,14 +170,14 @@ GROUPS: dict[str, tuple[str, dict[str, Command]]] = {
             ),
             "stop": Command(
                 "jobs:cancel_jobs",
-                "Stop a job, also in the queue of a cluster, and keep what it has "
-                "finished.",
+                "Stop a job on this computer or in a cluster's queue; finished work is "
+                "kept.",
                 ("jobs stop job", "jobs stop 12345"),
                 aliases=("cancel",),
             ),
             "resume": Command(
                 "jobs:resume_jobs",
-                "Resume a job that was paused or cancelled, was killed or has failed.",
+                "Resume a job that was paused, cancelled or killed, or that failed.",
                 (
                     "jobs resume job",
                     "jobs resume job --steps 5000 --detach",
@@ -186,18 +186,18 @@ GROUPS: dict[str, tuple[str, dict[str, Command]]] = {
             ),
             "repair": Command(
                 "jobs:repair_jobs",
-                "Find damaged parts of a job's OME-Zarr, and restore them again.",
+                "Find damaged parts of a job's OME-Zarr and restore them again.",
                 ("jobs repair clean.job", "jobs repair clean.job --json"),
             ),
             "remove": Command(
                 "jobs:remove_jobs",
-                "Delete a job's folder. First copy any result that you still need.",
+                "Delete a job's folder. Copy any results that you need first.",
                 ("jobs remove job", "jobs remove job --force"),
             ),
         },
     ),
     "submit": (
-        "Run a command on a cluster (SLURM, OAR): --dry-run shows the script first.",
+        "Run a command on a cluster (SLURM, OAR); --dry-run only shows the script.",
         {
             "restore": Command(
                 "submit:restore",
@@ -239,7 +239,8 @@ GROUPS: dict[str, tuple[str, dict[str, Command]]] = {
             ),
             "new": Command(
                 "profiles:new_profiles",
-                "Make a profile: in a terminal it asks five questions.",
+                "Create a profile from options, or by answering questions in a "
+                "terminal.",
                 (
                     "profiles new mine",
                     "profiles new mine --template gricad --project pr-x --gpus 1",
@@ -252,7 +253,7 @@ GROUPS: dict[str, tuple[str, dict[str, Command]]] = {
             ),
             "test": Command(
                 "profiles:probe_profiles",
-                "Check with a tiny job that the nodes can access a folder and start "
+                "Check with a small job that the nodes can access a folder and start "
                 "napari-geosr.",
                 (
                     "profiles test mine",
@@ -299,7 +300,7 @@ GROUPS: dict[str, tuple[str, dict[str, Command]]] = {
             ),
             "export": Command(
                 "models:export_models",
-                "Export a model for other programs, and check that it gives the same "
+                "Export a model for other programs and check that it gives the same "
                 "results.",
                 (
                     "models export ct-denoise --format onnx -o ct-denoise.onnx",

@@ -58,14 +58,12 @@ def compare(
     ],
     reference: Annotated[
         Path | None,
-        Parameter(
-            help="Ground truth or best scan, with which all volumes are compared."
-        ),
+        Parameter(help="Ground truth or best scan; all volumes are compared with it."),
     ] = None,
     mask: Annotated[
         Path | None,
         Parameter(
-            help="Mask of the sample, as a volume: non-zero voxels belong to it."
+            help="Sample mask, as a volume; non-zero voxels belong to the sample."
         ),
     ] = None,
     fsc: Annotated[
@@ -73,10 +71,10 @@ def compare(
         Parameter(
             consume_multiple=True,
             negative="",
-            help="Find the resolution by Fourier correlation. halves A1 A2: of two "
-            "halves of one scan; pair: of the first two volumes, which are "
-            "independent scans; single: of each volume, split in a checkerboard "
-            "pattern.",
+            help="Estimate the resolution by Fourier correlation. halves A1 A2: "
+            "between two halves of one scan; pair: between the first two volumes, "
+            "which must be independent scans; single: within each volume, split in a "
+            "checkerboard pattern.",
         ),
     ] = None,
     config: Annotated[CompareFields | None, AS_FLAGS] = None,

@@ -1,4 +1,4 @@
-"""Shows the steps of an operation: bars on a terminal, plain lines in log files."""
+"""Show the steps of an operation as bars on a terminal or as lines in a log file."""
 
 from __future__ import annotations
 
@@ -54,9 +54,9 @@ def run_command(
     Parameters
     ----------
     stopping : str
-        Message at the first Ctrl-C.
+        Message printed at the first Ctrl-C.
     out : Path, optional
-        Output that no other run may write from the first step to the last.
+        Output that no other run may write during this one.
 
     Returns
     -------
@@ -128,7 +128,7 @@ def _stop_on_signal(stopping: str) -> Iterator[ShouldStop]:
 
 
 class _ProgressDisplay:
-    """A rich bar per stage on a terminal; otherwise a line per stage and tenth."""
+    """Show a bar per stage on a terminal; otherwise a line per stage and per 10 %."""
 
     def __init__(self) -> None:
         # Names of files and models must not be parsed as markup.
@@ -144,7 +144,7 @@ class _ProgressDisplay:
             self._progress = Progress(
                 TextColumn("{task.description}", markup=False),
                 BarColumn(),
-                TaskProgressColumn(),  # in per cent; the units differ
+                TaskProgressColumn(),  # in per cent, because units differ
                 TimeRemainingColumn(),
                 console=self._console,
                 # A permanent bar would separate the lines of the result.
@@ -166,7 +166,7 @@ class _ProgressDisplay:
         if self._quiet:
             return
         if isinstance(step, VerdictReached):
-            # Not a bar, which would cut the sentence and disappear.
+            # Print a line, because a bar would truncate the sentence and disappear.
             self._console.print(step.message)
         elif isinstance(step, StageStarted):
             self._start(step.message)

@@ -16,8 +16,8 @@ _OPTION = "--host"
 Host = Annotated[
     str | None,
     Parameter(
-        help="Run this command on another computer by ssh: user@login, or a name from "
-        "~/.ssh/config. Paths and profiles are those of that computer."
+        help="Run this command on another computer, through your own ssh: user@login "
+        "or a name from ~/.ssh/config. Paths and profiles refer to that computer."
     ),
 ]
 
@@ -25,8 +25,8 @@ Host = Annotated[
 def on_any_host(command: Callable[..., int]) -> Callable[..., int]:
     """Give a command the option ``--host``.
 
-    With it, nothing but the words of the command line is checked here: files, jobs and
-    profiles are on the other computer.
+    With it, only the syntax of the command line is checked here, because files, jobs
+    and profiles are on the other computer.
     """
     hints = get_type_hints(command, include_extras=True)
     parameters = inspect.signature(command).parameters.values()
@@ -46,7 +46,7 @@ def on_any_host(command: Callable[..., int]) -> Callable[..., int]:
 
 
 def _without_host(words: Sequence[str]) -> list[str]:
-    """The words without the option and its value."""
+    """Remove the option and its value from the words of the command line."""
     kept, left = list[str](), list(words)
     while left:
         word = left.pop(0)
@@ -60,7 +60,7 @@ def _without_host(words: Sequence[str]) -> list[str]:
 
 
 def _value_of(option: str, words: Sequence[str]) -> str | None:
-    """Value of an option anywhere on the command line."""
+    """Find an option's value in the words of the command line; None if absent."""
     for word, following in zip(words, [*words[1:], ""], strict=True):
         if word == "--":
             break

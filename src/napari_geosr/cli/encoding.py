@@ -1,4 +1,4 @@
-"""Output to streams and terminals that cannot show every letter."""
+"""Output to streams and terminals that cannot show every character."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 #: Name of the error handler of the output streams.
 _PLAIN = "napari-geosr-plain"
-#: Plain text for letters of numbers, units and sentences.
+#: Plain text for characters in numbers, units and sentences.
 _REPLACEMENTS = {
     "\N{NARROW NO-BREAK SPACE}": " ",
     "\N{NO-BREAK SPACE}": " ",
@@ -39,9 +39,9 @@ _SUPERSCRIPTS = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789")
 
 
 def prepare_streams() -> None:
-    """Let standard output and error write plain text for what they cannot show.
+    """Make standard output and error replace characters that they cannot show.
 
-    Closed ones are replaced, so that nothing has to check for them.
+    Closed streams are replaced, so that other code need not check for them.
     """
     codecs.register_error(_PLAIN, _write_plain)
     for name in ("stdout", "stderr"):
@@ -55,14 +55,14 @@ def prepare_streams() -> None:
 
 
 def _is_ascii_terminal(stream: TextIOWrapper) -> bool:
-    """Whether a terminal has the locale C, for which Python writes UTF-8 unasked."""
+    """Whether a terminal uses the C locale, for which Python defaults to UTF-8."""
     asked = "PYTHONUTF8" in os.environ or "PYTHONIOENCODING" in os.environ
     name = locale.setlocale(locale.LC_CTYPE)
     return name in ("C", "POSIX") and not asked and stream.isatty()
 
 
 def plain(letters: str, after: str = "") -> str:
-    r"""Letters in ASCII: a similar one, or an escape.
+    r"""Convert characters to similar ASCII characters or to escapes.
 
     Escapes are ``\xff`` for an undecodable byte and ``\u0394`` for a letter.
 
@@ -70,7 +70,7 @@ def plain(letters: str, after: str = "") -> str:
     ----------
     letters : str
     after : str
-        The text that follows, which tells the unit ``µm`` from names of files.
+        The text that follows; it distinguishes the unit ``µm`` from file names.
 
     Examples
     --------
@@ -90,14 +90,14 @@ def plain(letters: str, after: str = "") -> str:
 def _plain_letter(letter: str) -> str:
     if letter in _REPLACEMENTS:
         return _REPLACEMENTS[letter]
-    # Python reads a byte that is not UTF-8 as the letter 0xDC00 + byte.
+    # Python decodes a byte that is not UTF-8 as the character 0xDC00 + byte.
     if 0xDC80 <= ord(letter) <= 0xDCFF:
         return rf"\x{ord(letter) - 0xDC00:02x}"
     return letter.encode("ascii", "backslashreplace").decode("ascii")
 
 
 def _write_plain(error: UnicodeError) -> tuple[str | bytes, int]:
-    """Error handler of the streams."""
+    """Error handler of the output streams."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     letters, after = error.object[error.start : error.end], error.object[error.end :]

@@ -1,4 +1,4 @@
-"""Refuse fractions for options that take whole numbers, which cyclopts rounds."""
+"""Refuse fractions for whole-number options, which cyclopts would round."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _has_fraction(text: str) -> bool:
 
 
 def _is_whole(hint: object) -> bool:
-    """Whether a type is int, or a union or tuple of it that has no other numbers."""
+    """Whether a type is int, or a union or tuple of int only (None aside)."""
     kinds = {kind for kind in get_args(hint) if kind not in (type(None), ...)}
     if not kinds:
         return hint is int

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 _EXIT_CODES = (
     "Exit codes: 0 success, 1 a bug in napari-geosr, 2 a problem with the input or "
-    "the settings, 130 stopped. Every command takes -q (--quiet: no progress, no "
-    "hints) and -v (--verbose: where an error came from)."
+    "the settings, 130 stopped. Every command accepts -q (--quiet: no progress, no "
+    "hints) and -v (--verbose: show where an error occurred)."
 )
 #: Default values that the help does not show, e.g. the ``False`` of a flag.
 _PLAIN_DEFAULTS = {"()", "[]", "{}", "False", "None"}
@@ -88,7 +88,7 @@ class GroupedFormatter(DefaultFormatter):
 def split_into_groups(panel: HelpPanel) -> Iterator[HelpPanel]:
     """Yield the parts of a table of options, each under the title of its group.
 
-    A table of commands or of few options is not split.
+    Tables of commands and short tables are not split.
     """
     entries = [_with_one_name(_with_readable_default(entry)) for entry in panel.entries]
     options = [entry for entry in entries if entry.names and not entry.positional_label]
@@ -104,7 +104,7 @@ def split_into_groups(panel: HelpPanel) -> Iterator[HelpPanel]:
 
 
 def with_examples(*lines: str) -> str:
-    """Text below the tables of a command's help: examples and exit codes."""
+    """Return the text below a command's help tables: examples and exit codes."""
     if not lines:
         return _EXIT_CODES
     shown = (f"- `napari-geosr {line}`" for line in lines)

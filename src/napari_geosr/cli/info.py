@@ -58,8 +58,8 @@ def info(
         bool,
         Parameter(
             negative="",
-            help="Measure the noise: its level, its correlation "
-            "and how certain they are.",
+            help="Measure the noise: its level and its correlation, with their "
+            "uncertainties.",
         ),
     ] = False,
     second: Annotated[
@@ -110,13 +110,13 @@ def _measure_noise(volume: Volume, second: Path | None, reading: InputConfig) ->
 
 
 def _read_if_projections(path: Path) -> Projections | None:
-    """Read projections if the file holds them; print why this fails on stderr."""
+    """Read projections if the file contains them; report failures on stderr."""
     if not is_projections(path):
         return None
     try:
         return read_projections(path)
     except GeoSRError as error:
-        print(f"note: it cannot be used as projections: {error}", file=sys.stderr)
+        print(f"note: the file cannot be used as projections: {error}", file=sys.stderr)
         return None
 
 
@@ -159,7 +159,7 @@ def _projection_lines(scan: Projections) -> list[tuple[str, str]]:
     size = " × ".join(f"{v:.6g}" for v in scan.pixel_size)
     pixel = f"{size} {scan.unit} (row, column)"
     if not scan.has_physical_size:
-        pixel = "unknown; `reconstruct` takes --pixel-size and --unit"
+        pixel = "unknown; give --pixel-size and --unit to `reconstruct`"
     centre = "not in the file" if scan.centre is None else f"column {scan.centre:g}"
     geometry = f"{scan.geometry} beam"
     if scan.geometry != "parallel":

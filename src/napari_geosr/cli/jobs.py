@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 #: A job, given by its folder or name.
 Job = Annotated[str, Parameter(help="Folder or name of the job.")]
 _POLL_SECONDS = 0.3
-#: Seconds between two questions to the queue of a cluster.
+#: Seconds between two queries to the queue of a cluster.
 _QUEUE_SECONDS = 3.0
 #: Maximum length of a job's name on a narrow terminal, in characters.
 _MAX_NAME_LENGTH = 12
@@ -56,8 +56,8 @@ _MAX_STATE_LENGTH = 24
 _MIN_FOLDER_LENGTH = 10
 #: Hint below a list that contains missing jobs.
 _MISSING_HINT = (
-    "If you have moved a job, give its new folder once (napari-geosr jobs show "
-    "FOLDER) and it will be found again; `jobs remove` removes a job from the list if "
+    "If you have moved a job, run napari-geosr jobs show FOLDER once with its new "
+    "folder, and the job is found again. `jobs remove` removes a job from the list if "
     "its folder no longer exists."
 )
 #: States for which `jobs watch` returns an error code.
@@ -73,7 +73,7 @@ def list_jobs(*, json: Json = False) -> int:
         print_json({"jobs": [_values(status) for status in jobs]})
         return 0
     if not jobs:
-        print("There are no jobs. Training and studies appear here once started.")
+        print("There are no jobs. Training runs and studies appear here once started.")
         suggest_next("train --list")
         return 0
     # In a file or pipe, nothing is shortened.
@@ -168,18 +168,18 @@ def cancel_jobs(job: Job, /) -> int:
     submission.stop(folder)
     place = status.queue
     if place.number:
-        print(f"{status.name} is cancelled: {place.title} job {place.number}.")
+        print(f"{status.name} has been cancelled ({place.title} job {place.number}).")
     else:
-        print(f"{status.name} stops after its current step.")
+        print(f"{status.name} will stop after its current step.")
     return 0
 
 
 @on_any_host
 def repair_jobs(job: Job, /, *, json: Json = False) -> int:
-    """Read the OME-Zarr that a job has written, and compute damaged parts again.
+    """Check the OME-Zarr that a job has written and recompute damaged parts.
 
     Every chunk is compared with its checksum. Shards that are damaged or missing are
-    named and restored again, if the scan and the model are still the same; all others
+    listed and restored again if the scan and the model are unchanged; all other shards
     stay as they are.
 
     Returns
@@ -203,7 +203,7 @@ def repair_jobs(job: Job, /, *, json: Json = False) -> int:
         )
     repair, _ = run_command(
         lambda should_stop: _repair_steps(folder, should_stop),
-        stopping="stopping after this tile; what is repaired so far is kept",
+        stopping="stopping after this tile; the parts repaired so far are kept",
     )
     if json:
         print_json(
@@ -267,7 +267,7 @@ def resume_jobs(
     A job that was submitted to the queue of a cluster is submitted again, with the same
     resources unless others are given; --queue local runs it on this computer instead.
 
-    A job that is done is left as it is, and its result is printed; the exit code is 0.
+    A finished job stays as it is; its result is printed, and the exit code is 0.
 
     Returns
     -------
@@ -277,8 +277,8 @@ def resume_jobs(
     Raises
     ------
     JobError
-        If the job runs already, its settings cannot be read, or other settings are
-        given for a job that is done.
+        If the job is already running, its settings cannot be read, or other settings
+        are given for a finished job.
     """
     folder = index.find(job)
     check_is_job(folder)
@@ -289,7 +289,7 @@ def resume_jobs(
             change_training(folder, **changes)
         return _resume(folder, where, detach=detach, json=json)
     except JobDoneError:
-        # A script that resumes after a kill cannot know that the job has just ended.
+        # A script that resumes killed jobs cannot know that one has just finished.
         if changes and not (changes.items() <= folder.values()["training"].items()):
             raise
         return print_done(folder, json=json)
@@ -301,9 +301,9 @@ def _resume(folder: JobFolder, where: Where | None, *, detach: bool, json: bool)
     Raises
     ------
     JobDoneError
-        If it is done, or another process completes it in this moment.
+        If the job is done, or another process is completing it.
     JobError
-        If it runs already, or its settings cannot be read.
+        If the job is already running, or its settings cannot be read.
     """
     status = folder.status()
     folder.check_not_done()
@@ -328,7 +328,7 @@ def _resume(folder: JobFolder, where: Where | None, *, detach: bool, json: bool)
 
 
 def _profile(folder: JobFolder, where: Where | None, *, detach: bool) -> Profile | None:
-    """Profile to submit a job with; None to run it on this computer."""
+    """Find the profile for submitting a job; None to run it on this computer."""
     before = submission.profile_of(folder)
     if where is None or not where.model_fields_set:
         return None if detach else before
@@ -351,9 +351,9 @@ def remove_jobs(
 ) -> int:
     """Delete a job's folder with all files of the job.
 
-    A job whose folder no longer exists is removed from the list; so is a damaged one,
-    whose files are kept. If the folder holds files that are not the job's, nothing is
-    deleted without --force.
+    A job whose folder no longer exists is only removed from the list. A damaged job is
+    also only removed from the list; its files are kept. If the folder contains files of
+    other origin, nothing is deleted without --force.
     """
     missing = index.find_missing(job)
     if missing is not None:
@@ -367,7 +367,7 @@ def remove_jobs(
         index.forget(folder.path)
         print(
             f"Removed {folder.path} from the list; its files were kept, because they "
-            f"may not be those of a job: {folder.status().message}"
+            f"may not belong to a job: {folder.status().message}"
         )
         return 0
     kept = index.remove(folder, keep_foreign=force)
@@ -382,11 +382,11 @@ def _resume_hint(status: JobStatus) -> str:
     text = f"Resume it with: napari-geosr jobs resume {status.path}."
     if status.operation not in MAKE_MODELS:
         return text
-    return f"{text} --learning-rate, --batch-size and --steps change these settings."
+    return f"{text} You can change --learning-rate, --batch-size and --steps."
 
 
 def _table(jobs: Sequence[JobStatus], width: int | None) -> list[str]:
-    """One line per job; to fit `width` columns, paths are shortened at the start."""
+    """Format one line per job; paths are shortened at the start to fit `width`."""
     rows = [("name", "method", "state", "steps", "begun", "folder")]
     for status in jobs:
         begun = datetime.fromtimestamp(status.created)
@@ -418,7 +418,7 @@ def _table(jobs: Sequence[JobStatus], width: int | None) -> list[str]:
 def _shorten(
     text: str, room: int | None = _MAX_NAME_LENGTH, *, at_end: bool = True
 ) -> str:
-    """Shorten `text` to `room` letters, with an ellipsis."""
+    """Shorten `text` to `room` characters, with an ellipsis."""
     if room is None or len(text) <= room:
         return text
     return f"{text[: room - 1]}…" if at_end else f"…{text[1 - room :]}"

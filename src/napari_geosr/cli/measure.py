@@ -62,7 +62,7 @@ def measure(
     mask: Annotated[
         Path | None,
         Parameter(
-            help="Mask of the sample, as a volume: non-zero voxels belong to it."
+            help="Sample mask, as a volume; non-zero voxels belong to the sample."
         ),
     ] = None,
     deviation: Annotated[
@@ -95,7 +95,7 @@ def measure(
     json: Json = False,
     overwrite: Overwrite = False,
 ) -> int:
-    """Segment the pores, count and measure them; writes JSON, CSV, PNG and HTML."""
+    """Segment the pores, count and measure them; write JSON, CSV, PNG and HTML."""
     names = ["input"] if reference is None else ["input", "reference"]
     merged = settings_from(MeasureConfig, config, settings)
     check_distance(graph_distance, reference=reference is not None, config=merged)
@@ -118,7 +118,7 @@ def measure(
     companions = [c for c in (sample, deviations) if c is not None]
     for volume in (*volumes.values(), *companions):
         check_not_source(volume, *files.values())
-    # The journals of earlier releases have these keys.
+    # Journals written by earlier releases have these keys.
     given = {"mask": sample, "uncertainty": deviations}
     report_files.check_space(files, volumes["input"])
     journal = MeasureJournal(out, volumes, given, merged)
@@ -169,7 +169,7 @@ def measure(
 
 
 def _missing_size(volume: Volume) -> str:
-    """What is unknown about the voxel size, and how to give it; "" if nothing is."""
+    """Say what is unknown about the voxel size and how to give it."""
     if volume.has_physical_size:
         return ""
     missing = "the voxel size is unknown; give --voxel-size and --unit"

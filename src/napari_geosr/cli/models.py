@@ -192,7 +192,7 @@ def verify_models(path: Path, /, *, json: Json = False) -> int:
     Parameters
     ----------
     path
-        Folder or zip of card.yaml and weights.safetensors.
+        Folder or zip file with card.yaml and weights.safetensors.
     """
     card = catalogue.verify(path)
     if json:
@@ -232,8 +232,8 @@ def import_models(
     if json:
         print_json({"name": imported.name, "path": str(imported.path), "notes": notes})
     else:
-        print(f"Imported as {imported.name}, into {imported.path}")
-        print(f"For its intended use: napari-geosr models show {imported.name}")
+        print(f"Imported as {imported.name} into {imported.path}")
+        print(f"Show its intended use with: napari-geosr models show {imported.name}")
     return 0
 
 
@@ -258,7 +258,7 @@ def export_models(
     overwrite: Overwrite = False,
     json: Json = False,
 ) -> int:
-    """Export a model for other programs, and compare its result with the original.
+    """Export a model for other programs and compare its result with the original.
 
     Parameters
     ----------
@@ -294,7 +294,7 @@ def remove_models(name: str, /) -> int:
     Parameters
     ----------
     name
-        As shown by `models list`.
+        Name of the model, as shown by `models list`.
     """
     print(f"Removed {catalogue.remove(name)}")
     return 0

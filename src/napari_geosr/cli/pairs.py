@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from napari_geosr.operations.pairs import Pairs
 
 
-#: Option names that differ from the field: ``--noise``, a flag in other commands, is a
-#: number here.
+#: Options with a name that differs from the field: ``--noise`` is a number here but a
+#: flag in other commands.
 _NAMES = {"noise": ("--noise-level", "--noise")}
 
 

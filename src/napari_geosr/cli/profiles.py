@@ -27,13 +27,13 @@ from napari_geosr.jobs.profiles import (
 )
 
 Name = Annotated[str, Parameter(help="Name of the profile.")]
-#: What `profiles new` asks in a terminal: field, question.
+#: Questions that `profiles new` asks in a terminal: field, question.
 _QUESTIONS = (
-    ("project", "Project or account that the time is charged to"),
+    ("project", "Project or account to which the computing time is charged"),
     ("walltime", "Time limit of one run (2:00:00, 90min, 12h)"),
     ("cores", "CPU cores"),
     ("gpus", "Graphics cards (GPUs)"),
-    ("setup", "Command before each job, such as: module load cuda (or nothing)"),
+    ("setup", "Command to run before each job, such as: module load cuda (optional)"),
 )
 
 
@@ -61,13 +61,13 @@ def list_profiles(*, json: Json = False) -> int:
 
 
 def show_profiles(name: Name, /, *, json: Json = False) -> int:
-    """Show a profile as the file that it is or would be; return the exit code."""
+    """Show a profile as YAML; return the exit code."""
     profile = load_profile(name)
     if json:
         print_json(profile.model_dump(mode="json"))
         return 0
     path = profile_path(name)
-    print(f"# {path if path.is_file() else 'template, without a file'}")
+    print(f"# {path if path.is_file() else 'template (no file)'}")
     print(profile.to_yaml(), end="")
     return 0
 
@@ -78,13 +78,13 @@ def new_profiles(
     *,
     template: Annotated[
         str | None,
-        Parameter(help="Profile to start from: gricad, oar, slurm or one of yours."),
+        Parameter(help="Profile to start from: gricad, oar, slurm or your own."),
     ] = None,
     settings: Annotated[ProfileOptions | None, AS_FLAGS] = None,
     overwrite: Overwrite = False,
     json: Json = False,
 ) -> int:
-    """Make a profile from a template and options; in a terminal, five questions.
+    """Create a profile from a template and options, or by asking in a terminal.
 
     Returns
     -------
@@ -98,7 +98,7 @@ def new_profiles(
     if not template:
         known = ", ".join([*TEMPLATES, *own_profiles()])
         raise ConfigError(
-            f"Give the profile to start from: --template with one of {known}."
+            f"Choose the profile to start from: --template with one of {known}."
         )
     base = load_profile(template)
     if not given and _can_ask():
@@ -124,16 +124,15 @@ def probe_profiles(
     folder: Annotated[
         Path,
         Parameter(
-            help="Folder that the nodes must be able to access, such as that of "
-            "your scans."
+            help="Folder that the nodes must access, such as your scans' folder."
         ),
     ] = Path(),
     timeout: Annotated[
-        float, Parameter(help="Time to wait for the node, in seconds.")
+        float, Parameter(help="Longest time to wait for the test job, in seconds.")
     ] = 600.0,
     json: Json = False,
 ) -> int:
-    """Check with a tiny job that nodes can access a folder and start the program.
+    """Check with a small job that nodes can access a folder and start napari-geosr.
 
     Returns
     -------
@@ -145,14 +144,14 @@ def probe_profiles(
         lambda should_stop: probe_steps(
             profile, folder, max_seconds=timeout, should_stop=should_stop
         ),
-        stopping="stopping; the test job is cancelled",
+        stopping="stopping; the test job will be cancelled",
     )
     if json:
         print_json({"profile": name, **vars(answer)})
     else:
         print(
-            f"{name} works: node {answer.host} saw {folder.resolve()} and started "
-            f"napari-geosr {answer.version} after {answer.seconds:g} s."
+            f"{name} works: node {answer.host} can access {folder.resolve()} and "
+            f"started napari-geosr {answer.version} after {answer.seconds:g} s."
         )
     if not answer.torch:
         print(
@@ -170,7 +169,7 @@ def _summary(profile: Profile) -> str:
     if profile.project:
         parts.append(f"project {profile.project}")
     elif profile.needs_project:
-        parts.append("project needed")
+        parts.append("project required")
     return ", ".join(parts)
 
 
@@ -185,7 +184,7 @@ def _ask(question: str, default: str) -> str:
 
 
 def _ask_all(base: Profile) -> AnyDict:
-    """Answers to the questions, by field."""
+    """Ask the questions and return the answers, keyed by field."""
     given: AnyDict = {}
     for field, question in _QUESTIONS:
         default = getattr(base, field)

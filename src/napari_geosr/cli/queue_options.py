@@ -1,4 +1,4 @@
-"""Options of commands that hand a job to a queue."""
+"""Options of commands that submit a job to a queue."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ from napari_geosr.jobs.profiles import (
 
 
 class Resources(Config):
-    """What a job may use; what is not given comes from the profile."""
+    """Resources of a job; those not given are taken from the profile."""
 
     project: str | None = Field(
         None,
-        description="Project (OAR) or account (SLURM) that the time is charged to.",
+        description="Project (OAR) or account (SLURM) to which the computing time is "
+        "charged.",
     )
     partition: str | None = Field(
         None, description="Partition (SLURM) or queue (OAR) of the cluster."
@@ -32,21 +33,22 @@ class Resources(Config):
     walltime: str | None = Field(
         None,
         description="Time limit of one run, such as 2:00:00, 90min or 12h; by default "
-        "2 hours. A longer job is resubmitted and resumes.",
+        "2 hours. A job that takes longer is resubmitted and resumed.",
     )
     nodes: int | None = Field(
         None,
-        description="Number of nodes, by default 1. The job runs on the first one.",
+        description="Number of nodes; by default 1. The job itself runs on the first "
+        "node.",
     )
-    cores: int | None = Field(None, description="CPU cores per node, by default 4.")
-    gpus: int | None = Field(None, description="GPUs per node, by default none.")
+    cores: int | None = Field(None, description="CPU cores per node; by default 4.")
+    gpus: int | None = Field(None, description="GPUs per node; by default none.")
     mem: str | None = Field(
         None,
-        description="Memory per node, such as 64GB; by default, that of the cluster.",
+        description="Memory per node, such as 64GB; by default the cluster's default.",
     )
 
     def changes(self) -> AnyDict:
-        """Fields of a `Profile` that were given."""
+        """Return the fields of a `Profile` that were given."""
         names = {name: name for name in Resources.model_fields} | {"mem": "memory"}
         given = {names[k]: getattr(self, k) for k in names}
         return {k: v for k, v in given.items() if v is not None}
@@ -60,29 +62,29 @@ class Where(Resources):
     )
     profile: str | None = Field(
         None,
-        description="Profile with the queue and resources: one created with profiles "
-        "new, or gricad, oar, slurm or local.",
+        description="Profile with queue and resources: one made with profiles new, or "
+        "gricad, oar, slurm or local.",
     )
 
     def resolve(self, otherwise: Profile | None = None) -> Profile:
-        """Combine profile and options, which take precedence.
+        """Combine the profile with the options; the options take precedence.
 
         Parameters
         ----------
         otherwise : Profile, optional
-            Used if neither queue nor profile is given.
+            Profile used if neither a queue nor a profile is given.
 
         Raises
         ------
         ConfigError
-            If neither a queue nor a profile is given, or an option is invalid.
+            If it is unclear where to run the job, or a setting is invalid.
         """
         if self.profile is not None:
             base = load_profile(self.profile)
             if self.queue not in (None, base.queue):
                 raise ConfigError(
                     f"The profile {self.profile} is for {base.queue}, not for "
-                    f"{self.queue}: give only one of --queue and --profile."
+                    f"{self.queue}. Give only one of --queue and --profile."
                 )
         elif self.queue is not None:
             base = TEMPLATES.get(self.queue, Profile(queue=self.queue))
@@ -102,8 +104,8 @@ class SubmitOptions(Where):
 
     job_folder: Path | None = Field(
         None,
-        description="Folder for the job, which all nodes must be able to access; by "
-        "default next to the output.",
+        description="Folder for the job, accessible from all nodes; by default next to "
+        "the output.",
     )
     dry_run: Annotated[bool, Parameter(negative="")] = Field(
         False,
@@ -122,37 +124,37 @@ class ProfileOptions(Resources):
     )
     memory_property: str | None = Field(
         None,
-        description="OAR: property of the nodes with the memory per core in MB, such "
-        "as memcore.",
+        description="OAR: node property that gives the memory per core in MB, such as "
+        "memcore.",
     )
     setup: tuple[str, ...] = Field(
         (),
-        description="Shell command before each job, such as 'module load cuda'; may be "
-        "repeated.",
+        description="Shell command to run before each job, such as 'module load cuda'; "
+        "may be repeated.",
     )
     python: str | None = Field(
         None,
-        description="Python with napari-geosr on the nodes; by default the one that "
-        "submits the job.",
+        description="Python interpreter with napari-geosr on the nodes; by default the "
+        "one that submits the job.",
     )
     options: tuple[str, ...] = Field(
         (),
-        description="Another option of sbatch or oarsub, such as "
+        description="Additional option for sbatch or oarsub, such as "
         "--options=--qos=long; may be repeated.",
     )
     host: str | None = Field(
         None,
-        description="Login node: commands with this --host start napari-geosr there "
-        "with --setup and --remote-command.",
+        description="Login node (user@login). Commands with this --host start "
+        "napari-geosr there, using --setup and --remote-command.",
     )
     remote_command: str | None = Field(
         None,
-        description="How napari-geosr starts on the login node after --setup, such as "
-        "~/venv/bin/napari-geosr; by default napari-geosr.",
+        description="Command that starts napari-geosr on the login node, run after "
+        "--setup, such as ~/venv/bin/napari-geosr; by default napari-geosr.",
     )
 
     def changes(self) -> AnyDict:
-        """Fields of a `Profile` that were given."""
+        """Return the fields of a `Profile` that were given."""
         more = (
             "properties",
             "memory_property",

@@ -88,7 +88,7 @@ def reconstruct(
 ) -> int:
     """Reconstruct a volume from projections and write it to `out`.
 
-    Each option is described where it is declared.
+    Each option is documented in its declaration.
 
     Returns
     -------
@@ -130,14 +130,14 @@ def reconstruct(
 def merge_settings(
     config: ReconstructFields | None, special: Config | None, path: Path | None
 ) -> ReconstructConfig:
-    """Combine the settings file and the flags, which take precedence."""
+    """Combine the settings file with the flags; the flags take precedence."""
     options = {} if special is None else special.model_dump(exclude_none=True)
     given = {} if config is None else config.model_dump(exclude_unset=True)
     stored: AnyDict = {}
     if path is not None:
         stored = ReconstructFields.from_yaml(path).model_dump(exclude_unset=True)
     if given.get("algorithm", stored.get("algorithm")) != stored.get("algorithm"):
-        for name in (*SHARED_SETTINGS, "options"):  # of the previous algorithm
+        for name in (*SHARED_SETTINGS, "options"):  # of another algorithm
             stored.pop(name, None)
     both = {**stored.get("options", {}), **given.pop("options", {}), **options}
     return ReconstructConfig.create(**{**stored, **given, "options": both})

@@ -95,7 +95,7 @@ def restore(
         int | None,
         Parameter(
             help="Number of processes that share the work; memory and threads are "
-            "divided among them. By default, one process does all. Needs the extra "
+            "divided among them. By default, a single process is used. Needs the extra "
             "cluster.",
         ),
     ] = None,
@@ -103,7 +103,8 @@ def restore(
         bool,
         Parameter(
             negative="",
-            help="Print the plan of the run (shards, memory, time), and write nothing.",
+            help="Print the plan of the run (shards, memory, time) without writing "
+            "anything.",
         ),
     ] = False,
     json: Json = False,
@@ -210,7 +211,7 @@ def _show_plan(
         f"thread{'s' if plan.threads > 1 else ''}{' each' if each else ''}\n"
         f"{data[:1].upper()}{data[1:]}\n"
         f"Memory: {format_bytes(plan.memory)}{' for each worker' if each else ''}, "
-        "besides the program and the model\n"
+        "in addition to the program and the model\n"
         f"Time: about {time_text(plan.seconds)}, of which "
         f"{time_text(plan.storage_seconds)} to write the result"
     )

@@ -1,4 +1,4 @@
-"""Runs jobs for the commands that create or resume them, and prints their results."""
+"""Run jobs for the commands that create or resume them, and print their results."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ RUN_FLAGS = {
 
 
 def start(folder: JobFolder, *, detach: bool, prepare: bool, json: bool) -> int:
-    """Run a new job: in this process, in a separate one, or not yet.
+    """Run a new job in this process or in a separate one, or only prepare it.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ def start(folder: JobFolder, *, detach: bool, prepare: bool, json: bool) -> int:
     detach : bool
         Run in the background.
     prepare : bool
-        Do not run; print how to run it.
+        Do not run the job; print how to run it.
     json : bool
         Print JSON instead of sentences.
 
@@ -158,8 +158,8 @@ def _run_without_queue(
         here = other.host == socket.gethostname() and other.path != folder.path
         if here and other.state in ("running", "finishing"):
             yield WarningIssued(
-                message=f"{other.name} is running on this machine too, which slows "
-                "both down. With --detach a job waits until the others have finished."
+                message=f"{other.name} is also running on this machine, which slows "
+                "both jobs down. With --detach, a job waits for the others to finish."
             )
     return (yield from run_steps(folder, should_stop=should_stop))
 

@@ -1,4 +1,4 @@
-"""The plan of a restoration, in words: its parts, data, memory and time."""
+"""Describe the plan of a restoration in words: parts, data, memory and time."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ _QUICK_BYTES = 512 * 2**20
 
 
 def rows_for_job(job: RestoreJob, profile: Profile) -> dict[str, str]:
-    """What a submitted restoration will do, where this can be found out quickly.
+    """Describe what a submitted job will do, if this can be determined quickly.
 
     Parameters
     ----------
     job : RestoreJob
     profile : Profile
-        Its walltime gives the number of runs.
+        Its walltime determines the number of runs.
 
     Raises
     ------
@@ -50,8 +50,8 @@ def rows_for_job(job: RestoreJob, profile: Profile) -> dict[str, str]:
         reason = "torch is not installed on this computer"
     if reason:
         return {
-            "plan": f"not made, because {reason}; `napari-geosr restore … --dry-run` "
-            "makes it for one volume and a named model"
+            "plan": f"not available, because {reason}; `napari-geosr restore … "
+            "--dry-run` shows it for one volume and a named model"
         }
 
     def steps(should_stop: ShouldStop) -> Generator[Step, None, RestorePlan]:
@@ -70,7 +70,7 @@ def rows_for_job(job: RestoreJob, profile: Profile) -> dict[str, str]:
     return {
         "parts": f"{plan.parts} tiles of {shape_text(plan)} voxels",
         "data": data_text(plan),
-        "memory": f"{format_bytes(plan.memory)}, besides the program and the model",
+        "memory": f"{format_bytes(plan.memory)}, plus the program and the model",
         "time": f"about {time_text(plan.seconds)} on a computer like this one "
         f"({threads}){'' if profile.queue == submission.LOCAL else within}",
     }
@@ -82,7 +82,7 @@ def shape_text(plan: RestorePlan) -> str:
 
 
 def data_text(plan: RestorePlan) -> str:
-    """Bytes that a run reads and writes."""
+    """Amount of data that a run reads and writes, as text."""
     return (
         f"reads {format_bytes(plan.bytes_read)}, writes "
         f"{format_bytes(plan.bytes_written)} before compression"
@@ -90,7 +90,7 @@ def data_text(plan: RestorePlan) -> str:
 
 
 def time_text(seconds: float) -> str:
-    """A duration in seconds, minutes or hours."""
+    """Format a duration in seconds, minutes or hours."""
     if seconds < 100:
         return f"{max(1, round(seconds))} s"
     if seconds < 100 * 60:

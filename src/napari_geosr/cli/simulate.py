@@ -23,7 +23,7 @@ _OFFSET: Any = SimulateConfig.model_fields["centre_offset"]
 
 
 class SimulateFlags(SimulateConfig):
-    """The config with both spellings of the centre, as in all commands."""
+    """The settings, with both spellings of the centre as in all commands."""
 
     centre_offset: Annotated[
         float, Parameter(name=["--center-offset", "--centre-offset"])
@@ -35,9 +35,9 @@ def simulate(
         StructureName,
         Parameter(
             help="foam: spherical pores; blobs: irregular pores; bone: trabecular "
-            "bone; lacunae: the cavities that contain bone cells; dentin: tubules "
-            "of a tooth with their branches and peritubular cuffs; cells: bone "
-            "cells and the canaliculi that connect them."
+            "bone; lacunae: the cavities that contain bone cells; dentin: dentinal "
+            "tubules with their branches and peritubular cuffs; cells: bone cells and "
+            "the canaliculi that connect them."
         ),
     ],
     /,
@@ -52,7 +52,7 @@ def simulate(
 ) -> int:
     """Simulate the scan of a sample of known porosity and write it.
 
-    Each option is described where it is declared.
+    Each option is documented in its declaration.
 
     Returns
     -------
@@ -72,7 +72,7 @@ def simulate(
         return 0
     requested = 100 * merged.pores(structure)["porosity"]
     print(
-        f"True porosity: {100 * made.truth['porosity']:.3f} % of the sample's volume "
+        f"True porosity: {100 * made.truth['porosity']:.3f} % of the sample volume "
         f"({requested:g} % requested)"
     )
     at_half = 100 * made.truth["porosity_at_half_contrast"]

@@ -46,7 +46,7 @@ def study_projections(
         Path,
         Parameter(
             alias="-o",
-            help="Folder for the table and the report. A study that already exists "
+            help="Folder for the table and the report. An existing study "
             "there is resumed.",
         ),
     ],
@@ -60,7 +60,7 @@ def study_projections(
     mask: Annotated[
         Path | None,
         Parameter(
-            help="Mask of the sample, as a volume: non-zero voxels belong to it."
+            help="Sample mask, as a volume; non-zero voxels belong to the sample."
         ),
     ] = None,
     config: Annotated[StudyConfig | None, AS_FLAGS] = None,
@@ -69,7 +69,7 @@ def study_projections(
     json: Json = False,
     overwrite: Overwrite = False,
 ) -> int:
-    """Find the smallest scan that still gives the right pores, for each algorithm."""
+    """For each algorithm, find the smallest scan that still gives correct pores."""
     merged = settings_from(StudyConfig, config, settings)
     scan = open_projections(projections, reading)
     given = {

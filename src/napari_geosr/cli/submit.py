@@ -1,4 +1,4 @@
-"""``napari-geosr submit VERB …``: the verbs' own arguments, run by a queue."""
+"""``napari-geosr submit VERB …``: run a command with its arguments in a queue."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ from napari_geosr.operations.train.from_projections import ScansConfig
 
 AnyConfig = TypeVar("AnyConfig", bound=Config)
 
-#: Arguments of the verbs that a job has no use for, or cannot do in parts; a job that
-#: measures always writes labels, which the dock shows.
+#: Arguments of the commands that do not apply to jobs or cannot be done in parts.
+#: Jobs that measure always write labels, because the dock shows them.
 _LEFT_OUT = (
     "average",
     "check_consistency",
@@ -66,7 +66,7 @@ _LEFT_OUT = (
     "prepare",
     "workers",
 )
-#: Settings that name a file, or something inside a file, by text.
+#: Settings that give a file, or something inside a file, as text.
 _FILES_AS_TEXT = ("angles", "flats", "darks")
 
 
@@ -81,11 +81,11 @@ class SubmitRequest:
     name : str
         Name of the job.
     out : Path
-        What it writes; for training, the folder of the job.
+        Path of the output; for training, the folder of the job.
     folder : Path or None
-        Folder of the job, if its kind does not leave a choice.
+        Folder of the job, if the kind of job determines it.
     overwrite, resume : bool
-        Whether a file at `out`, or a part of it, may exist already.
+        Whether a complete or partial file may already exist at `out`.
     """
 
     job: Job
@@ -100,12 +100,12 @@ class SubmitRequest:
 def _command(
     verb: Callable[..., int], request: Callable[..., SubmitRequest]
 ) -> Callable[..., int]:
-    """Make a command with the arguments of `verb` and the options of a queue.
+    """Create a command with the arguments of `verb` and the options of a queue.
 
     Parameters
     ----------
     verb : callable
-        The command that runs here.
+        The command that runs on this computer.
     request : callable
         Turns the same arguments into a job.
     """
@@ -176,7 +176,7 @@ def _submit(request: SubmitRequest, where: SubmitOptions, *, json: bool) -> int:
 def _plan(
     request: SubmitRequest, folder: Path, profile: Profile, title: str
 ) -> dict[str, str]:
-    """What would be done, for people."""
+    """Describe what would be done, as text for users."""
     values = request.job.to_values()
     resources = [f"{profile.nodes} node{'s' if profile.nodes > 1 else ''}"]
     resources.append(f"{profile.cores} cores")
@@ -193,14 +193,14 @@ def _plan(
         return plan
     plan["resources"] = ", ".join(resources)
     plan["walltime"] = (
-        f"{profile.walltime}; {profile.warning_seconds} s before its end the job keeps "
-        "what it has finished, is resubmitted and resumes"
+        f"{profile.walltime}; {profile.warning_seconds} s before its end the job saves "
+        "its finished work, is resubmitted and resumes"
     )
     return plan
 
 
 def _check_output(request: SubmitRequest, dry_run: bool) -> None:
-    """Refuse an output that cannot be written, or that another job writes."""
+    """Refuse an output that cannot be written or that another job is writing."""
     if request.is_volume:
         # A dry run removes nothing.
         continues = request.resume or dry_run
@@ -221,12 +221,11 @@ def _check_output(request: SubmitRequest, dry_run: bool) -> None:
 
 
 def _folder_of(request: SubmitRequest, where: SubmitOptions) -> Path:
-    """A new folder for the job, next to its output unless chosen."""
+    """Choose a new folder for the job, by default next to its output."""
     if request.folder is not None:
         if where.job_folder is not None:
             raise ConfigError(
-                "The output of training is the folder of its job: leave --job-folder "
-                "out."
+                "The output of training is the folder of its job. Omit --job-folder."
             )
         return request.folder
     if where.job_folder is not None:
@@ -239,25 +238,25 @@ def _folder_of(request: SubmitRequest, where: SubmitOptions) -> Path:
     return path
 
 
-# Paths: a job runs in another folder
+# Absolute paths, because a job runs in another folder
 
 
 def absolute_path(path: Path) -> Path:
-    """Make a path absolute; links are kept, as nodes may resolve them differently.
+    """Make a path absolute; keep links, which nodes may resolve differently.
 
-    Addresses stay as they are.
+    URLs are not changed.
 
     Raises
     ------
     ConfigError
-        If an address contains credentials, which the job's settings would show.
+        If a URL contains credentials, which would be visible in the job's settings.
     """
     if (address := as_address(path)) is not None:
         if has_secrets(address):
             raise ConfigError(
-                f"{without_secrets(address)} was given with a user, a password or a "
-                "query, which the job's settings would show. Leave them out and keep "
-                "them where the library finds them (~/.aws, ~/.config/fsspec)."
+                f"{without_secrets(address)} was given with a user name, a password or "
+                "a query, which would be visible in the job's settings. Omit them and "
+                "store them where the library reads them (~/.aws, ~/.config/fsspec)."
             )
         return path
     return path.expanduser().absolute()
@@ -276,7 +275,7 @@ def _absolute(config: AnyConfig) -> AnyConfig:
 
 
 def _absolute_model(name: str) -> str:
-    """Keep the name of a model of the catalogue, and make a path absolute."""
+    """Make a path absolute; the name of a model in the catalogue is kept."""
     if name in {entry.name for entry in catalogue.list_models()}:
         return name
     path = Path(name).expanduser()
@@ -404,8 +403,8 @@ def _study(
 ) -> SubmitRequest:
     if overwrite:
         raise ConfigError(
-            "A submitted study resumes what is in its folder, so it cannot begin by "
-            "deleting it: leave --overwrite out and choose a new folder."
+            "A submitted study resumes the study in its folder, so it cannot start by "
+            "deleting it. Omit --overwrite and choose a new folder."
         )
     out = absolute_path(out)
     data = StudyInput(

@@ -100,8 +100,8 @@ def _list_methods(
     if not list:
         lines = "\n".join(_need_lines(known, indent=2))
         raise ConfigError(
-            f"Choose a method that suits your data:\n{lines}\nThen: napari-geosr train "
-            "METHOD --help"
+            f"Choose a method that suits your data:\n{lines}\nThen run: napari-geosr "
+            "train METHOD --help"
         )
     if json:
         print_json({"methods": known})
@@ -111,7 +111,7 @@ def _list_methods(
 
 
 def _need_lines(known: Mapping[str, str], indent: int = 0) -> Iterator[str]:
-    """Lines of 80 columns with the data that each method needs."""
+    """Yield lines of 80 columns with the data that each method needs."""
     for name, need in known.items():
         first, *more = wrap(need, 79 - indent - 20)
         yield f"{'':{indent}}{name:<18}  {first}"
@@ -137,7 +137,7 @@ def command_of(method: str) -> Callable[..., int]:
         return start(_create(out, job), detach=detach, prepare=prepare, json=json)
 
     train.__doc__ = f"Needs {needs()[method]}."
-    # Annotations are set here because the method's config is only known now.
+    # Annotations are set here because the method's config is known only here.
     train.__annotations__ = {
         "out": Annotated[
             Path, Parameter(alias="-o", help="Folder for the job; must not exist yet.")
@@ -162,12 +162,12 @@ def training_job(
     scans: ScansConfig | None,
     settings: Path | None,
 ) -> TrainJob | ProjectionsTrainJob:
-    """Describe a job from flags and a settings file, and check it.
+    """Create a job from flags and a settings file, and validate it.
 
     Raises
     ------
     GeoSRError
-        With a one-sentence message.
+        If a setting is invalid or the data cannot be used.
     """
     if scans is None:
         return _job_from_volumes(method, config, reading, settings)
@@ -177,7 +177,7 @@ def training_job(
 
 
 def _create(out: Path, job: TrainJob | ProjectionsTrainJob | GanrecJob) -> JobFolder:
-    """Create the folder of a job and list it."""
+    """Create the folder of a job and add the job to the list."""
     folder = JobFolder.create(out, job.to_values(), name=job.training.name)
     register(folder)
     return folder
@@ -220,7 +220,7 @@ def ganrec(
     prepare: bool = False,
     json: bool = False,
 ) -> int:
-    """Fit networks to the projections of one object; gives a volume but no model."""
+    """Fit networks to the projections of one object; the result is a volume."""
     folder = _create(out, ganrec_job(config, settings))
     return start(folder, detach=detach, prepare=prepare, json=json)
 
@@ -237,12 +237,12 @@ ganrec.__annotations__ = {
 
 
 def ganrec_job(config: GanrecConfig | None, settings: Path | None) -> GanrecJob:
-    """Describe a job from flags and a settings file, and check it.
+    """Create a job from flags and a settings file, and validate it.
 
     Raises
     ------
     GeoSRError
-        With a one-sentence message.
+        If a setting is invalid or the data cannot be used.
     """
     given = {} if config is None else config.model_dump(exclude_unset=True)
     stored: AnyDict = {} if settings is None else _training_section(settings)
@@ -252,7 +252,7 @@ def ganrec_job(config: GanrecConfig | None, settings: Path | None) -> GanrecJob:
 
 
 def _training_section(settings: Path) -> AnyDict:
-    """The training settings in a job's ``config.yaml``."""
+    """Read the training settings from a job's ``config.yaml``."""
     try:
         values = load_yaml(read_document(settings))
     except (OSError, UnicodeDecodeError, ConfigError) as error:
@@ -276,7 +276,7 @@ def _training_section(settings: Path) -> AnyDict:
 def _job_from_scans(
     method: str, config: Config | None, scans: ScansConfig, settings: Path | None
 ) -> ProjectionsTrainJob:
-    """Describe a job that trains on projections."""
+    """Create a job that trains on projections."""
     given = {} if config is None else config.model_dump(exclude_unset=True)
     stored = (
         {} if settings is None else without_default_name(_training_section(settings))

@@ -1,4 +1,4 @@
-"""The words of the command line, as typed; importing this module is fast."""
+"""The words of the command line as typed; importing this module is fast."""
 
 from __future__ import annotations
 

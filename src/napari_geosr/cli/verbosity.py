@@ -17,7 +17,7 @@ def quoted(path: str | Path) -> str:
 
 
 def suggest_next(command: str) -> None:
-    """Print a typical next command, if stderr is a terminal.
+    """Suggest a typical next command if stderr is a terminal.
 
     Parameters
     ----------

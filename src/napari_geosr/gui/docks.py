@@ -1,4 +1,4 @@
-"""Frames of the docks, named in the manifest: fast to import, filled later."""
+"""Frames of the docks, named in the manifest; they are imported fast, filled later."""
 
 from __future__ import annotations
 

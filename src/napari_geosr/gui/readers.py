@@ -67,7 +67,7 @@ def read_layers(path: str | list[str]) -> list[LayerData]:
     Raises
     ------
     FileError
-        In one sentence: what is wrong with which file, and what to do.
+        If a file cannot be read; the message states what is wrong and what to do.
     """
     if isinstance(path, list) and len(path) > 1:
         files = [Path(p) for p in path]

@@ -94,7 +94,7 @@ def _resolution_pair() -> _Pair:
 
 
 def _run_in_thread(make: Callable[[], _Result]) -> _Result:
-    """Simulate in a thread while the window stays drawn.
+    """Simulate in a thread while the window is still redrawn.
 
     napari needs the layers when the function returns. User input is handled afterwards.
     """

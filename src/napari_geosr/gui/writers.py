@@ -56,7 +56,7 @@ def volume_from_data(data: Any, attributes: AnyMapping) -> Volume:
     Raises
     ------
     FileError
-        If the layer is rotated, sheared or mirrored: files store only a voxel
+        If the layer is rotated, sheared or mirrored, because files store only a voxel
         size and an origin.
     """
     name = str(attributes.get("name", "layer"))

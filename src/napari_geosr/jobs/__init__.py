@@ -1,5 +1,5 @@
-"""Jobs: a run of an operation kept in one folder.
+"""Jobs: runs of operations, each kept in its own folder.
 
-It can be watched, paused, cancelled, resumed and found again from napari, a terminal
-or another machine: the folder holds the complete state.
+A job can be watched, paused, cancelled, resumed and found again from napari, a terminal
+or another machine, because its folder holds the complete state.
 """

@@ -1,4 +1,4 @@
-"""``python -m napari_geosr.jobs FOLDER``: the process of a job."""
+"""``python -m napari_geosr.jobs FOLDER``: run a job in this process."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from napari_geosr.jobs.run import is_worker, run_steps
 
 #: Maximum wait, in seconds, for the starting process to release the job.
 _MAX_START_SECONDS = 5.0
-#: Seconds without a sign of life after which a process on another host, which the
-#: queue has replaced by this one, counts as dead: it would have sent several.
+#: Seconds without a heartbeat after which a process on another host is considered dead
+#: if the queue has replaced it by this one. A live process sends several in that time.
 _MAX_SILENCE = 20.0
 
 
 @dataclass
 class _Asked:
-    """What signals have asked for; a handler must not wait for any lock."""
+    """Requests received as signals; a signal handler must not wait for a lock."""
 
     stop: bool = False
     warned: bool = False
@@ -44,9 +44,10 @@ def main(folder: str, *, in_queue: bool = False) -> int:
     folder : str
         Folder of the job.
     in_queue : bool
-        Whether the queue of a cluster started this process: it does not wait for other
-        jobs of this host. SIGUSR1, the queue's warning before the walltime, pauses the
-        job, and the process ends with exit code 99 so that the job is resubmitted.
+        Whether the queue of a cluster started this process. The process then does not
+        wait for other jobs on this host. SIGUSR1, the queue's warning before the
+        walltime, pauses the job, and the process ends with exit code 99 so that the job
+        is resubmitted.
     """
     asked = _Asked()
     signal.signal(signal.SIGTERM, asked.to_stop)
@@ -76,8 +77,8 @@ def _run_in_queue(job: JobFolder, asked: _Asked) -> int:
     submission.note_start(job)
     _replace_lost_process(job, asked)
     code = _run(job, asked)
-    # The script repeats the warning until this process has ended, and Python resets
-    # handlers, other than this one, before it exits.
+    # The script repeats the warning until this process has ended. Before it exits,
+    # Python resets all signal handlers except SIG_IGN.
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     if asked.warned and job.status().state == "paused":
         return RESUBMIT if submission.note_walltime(job) else JobError.exit_code
@@ -85,9 +86,9 @@ def _run_in_queue(job: JobFolder, asked: _Asked) -> int:
 
 
 def _replace_lost_process(job: JobFolder, asked: _Asked) -> None:
-    """Take the place of a process on a node that was lost.
+    """Replace a process on a node that was lost.
 
-    Its last heartbeat may be too young for others to know that it is dead.
+    Its last heartbeat may be so recent that other processes consider it alive.
     """
     status = job.status()
     if status.state not in ("running", "finishing"):
@@ -95,7 +96,7 @@ def _replace_lost_process(job: JobFolder, asked: _Asked) -> None:
     deadline = time.monotonic() + _MAX_SILENCE
     while time.monotonic() < deadline and not asked.stop:
         if job.status().updated != status.updated:
-            return  # it lives: `claim` refuses
+            return  # it is alive, so `claim` will refuse
         time.sleep(0.5)
     job.set_state("queued", pid=0, host="")
 

@@ -1,4 +1,4 @@
-"""Creates the folder of a new job and writes unsaved input data into it."""
+"""Create the folder of a new job and write unsaved input data into it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def new_folder(parent: Path, name: str) -> Path:
     Raises
     ------
     FileError
-        If it cannot be created.
+        If the folder cannot be created.
     """
     path, number = parent / name, 1
     try:
@@ -84,7 +84,7 @@ def write_into_job(
     Raises
     ------
     FileError
-        If it cannot be written.
+        If the volume cannot be written.
     Cancelled
         If `should_stop` returns True.
     """
@@ -101,8 +101,8 @@ def write_into_job(
 def equals_file(volume: Volume, should_stop: ShouldStop = never_stop) -> bool:
     """Whether the source file of a layer holds exactly the volume it shows.
 
-    Geometry and all voxels must agree: the layer may have been edited, may be one
-    channel or time point of its file, or may have got another voxel size.
+    Geometry and all voxels must agree, because the layer may have been edited, may be
+    one channel or time point of its file, or may have been given another voxel size.
 
     Raises
     ------
@@ -127,7 +127,7 @@ def equals_file(volume: Volume, should_stop: ShouldStop = never_stop) -> bool:
 
 
 def same_voxels(first: Any, second: Any, should_stop: ShouldStop = never_stop) -> bool:
-    """Compare slab by slab, as the arrays may not fit into memory."""
+    """Compare slab by slab, because the arrays may not fit into memory."""
     per_slice = max(1, math.prod(first.shape[1:]) * first.dtype.itemsize)
     depth = max(1, _COMPARED_BYTES // per_slice)
     for start in range(0, first.shape[0], depth):

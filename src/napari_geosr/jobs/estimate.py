@@ -1,7 +1,7 @@
 """Time and memory of a training run, measured by running a few steps.
 
-They run in a separate process, immediately even if another job is running, and the
-results are discarded.
+The steps run in a separate process, immediately even if another job is running, and
+the results are discarded.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _ENOUGH_REPORTS = 6
 _ENOUGH_SECONDS = 5.0
 #: Maximum lifetime of the estimating process, in seconds.
 _MAX_LIFETIME = 1800.0
-#: Time in seconds that the process has to stop by itself before it is killed.
+#: Seconds that the process has to stop on its own before it is killed.
 _GRACE_PERIOD = 10.0
 #: Seconds between checks whether the parent process still exists.
 _CHECK_INTERVAL = 1.0
@@ -69,7 +69,7 @@ def estimate_steps(
     Parameters
     ----------
     values : mapping
-        What ``config.yaml`` of the job would hold.
+        Contents of the job's ``config.yaml``.
 
     Returns
     -------
@@ -156,10 +156,10 @@ def _evaluate(job: JobFolder, began: float) -> TrainingEstimate:
 
 
 class _ParentWatch:
-    """Whether the parent process is gone or the time limit is exceeded.
+    """Check whether the parent process is gone or the time limit is exceeded.
 
-    A thread checks, as a step may take long, and ends a process that does not stop when
-    asked to. Normally the parent kills the process, unless it was killed itself.
+    The check runs in a thread, because a step may take long. It ends a process that
+    does not stop when requested. Normally the parent does so, unless it was killed.
 
     Parameters
     ----------
@@ -181,7 +181,7 @@ class _ParentWatch:
     def _is_parent_alive(self) -> bool:
         parent = self._parent
         try:
-            # is_running detects a reused process ID.
+            # `is_running` detects a reused process ID.
             return (
                 parent is not None
                 and parent.is_running()
@@ -198,7 +198,7 @@ class _ParentWatch:
 
 
 def main(folder: str, parent: int) -> int:
-    """Run the job in `folder` immediately, as long as the process `parent` exists."""
+    """Run the job in `folder` immediately, while the process `parent` exists."""
     should_stop = _ParentWatch(parent)
     try:
         for _ in run_steps(JobFolder(folder), should_stop=should_stop):

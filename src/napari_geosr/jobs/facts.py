@@ -1,6 +1,6 @@
-"""Reads facts and events of jobs, ignoring invalid values.
+"""Read facts and events of jobs, ignoring invalid values.
 
-A folder may come from another release, another program or a damaged disk: one invalid
+A folder may come from another release, another program or a damaged disk. One invalid
 value must not prevent other jobs from being listed, run or shown.
 """
 
@@ -37,7 +37,7 @@ State = Literal[
 ]
 #: States that ``job.json`` may contain; the others are derived.
 _WRITTEN = frozenset(get_args(State)) - {"damaged", "unreadable", "missing"}
-#: Maximum of a count: the largest number that a widget can show.
+#: Maximum of a count, which is the largest number that a widget can show.
 _MAX_COUNT = 2**31 - 1
 #: Latest valid time stamp, in seconds since 1970.
 _MAX_TIME = 2.0**37
@@ -53,7 +53,7 @@ def parse_mapping(text: str | bytes) -> AnyDict:
     Raises
     ------
     ValueError
-        If it is damaged or not an object.
+        If the text is damaged or not a JSON object.
     """
     values = load_json(text)  # raises ConfigError, a kind of ValueError
     if not isinstance(values, dict):
@@ -67,10 +67,10 @@ def read_mapping(path: Path) -> AnyDict:
     Raises
     ------
     OSError
-        If it cannot be read now.
+        If the file cannot be read now.
     ValueError
-        If it is damaged, too large, or not a regular file: reading a named pipe would
-        wait for ever.
+        If it is damaged, too large, or not a regular file. Reading a named pipe, for
+        example, would block for ever.
     """
     if not stat.S_ISREG(atomic.retry_if_not_permitted(path.stat).st_mode):
         raise ValueError("it is not a regular file")
@@ -108,7 +108,7 @@ def read_state(path: Path) -> tuple[AnyDict, State, str]:
 
 
 def stated(facts: AnyMapping) -> State | None:
-    """The state in the facts, if there is a valid one."""
+    """Return the state in the facts if it is valid, otherwise None."""
     state = facts.get("state")
     known = isinstance(state, str) and state in _WRITTEN
     return cast("State", state) if known else None
@@ -118,18 +118,18 @@ def check_operation(values: AnyMapping, path: Path) -> None:
     """Raise `JobError` for the ``config.yaml`` of another program."""
     if not isinstance(values.get("operation"), str):
         raise JobError(
-            f"{path} names no operation, so it is not the file of a job. Restore it "
-            "from a backup, or remove the job from the list."
+            f"{path} does not name an operation, so it does not belong to a job. "
+            "Restore it from a backup, or remove the job from the list."
         )
 
 
 def number(value: Any) -> float:
-    """`value` if it is a finite non-negative number, such as a time; otherwise 0."""
+    """Return `value` if it is a finite non-negative number; otherwise 0."""
     return float(value) if _is_finite(value) and 0 <= value <= _MAX_TIME else 0.0
 
 
 def count(value: Any) -> int:
-    """`value` if it is a valid step count or process ID; otherwise 0."""
+    """Return `value` if it is a valid step count or process ID; otherwise 0."""
     return int(value) if _is_finite(value) and 0 <= value <= _MAX_COUNT else 0
 
 
@@ -193,7 +193,7 @@ def is_alive(facts: AnyMapping) -> bool:
 
 
 def open_for_appending(path: Path) -> BinaryIO:
-    """Open a file of lines, the last of which may have been cut off."""
+    """Open a file of lines for appending; its last line may be incomplete."""
     stream: BinaryIO = path.open("ab+")
     if stream.tell() > 0:
         stream.seek(-1, os.SEEK_END)
@@ -205,11 +205,11 @@ def open_for_appending(path: Path) -> BinaryIO:
 def result(
     facts: AnyMapping, values: AnyMapping, folder: Path
 ) -> tuple[Path | None, str]:
-    """Path of a job's result; or None and the reason why there is none.
+    """Return the path of a job's result, or None and the reason.
 
-    A job file from elsewhere may name any path on the computer. Outside the folder may
-    lie only the initial model, which a training run without improvement returns, and
-    the output that a job created in this folder was asked to write.
+    A job file from elsewhere may name any path on the computer. Only two results may be
+    outside the folder: the initial model, which a training run without improvement
+    returns, and the output requested for a job that was created in this folder.
 
     Parameters
     ----------
@@ -237,7 +237,7 @@ def result(
 
 
 def _is_output(path: Path, facts: AnyMapping, values: AnyMapping, folder: Path) -> bool:
-    """Whether this is the output, or in it, that a job created here was asked for."""
+    """Whether `path` is in the output requested for a job created here."""
     out = values.get("out")
     if facts.get("place") != str(folder) or not isinstance(out, str):
         return False
@@ -245,7 +245,7 @@ def _is_output(path: Path, facts: AnyMapping, values: AnyMapping, folder: Path) 
 
 
 def _is_initial_model(path: Path, values: AnyMapping) -> bool:
-    """Whether this is the initial model of a run, by its path or in the zoo."""
+    """Whether this is the initial model of a run, by path or name."""
     initial = values.get("training", {}).get("from_model")
     if isinstance(initial, str) and Path(initial).expanduser().resolve() == path:
         return zoo.is_bundle(path)

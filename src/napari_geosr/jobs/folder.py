@@ -1,17 +1,17 @@
 """The folder of a job: its settings, progress and result.
 
 ``config.yaml``
-    What to do.
+    Operation and its settings.
 ``job.json``
     State, process and host; replaced in one step.
 ``events.jsonl``
-    One JSON object per line, appended as things happen.
+    One JSON object per line for each event, in order.
 ``request``
     Request to the running process: ``pause``, ``finish`` or ``cancel``.
 ``seen``
     Exists once the user has seen or dismissed the result.
 ``lock``
-    Held by the process that runs the job, as long as it lives.
+    Held by the process that runs the job until that process ends.
 ``submit.sh``, ``queue.json``, ``queue_state.json``
     Script and state of a job in the queue of a cluster (`queue_record`).
 ``checkpoints/``, ``previews/``, ``result/``, ``log.txt``
@@ -61,14 +61,14 @@ class JobStatus:
     Attributes
     ----------
     state : str
-        ``"interrupted"`` if the process ended without giving a reason; ``"damaged"`` if
-        ``job.json`` is damaged; ``"unreadable"`` if it is missing, or if
-        ``config.yaml`` is damaged or does not belong to a job; ``"missing"`` if the
-        folder no longer exists. `message` has details.
+        ``"interrupted"`` if the process ended without recording why, ``"damaged"`` if
+        ``job.json`` is damaged, ``"unreadable"`` if it is missing or ``config.yaml``
+        is not a valid job file, ``"missing"`` if the folder no longer exists;
+        `message` has details.
     done, total : int
-        Steps.
+        Steps done, and their total.
     message : str
-        Why it failed, or its current activity.
+        Why the job failed, or its current activity.
     result : Path or None
         Path of the model, volume or report, once it exists.
     seen : bool
@@ -105,7 +105,7 @@ class JobStatus:
 
 
 class JobFolder:
-    """A job, by its folder.
+    """A job, identified by its folder.
 
     Parameters
     ----------
@@ -122,8 +122,8 @@ class JobFolder:
         self.path = Path(path).expanduser().resolve()
         if not (self.path / _CONFIG_FILE).is_file():
             raise JobError(
-                f"{path} is not a job folder: it has no {_CONFIG_FILE}. `napari-geosr "
-                "jobs list` shows the known jobs."
+                f"{path} is not a job folder, because it has no {_CONFIG_FILE}. "
+                "`napari-geosr jobs list` shows the known jobs."
             )
         self._writing = threading.Lock()
         self._written: AnyDict = {}
@@ -168,12 +168,12 @@ class JobFolder:
     # Settings
 
     def values(self) -> AnyDict:
-        """Contents of ``config.yaml``, with paths adjusted to where the folder is now.
+        """Contents of ``config.yaml``, with paths adjusted to the current folder.
 
         Raises
         ------
         JobError
-            If it is damaged, or written by a later release.
+            If the file is damaged, or was written by a later release.
         """
         path = self.path / _CONFIG_FILE
         try:
@@ -184,7 +184,7 @@ class JobFolder:
             raise JobError(f"{path} does not contain settings: a mapping was expected.")
         if values.pop("schema_version", SCHEMA_VERSION) != SCHEMA_VERSION:
             raise JobError(
-                f"{path} was written by another release of napari-geosr: start a new "
+                f"{path} was written by another release of napari-geosr. Start a new "
                 "job."
             )
         if not isinstance(values.get("training", {}), dict):
@@ -198,9 +198,9 @@ class JobFolder:
         Raises
         ------
         FileError
-            If it cannot be written; the old contents are kept.
+            If the file cannot be written; the old contents are kept.
         """
-        # Store paths as if the folder had not moved: one atomic write, no second file.
+        # Store the original paths, so that one atomic write of one file suffices.
         path = str(self.path)
         written = relocate_paths(dict(values), path, self._old_path() or path)
         atomic.write_text(self.path / _CONFIG_FILE, _yaml(written), overwrite=True)
@@ -211,7 +211,7 @@ class JobFolder:
         return self._old_path() == str(self.path)
 
     def _is_copy(self, facts: AnyMapping) -> bool:
-        """Whether this is a copy of a job's folder, whose process works there."""
+        """Whether this is a copy of a job folder, and the job runs in the original."""
         place = Path(str(facts.get("place")))
         try:
             return place.is_dir() and not place.samefile(self.path)
@@ -230,12 +230,12 @@ class JobFolder:
         return reading.read_state(self.path / _STATE_FILE)[0]
 
     def _facts_for_update(self) -> AnyDict:
-        """Contents of ``job.json``, in order to update it.
+        """Read ``job.json`` in order to update it.
 
         Raises
         ------
         FileError
-            If it exists but cannot be read at present; it is then not overwritten.
+            If the file exists but cannot be read now; its facts must not be lost.
         """
         path = self.path / _STATE_FILE
         try:
@@ -265,7 +265,7 @@ class JobFolder:
         )
 
     def set_state(self, state: State, **facts: Any) -> None:
-        """Update the state and some facts atomically; other facts are kept."""
+        """Update the state and the given facts atomically; other facts are kept."""
         self._replace({"state": state, **facts})
 
     def send_heartbeat(self, **facts: Any) -> None:
@@ -281,9 +281,9 @@ class JobFolder:
             self._written = known
 
     def status(self) -> JobStatus:
-        """Read the state; a running job without its process is interrupted.
+        """Read the state; a running job without a live process is interrupted.
 
-        This never raises, whatever the folder contains: invalid values are ignored.
+        This never raises, because invalid values in the folder are ignored.
         """
         facts, state, damaged = reading.read_state(self.path / _STATE_FILE)
         if (
@@ -340,7 +340,7 @@ class JobFolder:
         Raises
         ------
         JobError
-            If another process holds it.
+            If another process holds the lock.
         """
         from filelock import Timeout
 
@@ -375,8 +375,8 @@ class JobFolder:
         Raises
         ------
         JobError
-            If it is done, or a process on another host sends heartbeats: not every
-            network drive shares locks between hosts.
+            If it is done, or a process on another host sends heartbeats. Heartbeats are
+            needed because not every network drive shares locks between hosts.
         """
         self.check_not_done()
         status = self.status()
@@ -385,7 +385,7 @@ class JobFolder:
                 f"{status.name} is already {status.state} (process {status.pid} on "
                 f"{status.host})."
             )
-        if not status.is_alive:  # the request was for a process that has ended
+        if not status.is_alive:  # the request was meant for a process that has ended
             self.clear_request()
         atomic.remove(self.path / _SEEN_FILE)
         self.set_state(
@@ -418,7 +418,7 @@ class JobFolder:
     # Requests by the user
 
     def set_seen(self) -> None:
-        """Mark the job as seen, in a separate file: its process writes ``job.json``."""
+        """Mark the job as seen, in a separate file from that of its process."""
         atomic.write_text(self.path / _SEEN_FILE, "", overwrite=True, durable=False)
 
     def request(self, what: Request) -> None:
@@ -451,14 +451,14 @@ class JobFolder:
     def events(self, offset: int = 0, max_bytes: int = -1) -> tuple[list[AnyDict], int]:
         """Return the events from byte `offset` on, and the next offset.
 
-        A line that is still being written is left for the next call; damaged and
+        A line that is still being written is left for the next call. Damaged and
         invalid lines are skipped.
 
         Parameters
         ----------
         max_bytes : int
             Maximum number of bytes to read, for callers that must not block on a long
-            log; it must exceed the length of a line. By default all.
+            log; it must exceed the length of a line. By default, all are read.
         """
         try:
             with (self.path / _EVENTS_FILE).open("rb") as stream:

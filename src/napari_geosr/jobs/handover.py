@@ -1,4 +1,4 @@
-"""Turns a run in napari into a job that another process resumes. No Qt here."""
+"""Turn a run in napari into a job that another process resumes, without Qt."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Run(Protocol):
 
 @dataclass(frozen=True)
 class LayerVolume:
-    """A layer's volume, and which part of its file it is.
+    """A layer's volume, and its position in its file.
 
     Attributes
     ----------
@@ -77,7 +77,7 @@ class LayerVolume:
     whole: bool = False
 
     def reading(self) -> InputConfig:
-        """Settings for opening its file so that the same volume results.
+        """Settings that read the same volume from its file.
 
         Raises
         ------
@@ -125,13 +125,13 @@ class StoppedRestoration:
     Attributes
     ----------
     input : LayerVolume
-        What is restored.
+        The volume to restore.
     known_by_voxels : bool
         Whether the run identified it by its voxels rather than by a file.
     finished_part, part_deviation : Volume or None
         The finished part and its standard deviations.
     look : bool
-        Whether the job predicts the effect of the run first, and reports it.
+        Whether the job first predicts the effect of the run and reports it.
     """
 
     input: LayerVolume
@@ -143,7 +143,7 @@ class StoppedRestoration:
 
     @property
     def name(self) -> str:
-        """Of the job."""
+        """Name of the job."""
         return plain_name(f"{self.input.volume.name}_{Path(self.settings.model).stem}")
 
     @property
@@ -154,7 +154,7 @@ class StoppedRestoration:
     def job_steps(
         self, folder: Path, should_stop: ShouldStop
     ) -> Generator[Step, None, RestoreJob]:
-        """Put what the job needs into `folder`.
+        """Write the files that the job needs into `folder`.
 
         Raises
         ------
@@ -202,7 +202,7 @@ class StoppedReconstruction:
     Attributes
     ----------
     projections : Path
-        The file of the scan.
+        File of the scan.
     reading : mapping
         Fields of `ProjectionsInput`.
     finished_part : Volume or None
@@ -217,7 +217,7 @@ class StoppedReconstruction:
 
     @property
     def name(self) -> str:
-        """Of the job."""
+        """Name of the job."""
         return plain_name(f"{self.title}_{self.settings.algorithm}")
 
     @property
@@ -228,7 +228,7 @@ class StoppedReconstruction:
     def job_steps(
         self, folder: Path, should_stop: ShouldStop
     ) -> Generator[Step, None, ReconstructJob]:
-        """Put what the job needs into `folder`.
+        """Write the files that the job needs into `folder`.
 
         Raises
         ------
@@ -247,7 +247,7 @@ class StoppedReconstruction:
 
 @dataclass(frozen=True)
 class StoppedMeasurement:
-    """A stopped measurement: no partial result can be kept.
+    """A stopped measurement, of which no partial result can be kept.
 
     Attributes
     ----------
@@ -261,7 +261,7 @@ class StoppedMeasurement:
 
     @property
     def name(self) -> str:
-        """Of the job."""
+        """Name of the job."""
         return plain_name(f"{self.volumes['data'].volume.name}_pores")
 
     @property
@@ -272,7 +272,7 @@ class StoppedMeasurement:
     def job_steps(
         self, folder: Path, should_stop: ShouldStop
     ) -> Generator[Step, None, MeasureJob]:
-        """Put what the job needs into `folder`.
+        """Write the files that the job needs into `folder`.
 
         Raises
         ------
@@ -306,7 +306,7 @@ def job_from_run_steps(
     run : StoppedRestoration, StoppedReconstruction or StoppedMeasurement
         The run and its finished part. Its arrays must no longer be used elsewhere.
     parent : Path
-        Created if it does not exist; the new folder is named after the run.
+        Created if missing; the new folder is named after the run.
     start : bool
         Whether to start its process; otherwise the job is paused.
     progress : tuple of int
@@ -329,8 +329,8 @@ def job_from_run_steps(
     Cancelled
         If `should_stop` returns True; the folder is removed.
     GeoSRError
-        With a one-sentence message, if something cannot be written; the folder is
-        removed. Once created, the job is kept even if its process cannot be started.
+        If something cannot be written; the folder is removed. Once created, the job is
+        kept even if its process cannot be started.
     """
     with removed_on_failure(new_folder(parent, run.name)) as folder:
         made = yield from run.job_steps(folder, should_stop)
@@ -360,7 +360,7 @@ def submit_run_steps(
     run : Run
         Nothing of it is finished.
     parent : Path
-        Folder that all nodes see; created if it does not exist. The job's new folder in
+        Folder that all nodes can access; created if missing. The job's new folder in
         it is named after the run.
     profile : Profile
         Queue and resources.
@@ -384,8 +384,8 @@ def submit_run_steps(
     Cancelled
         If `should_stop` returns True; the folder is removed.
     GeoSRError
-        With a one-sentence message, if something cannot be written, or with the queue's
-        reason if it refuses the job; the folder is removed.
+        If something cannot be written, or if the queue refuses the job (with the
+        queue's reason); the folder is removed.
     """
     submission.check_profile(profile)
     with removed_on_failure(new_folder(parent, run.name)) as folder:
@@ -413,9 +413,9 @@ def plain_name(text: str) -> str:
 def _file_steps(
     layer: LayerVolume, path: Path, should_stop: ShouldStop
 ) -> Generator[Step, None, tuple[Path, InputConfig]]:
-    """Return the file of a volume, and the settings to open it.
+    """Return the file of a volume and the settings to open it.
 
-    The file is written if the volume has none.
+    The volume is written to a file if it has none.
     """
     volume = layer.volume
     if volume.source is not None and layer.is_in_file():

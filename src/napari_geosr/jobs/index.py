@@ -33,7 +33,7 @@ STATE_WORDS = {
 
 
 def describe_state(status: JobStatus) -> str:
-    """State of a job in plain words, with its place in a queue; for lists and docks."""
+    """Describe the state of a job and its place in a queue, for lists and docks."""
     words, place = STATE_WORDS.get(status.state, status.state), status.queue
     if not place.queue or not status.is_alive:
         return words
@@ -80,7 +80,7 @@ def register(job: JobFolder) -> None:
 
 
 def _is_same(one: JobStatus, other: JobStatus) -> bool:
-    """Whether both are the same job, moved or not: creation times are unique."""
+    """Whether both are the same job, moved or not, by unique creation time."""
     return (one.name, one.created) == (other.name, other.created)
 
 
@@ -112,7 +112,7 @@ def remove(job: JobFolder, *, keep_foreign: bool = False) -> list[Path]:
     ------
     JobError
         If a process runs it, something cannot be deleted, the folder may not be a job,
-        or it contains files that are not the job's: then nothing is deleted.
+        or it contains other files. In the last two cases nothing is deleted.
     """
     if not job.is_verified():
         raise JobError(
@@ -122,7 +122,7 @@ def remove(job: JobFolder, *, keep_foreign: bool = False) -> list[Path]:
         )
     status = job.status()
     if status.is_alive and status.pid:
-        raise JobError(f"{status.name} is {status.state}: cancel it first.")
+        raise JobError(f"{status.name} is {status.state}. Cancel it first.")
     foreign = foreign_files(job.path)
     if foreign and not keep_foreign:
         raise JobError(
@@ -176,7 +176,7 @@ def list_jobs() -> list[JobStatus]:
             facts = _facts(entry)
             statuses.append(_status(Path(facts["path"]), facts))
         except (OSError, ValueError, RuntimeError):
-            continue  # ValueError, RuntimeError: an entry without a valid path
+            continue  # ValueError, RuntimeError: the entry has no valid path
     return sorted(statuses, key=lambda status: -status.created)
 
 
@@ -186,7 +186,7 @@ def _facts(entry: Path) -> AnyDict:
     Raises
     ------
     OSError, ValueError
-        If it cannot be read, or names no path.
+        If the entry cannot be read or does not name a path.
     """
     text = entry.read_text(encoding="utf-8")
     facts = reading.parse_mapping(text) if text.startswith("{") else {"path": text}
@@ -223,7 +223,7 @@ def find(text: str | Path) -> JobFolder:
     Raises
     ------
     JobError
-        If there is none, its folder has moved, or several have the name.
+        If there is no such job, its folder has moved, or the name is not unique.
     """
     if Path(text).expanduser().is_dir():
         job = JobFolder(text)
@@ -237,7 +237,9 @@ def find(text: str | Path) -> JobFolder:
         return JobFolder(present[0].path)
     if present:
         paths = ", ".join(str(status.path) for status in present)
-        raise JobError(f"Several jobs are called {text}: {paths}. Give the folder.")
+        raise JobError(
+            f"Several jobs are called {text}: {paths}. Give the folder instead."
+        )
     if matches:
         raise JobError(matches[0].message)
     raise JobError(
@@ -249,12 +251,12 @@ def find(text: str | Path) -> JobFolder:
 def find_missing(text: str | Path) -> JobStatus | None:
     """Find a known job whose folder is gone, given that folder or the job's name.
 
-    None if the job exists, or none is known.
+    Returns None if the job exists, or if no such job is known.
 
     Raises
     ------
     JobError
-        If several have the name.
+        If several jobs have the name.
     """
     if Path(text).expanduser().is_dir():
         return None
@@ -263,7 +265,9 @@ def find_missing(text: str | Path) -> JobStatus | None:
         return None
     if len(matches) > 1:
         paths = ", ".join(str(status.path) for status in matches)
-        raise JobError(f"Several jobs are called {text}: {paths}. Give the folder.")
+        raise JobError(
+            f"Several jobs are called {text}: {paths}. Give the folder instead."
+        )
     return matches[0]
 
 

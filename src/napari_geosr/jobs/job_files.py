@@ -1,4 +1,4 @@
-"""The files that belong to a job, which writes and deletes no others."""
+"""The files that belong to a job; a job never writes or deletes others."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from napari_geosr.core.types import AnyMapping
 from napari_geosr.jobs.folder import JobFolder
 
 #: Relative paths of the files that jobs of all kinds write; ``*`` matches part of a
-#: name, ``**`` anything below.
+#: name, and ``**`` matches anything below.
 _PATTERNS = (
     "config.yaml",
     "job.json",
@@ -58,7 +58,7 @@ _STUDY = (
     "result/models/**",
     "result/work/**",
 )
-#: What jobs of one kind write in addition, by operation; other operations write none.
+#: Additional files of some kinds of jobs, keyed by operation.
 _MORE = {
     "train from projections": _VOLUMES,
     "ganrec": _VOLUMES,
@@ -73,17 +73,18 @@ _TEMPORARY = re.compile(r"\..+\.(?:(?:[0-9a-f]{8}){1,2}\.partial.*|lock)")
 
 
 def check_is_job(job: JobFolder) -> None:
-    """Reject a folder that only has a ``config.yaml``, as other programs also do.
+    """Reject a folder with only ``config.yaml``, which other programs also write.
 
     Raises
     ------
     JobError
-        If there is no ``job.json``, however damaged.
+        If there is no ``job.json``, valid or damaged.
     """
     if not (job.path / "job.json").exists():
         raise JobError(
-            f"{job.path} is not a job folder: it has a config.yaml, but no job.json. "
-            "Nothing was changed in it. `napari-geosr jobs list` shows the known jobs."
+            f"{job.path} is not a job folder, because it has a config.yaml but no "
+            "job.json. Nothing was changed in it. `napari-geosr jobs list` shows the "
+            "known jobs."
         )
 
 
@@ -91,7 +92,7 @@ def check_output_paths(job: JobFolder) -> None:
     """Reject a copied job that would write outside its folder.
 
     The creator of a job may choose any output path, but whoever receives a copy of the
-    folder has not agreed to it.
+    folder has not agreed to that path.
 
     Raises
     ------
@@ -118,24 +119,24 @@ def check_output_paths(job: JobFolder) -> None:
         raise JobError(
             f"{job.path / 'config.yaml'} names a volume outside the job folder "
             f"({named}), but the job was created elsewhere. Remove `restore` from it, "
-            "and restore the volume with the model yourself."
+            "and restore the volume with the model in a separate run."
         )
 
 
 def _check_output(job: JobFolder, out: object) -> None:
-    """Reject the output of a copied job that lies outside its folder."""
+    """Reject an output of a copied job outside its folder."""
     if out is None or job.was_created_here:
         return
     if not (job.path / str(out)).resolve().is_relative_to(job.path):
         raise JobError(
             f"{job.path / 'config.yaml'} names an output outside the job folder "
-            f"({out}), but the job was created elsewhere. Remove `out` from it: the "
-            "result is then written into the job folder."
+            f"({out}), but the job was created elsewhere. Remove `out` from it, and "
+            "the result will be written into the job folder."
         )
 
 
 def _check_result_paths(job: JobFolder, values: AnyMapping) -> None:
-    """Reject a result, or a part removed at the end, outside the folder."""
+    """Reject a result outside the folder, or a part there that would be removed."""
     name = str(values.get("name", ""))
     parts = (values.get(key) for key in ("part", "part_deviation"))
     outside = [name] if PureWindowsPath(name).name != name else []
@@ -176,8 +177,8 @@ def _files(folder: Path) -> Iterator[Path]:
 def _patterns(folder: Path) -> tuple[str, ...]:
     """Patterns of the files that this kind of job writes.
 
-    If the operation cannot be read, none of those of a single kind: users are then
-    asked about more files.
+    If the operation cannot be read, patterns of individual kinds are omitted, so that
+    users are asked about more files.
     """
     try:
         operation = str(JobFolder(folder).values().get("operation", ""))

@@ -1,4 +1,4 @@
-"""The kinds of jobs: how each validates its ``config.yaml`` and runs."""
+"""The kinds of jobs, each with its validation of ``config.yaml`` and its run."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Job(Protocol):
 
 
 class RunSteps(Protocol):
-    """Runs a kind of job and returns the path of its result, if there is one."""
+    """Run a kind of job and return the path of its result, if there is one."""
 
     def __call__(
         self,
@@ -38,7 +38,7 @@ class RunSteps(Protocol):
 
 #: Operations whose result is a model.
 MAKE_MODELS = ("train", "train from projections")
-#: Operations that fit networks, with losses, previews and a result at any time.
+#: Operations that fit networks; they give losses, previews and results throughout.
 FIT_NETWORKS = (*MAKE_MODELS, "ganrec")
 #: Kind of result of the other operations.
 _OTHER_RESULTS = {
@@ -63,7 +63,7 @@ def result_kind(operation: str) -> str:
 
 
 def describe_resume(operation: str, folder: Path | None = None) -> str:
-    """Describe how a stopped job of this kind resumes, as the end of a sentence.
+    """Describe how a stopped job of this kind resumes, as a sentence ending.
 
     Parameters
     ----------
@@ -150,5 +150,5 @@ def read_job(values: AnyMapping, path: Path) -> tuple[Job, RunSteps]:
         return MeasureJob.from_values(values), measure_job_steps
     raise JobError(
         f"{path} names the operation {operation!r}, which this release cannot run as "
-        "a job. Install the release that made it."
+        "a job. Install the release that created it."
     )

@@ -1,4 +1,4 @@
-"""Runs jobs as separate processes on this machine, one at a time."""
+"""Run jobs as separate processes on this machine, one at a time."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def start(job: JobFolder) -> int:
     Raises
     ------
     JobError
-        If a process already runs it.
+        If a process is already running the job.
     """
     with job.hold():
         job.check_not_done()
@@ -48,8 +48,8 @@ def start(job: JobFolder) -> int:
         job.clear_request()
         job.set_state("queued", pid=0, host="", message="")
         process = _spawn(job)
-        # Set the state here: a second click may come before the process sets it.
-        with suppress(psutil.NoSuchProcess):  # ended at once: log.txt says why
+        # Set the state here, because a second click may precede the process's update.
+        with suppress(psutil.NoSuchProcess):  # it ended at once; log.txt has the reason
             job.set_state(
                 "queued",
                 pid=process.pid,
@@ -90,7 +90,7 @@ def _silence_exit_warnings() -> None:
 def turn_file() -> Path:
     """Return the lock file of the job that is running on this machine.
 
-    The home folder, and with it the index, may be shared by many machines.
+    It is local because many machines may share the home folder and the index.
     """
     host = re.sub(r"[^\w.-]+", "_", socket.gethostname())
     return index.index_folder() / f"running-{host}.lock"
@@ -98,19 +98,19 @@ def turn_file() -> Path:
 
 @contextmanager
 def turn(job: JobFolder, should_stop: ShouldStop = never_stop) -> Iterator[str]:
-    """Wait for this job's turn among those of this machine.
+    """Wait for this job's turn among the jobs on this machine.
 
     Worker processes of a distributed training run do not wait.
 
     Yields
     ------
     str
-        Empty when it is its turn; ``"cancel"`` or ``"pause"`` if that was requested.
+        Empty when the job may run; ``"cancel"`` or ``"pause"`` if that was requested.
     """
     from filelock import FileLock, Timeout
 
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        # The other processes, perhaps on other machines, already wait for this one.
+        # The other worker processes, perhaps on other machines, wait for this one.
         yield ""
         return
     path = turn_file()

@@ -1,8 +1,8 @@
-"""Runs our commands on a cluster's login node, over the user's own ``ssh``.
+"""Run napari-geosr commands on a cluster's login node with the user's ``ssh``.
 
-``ssh`` finds keys and settings by itself (``~/.ssh/config``, an agent). It is told
-never to ask for anything, so that no password passes through this program and nothing
-waits for an answer that cannot be given.
+``ssh`` finds keys and settings on its own (``~/.ssh/config``, an agent). It runs in
+batch mode and never prompts, so that no password passes through this program and no
+command waits for input that cannot be given.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from napari_geosr.core.errors import ConfigError, JobError
 from napari_geosr.core.version import __version__
 from napari_geosr.jobs.profiles import Profile, load_profile, own_profiles
 
-#: How napari-geosr starts on a login node, unless a profile says otherwise.
+#: Command that starts napari-geosr on a login node, unless a profile gives another.
 PROGRAM = "napari-geosr"
 #: Exit code of ssh for its own errors.
 _SSH_FAILED = 255
-#: Seconds without an answer after which a connection is given up.
+#: Seconds without a response after which a connection is closed.
 _CONNECT_SECONDS = 20
 _ALIVE_SECONDS = 15
-#: Longest reason of ssh that is quoted, in characters.
+#: Maximum length of an ssh message that is quoted, in characters.
 _MAX_REASON = 200
 
-#: What the login node runs. Bash reads the same files as when the user logs in; what
-#: these and the setup print is dropped (only descriptor 3 is our output). Standard
-#: input stays open for as long as ssh runs: when it closes, the command is ended, too.
+#: Script for the login node. Bash reads the same files as when the user logs in; their
+#: output and that of the setup is dropped (only descriptor 3 is our output). Standard
+#: input stays open as long as ssh runs; when it closes, the command is ended, too.
 _SCRIPT = """\
 {setup}found=$({program} --version </dev/null 2>/dev/null | tail -n 1)
 case $found in
@@ -61,23 +61,23 @@ exit "$code"
 
 
 def check_host(host: str) -> str:
-    """Return a destination of ssh; refuse what it could take for an option.
+    """Return an ssh destination; refuse text that ssh could read as an option.
 
     Raises
     ------
     ConfigError
-        If it is not such as ``user@login`` or a name of ``~/.ssh/config``.
+        If it is neither ``user@login`` nor a name as in ``~/.ssh/config``.
     """
     if not re.fullmatch(r"[A-Za-z0-9_][\w.@:%+-]*", host, re.ASCII):
         raise ConfigError(
-            f"{host!r} is not a computer: give user@login, or a name from your "
-            "~/.ssh/config."
+            f"{host!r} is not a valid computer name. Give user@login, or a name from "
+            "your ~/.ssh/config."
         )
     return host
 
 
 def profile_for(host: str, name: str | None = None) -> Profile:
-    """The profile that says how napari-geosr starts on `host`.
+    """Find the profile that defines how napari-geosr starts on `host`.
 
     Parameters
     ----------
@@ -88,7 +88,7 @@ def profile_for(host: str, name: str | None = None) -> Profile:
     Returns
     -------
     Profile
-        Your own one with this name or else with this host; otherwise an empty one.
+        The user's profile with this name or this host; otherwise an empty profile.
     """
     own = own_profiles()
     if name in own:
@@ -98,7 +98,7 @@ def profile_for(host: str, name: str | None = None) -> Profile:
 
 
 def run_on(host: str, words: Sequence[str], profile: Profile) -> int:
-    """Run a command on `host`; output and exit code are passed through.
+    """Run a command on `host` and pass its output and exit code through.
 
     Parameters
     ----------
@@ -107,18 +107,18 @@ def run_on(host: str, words: Sequence[str], profile: Profile) -> int:
     words : sequence of str
         The command, without the program's name.
     profile : Profile
-        Says how napari-geosr starts there.
+        Defines how napari-geosr starts there.
 
     Returns
     -------
     int
-        The command's exit code; 2 if napari-geosr cannot be started there, or has
-        another major version.
+        The command's exit code; 2 if napari-geosr cannot be started there or has
+        another major version there.
 
     Raises
     ------
     JobError
-        If there is no ssh, or it cannot connect.
+        If ssh is not installed or cannot connect.
     ConfigError
         If `host` is not the name of a computer.
     """
@@ -126,7 +126,7 @@ def run_on(host: str, words: Sequence[str], profile: Profile) -> int:
     ssh = shutil.which("ssh")
     if ssh is None:
         raise JobError(
-            "There is no ssh on this computer. Install OpenSSH, or log in to "
+            "ssh is not installed on this computer. Install OpenSSH, or log in to "
             f"{host} and run the command there."
         )
     with tempfile.TemporaryDirectory(prefix="napari-geosr-") as folder:
@@ -148,7 +148,7 @@ def run_on(host: str, words: Sequence[str], profile: Profile) -> int:
 
 
 def remote_line(host: str, words: Sequence[str], profile: Profile) -> str:
-    """The line that ssh hands to the login shell of `host`."""
+    """Return the command line that ssh passes to the login shell of `host`."""
     setup = "".join(f"{line}\n" for line in profile.setup)
     if setup:
         setup = f"{{\n{setup}}} </dev/null\n"
@@ -160,35 +160,35 @@ def remote_line(host: str, words: Sequence[str], profile: Profile) -> str:
         major=shlex.quote(major),
         missing=shlex.quote(f"napari-geosr: {host} cannot start napari-geosr"),
         start_advice=shlex.quote(
-            f"Install it there, or keep in a profile with the host {host} how it is "
-            "started (napari-geosr profiles new --setup, --remote-command)."
+            f"Install it there, or create a profile with the host {host} that defines "
+            "how it starts (napari-geosr profiles new --setup, --remote-command)."
         ),
         other=shlex.quote(f"napari-geosr: {host} has napari-geosr"),
         version_advice=shlex.quote(
-            f"but this computer has {__version__}: install the same version on both."
+            f"but this computer has {__version__}. Install the same version on both."
         ),
     )
-    # Descriptors 3 and 5: the command's output and messages.
+    # Descriptors 3 and 5 carry the command's output and messages.
     return f"exec bash -lc {shlex.quote(script)} 3>&1 5>&2 1>/dev/null"
 
 
 def _explain(host: str, log: Path) -> str:
-    """Why ssh could not connect, and what to do."""
+    """Explain why ssh could not connect and what to do."""
     try:
         lines = log.read_text(errors="replace").splitlines()
     except OSError:
         lines = []
     said = [" ".join(line.split()) for line in lines if line.strip()]
-    reason = (said[-1] if said else "it gives no reason").rstrip(".")[:_MAX_REASON]
-    advice = "Check its name and your network connection"
+    reason = (said[-1] if said else "no reason given").rstrip(".")[:_MAX_REASON]
+    advice = "Check the computer's name and your network connection"
     if "Permission denied" in reason:
         advice = (
-            "Passwords are not asked for: set up a key (ssh-copy-id), or load it into "
+            "Passwords are not supported. Set up a key (ssh-copy-id), or load it into "
             "your ssh agent (ssh-add)"
         )
     elif "Host key verification failed" in reason:
-        advice = "Connect once by hand and check the computer's key"
+        advice = "Connect once manually and check the computer's key"
     return (
         f"ssh cannot connect to {host} ({reason}). {advice}; `ssh {host}` must work "
-        "without a question."
+        "without asking for input."
     )

@@ -1,4 +1,4 @@
-"""Names already taken by other models and training runs."""
+"""Names already used by other models and training runs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from napari_geosr.operations.models import catalogue
 def taken_names() -> set[str]:
     """Return the names of all available models and known jobs.
 
-    Reads their cards and folders.
+    This reads their cards and folders.
     """
     models = {entry.name for entry in catalogue.list_models()}
     return models | {status.name for status in index.list_jobs()}

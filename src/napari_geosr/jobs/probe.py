@@ -1,6 +1,6 @@
-"""Check with a tiny job that cluster nodes can access a folder and start the program.
+"""A small job that checks whether cluster nodes can access a folder and run us.
 
-``python -m napari_geosr.jobs.probe FOLDER`` is the part that runs on the node.
+``python -m napari_geosr.jobs.probe FOLDER`` runs on the node.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from napari_geosr.jobs.queues._scripts import LOG
 
 _MODULE = "napari_geosr.jobs.probe"
 _QUESTION, _ANSWER = "question.json", "answer.json"
-#: Longest walltime of the probe, in seconds: short jobs wait less.
+#: Maximum walltime of the probe, in seconds; short jobs start sooner.
 _MAX_WALLTIME = 600
-#: Seconds between two looks at it.
+#: Seconds between two checks of the probe.
 _POLL_SECONDS = 1.0
 #: Seconds that a file may take to appear on a shared folder after the job has ended.
 _LAG_SECONDS = 10.0
@@ -39,7 +39,7 @@ _LAG_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class ProbeAnswer:
-    """What a node says.
+    """Information that the probe writes on a node.
 
     Attributes
     ----------
@@ -71,19 +71,22 @@ def probe_steps(
     Yields
     ------
     Step
-        A stage whenever the queue reports a new state.
+        A stage whenever the state in the queue changes.
 
     Raises
     ------
     JobError
-        If the queue refuses, the nodes cannot access the folder or start napari-geosr
-        there, or nothing happens for `max_seconds`.
+        If the queue refuses the job, the nodes cannot access the folder or start
+        napari-geosr there, or nothing happens for `max_seconds`.
     ConfigError
-        If the profile is incomplete, or for this computer; or if the major versions
+        If the profile is incomplete or is for this computer, or if the major versions
         differ.
     """
     if profile.queue == submission.LOCAL:
-        raise ConfigError("This computer needs no test: jobs run as this command does.")
+        raise ConfigError(
+            "This computer needs no test, because jobs run here just as "
+            "this command does."
+        )
     submission.check_profile(profile)
     queue = load_queue(profile.queue)
     folder = new_folder(parent.resolve(), "geosr-probe")
@@ -117,7 +120,7 @@ def probe_steps(
                 raise JobError(_explain(folder, queue.title, number, said))
             if now - began > max_seconds:
                 raise JobError(
-                    f"{queue.title} job {number} did not answer within "
+                    f"{queue.title} job {number} did not finish within "
                     f"{max_seconds:.0f} s ({said}). Wait longer (--timeout), or choose "
                     "another partition."
                 )
@@ -141,7 +144,7 @@ def _answer(folder: Path, nonce: str) -> dict[str, str]:
 
 
 def _explain(folder: Path, title: str, number: str, words: str) -> str:
-    """Why a job that has ended gave no answer."""
+    """Explain why a finished job gave no answer."""
     try:
         said = (folder / LOG).read_text("utf-8", errors="replace").strip()
     except OSError:
@@ -149,13 +152,13 @@ def _explain(folder: Path, title: str, number: str, words: str) -> str:
     if not said:
         return (
             f"{title} job {number} {words}, but the nodes wrote nothing into "
-            f"{folder.parent}: they probably do not see this folder. Choose one on the "
-            "cluster's shared file system (--folder)."
+            f"{folder.parent}: they probably cannot access this folder. Choose a "
+            "folder on the cluster's shared file system (--folder)."
         )
     return (
-        f"The node saw {folder.parent}, but could not start napari-geosr: "
-        f"{said.splitlines()[-1]}. Give the profile its Python (--python) or the "
-        "commands that set it up (--setup)."
+        f"The node can access {folder.parent} but could not start napari-geosr: "
+        f"{said.splitlines()[-1]}. In the profile, specify Python on the nodes "
+        "(--python) or the commands that set it up (--setup)."
     )
 
 
@@ -163,8 +166,8 @@ def _checked(answer: dict[str, str], seconds: float) -> ProbeAnswer:
     found = answer.get("version", "")
     if found.partition(".")[0] != __version__.partition(".")[0]:
         raise ConfigError(
-            f"The node has napari-geosr {found}, but this computer has {__version__}: "
-            "install the same version on both."
+            f"The node has napari-geosr {found}, but this computer has {__version__}. "
+            "Install the same version on both."
         )
     return ProbeAnswer(
         answer.get("host", ""), found, answer.get("torch", ""), round(seconds, 1)
@@ -172,7 +175,7 @@ def _checked(answer: dict[str, str], seconds: float) -> ProbeAnswer:
 
 
 def answer(folder: Path) -> None:
-    """Write who we are into the folder; the part of the probe on the node."""
+    """Write host and versions into the folder; this runs on the node."""
     try:
         import torch
 

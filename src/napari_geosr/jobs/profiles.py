@@ -1,4 +1,4 @@
-"""Profiles: what a cluster needs to know of every job, asked once and kept by name."""
+"""Profiles: the settings that a cluster needs for every job, saved under a name."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from napari_geosr.core.config import Config, parse_bytes
 from napari_geosr.core.errors import ConfigError, FileError
 from napari_geosr.io import atomic
 
-#: Shortest walltime, in seconds: SLURM counts in minutes.
+#: Minimum walltime, in seconds; SLURM counts in minutes.
 _MIN_WALLTIME = 60
-#: Names of projects, partitions and the like: one word, never an option.
+#: Pattern of names of projects, partitions etc.: one word, never an option.
 _WORD = re.compile(r"[A-Za-z0-9_][\w.@:+,-]*", re.ASCII)
 _PROPERTY = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 _CLOCK = re.compile(r"(?:(\d+)-)?(\d{1,5}):(\d\d)(?::(\d\d))?", re.ASCII)
@@ -25,7 +25,7 @@ _SECONDS = {"d": 86400, "h": 3600, "min": 60, "m": 60, "s": 1}
 
 
 class Profile(Config):
-    """What a job asks of a queue: resources, project and how Python is started."""
+    """Requirements of a job: queue, resources, project and how Python is started."""
 
     queue: str = Field(
         "slurm", title="Queue", description="Queue system: slurm, oar or local."
@@ -33,17 +33,19 @@ class Profile(Config):
     project: str = Field(
         "",
         title="Project",
-        description="Project (OAR) or account (SLURM) that the time is charged to.",
+        description="Project (OAR) or account (SLURM) to which the computing time is "
+        "charged.",
     )
     needs_project: bool = Field(
         False,
-        title="Project needed",
+        title="Project required",
         description="Whether the cluster refuses jobs without a project.",
     )
     partition: str = Field(
         "",
         title="Partition",
-        description="Partition (SLURM) or queue (OAR); by default the cluster's own.",
+        description="Partition (SLURM) or queue (OAR); by default the cluster's "
+        "default.",
     )
     walltime: str = Field(
         "2:00:00",
@@ -55,18 +57,18 @@ class Profile(Config):
         1, ge=1, le=10_000, title="Nodes", description="Number of nodes."
     )
     cores: int = Field(
-        4, ge=1, le=10_000, title="Cores", description="CPU cores on each node."
+        4, ge=1, le=10_000, title="Cores", description="CPU cores per node."
     )
     gpus: int = Field(0, ge=0, le=64, title="GPUs", description="GPUs per node.")
     memory: str = Field(
         "",
         title="Memory",
-        description="Memory on each node, such as 64GB; by default the cluster's own.",
+        description="Memory per node, such as 64GB; by default the cluster's default.",
     )
     memory_property: str = Field(
         "",
         title="Memory property",
-        description="OAR: property of the nodes that gives the memory per core in MB.",
+        description="OAR: node property that gives the memory per core in MB.",
     )
     properties: str = Field(
         "",
@@ -77,13 +79,13 @@ class Profile(Config):
     setup: tuple[str, ...] = Field(
         (),
         title="Setup",
-        description="Shell commands before the job, such as module load cuda.",
+        description="Shell commands to run before the job, such as module load cuda.",
     )
     python: str = Field(
         "",
         title="Python",
-        description="Python with napari-geosr on the nodes; by default the one that "
-        "submits the job.",
+        description="Python interpreter with napari-geosr on the nodes; by default the "
+        "one that submits the job.",
     )
     options: tuple[str, ...] = Field(
         (),
@@ -93,20 +95,20 @@ class Profile(Config):
     host: str = Field(
         "",
         title="Login node",
-        description="Computer on which commands with --host use this profile's setup, "
-        "as user@login or a name from ~/.ssh/config.",
+        description="Computer (user@login or a name from ~/.ssh/config) on which "
+        "commands with --host use this profile's setup.",
     )
     remote_command: str = Field(
         "",
         title="Remote command",
-        description="How napari-geosr starts on the login node after the setup, such "
-        "as ~/venv/bin/napari-geosr.",
+        description="Command that starts napari-geosr on the login node after the "
+        "setup, such as ~/venv/bin/napari-geosr.",
     )
 
     @field_validator("walltime", mode="before")
     @classmethod
     def _read_walltime(cls, value: object) -> object:
-        # YAML reads 2:00:00 without quotes as a number of seconds.
+        # YAML reads an unquoted 2:00:00 as a number of seconds.
         is_seconds = isinstance(value, int) and not isinstance(value, bool)
         return format_walltime(int(str(value))) if is_seconds else value
 
@@ -119,14 +121,14 @@ class Profile(Config):
     @classmethod
     def _check_word(cls, value: str) -> str:
         if value and not _WORD.fullmatch(value):
-            raise ValueError("one word of letters, digits and _ . @ : + - is needed")
+            raise ValueError("must be one word of letters, digits and _ . @ : + -")
         return value
 
     @field_validator("memory_property")
     @classmethod
     def _check_property(cls, value: str) -> str:
         if value and not _PROPERTY.fullmatch(value):
-            raise ValueError("the name of a property is needed, such as memcore")
+            raise ValueError("must be the name of a property, such as memcore")
         return value
 
     @field_validator("memory")
@@ -156,16 +158,16 @@ class Profile(Config):
     def _check_options(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for text in value:
             if not text.startswith("-"):
-                raise ValueError(f"{text!r} is not an option: it must begin with -")
+                raise ValueError(f"{text!r} is not an option, which must begin with -")
         return value
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:
         if self.queue == "oar" and self.memory and not self.memory_property:
             raise ValueError(
-                "OAR takes no amount of memory, only a condition on a property of the "
-                "nodes. Keep the name of the property with the memory per core in a "
-                "profile (--memory-property), or leave out the memory and ask for more "
+                "OAR does not accept an amount of memory, only a condition on a node "
+                "property. Save the name of the property with the memory per core in a "
+                "profile (--memory-property), or omit the memory and request more "
                 "cores"
             )
         return self
@@ -177,32 +179,32 @@ class Profile(Config):
 
     @property
     def warning_seconds(self) -> int:
-        """How long before the walltime the queue warns the job."""
+        """How long before the end of the walltime the queue warns the job."""
         return min(120, self.seconds // 4)
 
     @property
     def megabytes(self) -> int:
-        """Memory on each node in MiB; 0 for the cluster's own amount."""
+        """Memory per node in MiB; 0 for the cluster's default."""
         return math.ceil(parse_bytes(self.memory) / 2**20) if self.memory else 0
 
 
 def check_line(text: str) -> str:
-    """Return `text`; raise `ValueError` if it is no single line of printable text."""
+    """Return `text`; raise `ValueError` unless it is one line of printable text."""
     if any(ord(letter) < 32 or letter in "\x7f\x85\u2028\u2029" for letter in text):
         raise ValueError(
-            f"{text!r} contains a line break or another control character, which "
-            "scripts of a queue cannot contain"
+            f"{text!r} contains a line break or another control character, which is "
+            "not allowed in the scripts of a queue"
         )
     return text
 
 
 def parse_walltime(text: str) -> int:
-    """Seconds of a walltime: ``2:00:00``, ``1-12:00:00``, ``0:30``, ``90min``, ``12h``.
+    """Convert a walltime (``1-12:00:00``, ``0:30``, ``90min``, ``12h``) to seconds.
 
     Raises
     ------
     ConfigError
-        If it cannot be read, or is shorter than a minute.
+        If the text cannot be parsed, or is less than a minute.
     """
     found = text.strip().lower()
     if clock := _CLOCK.fullmatch(found):
@@ -215,26 +217,26 @@ def parse_walltime(text: str) -> int:
         total = round(sum(float(n) * _SECONDS[unit] for n, unit in parts))
     if not valid:
         raise ConfigError(
-            f"{text!r} is not a walltime: use H:MM:SS, or hours and minutes such as "
-            "12h or 90min."
+            f"{text!r} is not a valid walltime. Use H:MM:SS, or hours and minutes such "
+            "as 12h or 90min."
         )
     if total < _MIN_WALLTIME:
         raise ConfigError(
-            f"A walltime of {text} is too short: a job needs at least a minute, and "
-            "better several."
+            f"A walltime of {text} is too short. A job needs at least a minute, and "
+            "preferably several minutes."
         )
     return total
 
 
 def format_walltime(seconds: int) -> str:
-    """Write a walltime as ``H:MM:SS``."""
+    """Format a walltime as ``H:MM:SS``."""
     minutes, rest = divmod(int(seconds), 60)
     return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
 
 
-#: Profiles that need no file; each can be the start of the user's own.
+#: Built-in profiles; each can be a template for the user's own.
 TEMPLATES = {
-    # GRICAD documents: a project is compulsory, and one core for 2 h is the default.
+    # According to GRICAD, a project is compulsory; the default is one core for 2 h.
     "gricad": Profile(queue="oar", needs_project=True, walltime="2:00:00", cores=4),
     "oar": Profile(queue="oar"),
     "slurm": Profile(queue="slurm"),
@@ -253,11 +255,11 @@ def profile_path(name: str) -> Path:
     Raises
     ------
     ConfigError
-        If `name` cannot be the name of a file.
+        If `name` is not a valid file name.
     """
     if not _WORD.fullmatch(name):
         raise ConfigError(
-            f"{name!r} cannot be the name of a profile: use letters, digits, - and _."
+            f"{name!r} is not a valid profile name. Use letters, digits, - and _."
         )
     return profiles_folder() / f"{name}.yaml"
 
@@ -273,7 +275,7 @@ def load_profile(name: str) -> Profile:
     Raises
     ------
     ConfigError
-        If there is none, or its file is invalid.
+        If there is no such profile, or its file is invalid.
     """
     path = profile_path(name)
     if path.is_file():
@@ -283,7 +285,7 @@ def load_profile(name: str) -> Profile:
     known = ", ".join([*own_profiles(), *TEMPLATES])
     raise ConfigError(
         f"There is no profile {name!r}. Known: {known}. `napari-geosr profiles new "
-        "NAME` makes one."
+        "NAME` creates one."
     )
 
 
@@ -293,12 +295,12 @@ def save_profile(name: str, profile: Profile, *, overwrite: bool = False) -> Pat
     Raises
     ------
     FileError
-        If there is one already, unless `overwrite`, or it cannot be written.
+        If the file exists (unless `overwrite`), or cannot be written.
     """
     path = profile_path(name)
     if path.exists() and not overwrite:
         raise FileError(
-            f"There is a profile {name!r} already ({path}). Choose another name, or "
+            f"The profile {name!r} already exists ({path}). Choose another name, or "
             "replace it (--overwrite)."
         )
     with atomic.explained(path):

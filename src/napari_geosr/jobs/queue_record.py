@@ -1,10 +1,10 @@
-"""What a job's folder knows of the queue that it waits or runs in.
+"""Records in a job's folder about the queue that it waits or runs in.
 
 ``queue.json``
     Queue, number and resources of the job; written when it is submitted, and by the
     job itself when it starts and when it is resubmitted.
 ``queue_state.json``
-    What the queue said last, written by whoever asked it: a command or a dock.
+    Last known state in the queue, written by the command or dock that queried it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from napari_geosr.io import atomic
 from napari_geosr.jobs import facts as reading
 
 RECORD, STATE = "queue.json", "queue_state.json"
-#: Runs in a row without progress after which a job is not resubmitted again.
+#: Consecutive runs without progress after which a job is not resubmitted again.
 MAX_IDLE = 2
 
 
@@ -34,17 +34,17 @@ class QueueRecord:
     queue : str
         Name of the queue system; empty for a job that was never submitted.
     title : str
-        The queue system's name, as its users write it.
+        Display name of the queue system.
     number : str
-        The job's number there.
+        Number of the job in the queue.
     resubmitted : int
         How often it was resubmitted at its walltime.
     done : int
         Steps done when it was last resubmitted.
     idle : int
-        Runs since then that did no further step.
+        Number of runs since then without a further step.
     profile : dict
-        Fields of the `Profile` that it was submitted with.
+        Fields of the `Profile` with which it was submitted.
     """
 
     queue: str = ""
@@ -58,17 +58,17 @@ class QueueRecord:
 
 @dataclass(frozen=True)
 class LastState:
-    """What the queue said last.
+    """Last known state of a job in its queue.
 
     Attributes
     ----------
     phase, words : str
-        As in `QueueState`; empty if it was never asked.
+        As in `QueueState`; empty if the queue was never queried.
     updated : float
-        Time stamp of the job's own state at that moment: what the queue said holds
-        until the job says something new. Clocks are not compared.
+        Time stamp of the job's own state at that moment. The queue's state is valid
+        until the job's own state changes. Clocks are not compared.
     checked : float
-        When the queue was asked, by the clock of the computer that asked.
+        Time of the query, by the clock of the computer that made it.
     """
 
     phase: str = ""
@@ -79,21 +79,21 @@ class LastState:
 
 @dataclass(frozen=True)
 class QueuePlace:
-    """A job's place in a queue, for those who watch it.
+    """A job's place in a queue, for display.
 
     Attributes
     ----------
     queue, title, number : str
         As in `QueueRecord`; empty for a job that was never submitted.
     words : str
-        What the queue said last, in plain words.
+        Last known state in the queue, in plain words.
     resubmitted : int
         How often the job was resubmitted at its walltime.
     has_ended : bool
-        Whether the queue says that the job has ended, and the job has said nothing
-        since.
+        Whether the job has ended according to the queue, and has not updated its own
+        state since.
     checked : float
-        When the queue was asked.
+        Time of the last query.
     """
 
     queue: str = ""
@@ -106,7 +106,7 @@ class QueuePlace:
 
     @property
     def message(self) -> str:
-        """Why a job that has not ended by itself does not run any more."""
+        """Explain why a job that did not finish is no longer running."""
         return (
             f"{self.title} job {self.number} no longer exists ({self.words}); log.txt "
             "in the job folder may say why."
@@ -118,7 +118,7 @@ NO_QUEUE = QueuePlace()
 
 
 def place_of(folder: Path, updated: float) -> QueuePlace:
-    """Read a job's place in a queue, as known in its folder.
+    """Read a job's place in a queue from its folder.
 
     Parameters
     ----------
@@ -141,7 +141,7 @@ def place_of(folder: Path, updated: float) -> QueuePlace:
 
 
 def read_record(folder: Path) -> QueueRecord:
-    """Read a job's record; an empty one if there is none, or it is damaged."""
+    """Read a job's record; return an empty one if it is missing or damaged."""
     facts = _read(folder / RECORD)
     profile = facts.get("profile")
     return QueueRecord(
@@ -161,14 +161,14 @@ def write_record(folder: Path, record: QueueRecord) -> None:
     Raises
     ------
     FileError
-        If it cannot be written.
+        If the record cannot be written.
     """
     text = json.dumps(asdict(record))
     atomic.write_text(folder / RECORD, text, overwrite=True, durable=False)
 
 
 def read_state(folder: Path) -> LastState:
-    """Read what the queue said last."""
+    """Read the last known state in the queue."""
     facts = _read(folder / STATE)
     return LastState(
         phase=_text(facts, "phase"),
@@ -179,7 +179,7 @@ def read_state(folder: Path) -> LastState:
 
 
 def write_state(folder: Path, phase: str, words: str, updated: float) -> None:
-    """Write what the queue says now; a folder that cannot be written is left alone."""
+    """Write the state in the queue; ignored if the folder is not writable."""
     state = LastState(phase, words, updated, time.time())
     with suppress(FileError):
         text = json.dumps(asdict(state))
@@ -187,13 +187,13 @@ def write_state(folder: Path, phase: str, words: str, updated: float) -> None:
 
 
 def forget_state(folder: Path) -> None:
-    """Delete what the queue said about an earlier submission."""
+    """Delete the state of an earlier submission."""
     with atomic.explained(folder / STATE):
         (folder / STATE).unlink(missing_ok=True)
 
 
 def with_run(record: QueueRecord, done: int) -> QueueRecord:
-    """Record one more run that was ended by its walltime after `done` steps."""
+    """Count one more run that its walltime ended after `done` steps."""
     is_idle = done <= record.done
     return replace(
         record,

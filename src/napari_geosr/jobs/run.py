@@ -1,4 +1,4 @@
-"""Runs the job of a folder in this process and records its events."""
+"""Run the job of a folder in this process and record its events."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def is_worker() -> bool:
 
 
 class _Requests:
-    """Watches for requests of the user or the caller to stop the job."""
+    """Watches for requests by the user or the caller to stop the job."""
 
     def __init__(self, job: JobFolder, should_stop: ShouldStop) -> None:
         self.job, self.should_stop = job, should_stop
@@ -64,7 +64,7 @@ class _Requests:
 
     def _poll(self) -> None:
         if self.should_stop():
-            # A queue that cancels a job ends its process as well.
+            # A queue that cancels a job also ends its process.
             is_cancelled = self.job.pending_request() == "cancel"
             self.request = "cancel" if is_cancelled else "pause"
             return
@@ -75,7 +75,7 @@ class _Requests:
 
 
 class _CallerRequests(_Requests):
-    """Stops only for the caller: another process watches for requests."""
+    """Stops only for the caller, because another process watches for requests."""
 
     def _poll(self) -> None:
         if self.should_stop():
@@ -85,7 +85,7 @@ class _CallerRequests(_Requests):
 def run_steps(
     job: JobFolder, *, should_stop: ShouldStop = never_stop
 ) -> Generator[Step, None, Path | None]:
-    """Run the job until it ends or is asked to stop, yielding its steps.
+    """Run the job until it ends or a stop is requested, yielding its steps.
 
     A job that was started before resumes from its last checkpoint.
 
@@ -97,7 +97,7 @@ def run_steps(
     Raises
     ------
     JobError
-        If another process runs the job, or it is done; the job is unchanged.
+        If another process runs the job, or the job is done; it is unchanged.
     GeoSRError
         Raised by the operation; it is also recorded in the job's state.
     """
@@ -115,7 +115,7 @@ def run_steps(
 
 @contextmanager
 def _heartbeats(job: JobFolder) -> Iterator[None]:
-    """Send heartbeats to other hosts, even in stages without steps."""
+    """Send heartbeats for other hosts, even in stages without steps."""
     end = threading.Event()
 
     def send_heartbeat() -> None:
@@ -134,7 +134,7 @@ def _heartbeats(job: JobFolder) -> Iterator[None]:
 def _send_heartbeat(job: JobFolder, **facts: Any) -> None:
     """Send a heartbeat; a failed write does not stop the job.
 
-    On a full disk, training itself reports the error.
+    If the disk is full, the training run itself reports the error.
     """
     with suppress(GeoSRError, OSError):
         job.send_heartbeat(**facts)
@@ -178,7 +178,7 @@ def _run(job: JobFolder, should_stop: ShouldStop) -> Generator[Step, None, Path 
     except GeneratorExit:
         _set_final_state(job, "paused")
         raise
-    except KeyboardInterrupt:  # not an error: the checkpoint holds the progress
+    except KeyboardInterrupt:  # not an error, because the checkpoint holds the progress
         _set_final_state(job, "interrupted", done=last.done, total=last.total)
         raise
     except BaseException as error:
@@ -198,7 +198,7 @@ def _run(job: JobFolder, should_stop: ShouldStop) -> Generator[Step, None, Path 
 
 
 class _Speed:
-    """Speed in tiles or parts; training runs report their own."""
+    """Speed in tiles or parts per second; training runs report their own speed."""
 
     def __init__(self) -> None:
         self._began, self._first = time.monotonic(), -1
@@ -250,7 +250,7 @@ def _operation(
 
 
 def _set_final_state(job: JobFolder, state: State, **facts: Any) -> None:
-    # Write the state first: it is small and may still fit on a full disk.
+    # Write the state first, because it is small and may fit on a nearly full disk.
     job.set_state(state, **({"message": ""} | facts))
     with suppress(FileError):  # the state contains the same facts
         job.clear_request()
@@ -286,12 +286,12 @@ def _record_step(job: JobFolder, step: Step) -> str:
     Returns
     -------
     str
-        What could not be written: a missing preview must not end training.
+        What could not be written; a missing preview must not end training.
 
     Raises
     ------
     FileError
-        If an event cannot be written, as on a full disk.
+        If an event cannot be written, for example on a full disk.
     """
     writer = _WRITERS.get(type(step))
     if writer is None:

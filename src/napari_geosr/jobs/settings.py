@@ -1,4 +1,4 @@
-"""Changes settings of a stopped job before it is resumed."""
+"""Change settings of a stopped job before it is resumed."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ CHANGEABLE = ("learning_rate", "batch_size", "steps")
 
 
 def change_training(job: JobFolder, **changes: Any) -> None:
-    """Write new training settings into ``config.yaml``, and record the old ones.
+    """Write new training settings into ``config.yaml`` and record the old ones.
 
-    They apply from the last checkpoint on; ``events.jsonl`` records the change.
+    They take effect from the last checkpoint; ``events.jsonl`` records the change.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ def change_training(job: JobFolder, **changes: Any) -> None:
         job.check_not_done()
         status, values = job.status(), job.values()
         if status.is_alive and status.pid:
-            raise JobError(f"{status.name} is {status.state}: pause it first.")
+            raise JobError(f"{status.name} is {status.state}. Pause it first.")
         if "training" not in values:
             raise JobError(
                 f"{status.name} is not a training run, so {' and '.join(changes)} "
@@ -48,8 +48,8 @@ def change_training(job: JobFolder, **changes: Any) -> None:
             return
         if new.get("steps", status.done) < status.done:
             raise JobError(
-                f"{status.name} has already done {status.done} steps: specify at "
-                "least that many."
+                f"{status.name} has already done {status.done} steps. Specify at "
+                "least as many."
             )
         values["training"] = {**before, **new}
         _check(job, values)

@@ -1,4 +1,4 @@
-"""Hands jobs to the queue of a cluster, asks about them and stops them there."""
+"""Submit jobs to the queue of a cluster, query their states and stop them."""
 
 from __future__ import annotations
 
@@ -19,32 +19,32 @@ from napari_geosr.jobs.queue_record import QueueRecord
 from napari_geosr.jobs.queues import load_queue
 from napari_geosr.jobs.queues._scripts import SCRIPT
 
-#: Name of the queue that is this computer.
+#: Name of the queue for this computer.
 LOCAL = "local"
-#: Option of ``python -m napari_geosr.jobs`` for jobs that a queue starts.
+#: Option of ``python -m napari_geosr.jobs`` for jobs started by a queue.
 IN_QUEUE = "--in-queue"
-#: Minimum time between two queries of a queue, in seconds.
+#: Seconds during which a queue is not queried again.
 _FRESH_SECONDS = 1.5
 
 
 def check_profile(profile: Profile) -> None:
-    """Refuse a profile that lacks something.
+    """Refuse an incomplete profile.
 
     Raises
     ------
     ConfigError
-        If its queue is unknown, or it needs a project and names none.
+        If its queue is unknown, or a required project is missing.
     """
     title = load_queue(profile.queue).title
     if profile.needs_project and not profile.project:
         raise ConfigError(
-            f"This cluster ({title}) refuses jobs without a project. Give yours "
+            f"This cluster ({title}) refuses jobs without a project. Give your project "
             "(--project pr-NAME)."
         )
 
 
 def script_of(name: str, folder: Path, profile: Profile) -> str:
-    """Script that runs the job in a folder.
+    """Return the script that runs the job in a folder.
 
     Raises
     ------
@@ -67,8 +67,8 @@ def submit(job: JobFolder, profile: Profile) -> str:
     ConfigError
         If the profile is incomplete.
     JobError
-        If the job is done, waits or runs already; or with the queue's reason if it
-        refuses: the job is then in the state it was in.
+        If the job is done, waiting or running, or if the queue refuses it (with the
+        queue's reason). The state of the job is then unchanged.
     FileError
         If its folder cannot be written.
     """
@@ -109,7 +109,7 @@ def submit(job: JobFolder, profile: Profile) -> str:
 
 
 def write_script(folder: Path, text: str) -> Path:
-    """Write ``submit.sh``, which OAR wants to be executable."""
+    """Write ``submit.sh``, which must be executable for OAR."""
     path = folder / SCRIPT
     atomic.write_text(path, text, overwrite=True)
     with atomic.explained(path):
@@ -118,12 +118,12 @@ def write_script(folder: Path, text: str) -> Path:
 
 
 def profile_of(job: JobFolder) -> Profile | None:
-    """Profile that a job was last submitted with; None if it never was.
+    """Return the profile of the last submission; None if there was none.
 
     Raises
     ------
     ConfigError
-        If it is damaged.
+        If the stored profile is damaged.
     """
     record = queue_record.read_record(job.path)
     if not record.queue:
@@ -144,7 +144,7 @@ def note_start(job: JobFolder) -> None:
 def note_walltime(job: JobFolder) -> bool:
     """Record that the walltime ended a run; return whether to start it again.
 
-    A job that gets nowhere within its walltime is not started again and again.
+    A job that makes no progress within its walltime is not restarted endlessly.
     """
     record = queue_record.read_record(job.path)
     record = queue_record.with_run(record, job.status().done)
@@ -152,26 +152,26 @@ def note_walltime(job: JobFolder) -> bool:
     if record.idle >= queue_record.MAX_IDLE:
         walltime = record.profile.get("walltime") or Profile().walltime
         message = (
-            f"The walltime of {walltime} is too short: {record.idle} runs in a row "
-            "did not finish a single step more. Resume the job with a longer one "
+            f"The walltime of {walltime} is too short: {record.idle} consecutive runs "
+            "did not finish a single further step. Resume the job with a longer one "
             f"(napari-geosr jobs resume {job.path} --walltime 12h)."
         )
         job.set_state("failed", pid=0, host="", message=message)
         job.append("state", state="failed", message=message)
         return False
-    # A run that was warned at once has not counted any steps.
+    # A run that was warned immediately has not counted any steps.
     job.set_state("queued", pid=0, host="", message="", done=record.done)
     job.append("state", state="queued", resubmitted=record.resubmitted)
     return True
 
 
 def refresh(statuses: Iterable[JobStatus]) -> list[str]:
-    """Ask the queues about the jobs that wait or run there; one call for each queue.
+    """Query the queues about waiting and running jobs, with one call per queue.
 
     Returns
     -------
     list of str
-        Why a queue could not be asked. What it said last is kept.
+        Why a queue could not be queried. The last known states are kept.
     """
     due: dict[str, dict[Path, JobStatus]] = defaultdict(dict)
     for status in statuses:
@@ -196,18 +196,18 @@ def refresh(statuses: Iterable[JobStatus]) -> list[str]:
 
 
 def stop(job: JobFolder) -> None:
-    """Ask a job to stop and, if it is in a queue, cancel it there.
+    """Request a job to stop and, if it is in a queue, cancel it there.
 
     Finished work is kept, so that the job can be resumed.
 
     Raises
     ------
     JobError
-        If there is nothing to stop, or the queue cannot be asked.
+        If there is nothing to stop, or the queue cannot be reached.
     """
     status = job.status()
     if not status.is_alive:
-        raise JobError(f"{status.name} is {status.state}: there is nothing to stop.")
+        raise JobError(f"{status.name} is {status.state}, so there is nothing to stop.")
     job.request("cancel")
     if not status.queue.number:
         return
@@ -215,7 +215,8 @@ def stop(job: JobFolder) -> None:
         load_queue(status.queue.queue).cancel(status.queue.number)
     except JobError as error:
         raise JobError(
-            f"{error} If {status.name} starts or runs, it stops after its next step."
+            f"{error} If {status.name} starts or runs, it will stop after its next "
+            "step."
         ) from error
     if status.pid:
         return  # its process writes the state

@@ -64,12 +64,12 @@ class ComparisonRequest:
 
 
 class CompareDock(CompareWidgets):
-    """Compares two to six images of one object, whatever their voxel sizes.
+    """Compares two to six images of one object, with any voxel sizes.
 
     Parameters
     ----------
     napari_viewer : napari.viewer.Viewer
-        Given by napari.
+        Viewer, given by napari.
     """
 
     settings_name = "compare"
@@ -156,7 +156,7 @@ class CompareDock(CompareWidgets):
         self.pair_note.setVisible(source == "pair" and len(names) == 2)
 
     def choose_images(self, *layers: Image) -> None:
-        """Tick these images, on request of another dock."""
+        """Tick these images at the request of another dock."""
         self.images.choose(*layers)
         self.tabs.setCurrentIndex(0)
 
@@ -214,7 +214,7 @@ class CompareDock(CompareWidgets):
         )
 
     def cancel(self) -> None:
-        """Ask the comparison to stop."""
+        """Request the comparison to stop."""
         if self.activity.busy:
             self.activity.cancel()
             self.bar.state.setText("Stopping…")
@@ -246,7 +246,7 @@ class CompareDock(CompareWidgets):
         self.message.show_message(text, "warning")
 
     def _in_fields(self, sentences: Sequence[str]) -> str:
-        """Sentences with fields of the dock instead of command-line options."""
+        """Return sentences with fields of the dock instead of command-line options."""
         return fields_of_options(" ".join(sentences), (self.common, self.rare))[0]
 
     def settings_forms(self) -> tuple[ConfigForm, ...]:
@@ -288,7 +288,7 @@ class CompareDock(CompareWidgets):
             self.message.show_message(self._in_fields(report.warnings), "warning")
 
     def _offer_slices(self, report: QualityReport) -> None:
-        """Offer several slices for volumes only."""
+        """Offer several slices only for volumes."""
         is_volume = report.frame.axes == "ZYX"
         if not is_volume:
             self.slices.setCurrentIndex(0)

@@ -44,7 +44,7 @@ _MIN_HEIGHT = 160
 #: full.
 _LABELS = 130
 #: Maximum width of a column for its title, in pixels, so that two fit into the dock.
-#: Values are never cut.
+#: Values are never truncated.
 _COLUMN = 105
 
 
@@ -79,7 +79,7 @@ class QualityTable(QTableWidget):
         rows = [] if report is None else report.rows()
         titles = {} if report is None else dict(report.titles)
         base = "" if report is None else report.base
-        # The base comes last: it has the fewest figures, and the dock is narrow.
+        # The base comes last because it has the fewest figures and the dock is narrow.
         keys = sorted(titles, key=lambda key: key == base)
         places = [list(titles).index(key) for key in keys]
         self.setRowCount(len(rows))
@@ -151,7 +151,7 @@ class PoreChanges(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._report: QualityReport | None = None
-        self.kind = combo("Pores to list", "Which pores are listed.")
+        self.kind = combo("Pores to list", "Kind of pores to list.")
         self.of = combo(
             "Image whose pores are listed", "The image compared with the base."
         )
@@ -191,7 +191,7 @@ class PoreChanges(QWidget):
         self._on_of()
 
     def _on_of(self, _index: int = 0) -> None:
-        """Offer the kinds that occur."""
+        """Offer the kinds of pores that occur."""
         match = self._match()
         counts: Mapping[str, int] = (
             {} if match is None else {kind: match.count(kind) for kind in KINDS}

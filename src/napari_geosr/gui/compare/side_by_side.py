@@ -1,4 +1,4 @@
-"""The compared images in a grid, and no others."""
+"""Show only the compared images, in a grid."""
 
 from __future__ import annotations
 

@@ -118,7 +118,7 @@ class _Request:
 class SliceMontage(QObject):
     """Adds temporary layers with several slices of each compared image.
 
-    They share the contrast of the layers that they come from, which stay as they are.
+    They share the contrast of their source layers, which are not changed.
 
     Parameters
     ----------
@@ -130,7 +130,7 @@ class SliceMontage(QObject):
     ready
         All layers have been added.
     failed : object
-        The error that prevented it.
+        The error that prevented this.
     """
 
     ready = Signal()
@@ -188,7 +188,7 @@ class SliceMontage(QObject):
         self._start()
 
     def _start(self) -> None:
-        """Read what was requested last, once an earlier run has stopped."""
+        """Read the latest request once an earlier run has stopped."""
         request = self._request
         if request is None or self.activity.busy:
             return
@@ -201,7 +201,7 @@ class SliceMontage(QObject):
         )
 
     def end(self) -> None:
-        """Remove the layers, and return to the view before."""
+        """Remove the layers and return to the previous view."""
         self._number += 1
         self._request = None
         self._adding.stop()
@@ -217,7 +217,7 @@ class SliceMontage(QObject):
         if request.number != self._number:
             return
         sources = request.sources
-        # The layer added last comes first in the grid: this is to be the base.
+        # The layer added last comes first in the grid and must be the base.
         self._waiting = [
             (row, sources[row.key]) for row in reversed(rows) if row.key in sources
         ]

@@ -55,13 +55,13 @@ _MAX_ROWS = 6
 #: Fixed first entries of the menus of layers.
 NO_REFERENCE, EVERYTHING = "none", "everything"
 IDLE = "Tick 2 to 6 images to compare."
-#: What an empty list says.
-EMPTY = "Open two or more images of the same object: they are listed here."
+#: Text shown in an empty list.
+EMPTY = "Open two or more images of the same object to list them here."
 #: Settings that are always visible; all others are under Advanced.
 _COMMON = ("affine", "pores", "threshold", "phase")
 #: Choices of *Slices*: title, number, tool tip.
 _SLICES = (
-    ("current slice", 1, "Each image in a cell, at the position of the slider."),
+    ("current slice", 1, "Each image in its own cell, at the slider position."),
     *(
         (
             f"{n} slices",
@@ -77,7 +77,7 @@ _HIDDEN = ("memory", "difference")
 
 
 class ImageNotes(QWidget):
-    """One row of warnings and notes for each image; hidden without any.
+    """One row of warnings and notes for each image; hidden if there are none.
 
     Parameters
     ----------
@@ -153,7 +153,7 @@ class CompareWidgets(Dock):
         self.sample = LayerCombo(self._viewer, _is_mask, fixed=(EVERYTHING,))
         self.sample.setAccessibleName("Sample")
         self.sample.setToolTip(
-            "Sample mask: only voxels where it is non-zero are compared."
+            "Sample mask; only voxels where the mask is non-zero are compared."
         )
 
     def _make_settings(self) -> None:
@@ -209,7 +209,7 @@ class CompareWidgets(Dock):
             "layers are hidden meanwhile.",
         )
         self.grid_button.setCheckable(True)
-        self.slices = combo("Slices side by side", "What Side by side shows.")
+        self.slices = combo("Slices side by side", "Slices that Side by side shows.")
         for title, n, tip in _SLICES:
             self.slices.addItem(title, n)
             self.slices.setItemData(
@@ -261,7 +261,7 @@ class CompareWidgets(Dock):
         for arrow in self.tabs.findChildren(QToolButton):
             arrow.setAccessibleName("Scroll the tabs")
             arrow.setToolTip("Scroll the tabs.")
-        self.tabs.setTabToolTip(0, "Which images are compared, and how.")
+        self.tabs.setTabToolTip(0, "Images and settings of the comparison.")
         self.tabs.setTabToolTip(
             1, "Measured values, pores and views of the last comparison."
         )
@@ -279,7 +279,7 @@ def _is_mask(layer: Layer) -> bool:
 
 
 class LayerChecklist(QListWidget):
-    """Lists the images of a viewer, in its order; those to compare are checked.
+    """Lists the images of a viewer in layer order; those to compare are checked.
 
     At first, the selected layers are checked, or a restored layer and its scan. After
     the first click, the checks are left to the user.
@@ -344,7 +344,7 @@ class LayerChecklist(QListWidget):
     def fill(self) -> None:
         """List the layers again, keeping the checks."""
         before = self.layers()
-        # As in napari's layer list: the topmost layer first.
+        # As in napari's layer list, the topmost layer comes first.
         images = [la for la in reversed(self._viewer.layers) if is_measurable(la)]
         self._layers = [weakref.ref(layer) for layer in images]
         self._is_filling = True
@@ -372,7 +372,7 @@ class LayerChecklist(QListWidget):
         return QSize(super().minimumSizeHint().width(), self.sizeHint().height())
 
     def paintEvent(self, event: QPaintEvent) -> None:
-        """Say what to do in place of an empty list."""
+        """Show a hint in place of an empty list."""
         super().paintEvent(event)
         if not self.count():
             flags = Qt.AlignmentFlag.AlignCenter | Qt.TextFlag.TextWordWrap

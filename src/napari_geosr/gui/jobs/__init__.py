@@ -1,4 +1,4 @@
-"""The Jobs dock: all jobs, running, waiting and done; watch or resume one."""
+"""The Jobs dock, which lists all jobs, shows their progress and resumes them."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class JobsDock(Dock):
     Parameters
     ----------
     napari_viewer : napari.viewer.Viewer
-        Given by napari.
+        Viewer, given by napari.
     """
 
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
@@ -108,7 +108,7 @@ class JobsDock(Dock):
         self.train_button = button("&Train…", "Open the Train dock.")
         self.offer = ResumeOffer(self)
         self.view = JobView(self._viewer)
-        self.view.set_hint("")  # the state line says it
+        self.view.set_hint("")  # the state line shows the hint
         self.compare = JobComparison(self._viewer)
 
     def _lay_out(self) -> None:
@@ -270,7 +270,7 @@ class JobsDock(Dock):
             if not job.is_verified():
                 reason = job.status().message or "its files are incomplete."
                 raise JobError(
-                    f"{path} was not added, as it may not be a job: {reason}"
+                    f"{path} was not added because it may not be a job: {reason}"
                 )
             index.register(job)
         except GeoSRError as error:
@@ -309,7 +309,7 @@ def _progress(job: JobStatus) -> str:
 def _list_steps() -> Generator[Step, None, list[JobStatus]]:
     yield from ()
     jobs = index.list_jobs()
-    # A queue that does not answer is asked again; what it said last stays listed.
+    # A queue that does not respond is queried again; its last state stays listed.
     submission.refresh(jobs)
     return index.list_jobs() if any(job.queue.queue for job in jobs) else jobs
 

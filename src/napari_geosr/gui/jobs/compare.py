@@ -98,12 +98,12 @@ class JobComparison(QWidget):
         self.box.setVisible(self.box.pair() is not None)
 
     def _layer(self) -> Image:
-        """The image to compare on: the active one, otherwise the first.
+        """Return the image on which to compare: the active one, otherwise the first.
 
         Raises
         ------
         ConfigError
-            If there is none.
+            If no image is open.
         """
         layers = self._viewer.layers
         images: list[Any] = [la for la in layers if is_training_image(la)]

@@ -21,12 +21,12 @@ from napari_geosr.jobs.data import jobs_folder
 from napari_geosr.jobs.handover import job_from_run_steps
 from napari_geosr.jobs.kinds import describe_resume
 
-#: Returns what a stopped run has finished; must be called on the main thread.
+#: Returns the finished part of a stopped run; must be called on the main thread.
 StoppedRunGetter = Callable[[], Any]
 
 
 class _HandoverRequest(NamedTuple):
-    """How a run becomes a job: whether the job starts, and what is called then."""
+    """How a run becomes a job: whether to start the job, and the callbacks."""
 
     start: bool
     on_done: Callable[[], None]
@@ -36,8 +36,8 @@ class _HandoverRequest(NamedTuple):
 class RunHandover(QObject):
     """Turns the run of a dock into a running or paused job.
 
-    The dock reports when a run begins and how to get a stopped run. The window
-    asks when it is closed: see `napari_geosr.gui.kit.closing`.
+    The dock reports when a run begins and provides the stopped run. When the window is
+    closed, the user is asked; see `napari_geosr.gui.kit.closing`.
 
     Parameters
     ----------
@@ -86,11 +86,11 @@ class RunHandover(QObject):
         Parameters
         ----------
         run_name : str
-            Its name, as `Activity.busy` gives it.
+            Name of the run, as in `Activity.busy`.
         description : str
-            What it does, for messages: ``Restoring foam``.
+            Description of the run for messages, such as ``Restoring foam``.
         get_stopped : callable
-            Called when the run was stopped: returns the input for
+            Called when the run has stopped; returns the input for
             `napari_geosr.jobs.handover.job_from_run_steps`.
         """
         self._run_name, self._description = run_name, description
@@ -126,7 +126,7 @@ class RunHandover(QObject):
     def hand_over(
         self, *, start: bool, on_done: Callable[[], None], failed: Callable[[], None]
     ) -> None:
-        """Stop the run and turn it into a job, paused unless it is to start."""
+        """Stop the run and turn it into a job, paused unless `start` is set."""
         self._request = _HandoverRequest(start, on_done, failed)
         if start:
             self.reported.emit("Moving the run to the background…")

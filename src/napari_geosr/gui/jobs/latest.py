@@ -1,4 +1,4 @@
-"""Finds the newest job of a scan so that a dock can show it again. No Qt here."""
+"""Find the newest job of a scan so that a dock can show it again, without Qt."""
 
 from __future__ import annotations
 

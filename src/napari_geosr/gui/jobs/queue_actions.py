@@ -1,4 +1,4 @@
-"""Submits jobs to queues and stops them there, in a worker: queues may be slow."""
+"""Submit jobs to queues and stop them, in a worker because queues may be slow."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ def resume(
     Parameters
     ----------
     owner : QObject
-        Whoever asks.
+        Owner of the worker.
     on_error : callable
-        Called with the error if the queue cannot take the job.
+        Called with the error if the queue does not accept the job.
 
     Raises
     ------
     GeoSRError
-        If it cannot be started on this computer.
+        If the job cannot be started on this computer.
     """
     profile = submission.profile_of(job)
     if profile is None:
@@ -38,7 +38,7 @@ def resume(
 
 
 def is_waiting_in_queue(status: JobStatus) -> bool:
-    """Whether a queue holds the job and no process of it runs yet."""
+    """Whether the job is in a queue and has no running process yet."""
     return status.state == "queued" and bool(status.queue.number)
 
 

@@ -1,4 +1,4 @@
-"""Opens a job's result: volumes as layers, measurements in the Porosity dock."""
+"""Open a job's result: volumes as layers, measurements in the Porosity dock."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class JobResult:
     limits : tuple of float or None
         Contrast limits, from a sample of the whole volume; None if it is constant.
     source : JobSource or None
-        Input that the result was made from.
+        Input from which the result was made.
     """
 
     status: JobStatus
@@ -192,8 +192,8 @@ def read_steps(job: Path, should_stop: ShouldStop) -> Generator[Step, None, JobR
     path = status.result
     if path is None or not path.exists():
         raise JobError(
-            f"{status.name} has no result in {folder.path}: it was moved or deleted. "
-            "Run it again."
+            f"{status.name} has no result in {folder.path}, because it was moved or "
+            "deleted. Run the job again."
         )
     yield StageStarted(message=f"Opening {path.name}")
     if status.operation == "measure":

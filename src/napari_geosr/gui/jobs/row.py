@@ -1,4 +1,4 @@
-"""A row of a dock that shows its job, such as a run in the background."""
+"""A dock row that shows a job, such as a run moved to the background."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _SHOW = "Show result", "Add the result as a layer (Alt+Shift+N)."
 
 
 class JobRow(JobOffer):
-    """Shows the progress of a job of the dock's kind and offers actions for it.
+    """Shows the progress of a job of one operation and offers actions for it.
 
     The newest job is shown, preferably one of the scan shown in the dock. The row is
     hidden if there is no job or its result has been seen.
@@ -170,7 +170,7 @@ def is_offered(status: JobStatus) -> bool:
 
 
 def status_text(status: JobStatus) -> str:
-    """What a job is doing, or which action it allows."""
+    """Describe what a job is doing, or which action is possible."""
     name = status.name
     position = f" at {100 * status.done // status.total} %" if status.total else ""
     resumption = (

@@ -1,4 +1,4 @@
-"""Creates a job folder from the user's choices. No Qt here.
+"""Create a job folder from the user's choices, without Qt.
 
 Layers that equal their file are read from it; others are written into the job's
 folder, so that training can continue without napari.
@@ -94,7 +94,7 @@ class TrainingPlan:
         Raises
         ------
         ConfigError
-            With a one-sentence message.
+            If a setting is invalid.
         """
         return config_class(self.method).create(**(dict(self.settings) | dict(paths)))
 
@@ -103,12 +103,12 @@ class TrainingPlan:
 
         Messages name layers, not the files that would be written for them.
 
-        Call it in a worker: some methods load PyTorch or a network for the check.
+        Call it in a worker, because some methods load PyTorch or a network here.
 
         Raises
         ------
         GeoSRError
-            With a one-sentence message.
+            If the settings or the data are invalid.
         """
         in_memory: dict[Path, Volume] = {}
         paths = {
@@ -121,11 +121,11 @@ class TrainingPlan:
 
 
 def _entry(part: Path | Volume, in_memory: dict[Path, Volume]) -> Path:
-    """The path in settings of a file, or of a layer, which is added to `in_memory`."""
+    """Return the path used for a file or a layer, which is added to `in_memory`."""
     if isinstance(part, Path):
         return part
     entry = entry_for(part, in_memory)
-    # Layers may show different parts of one file, and are named by themselves.
+    # Layers may show different parts of one file, so each has its own name.
     in_memory[entry] = part.replace(source=None)
     return entry
 
@@ -151,7 +151,7 @@ def start_steps(
     Raises
     ------
     GeoSRError
-        With a one-sentence message; the folder is removed.
+        If the job cannot be created or started; the folder is removed.
     """
     with removed_on_failure(new_folder(parent, name)) as folder:
         train_job = yield from plan.job_steps(folder, should_stop)
@@ -170,7 +170,7 @@ def time_steps(
 ) -> Generator[Step, None, TrainingEstimate]:
     """Estimate time and memory of a plan, using temporary files in `parent`.
 
-    If a layer has no file, only a part of each volume is used: the time per step does
+    If a layer has no file, only a part of each volume is used; the time per step does
     not depend on the volume's size.
 
     Returns

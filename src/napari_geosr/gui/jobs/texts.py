@@ -87,7 +87,7 @@ def figures_text(watch: JobWatch) -> str:
 def line_text(watch: JobWatch) -> str:
     """One line for an action bar: progress and time left, the job, its activity.
 
-    A dock cuts the end of a line that is too long.
+    A dock truncates a line that is too long at its end.
     """
     status, parts = watch.status, []
     done, total = steps_of(watch)

@@ -48,7 +48,7 @@ class JobView(JobWidgets):
     Attributes
     ----------
     line : (str, int, int)
-        Last values of `progressed`; an empty text without a job.
+        Last values of `progressed`; the text is empty if there is no job.
 
     Signals
     -------
@@ -373,7 +373,7 @@ class JobView(JobWidgets):
 
 
 def _place(result: Path, folder: Path) -> str:
-    """Where a result is; a submitted job writes it where the user asked."""
+    """Describe where a result is; a submitted job writes it to the requested path."""
     if not result.is_relative_to(folder):
         return str(result)
     return f"{result.relative_to(folder)} in the job folder"

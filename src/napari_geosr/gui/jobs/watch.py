@@ -1,4 +1,4 @@
-"""Reads a job's folder in pieces that take a few milliseconds each."""
+"""Read a job's folder in portions that take a few milliseconds each."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ class JobWatch:
         return self._pending_request
 
     def request(self, what: Any) -> None:
-        """Ask for ``"pause"``, ``"finish"`` or ``"cancel"``."""
+        """Request ``"pause"``, ``"finish"`` or ``"cancel"``."""
         self._pending_request = what
         self.folder.request(what)
 

@@ -120,7 +120,7 @@ class JobWidgets(QWidget):
         column.addWidget(self.folder_row)
 
     def _fit_to_kind(self, operation: str | None) -> None:
-        """Show the widgets for a kind of job; without a job, only a sentence."""
+        """Show the widgets for a kind of job, or only a sentence if there is no job."""
         fits, makes_model = operation in FIT_NETWORKS, operation in MAKE_MODELS
         for widget in (self.plot, self.finish_button, self.show_preview):
             widget.setVisible(fits)
@@ -168,7 +168,7 @@ class ResumeSettings(Section):
         self._shown: AnyDict = {}
         self.form: ConfigForm | None = None
         self.resume_button = button(
-            "Resume with these",
+            "Apply and resume",
             "Resume the job with these settings, which apply from the last "
             "checkpoint on.",
             "Alt+Shift+W",

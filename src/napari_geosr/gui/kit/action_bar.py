@@ -31,8 +31,8 @@ _STYLE = (
     "QPushButton[primary='true'] { font-weight: bold; }"
     "QPushButton[primary='true']:enabled { border: 1px solid #5a7fff; }"
 )
-#: Minimum width, in pixels, for which a message is wrapped: the dock may not have been
-#: laid out yet.
+#: Minimum width, in pixels, at which a message is wrapped, because the dock may not
+#: have been laid out yet.
 _MIN_WRAP_WIDTH = 200
 
 
@@ -49,7 +49,7 @@ class ActionBar(QWidget):
     idle : str
         Text of the line while nothing runs.
     primary : QPushButton, optional
-        The button for what the dock is for; it is marked.
+        Button for the main action of the dock; it is highlighted.
 
     Attributes
     ----------
@@ -201,7 +201,7 @@ class MessagePane(QScrollArea):
         self._set_height()
 
     def _set_height(self) -> None:
-        """Set the height; request no layout, which would be answered by another."""
+        """Set the height without requesting a layout, which would cause a loop."""
         shown = not self._message.isHidden()
         self.setVisible(shown)
         dock = self.parentWidget()
@@ -220,7 +220,7 @@ class MessagePane(QScrollArea):
         self.setFixedHeight(min(needed, most))
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
-        """Refit once laid out: a label wraps its text in a later event-loop turn."""
+        """Refit after layout, because a label wraps its text in a later event."""
         if event.type() == QEvent.Type.LayoutRequest:
             self._settling.start(0)
         return bool(super().eventFilter(watched, event))

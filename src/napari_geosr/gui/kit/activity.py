@@ -25,7 +25,7 @@ class Activity(QObject):
     """Runs at most one operation at a time for its owner; the latest request wins.
 
     The base class runs what is passed to `start`. A subclass that starts operations
-    by itself keeps the user's requests in `_requests` and overrides `_start_next`,
+    on its own keeps the user's requests in `_requests` and overrides `_start_next`,
     which is called while nothing runs and something may have changed.
 
     Signals
@@ -102,7 +102,7 @@ class Activity(QObject):
         if self._busy:
             raise EngineError(
                 f"{what!r} cannot start while {self._busy!r} is running. This is a "
-                "bug: please report it. Wait until it has finished, or cancel it."
+                "bug; please report it. Wait until it has finished, or cancel it."
             )
         self._began = time.monotonic()
         watch_window_of(self)

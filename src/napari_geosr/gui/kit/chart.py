@@ -34,7 +34,7 @@ _COLORS = (
 _KEY_WIDTH = 20
 #: Minimum gap between two axis labels, in pixels.
 _LABEL_GAP = 6
-#: Pixels by which labels may extend beyond the ends of an axis: practically unlimited.
+#: Pixels by which labels may extend beyond the ends of an axis (practically unlimited).
 _LABEL_OVERHANG = 1000
 #: Height reserved for the ticks, including the space below their labels, in pixels.
 _TICK_SPACE = 8
@@ -348,7 +348,7 @@ class Chart(QWidget):
             self.refresh()
 
     def _set_label_size(self) -> None:
-        """Give text the size of the tick labels: napari's labels are larger."""
+        """Give text the size of tick labels, because napari's labels are larger."""
         size = self.fontInfo().pixelSize()
         self.setStyleSheet(f"QLabel {{ font-size: {size}px; padding: 0px }}")
 

@@ -167,7 +167,7 @@ class CloseFilter(QObject):
         return True
 
     def ask(self, *, everywhere: bool = False) -> str:
-        """Ask about jobs and runs of this window or all; apply the answer to the jobs.
+        """Ask about jobs and runs of this or all windows; apply the answer to jobs.
 
         Returns
         -------
@@ -242,7 +242,7 @@ class CloseFilter(QObject):
 
 
 class CloseCommand(QObject):
-    """Asks about running jobs before *Close Window* or *Exit* of the File menu.
+    """Asks about running jobs before *Close Window* or *Exit* in the File menu.
 
     napari asks its own question when such a command runs, before Qt sends a Close event
     to the event filter. Therefore, the command is run here after our question.
@@ -292,7 +292,7 @@ class CloseCommand(QObject):
 def _ask_before_commands(window: Any) -> None:
     """Ask our question before menu commands that close windows."""
     if _app_model() is None:
-        return  # other versions of napari: only their own question appears
+        return  # other versions of napari ask only their own question
     for menu in window.findChildren(QMenu):
         for action in menu.actions():
             quits = _COMMANDS.get(action.objectName())

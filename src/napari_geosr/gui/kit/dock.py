@@ -37,7 +37,7 @@ class Dock(QWidget):
     Parameters
     ----------
     napari_viewer : napari.viewer.Viewer
-        Given by napari.
+        Viewer, given by napari.
 
     Attributes
     ----------
@@ -92,12 +92,12 @@ class Dock(QWidget):
             show_error(self.reworded(error), self)
 
     def show_settings_error(self, error: Exception) -> None:
-        """Show an error below its fields; if it concerns none, at the bottom."""
+        """Show an error below the fields it concerns, or else at the bottom."""
         fields = self.show_in_fields(error)
         if not fields:
             self.message.show_error(self.reworded(error))
             return
-        self.message.clear()  # about what was running
+        self.message.clear()  # it was about the previous operation
         if self.scroller is not None:
             self.scroller.show_part(fields[0])
 
@@ -132,7 +132,7 @@ class Dock(QWidget):
         config : Config
             Defaults if there are none or they cannot be read.
         error : ConfigError or None
-            Why they cannot be read, if so.
+            Why they cannot be read; None if there is no error.
         """
         try:
             return recall(self._settings_file(part), config_type), None
@@ -165,12 +165,12 @@ class CanvasContext:
     Parameters
     ----------
     layers : napari.components.LayerList
-        Of the viewer.
+        Layers of the viewer.
     widget : QWidget
         A dock in the viewer's window; used to find the context. Its destruction ends
         the connection.
     connections : Connections
-        Of the dock.
+        Connections of the dock.
     """
 
     def __init__(
@@ -180,7 +180,7 @@ class CanvasContext:
         connections.connect(layers.events.removing, self.make_current)
 
     def make_current(self, _event: Event | None = None) -> None:
-        """Make the context of each canvas in the window current, where it is shown."""
+        """Make the context of each visible canvas in the window current."""
         widget = self._widget()
         if widget is None:
             return

@@ -20,7 +20,7 @@ MIN_WIDTH = 300
 
 
 class DockTabifier(QObject):
-    """Sets the title of a new dock, and makes it a tab next to our other docks.
+    """Sets the title of a new dock and makes it a tab next to our other docks.
 
     napari stacks docks, which leaves the lower one too little height. Docks stay where
     the user moves them later.
@@ -97,10 +97,10 @@ def menu_name(name: str) -> str:
 
 
 def _shorten_title(dock: QDockWidget) -> None:
-    """Remove the name of the plugin from a dock's title, as tabs have little room.
+    """Remove the name of the plugin from a dock's title, because tabs are narrow.
 
     napari adds that name, in different forms for its menus and its API. The object name
-    keeps it, as napari finds docks by it.
+    keeps it, because napari finds docks by that name.
     """
     title = str(dock.objectName()).rpartition(" (")[0]
     if not title:

@@ -1,4 +1,4 @@
-"""Durations and estimates in words. No Qt here."""
+"""Durations and estimates in words, without Qt."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class RemainingTime:
 
 
 def format_estimate(estimate: TrainingEstimate) -> str:
-    """Describe time and memory of a training run, and other runs during timing."""
+    """Describe time and memory of a training run, and other runs at that time."""
     text = (
         f"Estimate: {format_duration(estimate.seconds)} and "
         f"{format_bytes(estimate.memory)} of memory, from {estimate.steps} steps timed "

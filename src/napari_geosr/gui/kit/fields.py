@@ -48,9 +48,9 @@ _TITLES = {
     "li": "Li",
     "triangle": "Triangle",
 }
-#: Pixels at both sides of the text of a spin box together, with its arrows.
+#: Total space beside the text of a spin box, including its arrows, in pixels.
 _TEXT_MARGIN = 68
-#: Limit, on either side of zero, of a number without bounds.
+#: Absolute limit of a number without bounds.
 _UNBOUNDED = 1e9
 #: Maximum number of decimals, which also determines the smallest step.
 _DECIMALS = 6
@@ -114,7 +114,7 @@ def unit_of(field: FieldInfo) -> str:
 
 
 def show(widget: ValueWidget[Any], value: Any) -> None:
-    """Show `value` if the widget can: one from another version may not fit."""
+    """Show `value` if possible; a value from another version may not fit."""
     if isinstance(widget, RangedWidget) and value is not None:
         value = min(max(value, widget.min), widget.max)
     elif isinstance(widget, ComboBox) and value not in widget.choices:
@@ -315,12 +315,12 @@ class EditableChoiceField(ValueWidget[Any]):
 
 
 def _title(choice: object) -> str:
-    """How a choice is spelled in a menu."""
+    """Return the spelling of a choice in a menu."""
     return _TITLES.get(str(choice), str(choice))
 
 
 class NamesEdit(QWidget):
-    """Edits ``one,two:0.3`` as text or by a menu of ticks, which keeps the weights.
+    """Edits ``one,two:0.3`` as text or in a menu of ticks, which keeps the weights.
 
     Attributes
     ----------
@@ -330,7 +330,7 @@ class NamesEdit(QWidget):
     Signals
     -------
     edited
-        The user changed the text, or it was set.
+        The text was changed by the user or set.
     """
 
     edited = Signal()

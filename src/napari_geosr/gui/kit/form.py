@@ -67,7 +67,7 @@ class FieldFaults:
         Parameters
         ----------
         name : str
-            Name of the setting, by which messages of its config begin.
+            Name of the setting, which is the first word of messages about it.
         editor : QWidget
             Widget of the field's row.
         text : str
@@ -101,7 +101,7 @@ class FieldFaults:
 
 
 def texts_by_field(error: BaseException) -> dict[str, str]:
-    """What is wrong with each setting, by name, as far as an error tells."""
+    """Return the errors of individual settings, keyed by name."""
     cause = error.__cause__
     if isinstance(cause, ValidationError):
         return {w.partition(".")[0]: s for w, s in explain_fields(cause).items()}
@@ -117,7 +117,7 @@ class ConfigForm(QWidget):
     Parameters
     ----------
     config_type : type of Config
-        Its fields are shown: see `field_widget`.
+        Class whose fields are shown; see `field_widget`.
     skip : sequence of str
         Fields that the dock shows elsewhere.
     choices : mapping
@@ -250,7 +250,7 @@ class ConfigForm(QWidget):
         Raises
         ------
         ConfigError
-            With one sentence that names the setting.
+            If a value is invalid; the message names the setting.
         """
         return self._type.create(**(self.values() | others))
 
@@ -318,7 +318,7 @@ class KindForm(QWidget):
         self._values[kind] = dict(values)
         index = self.combo.findData(kind)
         if index == self.combo.currentIndex():
-            self._shown = ""  # force an update: the form shows the previous values
+            self._shown = ""  # force an update; the form shows old values
             self._show()
         elif index >= 0:
             self.combo.setCurrentIndex(index)
@@ -364,9 +364,9 @@ def _fields_by_group(
     return {title: listed for title, listed in fields.items() if listed}
 
 
-#: A command-line option in brackets, or several, as in messages of operations.
+#: One or more command-line options in brackets, as in messages of operations.
 _OPTION = re.compile(r"\(--([a-z][a-z0-9-]*)(?:, [^)]*|( [^)]*))?\)")
-#: The same within a sentence, and one with a value that another one follows.
+#: Options within a sentence, and an option and its value before another option.
 _BARE_OPTION = re.compile(r"--([a-z][a-z0-9-]*)")
 _ONE_OF_SEVERAL = re.compile(r"(--[a-z][a-z0-9-]* (?!and )[^\s-]\S*) (?=--)")
 
@@ -386,10 +386,10 @@ def fields_of_options(
     Returns
     -------
     text : str
-        Such as ``"Choose numbers up to 40 (Projections)."`` Options without a field
-        are omitted.
+        The message, such as ``"Choose numbers up to 40 (Projections)."`` Options
+        without a field are omitted.
     fields : list of (ConfigForm, str)
-        The fields that it names.
+        The fields that the message names.
     """
     known = {name: form for form in reversed(list(forms)) for name in form.names}
     fields = []
@@ -418,7 +418,7 @@ def show_in_fields(error: Exception, forms: Iterable[ConfigForm]) -> list[QWidge
     ----------
     error : Exception
     forms : iterable of ConfigForm
-        Forms that are part of the settings at fault. Their earlier errors are removed.
+        Forms with the settings of the operation. Their earlier errors are removed.
 
     Returns
     -------
@@ -438,7 +438,7 @@ def show_in_fields(error: Exception, forms: Iterable[ConfigForm]) -> list[QWidge
 
 
 def error_in_fields(error: Exception, forms: Iterable[ConfigForm]) -> Exception:
-    """The error with fields of a dock instead of settings and options by code name."""
+    """Return the error with titles of fields in place of settings and options."""
     if not isinstance(error, GeoSRError):
         return error
     forms = list(forms)
@@ -451,7 +451,7 @@ def error_in_fields(error: Exception, forms: Iterable[ConfigForm]) -> Exception:
 
 
 def _with_titles(error: GeoSRError, forms: Iterable[ConfigForm]) -> str:
-    """The text of an error, with titles of fields in place of names of settings."""
+    """Return the text of an error with titles of fields in place of setting names."""
     if not isinstance(error.__cause__, ValidationError):
         return str(error)
     known = {name: form for form in reversed(list(forms)) for name in form.names}

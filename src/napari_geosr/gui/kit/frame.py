@@ -1,4 +1,4 @@
-"""A widget that napari docks at once, and that is filled when the dock is imported."""
+"""A widget that napari docks immediately and that is filled after the dock's import."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ class DockFrame(QWidget):
 
     Importing the parts of a dock and reading its lists take up to a second. Both are
     done in a worker, so that the window stays usable, and only once: the next dock of
-    the same kind opens at once. A subclass names its dock.
+    the same kind opens at once. A subclass names the class of its dock.
 
     This module and those that define the subclasses must not import heavy libraries.
 
     Parameters
     ----------
     napari_viewer : napari.viewer.Viewer
-        Given by napari.
+        Viewer, given by napari.
 
     Attributes
     ----------
@@ -72,7 +72,7 @@ class DockFrame(QWidget):
         DockTabifier(self)
         self.dock: Dock | None = None
         self._pending_dock: Dock | None = None  # a dock that has not been inserted yet
-        # That of the dock from the start: a crowded window would widen it later.
+        # Use the dock's width from the start, before a crowded window can widen it.
         self.setMinimumWidth(MIN_WIDTH)
         self.label = QLabel("Opening…")
         self.label.setMargin(12)
@@ -80,7 +80,7 @@ class DockFrame(QWidget):
         self.label.setAccessibleName("Current activity")
         self.label.setToolTip("The dock is opening.")
         self.message = MessageRow()
-        # Not a QVBoxLayout: napari would add an empty stretch below the dock.
+        # Not a QVBoxLayout, to which napari would add an empty stretch.
         layout = QGridLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.label, 0, 0)
@@ -121,7 +121,7 @@ class DockFrame(QWidget):
         self.message.show_error(error)
 
     def _create_dock(self, kind: type[Dock]) -> None:
-        """Create the dock now and show it in the next event, as each takes a moment."""
+        """Create the dock now and show it in the next event; both take a moment."""
         type(self)._is_loaded = True
         self._pending_dock = kind(self._viewer)
         self._pending_dock.setParent(self)  # deleted together with the frame

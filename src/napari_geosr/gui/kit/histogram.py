@@ -273,7 +273,7 @@ class ThresholdView(HistogramView):
         self._caption.setPos(value, self.plot.viewRange()[1][1])
 
     def _brush(self) -> QBrush:
-        """One colour below the threshold, another one above it."""
+        """Return a brush with different colours below and above the threshold."""
         bars, marked = QColor(self._colors.bars), QColor(self._colors.marked)
         if self._threshold is None:
             return QBrush(bars)

@@ -1,4 +1,4 @@
-"""Connections that end with a widget and keep no viewer alive; napari's proxies."""
+"""Connections that end with a widget, and the objects behind napari's proxies."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def when_destroyed(widget: QObject, function: Callable[[], None]) -> None:
 class Connections:
     """Connections to napari's events that end when the widget is destroyed.
 
-    The viewer outlives a dock; otherwise it would call slots of a destroyed widget.
+    Otherwise the viewer, which outlives docks, would call slots of destroyed widgets.
     """
 
     def __init__(self, widget: QObject) -> None:

@@ -58,7 +58,7 @@ class Line:
 
 
 def downsample(line: Line) -> tuple[AnyArray, AnyArray]:
-    """Average neighbouring points of a line; values that are not finite stay gaps."""
+    """Average neighbouring points of a line; non-finite values remain gaps."""
     steps = np.asarray(line.steps, float)
     values = np.asarray(line.values, float)
     values = np.where(np.isfinite(values), values, np.nan)
@@ -90,8 +90,8 @@ class LossScale:
         Ends of the axis.
     linear : float
         0 for a logarithmic axis. Otherwise, the axis is linear up to about this
-        distance from zero and logarithmic beyond it (inverse hyperbolic sine), as the
-        losses of critics can be negative.
+        distance from zero and logarithmic beyond it (inverse hyperbolic sine), because
+        the losses of critics can be negative.
     """
 
     low: float
@@ -115,15 +115,15 @@ class LossScale:
     @property
     def name(self) -> str:
         """Kind of the axis in words."""
-        return "logarithmic" if not self.linear else "logarithmic on both sides of 0"
+        return "logarithmic" if not self.linear else "symmetric logarithmic"
 
     def axis_fractions(self, values: object) -> Any:
-        """Positions of `values` along the axis, from 0 to 1; NaN stays NaN."""
+        """Heights of `values` along the axis, from 0 to 1; NaN stays NaN."""
         bottom, top = self._transform(self.low), self._transform(self.high)
         return (self._transform(values) - bottom) / (top - bottom)
 
     def ticks(self) -> list[float]:
-        """A few values to label."""
+        """Return a few values to label."""
         if not self.linear:
             ticks = log_ticks(self.low, self.high)
             if len(ticks) < 2:
@@ -159,13 +159,13 @@ class LossPlot(Chart):
         self.setAccessibleName("Loss curves")
         self.setToolTip(
             "Loss on the training data (solid) and on the validation block (dashed). "
-            "Lower is better. Stop when the dashed line rises while the solid line "
-            "does not."
+            "Lower is better. Stop training when the dashed line rises while the solid "
+            "line does not."
         )
         self.refresh()
 
     def _full_height(self) -> int:
-        """Height including the further rows of the legend."""
+        """Height including the additional rows of the legend."""
         more = max(0, math.ceil(len(self._keys()) / 2) - 1)
         return int(self._height + more * self.fontMetrics().height())
 
@@ -226,7 +226,7 @@ class LossPlot(Chart):
                 name=line.name,
             )
             isolated = _isolated_points(heights)
-            if isolated.any():  # no line leads to a point between two gaps
+            if isolated.any():  # a point between two gaps is not on a line
                 self.plot.plot(
                     steps[isolated],
                     heights[isolated],

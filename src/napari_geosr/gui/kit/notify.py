@@ -31,7 +31,7 @@ _KINDS_WITH_WORD = ("warning", "harm", "error")
 
 
 def error_sentence(error: BaseException) -> str:
-    """Return an error as one sentence: its own, or one with the kind of error."""
+    """Return an error's own sentence, or else one with the type of error."""
     if isinstance(error, GeoSRError):
         return str(error)
     if text := describe_system_error(error):
@@ -113,7 +113,7 @@ class MessageRow(QWidget):
 
     Hidden while it is empty. Errors and messages with details have a *Details* button.
     Its shortcut can be changed if a dock has several rows; without a shortcut, there is
-    no such button.
+    no *Details* button.
 
     Signals
     -------
@@ -192,7 +192,7 @@ class MessageRow(QWidget):
         self.changed.emit()
 
     def show_error(self, error: BaseException) -> None:
-        """Show an error, or that the user cancelled."""
+        """Show an error or a cancellation."""
         if isinstance(error, Cancelled):
             self.show_message("Cancelled.")
             return
@@ -227,7 +227,7 @@ class MessageLog:
     Parameters
     ----------
     message : MessageRow
-        Shows them.
+        Shows the outcomes.
     """
 
     def __init__(self, message: MessageRow) -> None:
@@ -270,6 +270,6 @@ class MessageLog:
         failed.__cause__ = (
             self._errors[0]
             if len(self._errors) == 1
-            else ExceptionGroup("These failed", self._errors)
+            else ExceptionGroup("Several runs failed", self._errors)
         )
         self._message.show_error(failed)

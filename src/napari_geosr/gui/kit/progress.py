@@ -1,4 +1,4 @@
-"""Shows the steps of an operation: stage, bar, remaining time and warnings. No Qt."""
+"""Show the steps of an operation: stage, bar, remaining time, warnings; without Qt."""
 
 from __future__ import annotations
 

@@ -75,10 +75,10 @@ class ElidedLabel(QElidingLabel):
 
 
 class SentenceLabel(QLabel):
-    """A label that shows its text whole, at any width.
+    """A label that shows its full text at any width.
 
-    It is as tall as its text requires, and breaks lines within long names of files and
-    jobs as well.
+    It is as tall as its text requires and also breaks lines within long names of files
+    and jobs.
     """
 
     def __init__(self, text: str = "") -> None:
@@ -103,8 +103,8 @@ class SentenceLabel(QLabel):
         self._fit()
 
     def _fit(self) -> None:
-        if self.isVisible():  # before, its width is that of no layout
-            # -1 without a text
+        if self.isVisible():  # a hidden label has no final width
+            # -1 if there is no text
             self.setMinimumHeight(max(0, self.heightForWidth(self.width())))
 
 
@@ -149,7 +149,7 @@ def small_button(text: str, name: str, tool_tip: str, shortcut: str) -> QToolBut
 
 
 def text_label(name: str, tool_tip: str, text: str = "") -> Any:
-    """Create a label that wraps its text and shows it whole."""
+    """Create a label that wraps its text and shows all of it."""
     label = SentenceLabel(text)
     label.setAccessibleName(name)
     label.setToolTip(tool_tip)
@@ -171,7 +171,7 @@ def combo(name: str, tool_tip: str) -> QComboBox:
 def fit_entries(menu: QComboBox) -> None:
     """Make a menu wide enough for its entries, up to `_MAX_ENTRY`.
 
-    Call it after entries were added: Qt's own policies fit either all entries, which
+    Call it after adding entries. Qt's own policies fit either all entries, which
     can widen the dock, or none.
     """
     metrics = menu.fontMetrics()
@@ -304,7 +304,7 @@ class PartScroller(QObject):
             top = self._part.mapTo(inner, QPoint()).y()
             bar.setValue(top)
             self._attempts += 1
-            # No longer than it takes to lay out: the user may want to scroll, too.
+            # Stop once the layout is settled, because the user may want to scroll.
             if bar.value() < top and self._attempts < _MAX_ATTEMPTS // 4:
                 self._timer.start(_RETRY_MS)
             return
@@ -331,7 +331,8 @@ class FolderRow(QWidget):
     Parameters
     ----------
     content : str
-        What is stored there, e.g. ``"jobs"``; also the name of the default folder.
+        Kind of files stored there, e.g. ``"jobs"``; also the name of the default
+        folder.
     text, shortcut : str
         Text and shortcut of the button.
 
@@ -382,7 +383,7 @@ class FolderRow(QWidget):
 
 
 class Section(QWidget):
-    """A title to click, and below it a widget that is hidden while closed.
+    """A clickable title above a widget that is hidden while the section is closed.
 
     superqt's ``QCollapsible`` fixes the content's height when it opens, which truncates
     texts that wrap differently after the dock's width has changed.
@@ -458,7 +459,7 @@ def list_tree(
     tree.setHeaderLabels(list(columns))
     tree.setRootIsDecorated(False)
     tree.setUniformRowHeights(True)
-    # Names often differ at their end only.
+    # Names often differ only at their end.
     tree.setTextElideMode(Qt.TextElideMode.ElideMiddle)
     tree.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
     tree.setAccessibleName(name)

@@ -85,8 +85,9 @@ _unfinished: list[Control] = []
 def _stop_workers(controls: list[Control], seconds: float = _DOCK_TIMEOUT) -> None:
     """Stop the workers of a destroyed dock and wait for them.
 
-    The wait is short, as operations check for cancellation at every tile. A worker that
-    outlives the application would signal to deleted objects, which aborts the process.
+    The wait is short because operations check for cancellation at every tile. A worker
+    that outlives the application would signal to deleted objects, which aborts the
+    process.
     """
     for control in controls:
         control.silent.set()
@@ -98,7 +99,7 @@ def _stop_workers(controls: list[Control], seconds: float = _DOCK_TIMEOUT) -> No
 
 
 def _register_for_quit(control: Control) -> None:
-    """Let the application wait at its end for a worker and its last signals."""
+    """Make the application wait at exit for a worker and its last signals."""
     _unfinished[:] = [c for c in _unfinished if not c.ended.is_set()] + [control]
     application = QCoreApplication.instance()
     if application is not None and not application.property(_WAITS_PROPERTY):
@@ -110,8 +111,8 @@ def _stop_workers_at_quit() -> None:
     for control in _unfinished:
         control.silent.set()
         control.stop.set()
-    # Workers are started by an event: a worker whose event is still pending would start
-    # after its signals have been deleted.
+    # Workers are started by an event. A worker with a pending event would start after
+    # its signals have been deleted.
     deadline = time.monotonic() + _SIGNALS_TIMEOUT_MS / 1000
     while not all(c.began.is_set() for c in _unfinished):
         QCoreApplication.processEvents()
@@ -192,7 +193,7 @@ class BackgroundTask:
         self.control.stop.set()
 
     def detach(self) -> None:
-        """Cancel without further callbacks, as the widget or viewer is closing."""
+        """Cancel without further callbacks, for a widget or viewer that is closing."""
         self.control.silent.set()
         self.cancel()
         self._callbacks = dict.fromkeys(self._callbacks)
@@ -227,7 +228,8 @@ class BackgroundTask:
 def _end_dask_pool(thread: threading.Thread) -> None:
     """End the threads that dask started for computations in a worker's thread.
 
-    Dask keeps them until the thread has ended, which it does not notice for Qt's.
+    Dask keeps them until the thread has ended, which it does not notice for a Qt
+    thread.
     """
     pools = getattr(sys.modules.get("dask.threaded"), "pools", {})
     for pool in pools.pop(thread, {}).values():

@@ -1,4 +1,4 @@
-"""Converts between napari layers and volumes without copying voxels."""
+"""Convert between napari layers and volumes without copying voxels."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def volume_from_layer(
 
     From a time series or channel stack, the part at `position` is taken (by default the
     one on screen in `viewer`), or everything if `whole` is set. Rotation and shear,
-    which voxel size and origin cannot express, are dropped: see `alignment_with`.
+    which voxel size and origin cannot express, are dropped; see `alignment_with`.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ def volume_from_layer(
     Raises
     ------
     VolumeError
-        If the layer is RGB or its axes cannot be understood.
+        If the layer is RGB or its axes cannot be interpreted.
     """
     if getattr(layer, "rgb", False):
         raise VolumeError(
@@ -190,7 +190,7 @@ def alignment_with(layer: Layer) -> AnyDict:
 def series_alignment_with(volume: Volume, layer: Layer) -> AnyDict:
     """Return the attributes that align a restored series with its source `layer`.
 
-    Along time and channels, which `volume` does not position, they equal the layer's.
+    Along time and channels, for which `volume` has no position, the layer's are used.
     """
     place = geometry(volume)
     n = len(volume.axes) - len(volume.spatial_axes)
@@ -236,7 +236,7 @@ def set_voxel_size(layer: Layer, voxel_size: tuple[float, ...], unit: str) -> No
     ----------
     layer : Layer
     voxel_size : tuple of float
-        Along the last axes of the layer.
+        Edge lengths along the last axes of the layer.
     unit : str
     """
     n = len(voxel_size)

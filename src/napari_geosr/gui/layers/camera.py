@@ -1,4 +1,4 @@
-"""Controls the camera, and keeps the slice on screen while layers change."""
+"""Control the camera, and keep the slice on screen while layers change."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def centre_on(viewer: ViewerModel, layer: Layer, index: Sequence[float]) -> None
     Parameters
     ----------
     index : sequence of float
-        Along the layer's last axes, in voxels; sliders of other axes stay.
+        Position along the layer's last axes, in voxels; other sliders do not move.
     """
     place = position_of(viewer, layer, index)
     displayed = list(viewer.dims.displayed)

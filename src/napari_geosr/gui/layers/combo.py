@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from napari.layers import Layer
 
 
-#: Minimum width, in pixels: Qt's own leaves room for the whole placeholder.
+#: Minimum width, in pixels; Qt's default leaves room for the whole placeholder.
 _MIN_WIDTH = 96
 
 
 class ElidingCombo(QComboBox):
     """A menu that shortens an entry that does not fit, by default in the middle."""
 
-    #: Where a long entry is shortened.
+    #: Position at which a long entry is shortened.
     elide_mode = Qt.TextElideMode.ElideMiddle
 
     def shown_text(self) -> str:
@@ -60,15 +60,15 @@ class ElidingCombo(QComboBox):
         return option
 
     def _empty_text(self) -> str:
-        """The text shown while no entry is chosen: nothing if there is none."""
+        """Return the text shown while no entry is chosen; by default nothing."""
         return str(self.placeholderText()) if self.count() else ""
 
 
 class LayerCombo(ElidingCombo):
     """Lists the layers that `accept` allows; keeps the choice as layers come and go.
 
-    Long names are shortened in the middle, as in napari's list: the names of a scan and
-    its results begin alike.
+    Long names are shortened in the middle, as in napari's list, because the names of a
+    scan and its results begin with the same text.
 
     Parameters
     ----------
@@ -140,7 +140,7 @@ class LayerCombo(ElidingCombo):
             self.setCurrentIndex(len(self._fixed) + known.index(layer))
 
     def refresh(self) -> None:
-        """Refill the list: the answers of `accept` may have changed."""
+        """Refill the list, because the results of `accept` may have changed."""
         if self._refill():
             self.layerChanged.emit()
 

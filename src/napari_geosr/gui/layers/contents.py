@@ -1,4 +1,4 @@
-"""Detects whether a layer still holds the data that was read from it.
+"""Detect whether a layer still holds the data that was read from it.
 
 napari emits no event when an array is changed in place, as by ``layer.data *= 2``.
 """
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 _N_ROWS = 512
 #: Maximum number of bytes compared.
 _MAX_BYTES = 2**20
-#: Maximum number of rows of memory-mapped files: each may need a disk access.
+#: Maximum number of rows of memory-mapped files; each may need a disk access.
 _MAPPED_ROWS = 32
 _GOLDEN = (5**0.5 - 1) / 2
 
-#: Serial numbers of arrays, keyed by id: Python reuses the id of a deleted array.
+#: Serial numbers of arrays, keyed by id, because Python reuses ids after deletion.
 _numbers: dict[int, tuple[weakref.ref[Any], int]] = {}
 _count = itertools.count()
 
@@ -33,7 +33,7 @@ _count = itertools.count()
 def contents_key(layer: Layer) -> tuple[Any, ...]:
     """Return a key that changes with the layer's array or its voxels.
 
-    For arrays in memory, rows spread over the whole array are compared: a change of
+    For arrays in memory, rows spread over the whole array are compared. A change of
     a few voxels, which hardly affects statistics, may go unnoticed. Arrays on disk
     count as changed when they are replaced, and results when they are complete.
     """

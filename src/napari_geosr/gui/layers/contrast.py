@@ -137,7 +137,7 @@ def _sample(data: AnyArray) -> AnyArray:
 
 
 def _strides(shape: tuple[int, ...]) -> tuple[slice, ...]:
-    """Strided slices per axis; short axes leave their share to the long ones."""
+    """Strided slices per axis; the unused share of short axes goes to long axes."""
     steps = [1] * len(shape)
     room = _MAX_VOXELS
     by_length = sorted(range(len(shape)), key=lambda axis: shape[axis])

@@ -71,7 +71,7 @@ class CompareBox(QWidget):
     failed : object
         The error if the difference could not be computed.
     busyChanged
-        Computing the difference has begun or ended: see `is_computing`.
+        Computing the difference has begun or ended; see `is_computing`.
     """
 
     failed = Signal(object)
@@ -91,7 +91,7 @@ class CompareBox(QWidget):
         self._pair_before_preview: _References | None = None
         self._curtain: Image | None = None
         self._line: CurtainLine | None = None
-        # Kept to remove them: lines are children of the canvas and outlive the dock.
+        # Kept for removal: as children of the canvas, the lines outlive the dock.
         self._lines: list[CurtainLine] = []
         when_destroyed(self, partial(_remove_lines, self._lines))
         self._edge = (-1, 0)
@@ -101,7 +101,7 @@ class CompareBox(QWidget):
         self._make_controls()
         self._blinker = QTimer(self)
         self._blinker.setInterval(_BLINK_MS)
-        # Defer removals: the layer list must not change while a layer is being removed.
+        # Defer removals; the layer list must not change while a layer is being removed.
         self._removal_timer = QTimer(self)
         self._removal_timer.setSingleShot(True)
         self._draw_timer = QTimer(self)

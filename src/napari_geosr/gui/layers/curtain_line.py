@@ -23,7 +23,7 @@ _SHADE = QColor(0, 0, 0, 170)
 
 
 def canvas_of(widget: QWidget) -> QWidget | None:
-    """The canvas of the window that a dock's widget is in; None outside of one."""
+    """Return the canvas of a dock widget's window; None outside a window."""
     window: QWidget | None = widget
     while window is not None and not isinstance(window, QMainWindow):
         window = window.parentWidget()

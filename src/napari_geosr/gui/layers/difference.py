@@ -1,4 +1,4 @@
-"""The difference of a result and its source, computed lazily. No Qt here."""
+"""The difference between a result and its source, computed lazily, without Qt."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings with which the explanation of a restored layer repeats its run."""
+"""Settings that explain a restored layer under the conditions of its run."""
 
 from __future__ import annotations
 

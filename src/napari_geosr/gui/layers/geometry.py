@@ -30,12 +30,13 @@ class LayerGeometry:
     axes : str
         Letters of ``"TCZYX"``, one per axis of the layer.
     voxel_size, origin : tuple of float
-        Along the spatial axes, in `unit`. For a sheared layer, the distances between
-        planes, so that a voxel keeps its volume.
+        Along the spatial axes, in `unit`. For a sheared layer, these are distances
+        between planes, so that a voxel keeps its volume.
     unit : str
     affine : ndarray of shape (n + 1, n + 1)
         The remaining transform of n spatial axes: rotation, shear and mirroring,
-        in `unit`. With this voxel size, origin and ``affine``, a layer lies correctly.
+        in `unit`. With this voxel size, origin and ``affine``, a layer is positioned
+        correctly.
     """
 
     axes: str

@@ -16,12 +16,12 @@ _LINKED = ("contrast_limits", "gamma", "colormap")
 
 def link_contrast(source: Image, other: Image) -> None:
     """Give `other` the contrast of `source`, and change both together from now on."""
-    for name in _LINKED:  # napari passes on later changes only
+    for name in _LINKED:  # napari passes on only later changes
         setattr(other, name, getattr(source, name))
     link_layers([source, other], _LINKED)
 
 
 def unlink_contrast(layers: Sequence[Layer]) -> None:
-    """Let these layers change alone again."""
+    """Unlink the contrast of these layers."""
     if layers:
         unlink_layers(list(layers), _LINKED)

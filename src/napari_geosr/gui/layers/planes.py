@@ -1,4 +1,4 @@
-"""Reads single projections and sinograms of a scan from its file. No Qt here."""
+"""Read single projections and sinograms of a scan from its file, without Qt."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ class Planes:
     Attributes
     ----------
     shape : tuple of int
-        Four axes: angle, detector row, height and width of a plane. The size is 1
-        along that of the first two axes that lies in the planes.
+        Four axes: angle, detector row, height and width of a plane. Of the first two,
+        the one that lies in the planes has size 1.
     along : int
-        The other one of the first two axes.
+        The other of the first two axes, along which the planes are counted.
     """
 
     shape: tuple[int, int, int, int]
@@ -56,7 +56,7 @@ class Planes:
     def read_steps(
         self, plane: int, should_stop: ShouldStop
     ) -> Generator[Step, None, Image]:
-        """Read a plane in pieces, and cache neighbours that cost nothing extra.
+        """Read a plane in pieces, and cache neighbours that take no extra time.
 
         Yields
         ------

@@ -1,4 +1,4 @@
-"""Converts between the viewer's coordinates and the voxels of a layer.
+"""Convert between the viewer's coordinates and the voxels of a layer.
 
 Layers may have different units, such as nm and µm. The viewer, its sliders, camera and
 mouse then use one of them (``viewer.layers.units``); napari converts when it slices,

@@ -1,4 +1,4 @@
-"""Projections as layers: creates their views and finds a layer's scan."""
+"""Projections as layers: create their views and find a layer's scan."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 LayerData = tuple[Any, AnyDict, str]
 PROJECTIONS, SINOGRAM = "projections", "sinogram"
 
-#: Number of rows below which sinograms are shown first: the projections are mere lines.
+#: Number of rows below which sinograms are shown first, because projections are too
+#: thin.
 _FEW_ROWS = 16
 #: Maximum number of pixels per axis used for the contrast of a projection.
 _MAX_SAMPLES = 256
@@ -34,7 +35,7 @@ _MAX_SAMPLES = 256
 
 @dataclass(frozen=True, eq=False)
 class OpenedScan:
-    """A scan and the settings its file was read with.
+    """A scan and the settings with which its file was read.
 
     Attributes
     ----------
@@ -78,7 +79,7 @@ def projection_layers(opened: OpenedScan) -> list[LayerData]:
     `napari_geosr.gui.layers.scan_views`. The first layer is visible, and napari fits
     the view to it: the sinograms if there are few rows, otherwise the projections.
     Lengths are those of the slices, so that z corresponds to detector rows as in a
-    volume; angles have no length: they are indexed, and drawn as high as a slice.
+    volume. Angles have no length; they are indexed and drawn as high as a slice.
     """
     scan = opened.scan
     height, width = (edge / _magnification(scan) for edge in scan.pixel_size)
@@ -168,7 +169,7 @@ def shows_projections(layer: Layer) -> bool:
 
 
 def _contrast(plane: Any) -> tuple[float, float]:
-    """Contrast limits of one central projection: napari would read more data."""
+    """Return contrast limits from one central projection; napari would read more."""
     steps = (max(1, -(-n // _MAX_SAMPLES)) for n in plane.shape)
     some = plane[tuple(slice(None, None, step) for step in steps)]
     finite = some[np.isfinite(some)]

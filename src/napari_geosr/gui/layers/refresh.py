@@ -1,4 +1,4 @@
-"""Shows finished tiles without blocking the window."""
+"""Show finished tiles without blocking the window."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Saves a result with all of its layer's metadata, by a button in the dock.
+"""A button that saves a result with all of its layer's metadata.
 
 napari's own dialog prefers napari's TIFF writer, which saves only the voxels.
 """

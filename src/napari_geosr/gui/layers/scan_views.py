@@ -1,12 +1,13 @@
 """Views of projections and sinograms for napari, with an axis for each slider.
 
 Both views have four axes. The first indexes the projections, the second the detector
-rows, aligned with the slices of the reconstruction. Along the axis that a view does not
-vary with, it is a single voxel as thick as the other view is long. So the slice slider
-ends with the last slice, and the angle slider affects only the projections.
+rows, aligned with the slices of the reconstruction. Along the axis on which its data do
+not depend, a view has a single voxel, as thick as the other view is long. Therefore the
+slice slider ends with the last slice, and the angle slider affects only the
+projections.
 
 napari reads a layer's slice in the main thread when it draws it. One sinogram of a
-compressed file requires decoding the whole file: minutes for a large one. Here a thread
+compressed file requires decoding the whole file, which can take minutes. Here a thread
 reads it; the picture stays blank until the data arrive. Data that arrive within
 `_DRAW_WAIT` are drawn immediately.
 """
@@ -227,7 +228,7 @@ class _ScanReader(QObject):
             self._bar.refresh()
 
     def _quit(self) -> None:
-        """Stop reading: no thread may use an open file when the application ends."""
+        """Stop reading; no thread may use an open file when the application ends."""
         _stop(self._readings)
         for reading in self._readings:
             reading.join(_QUIT_TIMEOUT)

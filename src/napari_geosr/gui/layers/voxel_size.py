@@ -259,7 +259,7 @@ class VoxelSizeRow(QWidget):
         self._on_units()
 
     def _on_units(self, _event: object = None) -> None:
-        """Hide the question when the layer gets its size elsewhere."""
+        """Hide the question when the layer's voxel size is set elsewhere."""
         layer = None if self._layer is None else self._layer()
         if layer is not None and has_physical_size(layer) and not self.isHidden():
             self._stop_reading()
@@ -321,8 +321,8 @@ def steps_to_read_voxel_size(
 ) -> Callable[[ShouldStop], Generator[Step, None, StoredVoxelSize | None]] | None:
     """Return the steps that read the voxel size from the layer's file, for a worker.
 
-    The steps return None if the file has no voxel size or holds other voxels than the
-    layer. They may raise `FileError`.
+    The steps return None if the file has no voxel size or does not contain the
+    layer's voxels. They may raise `FileError`.
 
     Returns
     -------

@@ -57,7 +57,7 @@ class ModelsDock(Dock):
     Parameters
     ----------
     napari_viewer : napari.viewer.Viewer
-        Given by napari.
+        Viewer, given by napari.
     """
 
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
@@ -301,7 +301,7 @@ class ModelsDock(Dock):
             self.import_models([name.strip()])
 
     def import_models(self, sources: list[str]) -> None:
-        """Import files, folders, addresses or identifiers, in a worker.
+        """Import files, folders, URLs or identifiers, in a worker.
 
         They are imported one after the other. A failure does not stop the rest; each
         outcome is reported.

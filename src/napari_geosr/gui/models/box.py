@@ -59,7 +59,9 @@ class ModelBox(QWidget):
         self._is_user_choice = False
         self._cards: dict[str, ModelCard] = {}
         self.combo = ElidingCombo()
-        self.combo.elide_mode = Qt.TextElideMode.ElideRight  # remarks come last
+        self.combo.elide_mode = (
+            Qt.TextElideMode.ElideRight
+        )  # the remarks at the end may be cut off
         self.combo.setAccessibleName("Model")
         self.combo.setToolTip(
             "Model used for the restoration. Models that suit the layer are listed "
@@ -75,7 +77,7 @@ class ModelBox(QWidget):
         self.open_button.setShortcut("Alt+Shift+O")
         self.open_button.setAccessibleName("Open model")
         self.open_button.setToolTip(
-            "Open a model (Alt+Shift+O): its card.yaml or its zip file."
+            "Open a model from its card.yaml or zip file (Alt+Shift+O)."
         )
         self.summary = text_label("About the model")
         self.card_label = text_label("Model card")
@@ -191,7 +193,7 @@ class ModelBox(QWidget):
         self.combo.insertItem(before, KEEP_SCAN, NONE)
         item = self.combo.model().item(before)
         item.setToolTip(
-            "The scan is left as it is: no model is expected to improve it."
+            "The scan is left as it is, because no model is expected to improve it."
         )
 
     def _gain_text(self, name: str) -> str:

@@ -1,4 +1,4 @@
-"""Passes a job's model to the Restore dock."""
+"""Pass a job's model to the Restore dock."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ _NOT_REMEMBERED = {"offset": None, "upscale_factor": None}
 
 
 class PairsChoices(Config):
-    """What the dock remembers besides settings."""
+    """Choices that the dock remembers in addition to the settings."""
 
     have: str = Field(
         TWO, title="Have", description="Most recently chosen type of data."
@@ -53,12 +53,12 @@ class PairsChoices(Config):
 
 
 class PairsDock(PairsWidgets):
-    """Builds pairs to train super-resolution with.
+    """Builds training pairs for super-resolution.
 
     Parameters
     ----------
     napari_viewer : napari.viewer.Viewer
-        Given by napari.
+        Viewer, given by napari.
     """
 
     settings_name = "pairs"
@@ -139,7 +139,7 @@ class PairsDock(PairsWidgets):
         Raises
         ------
         ConfigError
-            If one of them is wrong.
+            If one of them is invalid.
         """
         shared = self.shared.values()
         if self.is_aligned():
@@ -151,12 +151,12 @@ class PairsDock(PairsWidgets):
         )
 
     def request(self) -> PairRequest:
-        """Return what would be built now.
+        """Return the request for the pair that would be built now.
 
         Raises
         ------
         GeoSRError
-            With a one-sentence message.
+            If the scans or the settings are invalid.
         """
         config = self.config()
         high = _single_part(self.high)
@@ -213,7 +213,7 @@ class PairsDock(PairsWidgets):
         self.scroller.show_part(self.data_message)
 
     def settings_forms(self) -> list[ConfigForm]:
-        """Return the forms with the settings of what would be built, from the top."""
+        """Return the forms with the settings of the pair to build, from the top."""
         own = (self.aligning, self.rare) if self.is_aligned() else (self.imaging.form,)
         return [form for form in (self.shared, *own) if form is not None]
 

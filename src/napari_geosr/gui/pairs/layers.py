@@ -33,12 +33,12 @@ _PAIR = "pair"
 def show_pair(
     viewer: napari.viewer.Viewer, built: BuiltPair, over: Layer | None
 ) -> dict[str, Image]:
-    """Add the layers of a pair at the position of the scan it was made from.
+    """Add the layers of a pair at the position of the scan from which it was made.
 
     Parameters
     ----------
     over : Layer, optional
-        Scan that the pair was made from; the layers share its rotation.
+        Scan from which the pair was made; the layers share its rotation.
 
     Returns
     -------
@@ -83,7 +83,7 @@ def is_of_pair(layer: Layer) -> bool:
 def images_by_voxel_size(viewer: napari.viewer.Viewer) -> list[Image]:
     """The user's images, from the largest voxels to the smallest.
 
-    Parts of pairs are excluded, as they are cropped, resampled and matched in grey
+    Parts of pairs are excluded, because they are cropped, resampled and matched in grey
     values.
     """
     sizes = []

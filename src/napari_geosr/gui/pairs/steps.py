@@ -1,4 +1,4 @@
-"""Builds a pair in files, with the layers to show. No Qt here."""
+"""Build a pair in files, with the layers to show, without Qt."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def build_steps(
     Raises
     ------
     GeoSRError
-        With a one-sentence message; the files are removed.
+        If the pair cannot be built; the files are removed.
     """
     yield StageStarted(message="Opening the scans")
     high, config = _open_if_path(request.high), request.config

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from napari_geosr.core.volume import Volume
     from napari_geosr.operations.measure import PorosityReport
 
-#: What the line at the bottom says when an operation starts.
+#: Text of the line at the bottom when an operation starts.
 _RUNNING = {"measure": "Measuring…", "evidence": "Evaluating the evidence…"}
 
 
@@ -84,7 +84,7 @@ class PorosityDock(PorosityWidgets):
 
     @classmethod
     def load_steps(cls) -> Generator[Step, None, None]:
-        """Import what draws charts."""
+        """Import the modules that draw charts."""
         yield from ()
         load_pyqtgraph()
 
@@ -160,7 +160,7 @@ class PorosityDock(PorosityWidgets):
         self.levels.read(volume)
 
     def _on_outdated(self) -> None:
-        """Read the grey values again, as those shown are outdated."""
+        """Read the grey values again, because those shown are outdated."""
         if not self.is_running:
             self.preview.pause()
             self._read_levels(self._volume(self.levels.layer()))
@@ -178,7 +178,7 @@ class PorosityDock(PorosityWidgets):
         return volume
 
     def _clear_message(self) -> None:
-        """Clear errors about another image, but not why its measurement ended."""
+        """Clear errors about another image, but keep why its measurement ended."""
         self.settings.faults.clear()
         if self.message.text != self._farewell:
             self.message.clear()
@@ -294,7 +294,7 @@ class PorosityDock(PorosityWidgets):
         )
 
     def cancel(self) -> None:
-        """Ask the measurement to stop."""
+        """Request the measurement to stop."""
         if self.is_running:
             self.activity.cancel()
             self.stage.setText("Stopping…")
@@ -364,9 +364,9 @@ class PorosityDock(PorosityWidgets):
         Parameters
         ----------
         job : Path
-            Its folder.
+            Folder of the job.
         then : callable
-            Called with a sentence about it once it is shown.
+            Called with a sentence about the measurement once it is shown.
         """
         if not self._opening.busy:
             self._opening.start(
@@ -386,13 +386,13 @@ class PorosityDock(PorosityWidgets):
         self._show_warnings(found.measured)
 
     def _mark_result(self) -> None:
-        """Say so if the result is not of the chosen image."""
+        """Show a note if the result is not of the chosen image."""
         if self._measured is not None:
             chosen = self.settings.image.layer()
             self.result.set_stale(chosen is not None and not self.pores.is_of(chosen))
 
     def _show_used(self, threshold: float) -> None:
-        """Draw the threshold that was measured with, if the data are unchanged."""
+        """Draw the threshold of the measurement if the data are unchanged."""
         if self.levels.layer() is None or self.settings.threshold is None:
             return
         if self._measured_at == self.levels.key():

@@ -1,4 +1,4 @@
-"""Evidence for measured pores: which scan and settings explain them, and the run."""
+"""Evidence for measured pores: the scan and settings that explain them, and the run."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ExplainedSource:
-    """What explains the pores of a restored layer: its scan, and the settings.
+    """The scan and the settings that explain the pores of a restored layer."""
 
     Attributes
     ----------
@@ -94,12 +94,12 @@ def _from_file(
 
 @dataclass(frozen=True, eq=False)
 class ExplainedPores:
-    """Result of a run.
+    """Result of explaining the pores.
 
     Attributes
     ----------
     report : PorosityReport
-        With the added columns.
+        Report with the added columns.
     features : DataFrame
         The table for the pore layer.
     """

@@ -36,7 +36,7 @@ class SettingsFaults:
     Parameters
     ----------
     settings : FieldsOfSettings
-        Its changes clear the errors. Connect what may show new ones later.
+        Its changes clear the errors. Connect slots that may show new errors later.
     """
 
     def __init__(self, settings: FieldsOfSettings) -> None:
@@ -45,7 +45,7 @@ class SettingsFaults:
             FieldFaults(rows) for rows in (settings.rows_above, settings.rows_below)
         )
         self._parts = above, below
-        #: Form and menu by the name that an error has for a setting or layer.
+        #: Form and menu, keyed by the name of a setting or layer in errors.
         self._menus = {
             "threshold": (above, settings.method),
             "sample_mask": (below, settings.sample),
@@ -59,12 +59,12 @@ class SettingsFaults:
 
     @property
     def texts(self) -> dict[str, str]:
-        """Errors by name of the setting or layer."""
+        """Errors, keyed by the name of the setting or layer."""
         above, below = (part.texts for part in self._parts)
         return above | self._form.faults | below
 
     def show(self, error: Exception) -> list[QWidget]:
-        """Show an error below what it concerns; return these widgets."""
+        """Show an error below the widgets that it concerns, and return these."""
         self.clear()
         shown = show_in_fields(error, (self._form,))
         for name, text in texts_by_field(error).items():

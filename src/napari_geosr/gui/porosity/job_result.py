@@ -99,7 +99,7 @@ def job_result_steps(
 
 
 def _place_of(job: MeasureJob, labelled: Volume) -> Volume:
-    """Geometry of the reference; that of the labels if its file is gone."""
+    """Return the geometry of the reference, or of the labels if its file is gone."""
     try:
         return job.open()[0]["reference"]
     except GeoSRError:

@@ -1,4 +1,4 @@
-"""Reads the sample's grey values, and again when they change."""
+"""Read the sample's grey values, and read them again when they change."""
 
 from __future__ import annotations
 
@@ -160,17 +160,17 @@ class LevelsReader(QObject):
             self.outdated.emit()
 
     def _on_drawn(self, event: Event) -> None:
-        """Check again after a redraw, as voxels may have changed."""
+        """Check again after a redraw, because voxels may have changed."""
         if event.source in (self.layer(), self.mask()):
             self._on_moved()
 
     def _on_painted(self, event: Event) -> None:
-        """Handle painting: the voxel check may miss a small stroke."""
+        """Handle painting; the voxel check may miss a small stroke."""
         self._strokes[event.source] = self._strokes.get(event.source, 0) + 1
         self._on_drawn(event)
 
     def _on_moved(self, event: object = None) -> None:
-        """Handle a moved slider: another time point has another threshold."""
+        """Handle a moved slider; another time point has another threshold."""
         layer = self.layer()
         if layer is not None:
             wait = _CHECK_MS_UNFINISHED if is_unfinished(layer) else _CHECK_MS

@@ -142,7 +142,7 @@ def stopped_measurement(
     config: MeasureConfig,
     viewer: napari.viewer.Viewer,
 ) -> StoppedMeasurement:
-    """Input for a job that replaces a measurement of these layers."""
+    """Return the input for a job that replaces a measurement of these layers."""
     found = {
         role: LayerVolume(*part_of_file(layer, viewer))
         for role, layer in layers.items()
@@ -200,7 +200,7 @@ def export_dialog(
 
 
 def ask_report_path(parent: QWidget, name: str) -> Path | None:
-    """Ask for the report's name, which all file names start with."""
+    """Ask for the report's name, with which all file names start."""
     safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
     chosen, _ = QFileDialog.getSaveFileName(
         parent,

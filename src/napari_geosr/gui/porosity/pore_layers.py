@@ -1,4 +1,4 @@
-"""Measured pores as a Labels layer: made, coloured, picked and found again."""
+"""Measured pores as a Labels layer: create, colour, pick and find it."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ MAX_COLOURED = 2**16 - 2
 
 
 def features(report: PorosityReport) -> Any:
-    """The pore table as a DataFrame with the `index` column that napari looks for."""
+    """The pore table as a DataFrame with the `index` column that napari requires."""
     import pandas as pd
 
     columns = {"index": report.table["label"], **report.table}
@@ -219,7 +219,7 @@ def checksum_of(labels: Any, should_stop: ShouldStop) -> int:
     Raises
     ------
     Cancelled
-        If `should_stop` says so.
+        If `should_stop` returns True.
     """
     plane = max(1, labels.dtype.itemsize * int(np.prod(labels.shape[1:])))
     step = max(1, _BLOCK_BYTES // plane)
@@ -233,7 +233,7 @@ def checksum_of(labels: Any, should_stop: ShouldStop) -> int:
 
 
 def colour_columns(report: PorosityReport) -> list[str]:
-    """Columns that the pores of `report` can be coloured by."""
+    """Columns by which the pores of `report` can be coloured."""
     if not 0 < report.pore_count <= MAX_COLOURED:
         return [BY_LABEL]
     explained = [EVIDENCE] if EVIDENCE in report.table else []
@@ -272,7 +272,7 @@ def _scale(report: PorosityReport, column: str) -> AnyArray:
     if known.any():
         low, high = (float(v) for v in np.percentile(values[known], (1, 99)))
     scaled = np.clip((values - low) / ((high - low) or 1.0), 0, 1)
-    # Skip the lowest tenth: dark colours would be invisible on a black background.
+    # Skip the lowest tenth, whose colours would be invisible on a black background.
     colours: AnyArray = ensure_colormap(_COLORMAP).map(
         0.1 + 0.9 * np.where(known, scaled, 0)
     )

@@ -107,7 +107,7 @@ class PoreTableModel(QAbstractTableModel):
         self.layoutChanged.emit()
 
     def decimals(self, name: str) -> int | None:
-        """Number of decimals of a column: see `decimals_of`."""
+        """Number of decimals of a column; see `decimals_of`."""
         return self._decimals.get(name)
 
     def as_text(self) -> str:
@@ -180,13 +180,13 @@ class PoreTableModel(QAbstractTableModel):
 def decimals_of(values: AnyArray) -> int | None:
     """Number of decimals for all numbers in a column, so that they align.
 
-    The smaller ones (the tenth of a hundred) have four significant digits, whole
-    numbers none after the point. None for columns of integers, and where the smallest
-    would need more than six digits.
+    Small numbers (the 10th percentile) have four significant digits; whole numbers have
+    no decimals. None for columns of integers, and for columns that would need more than
+    six decimals.
     """
     if values.dtype.kind != "f":
         return None
-    # A sample is enough: looking at every value would block the event loop.
+    # A sample is enough, and reading every value would block the event loop.
     some = np.abs(values[:: max(1, len(values) // _SAMPLE_ROWS)])
     some = some[np.isfinite(some) & (some > 0)]
     if not len(some) or some.max() >= _MAX_ALIGNED:
@@ -200,8 +200,8 @@ def decimals_of(values: AnyArray) -> int | None:
 def cell_text(value: object, decimals: int | None = None) -> str:
     """Format a number for display.
 
-    Integers are whole; others have the digits of their column, or four significant
-    ones where `decimals` is None.
+    Integers are shown as such; other numbers have the decimals of their column, or four
+    significant digits if `decimals` is None.
     """
     if isinstance(value, np.bool_ | bool):
         return "yes" if value else "no"
@@ -300,7 +300,7 @@ class PoreTable(QTableView):
         metrics = self.fontMetrics()
         for i, name in enumerate(columns):
             words = column_title(name, units.get(name, "")).split("\n")
-            # A sample is enough: looking at every cell would block the event loop.
+            # A sample is enough, and reading every cell would block the event loop.
             some = [*columns[name][:50]]
             if columns[name].dtype.kind in "fiu":
                 some.append(columns[name].max(initial=0))

@@ -78,7 +78,7 @@ class PoreDisplay(QObject):
         self._on_only_selected(self._result.only_selected.isChecked())
 
     def _show_samples(self, measured: PoreMeasurement, first: str) -> None:
-        """Outline what was automatically taken as the sample."""
+        """Outline the automatic sample masks."""
         active = self._viewer.layers.selection.active
         for key, report in measured.reports.items():
             of, earlier = self._sources.get(key), self._samples.get(key)

@@ -41,22 +41,22 @@ if TYPE_CHECKING:
 
 
 _EVIDENCE = (
-    "Find out for each pore whether the scan supports it or the model alone draws it: "
-    "adds a column to the table, and colours the pores by it."
+    "Find out for each pore whether the scan supports it or only the model produces "
+    "it. Adds a column to the table and colours the pores by it."
 )
 _NO_EVIDENCE = (
     "Only pores of a layer that a model restored from an open scan or from a file can "
     "be explained."
 )
 _STALE = (
-    "This is not the image chosen under Settings. Press Measure to measure that one."
+    "This is not the image chosen under Settings. Press Measure to measure the latter."
 )
 _EXPORT = "Save the results and the table as CSV, JSON, PNG and HTML."
 #: Minimum height of the figures, in pixels.
 _MIN_FIGURES_HEIGHT = 60
 #: Minimum height of the pore table, in pixels.
 _MIN_TABLE_HEIGHT = 90
-#: Height of the figures, in pixels, for which the table gives way down to its minimum.
+#: Height of the figures, in pixels, for which the table shrinks to its minimum.
 _FIGURES_HEIGHT = 230
 
 
@@ -95,7 +95,7 @@ class FiguresTable(QWidget):
             title, shown = row.label.split(" (")[0], row.texts
             if several:
                 title, shown = _unit_to_label(_shortened_label(row.label), row.texts)
-                # Two ranges do not fit beside each other in a narrow dock.
+                # Two ranges do not fit next to each other in a narrow dock.
                 shown = [text.replace(" to ", " to\n") for text in shown]
                 shown = [
                     f"{text}\n{_shortened_change(change)}" if change else text
@@ -358,7 +358,7 @@ class PorosityResult(QWidget):
         self._sharing.start()
 
     def resizeEvent(self, event: QResizeEvent) -> None:
-        """Distribute another height, which a message below may have changed."""
+        """Distribute the height again; a message below may have changed it."""
         super().resizeEvent(event)
         is_other = event.size().height() != event.oldSize().height()
         if is_other and not self._is_split_by_hand:
@@ -373,7 +373,7 @@ class PorosityResult(QWidget):
         return self._reports.get(self.which.currentText())
 
     def set_reports(self, reports: Mapping[str, PorosityReport]) -> None:
-        """Show one report, or two to compare; the first one's pores are listed."""
+        """Show one report, or two to compare; list the pores of the first one."""
         self._reports = dict(reports)
         self.figures.set_reports(reports)
         self.image.setText(f"Image: {next(iter(reports))}")
@@ -397,7 +397,7 @@ class PorosityResult(QWidget):
             self._sharing.start()
 
     def set_explained(self, name: str, report: PorosityReport) -> None:
-        """Show a report that has columns with explanations now, and colour by them."""
+        """Show a report with new columns of explanations, and colour by them."""
         self._reports[name] = report
         if self.which.currentText() != name:
             return
@@ -417,7 +417,7 @@ class PorosityResult(QWidget):
         self.evidence.setToolTip(_EVIDENCE if can_explain else _NO_EVIDENCE)
 
     def set_stale(self, stale: bool) -> None:
-        """Say whether another image than the one measured is chosen now."""
+        """Show or hide the note that the chosen image is not the one measured."""
         self.stale_note.setVisible(stale)
         if self.isVisible():
             self._sharing.start()
@@ -461,7 +461,7 @@ class PorosityResult(QWidget):
 
 
 class _Page(QScrollArea):
-    """Scrolls only vertically: as wide as its content plus the scroll bar."""
+    """Scrolls only vertically; it is as wide as its content plus the scroll bar."""
 
     def minimumSizeHint(self) -> QSize:
         """Return the width of the whole content."""

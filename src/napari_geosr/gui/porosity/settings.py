@@ -96,7 +96,7 @@ class PorositySettings(QWidget):
     sourceChanged
         Another image was chosen.
     thresholdChanged
-        The value, the phase, the mask or whether to preview it changed.
+        The value, phase, mask or preview option was changed.
     """
 
     sourceChanged = Signal()
@@ -118,7 +118,7 @@ class PorositySettings(QWidget):
         self.value = QDoubleSpinBox()
         self.value.setLocale(QLocale(QLocale.Language.C))
         self.value.setRange(-_MAX_VALUE, _MAX_VALUE)
-        self.value.setSpecialValueText("–")  # of the minimum: see `_clear_value`
+        self.value.setSpecialValueText("–")  # for the minimum; see `_clear_value`
         self.value.setKeyboardTracking(False)
         self.value.setStepType(QDoubleSpinBox.StepType.AdaptiveDecimalStepType)
         self.value.setMinimumWidth(64)
@@ -200,8 +200,8 @@ class PorositySettings(QWidget):
             (
                 self.smallest,
                 "Minimum pore size",
-                "Smallest pore that is counted, in physical units. Ø is the diameter "
-                "of a sphere (in 2D: a circle) of that size.",
+                "Minimum pore size in physical units; smaller pores are not counted. Ø "
+                "is the diameter of a sphere (in 2D, a circle) of that size.",
             ),
         ):
             widget.setAccessibleName(name)
@@ -214,7 +214,7 @@ class PorositySettings(QWidget):
         assert isinstance(editor, QSpinBox)
         label = rows.labelForField(editor)
         assert isinstance(label, QLabel)
-        label.setText("Minimum por&e size")
+        label.setText("Min. por&e size")
         label.setBuddy(editor)
         editor.setSuffix(" voxels")
         row, _ = rows.getWidgetPosition(editor)
@@ -276,7 +276,7 @@ class PorositySettings(QWidget):
     def _clear_value(self) -> None:
         """Clear the threshold that a rule found for another image.
 
-        A manual threshold is kept: it is a setting.
+        A manual threshold is kept, because it is a setting.
         """
         if METHODS[self.method.currentText()] is not None:
             with QSignalBlocker(self.value):
@@ -380,7 +380,7 @@ class PorositySettings(QWidget):
         return {r: c.layer() for r, c in zip(roles, combos, strict=True)}
 
     def config(self) -> MeasureConfig:
-        """Validate the settings; raises `ConfigError` with one sentence."""
+        """Validate the settings; raise `ConfigError` if one is invalid."""
         rule = METHODS[self.method.currentText()]
         mask = "auto" if self.sample.fixed_entry() == AUTOMATIC else "none"
         threshold = self.value.value() if rule is None else rule

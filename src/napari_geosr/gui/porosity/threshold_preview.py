@@ -36,7 +36,7 @@ class ThresholdedArray:
     data : array-like
         Grey values.
     sample : array-like, optional
-        A mask with the same shape as the last axes of `data`, e.g. as each time point.
+        A mask with the shape of the last axes of `data`, e.g. of each time point.
     """
 
     def __init__(self, data: Any, sample: Any = None) -> None:
@@ -157,7 +157,7 @@ class ThresholdPreview(QObject):
 
 
 def preview_colormap() -> Any:
-    """A colormap of transparent and the histogram's pore colour."""
+    """Return a colormap of transparency and the histogram's pore colour."""
     from napari.utils.colormaps import DirectLabelColormap
 
     return DirectLabelColormap(color_dict={0: "transparent", 1: _COLOUR, None: _COLOUR})

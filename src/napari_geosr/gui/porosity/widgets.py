@@ -47,7 +47,7 @@ class PorosityWidgets(Dock):
     def _run_elsewhere(self) -> StoppedMeasurement:
         layers = self.settings.layers()
         if layers["data"] is None:
-            raise ConfigError("Open an image first: no layer is selected.")
+            raise ConfigError("No layer is selected. Open an image first.")
         return stopped_measurement(layers, self.settings.config(), self._viewer)
 
     def _make_buttons(self) -> None:
@@ -88,7 +88,7 @@ class PorosityWidgets(Dock):
         return self.settings.faults.show(error)
 
     def show_refusal(self, error: Exception) -> None:
-        """Show why nothing was measured, and the settings if these are the reason."""
+        """Show why nothing was measured, and the settings if they are the reason."""
         self.show_failure(error)
         if self.settings.faults.texts:
             self.tabs.setCurrentIndex(0)

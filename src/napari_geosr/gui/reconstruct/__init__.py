@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from napari_geosr.operations.reconstruct.preview import TrialSlice
 
 
-#: What the state line says when an operation starts.
+#: Text of the state line when an operation starts.
 _STARTING = {
     "loading": "Reading the projections…",
     "centre": "Finding the rotation axis…",
@@ -61,7 +61,7 @@ class ReconstructDock(ReconstructWidgets):
     Parameters
     ----------
     napari_viewer : napari.viewer.Viewer
-        Given by napari.
+        Viewer, given by napari.
     """
 
     settings_name = "reconstruct"
@@ -134,7 +134,7 @@ class ReconstructDock(ReconstructWidgets):
         Raises
         ------
         ConfigError
-            If one of them is wrong.
+            If one of them is invalid.
         """
         column, known = self.centre.value(), self.activity.known_centre()
         if (
@@ -184,7 +184,7 @@ class ReconstructDock(ReconstructWidgets):
         self.job_row.set_source(None if opened is None else opened.path)
         if opened is None:
             self.preview_button.setChecked(False)
-            self.facts.setText("")  # the state line says what to do
+            self.facts.setText("")  # the state line shows what to do
             self._on_active()
         else:
             scan = opened.scan
@@ -278,11 +278,11 @@ class ReconstructDock(ReconstructWidgets):
     def _run_elsewhere(self) -> StoppedReconstruction:
         opened = self.opened()
         if opened is None:
-            raise ConfigError("Open projections first: none are selected.")
+            raise ConfigError("No projections are selected. Open projections first.")
         if opened.path is None:
             raise ConfigError(
-                f"The projections {opened.scan.name} are not in a file, which another "
-                "computer could read. Save them first."
+                f"The projections {opened.scan.name} are not stored in a file that "
+                "another computer can read. Save them first."
             )
         config = self.config()
         return StoppedReconstruction(

@@ -64,7 +64,7 @@ class ReconstructActivity(Activity):
     stopped
         A run was cancelled before its first slice was finished.
     finished : object, object, float
-        The result layer, the `ReconstructionResult`, and the seconds that it took.
+        The result layer, the `ReconstructionResult`, and its duration in seconds.
     """
 
     centreFound = Signal(object, bool)
@@ -176,7 +176,7 @@ class ReconstructActivity(Activity):
             self.cancel()
 
     def _volume_key(self) -> Key:
-        """The key that all voxels of the volume depend on."""
+        """Return a key of everything that determines the voxels of the volume."""
         irrelevant = dict.fromkeys(("device", "memory", "threads"))
         # Unlike an id, a reference is never reused for a later scan.
         opened = None if self._opened is None else weakref.ref(self._opened)
@@ -213,7 +213,7 @@ class ReconstructActivity(Activity):
             self._start_loading(opened)
 
     def _start_loading(self, opened: OpenedScan) -> None:
-        """Load and compile in advance what a slice needs."""
+        """Load and compile in advance everything that a slice needs."""
         if self._config.algorithm in self._not_loaded:
             return
         config = self._config

@@ -1,8 +1,8 @@
-"""A coarse slice in about a second, if a sharp one takes longer. No Qt here.
+"""A coarse slice in about a second if a sharp one takes longer; without Qt.
 
 Doubling the edge length of a slice, with columns half as wide, takes four times as
-long.  Wider columns therefore show the effect of an algorithm early: grey values
-(attenuation per length) and position are the same.
+long. Wider columns therefore show the effect of an algorithm early: grey values
+(attenuation per length) and position are not affected.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Loads and compiles in advance what an algorithm needs. No Qt here."""
+"""Load and compile in advance everything that an algorithm needs, without Qt."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Denoising with Noise2Inverse: starts a job, follows it, and opens its result."""
+"""Denoising with Noise2Inverse: start a job, follow it and open its result."""
 
 from __future__ import annotations
 
@@ -182,7 +182,7 @@ class DenoiseBox(QWidget):
         )
 
     def _on_failed(self, error: Exception) -> None:
-        """Show what is wrong with the name below it, and other errors in the dock."""
+        """Show errors about the name below its field, and other errors in the dock."""
         if text := texts_by_field(error).get("name"):
             self.faults.add("name", self.name, text)
         else:
@@ -283,14 +283,14 @@ def scans_config(
     folder: Path,
     **more: Any,
 ) -> ScansConfig:
-    """Settings of a job's scans from those of the dock and the file.
+    """Derive the settings of a job's scans from those of the dock and the file.
 
     Parameters
     ----------
     column : float, optional
         The rotation axis, if known.
     folder : Path
-        Folder of the job; angles that no single setting describes are written there.
+        Folder of the job; angles that settings cannot describe are written there.
     """
     path = opened.path_for_job()
     reading = {k: opened.reading.get(v) for k, v in _READING.items()}
@@ -343,7 +343,7 @@ def denoise_steps(
     Raises
     ------
     GeoSRError
-        With a one-sentence message; the folder is removed.
+        If the job cannot be created or started; the folder is removed.
     """
     yield StageStarted(message="Inspecting the projections")
     name = str(training["name"])
@@ -361,7 +361,7 @@ def denoise_steps(
 
 
 def find_job_steps(path: Path) -> Generator[Step, None, JobStatus | None]:
-    """Find the newest job that denoises the scan of a file: see `latest_job_steps`."""
+    """Find the newest job that denoises the scan of a file; see `latest_job_steps`."""
     return latest_job_steps(path, lambda job: job.method == METHOD, _scan_denoised)
 
 

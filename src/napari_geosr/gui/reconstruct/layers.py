@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 class HiddenViews:
     """Hides projections and sinograms, which would cover slices.
 
-    As these images have another size, the camera moves to the first slices shown after
-    views were hidden, and back.
+    Because these images have another size than slices, the camera moves to the first
+    slices shown after views were hidden, and back.
     """
 
     def __init__(self, viewer: ViewerModel) -> None:
@@ -61,7 +61,7 @@ class HiddenViews:
         fit_camera(self._viewer, layer)
 
     def forget(self) -> None:
-        """Keep the views hidden."""
+        """Forget the hidden views, so that they stay hidden."""
         self._hidden.clear()
         self._camera = None
 
@@ -112,7 +112,7 @@ class SlicePreviewLayer:
         layer.units = place["units"]
 
     def release(self) -> Image | None:
-        """Give up the layer, so that it can show something else; None if removed."""
+        """Release the layer for another use; return None if it was removed."""
         layer, self.layer = self.layer, None
         return layer if layer in self._viewer.layers else None
 
@@ -169,7 +169,7 @@ class VolumeLayer:
         if stopped is None:
             self._layer = None
         else:
-            # The partial result has its own layer: remove the reusable one.
+            # The partial result has its own layer, so remove the reusable one.
             self.end()
         self._stopped, self._key = None, key
         self._resumed, self._has_slices = stopped, False

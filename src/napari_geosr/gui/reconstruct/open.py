@@ -1,4 +1,4 @@
-"""Opens projections: a file or folder, and metadata missing from it."""
+"""Open projections from a file or folder, and add missing metadata."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ _FILTER = f"Projections ({_SUFFIXES});;All files (*)"
 
 
 class OpenProjections(QWidget):
-    """Two buttons, and a form for metadata that are missing from the file or wrong.
+    """Two buttons, and a form for metadata that are missing or wrong in the file.
 
     Signals
     -------
     opened : object
         The layer of the projections, which was added to the viewer.
     failed : object
-        The error that kept them from being opened, and is shown here.
+        The error that prevented opening, which is also shown here.
     """
 
     opened = Signal(object)
@@ -97,7 +97,7 @@ class OpenProjections(QWidget):
         self.section = Section(
             "Angles and pi&xel size",
             inner,
-            tool_tip="Metadata that are missing from the file, or wrong in it.",
+            tool_tip="Metadata that are missing or wrong in the file.",
         )
         buttons = QHBoxLayout()
         buttons.addWidget(self.file_button, 1)
@@ -169,7 +169,7 @@ class OpenProjections(QWidget):
 
     def _on_error(self, error: Exception) -> None:
         if isinstance(error, GeoSRError):
-            # Most often the angles are missing, which can be entered here.
+            # Usually the angles are missing; they can be entered here.
             self.section.set_open(True)
         if not show_in_fields(error, (self.form,)):
             self.message.show_error(error_in_fields(error, (self.form,)))

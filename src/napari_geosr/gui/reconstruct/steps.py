@@ -1,4 +1,4 @@
-"""Steps that a worker runs for the Reconstruct dock: open, preview, run. No Qt here."""
+"""Steps that a worker runs for the Reconstruct dock, without Qt: open, preview, run."""
 
 from __future__ import annotations
 

@@ -155,8 +155,8 @@ class ReconstructWidgets(Dock):
     def study(self) -> StudyBox:
         """Settings and results of studies.
 
-        They are a quarter of the dock's widgets, and few people open their section:
-        they are created when it opens, so that the dock opens in less than 0.1 s.
+        They are a quarter of the dock's widgets, and few people open their section.
+        They are created when it opens, so that the dock opens in less than 0.1 s.
         """
         if self._study is None:
             self._study = StudyBox(self._viewer)
@@ -207,7 +207,7 @@ class ReconstructWidgets(Dock):
         self.progress, self.progress_label = self.bar.progress, self.bar.state
         area = scrolling(inner)
         self.scroller = PartScroller(area)
-        # They are at the bottom: without scrolling, their fields would be below it.
+        # The sections are at the bottom, so their fields are out of view at first.
         for section in (self.denoise_section, self.study_section):
             section.button.toggled.connect(partial(self._show_section, section))
         fill_dock(self, area, self.message, self.bar)

@@ -46,7 +46,7 @@ class RestoreDock(RestoreWidgets):
     Parameters
     ----------
     napari_viewer : napari.viewer.Viewer
-        Given by napari.
+        Viewer, given by napari.
     """
 
     settings_name = "restore"
@@ -138,7 +138,7 @@ class RestoreDock(RestoreWidgets):
         except GeoSRError:
             # The user's own model no longer exists: start with the first one.
             remark = f"The last model, {config.model}, no longer exists."
-        self.model_box.set_user_choice(False)  # it was for another scan
+        self.model_box.set_user_choice(False)  # the choice was for another scan
         # Do not recall the strength: it was chosen for another scan.
         self.strength.set_card(self.model_box.card())
         self.uncertainty.set_card(self.model_box.card())
@@ -155,7 +155,7 @@ class RestoreDock(RestoreWidgets):
         Raises
         ------
         ConfigError
-            If one of them is wrong.
+            If one of them is invalid.
         """
         chosen = self.uncertainty.values()
         config = self.form.config(
@@ -170,18 +170,19 @@ class RestoreDock(RestoreWidgets):
         Raises
         ------
         GeoSRError
-            If it cannot be opened, does not fit the layer, or a run is in progress.
+            If the model cannot be opened or does not fit the layer, or a run is active.
         """
         if self.activity.busy == "run":
             raise ConfigError(
-                f"{path.name} is kept, but the Restore dock is busy. Choose the model "
-                "there when it has finished."
+                f"{path.name} was saved, but the Restore dock is busy. Choose the "
+                "model there when it has finished."
             )
         self.model_box.set_model(str(path))
         if self.model_box.model() != str(path):
             raise ConfigError(
-                f"{path.name} is kept, but cannot be used for the layer in the Restore "
-                "dock: it needs a volume. Choose another layer there, then the model."
+                f"{path.name} was saved but cannot be used for the layer in the "
+                "Restore dock: it needs a volume. Choose another layer there, then the "
+                "model."
             )
 
     def _on_layer_chosen(self) -> None:

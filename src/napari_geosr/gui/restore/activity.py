@@ -80,13 +80,13 @@ class RestoreActivity(Activity):
     Signals
     -------
     ready : RunPreparation
-        The layer and the model fit; estimate and verdict are known.
+        The layer and the model are compatible; estimate and verdict are known.
     notReady
         Layer, model or settings changed: estimate and verdict are no longer valid.
     previewed : Image, Layer
         A layer, and the preview of its part on screen.
     finished : object, object, float
-        The result layer, the `RestorationResult`, and the seconds that it took.
+        The result layer, the `RestorationResult`, and its duration in seconds.
     """
 
     ready = Signal(object)
@@ -245,7 +245,7 @@ class RestoreActivity(Activity):
         Parameters
         ----------
         resumes_part : bool
-            Whether to resume the part of a killed program: see `finished_part`.
+            Whether to resume the part of a killed program; see `finished_part`.
         """
         self._resumes_part = resumes_part
         self._request_operation(RUN)

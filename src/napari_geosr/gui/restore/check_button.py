@@ -182,7 +182,7 @@ class CheckButton(QPushButton):
 
 
 class CheckVerdict(MessageRow):
-    """The verdict of the check; all else is behind its *Details* button.
+    """The verdict of the check; its *Details* button shows the rest.
 
     Signals
     -------
@@ -223,8 +223,8 @@ class CompareButton(QPushButton):
         super().__init__("Compare…", parent)
         self.setShortcut("Alt+Shift+A")
         self.setToolTip(
-            "Open the Compare dock with the restored layer and its scan: quality "
-            "metrics, and the pores that differ (Alt+Shift+A)."
+            "Open the Compare dock with the restored layer and its scan, to see "
+            "quality metrics and the pores that differ (Alt+Shift+A)."
         )
         self.setAccessibleName("Compare")
         self._viewer = viewer

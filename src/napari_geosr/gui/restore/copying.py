@@ -1,4 +1,4 @@
-"""Runs elsewhere: as a command or script in the clipboard, or as a job."""
+"""Copy a run as a command or a script, or describe it for a job."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def copy_run(
     *,
     whole: bool,
 ) -> str:
-    """Copy the text that `make` returns for a run; return a message about it.
+    """Copy the text that `make` returns for a run, and return a message.
 
     Parameters
     ----------
@@ -80,7 +80,7 @@ def copy_run(
     Raises
     ------
     GeoSRError
-        If the layer cannot be read, or the settings cannot be written down.
+        If the layer cannot be read, or the settings cannot be expressed as text.
     """
     volume, part = part_of_file(layer, viewer, whole=whole)
     QGuiApplication.clipboard().setText(make(volume, config, **part))

@@ -1,4 +1,4 @@
-"""Explains a clicked part of the result by a sentence and a layer."""
+"""Explain a clicked part of the result with a sentence and a layer."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ if TYPE_CHECKING:
 
     from napari_geosr.core.volume import Volume
 
-#: Methods that answer the usual question; all others are chosen one at a time.
+#: Methods for the usual questions; all others are chosen one at a time.
 _METHODS = ("evidence", "reach")
 _USUAL = "Evidence and reach"
 _ABOUT = (
     "Whether the pore would appear even if the scan did not show it, and the distance "
-    "within which voxels matter."
+    "within which voxels affect the result."
 )
 #: Methods that have no menu entry because they are added to the usual ones.
 _ADDED = ("filter", "similar")
@@ -205,7 +205,7 @@ class ExplanationBox(QWidget):
         self._explain()
 
     def _on_method(self, _index: int = 0) -> None:
-        """Explain the last place by the other method."""
+        """Explain the last position with the other method."""
         self.method.setToolTip(self.method.currentData(Qt.ItemDataRole.ToolTipRole))
         if self.pick_button.isChecked() and not self.activity.busy:
             self._explain()
@@ -224,7 +224,7 @@ class ExplanationBox(QWidget):
         key: Key = (id(source), id(source.data), id(result), config.model_dump_json())
         chosen = self.method.currentData()
         self._progress.restart()
-        self.answer.show_message("Finding the voxels that it depends on…")
+        self.answer.show_message("Finding the voxels that the result depends on…")
         self.activity.start(
             "explain",
             lambda stop: self._steps(key, scan, config, tuple(chosen), at, stop),
@@ -256,7 +256,7 @@ class ExplanationBox(QWidget):
             steps = explain_place_steps(_by(prepared, chosen), at, pore=True)
             return prepared, (yield from steps)
         explanation = yield from explain_place_steps(prepared, at)
-        if explanation.target.kind == "voxel":  # over a pore, it has no width
+        if explanation.target.kind == "voxel":  # this method applies only to voxels
             steps = explain_place_steps(_by(prepared, ("filter",)), at)
             found = (yield from steps).findings
             findings = {**explanation.findings, **found}
@@ -280,7 +280,7 @@ class ExplanationBox(QWidget):
         sentence = " ".join([explanation.sentence, *more, *explanation.notes])
         self._say(sentence, "ok" if not explanation.notes else "warning")
         layers, overlays = self._layers(), dict(explanation.overlays)
-        # What evidence replaces is the pore itself; the reach shows more.
+        # Evidence replaces only the pore itself, so its map shows less.
         name = next((n for n in overlays if n != "evidence"), None)
         if layers is None or name is None:
             return
@@ -307,6 +307,6 @@ class ExplanationBox(QWidget):
 
 
 def _by(prepared: PreparedExplanation, names: tuple[str, ...]) -> PreparedExplanation:
-    """The same preparation for other methods."""
+    """Return the same preparation for other methods."""
     config = prepared.config.model_copy(update={"method": names})
     return replace(prepared, config=config)

@@ -1,4 +1,4 @@
-"""Offers to resume the run of a killed program from its files."""
+"""Offer to resume the run of a killed program from its files."""
 
 from __future__ import annotations
 

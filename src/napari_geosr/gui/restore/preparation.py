@@ -34,17 +34,18 @@ if TYPE_CHECKING:
 
     from napari_geosr.operations.restore.preview import Estimate
 
-#: Result of preparing a run: see `prepare_run_steps`.
+#: Result of preparing a run; see `prepare_run_steps`.
 PreparationResult = tuple[
     PreparedRestoration, "Estimate", PreparedSeries | None, FinishedPart | None
 ]
-#: Maximum estimated duration of a preview in seconds; a longer one is made smaller.
+#: Maximum estimated duration of a preview in seconds; the region of a longer one is
+#: reduced.
 _PREVIEW_SECONDS = 3.0
 
 
 @dataclass(frozen=True)
 class RunPreparation:
-    """A prepared restoration, its estimate, and the layer and settings it is for.
+    """A prepared restoration with its estimate, layer and settings.
 
     Attributes
     ----------
@@ -100,8 +101,8 @@ def run_estimate(ready: RunPreparation) -> RunEstimate:
 def preview_edge(ready: RunPreparation) -> int:
     """Choose the preview size so that the preview takes only seconds.
 
-    A 3D network also computes the planes within its halo: far more voxels than are
-    shown.
+    A 3D network also computes the planes within its halo, which contain far more voxels
+    than are shown.
     """
     prepared, estimate = ready.prepared, ready.estimate
     card, n_voxels = prepared.model.card, math.prod(prepared.volume.shape)
@@ -143,7 +144,7 @@ def with_new_strength(
 
 
 def with_layer_name(prepared: PreparedRestoration, layer: Image) -> PreparedRestoration:
-    """The run with the layer's current name: renaming needs no new statistics."""
+    """Return the run with the layer's current name; the statistics do not change."""
     if prepared.volume.name == layer.name:
         return prepared
     return replace(prepared, volume=prepared.volume.replace(name=layer.name))
@@ -179,7 +180,7 @@ def stopped_run(
 ) -> Callable[[RestorationResult | None], StoppedRestoration]:
     """Return a function that converts a run's result into input for a job to resume.
 
-    Call this when the run begins, as the layer may change later.
+    Call this when the run begins, because the layer may change later.
 
     Parameters
     ----------

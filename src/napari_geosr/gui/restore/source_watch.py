@@ -1,4 +1,4 @@
-"""Watches whether a layer still holds the data that a run restores."""
+"""Watch whether a layer still holds the data that a run restores."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class SourceWatch:
     Attributes
     ----------
     message : str
-        How it has changed since, in a sentence; empty if unchanged.
+        How the layer has changed since then, in a sentence; empty if unchanged.
     """
 
     def __init__(self) -> None:
@@ -37,8 +37,7 @@ class SourceWatch:
         self._last_check = time.monotonic()
 
     def check(self, *, now: bool = False) -> str:
-        """Return how the layer was changed, once; "" if it was not, or if this was
-        reported before.
+        """Return once how the layer was changed; empty if unchanged or reported.
 
         Parameters
         ----------
@@ -56,7 +55,7 @@ class SourceWatch:
         )
         if number != now_number:
             self.message = (
-                f"The data of {layer.name!r} were replaced during the run: this "
+                f"The data of {layer.name!r} were replaced during the run, so this "
                 "result belongs to the earlier data. Run again to restore the new data."
             )
         elif checksum != now_checksum:

@@ -66,7 +66,7 @@ RESUME = (
 )
 _NO_IMAGE = "Open an image to restore it."
 _NONE_CHOSEN = "Choose an image to restore it."
-#: What the state line says when an operation starts.
+#: Text of the state line when an operation starts.
 _STARTING = {
     "prepare": "Preparing the run…",
     "run": "Starting the run…",
@@ -74,14 +74,14 @@ _STARTING = {
 }
 _DIFFERENCE = "Computing the difference…"
 _CHECK = "Comparing the result with the scan…"
-#: What the state line says about the operations of the verdict.
+#: Text of the state line for the operations of the verdict.
 _BACKGROUND = {
     RANK: "Comparing models…",
     VERDICT: "Checking the effect of this model…",
 }
 _MEASURE = "&Measure porosity…"
 _MEASURE_TIP = "Open the Porosity dock with the restored layer."
-#: Why a result must not be measured: as predicted, and as found by the check.
+#: Reasons not to measure a result: predicted, and found by the check.
 _EXPECTED_HARM = "the result is expected to be worse than the scan."
 _MISFIT = "the result does not fit the scan."
 _DONE_BUT = f"Done, but do not measure it: {_MISFIT}"
@@ -182,7 +182,7 @@ class RestoreWidgets(Dock):
         """The layer to restore; raise `ConfigError` if there is none."""
         layer = self.layer_combo.layer()
         if layer is None:
-            raise ConfigError("Open an image first: no layer is selected.")
+            raise ConfigError("No layer is selected. Open an image first.")
         return layer
 
     def set_checked_pair(self, source: Image | None, result: Image | None) -> None:
@@ -210,7 +210,7 @@ class RestoreWidgets(Dock):
     def show_done(
         self, layer: Image, seconds: float, warnings: list[str], *, harmful: bool
     ) -> None:
-        """Show that a run is complete; no tick for a result not to be measured."""
+        """Show that a run is complete; a result not to be measured gets no tick."""
         done, kind = f"Done in {format_duration(seconds)}", "ok"
         if harmful:
             done, kind = f"{done}, but do not measure it: {_EXPECTED_HARM}", "misfit"
@@ -223,7 +223,7 @@ class RestoreWidgets(Dock):
         self.show_unmeasurable(_EXPECTED_HARM if harmful else "")
 
     def _on_checked(self, checked: ConsistencyCheck, name: str) -> None:
-        """Show the verdict, and remove the tick of a run whose result does not fit."""
+        """Show the full verdict; a result that does not fit the scan gets no tick."""
         self.scroller.show_part(self.check_verdict)
         if name:  # of an earlier result
             return
@@ -235,21 +235,21 @@ class RestoreWidgets(Dock):
             self.message.show_message(_DONE_BUT, "misfit")
 
     def withdraw_misfit(self) -> None:
-        """Clear the message that a result does not fit: it does, or it is gone."""
+        """Clear the message that a result does not fit, which no longer applies."""
         if self.message.text == _DONE_BUT:
             self.message.clear()
 
     def show_operation(self, what: str, *, awaited: bool) -> None:
-        """Show what runs in the state line, which is idle only while nothing does.
+        """Show the running operation in the state line, which is otherwise idle.
 
         Parameters
         ----------
         what : str
-            The dock's operation that runs; empty if none.
+            The dock's running operation; empty if there is none.
         awaited : bool
             Whether a run waits for its preparation.
         """
-        # Previews are computed at every move: the bar would flicker.
+        # Previews are computed at every move, so the bar would flicker.
         is_shown = awaited or what in ("run", "prepare")
         background = self._background()
         self.progress.setVisible(is_shown or (not what and bool(background)))
@@ -263,7 +263,7 @@ class RestoreWidgets(Dock):
             self.show_operation("", awaited=False)
 
     def _background(self) -> str:
-        """What is computed without being asked for by *Preview* or *Run*."""
+        """Describe the operation that neither *Preview* nor *Run* has requested."""
         if self.compare.is_computing:
             return _DIFFERENCE
         if self.check_button.activity.busy:
@@ -271,7 +271,7 @@ class RestoreWidgets(Dock):
         return _BACKGROUND.get(self.verdict_panel.activity.busy, "")
 
     def idle_text(self) -> str:
-        """Return what the state line says while nothing runs in the foreground."""
+        """Return the text of the state line while nothing runs in the foreground."""
         if background := self._background():
             return background
         if self.layer_combo.layer() is not None:
@@ -370,17 +370,17 @@ def _line() -> QFrame:
 
 
 class SeriesChoice(QComboBox):
-    """Whether all time points and channels of a layer are restored; hidden if single.
+    """A choice between one and all time points and channels; hidden if there is one.
 
     Attributes
     ----------
     label : QLabel
-        Its title, shown and hidden with it.
+        Title of the menu, shown and hidden with it.
 
     Signals
     -------
     changed
-        The user changed it.
+        The user changed the choice.
     """
 
     changed = Signal()
@@ -425,7 +425,7 @@ class SeriesChoice(QComboBox):
 
 
 def point_axes(layer: Layer) -> str:
-    """Which of T and C a layer has; "" if its axes cannot be understood."""
+    """Return which of T and C a layer has; empty if its axes are not known."""
     try:
         axes = geometry_of_layer(layer).axes
     except VolumeError:

@@ -1,4 +1,4 @@
-"""Finds how few projections, with which algorithm, still give the right pores."""
+"""Find how few projections still give correct pores, and with which algorithm."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class StudyBox(StudyWidgets):
     failed : object
         An error that concerns none of the fields.
     faulty : object
-        The first field of which an error is shown below it.
+        The first field with an error below it.
     reported : str, str
         A message for the user, and its kind.
     """
@@ -139,7 +139,7 @@ class StudyBox(StudyWidgets):
         Raises
         ------
         ConfigError
-            If one of them is wrong.
+            If one of them is invalid.
         """
         values = self.above.values() | self.factors.values() | self.more.values()
         shared = {name: getattr(dock, name) for name in FROM_DOCK}
@@ -189,7 +189,7 @@ class StudyBox(StudyWidgets):
             self.failed.emit(error_in_fields(error, forms))
 
     def _show_layer_fault(self, error: Exception) -> list[QWidget]:
-        """Show what is wrong with the reference or mask below its menu."""
+        """Show errors about the reference or mask below its menu."""
         for word, combo in (("reference", self.reference), ("mask", self.mask)):
             layer = combo.layer()
             if str(error).startswith(f"The {word} ") and layer is not None:

@@ -1,4 +1,4 @@
-"""Starts a study as a job, for the scan shown in a layer. No Qt here."""
+"""Start a study as a job for the scan shown in a layer, without Qt."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def start_steps(
         Parent of new job folders.
     before : Path, optional
         Folder of an earlier study; its finished cells are kept if they are valid for
-        this one.
+        this study.
 
     Returns
     -------
@@ -111,10 +111,12 @@ def start_steps(
     Raises
     ------
     GeoSRError
-        With a one-sentence message; the folder is removed.
+        If the job cannot be created or started; the folder is removed.
     """
     yield StageStarted(message="Inspecting the projections")
-    plan.check()
+    # Check before layers are written to files, whose names would mean nothing.
+    check_study(plan.opened.scan, plan.config)
+    shape_of(plan.opened.scan, plan.reference, plan.mask)
     if before is not None:
         folder = JobFolder(before)
         job = _job(plan, before / _DATA, should_stop, may_write=False)
@@ -173,7 +175,7 @@ def _job(
 def _store_volume(
     volume: Volume, path: Path, should_stop: ShouldStop, may_write: bool
 ) -> Path | None:
-    """The file that holds a layer's volume: its own, or one written here."""
+    """Return the file with a layer's volume: its own, or a file written here."""
     if volume.source is not None and equals_file(volume, should_stop):
         return volume.source.resolve()
     volume = _writable(volume)
@@ -198,7 +200,7 @@ def _writable(volume: Volume) -> Volume:
 
 
 def find_job_steps(path: Path) -> Generator[Step, None, JobStatus | None]:
-    """Find the newest study of the scan in a file: see `latest_job_steps`."""
+    """Find the newest study of the scan in a file; see `latest_job_steps`."""
     return latest_job_steps(path, lambda job: job.operation == OPERATION, _scan_studied)
 
 

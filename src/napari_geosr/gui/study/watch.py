@@ -1,4 +1,4 @@
-"""Follows a study that runs, or ran, as a job, from its folder. No Qt here."""
+"""Follow a running or finished study job from its folder, without Qt."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class StudyWatch:
         return result if done else None
 
     def pause(self) -> None:
-        """Ask the job to stop after the current block."""
+        """Request the job to stop after the current block."""
         self._watch.request("pause")
 
     def read(self) -> None:
@@ -106,7 +106,7 @@ class StudyWatch:
         ]
 
     def conclusion(self) -> str:
-        """Describe the smallest scan that gives each algorithm the right porosity."""
+        """Describe the smallest scan that gives the correct porosity, by algorithm."""
         try:
             values = read_json(self._store.files["json"])
             # Studies of earlier releases used only the full exposure.
@@ -118,7 +118,7 @@ class StudyWatch:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise GeoSRError(
                 f"{self._store.files['json']} cannot be read ({error}). Start the "
-                "study again: finished reconstructions are kept."
+                "study again; finished reconstructions are kept."
             ) from error
         titles = {row["algorithm"]: row["title"] for row in self.rows}
         texts = [

@@ -56,7 +56,7 @@ _ABOUT = (
 )
 _COLUMNS = (
     ("Projections", "Number of projections and, if shortened, their exposure."),
-    ("Algorithm", "Algorithm."),
+    ("Algorithm", "Reconstruction algorithm."),
     ("Porosity", "Porosity of the sample."),
     ("Error", "Porosity error, relative to the reference."),
     (
@@ -114,8 +114,9 @@ class StudyWidgets(QWidget):
         self.mask = LayerCombo(viewer, accept, fixed=("none",))
         self.mask.setAccessibleName("Study mask")
         self.mask.setToolTip(
-            "Where pores are counted: a mask layer (non-zero inside the sample). "
-            "Without one, Sample under Other study settings decides."
+            "Sample mask (a layer that is non-zero inside the sample); pores are "
+            "counted inside it. Without a mask, the setting Sample under Other study "
+            "settings is used."
         )
 
     def _make_actions(self) -> None:

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 _OUTDATED = "Estimate: out of date because the data or settings have changed"
 _TIMING = "Estimate: timing a few steps…"
 _CONTINUES = "Training continues when napari is closed. You will find it under Jobs."
-#: What the state line says when an operation starts.
+#: Text of the state line when an operation starts.
 _WORKING = {
     "read": "Reading the initial model…",
     "estimate": "Timing a few steps…",
@@ -56,7 +56,7 @@ _KEYS = (("1", "2"), ("3", "4"), ("5", "6"))
 
 
 class TrainChoices(Config):
-    """What the dock remembers besides the settings of a method."""
+    """Choices that the dock remembers in addition to the settings of a method."""
 
     method: str = Field("noise2noise", title="Method", description="The last method.")
     use: str = Field(
@@ -76,7 +76,7 @@ class TrainDock(TrainWidgets):
     Parameters
     ----------
     napari_viewer : napari.viewer.Viewer
-        Given by napari.
+        Viewer, given by napari.
     """
 
     settings_name = "train"
@@ -214,7 +214,7 @@ class TrainDock(TrainWidgets):
         self.settings.adopt(training | settings | {"name": f"{name}{TUNED}"})
         self.advanced.set_open(True)
         self.message.show_message(
-            f"Starts from {name}: choose the data, then press Start."
+            f"Training starts from {name}. Choose the data, then press Start."
         )
 
     def _on_layers(self, _event: object = None) -> None:
@@ -231,7 +231,7 @@ class TrainDock(TrainWidgets):
         self._show_missing()
 
     def _show_warnings(self) -> None:
-        """Show data warnings in a separate row, as they are independent of errors."""
+        """Show data warnings in a separate row; they are independent of errors."""
         if self._data_check.text:
             self.warnings_message.show_message(self._data_check.text, "warning")
         else:
@@ -245,7 +245,7 @@ class TrainDock(TrainWidgets):
             self.data_message.clear()
             return
         self.data_message.show_message(
-            f"{self._removed_layer!r} was removed: choose another layer or a file as "
+            f"{self._removed_layer!r} was removed. Choose another layer or a file as "
             f"{' and '.join(names).lower()}.",
             "warning",
         )
@@ -307,7 +307,7 @@ class TrainDock(TrainWidgets):
         Raises
         ------
         GeoSRError
-            With a one-sentence message, shown below the field.
+            If a setting is invalid; the message is shown below the field.
         """
         method, settings = self.settings.method, self.settings.values()
         if settings["preview_slice"] is None:
@@ -369,7 +369,7 @@ class TrainDock(TrainWidgets):
         return shown + others
 
     def _in_fields(self, error: Exception) -> Exception:
-        """The error with titles of fields in place of code names and options."""
+        """Return the error with titles of fields in place of code names and options."""
         form = self.settings.form
         return error if form is None else error_in_fields(error, [form])
 

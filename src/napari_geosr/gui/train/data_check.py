@@ -1,4 +1,4 @@
-"""Checks before training whether the scans suit the method and settings."""
+"""Check before training whether the scans suit the method and settings."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class DataQuestion:
 
     @property
     def key(self) -> tuple[Any, ...]:
-        """Key that the answer depends on."""
+        """Key of everything on which the answer depends."""
         settings = (str(getattr(self.training, name, "")) for name in SETTINGS)
         return self.method, tuple(settings), self.identity
 

@@ -333,7 +333,7 @@ class MethodSettings(QWidget):
         return self._reading is not None
 
     def _on_from_model(self, name: str) -> None:
-        """Adopt the network settings of a zoo model: its weights fit no other."""
+        """Adopt the network settings of a zoo model, which its weights require."""
         if self._reading is not None:
             self._reading.detach()
             self._reading = None
@@ -358,7 +358,7 @@ class MethodSettings(QWidget):
 def tune_steps(model: str | Path, method: str | None) -> Generator[Step, None, AnyDict]:
     """Find the settings of a training run that starts from a model.
 
-    For a worker: it loads torch, as only the network's module knows all its settings.
+    Call it in a worker. It loads torch, because only the module has all settings.
     """
     load_torch_libraries()
     yield StageStarted(message="Reading the initial model")

@@ -1,4 +1,4 @@
-"""Data that users may have, and suitable learning methods. No Qt here."""
+"""Data that users may have, and suitable learning methods, without Qt."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ _SCENARIOS = (
     TrainingScenario(
         "Low- and high-quality scans",
         ("tomogan", "supervised"),
-        ("Few / short", "Many / long"),
+        ("Low quality", "High quality"),
     ),
     TrainingScenario(
         "Low- and high-resolution scans",

@@ -1,9 +1,9 @@
-"""Queue systems of clusters, one file each, found by file name.
+"""Queue systems of clusters, one module each, found by file name.
 
-A queue system writes the script of a job, submits it, says in plain words what has
-become of it, and cancels it. The job itself is the same everywhere: one process that
-runs the job's folder, and that ends with exit code 99 if the queue warned it of its
-walltime and it is to be started again.
+A queue system writes the script of a job, submits it, describes its state in plain
+words and cancels it. The job itself is the same everywhere: one process that runs the
+job's folder. It ends with exit code 99 if the queue warned it of its walltime and it
+needs to be restarted.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from napari_geosr.jobs.profiles import Profile
 Phase = Literal["waiting", "running", "ended"]
 
 QUEUES = Registry("napari_geosr.jobs.queues", "napari_geosr.queues", "queue")
-#: Exit code of a job that wants to be started again, as OAR documents it.
+#: Exit code of a job that needs to be restarted, as documented by OAR.
 RESUBMIT = 99
 
 
 @dataclass(frozen=True)
 class QueueState:
-    """What a queue says about a job.
+    """State of a job in a queue.
 
     Attributes
     ----------
@@ -34,7 +34,7 @@ class QueueState:
     words : str
         The state in plain words, such as ``"waiting: priority"``.
     number : str
-        The job's number; OAR gives a resubmitted job a new one.
+        Number of the job; OAR gives a resubmitted job a new number.
     """
 
     phase: Phase
@@ -47,16 +47,16 @@ class QueueSystem(Protocol):
 
     @property
     def title(self) -> str:
-        """Its name, as its users write it."""
+        """Display name of the queue system."""
 
     @property
     def number_variable(self) -> str:
-        """Environment variable with the job's number on a node; empty if none."""
+        """Environment variable with the job's number on a node, or ""."""
 
     def script(
         self, name: str, folder: Path, profile: Profile, command: tuple[str, ...]
     ) -> str:
-        """Shell script that runs `command` for the job in `folder`.
+        """Return the shell script that runs `command` for the job in `folder`.
 
         Raises
         ------
@@ -70,25 +70,25 @@ class QueueSystem(Protocol):
         Raises
         ------
         JobError
-            With the queue's own reason, if it refuses; or if there is no such queue.
+            If the queue refuses the job (with its reason), or is not available.
         """
 
     def states(self, numbers: Mapping[Path, str]) -> dict[Path, QueueState]:
-        """What has become of the jobs with these numbers, by their folders.
+        """Return the states of the jobs with these numbers, keyed by folder.
 
         Raises
         ------
         JobError
-            If the queue does not answer.
+            If the queue does not respond.
         """
 
     def cancel(self, number: str) -> None:
-        """Cancel a job; one that has ended is no error.
+        """Cancel a job; it is not an error if the job has ended.
 
         Raises
         ------
         JobError
-            If the queue refuses.
+            If the queue refuses to cancel it.
         """
 
 
@@ -98,6 +98,6 @@ def load_queue(name: str) -> QueueSystem:
     Raises
     ------
     ConfigError
-        If there is none.
+        If there is no such queue system.
     """
     return cast("QueueSystem", QUEUES.load(name).QUEUE)

@@ -1,4 +1,4 @@
-"""What the scripts and commands of all queue systems share."""
+"""Shared parts of the scripts and commands of all queue systems."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from pathlib import Path
 from napari_geosr.core.errors import ConfigError, JobError
 from napari_geosr.jobs.profiles import Profile, check_line
 
-#: Name of the script in the folder of a job, and of what it prints.
+#: Names of the script in the folder of a job, and of its log.
 SCRIPT, LOG = "submit.sh", "log.txt"
-#: Seconds that a queue is given to answer.
+#: Maximum time for a queue to respond, in seconds.
 _MAX_SECONDS = 60
-#: Longest name of a job that queues show.
+#: Maximum length of a job name shown by queues.
 _MAX_NAME = 40
 
 _BODY = """\
-# Runs the job of this folder; its state, its log and its settings are there, too.
-# The queue's warning before the walltime (USR1) is passed on: the job keeps what it
-# has finished and ends with exit code 99, which means: start it again.
+# Runs the job in this folder, which also contains its state, log and settings.
+# The queue's warning before the walltime (USR1) is passed on: the job saves its
+# finished work and ends with exit code 99, which requests a restart.
 warned=
 trap 'warned=yes' USR1
 trap 'kill -TERM "$process" 2>/dev/null' TERM
@@ -44,22 +44,22 @@ def quote(text: str | Path) -> str:
     Raises
     ------
     ConfigError
-        If it contains a line break or another control character.
+        If the value contains a line break or another control character.
     """
     try:
         return shlex.quote(check_line(str(text)))
     except ValueError as error:
-        raise ConfigError(f"{error}: rename it.") from error
+        raise ConfigError(f"{error}. Rename it.") from error
 
 
 def plain_name(text: str) -> str:
-    """Name of a job in a queue: letters, digits, ``.``, ``-`` and ``_``."""
+    """Reduce a job's name to letters, digits, ``.``, ``-`` and ``_``."""
     words = re.sub(r"[^A-Za-z0-9_.-]+", "_", text).strip("_.-")
     return words[:_MAX_NAME] or "job"
 
 
 def body(folder: Path, profile: Profile, command: Sequence[str]) -> str:
-    """Everything below the header of a script, up to its exit code in ``$code``."""
+    """Return a script's body, which leaves the exit code in ``$code``."""
     setup = "".join(f"{line}\n" for line in profile.setup)
     return _BODY.format(
         folder=quote(folder),
@@ -75,12 +75,12 @@ def call(words: Sequence[str], *, title: str, folder: Path | None = None) -> str
     Raises
     ------
     JobError
-        If it is not installed here, does not answer or refuses; with the first line
-        of its reason.
+        If the command is not installed here, does not respond or refuses; with the
+        first line of its message.
     """
     if shutil.which(words[0]) is None:
         raise JobError(
-            f"{title} is not available here: there is no {words[0]!r} on PATH. Run "
+            f"{title} is not available here, because {words[0]!r} is not on PATH. Run "
             "this on the cluster's login node, or choose another queue (--queue local)."
         )
     try:
@@ -96,32 +96,32 @@ def call(words: Sequence[str], *, title: str, folder: Path | None = None) -> str
         )
     except subprocess.TimeoutExpired as error:
         raise JobError(
-            f"{title} has not answered for {_MAX_SECONDS} s ({words[0]}). Try again "
+            f"{title} has not responded for {_MAX_SECONDS} s ({words[0]}). Try again "
             "later."
         ) from error
     except OSError as error:
         raise JobError(f"{words[0]} cannot be run: {error.strerror}.") from error
     if done.returncode:
-        raise JobError(f"{title} refuses: {_first_line(done.stderr, done.stdout)}")
+        raise JobError(f"{title} refused: {_first_line(done.stderr, done.stdout)}")
     return done.stdout
 
 
 def _first_line(*texts: str) -> str:
-    """First line that says something."""
+    """Return the first informative line."""
     lines = [line.strip() for text in texts for line in text.splitlines()]
     said = [line for line in lines if line]
-    # Admission rules of OAR announce what they do before they refuse.
+    # OAR's admission rules print their actions before an error.
     errors = [line for line in said if "error" in line.lower()]
-    return next(iter([*errors, *said]), "it gives no reason.")
+    return next(iter([*errors, *said]), "no reason given.")
 
 
 def find_number(pattern: str, text: str, *, title: str) -> str:
-    """Return the job's number in what a queue printed.
+    """Find the job's number in the output of a queue.
 
     Raises
     ------
     JobError
-        If there is none.
+        If there is no number.
     """
     found = re.search(pattern, text)
     if found is None:

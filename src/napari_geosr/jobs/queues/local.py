@@ -1,4 +1,4 @@
-"""Queue of this computer: jobs run one after the other in their own processes."""
+"""Queue of this computer, which runs jobs one after another as processes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from napari_geosr.jobs.queues._scripts import LOG, quote
 
 
 class Local:
-    """Jobs of this computer; resources and walltime do not limit them."""
+    """Jobs on this computer, without limits on resources or walltime."""
 
     title = "this computer"
     number_variable = ""
@@ -25,8 +25,8 @@ class Local:
         setup = "".join(f"{line}\n" for line in profile.setup)
         words = " ".join(quote(word) for word in command)
         return (
-            "#!/bin/bash\n# Runs the job of this folder; its state, its log and its "
-            f"settings are there, too.\ncd {quote(folder)} || exit 2\n{setup}"
+            "#!/bin/bash\n# Runs the job in this folder, which also contains its "
+            f"state, log and settings.\ncd {quote(folder)} || exit 2\n{setup}"
             f"exec {words} >>{quote(LOG)} 2>&1\n"
         )
 
@@ -35,11 +35,11 @@ class Local:
         return str(local.start(JobFolder(folder)))
 
     def states(self, numbers: Mapping[Path, str]) -> dict[Path, QueueState]:
-        """Nothing: the folder of a job says everything."""
+        """Return nothing, because the job's folder holds its state."""
         return {}
 
     def cancel(self, number: str) -> None:
-        """Nothing: the process follows the request in its folder."""
+        """Do nothing, because the process follows the request in its folder."""
 
 
 QUEUE: QueueSystem = Local()

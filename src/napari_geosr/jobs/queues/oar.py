@@ -20,7 +20,7 @@ from napari_geosr.jobs.queues._scripts import (
     plain_name,
 )
 
-#: SIGUSR1, the number that OAR wants.
+#: Number of SIGUSR1, as required by OAR.
 _SIGNAL = 10
 _WAITING = {
     "Waiting": "waiting",
@@ -30,7 +30,7 @@ _WAITING = {
     "toAckReservation": "waiting",
 }
 _ENDED = ("Terminated", "Error", "toError")
-#: Maximum length of the output of oarstat that is read, in bytes.
+#: Maximum length of oarstat's output, in bytes.
 _MAX_ANSWER = 32 * 10**6
 
 
@@ -44,7 +44,7 @@ class Oar:
         self, name: str, folder: Path, profile: Profile, command: tuple[str, ...]
     ) -> str:
         """Write the script; see `QueueSystem.script`."""
-        # On clusters with GPUs, cores belong to a GPU and come with it.
+        # On clusters with GPUs, cores belong to a GPU and are allocated with it.
         per_node = f"gpu={profile.gpus}" if profile.gpus else f"core={profile.cores}"
         conditions = [profile.properties] if profile.properties else []
         if profile.megabytes:
@@ -78,7 +78,7 @@ class Oar:
         return find_number(r"OAR_JOB_ID=(\d+)", text, title=self.title)
 
     def states(self, numbers: Mapping[Path, str]) -> dict[Path, QueueState]:
-        """Ask for the jobs of this user; see `QueueSystem.states`."""
+        """Query the jobs of this user; see `QueueSystem.states`."""
         waiting = _jobs(call(["oarstat", "-u", "-J"], title=self.title))
         return {
             folder: self._state(number, waiting) for folder, number in numbers.items()
@@ -87,7 +87,7 @@ class Oar:
     def _state(self, number: str, known: Mapping[str, AnyDict]) -> QueueState:
         number = _last(number, known)
         job = known.get(number)
-        if job is None:  # one that has ended is given only by its number
+        if job is None:  # a job that has ended is found only by its number
             try:
                 text = call(["oarstat", "-j", number, "-J"], title=self.title)
             except JobError:
@@ -109,9 +109,9 @@ class Oar:
 
 
 def _ending(job: AnyDict, number: str) -> QueueState:
-    """State of a job that has ended."""
+    """Return the state of a job that has ended."""
     code = _count(job.get("exit_code"))
-    # OAR gives the exit code as `wait` does: 256 times the code.
+    # OAR reports the exit status of `wait`, which is 256 times the exit code.
     if code in (RESUBMIT, RESUBMIT * 256):
         return QueueState("waiting", "waiting: resubmitted", number)
     message = str(job.get("message") or "").lower()
@@ -123,7 +123,7 @@ def _ending(job: AnyDict, number: str) -> QueueState:
 
 
 def _last(number: str, known: Mapping[str, AnyDict]) -> str:
-    """Number of the job that `number` was resubmitted as, after any number of times."""
+    """Number of the latest resubmission of the job `number`."""
     after = {str(job.get("resubmit_job_id")): other for other, job in known.items()}
     seen = set()
     while number in after and number not in seen:
@@ -133,15 +133,13 @@ def _last(number: str, known: Mapping[str, AnyDict]) -> str:
 
 
 def _jobs(text: str) -> dict[str, AnyDict]:
-    """Jobs by number, in the JSON of oarstat; nothing is printed if there are none."""
+    """Parse oarstat's JSON into jobs keyed by number; it prints nothing if none."""
     if not text.strip():
         return {}
     try:
         values = load_json(text, _MAX_ANSWER)
     except ConfigError as error:
-        raise JobError(
-            f"oarstat gave an answer that cannot be read: {error}"
-        ) from error
+        raise JobError(f"The output of oarstat cannot be read: {error}") from error
     if not isinstance(values, dict):
         return {}
     return {str(k): job for k, job in values.items() if isinstance(job, dict)}

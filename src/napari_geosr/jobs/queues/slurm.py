@@ -18,7 +18,7 @@ from napari_geosr.jobs.queues._scripts import (
     quote,
 )
 
-#: Reasons to wait in plain words; others are shown as SLURM gives them.
+#: Reasons for waiting, in plain words; others are shown as SLURM gives them.
 _REASONS = {
     "None": "",
     "Priority": "priority",
@@ -98,13 +98,13 @@ class Slurm:
         return find_number(r"^(\d+)", text, title=self.title)
 
     def states(self, numbers: Mapping[Path, str]) -> dict[Path, QueueState]:
-        """Ask for all jobs of this user; see `QueueSystem.states`."""
+        """Query all jobs of this user; see `QueueSystem.states`."""
         words = ["squeue", "--me", "--noheader", "--states=all", "--format=%i|%T|%r"]
         found = {}
         for line in call(words, title=self.title).splitlines():
             number, state, reason = (*line.strip().split("|", 2), "", "")[:3]
             found[number] = state, reason
-        # A job that ended some minutes ago is not known any more.
+        # SLURM forgets a job some minutes after its end.
         return {
             folder: _state(number, *found.get(number, ("", "")))
             for folder, number in numbers.items()
@@ -127,7 +127,7 @@ def _state(number: str, state: str, reason: str) -> QueueState:
 
 
 def _in_words(reason: str) -> str:
-    """``AssocGrpCpuLimit`` as "assoc grp cpu limit"."""
+    """Convert a reason such as ``AssocGrpCpuLimit`` to "assoc grp cpu limit"."""
     return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", reason.strip("()")).lower()
 
 

@@ -1,4 +1,4 @@
-"""The dialog that asks where a job runs, shows the script and submits it."""
+"""Run the operation of a dock on a cluster: profile, script and submission."""
 
 from __future__ import annotations
 
@@ -40,7 +40,18 @@ from napari_geosr.jobs.handover import Run, submit_run_steps
 from napari_geosr.jobs.profiles import Profile
 from napari_geosr.jobs.queues import load_queue
 
-#: Fields of a profile that concern one job; the others are those of the cluster.
+if TYPE_CHECKING:
+    import napari.viewer
+
+    from napari_geosr.jobs.handover import (
+        StoppedMeasurement,
+        StoppedReconstruction,
+        StoppedRestoration,
+    )
+
+    Run = StoppedMeasurement | StoppedReconstruction | StoppedRestoration
+
+#: Fields of a profile that concern one job; the others concern the cluster.
 _SHOWN = ("project", "partition", "walltime", "cores", "gpus", "memory")
 _SUBMIT = "submit"
 NOT_ESTIMATED = (
@@ -51,15 +62,67 @@ NOT_ESTIMATED = (
 _SCRIPT_HEIGHT = 180
 
 
-class ClusterDialog(QDialog):
-    """Asks where a job runs, shows the script, and submits it.
+class ClusterButton(QObject):
+    """The button *Run on a cluster…* of a dock, and the dialog that it opens.
 
     Parameters
     ----------
-    run : Run
-        What is run; nothing of it is finished.
-    estimate : RunEstimate, optional
-        What it would take on this computer, as the dock shows.
+    viewer : napari.viewer.Viewer
+    dock : Dock
+        Shows messages.
+    shortcut : str
+        Shortcut of the button.
+    """
+
+    def __init__(self, viewer: napari.viewer.Viewer, dock: Dock, shortcut: str) -> None:
+        super().__init__(dock)
+        self._viewer, self._dock = viewer, dock
+        self._get_run: Callable[[], Run | None] | None = None
+        self.dialog: ClusterDialog | None = None
+        self.widget: QPushButton = button(
+            "Run on a cluster…",
+            "Submit this run to a cluster with SLURM or OAR. You can close napari "
+            "meanwhile; the Jobs dock shows the state.",
+            shortcut,
+        )
+        self.widget.clicked.connect(self._on_clicked)
+
+    def set_run(self, get_run: Callable[[], Run | None]) -> None:
+        """Set the function that describes the run.
+
+        Parameters
+        ----------
+        get_run : callable
+            Returns None if the user decides against the run; may raise a `GeoSRError`.
+        """
+        self._get_run = get_run
+
+    def _on_clicked(self) -> None:
+        if self._get_run is None:
+            return
+        try:
+            run = self._get_run()
+        except GeoSRError as error:
+            self._dock.show_failure(error)
+            return
+        if run is None:
+            return
+        self.dialog = ClusterDialog(run, self.widget.window())
+        self.dialog.submitted.connect(self._on_submitted)
+        self.dialog.open()
+
+    def _on_submitted(self, text: str) -> None:
+        open_dock(self._viewer, JOBS)
+        self._dock.message.show_message(text, "ok")
+
+
+class ClusterDialog(QDialog):
+    """Asks where to run a job, shows the script and submits the job.
+
+    Parameters
+    ----------
+    run : StoppedMeasurement, StoppedReconstruction or StoppedRestoration
+        The run to submit, without a finished part.
     parent : QWidget
 
     Signals
@@ -86,7 +149,8 @@ class ClusterDialog(QDialog):
         self.setWindowTitle(f"Run {run.name} on a cluster")
         self.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         self.cluster = combo(
-            "Cluster", "The profile of a cluster: its queue and what every job needs."
+            "Cluster",
+            "Profile of the cluster, with its queue and the settings of every job.",
         )
         for name in (*profiles.own_profiles(), *profiles.TEMPLATES):
             if self.cluster.findData(name) < 0 and name != submission.LOCAL:
@@ -98,17 +162,19 @@ class ClusterDialog(QDialog):
             "Origin of the values", "Where walltime and memory come from."
         )
         self.folder = FolderRow("jobs")
-        self.folder.setToolTip("Folder that all nodes of the cluster can see.")
+        self.folder.setToolTip("Folder that all nodes of the cluster can access.")
         self.folder.setAccessibleName("Job folder")
         self.keep_as = QLineEdit()
         self.keep_as.setAccessibleName("Keep as")
-        self.keep_as.setToolTip("Name under which these settings are kept.")
+        self.keep_as.setToolTip(
+            "Name under which these settings are saved as a profile."
+        )
         self.keep_as.setPlaceholderText("name of a profile (optional)")
         self.script = QPlainTextEdit()
         self.script.setReadOnly(True)
         self.script.setMinimumHeight(_SCRIPT_HEIGHT)
         self.script.setAccessibleName("Script")
-        self.script.setToolTip("What the queue runs.")
+        self.script.setToolTip("Script that the queue runs.")
         self.script.setFont(
             QFontDatabase.systemFont(QFontDatabase.SystemFont.FixedFont)
         )
@@ -133,8 +199,8 @@ class ClusterDialog(QDialog):
         column = QVBoxLayout(self)
         text = QLabel(
             "The queue starts the job when resources are free. The cluster must be "
-            "able to access the scan and the model under the same paths as this "
-            "computer."
+            "able to access the files of the scan and the model under the same paths "
+            "as this computer."
         )
         text.setWordWrap(True)
         column.addWidget(text)
@@ -148,7 +214,7 @@ class ClusterDialog(QDialog):
         add_row(rows, "&Keep as", self.keep_as)
         column.addLayout(rows)
         self.script_section = Section(
-            "&Script", self.script, tool_tip="What is handed to the queue."
+            "&Script", self.script, tool_tip="Script submitted to the queue."
         )
         column.addWidget(self.script_section, 1)
         column.addWidget(self.message)
@@ -209,7 +275,7 @@ class ClusterDialog(QDialog):
         self._fit_timer.start(0)  # after the layout
 
     def _fit(self) -> None:
-        """Make room for errors below fields: texts that wrap set no minimum height."""
+        """Make room for errors below fields; wrapped texts set no minimum height."""
         column = self.layout()
         if column is not None:
             needed = column.totalHeightForWidth(self.width())
@@ -245,17 +311,11 @@ class ClusterDialog(QDialog):
             return
         if profiles.profile_path(name).exists():
             raise ConfigError(
-                f"There is a profile named {name!r} already. Choose another name under "
+                f"The profile {name!r} already exists. Choose another name under "
                 "Keep as, or leave that field empty."
             )
-        # What was proposed is for this run alone.
-        own = {
-            field: getattr(self._base, field)
-            for field, value in self._proposed.items()
-            if getattr(profile, field) == value
-        }
-        profiles.save_profile(name, profile.model_copy(update=own))
-        self.keep_as.clear()  # it is kept even if the queue refuses the job
+        profiles.save_profile(name, profile)
+        self.keep_as.clear()  # the profile is kept even if the queue refuses the job
 
     def _on_made(self, title: str, folder: Path, number: str) -> None:
         text = f"Submitted {self._run.name} as {title} job {number}, in {folder}."
@@ -282,6 +342,6 @@ class ClusterDialog(QDialog):
 
 
 def _usual_folder(run: Run) -> Path:
-    """The folder of the scan, which the cluster must be able to access."""
+    """Return the folder of the scan, which the cluster must access as well."""
     source = run.source
     return jobs_folder() if source is None else source.resolve().parent

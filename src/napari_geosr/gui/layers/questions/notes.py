@@ -26,14 +26,14 @@ if TYPE_CHECKING:
     from napari.layers import Layer
     from napari.utils.events import Event
 
-#: Number of lines beyond which the notes scroll: the settings below stay in sight.
+#: Number of lines beyond which the notes scroll, to keep the settings below visible.
 _MAX_LINES = 6
 #: Layer events that may change the notes.
 _EVENTS = ("metadata", "units", "axis_labels", "name", "scale")
 
 
 class NotesRow(QWidget):
-    """Warnings and notes of a layer's file in one message; hidden without any.
+    """Warnings and notes of a layer's file in one message; hidden if there are none.
 
     *Correct…* opens the row below it that corrects what was assumed.
 
@@ -44,7 +44,7 @@ class NotesRow(QWidget):
     key : str
         Shortcut of its button.
     is_named : bool
-        Whether notes begin with the layer's name, if a dock has rows of several.
+        Whether notes begin with the layer's name, for docks with rows for several.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class NotesRow(QWidget):
         warned, notes, misfit = _warnings_and_notes(layer)
         if not self._frames.isHidden():  # this question is already shown
             notes = [note for note in notes if note.corrected_by != "axes"]
-        # When the question is answered, a row that the user has opened closes.
+        # A row that the user has opened closes when the question is answered.
         self._field = next((n.corrected_by for n in notes if n.corrected_by), "")
         self._label_button()
         if not warned and not notes:

@@ -1,4 +1,4 @@
-"""Records the doubts about a layer and the user's answers."""
+"""Record the doubts about a layer and the user's answers."""
 
 from __future__ import annotations
 
@@ -88,12 +88,12 @@ def is_answered(layer: Layer) -> bool:
 def open_notes(layer: Layer) -> list[Note]:
     """Return the unanswered notes of the layer's file.
 
-    Notes on the unit are left out: `VoxelSizeRow` asks for it.
+    Notes on the unit are omitted, because `VoxelSizeRow` asks for it.
 
     Raises
     ------
     VolumeError
-        If the layer's axes cannot be understood.
+        If the layer's axes cannot be interpreted.
     """
     record = layer.metadata.get(METADATA, {})
     place = geometry_of_layer(layer)
@@ -113,7 +113,7 @@ def settle_distance(layer: Layer) -> None:
 
 
 def misfit_of(layer: Layer) -> str:
-    """Why a layer must not be measured; "" if it may be."""
+    """Return why a layer must not be measured; empty if it may be measured."""
     return str(layer.metadata.get(_MISFIT_KEY, ""))
 
 
@@ -128,7 +128,7 @@ def mark_misfit(layer: Layer, misfit: str, *, in_name: bool = True) -> None:
     misfit : str
         Why it must not be measured, in a sentence.
     in_name : bool
-        Whether the name is marked as well: for a finding, not for a prediction.
+        Whether to mark the name as well, for a finding rather than a prediction.
     """
     others = {key: value for key, value in layer.metadata.items() if key != _MISFIT_KEY}
     layer.metadata = others | ({_MISFIT_KEY: misfit} if misfit else {})
@@ -152,7 +152,7 @@ def record_slices(layer: Layer) -> None:
 def convert_to_frames(layer: Layer) -> None:
     """Turn the first axis of a Z, Y, X layer into time, as the user answered.
 
-    A time step has no length: the axis gets scale 1 and no unit.
+    A time step has no length, so the axis gets scale 1 and no unit.
     """
     layer.metadata = {**layer.metadata, _AXES_KEY: "T"}
     scale, translate = list(layer.scale), list(layer.translate)

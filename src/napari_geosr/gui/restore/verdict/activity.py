@@ -1,4 +1,4 @@
-"""Finds the verdict on a run and ranks the models, in the background.
+"""Find the verdict on a run and rank the models, in the background.
 
 It waits while the dock prepares, previews or restores, so that it does not compete with
 the user's requests.
@@ -72,7 +72,7 @@ class VerdictActivity(Activity):
         self.set_prepared(None)
 
     def set_prepared(self, prepared: PreparedRestoration | None) -> None:
-        """Examine this run; None: no run."""
+        """Examine this run; None if there is no run."""
         self._prepared, self._has_verdict = prepared, prepared is None
         self.cancel()
         self._restart_later()
@@ -83,7 +83,7 @@ class VerdictActivity(Activity):
         return self._has_verdict
 
     def find_verdict(self) -> None:
-        """Examine the prepared run before ranking, as it is about to start."""
+        """Examine the prepared run before ranking, because it is about to start."""
         if self._has_verdict and self._prepared is not None:
             return
         # If the run is still being prepared, it is examined afterwards.
@@ -148,7 +148,7 @@ class VerdictActivity(Activity):
         self._wants_ranking = self._rank_requested = False
         self._noise, self._ranking = ranking.noise, ranking
         if self._prepared is not None:
-            self._has_verdict = False  # again, with the gain of the ranking
+            self._has_verdict = False  # examine again, with the ranked gain
         self.ranked.emit(ranking)
 
     def _on_verdict(self, verdict: RunVerdict, prepared: PreparedRestoration) -> None:

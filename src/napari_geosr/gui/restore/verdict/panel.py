@@ -34,7 +34,7 @@ _FIND_KEY = "Alt+Shift+B"
 
 
 class VerdictPanel(QWidget):
-    """The verdict on the chosen model, what it removes, and the search for the best.
+    """The verdict on the chosen model, what it removes, and a search for the best one.
 
     Signals
     -------
@@ -109,7 +109,7 @@ class VerdictPanel(QWidget):
         self.activity.set_volume(volume, rank=True)
 
     def set_not_ready(self) -> None:
-        """Clear the verdict: layer, model or settings changed."""
+        """Clear the verdict after a change of the layer, model or settings."""
         self._run_verdict = None
         self.message.clear()
         self.activity.set_prepared(None)
@@ -151,8 +151,8 @@ class VerdictPanel(QWidget):
     def confirm_run(self, model: str, name: str) -> bool:
         """Whether a run may start; asks if it is expected to do harm.
 
-        It asks once per model and voxel data: another layer, or changed data in the
-        layer, must be confirmed again.
+        The question is asked once per model and voxel data. Another layer, or changed
+        data in the layer, must be confirmed again.
 
         Parameters
         ----------
@@ -174,7 +174,7 @@ class VerdictPanel(QWidget):
         return True
 
     def withdraw_verdict(self) -> None:
-        """Withdraw an *ok*, as the result is not consistent with the scan."""
+        """Withdraw an *ok*, because the result is not consistent with the scan."""
         if self._run_verdict is not None and self._run_verdict.level == "ok":
             self.message.show_message(f"Before the run: {self._run_verdict.sentence}")
 
@@ -182,7 +182,7 @@ class VerdictPanel(QWidget):
         self._run_verdict = verdict
         kind = _KINDS[verdict.level]
         if kind == "ok" and verdict.loses_pores:
-            kind = "info"  # no tick where something is lost
+            kind = "info"  # no tick if detail is lost
         self.message.show_message(verdict.sentence, kind)
         reasons = "\n\n".join(verdict.reasons)
         self.message.label.setToolTip(reasons or "Message; select the text to copy it.")
