@@ -97,7 +97,7 @@ def test_noise_is_the_same_figure_everywhere(rng, capsys):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda fine: fine[:, ::-1], "almost nothing of what the result shows"),
+        (lambda fine: fine[:, ::-1], "almost nothing that it shows"),
         (
             lambda fine: np.minimum(fine, fine[:, ::-1]),
             "its contrast is in the scan",
@@ -150,8 +150,8 @@ def test_what_is_found_well_claims_no_more_than_its_figures(scan, fine, capsys):
     said = capsys.readouterr().out
     assert "2.4 % of voxels beyond 3 standard deviations (noise alone: 0.27 %)" in said
     assert said.rstrip().endswith(
-        "The check found nothing beyond its limits: the residual is about what noise "
-        "alone would give."
+        "All values are within the limits of the check: the residual is about what "
+        "noise alone would give."
     )
 
 

@@ -81,7 +81,7 @@ def test_a_pore_is_found_at_a_voxel_and_explained(volume: Volume) -> None:
     assert figures["support"] > 20
     assert result.sentence.startswith("This pore depends on voxels within ")
     assert result.sentence.endswith(
-        "; if the scan showed solid in its place, the model would not produce it (well "
+        "; the model would not produce it if the scan showed solid in its place (well "
         "supported)."
     )
 

@@ -82,7 +82,7 @@ def test_too_many_of_them_are_called_hot_voxels_and_what_to_do(foam):
     said, result = warned(restore_steps(foam.replace(data=data), RestoreConfig()))
     (text,) = (text for text in said if "hot or dead voxels" in text)
     assert "% of the voxels of 'foam'" in text
-    assert "Only up to 0.1 %" in text
+    assert "at most 0.1 %" in text
     assert "median filter" in text
     record = result.volume.provenance[-1]["intensities"]
     assert record["crowd_share"] == pytest.approx(0.005, rel=0.3)

@@ -433,7 +433,7 @@ def test_what_people_get_is_compared_with_the_packages_test(
         "scales_of",
         lambda *given, **how: replace(right(*given, **how), normalisation=wrong),
     )
-    with pytest.raises(ModelError, match="package's own test image differs"):
+    with pytest.raises(ModelError, match="restored test image of the package"):
         taken("wrong")
     assert not (own / "wrong").exists()
 

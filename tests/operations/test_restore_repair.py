@@ -242,7 +242,7 @@ def test_what_cannot_be_repaired(job: JobFolder, capsys: Any) -> None:
     (result / "zarr.json").write_text("{")
     assert "its metadata are damaged. Write it again" in refused(capsys, job)
     shutil.rmtree(result)
-    assert "is not there or is not an OME-Zarr" in refused(capsys, job)
+    assert "does not exist or is not an OME-Zarr" in refused(capsys, job)
     config = job.path / "config.yaml"
     text = config.read_text().replace("operation: restore", "operation: measure")
     config.write_text(text)

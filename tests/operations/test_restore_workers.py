@@ -230,7 +230,7 @@ def test_what_is_finished_is_kept_if_the_scan_disappears(client, tmp_path, rng):
             (tmp_path / "scan.zarr").rename(tmp_path / "gone.zarr")
 
     out = tmp_path / "out.ome.zarr"
-    with pytest.raises(FileError, match=r"cannot be read any more.* kept as out\.inc"):
+    with pytest.raises(FileError, match=r"can no longer be read.* kept as out\.inc"):
         run(volume, client, out=out, on_tile=remove, memory="160MB")
     (tmp_path / "gone.zarr").rename(tmp_path / "scan.zarr")
     unfinished = find_unfinished(out)

@@ -1,1 +1,1 @@
-"""The verbs: each one public function and one generator of steps."""
+"""Operations: each has one public function and one generator of steps."""

@@ -129,7 +129,7 @@ def _display(advice: list[str]) -> dict[str, str]:
         )
     return {
         "Qt": ", ".join(f"{name} {_version(name)}" for name in qt) or "not installed",
-        "display": shown or ("none" if needs else "the system's"),
+        "display": shown or ("none" if needs else "system default"),
     }
 
 

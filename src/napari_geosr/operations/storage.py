@@ -47,7 +47,7 @@ def array_for(
     budget: int | None = None,
     depth: int = 8,
 ) -> Any:
-    """An array to fill: numpy if it fits into memory, else a zarr in the cache.
+    """An array to fill: numpy if it fits into memory; otherwise a zarr in the cache.
 
     Parameters
     ----------
@@ -61,8 +61,8 @@ def array_for(
     nbytes = math.prod(shape) * dtype.itemsize
     available = free_host_memory() if budget is None else budget
     if nbytes <= available * _RESULT_SHARE:
-        # Not np.zeros: untouched pages would count as free, and a run would plan with
-        # the memory of its own result.
+        # Do not use np.zeros: untouched pages would count as free memory, and a run
+        # would plan to use the memory of its own result.
         return np.full(shape, fill, dtype)
     return cached_zarr(shape, dtype, fill, depth)
 
@@ -73,7 +73,7 @@ def cached_zarr(
     """Create a zarr in the cache folder for a result too large for memory.
 
     It is removed when the array is no longer referenced, at the latest when the program
-    ends; save a result to a file to keep it.
+    ends. To keep a result, save it to a file.
 
     Parameters
     ----------
@@ -103,7 +103,8 @@ def cached_zarr(
 
 
 def array_for_workers(array: ArrayLike) -> ArrayLike:
-    """The array itself if other processes can open it, else a copy in the cache folder.
+    """The array itself if other processes can open it; otherwise a copy in the cache
+    folder.
 
     The copy is removed like that of `cached_zarr`.
 
@@ -150,7 +151,8 @@ class CachedResult:
 
     def flush_to_disk(self) -> None:
         """Flush everything written so far to disk."""
-        sync = getattr(os, "sync", None)  # all chunks: which ones are new is unknown
+        # all chunks, because it is unknown which ones are new
+        sync = getattr(os, "sync", None)
         if sync is not None:
             sync()
 
@@ -195,15 +197,15 @@ def find_unfinished_results() -> list[Volume]:
             array: Any = zarr.open_array(entry.part, mode="r+")
             found.append(_as_volume(entry, array))
         except (OSError, ValueError, KeyError, TypeError, GeoSRError):
-            continue  # damaged, or removed in the meantime
+            continue  # it is damaged, or has been removed in the meantime
     return found
 
 
 def keep_part(volume: Volume, path: Path) -> Path | None:
     """Keep the finished part of an unsaved result, for another process to resume.
 
-    A result in the cache folder is moved to `path`; of one in memory the finished boxes
-    are copied. The array must not be used afterwards.
+    A result in the cache folder is moved to `path`; for one in memory, the finished
+    boxes are copied. The array must not be used afterwards.
 
     Parameters
     ----------

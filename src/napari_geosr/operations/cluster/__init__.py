@@ -1,6 +1,6 @@
 """Shares work among the processes of a Dask cluster, on this computer or elsewhere.
 
-The extra ``cluster`` is imported only when workers are asked for.
+The extra ``cluster`` is imported only when workers are requested.
 """
 
 from __future__ import annotations
@@ -35,39 +35,40 @@ if TYPE_CHECKING:
 #: A number of processes on this computer, or a client of any Dask cluster.
 Workers: TypeAlias = "int | Client"
 
-#: Every worker imports the script that starts it, as on Windows every process does.
+#: Every worker imports the script that starts it, like every process on Windows.
 _UNGUARDED = (
-    'In a script, the call must be below a line if __name__ == "__main__":, as each '
+    'In a script, put the call below the line if __name__ == "__main__":, because each '
     "worker imports the script."
 )
 
 T = TypeVar("T")
 R = TypeVar("R")
 
-#: Items given to each worker at once: one that it does, and one that waits.
+#: Number of items given to each worker at once: one in progress and one waiting.
 _ITEMS_PER_WORKER = 2
-#: Seconds between looks at the stop flag and at the workers.
+#: Seconds between checks of the stop flag and of the workers.
 _INTERVAL_SECONDS = 0.2
 #: Seconds without any worker after which a run ends.
 _PATIENCE_SECONDS = 60.0
-#: Seconds for which a stopped run waits for its workers to notice.
+#: Seconds that a stopped run waits for its workers to stop.
 _STOP_SECONDS = 60.0
 #: Number of times that an item is given to another worker if its worker dies.
 _RETRIES = 3
-#: Memory of a worker process besides its budget, in bytes: the program and its
+#: Memory of a worker process in addition to its budget, in bytes: the program and its
 #: libraries.
 _PROGRAM_BYTES = 1 << 30
-#: Memory of a worker process as a multiple of its budget above which it is ended.
+#: Maximum memory of a worker process as a multiple of its budget; above it, the process
+#: is ended.
 _TOLERANCE = 1.25
 
 
 def check_workers(workers: object) -> None:
-    """Refuse what is neither a number of workers nor a client.
+    """Raise an error unless `workers` is a number of workers or a client.
 
     Raises
     ------
     ConfigError
-        Also if the extra ``cluster`` is not installed.
+        If `workers` is invalid, or the extra ``cluster`` is not installed.
     """
     if isinstance(workers, int) and not isinstance(workers, bool):
         if workers < 1:
@@ -106,12 +107,12 @@ def check_installed() -> None:
 
 
 def count_workers(workers: Workers) -> int:
-    """Number of workers, now."""
+    """Current number of workers."""
     return workers if isinstance(workers, int) else len(workers.nthreads())
 
 
 def workers_per_host(workers: Workers) -> int:
-    """Largest number of workers that share a computer, now."""
+    """Current maximum number of workers on one computer."""
     if isinstance(workers, int):
         return workers
     hosts = [_host(address) for address in workers.nthreads()]
@@ -147,7 +148,8 @@ def open_pool(
         return
     import dask
 
-    # Imported before the settings are changed: its defaults would be lost with them.
+    # Import this before the settings are changed, because the defaults that it adds
+    # would otherwise be lost.
     from distributed import Client
 
     with dask.config.set(_settings(threads)):
@@ -184,9 +186,9 @@ def _local_cluster(n_workers: int, memory: int | None) -> LocalCluster:
             threads_per_worker=1,
             processes=True,
             memory_limit=limit,
-            dashboard_address="127.0.0.1:0",  # 8787 may be in use
+            dashboard_address="127.0.0.1:0",  # port 8787 may be in use
             silence_logs=logging.CRITICAL,
-            # With keys of its own: other users of the computer must not connect.
+            # Use separate keys, so that other users of the computer cannot connect.
             security=Security.temporary(),
         )
     except (RuntimeError, OSError, TimeoutError) as error:
@@ -213,15 +215,16 @@ class WorkerPool:
     def results(
         self, work: Work[T, R], items: Sequence[T], should_stop: ShouldStop
     ) -> Generator[tuple[T, R], None, None]:
-        """Do all items, a few at a time; yield each with its result when it is done.
+        """Process all items, a few at a time; yield each with its result when it is
+        done.
 
-        An item whose worker dies is given to another one, so the work must be harmless
-        if it is done twice.
+        An item whose worker dies is given to another worker, so doing the work twice
+        must be harmless.
 
         Parameters
         ----------
         work : callable
-            It can be pickled; see
+            Must be picklable; see
             `napari_geosr.operations.cluster.worker.Work`.
         items : sequence
             Plain values.
@@ -232,9 +235,10 @@ class WorkerPool:
         Cancelled
             If `should_stop` returns True, after the items that had finished by then.
         GeoSRError
-            The first error of an item; those that finish meanwhile come before it.
+            The first error of an item, raised after the items that finish in the
+            meantime.
         WorkerError
-            If an item's workers die again and again, or all workers are gone.
+            If several workers die at the same item, or all workers are gone.
         """
         task = _Task[T, R](self, work, items)
         try:
@@ -244,7 +248,7 @@ class WorkerPool:
 
 
 class _Task(Generic[T, R]):
-    """Items under way."""
+    """Items in progress."""
 
     def __init__(self, pool: WorkerPool, work: Work[T, R], items: Sequence[T]) -> None:
         import cloudpickle
@@ -264,7 +268,7 @@ class _Task(Generic[T, R]):
             self._look_at_workers()
 
     def finished(self, should_stop: ShouldStop) -> Iterator[tuple[T, R]]:
-        """Items with their results, until all are done or one ends the run."""
+        """Items with their results, until all are done or an error ends the run."""
         while self.waiting or self.running:
             if should_stop():
                 yield from self._stopped()
@@ -319,12 +323,12 @@ class _Task(Generic[T, R]):
             self._n_workers, self._seen = n, now
         elif now - self._seen > _PATIENCE_SECONDS:
             raise WorkerError(
-                "All worker processes ended, and none came back. If memory ran out, "
-                "use fewer workers or a smaller budget (--memory)."
+                "All worker processes have ended, and none could be restarted. If "
+                "memory ran out, use fewer workers or a smaller budget (--memory)."
             )
 
     def _stopped(self) -> Iterator[tuple[T, R]]:
-        """Stop, and yield the items that finish meanwhile."""
+        """Stop, and yield the items that finish in the meantime."""
         self.waiting.clear()
         with suppress(Exception):  # the cluster may be gone
             self._tell_workers()
@@ -351,11 +355,11 @@ class _Task(Generic[T, R]):
         self.client.run(stop, self.token, on_error="ignore")
 
     def end(self) -> None:
-        """Stop whatever is still under way, and forget the run.
+        """Stop all items in progress, and forget the run.
 
         No worker writes any more afterwards, so that the file can be renamed.
         """
-        if self.running and not self.pool.is_own:  # own processes are ended instead
+        if self.running and not self.pool.is_own:  # own workers are ended instead
             for _ in self._stopped():
                 pass
         with suppress(Exception):  # the cluster may be gone
@@ -364,7 +368,7 @@ class _Task(Generic[T, R]):
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
-        """Turn errors of the connection into a sentence."""
+        """Convert connection errors to a message."""
         try:
             yield
         except (OSError, TimeoutError, RuntimeError) as error:

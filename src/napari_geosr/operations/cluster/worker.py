@@ -1,6 +1,6 @@
 """What runs in a worker process: the work of a run, and its stop flag.
 
-Imports distributed; import this module only when workers are asked for.
+Imports distributed; import this module only when workers are requested.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Outcome:
     result : object
         Result of the work; None if it was stopped or failed.
     stopped : bool
-        Whether it was stopped before its end.
+        Whether it was stopped before it was finished.
     error : GeoSRError or None
         The error with which it ended.
     """
@@ -52,7 +52,7 @@ class Outcome:
 
 @dataclass
 class _KnownRun:
-    """A run, as a worker process knows it."""
+    """A run in a worker process."""
 
     pickled: bytes
     worker: int
@@ -61,7 +61,7 @@ class _KnownRun:
 
 
 _runs: dict[str, _KnownRun] = {}
-#: A process does one item at a time, so that its memory is that of one item.
+#: A process does one item at a time, so that it needs memory for one item only.
 _one_at_a_time = threading.Lock()
 
 

@@ -95,7 +95,7 @@ def compare_steps(
 ) -> Generator[Step, None, QualityReport]:
     """Compare volumes of one object with one of them, the base.
 
-    Each is compared in the frame that it has in common with the base: see
+    Each volume is compared in the frame that it shares with the base; see
     `napari_geosr.operations.compare.groups`.
 
     Parameters
@@ -201,7 +201,7 @@ def compare_steps(
 
 
 def _in_order(keys: Iterable[str], found: Sequence[Mapping[str, _T]]) -> dict[str, _T]:
-    """Results of groups in the order of the volumes; of several, the first."""
+    """Results of groups in the order of the volumes; the first if there are several."""
     merged: dict[str, _T] = {}
     for one in found:
         merged = {**one, **merged}
@@ -263,7 +263,7 @@ def _check_numbers(
     if not MIN_VOLUMES <= len(volumes) <= MAX_VOLUMES:
         raise ConfigError(
             f"{len(volumes)} volumes were given; {MIN_VOLUMES} to {MAX_VOLUMES} can be "
-            "compared, the reference included."
+            "compared, including the reference."
         )
     if reference is not None and reference not in volumes:
         raise ConfigError(f"There is no volume {reference!r} to use as the reference.")

@@ -78,7 +78,9 @@ def plan(
 def companions_by_name(
     mask: Volume | None, halves: tuple[Volume, Volume] | None
 ) -> dict[str, Volume]:
-    """Inputs of a comparison beside the compared volumes, as named in its record."""
+    """Inputs of a comparison other than the compared volumes, as named in its
+    record.
+    """
     named = {"mask": mask}
     if halves is not None:
         named |= {"half 1": halves[0], "half 2": halves[1]}

@@ -1,8 +1,9 @@
 """Volumes that are compared with the base on the same grid.
 
-A coarse volume must not decide on which voxels finer ones are compared: averaging over
-its voxels hides their faults. Each volume is therefore compared with the base as if
-the two were alone, and volumes share a grid only if these grids are the same.
+A coarse volume must not determine the grid on which finer ones are compared, because
+averaging over its voxels hides their faults. Each volume is therefore compared with the
+base as if the two were alone, and volumes share a grid only if these grids are the
+same.
 """
 
 from __future__ import annotations

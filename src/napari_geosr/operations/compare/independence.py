@@ -35,13 +35,13 @@ def refuse_outputs(*volumes: Volume) -> None:
     if len(restored) > 1:
         raise VolumeError(
             f"{restored[0].title} and {restored[1].title} are outputs of a network or "
-            "filter: outputs of a network agree with each other even where both are "
+            "filter. Such outputs agree with each other even where both are "
             "wrong. Correlate the two scans, or halves of one, instead."
         )
     if restored:
         raise VolumeError(
             f"{restored[0].title} is the output of a network or filter: what it added "
-            "would count as signal, so Fourier correlation would say nothing about its "
+            "would count as signal, so Fourier correlation would not measure its "
             "resolution. Correlate two scans, or halves of one, instead."
         )
     for volume in volumes:
@@ -49,8 +49,8 @@ def refuse_outputs(*volumes: Volume) -> None:
             if (how := _RESAMPLED.get(str(entry.get("operation")))) is not None:
                 raise VolumeError(
                     f"{volume.title} was {how}: the noise of neighbouring voxels is "
-                    "correlated and would be mistaken for signal. Take the volume as "
-                    "it was reconstructed."
+                    "correlated and would be mistaken for signal. Use the volume as it "
+                    "was reconstructed."
                 )
 
 
@@ -62,7 +62,8 @@ def refuse_same_source(one: Volume, other: Volume) -> None:
         raise VolumeError(
             f"{one.title} and {other.title} were made from the same input, so both "
             "contain its noise. Reconstruct the odd and the even projections "
-            "(napari-geosr reconstruct --half odd, --half even) and correlate those."
+            "(napari-geosr reconstruct --half odd, --half even) and correlate the "
+            "results."
         )
 
 

@@ -1,4 +1,6 @@
-"""Pores of several volumes: measured on their own grids, matched on a common one."""
+"""Pores of several volumes, measured on their own grids and matched on a common
+grid.
+"""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ def with_positions(
             voxel_size=alike.voxel_size, unit=alike.unit, origin=alike.origin
         )
         remarks.append(
-            f"{volume.title} has no voxel size; it has the shape of {alike.title} and "
+            f"{volume.title} has no voxel size but the same shape as {alike.title}; it "
             "is assumed to be at the same position."
         )
     if known:
@@ -96,7 +96,7 @@ def placed_mask(mask: Volume | None, base: FrameVolume) -> FrameArray | None:
         origin=tuple(o * scale for o in mask.origin),
         unit=frame.unit,
     )
-    # Repeat the voxels of a coarser mask, so that none is larger than a voxel of the
+    # Repeat the voxels of a coarser mask until none is larger than a voxel of the
     # frame.
     factors = np.array(sample.voxel_size) / np.array(frame.voxel_size)
     if (factors > 1.001).any():
@@ -126,7 +126,7 @@ class _BinaryMask:
 
 
 def _refined(mask: Volume, voxel_size: tuple[float, ...]) -> Volume:
-    """Repeat the voxels of a mask until they are no larger than a given size."""
+    """A mask whose voxels are repeated, so that none exceeds a given voxel size."""
     factors = [
         max(1, math.ceil(m / v - 1e-3))
         for m, v in zip(mask.voxel_size, voxel_size, strict=True)

@@ -32,9 +32,9 @@ def scan_check_steps(
     Parameters
     ----------
     given : mapping of Volume
-        As they were opened: records describe these.
+        The volumes as opened; records describe these.
     placed : mapping of Volume
-        The same with spatial axes and positions.
+        The same volumes with spatial axes and positions.
 
     Raises
     ------
@@ -55,7 +55,7 @@ def scan_check_steps(
             figures = yield from consistency_figures_steps(
                 placed[scan], volume, should_stop=should_stop
             )
-        except VolumeError:  # it was cropped or moved since
+        except VolumeError:  # it has been cropped or moved since
             continue
         verdict = verdict_of(figures, math.prod(placed[scan].shape))
         noise = figures.noise_rms

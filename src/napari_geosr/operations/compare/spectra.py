@@ -1,4 +1,4 @@
-"""Power spectra and finest detail of volumes in a block in the centre."""
+"""Power spectra and finest detail of volumes in their central block."""
 
 from __future__ import annotations
 

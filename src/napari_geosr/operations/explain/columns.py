@@ -75,7 +75,9 @@ def _value(found: Explanation, method: str, way: tuple[str, ...]) -> object:
 
 
 def pores_of_report(report: PorosityReport) -> StoredPoreTable:
-    """The pores of a measurement that is in memory, as `explain_pores_steps` needs."""
+    """The pores of a measurement in memory, in the form that `explain_pores_steps`
+    needs.
+    """
     table, n = report.table, report.pore_count
     boxes = []
     for axis in "zyx"[-len(report.shape) :]:
@@ -101,7 +103,7 @@ def pores_of_report(report: PorosityReport) -> StoredPoreTable:
 
 
 def with_explanations(report: PorosityReport, result: ExplainResult) -> PorosityReport:
-    """The report with the columns of a run that explained its pores."""
+    """The report with the columns of a run that has explained its pores."""
     added = list(added_columns(result))
     return replace(
         report,

@@ -46,14 +46,15 @@ class ExplainConfig(Config):
     threshold: float | None = Field(
         None,
         title="Threshold",
-        description="Grey value between pore and solid in the result; by default that "
-        "of the pore report or, without one, Otsu's threshold around the voxel.",
+        description="Grey value that separates pore and solid in the result; by "
+        "default the value in the pore report or, without one, Otsu's threshold around "
+        "the voxel.",
     )
     phase: Literal["dark", "bright"] | None = Field(
         None,
         title="Pores are",
         description="Whether pores are darker or brighter than the solid; by default "
-        "as in the pore report or, without one, darker.",
+        "the choice in the pore report or, without one, darker.",
     )
     draws: int = Field(
         8,
@@ -81,7 +82,7 @@ class ExplainConfig(Config):
     feature: Literal["grey", "edge"] = Field(
         "grey",
         title="Feature",
-        description="Quantity that lam attributes: the mean grey value, or the mean "
+        description="Quantity that lam explains: the mean grey value, or the mean "
         "gradient.",
     )
     steps: int = Field(
@@ -96,8 +97,8 @@ class ExplainConfig(Config):
         gt=0,
         le=32,
         title="Blur",
-        description="Standard deviation of the initial blur (lam), in voxels of the "
-        "scan.",
+        description="Standard deviation, in voxels of the scan, of the blur from which "
+        "lam starts.",
     )
     patch: int = Field(
         3,
@@ -116,7 +117,10 @@ class ExplainConfig(Config):
     nonfinite: Literal["mean", "zero", "refuse"] = Field(
         "mean",
         title="NaN and Inf",
-        description="Replacement for NaN and Inf in the model's input, as in restore.",
+        description=(
+            "How NaN and Inf are treated. mean, zero: replace them with this value in "
+            "the model's input; refuse: stop with a message."
+        ),
     )
     threads: int | None = Field(
         None,
@@ -125,10 +129,22 @@ class ExplainConfig(Config):
         description="CPU threads; by default the number of cores minus one.",
     )
     strength: float = Field(
-        1.0, ge=0, le=2, title="Strength", description="As in restore."
+        1.0,
+        ge=0,
+        le=2,
+        title="Strength",
+        description=(
+            "How much noise to remove, as in the restoration: 0 returns the scan, 1 "
+            "removes as much noise as was measured."
+        ),
     )
     sharpness: Literal["auto", "scan", "object"] = Field(
-        "auto", title="Sharpness", description="As in restore."
+        "auto",
+        title="Sharpness",
+        description=(
+            "Sharpness of a super-resolved result, as in the restoration: that of the "
+            "scan, that of the object, or chosen automatically."
+        ),
     )
 
     @field_validator("method", mode="before")

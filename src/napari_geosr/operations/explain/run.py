@@ -263,8 +263,8 @@ def explain_place_steps(
     if needs_pore and target.kind != "pore":
         yield WarningIssued(
             message="There is no pore at this voxel, so there is no evidence to "
-            "evaluate. A threshold of your own (--threshold) may separate "
-            "pores that Otsu's does not."
+            "evaluate. If Otsu's threshold misses the pore, set another one "
+            "(--threshold)."
         )
         if not names:
             raise ConfigError(
@@ -372,8 +372,8 @@ def explain_pores_steps(
     PartDone
         For each pore.
     WarningIssued
-        For each different warning of the methods, once; for voxels without a value and
-        for limitations, once for all pores.
+        Once for each distinct warning of the methods; warnings about voxels without a
+        value and about limitations are combined for all pores.
     """
     config = prepared.config
     yield StageStarted(message=f"Explaining {len(table.rows)} pores")
@@ -395,7 +395,7 @@ def explain_pores_steps(
         yield PartDone(i + 1, total)
     if not found:
         raise ConfigError(
-            f"None of the {total} pores of {table.path} is in the result of "
+            f"None of the {total} pores of {table.path} was found in the result of "
             f"{prepared.restoration.model.card.name}: give the table measured on this "
             "model's restoration of the scan."
         )
@@ -408,7 +408,7 @@ def explain_pores_steps(
 def _new_warnings(
     steps: Generator[Step, None, Explanation], warned: set[str]
 ) -> Generator[Step, None, Explanation]:
-    """Pass on the warnings that are not yet in `warned`, and no progress."""
+    """Pass on only the warnings that are not yet in `warned`; drop progress steps."""
     with StepIterator(steps) as iterator:
         for step in iterator:
             if isinstance(step, WarningIssued) and step.message not in warned:

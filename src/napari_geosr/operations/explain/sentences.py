@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 def sentence_of(
     target: ExplainedRegion, findings: Mapping[str, AttributionResult]
 ) -> str:
-    """Reach and evidence in one sentence; otherwise that of the first finding."""
+    """Reach and evidence in one sentence; without them, the sentence of the first
+    finding.
+    """
     reach, evidence = findings.get("reach"), findings.get("evidence")
     if reach is None:
         return next(iter(findings.values())).sentence
@@ -33,16 +35,13 @@ def sentence_of(
         return f"{start}."
     figures = evidence.figures
     end = {
-        "well supported": "if the scan showed solid in its place, the model would not "
-        "produce it (well supported)",
-        "weak": "if the scan showed solid in its place, "
-        f"{100 * figures['remains']:.0f} % of its contrast would remain, and it is "
-        f"still found in {100 * figures['survival']:.0f} % of the tests with added "
-        "noise (weak)",
-        "prior only": "even if the scan showed solid in its place, the model would "
-        f"produce it: {100 * figures['remains']:.0f} % of its contrast would remain "
-        "(prior "
-        "only)",
+        "well supported": "the model would not produce it if the scan showed solid in "
+        "its place (well supported)",
+        "weak": f"{100 * figures['remains']:.0f} % of its contrast would remain if the "
+        "scan showed solid in its place, and it survives "
+        f"{100 * figures['survival']:.0f} % of the tests with added noise (weak)",
+        "prior only": "the model would produce it even if the scan showed solid in its "
+        f"place, with {100 * figures['remains']:.0f} % of its contrast (prior only)",
     }[figures["verdict"]]
     return f"{start}; {end}."
 

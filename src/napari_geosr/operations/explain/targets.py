@@ -29,7 +29,8 @@ _SEARCH_RADII = (16, 32, 48)
 #: Minimum difference between the means of pore and solid, as a fraction of the
 #: contrast.
 _MIN_PHASE_DIFFERENCE = 0.5
-#: Maximum relative difference in voxel count at which a pore matches that of the table.
+#: Maximum relative difference in voxel count between matching pores of table and
+#: result.
 _SIZE_TOLERANCE = 0.2
 
 
@@ -171,7 +172,8 @@ def read_pores(path: str | Path) -> StoredPoreTable:
 
 
 def _facts_of_report(path: Path) -> AnyDict:
-    """How the pores of a table were segmented, and in what, from the report next to it.
+    """Read from the report next to a table how its pores were segmented, and in which
+    volume.
 
     Empty without a report.
     """
@@ -210,7 +212,7 @@ def foreign_table_warning(table: StoredPoreTable, record: AnyMapping) -> str:
     measured = table.measured
     known = [str(measured.get("checksum")), *measured.get("made_from", ())]
     checksum = str(record.get("checksum"))
-    kind = checksum.partition(":")[0]  # those of voxels and of files differ anyway
+    kind = checksum.partition(":")[0]  # only compare checksums of the same kind
     if checksum in known or not any(each.startswith(f"{kind}:") for each in known):
         return ""
     name, scan = measured.get("name", "another volume"), record.get("name")
@@ -250,8 +252,8 @@ def voxel_of(
         )
     if not all(math.isfinite(value) for value in given):
         raise ConfigError(
-            f"{', '.join(f'{v:g}' for v in given)} is no position: finite numbers are "
-            "needed."
+            f"{', '.join(f'{v:g}' for v in given)} is not a position: finite numbers "
+            "are needed."
         )
     scale, shape = scene.layout.scale[-n:], scene.result_shape[-n:]
     if at is None:
@@ -305,7 +307,8 @@ def pore_at(
     Parameters
     ----------
     threshold : float or None
-        None: Otsu's threshold of the neighbourhood, if that has two phases.
+        If None, Otsu's threshold of the neighbourhood is used, provided that it has two
+        phases.
     contrast : float
         Expected difference between the two phases of the scan.
     """
@@ -441,7 +444,7 @@ def _matching_pore(
     phase: Phase,
     connectivity: Literal[6, 26],
 ) -> ExplainedRegion | None:
-    """The pore in its box whose number of voxels matches the table."""
+    """The pore in the row's box whose number of voxels matches the table."""
     from scipy import ndimage
 
     ends: Sequence[tuple[int, int]] = [(0, 1)] * (3 - len(row.box)) + list(row.box)

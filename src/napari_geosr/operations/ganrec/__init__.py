@@ -76,9 +76,9 @@ def ganrec_steps(
     folder : Path
         Receives ``checkpoints/``, ``slices/`` and finally ``result/NAME.ome.tif``.
     keep_unfinished : callable
-        Called after `should_stop` ended the run: whether to write the unfinished
-        volume. The current networks then generate the slices that have not been fitted
-        yet.
+        Called after `should_stop` has ended the run; returns whether to write the
+        unfinished volume. The current networks then generate the slices that have not
+        been fitted yet.
 
     Returns
     -------

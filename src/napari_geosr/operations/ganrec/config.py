@@ -39,14 +39,14 @@ class GanrecConfig(ProjectionsConfig):
         le=1_000_000,
         title="Iterations",
         description="Training steps per block of slices. With too many steps, the "
-        "noise is also reproduced.",
+        "network also reproduces the noise.",
     )
     together: int = Field(
         4,
         ge=1,
         le=256,
         title="Slices per network",
-        description="Number of slices that one network fits at a time.",
+        description="Number of neighbouring slices that one network fits together.",
     )
     learning_rate: float = Field(
         2e-3,
@@ -68,7 +68,7 @@ class GanrecConfig(ProjectionsConfig):
         ge=0,
         le=1000,
         title="Details",
-        description="Weight of the fine structures in the projections.",
+        description="Weight of fine structures in the projections.",
     )
     adversarial: float = Field(
         0.005,

@@ -18,7 +18,7 @@ from napari_geosr.core.units import require_unit, same_position, same_sizes
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.formats import is_volume_folder
 
-#: On the command line ``4,2,2`` is one token, and there is no ``--empty-…`` flag.
+#: On the command line, ``4,2,2`` is one token; no ``--empty-…`` flag is created.
 COMMAS = Parameter(n_tokens=1, negative="")
 
 
@@ -40,7 +40,7 @@ def parse_numbers(value: Any, kind: type, example: str) -> Any:
     try:
         return tuple(kind(part) for word in words for part in str(word).split(","))
     except ValueError:
-        raise ValueError(f"write numbers with commas between, e.g. {example}") from None
+        raise ValueError(f"separate the numbers with commas, e.g. {example}") from None
 
 
 class InputConfig(Config):
@@ -184,11 +184,11 @@ def open_companion(
 
     Its own metadata take precedence. Settings of the input apply where this file has no
     information, and where it repeats what the input's file says: a mask drawn on a scan
-    with a wrong voxel size has the same wrong voxel size. They are then reported: the
-    voxel size if this file has none and the shape of the input, or if it covers the
-    same region as the input by the voxel sizes in both files; the axes if shape and
-    axes in both files are the same; and the channel and time point if there are
-    several. Shape and type of raw files are checked against the file size in any case.
+    with a wrong voxel size has the same wrong voxel size. The voxel size is applied if
+    this file has none and its shape is that of the input, or if, according to both
+    files, it covers the same region as the input; the axes if both files have the same
+    shape and axes; channel and time point if there are several. Applied settings are
+    reported. Shape and type of raw files are checked against the file size in any case.
 
     Parameters
     ----------
@@ -215,7 +215,7 @@ def open_companion(
     notes = [f"{volume.title}: {warning}" for warning in warnings]
     if config.axes and _has_same_axes(volume, _as_stored(like, config, axes=None)):
         volume = io.read(path, shape=config.shape, dtype=config.dtype, axes=config.axes)
-        notes.append(f"{volume.title} is read with the axes {config.axes}, too.")
+        notes.append(f"{volume.title} is also read with the axes {config.axes}.")
     options = (("T", "time", config.time), ("C", "channel", config.channel))
     choices = {
         word: choice
@@ -233,8 +233,8 @@ def open_companion(
         if volume.spatial_shape == like.spatial_shape:
             volume = volume.with_geometry(config.voxel_size, config.unit)
             notes.append(
-                f"{volume.title} has no voxel size; it has the shape of {like.title}, "
-                "so the voxel size of that one is used."
+                f"{volume.title} has no voxel size but the same shape as {like.title}, "
+                f"so the voxel size of {like.title} is used."
             )
         return volume, notes
     stored = _as_stored(like, config, axes=config.axes)
@@ -244,8 +244,8 @@ def open_companion(
         volume = volume.with_geometry(sizes, like.unit)
         edges = " × ".join(f"{size:.6g}" for size in sizes)
         notes.append(
-            f"{volume.title} covers the same region as {like.title} by the voxel sizes "
-            f"in their files, so its voxel size is corrected, too: {edges} {like.unit}."
+            f"According to their files, {volume.title} covers the same region as "
+            f"{like.title}, so its voxel size is also corrected: {edges} {like.unit}."
         )
     return volume, notes
 
@@ -263,7 +263,7 @@ def _has_same_axes(volume: Volume, stored: Volume) -> bool:
 
 
 def _is_same_region(volume: Volume, stored: Volume) -> bool:
-    """Whether two volumes cover the same region by the metadata of their files."""
+    """Whether two volumes cover the same region according to their files."""
     if not stored.has_physical_size or volume.unit != stored.unit:
         return False
     if volume.spatial_axes != stored.spatial_axes:
@@ -284,8 +284,8 @@ def _box(volume: Volume) -> tuple[AnyArray, AnyArray]:
 def check_not_source(volume: Volume, *outputs: str | Path) -> None:
     """Raise `FileError` if an output would overwrite the source of `volume`.
 
-    An output must not be added to the folder of slices of the volume either: the folder
-    could no longer be opened as a volume.
+    An output must also not be added to the volume's folder of slices, because the
+    folder could then no longer be opened as a volume.
     """
     if volume.source is None:
         return

@@ -48,9 +48,9 @@ def reader_warnings(volume: Volume) -> list[str]:
 
 
 def _assumptions(volume: Volume) -> list[str]:
-    """Slice spacings that are not in the file of `volume`, or of what it was made from.
+    """List slice spacings that are missing from the file of `volume` or of its inputs.
 
-    They do not matter if the user gave the voxel size, or it is unknown anyway.
+    Empty if the user gave the voxel size, or if it is unknown.
     """
     if "Z" not in volume.axes or not volume.has_physical_size:
         return []
@@ -75,7 +75,7 @@ def _inputs(volume: Volume) -> Iterator[AnyMapping]:
 
 
 def _texts(value: object) -> list[str]:
-    """The strings of a list from a file, which may hold anything."""
+    """The strings of a list from a file, which may contain any values."""
     return [v for v in value if isinstance(v, str)] if isinstance(value, list) else []
 
 
@@ -117,7 +117,7 @@ def open_questions(volume: Volume, cards: Iterable[ModelCard] = ()) -> list[str]
 
 
 def question_texts(volume: Volume) -> list[str]:
-    """The sentences of `open_questions` without the volume's title."""
+    """The open questions, without the volume's title."""
     return [str(question) for question in _questions(volume, frames_question(volume))]
 
 
@@ -150,7 +150,7 @@ _MIN_CORRELATION = 0.1
 _SOURCES = {
     "scan": "",
     "repeat": ", measured between the two scans",
-    "background": ", measured outside of the sample",
+    "background": ", measured outside the sample",
     "given": ", as given",
 }
 
@@ -190,7 +190,7 @@ def describe_noise(noise: Noise) -> str:
         bound = max(FLOOR, upper)
         first = f"Noise below {rough_percent(bound)} of the contrast"
         if upper < FLOOR and noise.is_measured:
-            first += ": there is hardly anything to remove"
+            first += ", so there is hardly anything to remove"
     else:
         low, high = (end / noise.contrast for end in noise.interval)
         first = (

@@ -63,10 +63,10 @@ __all__ = [
 
 MeasureConfig = PorosityConfig
 
-#: Minimum number of hot voxels kept by a restoration for a message, as a fraction of
+#: Minimum number of hot voxels kept by a restoration for a warning, as a fraction of
 #: the voxels of the rarer phase.
 _MIN_HOT_SHARE = 0.01
-#: Planes that a memory budget must have room for before one is read as a whole.
+#: Number of planes that must fit into the memory budget for one to be read as a whole.
 _PLANES_IN_BUDGET = 8
 
 T = TypeVar("T")
@@ -113,8 +113,8 @@ def measure_steps(
     ------
     VolumeError
         If the volume is complex, has more axes, is constant or has no finite voxel, the
-        mask does not cover it, or `deviation` belongs to another volume. Also for an
-        unfinished restoration of integer type, unless a mask selects the part to
+        mask does not cover it, or `deviation` belongs to another volume. Also if it is
+        an unfinished restoration of integer type and no mask selects the part to
         measure.
     Cancelled
         If `should_stop` returns True.
@@ -146,7 +146,7 @@ def _measure_steps(
     journal: LabellingJournal | None,
     should_stop: ShouldStop,
 ) -> Generator[Step, None, PorosityReport]:
-    """Measure a single volume whose cache is limited."""
+    """Measure a single volume with a limited cache."""
     config, remarks = _settings_for_kind(volume, config)
     if mask is None:
         _refuse_unfinished_integers(volume)
@@ -164,7 +164,7 @@ def _measure_steps(
     if keep_labels and labels_target is None:
         budget = None
         if config.memory is not None:
-            # Memory that remains for labels once the thinnest slabs are allowed for.
+            # Memory that remains for labels in addition to the thinnest slabs.
             least = min_bytes(
                 volume.data,
                 has_interval=deviation is not None,
@@ -290,7 +290,7 @@ def _kept_hot_voxels(volume: Volume, report: PorosityReport) -> str:
         return ""
     return (
         f"The restoration of {volume.name!r} kept {kept} hot or dead voxels of the "
-        f"scan, and only {rarer} voxels are {what} by the threshold "
+        f"scan, and only {rarer} voxels are {what} according to the threshold "
         f"{number_text(report.threshold)}: the porosity may be wrong. Apply a median "
         "filter to the scan before restoring it, or exclude these voxels with a sample "
         "mask."
@@ -344,7 +344,7 @@ def measure_several_steps(
     Raises
     ------
     VolumeError
-        Like `measure_steps`, and if some volumes are single images and others are
+        As for `measure_steps`, and if some volumes are single images and others are
         stacks.
     """
     volumes = {name: one_volume(volume) for name, volume in volumes.items()}

@@ -14,7 +14,7 @@ from napari_geosr.measure.interval import Deviation
 
 #: Records of the operations on a volume, in order.
 Provenance = Sequence[AnyMapping]
-#: Names, in records, of the two volumes that a restoration writes.
+#: Names in records of the two volumes that a restoration writes.
 _MEAN, _DEVIATION = "mean", "standard deviation"
 #: Keys in which the records of the two volumes may differ.
 _OWN = ("uncertainty", "run", "complete", "finished", "error")
@@ -32,7 +32,7 @@ def is_deviation(provenance: Provenance) -> bool:
 
 
 def belongs_to(deviation: Provenance, mean: Provenance) -> bool:
-    """Whether the records show that deviations come from the same run as a mean."""
+    """Whether the records show that deviations and mean come from the same run."""
     ours, theirs = _restoration(mean), _restoration(deviation)
     if not is_deviation(deviation) or uncertainty_record(mean).get("this") != _MEAN:
         return False
@@ -88,9 +88,9 @@ def align_deviation(
     known = record.get("calibration") or {}
     if not known:
         remarks.append(
-            f"The standard deviations of {volume.title} are not calibrated, so no "
-            "interval of the porosity is given, only its change for one standard "
-            "deviation. Use --interval-factor to choose the width of an interval."
+            f"The standard deviations of {volume.title} are not calibrated, so the "
+            "report gives no interval of the porosity, only its change for one "
+            "standard deviation. Set the width of the interval with --interval-factor."
         )
         return Deviation(deviation.data), remarks
     n = len(record.get("members") or ())

@@ -1,4 +1,6 @@
-"""Files of a measurement: JSON, CSV, a picture, an HTML page, optionally labels."""
+"""Files of a measurement: JSON, CSV, a picture, an HTML page and, optionally,
+labels.
+"""
 
 from __future__ import annotations
 
@@ -191,7 +193,7 @@ def write(
         values["reference"] = reports[name].to_json_dict()
     values |= more or {}
     existing, asked = existing_files(files), files
-    if existing and not overwrite:  # not when the measurement began
+    if existing and not overwrite:  # the file did not exist when the measurement began
         files = free_files(files)
     with ExitStack() as stack:
         stack.enter_context(atomic.created_folder(files["json"].parent))

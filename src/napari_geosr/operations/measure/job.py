@@ -41,8 +41,9 @@ class MeasureInput(Config):
     title: str = ""
     """Name of the volume; by default that of its file."""
     belongs_to_data: bool = False
-    """Whether it is opened by the settings of the measured volume where it has no
-    information of its own: see `open_companion`. `reading` is then not used."""
+    """Whether the settings of the measured volume are used for information that this
+    file lacks: see `open_companion`. `reading` is then not used.
+    """
 
     @classmethod
     def from_values(cls, values: AnyMapping) -> MeasureInput:
@@ -108,7 +109,7 @@ class MeasureJob(Config):
         Returns
         -------
         volumes : dict of str to Volume
-            By role; without those that are not given.
+            By role; volumes that were not given are missing.
         notes : list of str
             One sentence for each setting of the measured volume that was applied to
             another one.
@@ -116,7 +117,7 @@ class MeasureJob(Config):
         Raises
         ------
         FileError, VolumeError
-            As `MeasureInput.open`.
+            As for `MeasureInput.open`.
         """
         volumes, notes = {"data": self.data.open()}, []
         given = {

@@ -1,8 +1,8 @@
 """Stores the progress of a measurement next to its report, to resume it.
 
-The state is that of one object (`measure.blocks.SlabLabeller`): a plane of labels, a
-row for each open or completed pore, and a number for each label. A resumed run computes
-histogram, noise, sample mask and interval again.
+The state is that of a single object (`measure.blocks.SlabLabeller`): a plane of labels,
+a row for each open or completed pore, and a number for each label. A resumed run
+computes histogram, noise, sample mask and interval again.
 """
 
 from __future__ import annotations
@@ -91,7 +91,8 @@ class MeasureJournal:
         return self._parts.get(name)
 
     def note(self) -> str:
-        """Which states of interrupted measurements are kept; empty if there are none.
+        """A sentence about kept states of interrupted measurements; empty if there are
+        none.
 
         Call it after the measurement.
         """
@@ -100,7 +101,7 @@ class MeasureJournal:
             return ""
         return (
             "an interrupted measurement with other settings can still be resumed: run "
-            "it again with its settings and the same output folder. If you no longer "
+            "it again with those settings and the same output folder. If you no longer "
             f"need it, delete {', '.join(map(str, others))}."
         )
 
@@ -118,7 +119,8 @@ class _Part:
         self._key: str | None = None
         #: States of interrupted measurements with other settings.
         self.others: list[Path] = []
-        #: States of the same settings, for files that have changed or another version.
+        #: States with the same settings, for files that have changed or from another
+        #: version.
         self._outdated: list[Path] = []
         self._path = temporary_sibling(place, _SUFFIX)
         self._new = temporary_sibling(place, _NEW)
@@ -130,8 +132,8 @@ class _Part:
         It is renamed for this run. States of measurements with other settings are kept;
         damaged files are removed.
         """
-        # Compute the key only now: it reads the whole input, which a refused run should
-        # not do.
+        # Compute the key only now, because it reads the whole input, which a refused
+        # run should not do.
         self._key = self._make_key()
         self.others, self._outdated = [], []
         found: dict[str, np.ndarray] | None = None

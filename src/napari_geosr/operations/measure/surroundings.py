@@ -1,4 +1,4 @@
-"""Tells background around a sample, such as air, from its pores."""
+"""Distinguishes background around a sample, such as air, from its pores."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from napari_geosr.core.types import AnyArray
 from napari_geosr.core.volume import ArrayLike
 from napari_geosr.measure.segment import phase_mask
 
-#: Number of planes whose rims are examined.
+#: Number of planes in which the rim is examined.
 _RIM_PLANES = 9
 #: Maximum size in bytes of a plane that is read as a whole.
 MAX_PLANE_BYTES = 2**28
@@ -23,10 +23,10 @@ _CORNER_SHARE = 0.02
 _MIN_CORNER_SHARE = 0.97
 #: Minimum fraction of the rims that background fills if it surrounds a sample.
 _MIN_RIM_SHARE = 0.3
-#: The same for a single image: a larger fraction, because its four corners may be pores
-#: by chance.
+#: The same minimum for a single image; it is larger because all four corners may be
+#: pores by chance.
 _MIN_RIM_SHARE_2D = 0.6
-#: Longer edge in pixels of the reduced planes in which background is looked for.
+#: Longer edge, in pixels, of the reduced planes that are searched for background.
 _REDUCED = 64
 #: Minimum of their shorter edge, in pixels.
 _MIN_REDUCED = 10
@@ -38,7 +38,7 @@ _MIN_DEPTH = 0.2
 
 @dataclass(frozen=True)
 class PlaneRim:
-    """Grey values of one plane that tell background from pores.
+    """Grey values of one plane that distinguish background from pores.
 
     Attributes
     ----------
@@ -57,7 +57,7 @@ class PlaneRim:
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What lies on the sides of a volume.
+    """The surroundings of the sample at the sides of a volume.
 
     Attributes
     ----------
@@ -78,7 +78,7 @@ class Surroundings:
         ----------
         source : array-like of shape (Z, Y, X) or (Y, X)
         max_plane_bytes : int
-            Larger planes are not read: nothing is then known of the surroundings.
+            Larger planes are not read; the surroundings are then unknown.
         """
         height, width = source.shape[-2:]
         is_volume = len(source.shape) > 2
@@ -99,7 +99,8 @@ class Surroundings:
     def has_background(
         self, threshold: float, phase: Literal["dark", "bright"]
     ) -> bool:
-        """Whether background, such as air, reaches the faces beside the sample.
+        """Whether background, such as air, reaches the faces of the volume next to the
+        sample.
 
         Parameters
         ----------
@@ -112,9 +113,9 @@ class Surroundings:
         -------
         bool
             True if the phase fills the corners of all examined planes and a large part
-            of their rims, or if on the same part of the rims of most planes it is far
-            deeper than pores are. The porosity of the whole volume would include that
-            region.
+            of their rims, or if, in most planes, it extends far deeper from the same
+            part of the rim than pores do. The porosity of the whole volume would
+            include that region.
         """
         if not self.planes:
             return False
@@ -131,7 +132,7 @@ class Surroundings:
     def background_depth(
         self, threshold: float, phase: Literal["dark", "bright"]
     ) -> float:
-        """Distance from the rim to the nearest solid where the pore phase is deepest.
+        """Largest distance from the rim to the nearest solid.
 
         Pores vary from plane to plane, but background lies in the same place, so the
         median of the planes is taken for each part of the rim. The connected pore space
@@ -170,7 +171,9 @@ def _rim(plane: AnyArray) -> AnyArray:
 
 
 def _reduced(plane: AnyArray) -> AnyArray:
-    """Means of square blocks of a plane; invalid where a value of the block is."""
+    """Means of square blocks of a plane; invalid where any value in the block is
+    invalid.
+    """
     n = max(1, math.ceil(math.sqrt(plane.size) / _REDUCED))
     height, width = (length // n for length in plane.shape)
     blocks = plane[: height * n, : width * n].reshape(height, n, width, n)

@@ -17,7 +17,7 @@ from napari_geosr.measure.number_text import signed_text
 from napari_geosr.models import bundle, zoo
 
 if TYPE_CHECKING:
-    # Re-exported for docks, commands and public functions, which do not import engines.
+    # Re-exported, because docks, commands and public functions do not import engines.
     from napari_geosr.models.bundle import Model as Model
     from napari_geosr.models.card import FigureRow
     from napari_geosr.models.card import ModelCard as ModelCard
@@ -65,7 +65,7 @@ class ModelFilter:
         match.
     words : str
         Each word must occur in the name, title or descriptions of the card; "bundled"
-        and "own" match by the model's origin.
+        and "own" select models by origin.
     """
 
     task: str | None = None
@@ -178,8 +178,8 @@ def adopt(path: str | Path) -> Path:
 def checked_card(name_or_path: str | Path) -> ModelCard:
     """Return the card of a model after a quick check of its weights.
 
-    Checksum and header of the weights are compared with the card, without torch;
-    `verify` checks everything.
+    Compares checksum and header of the weights with the card, without torch; `verify`
+    checks everything.
 
     Raises
     ------
@@ -304,7 +304,7 @@ _HEADINGS = {
 
 
 def _table(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Lines of a table of methods; long names continue on a line of their own."""
+    """Lines of a table of methods; a long name has a line to itself."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     room = min(widths[0], _METHOD_WIDTH)
     lines = []
@@ -320,7 +320,7 @@ def _figure(row: FigureRow, key: str) -> str:
     value = getattr(row, key)
     if value is None:
         return "–"
-    if key == "euler_error":  # not in per cent: it would be in the thousands
+    if key == "euler_error":  # per cent would give numbers in the thousands
         return signed_text(value, 2)
     if key.endswith("_error"):
         return error_text(value)

@@ -54,7 +54,7 @@ def export_steps(
 ) -> Generator[Step, None, ExportResult]:
     """Export a model.
 
-    `WarningIssued` is yielded if other programs need further steps for the same result,
+    Yields `WarningIssued` if other programs need further steps for the same result,
     such as scaling or a mean of several outputs.
 
     Parameters
@@ -67,7 +67,7 @@ def export_steps(
         The file; it must have the suffix of the format.
     like : str, Path or Volume, optional
         A scan whose measured noise is stored in the file, for models that adapt to the
-        noise of each scan: other programs do not measure it.
+        noise of each scan, which other programs do not measure.
 
     Raises
     ------

@@ -27,7 +27,8 @@ def formats() -> dict[str, Format]:
     """The available formats, by name; does not import their libraries."""
     available = {}
     for name in EXPORTS.names():
-        # A third-party format that cannot be imported is refused when it is chosen.
+        # A third-party format whose module cannot be imported is refused when it is
+        # chosen.
         with suppress(ConfigError):
             module = EXPORTS.load(name)
             available[name] = Format(str(module.TITLE), str(module.SUFFIX))
@@ -35,7 +36,7 @@ def formats() -> dict[str, Format]:
 
 
 def format_help() -> str:
-    """Names and suffixes of the formats, for a line of help."""
+    """Names and suffixes of the formats, as text for help."""
     return ", ".join(f"{name} ({kind.suffix})" for name, kind in formats().items())
 
 
@@ -49,5 +50,5 @@ def source_help() -> str:
 
 
 def suffixes() -> list[str]:
-    """Suffixes of files that can be imported; our own bundles are zips."""
+    """Suffixes of files that can be imported; bundles of this plugin are zips."""
     return list(dict.fromkeys([".zip", *foreign.suffixes()]))

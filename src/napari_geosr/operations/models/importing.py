@@ -1,9 +1,9 @@
 """Import a third-party model: read, probe, compare and store it.
 
 Reading does not execute any code of the model (`models.foreign`). The receptive field
-is measured, so that tiling is exact or known not to be exact. The output is compared
-with the reference supplied with the model. Finally, the stored bundle is loaded and
-compared in the same way. The original file is then no longer needed.
+is measured to determine whether tiling is exact. The result is compared with the
+reference supplied with the model. Finally the stored bundle is loaded and compared, so
+that the original file is no longer needed.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ if TYPE_CHECKING:
     from napari_geosr.networks.foreign import ForeignNetwork, NetworkConfig
 
 #: Maximum window, in voxels by number of axes, for measuring the receptive field. A
-#: network that reaches further than half of it is treated as global: exact tiles would
-#: be too expensive.
+#: network with a reach of more than half of it is treated as global, because exact
+#: tiles would be too expensive.
 _MAX_WINDOW = {2: 1024, 3: 256}
 #: Window size of global networks, in voxels by number of axes.
 _GLOBAL_WINDOW = {2: 512, 3: 96}
@@ -64,7 +64,7 @@ class ImportResult:
     Attributes
     ----------
     name : str
-        Name to select it by.
+        Name by which it is selected.
     path : Path
         Folder of its bundle.
     """
@@ -86,8 +86,8 @@ def import_steps(
     Parameters
     ----------
     source : str or Path
-        A bundle of ours, or a format supported by `napari_geosr.models.foreign`; see
-        `source_help`.
+        A bundle of this plugin, or a file in a format supported by
+        `napari_geosr.models.foreign`; see `source_help`.
     name : str, optional
         Name of the imported model; by default that of the file or package.
     channel : int, optional
@@ -137,7 +137,7 @@ def import_steps(
 
 @contextmanager
 def _local_copy(source: str, should_stop: ShouldStop) -> Iterator[str]:
-    """A local path for a source: a zip at a URL is downloaded, once."""
+    """A local path for a source; a zip at a URL is downloaded once."""
     if not (is_address(source) and file_name_of(source).lower().endswith(".zip")):
         yield source
         return
@@ -151,7 +151,7 @@ def _local_copy(source: str, should_stop: ShouldStop) -> Iterator[str]:
 
 
 def _import_bundle(path: Path, name: str | None) -> Generator[Step, None, ImportResult]:
-    """Copy one of our bundles."""
+    """Copy a bundle of this plugin."""
     catalogue.verify(path)
     yield from ()
     return _imported(zoo.adopt(path, name))
@@ -176,7 +176,7 @@ def _build_network(draft: ImportDraft) -> ForeignNetwork:
     except RuntimeError as error:  # tensors that do not match
         reason = " ".join(str(error).split())[:200]
         raise ModelError(
-            f"{draft.title}: its tensors do not fit its network ({reason})."
+            f"The tensors of {draft.title} do not fit its network ({reason})."
         ) from error
     network.requires_grad_(False)
     return network.eval()
@@ -200,7 +200,7 @@ def measure_receptive_field(
     Raises
     ------
     Cancelled
-        Between two layers, if `should_stop` returns True.
+        If `should_stop` returns True, between two layers.
     """
     config = network.config
     if config.window:
@@ -249,8 +249,8 @@ def _not_exact(config: NetworkConfig, reason: str) -> str:
     noun = "images" if config.ndim == 2 else "volumes"
     return (
         f"Tiling is not exact: {reason.rstrip('.')}. Up to a size of {window} voxels, "
-        f"{noun} are processed as a whole; larger ones in windows of that size, which "
-        f"overlap by {config.overlap} voxels and are blended."
+        f"{noun} are processed as a whole; larger ones are processed in windows of "
+        f"that size, which overlap by {config.overlap} voxels and are blended."
     )
 
 
@@ -330,14 +330,14 @@ def _compare_restoration(folder: Path, draft: ImportDraft) -> str:
         return ""
     if not reference.known_difference:
         raise ModelError(
-            f"{draft.title}: the result of restoring the package's own test image "
-            f"differs by {difference:.2g} standard deviations from the expected one. "
+            f"{draft.title}: the restored test image of the package differs by "
+            f"{difference:.2g} standard deviations from the expected result. "
             "Its scaling of grey values is not supported, so the model was not "
             "imported."
         )
     return (
-        f"{reference.known_difference} On the package's own test image the two differ "
-        f"by up to {difference:.2g} standard deviations."
+        f"{reference.known_difference} For the package's own test image, the two "
+        f"differ by up to {difference:.2g} standard deviations."
     )
 
 

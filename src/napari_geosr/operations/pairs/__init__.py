@@ -3,7 +3,7 @@
 The low-resolution scan keeps its measured values and is cropped to the common region.
 The high-resolution scan is aligned with it and resampled onto its grid, subdivided by
 the upscale factor, so that the outer edges of the voxels coincide. Large volumes stay
-in their files, apart from coarse copies and blocks.
+in their files; only reduced copies and blocks are loaded.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ def pairs_steps(
     )
     box = _box(low, high, aligned, factors)
     crop = Grid.of(low).cut(box)
-    yield StageStarted(message="Measuring how well they fit")
+    yield StageStarted(message="Measuring the quality of the alignment")
     aligned_scans = yield from overlay_steps(aligned, low, box, should_stop=should_stop)
     quality = pair_quality(aligned_scans, crop, Grid.of(high), Grid.of(low))
     warnings += quality_warnings(quality, aligned) + untrained_factor_notes(factor)
@@ -218,13 +218,13 @@ def _box(
         raise VolumeError(
             f"The two scans overlap in only {times(shape)} voxels of {low.title}; at "
             f"least {least} are needed. Check voxel sizes and units, or give the "
-            "position of the high-resolution one (--offset)."
+            "position of the high-resolution scan (--offset)."
         )
     return box
 
 
 def _describe_alignment(aligned: Alignment) -> AnyDict:
-    """The transform, and how far the refinement moved the centre."""
+    """The transform, and the distance by which the refinement moved the centre."""
     middle = aligned.high.grid.centre
     moved = aligned.transform.apply(middle) - aligned.start.apply(middle)
     return {

@@ -109,8 +109,8 @@ class PairConfig(Config):
     dimensions: Literal["3D", "2D"] = Field(
         "3D",
         title="Dimensions",
-        description="3D: the target is finer along all axes; 2D: it is finer along Y "
-        "and X only, for networks that work on slices.",
+        description="3D: the target has smaller voxels along all axes; 2D: along Y and "
+        "X only, for networks that work on slices.",
     )
     memory: str | None = Field(
         None,
@@ -134,7 +134,9 @@ class PairConfig(Config):
         return value
 
     def factors(self, ndim: int, factor: int) -> tuple[int, ...]:
-        """Fine voxels per coarse voxel along each of `ndim` spatial axes."""
+        """High-resolution voxels per low-resolution voxel along each of `ndim` spatial
+        axes.
+        """
         kept = ndim - 2 if self.dimensions == "2D" else 0
         return (1,) * kept + (factor,) * (ndim - kept)
 
@@ -145,24 +147,24 @@ class PairsConfig(PairConfig):
     start: Literal["search", "centres", "positions"] = Field(
         "search",
         title="Start",
-        description="Where the alignment starts. search: look for the high-resolution "
-        "scan everywhere in the other; centres: align the centres; positions: as "
-        "stored in the files.",
+        description="Where the alignment starts. search: search the whole "
+        "low-resolution scan for the high-resolution one; centres: align the centres; "
+        "positions: as stored in the files.",
     )
     offset: Annotated[tuple[float, ...] | None, COMMAS] = Field(
         None,
         title="Offset",
-        description="Start the alignment from this offset instead: from the first "
-        "corner of the low-resolution scan to that of the high-resolution one, as "
-        "Z,Y,X in the unit of the low-resolution scan.",
+        description="Start the alignment at this offset instead: the vector from the "
+        "first corner of the low-resolution scan to that of the high-resolution one, "
+        "as Z,Y,X in the unit of the low-resolution scan.",
     )
     search_angle: float = Field(
         10.0,
         ge=0,
         le=180,
         title="Maximum search angle",
-        description="Largest rotation about Z that the search tries, in degrees in "
-        "either direction; 180 covers all rotations.",
+        description="Largest rotation about Z that the search tries in either "
+        "direction, in degrees; 180 covers all rotations.",
     )
     transform: Literal["translation", "rigid", "similarity"] = Field(
         "rigid",
@@ -216,7 +218,7 @@ class DegradeConfig(PairConfig):
         return self
 
     def imaging(self, **measured: Any) -> DegradationConfig:
-        """Settings of the imaging: those given, otherwise the `measured` values.
+        """Degradation settings: those given, otherwise the `measured` values.
 
         Raises
         ------

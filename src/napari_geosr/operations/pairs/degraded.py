@@ -1,7 +1,8 @@
-"""Build training pairs from one high-resolution scan by simulating a coarse system.
+"""Build training pairs from one high-resolution scan by simulating a low-resolution
+system.
 
-The steps are blur, averaging over coarse voxels (or keeping one voxel of each), and
-noise, as set or as measured on a real scan. Volumes are processed a few slices at a
+The steps are blur, averaging over low-resolution voxels (or keeping one voxel of each),
+and noise, as set or as measured on a real scan. Volumes are processed a few slices at a
 time; the noise is generated per slice, so that the result does not depend on the block
 size.
 """
@@ -55,7 +56,7 @@ from napari_geosr.physics.degradations import (
 
 __all__ = ["DegradeConfig", "degrade", "degrade_steps"]
 
-#: Maximum residual of a good estimate: root mean square of the error of the logarithmic
+#: Maximum residual of a good estimate: root-mean-square error of the logarithmic
 #: spectrum.
 _MISFIT = 0.35
 #: Correlation of the noise of neighbouring voxels above which a pair shares noise.
@@ -73,7 +74,7 @@ def degrade_steps(
     overwrite: bool = False,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, Pairs]:
-    """Simulate a coarse scan of `high` and write both as a pair.
+    """Simulate a low-resolution scan of `high` and write both as a pair.
 
     Parameters
     ----------
@@ -82,8 +83,8 @@ def degrade_steps(
     out : path
         Folder for the files; created if missing.
     like : Volume, optional
-        A real coarse scan of the same material, at any position: blur, noise and grey
-        scale are measured on it unless they are set.
+        A real low-resolution scan of the same material, at any position: blur, noise
+        and grey scale are measured on it unless they are set.
 
     Yields
     ------
@@ -193,8 +194,8 @@ def degrade(
 def _refuse_like(like: Volume | None, kind: str) -> None:
     if like is not None and not hasattr(DEGRADATIONS.load(kind), "adopted"):
         raise ConfigError(
-            f"A scan of the kind {kind} cannot be matched to a real one: its blur and "
-            "noise are those of the high-resolution scan. Leave out the real scan "
+            f"Degradation {kind} cannot be matched to a real scan, because its blur "
+            "and noise are those of the high-resolution scan. Leave out the real scan "
             "(--like) and give the upscale factor (--upscale-factor), or choose fluo."
         )
 

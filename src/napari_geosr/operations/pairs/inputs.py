@@ -18,8 +18,8 @@ from napari_geosr.operations.pairs.config import (
     PairsInput,
 )
 
-#: Ratio above which a warning says that the high-resolution voxels are finer than the
-#: pair needs, so that several are averaged.
+#: Maximum ratio of the voxel sizes, relative to the upscale factor, without a warning
+#: that several high-resolution voxels are averaged.
 _TOLERANCE = 1.25
 #: Default memory for voxels, as a fraction of the free memory.
 _MEMORY_SHARE = 0.25
@@ -134,7 +134,7 @@ def _too_coarse(
     what = f"an upscale factor of {factor}" if factor > 1 else "a pair"
     text = (
         f"Along {letter} the voxels of {high.title} are only {ratio:.3g} times finer "
-        f"than those of {low.title}, which is too coarse for {what}. "
+        f"than those of {low.title}: too coarse for {what}. "
     )
     if low.unit == "pixel" and low.voxel_size == high.voxel_size:
         return text + (
@@ -143,8 +143,8 @@ def _too_coarse(
         )
     if letter == "Z" and config.dimensions == "3D":
         return text + (
-            "Choose another factor (--upscale-factor), or let only Y and X become "
-            "finer (--dimensions 2D)."
+            "Choose another factor (--upscale-factor), or upscale along Y and X only "
+            "(--dimensions 2D)."
         )
     return text + "Check voxel sizes and units, or choose another --upscale-factor."
 
@@ -167,8 +167,8 @@ def finer_than_needed(low: Volume, high: Volume, factors: tuple[int, ...]) -> st
     if not lost:
         return ""
     return (
-        f"The voxels of {high.title} are finer than the pair needs "
-        f"({', '.join(lost)}): several are averaged. A larger upscale factor "
+        f"The voxels of {high.title} are smaller than the pair needs "
+        f"({', '.join(lost)}), so several are averaged. A larger upscale factor "
         "preserves more detail."
     )
 

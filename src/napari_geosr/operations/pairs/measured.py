@@ -1,4 +1,6 @@
-"""Measures grey values of a high-resolution scan and imaging of a real coarse one."""
+"""Measures grey values of a high-resolution scan, and blur and noise of a real
+low-resolution one.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,7 @@ _BRIGHT_PERCENTILE = 99.5
 _MAX_HIGH_VOXELS = 1 << 23
 #: Maximum number of low-resolution voxels compared with them.
 _MAX_LOW_VOXELS = 1 << 22
-#: Noise spectra considered for each imaging modality; for third-party ones, all are.
+#: Noise spectra considered for each imaging modality; all of them for third-party ones.
 _NOISE_SPECTRA = {"ct": ("white", "reconstruction", "smooth"), "fluo": ("white",)}
 
 
@@ -55,8 +57,8 @@ def contrast_levels(high: Volume) -> ContrastLevels:
     values = np.concatenate([plane.ravel() for plane in _planes(high)])
     if not values.min() < values.max():
         raise VolumeError(
-            f"{high.title} has one grey value only: there is nothing to learn from it. "
-            "Check that it is the right file."
+            f"{high.title} has only one grey value, so there is nothing to learn from "
+            "it. Check that it is the right file."
         )
     dark, bright = (
         float(v)
@@ -96,11 +98,11 @@ def measure_steps(
     Parameters
     ----------
     high : Volume
-        High-resolution scan from which a coarse one is made.
+        High-resolution scan from which a low-resolution one is made.
     like : Volume
-        Real coarse scan of the same material.
+        Real low-resolution scan of the same material.
     factors : tuple of int
-        Voxels of `high` per coarse voxel, along its axes.
+        Voxels of `high` per low-resolution voxel, along its axes.
     config : DegradeConfig
     should_stop : callable
 

@@ -17,13 +17,13 @@ _RANGE = (1.0, 99.0)
 #: Maximum height of a panel, as a multiple of its width.
 _MAX_ASPECT = 2.5
 #: Colour of the low-resolution scan. The two colours add up to white and differ in
-#: brightness, so that they can be told apart with any colour vision.
+#: brightness, so that they can be distinguished with any colour vision.
 LOW_COLOUR = (1.0, 0.45, 0.0)
 #: Colour of the high-resolution scan.
 HIGH_COLOUR = (0.0, 0.55, 1.0)
 #: Width of a panel, in inches.
 _PANEL_WIDTH = 3.6
-#: Space left of a panel, below it and above all of them, in inches: labels of up to
+#: Margins in inches: left of a panel, below it, and above all panels; labels of up to
 #: eight digits fit.
 _MARGINS = (0.9, 0.6, 0.4)
 _SLICE, _ALONG_Z = "slice", "cut along Z"
@@ -129,7 +129,7 @@ def _draw_png(columns: dict[str, list[tuple[Plane, Extent]]], unit: str) -> byte
     grid: Any = figure.subplots(
         len(heights), len(columns), squeeze=False, height_ratios=heights
     )
-    # A layout takes longer to find than everything else.
+    # An automatic layout would take longer than everything else.
     figure.subplots_adjust(
         left=left / width,
         right=1 - 0.2 / width,

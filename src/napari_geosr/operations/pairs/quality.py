@@ -214,8 +214,8 @@ def quality_warnings(quality: PairQuality, aligned: Alignment) -> list[str]:
     )
     if shift is None:
         warnings.append(
-            "The residual shift could not be measured: the two scans are hardly "
-            f"similar anywhere. {again}"
+            "The residual shift could not be measured, because the two scans are "
+            f"hardly similar anywhere. {again}"
         )
     elif shift > MAX_SHIFT:
         warnings.append(
@@ -243,8 +243,8 @@ def quality_warnings(quality: PairQuality, aligned: Alignment) -> list[str]:
     small = [n for n in quality.shape if n < _FEW_VOXELS]
     if small:
         warnings.append(
-            f"The pair has {times(quality.shape)} low-resolution voxels: little to "
-            "learn from. Add other pairs, or a larger high-resolution scan."
+            f"The pair has only {times(quality.shape)} low-resolution voxels, which is "
+            "little to learn from. Add other pairs, or a larger high-resolution scan."
         )
     scale = aligned.transform.scale
     if abs(scale - 1) > _MAX_SCALE:
@@ -301,8 +301,8 @@ def _aligned_lines(report: AnyMapping) -> list[str]:
         left,
         f"Mutual information: {information['before']:.2f} bits before, "
         f"{information['after']:.2f} after",
-        f"Low resolution: blurred by {grey['low_blur']:.2f} of its voxels (standard "
-        f"deviation), noise {grey['low_noise']:.3g} grey values",
+        f"Low resolution: blur {grey['low_blur']:.2f} voxels (standard deviation), "
+        f"noise {grey['low_noise']:.3g} grey values",
         f"Overlap: {100 * quality['overlap']:.0f} % of the smaller field of view",
     ]
 
@@ -311,7 +311,7 @@ def _sampling(report: AnyMapping) -> list[str]:
     if report.get("sampling") != "kept":
         return []
     lines = [
-        "Sampling: individual voxels are kept with their noise; the others are skipped"
+        "Sampling: individual voxels are kept with their noise; the others are omitted"
     ]
     if report["interpolated"]:
         lines.append(
@@ -332,10 +332,11 @@ def _degraded_lines(report: AnyMapping) -> list[str]:
         if settings.get("mtf10") is not None:
             blur = f"MTF 10 % at {settings['mtf10']:.3g} line pairs per mm"
         else:
-            blur = f"{settings['blur']:.3g} coarse voxels"
+            blur = f"{settings['blur']:.3g} low-resolution voxels"
         return [f"Blur: {blur}", *_sampling(report)]
     return [
-        f"Measured blur: {measured['blur']:.2f} coarse voxels (standard deviation)",
+        f"Measured blur: {measured['blur']:.2f} low-resolution voxels (standard "
+        "deviation)",
         f"Measured noise: {measured['noise']:.3g} grey values, "
         f"{_SHAPES[measured['noise_shape']]}",
         f"Grey values: × {measured['gain']:.4g} {measured['offset']:+.4g}",

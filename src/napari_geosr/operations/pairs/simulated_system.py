@@ -45,7 +45,7 @@ _CUBIC_REACH = 2
 
 
 def cropped(high: Volume, factors: tuple[int, ...]) -> Volume:
-    """The scan without incomplete coarse voxels at the ends."""
+    """The scan without incomplete low-resolution voxels at the ends."""
     shape = tuple(n // f * f for n, f in zip(high.shape, factors, strict=True))
     coarse = tuple(n // f for n, f in zip(shape, factors, strict=True))
     if min(coarse[-2:]) < _MIN_VOXELS or min(coarse) < 1:
@@ -81,9 +81,9 @@ class DegradedScan:
     """A scan and its simulated low-resolution version, slice by slice.
 
     The high-resolution volume of a pair must have its voxels where a network places
-    them: at subdivisions of the low-resolution voxels. If one voxel is kept of each
-    block and the block has no central one, these are half a voxel off those of the scan
-    and are interpolated.
+    them: at subdivisions of the low-resolution voxels. If one voxel of each block is
+    kept and the block has no central one, these voxels are half a voxel away from those
+    of the scan and are interpolated.
     """
 
     def __init__(
@@ -153,7 +153,9 @@ class DegradedScan:
                 output.provenance = (*self.high.provenance, record)
 
     def _step(self, memory: int) -> int:
-        """Coarse slices per block; all rows of an image, blurred as a whole."""
+        """Low-resolution slices per block; for an image, all its rows, because it is
+        blurred as a whole.
+        """
         shape = self.grids["low"].shape
         if len(shape) == 2:
             return shape[0]

@@ -1,7 +1,7 @@
 """Prepares and reconstructs blocks of detector rows one after the other.
 
-A block is a group of slices (`ReconstructionInput.group`), or the part of one that fits
-into memory.
+A block is a group of slices (`ReconstructionInput.group`), or the part of a group that
+fits into memory.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class BlockRun:
     block : int
         Number of rows of the largest block.
     retries : int
-        How often memory ran out and the block was halved.
+        Number of times that memory ran out and the block was halved.
     unexplained, measured : float or None
         Sums of squares of the iterations' residual and of the projections; None for
         non-iterative algorithms.
@@ -73,7 +73,7 @@ class BlockRun:
 
     @classmethod
     def resumed(cls, before: AnyMapping) -> BlockRun:
-        """Continue the statistics recorded by an unfinished run (`to_record`)."""
+        """Resume from the statistics recorded by an unfinished run (`to_record`)."""
         report = dict(before.get("preparation") or {})
         known = {f.name for f in fields(ClippingReport)} & report.keys()
         values = {name: report[name] for name in known}
@@ -333,7 +333,8 @@ def _one_block(
             if not is_out_of_memory(error):
                 raise
             failure = str(error)
-        # Outside `except`: the error would keep the tensors of its frames alive.
+        # Outside `except`, because the error would keep the tensors of its frames
+        # alive.
         _free(ready.device)
         raise BlockTooLargeError(failure)
 
@@ -366,7 +367,7 @@ def in_thread(
 ) -> Generator[Iteration, None, Any]:
     """Run `work` in a thread, yield its iterations as they happen, return its result.
 
-    If the generator is closed, the work is asked to stop and waited for.
+    If the generator is closed, it requests the work to stop and waits for it.
     """
     events: queue.SimpleQueue[Any] = queue.SimpleQueue()
     closed = threading.Event()

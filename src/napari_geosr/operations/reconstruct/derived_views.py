@@ -81,7 +81,7 @@ class ThinnedCounts(_DerivedViews):
     """Counts for a part of the photons.
 
     Electronic detector noise is split like photon noise: each part has less of it than
-    a shorter exposure would have, and that of the two parts is correlated.
+    a shorter exposure would have, and the noise of the two parts is correlated.
 
     The random numbers depend only on seed, view and row, so that the result does not
     depend on the order of reading.

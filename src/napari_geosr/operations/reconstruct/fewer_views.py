@@ -48,7 +48,7 @@ MAX_INPUT_LIGHT = 0.8
 _VIEWS_PER_PART = 50
 #: Maximum number of parts, unless a number is set.
 _MAX_PARTS = 4
-#: Warning that one count is assumed to be one photon, for lack of better information.
+#: Warning that one count is assumed to be one photon because nothing better is known.
 _NO_GAIN = (
     "The number of counts per photon is unknown (estimating it requires at least "
     "three flat fields that differ), so one count per photon was assumed "
@@ -68,7 +68,8 @@ class ScanPart:
         Title shown to the user.
     scan : Projections
     light : float or None
-        Its intensity without sample, relative to the whole scan; None for another scan.
+        Its intensity without sample, relative to the whole scan; None for a second
+        scan.
     """
 
     name: str
@@ -102,9 +103,8 @@ class ScanPair:
 def number_of_parts(n_views: int, parts: int | Literal["auto"]) -> int:
     """Number of parts into which the views are divided.
 
-    By default two to four; three or four only if each has at least 50 views. More parts
-    mean stronger streaks in each, which the network also treats as noise, until little
-    is left to learn.
+    By default two to four; three or four only if each has at least 50 views. With more
+    parts, each has stronger streaks, which the network also treats as noise.
     """
     if not isinstance(parts, str):
         return parts
@@ -117,7 +117,7 @@ def splits(
     """Distribute the views over `k` scans, in turn along the angle.
 
     Views from opposite sides of a parallel beam are equivalent, so the directions over
-    half a turn are distributed: those of each part are evenly spaced.
+    half a turn are distributed, evenly spaced in each part.
 
     Parameters
     ----------
@@ -164,9 +164,10 @@ def fewer_views(
 ) -> Projections:
     """The scan as if only `count` views had been recorded.
 
-    Views from opposite sides of a parallel beam are equivalent. For a full turn, an
-    even number of views is therefore chosen so that those of one half lie between those
-    of the other; for continuous scans, by omitting one of an odd number of exposures.
+    Views from opposite sides of a parallel beam are equivalent. For a full turn, the
+    views are therefore chosen so that those of one half lie between those of the other
+    if their number is even. For continuous scans, this is achieved by omitting one of
+    an odd number of exposures.
 
     Parameters
     ----------
@@ -205,8 +206,8 @@ def fewer_views(
 def unused_views(scan: Projections, count: int) -> Projections:
     """The views that `fewer_views` omits ("step"), with independent noise.
 
-    The streaks are not independent: if all views together have none, those of the two
-    parts are opposite.
+    The streaks are not independent: if all views together have no streaks, those of the
+    two parts are opposite.
     """
     left = np.setdiff1d(np.arange(scan.n_angles), _spread_views(scan, count))
     return _noted(scan.subset(left), views_left_out=count, of=scan.n_angles)
@@ -225,9 +226,9 @@ def remaining_light(
     """All views, without the photons that the `count` thinned views contain.
 
     This is the training target for such views: it has the negligible streaks of the
-    whole scan, and independent noise. Anything common to input and target would be
-    learned as if it were the object [3]_. Views that were used contain the remaining
-    photons, rescaled to the same intensity and noisier.
+    whole scan, and independent noise. Noise common to input and target would be learned
+    as structure [3]_. Views that were used contain the remaining photons, rescaled to
+    the same intensity and noisier.
 
     Parameters
     ----------
@@ -365,7 +366,7 @@ def check_same_detector(scan: Projections, other: Projections) -> None:
     Raises
     ------
     ProjectionsError
-        With the difference.
+        If they differ; the message states the difference.
     """
     for what, mine, theirs in (
         ("rows and columns", scan.shape[1:], other.shape[1:]),
@@ -386,7 +387,7 @@ def _along_angles(scan: Projections) -> npt.NDArray[np.intp]:
 
 
 def _along_directions(scan: Projections, k: int) -> npt.NDArray[np.intp]:
-    """Views ordered by direction over half a turn, for distribution over `k` parts.
+    """Order the views by direction over half a turn, to distribute them over `k` parts.
 
     The order within pairs of opposite views alternates, so that each part gets views
     from both sides. If each direction was recorded from one side only, a part may have
@@ -406,7 +407,9 @@ def _along_directions(scan: Projections, k: int) -> npt.NDArray[np.intp]:
 
 
 def _edges(n: int, count: int) -> npt.NDArray[np.intp]:
-    """Start of each of `count` equal parts of `n` views, and the end."""
+    """Start of each of `count` equal parts of `n` views, and the end of the last
+    one.
+    """
     edges: npt.NDArray[np.intp] = np.floor(
         np.arange(count + 1) * (n / count) + 1e-9
     ).astype(np.intp)
@@ -414,7 +417,9 @@ def _edges(n: int, count: int) -> npt.NDArray[np.intp]:
 
 
 def _on_both_sides(n: int, count: int) -> npt.NDArray[np.intp]:
-    """Views out of `n` around a turn, over half a turn, from alternating sides."""
+    """Select from `n` views around a turn those that cover half a turn from alternating
+    sides.
+    """
     at = np.arange(count)
     positions = at * (n / count) / 2 + (at % 2) * (n / 2)
     return np.sort(np.floor(positions + 1e-9).astype(np.intp))
@@ -439,7 +444,7 @@ def _require_neighbours(scan: Projections, groups: list[npt.NDArray[np.intp]]) -
 
 
 def _mean_frame(frames: Any, scan: Projections) -> npt.NDArray[np.float64]:
-    """Mean of flat or dark fields (row, column); zeros without any."""
+    """Mean of flat or dark fields (row, column); zeros if there are none."""
     if frames is None:
         return np.zeros(scan.shape[1:])
     mean: npt.NDArray[np.float64] = np.asarray(frames[:], np.float64).mean(axis=0)
@@ -447,6 +452,6 @@ def _mean_frame(frames: Any, scan: Projections) -> npt.NDArray[np.float64]:
 
 
 def _noted(scan: Projections, **facts: Any) -> Projections:
-    """The scan with a note of what was derived from the one in the file."""
+    """The scan with a note on how it was derived from the one in the file."""
     entry = {"software": "napari-geosr", "operation": "part of a scan", **facts}
     return scan.replace(provenance=(*scan.provenance, entry))

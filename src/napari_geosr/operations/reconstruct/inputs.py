@@ -60,7 +60,7 @@ def _column(value: Any) -> Any:
     return column
 
 
-# Settings of a scan that several operations share, with the same checks and help.
+# Settings of a scan that several operations share, with common checks and help.
 InnerPath = Annotated[
     str | None,
     Field(
@@ -99,7 +99,7 @@ AngleUnit = Annotated[
     Literal["deg", "rad"] | None,
     Field(
         title="Angle unit",
-        description="Unit of the angles, if the file gives a wrong one.",
+        description="Unit of the angles. Overrides the file.",
     ),
 ]
 PixelSize = Annotated[
@@ -147,8 +147,8 @@ Beam = Annotated[
     Field(
         title="Beam",
         description="Shape of the beam: parallel, fan (from a point, row by row) or "
-        "cone (from a point). By default read from the file or, if it is not given "
-        "there, parallel.",
+        "cone (from a point). By default, it is read from the file; if the file does "
+        "not give it, parallel.",
     ),
 ]
 SourceDistance = Annotated[
@@ -168,8 +168,8 @@ DetectorDistance = Annotated[
         le=_MAX_DISTANCE,
         title="Axis–detector distance",
         description="Distance from the rotation axis to the detector, for fan and "
-        "cone beams, in the unit of the pixel size; 0 if the pixel size is given at "
-        "the axis.",
+        "cone beams, in the unit of the pixel size; 0 if the pixel size given is that "
+        "at the rotation axis.",
     ),
 ]
 AxisColumn = Annotated[
@@ -222,7 +222,8 @@ class ProjectionsInput(Config):
         Raises
         ------
         ConfigError, ProjectionsError
-            If the beam requires distances that are missing, or does not use them.
+            If distances are missing that the beam requires, or given although it has
+            none.
         """
         given = {k: v for k, v in self.model_dump(include=set(_BEAM)).items() if v}
         if self.detector_distance is not None:

@@ -85,12 +85,12 @@ def reconstruct_job_steps(
     folder : Path
         Receives ``result/NAME.ome.tif``, unless the job names another output.
     keep_unfinished : callable
-        Not used: some of the slices could be mistaken for all of them.
+        Not used, because some of the slices could be mistaken for all of them.
 
     Yields
     ------
     Step
-        Like `napari_geosr.operations.reconstruct.reconstruct_steps`.
+        The same as for `napari_geosr.operations.reconstruct.reconstruct_steps`.
 
     Returns
     -------
@@ -103,7 +103,8 @@ def reconstruct_job_steps(
         With a one-sentence message; finished slices are kept.
     """
     out = job.result(folder)
-    if is_written(out, job.replaces):  # killed before it was reported
+    # the job was killed before it reported the result
+    if is_written(out, job.replaces):
         remove_parts(folder, job.part)
         return out
     with explained(out):

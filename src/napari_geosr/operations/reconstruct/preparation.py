@@ -94,7 +94,9 @@ def prepare_steps(
 
 
 def _check_early(ready: ReconstructionInput) -> None:
-    """Refuse early what would otherwise be refused after preparing the first block."""
+    """Refuse settings early that would otherwise be refused after preparing the first
+    block.
+    """
     engines.require(
         ready.config.engine, ready.config.algorithm, ready.geometry, ready.algorithm
     )
@@ -112,9 +114,9 @@ def _warnings(scan: Projections, config: ReconstructConfig) -> list[str]:
     if iterates and config.size is not None and config.size < scan.n_columns:
         notes.append(
             f"Slices of {config.size} voxels are narrower than the {scan.n_columns} "
-            f"columns of the detector: {config.algorithm} will project material "
-            "outside into the slices as artefacts. Leave the size out unless there is "
-            "only air outside."
+            f"columns of the detector: {config.algorithm} will assign material outside "
+            "them to the slices, as artefacts. Leave the size out unless there is only "
+            "air outside."
         )
     return notes
 
@@ -124,13 +126,13 @@ def _wedge_warnings(degrees: float, needed: float) -> list[str]:
     if degrees >= _COMPLETE * needed:
         return []
     return [
-        f"The projections cover {degrees:.4g} of {needed:.4g} degrees: edges parallel "
-        "to the missing beam directions will be blurred."
+        f"The projections cover {degrees:.4g} of {needed:.4g} degrees, so edges "
+        "parallel to the missing beam directions will be blurred."
     ]
 
 
 def _fan_wedge_warnings(geometry: ParallelGeometry) -> list[str]:
-    """The same for fan or cone beams, for which fbp and fdk refuse."""
+    """The same warning for fan or cone beams, for which fbp and fdk raise an error."""
     if beam_of(geometry) == "parallel":
         return []
     fan = cast("FanGeometry", geometry)
@@ -153,7 +155,7 @@ def _note_unjoined_views(ready: ReconstructionInput) -> list[str]:
 
 
 def _note_equivalent_views(ready: ReconstructionInput) -> list[str]:
-    """Note on thinned views if opposite views are equivalent."""
+    """Note on the selected views if opposite views are equivalent."""
     scan, every = ready.scan, ready.config.every
     alone = scan.geometry == "parallel" and not ready.joined
     if every == 1 or not alone or not scan.is_full_turn:

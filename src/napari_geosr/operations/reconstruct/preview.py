@@ -1,4 +1,4 @@
-"""Preview of a slice with another axis, row or setting, before the full run."""
+"""Previews a slice with another axis, row or setting before the full run."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class TrialSlice:
     limits : tuple of float
         Suitable contrast limits.
     seconds : float
-        Duration of the reconstruction alone.
+        Duration of the reconstruction alone, in seconds.
     """
 
     volume: Volume
@@ -138,7 +138,7 @@ def slice_steps(
     row : int
         Detector row.
     known : Centre, optional
-        The rotation axis, if found before and the settings are ``auto``.
+        The rotation axis, if it was found before and the setting is ``auto``.
     kept : PreviewRow
         Line integrals kept between calls.
 

@@ -1,4 +1,4 @@
-"""Resume a reconstruction that was stopped or killed: which rows are finished."""
+"""Resumes a reconstruction that was stopped or killed, from its finished rows."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from napari_geosr.operations.restore.resume import FinishedPart
 
 Rows = tuple[int, int]
 
-#: Settings that affect how a run proceeds, but not the result.
+#: Settings that affect the course of a run, but not its result.
 _RUN_SETTINGS = ("device", "memory", "threads")
 
 
@@ -177,7 +177,7 @@ def scan_entry_steps(
 
 
 def identity_of(entry: AnyMapping) -> AnyDict:
-    """The part of an entry that identifies a scan, wherever its file is now."""
+    """The part of an entry that identifies a scan, even if its file has been moved."""
     keys = [key for names in _ASPECTS.values() for key in names]
     return {key: entry[key] for key in keys if key in entry}
 

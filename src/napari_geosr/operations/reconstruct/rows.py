@@ -23,7 +23,7 @@ class RowBands:
 
     A file stores frame by frame, usually in chunks of a whole frame: reading some rows
     of all frames costs as much as reading everything, so many rows are read at once.
-    Any other access is passed on to the source.
+    Any other access goes directly to the source.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ class RowBands:
         return band[:, start - self._start : stop - self._start]
 
     def _read(self, start: int, stop: int) -> AnyArray:
-        self._band = None  # frees its memory first
+        self._band = None  # free its memory first
         stop = min(stop, self.shape[1])
         n_frames, _, n_columns = self.shape
         band = np.empty((n_frames, stop - start, n_columns), self.dtype)
@@ -87,7 +87,7 @@ class RowBands:
 def in_bands(
     scan: Projections, n_rows: int, should_stop: ShouldStop = never_stop
 ) -> Projections:
-    """Read the rows of a scan in bands; arrays in memory are unchanged."""
+    """Read the rows of a scan in bands; arrays in memory are returned unchanged."""
 
     def banded(frames: Any) -> Any:
         if frames is None or isinstance(frames, np.ndarray):
@@ -107,7 +107,7 @@ class RowIntegrals:
     prepared : LineIntegrals
         Its rows must be independent of each other.
     overlapping : bool
-        Keep the rows of a call that the next one needs again.
+        Whether to keep the rows of a call that the next call needs again.
     """
 
     def __init__(self, prepared: LineIntegrals, *, overlapping: bool) -> None:
@@ -154,5 +154,5 @@ class RowIntegrals:
         return found, report
 
     def forget(self) -> None:
-        """Discard the kept rows: they will be prepared and reported again."""
+        """Discard the kept rows, so that they are prepared and reported again."""
         self._kept = None

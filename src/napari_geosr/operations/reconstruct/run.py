@@ -115,15 +115,15 @@ def run_steps(
         If `unfinished` belongs to another run.
     GeoSRError
         If reading, computing or writing fails. The finished part of a file is then
-        kept, as when the run is stopped, and the message gives its path; except if the
+        kept, as when the run is stopped, and the message gives its path, unless the
         projections are invalid.
     """
     record = yield from record_steps(ready, should_stop)
     kept = (
         None if unfinished is None else finished_part(unfinished, record, ready.shape)
     )
-    # Until the end, the file says that nothing is finished: a full disk may prevent
-    # every later record.
+    # Until the end, the record states that nothing is finished, because a full disk may
+    # prevent any later update.
     history = (*ready.given.provenance, {**record, "finished": []})
     watch = FileWatch([as_volume(ready.given)], only_lazy=True)
     yield StageStarted(
@@ -172,7 +172,7 @@ def run_steps(
     if output is not None and output.note:
         yield WarningIssued(message=output.note)
     for line in filled.run.report.summary_lines():
-        if line not in filled.run.report.notes:  # notes were reported before
+        if line not in filled.run.report.notes:  # the notes have already been reported
             yield WarningIssued(message=line)
     return ReconstructionResult(
         result, ready.centre, filled.summary, path, complete=filled.complete
@@ -287,7 +287,7 @@ def _target(
 
 
 def _chunk_depth(ready: ReconstructionInput) -> int:
-    """Slices per chunk; the number per block is not known yet."""
+    """Slices per chunk, because the number per block is not known yet."""
     plane = 4 * ready.size**2
     return max(1, min(_MAX_CHUNK_SLICES, _MAX_CHUNK_BYTES // plane))
 

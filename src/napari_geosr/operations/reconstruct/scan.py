@@ -31,7 +31,7 @@ Rows = tuple[int, int]
 #: Default memory budget of a run, as a fraction of the free memory.
 _FREE_SHARE = 0.5
 #: Distance of the rotation axis from the detector's centre, as a fraction of its width,
-#: above which the offset is regarded as intentional (extended field of view).
+#: above which the offset is considered intentional (extended field of view).
 _OFF_MIDDLE = 0.05
 #: Peak memory per row during reconstruction, in units of the row's sinogram: spectra
 #: and their padding.
@@ -112,7 +112,9 @@ class ReconstructionInput:
 
     @property
     def n_slices(self) -> int:
-        """Number of slices: one per row; for cone beams, as many cubic voxels."""
+        """Number of slices: one per row; for cone beams, the number of cubic voxels
+        that cover the same height.
+        """
         if not self.is_cone:
             return self.scan.n_rows
         height, width = self.scan.pixel_size
@@ -211,7 +213,7 @@ class ReconstructionInput:
         return cast("ConeGeometry", self.geometry).rows_of(*slices)
 
     def first_unreported_row(self, at: int) -> int:
-        """Row before which all rows were reported with slices before `at`."""
+        """First row that was not reported with the slices before `at`."""
         return self.detector_rows((0, at))[1] if at else 0
 
     def sinogram(
@@ -344,7 +346,7 @@ def make_geometry(
 def used_projections(
     projections: Projections, config: ReconstructConfig
 ) -> Projections:
-    """Select the projections that the settings ask for: every n-th, or half of them."""
+    """Select the projections that the settings request: every n-th, or half of them."""
     step, first = config.every, 0
     if config.half != "all":
         first = step if config.half == "odd" else 0
@@ -385,9 +387,9 @@ def ready_scan(
     """
     if scan.n_angles < 2:
         raise ProjectionsError(
-            f"{scan.title}: only one of {given.n_angles} projections is left, from "
-            "which no slice can be reconstructed. Use more of them (--every), or give "
-            "the complete scan."
+            f"{scan.title}: only one of {given.n_angles} projections is selected, "
+            "which is too few to reconstruct a slice. Use more of them (--every), or "
+            "give the complete scan."
         )
     if not -0.5 <= centre.column <= scan.n_columns - 0.5:
         raise ProjectionsError(

@@ -53,7 +53,7 @@ T = TypeVar("T")
 
 #: Matches a number with its sign.
 _FIGURE = re.compile(r"[-+]?\d[\d.,]*")
-#: Number of planes added up at a time.
+#: Number of planes that are added up at once.
 _PLANES = 8
 
 
@@ -109,9 +109,9 @@ def restore_average_steps(
     mean_volume(volumes, "all")  # raises an error if the inputs do not match
     if config.model == AUTO:
         raise ConfigError(
-            "A model is chosen for one scan, not for the mean over several: rank the "
-            "models for one of them (napari-geosr models rank) and give the model's "
-            "name."
+            "A model can only be chosen for one scan, not for the mean over several: "
+            "rank the models for one of them (napari-geosr models rank) and give the "
+            "model's name."
         )
     card = zoo.find(config.model).card
     _check_settings(config, card)
@@ -178,7 +178,7 @@ def _mean_steps(
 ) -> Generator[Step, None, RestorationResult]:
     """Restore each of `given` in float32, and return the mean.
 
-    Everything else in the result is taken from the first one.
+    Everything else in the result is taken from the first restoration.
     """
     total: Any = None
     reported: set[str] = set()
@@ -199,11 +199,12 @@ def _mean_steps(
         )
         if not restored.complete:
             raise Cancelled(
-                f"Stopped at input {i + 1} of {len(given)}: there is no mean yet."
+                f"Stopped at input {i + 1} of {len(given)}, before the mean was "
+                "complete."
             )
         if total is None:
             ran = restored.volume.provenance[-1]["backend"]["name"]
-            plain = plain.model_copy(update={"backend": ran})  # the same for all
+            plain = plain.model_copy(update={"backend": ran})  # the same for all scans
             first, total = restored, array_for(restored.volume.shape, np.dtype("f4"))
         for key in _slabs(total):
             part = np.asarray(restored.volume.data[key]) / np.float32(len(given))
@@ -216,8 +217,8 @@ def _without_repetition(
 ) -> Generator[Step, None, T]:
     """Pass steps on without repeated warnings; return the result.
 
-    Warnings about two volumes are equal if their first sentences differ only in their
-    `name` and in numbers; the sentences that follow are details.
+    Warnings about two volumes count as equal if their first sentences differ only in
+    the `name` and in numbers. Later sentences are not compared.
     """
     with StepIterator(steps) as iterator:
         for step in iterator:

@@ -65,15 +65,16 @@ class RestoreConfig(Config):
         ge=0,
         le=2,
         title="Strength",
-        description="How much noise to remove: 0 returns the scan, 1 removes as much "
-        "noise as was measured. For models that take the noise level as input.",
+        description="How much noise to remove, for models that take the noise level as "
+        "input: 0 returns the scan, 1 removes as much noise as was measured.",
     )
     sharpness: Literal["auto", "scan", "object"] = Field(
         "auto",
         title="Sharpness",
-        description="For super-resolution. scan: as sharp as the scan, on a finer "
-        "grid; object: as sharp as the model makes the object; auto: object if that "
-        "explains the scan to within its noise, otherwise scan.",
+        description="Sharpness of a super-resolved result. scan: as sharp as the scan, "
+        "on a finer grid; object: as sharp as the model predicts the object to be; "
+        "auto: object if this is consistent with the scan to within its noise, "
+        "otherwise scan.",
     )
     uncertainty: str = Field(
         NONE,
@@ -88,8 +89,8 @@ class RestoreConfig(Config):
         le=16,
         title="Members",
         description="Number of mirrored and rotated copies, each of which takes as "
-        "long as one run; by default 8, or as many as the model and the "
-        "voxel size allow, if that is fewer.",
+        "long as one run; by default 8, or fewer if the model or the voxel size does "
+        "not allow 8.",
     )
     ensemble_with: Annotated[tuple[str, ...], COMMAS] = Field(
         (),

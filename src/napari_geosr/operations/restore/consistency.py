@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 #: Message if the check has no findings.
 NOTHING_FOUND = (
-    "The check found nothing beyond its limits: the residual is about what noise "
+    "All values are within the limits of the check: the residual is about what noise "
     "alone would give."
 )
 #: Suffix added to the name of a residual and of its file.
@@ -298,8 +298,8 @@ def _factors(scan: Volume, result: Volume) -> tuple[int, int, int]:
     if min(factors) < 1 or any(f != r for f, r in zip(factors, ratios, strict=True)):
         raise VolumeError(
             f"{title} have shapes {result.shape} and {scan.shape}, but the shape of a "
-            "result is a whole multiple of the scan's. Give the scan that the result "
-            "was made from."
+            "result must be a whole multiple of the scan's. Give the scan that the "
+            "result was made from."
         )
     if scan.unit == result.unit:
         _check_place(scan, result, factors, title)
@@ -347,17 +347,17 @@ def _sentences(checked: ConsistencyCheck) -> list[str]:
     sentences = [texts[fault](checked) for fault in found.faults]
     if found.noise == 0:
         sentences.append(
-            f"{volume.name!r} is zero nearly everywhere: the result is the scan "
-            "itself, or a copy of it, so there is nothing to compare."
+            f"{volume.name!r} is zero nearly everywhere, so the result is the scan "
+            "itself or a copy of it, and there is nothing to compare."
         )
     return sentences
 
 
 def _uniform_text(checked: ConsistencyCheck) -> str:
     return (
-        "The result does not fit the scan: the result is uniform, and shows nothing "
-        "that could be compared. Check its grey values, and restore the scan "
-        "again; if the sample is uniform, there is nothing to measure."
+        "The result does not fit the scan: it is uniform and shows nothing that could "
+        "be compared. Check its grey values, and restore the scan again; if the sample "
+        "is uniform, there is nothing to measure."
     )
 
 
@@ -372,9 +372,9 @@ def _too_much_text(checked: ConsistencyCheck) -> str:
         )
     if slope < _UNRELATED:
         return (
-            "The result does not fit the scan: the scan shows almost nothing of what "
-            f"the result shows (regression slope: {slope:.2f}; expected: 1). It "
-            "belongs to another scan, or was invented: do not measure it."
+            "The result does not fit the scan: almost nothing that it shows is in the "
+            f"scan (regression slope: {slope:.2f}; expected: 1). It belongs to another "
+            "scan, or was invented: do not measure it."
         )
     return (
         "The result does not fit the scan: it shows more than the scan does. Only "
@@ -434,9 +434,8 @@ def _large_text(checked: ConsistencyCheck) -> str:
 def _places_text(checked: ConsistencyCheck) -> str:
     found, volume = checked.figures, checked.residual
     end = (
-        "There, something was added that the scan does not show, or something that "
-        "the scan shows was removed. Inspect the residual before you trust the result "
-        "there."
+        "There, structure was added that the scan does not show, or structure of the "
+        "scan was removed. Inspect the residual before you trust the result there."
     )
     if not found.places:
         return (
@@ -449,7 +448,7 @@ def _places_text(checked: ConsistencyCheck) -> str:
     strongest = "The strongest is" if n > 1 else "It is"
     return (
         f"In {many}, the result does not fit the scan: after blurring and averaging, "
-        f"it differs by more than noise explains. {strongest} at "
+        f"it differs from the scan by more than noise explains. {strongest} at "
         f"{', '.join(volume.axes)} = {where} {volume.unit}, where the result is "
         f"{first.result_is} than the scan. {end}"
     )

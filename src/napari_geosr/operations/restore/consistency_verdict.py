@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 #: Faults of a result that is wrong everywhere and must not be measured.
 _FATAL: tuple[Fault, ...] = ("uniform", "shows too much", "shows too little", "excess")
-#: Fraction of suspicious voxels from which the result counts as wrong everywhere.
+#: Minimum fraction of suspicious voxels at which the result counts as wrong everywhere.
 _MANY_FLAGGED = 0.01
 
 
@@ -72,9 +72,9 @@ def verdict_of(found: Consistency, voxels: int) -> ConsistencyVerdict:
 
 
 _WRONG: dict[Fault, str] = {
-    "uniform": "The result does not fit the scan: the result is uniform.",
-    "shows too much": "The result does not fit the scan: the result shows structure "
-    "or contrast that the scan does not have.",
+    "uniform": "The result does not fit the scan: it is uniform.",
+    "shows too much": "The result does not fit the scan: it shows structure or "
+    "contrast that the scan does not have.",
     "shows too little": "The result does not fit the scan: structure or contrast of "
     "the scan is missing.",
     "excess": "The result does not fit the scan: structure was added or is missing "

@@ -122,12 +122,12 @@ def restore_job_steps(
     folder : Path
         Receives ``result/NAME.ome.tif``, unless the job names another output.
     keep_unfinished : callable
-        Not used: a part of a volume could be mistaken for the whole.
+        Not used, because a part of a volume could be mistaken for the whole.
 
     Yields
     ------
     Step
-        Like `napari_geosr.operations.restore.restore_steps`.
+        The same as for `napari_geosr.operations.restore.restore_steps`.
 
     Returns
     -------
@@ -140,7 +140,8 @@ def restore_job_steps(
         With a one-sentence message; finished tiles are kept.
     """
     out = job.result(folder)
-    if is_written(out, job.replaces):  # killed before it was reported
+    # the job was killed before it reported the result
+    if is_written(out, job.replaces):
         remove_parts(folder, job.part, job.part_deviation)
         return out
     with explained(out):
@@ -171,7 +172,8 @@ def _unfinished_parts(
 ) -> tuple[Volume | None, Volume | None]:
     """Unfinished result and deviations of earlier runs.
 
-    Once this job has its own journal, that also contains what it started with.
+    Once this job has its own journal, the journal also contains the part that was
+    finished before.
     """
     own = usable_unfinished(out)
     if job.settings.uncertainty == NONE:
@@ -180,7 +182,8 @@ def _unfinished_parts(
         try:
             return own, find_unfinished_deviation(out)
         except ConfigError:
-            # Killed before the other file had any data: neither can be used.
+            # The run was killed before the other file had any data, so neither can be
+            # used.
             for left in leftovers(out, suffix_of(out)):
                 remove_with_journal(left)
     part, deviation = _part(job.part), _part(job.part_deviation)

@@ -1,4 +1,4 @@
-"""The memory budget of a run, also while its input is only read."""
+"""The memory budget of a run, including the steps that only read the input."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Steps = Callable[Concatenate[Volume, RestoreConfig, P], Generator[Step, None, T]
 
 #: Default memory budget of a run, as a fraction of the free memory.
 _FREE_SHARE = 0.6
-#: Bytes of a budget for statistics of the voxels that are read before the tiles.
+#: Bytes of the budget for computing statistics before the tiles are processed.
 _STATISTICS_BYTES = 64 * 10**6
 
 
@@ -67,12 +67,12 @@ def reads_within_budget(steps: Steps[P, T]) -> Steps[P, T]:
 def check_reading(
     volume: Volume, model: Model, config: RestoreConfig, device: str
 ) -> None:
-    """Refuse a budget in which not even a block of the file can be decoded.
+    """Refuse a budget that is too small to decode a block of the file.
 
     Raises
     ------
     DeviceMemoryError
-        With the smallest budget for a run of the model.
+        The message states the smallest budget for a run of the model.
     """
     unit, budget = read_unit(volume.data), run_budget(config, device)
     if unit is not None and unit.held_bytes(0) > budget:
@@ -88,10 +88,10 @@ def memory_of_run_in_errors(
     budget: int,
     device: str,
 ) -> Iterator[None]:
-    """Name the memory for the whole run if a part of it does not fit.
+    """Make memory errors of a part state the memory that the whole run needs.
 
-    The part alone would name how much memory it needs itself, which may be too little
-    for the run.
+    Otherwise the error would state the memory for the part, which may be too little for
+    the run.
     """
     try:
         yield

@@ -43,13 +43,13 @@ class RestorePlan:
     threads : int
         CPU threads of each.
     parts : int
-        Number of shards, or of tiles if one process does all.
+        Number of shards, or of tiles if there is only one process.
     part_shape : tuple of int
         Their shape, in voxels of the result.
     bytes_read, bytes_written : int
-        With the halos; without compression and coarser levels.
+        Including halos, but without compression and coarser levels.
     memory : int
-        Bytes of each process, besides the program and the model.
+        Bytes of each process, in addition to the program and the model.
     seconds : float
         Estimated from small windows timed on this computer, `storage_seconds` included.
     storage_seconds : float
@@ -86,7 +86,7 @@ def plan_steps(
     workers : int or distributed.Client, optional
         As in `restore_steps`.
     suffix : str
-        Suffix of the output, for the time of writing it.
+        Suffix of the output, to estimate the time for writing it.
 
     Raises
     ------
@@ -99,8 +99,8 @@ def plan_steps(
         check_workers(workers)
     if is_series(volume):
         raise ConfigError(
-            f"{volume.title} is a series, and one volume is planned at a time: choose "
-            "a time point and channel (--time, --channel)."
+            f"{volume.title} is a series, but only one volume can be planned at a "
+            "time: choose a time point and channel (--time, --channel)."
         )
     if config.model == AUTO:
         raise ConfigError("Name the model of the run that is to be planned (--model).")
@@ -140,7 +140,7 @@ def plan_steps(
     speed = seconds_per_voxel(
         prepared.network, prepared.device, run.threads, choice.window_voxels
     )
-    # The workers finish together, but for the last round of shards.
+    # The workers finish together, apart from the last round of shards.
     rounds = math.ceil(len(shards) / run.n_workers) / len(shards)
     voxels = choice.cost_factor * math.prod(planner.layout.padded)
     return RestorePlan(
@@ -159,8 +159,8 @@ def plan_steps(
 def _storage_seconds(prepared: PreparedRestoration, suffix: str) -> float:
     """Time to write the result, from the times of two small volumes.
 
-    They are cut from the scan and enlarged like the result, so that they can be
-    compressed about as well. The time of an empty file cancels out.
+    They are cut from the scan and enlarged like the result, so that they compress about
+    as well. The time of an empty file cancels out.
     """
     n = math.prod(prepared.volume.shape) * math.prod(prepared.factors)
     small, large = (_write_seconds(prepared, suffix, edge) for edge in _SAMPLE_EDGES)
@@ -183,7 +183,7 @@ def _write_seconds(
     sample = np.asarray(volume.data[window])
     for axis, factor in enumerate(factors):
         sample = sample.repeat(factor, axis)
-    with np.errstate(invalid="ignore"):  # values beyond the type do not matter here
+    with np.errstate(invalid="ignore"):  # clipped values do not affect the time
         voxels = np.nan_to_num(sample).astype(prepared.output_dtype)
     result = Volume(voxels, volume.axes)
     with TemporaryDirectory() as folder:

@@ -64,7 +64,7 @@ class PreparedRestoration:
     volume : Volume
         One spatial volume, (Z, Y, X) or (Y, X).
     statistics : IntensityStatistics
-        Statistics of the whole volume; normalisation never uses single tiles.
+        Statistics of the whole volume, because normalisation never uses single tiles.
     network : nn.Module
         The model's network, or all members of an uncertainty combined, with two
         outputs.
@@ -277,7 +277,9 @@ def _no_strength(model: Model) -> ConfigError:
 def _statistics_steps(
     volume: Volume, whole: Volume, config: RestoreConfig, should_stop: ShouldStop
 ) -> Generator[Step, None, IntensityStatistics]:
-    """Compute the statistics of the whole; refuse NaN if the settings say so."""
+    """Compute the statistics of the whole volume; refuse NaN if the settings require
+    it.
+    """
     yield StageStarted(message="Reading intensities")
     try:
         statistics = yield from scan_steps(whole.data, should_stop=should_stop)
@@ -316,8 +318,8 @@ def _set_network_noise(
     scaled_noise = noise.scaled(config.strength if card.has_weights else 1.0)
     integers = volume.dtype.kind in "iu"
     if config.uncertainty != members.NONE and integers and not noise.level:
-        # Whole numbers have rounding errors, so members of an ensemble may differ that
-        # much.
+        # In results of integer type, members of an ensemble may differ by the rounding
+        # error.
         scaled_noise = replace(
             scaled_noise, level=_ROUNDING, levels=(_ROUNDING,) * len(scaled_noise.greys)
         )
@@ -359,7 +361,7 @@ def with_strength(
 
 
 def with_noise(prepared: PreparedRestoration, factor: float) -> PreparedRestoration:
-    """The same run for a scan with `factor` times the noise.
+    """The same run, for a scan with `factor` times the noise.
 
     Parameters
     ----------
@@ -384,8 +386,8 @@ def _chosen(ranking: Ranking) -> Model:
     model = ranking.chosen.model
     if model is None:
         raise ModelError(
-            "The scan should be left as it is, so there is no model to restore it "
-            "with. Name a model."
+            "The recommendation is to leave the scan as it is. To restore it "
+            "nevertheless, name a model."
         )
     return model
 

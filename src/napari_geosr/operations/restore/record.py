@@ -107,7 +107,7 @@ def _calibration(prepared: PreparedRestoration) -> AnyDict | None:
 
 
 def expected_volumes(prepared: PreparedRestoration, record: AnyMapping) -> list[Volume]:
-    """Result and deviations as they will be described, without voxels."""
+    """Descriptions of result and deviations, without voxels."""
     volume = prepared.volume
     n_spatial = len(volume.spatial_axes)
     voxel_size, origin = volume.upscaled_geometry(prepared.factors[-n_spatial:])

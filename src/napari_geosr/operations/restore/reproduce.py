@@ -33,7 +33,7 @@ def as_command(
     volume : Volume
         The restored volume; its `source` is the file to read, and ``dataset`` in its
         metadata the dataset in it. The voxel size is part of the command, because the
-        user may have corrected that of the file.
+        user may have corrected that in the file.
     config : RestoreConfig
         Settings; those with default values are omitted.
     out : path, optional
@@ -44,7 +44,7 @@ def as_command(
     Returns
     -------
     str
-        One line; preceded by a comment on what to do first if there is no file.
+        One line; if there is no file, a comment above it says what to do first.
     """
     source = _source(volume)
     parts = ["napari-geosr", "restore", str(source)]

@@ -1,4 +1,4 @@
-"""Resume an interrupted restoration: which part of it can be reused."""
+"""Resumes an interrupted restoration, from the part that can be reused."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from napari_geosr.operations.storage import CachedResult, find_unfinished_result
 #: Suffix added to the name of standard deviations and of their file.
 DEVIATION = "std"
 
-#: Settings that affect how a run proceeds, but not the result.
+#: Settings that affect the course of a run, but not its result.
 _HOW = ("device", "memory", "threads", "backend", "model", "ensemble_with")
 
 #: Difference if another channel or time point of the same file was restored.
@@ -73,7 +73,7 @@ class FinishedPart:
 
     @property
     def facts(self) -> AnyDict:
-        """Settings that the rest must be computed with, as recorded."""
+        """Recorded settings with which the rest must be computed."""
         found: AnyDict = {"run": dict(self.run)} if self.run else {}
         if self.tile is not None:
             found["run"] = {**self.run, "tile": list(self.tile)}
@@ -144,7 +144,7 @@ def finished_part(
             "rest. Use the same input and settings as before, or start a new "
             "restoration."
         )
-    # A full disk can prevent the record of what is finished: then nothing is reused.
+    # If a full disk prevented the record of what is finished, nothing is reused.
     places = tuple(boxes_from_lists(before.get("finished", [])))
     tile = (before.get("run") or {}).get("tile")
     return FinishedPart(
@@ -172,7 +172,7 @@ def part_of_killed_run(
         try:
             return finished_part(volume, known, shape, dtype)
         except ConfigError:
-            continue  # of another scan, model or setting
+            continue  # made from another scan, or with another model or setting
     return None
 
 
@@ -189,7 +189,15 @@ def _differing(before: AnyMapping, now: AnyMapping) -> str:
         settings = dict(record.get("settings") or {})
         return {
             "a different input": (inputs.get("input") or {}).get("checksum"),
-            _OTHER_PART: (record.get("series") or {}).get("points"),
+            # This differs for another channel or time point of the same file.
+            "a different part of the input": (
+                grey.get("mean"),
+                grey.get("std"),
+                # For a series: the statistics of each channel, and the time points in
+                # order.
+                [(c["mean"], c["std"]) for c in grey.get("channels", ())],
+                (record.get("series") or {}).get("points"),
+            ),
             "a different model": (
                 (record.get("model") or {}).get("weights_sha256"),
                 (record.get("model") or {}).get("settings"),

@@ -138,7 +138,7 @@ def run_steps(
 
 
 class VolumeRun:
-    """The task of a run: one volume, tile by tile; a series repeats it.
+    """The task of a run: one volume, tile by tile; for a series it is repeated.
 
     Attributes
     ----------
@@ -167,7 +167,7 @@ class VolumeRun:
         yield from self.prepared.doubts()
 
     def output_layout(self, dtype: AnyDType) -> OutputLayout:
-        """How a file for a result of this type is laid out."""
+        """The layout of a file for a result of this type."""
         return output_layout(self.single, dtype)
 
     def fill(
@@ -207,7 +207,7 @@ def work_steps(
         kept = _common_parts(unfinished, unfinished_deviation, expected)
     watch = FileWatch([prepared.volume], only_lazy=True)
     yield StageStarted(message=f"Restoring with {work.models_text()}")
-    # Stay active until the end, because work after the tiles (coarser levels) also
+    # Keep this limit until the end, because work after the tiles (coarser levels) also
     # needs memory.
     with (
         frugal_if_tight(prepared.device, prepared.budget),
@@ -278,7 +278,9 @@ def _common_parts(
 
 
 def _journals(targets: Targets, kept: Sequence[FinishedPart] | None) -> list[Journal]:
-    """One for each file; the result's comes last, so the other also has what it has."""
+    """One journal per file; the result's is written last, so that all its boxes are
+    also in the other one.
+    """
     parts: Sequence[FinishedPart | None] = kept or [None] * len(targets.all)
     pairs = zip(targets.all, parts, strict=True)
     return [

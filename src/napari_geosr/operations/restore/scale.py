@@ -28,8 +28,8 @@ _MAX_VOXELS = 2**22
 def unit_range(dtype: AnyDType, statistics: IntensityStatistics) -> tuple[float, float]:
     """Grey values that are mapped to 0 and 1, as in image-processing programs.
 
-    8-bit values are divided by 255, and values that lie between 0 and 1 are unchanged.
-    In all other cases, the minimum is mapped to 0 and the maximum to 1.
+    For 8-bit values these are 0 and 255. Values that are already between 0 and 1 keep
+    their scale; otherwise the minimum and the maximum correspond to 0 and 1.
     """
     if dtype == np.uint8:
         return 0.0, 255.0
@@ -41,7 +41,7 @@ def unit_range(dtype: AnyDType, statistics: IntensityStatistics) -> tuple[float,
 def percentiles(source: ArrayLike, levels: Sequence[float]) -> tuple[float, ...]:
     """Percentiles of the finite voxels of an array.
 
-    Arrays of up to 4 million voxels are used completely; of larger ones, every n-th
+    Arrays of up to 4 million voxels are used completely; for larger ones, every n-th
     voxel of some planes is used, the same in every run.
 
     Raises
@@ -63,7 +63,7 @@ def percentiles(source: ArrayLike, levels: Sequence[float]) -> tuple[float, ...]
     if not found[0] < found[-1]:
         raise VolumeError(
             f"The percentiles {levels[0]:g} and {levels[-1]:g} of the grey values are "
-            f"the same ({found[0]:g}): there is nothing that this model could restore."
+            f"the same ({found[0]:g}), so this model has nothing to restore."
         )
     return found
 
@@ -140,6 +140,7 @@ def check_same_scale(cards: tuple[ModelCard, ...]) -> None:
     for card in cards:
         if card.normalisation.kind in ("unit", "percentiles"):
             raise ConfigError(
-                f"The model {card.name!r} derives its grey scale from each volume in "
-                "its own way, so it cannot be part of an ensemble. Leave it out."
+                f"The grey scale that the model {card.name!r} derives from each volume "
+                "cannot be combined with that of other models. Leave the model out of "
+                "the ensemble."
             )

@@ -75,10 +75,11 @@ def restore_steps(
         Whether to predict the effect of the run from a few blocks first. The prediction
         is reported, and becomes the result's `verdict`.
     strict : bool
-        Whether to predict, and to refuse a run that would do more harm than good.
+        Whether to predict the effect, and to refuse a run that would do more harm than
+        good.
     workers : int or distributed.Client, optional
         Processes that share the run: a number of them on this computer, or those of a
-        Dask cluster. By default, this process restores alone.
+        Dask cluster. By default, this process does all the work.
 
     Raises
     ------
@@ -92,7 +93,7 @@ def restore_steps(
         check_workers(workers)
         if is_series(volume):
             raise ConfigError(
-                f"{volume.title} is a series, but workers restore a single volume: "
+                f"{volume.title} is a series, but workers can restore only one volume: "
                 "leave out --workers, or choose a time point and channel (--time, "
                 "--channel)."
             )
@@ -259,8 +260,8 @@ def unchanged_steps(
         volume = volume.select()
     if config.uncertainty != NO_MEMBERS:
         yield WarningIssued(
-            message="No standard deviations were written: they describe how much "
-            "several results of a model differ, and no model was used."
+            message="No standard deviations were written, because no model was used "
+            "and so there are no results to compare."
         )
     for doubt in reader_warnings(volume):
         yield WarningIssued(message=doubt)

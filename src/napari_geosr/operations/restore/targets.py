@@ -85,7 +85,7 @@ class Targets:
 
     @property
     def notes(self) -> list[str]:
-        """Notes for the user about the file formats, without repetition."""
+        """Notes for the user about the file formats, without duplicates."""
         outputs = (target.output for target in self.all)
         return list(dict.fromkeys(o.note for o in outputs if o is not None and o.note))
 
@@ -173,7 +173,7 @@ def open_targets(
 def _array(volume: Volume, kept: FinishedPart | None) -> Any:
     if kept is not None:
         array = kept.writable()
-        claim(array)  # even one left by a killed program
+        claim(array)  # also one left by a killed program
         return array
     # napari shows NaN as transparent and statistics ignore it, so that unrestored
     # voxels are not mistaken for pores.
@@ -184,8 +184,8 @@ def _array(volume: Volume, kept: FinishedPart | None) -> Any:
 def check_budget(prepared: PreparedRestoration, out: str | Path | None) -> None:
     """Raise an error that states the memory that the run needs if it does not fit.
 
-    Call it before a part of the volume is restored to judge a run: the part alone would
-    state how much memory it needs itself, which may be too little for the run.
+    Call it before a part of the volume is restored to judge a run. Otherwise the error
+    would state the memory for that part, which may be too little for the run.
 
     Parameters
     ----------

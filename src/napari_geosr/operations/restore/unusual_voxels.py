@@ -1,4 +1,6 @@
-"""How a restoration treats unusual voxels: missing, infinite, hot or far off."""
+"""How a restoration treats unusual voxels: missing, infinite, hot, or with extreme
+values.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +16,8 @@ from napari_geosr.measure.number_text import number_text, percent_text
 if TYPE_CHECKING:
     from napari_geosr.inference.intensity import IntensityStatistics
 
-#: Smallest difference that a result can represent, in standard deviations of the input,
-#: above which the user is warned.
+#: Limit for a warning: the smallest difference that a result can represent, in standard
+#: deviations of the input.
 _COARSE = 0.02
 
 
@@ -50,9 +52,9 @@ def doubts(
     ----------
     volume : Volume
     statistics : IntensityStatistics
-        Of that volume.
+        Statistics of that volume.
     nonfinite : {"mean", "zero"}
-        What the model receives in place of NaN and infinity.
+        Replacement for NaN and infinity in the model's input.
     labels : bool
         Whether the result holds labels.
     """
@@ -80,16 +82,16 @@ def doubts(
 
 
 def _far_voxels(statistics: IntensityStatistics, title: str) -> Iterator[str]:
-    """Warn of voxels so far away that the others have hardly any contrast left."""
+    """Warn of extreme voxels that leave hardly any contrast between the others."""
     far = statistics.far
     if far is not None:
         low, high = (number_text(value) for value in far.usual)
         share = percent_text(far.share) if far.share else "A few"
         yield (
-            f"{share} of the voxels of {title} are "
-            f"very far from all the others, which range from {low} to {high}. After "
-            "scaling, the other voxels have hardly any contrast, so the restoration is "
-            "unreliable. If the far values mark missing voxels, replace them by NaN."
+            f"{share} of the voxels of {title} have extreme grey values; all others "
+            f"range from {low} to {high}. On the scale of the model, the others hardly "
+            "differ, so the restoration is unreliable. If the extreme values mark "
+            "missing voxels, replace them by NaN first."
         )
 
 
@@ -101,11 +103,11 @@ def _hot_voxels(
         yield (
             f"About {percent_text(statistics.crowd_share)} of the voxels of "
             f"{title} look like hot or dead voxels: isolated, with "
-            "grey values far from all the others. Only up to 0.1 % are recognised and "
-            "replaced, so the model sees these and the restoration is unreliable. "
-            "Remove them first, for example with a median filter "
-            "(scipy.ndimage.median_filter(scan, 3)), or reconstruct the projections "
-            "again with --zingers."
+            "grey values far from all the others. They are replaced only if they are "
+            "at most 0.1 % of the voxels, so here the model sees them and the "
+            "restoration is unreliable. Remove them first, for example with a median "
+            "filter (scipy.ndimage.median_filter(scan, 3)), or reconstruct the "
+            "projections again with --zingers."
         )
     if statistics.hot is None or not statistics.hot.n:
         return

@@ -68,12 +68,12 @@ FILES = {
 #: Meaning of the figures in the JSON file.
 DEFINITIONS = {
     "porosity": "volume of the pores per volume of the sample; a voxel cut by a "
-    "surface contributes only the fraction of it that is pore",
-    "porosity_at_half_contrast": "part of the sample's voxels with at most half the "
-    "attenuation of the solid: the porosity that a "
-    "threshold there gives for the true object",
+    "surface contributes only the fraction that is pore",
+    "porosity_at_half_contrast": "fraction of the sample's voxels with at most half "
+    "the attenuation of the solid: the porosity that this threshold gives for the true "
+    "object",
 }
-#: Number of slices per block. Random numbers depend on it, so it must not depend on
+#: Number of slices per block. The random numbers depend on it, so it must not depend on
 #: memory.
 _ROWS = 32
 #: Number of slices used to scale the attenuation.
@@ -235,7 +235,7 @@ def _check(folder: Path, files: dict[str, Path], overwrite: bool) -> None:
 
 @contextmanager
 def _unfinished_counts(projections: Path) -> Iterator[Path]:
-    """A file for counts, which are computed row by row and written view by view."""
+    """A file for counts that are computed row by row and written view by view."""
     path = temporary_sibling(projections.with_name("counts.npy"), ".npy")
     try:
         with atomic.explained(projections):
@@ -245,7 +245,7 @@ def _unfinished_counts(projections: Path) -> Iterator[Path]:
 
 
 def _porosity_warning(sample: Spheres, parameters: AnyDict) -> str:
-    """Message that spheres cannot fill the requested volume, with what is possible."""
+    """Message that spheres cannot fill the requested volume, with alternatives."""
     low, high = parameters["radius"]
     gap, size = parameters["gap"], sample.shape[-1]
     suggestions = [f"thinner walls (--gap {gap / 4:g} or 0)"] if gap else []
@@ -304,7 +304,7 @@ class _SimulatedScan:
         self.pore_volume = 0.0
 
     def output(self, path: Path, key: str) -> Any:
-        """The output file for the attenuation, or for the extent of the sample.
+        """The output file for the attenuation, or for the sample mask.
 
         Its position is that of a reconstruction of the scan, whose slices are as wide
         as the detector and start at zero.
@@ -373,7 +373,7 @@ class _SimulatedScan:
         }
 
     def projections(self, structure: str, record: AnyDict) -> Projections:
-        """The whole scan, with its counts still in their file."""
+        """The whole scan; its counts remain in their file."""
         frames: AnyDict = {
             key: np.concatenate([getattr(p, key) for p in self.parts], axis=1)
             for key in ("flats", "darks")

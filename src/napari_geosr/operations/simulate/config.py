@@ -63,8 +63,8 @@ class SimulateConfig(ScanConfig):
         gt=0,
         lt=1,
         title="Porosity",
-        description="Target porosity, as a fraction; the exact value of the result is "
-        "reported. By default 0.3 for foam, 0.2 for blobs, 0.75 for bone, 0.01 for "
+        description="Target porosity, as a fraction; the exact porosity of the result "
+        "is reported. By default 0.3 for foam, 0.2 for blobs, 0.75 for bone, 0.01 for "
         "lacunae, 0.12 for dentin and 0.02 for cells.",
     )
     radius: Annotated[tuple[float, ...] | None, COMMAS] = Field(
@@ -167,8 +167,8 @@ class SimulateConfig(ScanConfig):
             gap["gap"] = FOAM_GAP if self.gap is None else self.gap
         elif self.gap is not None:
             raise ConfigError(
-                f"A gap (--gap) is the wall between spheres of a foam; {structure} has "
-                "none: remove --gap."
+                f"A gap (--gap) is the wall between spheres of a foam, and {structure} "
+                "has none: remove --gap."
             )
         low, high = self.radius or (
             max(_MIN_RADIUS, part * self.size) for part in parts

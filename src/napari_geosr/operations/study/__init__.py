@@ -1,4 +1,5 @@
-"""Find how few projections, and how short an exposure, still give the right pores.
+"""Find the fewest projections and the shortest exposure that still give the right
+pores.
 
 Each cell of the study is a combination of number of projections, exposure and
 algorithm. Finished cells are stored, so that an interrupted study can be resumed.
@@ -99,7 +100,7 @@ def study_steps(
     mask : Volume, optional
         Sample mask: non-zero voxels; same shape as the reference.
     overwrite : bool
-        Start again if the folder contains another study.
+        Start a new study even if the folder contains another one.
 
     Yields
     ------
@@ -143,7 +144,7 @@ def study(
     mask: Volume | None = None,
     **settings: Any,
 ) -> StudySummary:
-    """Find how little of a scan gives the right pores; see `study_steps`.
+    """Find the smallest part of a scan that gives the right pores; see `study_steps`.
 
     Parameters
     ----------
@@ -202,7 +203,9 @@ def _whole_steps(
     mask: Volume | None,
     should_stop: ShouldStop,
 ) -> Generator[Step, None, tuple[StudyContext, StudyReference, AnyDict]]:
-    """Reconstruct the whole scan: shared data, the reference, and its own row."""
+    """Reconstruct the whole scan, for the shared data, the reference and its own
+    row.
+    """
     yield StageStarted(message="Preparing the whole scan")
     context = yield from context_steps(scan, config, store, shape, mask, should_stop)
     least = ScanSubset(min(config.counts), min(config.exposure))
@@ -277,10 +280,9 @@ def _cells_steps(
 def _is_outdated(row: AnyDict, cell: Cell) -> bool:
     """Whether a finished cell must be computed again.
 
-    Its network may have been trained on a different number of projection subsets.
-
-    Or an earlier release made it, from pairs with correlated noise, or with settings
-    chosen by comparison with a blurred reconstruction.
+    This is the case if its network was trained on a different number of projection
+    subsets, or if an earlier release computed it, either from pairs with correlated
+    noise or with settings chosen by comparison with a blurred reconstruction.
     """
     settings = row.get("settings") or {}
     if "failed" in row:

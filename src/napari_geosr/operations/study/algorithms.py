@@ -37,8 +37,8 @@ class Classical:
     algorithm : str
         Its name in `tomography.algorithms`.
     candidates : tuple of mapping
-        Settings in ascending order, from which a study selects by the error on unused
-        projections; empty if there is nothing to select.
+        Settings in ascending order, of which a study selects the one with the smallest
+        error on unused projections; empty if there is nothing to select.
     """
 
     title: str
@@ -119,14 +119,14 @@ ALGORITHMS: Mapping[str, Algorithm] = {
         "tv",
         tuple({"weight": w} for w in (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)),
     ),
-    # Learns to predict the result of all projections from that of few.
+    # Learn to predict the reconstruction from all projections, given that from few.
     "msdnet": LearningMethod("MSDNet", "supervised", {"network": "msdnet"}),
-    # As published, and a variant with a Wasserstein critic.
+    # The published method, and a variant with a Wasserstein critic.
     "tomogan-js": LearningMethod(
         "TomoGAN (JS)", "tomogan", {"distance": "jensen-shannon"}
     ),
     "tomogan-w": LearningMethod("TomoGAN (W)", "tomogan", {"distance": "wasserstein"}),
-    # Trained on subsets of the few projections; no other projection is used.
+    # Trained only on subsets of the few projections.
     "noise2inverse": LearningMethod(
         "Noise2Inverse", "noise2inverse", {"network": "msdnet"}
     ),
@@ -157,7 +157,7 @@ def find_algorithm(name: str) -> Algorithm:
     Raises
     ------
     ConfigError
-        If there is none, or its module cannot be imported.
+        If there is no such algorithm, or its module cannot be imported.
     """
     key = name.replace("_", "-")
     if key in ALGORITHMS:

@@ -66,7 +66,7 @@ class StudyContext:
     training_rows : (int, int) or None
         Rows for training networks and choosing settings; None if there are too few.
     folder : Path
-        Folder for temporary files of a number of projections.
+        Folder for temporary files, by number of projections.
     models : Path
         Folder for the trained models.
     mask : Volume or None
@@ -121,20 +121,22 @@ class StudyContext:
             told = (WarningIssued,) if scan is self.scan else ()
             done = yield from recount(steps, *told)
             if not done.complete:
-                raise Cancelled("Stopped while reconstructing projections.")
+                raise Cancelled("Stopped during the reconstruction of projections.")
         record = io.read(path).provenance[-1]
         return path, float(record["run"]["seconds"])
 
     def in_memory_steps(
         self, scan: Projections, rows: Rows, should_stop: ShouldStop, **changes: Any
     ) -> Generator[Step, None, Volume]:
-        """Reconstruct rows of a scan in memory, as wide as the algorithm needs them."""
+        """Reconstruct rows of a scan in memory, with the width that the algorithm
+        needs.
+        """
         steps = reconstruct_steps(
             scan, self.config_for(rows, **changes), should_stop=should_stop
         )
         done = yield from recount(steps)
         if not done.complete:
-            raise Cancelled("Stopped while reconstructing projections.")
+            raise Cancelled("Stopped during the reconstruction of projections.")
         return done.volume
 
     def cropped(self, slices: ArrayLike) -> Voxels:
@@ -153,9 +155,9 @@ class StudyContext:
         values = self.reconstruction.model_dump(exclude_unset=True)
         if changes.get("algorithm", "fbp") != "fbp":
             values.pop("filter", None)
-            # Iterative algorithms must account for everything that the detector saw:
-            # use slices that are wide enough, widened by an amount that keeps the
-            # central voxels on the same grid.
+            # Iterative algorithms must account for everything that the detector saw, so
+            # widen the slices, by an amount that keeps the central voxels on the same
+            # grid.
             room = max(0, self.scan.n_columns - self.size)
             values["size"] = self.size + 2 * ((room + 1) // 2)
         return ReconstructConfig.create(**{**values, "rows": rows, **changes})

@@ -62,7 +62,7 @@ def classical_steps(
         settings, tuned_on = {**chosen, **settings}, {"tuned_on": target_description}
     path = cell.folder / "few-judged.ome.tif"
     if algorithm != "fbp" or settings:
-        # Do not reuse results of a study that had other settings.
+        # Do not reuse results of a study with other settings.
         text = json.dumps(settings, sort_keys=True)
         digest = hashlib.sha256(text.encode()).hexdigest()[:8]
         path = cell.folder / f"{cell.name}-{digest}.ome.tif"
@@ -105,14 +105,14 @@ def _tune_steps(
     Parameters
     ----------
     candidates : sequence of mapping
-        Ordered so that the error falls and rises again: they are tried downhill from
+        Ordered so that the error first falls and then rises; the search descends from
         the middle one.
 
     Returns
     -------
     candidate : dict
     target_description : str
-        What candidates were compared with, in a few words.
+        Description, in a few words, of the data with which candidates were compared.
     """
     context = cell.context
     # Candidates are compared with unused views, not with the reference, so any rows can
@@ -176,7 +176,7 @@ class _ViewIntegrals:
         with exact_settings(self.ready.config.threads), torch.no_grad():
             for i, inside in enumerate(self.inside):
                 if should_stop():
-                    raise Cancelled("Stopped while choosing settings.")
+                    raise Cancelled("Stopped during the choice of settings.")
                 plane = np.ascontiguousarray(slices[i : i + 1])
                 volume = torch.from_numpy(plane).to(self.ready.device)
                 made = project(volume, self.geometry)
@@ -188,9 +188,8 @@ class _ViewIntegrals:
 
 
 def _deblurred(sinogram: Tensor) -> Tensor:
-    """Projections with the blur of pixel (sinc) and interpolation (sinc²) removed.
-
-    Otherwise, the blur would hide noise that differs between voxels.
+    """Projections without the blur of pixel (sinc) and interpolation (sinc²), which
+    would hide noise that differs between voxels.
     """
     import torch
 
@@ -213,7 +212,7 @@ def _measured_steps(
     Parameters
     ----------
     target : Projections
-        Restricted to these rows.
+        Projections restricted to these rows.
     rows : (int, int)
         Their row numbers in the whole scan.
     """
@@ -256,7 +255,7 @@ def _sample_mask_steps(
 
 
 def _load_rows(scan: Projections, rows: Rows, should_stop: ShouldStop) -> Projections:
-    """These rows in memory, because all candidates use them."""
+    """Load these rows into memory, because all candidates use them."""
     part = scan.rows(*rows)
     banded = in_bands(part, part.n_rows, should_stop)
     every = slice(None)

@@ -36,9 +36,9 @@ _LATE_SETTINGS = (
 )
 
 
-#: Minimum exposure, as a fraction: below it, an image has too few photons.
+#: Minimum exposure, as a fraction; below it, an image has too few photons.
 _MIN_EXPOSURE = 0.001
-#: Maximum exposure, as a fraction: above it, too few photons are left for training and
+#: Maximum exposure, as a fraction; above it, too few photons are left for training and
 #: for choosing settings.
 _MAX_EXPOSURE = 0.9
 
@@ -48,7 +48,9 @@ _MIN_COUNTS = 3
 
 
 def _variants(word: str) -> list[str]:
-    """An algorithm, or all that begin with its name (tomogan has two critics)."""
+    """An algorithm, or all whose names begin with this one (tomogan has two
+    critics).
+    """
     known = algorithm_names()
     if word in known:
         return [word]
@@ -132,8 +134,8 @@ class StudyConfig(Config):
     tune: bool = Field(
         True,
         title="Tune",
-        description="Tune the classical algorithms by how well they predict "
-        "projections that were held out.",
+        description="Tune the classical algorithms by comparing their results with "
+        "held-out projections.",
     )
     options: dict[str, AnyDict] = Field(
         default_factory=dict,

@@ -39,7 +39,7 @@ _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 #: Line styles of the exposures, longest exposure first.
 _LINES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (1, 4)), (0, (6, 2, 1, 2, 1, 2)))
 _LINE_WORDS = ("full", "dashed", "dash-dotted", "dotted", "loosely dotted")
-#: Plotted figures: key, title, factor, and whether only the magnitude matters.
+#: Plotted metrics: key, title, factor, and whether only the magnitude matters.
 _PANELS: tuple[tuple[str, str, float, bool], ...] = (
     ("porosity_error", "|porosity error| (%)", 100, True),
     ("pores_per_mm3_error", "|pores per mm³ error| (%)", 100, True),
@@ -50,7 +50,8 @@ _PANELS: tuple[tuple[str, str, float, bool], ...] = (
     ("ssim", "SSIM", 1, False),
     ("seconds", "seconds, training included", 1, False),
 )
-#: Relative errors span decades: below this value, in per cent, the axis is linear.
+#: Relative errors span decades, so the axis is linear below this value, in per cent,
+#: and logarithmic above.
 _LINEAR = 1.0
 
 
@@ -227,7 +228,7 @@ def _frame(axes: Any, ink: str) -> None:
 
 
 def _finished(figure: Any, canvas: FigureCanvasAgg, axes: Any, ink: str) -> bytes:
-    """The picture as PNG, with the legend of `axes` above it."""
+    """The picture as PNG, with the legend of `axes` at the top."""
     handles, labels = axes.get_legend_handles_labels()
     if handles:
         figure.legend(

@@ -141,7 +141,7 @@ def study_job_steps(
         Receives ``result/``, unless the job names another output: see
         `napari_geosr.operations.study`.
     keep_unfinished : callable
-        Not used: a report of only some cells could be misleading.
+        Not used, because a report of only some cells could be misleading.
 
     Yields
     ------

@@ -41,7 +41,7 @@ _LIGHT = (0.7, -0.5, -0.5)
 
 @dataclass(frozen=True, eq=False)
 class StudyReference:
-    """The reference for all reconstructions.
+    """The reference with which all reconstructions are compared.
 
     Attributes
     ----------

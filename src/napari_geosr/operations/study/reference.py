@@ -83,7 +83,8 @@ def sample_steps(
     Parameters
     ----------
     slices : callable
-        Returns these rows, to find the sample if neither a mask nor a region was given.
+        Returns these rows; called to find the sample if neither a mask nor a region was
+        given.
     """
     sample: Mask | None = None
     if context.mask is not None:
@@ -129,9 +130,9 @@ def _find_region_steps(
     ):
         yield WarningIssued(
             message="The automatic sample mask leaves out "
-            f"{100 * left_out:.0f} % of its convex hull: pores there that are "
-            "open to the surface are not counted. If there are such pores, "
-            "give a sample mask, or evaluate the whole field of view."
+            f"{100 * left_out:.0f} % of its convex hull, so pores there that are open "
+            "to the surface are not counted. If there are such pores, give a sample "
+            "mask, or evaluate the whole field of view."
         )
     return inside
 

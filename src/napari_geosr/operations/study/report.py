@@ -134,7 +134,7 @@ def _maps(done: StudySummary, config: StudyConfig) -> list[str]:
 def _volumes(
     done: StudySummary, names: Sequence[str], themes: Sequence[Theme]
 ) -> list[str]:
-    """Histograms; empty if the cells come from a release that stored none."""
+    """Histograms; empty if the release that computed the cells did not store them."""
     key = "pore_volume_counts"
     rows = [row for row in done.rows if row.get(key) and row["algorithm"] in names]
     if not rows:
@@ -177,20 +177,20 @@ def _settings(rows: Sequence[AnyMapping]) -> list[str]:
 _LEARNED = {"learned_from": "from", "tuned_on": "chosen by"}
 _KINDS = ("slice", "pores")
 _NOTES = (
-    "All reconstructions are thresholded by the same rule, so each has its own "
-    "threshold, and they are measured in the same sample. Porosity is pore voxels ÷ "
-    "sample voxels. Only pores of at least the minimum size are counted. Pore-volume "
-    "distance: Wasserstein-1 distance between the log10 volumes of the counted pores; "
-    "1 is one order of magnitude. Euler number: that of the pores, connected through "
-    "faces, edges and corners; "
-    "connectivity: loops minus enclosed solids per mm³, (number of pores − Euler "
-    "number) ÷ sample volume. Dice: overlap with the pores of the reference. PSNR: "
-    "within the sample, relative to the contrast between solid and pores in the "
-    "reference. SSIM: mean over up to 8 whole slices, including the air around the "
-    "sample, Gaussian window of 1.5 pixels. Errors are relative to the reference and "
-    "signed. The rendering shows the pores in the centre of the evaluated rows, "
-    "darker with distance. Times were measured on this computer, for the evaluated "
-    "rows."
+    "All reconstructions are thresholded by the same rule, each at its own grey "
+    "value, and measured in the same sample. Porosity is pore voxels ÷ sample voxels. "
+    "Only pores of at least the minimum size are counted. Pore-volume distance: "
+    "Wasserstein-1 "
+    "distance between the log10 volumes of the counted pores; 1 is one order of "
+    "magnitude. Euler number: of the pores, which are connected through faces, edges "
+    "and corners. Connectivity: loops minus enclosed solids per mm³, which is (number "
+    "of pores − Euler number) ÷ sample volume. Dice: overlap with the pores of the "
+    "reference. PSNR: within the sample, relative to the contrast between solid and "
+    "pores in the reference. SSIM: mean over up to 8 whole slices, including the air "
+    "around the sample, with a Gaussian window of 1.5 pixels. Errors are relative to "
+    "the reference and signed. The rendering shows the pores in the centre of the "
+    "evaluated rows, darker with distance. Times were measured on this computer, for "
+    "the evaluated rows."
 )
 _HEAD = (
     "Projections",
@@ -298,8 +298,8 @@ def _factors(config: StudyConfig) -> str:
         "to be exposure (rotation and readout take additional time); a "
         f"synchrotron beamline draws {config.synchrotron_kilowatts:g} kW and a "
         f"laboratory scanner {config.laboratory_kilowatts:g} kW; a kilowatt-hour is "
-        f"{config.kilograms_per_kilowatt_hour:g} kg CO2eq. All of these are settings. "
-        f"{computing}"
+        f"{config.kilograms_per_kilowatt_hour:g} kg CO2eq. All these values are "
+        f"settings. {computing}"
     )
 
 
@@ -385,7 +385,7 @@ def _pictures(
 
 
 def _evenly_spaced(subsets: Sequence[ScanSubset]) -> Sequence[ScanSubset]:
-    """A selection with the maximum length, including the first and the last."""
+    """A selection of the maximum length that includes the first and the last item."""
     n = len(subsets)
     if n <= _MAX_PICTURE_ROWS:
         return subsets

@@ -115,8 +115,8 @@ def computing(
     Parameters
     ----------
     judged : float
-        Fraction of the rows to which the row's seconds refer. A network is trained once
-        for all rows.
+        Fraction of the detector rows to which the table row's seconds refer. A network
+        is trained once for all rows.
     """
     seconds = row.get("seconds", 0.0) / judged + row.get("training_seconds", 0.0)
     energy = seconds / _HOUR * config.computer_kilowatts
@@ -178,7 +178,9 @@ def least_light(
 def _sufficient_subsets(
     rows: Sequence[AnyDict], config: StudyConfig, n_angles: int
 ) -> dict[str, list[ScanSubset]]:
-    """Subsets that give the right porosity, as do all subsets with more photons."""
+    """Subsets for which they and all subsets with more photons give the right
+    porosity.
+    """
     found: dict[str, list[ScanSubset]] = {}
     for name in config.algorithms:
         errors = {
@@ -221,7 +223,9 @@ def light_of(subset: ScanSubset, config: StudyConfig, n_angles: int) -> float:
 def _by_light(
     subsets: Sequence[ScanSubset], config: StudyConfig, n_angles: int
 ) -> list[ScanSubset]:
-    """Sort by number of photons, then by number of projections, both descending."""
+    """Key that sorts by number of photons, largest first, and then by number of
+    projections, largest first.
+    """
 
     def key(subset: ScanSubset) -> tuple[float, int]:
         return round(light_of(subset, config, n_angles), 9), subset.projections

@@ -39,7 +39,7 @@ _MIN_ROWS = 16
 
 
 def check_study(scan: Projections, config: StudyConfig) -> None:
-    """Refuse settings that are recognisably wrong."""
+    """Refuse settings that are certain to fail."""
     if scan.geometry != "parallel":
         raise ProjectionsError(
             f"{scan.title} is a {scan.geometry}-beam scan: a study requires a "
@@ -146,7 +146,7 @@ def record_steps(
     scan : Projections
     config : StudyConfig
     reference, mask : Volume or None
-        If given, used instead of those derived from the whole scan.
+        Used instead of those derived from the whole scan, if given.
     should_stop : callable
     """
     given = {"reference": reference, "mask": mask}

@@ -1,4 +1,4 @@
-"""The files in the folder of a study, and how the folder is recognised."""
+"""The files in the folder of a study, and the recognition of such folders."""
 
 from __future__ import annotations
 
@@ -136,7 +136,8 @@ class StudyStore:
             if overwrite and self._is_new:
                 for path in self._own_paths:
                     shutil.rmtree(path, ignore_errors=True)
-            if self._is_new:  # first: it marks the folders as those of a study
+            # written first, because it marks the folders as those of a study
+            if self._is_new:
                 self._write_json({"rows": []})
             self.cells.mkdir(exist_ok=True)
             self.work.mkdir(exist_ok=True)
@@ -151,9 +152,8 @@ class StudyStore:
         present = [path.name for path in self._own_paths if path.exists()]
         if before is None and present:
             raise FileError(
-                f"{self.folder} contains {' and '.join(present)}, but no study: a "
-                "study creates files or folders with these names itself. Choose "
-                "another folder."
+                f"{self.folder} contains {' and '.join(present)} but no study. A study "
+                "creates files or folders with these names, so choose another folder."
             )
         changed = [] if before is None else _changed(before, self._essential)
         if changed and not overwrite:
@@ -234,7 +234,8 @@ class StudyStore:
             row = dict(read_json(path))
         except (OSError, ValueError):
             return None
-        # Cells of earlier releases have no exposure entry and used the full exposure.
+        # Cells of earlier releases have no exposure entry, because they used the full
+        # exposure.
         return {"exposure": subset.exposure, **row}
 
     def save_cell(self, row: AnyMapping, pictures: Pictures) -> None:
@@ -281,7 +282,7 @@ class StudyStore:
             return []
 
     def add_message(self, message: str) -> None:
-        """Store a message about the whole scan, without repetition."""
+        """Store a message about the whole scan, unless it is already stored."""
         line, before = " ".join(message.split()), self.messages
         if line not in before:
             text = "\n".join([*before, line])

@@ -87,7 +87,9 @@ def share_text(share: float) -> str:
 
 
 def is_over_exposure(rows: Iterable[AnyMapping]) -> bool:
-    """Whether metrics are plotted against the exposure, the only thing that varies."""
+    """Whether metrics are plotted against the exposure because only the exposure
+    varies.
+    """
     subsets = {ScanSubset.of(row) for row in rows}
     return len({t.projections for t in subsets}) == 1 < len(subsets)
 
@@ -164,10 +166,10 @@ def training_pair(
 ) -> TrainingPair:
     """Return training data for networks: source and target projections.
 
-    Both show one object in the same views, with independent noise: of the selected
-    views, the source has at most four fifths of the photons; the target has the
-    remaining ones and all other views. Without counts, the source is the subset and the
-    target the whole scan, as in the publications, with correlated noise.
+    Both show one object in the same views, with independent noise. The source has at
+    most four fifths of the photons of the selected views; the target has the remaining
+    photons and all other views. Without counts, the source is the subset and the target
+    the whole scan, as in the publications, with correlated noise.
 
     Parameters
     ----------
@@ -219,11 +221,11 @@ def tuning_pair(
 ) -> TrainingPair:
     """Return projections to tune settings on, and others to compare results with.
 
-    Both show one object with independent noise: with common noise, settings that
-    preserve it would seem best. The second scan therefore has the unused views, or the
-    remaining photons of shorter exposures. If few views are unused, which would tell
-    more about coarse structure than about fine, photons are set aside as for networks;
-    without counts, some of the selected views are set aside.
+    Both show one object with independent noise, because with common noise, settings
+    that preserve it would seem best. The second scan therefore has the unused views, or
+    the remaining photons of shorter exposures. If few views are unused, they would show
+    coarse structure better than fine structure; photons are then reserved as for
+    networks or, without counts, some of the selected views are.
 
     Parameters
     ----------
@@ -255,7 +257,9 @@ def effective_settings(scan: Projections, config: StudyConfig) -> StudyConfig:
 def _exposed(
     scan: Projections, subset: ScanSubset, config: StudyConfig, *, rest: bool
 ) -> tuple[Projections, str]:
-    """The scan with part of its photons, and a note if the part is not as requested."""
+    """The scan with part of its photons, and a note if the part differs from the
+    requested one.
+    """
     share = _share(scan, subset, config)
     if share >= 1:
         return scan, ""

@@ -46,9 +46,9 @@ def learned_steps(
     context = cell.context
     if context.training_rows is None:
         raise ConfigError(
-            f"{context.scan.title} has {context.scan.n_rows} rows: too few to train "
-            "on one half and evaluate on the other. Choose algorithms that do not "
-            "learn."
+            f"{context.scan.title} has {context.scan.n_rows} rows, which is too few to "
+            "train on one half and evaluate on the other. Choose algorithms that do "
+            "not learn."
         )
     if method == "noise2inverse":
         k = context.config.splits
@@ -133,12 +133,12 @@ def _pair_steps(
 def _train(
     cell: Cell, method: str, settings: AnyMapping, should_stop: ShouldStop
 ) -> Generator[Step, None, tuple[Path, AnyDict]]:
-    """Train, or resume training; returns the bundle and statistics."""
+    """Train, or resume training; return the bundle and statistics."""
     config, name = cell.context.config, f"{cell.name}-{cell.subset.label}"
     kept = cell.context.models / name
     is_usable, damage = _is_usable(kept, settings["source"][0])
     if damage:
-        yield WarningIssued(message=f"{damage} It is trained again.")
+        yield WarningIssued(message=f"{damage} The model is trained again.")
     if not is_usable:
         source = io.read(settings["source"][0])
         shared = {
@@ -173,7 +173,8 @@ def _train(
 
 
 def _is_usable(model: Path, source: Path) -> tuple[bool, str]:
-    """Whether there is a stored model trained on such files, and its damage if any.
+    """Whether a model trained on such files is stored, and a description of its damage,
+    if any.
 
     Earlier releases used other training data.
     """
@@ -207,5 +208,5 @@ def _restore(
         steps = restore.restore_steps(volumes[0], config, should_stop=should_stop)
     done = yield from recount(steps)
     if not done.complete:
-        raise Cancelled("Stopped while restoring slices with a model.")
+        raise Cancelled("Stopped during the restoration of slices by a model.")
     return np.asarray(done.volume.data), time.monotonic() - begun

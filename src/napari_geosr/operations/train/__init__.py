@@ -45,7 +45,7 @@ def training_steps(
     in_memory: Mapping[Path, Volume] | None = None,
     **settings: Any,
 ) -> Generator[Step, None, Model]:
-    """Train by settings and return the model; run again to resume after an
+    """Train with the given settings and return the model; run again to resume after an
     interruption.
 
     Parameters

@@ -79,7 +79,7 @@ def check_slices(training: TrainingConfig, volumes: Sequence[Volume]) -> list[st
     for volume in volumes:
         depth = _depth(volume)
         if is_simulated(volume.name):
-            continue  # may contain single images on purpose
+            continue  # these may contain single images on purpose
         if depth == 1 < planes:
             raise ConfigError(
                 f"{volume.title} is a single image, but a 2.5D network takes {planes} "
@@ -109,8 +109,8 @@ def smaller_patch_warnings(
     Returns
     -------
     list of str
-        One sentence, or nothing if the patch fits or has its default size, which is
-        reduced silently.
+        One sentence; empty if the patch fits, or has its default size, which is reduced
+        without a warning.
     """
     patch = training.patch
     if patch == type(training).model_fields["patch"].default:
@@ -207,7 +207,7 @@ def _depth(volume: Volume) -> int:
     return volume.shape[0] if volume.axes == "ZYX" else 1
 
 
-#: Settings that only one network understands, with the values that reset them.
+#: Settings that only one network accepts, with the values that reset them.
 _NETWORK_SPECIFIC: AnyDict = {
     "layers": None,
     "width": None,
@@ -253,7 +253,7 @@ def suggest_upscaling(
     ]
     if not others:
         return f"{begin}, which no method supports: resample it."
-    return f"{begin}. {method} does not support this; {' and '.join(others)} would."
+    return f"{begin}. {method} does not support this, but {' and '.join(others)} would."
 
 
 def _upscaling(

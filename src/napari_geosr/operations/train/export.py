@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from napari_geosr.operations.train.adapt.run import Adaptation
     from napari_geosr.operations.train.job import TrainJob
 
-#: Number of simulated volumes per role whose checksums are recorded.
+#: Number of simulated volumes per role with a recorded checksum.
 _MAX_SIMULATED_CHECKSUMS = 2
 #: How the mean and the standard deviation of the training volumes were computed.
 _STATISTICS: Literal["without hot voxels"] = "without hot voxels"
@@ -173,8 +173,8 @@ def _data_sentence(job: TrainJob, patches: Patches) -> str:
     }
     return (
         f"{len(patches.scenes)} volume(s) of {', '.join(sorted(shapes)[:4])} voxels "
-        f"provided by the user; {100 * job.training.validation:.0f} % of each held out "
-        "as a block."
+        f"provided by the user; {100 * job.training.validation:.0f} % of each is held "
+        "out as a block."
     )
 
 

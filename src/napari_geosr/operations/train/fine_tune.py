@@ -1,4 +1,4 @@
-"""Settings for fine-tuning a trained model: those that its weights fit."""
+"""Settings for fine-tuning a trained model that are compatible with its weights."""
 
 from __future__ import annotations
 
@@ -34,15 +34,16 @@ def fine_tune_settings(name_or_path: str | Path, method: str | None = None) -> A
     Imports the network's module, and with it torch. The learning rate is low enough to
     preserve what the model has learned.
 
-    Fields that duplicate network options are None, so that updating the fields of an
-    earlier training run with these gives no option twice.
+    Fields that duplicate network options are None, so that combining them with the
+    fields of an earlier training run never sets an option twice.
 
     Parameters
     ----------
     name_or_path : str or Path
         Name of a model in the zoo, or its bundle.
     method : str, optional
-        The learning method; only fields of its config are returned. By default all.
+        The learning method; only fields of its config are returned. By default, all
+        fields.
 
     Raises
     ------

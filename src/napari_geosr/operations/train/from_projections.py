@@ -78,7 +78,7 @@ class ProjectionsTrainJob(Config):
     scans: ScansConfig
     """The projections, and the training volumes to reconstruct from them."""
     training: Any
-    """Settings of the method, without sources and targets, which are made here."""
+    """Settings of the method, without sources and targets, which this job creates."""
 
     @classmethod
     def create_for(
@@ -98,8 +98,8 @@ class ProjectionsTrainJob(Config):
             )
         if training.get("source") or training.get("target"):
             raise ConfigError(
-                "Both projections and volumes (source or target) are given. Give one "
-                "or the other: volumes are reconstructed from projections."
+                "Both projections and volumes (source or target) are given. Give only "
+                "one of them; volumes are reconstructed from projections."
             )
         scans.check_for(method)
         made = config_class(method).create(**training)
@@ -197,7 +197,9 @@ class ProjectionsTrainJob(Config):
         return pairs, list(by_name.values())
 
     def train_job(self, folder: Path, parts: Sequence[ScanPair | ScanPart]) -> TrainJob:
-        """Describe training on the reconstructions in the folder of a job."""
+        """Create the description of training on the reconstructions in a job's
+        folder.
+        """
 
         def path(part: ScanPart) -> Path:
             return reconstruction_path(folder, part)
@@ -347,7 +349,7 @@ def _restore_steps(
 
 
 def _unfinished_restoration(model: str, out: Path) -> Volume | None:
-    """Return the unfinished `out` of the same model; discard that of another one."""
+    """Return the unfinished `out` of the same model; discard one of another model."""
     unfinished = usable_unfinished(out)
     if unfinished is None:
         return None
@@ -355,7 +357,7 @@ def _unfinished_restoration(model: str, out: Path) -> Volume | None:
     made_with = (provenance[-1].get("model") or {}) if provenance else {}
     if made_with.get("weights_sha256") == zoo.find(model).card.weights_sha256:
         return unfinished
-    if unfinished.source != incomplete_path(out):  # it is a temporary file
+    if unfinished.source != incomplete_path(out):  # this is a temporary file
         remove_unfinished(unfinished, out)
     return None
 
@@ -369,9 +371,8 @@ def _scan_pairs(scan: Projections, config: ScansConfig) -> list[ScanPair]:
     )
     if scan.n_angles in counts and not is_shared_out:
         raise ConfigError(
-            f"{scan.title} has {scan.n_angles} projections, and nothing can be "
-            "learned if input and target both use all of them. Use fewer (--counts, "
-            "--every)."
+            f"{scan.title} has {scan.n_angles} projections, but nothing can be learned "
+            "if input and target both use all of them. Use fewer (--counts, --every)."
         )
     whole = ScanPart("whole", f"the whole scan ({scan.n_angles} projections)", scan)
     photons: AnyDict = {
@@ -398,7 +399,7 @@ def _scan_pairs(scan: Projections, config: ScansConfig) -> list[ScanPair]:
         pairs.append(
             ScanPair(
                 ScanPart(name, f"{share:g} of the exposure", short, share),
-                # Give the target only the other photons: noise in common would be
+                # Give the target only the other photons, because common noise would be
                 # learned.
                 ScanPart(
                     f"{name}-rest", f"{1 - share:g} of the exposure", rest, 1 - share
@@ -430,7 +431,7 @@ def _photon_split_pair(
     """
     n = few.scan.n_angles
     source_title = f"{few.title}, {100 * MAX_INPUT_LIGHT:.0f} % of their photons"
-    target_title = f"all projections, less the photons used for {few.title}"
+    target_title = f"all projections, without the photons used for {few.title}"
     target = remaining_light(scan, MAX_INPUT_LIGHT, n, acquisition, rest=rest)
     source = fewer_views(given, n, acquisition)
     return ScanPair(

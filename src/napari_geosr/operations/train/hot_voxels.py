@@ -1,4 +1,4 @@
-"""Filters hot voxels, which would stretch the grey scale, out of training volumes."""
+"""Removes hot voxels, which would stretch the grey scale, from training volumes."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def _detect_hot_voxels(volume: Volume) -> HotVoxels | None:
 
 
 def _count_hot_voxels(plane: np.ndarray, hot: HotVoxels) -> int:
-    """Hot voxels of a plane; its neighbours are not looked at."""
+    """Hot voxels of a plane, found without its neighbours."""
     return len(HotVoxelFilter(plane, hot).read(tuple(map(_all, plane.shape)))[1])
 
 

@@ -1,7 +1,7 @@
 """Names for training volumes that are passed in memory instead of as files.
 
 ``memory:NAME`` represents such a volume among the sources and targets, so that the
-settings stored with the model say what it learned from. To resume training, the volume
+settings stored with the model name its training data. To resume training, the volume
 has to be passed again.
 """
 

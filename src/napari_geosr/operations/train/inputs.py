@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 FILE = "inputs.json"
 #: Number of bytes per block of a file that is checked.
 _BLOCK_BYTES = 1 << 20
-#: Maximum number of blocks checked per file: limits the time to a fraction of a second.
+#: Maximum number of blocks checked per file: this limits the time to a fraction of a
+#: second.
 _MAX_BLOCKS = 64
 #: Number of bytes checked at the start and in the middle of each file of a folder.
 _PIECE = 4096

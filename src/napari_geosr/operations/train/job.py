@@ -57,12 +57,12 @@ class TrainJob(Config):
 
     @classmethod
     def from_yaml_file(cls, path: Path, method: str) -> TrainJob:
-        """Read a job's ``config.yaml``, or settings of `method` alone.
+        """Read a job's ``config.yaml``, or a file with settings of `method` only.
 
         Raises
         ------
         ConfigError
-            If the file is bad, or made for another method.
+            If the file is invalid, or was made for another method.
         """
         try:
             values = load_yaml(read_document(path))
@@ -143,8 +143,8 @@ class TrainJob(Config):
         check_contents(volumes)
         if method.labels > 1 and self.training.similarity_index:
             raise ConfigError(
-                "A similarity index is for explaining grey values, but this model "
-                "outputs labels: switch similarity_index off."
+                "A similarity index explains grey values, but this model outputs "
+                "labels: switch similarity_index off."
             )
         if method.labels > 1:
             check_labels(volumes["target"], method.labels)
@@ -172,7 +172,8 @@ class TrainJob(Config):
         """Return the values that `from_values` reads."""
         training = self.training.model_dump(mode="json")
         if not self.training.similarity_index:
-            # So that the records of models without an index stay as they were.
+            # Omit the default, so that the records of models without an index do not
+            # change.
             del training["similarity_index"]
         return {
             "operation": "train",

@@ -1,4 +1,4 @@
-"""Default names of models, made from the method and the source."""
+"""Default names of models, derived from the method and the source."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def proposed_name(
 
 
 def without_default_name(values: AnyMapping) -> AnyDict:
-    """Return `values` without a default name, which files may contain."""
+    """Return `values` without the default name, which files may contain."""
     return {k: v for k, v in values.items() if (k, v) != ("name", DEFAULT_NAME)}
 
 

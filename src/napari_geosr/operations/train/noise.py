@@ -1,8 +1,8 @@
 """Noise of the training scans: its level and its correlation between voxels.
 
-Blind-spot methods predict a voxel from its neighbours, including any noise correlated
-with theirs. Filtered back-projections, interpolated images and images of cameras with
-pixel binning have correlated noise.
+Blind-spot methods predict a voxel from its neighbours, so they also predict noise that
+is correlated with theirs. Filtered back-projections, interpolated images and images of
+cameras with pixel binning have correlated noise.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ def correlated_noise_warning(volume: Volume, method: str, along: str = "xyz") ->
     Returns
     -------
     str
-        A warning with the correlation along these axes; empty if it or the noise is
-        negligible.
+        A warning with the correlation along these axes; empty if the correlation or the
+        noise is negligible.
     """
     noise = estimate_noise(volume)
     figures = {a: r for a, r in noise.correlation.items() if a in along}
@@ -53,8 +53,8 @@ def correlated_noise_warning(volume: Volume, method: str, along: str = "xyz") ->
     shown = ", ".join(f"{axis.upper()} {figures[axis]:.2f}" for axis in sorted(figures))
     return (
         f"The noise of {volume.title} is correlated between neighbouring voxels "
-        f"({shown}; 0 is independent): {method} mistakes such noise for structure "
-        "and keeps it. Training on two scans (noise2noise) or on parts of the "
+        f"({shown}; 0 is independent): {method} mistakes such noise for structure and "
+        "preserves it. Training on two scans (noise2noise) or on parts of the "
         "projections (noise2inverse) is not affected."
     )
 
@@ -131,7 +131,9 @@ def measure_noise_steps(
 
 
 def noise_range(patches: Patches) -> tuple[float, float] | None:
-    """Return the lowest and highest noise level of the sources relative to contrast."""
+    """Return the lowest and highest noise level of the sources, relative to the
+    contrast.
+    """
     known = [s.noises["source"] for s in patches.scenes if "source" in s.noises]
     contrasts = [noise for noise in known if noise.contrast > 0]
     if not contrasts:

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from napari_geosr.learning.config import TrainingConfig
     from napari_geosr.operations.train.scans import ProjectionsConfig
 
-#: Steps of a reconstruction or restoration that a training run reports.
+#: Types of steps of a reconstruction or restoration that a training run reports.
 REPORTED_STEPS = (StageStarted, CentreFound, WarningIssued)
 
 #: Settings that are determined from the whole scan and apply to its parts.
@@ -101,7 +101,9 @@ def shared_settings_steps(
 
 
 def were_views_joined(paths: Iterable[Path]) -> bool | None:
-    """Whether opposite views were joined; None if there are no reconstructions."""
+    """Whether existing reconstructions joined opposite views; None if there are no
+    reconstructions.
+    """
     for path in paths:
         if path.exists():
             settings = io.read(path).provenance[-1]["settings"]
@@ -183,12 +185,12 @@ def require_one_process(what: str) -> None:
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ConfigError(
             f"{what} by a single process, but this job was started with several. Run "
-            "the job once without a multi-process launcher."
+            "it once without a multi-process launcher."
         )
 
 
 def preview_slice_steps(path: Path, index: int | None) -> Generator[Step, None, None]:
-    """Show a slice of a reconstruction until training has a preview."""
+    """Show a slice of a reconstruction until training provides a preview."""
     volume = io.read(path)
     z = volume.shape[0] // 2 if index is None else min(index, volume.shape[0] - 1)
     origin = (volume.origin[0] + z * volume.voxel_size[0], *volume.origin[1:])

@@ -70,10 +70,10 @@ def train_steps(
     folder : Path
         Receives ``checkpoints/`` and, at the end, ``result/NAME`` with the bundle.
     keep_unfinished : callable
-        Called after `should_stop` has ended training: whether to evaluate the model and
-        write its bundle nevertheless.
+        Called after `should_stop` has ended training; returns whether to evaluate the
+        model and write its bundle nevertheless.
     opened : mapping of str to list of Volume, optional
-        Volumes opened by `TrainJob.check`, so that they are not opened twice.
+        Volumes already opened by `TrainJob.check`.
 
     Returns
     -------
@@ -142,7 +142,8 @@ def train_steps(
         should_stop=lambda: should_stop() and not keep_unfinished(),
     )
     path: Path | None = None
-    with suppress(Cancelled):  # resuming from the last checkpoint evaluates it again
+    # resuming from the last checkpoint evaluates the model again
+    with suppress(Cancelled):
         path = yield from steps
     return path
 
@@ -209,7 +210,8 @@ def _check_pairs(
 
     for source, target in zip(volumes["source"], volumes["target"], strict=True):
         if is_simulated(source.name):
-            continue  # aligned by construction; noise could be mistaken for a shift
+            # these are aligned by construction, and noise could be mistaken for a shift
+            continue
         ndim, factor = method.config.ndim, method.upscale_factor
         # Two labels correlate with grey values; three or more have no meaningful order.
         result = check_pair(

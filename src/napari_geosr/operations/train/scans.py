@@ -36,7 +36,7 @@ from napari_geosr.operations.reconstruct.inputs import (
 from napari_geosr.tomography.filters import FilterName, Padding
 from napari_geosr.tomography.preparation_config import PreparationConfig, StripeRemoval
 
-#: What each method that accepts projections learns from.
+#: Training data of each method that accepts projections.
 METHODS_FROM_PROJECTIONS = {
     "noise2inverse": "parts",
     "supervised": "pairs",
@@ -61,8 +61,9 @@ CountsPerPhoton = Annotated[
     BeforeValidator(_counts),
     Field(
         title="Counts per photon",
-        description="Detector counts per photon, for shorter exposures. auto: from "
-        "the variation of three or more flat fields, otherwise 1.",
+        description="Detector counts per photon, for shorter exposures. auto: "
+        "determined from the variation between three or more flat fields, otherwise "
+        "1.",
     ),
 ]
 
@@ -85,7 +86,7 @@ Parts = Annotated[
     ),
 ]
 
-#: Parameter of options that take several values, such as ``--every 5 10``.
+#: Annotation of options that accept several values, such as ``--every 5 10``.
 _MULTIPLE = Parameter(negative="", consume_multiple=True)
 #: Fields that describe how projections are read.
 _READING_FIELDS = (
@@ -115,8 +116,8 @@ class ProjectionsConfig(PreparationConfig):
     padding: Padding = Field(
         "zero",
         title="Outside the detector",
-        description="What is assumed outside the detector. zero: nothing; edge: the "
-        "same as at its edge, for samples wider than the detector.",
+        description="Assumed values outside the detector. zero: no sample; edge: the "
+        "values at its edge, for samples wider than the detector.",
     )
     centre: AxisColumn = "auto"
     rows: RowRange = None
@@ -200,29 +201,33 @@ class ScansConfig(ProjectionsConfig):
     exposure: Annotated[tuple[float, ...], _MULTIPLE] = Field(
         (),
         title="Exposure",
-        description="Make pairs of a scan with this fraction of the exposure, such as "
-        "0.1, and one with the rest. The projections must contain counts.",
+        description="Make pairs of two reconstructions: one from this fraction of the "
+        "exposure, such as 0.1, the other from the rest of the exposure. The "
+        "projections must contain counts.",
     )
     target_light: Literal["left-out", "all"] = Field(
         "left-out",
         title="Exposure of the target",
-        description="For pairs with fewer projections. left-out: the input gets four "
-        "fifths of its photons and the target gets the others, so that "
-        "their noise is independent; all: the target gets all photons, as "
-        "in the papers. Only photon counts are divided in this way.",
+        description="Photons of the target, for pairs with fewer projections. "
+        "left-out: the input has four fifths of the photons of its projections and the "
+        "target has all others, so that their noise is independent; all: the target "
+        "has all photons, as in the publications. Values that are not counts are not "
+        "divided.",
     )
     counts_per_photon: CountsPerPhoton = "auto"
     photon_seed: int = Field(
         0,
         ge=0,
         title="Photon seed",
-        description="Seed of the random choice of photons that are left out.",
+        description=(
+            "Seed for the random choice of the photons that the input receives."
+        ),
     )
     short: Path | None = Field(
         None,
         title="Short scan",
-        description="Make pairs with these projections of the same object, acquired "
-        "with a short exposure.",
+        description="Make pairs with these projections as the input: the same object, "
+        "acquired with a short exposure.",
     )
     restore: Path | None = Field(
         None,

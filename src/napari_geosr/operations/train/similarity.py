@@ -1,4 +1,4 @@
-"""Makes the index of the training patches that `explain` compares a place with."""
+"""Makes the index of training patches with which `explain` compares a position."""
 
 from __future__ import annotations
 
@@ -59,9 +59,9 @@ if TYPE_CHECKING:
 EDGE = 16
 #: Edge of the boxes that are computed at once, in patches, by number of network axes.
 _BOX_PATCHES = {2: 4, 3: 2}
-#: If there are fewer patches than this, they overlap more.
+#: Minimum number of patches; if there are fewer, they are made to overlap more.
 _FEW = 256
-#: Divisors of the edge of a patch that give the step between patches.
+#: Divisors of the patch edge, which give the step between patches.
 _OVERLAPS = (1, 2, 4, 8)
 #: Maximum number of voxels that the network processes for the index.
 _MAX_VOXELS = 1 << 26
@@ -100,7 +100,7 @@ def try_similarity_steps(
 ) -> Generator[Step, None, SimilarityIndex | None]:
     """Make the index of a trained network; if that fails, warn and return None.
 
-    A training may have taken days: its model is not given up for an index.
+    Training may have taken days, so its model must not be lost because of the index.
 
     Parameters
     ----------
@@ -114,7 +114,7 @@ def try_similarity_steps(
     """
     with atomic.explained(folder):
         temporary = TemporaryDirectory(dir=folder, prefix=".index.partial")
-    with temporary as path:  # the index is made with the model as it will be read
+    with temporary as path:  # make the index with the model as it will be read
         bundle.save(path, card, network)
         steps = similarity_steps(bundle.load(path), patches, should_stop=should_stop)
         try:
@@ -134,7 +134,7 @@ def similarity_steps(
 ) -> Generator[Step, None, SimilarityIndex]:
     """Compute features of patches spread over the training volumes.
 
-    The network sees the patches as in a restoration. Held-out blocks are left out.
+    The network processes the patches as in a restoration. Held-out blocks are left out.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Ranks models for a scan, including leaving it unchanged."""
+"""Ranks models for a scan; one candidate leaves it unchanged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Compares candidate methods for a scan by their expected error."""
+"""Compares candidate models for a scan by their expected error."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from napari_geosr.operations.restore.verdict.rules import wrong_pores
 if TYPE_CHECKING:
     from napari_geosr.inference.risk.stein import CellMeans
 
-#: Title of the candidate that changes nothing.
+#: Title of the candidate that leaves the scan unchanged.
 KEEP_SCAN_TITLE = "Leave the scan as it is"
 
 
@@ -210,13 +210,13 @@ def _try_candidate(
 def _without_harmful(
     rows: list[RankingEntry], volume: Volume, setup: TrialSetup, skipped: dict[str, str]
 ) -> list[RankingEntry]:
-    """Rows in order, without leading ones that invent or lose pores."""
+    """Rows in order; leading ones that invent or lose pores are dropped."""
     remaining = list(rows)
     for row in rows:
         if row.model is None or not row.is_clearly_better:
             continue
         if not row.model.card.has_weights:
-            break  # filters do not invent pores
+            break  # classical filters do not invent pores
         card = row.model.card
         found = run_known_blocks(
             setup.restorer(row.model, scaled(setup.statistics, card, volume)),

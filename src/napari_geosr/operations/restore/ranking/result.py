@@ -37,7 +37,7 @@ class RankingEntry:
     interval : (float, float)
         Confidence interval of the gain (about 90 %).
     strength : float or None
-        For a classical filter: the strength with the smallest expected error.
+        Strength of a classical filter, with the smallest expected error.
     model : Model or None
         The model, for a filter with its strength set; None for the unchanged scan.
     """
@@ -80,7 +80,7 @@ class RankingEntry:
 
 @dataclass(frozen=True)
 class Ranking:
-    """Candidates in the order of their expected errors, and the recommended one.
+    """Candidates in order of their expected errors, and the recommended one.
 
     Attributes
     ----------
@@ -133,25 +133,25 @@ class Ranking:
 def decide(rows: list[RankingEntry], noise: Noise) -> tuple[str, str]:
     """Choose among rows sorted by error; return the name and the reason.
 
-    A candidate is chosen only if it clearly gains something, a filter tuned to the scan
-    only if it leads clearly, and none if there is hardly any noise.
+    A candidate is chosen only if its gain is certain, and a filter tuned to the scan
+    only if it has a clear lead. If there is hardly any noise, none is chosen.
     """
     candidates = [row for row in rows if row.name != NONE]
     best = candidates[0] if candidates else None
     if not noise.is_measured:
         return NONE, (
             "Leave the scan as it is: its noise could not be measured (it may be up "
-            f"to {100 * noise.bound:.0f} % of the contrast), so nothing can be "
+            f"to {100 * noise.bound:.0f} % of the contrast), so models cannot be "
             "compared. Choose a model by visual comparison, or give a second scan of "
             "the same sample."
         )
     if noise.is_negligible:
         return NONE, (
-            "Leave the scan as it is: its noise is below 1 % of the contrast, and "
-            "there is hardly anything to remove."
+            "Leave the scan as it is: its noise is below 1 % of the contrast, so there "
+            "is hardly anything to remove."
         )
     if best is None:
-        return NONE, "Leave the scan as it is: there is no model that fits it."
+        return NONE, "Leave the scan as it is: no available model is suitable for it."
     clear = [row for row in candidates if row.is_clearly_better]
     if not clear:
         return NONE, (
@@ -184,8 +184,8 @@ def _penalised_error(row: RankingEntry) -> float:
     """Expected error, increased for a filter that was tuned by the same estimate.
 
     The minimum of many estimates is biased: it favours the error that was most
-    underestimated. On real volumes with correlated noise, tuned filters that led by
-    less than this were worse than the next network.
+    underestimated. On real volumes with correlated noise, tuned filters with a smaller
+    lead than this were worse than the next network.
     """
     return row.error * (1.0 if row.strength is None else 10 ** (_MIN_LEAD / 20))
 

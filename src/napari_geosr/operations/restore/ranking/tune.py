@@ -104,8 +104,8 @@ def for_axes(model: Model, volume: Volume) -> Model:
 def tuned(model: Model, setup: TrialSetup) -> tuple[Model, CellMeans]:
     """A filter with its best strength, and its response to the sample.
 
-    Strengths are compared on a few blocks, going downhill from the middle one; the best
-    one is refined by a parabola.
+    Strengths are compared on a few blocks, descending from the middle one; the best one
+    is refined by a parabola.
     """
     strengths: tuple[float, ...] = FILTERS.load(model.card.network).STRENGTHS
     risks: dict[float, float] = {}

@@ -44,7 +44,7 @@ _MAX_NAMED = 5
 
 @dataclass(frozen=True)
 class Repair:
-    """What was found in a result, and computed again.
+    """The damage that was found in a result and repaired.
 
     Attributes
     ----------
@@ -76,11 +76,11 @@ def repair_steps(
     ------
     ConfigError
         If the result cannot be repaired in parts, or the source, the model or the
-        settings are no longer those that it was made with: it is then unchanged.
+        settings have changed since it was made. The result is then left unchanged.
     FileError, ModelError
         If the result, the source or the model cannot be read.
     Cancelled
-        If `should_stop` returns True; what was repaired so far is kept.
+        If `should_stop` returns True; shards repaired so far are kept.
     """
     out = job.result(folder)
     with claimed(out):
@@ -89,8 +89,8 @@ def repair_steps(
             yield from _restore(job, out, (), should_stop)
         if not out.is_dir():
             raise FileError(
-                f"{out} is not there or is not an OME-Zarr; only these have checksums "
-                "and can be repaired. Restore it again (--overwrite)."
+                f"{out} does not exist or is not an OME-Zarr. Only OME-Zarrs have "
+                "checksums and can be repaired. Restore it again (--overwrite)."
             )
         found = yield from check_steps(out, should_stop)
         if not found.has_checksums:
@@ -116,7 +116,7 @@ def _repair(
         )
     if job.settings.uncertainty != NONE or is_series(job.data.open()):
         raise ConfigError(
-            f"{out.name} is a series, or has standard deviations, so it cannot be "
+            f"{out.name} is a series or has standard deviations, so it cannot be "
             "repaired in parts. Restore it again (--overwrite)."
         )
     intact = list(_intact_tiles(record, stamp.shape, found.boxes))
@@ -146,13 +146,14 @@ def _restore(
     with StepIterator(steps) as iterator:
         for step in iterator:
             if isinstance(step, TargetReady) and unfinished.source is not None:
-                # Nothing was refused. Zarr would read a damaged shard to change it.
+                # All checks have passed. Remove damaged shards: zarr would read them
+                # before changing them.
                 for name in damaged:
                     (unfinished.source / name).unlink(missing_ok=True)
             yield step
     if not iterator.result.complete:
         raise Cancelled(
-            f"Stopped; {out.name} is not repaired completely. Repeat the command."
+            f"Stopped before {out.name} was completely repaired. Repeat the command."
         )
 
 
@@ -182,7 +183,7 @@ def _overlap(one: Box, other: Box) -> bool:
 
 
 def _named(found: ZarrCheck) -> str:
-    """Which shards are damaged, for the user."""
+    """A message for the user that names the damaged shards."""
     n = len(found.damaged)
     names = ", ".join(found.damaged[:_MAX_NAMED])
     more = f" and {n - _MAX_NAMED:,} more" if n > _MAX_NAMED else ""

@@ -98,7 +98,9 @@ class SeriesPlan:
     def of_channel(
         self, channel: int | Sequence[int | None] | None, sentence: str
     ) -> str:
-        """A sentence with the channels that it applies to, if there are several."""
+        """A sentence preceded by the channels to which it applies, if there are
+        several.
+        """
         if len(self.channels) == 1:
             return sentence
         several = channel if isinstance(channel, Sequence) else (channel,)
@@ -112,7 +114,7 @@ class SeriesPlan:
     def typical(self, channel: int | None) -> Point:
         """The time point nearest to the middle with a plane that is not blank.
 
-        Usually the middle one. Reads one plane per examined time point.
+        This is usually the middle one. Reads one plane per examined time point.
         """
         points = [p for p in self.points if p.channel == channel]
         middle = len(points) // 2
@@ -131,8 +133,9 @@ class SeriesPlan:
     def planes(self, channel: int | None) -> Volume:
         """All planes of a channel, over all time points, as one volume (Z, Y, X).
 
-        For statistics of the whole; planes of different time points are not neighbours.
-        A channel with a single time point is returned unchanged. No voxel is read.
+        Use it only for statistics, because planes of different time points are not
+        neighbours. A channel with a single time point is returned unchanged. No voxel
+        is read.
         """
         whole = self.volume.take(channel=channel)
         if "T" not in whole.axes:
@@ -160,10 +163,9 @@ def refuse_series_check(volume: Volume) -> None:
             w for a, w in (("T", "--time"), ("C", "--channel")) if a in volume.axes
         ]
         raise ConfigError(
-            f"{volume.title} has {plan.words}, but --check-consistency compares one "
-            "volume with one scan. Choose one time point and channel "
-            f"({' and '.join(words)}), or leave "
-            "--check-consistency out."
+            f"{volume.title} has {plan.words}, but --check-consistency compares only "
+            "one volume with one scan. Choose one time point and channel "
+            f"({' and '.join(words)}), or leave --check-consistency out."
         )
 
 
@@ -238,7 +240,7 @@ class PointView:
 
 
 def view_at(array: object, index: tuple[int, ...]) -> Any:
-    """The part of `array` at `index` along its leading axes, to be filled."""
+    """The part of `array` at `index` along its leading axes, for writing."""
     return array[index] if isinstance(array, np.ndarray) else PointView(array, index)
 
 

@@ -71,10 +71,11 @@ class PreparedSeries:
 
     @property
     def whole(self) -> PreparedRestoration:
-        """The whole series, with all axes; statistics are those of the first channel.
+        """The whole series with all axes; the statistics are those of the first
+        channel.
 
-        For properties shared by all channels: model, settings, device, factors and
-        types.
+        Use it for properties shared by all channels: model, settings, device, factors
+        and types.
         """
         return replace(
             self.first,
@@ -85,7 +86,9 @@ class PreparedSeries:
 
     @property
     def likeness(self) -> TrainingLikeness:
-        """Similarity of the least similar channel to the training data, and why."""
+        """Similarity of the least similar channel to the training data, with
+        reasons.
+        """
         found = [(c, each.likeness) for c, each in self.channels.items()]
         worst = max((v for _, v in found), key=lambda v: _LEVELS.index(v.level))
         if len(found) == 1:
@@ -127,7 +130,9 @@ class PreparedSeries:
         return replace(self, channels=channels)
 
     def at(self, point: Point) -> PreparedRestoration:
-        """Preparation for a run over one point; for uniform channels that of others."""
+        """Preparation for a run over one point; for uniform channels, that of another
+        channel.
+        """
         prepared = self.channels.get(point.channel, self.first)
         return replace(prepared, volume=self.plan.at(point))
 
@@ -159,7 +164,7 @@ def prepare_series_steps(
     Raises
     ------
     ConfigError, ModelError, VolumeError
-        Like `prepare_steps`, naming the channel.
+        As for `prepare_steps`; the message names the channel.
     """
     plan = SeriesPlan(volume)
     found: dict[int | None, PreparedRestoration] = {}
@@ -275,7 +280,9 @@ def channel_steps(
 def channel_warnings(
     plan: SeriesPlan, warnings_by_channel: Mapping[str, list[int | None]]
 ) -> Iterator[Step]:
-    """Warnings with the channels they apply to; those for all channels once."""
+    """Warnings with the channels to which they apply; those for all channels appear
+    once.
+    """
     for text, channels in warnings_by_channel.items():
         if len(channels) == len(plan.channels):
             yield WarningIssued(message=text)
@@ -284,7 +291,9 @@ def channel_warnings(
 
 
 def _refuse_mixture(series: PreparedSeries) -> None:
-    """Refuse channels that do not fit into one file of one voxel size and type."""
+    """Refuse channels whose results differ in voxel size or type and do not fit into
+    one file.
+    """
     kinds = {
         (each.factors, each.output_dtype, each.has_deviation, each.labels)
         for each in series.channels.values()
@@ -296,7 +305,7 @@ def _refuse_mixture(series: PreparedSeries) -> None:
         )
         raise ConfigError(
             f"The channels of {series.plan.volume.title} can be combined into one "
-            "result only if their models are of the same kind; these are not "
+            "result only if their models are of the same kind. These models are not "
             f"({names}). Name one model for all, or restore the channels one by one "
             "(--channel)."
         )

@@ -226,7 +226,8 @@ class SeriesRun(VolumeRun):
 def copy_steps(
     prepared: PreparedRestoration, targets: Targets
 ) -> Generator[Step, None, TileProgress]:
-    """Copy the voxels of one point, repeated for finer results; deviations are zero.
+    """Copy the voxels of one point, repeated if the result is finer; deviations are
+    zero.
 
     Parameters
     ----------
@@ -319,7 +320,9 @@ class _SeriesProgress:
 
 
 class _Backends:
-    """Backends of the channels: each knows its channel's noise, all are of one kind."""
+    """Backends of the channels, all of the same kind; each has the noise of its
+    channel.
+    """
 
     def __init__(
         self, series: PreparedSeries, finished_part: FinishedPart | None
@@ -338,7 +341,9 @@ class _Backends:
         return self._choices[channel]
 
     def facts(self) -> AnyDict:
-        """Facts for the record: the first channel's, with the largest differences."""
+        """Facts for the record: those of the first channel, with the largest
+        differences of all.
+        """
         found = [choice.facts() for choice in self._choices.values()]
         if not found:
             return self.of(self._series.plan.channels[0]).facts()

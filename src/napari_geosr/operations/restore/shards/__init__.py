@@ -1,4 +1,4 @@
-"""Restorations in shards: by several processes, or block by block when needed."""
+"""Restores volumes in shards: by several processes, or block by block on demand."""
 
 from napari_geosr.operations.restore.shards.blocks import restore_blocks_steps
 

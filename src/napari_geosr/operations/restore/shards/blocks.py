@@ -1,4 +1,4 @@
-"""Restores the blocks of a volume when they are computed, not before."""
+"""Restores the blocks of a volume only when they are computed."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def restore_blocks_steps(
     chunks: Sequence[int] | None = None,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, Volume]:
-    """Prepare a restoration whose blocks are computed when they are needed.
+    """Prepare a restoration whose blocks are computed on demand.
 
     Parameters
     ----------
@@ -70,8 +70,8 @@ def restore_blocks_steps(
         One spatial volume.
     config : RestoreConfig
     chunks : sequence of int, optional
-        Largest block to restore at once, in voxels of the result. By default, as large
-        as the memory budget and the network suggest.
+        Largest block to restore at once, in voxels of the result. By default, it is
+        chosen according to the memory budget and the network.
 
     Returns
     -------
@@ -98,7 +98,7 @@ def restore_blocks_steps(
             "or use restore_with_uncertainty."
         )
     if config.model == AUTO_MODEL:
-        raise ConfigError("Name the model that should restore the blocks.")
+        raise ConfigError("Name a model to restore the blocks.")
     prepared = yield from prepare_steps(volume, config, should_stop=should_stop)
     yield StageStarted(message="Planning the blocks")
     planner = ShardPlanner(
@@ -153,7 +153,7 @@ def _work(prepared: PreparedRestoration, planner: ShardPlanner) -> ShardWork:
 def _whole(
     chunks: Sequence[int], shape: Sequence[int], factors: Sequence[int]
 ) -> tuple[int, ...]:
-    """Chunks of whole input voxels, at most as large as those asked for."""
+    """Chunks of whole input voxels, at most as large as those requested."""
     if len(chunks) != len(shape) or any(n < 1 for n in chunks):
         raise ConfigError(
             f"chunks={tuple(chunks)} needs {len(shape)} positive numbers, one for each "

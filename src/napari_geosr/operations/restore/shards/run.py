@@ -70,7 +70,7 @@ class ShardedRun(VolumeRun):
         return {"workers": {"processes": self.n_workers}}
 
     def planner(self, kept: FinishedPart | None = None) -> ShardPlanner:
-        """Choose tiles and shards; those of the resumed run, if they fit."""
+        """Choose tiles and shards; a resumed run keeps its own if they fit."""
         prepared = self.prepared
         return ShardPlanner(
             prepared.network,
@@ -99,7 +99,7 @@ class ShardedRun(VolumeRun):
 
 
 class _ShardProgress:
-    """The shards of a run, and what is known of the finished ones."""
+    """The shards of a run, and statistics of the finished ones."""
 
     def __init__(
         self, sharded: ShardedRun, targets: Targets, kept: FinishedPart | None
@@ -176,7 +176,7 @@ class _ShardProgress:
 
     def _work(self) -> ShardWork:
         prepared, sharded = self.prepared, self.sharded
-        # The prepared network stays where it is; a worker moves its own to its device.
+        # The prepared network is not moved; each worker moves its copy to its device.
         network = prepared.network
         if prepared.device != "cpu":
             network = copy.deepcopy(network).to("cpu")
@@ -211,7 +211,7 @@ class _ShardProgress:
         self.counts["nonfinite"] += result.summary.n_nonfinite
         self.counts["retries"] += result.summary.n_retries
         for message in result.messages:
-            # Those that begin with a number of voxels are about one shard.
+            # Messages that begin with a number of voxels refer to a single shard.
             if message not in self.reported and not message[:1].isdigit():
                 self.reported.add(message)
                 yield WarningIssued(message=message)

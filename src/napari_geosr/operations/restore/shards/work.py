@@ -59,9 +59,9 @@ class ShardWork:
     tile : sequence of int
         Core size of the tiles, along Z, Y, X.
     dtypes : sequence of dtype
-        Of the result, and of the standard deviations if there are any.
+        Types of the result, and of the standard deviations if there are any.
     files : sequence of SharedOutput
-        Files to fill, one for each of `dtypes`; empty: the voxels are returned.
+        Files to fill, one for each of `dtypes`; if empty, the voxels are returned.
     memory : int
         Bytes of the budget for each file or block.
     statistics, budget, device, nonfinite, threads
@@ -126,18 +126,19 @@ class ShardWork:
     def _check_source(self) -> None:
         """Raise `FileError` if the input is gone: a zarr would be read as zeros."""
         if getattr(self.source, "is_remote", False):
-            return  # errors of the connection are raised when it is read
+            return  # connection errors are raised when the file is read
         store = getattr(self.source, "store", None)
         path = getattr(self.source, "path", None) if store is None else store.root
         if path is not None and not Path(path).exists():
             raise FileError(
-                f"{Path(path).name} cannot be read any more: it was removed or "
-                "renamed, or its drive is not connected."
+                f"{Path(path).name} can no longer be read: it was removed or renamed, "
+                "or its drive is not connected."
             )
 
 
 def device_of(device: str, worker: int) -> str:
-    """The device of a worker: one GPU each, if there are several and none is named.
+    """The device of a worker: one GPU per worker, if there are several and none is
+    named.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Boxes for trying a model on: with structure, spread over the volume."""
+"""Boxes on which to test a model: with structure, and spread over the volume."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _BOXES_PER_AXIS = 3
 def structured_boxes(volume: Volume, edges: Sequence[int], count: int) -> list[Slices]:
     """Boxes of size `edges` (at most that of the volume) with structure.
 
-    From a grid of boxes, those with the variation of a typical box with structure are
-    chosen: neither empty surroundings nor boxes with an extreme artefact.
+    From a grid of boxes, those with a typical variation are chosen; this excludes empty
+    surroundings and boxes with an extreme artefact.
 
     Parameters
     ----------

@@ -1,9 +1,9 @@
 """Measures a result's excess sharpness, and whether the scan supports it.
 
-Super-resolution models are trained on blurred scans of sharp objects, so that they
-sharpen. On a scan like those, the result, blurred by one point-spread function and
-averaged, equals the scan up to noise: the sharpening is correct and is kept. Otherwise
-the model invents edges; the result is then blurred until it is as sharp as the scan.
+Super-resolution models are trained on blurred scans of sharp objects, so they sharpen.
+On a similar scan, the result, blurred by one point-spread function and averaged, equals
+the scan up to noise: the sharpening is correct and is kept. Otherwise the model invents
+edges; the result is then blurred until it is as sharp as the scan.
 """
 
 from __future__ import annotations
@@ -56,7 +56,8 @@ class SharpnessFit:
         Standard deviation, in voxels of the scan, of the blur for which results agree
         best with the scan.
     misfit : float
-        Remaining difference, less the minimum noise, in units of the scan's variation.
+        Remaining difference minus the minimum noise, in units of the scan's standard
+        deviation.
     """
 
     excess: float
@@ -90,12 +91,12 @@ def sharpness_steps(
     volume : Volume
         The scan, with spatial axes only.
     statistics : Standardisation
-        Of the whole scan.
+        Scale of the whole scan.
     noise : Noise
-        Of the scan, in its grey values.
+        Noise of the scan, in its grey values.
     choice : {"auto", "scan", "object"}
-        Whether results are as sharp as the scan, or as the model makes the object; the
-        default is the latter only if it explains the scan.
+        Whether results are as sharp as the scan, or as the model predicts the object to
+        be; by default, the latter only if it is consistent with the scan.
 
     Returns
     -------
@@ -169,7 +170,7 @@ def fit_sharpness(
     Returns
     -------
     SharpnessFit
-        With 0 and 0 if there are no pairs.
+        Both values are 0 if there are no pairs.
     """
     flat = [(_as_3d(scan), _as_3d(result)) for scan, result in pairs]
     if not flat:
@@ -196,11 +197,11 @@ def fit_sharpness(
     best = int(np.argmin(power))
     values = np.concatenate([scan.ravel() for scan, _ in flat])
     level = float(np.mean(noise.at(values) ** 2))
-    # Differences that noise is sure to have caused are not evidence: subtract the lower
-    # limit of the noise.
+    # Differences caused by noise are not evidence, so subtract the lower limit of the
+    # noise.
     sure = noise.interval[0] / noise.level if noise.level and noise.interval[1] else 1.0
     varied = float(np.mean([scan.var(dtype=np.float64) for scan, _ in flat])) - level
-    if varied <= 0:  # only noise: no edge is known to be too sharp
+    if varied <= 0:  # only noise, so no edge is demonstrably too sharp
         return SharpnessFit(0.0, 0.0)
     unexplained = max(0.0, float(power[best]) - sure**2 * level)
     return SharpnessFit(_BLURS[best], float(np.sqrt(unexplained / varied)))

@@ -1,7 +1,7 @@
-"""Tries a super-resolution model on parts of a scan, on two scales.
+"""Tests a super-resolution model on parts of a scan, on two scales.
 
-The scales are that of the scan, and one that is coarser by the model's factor, for
-which the scan is the ground truth; see
+One scale is that of the scan. The other is coarser by the model's factor, so that the
+scan is its ground truth; see
 `napari_geosr.operations.restore.upscaling.upscaling_verdict`.
 """
 
@@ -125,7 +125,7 @@ class ScanTrial:
         #: Fraction of the noise variance that remains after averaging over a block.
         self.variance_share, self.coarse_variance_share = self._variance_shares()
         # Noise level that makes the averaged scan as noisy as the scan; noise that
-        # averaging hardly reduces is nevertheless increased somewhat.
+        # averaging hardly reduces is still increased slightly.
         self.rate = math.sqrt(max(1 / self.variance_share - 1, 0.25))
         self.own_noise = noise.scaled(math.hypot(1, _RATE))
         self.coarse_noise = noise.scaled(
@@ -134,7 +134,9 @@ class ScanTrial:
         self.statistics = _PooledStatistics(0.0, 1.0)
 
     def _variance_shares(self) -> tuple[float, float]:
-        """Remaining share for the scan, and for the (less correlated) averaged scan."""
+        """Remaining fraction for the scan, and for the (less correlated) averaged
+        scan.
+        """
         own = coarse = 1.0
         for axis, f in zip(self.volume.axes.lower(), self.factors, strict=True):
             rho = min(0.95, max(0.0, self.noise.correlation.get(axis, 0.0)))
@@ -154,15 +156,15 @@ class ScanTrial:
             edges.append(min(_PART_EDGE[self.ndim], n // f) * f)
             if n // f < _MIN_EDGE:
                 raise VolumeError(
-                    f"{self.volume.title} is too small to test the model "
-                    f"{self.card.name!r} on it: at least {_MIN_EDGE * f} voxels along "
-                    f"each axis are needed, not {n}."
+                    f"{self.volume.title} is too small for a test of the model "
+                    f"{self.card.name!r}: at least {_MIN_EDGE * f} voxels along each "
+                    f"axis are needed, not {n}."
                 )
         found = structured_boxes(self.volume, edges, _N_PARTS)
         if not found:
             raise VolumeError(
-                f"{self.volume.title} has no region with structure and without NaN "
-                f"on which the model {self.card.name!r} could be tested."
+                f"{self.volume.title} has no part with structure and without NaN on "
+                f"which the model {self.card.name!r} could be tested."
             )
         return found
 
@@ -270,10 +272,11 @@ class ScanTrial:
         return np.asarray(fine.numpy().reshape(shape), np.float32)
 
     def errors(self, part: TrialPart) -> list[tuple[float, float]]:
-        """Errors of the model and of cubic interpolation: block averages, and detail.
+        """Errors of the model and of cubic interpolation, each for block averages and
+        detail.
 
-        They are mean squared errors, from which the noise is subtracted. The error in
-        detail is 0 at the scale of the scan itself.
+        Both are mean squares, corrected for noise. On the scan's own scale, the error
+        of the detail is 0.
         """
         found = []
         for result in (
@@ -310,7 +313,7 @@ class ScanTrial:
         return found[0], found[1]
 
     def _inner(self, values: FloatArray, *, fine: bool = False) -> FloatArray:
-        """Values without the borders, which lack neighbours."""
+        """Values without the borders, where neighbours are missing."""
         return values[
             tuple(
                 slice(2 * (f if fine else 1), -2 * (f if fine else 1))

@@ -1,6 +1,7 @@
 """Predicts, without ground truth, whether super-resolution outperforms interpolation.
 
-The error of a super-resolved result has two parts; both can be estimated from the scan:
+The error of a super-resolved result has two parts, both of which can be estimated from
+the scan:
 
 - The error of the averages over the voxels of the scan. It is measured on parts of it:
   noise `n` of the same kind is drawn, added to the input of the model (``x + a n``),
@@ -11,7 +12,7 @@ The error of a super-resolved result has two parts; both can be estimated from t
   scan that is coarser by the model's factor: parts of the scan are averaged, upscaled
   again, and compared with the original. Noise is drawn in the same way, so that the
   averaged scan is as noisy as the scan itself. Detail gets weaker from scale to scale;
-  by how much is estimated from the two scales of the scan.
+  the factor is estimated from the two scales of the scan.
 
 Cubic interpolation is judged in the same way.
 
@@ -46,10 +47,10 @@ from napari_geosr.operations.restore.upscaling.trial import (
 if TYPE_CHECKING:
     from napari_geosr.models.bundle import Model
 
-#: How far the true gain may lie below the expected gain, in dB, in addition to the
-#: variation between parts (from `benchmarks/bench_sr_consistency.py`).
+#: Maximum difference, in dB, by which the true gain may lie below the expected gain, in
+#: addition to the variation between parts (from `benchmarks/bench_sr_consistency.py`).
 MARGIN_BELOW = 2.2
-#: How far the true gain may lie above the expected gain, in dB.
+#: Maximum difference, in dB, by which the true gain may lie above the expected gain.
 MARGIN_ABOVE = 4.1
 #: Minimum ratio of the detail on one scale to the detail on the next coarser one.
 _MIN_RATIO = 0.05
@@ -152,9 +153,9 @@ def upscaling_verdict_steps(
     model : Model
         A super-resolution model.
     noise : Noise
-        Of the scan, in its grey values.
+        Noise of the scan, in its grey values.
     sharpness : {"auto", "scan", "object"}
-        As in restorations.
+        As in the settings of a restoration.
     seed : int
         Seed of the added noise.
     machine : TrialResources, optional
@@ -181,8 +182,8 @@ def upscaling_verdict_steps(
     card = model.card
     if card.upscale_factor < 2 or card.labels > 1:
         raise ModelError(
-            f"The model {card.name!r} does not make voxels finer, so it cannot be "
-            "compared with interpolation. Choose a model for super-resolution."
+            f"The model {card.name!r} does not upscale, so it cannot be compared with "
+            "interpolation. Choose a model for super-resolution."
         )
     volume = volume.select()
     machine = replace(machine or TrialResources(), should_stop=should_stop)
@@ -215,7 +216,9 @@ def upscaling_verdict(
 def _error_steps(
     trial: ScanTrial, parts: Sequence[TrialPart], done: int, should_stop: ShouldStop
 ) -> Generator[Step, None, npt.NDArray[np.float64]]:
-    """Errors of all parts on a scale: (part, model or cubic, averages or detail)."""
+    """Errors of all parts on a scale, with shape (part, model or cubic, averages or
+    detail).
+    """
     found = []
     for i, part in enumerate(parts, start=1):
         if should_stop():

@@ -1,6 +1,6 @@
-"""A test on known blocks: pores that the model invents or loses.
+"""A test on known blocks, to find pores that the model invents or loses.
 
-The scan is smoothed as its noise requires and used as ground truth. Noise like that of
+The scan is smoothed according to its noise and used as ground truth. Noise like that of
 the scan is added, the model is run, and pores are counted before and after. Then small
 test pores of known sizes are added to the solid and the experiment is repeated. It
 shows the minimum size at which pores are found, and how many objects the model invents.
@@ -30,7 +30,7 @@ Restore = Callable[[Array, tuple[slice, ...]], Array]
 _WIDTHS = (0.0, 0.4, 0.6, 0.8, 1.0, 1.3, 1.7, 2.2, 3.0)
 #: Minimum size of counted pores, in voxels of a 3D volume.
 MIN_PORE_VOXELS = 27
-#: Minimum radius, in voxels, of the test pores whose loss leads to a caution.
+#: Minimum radius, in voxels, of test pores whose loss causes the verdict *caution*.
 _MIN_RADIUS = 2.0
 _SEED = 4711
 #: Radii of test pores in voxels.
@@ -80,7 +80,7 @@ class KnownBlockTest:
 
     @property
     def limit(self) -> int | None:
-        """Largest size of lost test pores, in voxels; None if none are lost."""
+        """Largest size of lost test pores, in voxels; None if no pores are lost."""
         lost = [size for size, share in self.found.items() if share < MIN_FOUND_SHARE]
         return max(lost) if lost else None
 
@@ -97,7 +97,7 @@ def run_known_blocks(
     sample : EvaluationSample
         Blocks of the scan.
     noise : Noise
-        Of the scan.
+        Noise of the scan.
 
     Raises
     ------
@@ -133,8 +133,8 @@ def _test_pores(
 ) -> tuple[bool, dict[int, float]]:
     """Add pores of known sizes to the solid; the fraction that is found, by size.
 
-    The first value tells whether they are bright spots, used if most of the scan is
-    dark.
+    The first value is True if they are bright spots, which are used if most of the scan
+    is dark.
     """
     from scipy import ndimage
     from skimage.filters import threshold_otsu
@@ -192,7 +192,7 @@ def _balls(
             centre = places[rng.integers(len(places))]
             voxels = tuple((offsets + centre).T)
             yield voxels
-            # Keep other pores out of reach of this one's blur.
+            # Keep other pores outside the reach of this pore's blur.
             reach = math.ceil(2 * radius + 3)
             room[tuple(slice(max(0, c - reach), c + reach + 1) for c in centre)] = 0
 

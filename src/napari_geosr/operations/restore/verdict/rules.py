@@ -1,8 +1,8 @@
-"""Derives a verdict and sentences from values: what is harmful, what needs care.
+"""Derives a verdict and its sentences from measured values.
 
 Harm is defined as in ``benchmarks/bench_verdict.py``, where the ground truth is known:
 an error above that of the scan, or a number of pores off by more than a factor of two.
-``docs/trust.md`` reports how often it occurs.
+``docs/trust.md`` reports how often harm occurs.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ MIN_PORES = 5
 _DOUBTFUL_LEVEL = 0.33
 #: Correlation above which measured noise may be fine structure.
 _DOUBTFUL_CORRELATION = 0.35
-#: Factor by which noise may be outside the range in training without a caution.
+#: Maximum factor by which noise may be outside the range in training without a caution.
 _OUTSIDE = 1.25
 #: Typical voxel sizes, in mm, by imaging modality.
 _EDGES = {
@@ -88,7 +88,8 @@ def harms(facts: RunAssessment) -> Iterator[Finding]:
     """Reasons why the result is worse than the scan, most severe first."""
     noise, removed, name = facts.noise, facts.removed, facts.name
     if facts.card.upscale_factor > 1:
-        # The expected gain may be some dB off, so only a certain loss counts as harm.
+        # The expected gain may be wrong by some dB, so only a certain loss counts as
+        # harm.
         if facts.finer is not None and facts.finer.interval[1] < 0:
             yield Finding("harmful", facts.finer.sentence)
         return
@@ -116,7 +117,7 @@ def harms(facts: RunAssessment) -> Iterator[Finding]:
 
 
 def wrong_pores(name: str, found: KnownBlockTest) -> str:
-    """A sentence if a model invents or loses far too many pores; else empty."""
+    """A sentence if a model invents or loses far too many pores; otherwise empty."""
     true, made = found.true_pores, found.pores
     if max(true, made) - min(true, made) < MIN_PORES:
         return ""
@@ -124,7 +125,7 @@ def wrong_pores(name: str, found: KnownBlockTest) -> str:
         return ""
     more = "more" if made > true else "fewer"
     return (
-        f"{name} would show far {more} pores than there are: in a test with noise "
+        f"{name} would show far {more} pores than the sample has: in a test with noise "
         f"like that of this scan, it produced {made} instead of {true}. Do not count "
         "pores in its result."
     )
@@ -148,7 +149,7 @@ def cautions(facts: RunAssessment) -> Iterator[Finding]:
             + (
                 f"{name} returns the scan as it is."
                 if facts.bound is not None or removed.change == 0
-                else f"what {name} removes cannot be assessed: inspect it."
+                else f"the part that {name} removes cannot be assessed: inspect it."
             ),
         )
     if noise.level > 0:
@@ -176,14 +177,14 @@ def cautions(facts: RunAssessment) -> Iterator[Finding]:
         if removed.coarser > MAX_EXCESS_CORRELATION:
             yield Finding(
                 "caution",
-                "What would be removed is coarser than the noise: it may include "
+                "The removed part would be coarser than the noise: it may include "
                 "structure.",
             )
         if removed.has_places:
             yield Finding(
                 "caution",
-                "Some of what would be removed exceeds the noise, by up to "
-                f"{removed.strongest:.0f} standard deviations: inspect it.",
+                "Parts of the difference that would be removed exceed the noise by up "
+                f"to {removed.strongest:.0f} standard deviations: inspect them.",
             )
         yield from _range(facts)
         yield from _lost_pores(facts)
@@ -241,9 +242,9 @@ def imaging(card: ModelCard, volume: Volume) -> Iterator[Finding]:
         kinds = " or ".join(MODALITIES[name] for name in card.modalities)
         yield Finding(
             "caution",
-            f"{card.name} is for {kinds}, but voxels of {min(volume.voxel_size):.3g} "
-            f"{volume.unit} are unusual for these. Check the voxel size, or choose a "
-            "model for your kind of images.",
+            f"{card.name} is for {kinds}, for which voxels of "
+            f"{min(volume.voxel_size):.3g} {volume.unit} are unusual. Check the voxel "
+            "size, or choose a model for your kind of images.",
         )
 
 
@@ -259,17 +260,17 @@ def all_is_well(facts: RunAssessment) -> str:
                 "it as it is."
             )
         return (
-            f"{_no_noise(noise)}, and {facts.name} would change the scan by "
-            f"{rough_percent(facts.removed.change)} of the contrast only. Leave it as "
-            "it is."
+            f"{_no_noise(noise)}, and {facts.name} would change the scan by only "
+            f"{rough_percent(facts.removed.change)} of the contrast. Leave it as it is."
         )
     found = facts.known_blocks
     if found is not None and found.limit is not None:
         return (
-            f"{headline(facts)}: noise would be removed, and small {found.objects} "
-            f"with it. Do not count {found.objects} of up to {found.limit} voxels."
+            f"{headline(facts)}: noise would be removed together with small "
+            f"{found.objects}. Do not count {found.objects} of up to {found.limit} "
+            "voxels."
         )
-    return f"{headline(facts)}: what would be removed is noise."
+    return f"{headline(facts)}: only noise would be removed."
 
 
 def headline(facts: RunAssessment) -> str:

@@ -13,7 +13,7 @@ from napari_geosr.core.types import AnyDict
 if TYPE_CHECKING:
     from napari_geosr.core.volume import Volume
 
-#: Figure: largest size, in voxels, of test pores that the model lost.
+#: Key of a figure: largest size, in voxels, of test pores that the model lost.
 LOST_SIZE = "largest_lost_voxels"
 Level = Literal["ok", "caution", "harmful"]
 
@@ -37,8 +37,8 @@ class RunVerdict:
         Expected gain in dB, and its interval (about 90 %); None if it cannot be
         estimated (labels, no noise, scan too small).
     gain_over : str
-        Baseline of the gain: ``"scan"``, the unchanged scan, or, for finer voxels,
-        ``"cubic"``, interpolation.
+        Baseline of the gain: ``"scan"`` is the unchanged scan; ``"cubic"``, for finer
+        voxels, is interpolation.
     figures : mapping of str to float
         The underlying numbers.
     removed : Volume or None

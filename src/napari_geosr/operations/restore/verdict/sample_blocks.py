@@ -128,7 +128,9 @@ def restored(
 def _seen(
     scan: Array, result: Array, factors: tuple[int, ...]
 ) -> tuple[Array, npt.NDArray[np.bool_]]:
-    """A finer result on the grid of the scan, and the region unaffected by borders."""
+    """A finer result averaged to the grid of the scan, and the region unaffected by
+    borders.
+    """
     flat = scan.ndim == 2
     fine = (result[None] if flat else result).astype(np.float32)
     steps = (1, *factors)[-3:]

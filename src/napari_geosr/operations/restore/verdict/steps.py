@@ -1,4 +1,6 @@
-"""Examines a few blocks of a scan before a run: noise, expected gain, removed part."""
+"""Examines a few blocks of a scan before a run, for noise, expected gain and the
+removed part.
+"""
 
 from __future__ import annotations
 
@@ -80,7 +82,7 @@ def verdict_steps(
         Noise of the scan, if known.
     ranking : Ranking, optional
         Models ranked for the scan, if known: the expected gain is taken from it, so
-        that there is one figure for a model on a scan.
+        that only one figure is reported for a model on a scan.
 
     Returns
     -------
@@ -148,7 +150,7 @@ def reported_verdict_steps(
 
 
 def _without_reported(words: str, reported: tuple[str, ...]) -> str:
-    """The text without what the preparation has already reported."""
+    """The sentences without those that the preparation has already reported."""
     return words.replace(" ".join(reported), "").strip() if reported else words
 
 
@@ -282,7 +284,7 @@ def _gain_over_cubic(
                 should_stop=should_stop,
             )
         )
-    except VolumeError as error:  # too small to be averaged by the factor
+    except VolumeError as error:  # the scan is too small to be averaged by the factor
         return None, str(error).rstrip(".")
     return found, ""
 
@@ -294,7 +296,9 @@ def _verdict_from_likeness(
     likeness = prepared.likeness
     reasons = tuple(part for part in (why, *likeness.reasons) if part)
     if not reasons:
-        return RunVerdict("ok", "This image is like the training data.", (), noise)
+        return RunVerdict(
+            "ok", ("This image is similar to the training data."), (), noise
+        )
     level: Level = "caution" if likeness.level != "ok" or why else "ok"
     return RunVerdict(level, reasons[0], reasons[1:], noise)
 
@@ -302,7 +306,7 @@ def _verdict_from_likeness(
 def _ranked_gain(
     prepared: PreparedRestoration, ranking: Ranking | None
 ) -> tuple[float, float, float] | None:
-    """The gain by which a model was ranked, if the run is what was ranked."""
+    """The gain by which a model was ranked, if the run has the same settings."""
     if ranking is None or prepared.has_deviation or prepared.config.strength != 1:
         return None
     for row in ranking.rows:

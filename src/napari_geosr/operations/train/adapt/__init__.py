@@ -1,4 +1,4 @@
-"""Adapt a denoiser to a scan as long as the expected error on that scan falls.
+"""Adapts a denoiser to a scan until the expected error on that scan stops falling.
 
 `risk` estimates the error on held-out blocks; `run` trains until it stops falling.
 """

@@ -1,4 +1,6 @@
-"""Train until the expected error on held-out blocks stops falling, or time is up."""
+"""Trains until the expected error on held-out blocks stops falling, or the time limit
+is reached.
+"""
 
 from __future__ import annotations
 
@@ -72,7 +74,7 @@ class Adaptation:
         return zoo.find(config.from_model).path
 
     def fallback_message(self, config: TrainingConfig) -> str:
-        """Return a sentence for the user on why the original model was kept."""
+        """Return a sentence that explains why the original model was kept."""
         assert self.gain is not None
         low, high = self.gain.interval
         return (
@@ -131,7 +133,7 @@ def adapt_steps(
     Raises
     ------
     VolumeError
-        If the scan has no noise to learn from.
+        If the scan has too little noise to learn from.
     """
     method: Any = trainer.method
     _check_noise(trainer)
@@ -165,7 +167,7 @@ class _BestWeightsTracker:
     def estimate_start(self, start: AnyMapping) -> None:
         """Estimate the error of the original model.
 
-        If training was resumed, that of the resumed model is also estimated.
+        If training was resumed, the error of the resumed model is also estimated.
         """
         average = self.trainer.average
         now = {k: v.clone() for k, v in average.state_dict().items()}
@@ -200,7 +202,7 @@ class _BestWeightsTracker:
                 continue
             spent = time.monotonic() - began
             if not is_paced and trainer.step - first >= _TIMED:
-                # The learning rate must reach its minimum when the time is up.
+                # The learning rate must reach its minimum at the time limit.
                 is_paced = True
                 possible = int(limit * (trainer.step - first) / spent)
                 trainer.steps = max(trainer.step, min(trainer.steps, first + possible))

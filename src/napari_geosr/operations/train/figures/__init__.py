@@ -62,7 +62,7 @@ def evaluate_model_steps(
     Raises
     ------
     Cancelled
-        If `should_stop` ended it; nothing is written.
+        If `should_stop` ended the evaluation; nothing is written.
     """
     evaluator = Evaluator(trainer, patches, should_stop)
     evaluator.raise_if_stopped()
@@ -83,8 +83,9 @@ def _paired_steps(
     """Compute the PSNR against the target, averaged over the validation blocks.
 
     For comparison, it is also computed for the input and for a Gaussian filter with
-    the width that is best for these targets; in super-resolution only for the input
-    enlarged by cubic splines. Labels are evaluated by their overlap instead.
+    the width that is best for these targets; for super-resolution, it is computed only
+    for the input enlarged by cubic splines. Labels are evaluated by their overlap
+    instead.
     """
     patches, method = evaluator.patches, evaluator.trainer.method
     sources, targets = (

@@ -45,8 +45,8 @@ class Evaluator:
     Parameters
     ----------
     trainer : Trainer
-        Its averaged network stays on the device it was trained on, and moves to the CPU
-        if that runs out of memory.
+        Its averaged network stays on the device on which it was trained, and moves to
+        the CPU if that device runs out of memory.
     patches : Patches
         The training data.
     """
@@ -98,7 +98,7 @@ class Evaluator:
         Raises
         ------
         Cancelled
-            Between tiles.
+            If stopped, between two tiles.
         """
         total, before = sum(map(math.prod, shapes)), 0
         results = []
@@ -114,7 +114,7 @@ class Evaluator:
                 if self.device == "cpu":
                     raise
                 failed = True
-            if failed:  # not in the handler, where the error still holds tensors
+            if failed:  # outside the handler, where the error still holds tensors
                 yield self.move_to_cpu()
                 yield from self._tiles(block, target, before, total)
             before += target.size

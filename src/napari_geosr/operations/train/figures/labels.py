@@ -24,10 +24,10 @@ def label_figures(
 ) -> tuple[FigureRow, ...]:
     """Compute the mean Dice of the model, and for two labels that of Otsu's threshold.
 
-    The labels are assigned to the two sides of the threshold so that the overlap is
-    larger. The threshold is applied to the input, and to the input after a Gaussian
-    filter with the width that is best for these targets. All blocks are pooled, as some
-    may not contain every label.
+    The labels are assigned to the two sides of the threshold in the order that gives
+    the larger overlap. The threshold is applied to the input, and to the input after a
+    Gaussian filter with the width that is best for these targets. All blocks are
+    pooled, because some may not contain every label.
 
     Parameters
     ----------

@@ -1,8 +1,8 @@
 """Evaluation by the method's own loss if there is no target.
 
 A method that learns from noisy volumes alone predicts voxels that are hidden from it.
-The model can therefore be evaluated on hidden voxels of the held-out block. As these
-are noisy, the PSNR is lower than against a noise-free object. It is meant for
+The model can therefore be evaluated on hidden voxels of the held-out block. Because
+these are noisy, the PSNR is lower than against a noise-free object. It is meant for
 comparison with the input and with the Gaussian filter that predicts best.
 """
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 #: Number of held-out patches used.
 _PATCHES = 8
-#: Last entry of the random seed; makes these random numbers differ from all others.
+#: Last entry of the random seed; it makes these random numbers differ from all others.
 _SEED_KEY = 5
 
 

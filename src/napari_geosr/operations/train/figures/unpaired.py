@@ -1,8 +1,8 @@
 """Similarity of a model's results to unpaired targets.
 
 There is no true value for any voxel, so distributions are compared: of the grey levels
-(Wasserstein-1 distance) and of the power over frequency. They measure whether results
-resemble targets as a whole, not whether structures are correct.
+(Wasserstein-1 distance) and of the power over frequency. The distances measure whether
+results resemble targets as a whole, not whether structures are correct.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ _LEVELS = (np.arange(2000) + 0.5) / 2000
 def unpaired_steps(
     evaluator: Evaluator, sigmas: Sequence[float]
 ) -> Generator[Step, None, Rows]:
-    """Compute distances of the input, the best Gaussian and the model to the targets.
+    """Compute how far the input, the best Gaussian filter and the model are from the
+    targets.
 
     Each volume is standardised by the mean and standard deviation of its group (inputs,
     results or targets). The best
@@ -124,7 +125,7 @@ def spectrum_distance(
 
 
 def _patches(blocks: Sequence[Array], edge: int) -> Array:
-    """Cut the blocks into patches (n, edge, edge), dropping the remainders."""
+    """Cut the blocks into patches (n, edge, edge); incomplete patches are dropped."""
     patches = []
     for block in blocks:
         planes = block.reshape(-1, *block.shape[-2:])
