@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ExplainedSource:
-    """The scan and the settings that explain the pores of a restored layer."""
+    """The scan and the settings that explain the pores of a restored layer.
 
     Attributes
     ----------

@@ -101,7 +101,7 @@ def start_steps(
         Parent of new job folders.
     before : Path, optional
         Folder of an earlier study; its finished cells are kept if they are valid for
-        this study.
+        this one.
 
     Returns
     -------
@@ -111,12 +111,10 @@ def start_steps(
     Raises
     ------
     GeoSRError
-        If the job cannot be created or started; the folder is removed.
+        With a one-sentence message; the folder is removed.
     """
     yield StageStarted(message="Inspecting the projections")
-    # Check before layers are written to files, whose names would mean nothing.
-    check_study(plan.opened.scan, plan.config)
-    shape_of(plan.opened.scan, plan.reference, plan.mask)
+    plan.check()
     if before is not None:
         folder = JobFolder(before)
         job = _job(plan, before / _DATA, should_stop, may_write=False)
@@ -200,7 +198,7 @@ def _writable(volume: Volume) -> Volume:
 
 
 def find_job_steps(path: Path) -> Generator[Step, None, JobStatus | None]:
-    """Find the newest study of the scan in a file; see `latest_job_steps`."""
+    """Find the newest study of the scan in a file: see `latest_job_steps`."""
     return latest_job_steps(path, lambda job: job.operation == OPERATION, _scan_studied)
 
 

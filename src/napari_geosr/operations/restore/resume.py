@@ -189,15 +189,7 @@ def _differing(before: AnyMapping, now: AnyMapping) -> str:
         settings = dict(record.get("settings") or {})
         return {
             "a different input": (inputs.get("input") or {}).get("checksum"),
-            # This differs for another channel or time point of the same file.
-            "a different part of the input": (
-                grey.get("mean"),
-                grey.get("std"),
-                # For a series: the statistics of each channel, and the time points in
-                # order.
-                [(c["mean"], c["std"]) for c in grey.get("channels", ())],
-                (record.get("series") or {}).get("points"),
-            ),
+            _OTHER_PART: (record.get("series") or {}).get("points"),
             "a different model": (
                 (record.get("model") or {}).get("weights_sha256"),
                 (record.get("model") or {}).get("settings"),

@@ -1,4 +1,4 @@
-"""Run the operation of a dock on a cluster: profile, script and submission."""
+"""The dialog that asks where a job runs, shows the script and submits it."""
 
 from __future__ import annotations
 
@@ -40,17 +40,6 @@ from napari_geosr.jobs.handover import Run, submit_run_steps
 from napari_geosr.jobs.profiles import Profile
 from napari_geosr.jobs.queues import load_queue
 
-if TYPE_CHECKING:
-    import napari.viewer
-
-    from napari_geosr.jobs.handover import (
-        StoppedMeasurement,
-        StoppedReconstruction,
-        StoppedRestoration,
-    )
-
-    Run = StoppedMeasurement | StoppedReconstruction | StoppedRestoration
-
 #: Fields of a profile that concern one job; the others concern the cluster.
 _SHOWN = ("project", "partition", "walltime", "cores", "gpus", "memory")
 _SUBMIT = "submit"
@@ -62,67 +51,15 @@ NOT_ESTIMATED = (
 _SCRIPT_HEIGHT = 180
 
 
-class ClusterButton(QObject):
-    """The button *Run on a cluster…* of a dock, and the dialog that it opens.
-
-    Parameters
-    ----------
-    viewer : napari.viewer.Viewer
-    dock : Dock
-        Shows messages.
-    shortcut : str
-        Shortcut of the button.
-    """
-
-    def __init__(self, viewer: napari.viewer.Viewer, dock: Dock, shortcut: str) -> None:
-        super().__init__(dock)
-        self._viewer, self._dock = viewer, dock
-        self._get_run: Callable[[], Run | None] | None = None
-        self.dialog: ClusterDialog | None = None
-        self.widget: QPushButton = button(
-            "Run on a cluster…",
-            "Submit this run to a cluster with SLURM or OAR. You can close napari "
-            "meanwhile; the Jobs dock shows the state.",
-            shortcut,
-        )
-        self.widget.clicked.connect(self._on_clicked)
-
-    def set_run(self, get_run: Callable[[], Run | None]) -> None:
-        """Set the function that describes the run.
-
-        Parameters
-        ----------
-        get_run : callable
-            Returns None if the user decides against the run; may raise a `GeoSRError`.
-        """
-        self._get_run = get_run
-
-    def _on_clicked(self) -> None:
-        if self._get_run is None:
-            return
-        try:
-            run = self._get_run()
-        except GeoSRError as error:
-            self._dock.show_failure(error)
-            return
-        if run is None:
-            return
-        self.dialog = ClusterDialog(run, self.widget.window())
-        self.dialog.submitted.connect(self._on_submitted)
-        self.dialog.open()
-
-    def _on_submitted(self, text: str) -> None:
-        open_dock(self._viewer, JOBS)
-        self._dock.message.show_message(text, "ok")
-
-
 class ClusterDialog(QDialog):
     """Asks where to run a job, shows the script and submits the job.
 
     Parameters
     ----------
-    run : StoppedMeasurement, StoppedReconstruction or StoppedRestoration
+    run : Run
         The run to submit, without a finished part.
+    estimate : RunEstimate, optional
+        Time and memory on this computer, as shown in the dock.
     parent : QWidget
 
     Signals
@@ -199,8 +136,8 @@ class ClusterDialog(QDialog):
         column = QVBoxLayout(self)
         text = QLabel(
             "The queue starts the job when resources are free. The cluster must be "
-            "able to access the files of the scan and the model under the same paths "
-            "as this computer."
+            "able to access the scan and the model under the same paths as this "
+            "computer."
         )
         text.setWordWrap(True)
         column.addWidget(text)
@@ -275,7 +212,7 @@ class ClusterDialog(QDialog):
         self._fit_timer.start(0)  # after the layout
 
     def _fit(self) -> None:
-        """Make room for errors below fields; wrapped texts set no minimum height."""
+        """Make room for errors below fields: texts that wrap set no minimum height."""
         column = self.layout()
         if column is not None:
             needed = column.totalHeightForWidth(self.width())
@@ -314,7 +251,13 @@ class ClusterDialog(QDialog):
                 f"The profile {name!r} already exists. Choose another name under "
                 "Keep as, or leave that field empty."
             )
-        profiles.save_profile(name, profile)
+        # What was proposed is for this run alone.
+        own = {
+            field: getattr(self._base, field)
+            for field, value in self._proposed.items()
+            if getattr(profile, field) == value
+        }
+        profiles.save_profile(name, profile.model_copy(update=own))
         self.keep_as.clear()  # the profile is kept even if the queue refuses the job
 
     def _on_made(self, title: str, folder: Path, number: str) -> None:
@@ -342,6 +285,6 @@ class ClusterDialog(QDialog):
 
 
 def _usual_folder(run: Run) -> Path:
-    """Return the folder of the scan, which the cluster must access as well."""
+    """The folder of the scan, which the cluster must be able to access."""
     source = run.source
     return jobs_folder() if source is None else source.resolve().parent
