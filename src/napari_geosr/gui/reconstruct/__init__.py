@@ -40,8 +40,7 @@ if TYPE_CHECKING:
     from qtpy.QtCore import QEvent
 
     from napari_geosr.core.projections import Projections
-    from napari_geosr.gui.study import StudyBox
-    from napari_geosr.gui.study.start import StudyPlan
+    from napari_geosr.gui.study import StudyBox, StudyPlan
     from napari_geosr.operations.reconstruct import Centre
     from napari_geosr.operations.reconstruct.preview import TrialSlice
 

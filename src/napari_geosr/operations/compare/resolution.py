@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Generator, Mapping
-from typing import Any
 
 import numpy as np
 
 from napari_geosr.core.errors import Cancelled, VolumeError
 from napari_geosr.core.noise import Noise
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step, WarningIssued
+from napari_geosr.core.types import AnyDict
 from napari_geosr.core.volume import Volume
 from napari_geosr.measure.comparison.fourier import (
     FourierCorrelation,
@@ -172,7 +172,7 @@ def _refuse_resampled(pair: Mapping[str, FrameVolume]) -> None:
 
 def _block(
     group: FrameVolumes, most_voxels: int, remarks: list[str]
-) -> tuple[dict[str, Any], tuple[slice, ...]]:
+) -> tuple[AnyDict, tuple[slice, ...]]:
     values, box = known_block(group, most_voxels)
     shape = tuple(s.stop - s.start for s in box)
     if min(shape[-2:]) < _MIN_EDGE:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping
 from pathlib import Path
-from typing import Any
 
 from napari_geosr import io
 from napari_geosr.core import provenance
@@ -94,7 +93,7 @@ def _place(recorded: str, beside: Path | None) -> str | Path:
 
 
 def _chosen(
-    volume: Volume, facts: AnyMapping, position: Mapping[str, Any], title: str
+    volume: Volume, facts: AnyMapping, position: AnyMapping, title: str
 ) -> Volume:
     """The restored time point and channel of a file."""
     axes = str(facts["axes"])

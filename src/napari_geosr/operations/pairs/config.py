@@ -69,12 +69,14 @@ class PairsInput(Config):
 
     @field_validator("low_voxel_size", "high_voxel_size", mode="before")
     @classmethod
-    def _read_voxel_size(cls, value: Any) -> Any:
+    def _read_voxel_size(cls, value: object) -> object:
         return parse_numbers(value, float, "4,2,2")
 
     @field_validator("low_voxel_size", "high_voxel_size")
     @classmethod
-    def _check_voxel_size(cls, value: tuple[float, ...] | None) -> Any:
+    def _check_voxel_size(
+        cls, value: tuple[float, ...] | None
+    ) -> tuple[float, ...] | None:
         if value is not None and (len(value) not in (1, 2, 3) or not min(value) > 0):
             raise ValueError("one to three numbers greater than zero are needed")
         return value
@@ -183,12 +185,12 @@ class PairsConfig(PairConfig):
 
     @field_validator("offset", mode="before")
     @classmethod
-    def _read_offset(cls, value: Any) -> Any:
+    def _read_offset(cls, value: object) -> object:
         return parse_numbers(value, float, "120,40,40")
 
     @field_validator("offset")
     @classmethod
-    def _check_offset(cls, value: tuple[float, ...] | None) -> Any:
+    def _check_offset(cls, value: tuple[float, ...] | None) -> tuple[float, ...] | None:
         if value is not None and len(value) not in (2, 3):
             raise ValueError("two or three numbers are needed, e.g. 120,40,40")
         return value

@@ -10,15 +10,19 @@ from napari_geosr.core.config import format_bytes
 from napari_geosr.gui.kit.durations import format_duration
 from napari_geosr.jobs.profiles import Profile, format_walltime
 
-#: Nodes may be slower than this computer, and start with reading and loading.
-_TIME_FACTOR, _MORE_SECONDS = 2.0, 600
+#: Nodes may be slower than this computer.
+_TIME_FACTOR = 2.0
+#: Seconds for the start of the program, loading and reading.
+_MORE_SECONDS = 600
 #: Walltimes are rounded up to a multiple of the second number of seconds, the first one
 #: that holds for walltimes up to the first number.
 _STEPS = ((2 * 3600, 600), (12 * 3600, 1800), (math.inf, 3600))
 #: Longest walltime that is proposed if the user has not said how long a run may take.
 _LONGEST = 24 * 3600
-#: The program and its libraries need memory, too.
-_MEMORY_FACTOR, _MORE_BYTES = 1.25, 10**9
+#: Runs on other data may need somewhat more than estimated.
+_MEMORY_FACTOR = 1.25
+#: Bytes for the program and its libraries.
+_MORE_BYTES = 10**9
 
 
 @dataclass(frozen=True)
