@@ -21,7 +21,8 @@ from napari_geosr.gui.kit.frame import open_dock
 from napari_geosr.gui.layers import is_helper, volume_from_layer
 from napari_geosr.gui.layers.combo import LayerCombo
 from napari_geosr.gui.layers.projections import OpenedScan
-from napari_geosr.gui.study.start import StudyPlan, find_job_steps, start_steps
+from napari_geosr.gui.study.start import StudyPlan as StudyPlan
+from napari_geosr.gui.study.start import find_job_steps, start_steps
 from napari_geosr.gui.study.watch import StudyWatch
 from napari_geosr.gui.study.widgets import StudyWidgets, as_text
 from napari_geosr.jobs.folder import JobFolder, JobStatus
