@@ -214,7 +214,10 @@ def test_without_ssh(capfd: Any, tmp_path: Path, monkeypatch: Any) -> None:
 @pytest.mark.parametrize(
     ("refusal", "advice"),
     [
-        ("ssh: connect to host login port 22: Connection refused", "Check the computer's name"),
+        (
+            "ssh: connect to host login port 22: Connection refused",
+            "Check the computer's name",
+        ),
         ("ssh: Could not resolve hostname login", "Check the computer's name"),
         ("noise\nme@login: Permission denied (publickey,password).", "ssh-copy-id"),
         ("Host key verification failed.", "Connect once manually"),
