@@ -26,7 +26,7 @@ def refuse_fractions(app: App, words: Sequence[str]) -> None:
 
 
 def _options(words: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Pairs of an option and its value, from ``--name value`` and ``--name=value``."""
+    """Yield options and their values, from ``--name value`` and ``--name=value``."""
     for word, after in zip(words, [*words[1:], ""], strict=True):
         name, separator, value = word.partition("=")
         if name.startswith("-"):

@@ -351,9 +351,9 @@ def remove_jobs(
 ) -> int:
     """Delete a job's folder with all files of the job.
 
-    A job whose folder no longer exists is only removed from the list. A damaged job is
-    also only removed from the list; its files are kept. If the folder contains files of
-    other origin, nothing is deleted without --force.
+    Jobs whose folder no longer exists and damaged jobs are only removed from the list;
+    the files of damaged jobs are kept. If the folder contains other files, nothing is
+    deleted without --force.
     """
     missing = index.find_missing(job)
     if missing is not None:

@@ -84,7 +84,7 @@ def new_profiles(
     overwrite: Overwrite = False,
     json: Json = False,
 ) -> int:
-    """Create a profile from a template and options, or by asking in a terminal.
+    """Create a profile from a template and options, or from answers in a terminal.
 
     Returns
     -------

@@ -44,7 +44,7 @@ class Resources(Config):
     gpus: int | None = Field(None, description="GPUs per node; by default none.")
     mem: str | None = Field(
         None,
-        description="Memory per node, such as 64GB; by default the cluster's default.",
+        description="Memory per node, such as 64GB; by default the cluster's setting.",
     )
 
     def changes(self) -> AnyDict:

@@ -86,7 +86,7 @@ def read_state(path: Path) -> tuple[AnyDict, State, str]:
         Its contents; empty if it cannot be read.
     state : str
     message : str
-        What is wrong with the file; empty if it is valid.
+        Description of the problem with the file; empty if it is valid.
     """
     facts, state = AnyDict(), None
     try:

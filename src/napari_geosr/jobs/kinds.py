@@ -48,7 +48,7 @@ _OTHER_RESULTS = {
     "measure": "report",
     "study projections": "report",
 }
-#: What a job without checkpoints resumes from.
+#: Starting point for resuming a job without checkpoints.
 _RESUME_FROM = {
     "restore": "the finished tiles",
     "reconstruct": "the finished slices",
@@ -63,7 +63,7 @@ def result_kind(operation: str) -> str:
 
 
 def describe_resume(operation: str, folder: Path | None = None) -> str:
-    """Describe how a stopped job of this kind resumes, as a sentence ending.
+    """Describe how a stopped job of this kind resumes, at the end of a sentence.
 
     Parameters
     ----------

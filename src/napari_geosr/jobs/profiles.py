@@ -63,7 +63,7 @@ class Profile(Config):
     memory: str = Field(
         "",
         title="Memory",
-        description="Memory per node, such as 64GB; by default the cluster's default.",
+        description="Memory per node, such as 64GB; by default the cluster's setting.",
     )
     memory_property: str = Field(
         "",

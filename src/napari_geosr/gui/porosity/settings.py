@@ -180,8 +180,8 @@ class PorositySettings(QWidget):
             (
                 self.sample,
                 "Sample",
-                "What counts as the sample: everything, an automatic mask of the "
-                "solid including its pores, or a Labels layer (all labels except 0).",
+                "Sample region: everything, an automatic mask of the solid including "
+                "its pores, or a Labels layer (all labels except 0).",
             ),
             (
                 self.other,

@@ -286,7 +286,7 @@ class RestoreActivity(Activity):
             self.cancel()  # also drops a requested run
 
     def _remove_orphaned_preview(self) -> None:
-        """Remove a preview whose layer is gone."""
+        """Remove a preview of a layer that no longer exists."""
         source = self._preview.source
         if source is None or source not in self._viewer.layers:
             self._preview.remove()
