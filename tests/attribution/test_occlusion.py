@@ -125,7 +125,7 @@ def test_far_cubes_are_left_out_with_a_word(
     finding = ask("occlusion", request)
     assert finding.figures["cubes"] == 4
     assert finding.figures["cubes_left_out"] == 5
-    assert "5 others were not" in finding.notes[0]
+    assert "5 others were left out" in finding.notes[0]
 
 
 def test_cubes_have_three_axes(scan: Any) -> None:

@@ -486,7 +486,7 @@ def test_a_filter_is_compared_with_the_blur_of_the_scan() -> None:
     assert list(blur.values()) == pytest.approx([2.355 * 1.2 * 2.0] * 3, rel=0.15)
     assert written["scan_blur_unknown"] is None
     shown = " × ".join(f"{width:.3g}" for width in blur.values())
-    assert f"; the scan's own blur is {shown} µm, estimated): " in result.sentence
+    assert f"; the estimated blur of the scan itself is {shown}" in result.sentence
 
 
 def test_a_blur_that_is_not_known_has_its_reason(volume: Volume) -> None:

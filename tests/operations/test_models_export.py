@@ -163,7 +163,7 @@ def test_one_grey_value_stays_what_it_is(tmp_path: Path) -> None:
             "each input passed to the model (3 neighbouring slices); the command "
             "restore uses those of the whole volume",
         ),
-        ({"network_kwargs": {**MSDNET, "ndim": 3}}, "Give whole volumes"),
+        ({"network_kwargs": {**MSDNET, "ndim": 3}}, "Pass whole volumes"),
         ({"normalisation": STORED}, ""),
         ({"normalisation": Normalisation(kind="unit")}, "to 0 … 1 first"),
     ],

@@ -35,7 +35,7 @@ def test_words() -> None:
     )
     none = Noise(level=0.0, contrast=100.0, interval=(0.0, 0.4))
     assert describe_noise(none) == (
-        "Noise below 1 % of the contrast: there is hardly anything to remove."
+        "Noise below 1 % of the contrast, so there is hardly anything to remove."
     )
     assert "below 8 %" in describe_noise(
         Noise(level=0.0, contrast=100.0, interval=(0.0, 8.0))

@@ -217,5 +217,5 @@ def test_simulated_noise_is_in_the_coarse_scan_alone(tmp_path, high, stack):
 
 
 def test_it_cannot_be_made_like_a_real_scan(tmp_path, high):
-    with pytest.raises(ConfigError, match=r"cannot be matched to a real one.*--like"):
+    with pytest.raises(ConfigError, match=r"cannot be matched to a real scan.*--like"):
         degrade(high, tmp_path / "p", high, degrade="fluo-scan")

@@ -95,7 +95,7 @@ def test_their_pores_are_measured():
     [
         ((8, 32, 32), {"chunks": (4, 32)}, "needs 3 positive numbers"),
         ((8, 32, 32), {"chunks": (0, 32, 32)}, "needs 3 positive numbers"),
-        ((8, 32, 32), {"model": "auto"}, "Name the model"),
+        ((8, 32, 32), {"model": "auto"}, "Name a model"),
     ],
 )
 def test_bad_settings_are_refused(shape, options, message):

@@ -250,7 +250,7 @@ def test_all_workers_gone_is_one_sentence(scan, tmp_path, monkeypatch):
         ) as cluster,
         distributed.Client(cluster, set_as_default=False) as client,
     ):
-        with pytest.raises(WorkerError, match="All worker processes ended") as caught:
+        with pytest.raises(WorkerError, match="worker processes have ended") as caught:
             run(
                 scan,
                 client,

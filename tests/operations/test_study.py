@@ -533,6 +533,6 @@ def test_folders_of_others_are_never_touched(scan, tmp_path, overwrite):
     mine.write_text("precious", encoding="utf-8")
     bad = scan.replace(darks=np.asarray(scan.flats[:]), flats=scan.flats)
     for given in (bad, scan):
-        with pytest.raises(FileError, match="contains models, but no study"):
+        with pytest.raises(FileError, match="contains models but no study"):
             run(given, tmp_path, settings(counts=(8,)), overwrite=overwrite)
     assert [*tmp_path.rglob("*")] == [mine.parent, mine]

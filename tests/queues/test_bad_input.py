@@ -54,7 +54,7 @@ def nothing_left(scan: Path) -> Any:
         (["--queue", "oar", "--mem", "64GB"], "OAR does not accept an amount"),
         (["--queue", "oar", "--mem", "64GB"], "in a profile (--memory-property)"),
         (["--queue", "slurm", "--gpus", "-1"], "gpus: "),
-        (["--queue", "slurm", "--project", "a b"], "project: one word"),
+        (["--queue", "slurm", "--project", "a b"], "project: must be one word"),
         (["--queue", "slurm", "--average"], "--average"),
     ],
 )

@@ -167,7 +167,7 @@ def test_a_queue_that_does_not_answer_changes_nothing(
     job = made(tmp_path)
     monkeypatch.setenv("PATH", str(tmp_path))
     (said,) = submission.refresh([job.status()])
-    assert "no 'squeue' on PATH" in said
+    assert "'squeue' is not on PATH" in said
     assert job.status().state == "queued"
 
 

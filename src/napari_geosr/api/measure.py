@@ -41,10 +41,10 @@ def measure_porosity(
     ----------
     volume : Volume or array
         Shape (Z, Y, X) or (Y, X), any real dtype.
+    mask : Volume or array, optional
         Sample mask; non-zero voxels belong to the sample. The mask is aligned by
         position, so its voxel size may differ from that of `volume`. An array of the
         same shape gets the position of `volume`.
-        gets the position of `volume`.
     deviation : Volume or array, optional
         Standard deviations that `restore_with_uncertainty` returned with `volume`; the
         report then gives an interval of the porosity.
@@ -56,7 +56,8 @@ def measure_porosity(
     phase : {"dark", "bright"}
         Dark pores are at or below the threshold, bright pores above it.
     min_voxels : int
-        Minimum pore size; smaller pores are not counted but contribute to the porosity.
+        Minimum pore size; smaller pores are not counted or listed, but contribute to
+        the porosity.
     connectivity : {6, 26}
         Number of neighbours of a voxel; in images 4 or 8.
     sample_mask : {"none", "auto"}

@@ -104,7 +104,7 @@ def test_sentences():
 
 def test_what_cannot_be_judged_is_refused():
     noise = Noise(level=0.0, contrast=1.0)
-    with pytest.raises(ModelError, match="finer"):
+    with pytest.raises(ModelError, match="does not upscale"):
         upscaling_verdict(scan_of(), zoo.find("ct-denoise"), noise)
     with pytest.raises(VolumeError, match="too small"):
         upscaling_verdict(scan_of((8, 40, 40)), zoo.find("foam-sr-x2"), noise)

@@ -180,7 +180,7 @@ class PoreTableModel(QAbstractTableModel):
 def decimals_of(values: AnyArray) -> int | None:
     """Number of decimals for all numbers in a column, so that they align.
 
-    Small numbers (the 10th percentile) have four significant digits; whole numbers have
+    Small numbers (the 10th percentile) show four significant digits; whole numbers have
     no decimals. None for columns of integers, and for columns that would need more than
     six decimals.
     """
