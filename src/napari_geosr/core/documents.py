@@ -28,6 +28,7 @@ MAX_BYTES = 10**6
 MAX_RESULT_BYTES = 32 * 10**6
 #: Maximum depth of nesting; cards have up to eight levels.
 MAX_DEPTH = 64
+_TOO_DEEP = f"it is nested more than {MAX_DEPTH} levels deep."
 #: Maximum number of values, with aliases expanded.
 MAX_VALUES = 10**5
 #: Maximum number of digits: YAML's 1:30:00 notation takes quadratic time to parse.
@@ -100,7 +101,11 @@ def load_yaml(text: str, *, aliases: bool = True) -> Any:
     except RecursionError as error:
         raise ConfigError("it is nested too deeply.") from error
     except _YAML_ERRORS as error:
-        raise ConfigError(" ".join(str(error).split()) + ".") from error
+        reason = " ".join(str(error).split())
+        # From version 6.0.4, the scanner has its own limit, and it reads ahead.
+        if "maximum nesting depth" in reason:
+            raise ConfigError(_TOO_DEEP) from error
+        raise ConfigError(f"{reason}.") from error
 
 
 @cache
@@ -120,12 +125,33 @@ def _loader() -> type[yaml.SafeLoader]:
         }
 
         def flatten_mapping(self, node: yaml.MappingNode) -> None:
-            """Refuse keys that are given twice, before others are merged (``<<``)."""
-            # Merged nodes pass through here again, after their merge has changed them.
-            known = self.__dict__.setdefault("checked_nodes", set())
-            if id(node) not in known:
-                known.add(id(node))
-                _refuse_repeated_keys(node)
+            """Replace ``<<`` by what it merges, and refuse keys that are given twice.
+
+            A key of the mapping itself takes precedence over merged ones, and the
+            first of several merged mappings over the others. PyYAML 6.0.4 gets the
+            latter wrong, and the former for keys of one character.
+            """
+            # A merged mapping passes through here again when its own turn comes.
+            known = self.__dict__.setdefault("flat_nodes", set())
+            if id(node) in known:
+                return
+            known.add(id(node))
+            _refuse_repeated_keys(node)
+            merged = [
+                other
+                for key, value in node.value
+                if key.tag == _MERGE
+                for other in _merged_mappings(value)
+            ]
+            if not merged:
+                super().flatten_mapping(node)
+                return
+            pairs: dict[object, tuple[yaml.Node, yaml.Node]] = {}
+            for other in reversed(merged):
+                self.flatten_mapping(other)
+                pairs |= _pairs_by_key(other)
+            node.value = [pair for pair in node.value if pair[0].tag != _MERGE]
+            node.value = list((pairs | _pairs_by_key(node)).values())
             super().flatten_mapping(node)
 
     for tag, (pattern, first, make) in _CORE_TYPES.items():
@@ -142,6 +168,31 @@ def _refuse_repeated_keys(node: yaml.MappingNode) -> None:
                 line = key.start_mark.line + 1
                 raise ConfigError(f"{key.value!r} is given twice (line {line}).")
             seen.add((key.tag, key.value))
+
+
+def _merged_mappings(value: yaml.Node) -> list[yaml.MappingNode]:
+    """The mappings that ``<<: value`` merges."""
+    nodes = value.value if isinstance(value, yaml.SequenceNode) else [value]
+    for node in nodes:
+        if not isinstance(node, yaml.MappingNode):
+            line = node.start_mark.line + 1
+            raise ConfigError(
+                f"'<<' can merge mappings only, not {node.value!r} (line {line})."
+            )
+    return list(nodes)
+
+
+def _pairs_by_key(
+    node: yaml.MappingNode,
+) -> dict[object, tuple[yaml.Node, yaml.Node]]:
+    """Pairs of nodes; keys that are not scalars are never equal."""
+    return {
+        (key.tag, key.value) if isinstance(key, yaml.ScalarNode) else id(key): (
+            key,
+            value,
+        )
+        for key, value in node.value
+    }
 
 
 @cache
@@ -346,7 +397,7 @@ class _Budget:
         if self.n_values > MAX_VALUES:
             raise ConfigError(f"it expands to more than {MAX_VALUES:,} values.")
         if len(self._open) + levels > MAX_DEPTH:
-            raise ConfigError(f"it is nested more than {MAX_DEPTH} levels deep.")
+            raise ConfigError(_TOO_DEEP)
         if levels and self._open:
             self._deepen(levels)
 
