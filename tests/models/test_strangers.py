@@ -267,5 +267,6 @@ def test_a_pipe_in_a_bundle_is_not_waited_for(tiny: Path, name: str) -> None:
 
 @pytest.mark.parametrize("suffix", ["", ".zip"])
 def test_an_invalid_url_is_said(suffix: str) -> None:
+    pytest.importorskip("httpx", reason="not installed (extra zoo)")
     with pytest.raises(ModelError, match="not a valid URL"):
         deque(import_steps(f"https://[zz/x{suffix}"), maxlen=0)
