@@ -47,12 +47,29 @@ class Mixture:
         Fraction of the energy that is structure.
     lags : (float, float, float)
         Correlation of adjacent voxels of the correlated part along Z, Y and X.
+    deviance : float
+        Mean deviance of the fits per coefficient.
     """
 
     variances: Array
     white: Array
     shares: Array
     lags: tuple[float, float, float]
+    deviance: float
+
+
+def mean_deviance(energies: Array, noise: Array, weights: Array) -> float:
+    """Mean deviance per coefficient of classes from noise of one spectrum."""
+    edges: Edges = (noise.shape[0], noise.shape[1], noise.shape[2])
+    used = degrees(edges) > SMOOTH_DEGREE
+    classes = [_positive(one[used]) for one in energies]
+    return _mean_deviance(classes, [noise[used], *structure_parts(edges)], weights)
+
+
+def _mean_deviance(classes: list[Array], parts: list[Array], weights: Array) -> float:
+    varied = [i for i, energy in enumerate(classes) if energy.any()]
+    deviances = [non_negative_fit(classes[i], parts)[1] for i in varied]
+    return float(np.average(deviances, weights=weights[varied]))
 
 
 def fit_mixture(
@@ -107,11 +124,16 @@ def fit_mixture(
     assert best is not None
     _, family, values = best
     noise = family.energies(values)[used]
-    return _mixture(classes, [noise, np.ones_like(noise), *smooth], family.lags(values))
+    parts = [noise, np.ones_like(noise), *smooth]
+    deviance = _mean_deviance(classes, parts, weights)
+    return _mixture(classes, parts, family.lags(values), deviance)
 
 
 def _mixture(
-    classes: list[Array], parts: list[Array], lags: tuple[float, float, float]
+    classes: list[Array],
+    parts: list[Array],
+    lags: tuple[float, float, float],
+    deviance: float,
 ) -> Mixture:
     """Amplitudes of each class for known parts."""
     variances, white, shares = [], [], []
@@ -128,7 +150,9 @@ def _mixture(
         variances.append(variance)
         white.append(float(independent) / variance if variance > 0 else 1.0)
         shares.append(max(0.0, 1 - float(explained) / float(energy.mean())))
-    return Mixture(np.array(variances), np.array(white), np.array(shares), lags)
+    return Mixture(
+        np.array(variances), np.array(white), np.array(shares), lags, deviance
+    )
 
 
 def _positive(energy: Array) -> Array:

@@ -22,7 +22,7 @@ from napari_geosr.measure.noise.basis import (
     degrees,
 )
 from napari_geosr.measure.noise.curve import fit_curve
-from napari_geosr.measure.noise.mixture import fit_mixture
+from napari_geosr.measure.noise.mixture import fit_mixture, mean_deviance
 from napari_geosr.measure.noise.spectrum import (
     Spectrum,
     fit_spectrum,
@@ -55,6 +55,11 @@ _MAX_DEVIANCE = 0.15
 _MAX_DEVIANCE_UNCERTAIN = 0.045
 #: Relative error above which the most certain class of grey values is uncertain.
 _MIN_UNCERTAIN_ERROR = 0.3
+#: Deviance of classes from one spectrum, relative to that expected from scatter, above
+#: which each class may have its own mixture of noise.
+_MIN_MISFIT = 1.12
+#: Maximum deviance from the mixtures, relative to that from one spectrum.
+_MAX_DEVIANCE_RATIO = 0.9
 #: Number of iterations of selecting blocks and fitting the spectrum.
 _ITERATIONS = 3
 
@@ -152,20 +157,34 @@ def find_quiet(
             spectrum=spectrum,
             blocks=sum(one.count for one in selected),
         )
-    if quiet is None or spectrum is None or quiet.is_structure:
+    if quiet is None or quiet.is_structure:
         return quiet
-    return _with_mixture(quiet, energies, scatter, spectrum, check)
+    return _with_mixture(quiet, energies, shares, scatter, check)
 
 
 def _with_mixture(
     quiet: QuietBlocks,
     energies: Array,
+    shares: Array,
     scatter: Array,
-    spectrum: Spectrum,
     check: Callable[[], None],
 ) -> QuietBlocks:
-    """The same blocks with a mixture of correlated and white noise in each class."""
-    mixture = fit_mixture(energies, 1 / quiet.doubts**2, spectrum, check)
+    """The same blocks with a mixture of noise in each class, where that is better.
+
+    It is better if one spectrum for all classes does not fit, and took part of the
+    noise for structure. A mixture that only adds structure describes fine structure.
+    """
+    weights = 1 / quiet.doubts**2
+    deviance = mean_deviance(energies, quiet.spectrum.noise, weights)
+    expected = len(energies) / quiet.blocks
+    if deviance < _MIN_MISFIT * expected:
+        return quiet
+    mixture = fit_mixture(energies, weights, quiet.spectrum, check)
+    if (
+        mixture.deviance > _MAX_DEVIANCE_RATIO * deviance
+        or mixture.shares.mean() >= shares.mean()
+    ):
+        return quiet
     doubts = _relative_errors(mixture.shares, scatter)
     white = float(np.average(mixture.white, weights=1 / doubts**2))
     z, y, x = mixture.lags
@@ -174,7 +193,7 @@ def _with_mixture(
         quiet,
         variances=mixture.variances,
         doubts=doubts,
-        spectrum=replace(spectrum, lags=lags),
+        spectrum=replace(quiet.spectrum, lags=lags),
     )
 
 
