@@ -14,9 +14,11 @@ import opening
 import pytest
 import tifffile
 from event_loop import Turns
-from qtpy.QtWidgets import QInputDialog, QMessageBox
+from qtpy.QtWidgets import QFileDialog, QInputDialog, QMessageBox
 
+from napari_geosr import io
 from napari_geosr.core.version import __version__
+from napari_geosr.core.volume import Volume
 from napari_geosr.gui.jobs import hosts
 from napari_geosr.gui.kit.dock_tabs import JOBS
 from napari_geosr.jobs import index, profiles, remote
@@ -228,6 +230,38 @@ def test_jobs_of_another_computer_are_listed_and_polled(
     # In its queue: not on the login node itself.
     resumed = "jobs resume /bettik/clean.job\n"
     qtbot.waitUntil(lambda: resumed in said.read_text(), timeout=30_000)
+
+
+def test_a_result_is_opened_from_a_shared_folder(
+    computer, viewer, qtbot, monkeypatch, shared, rng, tmp_path
+):
+    here, _ = shared
+    data = rng.normal(100, 10, (4, 16, 16)).astype(np.float32)
+    io.write(Volume(data, "ZYX", voxel_size=2.0, unit="µm"), here / "clean.ome.zarr")
+    done = queued("") | {"state": "done", "result": "/bettik/me/clean.ome.zarr"}
+    answer(computer, done)
+    remote.watch_host(HOST)
+    dock = opening.opened(viewer, JOBS)
+    qtbot.waitUntil(lambda: bool(listed(dock)), timeout=30_000)
+    dock.tree.setCurrentItem(dock._items()[0])
+    asked = []
+
+    def choose(_parent, text):
+        asked.append(text)
+        return str(tmp_path if len(asked) == 1 else here)
+
+    monkeypatch.setattr(QFileDialog, "getExistingDirectory", choose)
+    dock.remote.result_button.click()
+    assert "does not contain clean.ome.zarr" in dock.message.text
+    for n_layers in (1, 2):  # the folder is asked for once
+        dock.remote.result_button.click()
+        qtbot.waitUntil(lambda n=n_layers: len(viewer.layers) == n, timeout=30_000)
+        qtbot.waitUntil(lambda: not dock.remote.opener.activity.busy, timeout=5000)
+    assert asked == [f"Folder on this computer that is /bettik/me on {HOST}"] * 2
+    layer = viewer.layers[0]
+    assert not isinstance(layer.data, np.ndarray)
+    np.testing.assert_array_equal(layer.data, data)
+    np.testing.assert_allclose(layer.scale, 2.0)
 
 
 def test_a_computer_that_is_gone_keeps_its_last_states(

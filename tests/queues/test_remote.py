@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pytest
 
 from napari_geosr.core.errors import ConfigError
-from napari_geosr.jobs import index, remote
+from napari_geosr.jobs import index, profiles, remote
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.index import Elsewhere
 from napari_geosr.jobs.profiles import Profile
@@ -85,6 +85,24 @@ def test_watched_computers_are_kept(tmp_path: Path) -> None:
     assert remote.watched_hosts() == ["me@one", "two", "three"]
     remote.forget_host("two")
     assert remote.watched_hosts() == ["me@one", "three"]
+
+
+def test_files_of_another_computer_are_found_here(tmp_path: Path) -> None:
+    there = PurePosixPath("/bettik/me/a/clean.ome.zarr")
+    here = tmp_path / "Z" / "a" / "clean.ome.zarr"
+    here.mkdir(parents=True)
+    assert remote.path_here("me@login", there) is None
+    assert remote.path_here("me@login", PurePosixPath(here)) == here
+    remote.share_folder("me@login", tmp_path / "elsewhere", PurePosixPath("/bettik"))
+    assert remote.path_here("me@login", there) is None
+    remote.share_folder("me@login", tmp_path / "Z", PurePosixPath("/bettik/me"))
+    assert remote.path_here("me@login", there) == here
+    assert remote.path_here("me@other", there) is None
+    (index.index_folder() / "shared.json").write_text("[1, 2")
+    assert remote.path_here("me@login", there) is None
+    values = {"local_folder": str(tmp_path / "Z"), "remote_folder": "/bettik/me"}
+    profiles.save_profile("far", Profile(host="me@login", **values))
+    assert remote.path_here("me@login", there) == here
 
 
 def test_a_job_elsewhere_stays_known_as_such(tmp_path: Path) -> None:

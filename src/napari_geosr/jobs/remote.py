@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Generator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import cast
 
-from napari_geosr.core.errors import Cancelled, ConfigError, JobError
+from napari_geosr.core.errors import Cancelled, ConfigError, GeoSRError, JobError
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step, never_stop
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.io import atomic
@@ -21,12 +22,14 @@ from napari_geosr.jobs.folder import JobFolder, JobStatus
 from napari_geosr.jobs.handover import Run
 from napari_geosr.jobs.index import Elsewhere
 from napari_geosr.jobs.login_node import check_host, output_of, profile_for
-from napari_geosr.jobs.profiles import Profile
+from napari_geosr.jobs.profiles import Profile, load_profile, own_profiles
 from napari_geosr.jobs.queue_record import NO_QUEUE, QueuePlace, QueueRecord
 from napari_geosr.jobs.queues import load_queue
 
 #: Names of computers whose jobs are listed, one a line, next to the list of jobs.
 _HOSTS = "hosts.txt"
+#: Folders that other computers share with this one, by computer, next to that list.
+_SHARED = "shared.json"
 #: Settings that are names inside files, even if they look like paths.
 _NOT_PATHS = ("dataset",)
 
@@ -84,6 +87,12 @@ class SharedFolder:
             f"{path} is not in the shared folder {self.here} ({self.there} on the "
             "other computer). Move it there, or choose another shared folder."
         )
+
+    def here_of(self, path: PurePosixPath) -> Path | None:
+        """Path of the other computer's file here; None if it is not shared."""
+        if not self.here or not path.is_relative_to(self.there):
+            return None
+        return Path(self.here).joinpath(*path.relative_to(self.there).parts)
 
     def map_settings(self, values: AnyMapping, job: Path) -> AnyDict:
         """Settings of a job with the paths that they have on the other computer.
@@ -306,6 +315,65 @@ def _status(values: AnyDict) -> JobStatus:
         result=cast("Path", PurePosixPath(result)) if result else None,
         queue=queue,
     )
+
+
+# Folders that this computer shares with others
+
+
+def path_here(host: str, path: PurePosixPath) -> Path | None:
+    """Path of a file of another computer here, if it exists.
+
+    It is searched under the same path, and in the shared folders of the profiles of
+    this computer and of `share_folder`.
+    """
+    shared = [*_stored_folders(host), *_profile_folders(host)]
+    found = (Path(path), *(folder.here_of(path) for folder in shared))
+    return next((each for each in found if each is not None and each.exists()), None)
+
+
+def share_folder(host: str, here: Path, there: PurePosixPath) -> None:
+    """Store that a folder here is the folder `there` on another computer.
+
+    Raises
+    ------
+    FileError
+        If this cannot be stored.
+    """
+    own = [each for each in _stored_folders(host) if each.there != str(there)]
+    own.append(SharedFolder(str(here), str(there)))
+    values = _stored() | {host: [[each.here, each.there] for each in own]}
+    path = index.index_folder() / _SHARED
+    with atomic.explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    atomic.write_text(path, json.dumps(values), overwrite=True, durable=False)
+
+
+def _stored() -> AnyDict:
+    try:
+        text = (index.index_folder() / _SHARED).read_text(encoding="utf-8")
+        return reading.parse_mapping(text)
+    except (OSError, ValueError):
+        return {}
+
+
+def _stored_folders(host: str) -> list[SharedFolder]:
+    found = []
+    pairs = _stored().get(host)
+    for pair in pairs if isinstance(pairs, list) else []:
+        match pair:
+            case [str(here), str(there)]:
+                found.append(SharedFolder(here, there))
+    return found
+
+
+def _profile_folders(host: str) -> list[SharedFolder]:
+    found = []
+    for name in own_profiles():
+        with suppress(GeoSRError):  # an invalid profile does not matter here
+            profile = load_profile(name)
+            if profile.host == host:
+                found.append(SharedFolder.of(profile))
+    return found
 
 
 # Computers that are watched

@@ -78,6 +78,7 @@ class JobsDock(Dock):
         self.watch.failed.connect(self.message.show_error)
         self.remote.acted.connect(self.watch.ask_soon)
         self.remote.failed.connect(self.message.show_error)
+        self.remote.reported.connect(self.message.show_message)
         self.train_button.clicked.connect(self._on_train)
         self.offer.resumed.connect(self.show_job)
         self.view.stateChanged.connect(self._on_state)
@@ -127,7 +128,7 @@ class JobsDock(Dock):
         self.offer = ResumeOffer(self)
         self.view = JobView(self._viewer)
         self.view.set_hint("")  # the state line shows the hint
-        self.remote = RemoteJob()
+        self.remote = RemoteJob(self._viewer)
         self.watch = HostWatch(self)
         self.compare = JobComparison(self._viewer)
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QObject, QTimer, Signal
-from qtpy.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QVBoxLayout, QWidget
 
-from napari_geosr.core.errors import Cancelled
+from napari_geosr.core.errors import Cancelled, FileError, GeoSRError
 from napari_geosr.core.steps import ShouldStop, Step
+from napari_geosr.gui.jobs.result import SHOWN_AS_LAYER, ResultOpener
 from napari_geosr.gui.kit.activity import Activity
 from napari_geosr.gui.kit.widgets import button, text_label
 from napari_geosr.gui.kit.worker import MakeSteps
@@ -17,6 +20,11 @@ from napari_geosr.jobs import remote
 from napari_geosr.jobs.folder import JobStatus
 from napari_geosr.jobs.index import Elsewhere, describe_state
 
+if TYPE_CHECKING:
+    import napari.viewer
+
+#: Kinds of jobs whose result is a volume.
+_OPENED = tuple(kind for kind in SHOWN_AS_LAYER if kind != "measure")
 #: Milliseconds between checks whether a computer is due to be queried.
 _TICK_MS = 1000
 #: Seconds between queries of a computer while one of its jobs waits or runs.
@@ -150,15 +158,23 @@ class RemoteJob(QWidget):
     -------
     acted : str
         The computer whose job was stopped or resumed.
+    reported : str
+        Message about a result that was opened.
     failed : object
         The error of an action.
     """
 
     acted = Signal(str)
+    reported = Signal(str)
     failed = Signal(object)
 
-    def __init__(self, parent: QWidget | None = None) -> None:
+    def __init__(
+        self, viewer: napari.viewer.Viewer, parent: QWidget | None = None
+    ) -> None:
         super().__init__(parent)
+        self.opener = ResultOpener(viewer, self)
+        self.opener.reported.connect(self.reported)
+        self.opener.failed.connect(self.failed)
         self._host = ""
         self._job: JobStatus | None = None
         self._activity = Activity(self)
@@ -173,15 +189,23 @@ class RemoteJob(QWidget):
             "Resume the job on the computer where it ran.",
             "Alt+Shift+E",
         )
+        self.result_button = button(
+            "Get result…",
+            "Open the result from a folder that both computers can access. It is read "
+            "when it is shown.",
+            "Alt+Shift+G",
+        )
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.addWidget(self.label)
         row = QHBoxLayout()
         row.addWidget(self.stop_button, 1)
         row.addWidget(self.resume_button, 1)
+        row.addWidget(self.result_button, 1)
         column.addLayout(row)
         self.stop_button.clicked.connect(self._on_stop)
         self.resume_button.clicked.connect(self._on_resume)
+        self.result_button.clicked.connect(self._on_result)
         self.setVisible(False)
 
     def set_job(self, host: str, job: JobStatus | None) -> None:
@@ -194,6 +218,9 @@ class RemoteJob(QWidget):
         job, busy = self._job, bool(self._activity.busy)
         self.stop_button.setEnabled(job is not None and job.is_alive and not busy)
         self.resume_button.setEnabled(job is not None and job.can_resume and not busy)
+        has_layer = job is not None and job.operation in _OPENED
+        has_result = has_layer and job is not None and job.result is not None
+        self.result_button.setEnabled(has_result)
         if job is not None:
             self.label.setText(_describe(self._host, job))
 
@@ -207,6 +234,29 @@ class RemoteJob(QWidget):
             place = Elsewhere(self._host, str(self._job.path))
             in_queue = bool(self._job.queue.queue)
             self._act("resume", lambda stop: _resume_steps(place, in_queue, stop))
+
+    def _on_result(self) -> None:
+        if self._job is None or self._job.result is None:
+            return
+        host, there = self._host, PurePosixPath(self._job.result)
+        found = remote.path_here(host, there)
+        if found is None:
+            text = f"Folder on this computer that is {there.parent} on {host}"
+            chosen = QFileDialog.getExistingDirectory(self, text)
+            if not chosen:
+                return
+            found = Path(chosen) / there.name
+            try:
+                if not found.exists():
+                    raise FileError(
+                        f"{chosen} does not contain {there.name}. Choose the folder "
+                        f"that is {there.parent} on {host}."
+                    )
+                remote.share_folder(host, Path(chosen), there.parent)
+            except GeoSRError as error:
+                self.failed.emit(error)
+                return
+        self.opener.open_file(found)
 
     def _act(self, what: str, make_steps: MakeSteps[Elsewhere]) -> None:
         self._activity.start(
