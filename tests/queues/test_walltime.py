@@ -133,7 +133,7 @@ def test_a_job_of_minutes_ends_within_walltimes_of_one(
     wait_for(job, has_ended, 2000)
     took = time.monotonic() - began
     status = job.status()
-    assert status.state == "done", status
+    assert status.state == "done", status.message
     print(f"requeued {status.queue.resubmitted} times, {took:.0f} s")
     assert status.queue.resubmitted >= 4
     assert run([*words, "-o", str(here)]) == 0
