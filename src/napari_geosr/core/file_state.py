@@ -230,7 +230,7 @@ class _Watched:
         self._remember_small()
 
     def _remember_small(self) -> None:
-        """Remember the contents of a small file that was not changed since its opening."""
+        """Remember the contents of a small file that is unchanged since its opening."""
         state, path = self._state, self._path
         if state is None or (path, state) in _known or _size(path) > _SMALL_BYTES:
             return
