@@ -23,7 +23,7 @@ from napari_geosr.gui.kit.widgets import combo, list_tree, text_label
 from napari_geosr.operations.measure import number_text
 
 if TYPE_CHECKING:
-    from qtpy.QtGui import QKeyEvent
+    from qtpy.QtGui import QKeyEvent, QResizeEvent
 
     from napari_geosr.operations.compare import QualityReport
     from napari_geosr.operations.compare.pores import PoreMatch, Status
@@ -102,8 +102,9 @@ class QualityTable(QTableWidget):
             for column, place in enumerate(places):
                 item = QTableWidgetItem(row.texts[place])
                 item.setToolTip(f"{row.label}: {row.texts[place]}. {row.help}")
+                # In a narrow dock, the beginnings of long values are visible.
                 item.setTextAlignment(
-                    Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
+                    Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter
                 )
                 self.setItem(number, column, item)
         header = self.horizontalHeader()
@@ -111,6 +112,11 @@ class QualityTable(QTableWidget):
             for_title = min(header.sectionSizeHint(column), _COLUMN)
             width = max(self.sizeHintForColumn(column), for_title)
             header.resizeSection(column, width)
+
+    def resizeEvent(self, event: QResizeEvent | None) -> None:
+        """Leave enough room for one column of values."""
+        self.verticalHeader().setMaximumWidth(min(_LABELS, 2 * self.width() // 5))
+        super().resizeEvent(event)
 
     def selected_text(self) -> str:
         """Return the selected cells, or all if none is, as tab-separated lines."""

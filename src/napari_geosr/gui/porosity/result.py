@@ -98,7 +98,7 @@ class FiguresTable(QWidget):
                 # Two ranges do not fit next to each other in a narrow dock.
                 shown = [text.replace(" to ", " to\n") for text in shown]
                 shown = [
-                    f"{text}\n{_shortened_change(change)}" if change else text
+                    f"{text}\n{change}" if change else text
                     for text, change in zip(shown, row.differences, strict=True)
                 ]
             self._add(i, 0, title, help_text, elide=not several, wrap=several)
@@ -161,14 +161,6 @@ def _shortened_label(label: str) -> str:
     return label.removesuffix(" porosity")
 
 
-def _shortened_change(text: str) -> str:
-    """Shorten a change that is too large for a meaningful comparison."""
-    digits = text.removesuffix(" %").lstrip("+\N{MINUS SIGN}")
-    if not text.endswith("%") or len(digits.split(".")[0]) < 4:
-        return text
-    return "> 999 %" if text.startswith("+") else "< \N{MINUS SIGN}999 %"
-
-
 class PorosityResult(QWidget):
     """All results of a measurement.
 
@@ -213,7 +205,7 @@ class PorosityResult(QWidget):
         self.least.setRange(0, 10**9)
         self.least.setPrefix("≥ ")
         self.least.setSuffix(" voxels")
-        self.least.setSpecialValueText("all")
+        self.least.setSpecialValueText("all sizes")
         self.least.setMinimumWidth(84)
         self.least.setKeyboardTracking(False)
         self.only_selected = QCheckBox("Only the selected pore")
