@@ -269,18 +269,27 @@ class StepTime:
 
 
 def step_seconds(way: Way, folder: Path, seconds: float, **settings: Any) -> float:
-    """Processor time of a step, from a training that is stopped after `seconds`."""
-    timer = StepTime()
+    """Processor time of a step, from a whole training that takes about `seconds`.
+
+    Steps differ, because losses of geometry are added in the course of a training. How
+    many to make is first found from a long training that is stopped.
+    """
+    started = StepTime()
     asked = itertools.count()
 
     def is_enough() -> bool:
-        return next(asked) >= _FEWEST and timer.so_far >= seconds
+        return next(asked) >= _FEWEST and started.so_far >= seconds / 2
 
     with tempfile.TemporaryDirectory(dir=folder) as name:
         job = training(way, steps=_ENDLESS, **settings)
         steps = train_steps(job, Path(name) / "job", should_stop=is_enough)
-        run_to_end(timer.measure(steps))
-    return timer.seconds / timer.steps
+        run_to_end(started.measure(steps))
+    few = max(_FEWEST, round(seconds / started.seconds * started.steps))
+    whole = StepTime()
+    with tempfile.TemporaryDirectory(dir=folder) as name:
+        job = training(way, steps=few, **settings)
+        run_to_end(whole.measure(train_steps(job, Path(name) / "job")))
+    return whole.seconds / whole.steps
 
 
 def learned(
