@@ -202,6 +202,9 @@ class ExplanationBox(QWidget):
         layers = self._layers()
         if not self.pick_button.isChecked() or layers is None or self.activity.busy:
             return
+        if self._viewer.dims.ndisplay == 3:
+            self.answer.show_message("Switch to the 2D view to click on a voxel.")
+            return
         result = layers[1]
         index = indices_at(self._viewer, result, position)  # type: ignore[arg-type]
         n = len(geometry_of_layer(result).voxel_size)
