@@ -76,7 +76,7 @@ def load(name: str, data: Path) -> Array:
         return tifffile.imread(microscopy / "celegans_airyscan.tif")[:256, :256]
     if name == "banana (MRI)":
         files = sorted((microscopy / "mri_banana_sequence").glob("*.tif"))
-        planes = [tifffile.imread(path)[100:196, 130:226] for path in files]
+        planes = [tifffile.imread(path)[184:280, 58:154] for path in files]
         return np.stack(planes).astype("f4")
     raise KeyError(name)
 

@@ -252,3 +252,17 @@ def test_equal_scans_are_measured_once(
     assert len(found) == 4
     # Nor do all the scans of a long session stay in memory.
     assert len(estimate._known) <= estimate._MAX_KNOWN
+
+
+def test_correlated_noise_with_counting_noise_on_top(rng: np.random.Generator) -> None:
+    """Each grey value has its own mixture: no single spectrum describes them all."""
+    foam = sphere_foam(SHAPE, porosity=0.6, radius=(8, 14), gap=3.0, seed=5)
+    photons = 2 + 200 * gaussian_filter(foam.fraction, 0.7)
+    blurred = 20 * correlated((0.8, 0.8, 0.8), rng)
+    scan = rng.poisson(photons) + blurred
+    found = estimate_noise(Volume(scan, "ZYX"))
+    assert found.at(2.0) == pytest.approx(np.sqrt(2 + 20**2), rel=0.1)
+    assert found.at(202.0) == pytest.approx(np.sqrt(202 + 20**2), rel=0.15)
+    noise = scan - photons
+    for axis, name in enumerate("zyx"):
+        assert found.correlation[name] == pytest.approx(lag(noise, axis), abs=0.08)

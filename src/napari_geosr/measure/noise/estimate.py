@@ -28,12 +28,6 @@ _MIN_HALF_WIDTH = 0.03
 #: Increase of the half-width per unit of the relative error of the most certain class
 #: of grey values.
 _HALF_WIDTH_PER_ERROR = 0.5
-#: Deviance from every noise spectrum above which even quiet blocks contain structure.
-_MAX_DEVIANCE = 0.15
-#: Stricter limit of the deviance if the most certain class of grey values is uncertain.
-_MAX_DEVIANCE_UNCERTAIN = 0.045
-#: Relative error above which the most certain class of grey values is uncertain.
-_MIN_UNCERTAIN_ERROR = 0.3
 #: Fraction of the blocks that count as quiet in the difference of two scans.
 _QUIET_IN_DIFFERENCE = 0.5
 #: Fraction of the blocks that count as quiet in a scan.
@@ -183,15 +177,6 @@ def _from_sample(
     return noise.standardised(-zero / unit, 1 / unit)
 
 
-def _is_structure(quiet: QuietBlocks) -> bool:
-    """Whether even the quietest blocks contain structure rather than noise."""
-    deviance = quiet.spectrum.deviance - 1 / quiet.blocks
-    is_uncertain = float(quiet.doubts.min()) > _MIN_UNCERTAIN_ERROR
-    return deviance > _MAX_DEVIANCE or (
-        deviance > _MAX_DEVIANCE_UNCERTAIN and is_uncertain
-    )
-
-
 def _noise(
     volume: Volume, sample: NoiseSample, quiet: QuietBlocks | None, repeated: bool
 ) -> Noise:
@@ -216,7 +201,7 @@ def _noise(
     if coarse := sample.is_coarse(level):
         interval = (0.0, max(interval[1], sample.step / 2))
     lags = dict(zip("zyx", quiet.spectrum.lags, strict=True))
-    if structured := _is_structure(quiet):
+    if structured := quiet.is_structure:
         levels = (0.0,) * len(greys)
     contrast = noise_free_contrast(
         sample,

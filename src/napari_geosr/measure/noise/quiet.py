@@ -9,7 +9,7 @@ second, whereas structure appears in both.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,7 @@ from napari_geosr.measure.noise.basis import (
     degrees,
 )
 from napari_geosr.measure.noise.curve import fit_curve
+from napari_geosr.measure.noise.mixture import fit_mixture, mean_deviance
 from napari_geosr.measure.noise.spectrum import (
     Spectrum,
     fit_spectrum,
@@ -48,6 +49,17 @@ _MIN_CLASS_ERROR = 0.06
 _EXPECTED_SCATTER = 2.0
 #: Increase of the relative error per unit of scatter above the expected one.
 _ERROR_PER_SCATTER = 0.05
+#: Deviance from every noise spectrum above which even quiet blocks contain structure.
+_MAX_DEVIANCE = 0.15
+#: Stricter limit of the deviance if the most certain class of grey values is uncertain.
+_MAX_DEVIANCE_UNCERTAIN = 0.045
+#: Relative error above which the most certain class of grey values is uncertain.
+_MIN_UNCERTAIN_ERROR = 0.3
+#: Deviance of classes from one spectrum, relative to that expected from scatter, above
+#: which each class may have its own mixture of noise.
+_MIN_MISFIT = 1.12
+#: Maximum deviance from the mixtures, relative to that from one spectrum.
+_MAX_DEVIANCE_RATIO = 0.9
 #: Number of iterations of selecting blocks and fitting the spectrum.
 _ITERATIONS = 3
 
@@ -72,6 +84,15 @@ class QuietBlocks:
     doubts: Array
     spectrum: Spectrum
     blocks: int
+
+    @property
+    def is_structure(self) -> bool:
+        """Whether even the quietest blocks contain structure rather than noise."""
+        deviance = self.spectrum.deviance - 1 / self.blocks
+        is_uncertain = float(self.doubts.min()) > _MIN_UNCERTAIN_ERROR
+        return deviance > _MAX_DEVIANCE or (
+            deviance > _MAX_DEVIANCE_UNCERTAIN and is_uncertain
+        )
 
 
 def find_quiet(
@@ -128,14 +149,52 @@ def find_quiet(
             return quiet
         noise = spectrum.noise
         parts = [noise_and_structure(one, noise) for one in energies]
+        shares = np.array([share for _, share in parts])
         quiet = QuietBlocks(
             greys=places,
             variances=np.array([variance for variance, _ in parts]),
-            doubts=_relative_errors(np.array([share for _, share in parts]), scatter),
+            doubts=_relative_errors(shares, scatter),
             spectrum=spectrum,
             blocks=sum(one.count for one in selected),
         )
-    return quiet
+    if quiet is None or quiet.is_structure:
+        return quiet
+    return _with_mixture(quiet, energies, shares, scatter, check)
+
+
+def _with_mixture(
+    quiet: QuietBlocks,
+    energies: Array,
+    shares: Array,
+    scatter: Array,
+    check: Callable[[], None],
+) -> QuietBlocks:
+    """The same blocks with a mixture of noise in each class, where that is better.
+
+    It is better if one spectrum for all classes does not fit, and took part of the
+    noise for structure. A mixture that only adds structure describes fine structure.
+    """
+    weights = 1 / quiet.doubts**2
+    deviance = mean_deviance(energies, quiet.spectrum.noise, weights)
+    expected = len(energies) / quiet.blocks
+    if deviance < _MIN_MISFIT * expected:
+        return quiet
+    mixture = fit_mixture(energies, weights, quiet.spectrum, check)
+    if (
+        mixture.deviance > _MAX_DEVIANCE_RATIO * deviance
+        or mixture.shares.mean() >= shares.mean()
+    ):
+        return quiet
+    doubts = _relative_errors(mixture.shares, scatter)
+    white = float(np.average(mixture.white, weights=1 / doubts**2))
+    z, y, x = mixture.lags
+    lags = ((1 - white) * z, (1 - white) * y, (1 - white) * x)
+    return replace(
+        quiet,
+        variances=mixture.variances,
+        doubts=doubts,
+        spectrum=replace(quiet.spectrum, lags=lags),
+    )
 
 
 def _classes(greys: Array) -> list[npt.NDArray[np.intp]]:

@@ -55,6 +55,8 @@ class Spectrum:
         Correlation of adjacent voxels along Z, Y and X.
     deviance : float
         Deviance of the fit per coefficient.
+    fits : tuple of (NoiseFamily, parameters)
+        The best fit of each kind of noise, apart from its white fraction.
     """
 
     noise: Array
@@ -62,10 +64,11 @@ class Spectrum:
     structure: Array
     lags: tuple[float, float, float]
     deviance: float
+    fits: tuple[tuple[NoiseFamily, tuple[float, ...]], ...]
 
 
 @dataclass(frozen=True, eq=False)
-class _NoiseFamily:
+class NoiseFamily:
     """One kind of noise: its expected energies and lags by parameters."""
 
     energies: Callable[[Sequence[float]], Array]
@@ -92,15 +95,17 @@ def fit_spectrum(energy: Array, check: Callable[[], None]) -> Spectrum:
     # An energy of exactly zero results from rounding; no model could fit it.
     floor = 1e-6 * float(energy[used].mean())
     measured = np.maximum(energy[used], floor)
-    smooth = [_isotropic(edges, width)[used] for width in _STRUCTURE]
-    best: tuple[float, _NoiseFamily, tuple[float, ...]] | None = None
+    smooth = structure_parts(edges)
+    fits = []
     for family in (_blur(edges), _reconstruction(edges)):
 
-        def cost(values: Sequence[float], family: _NoiseFamily = family) -> float:
+        def cost(values: Sequence[float], family: NoiseFamily = family) -> float:
             check()
             inside = np.clip(values, family.lowest, family.highest).tolist()
             noise = family.energies(inside)[used]
-            _, deviance = _amplitudes(measured, [noise, np.ones_like(noise), *smooth])
+            _, deviance = non_negative_fit(
+                measured, [noise, np.ones_like(noise), *smooth]
+            )
             outside = float(np.abs(np.subtract(values, inside)).sum())
             return deviance + outside
 
@@ -111,12 +116,10 @@ def fit_spectrum(energy: Array, check: Callable[[], None]) -> Spectrum:
             method="Nelder-Mead",
             options={"maxfev": 60, "xatol": 0.01, "fatol": 1e-4},
         )
-        values = tuple(np.clip(solution.x, family.lowest, family.highest))
-        if best is None or solution.fun < best[0]:
-            best = (float(solution.fun), family, values)
-    assert best is not None
-    deviance, family, values = best
-    return _described(measured, used, edges, smooth, family, values, deviance)
+        values = tuple(np.clip(solution.x, family.lowest, family.highest).tolist())
+        fits.append((float(solution.fun), family, values))
+    fits.sort(key=lambda fit: fit[0])
+    return _described(measured, used, edges, smooth, fits)
 
 
 def _described(
@@ -124,12 +127,11 @@ def _described(
     used: Bools,
     edges: Edges,
     smooth: list[Array],
-    family: _NoiseFamily,
-    values: tuple[float, ...],
-    deviance: float,
+    fits: list[tuple[float, NoiseFamily, tuple[float, ...]]],
 ) -> Spectrum:
+    deviance, family, values = fits[0]
     shape = family.energies(values)
-    amplitudes, _ = _amplitudes(
+    amplitudes, _ = non_negative_fit(
         measured, [shape[used], np.ones_like(measured), *smooth]
     )
     variance = float(amplitudes[0] + amplitudes[1])
@@ -140,7 +142,8 @@ def _described(
         structure += amplitude * _isotropic(edges, width)
     z, y, x = family.lags(values)
     lags = ((1 - white) * z, (1 - white) * y, (1 - white) * x)
-    return Spectrum(noise, variance, structure, lags, deviance)
+    found = tuple((family, values) for _, family, values in fits)
+    return Spectrum(noise, variance, structure, lags, deviance, found)
 
 
 def noise_and_structure(energy: Array, noise: Array) -> tuple[float, float]:
@@ -151,13 +154,13 @@ def noise_and_structure(energy: Array, noise: Array) -> tuple[float, float]:
     if not mean > 0:
         return 0.0, 0.0
     measured = np.maximum(energy[used], 1e-6 * mean)
-    smooth = [_isotropic(edges, width)[used] for width in _STRUCTURE]
-    amplitudes, _ = _amplitudes(measured, [noise[used], *smooth])
+    smooth = structure_parts(edges)
+    amplitudes, _ = non_negative_fit(measured, [noise[used], *smooth])
     explained = float(amplitudes[0]) * noise[used].mean()
     return float(amplitudes[0]), max(0.0, 1 - explained / mean)
 
 
-def _amplitudes(measured: Array, parts: list[Array]) -> tuple[Array, float]:
+def non_negative_fit(measured: Array, parts: list[Array]) -> tuple[Array, float]:
     """Non-negative amplitudes of the parts, and the deviance per coefficient.
 
     Energies scatter in proportion to their expectation (Whittle likelihood): least
@@ -177,6 +180,12 @@ def _amplitudes(measured: Array, parts: list[Array]) -> tuple[Array, float]:
     return amplitudes, float((ratio - 1 - np.log(ratio)).mean())
 
 
+def structure_parts(edges: Edges) -> list[Array]:
+    """Energies of smooth structure of several sizes, without the smoothest degrees."""
+    used = degrees(edges) > SMOOTH_DEGREE
+    return [_isotropic(edges, width)[used] for width in _STRUCTURE]
+
+
 def _isotropic(edges: Edges, width: float) -> Array:
     return _separable(edges, (width, width, width))
 
@@ -186,10 +195,10 @@ def _separable(edges: Edges, widths: Sequence[float]) -> Array:
     return np.asarray(z[:, None, None] * y[:, None] * x)
 
 
-def _blur(edges: Edges) -> _NoiseFamily:
+def _blur(edges: Edges) -> NoiseFamily:
     flat = edges[0] == 1
     along = (0.0,) if flat else _WIDTHS
-    return _NoiseFamily(
+    return NoiseFamily(
         energies=lambda v: _separable(edges, v),
         lags=lambda v: (blur_lag(v[0]), blur_lag(v[1]), blur_lag(v[2])),
         starts=[(z, w, w) for z, w in itertools.product(along, _WIDTHS)],
@@ -198,7 +207,7 @@ def _blur(edges: Edges) -> _NoiseFamily:
     )
 
 
-def _reconstruction(edges: Edges) -> _NoiseFamily:
+def _reconstruction(edges: Edges) -> NoiseFamily:
     flat = edges[0] == 1
     along = (0.0,) if flat else _WIDTHS
 
@@ -206,7 +215,7 @@ def _reconstruction(edges: Edges) -> _NoiseFamily:
         plane = reconstruction_lag(values[1])
         return blur_lag(values[0]), plane, plane
 
-    return _NoiseFamily(
+    return NoiseFamily(
         energies=lambda v: (
             blurred_energy(edges[0], v[0])[:, None, None]
             * reconstructed_energy(edges[1], edges[2], v[1])
