@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 
 def replace_section(document: Path, name: str, text: str) -> None:
     """Put `text` between the marks ``<!-- name -->`` and ``<!-- end of name -->``.
 
-    A document without them, or none at all, gets them at its end.
+    A document without them, or none at all, gets them at its end. Python's ``%`` format
+    leaves out the space before the sign, which is added here.
     """
+    text = re.sub(r"(?<=\d)%", " %", text)
     begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
     body = f"{begin}\n\n{text.strip()}\n\n{end}"
     old = document.read_text(encoding="utf-8") if document.exists() else ""

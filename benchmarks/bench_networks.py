@@ -520,7 +520,7 @@ def document(bench: Bench, cases: Sequence[str]) -> str:
             f"--seconds {options.seconds:g} --seeds {options.seeds}"
             f"{_chosen(options)}`. Trained on "
             f"{TRAINED_ON} volumes, tested on {JUDGED_ON} others; number of seeds: "
-            f"{options.seeds} (0 to {options.seeds - 1}). Voxels of {VOXEL:g} µm; "
+            f"{options.seeds}. Voxels of {VOXEL:g} µm; "
             f"branches count as found within {DISTANCE:g} µm.\n",
             "### Do the two rankings agree?\n",
             rankings(bench, cases),

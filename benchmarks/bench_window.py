@@ -23,7 +23,7 @@ from qtpy.QtWidgets import QApplication
 
 PLUGIN = "napari-geosr"
 RESTORE, POROSITY = "Restore", "Porosity"
-TRAIN, RECONSTRUCT = "Train", "Reconstruct"
+OTHERS = ("Train", "Reconstruct", "Compare", "Pairs", "Models", "Jobs")
 #: Milliseconds: the target.
 TARGET = 50.0
 #: What napari takes to add a layer; rows in which one of that kind is added.
@@ -146,7 +146,7 @@ def measure(planes: int, seconds: float) -> dict[str, Gaps]:
         dock.cancel_button.click()
         wait_until("stopped", lambda: restoring.busy == "")
     viewer.window.remove_dock_widget(dock.parent())
-    for name in (TRAIN, RECONSTRUCT):
+    for name in OTHERS:
         with Gaps() as found[f"open the dock: {name}"]:
             dock = opened(viewer, name)
         viewer.window.remove_dock_widget(dock.parent())

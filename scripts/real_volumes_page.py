@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -57,13 +58,19 @@ def write_page(rows: Path, docs: Path) -> None:
     made = [json.loads(path.read_text()) for path in sorted(rows.glob("*.json"))]
     volumes = list(dict.fromkeys(row["volume"] for row in made))
     text = "\n".join([HEAD, _summary(made), _untouched(made)])
-    (docs / "real_volumes.md").write_text(text.rstrip() + "\n", encoding="utf-8")
+    _write(docs / "real_volumes.md", text)
     for name in volumes:
         of = [row for row in made if row["volume"] == name and row["level"]]
         of.sort(key=lambda row: (row["kind"], row["level"]))
         stem, title = TITLES.get(name, (name, name.capitalize()))
         page = docs / "evidence" / f"real_{stem}.md"
-        page.write_text(_table(title, of).rstrip() + "\n", encoding="utf-8")
+        _write(page, _table(title, of))
+
+
+def _write(page: Path, text: str) -> None:
+    """Write a page, with the space before % that Python's format leaves out."""
+    text = re.sub(r"(?<=\d)%", " %", text)
+    page.write_text(text.rstrip() + "\n", encoding="utf-8")
 
 
 def _judged(row: dict[str, Any]) -> bool:

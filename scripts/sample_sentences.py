@@ -1,9 +1,9 @@
 """Print a random sample of what people read, to mark what is odd in it.
 
 Run ``python scripts/sample_sentences.py AREA [--n 100] [--seed 0]``. The areas are
-``docs`` (README and pages), ``docks`` (texts of docks, and messages of the whole
-package), ``help`` (of the command line) and ``docstrings``. Comments of an engineer who
-reads the sample are worth more than a count: mend the pattern, not the sentence.
+``docs`` (README and pages), ``docks`` (strings in ``gui``), ``messages`` (all other
+strings), ``help`` (of the command line), ``docstrings`` and ``comments``. What a reader
+says of the sample is worth more than a count: mend the pattern, not the sentence.
 """
 
 from __future__ import annotations
@@ -58,6 +58,7 @@ def from_help() -> Iterator[tuple[str, str]]:
         page = re.sub(r"\n {8,}(?=\S)", " ", page)  # descriptions in several lines
         for line in re.split(r"\n(?=\S*[-*•]|[A-Z*] {2}|[a-z])|\n\s*\n", page):
             text = re.sub(r"^\S+(?: [A-Z(].*?)?  +", "", line)
+            text = re.sub(r"\[(choices|default):[^]]*\]", "", text)
             for sentence in sentences(text.partition("Usage:")[0]):
                 yield command.strip(), sentence
 
@@ -74,8 +75,35 @@ def from_docstrings() -> Iterator[tuple[str, str]]:
 
 
 def from_docks() -> Iterator[tuple[str, str]]:
-    """Sentences in the package's strings that are no docstrings."""
+    """Sentences in the strings of the docks."""
+    return _from_strings(in_docks=True)
+
+
+def from_messages() -> Iterator[tuple[str, str]]:
+    """Sentences in the strings of the engine and the command line."""
+    return _from_strings(in_docks=False)
+
+
+def from_comments() -> Iterator[tuple[str, str]]:
+    """Sentences of the comments of the package."""
+    for path, _ in _modules():
+        lines: list[str] = []
+        for number, line in enumerate((SOURCE / path).read_text().splitlines(), 1):
+            text = line.strip()
+            if text.startswith("#"):
+                lines.append(text.lstrip("#: "))
+                continue
+            for sentence in sentences(" ".join(lines)):
+                yield f"{path}:{number - 1}", sentence
+            lines = []
+            for sentence in sentences(line.partition("  # ")[2]):
+                yield f"{path}:{number}", sentence
+
+
+def _from_strings(*, in_docks: bool) -> Iterator[tuple[str, str]]:
     for path, tree in _modules():
+        if (path.parts[0] == "gui") != in_docks:
+            continue
         skipped: set[int] = set()
         for node in ast.walk(tree):
             if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
@@ -104,8 +132,10 @@ def _modules() -> Iterator[tuple[Path, ast.Module]]:
 AREAS: dict[str, Callable[[], Iterator[tuple[str, str]]]] = {
     "docs": from_docs,
     "docks": from_docks,
+    "messages": from_messages,
     "help": from_help,
     "docstrings": from_docstrings,
+    "comments": from_comments,
 }
 
 
@@ -116,9 +146,9 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    known = list(dict.fromkeys(AREAS[arguments.area]()))
+    known = list({text: place for place, text in AREAS[arguments.area]()}.items())
     drawn = random.Random(arguments.seed).sample(known, min(arguments.n, len(known)))
-    for i, (place, sentence) in enumerate(drawn, 1):
+    for i, (sentence, place) in enumerate(drawn, 1):
         print(f"{i:3} {place}: {sentence}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from napari_geosr.models.card import FigureRow, ModelCard
@@ -113,7 +114,8 @@ def main() -> None:
     for card in cards:
         page = DOCS / "models" / f"{card.name}.md"
         page.parent.mkdir(exist_ok=True)
-        page.write_text(section(card).rstrip() + "\n", encoding="utf-8")
+        text = re.sub(r"(?<=\d)%", " %", section(card))  # Python's % has no space
+        page.write_text(text.rstrip() + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -170,6 +170,8 @@ def test_ticks_are_round_and_short():
     assert linear_ticks(0.0, 1.0) == [0.0, 0.5, 1.0]
     assert linear_ticks(3.0, 3.0) == [3.0]
     assert log_ticks(1.0, 1e9, max_count=5) == [1.0, 1e2, 1e4, 1e6, 1e8]
+    assert log_ticks(0.4, 3.0) == [0.5, 1.0, 2.0]
+    assert log_ticks(0.15, 0.6) == [0.2, 0.5]
     assert [tick_text(v) for v in (0, 0.02, 250, 1e5, 2.5e-4)] == [
         "0",
         "0.02",

@@ -161,7 +161,7 @@ def test_evidence_refuses_a_scan_that_is_gone_or_changed(qtbot, from_disk, tmp_p
     scan.rename(tmp_path / "elsewhere.ome.tif")
     explain(dock, qtbot)
     assert str(scan) in dock.message.text
-    assert "does not exist any more" in dock.message.text
+    assert "no longer exists" in dock.message.text
     geosr.write(physical(noise=12, seed=1), scan)
     explain(dock, qtbot)
     assert "not the scan that was restored" in dock.message.text

@@ -41,7 +41,7 @@ def test_a_scan_moved_next_to_its_result_is_found(tmp_path):
     path = geosr.write(grey((6, 8, 9), "ZYX"), tmp_path / "old" / "scan.tif")
     facts = facts_of(geosr.read(path))
     moved = path.rename(tmp_path / "new" / "scan.tif")
-    with pytest.raises(FileError, match=r"does not exist any more.*next to the result"):
+    with pytest.raises(FileError, match=r"no longer exists.*next to the result"):
         opened(facts)
     assert opened(facts, beside=tmp_path / "new" / "result.tif").source == moved
     # Another file of the same name is not taken for it.

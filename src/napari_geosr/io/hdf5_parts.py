@@ -433,9 +433,9 @@ def _starts(n: int, blocks: Sequence[Blocks]) -> tuple[int, ...]:
 def _painted(
     shape: Sequence[int], there: Sequence[Region], lost: Sequence[Region]
 ) -> tuple[npt.NDArray[np.bool_] | None, npt.NDArray[np.bool_]]:
-    """Cells that can be read, and cells that are mapped, of a grid over the dataset.
+    """Mark the cells of a grid over the dataset: those readable, and those mapped.
 
-    The first is None if the grid has too many cells.
+    The first mask is None if the grid has too many cells.
     """
     regions = [*there, *lost]
     starts = [

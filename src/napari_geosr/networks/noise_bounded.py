@@ -135,9 +135,9 @@ class MultiscaleBody(nn.Module):
         nn.init.zeros_(self.tail.weight)
         assert self.tail.bias is not None
         nn.init.zeros_(self.tail.bias)
-        # Reach in half-resolution voxels: the tail and the blocks after; the other half
-        # of a coarse voxel and the coarse blocks (two each); the blocks before and the
-        # head.
+        # The reach, in half-resolution voxels, is the sum of three parts: the tail and
+        # the last blocks; the coarse blocks and the other half of a coarse voxel; the
+        # first blocks and the head.
         half = 1 + 2 * config.blocks
         half += 1 + 2 * 2 * config.blocks
         half += 2 * _n_blocks_before(config) + 1

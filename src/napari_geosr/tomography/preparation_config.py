@@ -11,7 +11,7 @@ from napari_geosr.core.config import Config
 StripeRemoval = Annotated[
     Literal["none", "sorting", "filtering", "large", "dead", "all"],
     Field(
-        title="Remove stripes (rings)",
+        title="Remove rings",
         description="Which stripes (rings) to remove. sorting, filtering: narrow "
         "ones; large: wide ones; dead: dead columns and wide ones; all: every kind.",
     ),
@@ -28,7 +28,7 @@ Zingers = Annotated[
     float,
     Field(
         ge=0,
-        title="Remove zingers above",
+        title="Remove zingers",
         description="Remove zingers (bright flashes) that exceed this multiple of the "
         "noise; 8 is usual, 0 turns the correction off.",
     ),

@@ -18,7 +18,7 @@ from napari_geosr.core.units import convert_length
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.compare.side_by_side import SideBySide
 from napari_geosr.gui.compare.slices import SliceMontage
-from napari_geosr.gui.compare.widgets import CompareWidgets
+from napari_geosr.gui.compare.widgets import IDLE, CompareWidgets
 from napari_geosr.gui.kit.activity import Activity
 from napari_geosr.gui.kit.dock_tabs import dock_of
 from napari_geosr.gui.kit.form import ConfigForm, fields_of_options
@@ -174,6 +174,7 @@ class CompareDock(CompareWidgets):
         self.images.setEnabled(not running)
         for widget in (self.reference, self.sample, self.common, self.advanced):
             widget.setEnabled(not running)
+        self.bar.state.set_idle(IDLE if n < 2 else "Ready.")
         self.bar.state.setText("Comparing the images…" if running else "")
         if not running:
             self.bar.progress.setVisible(False)

@@ -23,7 +23,7 @@ from napari_geosr.gui.kit.widgets import combo, list_tree, text_label
 from napari_geosr.operations.measure import number_text
 
 if TYPE_CHECKING:
-    from qtpy.QtGui import QKeyEvent
+    from qtpy.QtGui import QKeyEvent, QResizeEvent
 
     from napari_geosr.operations.compare import QualityReport
     from napari_geosr.operations.compare.pores import PoreMatch, Status
@@ -111,6 +111,11 @@ class QualityTable(QTableWidget):
             for_title = min(header.sectionSizeHint(column), _COLUMN)
             width = max(self.sizeHintForColumn(column), for_title)
             header.resizeSection(column, width)
+
+    def resizeEvent(self, event: QResizeEvent | None) -> None:
+        """Leave enough room for one column of values, which are right-aligned."""
+        self.verticalHeader().setMaximumWidth(min(_LABELS, 2 * self.width() // 5))
+        super().resizeEvent(event)
 
     def selected_text(self) -> str:
         """Return the selected cells, or all if none is, as tab-separated lines."""

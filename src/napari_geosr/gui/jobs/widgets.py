@@ -47,6 +47,7 @@ class JobWidgets(QWidget):
 
     def _make_widgets(self) -> None:
         self.title = ElidedLabel("")
+        self.title.setIndent(-1)  # aligned with the other labels
         self.title.setAccessibleName("Job")
         self.state_label = text_label("State", "Current status of the job.")
         self.figures = text_label("Figures", "Time left, memory and speed.")
@@ -84,6 +85,7 @@ class JobWidgets(QWidget):
         )
         self.show_preview.setShortcut("Alt+Shift+V")
         self.folder_label = ElidedLabel("")
+        self.folder_label.setIndent(-1)
         self.folder_label.setAccessibleName("Job folder")
         self.folder_button = small_button(
             "…",

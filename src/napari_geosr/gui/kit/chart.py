@@ -71,8 +71,17 @@ def linear_ticks(low: float, high: float, count: int = 4) -> list[float]:
 
 
 def log_ticks(low: float, high: float, max_count: int = 5) -> list[float]:
-    """Powers of ten between `low` and `high`, both greater than zero."""
+    """Powers of ten between `low` and `high`, both greater than zero.
+
+    If there is at most one, also twice and five times these powers.
+    """
     first, last = math.ceil(math.log10(low) - 1e-9), math.floor(math.log10(high) + 1e-9)
+    if last <= first:
+        powers = range(first - 1, first + 1)
+        finer = (m * 10.0**power for power in powers for m in (1, 2, 5))
+        ticks = [round(t, 12) for t in finer if low * 0.999 <= t <= high * 1.001]
+        if 0 < len(ticks) <= max_count:
+            return ticks
     stride = max(1, math.ceil((last - first + 1) / max_count))
     return [10.0**power for power in range(first, last + 1, stride)]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 
 from qtpy.QtCore import QObject, Qt, QTimer
-from qtpy.QtWidgets import QDockWidget, QLabel, QMainWindow, QWidget
+from qtpy.QtWidgets import QDockWidget, QLabel, QMainWindow, QTabBar, QWidget
 
 #: Titles of docks, as in the manifest, in the order in which they are used.
 RECONSTRUCT, RESTORE, PAIRS, TRAIN = "Reconstruct", "Restore", "Pairs", "Train"
@@ -74,6 +74,7 @@ class DockTabifier(QObject):
         if dock is not None:
             dock.show()
             dock.raise_()
+            _show_whole_titles(dock)
 
     def _follows(self, widget: QWidget) -> bool:
         """Whether `widget` is one of our docks and was opened earlier."""
@@ -89,6 +90,22 @@ def dock_of(widget: QWidget) -> QDockWidget | None:
     while parent is not None and not isinstance(parent, QDockWidget):
         parent = parent.parentWidget()
     return parent
+
+
+def _show_whole_titles(dock: QDockWidget) -> None:
+    """Let the tabs that include `dock` scroll, rather than cut their titles.
+
+    Qt shortens the titles of many tabs to "R…", which does not tell them apart.
+    """
+    window = dock.parent()
+    if not isinstance(window, QMainWindow) or not window.tabifiedDockWidgets(dock):
+        return
+    for bar in window.findChildren(
+        QTabBar, options=Qt.FindChildOption.FindDirectChildrenOnly
+    ):
+        if dock.windowTitle() in (bar.tabText(i) for i in range(bar.count())):
+            bar.setElideMode(Qt.TextElideMode.ElideNone)
+            bar.setUsesScrollButtons(True)
 
 
 def menu_name(name: str) -> str:

@@ -127,7 +127,7 @@ class LossScale:
         if not self.linear:
             ticks = log_ticks(self.low, self.high)
             if len(ticks) < 2:
-                ticks = linear_ticks(self.low, self.high, 3)
+                ticks = linear_ticks(self.low, self.high)
             return [t for t in ticks if self.low <= t <= self.high]
         above, below = self._powers(self.high), self._powers(-self.low)
         return [-t for t in reversed(below)] + [0.0] + above

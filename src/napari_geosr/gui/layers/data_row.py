@@ -77,7 +77,7 @@ class DataRow(QWidget):
         self.combo = LayerCombo(viewer, self.accepts, fixed=fixed)
         self.combo.setAccessibleName(name)
         self.combo.setToolTip(f"{name}: an open layer, files, or folders of slices.")
-        self.label = ElidedLabel("No file selected")
+        self.label = ElidedLabel("")
         self.label.setAccessibleName(f"Files for {name}")
         files, folder = keys
         self.files_button = _small_button(
@@ -93,6 +93,7 @@ class DataRow(QWidget):
         row = QHBoxLayout(self._file_part)
         row.setContentsMargins(0, 0, 0, 0)
         row.addWidget(self.label, 1)
+        self.label.hide()  # until there are files
         row.addWidget(self.files_button)
         row.addWidget(self.folder_button)
         column = QVBoxLayout(self)
@@ -148,7 +149,8 @@ class DataRow(QWidget):
         self._files = files
         self.touched = True
         names = ", ".join(path.name for path in files)
-        self.label.setText(names or "No file selected")
+        self.label.setText(names)
+        self.label.setVisible(bool(names))
         self.label.setToolTip("\n".join(map(str, files)))
         self.combo.setCurrentIndex(0)
         self.changed.emit()

@@ -213,7 +213,7 @@ class PorosityResult(QWidget):
         self.least.setRange(0, 10**9)
         self.least.setPrefix("≥ ")
         self.least.setSuffix(" voxels")
-        self.least.setSpecialValueText("all")
+        self.least.setSpecialValueText("all sizes")
         self.least.setMinimumWidth(84)
         self.least.setKeyboardTracking(False)
         self.only_selected = QCheckBox("Only the selected pore")

@@ -48,6 +48,7 @@ from napari_geosr.gui.restore.uncertainty_box import UncertaintyBox
 from napari_geosr.gui.restore.verdict.activity import RANK, VERDICT
 from napari_geosr.gui.restore.verdict.panel import VerdictPanel
 from napari_geosr.operations.restore import RestoreConfig
+from napari_geosr.operations.restore.ranking import NONE
 
 if TYPE_CHECKING:
     import napari.viewer
@@ -66,6 +67,7 @@ RESUME = (
 )
 _NO_IMAGE = "Open an image to restore it."
 _NONE_CHOSEN = "Choose an image to restore it."
+_KEEPS_SCAN = "To restore it anyway, choose a model."
 #: Text of the state line when an operation starts.
 _STARTING = {
     "prepare": "Preparing the run…",
@@ -275,7 +277,7 @@ class RestoreWidgets(Dock):
         if background := self._background():
             return background
         if self.layer_combo.layer() is not None:
-            return "Ready."
+            return _KEEPS_SCAN if self.model_box.model() == NONE else "Ready."
         return _NONE_CHOSEN if self.layer_combo.count() else _NO_IMAGE
 
     def _lay_out(self) -> None:

@@ -87,7 +87,7 @@ def _place(recorded: str, beside: Path | None) -> str | Path:
     if beside is not None and (near := beside.parent / Path(recorded).name).exists():
         return near
     raise FileError(
-        f"{recorded}, the scan that was restored, does not exist any more. Put the "
+        f"{recorded}, the scan that was restored, no longer exists. Put the "
         "file back, or next to the result."
     )
 

@@ -277,9 +277,8 @@ def voxel_of(
     place = tuple(i // s for i, s in zip(at, scale, strict=True))
     if not np.isfinite(np.asarray(volume.data[tuple(slice(i, i + 1) for i in place)])):
         raise VolumeError(
-            f"{volume.title} has no value at the voxel {axes} = "
-            f"{', '.join(map(str, place))} (NaN or infinite), so the result has none "
-            "there: choose another voxel."
+            f"{volume.title} is NaN or infinite at the voxel {axes} = "
+            f"{', '.join(map(str, place))}, and so is the result: choose another voxel."
         )
     z, y, x = (0,) * (3 - n) + at
     return z, y, x

@@ -146,9 +146,9 @@ Beam = Annotated[
     Literal["parallel", "fan", "cone"] | None,
     Field(
         title="Beam",
-        description="Shape of the beam: parallel, fan (from a point, row by row) or "
-        "cone (from a point). By default, it is read from the file; if the file does "
-        "not give it, parallel.",
+        description="Shape of the beam: parallel, fan (each row from its own point) or "
+        "cone (all rows from one point). By default, it is read from the file, or "
+        "parallel if the file does not give it.",
     ),
 ]
 SourceDistance = Annotated[

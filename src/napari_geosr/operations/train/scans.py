@@ -115,7 +115,7 @@ class ProjectionsConfig(PreparationConfig):
     )
     padding: Padding = Field(
         "zero",
-        title="Outside the detector",
+        title="Padding",
         description="Assumed values outside the detector. zero: no sample; edge: the "
         "values at its edge, for samples wider than the detector.",
     )

@@ -52,7 +52,7 @@ class Config(_Config):
     )
     padding: Padding = Field(
         "zero",
-        title="Outside the detector",
+        title="Padding",
         description="What is assumed outside the detector. zero: nothing; edge: the "
         "sample continues, for samples wider than the detector.",
     )

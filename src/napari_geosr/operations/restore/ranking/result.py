@@ -167,8 +167,8 @@ def decide(rows: list[RankingEntry], noise: Noise) -> tuple[str, str]:
     first = candidates[0]
     if first is not chosen and first.is_clearly_better:
         reason += (
-            f"; {first.name}, tuned to this scan, {_number(first.gain)} dB, which is "
-            "not a clear lead"
+            f"; {first.name}, whose strength was tuned on this scan, is not clearly "
+            f"better ({_number(first.gain)} dB)"
         )
     elif first is not chosen:
         reason += (

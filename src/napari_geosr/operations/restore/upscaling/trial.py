@@ -163,8 +163,8 @@ class ScanTrial:
         found = structured_boxes(self.volume, edges, _N_PARTS)
         if not found:
             raise VolumeError(
-                f"{self.volume.title} has no part with structure and without NaN on "
-                f"which the model {self.card.name!r} could be tested."
+                f"The model {self.card.name!r} cannot be tested on "
+                f"{self.volume.title}: no part of it has structure and is free of NaN."
             )
         return found
 

@@ -1,0 +1,217 @@
+"""Draw every dock, empty and in use, on contact sheets, to be looked at.
+
+Run under a display, e.g. ``xvfb-run -a -s "-screen 0 1600x1000x24" python
+scripts/dock_sheets.py --out FOLDER [DOCK…]``. The window has 1366 × 768 pixels. A sheet
+shows one state of one dock: 360 and 300 pixels wide, in the dark and the light theme.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from qtpy.QtCore import Qt
+from qtpy.QtGui import QPainter, QPixmap
+from qtpy.QtWidgets import QWidget
+
+import screenshots as shots
+from napari_geosr.gui.kit.dock_tabs import dock_of
+from napari_geosr.gui.kit.frame import open_dock
+from napari_geosr.jobs.folder import JobFolder
+from screenshots import wait
+
+WINDOW = (1366, 768)
+WIDTHS = (360, 300)
+THEMES = ("dark", "light")
+GAP = 12
+
+#: States of a dock, each with what has been done to reach it.
+States = Iterator[tuple[str, QWidget]]
+
+
+def opened(viewer, name: str) -> tuple[QWidget, QWidget]:
+    """Open a dock; return its frame and the dock inside it."""
+    frame = open_dock(viewer, name)
+    wait(until=lambda: frame.dock is not None)
+    return frame, frame.dock
+
+
+def restore(viewer) -> States:
+    """Empty, with a scan, with a preview, after a run."""
+    frame, dock = opened(viewer, "Restore")
+    yield "empty", frame
+    viewer.open_sample(shots.PLUGIN, "noisy_foam")
+    dock.layer_combo.set_layer(viewer.layers["noisy foam"])
+    wait(0.3)
+    wait(until=lambda: dock.estimate.text() != "Estimate: –")
+    wait(until=lambda: dock.verdict_panel.activity.is_settled)
+    yield "ready", frame
+    dock.settings.set_open(True)
+    yield "settings", frame
+    dock.settings.set_open(False)
+    shots.run_restore(dock)
+    yield "done", frame
+
+
+def porosity(viewer) -> States:
+    """Empty, with a scan, measured."""
+    frame, dock = opened(viewer, "Porosity")
+    yield "empty", frame
+    viewer.open_sample(shots.PLUGIN, "noisy_foam")
+    shots.show_only(viewer, "clean foam")
+    wait(until=lambda: dock.settings.threshold is not None)
+    yield "ready", frame
+    dock.measure()
+    wait(until=lambda: not dock.is_running)
+    dock.result.table.selectRow(2)
+    yield "measured", frame
+
+
+def train(viewer) -> States:
+    """Empty, with two scans, with all settings, training."""
+    frame, dock = opened(viewer, "Train")
+    yield "empty", frame
+    shots.noisy_pair(viewer)
+    yield "ready", frame
+    dock.advanced.set_open(True)
+    yield "settings", frame
+    dock.advanced.set_open(False)
+    dock = shots.open_train(viewer, 4000)
+    dock.start_button.click()
+    wait(until=lambda: shots.steps_done(dock.view) > 100)
+    job = JobFolder(dock.view.job)
+    yield "training", frame
+    job.request("cancel")
+
+
+def reconstruct(viewer) -> States:
+    """Empty, with projections, reconstructed, with the study open."""
+    frame, dock = opened(viewer, "Reconstruct")
+    yield "empty", frame
+    with tempfile.TemporaryDirectory() as folder:
+        scan = shots.simulated_scan(Path(folder), 96, 90)
+        viewer.open(str(scan), plugin=shots.PLUGIN)
+        wait(1)
+        yield "ready", frame
+        dock.study_section.set_open(True)
+        yield "study", frame
+        dock.study_section.set_open(False)
+        dock.run_button.click()
+        wait(until=lambda: not dock.measure_button.isHidden())
+        yield "done", frame
+
+
+def compare(viewer) -> States:
+    """Empty, with two volumes, compared."""
+    frame, dock = opened(viewer, "Compare")
+    yield "empty", frame
+    viewer.open_sample(shots.PLUGIN, "noisy_foam")
+    wait(0.5)
+    yield "ready", frame
+    dock.compare_button.click()
+    wait(until=lambda: not dock.activity.busy)
+    yield "done", frame
+
+
+def pairs(viewer) -> States:
+    """Empty, with two scans, aligned."""
+    frame, dock = opened(viewer, "Pairs")
+    yield "empty", frame
+    shots.two_scans(viewer)
+    wait(0.5)
+    yield "ready", frame
+    with tempfile.TemporaryDirectory() as folder:
+        dock.folder.set_path(Path(folder))
+        wait(until=lambda: dock.low.layer() is viewer.layers["part"])
+        dock.build_button.click()
+        wait(until=lambda: not dock.figures.isHidden())
+        yield "done", frame
+
+
+def models(viewer) -> States:
+    """The list without a layer, and with one."""
+    frame, dock = opened(viewer, "Models")
+    wait(until=lambda: bool(dock.items()))
+    yield "empty", frame
+    viewer.open_sample(shots.PLUGIN, "resolution_pair")
+    dock.choose("foam-sr-x2")
+    yield "chosen", frame
+
+
+def jobs(viewer) -> States:
+    """Without a job, and with a finished training."""
+    frame, _ = opened(viewer, "Jobs")
+    wait(1)
+    yield "empty", frame
+    shots.noisy_pair(viewer)
+    dock = shots.open_train(viewer, 60)
+    dock.start_button.click()
+    wait(until=lambda: dock.view.state == "done")
+    frame.show()
+    dock_of(frame).raise_()
+    wait(until=lambda: frame.dock.tree.topLevelItemCount() > 0)
+    frame.dock.tree.selectAll()
+    yield "done", frame
+
+
+DOCKS = {
+    function.__name__: function
+    for function in (
+        restore,
+        porosity,
+        train,
+        reconstruct,
+        compare,
+        pairs,
+        models,
+        jobs,
+    )
+}
+
+
+def sheet(viewer, frame: QWidget) -> QPixmap:
+    """A dock side by side in its widths and themes."""
+    window = viewer.window._qt_window
+    area = dock_of(frame)
+    views = []
+    for theme in THEMES:
+        viewer.theme = theme
+        for width in WIDTHS:
+            window.resizeDocks([area], [width], Qt.Orientation.Horizontal)
+            wait(0.5)
+            views.append(area.grab())
+    whole = QPixmap(sum(v.width() + GAP for v in views), max(v.height() for v in views))
+    whole.fill(Qt.GlobalColor.magenta)
+    painter = QPainter(whole)
+    x = 0
+    for view in views:
+        painter.drawPixmap(x, 0, view)
+        x += view.width() + GAP
+    painter.end()
+    viewer.theme = THEMES[0]
+    return whole
+
+
+def main() -> None:
+    """Draw the docks asked for, or all."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("names", nargs="*", metavar="DOCK")
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    for name in arguments.names or DOCKS:
+        for kind in ("CONFIG", "DATA", "STATE"):  # no jobs of other docks
+            os.environ[f"XDG_{kind}_HOME"] = tempfile.mkdtemp()
+        viewer = shots.new_viewer(size=WINDOW)
+        for state, frame in DOCKS[name](viewer):
+            path = arguments.out / f"{name}_{state}.png"
+            sheet(viewer, frame).save(str(path))
+            print(path, flush=True)
+        viewer.close()
+
+
+if __name__ == "__main__":
+    main()
