@@ -4,8 +4,9 @@ A confocal scan that skips voxels takes an eighth of the time at ×2, and a 64th
 Dentin and the cells of bone with their canaliculi are scanned so, restored to all
 voxels, and judged twice: by grey values (PSNR, SSIM), and by the graph of what lies
 above one threshold: branches lost and invented. Every way has the same time to learn:
-steps are counted out so that trainings take `--seconds` of one thread. Prints Markdown
-tables and whether both rankings agree, or writes them into a document with ``--out``.
+a step is timed once for each way and factor, and as many are made as take `--seconds`
+of one thread. Prints Markdown tables and whether both rankings agree, or writes them
+into a document with ``--out``.
 
     python benchmarks/bench_networks.py --seconds 90 --seeds 3 --out docs/tubules.md
 
@@ -17,10 +18,11 @@ computed from them, and again once the code of the graph has changed.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,7 +36,7 @@ from scipy.stats import spearmanr
 from _document import replace_section
 from _settings import digest
 from napari_geosr import io, restore
-from napari_geosr.core.steps import run_to_end
+from napari_geosr.core.steps import CheckpointSaved, PreviewReady, Step, run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.learning.phases import find_phases
 from napari_geosr.measure.centrelines import __file__ as centrelines_file
@@ -58,7 +60,9 @@ VOXEL = 0.2
 #: Coarse voxels along every edge, of volumes and of patches, by factor.
 EDGE = {2: 48, 4: 24, 8: 16}
 PATCH = {2: 16, 4: 10, 8: 8}
-TRAINED_ON, JUDGED_ON = 8, 2
+#: Patches per step; of those at ×8, each has 64³ fine voxels.
+BATCH = {2: 4, 4: 4, 8: 2}
+TRAINED_ON, JUDGED_ON = 4, 2
 #: Of the objects that are judged; training draws from 0 on.
 _TEST_SEED = 50_000
 #: Widths of 0.2 µm across and 0.6 µm along the axis (full, at half the maximum).
@@ -72,12 +76,10 @@ MICROSCOPE = Microscope(
 )
 #: µm within which a branch counts as found.
 DISTANCE = 0.6
-#: Steps of the two trainings that the time of a step is taken from.
-_TIMED = (3, 15)
-#: Part of the time that is spent once more to time steps.
-_TRIED = 0.15
-#: Seconds that a step takes at least: noise in the times must not make them endless.
-_FASTEST = 5e-3
+#: Part of the time that is spent to time steps, and the fewest steps that are timed.
+_TRIED, _FEWEST = 0.2, 6
+#: Of a training that is stopped once its steps are timed.
+_ENDLESS = 100_000
 CUBIC, FULL = "cubic", "all voxels scanned"
 AWARE = "l1,porosity:2,euler:3,surface:4"
 
@@ -219,9 +221,9 @@ def training(way: Way, **settings: Any) -> TrainJob:
         name="m",
         dimensions="3D",
         network=way.network,
-        batch_size=4,
         device="cpu",
         threads=1,
+        validate_every=settings["steps"],
         **more,
         **settings,
     )
@@ -238,39 +240,72 @@ class Learned:
     parameters: int
 
 
-def seconds_of(way: Way, folder: Path, steps: int, **settings: Any) -> float:
-    """Processor time of a training."""
+class StepTime:
+    """Processor time of the steps of a training, without what is before and after."""
+
+    def __init__(self) -> None:
+        self.began: float | None = None
+        self.seconds, self.steps = 0.0, 0
+
+    def measure(self, steps: Iterator[Step]) -> Iterator[Step]:
+        """Pass them on; training is from the first preview to the last checkpoint."""
+        result = None
+        while True:
+            try:
+                step = next(steps)
+            except StopIteration as end:
+                result = end.value
+                break
+            if isinstance(step, PreviewReady) and self.began is None:
+                self.began = time.process_time()
+            elif isinstance(step, CheckpointSaved) and self.began is not None:
+                self.seconds, self.steps = self.so_far, step.done
+            yield step
+        return result
+
+    @property
+    def so_far(self) -> float:
+        return 0.0 if self.began is None else time.process_time() - self.began
+
+
+def step_seconds(way: Way, folder: Path, seconds: float, **settings: Any) -> float:
+    """Processor time of a step, from a whole training that takes about `seconds`.
+
+    Steps differ, because losses of geometry are added in the course of a training. How
+    many to make is first found from a long training that is stopped.
+    """
+    started = StepTime()
+    asked = itertools.count()
+
+    def is_enough() -> bool:
+        return next(asked) >= _FEWEST and started.so_far >= seconds / 2
+
     with tempfile.TemporaryDirectory(dir=folder) as name:
-        began = time.process_time()
-        run_to_end(
-            train_steps(training(way, steps=steps, **settings), Path(name) / "j")
-        )
-        return time.process_time() - began
+        job = training(way, steps=_ENDLESS, **settings)
+        steps = train_steps(job, Path(name) / "job", should_stop=is_enough)
+        run_to_end(started.measure(steps))
+    few = max(_FEWEST, round(seconds / started.seconds * started.steps))
+    whole = StepTime()
+    with tempfile.TemporaryDirectory(dir=folder) as name:
+        job = training(way, steps=few, **settings)
+        run_to_end(whole.measure(train_steps(job, Path(name) / "job")))
+    return whole.seconds / whole.steps
 
 
 def learned(
-    volumes: Sequence[Array], folder: Path, way: Way, seconds: float, **settings: Any
+    volumes: Sequence[Array], folder: Path, way: Way, steps: int, **settings: Any
 ) -> Learned:
-    """Train for about `seconds`, whatever a step takes; restore."""
-    first, second = _TIMED
-    few, more = (seconds_of(way, folder, n, **settings) for n in _TIMED)
-    each = max((more - few) / (second - first), _FASTEST)
-    # So few steps are hardly above the noise of the times: once more, with enough.
-    third = max(second, round(_TRIED * seconds / each))
-    each = max(
-        (seconds_of(way, folder, third, **settings) - few) / (third - first), each / 4
-    )
-    steps = max(second, round(seconds / each))
+    """Train with so many steps; restore."""
+    timer = StepTime()
     with tempfile.TemporaryDirectory(dir=folder) as name:
-        began = time.process_time()
         job = training(way, steps=steps, **settings)
-        bundle = run_to_end(train_steps(job, Path(name) / "job"))
-        took = time.process_time() - began
+        bundle = run_to_end(timer.measure(train_steps(job, Path(name) / "job")))
         restored = [
             np.asarray(restore(Volume(volume, "ZYX"), str(bundle)).data, np.float32)
             for volume in volumes
         ]
-        return Learned(restored, took, steps, read_card(bundle).n_parameters or 0)
+        parameters = read_card(bundle).n_parameters or 0
+        return Learned(restored, timer.seconds, timer.steps, parameters)
 
 
 def write_pairs(
@@ -310,10 +345,19 @@ def settings_digest() -> str:
     }
     values = {
         "microscope": vars(MICROSCOPE),
-        "sizes": [EDGE, PATCH, VOXEL, DISTANCE, TRAINED_ON, JUDGED_ON, _TEST_SEED],
+        "sizes": [
+            EDGE,
+            PATCH,
+            BATCH,
+            VOXEL,
+            DISTANCE,
+            TRAINED_ON,
+            JUDGED_ON,
+            _TEST_SEED,
+        ],
         "training": jobs,
     }
-    ways = (specimen, training, learned, write_pairs, Bench._learned)
+    ways = (specimen, training, learned, write_pairs, Bench._learn)
     return digest(values, [*OBJECTS.values(), *ways, cubic, dentin])
 
 
@@ -330,9 +374,14 @@ class Bench:
             json.loads(self.kept.read_text()) if self.kept.exists() else []
         )
 
-    def run(self, kind: str, factor: int) -> None:
-        """Do what is missing of one kind of object and factor."""
+    def run(self, kind: str, factor: int, seed: int) -> None:
+        """Do what is missing of one kind of object, factor and seed."""
         case = f"{kind}, ×{factor}"
+        missing = [
+            way for way in self.arguments.way or WAYS if not self._has(case, way, seed)
+        ]
+        if not missing:
+            return
         made = [specimen(kind, factor, i) for i in range(TRAINED_ON)]
         targets = [Volume(one.clean, "ZYX") for one in made]
         threshold = find_phases(targets).threshold
@@ -346,26 +395,42 @@ class Bench:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             pairs = write_pairs(made, factor, folder)
-            # The first training pays for imports and for what is compiled.
-            self._warm_up(factor, pairs, folder)
-            for seed in range(self.arguments.seeds):
-                for way in self.arguments.way or WAYS:
-                    if not self._has(case, way, seed):
-                        path = self.folder / f"{kind}-{factor}-{way}-{seed}.npz"
-                        if not path.exists():
-                            self._learn(path, way, factor, seed, pairs, folder, tests)
-                        with np.load(path) as kept:
-                            volumes = [kept[f"volume{i}"] for i in range(len(tests))]
-                            facts = {
-                                k: kept[k].item()
-                                for k in ("seconds", "steps", "parameters")
-                            }
-                        row = self._judged(volumes, tests, threshold)
-                        self._add(case, way, seed, row | facts)
+            for way in missing:
+                path = self.folder / f"{kind}-{factor}-{way}-{seed}.npz"
+                if not path.exists():
+                    self._learn(path, way, factor, seed, pairs, folder, tests)
+                with np.load(path) as kept:
+                    volumes = [kept[f"volume{i}"] for i in range(len(tests))]
+                    facts = {
+                        k: kept[k].item() for k in ("seconds", "steps", "parameters")
+                    }
+                row = self._judged(volumes, tests, threshold)
+                self._add(case, way, seed, row | facts)
 
-    def _learn(self, path: Path, way: str, *arguments: Any) -> None:
+    def _learn(
+        self,
+        path: Path,
+        way: str,
+        factor: int,
+        seed: int,
+        pairs: tuple[list[Path], list[Path]],
+        folder: Path,
+        tests: Sequence[Specimen],
+    ) -> None:
         """Train, restore, and keep what came of it."""
-        made = self._learned(way, *arguments)
+        source, target = pairs
+        if way == "CycleGAN":  # no object in both domains
+            source, target = source[: TRAINED_ON // 2], target[TRAINED_ON // 2 :]
+        settings = {
+            "source": source,
+            "target": target,
+            "upscale_factor": factor,
+            "patch": PATCH[factor],
+            "batch_size": BATCH[factor],
+        }
+        steps = self._steps(way, factor, folder, settings)
+        coarse = [test.coarse for test in tests]
+        made = learned(coarse, folder, WAYS[way], steps, seed=seed, **settings)
         volumes = {f"volume{i}": volume for i, volume in enumerate(made.volumes)}
         np.savez_compressed(
             path,
@@ -375,43 +440,20 @@ class Bench:
             **volumes,
         )
 
-    @staticmethod
-    def _warm_up(
-        factor: int, pairs: tuple[list[Path], list[Path]], folder: Path
-    ) -> None:
-        seconds_of(
-            WAYS["generic"],
-            folder,
-            _TIMED[0],
-            source=pairs[0],
-            target=pairs[1],
-            upscale_factor=factor,
-            patch=PATCH[factor],
-        )
-
-    def _learned(
-        self,
-        way: str,
-        factor: int,
-        seed: int,
-        pairs: tuple[list[Path], list[Path]],
-        folder: Path,
-        tests: Sequence[Specimen],
-    ) -> Learned:
-        source, target = pairs
-        if way == "CycleGAN":  # no object in both domains
-            source, target = source[: TRAINED_ON // 2], target[TRAINED_ON // 2 :]
-        return learned(
-            [test.coarse for test in tests],
-            folder,
-            WAYS[way],
-            self.arguments.seconds,
-            source=source,
-            target=target,
-            upscale_factor=factor,
-            patch=PATCH[factor],
-            seed=seed,
-        )
+    def _steps(
+        self, way: str, factor: int, folder: Path, settings: dict[str, Any]
+    ) -> int:
+        """Steps that take the time of a training; the time of a step is kept."""
+        path = self.folder / "step_seconds.json"
+        times = json.loads(path.read_text()) if path.exists() else {}
+        key = f"{way}, ×{factor}"
+        if key not in times:
+            tried = _TRIED * self.arguments.seconds
+            # The first training pays for imports and for what is compiled.
+            step_seconds(WAYS[way], folder, 0.0, **settings)
+            times[key] = step_seconds(WAYS[way], folder, tried, **settings)
+            path.write_text(json.dumps(times, indent=1))
+        return max(_FEWEST, round(self.arguments.seconds / times[key]))
 
     @staticmethod
     def _judged(
@@ -550,8 +592,10 @@ def main() -> None:
         for factor in arguments.factor or EDGE
         for kind in arguments.object or OBJECTS
     ]
-    for kind, factor in chosen:
-        bench.run(kind, factor)
+    # All cases with one seed first: an interrupted run leaves whole tables.
+    for seed in range(arguments.seeds):
+        for kind, factor in chosen:
+            bench.run(kind, factor, seed)
     text = document(bench, [f"{kind}, ×{factor}" for kind, factor in chosen])
     if arguments.out:
         replace_section(arguments.out, "networks", text)

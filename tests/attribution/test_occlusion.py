@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from napari_geosr.attribution import occlusion
 from napari_geosr.core.noise import Noise
 
 from .conftest import ask, relu_network, request_at, scene_of, with_spec
@@ -69,20 +70,66 @@ def test_structure_in_noise_is_found_with_its_standard_error() -> None:
     assert "± " in finding.sentence
 
 
-def test_all_draws_are_used(scan: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cubes_that_do_not_matter_are_dropped_after_two_draws(scan: Any) -> None:
+    array = scan(48, 48)
+    array[24, 28] = 900
+    scene = scene_of(copying_network(4), array)
+    figures = ask("occlusion", request_at(scene, 24, 24, noise=15.0)).figures
+    # One voxel decides: only its cube is drawn eight times.
+    assert figures["cubes_beyond_noise"] == 1
+    assert figures["restorations"] == 1 + 2 * figures["cubes"] + 6
+    assert figures["draws"] == 8
+
+
+@pytest.mark.parametrize("change", [0.0, 0.8, 1.0, 1.3])
+def test_dropping_cubes_early_loses_none_that_count(change: float) -> None:
+    """`change` is relative to the limit of what counts; 0 is noise alone."""
+    rng = np.random.default_rng(0)
+    n, draws = 20_000, 8
+    limit = occlusion._limit(216, draws)
+    changes = change * limit * (1 + 1 / draws) ** 0.5 + rng.normal(size=(n, draws))
+    changes -= rng.normal(size=(n, 1))  # the noise of the scan itself
+    mean, error = occlusion._mean_and_error(changes)
+    counts = np.abs(mean) > limit * error
+    kept, drawn, done = np.ones(n, bool), np.zeros(n), 0
+    for stage, share in occlusion._STAGES:
+        drawn += kept * (stage - done)
+        mean, error = occlusion._mean_and_error(changes[:, :stage])
+        kept &= np.abs(mean) > share * limit * error
+        done = stage
+    drawn += kept * (draws - done)
+    assert (counts & ~kept).sum() <= 0.002 * n
+    if change == 0.0:
+        assert counts.mean() < 0.05 / 216 * 2
+        assert drawn.mean() < draws / 2.8
+
+
+@pytest.mark.parametrize("slices", [1, 5])
+def test_planes_that_do_not_see_a_cube_are_not_restored_again(
+    scan: Any, slices: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from napari_geosr.attribution import _window
 
-    n_calls, values = 0, _window.Window.values
+    region = tuple(slice(a, b) for a, b in ((0, 12), (20, 24), (18, 21)))
+    scene = scene_of(relu_network(slices=slices), scan(12, 40, 40))
+    window = scene.window(region)
+    before = window.values()
+    changed = (slice(1, 3), slice(4, 7), slice(4, 7))
+    occluded = window.network_input.copy()
+    occluded[changed] += 3
+    planes: list[int] = []
+    part = _window.Window._part
 
-    def counted(self: Any, given: Any = None) -> Any:
-        nonlocal n_calls
-        n_calls += 1
-        return values(self, given)
+    def counted(self: Any, block: Any, i: int, *more: Any) -> Any:
+        planes.append(i)
+        return part(self, block, i, *more)
 
-    monkeypatch.setattr(_window.Window, "values", counted)
-    request = request_at(scene_of(relu_network(), scan(40, 40)), 20, 20, draws=6)
-    cubes = ask("occlusion", request).figures["cubes"]
-    assert n_calls == 1 + 6 * cubes
+    monkeypatch.setattr(_window.Window, "_part", counted)
+    after = window.values_after(occluded, changed, before)
+    # Planes beyond the border are reflected ones.
+    assert planes == ([1, 2] if slices == 1 else [0, 1, 2, 3, 4])
+    assert np.array_equal(after, window.values(occluded))
+    assert not np.array_equal(after, before)
 
 
 def test_structure_is_replaced_by_noise_of_the_scan_and_not_by_a_flat_box(
@@ -91,14 +138,14 @@ def test_structure_is_replaced_by_noise_of_the_scan_and_not_by_a_flat_box(
     from napari_geosr.attribution import _window
 
     network_input: list[np.ndarray] = []
-    values = _window.Window.values
+    values = _window.Window.values_after
 
-    def watched(self: Any, given: Any = None) -> Any:
-        if given is not None:
-            network_input.append(np.asarray(given))
-        return values(self, given)
+    def watched(self: Any, given: Any, *more: Any) -> Any:
+        network_input.append(np.asarray(given))
+        return values(self, given, *more)
 
-    monkeypatch.setattr(_window.Window, "values", watched)
+    monkeypatch.setattr(_window.Window, "values_after", watched)
+    monkeypatch.setattr(occlusion, "_STAGES", ())
     array = scan(40, 40)
     noise = Noise(level=15.0, contrast=60.0, correlation={"y": 0.0, "x": 0.6})
     request = request_at(scene_of(relu_network(), array), 20, 20, patch=9)

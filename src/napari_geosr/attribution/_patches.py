@@ -37,10 +37,18 @@ class NoiseGenerator:
 
     def draw(self, greys: AnyArray) -> AnyArray:
         """Draw noise for a window with these noise-free, standardised grey values."""
-        shape = self._shape[1:] if self._flat else self._shape
-        unit = noise_like(shape, self._noise.correlation, self._rng)
-        drawn: AnyArray = unit.reshape(self._shape) * self._noise.at(greys)
+        drawn: AnyArray = self.draw_unit() * self._noise.at(greys)
         return drawn
+
+    def draw_unit(self) -> AnyArray:
+        """Draw noise of variance 1 for the window."""
+        shape = self._shape[1:] if self._flat else self._shape
+        unit: AnyArray = noise_like(shape, self._noise.correlation, self._rng)
+        return unit.reshape(self._shape)
+
+    def level(self, grey: float) -> float:
+        """Standard deviation of the noise at a standardised grey value."""
+        return float(self._noise.at(grey))
 
     def spread(self, weights: AnyArray, grey: float, draws: int) -> float:
         """Standard deviation of a weighted sum of noise around a grey value."""

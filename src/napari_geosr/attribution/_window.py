@@ -213,6 +213,35 @@ class Window:
             out: AnyArray = torch.cat(parts).cpu().numpy()
         return out
 
+    def values_after(
+        self, network_input: AnyArray, changed: Sequence[slice], before: AnyArray
+    ) -> AnyArray:
+        """Compute the region again after a change; only planes that see it are.
+
+        Parameters
+        ----------
+        network_input : ndarray
+            Input of the network.
+        changed : sequence of slice
+            Box of the window outside of which it equals the input of `before`.
+        before : ndarray
+            The region of the result before the change, from `values`.
+        """
+        import torch
+
+        if not self.layout.per_plane:
+            return self.values(network_input)
+        n_channels = 2 * self.layout.context + 1
+        sees = (self._local[0] >= changed[0].start) & (self._local[0] < changed[0].stop)
+        planes = [i for i in range(self._n_parts) if sees[i : i + n_channels].any()]
+        after = before.copy()
+        x = torch.from_numpy(self._like(network_input))
+        with self._explaining(), compute.exact_settings(self.scene.threads):
+            block = self._block(x.to(self.scene.device))
+            for i in planes:
+                after[i] = self._part(block, i)[0].cpu().numpy()
+        return after
+
     def gradient(
         self, score: Score, network_input: AnyArray | None = None
     ) -> tuple[float, AnyArray]:
