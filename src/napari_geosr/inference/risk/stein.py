@@ -35,6 +35,11 @@ _Z = 1.645
 #: Smallest risk, as a fraction of the noise variance, that can be distinguished from
 #: zero (30 dB).
 _MIN_RISK = 1e-3
+#: Largest excess of the variance passed on over that of smoothing (of symmetric
+#: Jacobians with eigenvalues from 0 to 1), as a fraction of the noise variance.
+_MAX_AMPLIFIED = 0.1
+#: Fraction of the noise kept above which a denoiser tells little about its level.
+_MOSTLY_KEPT = 0.5
 
 
 @dataclass(frozen=True)
@@ -78,8 +83,16 @@ class CellMeans:
         """Largest scale of the noise variance consistent with the removed part.
 
         The noise removed by the denoiser, ``tr((I − J) C (I − J)ᵀ)``, cannot exceed the
-        total that it removes.
+        total that it removes. This holds for small changes of the scan, and thus only
+        for a denoiser that is smooth at the scale of the noise. One that passes on more
+        variance than ``tr(C J)`` amplifies parts of the noise; it sets no limit. Nor
+        does one that keeps most of the noise, as what it could remove is uncertain.
         """
+        noise, kept = self.mean(self.noise), self.mean(self.kept)
+        if kept > _MOSTLY_KEPT * noise:
+            return math.inf
+        if self.mean(self.passed) - kept > _MAX_AMPLIFIED * noise:
+            return math.inf
         removable = self.mean(self.noise - 2 * self.kept + self.passed)
         if self.second is not None or removable <= 0:
             return math.inf
