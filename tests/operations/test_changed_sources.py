@@ -357,6 +357,26 @@ def test_a_file_with_a_new_time_and_the_same_bytes_is_unchanged(
     assert entry["checksum"] == provenance.checksum(path)
 
 
+@pytest.mark.parametrize("disturb", [touch, rewrite, replace_by_copy])
+def test_a_file_in_memory_may_be_touched_before_its_checksum_is_known(
+    voxels: np.ndarray, tmp_path: Path, disturb: Callable[[Path], None]
+) -> None:
+    path = tmp_path / "scan.tif"
+    change = make_tiff(path, voxels)
+    volume = io.read(path)
+    assert not volume.is_lazy
+    time.sleep(0.02)
+    disturb(path)
+    said: list[Step] = []
+    entry = run_to_end(provenance.describe_steps(volume), said.append)
+    assert not said
+    assert "changed" not in entry
+    assert entry["checksum"] == provenance.checksum(path)
+    time.sleep(0.02)
+    change()
+    assert "changed" in run_to_end(provenance.describe_steps(volume), said.append)
+
+
 def test_a_change_after_a_touch_is_still_noticed(
     tmp_path: Path, voxels: np.ndarray
 ) -> None:

@@ -205,6 +205,16 @@ def remember_contents(path: Path, state: FileState, contents: KnownContents) -> 
         _known.popitem(last=False)
 
 
+def remember_small(path: Path, state: FileState | None) -> None:
+    """Remember the contents of a small file, if it is still in this state."""
+    if state is None or (path, state) in _known or _size(path) > _SMALL_BYTES:
+        return
+    digest = _digest(path)
+    if digest and state.matches(file_state(path)):
+        is_same = partial(_has_digest, path, digest)
+        remember_contents(path, state, KnownContents(is_same, is_complete=True))
+
+
 def is_identical(path: Path, before: FileState, now: FileState | None) -> bool:
     """Whether a source whose state has changed is known to have the same contents."""
     known = _known.get((path, before))
@@ -227,17 +237,7 @@ class _Watched:
         self._is_folder = volume.source.is_dir()
         self._sample = self._sampled() if volume.is_lazy else b""
         self._is_touched = False
-        self._remember_small()
-
-    def _remember_small(self) -> None:
-        """Remember the contents of a small file, if unchanged since it was opened."""
-        state, path = self._state, self._path
-        if state is None or (path, state) in _known or _size(path) > _SMALL_BYTES:
-            return
-        digest = _digest(path)
-        if digest and state.matches(file_state(path)):
-            is_same = partial(_has_digest, path, digest)
-            remember_contents(path, state, KnownContents(is_same, is_complete=True))
+        remember_small(self._path, self._state)
 
     @property
     def sentence(self) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from napari_geosr.core.addresses import as_address
 from napari_geosr.core.errors import FileError, VolumeError
-from napari_geosr.core.file_state import file_state, with_state
+from napari_geosr.core.file_state import file_state, remember_small, with_state
 from napari_geosr.core.volume import ArrayLike, Volume
 from napari_geosr.io.formats import (
     ReadOptions,
@@ -113,6 +113,8 @@ def read(
         volume.data.reopening = (_reopen, (given.absolute(), options))
     if volume.source == place:
         volume = volume.replace(metadata=with_state(volume.metadata, state))
+        if not volume.is_lazy:
+            remember_small(place, state)
     return _chosen(volume, time, channel).with_geometry(voxel_size, unit)
 
 

@@ -280,3 +280,14 @@ def test_the_files_of_a_comparison(coarse, fine, tmp_path):
     assert len(lines) == 1 + len(report.pores["B"].changes)
     with pytest.raises(FileError, match="already contains"):
         report_files.check(files, overwrite=False)
+
+
+def test_images_of_one_bit_are_compared(truth, tmp_path):
+    config = CompareConfig(fsc="none")
+    mask = Volume(truth > 140, "ZYX", (1.0,) * 3, "µm", name="mask")
+    volumes = {"A": mask, "B": mask}
+    files = report_files.plan(tmp_path / "out", list(volumes), "A", config)
+    report = run(volumes, config)
+    report_files.write(files, volumes, report, config)
+    assert report.porosity["A"].porosity == pytest.approx(1 - mask.data.mean())
+    assert files["html"].read_text(encoding="utf-8").count("<img") >= 3

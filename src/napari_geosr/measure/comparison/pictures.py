@@ -70,7 +70,10 @@ def slices_png(
     """
     shown = [*planes.items(), *differences.items()]
     sheet = _FigureSheet(len(shown), 3.6, theme)
-    values = np.concatenate([p[np.isfinite(p)].ravel() for p in planes.values()])
+    # As numbers, because numpy has no percentiles of booleans (images with one bit).
+    values = np.concatenate(
+        [p[np.isfinite(p)].ravel() for p in planes.values()], dtype=np.float64
+    )
     low, high = np.percentile(values, (0.5, 99.5)) if values.size else (0.0, 1.0)
     for i, (axes, (title, plane)) in enumerate(zip(sheet.axes, shown, strict=True)):
         if i < len(planes):

@@ -57,6 +57,7 @@ def download(
     Cancelled
         If `should_stop` returns True between two chunks.
     """
+    _host_and_port(address, address)  # said even if httpx is missing
     try:
         import httpx
     except ImportError as error:
@@ -137,6 +138,13 @@ def _save(
 
 def _check_url(place: str, address: str) -> None:
     """Refuse anything but https URLs of public hosts."""
+    host, port = _host_and_port(place, address)
+    for found in _addresses(host, port, proxied=_is_proxied(host)):
+        _refuse_private(found, address)
+
+
+def _host_and_port(place: str, address: str) -> tuple[str, int]:
+    """Host and port of an https URL; anything else is refused."""
     via = "" if place == address else f" redirects to {place}, which"
     try:
         parts = urlsplit(place)
@@ -150,8 +158,7 @@ def _check_url(place: str, address: str) -> None:
             f"{address}{via} is not an https URL, so the file could be replaced in "
             "transit. Give the https URL, or download the file by hand."
         )
-    for found in _addresses(host, port or 443, proxied=_is_proxied(host)):
-        _refuse_private(found, address)
+    return host, port or 443
 
 
 def _check_peer(response: Any, address: str) -> None:
