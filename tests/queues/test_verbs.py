@@ -75,6 +75,32 @@ def test_measure(scan: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("idle_oar")
+def test_restore_on_workers(scan: Path, capsys: Any) -> None:
+    pytest.importorskip("distributed")
+    words = ["restore", str(scan), "-m", "gaussian", "--threads", "2"]
+    out, here = scan.parent / "clean.ome.zarr", scan.parent / "here.ome.zarr"
+    run_here(capsys, *words, "-o", str(out), "--workers", "2")
+    assert run([*words, "-o", str(here)]) == 0
+    many, one = io.read(out), io.read(here)
+    np.testing.assert_allclose(many.data, one.data, atol=1e-5 * np.std(one.data))
+    assert many.provenance[-1]["workers"]["processes"] == 2
+
+
+@pytest.mark.usefixtures("idle_oar")
+def test_the_plan_of_a_submitted_run_names_its_workers(scan: Path, capsys: Any) -> None:
+    pytest.importorskip("distributed")
+    words = ["submit", "restore", str(scan), "-m", "gaussian", "--queue", "oar"]
+    words += ["-o", str(scan.parent / "clean.ome.zarr"), "--dry-run"]
+    assert run([*words, "--workers", "2", "--threads", "2"]) == 0
+    said = capsys.readouterr().out
+    assert "; 2 workers" in said
+    assert "for each worker" in said
+    assert run([*words, "--workers", "0"]) == 2
+    assert "at least one is needed" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("idle_oar")
 def test_reconstruct(
     projections: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

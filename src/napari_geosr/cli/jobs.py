@@ -27,7 +27,7 @@ from napari_geosr.core.steps import (
     never_stop,
 )
 from napari_geosr.core.types import AnyDict
-from napari_geosr.jobs import index, local, submission
+from napari_geosr.jobs import index, local, remote, submission
 from napari_geosr.jobs.index import describe_state, find
 from napari_geosr.jobs.job_files import check_is_job
 from napari_geosr.jobs.kinds import MAKE_MODELS, result_kind
@@ -165,7 +165,11 @@ def cancel_jobs(job: Job, /) -> int:
     """Stop a job; finished work is kept, so that the job can be resumed."""
     folder = find(job)
     status = folder.status()
-    submission.stop(folder)
+    elsewhere = index.elsewhere_of(folder.path)
+    if elsewhere is not None:
+        remote.stop(elsewhere)
+    else:
+        submission.stop(folder)
     place = status.queue
     if place.number:
         print(f"{status.name} has been cancelled ({place.title} job {place.number}).")
@@ -314,6 +318,11 @@ def _resume(folder: JobFolder, where: Where | None, *, detach: bool, json: bool)
             f"resumed. Follow it with: napari-geosr jobs watch {quoted(folder.path)}"
         )
     profile = _profile(folder, where, detach=detach)
+    elsewhere = index.elsewhere_of(folder.path)
+    if elsewhere is not None and profile == submission.profile_of(folder):
+        remote.resume(elsewhere, in_queue=True)
+        print(f"Submitted {status.name} on {elsewhere.host}.")
+        return 0
     if profile is not None:
         number = submission.submit(folder, profile)
         title = load_queue(profile.queue).title

@@ -58,6 +58,7 @@ def rows_for_job(job: RestoreJob, profile: Profile) -> dict[str, str]:
         return restoration.plan_steps(
             volume,
             job.settings,
+            workers=job.workers,
             suffix=suffix_of(job.result(Path())),
             should_stop=should_stop,
         )
@@ -67,12 +68,17 @@ def rows_for_job(job: RestoreJob, profile: Profile) -> dict[str, str]:
     pieces = "one run" if runs == 1 else f"{runs} runs"
     within = f", {pieces} within the walltime"
     threads = f"{plan.threads} CPU thread{'s' if plan.threads > 1 else ''}"
+    what = "tiles" if job.workers is None else "shards"
+    each = "" if job.workers is None else f"; {job.workers} workers"
+    size = format_bytes(plan.memory) + (" for each worker" if each else "")
+    place = f"a computer like this one ({threads}{' each' if each else ''})"
+    if profile.queue != submission.LOCAL:
+        place += within
     return {
-        "parts": f"{plan.parts} tiles of {shape_text(plan)} voxels",
+        "parts": f"{plan.parts} {what} of {shape_text(plan)} voxels{each}",
         "data": data_text(plan),
-        "memory": f"{format_bytes(plan.memory)}, plus the program and the model",
-        "time": f"about {time_text(plan.seconds)} on a computer like this one "
-        f"({threads}){'' if profile.queue == submission.LOCAL else within}",
+        "memory": f"{size}, plus the program and the model",
+        "time": f"about {time_text(plan.seconds)} on {place}",
     }
 
 

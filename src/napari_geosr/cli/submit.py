@@ -64,7 +64,6 @@ _LEFT_OUT = (
     "labels",
     "others",
     "prepare",
-    "workers",
 )
 #: Settings that give a file, or something inside a file, as text.
 _FILES_AS_TEXT = ("angles", "flats", "darks")
@@ -294,6 +293,7 @@ def _restore(
     settings: Path | None = None,
     resume: bool = False,
     strict: bool = False,
+    workers: int | None = None,
     overwrite: bool = False,
 ) -> SubmitRequest:
     merged = settings_from(RestoreConfig, config, settings)
@@ -314,7 +314,9 @@ def _restore(
         replaces=_modified(out) if overwrite else 0,
         look=True,
         strict=strict,
+        workers=workers,
     )
+    job.check()
     return SubmitRequest(
         job, name, out, is_volume=True, overwrite=overwrite, resume=resume
     )

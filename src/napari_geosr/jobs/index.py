@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from platformdirs import user_state_path
 
@@ -30,6 +31,13 @@ STATE_WORDS = {
     "finishing": "judging",
     "missing": "gone or moved",
 }
+
+
+class Elsewhere(NamedTuple):
+    """A job on another computer: the computer, and the job's folder there."""
+
+    host: str
+    folder: str
 
 
 def describe_state(status: JobStatus) -> str:
@@ -58,12 +66,19 @@ def index_folder() -> Path:
     return user_state_path("napari-geosr", appauthor=False) / "jobs"
 
 
-def register(job: JobFolder) -> None:
-    """Add a job to the list, replacing its entry from before it was moved."""
+def register(job: JobFolder, *, elsewhere: Elsewhere | None = None) -> None:
+    """Add a job to the list, replacing its entry from before it was moved.
+
+    Parameters
+    ----------
+    elsewhere : Elsewhere, optional
+        Computer whose queue has the job; by default what was registered before.
+    """
     folder = index_folder()
     with atomic.explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
     status = job.status()
+    elsewhere = elsewhere or elsewhere_of(job.path)
     text = json.dumps(
         {
             "path": str(job.path),
@@ -71,6 +86,7 @@ def register(job: JobFolder) -> None:
             "operation": status.operation,
             "method": status.method,
             "created": status.created,
+            "elsewhere": None if elsewhere is None else list(elsewhere),
         }
     )
     atomic.write_text(_entry(job.path), text, overwrite=True, durable=False)
@@ -87,6 +103,17 @@ def _is_same(one: JobStatus, other: JobStatus) -> bool:
 def is_listed(path: Path) -> bool:
     """Whether the list has an entry for this folder."""
     return _entry(path).exists()
+
+
+def elsewhere_of(path: Path) -> Elsewhere | None:
+    """Computer to whose queue the job in a folder was submitted over ssh, if any."""
+    try:
+        match _facts(_entry(path)).get("elsewhere"):
+            case [str(host), str(folder)]:
+                return Elsewhere(host, folder)
+    except (OSError, ValueError):
+        pass
+    return None
 
 
 def forget(path: Path) -> None:

@@ -13,10 +13,13 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import IO
 
-from napari_geosr.core.errors import ConfigError, JobError
+from napari_geosr.core.errors import Cancelled, ConfigError, JobError
+from napari_geosr.core.steps import ShouldStop, never_stop
 from napari_geosr.core.version import __version__
 from napari_geosr.jobs.profiles import Profile, load_profile, own_profiles
 
@@ -27,6 +30,10 @@ _SSH_FAILED = 255
 #: Seconds without a response after which a connection is closed.
 _CONNECT_SECONDS = 20
 _ALIVE_SECONDS = 15
+#: Maximum time of a command whose output is read, in seconds.
+_MAX_SECONDS = 120.0
+#: Time between two checks of such a command, in seconds.
+_POLL_SECONDS = 0.1
 #: Maximum length of an ssh message that is quoted, in characters.
 _MAX_REASON = 200
 
@@ -122,19 +129,10 @@ def run_on(host: str, words: Sequence[str], profile: Profile) -> int:
     ConfigError
         If `host` is not the name of a computer.
     """
-    check_host(host)
-    ssh = shutil.which("ssh")
-    if ssh is None:
-        raise JobError(
-            "ssh is not installed on this computer. Install OpenSSH, or log in to "
-            f"{host} and run the command there."
-        )
+    ssh = _find_ssh(check_host(host))
     with tempfile.TemporaryDirectory(prefix="napari-geosr-") as folder:
         log = Path(folder) / "ssh.log"
-        call = [ssh, "-T", "-E", str(log)]
-        call += ["-o", "BatchMode=yes", "-o", f"ConnectTimeout={_CONNECT_SECONDS}"]
-        call += ["-o", f"ServerAliveInterval={_ALIVE_SECONDS}", "--", host]
-        call.append(remote_line(host, words, profile))
+        call = _call(ssh, host, words, profile, log)
         sys.stdout.flush()
         with subprocess.Popen(call, stdin=subprocess.PIPE) as process:
             try:
@@ -145,6 +143,108 @@ def run_on(host: str, words: Sequence[str], profile: Profile) -> int:
         if code == _SSH_FAILED:
             raise JobError(_explain(host, log))
     return code
+
+
+def output_of(
+    host: str,
+    words: Sequence[str],
+    profile: Profile,
+    *,
+    should_stop: ShouldStop = never_stop,
+    max_seconds: float = _MAX_SECONDS,
+) -> str:
+    """Run a command on `host` and return what it prints. Call it in a worker.
+
+    Parameters
+    ----------
+    host, words, profile
+        As in `run_on`.
+    should_stop : callable
+        Called several times a second.
+    max_seconds : float
+        Time after which the command is given up.
+
+    Raises
+    ------
+    JobError
+        With the command's own message if it fails; if it takes too long, there is no
+        ssh, or it cannot connect.
+    ConfigError
+        If `host` is not the name of a computer.
+    Cancelled
+        If `should_stop` returns True; the command is ended there, too.
+    """
+    ssh = _find_ssh(check_host(host))
+    with (
+        tempfile.TemporaryDirectory(prefix="napari-geosr-") as folder,
+        tempfile.TemporaryFile() as out,
+        tempfile.TemporaryFile() as messages,
+    ):
+        log = Path(folder) / "ssh.log"
+        call = _call(ssh, host, words, profile, log)
+        with subprocess.Popen(
+            call, stdin=subprocess.PIPE, stdout=out, stderr=messages
+        ) as process:
+            try:
+                code = _wait(process, host, should_stop, max_seconds)
+            except BaseException:
+                process.terminate()
+                raise
+        if code == _SSH_FAILED:
+            raise JobError(_explain(host, log))
+        if code:
+            raise JobError(f"{host}: {_last_line(_text(messages))}")
+        return _text(out)
+
+
+def _wait(
+    process: subprocess.Popen[bytes],
+    host: str,
+    should_stop: ShouldStop,
+    max_seconds: float,
+) -> int:
+    end = time.monotonic() + max_seconds
+    while True:
+        try:
+            return process.wait(_POLL_SECONDS)
+        except subprocess.TimeoutExpired:
+            if should_stop():
+                raise Cancelled("Cancelled.") from None
+            if time.monotonic() > end:
+                raise JobError(
+                    f"{host} has not answered for {max_seconds:.0f} s. Try again later."
+                ) from None
+
+
+def _text(file: IO[bytes]) -> str:
+    file.seek(0)
+    return file.read().decode(errors="replace")
+
+
+def _last_line(text: str) -> str:
+    """The last message of a command, without the program's name."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1].removeprefix(f"{PROGRAM}: ") if lines else "it gives no reason."
+
+
+def _find_ssh(host: str) -> str:
+    ssh = shutil.which("ssh")
+    if ssh is None:
+        raise JobError(
+            "ssh is not installed on this computer. Install OpenSSH, or log in to "
+            f"{host} and run the command there."
+        )
+    return ssh
+
+
+def _call(
+    ssh: str, host: str, words: Sequence[str], profile: Profile, log: Path
+) -> list[str]:
+    """The command line of ssh, which writes its own messages to `log`."""
+    call = [ssh, "-T", "-E", str(log)]
+    call += ["-o", "BatchMode=yes", "-o", f"ConnectTimeout={_CONNECT_SECONDS}"]
+    call += ["-o", f"ServerAliveInterval={_ALIVE_SECONDS}", "--", host]
+    return [*call, remote_line(host, words, profile)]
 
 
 def remote_line(host: str, words: Sequence[str], profile: Profile) -> str:

@@ -98,6 +98,17 @@ class Profile(Config):
         description="Computer (user@login or a name from ~/.ssh/config) on which "
         "commands with --host use this profile's setup.",
     )
+    local_folder: str = Field(
+        "",
+        title="Folder here",
+        description="Folder of this computer that the login node sees as well, such as "
+        "a mounted drive; empty if its files have the same paths there.",
+    )
+    remote_folder: str = Field(
+        "",
+        title="Folder there",
+        description="Path of that folder on the login node, such as /bettik/me.",
+    )
     remote_command: str = Field(
         "",
         title="Remote command",
@@ -145,6 +156,8 @@ class Profile(Config):
         "setup",
         "options",
         "host",
+        "local_folder",
+        "remote_folder",
         "remote_command",
     )
     @classmethod

@@ -176,7 +176,9 @@ def refresh(statuses: Iterable[JobStatus]) -> list[str]:
     due: dict[str, dict[Path, JobStatus]] = defaultdict(dict)
     for status in statuses:
         is_fresh = 0 <= time.time() - status.queue.checked < _FRESH_SECONDS
-        if status.is_alive and status.queue.number and not is_fresh:
+        if not status.is_alive or not status.queue.number or is_fresh:
+            continue
+        if index.elsewhere_of(status.path) is None:
             due[status.queue.queue][status.path] = status
     problems = []
     for name, jobs in due.items():

@@ -10,7 +10,8 @@ from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QFileDialog,
-    QHBoxLayout,
+    QGridLayout,
+    QInputDialog,
     QMessageBox,
     QPushButton,
     QTreeWidgetItem,
@@ -21,6 +22,7 @@ from qtpy.QtWidgets import (
 from napari_geosr.core.errors import GeoSRError, JobError
 from napari_geosr.core.steps import StageStarted, Step
 from napari_geosr.gui.jobs.compare import JobComparison
+from napari_geosr.gui.jobs.hosts import HostWatch, RemoteJob
 from napari_geosr.gui.jobs.resume_offer import ResumeOffer
 from napari_geosr.gui.jobs.view import NO_JOB, JobView
 from napari_geosr.gui.kit.action_bar import ActionBar, fill_dock
@@ -44,6 +46,8 @@ NO_JOBS = "No jobs yet. Press Train… to start one."
 #: Milliseconds between updates of the list.
 _PAUSE = 2000
 _PATH = Qt.ItemDataRole.UserRole
+#: Computer, name and time of creation of a job; paths differ between computers.
+Identity = tuple[str, str, float]
 
 
 class JobsDock(Dock):
@@ -59,12 +63,22 @@ class JobsDock(Dock):
         super().__init__(napari_viewer)
         self._listing = Activity(self)
         self._known: dict[str, JobStatus] = {}
+        self._local: list[JobStatus] = []
+        self._shared: set[Identity] = set()
+        self._hosts: dict[str, str] = {}  # of jobs that only other computers see
         self._chosen = False
         self._make_widgets()
         self._lay_out()
         self.tree.itemSelectionChanged.connect(self._on_selected)
         self.remove_button.clicked.connect(self._on_remove)
         self.add_button.clicked.connect(self._on_add)
+        self.host_button.clicked.connect(self._on_add_host)
+        self.watch.changed.connect(self._show_jobs)
+        self.watch.answered.connect(self._on_host)
+        self.watch.failed.connect(self.message.show_error)
+        self.remote.acted.connect(self.watch.ask_soon)
+        self.remote.failed.connect(self.message.show_error)
+        self.remote.reported.connect(self.message.show_message)
         self.train_button.clicked.connect(self._on_train)
         self.offer.resumed.connect(self.show_job)
         self.view.stateChanged.connect(self._on_state)
@@ -105,23 +119,32 @@ class JobsDock(Dock):
             "Add a job from its folder, for example one that was moved or comes from "
             "another computer.",
         )
+        self.host_button = button(
+            "Co&mputer…",
+            "List the jobs of another computer, such as the login node of a cluster, "
+            "over your own ssh.",
+        )
         self.train_button = button("&Train…", "Open the Train dock.")
         self.offer = ResumeOffer(self)
         self.view = JobView(self._viewer)
         self.view.set_hint("")  # the state line shows the hint
+        self.remote = RemoteJob(self._viewer)
+        self.watch = HostWatch(self)
         self.compare = JobComparison(self._viewer)
 
     def _lay_out(self) -> None:
-        buttons = QHBoxLayout()
-        buttons.addWidget(self.train_button, 1)
-        buttons.addWidget(self.add_button, 1)
-        buttons.addWidget(self.remove_button, 1)
+        buttons = QGridLayout()
+        buttons.addWidget(self.train_button, 0, 0)
+        buttons.addWidget(self.add_button, 0, 1)
+        buttons.addWidget(self.host_button, 1, 0)
+        buttons.addWidget(self.remove_button, 1, 1)
         inner = QWidget()
         column = QVBoxLayout(inner)
         column.setContentsMargins(8, 8, 8, 8)
         column.addWidget(self.offer)
         column.addWidget(self.tree)
         column.addLayout(buttons)
+        column.addWidget(self.remote)
         column.addWidget(self.compare)
         column.addWidget(self.view)
         column.addStretch(1)
@@ -145,8 +168,25 @@ class JobsDock(Dock):
     def _on_listing_idle(self) -> None:
         self._timer.start(_PAUSE)
 
-    def _on_listed(self, jobs: list[JobStatus]) -> None:
+    def _on_listed(self, listed: tuple[list[JobStatus], set[Identity]]) -> None:
+        self._local, self._shared = listed
+        self._show_jobs()
+
+    def _remote_jobs(self) -> dict[str, JobStatus]:
+        """Jobs of other computers whose folders are not seen here."""
+        found = {}
+        for host, jobs in self.watch.jobs.items():
+            for job in jobs:
+                if (host, job.name, job.created) not in self._shared:
+                    found[f"{host}:{job.path}"] = job
+                    self._hosts[f"{host}:{job.path}"] = host
+        return found
+
+    def _show_jobs(self) -> None:
+        jobs = self._local
+        self._hosts = {}
         known = self._known = {str(job.path): job for job in jobs}
+        known |= self._remote_jobs()
         self.tree.blockSignals(True)
         for i in reversed(range(self.tree.topLevelItemCount())):
             if self.tree.topLevelItem(i).data(0, _PATH) not in known:
@@ -158,7 +198,8 @@ class JobsDock(Dock):
                 item = QTreeWidgetItem()
                 item.setData(0, _PATH, path)
                 self.tree.insertTopLevelItem(i, item)
-            _fill(item, job)
+            host = self._hosts.get(path, "")
+            _fill(item, job, host, is_lost=host in self.watch.errors)
         self.tree.blockSignals(False)
         self._show_hint(bool(known))
         present = [job for job in jobs if job.state != "missing"]
@@ -168,6 +209,8 @@ class JobsDock(Dock):
             self.show_job(first.path)
         elif self.view.job is not None and str(self.view.job) not in known:
             self._on_selected()
+        elif self.remote.isVisible():
+            self._show_remote()
 
     def _show_hint(self, has_jobs: bool) -> None:
         for widget in (self.tree, self.remove_button):
@@ -193,8 +236,11 @@ class JobsDock(Dock):
 
     def _on_selected(self) -> None:
         self._chosen = True
-        paths = [Path(item.data(0, _PATH)) for item in self.tree.selectedItems()]
-        self.remove_button.setEnabled(len(paths) == 1)
+        items = self.tree.selectedItems()
+        keys = [item.data(0, _PATH) for item in items]
+        paths = [Path(key) for key in keys if key not in self._hosts]
+        self.remove_button.setEnabled(len(keys) == 1)
+        self._show_remote()
         self.message.clear()
         self.compare.set_jobs(paths)
         missing = [job for job in map(self._missing, paths) if job is not None]
@@ -207,6 +253,13 @@ class JobsDock(Dock):
         first = paths[0] if current is None else Path(current.data(0, _PATH))
         first = first if first in paths else paths[0]
         self.view.set_job(first, others=[path for path in paths if path != first])
+
+    def _show_remote(self) -> None:
+        """Show the job that is selected, if only another computer sees its folder."""
+        keys = [item.data(0, _PATH) for item in self.tree.selectedItems()]
+        key = keys[0] if len(keys) == 1 else ""
+        host = self._hosts.get(key, "")
+        self.remote.set_job(host, self._known.get(key) if host else None)
 
     def _missing(self, path: Path) -> JobStatus | None:
         """Status of a job whose folder is gone; None for all other jobs."""
@@ -226,6 +279,9 @@ class JobsDock(Dock):
     def _on_remove(self) -> None:
         items = self.tree.selectedItems()
         if len(items) != 1 or self.activity.busy:
+            return
+        if host := self._hosts.get(items[0].data(0, _PATH)):
+            self._remove_host(host)
             return
         path = Path(items[0].data(0, _PATH))
         known = self._known.get(str(path))
@@ -257,6 +313,39 @@ class JobsDock(Dock):
             on_error=self.message.show_error,
         )
 
+    def _remove_host(self, host: str) -> None:
+        buttons = QMessageBox.StandardButton
+        answer = QMessageBox.question(
+            self,
+            "Remove computer",
+            f"Remove {host} and its jobs from the list? Nothing is changed there.",
+            buttons.Yes | buttons.No,
+            buttons.No,
+        )
+        if answer == buttons.Yes:
+            self.watch.remove(host)
+            self._show_remote()
+
+    def _on_add_host(self) -> None:
+        host, is_given = QInputDialog.getText(
+            self,
+            "Jobs of another computer",
+            "user@login, or a name from ~/.ssh/config. ssh must work without a "
+            "password.",
+        )
+        if not is_given or not host.strip():
+            return
+        try:
+            self.watch.add(host.strip())
+        except GeoSRError as error:
+            self.message.show_error(error)
+        else:
+            self.message.show_message(f"Asking {host.strip()} for its jobs…")
+
+    def _on_host(self, host: str, n_jobs: int) -> None:
+        jobs = "job" if n_jobs == 1 else "jobs"
+        self.message.show_message(f"{host} answers: {n_jobs} {jobs}.", "ok")
+
     def _on_add(self) -> None:
         path = QFileDialog.getExistingDirectory(self, "Job folder")
         if path:
@@ -285,16 +374,19 @@ class JobsDock(Dock):
         open_dock(self._viewer, TRAIN, lambda train: train.fine_tune(job))
 
 
-def _fill(item: QTreeWidgetItem, job: JobStatus) -> None:
+def _fill(
+    item: QTreeWidgetItem, job: JobStatus, host: str = "", *, is_lost: bool = False
+) -> None:
+    state = index.describe_state(job)
     texts = (
-        job.name,
-        index.describe_state(job),
+        f"{job.name} on {host}" if host else job.name,
+        f"{state} (last known)" if is_lost else state,
         _progress(job),
     )
     for column, text in enumerate(texts):
         if item.text(column) != text:
             item.setText(column, text)
-    item.setToolTip(0, f"{job.name}: {job.method}, in {job.path}")
+    item.setToolTip(0, f"{texts[0]}: {job.method}, in {job.path}")
 
 
 def _progress(job: JobStatus) -> str:
@@ -306,12 +398,21 @@ def _progress(job: JobStatus) -> str:
     return f"{100 * job.done // job.total} %"
 
 
-def _list_steps() -> Generator[Step, None, list[JobStatus]]:
+def _list_steps() -> Generator[Step, None, tuple[list[JobStatus], set[Identity]]]:
+    """List the jobs, and those among them that were submitted on other computers."""
     yield from ()
     jobs = index.list_jobs()
     # A queue that does not respond is queried again; its last state stays listed.
     submission.refresh(jobs)
-    return index.list_jobs() if any(job.queue.queue for job in jobs) else jobs
+    places = [(job, index.elsewhere_of(job.path)) for job in jobs]
+    shared = {
+        (place.host, job.name, job.created)
+        for job, place in places
+        if place is not None
+    }
+    if any(job.queue.queue for job in jobs):
+        jobs = index.list_jobs()
+    return jobs, shared
 
 
 def _forget_steps(path: Path) -> Generator[Step, None, Path]:

@@ -8,7 +8,7 @@ from qtpy.QtCore import QObject
 
 from napari_geosr.core.steps import Step
 from napari_geosr.gui.kit.worker import BackgroundTask
-from napari_geosr.jobs import local, submission
+from napari_geosr.jobs import index, local, remote, submission
 from napari_geosr.jobs.folder import JobFolder, JobStatus
 
 
@@ -29,6 +29,10 @@ def resume(
     GeoSRError
         If the job cannot be started on this computer.
     """
+    elsewhere = index.elsewhere_of(job.path)
+    if elsewhere is not None:
+        _run(lambda: remote.resume(elsewhere, in_queue=True), owner, on_error)
+        return
     profile = submission.profile_of(job)
     if profile is None:
         local.start(job)
@@ -44,6 +48,10 @@ def is_waiting_in_queue(status: JobStatus) -> bool:
 
 def stop(job: JobFolder, owner: QObject, on_error: Callable[[Exception], None]) -> None:
     """Ask a job to stop and cancel it in its queue."""
+    elsewhere = index.elsewhere_of(job.path)
+    if elsewhere is not None:
+        _run(lambda: remote.stop(elsewhere), owner, on_error)
+        return
     _run(lambda: submission.stop(job), owner, on_error)
 
 

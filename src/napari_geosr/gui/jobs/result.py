@@ -118,8 +118,24 @@ class ResultOpener(QObject):
                 lambda dock: dock.show_job(result.status.path, shown),
             )
             return
-        first, *others = result.volumes
-        input_layer = layer_of(self._viewer, result.source)
+        layer = self._add_volumes(
+            result.volumes, result.limits, layer_of(self._viewer, result.source)
+        )
+        self._on_opened(result.status, f"{layer.name!r} was opened.")
+
+    def open_file(self, path: Path) -> None:
+        """Open the result of a job on another computer from its path here."""
+        if not self.activity.busy:
+            self.activity.start("open", partial(volumes_steps, path), self._add_file)
+
+    def _add_file(self, read: tuple[list[Volume], Limits | None]) -> None:
+        layer = self._add_volumes(*read, None)
+        self.reported.emit(f"{layer.name!r} was opened.")
+
+    def _add_volumes(
+        self, volumes: list[Volume], limits: Limits | None, input_layer: Layer | None
+    ) -> Layer:
+        first, *others = volumes
         placement: dict[str, Any] = {}
         if first.axes not in ("YX", "ZYX") and input_layer is not None:
             placement = (
@@ -127,9 +143,8 @@ class ResultOpener(QObject):
                 if input_layer.ndim == len(first.axes)
                 else {}
             )
-        limits = (
-            None if first.holds_labels or input_layer is not None else result.limits
-        )
+        if first.holds_labels or input_layer is not None:
+            limits = None
         # Without limits, napari computes them from the first slice, in this thread.
         appearance = {} if limits is None else {"contrast_limits": limits}
         layer = add_result(self._viewer, first, input_layer, **(placement | appearance))
@@ -143,7 +158,7 @@ class ResultOpener(QObject):
                 self._viewer, volume, None, visible=False, **(position | placement)
             )
         self._viewer.layers.selection.active = layer
-        self._on_opened(result.status, f"{layer.name!r} was opened.")
+        return layer
 
     def _on_opened(self, status: JobStatus, reported: str) -> None:
         try:
@@ -195,15 +210,30 @@ def read_steps(job: Path, should_stop: ShouldStop) -> Generator[Step, None, JobR
             f"{status.name} has no result in {folder.path}, because it was moved or "
             "deleted. Run the job again."
         )
-    yield StageStarted(message=f"Opening {path.name}")
     if status.operation == "measure":
+        yield StageStarted(message=f"Opening {path.name}")
         return JobResult(status, [], None, None)
+    volumes, limits = yield from volumes_steps(path, should_stop)
+    return JobResult(status, volumes, limits, source_of(folder))
+
+
+def volumes_steps(
+    path: Path, should_stop: ShouldStop
+) -> Generator[Step, None, tuple[list[Volume], Limits | None]]:
+    """Open a result and its standard deviations lazily, and find contrast limits.
+
+    Raises
+    ------
+    GeoSRError
+        If it cannot be opened.
+    """
+    yield StageStarted(message=f"Opening {path.name}")
     paths = [path, *(p for p in [deviation_path(path)] if p.exists())]
     volumes = [io.read(each) for each in paths]
     limits = None
     if not volumes[0].holds_labels:
         limits = yield from limits_steps(volumes[0].data, should_stop)
-    return JobResult(status, volumes, limits, source_of(folder))
+    return volumes, limits
 
 
 def source_of(folder: JobFolder) -> JobSource | None:

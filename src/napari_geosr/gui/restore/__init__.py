@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
     from napari_geosr.core.volume import Volume
     from napari_geosr.jobs.handover import StoppedRestoration
-    from napari_geosr.operations.restore.ranking import Ranking
 
 
 class RestoreDock(RestoreWidgets):
@@ -90,7 +89,7 @@ class RestoreDock(RestoreWidgets):
         self.model_box.failed.connect(self.show_failure)
         self.form.changed.connect(self._on_settings)
         self.strength.changed.connect(self._on_settings)
-        self.verdict_panel.ranked.connect(self._on_ranked)
+        self.verdict_panel.ranked.connect(self.model_box.set_ranking)
         self.verdict_panel.find_button.clicked.connect(self._on_find)
         self.verdict_panel.failed.connect(self.show_failure)
         adapt = self.verdict_panel.adapt_button
@@ -360,6 +359,7 @@ class RestoreDock(RestoreWidgets):
         self.finished_part_row.set_part(None)
         self.estimate.setText("Estimate: –")
         self.cluster.set_estimate(None)
+        self.live.set_ready(None, None)
         self.verdict_panel.set_not_ready()
         if self.model_box.model() == NONE:
             self.verdict_panel.show_unchanged()
@@ -386,12 +386,10 @@ class RestoreDock(RestoreWidgets):
         model = self.model_box.model() if can_adapt else ""
         self.verdict_panel.adapt_button.set_choice(volume, model)
 
-    def _on_ranked(self, ranking: Ranking) -> None:
-        self.model_box.set_ranking(ranking)
-
     def _on_ready(self, ready: RunPreparation) -> None:
         self.estimate.setText(estimate_text(ready))
         self.cluster.set_estimate(run_estimate(ready))
+        self.live.set_ready(ready, self.activity.source())
         self.finished_part_row.set_part(ready.finished_part)
         source = self.activity.source()
         if source is not None:

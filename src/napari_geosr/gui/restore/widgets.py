@@ -44,6 +44,7 @@ from napari_geosr.gui.restore.check_button import (
 )
 from napari_geosr.gui.restore.explanation_box import ExplanationBox
 from napari_geosr.gui.restore.finished_part_row import FinishedPartRow
+from napari_geosr.gui.restore.live_preview import LivePreview
 from napari_geosr.gui.restore.uncertainty_box import UncertaintyBox
 from napari_geosr.gui.restore.verdict.activity import RANK, VERDICT
 from napari_geosr.gui.restore.verdict.panel import VerdictPanel
@@ -106,6 +107,7 @@ class RestoreWidgets(Dock):
         super().__init__(viewer)
         self._make_widgets()
         self.cluster = ClusterButton(self._viewer, self, "Alt+Shift+K")
+        self.live = LivePreview(self._viewer, self)
         self._lay_out()
 
     def _make_widgets(self) -> None:
@@ -323,6 +325,7 @@ class RestoreWidgets(Dock):
             self.verdict_panel,
             self.finished_part_row,
             self.estimate,
+            self.live.widget,
         ):
             column.addWidget(widget)
         column.addLayout(results)

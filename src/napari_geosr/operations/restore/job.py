@@ -19,7 +19,7 @@ from napari_geosr.io.unfinished import usable_unfinished
 from napari_geosr.operations.inputs import InputConfig, open_series, open_volume
 from napari_geosr.operations.restore.config import RestoreConfig
 from napari_geosr.operations.restore.resume import find_unfinished_deviation
-from napari_geosr.operations.restore.steps import restore_steps
+from napari_geosr.operations.restore.steps import check_workers_for, restore_steps
 from napari_geosr.operations.storage import is_written, open_part, remove_parts
 
 OPERATION = "restore"
@@ -74,6 +74,8 @@ class RestoreJob(Config):
     """Whether to predict the effect of the run first, and to report it."""
     strict: bool = False
     """Whether to refuse a run that would do more harm than good."""
+    workers: int | None = None
+    """Number of processes that share the work; by default, there is one process."""
 
     @classmethod
     def from_values(cls, values: AnyMapping) -> RestoreJob:
@@ -101,7 +103,7 @@ class RestoreJob(Config):
         GeoSRError
             With a one-sentence message.
         """
-        self.data.open()
+        check_workers_for(self.data.open(), self.workers)
 
     def result(self, folder: Path) -> Path:
         """Path of the restored volume, by default in the folder of the job."""
@@ -157,6 +159,7 @@ def restore_job_steps(
             unfinished_deviation=deviation,
             look=job.look,
             strict=job.strict,
+            workers=job.workers,
             should_stop=should_stop,
         )
     except Cancelled:

@@ -46,6 +46,25 @@ if TYPE_CHECKING:
     from napari_geosr.core.noise import Noise
 
 
+def check_workers_for(volume: Volume, workers: Workers | None) -> None:
+    """Raise an error if workers cannot restore a volume.
+
+    Raises
+    ------
+    ConfigError
+        If there are workers for a series, or the extra ``cluster`` is not installed.
+    """
+    if workers is None:
+        return
+    check_workers(workers)
+    if is_series(volume):
+        raise ConfigError(
+            f"{volume.title} is a series, but workers can restore only one volume: "
+            "leave out --workers, or choose a time point and channel (--time, "
+            "--channel)."
+        )
+
+
 @reads_within_budget
 def restore_steps(
     volume: Volume,
@@ -89,14 +108,7 @@ def restore_steps(
         If `strict` and the result is expected to be worse than the volume; nothing is
         written.
     """
-    if workers is not None:
-        check_workers(workers)
-        if is_series(volume):
-            raise ConfigError(
-                f"{volume.title} is a series, but workers can restore only one volume: "
-                "leave out --workers, or choose a time point and channel (--time, "
-                "--channel)."
-            )
+    check_workers_for(volume, workers)
     if out is not None:
         _check_outputs(volume, config, out, overwrite, unfinished, unfinished_deviation)
     ranking: Ranking | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Generator
 from pathlib import Path
 
@@ -34,7 +35,7 @@ from napari_geosr.gui.kit.widgets import (
     form_layout,
     text_label,
 )
-from napari_geosr.jobs import profiles, submission
+from napari_geosr.jobs import profiles, remote, submission
 from napari_geosr.jobs.data import jobs_folder
 from napari_geosr.jobs.handover import Run, submit_run_steps
 from napari_geosr.jobs.profiles import Profile
@@ -42,6 +43,10 @@ from napari_geosr.jobs.queues import load_queue
 
 #: Fields of a profile that concern one job; the others concern the cluster.
 _SHOWN = ("project", "partition", "walltime", "cores", "gpus", "memory")
+#: Fields that only another computer needs.
+_REMOTE = ("local_folder", "remote_folder")
+#: Commands that submit jobs, by queue.
+_COMMANDS = {"slurm": "sbatch", "oar": "oarsub"}
 _SUBMIT = "submit"
 NOT_ESTIMATED = (
     "Walltime and memory are those of the profile, as the dock has no estimate for "
@@ -95,6 +100,16 @@ class ClusterDialog(QDialog):
         self.form = ConfigForm(
             Profile, skip=[f for f in Profile.model_fields if f not in _SHOWN]
         )
+        self.computer = QLineEdit()
+        self.computer.setAccessibleName("Computer")
+        self.computer.setToolTip(
+            "Login node of the cluster, as user@login or a name from ~/.ssh/config; "
+            "leave it empty if the queue can be called on this computer."
+        )
+        self.computer.setPlaceholderText("user@login (optional)")
+        self.shared = ConfigForm(
+            Profile, skip=[f for f in Profile.model_fields if f not in _REMOTE]
+        )
         self.origin = text_label(
             "Origin of the values", "Where walltime and memory come from."
         )
@@ -125,7 +140,9 @@ class ClusterDialog(QDialog):
         self._aligner = FormAligner(self)
         self.folder.set_path(_usual_folder(run))
         self.cluster.currentIndexChanged.connect(self._on_cluster)
-        self.form.changed.connect(self._show_script)
+        for form in self._forms():
+            form.changed.connect(self._show_script)
+        self.computer.textChanged.connect(self._on_computer)
         self.folder.changed.connect(self._show_script)
         self.buttons.accepted.connect(self._on_submit)
         self.buttons.rejected.connect(self.reject)
@@ -136,14 +153,15 @@ class ClusterDialog(QDialog):
         column = QVBoxLayout(self)
         text = QLabel(
             "The queue starts the job when resources are free. The cluster must be "
-            "able to access the scan and the model under the same paths as this "
-            "computer."
+            "able to access the files of the scan and the model."
         )
         text.setWordWrap(True)
         column.addWidget(text)
         rows = form_layout()
         add_row(rows, "C&luster", self.cluster)
+        add_row(rows, "Com&puter", self.computer)
         column.addLayout(rows)
+        column.addWidget(self.shared)
         column.addWidget(self.form)
         column.addWidget(self.origin)
         rows = form_layout()
@@ -169,7 +187,12 @@ class ClusterDialog(QDialog):
             If a setting is invalid, or the profile cannot be read.
         """
         base = profiles.load_profile(str(self.cluster.currentData()))
-        return Profile.create(**(base.model_dump() | self.form.values()))
+        values = self.form.values() | self.shared.values()
+        host = self.computer.text().strip()
+        return Profile.create(**(base.model_dump() | values | {"host": host}))
+
+    def _forms(self) -> tuple[ConfigForm, ConfigForm]:
+        return self.form, self.shared
 
     def _on_cluster(self) -> None:
         self.message.clear()
@@ -186,6 +209,16 @@ class ClusterDialog(QDialog):
             self._proposed, text = dict(proposal.values), proposal.text
         self.origin.setText(text)
         self.form.set_values(self._base.model_dump() | self._proposed)
+        self.shared.set_values(self._base.model_dump())
+        # Where the queue can be called, no other computer is needed.
+        command = _COMMANDS.get(self._base.queue, "")
+        is_here = bool(command) and shutil.which(command) is not None
+        self.computer.setText("" if is_here else self._base.host)
+        self._on_computer()
+
+    def _on_computer(self, _text: str = "") -> None:
+        self.shared.setVisible(bool(self.computer.text().strip()))
+        self._fit_timer.start(0)
         self._show_script()
 
     def _show_script(self) -> None:
@@ -198,17 +231,19 @@ class ClusterDialog(QDialog):
             return
         folder = self.folder.path / self._run.name
         try:
-            text = submission.script_of(self._run.name, folder, profile)
+            if profile.host:
+                text = remote.script_of(self._run.name, folder, profile)
+            else:
+                text = submission.script_of(self._run.name, folder, profile)
         except GeoSRError as error:  # something is missing, not wrong
-            missing = str(error_in_fields(error, (self.form,)))
+            missing = str(error_in_fields(error, self._forms()))
             self.message.show_message(missing)
             return
         self.script.setPlainText(text)
 
     def _show_error(self, error: Exception) -> None:
-        if not show_in_fields(error, (self.form,)):
-            self.message.show_error(error_in_fields(error, (self.form,)))
-
+        if not show_in_fields(error, self._forms()):
+            self.message.show_error(error_in_fields(error, self._forms()))
         self._fit_timer.start(0)  # after the layout
 
     def _fit(self) -> None:
@@ -223,20 +258,24 @@ class ClusterDialog(QDialog):
         try:
             profile = self.profile()
             submission.check_profile(profile)
+            if profile.host:
+                remote.check(profile, self.folder.path)
             self._keep(profile)
         except GeoSRError as error:
             self._show_error(error)
             return
         run, parent = self._run, self.folder.path
         title = load_queue(profile.queue).title
+        where = f" on {profile.host}" if profile.host else ""
 
         def steps(stop: ShouldStop) -> Generator[Step, None, tuple[Path, str]]:
-            return submit_run_steps(run, parent, profile, should_stop=stop)
+            submit = remote.submit_steps if profile.host else submit_run_steps
+            return submit(run, parent, profile, should_stop=stop)
 
         self._activity.start(
             _SUBMIT,
             steps,
-            lambda made: self._on_made(title, *made),
+            lambda made: self._on_made(title, where, *made),
             on_step=OperationProgress(self.message.show_message).show_step,
             on_error=self._on_error,
         )
@@ -260,8 +299,10 @@ class ClusterDialog(QDialog):
         profiles.save_profile(name, profile.model_copy(update=own))
         self.keep_as.clear()  # the profile is kept even if the queue refuses the job
 
-    def _on_made(self, title: str, folder: Path, number: str) -> None:
-        text = f"Submitted {self._run.name} as {title} job {number}, in {folder}."
+    def _on_made(self, title: str, where: str, folder: Path, number: str) -> None:
+        text = (
+            f"Submitted {self._run.name} as {title} job {number}{where}, in {folder}."
+        )
         self.submitted.emit(folder, text)
         self.accept()
 
@@ -273,7 +314,13 @@ class ClusterDialog(QDialog):
 
     def _on_busy(self, what: str) -> None:
         self.submit_button.setEnabled(not what)
-        for widget in (self.cluster, self.form, self.folder, self.keep_as):
+        for widget in (
+            self.cluster,
+            self.computer,
+            *self._forms(),
+            self.folder,
+            self.keep_as,
+        ):
             widget.setEnabled(not what)
 
     def reject(self) -> None:

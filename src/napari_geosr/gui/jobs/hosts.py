@@ -1,0 +1,293 @@
+"""Watches the jobs of other computers over ssh, for the Jobs dock."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import QObject, QTimer, Signal
+from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QVBoxLayout, QWidget
+
+from napari_geosr.core.errors import Cancelled, FileError, GeoSRError
+from napari_geosr.core.steps import ShouldStop, Step
+from napari_geosr.gui.jobs.result import SHOWN_AS_LAYER, ResultOpener
+from napari_geosr.gui.kit.activity import Activity
+from napari_geosr.gui.kit.widgets import button, text_label
+from napari_geosr.gui.kit.worker import MakeSteps
+from napari_geosr.jobs import remote
+from napari_geosr.jobs.folder import JobStatus
+from napari_geosr.jobs.index import Elsewhere, describe_state
+
+if TYPE_CHECKING:
+    import napari.viewer
+
+#: Kinds of jobs whose result is a volume.
+_OPENED = tuple(kind for kind in SHOWN_AS_LAYER if kind != "measure")
+#: Milliseconds between checks whether a computer is due to be queried.
+_TICK_MS = 1000
+#: Seconds between queries of a computer while one of its jobs waits or runs.
+_ALIVE_SECONDS = 15.0
+#: Seconds between queries of any other computer.
+_IDLE_SECONDS = 120.0
+
+
+class HostWatch(QObject):
+    """Queries the watched computers for their jobs, one after the other, in a worker.
+
+    There are no queries while the dock is hidden.
+
+    Attributes
+    ----------
+    jobs : dict of str to list of JobStatus
+        The last list of each computer.
+    errors : dict of str to Exception
+        Why a computer did not respond; empty while all respond.
+
+    Signals
+    -------
+    changed
+        A computer has responded or failed to.
+    answered : str, int
+        A computer that was just added, and its number of jobs.
+    failed : object
+        The error of a computer that responded before, or was just added.
+    """
+
+    changed = Signal()
+    answered = Signal(str, int)
+    failed = Signal(object)
+
+    def __init__(self, dock: QWidget) -> None:
+        super().__init__(dock)
+        self._dock = dock
+        self.jobs: dict[str, list[JobStatus]] = {}
+        self.errors: dict[str, Exception] = {}
+        self._due: dict[str, float] = {}
+        self._new: set[str] = set()
+        self._activity = Activity(self)
+        self._activity.idle.connect(self._ask)
+        self._timer = QTimer(self)
+        self._timer.setInterval(_TICK_MS)
+        self._timer.timeout.connect(self._ask)
+        self.reload()
+
+    def reload(self) -> None:
+        """Read the list of watched computers again."""
+        hosts = remote.watched_hosts()
+        self._due = {host: self._due.get(host, 0.0) for host in hosts}
+        for known in (self.jobs, self.errors):
+            for host in known.keys() - set(hosts):
+                del known[host]
+        if hosts:
+            self._timer.start()
+        else:
+            self._timer.stop()
+        self._ask()
+
+    def add(self, host: str) -> None:
+        """List the jobs of another computer.
+
+        Raises
+        ------
+        GeoSRError
+            If the name is invalid or cannot be stored.
+        """
+        remote.watch_host(host)
+        self._new.add(host)
+        self.ask_soon(host)
+
+    def remove(self, host: str) -> None:
+        """Remove a computer and its jobs from the list."""
+        remote.forget_host(host)
+        self.reload()
+        self.changed.emit()
+
+    def ask_soon(self, host: str) -> None:
+        """Query a computer as soon as possible."""
+        self._due[host] = 0.0
+        self.reload()
+
+    def _ask(self) -> None:
+        now = time.monotonic()
+        due = [host for host, when in self._due.items() if when <= now]
+        if not due or self._activity.busy or not self._dock.isVisible():
+            return
+        host = due[0]
+
+        def steps(stop: ShouldStop) -> Generator[Step, None, list[JobStatus]]:
+            yield from ()
+            return remote.list_jobs(host, stop)
+
+        self._activity.start(
+            f"ask {host}",
+            steps,
+            lambda jobs: self._on_listed(host, jobs),
+            on_error=lambda error: self._on_error(host, error),
+        )
+
+    def _on_listed(self, host: str, jobs: list[JobStatus]) -> None:
+        if host not in self._due:
+            return  # removed in the meantime
+        self.errors.pop(host, None)
+        self.jobs[host] = jobs
+        alive = any(job.is_alive for job in jobs)
+        seconds = _ALIVE_SECONDS if alive else _IDLE_SECONDS
+        self._due[host] = time.monotonic() + seconds
+        self.changed.emit()
+        if host in self._new:
+            self._new.remove(host)
+            self.answered.emit(host, len(jobs))
+
+    def _on_error(self, host: str, error: Exception) -> None:
+        if isinstance(error, Cancelled) or host not in self._due:
+            return
+        is_new = host not in self.errors
+        self.errors[host] = error
+        self._due[host] = time.monotonic() + _IDLE_SECONDS
+        self.changed.emit()
+        if is_new:
+            self.failed.emit(error)
+
+
+class RemoteJob(QWidget):
+    """State and actions of a job on another computer.
+
+    Signals
+    -------
+    acted : str
+        The computer whose job was stopped or resumed.
+    reported : str
+        Message about a result that was opened.
+    failed : object
+        The error of an action.
+    """
+
+    acted = Signal(str)
+    reported = Signal(str)
+    failed = Signal(object)
+
+    def __init__(
+        self, viewer: napari.viewer.Viewer, parent: QWidget | None = None
+    ) -> None:
+        super().__init__(parent)
+        self.opener = ResultOpener(viewer, self)
+        self.opener.reported.connect(self.reported)
+        self.opener.failed.connect(self.failed)
+        self._host = ""
+        self._job: JobStatus | None = None
+        self._activity = Activity(self)
+        self._activity.failed.connect(self.failed)
+        self._activity.busyChanged.connect(self._show)
+        self.label = text_label("Remote job", "A job on another computer.")
+        self.stop_button = button(
+            "Stop there", "Stop the job; finished work is kept.", "Alt+Shift+T"
+        )
+        self.resume_button = button(
+            "Resume there",
+            "Resume the job on the computer where it ran.",
+            "Alt+Shift+E",
+        )
+        self.result_button = button(
+            "Get result…",
+            "Open the result from a folder that both computers can access. It is read "
+            "when it is shown.",
+            "Alt+Shift+G",
+        )
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.addWidget(self.label)
+        row = QHBoxLayout()
+        row.addWidget(self.stop_button, 1)
+        row.addWidget(self.resume_button, 1)
+        row.addWidget(self.result_button, 1)
+        column.addLayout(row)
+        self.stop_button.clicked.connect(self._on_stop)
+        self.resume_button.clicked.connect(self._on_resume)
+        self.result_button.clicked.connect(self._on_result)
+        self.setVisible(False)
+
+    def set_job(self, host: str, job: JobStatus | None) -> None:
+        """Show a job of a computer; without one, hide the widget."""
+        self._host, self._job = host, job
+        self._show()
+        self.setVisible(job is not None)
+
+    def _show(self, _what: str = "") -> None:
+        job, busy = self._job, bool(self._activity.busy)
+        self.stop_button.setEnabled(job is not None and job.is_alive and not busy)
+        self.resume_button.setEnabled(job is not None and job.can_resume and not busy)
+        has_layer = job is not None and job.operation in _OPENED
+        has_result = has_layer and job is not None and job.result is not None
+        self.result_button.setEnabled(has_result)
+        if job is not None:
+            self.label.setText(_describe(self._host, job))
+
+    def _on_stop(self) -> None:
+        if self._job is not None:
+            place = Elsewhere(self._host, str(self._job.path))
+            self._act("stop", lambda stop: _stop_steps(place, stop))
+
+    def _on_resume(self) -> None:
+        if self._job is not None:
+            place = Elsewhere(self._host, str(self._job.path))
+            in_queue = bool(self._job.queue.queue)
+            self._act("resume", lambda stop: _resume_steps(place, in_queue, stop))
+
+    def _on_result(self) -> None:
+        if self._job is None or self._job.result is None:
+            return
+        host, there = self._host, PurePosixPath(self._job.result)
+        found = remote.path_here(host, there)
+        if found is None:
+            text = f"Folder on this computer that is {there.parent} on {host}"
+            chosen = QFileDialog.getExistingDirectory(self, text)
+            if not chosen:
+                return
+            found = Path(chosen) / there.name
+            try:
+                if not found.exists():
+                    raise FileError(
+                        f"{chosen} does not contain {there.name}. Choose the folder "
+                        f"that is {there.parent} on {host}."
+                    )
+                remote.share_folder(host, Path(chosen), there.parent)
+            except GeoSRError as error:
+                self.failed.emit(error)
+                return
+        self.opener.open_file(found)
+
+    def _act(self, what: str, make_steps: MakeSteps[Elsewhere]) -> None:
+        self._activity.start(
+            what, make_steps, lambda place: self.acted.emit(place.host)
+        )
+
+
+def _describe(host: str, job: JobStatus) -> str:
+    words = describe_state(job)
+    lines = [f"{job.name} ({job.method or job.operation}) on {host}: {words}."]
+    if job.total and "% done" not in words:
+        lines.append(f"{100 * job.done // job.total} % done.")
+    if job.queue.number:
+        lines.append(f"{job.queue.title} job {job.queue.number}.")
+    if job.message and not job.is_alive:
+        lines.append(job.message)
+    if job.result is not None:
+        lines.append(f"Result: {job.result}.")
+    lines.append(f"Folder: {job.path}.")
+    return " ".join(lines)
+
+
+def _stop_steps(job: Elsewhere, stop: ShouldStop) -> Generator[Step, None, Elsewhere]:
+    yield from ()
+    remote.stop(job, stop)
+    return job
+
+
+def _resume_steps(
+    job: Elsewhere, in_queue: bool, stop: ShouldStop
+) -> Generator[Step, None, Elsewhere]:
+    yield from ()
+    remote.resume(job, in_queue=in_queue, should_stop=stop)
+    return job

@@ -1,0 +1,420 @@
+"""Jobs on other computers, reached through the user's own ssh. No Qt here."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Generator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import cast
+
+from napari_geosr.core.errors import Cancelled, ConfigError, GeoSRError, JobError
+from napari_geosr.core.steps import ShouldStop, StageStarted, Step, never_stop
+from napari_geosr.core.types import AnyDict, AnyMapping
+from napari_geosr.io import atomic
+from napari_geosr.jobs import facts as reading
+from napari_geosr.jobs import index, queue_record, submission
+from napari_geosr.jobs.data import new_folder, removed_on_failure
+from napari_geosr.jobs.facts import State
+from napari_geosr.jobs.folder import JobFolder, JobStatus
+from napari_geosr.jobs.handover import Run
+from napari_geosr.jobs.index import Elsewhere
+from napari_geosr.jobs.login_node import check_host, output_of, profile_for
+from napari_geosr.jobs.profiles import Profile, load_profile, own_profiles
+from napari_geosr.jobs.queue_record import NO_QUEUE, QueuePlace, QueueRecord
+from napari_geosr.jobs.queues import load_queue
+
+#: Names of computers whose jobs are listed, one a line, next to the list of jobs.
+_HOSTS = "hosts.txt"
+#: Folders that other computers share with this one, by computer, next to that list.
+_SHARED = "shared.json"
+#: Settings that are names inside files, even if they look like paths.
+_NOT_PATHS = ("dataset",)
+
+
+@dataclass(frozen=True)
+class SharedFolder:
+    """A folder that this computer and another can access, perhaps under other paths.
+
+    Attributes
+    ----------
+    here, there : str
+        Its path on this and on the other computer; both empty if the paths are equal.
+    """
+
+    here: str = ""
+    there: str = ""
+
+    @classmethod
+    def of(cls, profile: Profile) -> SharedFolder:
+        """The shared folder that a profile names.
+
+        Raises
+        ------
+        ConfigError
+            If only one of its paths is given, or they are not absolute.
+        """
+        here, there = profile.local_folder, profile.remote_folder
+        if bool(here) != bool(there):
+            raise ConfigError(
+                "Give the path of the shared folder on both computers (Folder here, "
+                "Folder there), or leave both empty if all paths are the same."
+            )
+        if here and not (Path(here).is_absolute() and there.startswith("/")):
+            raise ConfigError(
+                f"The paths of the shared folder must be absolute (given: {here} here, "
+                f"{there} there)."
+            )
+        return cls(here, there)
+
+    def there_of(self, path: Path) -> str:
+        """Path of a file or folder on the other computer.
+
+        Raises
+        ------
+        ConfigError
+            If it is not in the shared folder.
+        """
+        if not self.here:
+            return str(path)
+        for top in (Path(self.here), Path(self.here).resolve()):
+            if path.is_relative_to(top):
+                parts = path.relative_to(top).parts
+                return str(PurePosixPath(self.there).joinpath(*parts))
+        raise ConfigError(
+            f"{path} is not in the shared folder {self.here} ({self.there} on the "
+            "other computer). Move it there, or choose another shared folder."
+        )
+
+    def here_of(self, path: PurePosixPath) -> Path | None:
+        """Path of the other computer's file here; None if it is not shared."""
+        if not self.here or not path.is_relative_to(self.there):
+            return None
+        return Path(self.here).joinpath(*path.relative_to(self.there).parts)
+
+    def map_settings(self, values: AnyMapping, job: Path) -> AnyDict:
+        """Settings of a job with the paths that they have on the other computer.
+
+        Paths in the job's own folder stay as they are, because they are found wherever
+        the folder is opened.
+
+        Raises
+        ------
+        ConfigError
+            If a file is not in the shared folder.
+        """
+        return {
+            name: value if name in _NOT_PATHS else self._map(value, job)
+            for name, value in values.items()
+        }
+
+    def _map(self, value: object, job: Path) -> object:
+        if isinstance(value, dict):
+            return self.map_settings(value, job)
+        if isinstance(value, list | tuple):
+            return [self._map(each, job) for each in value]
+        if not isinstance(value, str) or not reading.is_absolute(value):
+            return value
+        path = Path(value)
+        if not self.here or path.is_relative_to(job) or not path.exists():
+            return value
+        return self.there_of(path)
+
+
+def check(profile: Profile, parent: Path) -> SharedFolder:
+    """Check the computer and the folder, and return the shared folder.
+
+    Raises
+    ------
+    ConfigError
+        If the name of the computer is invalid, or it cannot access the folder.
+    """
+    check_host(profile.host)
+    shared = SharedFolder.of(profile)
+    shared.there_of(parent)
+    return shared
+
+
+def script_of(name: str, folder: Path, profile: Profile) -> str:
+    """Script that a profile's computer would write for the job in a folder.
+
+    Raises
+    ------
+    ConfigError
+        If the profile is incomplete, the folder is not shared, or a name contains line
+        breaks.
+    """
+    there = PurePosixPath(check(profile, folder).there_of(folder))
+    # Only that computer knows the Python that runs napari-geosr there.
+    python = profile.python or f"python-of-{profile.host}"
+    known = profile.model_copy(update={"python": python})
+    return submission.script_of(name, cast("Path", there), known)
+
+
+def submit_steps(
+    run: Run,
+    parent: Path,
+    profile: Profile,
+    *,
+    should_stop: ShouldStop = never_stop,
+) -> Generator[Step, None, tuple[Path, str]]:
+    """Create a job in a shared folder, and have the other computer submit it.
+
+    Parameters
+    ----------
+    run : Run
+        A run of which nothing is finished.
+    parent : Path
+        Folder that the other computer can access as well.
+    profile : Profile
+        Profile whose `host` is the other computer.
+    should_stop : callable
+        Called while files are written and while ssh runs.
+
+    Yields
+    ------
+    Step
+        A stage for each file written, and one for the queue.
+
+    Returns
+    -------
+    folder : Path
+        The job's folder, as seen here.
+    number : str
+        The number of the job in the queue.
+
+    Raises
+    ------
+    Cancelled
+        If `should_stop` returns True; the folder is removed.
+    GeoSRError
+        If something cannot be written, or ssh, the other computer or its queue refuses;
+        the folder is removed.
+    """
+    submission.check_profile(profile)
+    shared = check(profile, parent)
+    with removed_on_failure(new_folder(parent, run.name)) as folder:
+        folder_there = shared.there_of(folder)
+        made = yield from run.job_steps(folder, should_stop)
+        values = shared.map_settings(made.to_values(), folder)
+        if should_stop():  # last check before the job is created
+            raise Cancelled("Cancelled.")
+        yield StageStarted(message=f"Submitting the job on {profile.host}")
+        job = JobFolder.create(folder, values, name=run.name, allow_existing=True)
+        record = QueueRecord(
+            queue=profile.queue,
+            title=load_queue(profile.queue).title,
+            profile=profile.model_dump(mode="json", exclude_defaults=True),
+        )
+        queue_record.write_record(folder, record)
+        words = ["jobs", "resume", folder_there]
+        try:
+            text = output_of(profile.host, words, profile, should_stop=should_stop)
+        except (JobError, Cancelled) as error:
+            # It may have been submitted before the connection ended.
+            number = queue_record.read_record(folder).number
+            if not number and isinstance(error, JobError):
+                raise _explained(error, folder_there) from error
+            if not number:
+                raise
+        else:
+            number = _number(text)
+    # The queue has the job from here on, so that its folder must stay.
+    index.register(job, elsewhere=Elsewhere(profile.host, folder_there))
+    watch_host(profile.host)
+    return folder, number
+
+
+def _number(text: str) -> str:
+    found = re.search(r" job (\S+)\.\s*$", text)
+    return found[1] if found else ""
+
+
+def _explained(error: JobError, folder: str) -> JobError:
+    text = str(error)
+    if "is not a job folder" in text or "There is no job" in text:
+        text += (
+            f" Its folder should be {folder} on that computer; check the paths of the "
+            "shared folder."
+        )
+    return JobError(text)
+
+
+# Jobs of other computers
+
+
+def list_jobs(host: str, should_stop: ShouldStop = never_stop) -> list[JobStatus]:
+    """List the jobs of a computer and their states in its queue, the newest first.
+
+    Raises
+    ------
+    JobError
+        If it does not respond.
+    Cancelled
+        If `should_stop` returns True.
+    """
+    words = ["jobs", "list", "--json"]
+    text = output_of(host, words, profile_for(host), should_stop=should_stop)
+    try:
+        jobs = json.loads(text)["jobs"]
+        return [_status(job) for job in jobs]
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise JobError(
+            f"The response of {host} is not a list of jobs. Install the same version "
+            "of napari-geosr on both computers."
+        ) from error
+
+
+def stop(job: Elsewhere, should_stop: ShouldStop = never_stop) -> None:
+    """Stop a job on another computer; its finished work is kept."""
+    _run(job, ["stop", job.folder], should_stop)
+
+
+def resume(
+    job: Elsewhere, *, in_queue: bool, should_stop: ShouldStop = never_stop
+) -> None:
+    """Resume a job on another computer: in its queue, or in the background."""
+    # Without either, the command would run the job itself until its end.
+    words = ["resume", job.folder, *([] if in_queue else ["--detach"])]
+    _run(job, words, should_stop)
+
+
+def _run(job: Elsewhere, words: list[str], should_stop: ShouldStop) -> None:
+    profile = profile_for(job.host)
+    output_of(job.host, ["jobs", *words], profile, should_stop=should_stop)
+
+
+def _status(values: AnyDict) -> JobStatus:
+    """Read a job from a list in JSON; what is missing has its default."""
+    place = values.get("queue") or {}
+    result = values.get("result")
+    queue = NO_QUEUE
+    if place.get("queue"):
+        queue = QueuePlace(
+            queue=str(place["queue"]),
+            title=str(place.get("title", "")),
+            number=str(place.get("number", "")),
+            words=str(place.get("words", "")),
+            resubmitted=reading.count(place.get("resubmitted")),
+        )
+    return JobStatus(
+        path=cast("Path", PurePosixPath(values["path"])),
+        name=str(values["name"]),
+        operation=str(values.get("operation", "")),
+        method=str(values.get("method", "")),
+        state=cast("State", str(values["state"])),
+        created=reading.number(values.get("created")),
+        updated=reading.number(values.get("updated")),
+        pid=reading.count(values.get("pid")),
+        host=str(values.get("host", "")),
+        done=reading.count(values.get("done")),
+        total=reading.count(values.get("total")),
+        message=str(values.get("message", "")),
+        result=cast("Path", PurePosixPath(result)) if result else None,
+        queue=queue,
+    )
+
+
+# Folders that this computer shares with others
+
+
+def path_here(host: str, path: PurePosixPath) -> Path | None:
+    """Path of a file of another computer here, if it exists.
+
+    It is searched under the same path, and in the shared folders of the profiles of
+    this computer and of `share_folder`.
+    """
+    shared = [*_stored_folders(host), *_profile_folders(host)]
+    found = (Path(path), *(folder.here_of(path) for folder in shared))
+    return next((each for each in found if each is not None and each.exists()), None)
+
+
+def share_folder(host: str, here: Path, there: PurePosixPath) -> None:
+    """Store that a folder here is the folder `there` on another computer.
+
+    Raises
+    ------
+    FileError
+        If this cannot be stored.
+    """
+    own = [each for each in _stored_folders(host) if each.there != str(there)]
+    own.append(SharedFolder(str(here), str(there)))
+    values = _stored() | {host: [[each.here, each.there] for each in own]}
+    path = index.index_folder() / _SHARED
+    with atomic.explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    atomic.write_text(path, json.dumps(values), overwrite=True, durable=False)
+
+
+def _stored() -> AnyDict:
+    try:
+        text = (index.index_folder() / _SHARED).read_text(encoding="utf-8")
+        return reading.parse_mapping(text)
+    except (OSError, ValueError):
+        return {}
+
+
+def _stored_folders(host: str) -> list[SharedFolder]:
+    found = []
+    pairs = _stored().get(host)
+    for pair in pairs if isinstance(pairs, list) else []:
+        match pair:
+            case [str(here), str(there)]:
+                found.append(SharedFolder(here, there))
+    return found
+
+
+def _profile_folders(host: str) -> list[SharedFolder]:
+    found = []
+    for name in own_profiles():
+        with suppress(GeoSRError):  # an invalid profile does not matter here
+            profile = load_profile(name)
+            if profile.host == host:
+                found.append(SharedFolder.of(profile))
+    return found
+
+
+# Computers that are watched
+
+
+def watched_hosts() -> list[str]:
+    """Computers whose jobs are listed, in the order in which they were added."""
+    try:
+        lines = (index.index_folder() / _HOSTS).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return []
+    found = []
+    for line in lines:
+        try:
+            found.append(check_host(line))
+        except ConfigError:
+            continue
+    return list(dict.fromkeys(found))
+
+
+def watch_host(host: str) -> None:
+    """List the jobs of a computer from now on.
+
+    Raises
+    ------
+    ConfigError
+        If `host` is not the name of a computer.
+    FileError
+        If this cannot be stored.
+    """
+    _store([*watched_hosts(), check_host(host)])
+
+
+def forget_host(host: str) -> None:
+    """List the jobs of a computer no longer."""
+    _store([each for each in watched_hosts() if each != host])
+
+
+def _store(hosts: list[str]) -> None:
+    path = index.index_folder() / _HOSTS
+    with atomic.explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    text = "".join(f"{host}\n" for host in dict.fromkeys(hosts))
+    atomic.write_text(path, text, overwrite=True, durable=False)

@@ -1,0 +1,322 @@
+"""Runs and jobs on another computer, which a fake ssh reaches, in real napari."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import opening
+import pytest
+import tifffile
+from event_loop import Turns
+from qtpy.QtWidgets import QFileDialog, QInputDialog, QMessageBox
+
+from napari_geosr import io
+from napari_geosr.core.version import __version__
+from napari_geosr.core.volume import Volume
+from napari_geosr.gui.jobs import hosts
+from napari_geosr.gui.kit.dock_tabs import JOBS
+from napari_geosr.jobs import index, profiles, remote
+from napari_geosr.jobs.folder import JobFolder
+from napari_geosr.jobs.profiles import Profile
+
+sys.path.append(str(Path(__file__).parents[1] / "queues"))
+import fake_ssh
+import oar_emulator
+
+HOST = "me@login"
+
+
+@pytest.fixture
+def computer(new_folder, monkeypatch):
+    """A login node with an OAR that has no room; nothing of it is on this computer."""
+    programs, queue, place = new_folder(), new_folder(), new_folder()
+    home = programs / "home"
+    home.mkdir()
+    fake_ssh.install(programs, home)
+    fake_ssh.put_program(programs)
+    oar_emulator.install(queue)
+    busy = {"state": "Running", "types": [], "resubmit_job_id": 0}
+    (place / "jobs.json").write_text(json.dumps({"36000": busy}))
+    with (home / ".bash_profile").open("a") as file:
+        file.write(f'export PATH="{queue}:$PATH" OAR_EMULATOR="{place}"\n')
+        file.write(f'export XDG_STATE_HOME="{home}/state"\n')
+    monkeypatch.setenv("PATH", str(programs), prepend=os.pathsep)
+    monkeypatch.setenv("XDG_STATE_HOME", str(new_folder()))
+    monkeypatch.setenv("OAR_EMULATOR", str(place))  # for `end_all`
+    yield programs
+    oar_emulator.end_all()
+
+
+@pytest.fixture
+def shared(new_folder):
+    """A folder, and its path on the other computer."""
+    here = new_folder() / "Z"
+    here.mkdir()
+    there = new_folder() / "bettik"
+    there.symlink_to(here)
+    return here, there
+
+
+@pytest.fixture
+def dialog(viewer, qtbot, shared, rng):
+    data = rng.normal(100, 10, (8, 32, 32)).astype(np.float32)
+    tifffile.imwrite(shared[0] / "scan.tif", data, imagej=True)
+    viewer.open(shared[0] / "scan.tif", plugin="napari-geosr")
+    dock = opening.opened(viewer)
+    dock.cluster.widget.click()
+    shown = dock.cluster.dialog
+    shown.cluster.setCurrentIndex(shown.cluster.findData("oar"))
+    yield shown
+    with suppress(RuntimeError):  # it deletes itself when it is closed
+        shown.close()
+
+
+def submit(dialog, qtbot):
+    with qtbot.waitSignal(dialog._activity.idle, timeout=60_000):
+        dialog.submit_button.click()
+
+
+def listed(dock) -> dict[str, str]:
+    return {item.text(0): item.text(1) for item in dock._items()}
+
+
+def test_a_run_is_submitted_on_another_computer(
+    computer, dialog, viewer, qtbot, shared
+):
+    here, there = shared
+    assert not dialog.shared.isVisible()
+    dialog.computer.setText(HOST)
+    assert dialog.shared.isVisible()
+    dialog.shared.set_values({"local_folder": str(here), "remote_folder": str(there)})
+    dialog.form.set_values({"walltime": "90min"})
+    dialog._show_script()
+    script = dialog.script.toPlainText()
+    assert f"cd {there}/" in script
+    assert str(here) not in script
+    dialog.keep_as.setText("far")
+    submit(dialog, qtbot)
+    [folder] = [path for path in here.iterdir() if path.is_dir()]
+    job = JobFolder(folder)
+    assert job.values()["data"]["volume"] == str(there / "scan.tif")
+    status = job.status()
+    assert (status.state, status.queue.title) == ("queued", "OAR")
+    assert status.queue.number
+    assert f"OAR job {status.queue.number} on {HOST}" in (
+        opening.opened(viewer).message.text
+    )
+    # The other computer has written the script, with the resources of the dialog.
+    assert "walltime=1:30:00" in (folder / "submit.sh").read_text()
+    kept = profiles.load_profile("far")
+    assert (kept.host, kept.local_folder) == (HOST, str(here))
+    # The Jobs dock shows it once, with the state that the other queue gives.
+    dock = opening.opened(viewer, JOBS)
+    qtbot.waitUntil(lambda: HOST in dock.watch.jobs, timeout=30_000)
+    expected = {status.name: "waiting: priority (karma)"}
+    qtbot.waitUntil(lambda: listed(dock) == expected, timeout=30_000)
+    assert dock.view.job == folder
+    # Pause and resume go to the other computer, too.
+    dock.view.pause_button.click()
+    qtbot.waitUntil(lambda: job.status().state == "cancelled", timeout=30_000)
+    qtbot.waitUntil(dock.view.resume_button.isEnabled, timeout=30_000)
+    dock.view.resume_button.click()
+    qtbot.waitUntil(lambda: job.status().state == "queued", timeout=30_000)
+    assert job.status().queue.number != status.queue.number
+    remote.stop(index.elsewhere_of(folder))
+
+
+def test_what_the_other_computer_refuses_leaves_nothing(
+    computer, dialog, qtbot, shared, tmp_path
+):
+    dialog.computer.setText(HOST)
+    # Both paths are needed, or none; and the folder has to be in the shared one.
+    dialog.shared.set_values({"local_folder": str(tmp_path)})
+    dialog.submit_button.click()
+    assert "on both computers" in dialog.message.text
+    dialog.shared.set_values({"remote_folder": "/bettik/me"})
+    dialog.submit_button.click()
+    assert f"is not in the shared folder {tmp_path}" in dialog.message.text
+    wrong = {"local_folder": str(shared[0]), "remote_folder": "/no/such/folder"}
+    dialog.shared.set_values(wrong)
+    submit(dialog, qtbot)
+    assert "check the paths of the shared folder" in dialog.message.text
+    (computer / "refusal").write_text("me@login: Permission denied (publickey).\n")
+    submit(dialog, qtbot)
+    assert "ssh-copy-id" in dialog.message.text
+    dialog.computer.setText("-oProxyCommand=touch hacked")
+    dialog.submit_button.click()
+    assert "is not a valid computer" in dialog.message.text
+    assert [path.name for path in shared[0].iterdir()] == ["scan.tif"]
+    assert index.list_jobs() == []
+
+
+def test_the_computer_of_a_profile_is_proposed(computer, viewer, dialog):
+    profiles.save_profile("far", Profile(queue="oar", host=HOST))
+    dialog.reject()
+    dock = opening.opened(viewer)
+    dock.cluster.widget.click()
+    shown = dock.cluster.dialog
+    shown.cluster.setCurrentIndex(shown.cluster.findData("far"))
+    assert shown.computer.text() == HOST
+    shown.cluster.setCurrentIndex(shown.cluster.findData("oar"))
+    assert shown.computer.text() == ""
+    shown.reject()
+
+
+# The Jobs dock
+
+#: Answers slowly, like a computer that is far away.
+_SLOW = f"""\
+#!/bin/sh
+[ "$1" = --version ] && {{ echo {__version__}; exit; }}
+echo "$@" >>FOLDER/said
+sleep 0.7
+cat FOLDER/answer
+"""
+
+
+def answer(folder: Path, *jobs: dict) -> None:
+    """Let the computer answer with these jobs."""
+    fake_ssh.put_program(folder, _SLOW.replace("FOLDER", str(folder)))
+    common = {"operation": "restore", "method": "ct-denoise", "created": 1.0}
+    values = [common | job for job in jobs]
+    (folder / "answer.new").write_text(json.dumps({"jobs": values}))
+    (folder / "answer.new").rename(folder / "answer")
+
+
+def queued(words: str) -> dict:
+    place = {"queue": "oar", "title": "OAR", "number": "77", "words": words}
+    return {"path": "/bettik/clean.job", "name": "clean", "queue": place}
+
+
+def add_host(dock, monkeypatch, host=HOST) -> None:
+    monkeypatch.setattr(QInputDialog, "getText", lambda *_: (host, True))
+    dock.host_button.click()
+
+
+def test_jobs_of_another_computer_are_listed_and_polled(
+    computer, viewer, qtbot, monkeypatch
+):
+    monkeypatch.setattr(hosts, "_ALIVE_SECONDS", 0.2)
+    answer(computer, queued("waiting: priority") | {"state": "queued"})
+    dock = opening.opened(viewer, JOBS)
+    add_host(dock, monkeypatch)
+    name = f"clean on {HOST}"
+    with Turns() as turns:  # while it is asked
+        qtbot.waitUntil(lambda: name in listed(dock), timeout=30_000)
+    assert turns.count > 50
+    assert listed(dock)[name] == "waiting: priority"
+    assert "1 job" in dock.message.text
+    dock.tree.setCurrentItem(dock._items()[0])
+    assert "OAR job 77" in dock.remote.label.text()
+    assert dock.remote.stop_button.isEnabled()
+    assert not dock.remote.resume_button.isEnabled()
+    answer(computer, queued("") | {"state": "running", "done": 30, "total": 60})
+    qtbot.waitUntil(lambda: listed(dock)[name] == "running", timeout=30_000)
+    qtbot.waitUntil(lambda: "50 % done" in dock.remote.label.text(), timeout=5000)
+    assert dock._items()[0].text(2) == "50 %"
+    dock.remote.stop_button.click()
+    said = computer / "said"
+    stopped = "jobs stop /bettik/clean.job"
+    qtbot.waitUntil(lambda: stopped in said.read_text(), timeout=30_000)
+    answer(computer, queued("") | {"state": "cancelled"})
+    qtbot.waitUntil(dock.remote.resume_button.isEnabled, timeout=30_000)
+    dock.remote.resume_button.click()
+    # In its queue: not on the login node itself.
+    resumed = "jobs resume /bettik/clean.job\n"
+    qtbot.waitUntil(lambda: resumed in said.read_text(), timeout=30_000)
+
+
+def test_a_result_is_opened_from_a_shared_folder(
+    computer, viewer, qtbot, monkeypatch, shared, rng, tmp_path
+):
+    here, _ = shared
+    data = rng.normal(100, 10, (4, 16, 16)).astype(np.float32)
+    io.write(Volume(data, "ZYX", voxel_size=2.0, unit="µm"), here / "clean.ome.zarr")
+    done = queued("") | {"state": "done", "result": "/bettik/me/clean.ome.zarr"}
+    answer(computer, done)
+    remote.watch_host(HOST)
+    dock = opening.opened(viewer, JOBS)
+    qtbot.waitUntil(lambda: bool(listed(dock)), timeout=30_000)
+    dock.tree.setCurrentItem(dock._items()[0])
+    asked = []
+
+    def choose(_parent, text):
+        asked.append(text)
+        return str(tmp_path if len(asked) == 1 else here)
+
+    monkeypatch.setattr(QFileDialog, "getExistingDirectory", choose)
+    dock.remote.result_button.click()
+    assert "does not contain clean.ome.zarr" in dock.message.text
+    for n_layers in (1, 2):  # the folder is asked for once
+        dock.remote.result_button.click()
+        qtbot.waitUntil(lambda n=n_layers: len(viewer.layers) == n, timeout=30_000)
+        qtbot.waitUntil(lambda: not dock.remote.opener.activity.busy, timeout=5000)
+    assert asked == [f"Folder on this computer that is /bettik/me on {HOST}"] * 2
+    layer = viewer.layers[0]
+    assert not isinstance(layer.data, np.ndarray)
+    np.testing.assert_array_equal(layer.data, data)
+    np.testing.assert_allclose(layer.scale, 2.0)
+
+
+def test_a_computer_that_is_gone_keeps_its_last_states(
+    computer, viewer, qtbot, monkeypatch
+):
+    monkeypatch.setattr(hosts, "_ALIVE_SECONDS", 0.2)
+    monkeypatch.setattr(hosts, "_IDLE_SECONDS", 0.2)
+    answer(computer, queued("waiting: priority") | {"state": "queued"})
+    remote.watch_host(HOST)  # in an earlier session
+    dock = opening.opened(viewer, JOBS)
+    name = f"clean on {HOST}"
+    qtbot.waitUntil(lambda: name in listed(dock), timeout=30_000)
+    (computer / "refusal").write_text("ssh: connect to host login: no route to host\n")
+    qtbot.waitUntil(lambda: "last known" in listed(dock)[name], timeout=30_000)
+    assert "no route to host" in dock.message.text
+    dock.message.clear()
+    (computer / "refusal").unlink()
+    qtbot.waitUntil(lambda: "last known" not in listed(dock)[name], timeout=30_000)
+    assert dock.message.text == ""
+    # It is asked for no longer once it is removed.
+    dock.tree.setCurrentItem(dock._items()[0])
+    yes = QMessageBox.StandardButton.Yes
+    monkeypatch.setattr(QMessageBox, "question", lambda *_: yes)
+    dock.remove_button.click()
+    assert listed(dock) == {}
+    assert not dock.remote.isVisible()
+    assert remote.watched_hosts() == []
+    qtbot.waitUntil(lambda: not dock.watch._activity.busy, timeout=30_000)
+    n_calls = len((computer / "said").read_text().splitlines())
+    qtbot.wait(600)
+    assert len((computer / "said").read_text().splitlines()) == n_calls
+
+
+def test_closing_the_window_does_not_wait_for_a_computer(
+    computer, make_napari_viewer, qtbot, monkeypatch
+):
+    answer(computer)
+    program = "#!/bin/sh\n[ $1 = --version ] && { echo " + __version__ + "; exit; }\n"
+    fake_ssh.put_program(computer, program + f"touch {computer}/began; exec sleep 60\n")
+    viewer = make_napari_viewer(show=True)
+    dock = opening.opened(viewer, JOBS)
+    add_host(dock, monkeypatch)
+    qtbot.waitUntil((computer / "began").exists, timeout=30_000)
+    began = time.monotonic()
+    viewer.close()
+    assert time.monotonic() - began < 3
+
+
+@pytest.mark.parametrize("text", ["not json", "[]", '{"jobs": [{}]}', '{"jobs": 3}'])
+def test_odd_answers_are_a_sentence(computer, viewer, qtbot, monkeypatch, text):
+    answer(computer)
+    (computer / "answer").write_text(text)
+    dock = opening.opened(viewer, JOBS)
+    add_host(dock, monkeypatch)
+    qtbot.waitUntil(lambda: "list of jobs" in dock.message.text, timeout=30_000)
+    add_host(dock, monkeypatch, "a b")
+    assert "is not a valid computer" in dock.message.text
+    assert remote.watched_hosts() == [HOST]

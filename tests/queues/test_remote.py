@@ -1,0 +1,115 @@
+"""Jobs of another computer: its paths, and what is known of it. No ssh here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+
+import pytest
+
+from napari_geosr.core.errors import ConfigError
+from napari_geosr.jobs import index, profiles, remote
+from napari_geosr.jobs.folder import JobFolder
+from napari_geosr.jobs.index import Elsewhere
+from napari_geosr.jobs.profiles import Profile
+from napari_geosr.jobs.remote import SharedFolder
+
+HOSTILE = ["a b.tif", "it's $(touch hacked).tif", "\u00e9\u03bc.tif", "{x}%s;&.tif"]
+
+
+@pytest.fixture(autouse=True)
+def own_list(new_folder: Callable[[], Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(new_folder()))
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_files_of_a_job_have_their_paths_on_the_other_computer(
+    tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "data").mkdir()
+    file, job = tmp_path / "data" / name, tmp_path / "job"
+    file.touch()
+    own = job / "data" / "scan.ome.zarr"
+    own.mkdir(parents=True)
+    shared = SharedFolder(str(tmp_path), "/bettik/me")
+    values = {
+        "data": {"volume": str(file), "reading": {"dataset": str(tmp_path)}},
+        "sources": [str(file), "ct-denoise", str(own), 3, None],
+        "angles": "/entry/theta",
+        "training": {"target": (str(file),)},
+    }
+    there = f"/bettik/me/data/{name}"
+    assert shared.map_settings(values, job) == {
+        # Names inside files stay, and so does what the job finds in its own folder.
+        "data": {"volume": there, "reading": {"dataset": str(tmp_path)}},
+        "sources": [there, "ct-denoise", str(own), 3, None],
+        "angles": "/entry/theta",
+        "training": {"target": [there]},
+    }
+    assert SharedFolder().map_settings(values, job)["data"] == values["data"]
+
+
+def test_files_elsewhere_are_named(tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    model.mkdir()
+    shared = SharedFolder(str(tmp_path / "Z"), "/bettik")
+    with pytest.raises(ConfigError, match="model is not in the shared folder .*Z"):
+        shared.map_settings({"model": str(model)}, tmp_path / "job")
+
+
+@pytest.mark.parametrize(
+    ("here", "there", "message"),
+    [
+        ("/a", "", "on both computers"),
+        ("", "/a", "on both computers"),
+        ("a", "/b", "absolute"),
+        ("/a", "b", "absolute"),
+    ],
+)
+def test_half_a_shared_folder_is_refused(here: str, there: str, message: str) -> None:
+    profile = Profile(host="me@login", local_folder=here, remote_folder=there)
+    with pytest.raises(ConfigError, match=message):
+        remote.check(profile, Path("/a/b"))
+
+
+def test_watched_computers_are_kept(tmp_path: Path) -> None:
+    assert remote.watched_hosts() == []
+    for host in ("me@one", "two", "me@one"):
+        remote.watch_host(host)
+    assert remote.watched_hosts() == ["me@one", "two"]
+    with pytest.raises(ConfigError, match="is not a valid computer"):
+        remote.watch_host("-oProxyCommand=x")
+    # A damaged file lists what can be read.
+    with (index.index_folder() / "hosts.txt").open("a") as file:
+        file.write("-oProxyCommand=x\n\nthree\n")
+    assert remote.watched_hosts() == ["me@one", "two", "three"]
+    remote.forget_host("two")
+    assert remote.watched_hosts() == ["me@one", "three"]
+
+
+def test_files_of_another_computer_are_found_here(tmp_path: Path) -> None:
+    there = PurePosixPath("/bettik/me/a/clean.ome.zarr")
+    here = tmp_path / "Z" / "a" / "clean.ome.zarr"
+    here.mkdir(parents=True)
+    assert remote.path_here("me@login", there) is None
+    assert remote.path_here("me@login", PurePosixPath(here)) == here
+    remote.share_folder("me@login", tmp_path / "elsewhere", PurePosixPath("/bettik"))
+    assert remote.path_here("me@login", there) is None
+    remote.share_folder("me@login", tmp_path / "Z", PurePosixPath("/bettik/me"))
+    assert remote.path_here("me@login", there) == here
+    assert remote.path_here("me@other", there) is None
+    (index.index_folder() / "shared.json").write_text("[1, 2")
+    assert remote.path_here("me@login", there) is None
+    values = {"local_folder": str(tmp_path / "Z"), "remote_folder": "/bettik/me"}
+    profiles.save_profile("far", Profile(host="me@login", **values))
+    assert remote.path_here("me@login", there) == here
+
+
+def test_a_job_elsewhere_stays_known_as_such(tmp_path: Path) -> None:
+    job = JobFolder.create(tmp_path / "job", {"operation": "restore"}, name="far")
+    place = Elsewhere("me@login", "/bettik/job")
+    index.register(job, elsewhere=place)
+    index.find(tmp_path / "job")  # registers it again
+    assert index.elsewhere_of(job.path) == place
+    index.forget(job.path)
+    assert index.elsewhere_of(job.path) is None
