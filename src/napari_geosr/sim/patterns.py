@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -32,14 +32,23 @@ _NYQUIST = 0.49
 _RINGS = 12
 #: Width of the notch at zero frequency, relative to the cut-off.
 _NOTCH = 0.08
-#: Fraction of each edge over which frames fade to zero.
-_FADE = 0.15
+#: Fraction of each edge over which frames fade to zero before filtering.
+_FADE = 0.06
+#: Fractions of each edge over which filtered frames fade: 0 up to the first, 1 from the
+#: second.
+_INNER = (0.07, 0.2)
+#: Smallest part of the energy of a band that counts as signal.
+_MIN_SIGNAL = 0.02
+#: Number of times that bands are separated with the phases found.
+_SEPARATIONS = 4
+#: Condition of points above which they do not determine a circle.
+_MAX_CONDITION = 20
 #: Confidence below which a pattern does not count as found.
 MIN_CONFIDENCE = 6.0
 #: Modulation below which a pattern does not count as found.
 MIN_MODULATION = 0.05
-#: Smallest modulation of a single frame relative to that of all frames of its angle.
-_MIN_EVENNESS = 0.4
+#: Distance of two phases below which they count as equal, in radians.
+_MIN_GAP = math.radians(10)
 
 
 @dataclass(frozen=True)
@@ -87,6 +96,7 @@ class AngleFit:
         self.intensity = tuple(float(m / overall) if overall else 1.0 for m in means)
         self.shape = rows, columns = frames.shape[1], frames.shape[2]
         self.window = np.outer(tukey(rows, 2 * _FADE), tukey(columns, 2 * _FADE))
+        self.inner = np.outer(_inner_window(rows), _inner_window(columns))
         scale = np.array([1 / i if i > 0 else 1.0 for i in self.intensity])
         evened = frames * scale[:, None, None].astype(np.float32)
         faded = evened * self.window.astype(np.float32)
@@ -134,31 +144,40 @@ class AngleFit:
         )
         return _upward(k), math.sqrt(height / typical) if typical > 0 else 0.0
 
-    def _products(self, k: tuple[float, float]) -> tuple[Complex, float]:
-        """Products of the modulated images with the central band, and their norm."""
+    def products(
+        self, k: tuple[float, float], spectra: Complex, share: float | None = None
+    ) -> tuple[Complex, float]:
+        """Products of filtered frames with the filtered central band, and their norm.
+
+        Parameters
+        ----------
+        k : (float, float)
+            Wave vector in cycles per pixel.
+        spectra : ndarray of shape (n, Y, X), complex64
+        share : float, optional
+            Noise of the central band relative to that of a frame; by default that of
+            the mean of all frames.
+
+        Filtering both bands with the transfer function of the other makes them equal
+        up to the pattern. The window is applied afterwards, so that it does not shift
+        the peak.
+        """
         fft = self._fft
         ky, kx = k
-        # Overlap of both bands, weighted by the transfer that the other one has there.
-        still = self.centre * (
-            self._transfer(-ky, -kx) * self._notch() * self._notch(-ky, -kx)
-        )
-        weight = self._transfer(ky, kx) * self._notch(ky, kx)
-        conjugate = fft.ifft2(still).conj()
+        weight = self._transfer(-ky, -kx) * self._notch() * self._notch(-ky, -kx)
+        still = fft.ifft2(self.centre * weight)
+        other = self._transfer(ky, kx) * self._notch(ky, kx) * self._notch()
+        conjugate = still.conj() * self.inner
         products = np.stack(
-            [conjugate * fft.ifft2(spectrum * weight) for spectrum in self.modulated]
+            [conjugate * fft.ifft2(spectrum * other) for spectrum in spectra]
         )
-        energy = np.abs(still) ** 2
-        floor = (
-            self.noise
-            / len(self.spectra)
-            * float((self.window**2).sum())
-            * (self._transfer(-ky, -kx) * self._notch() * self._notch(-ky, -kx)) ** 2
-        )
-        overlap = self._transfer() > 0
-        size = self.shape[0] * self.shape[1]
-        return products, float((energy - floor)[overlap].sum()) / size
+        energy = float((np.abs(still) ** 2 * self.inner).sum())
+        area = float(self.inner.sum())
+        part = 1 / len(self.spectra) if share is None else share
+        noise = self.noise * part * float((weight**2).mean()) * area
+        return products, max(energy - noise, _MIN_SIGNAL * energy)
 
-    def _correlations(
+    def correlations(
         self, products: Complex, k: tuple[float, float]
     ) -> npt.NDArray[np.complex128]:
         ey = np.exp(-2j * np.pi * k[0] * self.y[:, 0]).astype(np.complex64)
@@ -171,10 +190,10 @@ class AngleFit:
         from scipy.optimize import minimize
 
         for _ in range(2):
-            products, _ = self._products(k)
+            products, _ = self.products(k, self.modulated)
 
             def cost(at: Sequence[float], products: Complex = products) -> float:
-                found = self._correlations(products, (at[0], at[1]))
+                found = self.correlations(products, (at[0], at[1]))
                 return -float((np.abs(found) ** 2).sum())
 
             step = [0.25 / n for n in self.shape]
@@ -204,9 +223,10 @@ class AngleFit:
         """
         phases = np.zeros(len(self.spectra))
         modulation = evenness = 0.0
-        for _ in range(3):
-            products, norm = self._products(k)
-            found = self._correlations(products, k)
+        for _ in range(_SEPARATIONS):
+            products, norm = self.products(k, self.spectra)
+            found = self.correlations(products, k)
+            found = found - circle_centre(found)
             size = np.abs(found)
             phases = np.angle(found)
             if not norm > 0 or not size.any():
@@ -231,6 +251,30 @@ class AngleFit:
         return True
 
 
+def circle_centre(
+    points: npt.NDArray[np.complexfloating],
+) -> complex:
+    """Centre of the circle through points, in the least-squares sense.
+
+    The correlation of frame n with the central band is ``A + B exp(i φ_n)``: the
+    object's own correlation A is the same for all frames. Points that do not determine
+    a circle give their mean.
+    """
+    x, y = points.real, points.imag
+    mean = complex(points.mean())
+    spread = float(np.abs(points - mean).mean())
+    if len(points) < 3 or not spread > 0:
+        return mean
+    u, v = (x - mean.real) / spread, (y - mean.imag) / spread
+    matrix = np.stack([2 * u, 2 * v, np.ones_like(u)], 1)
+    if np.linalg.cond(matrix) > _MAX_CONDITION:
+        return mean
+    (cu, cv, _), *_ = np.linalg.lstsq(matrix, u**2 + v**2, rcond=None)
+    if np.hypot(cu, cv) > 0.5:
+        return mean
+    return mean + spread * complex(cu, cv)
+
+
 def _radial_median(
     values: FloatArray, radius: npt.NDArray[np.floating], ring: tuple[float, float]
 ) -> FloatArray:
@@ -247,6 +291,41 @@ def _radial_median(
     known = np.isfinite(medians)
     level = np.interp(radius, centres[known], np.asarray(medians)[known])
     return np.maximum(level, 1e-30).astype(np.float32)
+
+
+def harmonic_modulation(fit: AngleFit, pattern: FringePattern) -> tuple[float, ...]:
+    """Amplitudes of all harmonics, from the overlap of neighbouring bands.
+
+    Band h, shifted by the wave vector, equals band h - 1 up to the ratio of their
+    amplitudes, where both are transmitted. A harmonic whose neighbour is below the
+    noise gets 0.
+    """
+    n = len(pattern.phases)
+    columns = [np.ones(n, complex)]
+    for h in range(1, (n - 1) // 2 + 1):
+        columns += [pattern.terms(h), pattern.terms(h).conj()]
+    inverse = np.linalg.pinv(np.stack(columns, 1))
+    amplitude, found = 1.0, []
+    for h in range(1, pattern.harmonics + 1):
+        lower = inverse[0 if h == 1 else 2 * h - 3]
+        fit.centre = np.tensordot(lower, fit.spectra, axes=1).astype(np.complex64)
+        band = np.tensordot(inverse[2 * h - 1], fit.spectra, axes=1)
+        products, energy = fit.products(
+            pattern.wave_vector,
+            band[None].astype(np.complex64),
+            share=float((np.abs(lower) ** 2).sum()),
+        )
+        ratio = complex(fit.correlations(products, pattern.wave_vector)[0])
+        amplitude *= ratio.real / energy if energy > 0 else 0.0
+        found.append(2 * amplitude)
+    return tuple(float(np.clip(m, -2, 2)) for m in found)
+
+
+def _inner_window(n: int) -> FloatArray:
+    """A window that is zero where frames were faded."""
+    edge = (np.minimum(np.arange(n), np.arange(n)[::-1]) + 0.5) / n
+    part = np.clip((edge - _INNER[0]) / (_INNER[1] - _INNER[0]), 0, 1)
+    return np.asarray(np.sin(np.pi / 2 * part) ** 2, np.float32)
 
 
 def _upward(k: tuple[float, float]) -> tuple[float, float]:
@@ -293,6 +372,33 @@ def fit_fringe(
         k = _upward(fit.refine(k))
     phases, modulation, evenness = fit.phases_at(k)
     pattern = FringePattern(
-        k, tuple(float(p) for p in phases), (modulation,), fit.intensity
+        k, tuple(float(p) for p in phases), (modulation,) * harmonics, fit.intensity
     )
-    return FringeFit(pattern, confidence, evenness)
+    if harmonics > 1 and modulation > 0:
+        amplitudes = harmonic_modulation(fit, pattern)
+        pattern = replace(pattern, modulation=amplitudes)
+    return FringeFit(pattern, confidence, evenness, _problem(pattern, confidence))
+
+
+def _problem(pattern: FringePattern, confidence: float) -> str:
+    """Why a pattern cannot be relied on; empty if it can."""
+    modulation = abs(pattern.modulation[0])
+    if confidence < MIN_CONFIDENCE or modulation < MIN_MODULATION:
+        return (
+            f"no pattern found; modulation {modulation:.2f}, confidence "
+            f"{confidence:.1f} ({MIN_CONFIDENCE:g} is needed)."
+        )
+    gap = _smallest_gap(pattern.phases)
+    if gap < _MIN_GAP:
+        return (
+            f"two frames have nearly the same phase ({math.degrees(gap):.0f}° apart): "
+            "check the order of the frames (--order)."
+        )
+    return ""
+
+
+def _smallest_gap(phases: Sequence[float]) -> float:
+    """Smallest distance of two phases on the circle."""
+    turned = np.sort(np.mod(phases, 2 * math.pi))
+    gaps = np.diff(np.append(turned, turned[0] + 2 * math.pi))
+    return float(gaps.min())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -28,8 +28,12 @@ from napari_geosr.operations.sim.inputs import (
 from napari_geosr.physics.otf import Otf
 from napari_geosr.sim.noise import FrameNoise, frame_noise
 from napari_geosr.sim.patterns import FringeFit, fit_fringe
+from napari_geosr.sim.refine import refine_phases_steps
 
 FloatArray = npt.NDArray[np.float32]
+
+#: Edge in camera pixels of the part in which phases are refined.
+REFINED_EDGE = 192
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,4 +150,69 @@ def estimate_steps(
         frames.volume.unit,
         confidence=tuple(fit.confidence for fit in fits),
     )
-    return PatternEstimate(patterns, tuple(fits), otf, noise, block)
+    found = PatternEstimate(
+        _with_common_harmonics(patterns), tuple(fits), otf, noise, block
+    )
+    if found.problems:
+        return found
+    yield StageStarted(message="Refining the phases")
+    refined = yield from _refine_steps(found, should_stop)
+    return replace(found, patterns=refined)
+
+
+def _with_common_harmonics(patterns: PatternSet) -> PatternSet:
+    """Patterns whose higher harmonics are the median over all angles.
+
+    They depend on the fluorophores, not on the direction, and single angles are noisy.
+    """
+    if patterns.harmonics < 2:
+        return patterns
+    fringes = patterns.fringes
+    # The sign of odd harmonics changes with that of the fundamental.
+    ratios = np.median([np.divide(f.modulation, f.modulation[0]) for f in fringes], 0)
+    common = tuple(
+        replace(f, modulation=tuple(float(r * f.modulation[0]) for r in ratios))
+        for f in fringes
+    )
+    return replace(patterns, fringes=common)
+
+
+def _refine_steps(
+    found: PatternEstimate, should_stop: ShouldStop
+) -> Generator[Step, None, PatternSet]:
+    """Patterns with phases refined on the brightest part of the frames."""
+    patterns = found.patterns
+    place = brightest_part(found.block.mean(axis=(0, 1)), REFINED_EDGE)
+    part = patterns.cropped(place)
+    refined = yield from refine_phases_steps(
+        found.block[(..., *place)],
+        part,
+        found.otf,
+        found.noise,
+        should_stop=should_stop,
+    )
+    fringes = tuple(
+        replace(
+            fringe,
+            phases=tuple(
+                float(p + n - o)
+                for p, n, o in zip(fringe.phases, new.phases, old.phases, strict=True)
+            ),
+        )
+        for fringe, new, old in zip(
+            patterns.fringes, refined.fringes, part.fringes, strict=True
+        )
+    )
+    return replace(patterns, fringes=fringes)
+
+
+def brightest_part(mean: FloatArray, edge: int) -> tuple[slice, slice]:
+    """The square of `edge` pixels with the most light; all of a smaller image."""
+    from scipy import ndimage
+
+    sizes = [min(edge, n) for n in mean.shape]
+    sums = ndimage.uniform_filter(mean, sizes, mode="constant")
+    half = [(s // 2, n - (s - s // 2)) for s, n in zip(sizes, mean.shape, strict=True)]
+    valid = sums[half[0][0] : half[0][1] + 1, half[1][0] : half[1][1] + 1]
+    y, x = np.unravel_index(int(np.argmax(valid)), valid.shape)
+    return slice(int(y), int(y) + sizes[0]), slice(int(x), int(x) + sizes[1])

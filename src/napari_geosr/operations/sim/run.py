@@ -34,7 +34,11 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.inference.compute import exact_settings
 from napari_geosr.inference.device import pick_device
 from napari_geosr.operations.sim.config import METHOD_TITLES, SimConfig
-from napari_geosr.operations.sim.estimate import PatternEstimate, estimate_steps
+from napari_geosr.operations.sim.estimate import (
+    PatternEstimate,
+    brightest_part,
+    estimate_steps,
+)
 from napari_geosr.operations.sim.inputs import axis_facts, check_plane
 from napari_geosr.operations.storage import array_for
 from napari_geosr.physics.illumination import IlluminationOperator
@@ -409,18 +413,6 @@ def _choose_iterations(
         for _ in iterator:
             yield BlockDone()
     return iterator.result.best
-
-
-def brightest_part(mean: FloatArray, edge: int) -> tuple[slice, slice]:
-    """The square of `edge` pixels with the most light; all of a smaller image."""
-    from scipy import ndimage
-
-    sizes = [min(edge, n) for n in mean.shape]
-    sums = ndimage.uniform_filter(mean, sizes, mode="constant")
-    half = [(s // 2, n - (s - s // 2)) for s, n in zip(sizes, mean.shape, strict=True)]
-    valid = sums[half[0][0] : half[0][1] + 1, half[1][0] : half[1][1] + 1]
-    y, x = np.unravel_index(int(np.argmax(valid)), valid.shape)
-    return slice(int(y), int(y) + sizes[0]), slice(int(x), int(x) + sizes[1])
 
 
 def widefield(block: FloatArray, upscale_factor: int) -> FloatArray:
