@@ -133,16 +133,22 @@ def transfer_function(frames: SimFrames, config: FramesConfig, channel: int = 0)
     cut_off = frames.cut_off(channel)
     if cut_off is None:
         missing = {
-            "the numerical aperture (--na)": frames.optics.numerical_aperture is None,
-            "the emission wavelength (--wavelength)": not frames.optics.wavelengths,
-            "the pixel size (--pixel)": frames.volume.unit == PIXEL,
+            "na": frames.optics.numerical_aperture is None,
+            "wavelength": not frames.optics.wavelengths,
+            "pixel": frames.volume.unit == PIXEL,
         }
-        names = [name for name, is_missing in missing.items() if is_missing]
+        titles = {
+            "na": "the numerical aperture (--na)",
+            "wavelength": "the emission wavelength (--wavelength)",
+            "pixel": "the pixel size (--pixel)",
+        }
+        fields = [name for name, is_missing in missing.items() if is_missing]
+        names = [titles[name] for name in fields]
         raise ConfigError(
             f"{frames.volume.title} does not state {', '.join(names)}. Give "
             f"{'it' if len(names) == 1 else 'them'}, or a measured point-spread "
             "function (--psf).",
-            fields=("na", "wavelength", "pixel"),
+            fields=tuple(fields[:1]),
         )
     return Otf(cut_off, damping=config.damping)
 
