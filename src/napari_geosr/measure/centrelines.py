@@ -111,29 +111,22 @@ def connectivity(mask: Mask) -> float:
     """
     from skimage.measure import euler_number
 
-    shared = shared_euler(mask[-1], mask[:, -1], mask[:, :, -1])
-    return float(1 - (int(euler_number(mask, connectivity=3)) - shared))
+    def euler(part: Mask) -> int:
+        return int(euler_number(part, connectivity=part.ndim))
 
-
-def shared_euler(last_z: Mask, last_y: Mask, last_x: Mask) -> int:
-    """Euler number of a phase on the last faces of a volume along its three axes.
-
-    Parameters
-    ----------
-    last_z : ndarray of bool, (Y, X)
-    last_y : ndarray of bool, (Z, X)
-    last_x : ndarray of bool, (Z, Y)
-    """
-    from skimage.measure import euler_number
-
-    faces = sum(
-        int(euler_number(face, connectivity=2)) for face in (last_z, last_y, last_x)
+    last: list[tuple[slice | int, ...]] = [
+        tuple(-1 if i == axis else slice(None) for i in range(3)) for axis in range(3)
+    ]
+    faces = sum(euler(mask[key]) for key in last)
+    edges = sum(
+        pieces(mask[tuple(slice(None) if i == axis else -1 for i in range(3))])
+        for axis in range(3)
     )
-    edges = _runs(last_z[-1]) + _runs(last_z[:, -1]) + _runs(last_y[:, -1])
-    return faces - edges + int(last_z[-1, -1])
+    shared = faces - edges + int(mask[-1, -1, -1])
+    return float(1 - (euler(mask) - shared))
 
 
-def _runs(line: Mask) -> int:
+def pieces(line: Mask) -> int:
     """Number of pieces of a line: its Euler number."""
     return int(
         np.count_nonzero(np.diff(np.concatenate([[False], line]).astype(int)) > 0)

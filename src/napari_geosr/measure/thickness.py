@@ -123,7 +123,7 @@ class ThicknessDistribution:
 def thickness_steps(
     phase: MaskSource,
     *,
-    block_voxels: int = BLOCK_VOXELS,
+    block_voxels: int | None = None,
     target: npt.NDArray[np.uint16] | None = None,
     to_centres: bool = False,
     check: Callable[[], None] = lambda: None,
@@ -144,8 +144,8 @@ def thickness_steps(
     phase : MaskSource
         Shape (Z, Y, X), indexed by three slices: an array, a lazy array, or a
         `PackedMask`. Voxels must be cubic.
-    block_voxels : int
-        Number of voxels of a block; memory is about 20 bytes per voxel of a block and
+    block_voxels : int, optional
+        Number of voxels of a block, `BLOCK_VOXELS` by default; memory is about 20 bytes per voxel of a block and
         of the voxels around it (twice the largest radius).
     target : writable array of uint16 of the same shape, optional
         Filled with diameters in steps of 1/32 voxel; 0 outside the phase, 65535 where
@@ -175,7 +175,7 @@ def thickness_steps(
     10
     """
     z, y, x = phase.shape
-    blocks = list(_blocks((z, y, x), block_voxels))
+    blocks = list(_blocks((z, y, x), block_voxels or BLOCK_VOXELS))
     counts = np.zeros(2**16, np.int64)
     margin, unbounded = _FIRST_MARGIN, 0
     yield StageStarted(0, len(blocks), message=message)
@@ -207,8 +207,8 @@ def _blocks(shape: tuple[int, int, int], block_voxels: int) -> Iterator[Box]:
         parts = max(1, math.ceil(n / edge))
         ends = [round(i * n / parts) for i in range(parts + 1)]
         ranges.append([slice(a, b) for a, b in itertools.pairwise(ends)])
-    for z, y, x in itertools.product(*ranges):
-        yield z, y, x
+    z, y, x = ranges
+    yield from itertools.product(z, y, x)
 
 
 @dataclass(frozen=True, eq=False)
@@ -301,7 +301,7 @@ def medial_axis_steps(
     phase: MaskSource,
     write: Callable[[Box, Mask], None],
     *,
-    block_voxels: int = BLOCK_VOXELS,
+    block_voxels: int | None = None,
     check: Callable[[], None] = lambda: None,
 ) -> Generator[Step, None, None]:
     """Find the medial axis (sheets and lines of voxels) of a phase, block by block.
@@ -314,7 +314,7 @@ def medial_axis_steps(
     from napari_geosr.measure.kernels import balls
 
     n_z, n_y, n_x = phase.shape
-    thick = max(1, block_voxels // max(1, n_y * n_x))
+    thick = max(1, (block_voxels or BLOCK_VOXELS) // max(1, n_y * n_x))
     margin = _FIRST_MARGIN
     cores = [slice(z, min(z + thick, n_z)) for z in range(0, n_z, thick)]
     yield StageStarted(0, len(cores), message="Finding the mid-axes")

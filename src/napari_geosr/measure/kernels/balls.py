@@ -316,7 +316,7 @@ def paint(
 ) -> None:
     """Give each voxel of the core the diameter of the largest ball that contains it.
 
-    Balls come in descending order, and painted voxels are skipped: each is painted once.
+    Balls come in descending order, and painted voxels are skipped.
 
     Parameters
     ----------
@@ -382,7 +382,7 @@ def mark_axes(
     """Mark voxels of the medial axis of a phase.
 
     Of two neighbours, the one nearer to the middle is marked if their nearest voxels
-    outside are seen from them at more than a right angle (Hesselink & Roerdink, IEEE
+    outside are seen from them at more than 130° (Hesselink & Roerdink, IEEE
     TPAMI 30, 2204 (2008), doi:10.1109/TPAMI.2008.21: integer medial axis, pruned).
 
     Parameters
@@ -412,7 +412,8 @@ def mark_axes(
                     for i, (first, second) in enumerate(((z, a), (y, b), (x, c))):
                         apart += (u[i] - v[i]) ** 2
                         middle += (u[i] - v[i]) * (first + second - u[i] - v[i])
-                    if apart <= distances[z, y, x] + distances[a, b, c]:
+                    # More than 130°: 3.3 times the squared distance.
+                    if apart <= 1.65 * (distances[z, y, x] + distances[a, b, c]):
                         continue
                     if middle >= 0:
                         marked[z, y, x] = 1

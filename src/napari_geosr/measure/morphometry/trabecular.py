@@ -16,6 +16,7 @@ from napari_geosr.measure.phases.shared import (
 from napari_geosr.measure.sums import SweepTotals
 from napari_geosr.measure.thickness import (
     ThicknessDistribution,
+    Walled,
     medial_axis_steps,
     thickness_steps,
 )
@@ -27,18 +28,19 @@ CONVENTION = (
     "13 directions without faces on the border. Tb.N is 1 ÷ the mean distance between "
     "the mid-axes, measured as the local thickness of everything but the medial axis "
     "(Hildebrand et al. 1999); Tb.N(Th+Sp) is 1 ÷ (Tb.Th + Tb.Sp). Conn is "
-    "1 − the Euler number of the largest component of the bone (26 neighbours) with its "
-    "enclosed cavities filled (purified, Odgaard & Gundersen 1993); parts on the last "
-    "face along each axis count towards the next block, so that the Euler numbers of "
-    "blocks that overlap by one voxel add up. Conn.D is Conn ÷ TV."
+    "1 − the Euler number of the largest component of the bone (26 neighbours) with "
+    "its enclosed cavities filled (purified, Odgaard & Gundersen 1993); of the Euler "
+    "numbers of its parts on the border, half of each face, a quarter of each edge and "
+    "an eighth of each corner are subtracted (added for edges), so that blocks that "
+    "share one plane of voxels add up. Conn.D is Conn ÷ TV."
 )
 SOURCES = (
     "Bouxsein ML et al. Guidelines for assessment of bone microstructure in rodents "
     "using micro-computed tomography. J Bone Miner Res 25:1468-1486 (2010). "
     "doi:10.1002/jbmr.141",
     "Hildebrand T, Laib A, Müller R, Dequeker J, Rüegsegger P. Direct "
-    "three-dimensional morphometric analysis of human cancellous bone. J Bone Miner Res "
-    "14:1167-1174 (1999). doi:10.1359/jbmr.1999.14.7.1167",
+    "three-dimensional morphometric analysis of human cancellous bone. J Bone Miner "
+    "Res 14:1167-1174 (1999). doi:10.1359/jbmr.1999.14.7.1167",
     "Odgaard A, Gundersen HJG. Quantification of connectivity in cancellous bone. Bone "
     "14:173-182 (1993). doi:10.1016/8756-3282(93)90245-6",
 )
@@ -90,7 +92,7 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
         )
     if bone and connectivity <= 0:
         remarks.append(
-            f"Connectivity is {connectivity}: there are no closed loops, or many loops "
+            f"Connectivity is {connectivity:g}: there are no closed loops, or many loops "
             "are cut by the border. Conn.D needs a larger volume or smaller voxels."
         )
     values["Conn"] = connectivity if bone else None
@@ -103,15 +105,15 @@ def _number(
 ) -> Generator[Step, None, tuple[float | None, list[str]]]:
     """Tb.N from the distance between the mid-axes, and what to remark."""
     if (axes := phases.results.get("mid-axes")) is None:
-        solid = phases.solid
-        mask = PackedMask(phases.shape)
+        walled = Walled(phases.solid)
+        mask = PackedMask(walled.shape)
 
         def write(box: Any, marked: Any) -> None:
             mask.write(box[0].start, marked)
 
-        yield from medial_axis_steps(solid, write, check=phases.check)
+        yield from medial_axis_steps(walled, write, check=phases.check)
         axes = yield from thickness_steps(
-            _Not(mask),
+            Walled(_Not(mask)),
             to_centres=True,
             check=phases.check,
             message="Measuring the distance between mid-axes",

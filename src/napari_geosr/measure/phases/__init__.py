@@ -14,6 +14,8 @@ import numpy.typing as npt
 Mask = npt.NDArray[np.bool_]
 Box = tuple[slice, slice, slice]
 
+#: Number of voxels of the slabs in which statistics read whole planes.
+SLAB_VOXELS = 2**22
 #: Masks of more bytes (one bit per voxel) are kept in a temporary file.
 _MOST_BYTES_IN_MEMORY = 256 * 2**20
 
@@ -137,7 +139,7 @@ class Phases:
     def slabs(self) -> list[slice]:
         """Slices along Z of about 4 million voxels."""
         n_z, n_y, n_x = self.shape
-        thickness = max(1, 2**22 // (n_y * n_x))
+        thickness = max(1, SLAB_VOXELS // (n_y * n_x))
         return [slice(z, min(z + thickness, n_z)) for z in range(0, n_z, thickness)]
 
     def planes(self, mask: MaskSource, slab: slice) -> Mask:
@@ -232,7 +234,11 @@ def phases_of(
         edge,
         unit,
         flat,
-        origin,
+        (
+            origin[0] + (edge - voxel_size[0]) / 2,
+            origin[1] + (edge - voxel_size[1]) / 2,
+            origin[2] + (edge - voxel_size[2]) / 2,
+        ),
         check,
         notes,
     )

@@ -10,7 +10,7 @@ import numpy as np
 
 from napari_geosr.core.steps import BlockDone, StageStarted, Step
 from napari_geosr.measure.blocks import RawTable, SlabLabeller, provisional_labels
-from napari_geosr.measure.centrelines import shared_euler
+from napari_geosr.measure.centrelines import pieces
 from napari_geosr.measure.kernels import columns as column
 from napari_geosr.measure.phases import Mask, Phases
 from napari_geosr.measure.thickness import (
@@ -66,15 +66,15 @@ class PurifiedSolid:
     Attributes
     ----------
     euler_number : int
-    shared_euler : int
-        Euler number of its parts on the last face along each axis, which count towards
-        the neighbouring block when values of blocks are added.
+    shared_euler : float
+        Euler number of its parts on the border, as far as they count towards the
+        neighbouring blocks when values of blocks are added.
     particles, cavities : int
         Number of other components of the solid, and of enclosed cavities.
     """
 
     euler_number: int
-    shared_euler: int
+    shared_euler: float
     particles: int
     cavities: int
 
@@ -92,16 +92,21 @@ def purified_steps(phases: Phases) -> Generator[Step, None, PurifiedSolid]:
     assert isinstance(offsets, list)
     slabs = phases.slabs
     labeller = SlabLabeller(phases.shape, (1.0, 1.0, 1.0), 6, flat=phases.flat)
-    faces: list[list[Mask]] = [[], [], []]
+    faces: list[list[Mask]] = [[], [], [], []]
+    first = last = np.zeros((0, 0), bool)
     yield StageStarted(0, len(slabs), message="Removing particles and cavities")
     for i, (slab, offset) in enumerate(zip(slabs, offsets, strict=True)):
         labels, _ = provisional_labels(phases.planes(phases.solid, slab), 26)
         table = np.concatenate([[0], raw.lookup[offset + 1 :]])
         body = table[labels] == largest + 1
         labeller.add(~body, None)
-        faces[0] = [body[-1]]
-        faces[1].append(body[:, -1])
-        faces[2].append(body[:, :, -1])
+        first, last = body[0] if i == 0 else first, body[-1]
+        for face, part in zip(
+            faces,
+            (body[:, 0], body[:, -1], body[:, :, 0], body[:, :, -1]),
+            strict=True,
+        ):
+            face.append(part.copy())
         yield BlockDone(i + 1, len(slabs))
     around = labeller.finish()
     enclosed = ~around.rows[:, column.TOUCHES].astype(bool)
@@ -109,7 +114,32 @@ def purified_steps(phases: Phases) -> Generator[Step, None, PurifiedSolid]:
     own = int(raw.euler_number[largest]) + int(filled[enclosed].sum())
     return PurifiedSolid(
         own,
-        shared_euler(faces[0][0], np.concatenate(faces[1]), np.concatenate(faces[2])),
+        shared_euler(first, last, *(np.concatenate(face) for face in faces)),
         len(raw.rows) - 1,
         int(enclosed.sum()),
     )
+
+
+def shared_euler(z0: Mask, z1: Mask, y0: Mask, y1: Mask, x0: Mask, x1: Mask) -> float:
+    """Euler number of a phase on the border, as shared with neighbouring blocks.
+
+    A face belongs to two blocks, an edge to four, a corner to eight: summed over blocks
+    that share one plane of voxels, ``χ − shared`` is that of the whole.
+
+    Parameters
+    ----------
+    z0, z1, y0, y1, x0, x1 : ndarray of bool
+        First and last plane along Z (Y, X), along Y (Z, X) and along X (Z, Y).
+    """
+    from skimage.measure import euler_number
+
+    faces = sum(int(euler_number(f, connectivity=2)) for f in (z0, z1, y0, y1, x0, x1))
+    lines = [
+        line
+        for face in (z0, z1)
+        for line in (face[0], face[-1], face[:, 0], face[:, -1])
+    ]
+    lines += [line for face in (y0, y1) for line in (face[:, 0], face[:, -1])]
+    edges = sum(map(pieces, lines))
+    corners = sum(int(f[i, j]) for f in (z0, z1) for i in (0, -1) for j in (0, -1))
+    return faces / 2 - edges / 4 + corners / 8
