@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from napari_geosr.api.arrays import VolumeLike, as_companion, as_volume
@@ -31,6 +32,7 @@ def measure_porosity(
     histogram_bins: int = 20,
     interval_factor: float | None = None,
     graph: bool = False,
+    statistics: Sequence[str] = (),
     memory: str | None = None,
     uncertainty: VolumeLike | None = None,
     band_factor: float | None = None,
@@ -74,6 +76,10 @@ def measure_porosity(
     graph : bool
         Whether to also trace the pores as a network of tubes (`report.graph`): its
         nodes, branches and their lengths. The volume is then read into memory.
+    statistics : sequence of str
+        Further statistics that read the voxels of both phases, such as
+        ``["trabecular", "thickness"]``; their values are in `report.figures` under
+        their standard names.
     memory : str, optional
         Memory limit, such as ``"4GB"``; by default a fraction of the free memory.
     uncertainty : Volume or array, optional
@@ -119,6 +125,7 @@ def measure_porosity(
         histogram_bins=histogram_bins,
         interval_factor=interval_factor,
         graph=graph,
+        statistics=statistics,
         memory=memory,
     )
     measured = as_volume(volume, axes)

@@ -68,6 +68,7 @@ _SHOWN_ELSEWHERE = (
     "mask_closing",
     "histogram_bins",
     "interval_factor",
+    "statistics",
 )
 #: Largest grey value that can be entered. Its negative stands for an unknown value.
 _MAX_VALUE = 1e12
