@@ -45,6 +45,7 @@ def slices(
     figure, axes = pyplot.subplots(
         1, len(panels), figsize=(4 * len(panels), 4.4), layout="constrained"
     )
+    figure.get_layout_engine().set(h_pad=0.1)
     figure.set_facecolor(PAPER)
     for axis, (title, values) in zip(np.atleast_1d(axes), panels.items(), strict=True):
         color = (maps or {}).get(title, "gray")

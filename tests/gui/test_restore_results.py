@@ -11,7 +11,7 @@ from held_runs import hold_runs
 from qtpy.QtWidgets import QDockWidget, QFileDialog
 
 from napari_geosr import io
-from napari_geosr.gui.kit.dock_tabs import COMPARE
+from napari_geosr.gui.kit.dock_tabs import COMPARE, POROSITY
 from napari_geosr.gui.layers.saving import FILTERS, with_suffix_of
 
 PLACE = {"scale": (2.0, 0.5, 0.5), "translate": (10.0, 20.0, 30.0), "units": "um"}
@@ -103,10 +103,17 @@ def test_a_result_is_saved_whole_and_measured_beside(
     porosity = next(d for name, d in docks.items() if "Porosity" in name)
     assert restore in viewer.window._qt_window.tabifiedDockWidgets(porosity)
     qtbot.waitUntil(lambda: not porosity.visibleRegion().isEmpty())
+    measuring = opening.opened(viewer, POROSITY)
+    assert measuring.settings.image.layer() is result
+    # Later, the dock shows the porosity of the scan.
+    measuring.settings.image.set_layer(source)
+    measuring.tabs.setCurrentIndex(1)
     restore.raise_()
     qtbot.waitUntil(lambda: not restore.visibleRegion().isEmpty())
     dock.measure_button.click()
     qtbot.waitUntil(lambda: not porosity.visibleRegion().isEmpty())
+    assert measuring.settings.image.layer() is result
+    assert measuring.tabs.currentIndex() == 0
 
     viewer.layers.remove(result)
     assert dock.save_button.isHidden()

@@ -213,7 +213,7 @@ def test_a_sharp_result_is_compared_after_the_blur():
 def test_refuses_what_is_no_upscaling():
     with pytest.raises(ConfigError, match="upscale factor"):
         ConsistentUpscaling(build_network("msdnet"))
-    with pytest.raises(ConfigError, match="positive"):
+    with pytest.raises(ConfigError, match="above 0"):
         ConsistentUpscaling(Anything(2, 2), bound=0)
     with pytest.raises(ConfigError, match="deviation"):
         Sharpness(-0.1)

@@ -27,9 +27,9 @@ from napari_geosr.jobs.index import list_jobs
 from napari_geosr.jobs.run import run_steps
 
 _POLL_SECONDS = 0.1
-#: Number of progress reports that suffice for an estimate.
+#: An estimate needs this many progress reports, or reports over the time span below.
 _ENOUGH_REPORTS = 6
-#: Time span of progress reports, in seconds, that also suffices.
+#: This time span is in seconds.
 _ENOUGH_SECONDS = 5.0
 #: Maximum lifetime of the estimating process, in seconds.
 _MAX_LIFETIME = 1800.0

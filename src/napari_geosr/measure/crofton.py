@@ -178,8 +178,8 @@ def euler_table(connectivity: int) -> np.ndarray:
         (8, -4, 2, -1) if connectivity == 26 else (1, -2, 4, -8)
     ):
         for free in product((False, True), repeat=3):
-            # With 26 neighbours, `free` are the axes along which a part extends; its
-            # voxels vary along the other axes. With 6, they vary along its own axes.
+            # `free` are the axes along which a part extends. With 26 neighbours, its
+            # voxels vary along all other axes; with 6 neighbours, along the free ones.
             if sum(free) != n_free:
                 continue
             varies = tuple(not f for f in free) if connectivity == 26 else free

@@ -8,6 +8,8 @@ import math
 NOTHING = "–"
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _POWERS = {1: "", 2: "²", 3: "³"}
+#: Change in per cent from which no digits are shown.
+_MAX_CHANGE = 999.5
 
 
 def number_text(value: float, *, whole: bool = True) -> str:
@@ -76,10 +78,20 @@ def signed_text(value: float, digits: int) -> str:
 
 
 def difference_text(before: float | None, after: float | None) -> str:
-    """Relative change from `before` to `after`, signed."""
+    """Relative change from `before` to `after`, signed.
+
+    The digits of a change by more than a factor of ten have no meaning.
+
+    Examples
+    --------
+    >>> difference_text(2.0, 3.0), difference_text(2.0, 140.0)
+    ('+50.0 %', '> 999 %')
+    """
     if before is None or after is None or not before:
         return NOTHING
     change = 100 * (after - before) / abs(before)
+    if abs(change) >= _MAX_CHANGE:
+        return "> 999 %" if change > 0 else "< \N{MINUS SIGN}999 %"
     return f"{signed_text(change, 0 if abs(change) >= 99.5 else 1)} %"
 
 

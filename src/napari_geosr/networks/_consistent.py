@@ -121,7 +121,9 @@ class ConsistentUpscaling(nn.Module):
                 f"upscale factor along all axes, not {inner.upscale_factor}."
             )
         if not bound > 0:
-            raise ConfigError("The bound of a difference must be a positive number.")
+            raise ConfigError(
+                "The largest allowed difference from the scan must be above 0."
+            )
         self.network, self.bound, self.sharpness = network, bound, Sharpness()
         self.factor = max(factors)
         self._ndim = len(inner.axes)

@@ -255,7 +255,7 @@ def phantom(
 def random_microscope(
     rng: np.random.Generator, *, photons: tuple[float, float] = (4.0, 300.0)
 ) -> Microscope:
-    """A microscope with random blur, sampling and noise; photons are log-uniform."""
+    """A microscope with random blur and sampling, and log-uniform photon numbers."""
     return Microscope(
         blur=rng.uniform(0.8, 2.0),
         elongation=rng.uniform(2.0, 3.5),

@@ -102,8 +102,9 @@ class QualityTable(QTableWidget):
             for column, place in enumerate(places):
                 item = QTableWidgetItem(row.texts[place])
                 item.setToolTip(f"{row.label}: {row.texts[place]}. {row.help}")
+                # In a narrow dock, the beginnings of long values are visible.
                 item.setTextAlignment(
-                    Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
+                    Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter
                 )
                 self.setItem(number, column, item)
         header = self.horizontalHeader()
@@ -113,7 +114,7 @@ class QualityTable(QTableWidget):
             header.resizeSection(column, width)
 
     def resizeEvent(self, event: QResizeEvent | None) -> None:
-        """Leave enough room for one column of values, which are right-aligned."""
+        """Leave enough room for one column of values."""
         self.verticalHeader().setMaximumWidth(min(_LABELS, 2 * self.width() // 5))
         super().resizeEvent(event)
 

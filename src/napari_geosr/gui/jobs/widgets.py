@@ -30,6 +30,9 @@ from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.kinds import FIT_NETWORKS, MAKE_MODELS, read_job
 from napari_geosr.jobs.settings import CHANGEABLE
 
+#: Space to the left of elided labels in pixels, which aligns them with other labels.
+_INDENT = 5
+
 
 class JobWidgets(QWidget):
     """The widgets of a `JobView` and their layout.
@@ -47,7 +50,6 @@ class JobWidgets(QWidget):
 
     def _make_widgets(self) -> None:
         self.title = ElidedLabel("")
-        self.title.setIndent(-1)  # aligned with the other labels
         self.title.setAccessibleName("Job")
         self.state_label = text_label("State", "Current status of the job.")
         self.figures = text_label("Figures", "Time left, memory and speed.")
@@ -85,7 +87,6 @@ class JobWidgets(QWidget):
         )
         self.show_preview.setShortcut("Alt+Shift+V")
         self.folder_label = ElidedLabel("")
-        self.folder_label.setIndent(-1)
         self.folder_label.setAccessibleName("Job folder")
         self.folder_button = small_button(
             "…",
@@ -108,12 +109,16 @@ class JobWidgets(QWidget):
         buttons.addWidget(self.show_preview, 1, 1)
         self.folder_row = QWidget()
         folder = QHBoxLayout(self.folder_row)
-        folder.setContentsMargins(0, 0, 0, 0)
+        folder.setContentsMargins(_INDENT, 0, 0, 0)
         folder.addWidget(self.folder_label, 1)
         folder.addWidget(self.folder_button)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
-        for widget in (self.title, self.state_label, self.figures):
+        title = QHBoxLayout()
+        title.setContentsMargins(_INDENT, 0, 0, 0)
+        title.addWidget(self.title)
+        column.addLayout(title)
+        for widget in (self.state_label, self.figures):
             column.addWidget(widget)
         column.addWidget(self.plot)
         column.addWidget(self.message)

@@ -135,7 +135,7 @@ class MessageRow(QWidget):
         self.label = QLabel()
         self.label.setWordWrap(True)
         self.label.setAccessibleName("Message")
-        self.label.setToolTip("Message; select the text to copy it.")
+        self.label.setToolTip("You can select and copy this text.")
         self.label.setTextInteractionFlags(
             Qt.TextInteractionFlag.TextSelectableByMouse
             | Qt.TextInteractionFlag.TextSelectableByKeyboard

@@ -130,6 +130,12 @@ class PorosityDock(PorosityWidgets):
 
     # The image and its grey values
 
+    def choose_image(self, layer: Layer | None) -> None:
+        """Choose the image to measure at the request of another dock."""
+        if layer is not None and not self.is_running:
+            self.settings.image.set_layer(layer)
+            self.tabs.setCurrentIndex(0)
+
     def _on_source(self) -> None:
         """Handle a new image: ask for an unknown voxel size, read its grey values."""
         layer = self.settings.image.layer()

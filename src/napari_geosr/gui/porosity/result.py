@@ -98,7 +98,7 @@ class FiguresTable(QWidget):
                 # Two ranges do not fit next to each other in a narrow dock.
                 shown = [text.replace(" to ", " to\n") for text in shown]
                 shown = [
-                    f"{text}\n{_shortened_change(change)}" if change else text
+                    f"{text}\n{change}" if change else text
                     for text, change in zip(shown, row.differences, strict=True)
                 ]
             self._add(i, 0, title, help_text, elide=not several, wrap=several)
@@ -159,14 +159,6 @@ def _shortened_label(label: str) -> str:
     label = label.split(" (")[0].replace(" pore ", " ").replace(" per ", "/")
     label = label.replace("equivalent ", "").replace("surface area", "surface")
     return label.removesuffix(" porosity")
-
-
-def _shortened_change(text: str) -> str:
-    """Shorten a change that is too large for a meaningful comparison."""
-    digits = text.removesuffix(" %").lstrip("+\N{MINUS SIGN}")
-    if not text.endswith("%") or len(digits.split(".")[0]) < 4:
-        return text
-    return "> 999 %" if text.startswith("+") else "< \N{MINUS SIGN}999 %"
 
 
 class PorosityResult(QWidget):

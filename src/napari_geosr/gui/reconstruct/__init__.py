@@ -272,7 +272,7 @@ class ReconstructDock(ReconstructWidgets):
         layer = None if self._result is None else self._result()
         if layer is not None and layer in self._viewer.layers:
             self._viewer.layers.selection.active = layer
-        open_dock(self._viewer, POROSITY)
+        open_dock(self._viewer, POROSITY, lambda dock: dock.choose_image(layer))
 
     def _run_elsewhere(self) -> StoppedReconstruction:
         opened = self.opened()

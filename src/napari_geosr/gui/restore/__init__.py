@@ -325,7 +325,7 @@ class RestoreDock(RestoreWidgets):
         if layer is not None and layer in self._viewer.layers:
             self._viewer.layers.selection.active = layer
         # Open it as a tab in front of this dock, both at full height.
-        open_dock(self._viewer, POROSITY)
+        open_dock(self._viewer, POROSITY, lambda dock: dock.choose_image(layer))
 
     def _on_copy_command(self) -> None:
         self._copy(reproduce.as_command, "command")

@@ -60,8 +60,8 @@ class MeanViews(_DerivedViews):
     groups : list of ndarray of int
         Views of each exposure.
     is_logarithm : bool
-        Whether the values are -log of the intensity. The mean is that of the intensity
-        in either case.
+        Whether the values are -log of the intensity. In either case, the intensities
+        are averaged.
     """
 
     def __init__(

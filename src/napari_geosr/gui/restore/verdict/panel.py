@@ -185,7 +185,7 @@ class VerdictPanel(QWidget):
             kind = "info"  # no tick if detail is lost
         self.message.show_message(verdict.sentence, kind)
         reasons = "\n\n".join(verdict.reasons)
-        self.message.label.setToolTip(reasons or "Message; select the text to copy it.")
+        self.message.label.setToolTip(reasons or "You can select and copy this text.")
 
     def _on_ranked(self, ranking: Ranking) -> None:
         self._ranking = ranking
