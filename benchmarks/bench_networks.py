@@ -492,7 +492,7 @@ def spread(rows: Sequence[dict[str, Any]], key: str, digits: int) -> str:
 
 def table(bench: Bench, cases: Sequence[str]) -> str:
     """All figures of all cases."""
-    titles = [*(figure.title for figure in FIGURES), "steps", "seconds"]
+    titles = [*(figure.title for figure in FIGURES), "seeds", "steps", "seconds"]
     lines = [
         "| object | method | " + " | ".join(titles) + " |",
         "|---|---|" + "---|" * len(titles),
@@ -503,6 +503,7 @@ def table(bench: Bench, cases: Sequence[str]) -> str:
             if not rows:
                 continue
             parts = [spread(rows, figure.key, figure.digits) for figure in FIGURES]
+            parts.append(str(len(rows)) if way in WAYS else "")
             for key in ("steps", "seconds"):
                 learned_ = [row[key] for row in rows if key in row]
                 parts.append(f"{np.mean(learned_):.0f}" if learned_ else "")
@@ -561,9 +562,10 @@ def document(bench: Bench, cases: Sequence[str]) -> str:
             "Generated with `python benchmarks/bench_networks.py "
             f"--seconds {options.seconds:g} --seeds {options.seeds}"
             f"{_chosen(options)}`. Trained on "
-            f"{TRAINED_ON} volumes, tested on {JUDGED_ON} others; number of seeds: "
-            f"{options.seeds}. Voxels of {VOXEL:g} µm; "
-            f"branches count as found within {DISTANCE:g} µm.\n",
+            f"{TRAINED_ON} volumes, tested on {JUDGED_ON} others; ± is the standard "
+            f"deviation over seeds (0 to {options.seeds - 1}, as far as they are "
+            f"there). Voxels of {VOXEL:g} µm; branches count as found within "
+            f"{DISTANCE:g} µm.\n",
             "### Do the two rankings agree?\n",
             rankings(bench, cases),
             "### Do geometry-aware losses find more branches?\n",
@@ -581,6 +583,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--work", type=Path, default=Path("build/networks"))
     parser.add_argument("--out", type=Path, help="document that gets the tables")
+    parser.add_argument(
+        "--kept", action="store_true", help="only write the tables of what is there"
+    )
     parser.add_argument("--object", choices=OBJECTS, action="append")
     parser.add_argument("--factor", type=int, choices=EDGE, action="append")
     parser.add_argument("--way", choices=WAYS, action="append")
@@ -593,7 +598,7 @@ def main() -> None:
         for kind in arguments.object or OBJECTS
     ]
     # All cases with one seed first: an interrupted run leaves whole tables.
-    for seed in range(arguments.seeds):
+    for seed in range(0 if arguments.kept else arguments.seeds):
         for kind, factor in chosen:
             bench.run(kind, factor, seed)
     text = document(bench, [f"{kind}, ×{factor}" for kind, factor in chosen])

@@ -23,16 +23,24 @@ from qtpy.QtWidgets import QApplication
 
 PLUGIN = "napari-geosr"
 RESTORE, POROSITY = "Restore", "Porosity"
-OTHERS = ("Train", "Reconstruct", "Compare", "Pairs", "Models", "Jobs")
+COMPARE = "Compare"
+OTHERS = ("Train", "Reconstruct", "Pairs", "Models", "Jobs")
 #: Milliseconds: the target.
 TARGET = 50.0
 #: What napari takes to add a layer; rows in which one of that kind is added.
 IMAGE, LABELS = "napari alone: add an image layer", "napari alone: add a labels layer"
+PART = "napari alone: add an image layer of the part"
+#: Planes that are compared, and the shape of the scan with a result to be explained.
+COMPARED, EXPLAINED = 64, (24, 256, 256)
 ADDED = {
     "preview 512 × 512": IMAGE,
     "begin a run": IMAGE,
     "read grey values, show the threshold": LABELS,
     "measure to the end, show the pores": LABELS,
+    "compare to the end, show the values": PART,
+    "show the difference": PART,
+    "explain a pore, show the layer": PART,
+    "explain it by local attribution": PART,
 }
 
 
@@ -99,6 +107,68 @@ def volume(planes: int) -> np.ndarray:
     return np.tile(block, (planes // 16, 1, 1))
 
 
+def compare(viewer: Any, data: np.ndarray, found: dict[str, Gaps]) -> None:
+    """Compare a part of the volume with its own smoothed copy."""
+    from scipy import ndimage
+
+    part = np.ascontiguousarray(data[:COMPARED])
+    smooth = ndimage.uniform_filter(part, 3)
+    geometry = {"units": "um", "scale": (1, 1, 1)}
+    with Gaps() as found[PART]:
+        layer = viewer.add_image(np.zeros_like(part), name="alone", **geometry)
+        wait(0.3)
+    viewer.layers.remove(layer)
+    layers = [
+        viewer.add_image(values, name=name, visible=False, **geometry)
+        for name, values in (("part", part), ("smoothed", smooth))
+    ]
+    wait(0.3)
+    with Gaps() as found[f"open the dock: {COMPARE}"]:
+        dock = opened(viewer, COMPARE)
+    dock.choose_images(*layers)
+    dock.compare_button.click()
+    with Gaps() as found["compare to the end, show the values"]:
+        wait_until("compared", lambda: not dock.activity.busy, 1200)
+        wait(0.2)
+    with Gaps() as found["show the difference"]:
+        dock.difference_button.setChecked(True)
+        wait(0.3)
+    viewer.window.remove_dock_widget(dock.parent())
+    for layer in layers:
+        viewer.layers.remove(layer)
+
+
+def explain(viewer: Any, box: Any, data: np.ndarray, found: dict[str, Gaps]) -> None:
+    """Explain a pore of a result."""
+    import napari_geosr as geosr
+    from napari_geosr.gui.layers import add_result, geometry
+
+    part = np.ascontiguousarray(data[tuple(slice(n) for n in EXPLAINED)])
+    scan = geosr.Volume(part, "ZYX", (1.0, 1.0, 1.0), "µm", name="explained")
+    restored = geosr.restore(scan, model="ct-denoise")
+    source = viewer.add_image(part, name=scan.name, **geometry(scan))
+    result = add_result(viewer, restored, source, name="restored part")
+    wait(0.3)
+    box.set_pair(source, result)
+    box.pick_button.setChecked(True)
+    dark = np.asarray(restored.data) < 100
+    middle = tuple(n // 2 for n in EXPLAINED)
+    at = min(np.argwhere(dark), key=lambda index: np.abs(index - middle).sum())
+    with Gaps() as found["explain a pore, show the layer"]:
+        box.pick(np.asarray(result.data_to_world(at)))
+        wait_until("explained", lambda: not box.activity.busy, 1200)
+        wait(0.3)
+    if "evidence" not in box._prepared[1].config.method or not box.answer.text:
+        raise RuntimeError("The pore was not explained.")
+    with Gaps() as found["explain it by local attribution"]:
+        box.method.setCurrentText("Local attribution")
+        wait_until("explained", lambda: not box.activity.busy, 1200)
+        wait(0.3)
+    box.pick_button.setChecked(False)
+    for layer in (result, source):
+        viewer.layers.remove(layer)
+
+
 def measure(planes: int, seconds: float) -> dict[str, Gaps]:
     """Gaps of what people do, by its name; the first is napari alone."""
     import napari
@@ -145,7 +215,9 @@ def measure(planes: int, seconds: float) -> dict[str, Gaps]:
     with Gaps() as found["stop"]:
         dock.cancel_button.click()
         wait_until("stopped", lambda: restoring.busy == "")
+    explain(viewer, dock.explanation_box, data, found)
     viewer.window.remove_dock_widget(dock.parent())
+    compare(viewer, data, found)
     for name in OTHERS:
         with Gaps() as found[f"open the dock: {name}"]:
             dock = opened(viewer, name)

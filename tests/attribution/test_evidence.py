@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from napari_geosr.attribution import AttributionRequest
+from napari_geosr.attribution import AttributionRequest, evidence
 from napari_geosr.core.errors import ConfigError, VolumeError
 
 from .conftest import ask, relu_network, request_at, scene_of, with_spec
@@ -122,30 +122,42 @@ def test_pores_that_the_network_draws_by_itself_are_of_the_prior() -> None:
 
 
 @pytest.mark.parametrize(
-    ("share", "steps", "minimum"),
+    ("share", "steps", "cells"),
     [
         # Drawn everywhere, whatever the noise is.
-        pytest.param(1.0, 200, 0.95, id="pattern", marks=pytest.mark.slow),
+        pytest.param(1.0, 200, 10, id="pattern", marks=pytest.mark.slow),
         # In half of the places, recognised by the noise of the training scan. Part of
         # that noise is in the voxels that are replaced, which removes some pores.
-        pytest.param(0.5, 600, 0.6, id="memorised"),
+        pytest.param(0.5, 600, 10, id="memorised"),
+        pytest.param(0.5, 1200, 12, id="memorised longer", marks=pytest.mark.slow),
     ],
 )
-def test_pores_of_an_overfitted_network_are_not_supported(
-    share: float, steps: int, minimum: float
+def test_pores_of_an_overfitted_network_are_of_the_prior(
+    share: float, steps: int, cells: int
 ) -> None:
     """The rates are those of docs/evidence/explanations.md."""
     rng = np.random.default_rng(8)
-    array = rng.normal(1, NOISE, (10, 10)).astype(np.float32)
+    array = rng.normal(1, NOISE, (cells, cells)).astype(np.float32)
     has_pore = rng.random(array.shape) < share
     scene = scene_of(overfitted_network(array, has_pore, steps), array)
     requests = [request for request, _ in pores_of(scene)]
     assert 0.9 * has_pore.sum() <= len(requests) <= has_pore.sum()
-    found = [ask("evidence", request).figures for request in requests[:25]]
+    found = [ask("evidence", request).figures for request in requests]
     verdicts = [figures["verdict"] for figures in found]
     print({name: verdicts.count(name) for name in sorted(set(verdicts))})
-    assert verdicts.count("prior only") >= minimum * len(found)
+    assert verdicts.count("prior only") >= 0.95 * len(found)
     assert "well supported" not in verdicts
+
+
+def test_a_pore_that_the_scan_does_not_show_is_of_the_prior() -> None:
+    """Without its input nothing remains of it, as a pattern of noise made it."""
+    assert evidence._verdict(0.1, 1.0, 1.9, is_shown=False) == "prior only"
+    assert evidence._verdict(0.1, 1.0, 2.1, is_shown=True) == "weak"
+    text = evidence._sentence("prior only", 0.1, 1.0, 1.9, is_shown=False)
+    assert "its contrast is 1.9 times the noise" in text
+    # If the network draws it anyway, that is said.
+    text = evidence._sentence("prior only", 0.9, 1.0, 1.9, is_shown=False)
+    assert "90 % of its contrast would remain" in text
 
 
 def test_a_pore_that_the_noise_made_does_not_survive_noise() -> None:
@@ -178,7 +190,9 @@ def test_a_pore_that_the_noise_made_does_not_survive_noise() -> None:
     figures = ask("evidence", request).figures
     assert figures["remains"] < 0.5
     assert figures["survival"] < 0.75
-    assert figures["verdict"] == "weak"
+    # One dark voxel is not what the scan of a pore of nine voxels looks like.
+    assert figures["support"] < 2
+    assert figures["verdict"] == "prior only"
 
 
 def test_bright_pores_are_weighed_alike() -> None:

@@ -76,6 +76,9 @@ def test_images_are_compared_with_the_truth(viewer, qtbot, dock, rng):
     # The lost pore is listed, and a click leads to it.
     dock.pores.of.setCurrentIndex(dock.pores.of.findData("poor"))
     assert dock.pores.kind.currentText() == "Lost pores (1)"
+    # The narrow table shows the column of this image.
+    place = dock.figures.columnViewportPosition(heads.index("poor"))
+    assert 0 <= place < dock.figures.viewport().width()
     item = dock.pores.list.topLevelItem(0)
     dock.pores.list.setCurrentItem(item)
     assert viewer.dims.point[0] == pytest.approx(32.0, abs=1.5)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 import numpy as np
 import pytest
 
@@ -9,6 +11,7 @@ import napari_geosr as geosr
 from napari_geosr.attribution import occlusion
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.layers import add_result, geometry, is_helper
+from napari_geosr.gui.layers.position import click_callback
 from napari_geosr.gui.restore import explanation_box
 from napari_geosr.gui.restore.explanation_box import ExplanationBox
 
@@ -135,6 +138,36 @@ def test_an_explanation_can_be_cancelled(viewer, box, qtbot):
 def test_a_click_beside_the_result_is_said(viewer, box, qtbot):
     box.pick_button.click()
     assert "outside" in click(box, qtbot, (10, 400, 20))
+
+
+def test_voxels_are_picked_in_2d(viewer, box):
+    box.pick_button.click()
+    viewer.dims.ndisplay = 3
+    box.pick(np.asarray(box._result().data_to_world(PORE)))
+    assert "2D view" in box.answer.text
+    assert not box.activity.busy
+
+
+@pytest.mark.parametrize(("distance", "picks"), [(0, 1), (4, 1), (5, 0)])
+def test_a_drag_is_no_click(distance, picks):
+    class Picker:
+        def __init__(self):
+            self.places = []
+
+        def pick(self, position):
+            self.places.append(position)
+
+    class Event:
+        type, button, pos, position = "mouse_press", 1, (50, 60), (1.0, 2.0)
+
+    picker, event = Picker(), Event()
+    steps = click_callback(weakref.ref(picker))(None, event)
+    next(steps)
+    event.type, event.pos = "mouse_move", (50, 60 + distance)
+    next(steps)
+    event.type = "mouse_release"
+    assert list(steps) == []
+    assert picker.places == [(1.0, 2.0)] * picks
 
 
 def test_only_results_of_networks_are_offered(viewer, box, restored):

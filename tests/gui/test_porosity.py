@@ -142,12 +142,14 @@ def test_a_click_in_the_canvas_selects_the_row(viewer, qtbot):
     callback = viewer.mouse_drag_callbacks[-1]
 
     class Event:
-        type, button = "mouse_press", 1
+        type, button, pos = "mouse_press", 1, (200, 100)
         position = tuple(
             o + c * v for o, c, v in zip(ORIGIN, centre, SIZE, strict=True)
         )
 
     press = callback(viewer, Event)
+    next(press)
+    Event.type, Event.pos = "mouse_move", (203, 100)  # no hand is that still
     next(press)
     Event.type = "mouse_release"
     assert list(press) == []

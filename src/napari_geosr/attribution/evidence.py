@@ -6,7 +6,10 @@ darkness of the pore that remains does not come from these voxels: it was learne
 Second, noise as strong as that of the scan is added everywhere, with a network
 conditioned on the stronger noise: a pore caused by noise should not survive that.
 Third, the contrast of the scan at the pore is compared with its noise by a matched
-filter, in the shape in which the scanner would show the pore.
+filter, in the shape in which the scanner would show the pore. If it is no larger than
+noise in solid, the scan does not show the pore, whatever made the network draw it: a
+network that has memorised noise draws pores where it recognises a pattern of the noise,
+and removing the pattern removes the pore.
 
 Similar ablations are used for classifiers [1]_ [2]_; here, patches are replaced by
 realistic noise.
@@ -44,7 +47,7 @@ Verdict = Literal["well supported", "weak", "prior only"]
 
 #: Minimum fraction of a pore's darkness that remains without its input at which the
 #: pore counts as "prior only".
-_PRIOR_SHARE = 0.5
+PRIOR_SHARE = 0.5
 #: Maximum fraction of the darkness that may remain for a "well supported" pore.
 _SUPPORTED_SHARE = 0.2
 #: Minimum fraction of noise realisations in which a well supported pore survives.
@@ -52,6 +55,9 @@ _MIN_SURVIVAL = 0.75
 #: Minimum contrast of a well supported pore in the scan, in standard deviations of the
 #: noise.
 _MIN_SUPPORT = 4.0
+#: Contrast, in standard deviations of the noise, below which the scan does not show a
+#: pore: solid without a pore exceeds it in 2 % of all places.
+_NO_SUPPORT = 2.0
 #: Blur of the scan assumed by the matched filter, in voxels of the scan.
 _BLUR = 0.7
 #: Number of noise realisations for estimating the spread of the matched filter.
@@ -129,7 +135,9 @@ def explain(request: AttributionRequest) -> Generator[Step, None, AttributionRes
     remains = max(0.0, float(np.mean(without)) / darkness) if darkness > 0 else 1.0
     survival = float(np.mean([drawn for _, drawn in kept]))
     support = _support(pore, fresh)
-    verdict = _verdict(remains, survival, support)
+    # If only an upper limit of the noise is known, the support is a lower limit.
+    shown = support is None or not fresh.is_measured or support >= _NO_SUPPORT
+    verdict = _verdict(remains, survival, support, is_shown=shown)
     std = request.scene.statistics.output_std
     spread = float(np.std(without, ddof=1)) if len(without) > 1 else 0.0
     figures = {
@@ -142,6 +150,7 @@ def explain(request: AttributionRequest) -> Generator[Step, None, AttributionRes
         "darkness_without_sd": spread * std,
         "darkness_renoised": float(np.mean([d for d, _ in kept])) * std,
         "support": support,
+        "shown": shown,
         "voxels": int(request.mask.sum()),
         "draws": request.draws,
     }
@@ -153,12 +162,14 @@ def explain(request: AttributionRequest) -> Generator[Step, None, AttributionRes
     overlay = Attribution(
         window.place, pore.own.astype(np.float32), "voxels replaced by solid"
     )
-    sentence = _sentence(verdict, remains, survival, support)
+    sentence = _sentence(verdict, remains, survival, support, is_shown=shown)
     return AttributionResult(figures, sentence, overlay, notes)
 
 
-def _verdict(remains: float, survival: float, support: float | None) -> Verdict:
-    if remains >= _PRIOR_SHARE:
+def _verdict(
+    remains: float, survival: float, support: float | None, *, is_shown: bool
+) -> Verdict:
+    if remains >= PRIOR_SHARE or not is_shown:
         return "prior only"
     is_visible = support is None or support >= _MIN_SUPPORT
     if remains <= _SUPPORTED_SHARE and survival >= _MIN_SURVIVAL and is_visible:
@@ -167,9 +178,20 @@ def _verdict(remains: float, survival: float, support: float | None) -> Verdict:
 
 
 def _sentence(
-    verdict: Verdict, remains: float, survival: float, support: float | None
+    verdict: Verdict,
+    remains: float,
+    survival: float,
+    support: float | None,
+    *,
+    is_shown: bool,
 ) -> str:
     visible = "" if support is None else f", {support:.1f} times the noise"
+    if not is_shown and remains < PRIOR_SHARE:
+        return (
+            f"The scan does not show the pore: there, its contrast is {support:.1f} "
+            "times the noise, as in solid without a pore. The model drew it because of "
+            "its training."
+        )
     if verdict == "prior only":
         return (
             f"If the scan showed solid in place of the pore, {100 * remains:.0f} % "

@@ -33,6 +33,8 @@ HELP = "The linear filter that the network applies at this position, and its wid
 #: Tolerance for rounding errors in Euler's identity, as a fraction of the sum of the
 #: absolute values of its terms.
 _EXACT = 1e-4
+#: Net bias, as a fraction of the output, that is not distinguished from zero.
+_ROUNDING = 1e-6
 
 
 def explain(request: AttributionRequest) -> Generator[Step, None, AttributionResult]:
@@ -127,7 +129,7 @@ def _widths(request: AttributionRequest, kernel: AnyArray) -> list[float]:
     return found
 
 
-def _sentence(request: AttributionRequest, figures: dict[str, object]) -> str:
+def _sentence(request: AttributionRequest, figures: AnyDict) -> str:
     if request.is_independent:
         return (
             "The result here does not depend on the scan: the model outputs "
@@ -146,12 +148,18 @@ def _sentence(request: AttributionRequest, figures: dict[str, object]) -> str:
         "acts here like a linear filter",
     }[str(figures["kind"])]
     blur = _blur_text(figures, axes, request.unit)
-    parts = f"{figures['filter_times_input']:.4g} (input) {figures['net_bias']:+.4g}"
     return (
         f"{start} {shown} {request.unit} wide (full width at half maximum, "
-        f"{'Y × X' if flat else 'Z × Y × X'}{blur}): {figures['output']:.4g} = {parts} "
-        "(net bias)."
+        f"{'Y × X' if flat else 'Z × Y × X'}{blur}): {figures['output']:.4g} = "
+        f"{figures['filter_times_input']:.4g} (input) {_bias_text(figures)} (net bias)."
     )
+
+
+def _bias_text(figures: AnyDict) -> str:
+    """The net bias with its sign; zero if it is no larger than rounding errors."""
+    bias, output = float(figures["net_bias"]), float(figures["output"])
+    size = abs(bias) if abs(bias) > _ROUNDING * abs(output) else 0.0
+    return f"{'−' if bias < 0 and size else '+'} {size:.4g}"
 
 
 def _blur_figures(request: AttributionRequest) -> dict[str, object]:

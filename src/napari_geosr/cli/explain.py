@@ -77,7 +77,8 @@ def explain(
     print(result.sentence)
     if result.table is None:
         for name, finding in result.explanations[0].findings.items():
-            print(f"  {name}: {finding.sentence}")
+            if finding.sentence != result.sentence:
+                print(f"  {name}: {finding.sentence}")
     print(f"Wrote {', '.join(str(path) for path in written.values())}")
     return 0
 

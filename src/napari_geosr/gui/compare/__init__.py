@@ -312,6 +312,7 @@ class CompareDock(CompareWidgets):
         """Use the base and the selected image for curtain and blinking."""
         if self._report is None:
             return
+        self.figures.show_volume(self._compared_key())
         base, other = self._layer(self._report.base), self._layer(self._compared_key())
         if base is None or other is None:
             self.view.clear()

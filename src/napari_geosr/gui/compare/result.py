@@ -53,6 +53,8 @@ class QualityTable(QTableWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
+        #: Keys of the volumes, from left to right.
+        self._keys: list[str] = []
         self.setAccessibleName("Figures")
         self.setToolTip("Results of the comparison. Select cells to copy them.")
         self.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
@@ -81,6 +83,7 @@ class QualityTable(QTableWidget):
         base = "" if report is None else report.base
         # The base comes last because it has the fewest figures and the dock is narrow.
         keys = sorted(titles, key=lambda key: key == base)
+        self._keys = keys
         places = [list(titles).index(key) for key in keys]
         self.setRowCount(len(rows))
         self.setColumnCount(len(titles))
@@ -117,6 +120,12 @@ class QualityTable(QTableWidget):
         """Leave enough room for one column of values."""
         self.verticalHeader().setMaximumWidth(min(_LABELS, 2 * self.width() // 5))
         super().resizeEvent(event)
+
+    def show_volume(self, key: str) -> None:
+        """Scroll sideways to the column of a volume."""
+        if key in self._keys and self.rowCount():
+            top = max(0, self.rowAt(0))
+            self.scrollToItem(self.item(top, self._keys.index(key)))
 
     def selected_text(self) -> str:
         """Return the selected cells, or all if none is, as tab-separated lines."""

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from napari.layers import Layer
     from napari.utils.events import Event
 
+#: Distance in pixels from which a moved mouse drags, as in napari.
+_DRAG = 5
+
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 
@@ -146,16 +149,16 @@ def _width(viewer: ViewerModel) -> float:
 def click_callback(picker: weakref.ref[Any]) -> Any:
     """Make a viewer mouse callback that calls `picker.pick` on a click.
 
-    A drag, which pans the view, does not count as a click.
+    A drag, which pans the view, does not count as a click; a few pixels are no drag.
     """
 
     def pick(viewer: Any, event: Event) -> Generator[None, None, None]:
         """Follow a mouse press to its release."""
-        position = tuple(event.position)
+        position, start = tuple(event.position), np.asarray(event.pos)
         yield
         moved = False
         while event.type == "mouse_move":
-            moved = True
+            moved = moved or np.abs(np.asarray(event.pos) - start).max() >= _DRAG
             yield
         owner = picker()
         if not moved and owner is not None and event.button in (1, None):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Generator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -55,6 +55,16 @@ _ABOUT = (
 #: Methods that have no menu entry because they are added to the usual ones.
 _ADDED = ("filter", "similar")
 _HINT = "Click on a pore or a voxel of the result."
+
+
+@dataclass(frozen=True, eq=False)
+class _Answer:
+    """What a run found, and its map with the upper contrast limit."""
+
+    prepared: PreparedExplanation
+    explanation: Explanation
+    overlay: Volume | None = None
+    top: float = 1.0
 
 
 class ExplanationBox(QWidget):
@@ -192,6 +202,9 @@ class ExplanationBox(QWidget):
         layers = self._layers()
         if not self.pick_button.isChecked() or layers is None or self.activity.busy:
             return
+        if self._viewer.dims.ndisplay == 3:
+            self.answer.show_message("Switch to the 2D view to click on a voxel.")
+            return
         result = layers[1]
         index = indices_at(self._viewer, result, position)  # type: ignore[arg-type]
         n = len(geometry_of_layer(result).voxel_size)
@@ -242,7 +255,7 @@ class ExplanationBox(QWidget):
         chosen: tuple[str, ...],
         at: tuple[int, int, int],
         stop: ShouldStop,
-    ) -> Generator[Step, None, tuple[PreparedExplanation, Explanation]]:
+    ) -> Generator[Step, None, _Answer]:
         self._should_stop[:] = [stop]
         if self._prepared is not None and self._prepared[0] == key:
             prepared = self._prepared[1]
@@ -254,14 +267,14 @@ class ExplanationBox(QWidget):
             )
         if chosen != _METHODS:
             steps = explain_place_steps(_by(prepared, chosen), at, pore=True)
-            return prepared, (yield from steps)
+            return _answer(prepared, (yield from steps))
         explanation = yield from explain_place_steps(prepared, at)
         if explanation.target.kind == "voxel":  # this method applies only to voxels
             steps = explain_place_steps(_by(prepared, ("filter",)), at)
             found = (yield from steps).findings
             findings = {**explanation.findings, **found}
             explanation = replace(explanation, findings=findings)
-        return prepared, explanation
+        return _answer(prepared, explanation)
 
     def _on_error(self, error: Exception) -> None:
         if isinstance(error, Cancelled):
@@ -270,40 +283,45 @@ class ExplanationBox(QWidget):
             return
         self.answer.show_error(error_in_fields(error, ()))
 
-    def _on_explained(
-        self, key: Key, result: tuple[PreparedExplanation, Explanation]
-    ) -> None:
-        prepared, explanation = result
-        self._prepared = key, prepared
+    def _on_explained(self, key: Key, answer: _Answer) -> None:
+        explanation = answer.explanation
+        self._prepared = key, answer.prepared
         findings = explanation.findings
         more = [findings[n].sentence for n in ("filter", "similar") if n in findings]
         sentence = " ".join([explanation.sentence, *more, *explanation.notes])
         self._say(sentence, "ok" if not explanation.notes else "warning")
-        layers, overlays = self._layers(), dict(explanation.overlays)
-        # Evidence replaces only the pore itself, so its map shows less.
-        name = next((n for n in overlays if n != "evidence"), None)
-        if layers is None or name is None:
+        layers = self._layers()
+        if layers is None or answer.overlay is None:
             return
-        overlay = overlays[name]
         earlier = None if self._overlay is None else self._overlay()
         if earlier is not None and earlier in self._viewer.layers:
             self._viewer.layers.remove(earlier)
         active = self._viewer.layers.selection.active
-        data = np.asarray(overlay.data)
-        top = float(np.nanmax(np.abs(data))) or 1.0
         layer = add_image_result(
             self._viewer,
-            overlay.replace(data=np.abs(data)),
+            answer.overlay,
             None,
             name=f"{layers[1].name} · why",
             colormap="inferno",
             blending="additive",
-            contrast_limits=(0.0, top),
+            contrast_limits=(0.0, answer.top),
             metadata=helper_metadata("why"),
             **alignment_with(layers[0]),
         )
         self._overlay = weakref.ref(layer)
         self._viewer.layers.selection.active = active
+
+
+def _answer(prepared: PreparedExplanation, explanation: Explanation) -> _Answer:
+    """The map to show, computed in the worker."""
+    overlays = dict(explanation.overlays)
+    # Evidence replaces only the pore itself, so its map shows less.
+    name = next((n for n in overlays if n != "evidence"), None)
+    if name is None:
+        return _Answer(prepared, explanation)
+    data = np.abs(np.asarray(overlays[name].data))
+    top = float(np.nanmax(data)) or 1.0
+    return _Answer(prepared, explanation, overlays[name].replace(data=data), top)
 
 
 def _by(prepared: PreparedExplanation, names: tuple[str, ...]) -> PreparedExplanation:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from napari_geosr.attribution import AttributionResult
+from napari_geosr.attribution.evidence import PRIOR_SHARE
 
 if TYPE_CHECKING:
     from napari_geosr.operations.explain.targets import (
@@ -43,6 +44,11 @@ def sentence_of(
         "prior only": "the model would produce it even if the scan showed solid in its "
         f"place, with {100 * figures['remains']:.0f} % of its contrast (prior only)",
     }[figures["verdict"]]
+    if not figures["shown"] and figures["remains"] < PRIOR_SHARE:
+        end = (
+            "the scan does not show it: its contrast there is "
+            f"{figures['support']:.1f} times the noise (prior only)"
+        )
     return f"{start}; {end}."
 
 
