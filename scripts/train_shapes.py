@@ -32,7 +32,8 @@ JOBS = {
         "training": {
             "name": "skull-complete",
             "simulated": "skulls",
-            "steps": 1600,
+            "channels": (8, 16, 24, 32, 40),
+            "steps": 800,
             "threads": 1,
             "device": "cpu",
             "averaging": 0.99,

@@ -363,6 +363,11 @@ GROUPS: dict[str, tuple[str, dict[str, Command]]] = {
                 "Fill a closed mesh with voxels.",
                 ("shapes voxelise part.stl --voxel-size 0.4 -o part.ome.tif",),
             ),
+            "simulate": Command(
+                "shapes:simulate",
+                "Simulate skull-like shapes with and without a missing part.",
+                ("shapes simulate --number 50 --shape 256 -o skulls",),
+            ),
         },
     ),
 }

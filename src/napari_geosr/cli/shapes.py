@@ -1,4 +1,4 @@
-"""``napari-geosr shapes complete | refine | compare | mesh | voxelise``."""
+"""``napari-geosr shapes complete | refine | compare | mesh | voxelise | simulate``."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from napari_geosr.operations.shapes import (
     CompleteShapeConfig,
     MeshConfig,
     RefineShapeConfig,
+    SimulateShapesConfig,
     VoxeliseConfig,
 )
 
@@ -86,7 +87,9 @@ def complete(
     ] = None,
     mesh: Annotated[
         Path | None,
-        Parameter(help="Also write the surface of the completed part, such as part.stl."),
+        Parameter(
+            help="Also write the surface of the completed part, such as part.stl."
+        ),
     ] = None,
     config: Annotated[CompleteShapeConfig | None, AS_FLAGS] = None,
     reading: Annotated[InputConfig | None, AS_FLAGS] = None,
@@ -193,9 +196,7 @@ def mesh(
     print(f"Wrote {result.path}: {result.n_faces:,} triangles, in {result.unit}")
     print(f"  {result.sentence}")
     share = 100 * (result.volume / result.voxel_volume - 1)
-    print(
-        f"  volume {result.volume:.6g} {result.unit}³, {share:+.2f} % of the voxels'"
-    )
+    print(f"  volume {result.volume:.6g} {result.unit}³, {share:+.2f} % of the voxels'")
     return 0
 
 
@@ -222,4 +223,31 @@ def voxelise(
         print_json({"file": str(path), "warnings": warnings})
         return 0
     print(f"Wrote {path}")
+    return 0
+
+
+def simulate(
+    *,
+    out: Annotated[
+        Path, Parameter(alias="-o", help="Folder for the volumes. Created if missing.")
+    ],
+    config: Annotated[SimulateShapesConfig | None, AS_FLAGS] = None,
+    settings: SettingsPath = None,
+    json: Json = False,
+    overwrite: Overwrite = False,
+) -> int:
+    """Run ``napari-geosr shapes simulate``."""
+    merged = settings_from(SimulateShapesConfig, config, settings)
+    files, warnings = run_command(
+        lambda should_stop: shapes.simulate_shape_steps(
+            out, merged, overwrite=overwrite, should_stop=should_stop
+        ),
+        stopping=_STOPPING,
+    )
+    if json:
+        print_json({"files": [str(path) for path in files], "warnings": warnings})
+        return 0
+    print(f"Wrote {len(files)} volumes to {out}")
+    if merged.defects != "none":
+        suggest_next(f"shapes complete {quoted(files[1])} -o whole.ome.tif")
     return 0

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 #: Suffixes of mesh files that can be written.
 MESH_SUFFIXES = (".stl", ".ply", ".obj", ".3mf")
 #: A triangle in a binary STL file.
-_TRIANGLE = np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("more", "<u2")])
+_TRIANGLE = np.dtype(
+    [("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("more", "<u2")]
+)
 
 
 def check_mesh_path(path: Path, *, overwrite: bool) -> None:

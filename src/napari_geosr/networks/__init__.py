@@ -69,7 +69,9 @@ NETWORKS = Registry(
     package="napari_geosr.networks",
     group="napari_geosr.networks",
     noun="network",
-    not_entries=frozenset({"spec", "foreign", "foreign_formats", "classical", "sparse"}),
+    not_entries=frozenset(
+        {"spec", "foreign", "foreign_formats", "classical", "sparse"}
+    ),
 )
 #: Name of third-party networks on cards; `napari_geosr.networks.foreign` builds them
 #: from their weights. They cannot be trained, so they are not in `NETWORKS`.

@@ -106,8 +106,7 @@ def turned(rng: np.random.Generator, arrays: Sequence[AnyArray]) -> list[AnyArra
     order = rng.permutation(3)
     flips = tuple(int(axis) for axis in range(3) if rng.random() < 0.5)
     return [
-        np.ascontiguousarray(np.flip(array.transpose(order), flips))
-        for array in arrays
+        np.ascontiguousarray(np.flip(array.transpose(order), flips)) for array in arrays
     ]
 
 

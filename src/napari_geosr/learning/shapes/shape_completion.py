@@ -67,12 +67,20 @@ class Config(ShapeConfig):
         description="Edge length of the grid on which whole shapes are completed, in "
         "voxels.",
     )
-    defects: Literal["mixed", "sphere", "cube", "cylinder", "irregular", "bilateral"] = (
-        Field(
-            "mixed",
-            title="Defects",
-            description="Kind of the artificial defects.",
-        )
+    defects: Literal[
+        "mixed", "sphere", "cube", "cylinder", "irregular", "bilateral"
+    ] = Field(
+        "mixed",
+        title="Defects",
+        description="Kind of the artificial defects.",
+    )
+    missing_weight: float = Field(
+        10.0,
+        ge=1,
+        le=1000,
+        title="Missing weight",
+        description="Weight of the missing voxels in the loss; those that are given "
+        "count once, and are far more numerous.",
     )
     scales: tuple[float, float] = Field(
         (0.55, 1.0),
@@ -147,19 +155,29 @@ class Method(ShapeMethod):
         from napari_geosr.networks.sparse import SparseTensor
 
         network = cast("SparseUNet", self.modules[self.result])
-        dense, targets = batch["target"].float(), []
+        dense, given = batch["target"].float(), batch["source"].float()
+        source, targets, sources = SparseTensor.from_dense(given), [], []
         for _ in range(len(self.config.channels) - 1):
             targets.append(SparseTensor.from_dense(dense))
+            sources.append(SparseTensor.from_dense(given))
             dense = F.max_pool3d(dense, 2, ceil_mode=True)
-        source = SparseTensor.from_dense(batch["source"].float())
+            given = F.max_pool3d(given, 2, ceil_mode=True)
         final, levels = network(source, targets)
         total = torch.zeros((), device=dense.device)
-        for found, target in zip([final, *levels], [targets[0], *targets], strict=True):
-            wanted = target.contains(found).to(found.features.dtype)
-            if len(found):
-                total = total + F.binary_cross_entropy_with_logits(
-                    found.features[:, 0], wanted
-                )
+        more = self.config.missing_weight - 1
+        for i, found in enumerate([final, *levels]):
+            if not len(found):
+                continue
+            level = max(0, i - 1)
+            wanted = targets[level].contains(found)
+            missing = wanted & ~sources[level].contains(found)
+            error = F.binary_cross_entropy_with_logits(
+                found.features[:, 0],
+                wanted.to(found.features.dtype),
+                1 + more * missing.to(found.features.dtype),
+                reduction="mean",
+            )
+            total = total + error
         return total, {"loss": total}
 
 

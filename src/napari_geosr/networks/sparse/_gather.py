@@ -81,7 +81,9 @@ class _GatherConvolution(torch.autograd.Function):
         row_bytes = features.element_size() * sum(weight.shape[1:])
         for k in range(len(weight)):
             for sources, targets in _chunks(pairs, k, row_bytes):
-                out.index_add_(0, targets, features.index_select(0, sources) @ weight[k])
+                out.index_add_(
+                    0, targets, features.index_select(0, sources) @ weight[k]
+                )
         return out
 
     @staticmethod

@@ -139,9 +139,7 @@ def refine_shape_steps(
     )
 
 
-def load_refiner(
-    name: str, device: str
-) -> tuple[ShapeRefiner, int, AnyMapping | None]:
+def load_refiner(name: str, device: str) -> tuple[ShapeRefiner, int, AnyMapping | None]:
     """The network that refines, its number of features, and its record.
 
     Raises

@@ -116,7 +116,7 @@ def train_shape_steps(
     result = folder / "result" / job.training.name
     result.parent.mkdir(parents=True, exist_ok=True)
     network = trainer.average.cpu().eval()
-    bundle.save(result, _card(job, trainer), network)
+    bundle.save(result, _card(job, trainer), network, half=True)
     bundle.verify(result)
     return result
 

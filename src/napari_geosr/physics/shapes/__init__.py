@@ -68,9 +68,7 @@ def sampled_slabs(
     inside : ndarray of bool, shape (planes, Y, X)
     """
     half = max(shape) / 2
-    z, y, x = (
-        ((np.arange(n) + 0.5 - n / 2) / half).astype(np.float32) for n in shape
-    )
+    z, y, x = (((np.arange(n) + 0.5 - n / 2) / half).astype(np.float32) for n in shape)
     depth = max(1, _AT_ONCE // (shape[1] * shape[2]))
     for start in range(0, shape[0], depth):
         planes = slice(start, min(start + depth, shape[0]))

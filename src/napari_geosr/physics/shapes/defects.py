@@ -38,7 +38,9 @@ def defect(
     axis = centre / max(float(np.linalg.norm(centre)), 1e-6)
 
     def distance(z: AnyArray, y: AnyArray, x: AnyArray) -> AnyArray:
-        return np.sqrt((z - centre[0]) ** 2 + (y - centre[1]) ** 2 + (x - centre[2]) ** 2)
+        return np.sqrt(
+            (z - centre[0]) ** 2 + (y - centre[1]) ** 2 + (x - centre[2]) ** 2
+        )
 
     def solid(z: AnyArray, y: AnyArray, x: AnyArray) -> AnyArray:
         if kind == "cube":

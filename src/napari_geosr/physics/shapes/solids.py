@@ -15,9 +15,7 @@ Solid = Callable[[AnyArray, AnyArray, AnyArray], AnyArray]
 _WAVES = 32
 
 
-def waves(
-    rng: np.random.Generator, wavelength: float, number: int = _WAVES
-) -> Solid:
+def waves(rng: np.random.Generator, wavelength: float, number: int = _WAVES) -> Solid:
     """A smooth random field of zero mean and unit variance: a sum of plane waves.
 
     Parameters
@@ -62,7 +60,7 @@ def ellipsoid(rng: np.random.Generator) -> Solid:
     height = rng.uniform(0, 0.05)
 
     def solid(z: AnyArray, y: AnyArray, x: AnyArray) -> AnyArray:
-        square: AnyArray = np.float32(0)
+        square: AnyArray = np.zeros((1, 1, 1), "f4")
         for row, axis in zip(rotation, axes, strict=True):
             square = square + ((row[0] * z + row[1] * y + row[2] * x) / axis) ** 2
         return 1 - np.sqrt(square) + height * rough(z, y, x)
