@@ -17,7 +17,7 @@ from napari_geosr.gui.kit import dock as _dock
 from napari_geosr.gui.kit.dock import Dock
 from napari_geosr.gui.kit.durations import RemainingTime
 from napari_geosr.gui.kit.remembered import settings_path
-from napari_geosr.gui.kit.widgets import FolderRow
+from napari_geosr.gui.kit.widgets import FolderRow, SentenceLabel
 
 
 class Settings(Config):
@@ -146,3 +146,13 @@ def test_the_time_that_is_left_follows_from_the_time_it_took(monkeypatch):
     assert left.text(4, 10) == ", 30 s left"
     left.restart()
     assert left.text(5, 10) == ""
+
+
+def test_a_sentence_gives_back_the_height_of_a_narrow_dock(qtbot):
+    label = SentenceLabel("a sentence of several words " * 6)
+    qtbot.addWidget(label)
+    label.show()
+    label.resize(120, 400)
+    tall = label.minimumHeight()
+    label.resize(900, 400)
+    assert 0 < label.minimumHeight() < tall / 2

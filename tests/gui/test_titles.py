@@ -7,7 +7,7 @@ import re
 import pytest
 from napari._app_model import get_app_model
 from opening import filled, opened
-from qtpy.QtCore import QEvent
+from qtpy.QtCore import QEvent, Qt
 from qtpy.QtWidgets import (
     QAbstractButton,
     QApplication,
@@ -137,3 +137,20 @@ def test_tabs_of_four_docks_can_be_read(make_napari_viewer, qtbot):
     for i in range(4):
         assert metrics.horizontalAdvance(bar.tabText(i)) < bar.tabRect(i).width()
         assert bar.tabRect(i).right() <= bar.width()
+
+
+def test_titles_of_eight_tabs_are_whole(make_napari_viewer, qtbot):
+    """The tabs scroll; Qt would shorten their titles to one letter."""
+    viewer = make_napari_viewer(show=True)
+    window = viewer.window._qt_window
+    window.resize(1366, 768)
+    for name in WIDGETS:
+        opened(viewer, name)
+        qtbot.wait(20)
+    (bar,) = (b for b in window.findChildren(QTabBar) if b.count() == len(WIDGETS))
+    qtbot.waitUntil(lambda: bar.elideMode() == Qt.TextElideMode.ElideNone)
+    metrics = bar.fontMetrics()
+    for i in range(bar.count()):
+        assert metrics.horizontalAdvance(bar.tabText(i)) < bar.tabRect(i).width()
+    assert bar.usesScrollButtons()
+    assert bar.tabRect(bar.currentIndex()).right() <= bar.width()
