@@ -1,0 +1,85 @@
+"""Make the pictures of docs/cluster.md: a run of the Restore dock in a real SLURM.
+
+Installs nothing and needs root and ``apt-get install slurm-wlm munge``; the SLURM of
+one node runs in a temporary folder. Run under a display: ``xvfb-run -a -s "-screen 0
+1600x1000x24" python scripts/cluster_pictures.py [--out FOLDER]``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+import screenshots
+from napari_geosr import io
+from napari_geosr.jobs import profiles
+from napari_geosr.jobs.profiles import Profile
+from screenshots import PLUGIN, dock_of, new_viewer, open_dock, open_restore, save, wait
+
+sys.path.append(str(Path(__file__).parents[1] / "tests" / "queues"))
+import slurm_cluster
+
+
+def write_scan(folder: Path) -> Path:
+    """Save the sample, because a cluster needs a file."""
+    from napari_geosr.gui.layers import volume_from_layer
+
+    viewer = new_viewer()
+    viewer.open_sample(PLUGIN, "noisy_foam")
+    volume = volume_from_layer(viewer.layers["noisy foam"])
+    path = folder / "foam.ome.tif"
+    io.write(volume.replace(name="foam"), path)
+    viewer.close()
+    return path
+
+
+def take(folder: Path) -> None:
+    """Follow a run from the dialog to the result, without editing a file."""
+    scan = write_scan(folder)
+    profiles.save_profile("mine", Profile(queue="slurm", cores=2, walltime="1:00:00"))
+    viewer = new_viewer(size=(1280, 900))
+    [layer] = viewer.open(scan, plugin=PLUGIN)
+    dock = open_restore(viewer, layer.name)
+    dock.cluster.widget.click()
+    dialog = dock.cluster.dialog
+    dialog.cluster.setCurrentIndex(dialog.cluster.findData("mine"))
+    dialog.script_section.set_open(True)
+    wait(1)
+    dialog.grab().save(str(screenshots.FOLDER / "cluster_dialog.png"))
+    dialog.submit_button.click()
+    wait(until=lambda: not dock.activity.busy and "SLURM job" in dock.message.text)
+    listing = open_dock(viewer, "Jobs")
+    for part in list(viewer.window.dock_widgets.values()):
+        if part is dock:
+            dock_of(part).close()
+    wait(until=lambda: listing.view.state == "done")
+    listing.view.show_button.click()
+    wait(until=lambda: len(viewer.layers) == 2)
+    save(viewer, "cluster_jobs")
+
+
+def main() -> None:
+    """Start a SLURM with settings of its own, and take the pictures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=screenshots.FOLDER)
+    screenshots.FOLDER = parser.parse_args().out
+    if reason := slurm_cluster.why_missing():
+        sys.exit(reason)
+    for kind in ("CONFIG", "DATA", "STATE"):
+        os.environ[f"XDG_{kind}_HOME"] = tempfile.mkdtemp()
+    with (
+        tempfile.TemporaryDirectory() as place,
+        tempfile.TemporaryDirectory(prefix="slurm") as folder,
+        slurm_cluster.slurm(Path(folder)) as conf,
+    ):
+        os.environ["SLURM_CONF"] = str(conf)
+        scans = Path(place) / "scans"
+        scans.mkdir()
+        take(scans)
+
+
+if __name__ == "__main__":
+    main()
