@@ -9,7 +9,8 @@ they are drawn from the voxels that they copy, so gradients end at real voxels.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -207,7 +208,7 @@ class Window:
         x = torch.from_numpy(
             self.network_input if network_input is None else self._like(network_input)
         )
-        with self._explaining(), compute.exact_settings(self.scene.threads):
+        with _errors_translated(self), compute.exact_settings(self.scene.threads):
             block = self._block(x.to(self.scene.device))
             parts = [self._part(block, i) for i in range(self._n_parts)]
             out: AnyArray = torch.cat(parts).cpu().numpy()
@@ -236,7 +237,7 @@ class Window:
         planes = [i for i in range(self._n_parts) if sees[i : i + n_channels].any()]
         after = before.copy()
         x = torch.from_numpy(self._like(network_input))
-        with self._explaining(), compute.exact_settings(self.scene.threads):
+        with _errors_translated(self), compute.exact_settings(self.scene.threads):
             block = self._block(x.to(self.scene.device))
             for i in planes:
                 after[i] = self._part(block, i)[0].cpu().numpy()
@@ -287,7 +288,7 @@ class Window:
         scene = self.scene
         leaf = x.to(scene.device).requires_grad_(True)
         with (
-            self._explaining(),
+            _errors_translated(self),
             compute.exact_settings(scene.threads, gradients=True),
         ):
             out = self._part(self._block(leaf), i)
@@ -304,7 +305,7 @@ class Window:
         scene = self.scene
         x = torch.from_numpy(self.network_input).to(scene.device).requires_grad_(True)
         with (
-            self._explaining(),
+            _errors_translated(self),
             compute.exact_settings(scene.threads, gradients=True),
         ):
             return bool(self._part(self._block(x), 0).requires_grad)
@@ -375,7 +376,7 @@ class Window:
         for i in range(self._n_parts):
             part = weights if self._n_parts == 1 else weights[i : i + 1]
             with (
-                self._explaining(),
+                _errors_translated(self),
                 compute.exact_settings(scene.threads, gradients=True),
             ):
                 out = self._part(self._block(x), i, forward)
@@ -439,28 +440,17 @@ class Window:
     def _like(self, network_input: AnyArray) -> AnyArray:
         return np.ascontiguousarray(network_input, self.network_input.dtype)
 
-    def _explaining(self) -> _ErrorTranslation:
-        return _ErrorTranslation(self)
 
-
-class _ErrorTranslation:
-    """Translates errors of a network into messages for the user."""
-
-    def __init__(self, window: Window) -> None:
-        self._window = window
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(
-        self, kind: object, error: BaseException | None, trace: object
-    ) -> None:
-        if error is None or not isinstance(error, Exception):
-            return
-        if isinstance(error, GeoSRError):
-            return
-        shape = self._window.network_input.shape
-        name = type(self._window.scene.network).__name__
+@contextmanager
+def _errors_translated(window: Window) -> Iterator[None]:
+    """Translate errors of a network into messages for the user."""
+    try:
+        yield
+    except GeoSRError:
+        raise
+    except Exception as error:
+        shape = window.network_input.shape
+        name = type(window.scene.network).__name__
         if is_out_of_memory(error):
             raise DeviceMemoryError(
                 f"There is not enough memory for the window of {shape} voxels that "

@@ -62,10 +62,8 @@ _DEVICES = {"darwin": ("auto", "cpu", "mps")}.get(sys.platform, ("auto", "cpu", 
 
 #: Text and tool tip of the button that starts a run.
 RUN = "&Run", "Restore the whole layer into a new layer."
-RESUME = (
-    "&Resume",
-    "Restore the missing tiles of {!r}. Remove that layer to start again.",
-)
+_MISSING = "Restore the missing tiles of {!r}. Remove that layer to start again."
+RESUME = "&Resume", _MISSING
 _NO_IMAGE = "Open an image to restore it."
 _NONE_CHOSEN = "Choose an image to restore it."
 _KEEPS_SCAN = "To restore it anyway, choose a model."
