@@ -58,8 +58,8 @@ METHODS: dict[str, str | None] = {
 WHOLE, AUTOMATIC, NOTHING = "whole volume", "found automatically", "nothing"
 NO_IMAGE = "Open an image to measure its pores."
 UNUSABLE = "This image cannot be measured."
-_SURROUNDED = f"""Background reaches the faces of the volume, so pores are counted inside \
-an automatic sample mask. Choose “{WHOLE}” to count everything."""
+_SURROUNDED = f"""Background reaches the faces of the volume, so pores are counted \
+inside an automatic sample mask. Choose “{WHOLE}” to count everything."""
 _SHOWN_ELSEWHERE = (
     "threshold",
     "sample_mask",
