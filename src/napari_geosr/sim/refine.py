@@ -82,15 +82,26 @@ def refine_phases_steps(
         image = fit.image
         with torch.inference_mode():
             terms = operator.terms(image).numpy()
-        patterns = _with_phases(patterns, block, terms, weight)
+        patterns = fitted_phases(patterns, block, terms, weight)
         yield BlockDone(done + 1, rounds)
     return patterns
 
 
-def _with_phases(
+def fitted_phases(
     patterns: PatternSet, block: FloatArray, terms: FloatArray, weight: FloatArray
 ) -> PatternSet:
-    """Patterns with the phases that explain each frame best."""
+    """Patterns with the phases that explain each frame best.
+
+    Parameters
+    ----------
+    patterns : PatternSet
+    block : ndarray of shape (angles, phases, Y, X)
+    terms : ndarray of shape (1 + 2 · harmonics · angles, Y, X)
+        The object times 1 and the cosine and sine of every harmonic, as the camera
+        sees it (`IlluminationOperator.terms`).
+    weight : ndarray of shape (Y, X)
+        Inverse variance of the pixels.
+    """
     fringes: list[FringePattern] = []
     column = 1
     flat_weight = weight.ravel()

@@ -11,12 +11,13 @@ from napari_geosr.operations.sim.config import (
 )
 from napari_geosr.operations.sim.estimate import PatternEstimate, estimate_steps
 from napari_geosr.operations.sim.inputs import frames_of, open_frames
-from napari_geosr.operations.sim.run import SimResult, run_steps
+from napari_geosr.operations.sim.run import SimResult, preview, run_steps
 from napari_geosr.operations.sim.simulation import (
     SimulatedSim,
     SimulateSimConfig,
     simulate_sim_steps,
 )
+from napari_geosr.operations.sim.trust import SimTrust, compare_answers
 
 __all__ = [
     "METHODS",
@@ -26,12 +27,15 @@ __all__ = [
     "SimCheck",
     "SimConfig",
     "SimResult",
+    "SimTrust",
     "SimulateSimConfig",
     "SimulatedSim",
     "check_steps",
+    "compare_answers",
     "estimate_steps",
     "frames_of",
     "open_frames",
+    "preview",
     "run_steps",
     "simulate_sim_steps",
 ]

@@ -18,7 +18,6 @@ from napari_geosr.core.errors import Cancelled
 from napari_geosr.core.fringes import PatternSet
 from napari_geosr.core.sim_frames import SimFrames
 from napari_geosr.core.steps import (
-    BlockDone,
     IterationDone,
     ShouldStop,
     StageStarted,
@@ -28,31 +27,22 @@ from napari_geosr.core.steps import (
     TileDone,
     WarningIssued,
     never_stop,
+    run_to_end,
 )
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.volume import Volume
-from napari_geosr.inference.compute import exact_settings
 from napari_geosr.inference.device import pick_device
 from napari_geosr.operations.sim.config import METHOD_TITLES, SimConfig
 from napari_geosr.operations.sim.estimate import (
     PatternEstimate,
-    brightest_part,
     estimate_steps,
 )
 from napari_geosr.operations.sim.inputs import axis_facts, check_plane
+from napari_geosr.operations.sim.planes import plane_steps
+from napari_geosr.operations.sim.trust import SimTrust, trust_steps
 from napari_geosr.operations.storage import array_for
-from napari_geosr.physics.illumination import IlluminationOperator
-from napari_geosr.physics.otf import Otf
-from napari_geosr.sim.joint_rl import JointRichardsonLucy, best_iterations
-from napari_geosr.sim.noise import FrameNoise, frame_noise
-from napari_geosr.sim.wiener import wiener_reconstruction
 
 FloatArray = npt.NDArray[np.float32]
-
-#: Maximum number of iterations of joint Richardson–Lucy if it is chosen.
-MOST_ITERATIONS = 80
-#: Edge in camera pixels of the part on which the number of iterations is chosen.
-_TRIAL_EDGE = 192
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +58,8 @@ class SimResult:
         Patterns by time point and channel.
     summary : mapping
         Seconds, iterations and other figures, JSON-serialisable.
+    checks : SimTrust or None
+        Checks of the middle slice; None if they are switched off.
     path : Path or None
         The file, if there is one.
     """
@@ -76,6 +68,7 @@ class SimResult:
     method: str
     estimates: dict[tuple[int, int], PatternEstimate] = field(repr=False)
     summary: AnyMapping = field(repr=False)
+    checks: SimTrust | None = None
     path: Path | None = None
 
     @property
@@ -179,6 +172,10 @@ def run_steps(
         yield StageStarted(message=METHOD_TITLES[config.method])
         yield from run.fill_steps(array)
         summary = {"seconds": round(clock.monotonic() - begun, 3), **run.facts()}
+        checks = None
+        if config.checks:
+            checks = yield from run.trust_steps()
+            summary["checks"] = checks.to_json_dict()
         done = {**record, "frames": axis_facts(frames), "run": summary}
         volume = volume.replace(provenance=(*history, done))
         if output is not None:
@@ -188,7 +185,9 @@ def run_steps(
         volume = io.read_back(path).replace(name=volume.name)
         if output is not None and output.note:
             yield WarningIssued(message=output.note)
-    return SimResult(volume, config.method, run.estimates, summary, path)
+    for message in () if checks is None else checks.warnings:
+        yield WarningIssued(message=message)
+    return SimResult(volume, config.method, run.estimates, summary, checks, path)
 
 
 @contextmanager
@@ -284,6 +283,20 @@ class _Run:
             array[place] = image
             yield TileDone(1000 * (done + 1), 1000 * total, place, image)
 
+    def trust_steps(self) -> Generator[Step, None, SimTrust]:
+        """Check the middle slice of the first time point and channel."""
+        estimate = self.estimates[0, 0]
+        block = self.frames.frames(self.frames.n_planes // 2)
+        found = yield from trust_steps(
+            block,
+            estimate,
+            self.config,
+            iterations=self.iterations.get((0, 0), 0),
+            device=self.device,
+            should_stop=self.should_stop,
+        )
+        return found
+
     def _place(self, time: int, channel: int, plane: int) -> tuple[Any, ...]:
         kept = self.frames.kept_axes
         places = [time] * ("T" in kept) + [channel] * ("C" in kept)
@@ -305,122 +318,41 @@ class _Run:
         return {**facts, **({"iterations": used} if used else {})}
 
 
-def plane_steps(
-    block: FloatArray,
-    patterns: PatternSet,
-    otf: Otf,
+def preview(
+    frames: SimFrames,
     config: SimConfig,
+    estimate: PatternEstimate,
+    place: tuple[slice, slice],
     *,
-    device: str = "cpu",
-    iterations: int | None = None,
-    should_stop: ShouldStop = never_stop,
-) -> Generator[Step, None, tuple[FloatArray, int]]:
-    """Reconstruct one plane.
+    plane: int = 0,
+    time: int = 0,
+    channel: int = 0,
+) -> Volume:
+    """Reconstruct a part of one plane, for display.
 
     Parameters
     ----------
-    block : ndarray of shape (angles, phases, Y, X)
-        With the offset subtracted.
-    patterns : PatternSet
-    otf : Otf
+    frames : SimFrames
     config : SimConfig
-    device : str
-    iterations : int, optional
-        Iterations of joint Richardson–Lucy, if they were chosen for another plane.
+    estimate : PatternEstimate
+        Patterns of the whole field of view.
+    place : (slice, slice)
+        Rows and columns in camera pixels, with start and stop.
+    plane, time, channel : int
 
     Returns
     -------
-    image : ndarray of shape (upscale_factor · Y, upscale_factor · X), float32
-    iterations : int
-        0 if the method does not iterate.
+    Volume
+        (Y, X), at the position of the part.
     """
-    if config.method == "widefield":
-        return widefield(block, config.upscale_factor), 0
-    if config.method == "wiener":
-        image = wiener_reconstruction(
-            block,
-            patterns,
-            otf,
-            config.upscale_factor,
-            noise=frame_noise(block, otf).variance,
-            regularisation=config.regularisation,
-            apodisation=config.apodisation,
-            notch=config.notch,
-        )
-        return image, 0
-    n = config.iterations or iterations
-    if n is None:
-        n = yield from _choose_iterations(
-            block, patterns, otf, config, device, should_stop
-        )
-    fit = yield from fit_steps(
-        block, patterns, otf, config, n, device=device, should_stop=should_stop
+    block = frames.frames(plane, time, channel)[(..., *place)]
+    check_plane(block, frames)
+    patterns = estimate.patterns.cropped(place)
+    image, _ = run_to_end(plane_steps(block, patterns, estimate.otf, config))
+    space = geometry(frames, config.upscale_factor)
+    size, origin = space["voxel_size"][-2:], space["origin"][-2:]
+    moved = tuple(
+        o + part.start * frames.volume.voxel_size[axis - 2]
+        for axis, (o, part) in enumerate(zip(origin, place, strict=True))
     )
-    return fit.result(), n
-
-
-def fit_steps(
-    block: FloatArray,
-    patterns: PatternSet,
-    otf: Otf,
-    config: SimConfig,
-    iterations: int,
-    *,
-    device: str = "cpu",
-    should_stop: ShouldStop = never_stop,
-) -> Generator[Step, None, JointRichardsonLucy]:
-    """Run joint Richardson–Lucy on one plane; the arguments are as in `plane_steps`."""
-    import torch
-
-    operator = IlluminationOperator.create(patterns, otf, config.upscale_factor, device)
-    values = torch.from_numpy(np.maximum(block, 0).reshape(-1, *block.shape[-2:]))
-    with exact_settings(config.threads):
-        fit = JointRichardsonLucy(operator, values.to(device), config.tv)
-    for i in range(iterations):
-        if should_stop():
-            raise Cancelled("Stopped before the result was complete.")
-        with exact_settings(config.threads):
-            fit.step()
-        yield IterationDone(i + 1, iterations, iteration=i + 1, iterations=iterations)
-    return fit
-
-
-def _choose_iterations(
-    block: FloatArray,
-    patterns: PatternSet,
-    otf: Otf,
-    config: SimConfig,
-    device: str,
-    should_stop: ShouldStop,
-) -> Generator[Step, None, int]:
-    """Number of iterations for a plane, from its brightest part."""
-    place = brightest_part(block.mean(axis=(0, 1)), _TRIAL_EDGE)
-    part = block[(..., *place)]
-    noise: FrameNoise = frame_noise(block, otf)
-    operator = IlluminationOperator.create(
-        patterns.cropped(place), otf, config.upscale_factor, device
-    )
-    steps = best_iterations(
-        operator,
-        part.reshape(-1, *part.shape[-2:]),
-        noise.weights(part.mean(axis=(0, 1))),
-        most=MOST_ITERATIONS,
-        tv=config.tv,
-        should_stop=should_stop,
-    )
-    yield BlockDone()
-    with StepIterator(steps) as iterator:
-        for _ in iterator:
-            yield BlockDone()
-    return iterator.result.best
-
-
-def widefield(block: FloatArray, upscale_factor: int) -> FloatArray:
-    """Mean of all frames, interpolated to the grid of the other methods."""
-    from scipy import ndimage
-
-    mean = block.mean(axis=(0, 1))
-    if upscale_factor == 1:
-        return np.asarray(mean, np.float32)
-    found = ndimage.zoom(mean, upscale_factor, order=3, mode="nearest", grid_mode=True)
-    return np.asarray(found, np.float32)
+    return Volume(image, "YX", size, space["unit"], moved, name="preview")
