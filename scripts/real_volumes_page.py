@@ -21,7 +21,8 @@ The scans and their licences: bone and cement paste (qim3d, MIT), Berea sandston
 (PorousMediaGan, MIT; segmented, blurred by 0.7 voxel), pollen and *C. elegans*
 (sdeconv, BSD-3), an MRI scan of a banana (BioImageAnalysisNotebooks, CC BY 4.0). Parts
 of 24 × 96 × 96 voxels are used (256 × 256 for the image). The scans are not part of
-this project.
+this project. The part of the MRI scan contains the fruit; earlier versions of this page
+used the empty background beside it.
 
 ## How to read the tables
 
@@ -153,9 +154,8 @@ def _by_kind(rows: list[dict[str, Any]]) -> str:
             )
     return (
         f"*auto* minus the best classical filter, by kind of scan: {'; '.join(said)}. "
-        "The losses occur on scans that were already nearly as noisy as the added "
-        "noise, and where the noise is correlated along all axes and nearly as coarse "
-        "as the structures, because its level is then underestimated."
+        "Scans with own noise that depends on the grey value (pollen) are "
+        "the least certain: the correction for it assumes one level."
     )
 
 
