@@ -77,7 +77,7 @@ def optics_from_ome(xml: str) -> StatedOptics:
         index = _MEDIA.get(chosen[0].get("Immersion", ""))
     if settings is not None:
         index = _number(settings.get("RefractiveIndex")) or index
-    waves = []
+    waves: list[float] = []
     for channel in [] if image is None else image.iterfind(".//{*}Channel"):
         length = _number(channel.get("EmissionWavelength"))
         unit = parse_unit(channel.get("EmissionWavelengthUnit", "nm"))

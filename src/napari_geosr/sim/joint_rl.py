@@ -14,14 +14,17 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from napari_geosr.core.errors import Cancelled
 from napari_geosr.core.steps import IterationDone, ShouldStop, Step, never_stop
 from napari_geosr.physics.illumination import IlluminationOperator
+
+if TYPE_CHECKING:
+    import torch
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -54,24 +57,22 @@ class JointRichardsonLucy:
         self.operator, self.frames, self.tv = operator, frames, tv
         mean = float(frames.mean())
         self.floor = max(_FLOOR * mean, 1e-12)
-        self.image = torch.full(
-            operator.grid.fine, max(mean, self.floor), device=frames.device
-        )
-        weight = operator.adjoint(torch.ones_like(frames))
+        self.image = frames.new_full(operator.grid.fine, max(mean, self.floor))
+        weight = operator.adjoint(frames.new_ones(frames.shape))
         least = _WEIGHT_FLOOR * float(weight.max())
-        self.weight = 1 / torch.clamp(weight, min=least)
+        self.weight = 1 / weight.clamp(min=least)
 
     def expected(self) -> torch.Tensor:
         """Noise-free frames of the current object."""
-        return torch.clamp(self.operator.forward(self.image), min=self.floor)
+        return self.operator.forward(self.image).clamp(min=self.floor)
 
     def step(self, expected: torch.Tensor | None = None) -> None:
         """One iteration; `expected` saves computing it again."""
         ratio = self.frames / (self.expected() if expected is None else expected)
         update = self.operator.adjoint(ratio) * self.weight
-        image = self.image * torch.clamp(update, min=0)
+        image = self.image * update.clamp(min=0)
         if self.tv:
-            image = image / torch.clamp(1 - self.tv * _divergence(self.image), min=0.2)
+            image = image / (1 - self.tv * _divergence(self.image)).clamp(min=0.2)
         self.image = image
 
     def result(self) -> FloatArray:
@@ -83,10 +84,10 @@ class JointRichardsonLucy:
 
 def _divergence(image: torch.Tensor) -> torch.Tensor:
     """Divergence of the normalised gradient."""
-    dy, dx = torch.zeros_like(image), torch.zeros_like(image)
+    dy, dx = image.new_zeros(image.shape), image.new_zeros(image.shape)
     dy[:-1] = image[1:] - image[:-1]
     dx[:, :-1] = image[:, 1:] - image[:, :-1]
-    size = torch.sqrt(dy**2 + dx**2 + (1e-6 * image.mean()) ** 2 + 1e-20)
+    size = (dy**2 + dx**2 + (1e-6 * image.mean()) ** 2 + 1e-20).sqrt()
     dy, dx = dy / size, dx / size
     found = dy + dx
     found[1:] -= dy[:-1]
@@ -150,6 +151,8 @@ def best_iterations(
         Maximum number of iterations.
     tv : float
     """
+    import torch
+
     kept, held = thinned(frames, variance)
     device = operator.basis.device
     fit = JointRichardsonLucy(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from napari_geosr.physics.otf import Otf
+from napari_geosr.physics.illumination.otf import Otf
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -49,7 +49,8 @@ class FrameNoise:
     def weights(self, mean: npt.NDArray[np.floating]) -> FloatArray:
         """Variance of pixels with the expected values `mean`."""
         floor = _FLOOR * self.variance
-        return np.maximum(self.dark + self.gain * mean, floor).astype(np.float32)
+        found = np.maximum(self.dark + self.gain * mean, floor)
+        return np.asarray(found, np.float32)
 
 
 def frame_noise(frames: FloatArray, otf: Otf) -> FrameNoise:

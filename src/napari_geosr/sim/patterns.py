@@ -18,8 +18,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from napari_geosr.core.fringes import FringePattern
-from napari_geosr.physics.otf import Otf
+from napari_geosr.core.sim_frames.fringes import FringePattern
+from napari_geosr.physics.illumination.otf import Otf
 
 FloatArray = npt.NDArray[np.float32]
 Complex = npt.NDArray[np.complex64]
@@ -110,7 +110,7 @@ class AngleFit:
 
     def _notch(self, ky: float = 0.0, kx: float = 0.0) -> FloatArray:
         distance = np.hypot(self.fy - ky, self.fx - kx) / (_NOTCH * self.otf.cut_off)
-        return (1 - np.exp(-0.5 * distance**2)).astype(np.float32)
+        return np.asarray(1 - np.exp(-0.5 * distance**2), np.float32)
 
     def _transfer(self, ky: float = 0.0, kx: float = 0.0) -> FloatArray:
         return self.otf.at(self.fy - ky, self.fx - kx).astype(np.float32)
@@ -290,7 +290,7 @@ def _radial_median(
     centres = (edges[1:] + edges[:-1]) / 2
     known = np.isfinite(medians)
     level = np.interp(radius, centres[known], np.asarray(medians)[known])
-    return np.maximum(level, 1e-30).astype(np.float32)
+    return np.asarray(np.maximum(level, 1e-30), np.float32)
 
 
 def harmonic_modulation(fit: AngleFit, pattern: FringePattern) -> tuple[float, ...]:

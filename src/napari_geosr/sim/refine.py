@@ -10,18 +10,21 @@ from __future__ import annotations
 import math
 from collections.abc import Generator
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from napari_geosr.core.errors import Cancelled
-from napari_geosr.core.fringes import FringePattern, PatternSet
+from napari_geosr.core.sim_frames.fringes import FringePattern, PatternSet
 from napari_geosr.core.steps import BlockDone, ShouldStop, Step, never_stop
 from napari_geosr.physics.illumination import IlluminationOperator
-from napari_geosr.physics.otf import Otf
+from napari_geosr.physics.illumination.otf import Otf
 from napari_geosr.sim.joint_rl import JointRichardsonLucy
 from napari_geosr.sim.noise import FrameNoise
+
+if TYPE_CHECKING:
+    import torch
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -65,9 +68,11 @@ def refine_phases_steps(
     Cancelled
         If `should_stop` returns True.
     """
+    import torch
+
     values = np.maximum(block.reshape(-1, *block.shape[-2:]), 0)
     frames = torch.from_numpy(np.ascontiguousarray(values))
-    weight = 1 / noise.weights(block.mean(axis=(0, 1)))
+    weight = np.reciprocal(noise.weights(block.mean(axis=(0, 1))))
     image: torch.Tensor | None = None
     for done in range(rounds):
         operator = IlluminationOperator.create(patterns, otf, _UPSCALE)

@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_geosr.core.errors import ConfigError
-from napari_geosr.core.fringes import FringePattern, PatternSet
+from napari_geosr.core.sim_frames.fringes import FringePattern, PatternSet
 from napari_geosr.physics.illumination import SimGrid
-from napari_geosr.physics.otf import Otf
+from napari_geosr.physics.illumination.otf import Otf
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -135,7 +135,7 @@ def wiener_reconstruction(
     if regularisation is None:
         weight = _noise_to_signal(spectrum, power, noise * amplification, grid, frames)
     else:
-        weight = np.float32(regularisation**2)
+        weight = np.full(power.shape, regularisation**2, np.float32)
     spectrum *= apodise(patterns, otf, grid, apodisation) / (power + weight)
     result: FloatArray = fft.irfft2(spectrum, grid.fine)[grid.inside_fine]
     return np.ascontiguousarray(result, np.float32)
@@ -173,7 +173,6 @@ def _noise_to_signal(
     fy, fx = _frequencies(grid)
     radius = np.hypot(fy, fx)
     pixels = frames.shape[-2] * frames.shape[-1]
-    phases = frames.shape[1]
     # Every angle averages its phases, and the sum over bands all angles.
     level = noise * pixels * grid.upscale_factor**4 / len(frames)
     edges = np.linspace(0, 1, 33)[1:] * radius[power > 1e-3].max()
@@ -191,7 +190,6 @@ def _noise_to_signal(
         if signal > 0.05 * level:
             values.append(np.log(signal))
             centres.append(np.log((edges[i] + edges[i - 1]) / 2))
-    del phases
     if len(values) < 3:
         return np.full(power.shape, 0.1, np.float32)
     slope, start = np.polyfit(centres, values, 1)
@@ -215,10 +213,14 @@ def _half(shape: tuple[int, int]) -> tuple[int, int]:
     return shape[0], shape[1] // 2 + 1
 
 
-def _half_pixel(fy: FloatArray, fx: FloatArray, grid: SimGrid) -> npt.NDArray:
+def _half_pixel(
+    fy: FloatArray, fx: FloatArray, grid: SimGrid
+) -> npt.NDArray[np.complex64]:
     """Phase that moves samples of camera pixels to the fine grid."""
     offset = (grid.upscale_factor - 1) / (2 * grid.upscale_factor)
-    turn = np.exp(-2j * np.pi * offset * (fy + fx)).astype(np.complex64)
+    turn: npt.NDArray[np.complex64] = np.exp(-2j * np.pi * offset * (fy + fx)).astype(
+        np.complex64
+    )
     turn[len(fy) // 2] = 0
     turn[:, fx.size // 2] = 0
     return turn
@@ -249,7 +251,9 @@ def _padded(frame: FloatArray, grid: SimGrid) -> FloatArray:
     return np.asarray(padded + mean, np.float32)
 
 
-def _upscaled(band: npt.NDArray, grid: SimGrid) -> npt.NDArray[np.complex64]:
+def _upscaled(
+    band: npt.NDArray[np.complexfloating], grid: SimGrid
+) -> npt.NDArray[np.complex64]:
     """Image of a band on the fine grid."""
     from scipy import fft
 

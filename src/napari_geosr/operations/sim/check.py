@@ -175,7 +175,7 @@ def modulation_contrast(block: FloatArray, estimate: PatternEstimate) -> FloatAr
         smooth = ndimage.gaussian_filter(level, width, mode="nearest")
         largest = np.maximum(largest, smooth)
     noise = n * np.maximum(estimate.noise.variance, 1e-20)
-    return np.sqrt(largest / noise).astype(np.float32)
+    return np.asarray(np.sqrt(largest / noise), np.float32)
 
 
 def _warnings(check: SimCheck) -> list[str]:
@@ -255,7 +255,7 @@ def spectrum_picture(check: SimCheck) -> FloatArray:
         for frame in frames - frames.mean(axis=0):
             product = frame * (mean - mean.mean()) * window
             total += np.abs(fft.fftshift(fft.fft2(product))).astype(np.float32)
-    return np.log10(np.maximum(total, 1e-6 * total.max())).astype(np.float32)
+    return np.asarray(np.log10(np.maximum(total, 1e-6 * total.max())), np.float32)
 
 
 def check_picture(check: SimCheck) -> bytes:

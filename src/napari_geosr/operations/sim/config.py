@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field, field_validator
 
@@ -25,7 +25,7 @@ METHOD_TITLES: dict[str, str] = {
 _NUMBER = re.compile(r"\s*([0-9.]+(?:[eE][-+]?\d+)?)\s*(\D*)")
 
 
-def parse_nanometres(value: Any, *, default: str = "nm") -> Any:
+def parse_nanometres(value: object, *, default: str = "nm") -> object:
     """A length such as ``"525nm"`` or ``"0.065 µm"`` in nanometres.
 
     Parameters
@@ -141,23 +141,23 @@ class FramesConfig(Config):
 
     @field_validator("wavelength", mode="before")
     @classmethod
-    def _read_wavelength(cls, value: Any) -> Any:
+    def _read_wavelength(cls, value: object) -> object:
         if value is None:
             return None
-        words = [value] if isinstance(value, str | int | float) else list(value)
+        words = value if isinstance(value, list | tuple) else (value,)
         parts = [part for word in words for part in str(word).split(",")]
         return tuple(parse_nanometres(part) for part in parts)
 
     @field_validator("wavelength")
     @classmethod
-    def _check_wavelength(cls, value: tuple[float, ...] | None) -> Any:
+    def _check_wavelength(cls, value: tuple[float, ...] | None) -> object:
         if value is not None and not all(100 <= v <= 5000 for v in value):
             raise ValueError("wavelengths of 100 to 5000 nm are needed, such as 525nm")
         return value
 
     @field_validator("pixel", mode="before")
     @classmethod
-    def _read_pixel(cls, value: Any) -> Any:
+    def _read_pixel(cls, value: object) -> object:
         return parse_nanometres(value)
 
 

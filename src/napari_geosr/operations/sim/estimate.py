@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_geosr.core.errors import Cancelled, ConfigError
-from napari_geosr.core.fringes import PatternSet
 from napari_geosr.core.sim_frames import SimFrames
+from napari_geosr.core.sim_frames.fringes import PatternSet
 from napari_geosr.core.steps import (
     BlockDone,
     ShouldStop,
@@ -25,7 +25,7 @@ from napari_geosr.operations.sim.inputs import (
     read_patterns,
     transfer_function,
 )
-from napari_geosr.physics.otf import Otf
+from napari_geosr.physics.illumination.otf import Otf
 from napari_geosr.sim.noise import FrameNoise, frame_noise
 from napari_geosr.sim.patterns import FringeFit, fit_fringe
 from napari_geosr.sim.refine import refine_phases_steps

@@ -11,15 +11,15 @@ import numpy.typing as npt
 from napari_geosr import io
 from napari_geosr.core.documents import load_yaml, read_document
 from napari_geosr.core.errors import ConfigError, FileError, VolumeError
-from napari_geosr.core.fringes import PatternSet
 from napari_geosr.core.sim_frames import Optics, SimFrames
+from napari_geosr.core.sim_frames.fringes import PatternSet
 from napari_geosr.core.types import AnyMapping
 from napari_geosr.core.units import PIXEL, convert_length
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.optics import StatedOptics, read_optics
 from napari_geosr.operations.inputs import InputConfig, open_series
 from napari_geosr.operations.sim.config import FramesConfig
-from napari_geosr.physics.otf import Otf
+from napari_geosr.physics.illumination.otf import Otf
 
 FloatArray = npt.NDArray[np.float32]
 

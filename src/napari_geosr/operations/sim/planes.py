@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_geosr.core.errors import Cancelled
-from napari_geosr.core.fringes import PatternSet
+from napari_geosr.core.sim_frames.fringes import PatternSet
 from napari_geosr.core.steps import (
     BlockDone,
     IterationDone,
@@ -21,7 +21,7 @@ from napari_geosr.inference.compute import exact_settings
 from napari_geosr.operations.sim.config import SimConfig
 from napari_geosr.operations.sim.estimate import brightest_part
 from napari_geosr.physics.illumination import IlluminationOperator
-from napari_geosr.physics.otf import Otf
+from napari_geosr.physics.illumination.otf import Otf
 from napari_geosr.sim.joint_rl import JointRichardsonLucy, best_iterations
 from napari_geosr.sim.noise import FrameNoise, frame_noise
 from napari_geosr.sim.wiener import wiener_reconstruction

@@ -7,7 +7,6 @@ from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,8 +14,9 @@ import numpy.typing as npt
 from napari_geosr import io
 from napari_geosr.core import provenance
 from napari_geosr.core.errors import Cancelled
-from napari_geosr.core.fringes import PatternSet
+from napari_geosr.core.indexing import Slices
 from napari_geosr.core.sim_frames import SimFrames
+from napari_geosr.core.sim_frames.fringes import PatternSet
 from napari_geosr.core.steps import (
     IterationDone,
     ShouldStop,
@@ -29,9 +29,10 @@ from napari_geosr.core.steps import (
     never_stop,
     run_to_end,
 )
-from napari_geosr.core.types import AnyDict, AnyMapping
+from napari_geosr.core.types import AnyArray, AnyDict, AnyMapping
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference.device import pick_device
+from napari_geosr.io.output import Output
 from napari_geosr.operations.sim.config import METHOD_TITLES, SimConfig
 from napari_geosr.operations.sim.estimate import (
     PatternEstimate,
@@ -156,7 +157,7 @@ def run_steps(
     )
     space = geometry(frames, config.upscale_factor)
     begun = clock.monotonic()
-    run = _Run(frames, config, patterns, should_stop)
+    run = _PlaneRun(frames, config, patterns, should_stop)
     yield from run.prepare_steps()
     history = frames.volume.provenance
     with _target(space, out, (*history, record), overwrite) as (array, output):
@@ -192,8 +193,11 @@ def run_steps(
 
 @contextmanager
 def _target(
-    space: AnyDict, out: str | Path | None, history: tuple[Any, ...], overwrite: bool
-) -> Iterator[tuple[Any, Any]]:
+    space: AnyDict,
+    out: str | Path | None,
+    history: tuple[AnyMapping, ...],
+    overwrite: bool,
+) -> Iterator[tuple[AnyArray, Output | None]]:
     """The array to fill and, for a file, the output that contains it."""
     if out is None:
         yield array_for(space["shape"], np.dtype(np.float32), np.nan), None
@@ -203,7 +207,7 @@ def _target(
         yield file.array, file
 
 
-class _Run:
+class _PlaneRun:
     """The planes of a run, and what is found about them."""
 
     def __init__(
@@ -246,7 +250,7 @@ class _Run:
         self.estimates[key] = found
         return found
 
-    def fill_steps(self, array: Any) -> Generator[Step, None, None]:
+    def fill_steps(self, array: AnyArray) -> Generator[Step, None, None]:
         """Reconstruct every plane into `array`."""
         frames = self.frames
         shape = frames.n_times, frames.n_channels, frames.n_planes
@@ -280,7 +284,7 @@ class _Run:
             image, used = steps.result
             self.iterations[(time, channel)] = used
             place = self._place(time, channel, plane)
-            array[place] = image
+            array[place] = image.reshape((1,) * (len(place) - 2) + image.shape)
             yield TileDone(1000 * (done + 1), 1000 * total, place, image)
 
     def trust_steps(self) -> Generator[Step, None, SimTrust]:
@@ -297,11 +301,14 @@ class _Run:
         )
         return found
 
-    def _place(self, time: int, channel: int, plane: int) -> tuple[Any, ...]:
+    def _place(self, time: int, channel: int, plane: int) -> Slices:
         kept = self.frames.kept_axes
-        places = [time] * ("T" in kept) + [channel] * ("C" in kept)
-        places += [plane] * (self.frames.n_planes > 1)
-        return (*places, slice(None), slice(None))
+        at = [time] * ("T" in kept) + [channel] * ("C" in kept)
+        at += [plane] * (self.frames.n_planes > 1)
+        rows, columns = (
+            slice(0, n * self.config.upscale_factor) for n in self.frames.plane_shape
+        )
+        return (*(slice(i, i + 1) for i in at), rows, columns)
 
     def facts(self) -> AnyDict:
         """Figures of the run for its record."""

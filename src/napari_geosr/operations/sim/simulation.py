@@ -15,7 +15,7 @@ from napari_geosr.core import provenance
 from napari_geosr.core.config import Config
 from napari_geosr.core.documents import dump_yaml
 from napari_geosr.core.errors import Cancelled, FileError
-from napari_geosr.core.fringes import PatternSet
+from napari_geosr.core.sim_frames.fringes import PatternSet
 from napari_geosr.core.steps import (
     BlockDone,
     ShouldStop,
@@ -26,7 +26,7 @@ from napari_geosr.core.steps import (
 from napari_geosr.core.types import AnyDict
 from napari_geosr.core.volume import Volume
 from napari_geosr.io import atomic
-from napari_geosr.physics.illumination_simulation import (
+from napari_geosr.physics.illumination.simulation import (
     SimScene,
     SimulatedFrames,
     simulate_frames,

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_geosr.core.errors import Cancelled
-from napari_geosr.core.fringes import PatternSet
+from napari_geosr.core.sim_frames.fringes import PatternSet
 from napari_geosr.core.steps import (
     BlockDone,
     ShouldStop,
@@ -191,7 +191,8 @@ class _Explained:
         device: str,
     ) -> None:
         self.part, self.patterns, self.threads = part, patterns, config.threads
-        self.sigma = np.sqrt(estimate.noise.weights(part.mean(axis=(0, 1))))
+        variance = estimate.noise.weights(part.mean(axis=(0, 1)))
+        self.sigma, self.weight = np.sqrt(variance), np.reciprocal(variance)
         operator = IlluminationOperator.create(
             patterns, estimate.otf, _upscale(config, patterns), device
         )
@@ -212,7 +213,7 @@ class _Explained:
     def _phase_errors(self) -> FloatArray:
         if self.patterns.images is not None:
             return np.zeros((0, 0), np.float32)
-        new = fitted_phases(self.patterns, self.part, self.terms, 1 / self.sigma**2)
+        new = fitted_phases(self.patterns, self.part, self.terms, self.weight)
         return np.array(
             [
                 np.angle(np.exp(1j * np.subtract(one.phases, other.phases)))

@@ -11,14 +11,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from napari_geosr.core.errors import ConfigError
-from napari_geosr.core.fringes import PatternSet
-from napari_geosr.physics.otf import Otf
+from napari_geosr.core.sim_frames.fringes import PatternSet
+from napari_geosr.physics.illumination.otf import Otf
+
+if TYPE_CHECKING:
+    import torch
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -83,7 +86,9 @@ class SimGrid:
         y, x = (slice(part.start * s, part.stop * s) for part in self.inside)
         return y, x
 
-    def positions(self) -> tuple[FloatArray, FloatArray]:
+    def positions(
+        self,
+    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         """Positions of fine pixels in camera pixels from the centre of the frame.
 
         Returns
@@ -144,6 +149,8 @@ class IlluminationOperator:
         ConfigError
             If the patterns are images that do not fit the fine grid.
         """
+        import torch
+
         grid = SimGrid.around(patterns.shape, upscale_factor, otf.cut_off)
         if patterns.images is not None:
             basis = _pattern_images(patterns, grid)
@@ -164,10 +171,8 @@ class IlluminationOperator:
 
     def with_mixing(self, mixing: npt.NDArray[np.floating]) -> IlluminationOperator:
         """The operator with other phases, modulations and intensities."""
-        values = torch.from_numpy(np.asarray(mixing, np.float32))
-        return IlluminationOperator(
-            self.grid, self.basis, values.to(self.basis.device), self.transfer
-        )
+        values = self.mixing.new_tensor(np.asarray(mixing, np.float32))
+        return IlluminationOperator(self.grid, self.basis, values, self.transfer)
 
     def terms(self, image: torch.Tensor) -> torch.Tensor:
         """The object times each term of the patterns, blurred and sampled.
@@ -180,6 +185,8 @@ class IlluminationOperator:
         -------
         tensor of shape (terms, Y, X)
         """
+        import torch
+
         inside = self.grid.inside
         return torch.stack([self._sampled(image * term)[inside] for term in self.basis])
 
@@ -194,14 +201,17 @@ class IlluminationOperator:
         -------
         tensor of shape (frames, Y, X)
         """
-        return torch.tensordot(self.mixing, self.terms(image), dims=1)
+        terms = self.terms(image)
+        frames = self.mixing @ terms.flatten(1)
+        return frames.reshape(-1, *terms.shape[1:])
 
     def adjoint(self, frames: torch.Tensor) -> torch.Tensor:
         """Transpose of `forward`, from frames to the fine grid."""
         inside = self.grid.inside
-        terms = torch.tensordot(self.mixing.T, frames, dims=1)
-        out = torch.zeros(self.grid.fine, dtype=frames.dtype, device=frames.device)
-        padded = torch.zeros(self.grid.padded, dtype=frames.dtype, device=frames.device)
+        terms = self.mixing.T @ frames.flatten(1)
+        terms = terms.reshape(-1, *frames.shape[1:])
+        out = frames.new_zeros(self.grid.fine)
+        padded = frames.new_zeros(self.grid.padded)
         for term, values in zip(self.basis, terms, strict=True):
             padded[inside] = values
             out += term * self._spread(padded)
@@ -209,6 +219,8 @@ class IlluminationOperator:
 
     def _sampled(self, fine: torch.Tensor) -> torch.Tensor:
         """Blur on the fine grid and sample on the padded camera grid."""
+        import torch
+
         rows, columns = self.grid.padded
         spectrum = torch.fft.rfft2(fine)
         half = rows // 2
@@ -223,13 +235,13 @@ class IlluminationOperator:
 
     def _spread(self, camera: torch.Tensor) -> torch.Tensor:
         """Transpose of `_sampled`."""
+        import torch
+
         rows, columns = self.grid.padded
         fine_rows, fine_columns = self.grid.fine
         kept = torch.fft.rfft2(camera) * self.transfer.conj()
         half = rows // 2
-        spectrum = torch.zeros(
-            (fine_rows, fine_columns // 2 + 1), dtype=kept.dtype, device=kept.device
-        )
+        spectrum = kept.new_zeros((fine_rows, fine_columns // 2 + 1))
         spectrum[:half, : columns // 2 + 1] = kept[:half]
         spectrum[-half:, : columns // 2 + 1] = kept[half:]
         spread: torch.Tensor = torch.fft.irfft2(spectrum, s=(fine_rows, fine_columns))

@@ -256,12 +256,13 @@ class SimFrames:
         kept = self.kept_axes
         at = self.index(angle, phase, plane if "Z" not in kept else 0)
         lengths = tuple(self.volume.length(axis) for axis in self.frame_axes)
-        places = dict(zip(self.frame_axes, np.unravel_index(at, lengths), strict=True))
+        at_axes = (int(i) for i in np.unravel_index(at, lengths))
+        places = dict(zip(self.frame_axes, at_axes, strict=True))
         places |= {"T": time} if "T" in kept else {}
         places |= {"C": channel} if "C" in kept else {}
         places |= {"Z": plane} if "Z" in kept else {}
         axes = self.volume.axes
-        indices = {axes.index(axis): int(i) for axis, i in places.items()}
+        indices = {axes.index(axis): i for axis, i in places.items()}
         values = np.asarray(at_indices(self.volume.data, indices), np.float32)
         return values - np.float32(self.offset)
 
@@ -297,13 +298,13 @@ def guess_order(frames: SimFrames) -> tuple[str, dict[str, float]]:
     known = list(ORDER_PRESETS) + [o for o in ORDERS if o not in ORDER_PRESETS]
     middle = plane_count // 2
     y, x = frames.plane_shape
-    part = tuple(
+    rows, columns = (
         slice((n - min(n, _GUESS_EDGE)) // 2, (n + min(n, _GUESS_EDGE)) // 2)
         for n in (y, x)
     )
     misfit = {}
     for order in known:
-        block = replace(frames, order=order).frames(middle)[(..., *part)]
+        block = replace(frames, order=order).frames(middle)[..., rows, columns]
         means = block.mean(axis=(2, 3), keepdims=True)
         block = block * (means.mean() / np.where(means > 0, means, 1))
         sums = block.mean(axis=1)

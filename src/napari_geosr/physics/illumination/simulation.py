@@ -17,9 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_geosr.core.errors import ConfigError
-from napari_geosr.core.fringes import FringePattern, PatternSet
+from napari_geosr.core.sim_frames.fringes import FringePattern, PatternSet
 from napari_geosr.physics.illumination import IlluminationOperator, SimGrid
-from napari_geosr.physics.otf import Otf
+from napari_geosr.physics.illumination.otf import Otf
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -196,17 +196,17 @@ def harmonic_amplitudes(scene: SimScene) -> tuple[float, ...]:
     light = 1 + scene.modulation * np.cos(turn)
     s = scene.saturation
     responses = {
-        "linear": lambda: light,
-        "saturated": lambda: 1 - np.exp(-s * light),
-        "saturated-hyperbolic": lambda: s * light / (1 + s * light),
-        "switching": lambda: np.exp(-s * light),
+        "linear": light,
+        "saturated": 1 - np.exp(-s * light),
+        "saturated-hyperbolic": s * light / (1 + s * light),
+        "switching": np.exp(-s * light),
     }
     if scene.response not in responses:
         raise ConfigError(
             f"There is no response {scene.response!r}. Choose one of "
             f"{', '.join(RESPONSES)}."
         )
-    emission = np.fft.rfft(responses[scene.response]())
+    emission = np.fft.rfft(responses[scene.response])
     amplitudes = 2 * emission.real[1 : _MAX_HARMONICS + 1] / emission.real[0]
     kept = np.flatnonzero(np.abs(amplitudes) >= _MIN_HARMONIC)
     last = int(kept[-1]) + 1 if len(kept) else 1
@@ -258,9 +258,9 @@ def _exposed(
     """Frames in grey values, with shot noise."""
     bright = float(np.percentile(clean, 99))
     photons = scene.snr**2 / bright if scene.snr else 1000.0 / bright
-    counts = clean * photons
+    counts = np.asarray(clean * photons, np.float64)
     if scene.snr:
-        counts = rng.poisson(counts)
+        counts = rng.poisson(counts).astype(np.float64)
     return np.asarray(scene.offset + scene.gain * counts, np.float32)
 
 
@@ -297,7 +297,8 @@ def draw_structure(
         n = max(20, int(area / (2 * period) ** 2))
         points = rng.uniform(0, shape, (n, 2))
         _add_points(light, points, rng.lognormal(0, 0.4, n))
-    return ndimage.gaussian_filter(light, _THICKNESS, mode="wrap").astype(np.float32)
+    smooth = ndimage.gaussian_filter(light, _THICKNESS, mode="wrap")
+    return np.asarray(smooth, np.float32)
 
 
 def _filament(

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from napari_geosr.core.errors import ConfigError
-from napari_geosr.core.types import AnyDict
+from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.units import PIXEL
 
 FloatArray = npt.NDArray[np.float32]
@@ -76,7 +74,9 @@ class FringePattern:
         for h, amplitude in enumerate(self.modulation, start=1):
             term = self.terms(h)
             columns += [amplitude * term.real, -amplitude * term.imag]
-        return np.stack(columns, 1) * np.asarray(self.intensity)[:, None]
+        found: npt.NDArray[np.float64] = np.stack(columns, 1)
+        found = found * np.asarray(self.intensity)[:, None]
+        return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -200,7 +200,7 @@ class PatternSet:
         }
 
     @classmethod
-    def from_dict(cls, values: Mapping[Any, Any], name: str = "patterns") -> PatternSet:
+    def from_dict(cls, values: AnyMapping, name: str = "patterns") -> PatternSet:
         """Read what `to_dict` wrote.
 
         Raises
@@ -224,11 +224,11 @@ class PatternSet:
         return cls(fringes, (y, x), size, str(unit))
 
 
-def _fringe(row: Mapping[str, Any]) -> FringePattern:
+def _fringe(row: AnyMapping) -> FringePattern:
     ky, kx = (float(k) for k in row["wave_vector"])
     phases = tuple(math.radians(float(p)) for p in row["phases_degrees"])
-    modulation = tuple(float(m) for m in _listed(row.get("modulation", (1.0,))))
-    intensity = tuple(float(v) for v in _listed(row.get("intensity", ())))
+    modulation = _floats(row.get("modulation", (1.0,)))
+    intensity = _floats(row.get("intensity", ()))
     numbers = (ky, kx, *phases, *modulation, *intensity)
     if not all(math.isfinite(n) for n in numbers) or not (ky or kx):
         raise ValueError("a number is not finite, or a wave vector is zero")
@@ -237,5 +237,6 @@ def _fringe(row: Mapping[str, Any]) -> FringePattern:
     return FringePattern((ky, kx), phases, modulation, intensity)
 
 
-def _listed(value: Any) -> Sequence[Any]:
-    return value if isinstance(value, list | tuple) else (value,)
+def _floats(value: object) -> tuple[float, ...]:
+    values = value if isinstance(value, list | tuple) else (value,)
+    return tuple(float(v) for v in values)
