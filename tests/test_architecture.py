@@ -38,7 +38,7 @@ ROOT = Path(napari_geosr.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 
 #: Modules that only one other imports, at most, as a fraction of all modules.
-MOST_SINGLE_USES = 0.115
+MOST_SINGLE_USES = 0.12
 #: Lines of a file, and lines of a function without its signature and docstring.
 MOST_LINES, MOST_LINES_OF_A_FUNCTION = 500, 70
 #: Uses of `Any` per module.
@@ -189,7 +189,8 @@ def test_few_imports_stand_inside_functions() -> None:
 
 def test_types_are_named() -> None:
     found = [re.findall(r"\bAny\b", path.read_text("utf-8")) for path in FILES]
-    assert sum(map(len, found)) <= MOST_ANYS * len(FILES), "Name the type, or use object."
+    most = MOST_ANYS * len(FILES)
+    assert sum(map(len, found)) <= most, "Name the type, or use object."
 
 
 def test_few_modules_are_imported_by_one_other_alone(whole: nx.DiGraph) -> None:

@@ -14,6 +14,7 @@ References
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -62,7 +63,7 @@ def parameter_count(config: NetworkConfig) -> int:
     """Number of parameters."""
     channels = config.channels
     total = 29 * channels[0]
-    for i, (fine, coarse) in enumerate(zip(channels, channels[1:], strict=False)):
+    for i, (fine, coarse) in enumerate(itertools.pairwise(channels)):
         places = 64 if i == len(channels) - 2 else 8
         total += 8 * fine * coarse + 27 * coarse**2 + 4 * coarse
         total += places * fine * coarse + 27 * fine**2 + 5 * fine + 1
@@ -99,7 +100,7 @@ class SparseUNet(nn.Module):
             local=False,
             input="shape",
         )
-        steps = list(zip(channels, channels[1:], strict=False))
+        steps = list(itertools.pairwise(channels))
         self.first = _block(SubmanifoldConvolution(1, channels[0]), channels[0])
         self.down = nn.ModuleList(_block(StridedConvolution(a, b), b) for a, b in steps)
         self.encode = nn.ModuleList(

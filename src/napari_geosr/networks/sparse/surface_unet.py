@@ -10,6 +10,7 @@ With an upscale factor of 1, it predicts labels of the given voxels from grey va
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
@@ -80,7 +81,7 @@ def parameter_count(config: NetworkConfig) -> int:
     """Number of parameters."""
     channels, first = config.channels, config.channels[0]
     total = 27 * config.in_channels * first + 2 * first
-    for fine, coarse in zip(channels, channels[1:], strict=False):
+    for fine, coarse in itertools.pairwise(channels):
         total += 8 * fine * coarse + 27 * coarse**2 + 4 * coarse
         total += 8 * fine * coarse + 27 * fine**2 + 4 * fine
     if config.upscale_factor == 2:
@@ -106,7 +107,7 @@ class SurfaceUNet(nn.Module):
         upscale_factor: int = 2,
     ) -> None:
         super().__init__()
-        steps = list(zip(channels, channels[1:], strict=False))
+        steps = list(itertools.pairwise(channels))
         stride = 2 ** len(steps)
         self.spec = NetworkSpec(
             axes="ZYX",

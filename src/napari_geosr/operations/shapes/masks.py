@@ -44,8 +44,8 @@ def read_shape_steps(
     """
     if volume.axes != "ZYX":
         raise VolumeError(
-            f"{volume.title} has the axes {', '.join(volume.axes)}; a shape is a volume "
-            "(Z, Y, X). Choose a time point or channel, or give a volume."
+            f"{volume.title} has the axes {', '.join(volume.axes)}; a shape is a "
+            "volume (Z, Y, X). Choose a time point or channel, or give a volume."
         )
     yield StageStarted(message=f"Reading {volume.title}")
     inside: AnyArray = np.empty(volume.shape, bool)
@@ -63,8 +63,8 @@ def read_shape_steps(
         values.update(np.unique(part).tolist())
         if len(values) > _MAX_LABELS and label is None:
             raise VolumeError(
-                f"{volume.title} has more than {_MAX_LABELS} different values, so it is "
-                "a grey-value image or has many labels. Segment it first "
+                f"{volume.title} has more than {_MAX_LABELS} different values, so it "
+                "is a grey-value image or has many labels. Segment it first "
                 "(napari-geosr measure), or choose one label (--label)."
             )
         inside[start : start + depth] = part != 0 if label is None else part == label
@@ -91,8 +91,8 @@ def _check_values(volume: Volume, label: int | None, values: set[float]) -> None
         return
     if any(v != round(v) or v < 0 for v in present):
         raise VolumeError(
-            f"{volume.title} contains the values {listed}, so it is a grey-value image, "
-            "not a shape. Segment it first (napari-geosr measure)."
+            f"{volume.title} contains the values {listed}, so it is a grey-value "
+            "image, not a shape. Segment it first (napari-geosr measure)."
         )
     raise VolumeError(
         f"{volume.title} has {len(present)} labels ({listed}). Choose the label of the "
