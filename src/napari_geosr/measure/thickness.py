@@ -146,7 +146,8 @@ def thickness_steps(
         `PackedMask`. Voxels must be cubic.
     block_voxels : int, optional
         Number of voxels of a block, `BLOCK_VOXELS` by default; memory is about 20
-        bytes per voxel of a block and of the voxels around it (twice the largest radius).
+        bytes per voxel of a block and of the voxels around it (twice the largest
+        radius).
     target : writable array of uint16 of the same shape, optional
         Filled with diameters in steps of 1/32 voxel; 0 outside the phase, 65535 where
         the phase has no surface.

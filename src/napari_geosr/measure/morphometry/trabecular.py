@@ -93,7 +93,8 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
     if bone and connectivity <= 0:
         remarks.append(
             f"Connectivity is {connectivity:g}: there are no closed loops, or many "
-            "loops are cut by the border. Conn.D needs a larger volume or smaller voxels."
+            "loops are cut by the border. Conn.D needs a larger volume or smaller "
+            "voxels."
         )
     values["Conn"] = connectivity if bone else None
     values["Conn.D"] = connectivity / total if bone else None
