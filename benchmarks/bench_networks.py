@@ -563,9 +563,8 @@ def document(bench: Bench, cases: Sequence[str]) -> str:
             f"--seconds {options.seconds:g} --seeds {options.seeds}"
             f"{_chosen(options)}`. Trained on "
             f"{TRAINED_ON} volumes, tested on {JUDGED_ON} others; ± is the standard "
-            f"deviation over seeds (0 to {options.seeds - 1}, as far as they are "
-            f"there). Voxels of {VOXEL:g} µm; branches count as found within "
-            f"{DISTANCE:g} µm.\n",
+            f"deviation over seeds (from 0 on; column *seeds*). Voxels of {VOXEL:g} "
+            f"µm; branches count as found within {DISTANCE:g} µm.\n",
             "### Do the two rankings agree?\n",
             rankings(bench, cases),
             "### Do geometry-aware losses find more branches?\n",
