@@ -145,8 +145,9 @@ def thickness_steps(
         Shape (Z, Y, X), indexed by three slices: an array, a lazy array, or a
         `PackedMask`. Voxels must be cubic.
     block_voxels : int, optional
-        Number of voxels of a block, `BLOCK_VOXELS` by default; memory is about 20 bytes per voxel of a block and
-        of the voxels around it (twice the largest radius).
+        Number of voxels of a block, `BLOCK_VOXELS` by default; memory is about 20
+        bytes per voxel of a block and of the voxels around it (twice the largest
+        radius).
     target : writable array of uint16 of the same shape, optional
         Filled with diameters in steps of 1/32 voxel; 0 outside the phase, 65535 where
         the phase has no surface.
@@ -212,7 +213,7 @@ def _blocks(shape: tuple[int, int, int], block_voxels: int) -> Iterator[Box]:
 
 
 @dataclass(frozen=True, eq=False)
-class _Block:
+class _PhaseBlock:
     """A block of a phase with its surroundings, and its distances.
 
     Attributes
@@ -241,7 +242,7 @@ class _Block:
 
 def _with_margin(
     phase: MaskSource, core: Box, margin: int, check: Callable[[], None]
-) -> _Block | None:
+) -> _PhaseBlock | None:
     """Read a block with all that its balls depend on; None if it has no phase."""
     from napari_geosr.measure.kernels import balls, distances
 
@@ -271,13 +272,13 @@ def _with_margin(
         if inner.any():
             unknown = balls.largest_unknown(block, squares, place, inner)
         if not unknown:
-            return _Block(block, squares, nearest, place, margin)
+            return _PhaseBlock(block, squares, nearest, place, margin)
         check()
         wide = 2 * math.ceil(unknown) + 6
         margin = max(margin + 8, min(wide, 2 * margin))
 
 
-def _painted(block: _Block, *, locate: bool) -> npt.NDArray[np.uint16]:
+def _painted(block: _PhaseBlock, *, locate: bool) -> npt.NDArray[np.uint16]:
     """Diameters in a block, without its surroundings."""
     from napari_geosr.measure.kernels import balls
 

@@ -41,8 +41,10 @@ QUANTITIES = (
     Quantity("MIL.y", "main direction, part along Y"),
     Quantity("MIL.x", "main direction, part along X"),
 )
-#: Directions in a volume, and in an image.
-_N_DIRECTIONS, _N_FLAT = 307, 90
+#: Number of directions in a volume.
+_N_DIRECTIONS = 307
+#: Number of directions in an image.
+_N_FLAT = 90
 #: Total number of samples on all lines, about.
 _N_SAMPLES = 3 * 10**7
 #: Phase changes per direction below which the fit is unreliable.

@@ -20,9 +20,9 @@ CONVENTION = (
     "with a sample mask. Lc.N/BV is their number ÷ the volume of the solid. With the "
     "eigenvalues EV1 ≤ EV2 ≤ EV3 of the covariance of a lacuna's voxels, the stretch "
     "Lc.St is (EV3 − EV1) ÷ EV3, and the oblateness Lc.Ob is "
-    "2 (EV2 − EV1) ÷ (EV3 − EV1) − 1: −1 for a rod, 1 for a plate (Mader et al. 2013). "
-    "Lc.Align is the largest eigenvalue of the mean orientation tensor: 1/3 for random, "
-    "1 for equal directions (in an image, 1/2 to 1). Lacunae that touch the border are "
+    "2 (EV2 − EV1) ÷ (EV3 − EV1) − 1: −1 for a rod, 1 for a plate (Mader et al. "
+    "2013). Lc.Align is the largest eigenvalue of the mean orientation tensor: 1/3 for "
+    "random, 1 for equal directions (in an image, 1/2 to 1). Lacunae that touch the border are "
     "counted, but have no shape."
 )
 SOURCES = (

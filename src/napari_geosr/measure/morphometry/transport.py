@@ -27,8 +27,8 @@ CONVENTION = (
     "Carman (1937), with the surface per total volume S_v."
 )
 SOURCES = (
-    "Cooper SJ, Bertei A, Shearing PR, Kilner JA, Brandon NP. TauFactor: an open-source "
-    "application for calculating tortuosity factors from tomographic data. SoftwareX "
+    "Cooper SJ, Bertei A, Shearing PR, Kilner JA, Brandon NP. TauFactor: an "
+    "open-source application for calculating tortuosity factors from tomographic data. SoftwareX "
     "5:203-210 (2016). doi:10.1016/j.softx.2016.09.002",
     "Carman PC. Fluid flow through granular beds. Trans Inst Chem Eng 15:150-166 "
     "(1937).",
@@ -91,6 +91,8 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
     surface = float(raw.surface.sum()) / phases.sample_voxels
     porosity = totals.pore_voxels / totals.sample_voxels
     values["k(estimate)"] = porosity**3 / (5 * surface**2) if surface else None
+    if not surface and not phases.flat:
+        remarks.append("k(estimate) has no value: the pores have no surface.")
     return Findings(values, remarks)
 
 
