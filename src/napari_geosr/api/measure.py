@@ -33,6 +33,7 @@ def measure_porosity(
     interval_factor: float | None = None,
     graph: bool = False,
     statistics: Sequence[str] = (),
+    group: str | None = None,
     memory: str | None = None,
     uncertainty: VolumeLike | None = None,
     band_factor: float | None = None,
@@ -80,6 +81,9 @@ def measure_porosity(
         Further statistics that read the voxels of both phases, such as
         ``["trabecular", "thickness"]``; their values are in `report.figures` under
         their standard names.
+    group : str, optional
+        Pores to be counted as a group, such as ``"diameter>20um & sphericity<0.6"``
+        (`report.group`; column ``in_group`` of the table).
     memory : str, optional
         Memory limit, such as ``"4GB"``; by default a fraction of the free memory.
     uncertainty : Volume or array, optional
@@ -126,6 +130,7 @@ def measure_porosity(
         interval_factor=interval_factor,
         graph=graph,
         statistics=statistics,
+        group=group,
         memory=memory,
     )
     measured = as_volume(volume, axes)

@@ -9,7 +9,9 @@ from cyclopts import Parameter
 from pydantic import Field, field_validator
 
 from napari_geosr.core.config import Config
+from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.memory_budget import MemoryBudget
+from napari_geosr.measure.groups import Group
 from napari_geosr.measure.morphometry import MORPHOMETRY
 
 ThresholdRule = Literal["otsu", "multi-otsu", "li", "triangle"]
@@ -110,7 +112,25 @@ class PorosityConfig(Config):
         "both phases: " + ", ".join(MORPHOMETRY.names()) + ".",
     )
 
+    group: str | None = Field(
+        default=None,
+        title="Group",
+        description="Pores to be counted as a group, as comparisons of columns of the "
+        'pore table: "diameter>20um & sphericity<0.6".',
+    )
+
     memory: MemoryBudget = None
+
+    @field_validator("group", mode="after")
+    @classmethod
+    def _check_group(cls, value: str | None) -> str | None:
+        """Refuse text that is no expression, before anything is measured."""
+        if value is not None:
+            try:
+                Group(value)
+            except ConfigError as error:
+                raise ValueError(str(error)) from error
+        return value
 
     @field_validator("statistics", mode="before")
     @classmethod

@@ -14,8 +14,10 @@ from napari_geosr.core.types import AnyArray, AnyDict, AnyMapping
 from napari_geosr.core.units import PIXEL
 from napari_geosr.measure.config import PorosityConfig
 from napari_geosr.measure.graph import NetworkGraph
+from napari_geosr.measure.groups import Group, GroupSummary, summary
 from napari_geosr.measure.histogram import GreyHistogram
 from napari_geosr.measure.interval import PorosityInterval
+from napari_geosr.measure.methods import methods_text
 from napari_geosr.measure.number_text import unit_text
 from napari_geosr.measure.phases.findings import Morphometry
 from napari_geosr.measure.reliability.noise_check import NoiseCheck
@@ -127,6 +129,10 @@ class PorosityReport:
         The automatic sample mask, if one was made and labels are kept.
     morphometry : mapping of Morphometry
         Requested statistics of both phases by name; their values are in `figures` too.
+    group : GroupSummary or None
+        Size of the requested group; its pores are marked in the column ``in_group``.
+    settings : mapping
+        Settings of the measurement, as in a settings file.
     """
 
     name: str
@@ -150,6 +156,8 @@ class PorosityReport:
     graph: NetworkGraph | None = field(default=None, repr=False)
     sample_mask: AnyArray | None = field(default=None, repr=False)
     morphometry: Mapping[str, Morphometry] = field(default_factory=dict, repr=False)
+    group: GroupSummary | None = None
+    settings: AnyMapping = field(default_factory=dict, repr=False)
 
     porosity = FigureAttribute[float]()
     porosity_low = FigureAttribute[float]()
@@ -286,10 +294,16 @@ class PorosityReport:
         }
 
     def _morphometry_to_json(self) -> AnyDict:
-        if not self.morphometry:
-            return {}
-        found = {name: one.to_json_dict() for name, one in self.morphometry.items()}
-        return {"morphometry": found}
+        values: AnyDict = {}
+        if self.morphometry:
+            values["morphometry"] = {
+                name: one.to_json_dict() for name, one in self.morphometry.items()
+            }
+        if self.group is not None:
+            values["group"] = self.group.to_json_dict()
+        if values:
+            values["methods"] = methods_text(self)
+        return values
 
     def _figures_to_json(self, statistics: list[VolumeStatistic]) -> AnyDict:
         values: AnyDict = {}
@@ -367,6 +381,11 @@ def build_report(
     units = column_units(geometry) | totals.more_units
     morphometry = dict(morphometry or {})
     size = "area" if geometry.flat else "volume"
+    group = None
+    if config.group is not None:
+        inside = Group(config.group).of(table, units)
+        table["in_group"] = inside
+        group = summary(config.group, inside, table[size])
     grey_counts, grey_edges = grey.rebinned(_GREY_BINS)
     rule = config.threshold
     return PorosityReport(
@@ -394,4 +413,6 @@ def build_report(
         noise=noise,
         graph=totals.graph,
         morphometry=morphometry,
+        group=group,
+        settings=config.model_dump(mode="json"),
     )

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from napari_geosr.core.units import MILLIMETRES, PIXEL, shown_unit
+from napari_geosr.measure.groups import GroupSummary
 from napari_geosr.measure.number_text import (
     NOTHING,
     difference_text,
@@ -39,6 +40,10 @@ class FiguresSource(Protocol):
     @property
     def is_flat(self) -> bool:
         """Whether an image was measured."""
+
+    @property
+    def group(self) -> GroupSummary | None:
+        """The requested group of pores."""
 
     @property
     def morphometry(self) -> Mapping[str, Morphometry]:
@@ -92,6 +97,24 @@ def figure_rows(
             differences = _differences(values, reference)
         label = _words(row.title, figures)
         yield StatisticRow(label, texts, differences, _words(row.help, figures))
+    yield from _group_rows(reports)
+
+
+def _group_rows(reports: Sequence[FiguresSource]) -> Iterator[StatisticRow]:
+    """One row for the group of pores, if there is one."""
+    groups = [report.group for report in reports]
+    named = next((group for group in groups if group is not None), None)
+    if named is None:
+        return
+    texts = []
+    for group in groups:
+        if group is None:
+            texts.append(NOTHING)
+            continue
+        share = "" if group.share_of_size is None else percent_text(group.share_of_size)
+        texts.append(f"{group.count} of {group.total} ({share} of their size)")
+    help_text = "Pores for which the expression holds."
+    yield StatisticRow(f"Group {named.text}", texts, [""] * len(texts), help_text)
 
 
 def table_rows(

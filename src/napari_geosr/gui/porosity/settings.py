@@ -67,6 +67,7 @@ _SHOWN_ELSEWHERE = (
     "histogram_bins",
     "interval_factor",
     "statistics",
+    "group",
 )
 #: Largest grey value that can be entered. Its negative stands for an unknown value.
 _MAX_VALUE = 1e12

@@ -74,7 +74,12 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
     shape = totals.table.get("sphericity", totals.table.get("circularity"))
     irregular = None
     if n and shape is not None:
-        irregular = float(np.mean(shape[np.isfinite(shape)] < _IRREGULAR))
+        known = shape[np.isfinite(shape)]
+        irregular = float(np.mean(known < _IRREGULAR)) if len(known) else None
+    if n and irregular is None:
+        remarks.append("No pore has a reliable sphericity.")
+    if n == 1:
+        remarks.append("NND has no value: there is only one pore.")
     values: dict[str, float | None] = {
         "Relative density": 1 - totals.pore_voxels / totals.sample_voxels,
         "√area.max": float(area.max()) / edge if n else None,

@@ -63,11 +63,13 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
     remarks = []
     if values["Tt.Ar"] is None:
         remarks.append("There is no bone (solid) in the sample.")
-    elif not values["Ma.Ar"]:
+    if values["Tt.Ar"] is not None and not values["Ma.Ar"]:
         remarks.append(
             "No slice has a marrow cavity: the cortex is not a closed ring here, and "
             "Ct.Th is the thickness of the whole bone."
         )
+    if values["Tt.Ar"] is not None and not values["Po.N"]:
+        remarks.append("Ct.Po.Dm has no value: the cortex has no pores.")
     if step > 1:
         remarks.append(f"Ct.Th was measured on every {step}th slice.")
     remarks += coarse_remark("Ct.Th", values["Ct.Th"])

@@ -75,6 +75,8 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
         "Net.Th.Dm": float(wide.mean()) if len(wide) else None,
     }
     remarks = []
+    if not len(throats):
+        remarks.append("Net.Th.Dm has no value: there are no throats.")
     if not inner.any():
         remarks.append("The coordination number has no value: no pore is inside.")
     remarks += coarse_remark("Net.Th.Dm", values["Net.Th.Dm"])
@@ -118,14 +120,18 @@ def divide(
 def _throats(
     labels: npt.NDArray[np.int32],
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-    """Pairs of labels that share faces, and the number of these faces."""
-    pairs = []
+    """Pairs of labels that share faces, and the area (in an image, length) between.
+
+    Faces across each axis are the projections of a flat throat.
+    """
+    pairs, across = [], []
     for axis in range(labels.ndim):
         moved = np.moveaxis(labels, axis, 0)
         one, other = moved[:-1], moved[1:]
         shared = (one != other) & (one > 0) & (other > 0)
         pairs.append(np.sort(np.stack([one[shared], other[shared]], axis=1), axis=1))
-    found, counts = np.unique(np.concatenate(pairs), axis=0, return_counts=True)
-    # A face in an oblique throat is seen along up to three axes: 2/3 of the faces.
-    share = 2 / 3 if labels.ndim == 3 else math.pi / 4
-    return found.reshape(-1, 2).astype(np.int64), share * counts.astype(np.float64)
+        across.append(np.full(len(pairs[-1]), axis))
+    found, index = np.unique(np.concatenate(pairs), axis=0, return_inverse=True)
+    faces = np.zeros((len(found), labels.ndim))
+    np.add.at(faces, (index.reshape(-1), np.concatenate(across)), 1.0)
+    return found.reshape(-1, 2).astype(np.int64), np.linalg.norm(faces, axis=1)

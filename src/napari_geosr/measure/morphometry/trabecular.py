@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from typing import Any
-
 from napari_geosr.core.steps import Step
-from napari_geosr.measure.phases import PackedMask, Phases
+from napari_geosr.measure.phases import Box, Mask, PackedMask, Phases
 from napari_geosr.measure.phases.findings import Findings, Quantity
 from napari_geosr.measure.phases.shared import (
     label_solid_steps,
@@ -66,6 +64,8 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
     solid = yield from phase_thickness_steps(phases, "solid")
     pores = yield from phase_thickness_steps(phases, "pores")
     number, remarks = yield from _number(phases)
+    if solid.mean is None or pores.mean is None:
+        remarks.append("Tb.N(Th+Sp) has no value: there is only one phase.")
     both = None if solid.mean is None or pores.mean is None else solid.mean + pores.mean
     values: dict[str, float | None] = {
         "TV": total,
@@ -109,7 +109,7 @@ def _number(
         walled = Walled(phases.solid)
         mask = PackedMask(walled.shape)
 
-        def write(box: Any, marked: Any) -> None:
+        def write(box: Box, marked: Mask) -> None:
             mask.write(box[0].start, marked)
 
         yield from medial_axis_steps(walled, write, check=phases.check)
@@ -133,5 +133,6 @@ class _Not:
         self._mask = mask
         self.shape = mask.shape
 
-    def __getitem__(self, box: Any) -> Any:
-        return ~self._mask[box]
+    def __getitem__(self, box: Box) -> Mask:
+        outside: Mask = ~self._mask[box]
+        return outside

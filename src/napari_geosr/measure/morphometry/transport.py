@@ -91,6 +91,8 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
     surface = float(raw.surface.sum()) / phases.sample_voxels
     porosity = totals.pore_voxels / totals.sample_voxels
     values["k(estimate)"] = porosity**3 / (5 * surface**2) if surface else None
+    if not surface and not phases.flat:
+        remarks.append("k(estimate) has no value: the pores have no surface.")
     return Findings(values, remarks)
 
 
