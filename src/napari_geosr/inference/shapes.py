@@ -217,7 +217,7 @@ def _refined_block(
         shape = tuple(2 * n for n in shape)
         block = tuple(slice(2 * p.start, 2 * p.stop) for p in block)
         wanted = _widened(block, halo, shape)
-        cut = tuple(
+        cut: tuple[slice, ...] = tuple(
             slice(w.start - 2 * old.start, w.stop - 2 * old.start)
             for w, old in zip(wanted, window, strict=True)
         )

@@ -67,7 +67,7 @@ def write_mesh(
         mesh = trimesh.Trimesh(vertices, faces, process=False)
         exported = mesh.export(file_type=path.suffix.lower()[1:])
         content = exported.encode() if isinstance(exported, str) else exported
-    atomic.write_bytes(path, cast("bytes", content), overwrite=overwrite)
+    atomic.write_bytes(path, content, overwrite=overwrite)
 
 
 def read_mesh(path: Path) -> tuple[AnyArray, AnyArray]:

@@ -353,7 +353,7 @@ def local_thickness(mask: Mask) -> npt.NDArray[np.float32]:
     stack = mask if mask.ndim == 3 else mask[None]
     target = np.zeros(stack.shape, np.uint16)
     found = run_to_end(thickness_steps(stack, target=target))
-    thickness = target.reshape(mask.shape).astype(np.float32) / STEPS_PER_VOXEL
+    thickness = target.reshape(mask.shape) / np.float32(STEPS_PER_VOXEL)
     if found.unbounded_voxels:
         thickness[mask] = np.inf
     return thickness

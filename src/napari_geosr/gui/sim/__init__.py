@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_geosr.core.errors import ConfigError, GeoSRError
-from napari_geosr.core.fringes import PatternSet
 from napari_geosr.core.sim_frames import ORDER_PRESETS, SimFrames
+from napari_geosr.core.sim_frames.fringes import PatternSet
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.kit.lifetime import unwrapped
 from napari_geosr.gui.kit.progress import OperationProgress

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from qtpy.QtCore import QObject, Signal
 
-from napari_geosr.core.fringes import PatternSet
 from napari_geosr.core.layer_data import pint_unit
+from napari_geosr.core.sim_frames.fringes import PatternSet
 from napari_geosr.gui.kit.lifetime import unwrapped
 from napari_geosr.gui.layers import helper_metadata
 from napari_geosr.gui.sim.steps import FoundPatterns

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from napari_geosr.core.fringes import PatternSet
 from napari_geosr.core.sim_frames import SimFrames
+from napari_geosr.core.sim_frames.fringes import PatternSet
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step
 from napari_geosr.core.volume import Volume
 from napari_geosr.operations.sim import (
@@ -23,7 +23,7 @@ from napari_geosr.operations.sim import (
     run_steps,
 )
 from napari_geosr.operations.sim.check import spectrum_picture
-from napari_geosr.operations.sim.run import geometry, plane_steps
+from napari_geosr.operations.sim.run import preview
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -98,20 +98,17 @@ def preview_steps(
         Axes ``"YX"``, at its place in the sample.
     """
     yield StageStarted(message="Reconstructing the preview")
-    frames, estimate = found.frames, found.estimate
     plane, time, channel = at
-    block = frames.frames(plane, time, channel)[(..., *place)]
     fast = config.model_copy(update={"method": "wiener"})
-    image, _ = yield from plane_steps(
-        block, estimate.patterns.cropped(place), estimate.otf, fast
+    return preview(
+        found.frames,
+        fast,
+        found.estimate,
+        place,
+        plane=plane,
+        time=time,
+        channel=channel,
     )
-    space = geometry(frames, config.upscale_factor)
-    edge = frames.volume.voxel_size[-2:]
-    origin = tuple(
-        o + part.start * e
-        for o, part, e in zip(space["origin"][-2:], place, edge, strict=True)
-    )
-    return Volume(image, "YX", space["voxel_size"][-2:], space["unit"], origin)
 
 
 def reconstruct_steps(

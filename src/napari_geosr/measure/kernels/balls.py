@@ -86,7 +86,7 @@ def _reaches(z: int, y: int, x: int, squared: int, core: np.ndarray) -> bool:
         gap += off * off
     # A ball may be moved by less than a voxel along each axis.
     reach = (1 + TOLERANCE) * np.sqrt(np.float64(squared)) + 3
-    return gap <= reach * reach
+    return bool(gap <= reach * reach)
 
 
 @compiled
@@ -106,7 +106,7 @@ def largest_unknown(
                 squared = distances[z, y, x]
                 if not phase[z, y, x] or not _reaches(z, y, x, squared, core):
                     continue
-                margin = np.int64(2**20)
+                margin: int = 2**20
                 for axis, place in enumerate((z, y, x)):
                     if inner[axis, 0]:
                         margin = min(margin, place)

@@ -58,9 +58,9 @@ def directions(flat: bool) -> npt.NDArray[np.float64]:
         return np.stack([np.zeros(_N_FLAT), np.sin(angle), np.cos(angle)], axis=1)
     i = np.arange(_N_DIRECTIONS)
     z = (i + 0.5) / _N_DIRECTIONS
-    angle = math.pi * (1 + math.sqrt(5)) * i
+    turn = math.pi * (1 + math.sqrt(5)) * i
     ring = np.sqrt(1 - z**2)
-    return np.stack([z, ring * np.sin(angle), ring * np.cos(angle)], axis=1)
+    return np.stack([z, ring * np.sin(turn), ring * np.cos(turn)], axis=1)
 
 
 def _frames(vectors: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -24,7 +24,7 @@ class MaskSource(Protocol):
     """A mask that is read box by box: an array, or a `PackedMask`."""
 
     @property
-    def shape(self) -> tuple[int, ...]:
+    def shape(self) -> tuple[int, int, int]:
         """Number of voxels along Z, Y, X."""
 
     def __getitem__(self, box: Box, /) -> Mask:

@@ -8,7 +8,7 @@ only the features and the maps, and gathers the rows again.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, cast
 
@@ -51,7 +51,8 @@ def sparse_convolution(features: Tensor, weight: Tensor, pairs: RowPairs) -> Ten
     -------
     Tensor, shape (n_targets, C_out)
     """
-    return cast("Tensor", _GatherConvolution.apply(features, weight, pairs))
+    apply: Callable[..., Tensor] = _GatherConvolution.apply
+    return apply(features, weight, pairs)
 
 
 def _chunks(pairs: RowPairs, k: int, row_bytes: int) -> Iterator[tuple[Tensor, Tensor]]:

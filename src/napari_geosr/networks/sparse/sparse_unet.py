@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from pydantic import Field, field_validator
 from torch import nn
@@ -144,7 +144,7 @@ class SparseUNet(nn.Module):
         levels: list[SparseTensor] = []
         for level in reversed(range(len(self.up))):
             skip = skips.pop()
-            generate, norm = self.up[level]
+            generate, norm = cast("nn.ModuleList", self.up[level])
             x = _rectified(generate(x, skip.grid[1:]), norm)
             x = union_add(self._through(self.decode[level], x), skip)
             logits = self.heads[level](x.features)

@@ -198,8 +198,8 @@ def _rectified(x: SparseTensor, norm: nn.Module) -> SparseTensor:
 
 def _reach(n_steps: int) -> int:
     """Largest distance of an input voxel with an effect, in whole strides."""
-    stride = 2**n_steps
-    convolutions = sum(2 * 2**level for level in range(n_steps)) + stride
+    stride = int(2**n_steps)
+    convolutions = sum(int(2 * 2**level) for level in range(n_steps)) + stride
     reach = convolutions + (stride - 1) + 1 + max(_MEAN_EDGES) // 2
     return -(-reach // stride) * stride
 

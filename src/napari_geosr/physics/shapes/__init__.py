@@ -132,6 +132,6 @@ def coarsened(
     share: AnyArray = blocks.mean((1, 3, 5), dtype=np.float32)
     if noise:
         assert rng is not None
-        share = share + rng.normal(0, noise, share.shape).astype(np.float32)
+        share = share + np.asarray(rng.normal(0, noise, share.shape), np.float32)
     coarse: AnyArray = share >= threshold
     return coarse

@@ -38,9 +38,10 @@ def defect(
     axis = centre / max(float(np.linalg.norm(centre)), 1e-6)
 
     def distance(z: AnyArray, y: AnyArray, x: AnyArray) -> AnyArray:
-        return np.sqrt(
+        found: AnyArray = np.sqrt(
             (z - centre[0]) ** 2 + (y - centre[1]) ** 2 + (x - centre[2]) ** 2
         )
+        return found
 
     def solid(z: AnyArray, y: AnyArray, x: AnyArray) -> AnyArray:
         if kind == "cube":
@@ -52,12 +53,14 @@ def defect(
                 )
                 for row in rotation
             ]
-            return size - np.maximum(np.maximum(turned[0], turned[1]), turned[2])
+            longest: AnyArray = np.maximum(np.maximum(turned[0], turned[1]), turned[2])
+            return size - longest
         if kind == "cylinder":
             along = axis[0] * z + axis[1] * y + axis[2] * x
             square = z**2 + y**2 + x**2 - along**2
             hole = 0.6 * size - np.sqrt(np.maximum(square, 0))
-            return np.where(along > 0, hole, -1.0)
+            half: AnyArray = np.where(along > 0, hole, -1.0)
+            return half
         if kind == "bilateral":
             return 0.8 * size - distance(z, y, np.sign(centre[2] or 1) * np.abs(x))
         if kind == "irregular":
