@@ -22,7 +22,11 @@ The scans and their licences: bone and cement paste (qim3d, MIT), Berea sandston
 (sdeconv, BSD-3), an MRI scan of a banana (BioImageAnalysisNotebooks, CC BY 4.0). Parts
 of 24 × 96 × 96 voxels are used (256 × 256 for the image). The scans are not part of
 this project. The part of the MRI scan contains the fruit; earlier versions of this page
-used the empty background beside it.
+used the empty background beside it, where *auto* was 2.8 and 1.3 dB below the best
+classical filter. Without this scan, *auto* was about +1.1 dB above it before the last
+changes to the noise measurement and the ranking, and is +1.5 dB above it now (42 cases
+from 5 % noise). **These changes were made, and their limits set, while looking at the
+scans on this page**, so that its figures are no independent test of them.
 
 ## How to read the tables
 
