@@ -221,6 +221,7 @@ def _refined_block(
             slice(w.start - 2 * old.start, w.stop - 2 * old.start)
             for w, old in zip(wanted, window, strict=True)
         )
-        window, values = wanted, fine[(..., *cut)].float()
+        z, y, x = cut
+        window, values = wanted, fine[..., z, y, x].float()
     found: AnyArray = values[0, 0].cpu().numpy() > 0
     return found

@@ -48,9 +48,8 @@ class Walled:
         self._wide = tuple(
             0 if n == 1 and i == 0 else 1 for i, n in enumerate(phase.shape)
         )
-        self.shape = tuple(
-            n + 2 * w for n, w in zip(phase.shape, self._wide, strict=True)
-        )
+        z, y, x = (n + 2 * w for n, w in zip(phase.shape, self._wide, strict=True))
+        self.shape = z, y, x
 
     def __getitem__(self, box: Box) -> Mask:
         inner, outer, size = [], [], []
@@ -353,7 +352,7 @@ def local_thickness(mask: Mask) -> npt.NDArray[np.float32]:
     stack = mask if mask.ndim == 3 else mask[None]
     target = np.zeros(stack.shape, np.uint16)
     found = run_to_end(thickness_steps(stack, target=target))
-    thickness = target.reshape(mask.shape) / np.float32(STEPS_PER_VOXEL)
+    thickness = np.divide(target.reshape(mask.shape), STEPS_PER_VOXEL, dtype=np.float32)
     if found.unbounded_voxels:
         thickness[mask] = np.inf
     return thickness
