@@ -80,9 +80,9 @@ def frame_noise(frames: FloatArray, otf: Otf) -> FrameNoise:
     inner = window > 0.999
     width = max(1.5, 1 / max(otf.cut_off, 0.05))
     mean = ndimage.gaussian_filter(part.mean(axis=0), width)[inner]
-    seen = (local / (len(part) * share))[inner]
+    seen = ndimage.gaussian_filter(local / (len(part) * share), width)[inner]
     dark, gain = _line(mean, seen)
-    variance = max(float(seen.mean()), 1e-20)
+    variance = max(dark + gain * float(part.mean()), 1e-20)
     bright = float(np.percentile(part.mean(axis=0), 99))
     return FrameNoise(variance, dark, gain, bright / float(np.sqrt(variance)))
 
@@ -120,4 +120,14 @@ def _line(mean: FloatArray, variance: FloatArray) -> tuple[float, float]:
     columns = np.stack([np.ones_like(centres), np.maximum(centres, 0)], 1)
     scale = np.array([1.0, max(float(np.abs(centres).max()), 1e-20)])
     (dark, gain), _ = nnls(columns / scale * weight[:, None], levels * weight)
-    return float(dark / scale[0]), float(gain / scale[1])
+    dark, gain = float(dark / scale[0]), float(gain / scale[1])
+    # The blur of both images flattens the line: keep its mean.
+    fitted = dark + gain * float(mean.mean())
+    return (
+        (dark * overall / fitted, gain * overall / fitted)
+        if fitted > 0
+        else (
+            overall,
+            0.0,
+        )
+    )

@@ -62,7 +62,7 @@ def wiener_reconstruction(
     *,
     noise: float,
     regularisation: float | None = None,
-    apodisation: str = "lukosz",
+    apodisation: str = "cosine",
     notch: float = 0.0,
 ) -> FloatArray:
     """Reconstruct one plane.

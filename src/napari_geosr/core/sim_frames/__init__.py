@@ -285,7 +285,7 @@ def guess_order(frames: SimFrames) -> tuple[str, dict[str, float]]:
 
     The sum over the phases of one angle is the widefield image, whatever the angle:
     in the right order these sums differ only by noise. The misfit is their mean
-    difference relative to that of single frames.
+    difference relative to the contrast.
 
     Returns
     -------
@@ -308,9 +308,10 @@ def guess_order(frames: SimFrames) -> tuple[str, dict[str, float]]:
         means = block.mean(axis=(2, 3), keepdims=True)
         block = block * (means.mean() / np.where(means > 0, means, 1))
         sums = block.mean(axis=1)
-        between = float(np.square(sums - sums.mean(axis=0)).mean())
-        single = float(np.square(block - block.mean(axis=(0, 1))).mean())
-        misfit[order] = math.sqrt(between / single) if single > 0 else 1.0
+        mean = sums.mean(axis=0)
+        between = float(np.square(sums - mean).mean())
+        contrast = float(mean.var())
+        misfit[order] = math.sqrt(between / contrast) if contrast > 0 else 1.0
     best = min(misfit.values())
     order = next(o for o in known if misfit[o] <= best * (1 + 1e-6))
     return order, misfit

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+import itertools
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -32,6 +33,8 @@ from napari_geosr.sim.refine import refine_phases_steps
 
 FloatArray = npt.NDArray[np.float32]
 
+#: Distance of two wave vectors, relative to the cut-off, below which they are equal.
+_SAME_DIRECTION = 0.1
 #: Edge in camera pixels of the part in which phases are refined.
 REFINED_EDGE = 192
 
@@ -151,13 +154,34 @@ def estimate_steps(
         confidence=tuple(fit.confidence for fit in fits),
     )
     found = PatternEstimate(
-        _with_common_harmonics(patterns), tuple(fits), otf, noise, block
+        _with_common_harmonics(patterns),
+        _with_distinct_directions(fits, otf),
+        otf,
+        noise,
+        block,
     )
     if found.problems:
         return found
     yield StageStarted(message="Refining the phases")
     refined = yield from _refine_steps(found, should_stop)
     return replace(found, patterns=refined)
+
+
+def _with_distinct_directions(
+    fits: Sequence[FringeFit], otf: Otf
+) -> tuple[FringeFit, ...]:
+    """The fits; two angles with the same wave vector are a problem of the second."""
+    found = list(fits)
+    for j, i in itertools.combinations(range(len(fits)), 2):
+        one, other = (np.asarray(fits[at].pattern.wave_vector) for at in (j, i))
+        nearest = min(np.hypot(*(one - other)), np.hypot(*(one + other)))
+        if nearest < _SAME_DIRECTION * otf.cut_off and not found[i].problem:
+            problem = (
+                f"the pattern has the same direction as that of angle {j + 1}: check "
+                "the order of the frames (--order) and --angles."
+            )
+            found[i] = replace(found[i], problem=problem)
+    return tuple(found)
 
 
 def _with_common_harmonics(patterns: PatternSet) -> PatternSet:

@@ -187,8 +187,11 @@ def read_patterns(path: Path, frames: SimFrames) -> PatternSet:
     if path.suffix.lower() in (".yaml", ".yml", ".json"):
         try:
             values = load_yaml(read_document(path))
-        except OSError as error:
-            raise FileError(f"{path} cannot be read: {error.strerror}.") from error
+        except (OSError, UnicodeDecodeError, ConfigError) as error:
+            raise FileError(
+                f"{path} cannot be read as YAML: {str(error).rstrip('.')}. Use a file "
+                "written by 'napari-geosr sim check'."
+            ) from error
         if not isinstance(values, dict):
             raise ConfigError(f"{path.name} contains no patterns.")
         found = PatternSet.from_dict(values, path.name)
@@ -259,6 +262,7 @@ def check_plane(block: FloatArray, frames: SimFrames, where: str = "") -> None:
             f"{title} has {int(unknown.sum())} NaN or infinite pixels, the first in "
             f"angle {angle + 1}, phase {phase + 1}. Replace or crop them."
         )
+    _refuse_saturated(block, frames, title)
     spread = block.std(axis=(2, 3))
     mean = np.abs(block.mean(axis=(2, 3)))
     flat = np.argwhere(spread <= _CONSTANT * np.maximum(mean, 1e-30))
@@ -268,6 +272,9 @@ def check_plane(block: FloatArray, frames: SimFrames, where: str = "") -> None:
             f"{title}: the frame of angle {angle + 1}, phase {phase + 1} has the same "
             "grey value everywhere. Check that the acquisition is complete."
         )
+
+
+def _refuse_saturated(block: FloatArray, frames: SimFrames, title: str) -> None:
     shares = saturated_fraction(block, frames)
     if shares.max() > MAX_SATURATED:
         angle, phase = np.unravel_index(int(np.argmax(shares)), shares.shape)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time as clock
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
@@ -44,6 +45,10 @@ from napari_geosr.operations.sim.trust import SimTrust, trust_steps
 from napari_geosr.operations.storage import array_for
 
 FloatArray = npt.NDArray[np.float32]
+
+
+#: Change of a phase between time points above which patterns drift.
+MAX_DRIFT = math.radians(10)
 
 
 @dataclass(frozen=True, eq=False)
@@ -222,6 +227,7 @@ class _PlaneRun:
         self.estimates: dict[tuple[int, int], PatternEstimate] = {}
         self.iterations: dict[tuple[int, int], int] = {}
         self.device = pick_device(config.device)
+        self.has_drifted = False
 
     def prepare_steps(self) -> Generator[Step, None, None]:
         """Patterns of the first time point of every channel, before any output."""
@@ -237,18 +243,44 @@ class _PlaneRun:
         if self.given is not None:
             found = self.given
         else:
-            near = self.estimates.get((time - 1, channel))
+            before = self.estimates.get((time - 1, channel))
+            found = yield from self._search_steps(time, channel, before)
+            found.require()
+            if before is not None and before.fits:
+                yield from self._drift_steps(before, found, time)
+        self.estimates[key] = found
+        return found
+
+    def _search_steps(
+        self, time: int, channel: int, before: PatternEstimate | None
+    ) -> Generator[Step, None, PatternEstimate]:
+        """Find patterns near those of the previous time point, or anywhere."""
+        tries = [None] if before is None or not before.fits else [before.patterns, None]
+        for near in tries:
             found = yield from estimate_steps(
                 self.frames,
                 self.config,
                 time=time,
                 channel=channel,
-                near=None if near is None or not near.fits else near.patterns,
+                near=near,
                 should_stop=self.should_stop,
             )
-            found.require()
-        self.estimates[key] = found
+            if not found.problems:
+                break
         return found
+
+    def _drift_steps(
+        self, before: PatternEstimate, found: PatternEstimate, time: int
+    ) -> Generator[Step, None, None]:
+        """Warn once if patterns change from one time point to the next."""
+        moved = drift(before.patterns, found.patterns)
+        if moved > MAX_DRIFT and not self.has_drifted:
+            self.has_drifted = True
+            yield WarningIssued(
+                message=f"The patterns drift: at time point {time} a phase differs by "
+                f"{math.degrees(moved):.0f}° from the one before. They are found again "
+                "for every time point."
+            )
 
     def fill_steps(self, array: AnyArray) -> Generator[Step, None, None]:
         """Reconstruct every plane into `array`."""
@@ -363,3 +395,20 @@ def preview(
         for axis, (o, part) in enumerate(zip(origin, place, strict=True))
     )
     return Volume(image, "YX", size, space["unit"], moved, name="preview")
+
+
+def drift(before: PatternSet, after: PatternSet) -> float:
+    """Largest change of a pattern anywhere in the field of view, as a phase in radians.
+
+    A different wave vector changes the phase most in the corners.
+    """
+    corner = np.asarray(before.shape) / 2
+    largest = 0.0
+    for one, other in zip(before.fringes, after.fringes, strict=True):
+        k, new = np.asarray(one.wave_vector), np.asarray(other.wave_vector)
+        sign = 1.0 if float(k @ new) >= 0 else -1.0
+        shift = 2 * math.pi * float(np.abs(sign * new - k) @ corner)
+        phases = sign * np.asarray(other.phases) - np.asarray(one.phases)
+        turned = np.abs(np.angle(np.exp(1j * phases)))
+        largest = max(largest, float(turned.max()) + shift)
+    return min(largest, math.pi)
