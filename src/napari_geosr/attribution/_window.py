@@ -217,17 +217,7 @@ class Window:
     def values_after(
         self, network_input: AnyArray, changed: Sequence[slice], before: AnyArray
     ) -> AnyArray:
-        """Compute the region again after a change; only planes that see it are.
-
-        Parameters
-        ----------
-        network_input : ndarray
-            Input of the network.
-        changed : sequence of slice
-            Box of the window outside of which it equals the input of `before`.
-        before : ndarray
-            The region of the result before the change, from `values`.
-        """
+        """Update `before`, a result of `values`, after a change inside a box."""
         import torch
 
         if not self.layout.per_plane:
