@@ -143,7 +143,7 @@ def collect(
     centres : ndarray of shape (n, 3), int32
         In quarters of a voxel.
     squares : ndarray of shape (n,), int32
-        Squared distance from the centre to the nearest voxel outside, in 16ths.
+        Squared distance from the centre to the nearest voxel outside, in sixteenths.
     diameters : ndarray of shape (n,), uint16
         Distances to the surface, in `STEPS` per voxel.
 
@@ -249,7 +249,7 @@ def _measure(
     """Fill in the largest ball around a point given in quarters of a voxel.
 
     `ball` is the centre, the radius in voxels, and the squared distance to the nearest
-    voxel outside in 16ths.
+    voxel outside in sixteenths.
     """
     radius = 1e9
     squared = np.int64(2**30)
