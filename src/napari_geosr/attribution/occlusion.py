@@ -183,15 +183,15 @@ def _sentence(figures: AnyDict) -> str:
     cubes = f"{figures['cubes']} cubes of {figures['patch']} voxels"
     if figures["strongest"] is None:
         return (
-            f"None of {cubes} matters: without the structure of any one of them, the "
-            "result would change no more than new noise alone changes it."
+            f"None of {cubes} has a significant effect: removing any one of them "
+            "changes the result by no more than new noise does."
         )
     return (
-        f"Without the structure {figures['distance']:.3g} {figures['unit']} away, at "
-        f"voxel {tuple(figures['strongest_at'])} of the scan, the result would change "
-        f"by {figures['strongest']:+.4g} ± {figures['strongest_error']:.2g} (standard "
-        f"error), the most of {cubes}; {figures['cubes_beyond_noise']} of them "
-        "change it more than new noise alone."
+        f"The largest change occurs without the structure {figures['distance']:.3g} "
+        f"{figures['unit']} away (voxel {tuple(figures['strongest_at'])} of the scan): "
+        f"{figures['strongest']:+.4g} ± {figures['strongest_error']:.2g} (standard "
+        f"error). Of {cubes}, {figures['cubes_beyond_noise']} change the result by "
+        "more than new noise does."
     )
 
 

@@ -145,7 +145,7 @@ def remove(job: JobFolder, *, keep_foreign: bool = False) -> list[Path]:
         raise JobError(
             f"{job.path} was not deleted: its job.json is missing or damaged, or its "
             "config.yaml names no operation, so it may not be a job. If it is one, "
-            "delete it by hand."
+            "delete its folder manually."
         )
     status = job.status()
     if status.is_alive and status.pid:

@@ -142,7 +142,7 @@ def min_bytes(
 
 
 def _stored(array: Any) -> Any:
-    """The array in a file behind one that is resampled or seen as a stack."""
+    """The array in a file from which a resampled or stacked view is made."""
     return getattr(array, "stored", array)
 
 

@@ -358,7 +358,7 @@ def histogram_steps(
 
 
 def _inner_range(counts: np.ndarray) -> tuple[int, int]:
-    """First and last bin of nearly all voxels."""
+    """First and last bin of the range that contains nearly all voxels."""
     total = np.cumsum(counts)
     n_ignored = _STRAY_SHARE * total[-1]
     first = int(np.searchsorted(total, n_ignored, "right"))

@@ -49,7 +49,7 @@ _NO_EVIDENCE = (
     "be explained."
 )
 _STALE = (
-    "This is not the image chosen under Settings. Press Measure to measure the latter."
+    "This is not the image chosen under Settings. Press Measure to measure that image."
 )
 _EXPORT = "Save the results and the table as CSV, JSON, PNG and HTML."
 #: Minimum height of the figures, in pixels.

@@ -377,8 +377,8 @@ def _too_much_text(checked: ConsistencyCheck) -> str:
             "scan, or was invented: do not measure it."
         )
     return (
-        "The result does not fit the scan: it shows more than the scan does. Only "
-        f"{100 * slope:.0f} % of its contrast is in the scan. Structure was invented "
+        "The result does not fit the scan: it contains structure that is absent from "
+        f"the scan. Only {100 * slope:.0f} % of its contrast is supported by the scan. Structure was invented "
         "throughout the volume, or its contrast was exaggerated: compare grey values "
         "and a few pores with the scan, and restore it with another model."
     )
