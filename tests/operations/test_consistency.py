@@ -100,7 +100,7 @@ def test_noise_is_the_same_figure_everywhere(rng, capsys):
         (lambda fine: fine[:, ::-1], "almost nothing that it shows"),
         (
             lambda fine: np.minimum(fine, fine[:, ::-1]),
-            "its contrast is in the scan",
+            "its contrast is supported by the scan",
         ),
         (lambda fine: np.full_like(fine, fine.mean()), "it is uniform and shows"),
         (lambda fine: 0.5 * fine + 0.3, "shows less than the scan does"),

@@ -378,7 +378,8 @@ def _too_much_text(checked: ConsistencyCheck) -> str:
         )
     return (
         "The result does not fit the scan: it contains structure that is absent from "
-        f"the scan. Only {100 * slope:.0f} % of its contrast is supported by the scan. Structure was invented "
+        f"the scan. Only {100 * slope:.0f} % of its contrast is supported by the scan. "
+        "Structure was invented "
         "throughout the volume, or its contrast was exaggerated: compare grey values "
         "and a few pores with the scan, and restore it with another model."
     )
