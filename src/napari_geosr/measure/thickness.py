@@ -45,12 +45,10 @@ class Walled:
 
     def __init__(self, phase: MaskSource) -> None:
         self._phase = phase
-        self._wide = tuple(
-            0 if n == 1 and i == 0 else 1 for i, n in enumerate(phase.shape)
-        )
-        self.shape = tuple(
-            n + 2 * w for n, w in zip(phase.shape, self._wide, strict=True)
-        )
+        z, y, x = phase.shape
+        around = 0 if z == 1 else 1
+        self._wide = (around, 1, 1)
+        self.shape = (z + 2 * around, y + 2, x + 2)
 
     def __getitem__(self, box: Box) -> Mask:
         inner, outer, size = [], [], []
@@ -353,7 +351,8 @@ def local_thickness(mask: Mask) -> npt.NDArray[np.float32]:
     stack = mask if mask.ndim == 3 else mask[None]
     target = np.zeros(stack.shape, np.uint16)
     found = run_to_end(thickness_steps(stack, target=target))
-    thickness = target.reshape(mask.shape).astype(np.float32) / STEPS_PER_VOXEL
+    thickness = target.reshape(mask.shape).astype(np.float32)
+    thickness /= STEPS_PER_VOXEL
     if found.unbounded_voxels:
         thickness[mask] = np.inf
     return thickness

@@ -86,7 +86,7 @@ def _reaches(z: int, y: int, x: int, squared: int, core: np.ndarray) -> bool:
         gap += off * off
     # A ball may be moved by less than a voxel along each axis.
     reach = (1 + TOLERANCE) * np.sqrt(np.float64(squared)) + 3
-    return gap <= reach * reach
+    return bool(gap <= reach * reach)
 
 
 @compiled
@@ -106,7 +106,7 @@ def largest_unknown(
                 squared = distances[z, y, x]
                 if not phase[z, y, x] or not _reaches(z, y, x, squared, core):
                     continue
-                margin = np.int64(2**20)
+                margin = 2**20
                 for axis, place in enumerate((z, y, x)):
                     if inner[axis, 0]:
                         margin = min(margin, place)
@@ -143,7 +143,7 @@ def collect(
     centres : ndarray of shape (n, 3), int32
         In quarters of a voxel.
     squares : ndarray of shape (n,), int32
-        Squared distance from the centre to the nearest voxel outside, in 16ths.
+        Squared distance from the centre to the nearest voxel outside, in units of 1/16.
     diameters : ndarray of shape (n,), uint16
         Distances to the surface, in `STEPS` per voxel.
 
@@ -249,7 +249,7 @@ def _measure(
     """Fill in the largest ball around a point given in quarters of a voxel.
 
     `ball` is the centre, the radius in voxels, and the squared distance to the nearest
-    voxel outside in 16ths.
+    voxel outside in units of 1/16.
     """
     radius = 1e9
     squared = np.int64(2**30)

@@ -22,8 +22,8 @@ CONVENTION = (
     "Lc.St is (EV3 − EV1) ÷ EV3, and the oblateness Lc.Ob is "
     "2 (EV2 − EV1) ÷ (EV3 − EV1) − 1: −1 for a rod, 1 for a plate (Mader et al. "
     "2013). Lc.Align is the largest eigenvalue of the mean orientation tensor: 1/3 for "
-    "random, 1 for equal directions (in an image, 1/2 to 1). Lacunae that touch the border are "
-    "counted, but have no shape."
+    "random, 1 for equal directions (in an image, 1/2 to 1). Lacunae that touch the "
+    "border are counted, but have no shape."
 )
 SOURCES = (
     "Mader KS, Schneider P, Müller R, Stampanoni M. A quantitative framework for the "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+
 from napari_geosr.core.steps import Step
 from napari_geosr.measure.phases import Box, Mask, PackedMask, Phases
 from napari_geosr.measure.phases.findings import Findings, Quantity

@@ -28,8 +28,8 @@ CONVENTION = (
 )
 SOURCES = (
     "Cooper SJ, Bertei A, Shearing PR, Kilner JA, Brandon NP. TauFactor: an "
-    "open-source application for calculating tortuosity factors from tomographic data. SoftwareX "
-    "5:203-210 (2016). doi:10.1016/j.softx.2016.09.002",
+    "open-source application for calculating tortuosity factors from tomographic data. "
+    "SoftwareX 5:203-210 (2016). doi:10.1016/j.softx.2016.09.002",
     "Carman PC. Fluid flow through granular beds. Trans Inst Chem Eng 15:150-166 "
     "(1937).",
 )
