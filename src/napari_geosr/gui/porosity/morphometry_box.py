@@ -7,7 +7,19 @@ from collections.abc import Sequence
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QCheckBox, QLabel, QLineEdit, QVBoxLayout, QWidget
 
+from napari_geosr.gui.kit.widgets import Section
 from napari_geosr.operations.measure import morphometry_choices
+
+#: Settings of a measurement that have widgets of their own.
+SHOWN_ELSEWHERE = (
+    "threshold",
+    "sample_mask",
+    "mask_closing",
+    "histogram_bins",
+    "interval_factor",
+    "statistics",
+    "group",
+)
 
 
 class MorphometryBox(QWidget):
@@ -46,6 +58,12 @@ class MorphometryBox(QWidget):
         self.group.editingFinished.connect(self.changed)
         layout.addWidget(label)
         layout.addWidget(self.group)
+        self.section = Section(
+            "Morphometry",
+            self,
+            tool_tip="Statistics of bone, rocks and defects under their standard "
+            "names, and groups of pores.",
+        )
 
     def values(self) -> dict[str, object]:
         """The settings `statistics` and `group`."""

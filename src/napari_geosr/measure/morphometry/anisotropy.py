@@ -68,8 +68,8 @@ def _frames(vectors: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     frames = np.empty((len(vectors), 3, 3))
     for i, vector in enumerate(vectors):
         helper = np.eye(3)[np.argmin(np.abs(vector))]
-        first = np.cross(vector, helper)
-        first /= np.linalg.norm(first)
+        crossed = np.cross(vector, helper)
+        first = crossed / np.linalg.norm(crossed)
         frames[i] = vector, first, np.cross(vector, first)
     return frames
 
