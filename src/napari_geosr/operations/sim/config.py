@@ -139,6 +139,13 @@ class FramesConfig(Config):
         "for nonlinear illumination, which needs 2 × harmonics + 1 phases.",
     )
 
+    threads: int | None = Field(
+        None,
+        ge=1,
+        title="Threads",
+        description="CPU threads; by default the number of cores minus one.",
+    )
+
     @field_validator("wavelength", mode="before")
     @classmethod
     def _read_wavelength(cls, value: object) -> object:
@@ -226,10 +233,4 @@ class SimConfig(FramesConfig):
         "auto",
         title="Device",
         description="Device to use: auto, cpu, cuda, cuda:1 or mps.",
-    )
-    threads: int | None = Field(
-        None,
-        ge=1,
-        title="Threads",
-        description="CPU threads; by default the number of cores minus one.",
     )
