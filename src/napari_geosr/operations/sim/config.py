@@ -60,12 +60,13 @@ class FramesConfig(Config):
         description="Emission wavelength, such as 525nm; one for each channel, "
         "separated by commas. By default from the file.",
     )
-    index: float = Field(
-        1.515,
+    index: float | None = Field(
+        None,
         ge=1,
         le=2,
         title="Refractive index",
-        description="Refractive index of the immersion medium.",
+        description="Refractive index of the immersion medium; by default from the "
+        "file, or 1.515 (oil).",
     )
     pixel: float | None = Field(
         None,
