@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from napari_geosr.core.errors import Cancelled, ConfigError
+from napari_geosr.core.errors import Cancelled, ConfigError, DeviceMemoryError
 from napari_geosr.core.sim_frames.fringes import FringePattern, PatternSet
 from napari_geosr.core.steps import run_to_end
 from napari_geosr.operations.sim import METHODS, SimConfig
-from napari_geosr.operations.sim.planes import plane_steps, widefield
+from napari_geosr.operations.sim.planes import plan_tiles, plane_steps, widefield
 from napari_geosr.physics.illumination import IlluminationOperator
 from napari_geosr.physics.illumination.otf import Otf
 from napari_geosr.sim.joint_rl import JointRichardsonLucy, best_iterations, thinned
@@ -214,6 +214,37 @@ def test_images_as_patterns():
                 block, patterns, Otf(0.3), SimConfig(method="wiener", threads=1)
             )
         )
+
+
+def test_tiles_give_the_same_result():
+    made = scene("filaments", snr=20, size=200)
+    block = made.frames - 100
+    whole, tiled = (
+        run_to_end(
+            plane_steps(
+                block,
+                made.patterns,
+                made.otf,
+                SimConfig(iterations=20, threads=1, memory=memory),
+            )
+        )[0]
+        for memory in ("1GB", "8MB")
+    )
+    assert np.abs(tiled - whole).max() < 0.01 * whole.max()
+
+
+def test_tiles_cover_a_plane_and_fit():
+    tiles = plan_tiles((200, 301), pixel_bytes=256, budget=8 * 10**6, halo=20)
+    assert len(tiles) > 1
+    seen = np.zeros((200, 301), int)
+    for core, window in tiles:
+        seen[core] += 1
+        size = [w.stop - w.start + 40 for w in window]
+        assert size[0] * size[1] * 256 <= 8 * 10**6
+    assert (seen == 1).all()
+    assert len(plan_tiles((200, 301), pixel_bytes=1, budget=10**8, halo=20)) == 1
+    with pytest.raises(DeviceMemoryError, match="--memory"):
+        plan_tiles((200, 301), pixel_bytes=256, budget=10**4, halo=20)
 
 
 def test_a_run_can_be_cancelled():

@@ -149,6 +149,10 @@ class AngleFit:
     ) -> tuple[Complex, float]:
         """Products of filtered frames with the filtered central band, and their norm.
 
+        Filtering both bands with the transfer function of the other makes them equal
+        up to the pattern. The window is applied afterwards, so that it does not shift
+        the peak.
+
         Parameters
         ----------
         k : (float, float)
@@ -157,10 +161,6 @@ class AngleFit:
         share : float, optional
             Noise of the central band relative to that of a frame; by default that of
             the mean of all frames.
-
-        Filtering both bands with the transfer function of the other makes them equal
-        up to the pattern. The window is applied afterwards, so that it does not shift
-        the peak.
         """
         fft = self._fft
         ky, kx = k

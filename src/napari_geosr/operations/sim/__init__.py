@@ -11,7 +11,7 @@ from napari_geosr.operations.sim.config import (
 )
 from napari_geosr.operations.sim.estimate import PatternEstimate, estimate_steps
 from napari_geosr.operations.sim.inputs import frames_of, open_frames
-from napari_geosr.operations.sim.run import SimResult, preview, run_steps
+from napari_geosr.operations.sim.run import SimResult, preview, run_steps, sim_steps
 from napari_geosr.operations.sim.simulation import (
     SimulatedSim,
     SimulateSimConfig,
@@ -37,5 +37,6 @@ __all__ = [
     "open_frames",
     "preview",
     "run_steps",
+    "sim_steps",
     "simulate_sim_steps",
 ]

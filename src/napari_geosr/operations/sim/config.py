@@ -60,12 +60,13 @@ class FramesConfig(Config):
         description="Emission wavelength, such as 525nm; one for each channel, "
         "separated by commas. By default from the file.",
     )
-    index: float = Field(
-        1.515,
+    index: float | None = Field(
+        None,
         ge=1,
         le=2,
         title="Refractive index",
-        description="Refractive index of the immersion medium.",
+        description="Refractive index of the immersion medium; by default from the "
+        "file, or 1.515 (oil).",
     )
     pixel: float | None = Field(
         None,
@@ -137,6 +138,13 @@ class FramesConfig(Config):
         title="Harmonics",
         description="Harmonics of the pattern: 1 for linear illumination, 2 or more "
         "for nonlinear illumination, which needs 2 × harmonics + 1 phases.",
+    )
+
+    threads: int | None = Field(
+        None,
+        ge=1,
+        title="Threads",
+        description="CPU threads; by default the number of cores minus one.",
     )
 
     @field_validator("wavelength", mode="before")
@@ -226,10 +234,4 @@ class SimConfig(FramesConfig):
         "auto",
         title="Device",
         description="Device to use: auto, cpu, cuda, cuda:1 or mps.",
-    )
-    threads: int | None = Field(
-        None,
-        ge=1,
-        title="Threads",
-        description="CPU threads; by default the number of cores minus one.",
     )

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +21,7 @@ from napari_geosr.core.steps import (
     Step,
     never_stop,
 )
+from napari_geosr.inference.compute import exact_settings
 from napari_geosr.operations.sim.config import FramesConfig
 from napari_geosr.operations.sim.inputs import (
     check_patterns,
@@ -32,6 +35,7 @@ from napari_geosr.sim.patterns import FringeFit, fit_fringe
 from napari_geosr.sim.refine import refine_phases_steps
 
 FloatArray = npt.NDArray[np.float32]
+T = TypeVar("T")
 
 #: Distance of two wave vectors, relative to the cut-off, below which they are equal.
 _SAME_DIRECTION = 0.1
@@ -163,7 +167,7 @@ def estimate_steps(
     if found.problems:
         return found
     yield StageStarted(message="Refining the phases")
-    refined = yield from _refine_steps(found, should_stop)
+    refined = yield from _refine_steps(found, config.threads, should_stop)
     return replace(found, patterns=refined)
 
 
@@ -201,20 +205,36 @@ def _with_common_harmonics(patterns: PatternSet) -> PatternSet:
     return replace(patterns, fringes=common)
 
 
+def computed(
+    steps: Generator[Step, None, T], threads: int | None
+) -> Generator[Step, None, T]:
+    """Advance `steps` without gradients and with a number of CPU threads."""
+    with closing(steps):
+        while True:
+            with exact_settings(threads):
+                try:
+                    step = next(steps)
+                except StopIteration as end:
+                    result: T = end.value
+                    return result
+            yield step
+
+
 def _refine_steps(
-    found: PatternEstimate, should_stop: ShouldStop
+    found: PatternEstimate, threads: int | None, should_stop: ShouldStop
 ) -> Generator[Step, None, PatternSet]:
     """Patterns with phases refined on the brightest part of the frames."""
     patterns = found.patterns
     place = brightest_part(found.block.mean(axis=(0, 1)), REFINED_EDGE)
     part = patterns.cropped(place)
-    refined = yield from refine_phases_steps(
+    steps = refine_phases_steps(
         found.block[(..., *place)],
         part,
         found.otf,
         found.noise,
         should_stop=should_stop,
     )
+    refined = yield from computed(steps, threads)
     fringes = tuple(
         replace(
             fringe,

@@ -25,6 +25,8 @@ FloatArray = npt.NDArray[np.float32]
 
 #: Fraction of pixels at the largest value above which frames count as saturated.
 MAX_SATURATED = 0.01
+#: Refractive index of immersion oil.
+OIL = 1.515
 #: Percentile of the mean frame that is taken as the offset.
 _DARK_PERCENTILE = 0.1
 #: Highest frequency of a pattern relative to the cut-off.
@@ -72,9 +74,7 @@ def frames_of(volume: Volume, config: FramesConfig) -> SimFrames:
     optics = Optics(
         config.na or stated.numerical_aperture,
         config.wavelength or stated.wavelengths,
-        config.index
-        if "index" in config.model_fields_set
-        else stated.refractive_index or config.index,
+        config.index or stated.refractive_index or OIL,
     )
     frames = SimFrames.from_volume(
         volume,

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Generator
 
 import numpy as np
 import numpy.typing as npt
 
-from napari_geosr.core.errors import Cancelled
+from napari_geosr.core.config import format_available, format_enough, parse_bytes
+from napari_geosr.core.errors import Cancelled, DeviceMemoryError
+from napari_geosr.core.memory import free_host_memory
 from napari_geosr.core.sim_frames.fringes import PatternSet
 from napari_geosr.core.steps import (
     BlockDone,
@@ -19,7 +23,7 @@ from napari_geosr.core.steps import (
 )
 from napari_geosr.inference.compute import exact_settings
 from napari_geosr.operations.sim.config import SimConfig
-from napari_geosr.operations.sim.estimate import brightest_part
+from napari_geosr.operations.sim.estimate import brightest_part, computed
 from napari_geosr.physics.illumination import IlluminationOperator
 from napari_geosr.physics.illumination.otf import Otf
 from napari_geosr.sim.joint_rl import JointRichardsonLucy, best_iterations
@@ -32,6 +36,12 @@ FloatArray = npt.NDArray[np.float32]
 MOST_ITERATIONS = 80
 #: Edge in camera pixels of the part on which the number of iterations is chosen.
 _TRIAL_EDGE = 192
+#: Pixels around a tile, in cut-off periods.
+_HALO = 12.0
+#: Arrays of the size of the result, besides the terms of the patterns.
+_OTHER_ARRAYS = 9
+#: Fraction of the free memory that a run uses by default.
+_FREE_SHARE = 0.5
 
 
 def plane_steps(
@@ -82,10 +92,125 @@ def plane_steps(
         n = yield from _choose_iterations(
             block, patterns, otf, config, device, should_stop
         )
-    fit = yield from fit_steps(
-        block, patterns, otf, config, n, device=device, should_stop=should_stop
+    image = yield from _tiled_steps(
+        block, patterns, otf, config, n, device, should_stop
     )
-    return fit.result(), n
+    return image, n
+
+
+def _tiled_steps(
+    block: FloatArray,
+    patterns: PatternSet,
+    otf: Otf,
+    config: SimConfig,
+    iterations: int,
+    device: str,
+    should_stop: ShouldStop,
+) -> Generator[Step, None, FloatArray]:
+    """Joint Richardson–Lucy in tiles that fit into memory, with overlap."""
+    s = config.upscale_factor
+    rows, columns = block.shape[-2:]
+    image = np.empty((s * rows, s * columns), np.float32)
+    tiles = plan_tiles(
+        (rows, columns),
+        pixel_bytes=s**2 * _bytes_per_fine_pixel(patterns),
+        budget=memory_budget(config),
+        halo=math.ceil(_HALO / otf.cut_off),
+    )
+    for done, (core, window) in enumerate(tiles):
+        steps = fit_steps(
+            block[(..., *window)],
+            patterns.cropped(window),
+            otf,
+            config,
+            iterations,
+            device=device,
+            should_stop=should_stop,
+        )
+        with StepIterator(steps) as iterator:
+            for step in iterator:
+                yield IterationDone(
+                    done * iterations + step.done,
+                    len(tiles) * iterations,
+                    iteration=step.done,
+                    iterations=iterations,
+                )
+        inner = tuple(
+            slice(s * (c.start - w.start), s * (c.stop - w.start))
+            for c, w in zip(core, window, strict=True)
+        )
+        place = tuple(slice(s * c.start, s * c.stop) for c in core)
+        image[place] = iterator.result.result()[inner]
+    return image
+
+
+def memory_budget(config: SimConfig) -> int:
+    """Bytes that a run may use: the setting, or a fraction of the free memory."""
+    if config.memory is not None:
+        return parse_bytes(config.memory)
+    return int(_FREE_SHARE * free_host_memory())
+
+
+def _bytes_per_fine_pixel(patterns: PatternSet) -> int:
+    """Memory of joint Richardson–Lucy for a pixel of the result."""
+    terms = 1 + sum(2 * fringe.harmonics for fringe in patterns.fringes)
+    if patterns.images is not None:
+        terms = patterns.n_frames
+    return 4 * (terms + _OTHER_ARRAYS)
+
+
+def plan_tiles(
+    shape: tuple[int, int], *, pixel_bytes: int, budget: int, halo: int
+) -> list[tuple[tuple[slice, slice], tuple[slice, slice]]]:
+    """Tiles of a plane with their surroundings, in camera pixels.
+
+    Parameters
+    ----------
+    shape : (int, int)
+    pixel_bytes : int
+        Memory for each camera pixel.
+    budget : int
+        Bytes that a tile and its surroundings may use.
+    halo : int
+        Pixels around a tile.
+
+    Returns
+    -------
+    list of ((slice, slice), (slice, slice))
+        Each tile, and the part of the frames that it needs. One tile if all fits.
+
+    Raises
+    ------
+    DeviceMemoryError
+        If not even a small tile fits.
+    """
+    counts = [1, 1]
+    while True:
+        edges = [math.ceil(n / c) for n, c in zip(shape, counts, strict=True)]
+        windows = [
+            min(e + 2 * halo, n) if c > 1 else n
+            for e, n, c in zip(edges, shape, counts, strict=True)
+        ]
+        if math.prod(w + 2 * halo for w in windows) * pixel_bytes <= budget:
+            break
+        longest = int(np.argmax(edges))
+        if edges[longest] <= halo:
+            need = (3 * halo) ** 2 * pixel_bytes
+            raise DeviceMemoryError(
+                f"A tile of this reconstruction needs {format_enough(need)}, more than "
+                f"the {format_available(budget)} allowed. Allow more (--memory), or "
+                "use a smaller upscale factor (--upscale-factor)."
+            )
+        counts[longest] += 1
+    starts = [range(0, n, e) for n, e in zip(shape, edges, strict=True)]
+    found = []
+    for start in itertools.product(*starts):
+        core, window = [], []
+        for at, edge, n in zip(start, edges, shape, strict=True):
+            core.append(slice(at, min(at + edge, n)))
+            window.append(slice(max(0, at - halo), min(at + edge + halo, n)))
+        found.append(((core[0], core[1]), (window[0], window[1])))
+    return found
 
 
 def fit_steps(
@@ -137,8 +262,7 @@ def _choose_iterations(
         tv=config.tv,
         should_stop=should_stop,
     )
-    yield BlockDone()
-    with StepIterator(steps) as iterator:
+    with StepIterator(computed(steps, config.threads)) as iterator:
         for _ in iterator:
             yield BlockDone()
     return iterator.result.best

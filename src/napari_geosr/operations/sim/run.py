@@ -39,7 +39,12 @@ from napari_geosr.operations.sim.estimate import (
     PatternEstimate,
     estimate_steps,
 )
-from napari_geosr.operations.sim.inputs import axis_facts, check_plane
+from napari_geosr.operations.sim.inputs import (
+    axis_facts,
+    check_plane,
+    frames_of,
+    open_frames,
+)
 from napari_geosr.operations.sim.planes import plane_steps
 from napari_geosr.operations.sim.trust import SimTrust, trust_steps
 from napari_geosr.operations.storage import array_for
@@ -112,6 +117,33 @@ def geometry(frames: SimFrames, upscale_factor: int) -> AnyDict:
         "unit": volume.unit,
         "origin": tuple(origin),
     }
+
+
+def sim_steps(
+    source: Volume | str | Path, config: SimConfig
+) -> Generator[Step, None, SimResult]:
+    """Open raw frames and reconstruct all planes in memory.
+
+    Parameters
+    ----------
+    source : Volume or path
+    config : SimConfig
+
+    Returns
+    -------
+    SimResult
+
+    Raises
+    ------
+    GeoSRError
+        With a one-sentence message.
+    """
+    if isinstance(source, Volume):
+        frames = frames_of(source, config)
+    else:
+        frames = open_frames(source, config)
+    result = yield from run_steps(frames, config)
+    return result
 
 
 def run_steps(
