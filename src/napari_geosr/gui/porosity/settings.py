@@ -61,15 +61,6 @@ NO_IMAGE = "Open an image to measure its pores."
 UNUSABLE = "This image cannot be measured."
 _SURROUNDED = f"""Background reaches the faces of the volume, so pores are counted \
 inside an automatic sample mask. Choose “{WHOLE}” to count everything."""
-_SHOWN_ELSEWHERE = (
-    "threshold",
-    "sample_mask",
-    "mask_closing",
-    "histogram_bins",
-    "interval_factor",
-    "statistics",
-    "group",
-)
 #: Largest grey value that can be entered. Its negative stands for an unknown value.
 _MAX_VALUE = 1e12
 #: Suffixes of the names of standard deviations: as a layer, and as a file.
