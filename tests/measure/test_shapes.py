@@ -54,7 +54,8 @@ def test_a_shifted_box_by_hand() -> None:
 def test_a_larger_ball_is_further_away_by_the_difference_of_radii() -> None:
     one, other = ball(64, 20.0), ball(64, 25.0)
     found = compare_shapes(one, other, (0.2, 0.2, 0.2), "mm")
-    assert found.mean_distance == pytest.approx(1.0, abs=0.06)
+    # Places of both surfaces lie up to half a voxel beside the sphere.
+    assert found.mean_distance == pytest.approx(1.0, abs=0.1)
     assert found.hausdorff_95 == pytest.approx(1.0, abs=0.12)
     assert found.volume_error == pytest.approx((20 / 25) ** 3 - 1, abs=0.01)
 
@@ -81,13 +82,18 @@ def test_distances_are_those_of_another_program(size: tuple[float, ...]) -> None
     assert found.hausdorff == pytest.approx(
         other.compute_robust_hausdorff(theirs, 100), rel=1e-6
     )
-    # Theirs weight places by area, ours count each once.
-    mean = np.mean(other.compute_average_surface_distance(theirs))
-    assert found.mean_distance == pytest.approx(mean, rel=0.15)
+    # The areas of the two programs differ slightly.
+    both = [
+        (theirs[f"distances_{a}_to_{b}"], theirs[f"surfel_areas_{a}"])
+        for a, b in (("gt", "pred"), ("pred", "gt"))
+    ]
+    total = sum(float((d * area).sum()) for d, area in both)
+    mean = total / sum(float(area.sum()) for _, area in both)
+    assert found.mean_distance == pytest.approx(mean, rel=0.07)
     at_95 = other.compute_robust_hausdorff(theirs, 95)
     assert found.hausdorff_95 == pytest.approx(at_95, rel=0.1)
     within = other.compute_surface_dice_at_tolerance(theirs, 1.0)
-    assert found.surface_dice == pytest.approx(within, abs=0.05)
+    assert found.surface_dice == pytest.approx(within, abs=0.02)
 
 
 def test_the_border_is_near_a_third_shape() -> None:

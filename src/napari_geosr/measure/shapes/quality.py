@@ -1,7 +1,9 @@
 """Agreement of two shapes: overlap, distances of their surfaces, volume, topology.
 
 The surface of a shape consists of the corners of voxels at which both phases meet, as
-in [1]_. Each of them counts once; [1]_ weights them by the area that they represent.
+in [1]_. Each of them counts by the area that it represents. Here, the area is estimated
+from the mean difference across the eight voxels around the corner, in [1]_ from
+triangles.
 
 References
 ----------
@@ -11,6 +13,7 @@ References
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -19,6 +22,10 @@ import numpy as np
 
 from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.types import AnyArray, AnyDict
+
+#: Smallest area of a place, relative to the smallest face of a voxel: where surfaces
+#: meet, the differences may cancel.
+_LEAST_AREA = 0.1
 
 
 @dataclass(frozen=True)
@@ -142,18 +149,19 @@ def compare_shapes(
         )
     limit = max(voxel_size) if tolerance is None else tolerance
     box = _common_box(shape | reference)
-    one, other = _corners(shape[box]), _corners(reference[box])
-    there = _distances(one, other, voxel_size)
-    back = _distances(other, one, voxel_size)
+    one, one_areas = _corners(shape[box], voxel_size)
+    other, other_areas = _corners(reference[box], voxel_size)
+    there = _Distances(_distances(one, other, voxel_size), one_areas)
+    back = _Distances(_distances(other, one, voxel_size), other_areas)
+    area = there.area + back.area
     cell = math.prod(voxel_size)
     volumes = [float(np.count_nonzero(s)) * cell for s in (shape, reference)]
-    near = int((there <= limit).sum()) + int((back <= limit).sum())
     return ShapeAgreement(
         dice=dice(shape, reference),
-        hausdorff=float(max(there.max(), back.max())),
-        hausdorff_95=float(max(np.percentile(there, 95), np.percentile(back, 95))),
-        mean_distance=float((there.sum() + back.sum()) / (there.size + back.size)),
-        surface_dice=near / (there.size + back.size),
+        hausdorff=float(max(there.values.max(), back.values.max())),
+        hausdorff_95=max(there.percentile(95), back.percentile(95)),
+        mean_distance=(there.total + back.total) / area,
+        surface_dice=(there.area_within(limit) + back.area_within(limit)) / area,
         tolerance=limit,
         volume=volumes[0],
         reference_volume=volumes[1],
@@ -177,20 +185,57 @@ def _common_box(inside: AnyArray) -> tuple[slice, ...]:
     return tuple(box)
 
 
-def _corners(inside: AnyArray) -> AnyArray:
-    """Corners of voxels at which both phases meet, one more than voxels per axis."""
-    padded = np.pad(inside, 1)
+@dataclass(frozen=True)
+class _Distances:
+    """Distances of the places of one surface from another, with their areas."""
+
+    values: AnyArray
+    areas: AnyArray
+
+    @property
+    def area(self) -> float:
+        return float(self.areas.sum())
+
+    @property
+    def total(self) -> float:
+        """Integral of the distance over the surface."""
+        return float((self.values * self.areas).sum())
+
+    def area_within(self, limit: float) -> float:
+        """Area of the places that are not further away than `limit`."""
+        return float(self.areas[self.values <= limit].sum())
+
+    def percentile(self, percent: float) -> float:
+        """The distance that this share of the area does not exceed."""
+        order = np.argsort(self.values)
+        shares = np.cumsum(self.areas[order]) / self.area
+        at = int(np.searchsorted(shares, percent / 100))
+        return float(self.values[order[min(at, len(order) - 1)]])
+
+
+def _corners(
+    inside: AnyArray, voxel_size: Sequence[float]
+) -> tuple[AnyArray, AnyArray]:
+    """Corners of voxels at which both phases meet, and the area of each.
+
+    There is one more corner than voxels along each axis.
+    """
+    padded = np.pad(inside, 1).astype(np.int8)
     n = [length - 1 for length in padded.shape]
-    some: AnyArray = np.zeros(n, bool)
-    all_: AnyArray = np.ones(n, bool)
-    for z in (0, 1):
-        for y in (0, 1):
-            for x in (0, 1):
-                part = padded[z : z + n[0], y : y + n[1], x : x + n[2]]
-                some |= part
-                all_ &= part
-    found: AnyArray = some & ~all_
-    return found
+    count: AnyArray = np.zeros(n, np.int8)
+    differences = [np.zeros(n, np.int8) for _ in range(3)]
+    for corner in itertools.product((0, 1), repeat=3):
+        part = padded[tuple(slice(c, c + m) for c, m in zip(corner, n, strict=True))]
+        count += part
+        for total, side in zip(differences, corner, strict=True):
+            total += part if side else -part
+    surface = (count > 0) & (count < 8)
+    square: AnyArray = np.zeros(int(surface.sum()))
+    for axis, total in enumerate(differences):
+        face = math.prod(voxel_size) / voxel_size[axis]
+        square += (total[surface] / 4 * face) ** 2
+    smallest = _LEAST_AREA * min(voxel_size) ** 2
+    return surface, np.maximum(np.sqrt(square), smallest)
 
 
 def _distances(

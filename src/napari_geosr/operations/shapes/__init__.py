@@ -17,6 +17,11 @@ from napari_geosr.operations.shapes.config import (
     SimulateShapesConfig,
     VoxeliseConfig,
 )
+from napari_geosr.operations.shapes.job import (
+    ShapeTrainJob,
+    shape_config_class,
+    shape_needs,
+)
 
 if TYPE_CHECKING:
     from napari_geosr.operations.shapes.agreement import compare_shape_steps
@@ -34,7 +39,7 @@ if TYPE_CHECKING:
         refine_shape_steps,
     )
     from napari_geosr.operations.shapes.simulation import simulate_shape_steps
-    from napari_geosr.operations.shapes.training import ShapeTrainJob, train_shape_steps
+    from napari_geosr.operations.shapes.training import train_shape_steps
 
 __all__ = [
     "CompareShapesConfig",
@@ -51,6 +56,8 @@ __all__ = [
     "complete_shape_steps",
     "mesh_steps",
     "refine_shape_steps",
+    "shape_config_class",
+    "shape_needs",
     "simulate_shape_steps",
     "train_shape_steps",
     "voxelise_steps",
@@ -64,6 +71,6 @@ __getattr__, _, _ = lazy_loader.attach(
         "meshing": ["MeshResult", "mesh_steps", "voxelise_steps"],
         "refine": ["ShapeRefinement", "refine_shape_steps"],
         "simulation": ["simulate_shape_steps"],
-        "training": ["ShapeTrainJob", "train_shape_steps"],
+        "training": ["train_shape_steps"],
     },
 )

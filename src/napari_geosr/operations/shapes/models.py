@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from napari_geosr.core.errors import ModelError
+from napari_geosr.learning.shapes import SHAPE_METHODS
 from napari_geosr.models import bundle, zoo
 from napari_geosr.models.bundle import Model
 
@@ -42,6 +43,11 @@ def find_shape_model(name: str, method: str, verb: str) -> Model:
         raise ModelError(
             f"There is no model for shapes called {name!r}. Known: {listed}. Give one "
             "of these names, or the path of a model."
+        )
+    if model.card.method not in SHAPE_METHODS.names():
+        raise ModelError(
+            f"The model {model.card.name} is for grey values, not for shapes. Use it "
+            "with napari-geosr restore, or choose another model."
         )
     if model.card.method != method:
         raise ModelError(

@@ -9,23 +9,19 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from napari_geosr.core import provenance
-from napari_geosr.core.config import Config
 from napari_geosr.core.steps import JudgingStarted, ShouldStop, Step, never_stop
-from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.inference.device import pick_device
 from napari_geosr.learning.shapes import SHAPE_METHODS
-from napari_geosr.learning.shapes.data import ShapeConfig, ShapeSet
 from napari_geosr.learning.trainer import Trainer
 from napari_geosr.models import bundle
 from napari_geosr.models.card import ModelCard, TrainingData
-from napari_geosr.operations.inputs import InputConfig, open_volume
+from napari_geosr.operations.shapes.job import ShapeTrainJob
+from napari_geosr.operations.shapes.models import find_shape_model
 
 if TYPE_CHECKING:
     from napari_geosr.learning.method import Method
     from napari_geosr.networks.spec import NetworkSpec
 
-#: Operation of such jobs in ``config.yaml``.
-OPERATION = "train shapes"
 _TEXTS = {
     "shape_sr": (
         "super-resolution",
@@ -40,46 +36,6 @@ _TEXTS = {
         "Medical use. A completion is a guess that resembles the training shapes.",
     ),
 }
-
-
-class ShapeTrainJob(Config):
-    """Complete description of a training run for shapes."""
-
-    method: str
-    training: ShapeConfig
-
-    @classmethod
-    def from_values(cls, values: AnyMapping) -> ShapeTrainJob:
-        """Validate the contents of ``config.yaml`` with the method's config class."""
-        method = SHAPE_METHODS.key(str(values.get("method", "")))
-        kind = SHAPE_METHODS.load(method).Config
-        training = kind.from_mapping(values.get("training") or {})
-        return cls(method=method, training=training)
-
-    def to_values(self) -> AnyDict:
-        """Values that `from_values` reads."""
-        return {
-            "operation": OPERATION,
-            "method": self.method,
-            "training": self.training.model_dump(mode="json"),
-        }
-
-    def check(self) -> None:
-        """Refuse invalid settings before a process is started.
-
-        Raises
-        ------
-        GeoSRError
-            With a one-sentence message.
-        """
-        SHAPE_METHODS.load(self.method).Method.check(self.training)
-        self.shapes()
-
-    def shapes(self) -> ShapeSet:
-        """Open the shapes to learn from."""
-        reading = InputConfig()
-        volumes = [open_volume(path, reading) for path in self.training.source]
-        return ShapeSet(self.training, volumes)
 
 
 def train_shape_steps(
@@ -108,7 +64,10 @@ def train_shape_steps(
     method: Method = SHAPE_METHODS.load(job.method).Method(job.training)
     device = pick_device(job.training.device)
     trainer = Trainer(method, job.shapes(), folder / "checkpoints", device=device)
-    trainer.resume()
+    start = job.training.from_model
+    if not trainer.resume() and start is not None:
+        model = find_shape_model(start, job.method, "start the training of")
+        trainer.start_from(model.network().state_dict())
     finished = yield from trainer.run(should_stop)
     if not (finished or (trainer.step and keep_unfinished())):
         return None
