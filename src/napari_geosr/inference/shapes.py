@@ -221,6 +221,6 @@ def _refined_block(
             slice(w.start - 2 * old.start, w.stop - 2 * old.start)
             for w, old in zip(wanted, window, strict=True)
         )
-        window, values = wanted, fine[(..., *cut)].float()
+        window, values = wanted, fine[:, :, cut[0], cut[1], cut[2]].float()
     found: AnyArray = values[0, 0].cpu().numpy() > 0
     return found
