@@ -400,7 +400,7 @@ def test_nan_at_the_voxel_is_refused_and_around_it_counted(volume: Volume) -> No
     voxels = np.asarray(volume.data).copy()
     voxels[6, 5, 40] = np.nan
     holed = volume.replace(data=voxels)
-    with pytest.raises(VolumeError, match="no value at the voxel"):
+    with pytest.raises(VolumeError, match="is NaN or infinite at the voxel"):
         explained(holed, at=(6, 5, 40), method=("reach",))
     config = ExplainConfig(
         model="ct-denoise", threads=1, at=(6, 6, 40), method=("reach",)
