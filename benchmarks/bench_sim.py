@@ -30,7 +30,6 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.measure.comparison.fourier import fourier_correlation
 from napari_geosr.operations.sim import (
     METHOD_TITLES,
-    METHODS,
     PatternEstimate,
     SimConfig,
     estimate_steps,
@@ -46,6 +45,8 @@ from napari_geosr.physics.illumination.simulation import (
     simulate_frames,
 )
 
+#: Methods of the tables; the network has one of its own (`--only network`).
+METHODS = ("widefield", "wiener", "joint-rl")
 Array = npt.NDArray[np.floating]
 ROOT = Path(__file__).resolve().parents[1]
 SNRS = (5, 10, 20, 50)
