@@ -45,6 +45,8 @@ from napari_geosr.physics.illumination.simulation import (
     simulate_frames,
 )
 
+#: Tables, and sections of the document.
+TABLES = ("shared", "resolution", "speed", "quality", "network")
 #: Methods of the tables; the network has one of its own (`--only network`).
 METHODS = ("widefield", "wiener", "joint-rl")
 Array = npt.NDArray[np.floating]
