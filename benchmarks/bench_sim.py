@@ -111,6 +111,13 @@ def quality_rows(quick: bool) -> Iterator[dict[str, object]]:
                 continue
             for method in METHODS:
                 found[method].append(judged(frames, config, method, estimate, truth))
+        print(
+            kind,
+            structure,
+            snr,
+            {m: np.mean(found[m], axis=0) for m in METHODS if found[m]},
+            flush=True,
+        )
         for method in METHODS:
             if found[method]:
                 yield {

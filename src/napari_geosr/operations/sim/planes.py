@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 FloatArray = npt.NDArray[np.float32]
 
 #: Maximum number of iterations of joint Richardson–Lucy if it is chosen.
-MOST_ITERATIONS = 80
+MOST_ITERATIONS = 300
 #: Edge in camera pixels of the part on which the number of iterations is chosen.
 _TRIAL_EDGE = 192
 #: Pixels around a tile, in cut-off periods.
