@@ -1,12 +1,12 @@
 """Structured illumination: quality, resolution and speed on frames of known objects.
 
     python benchmarks/bench_sim.py [--quick] [--out docs/structured_illumination.md]
-        [--only quality|resolution|speed|shared] [--data ../shared/data]
+        [--only quality|resolution|speed|shared|network] [--data ../shared/data]
 
-Quality: frames of 192 × 192 pixels with a cut-off of 0.37 cycles per pixel, patterns
-found in the frames; the result is compared with the object blurred to the resolution
-that its illumination supports. Nonlinear frames are saturated (s = 4), with five angles
-and seven phases, and three harmonics are used.
+Quality: patterns are found in the frames; the result is compared with the object,
+averaged over the pixels of the result. Nonlinear frames are saturated (s = 4), with
+five angles and seven phases, and three harmonics are used. The resolution is the period
+at which the ring correlation with the object falls below 1/7.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
 from _document import replace_section
 from napari_geosr import io
@@ -30,7 +29,6 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.measure.comparison.fourier import fourier_correlation
 from napari_geosr.operations.sim import (
     METHOD_TITLES,
-    METHODS,
     PatternEstimate,
     SimConfig,
     estimate_steps,
@@ -46,15 +44,23 @@ from napari_geosr.physics.illumination.simulation import (
     simulate_frames,
 )
 
+#: Tables, and sections of the document.
+TABLES = ("shared", "resolution", "speed", "quality", "network")
+#: Methods of the tables; the network has one of its own (`--only network`).
+METHODS = ("widefield", "wiener", "joint-rl")
 Array = npt.NDArray[np.floating]
 ROOT = Path(__file__).resolve().parents[1]
 SNRS = (5, 10, 20, 50)
-SEEDS = 3
-SIZE, CUT_OFF, PIXEL = 192, 0.37, 0.065
+CUT_OFF, PIXEL = 0.37, 0.065
 NONLINEAR = {"response": "saturated", "saturation": 4.0, "angles": 5, "phases": 7}
 KINDS: dict[str, tuple[dict[str, object], int]] = {
     "linear": ({}, 1),
     "nonlinear": (NONLINEAR, 3),
+}
+#: For each kind: structures, number of seeds, edge of the frames, upscale factor.
+RUNS = {
+    "linear": (STRUCTURES, 3, 192, 2),
+    "nonlinear": (("filaments", "er"), 1, 96, 4),
 }
 #: Pixels without comparison at each side of a result.
 BORDER = 24
@@ -72,13 +78,12 @@ def frames_of(made: SimulatedFrames) -> SimFrames:
     )
 
 
-def target(made: SimulatedFrames, harmonics: int) -> Array:
-    """The object, blurred to the frequency that the illumination supports."""
-    fringe = made.patterns.fringes[0]
-    reach = (made.otf.cut_off + harmonics * fringe.frequency) / UPSCALE
-    # A Gaussian that transmits 20 % at the limit of the support.
-    sigma = np.sqrt(2 * np.log(5)) / (2 * np.pi * reach)
-    return np.asarray(ndimage.gaussian_filter(made.truth, sigma), np.float32)
+def target(made: SimulatedFrames, upscale: int) -> Array:
+    """The object, averaged over the pixels of the result."""
+    times = UPSCALE // upscale
+    rows, columns = (n // times for n in made.truth.shape)
+    blocks = made.truth.reshape(rows, times, columns, times)
+    return np.asarray(blocks.mean(axis=(1, 3)), np.float32)
 
 
 def figures(image: Array, truth: Array) -> tuple[float, float]:
@@ -92,15 +97,21 @@ def figures(image: Array, truth: Array) -> tuple[float, float]:
 
 def quality_rows(quick: bool) -> Iterator[dict[str, object]]:
     """Figures of each method, mean over the seeds."""
-    structures = STRUCTURES[:1] if quick else STRUCTURES
-    for kind, structure, snr in itertools.product(KINDS, structures, SNRS):
+    cases = [
+        (kind, structure, snr)
+        for kind, (structures, *_) in RUNS.items()
+        for structure, snr in itertools.product(structures, SNRS)
+        if not quick or structure == "filaments"
+    ]
+    for kind, structure, snr in cases:
         options, harmonics = KINDS[kind]
+        _, seeds, size, upscale = RUNS[kind]
         found: dict[str, list[tuple[float, ...]]] = {m: [] for m in METHODS}
-        for seed in range(1 if quick else SEEDS):
-            scene = SimScene(size=SIZE, cut_off=CUT_OFF, snr=snr, seed=seed, **options)
+        for seed in range(1 if quick else seeds):
+            scene = SimScene(size=size, cut_off=CUT_OFF, snr=snr, seed=seed, **options)
             made = simulate_frames(structure, scene)
-            truth = target(made, harmonics)
-            config = SimConfig(upscale_factor=UPSCALE, harmonics=harmonics, threads=1)
+            truth = target(made, upscale)
+            config = SimConfig(upscale_factor=upscale, harmonics=harmonics, threads=1)
             frames = frames_of(made)
             estimate = run_to_end(estimate_steps(frames, config))
             if estimate.problems:
@@ -108,6 +119,13 @@ def quality_rows(quick: bool) -> Iterator[dict[str, object]]:
                 continue
             for method in METHODS:
                 found[method].append(judged(frames, config, method, estimate, truth))
+        print(
+            kind,
+            structure,
+            snr,
+            {m: np.mean(found[m], axis=0) for m in METHODS if found[m]},
+            flush=True,
+        )
         for method in METHODS:
             if found[method]:
                 yield {
@@ -137,7 +155,7 @@ def judged(
     curve = fourier_correlation(
         image[BORDER:-BORDER, BORDER:-BORDER],
         truth[BORDER:-BORDER, BORDER:-BORDER],
-        (1 / UPSCALE, 1 / UPSCALE),
+        (1 / config.upscale_factor, 1 / config.upscale_factor),
     )
     size = curve.resolution("1/7")
     return (*figures(image, truth), np.nan if size is None else size, seconds)
@@ -286,6 +304,43 @@ def speed_table() -> str:
     return "\n".join(lines)
 
 
+def network_table(quick: bool) -> str:
+    """The untrained network beside joint Richardson–Lucy, on small frames.
+
+    PSNR in dB against the object averaged over the pixels of the result, and processor
+    seconds. `ours` uses as many steps as held-out photons suggest, 200 at most.
+    """
+    runs: dict[str, dict[str, object]] = {
+        "joint Richardson–Lucy": {"method": "joint-rl"},
+        "network, ours": {"method": "pinn", "steps": 200},
+    }
+    for steps in (200,) if quick else (200, 500, 1000):
+        runs[f"network, published, {steps} steps"] = {
+            "method": "pinn",
+            "recipe": "published",
+            "steps": steps,
+        }
+    lines = [
+        f"| structure | SNR | {' | '.join(runs)} |",
+        "|---|---|" + "---|" * len(runs),
+    ]
+    for structure, snr in itertools.product(("filaments", "er"), (5, 20)):
+        made = simulate_frames(structure, SimScene(size=96, snr=snr))
+        truth = made.truth.reshape(192, 2, 192, 2).mean(axis=(1, 3))
+        cells = []
+        for settings in runs.values():
+            config = SimConfig(threads=1, **settings)
+            begun = time.process_time()
+            image, _ = run_to_end(
+                plane_steps(made.frames - 100, made.patterns, made.otf, config)
+            )
+            seconds = time.process_time() - begun
+            cells.append(f"{figures(image, truth)[1]:.1f} dB / {seconds:.0f} s")
+        print(structure, snr, cells, flush=True)
+        lines.append(f"| {structure} | {snr} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def shared_table(data: Path) -> str:
     """PSNR in dB (of 255) on the semi-synthetic stacks, without 20 pixels of border."""
     lines = [
@@ -321,7 +376,9 @@ def shared_table(data: Path) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="one structure, one seed")
-    parser.add_argument("--only", choices=("quality", "resolution", "speed", "shared"))
+    parser.add_argument(
+        "--only", choices=("quality", "resolution", "speed", "shared", "network")
+    )
     parser.add_argument("--out", type=Path, help="document to write the tables into")
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
     options = parser.parse_args()
@@ -330,6 +387,7 @@ def main() -> None:
         "resolution": resolution_table,
         "speed": speed_table,
         "quality": lambda: quality_table(options.quick),
+        "network": lambda: network_table(options.quick),
     }
     for name, make in tables.items():
         if options.only not in (None, name):

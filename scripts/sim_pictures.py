@@ -21,7 +21,6 @@ from napari_geosr.core.steps import run_to_end
 from napari_geosr.core.types import AnyArray
 from napari_geosr.operations.sim import (
     METHOD_TITLES,
-    METHODS,
     SimConfig,
     SimulateSimConfig,
     check_steps,
@@ -31,6 +30,7 @@ from napari_geosr.operations.sim import (
     simulate_sim_steps,
 )
 
+METHODS = ("widefield", "wiener", "joint-rl")
 DOCS = Path(__file__).resolve().parents[1] / "docs" / "images"
 INK, PAPER = "#f2f2f2", "#16181d"
 #: Part of the field that is shown, in camera pixels.

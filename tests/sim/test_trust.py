@@ -120,10 +120,10 @@ def test_figures_of_a_good_result():
 def test_images_of_patterns_in_the_wrong_order_are_reported():
     from napari_geosr.physics.illumination import IlluminationOperator, fringe_values
 
-    made = scene("filaments", snr=20, size=96)
+    made = scene("filaments", snr=20, size=64)
     grid = IlluminationOperator.create(made.patterns, made.otf, 2).grid
     values = fringe_values(made.patterns, grid)[(slice(None), *grid.inside_fine)]
-    images = PatternSet((), (96, 96), images=np.maximum(values, 0))
+    images = PatternSet((), (64, 64), images=np.maximum(values, 0))
     block = made.frames - 100
     config = SimConfig(iterations=5, threads=1)
     assert judged(block, images, made.otf, config) == ()

@@ -14,7 +14,7 @@ from napari_geosr.operations.sim import SimConfig, sim_steps
 def reconstruct_sim(
     frames: VolumeLike | str | Path,
     *,
-    method: Literal["widefield", "wiener", "joint-rl"] = "joint-rl",
+    method: Literal["widefield", "wiener", "joint-rl", "pinn"] = "joint-rl",
     na: float | None = None,
     wavelength: float | str | tuple[float, ...] | None = None,
     index: float | None = None,
@@ -34,6 +34,9 @@ def reconstruct_sim(
     notch: float = 0.0,
     iterations: int | None = None,
     tv: float = 0.0,
+    recipe: Literal["ours", "published"] = "ours",
+    steps: int = 200,
+    features: int = 16,
     checks: bool = True,
     memory: str | None = None,
     device: str = "auto",
@@ -48,9 +51,9 @@ def reconstruct_sim(
     frames : Volume, array or path
         A stack with all angles and phases; slices, time points and channels may be
         interleaved or axes of their own.
-    method : {"widefield", "wiener", "joint-rl"}
-        Joint Richardson–Lucy of all frames (best quality), Wiener-SIM (fastest), or the
-        mean of the frames.
+    method : {"widefield", "wiener", "joint-rl", "pinn"}
+        Joint Richardson–Lucy of all frames (best quality), Wiener-SIM (fastest), the
+        mean of the frames, or an untrained physics-informed network (slow).
     na : float, optional
         Numerical aperture; by default from the file.
     wavelength : float, str or tuple of float, optional
@@ -92,6 +95,12 @@ def reconstruct_sim(
         Iterations of joint Richardson–Lucy; by default chosen with held-out photons.
     tv : float
         Weight of the total variation in joint Richardson–Lucy.
+    recipe : {"ours", "published"}
+        For pinn: correct joint Richardson–Lucy, or the recipe of Burns and Liu (2023).
+    steps : int
+        For pinn: maximum number of optimiser steps.
+    features : int
+        For pinn: feature maps of the U-Net at full resolution.
     checks : bool
         Check whether the patterns fit the frames; a warning is issued if not. The
         figures are in the last record of ``provenance``, under ``"run"``, ``"checks"``.
@@ -161,6 +170,9 @@ def reconstruct_sim(
         notch=notch,
         iterations=iterations,
         tv=tv,
+        recipe=recipe,
+        steps=steps,
+        features=features,
         checks=checks,
         memory=memory,
         device=device,

@@ -33,12 +33,19 @@ Recipe = Literal["ours", "published"]
 
 #: Sharpness of the softplus, for grey values of about 0 … 1.
 _SOFTPLUS_BETA = 20.0
+#: Grey value at which ``published`` starts. Below 0 and above 1, where the paper clips
+#: the output, there are no gradients: without it, some fits never begin.
+_START = 0.3
 #: Number of times that the U-Net halves the image.
 _LEVELS = 3
-#: Factor and number of steps by which the learning rate falls.
-_DECAY, _DECAY_STEPS = 0.9, 50
-#: Weight of the structural similarity, and of the total variation.
-_SIMILARITY, _VARIATION = 0.1, 1e-3
+#: Factor by which the learning rate falls.
+_DECAY = 0.9
+#: Number of steps between two falls.
+_DECAY_STEPS = 50
+#: Weight of the structural similarity.
+_SIMILARITY = 0.1
+#: Weight of the total variation.
+_VARIATION = 1e-3
 
 
 @dataclass(frozen=True)
@@ -108,10 +115,13 @@ class FrameFit:
             residual=False,
             batch_norm=False,
         ).to(frames.device)
-        if settings.recipe == "ours":
-            with torch.no_grad():
-                for parameter in self.network.get_submodule("head").parameters():
+        head = self.network.get_submodule("head")
+        with torch.no_grad():
+            if settings.recipe == "ours":
+                for parameter in head.parameters():
                     parameter.zero_()
+            else:
+                head.get_parameter("bias").fill_(_START)
         self.optimiser = torch.optim.Adam(
             self.network.parameters(), settings.learning_rate
         )
@@ -140,12 +150,14 @@ class FrameFit:
         """The object on the fine grid, in grey values, with gradients."""
         correction = self.network(self.inputs)[0, 0]
         if self.settings.recipe == "published":
-            return correction.clamp(min=0, max=1) * self.scale
+            clipped: Tensor = correction.clamp(min=0, max=1) * self.scale
+            return clipped
         # The inverse of softplus, so that a correction of zero gives the start.
         start = self.start.clamp(min=1e-4)
         raw = start + torch.log(-torch.expm1(-_SOFTPLUS_BETA * start)) / _SOFTPLUS_BETA
         raw = raw + correction
-        return functional.softplus(_SOFTPLUS_BETA * raw) / _SOFTPLUS_BETA * self.scale
+        image: Tensor = functional.softplus(_SOFTPLUS_BETA * raw)
+        return image * (self.scale / _SOFTPLUS_BETA)
 
     def step(self) -> float:
         """Make one step and return its loss.

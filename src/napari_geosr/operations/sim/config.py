@@ -14,13 +14,14 @@ from napari_geosr.core.units import MILLIMETRES, parse_unit
 from napari_geosr.operations.inputs import COMMAS
 
 #: Methods of reconstruction, simplest first.
-SimMethod = Literal["widefield", "wiener", "joint-rl"]
+SimMethod = Literal["widefield", "wiener", "joint-rl", "pinn"]
 METHODS: tuple[SimMethod, ...] = get_args(SimMethod)
 #: Title of each method.
 METHOD_TITLES: dict[str, str] = {
     "widefield": "Widefield",
     "wiener": "Wiener-SIM",
     "joint-rl": "Joint Richardson–Lucy",
+    "pinn": "Physics-informed network",
 }
 _NUMBER = re.compile(r"\s*([0-9.]+(?:[eE][-+]?\d+)?)\s*(\D*)")
 
@@ -176,7 +177,8 @@ class SimConfig(FramesConfig):
         "joint-rl",
         title="Method",
         description="joint-rl: joint Richardson–Lucy of all frames (best quality); "
-        "wiener: Wiener-SIM (fastest); widefield: mean of the frames, for comparison.",
+        "wiener: Wiener-SIM (fastest); widefield: mean of the frames, for comparison; "
+        "pinn: untrained physics-informed network, which corrects joint-rl (slow).",
     )
     upscale_factor: int = Field(
         2,
@@ -223,6 +225,29 @@ class SimConfig(FramesConfig):
         title="Total variation",
         description="Weight of the total variation in joint Richardson–Lucy; 0.002 "
         "suits noisy frames.",
+    )
+    recipe: Literal["ours", "published"] = Field(
+        "ours",
+        title="Network recipe",
+        description="For pinn: ours starts from joint-rl and stops when held-out "
+        "photons are no longer predicted better; published is that of Burns and Liu "
+        "(2023), from frames alone, with all steps.",
+    )
+    steps: int = Field(
+        200,
+        ge=1,
+        le=100_000,
+        title="Network steps",
+        description="For pinn: maximum number of optimiser steps (published: 1000 in "
+        "the paper).",
+    )
+    features: int = Field(
+        16,
+        ge=4,
+        le=128,
+        title="Network width",
+        description="For pinn: feature maps of the U-Net at full resolution "
+        "(published: 32).",
     )
     checks: bool = Field(
         True,

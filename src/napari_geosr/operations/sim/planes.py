@@ -5,10 +5,12 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Generator
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
+from napari_geosr import learning
 from napari_geosr.core.config import format_available, format_enough, parse_bytes
 from napari_geosr.core.errors import Cancelled, DeviceMemoryError
 from napari_geosr.core.memory import free_host_memory
@@ -19,6 +21,7 @@ from napari_geosr.core.steps import (
     ShouldStop,
     Step,
     StepIterator,
+    WarningIssued,
     never_stop,
 )
 from napari_geosr.inference.compute import exact_settings
@@ -26,20 +29,29 @@ from napari_geosr.operations.sim.config import SimConfig
 from napari_geosr.operations.sim.estimate import brightest_part, computed
 from napari_geosr.physics.illumination import IlluminationOperator
 from napari_geosr.physics.illumination.otf import Otf
-from napari_geosr.sim.joint_rl import JointRichardsonLucy, best_iterations
+from napari_geosr.sim.joint_rl import JointRichardsonLucy, best_iterations, thinned
 from napari_geosr.sim.noise import FrameNoise, frame_noise
 from napari_geosr.sim.wiener import wiener_reconstruction
+
+if TYPE_CHECKING:
+    from napari_geosr.learning.frame_fit import FrameFit
 
 FloatArray = npt.NDArray[np.float32]
 
 #: Maximum number of iterations of joint Richardson–Lucy if it is chosen.
-MOST_ITERATIONS = 80
+MOST_ITERATIONS = 300
 #: Edge in camera pixels of the part on which the number of iterations is chosen.
 _TRIAL_EDGE = 192
 #: Pixels around a tile, in cut-off periods.
 _HALO = 12.0
 #: Arrays of the size of the result, besides the terms of the patterns.
 _OTHER_ARRAYS = 9
+#: Bytes of a network's maps for each of its features and each pixel of the result.
+_NETWORK_MAPS = 110
+#: Edge in camera pixels of the part on which the number of steps is chosen.
+_NETWORK_TRIAL_EDGE = 96
+#: Steps after the best one before the search for it ends.
+_NETWORK_PATIENCE = 25
 #: Fraction of the free memory that a run uses by default.
 _FREE_SHARE = 0.5
 
@@ -92,6 +104,11 @@ def plane_steps(
         n = yield from _choose_iterations(
             block, patterns, otf, config, device, should_stop
         )
+    if config.method == "pinn":
+        image = yield from _network_steps(
+            block, patterns, otf, config, n, device, should_stop
+        )
+        return image, n
     image = yield from _tiled_steps(
         block, patterns, otf, config, n, device, should_stop
     )
@@ -142,6 +159,113 @@ def _tiled_steps(
         place = tuple(slice(s * c.start, s * c.stop) for c in core)
         image[place] = iterator.result.result()[inner]
     return image
+
+
+def _network_steps(
+    block: FloatArray,
+    patterns: PatternSet,
+    otf: Otf,
+    config: SimConfig,
+    iterations: int,
+    device: str,
+    should_stop: ShouldStop,
+) -> Generator[Step, None, FloatArray]:
+    """Correct joint Richardson–Lucy by a network that is fitted to these frames."""
+    rows, columns = block.shape[-2:]
+    need = rows * columns * config.upscale_factor**2 * _NETWORK_MAPS * config.features
+    if need > memory_budget(config):
+        raise DeviceMemoryError(
+            f"The network needs {format_enough(need)} for frames of {rows} × {columns} "
+            "pixels. Crop them, allow more (--memory), use a smaller upscale factor "
+            "(--upscale-factor) or fewer features (--features), or use "
+            "--method joint-rl, which works in tiles."
+        )
+    steps = config.steps
+    if config.recipe == "ours":
+        steps = yield from _choose_network_steps(
+            block, patterns, otf, config, iterations, device, should_stop
+        )
+    fit = yield from fit_steps(
+        block, patterns, otf, config, iterations, device=device, should_stop=should_stop
+    )
+    if steps == 0:
+        yield WarningIssued(
+            message="Held-out photons are predicted best without the network: the "
+            "result is that of joint Richardson–Lucy."
+        )
+        return fit.result()
+    network = _frame_fit(fit, block, frame_noise(block, otf), config)
+    for done in range(steps):
+        if should_stop():
+            raise Cancelled("Stopped before the result was complete.")
+        with exact_settings(config.threads, gradients=True):
+            network.step()
+        yield IterationDone(done + 1, steps, iteration=done + 1, iterations=steps)
+    with exact_settings(config.threads):
+        fit.image = network.result()
+    return fit.result()
+
+
+def _frame_fit(
+    fit: JointRichardsonLucy, block: FloatArray, noise: FrameNoise, config: SimConfig
+) -> FrameFit:
+    """A network that starts from the current object of `fit`."""
+    import torch
+
+    variance = torch.from_numpy(noise.weights(block.mean(axis=(0, 1))))
+    settings = learning.frame_fit.FrameFitSettings(
+        recipe=config.recipe, features=config.features
+    )
+    # Tensors of inference mode cannot be differentiated.
+    with exact_settings(config.threads, gradients=True):
+        return learning.frame_fit.FrameFit(
+            fit.operator,
+            fit.frames.clone(),
+            fit.image.clone(),
+            variance.to(fit.frames.device),
+            settings,
+        )
+
+
+def _choose_network_steps(
+    block: FloatArray,
+    patterns: PatternSet,
+    otf: Otf,
+    config: SimConfig,
+    iterations: int,
+    device: str,
+    should_stop: ShouldStop,
+) -> Generator[Step, None, int]:
+    """Steps at which held-out photons of the brightest part are predicted best."""
+    import torch
+
+    place = brightest_part(block.mean(axis=(0, 1)), _NETWORK_TRIAL_EDGE)
+    part = block[(..., *place)]
+    noise = frame_noise(block, otf)
+    single = noise.weights(part.mean(axis=(0, 1)))
+    kept, held = thinned(part, single)
+    fit = yield from fit_steps(
+        kept, patterns.cropped(place), otf, config, iterations, device=device
+    )
+    network = _frame_fit(fit, kept, noise, config)
+    target = torch.from_numpy(held.reshape(-1, *part.shape[-2:])).to(device)
+    scale = torch.from_numpy(2 * single).to(device)
+    misfits: list[float] = []
+    for _ in range(config.steps + 1):
+        if should_stop():
+            raise Cancelled("Stopped while the number of steps was chosen.")
+        with exact_settings(config.threads):
+            misfits.append(network.held_out_misfit(target, scale))
+        best = int(np.argmin(misfits))
+        if len(misfits) - 1 - best >= _NETWORK_PATIENCE:
+            break
+        with exact_settings(config.threads, gradients=True):
+            network.step()
+        yield BlockDone()
+    # An improvement within the scatter of the misfit is none.
+    scatter = math.sqrt(2 / target.numel())
+    best = int(np.argmin(misfits))
+    return best if misfits[0] - misfits[best] > scatter else 0
 
 
 def memory_budget(config: SimConfig) -> int:

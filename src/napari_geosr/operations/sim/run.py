@@ -337,7 +337,9 @@ class _PlaneRun:
                 )
             ) as steps:
                 for step in steps:
-                    if isinstance(step, IterationDone):
+                    if isinstance(step, WarningIssued):
+                        yield step
+                    elif isinstance(step, IterationDone):
                         part = step.done / max(step.total, 1)
                         yield IterationDone(
                             int(1000 * (done + part)),

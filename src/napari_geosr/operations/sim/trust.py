@@ -321,7 +321,10 @@ def _resolution_steps(
     """Resolution by Fourier ring correlation, that of widefield, and decorrelation."""
     variance = estimate.noise.weights(part.mean(axis=(0, 1)))
     edge = patterns.pixel_size / config.upscale_factor
-    settings = config.model_copy(update={"iterations": iterations or None})
+    # Two more networks would take minutes: their start is measured instead.
+    method = "joint-rl" if config.method == "pinn" else config.method
+    changes = {"iterations": iterations or None, "method": method}
+    settings = config.model_copy(update=changes)
     images = []
     for half in (part, *thinned(part, variance)):
         steps = plane_steps(
