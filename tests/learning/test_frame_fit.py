@@ -41,6 +41,20 @@ def test_it_starts_from_the_given_object(made):
         )
 
 
+@pytest.mark.parametrize(("recipe", "n_inputs"), [("ours", 10), ("published", 9)])
+def test_all_frames_and_the_start_are_channels_of_the_unet(made, recipe, n_inputs):
+    fit = fit_of(made, recipe=recipe)
+    assert fit.inputs.shape == (1, n_inputs, *fit.operator.grid.fine)
+    assert fit.network.config.extra_channels == n_inputs - 1
+
+
+def test_every_channel_reaches_the_result(made):
+    fit = fit_of(made, recipe="published")
+    fit.inputs.requires_grad_()
+    slopes = torch.autograd.grad(fit.network(fit.inputs).sum(), fit.inputs)[0]
+    assert (slopes.abs().amax(dim=(0, 2, 3)) > 0).all()
+
+
 @pytest.mark.parametrize("recipe", ["ours", "published"])
 def test_it_explains_the_frames_better_step_by_step(made, recipe):
     fit = fit_of(made, recipe=recipe)
