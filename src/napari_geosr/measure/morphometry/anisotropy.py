@@ -58,9 +58,9 @@ def directions(flat: bool) -> npt.NDArray[np.float64]:
         return np.stack([np.zeros(_N_FLAT), np.sin(angle), np.cos(angle)], axis=1)
     i = np.arange(_N_DIRECTIONS)
     z = (i + 0.5) / _N_DIRECTIONS
-    angle = math.pi * (1 + math.sqrt(5)) * i
+    turn = math.pi * (1 + math.sqrt(5)) * i
     ring = np.sqrt(1 - z**2)
-    return np.stack([z, ring * np.sin(angle), ring * np.cos(angle)], axis=1)
+    return np.stack([z, ring * np.sin(turn), ring * np.cos(turn)], axis=1)
 
 
 def _frames(vectors: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -69,7 +69,7 @@ def _frames(vectors: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     for i, vector in enumerate(vectors):
         helper = np.eye(3)[np.argmin(np.abs(vector))]
         crossed = np.cross(vector, helper)
-        first = crossed / np.linalg.norm(crossed)
+        first = crossed / math.sqrt(float(crossed @ crossed))
         frames[i] = vector, first, np.cross(vector, first)
     return frames
 
