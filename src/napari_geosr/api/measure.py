@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from napari_geosr.api.arrays import VolumeLike, as_companion, as_volume
@@ -32,7 +31,7 @@ def measure_porosity(
     histogram_bins: int = 20,
     interval_factor: float | None = None,
     graph: bool = False,
-    statistics: Sequence[str] = (),
+    statistics: tuple[str, ...] = (),
     group: str | None = None,
     memory: str | None = None,
     uncertainty: VolumeLike | None = None,
@@ -77,9 +76,9 @@ def measure_porosity(
     graph : bool
         Whether to also trace the pores as a network of tubes (`report.graph`): its
         nodes, branches and their lengths. The volume is then read into memory.
-    statistics : sequence of str
+    statistics : tuple of str
         Further statistics that read the voxels of both phases, such as
-        ``["trabecular", "thickness"]``; their values are in `report.figures` under
+        ``("trabecular", "thickness")``; their values are in `report.figures` under
         their standard names.
     group : str, optional
         Pores to be counted as a group, such as ``"diameter>20um & sphericity<0.6"``
