@@ -316,5 +316,5 @@ def test_voxels_that_are_not_cubic_are_divided() -> None:
 
 
 def test_an_unknown_statistic_is_refused() -> None:
-    with pytest.raises(ConfigError, match="no statistic 'thicknes'"):
-        measured(~PLATES, "thicknes")
+    with pytest.raises(ConfigError, match="no statistic 'density'"):
+        measured(~PLATES, "density")

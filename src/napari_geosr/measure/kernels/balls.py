@@ -62,7 +62,7 @@ def is_covered(
 def n_uncovered(
     phase: np.ndarray, distances: np.ndarray, nearest: np.ndarray, core: np.ndarray
 ) -> int:
-    """Number of balls that are not within others and reach the core."""
+    """How many spheres are not within others and reach the core."""
     n_z, n_y, n_x = phase.shape
     n = 0
     for z in range(n_z):
@@ -150,7 +150,7 @@ def collect(
     Returns
     -------
     int
-        Number of balls.
+        How many spheres there are.
     """
     n_z, n_y, n_x = phase.shape
     walls = np.empty((27, 3), np.int64)

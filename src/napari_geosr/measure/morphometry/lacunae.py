@@ -36,7 +36,7 @@ QUANTITIES = (
     Quantity("Lc.V", "mean volume of a lacuna", 3, flat_name="-"),
     Quantity("Lc.V.SD", "standard deviation of the volume", 3, flat_name="-"),
     Quantity("Lc.TV/BV", "volume of all lacunae ÷ bone volume", text="percent"),
-    Quantity("Lc.St", "mean stretch, 0 for a ball to 1"),
+    Quantity("Lc.St", "mean stretch, 0 for a sphere to 1"),
     Quantity("Lc.Ob", "mean oblateness, −1 for a rod to 1 for a plate", flat_name="-"),
     Quantity("Lc.Align", "alignment of the longest axes"),
 )
