@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tifffile
 from napari.components import ViewerModel
+from npe2 import PluginManager
 
 from napari_geosr.core.units import parse_unit
 from napari_geosr.gui.layers import set_voxel_size
@@ -80,8 +81,8 @@ def test_a_size_from_elsewhere_ends_the_question(viewer, row, qtbot):
     assert row.isHidden()
 
 
-@pytest.mark.slow  # napari sometimes lists no reader of its own
 def test_what_another_reader_left_out_the_file_says(viewer, qtbot, tmp_path):
+    PluginManager.instance().discover()  # as a window does: this is a viewer alone
     row = VoxelSizeRow(viewer)
     qtbot.addWidget(row)
     data = np.zeros((4, 5, 6), np.uint8)
