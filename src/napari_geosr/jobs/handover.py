@@ -14,6 +14,7 @@ from napari_geosr.core.errors import Cancelled, ConfigError, FileError, VolumeEr
 from napari_geosr.core.provenance import array_checksum
 from napari_geosr.core.questions import AXES_GIVEN
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step, never_stop
+from napari_geosr.core.types import AnyDict
 from napari_geosr.core.units import same_position
 from napari_geosr.core.volume import Volume
 from napari_geosr.jobs import index, local, submission
@@ -291,6 +292,24 @@ class StoppedMeasurement:
         return MeasureJob(name=self.name, settings=self.settings, **inputs)
 
 
+def settings_steps(
+    run: Run, folder: Path, should_stop: ShouldStop
+) -> Generator[Step, None, AnyDict]:
+    """Write the files of a job into its folder, and return the settings of the job.
+
+    Raises
+    ------
+    Cancelled
+        If `should_stop` returns True; from here on, the job is created.
+    GeoSRError
+        If something cannot be written.
+    """
+    made = yield from run.job_steps(folder, should_stop)
+    if should_stop():
+        raise Cancelled("Cancelled.")
+    return made.to_values()
+
+
 def job_from_run_steps(
     run: StoppedRestoration | StoppedReconstruction | StoppedMeasurement,
     parent: Path,
@@ -333,12 +352,8 @@ def job_from_run_steps(
         kept even if its process cannot be started.
     """
     with removed_on_failure(new_folder(parent, run.name)) as folder:
-        made = yield from run.job_steps(folder, should_stop)
-        if should_stop():  # last check before the job is created
-            raise Cancelled("Cancelled.")
-        job = JobFolder.create(
-            folder, made.to_values(), name=run.name, allow_existing=True
-        )
+        values = yield from settings_steps(run, folder, should_stop)
+        job = JobFolder.create(folder, values, name=run.name, allow_existing=True)
         job.set_state("paused", done=progress[0], total=progress[1])
         index.register(job)
     if start:
@@ -389,13 +404,9 @@ def submit_run_steps(
     """
     submission.check_profile(profile)
     with removed_on_failure(new_folder(parent, run.name)) as folder:
-        made = yield from run.job_steps(folder, should_stop)
-        if should_stop():  # last check before the job is created
-            raise Cancelled("Cancelled.")
+        values = yield from settings_steps(run, folder, should_stop)
         yield StageStarted(message="Submitting the job")
-        job = JobFolder.create(
-            folder, made.to_values(), name=run.name, allow_existing=True
-        )
+        job = JobFolder.create(folder, values, name=run.name, allow_existing=True)
         try:
             number = submission.submit(job, profile)
         except BaseException:

@@ -19,14 +19,14 @@ from napari_geosr.jobs import index, queue_record, submission
 from napari_geosr.jobs.data import new_folder, removed_on_failure
 from napari_geosr.jobs.facts import State
 from napari_geosr.jobs.folder import JobFolder, JobStatus
-from napari_geosr.jobs.handover import Run
+from napari_geosr.jobs.handover import Run, settings_steps
 from napari_geosr.jobs.index import Elsewhere
 from napari_geosr.jobs.login_node import check_host, output_of, profile_for
 from napari_geosr.jobs.profiles import Profile, load_profile, own_profiles
 from napari_geosr.jobs.queue_record import NO_QUEUE, QueuePlace, QueueRecord
 from napari_geosr.jobs.queues import load_queue
 
-#: Names of computers whose jobs are listed, one a line, next to the list of jobs.
+#: File with the names of the watched computers, one per line.
 _HOSTS = "hosts.txt"
 #: Folders that other computers share with this one, by computer, next to that list.
 _SHARED = "shared.json"
@@ -197,10 +197,8 @@ def submit_steps(
     shared = check(profile, parent)
     with removed_on_failure(new_folder(parent, run.name)) as folder:
         folder_there = shared.there_of(folder)
-        made = yield from run.job_steps(folder, should_stop)
-        values = shared.map_settings(made.to_values(), folder)
-        if should_stop():  # last check before the job is created
-            raise Cancelled("Cancelled.")
+        own = yield from settings_steps(run, folder, should_stop)
+        values = shared.map_settings(own, folder)
         yield StageStarted(message=f"Submitting the job on {profile.host}")
         job = JobFolder.create(folder, values, name=run.name, allow_existing=True)
         record = QueueRecord(

@@ -173,7 +173,7 @@ class JobsDock(Dock):
         self._show_jobs()
 
     def _remote_jobs(self) -> dict[str, JobStatus]:
-        """Jobs of other computers whose folders are not seen here."""
+        """Jobs of other computers, without those in folders shared with this one."""
         found = {}
         for host, jobs in self.watch.jobs.items():
             for job in jobs:
@@ -318,7 +318,7 @@ class JobsDock(Dock):
         answer = QMessageBox.question(
             self,
             "Remove computer",
-            f"Remove {host} and its jobs from the list? Nothing is changed there.",
+            f"Remove {host} and its jobs from the list? The jobs are not changed.",
             buttons.Yes | buttons.No,
             buttons.No,
         )

@@ -182,10 +182,10 @@ class RemoteJob(QWidget):
         self._activity.busyChanged.connect(self._show)
         self.label = text_label("Remote job", "A job on another computer.")
         self.stop_button = button(
-            "Stop there", "Stop the job; finished work is kept.", "Alt+Shift+T"
+            "Stop job", "Stop the job; finished work is kept.", "Alt+Shift+T"
         )
         self.resume_button = button(
-            "Resume there",
+            "Resume job",
             "Resume the job on the computer where it ran.",
             "Alt+Shift+E",
         )
