@@ -97,6 +97,8 @@ def test_other_methods_explain_the_same_place(viewer, box, qtbot, monkeypatch):
     assert max(shown) == 4
     lam = viewer.layers[-1]
     check_overlay(viewer, lam)
+    first = lam.data
+    lam.visible = False
     box.method.setCurrentText("Occlusion")  # without another click
     assert box.cancel_button.isEnabled()
     assert not box.progress.isHidden()
@@ -105,8 +107,8 @@ def test_other_methods_explain_the_same_place(viewer, box, qtbot, monkeypatch):
     assert "--" not in box.answer.text
     assert box.progress.isHidden()
     assert not box.cancel_button.isEnabled()
-    assert lam not in viewer.layers
-    check_overlay(viewer, viewer.layers[-1])
+    assert not np.array_equal(lam.data, first), "the layer still shows the first map"
+    check_overlay(viewer, lam)
 
 
 def check_overlay(viewer, overlay) -> None:

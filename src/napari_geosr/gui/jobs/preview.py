@@ -19,7 +19,7 @@ from napari_geosr.gui.kit.lifetime import Connections
 from napari_geosr.gui.layers import (
     METADATA,
     add_result,
-    geometry,
+    replace_data,
     volume_from_layer,
 )
 from napari_geosr.gui.layers.camera import remove_in_place
@@ -114,9 +114,7 @@ class JobPreview(QObject):
         self._shown_step = step
         layer = self.layer()
         if layer is not None and layer.data.shape == volume.shape:
-            layer.data = volume.data
-            position = geometry(volume)
-            layer.scale, layer.translate = position["scale"], position["translate"]
+            replace_data(self._viewer, layer, volume, like=None)
             return
         if layer is not None:
             remove_in_place(self._viewer, layer)

@@ -16,6 +16,7 @@ from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.units import PIXEL
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.kit.lifetime import unwrapped
+from napari_geosr.gui.layers.camera import preserve_point
 from napari_geosr.gui.layers.geometry import geometry_of_layer
 from napari_geosr.gui.layers.position import plane_on_screen
 from napari_geosr.gui.layers.questions.record import open_notes, open_questions
@@ -276,6 +277,31 @@ def add_image_result(
         options |= alignment_with(like)
     options = geometry(volume) | options | kwargs
     return unwrapped(viewer.add_image(volume.data, **options))
+
+
+def replace_data(
+    viewer: ViewerModel, layer: Image | Labels, volume: Volume, like: Layer | None
+) -> None:
+    """Show `volume` in a layer that exists, at the position of the volume.
+
+    Faster than removing the layer and adding another, for which napari collects garbage
+    while the window waits. The slice on screen stays the same.
+
+    Parameters
+    ----------
+    viewer : ViewerModel
+    layer : Image or Labels
+        Layer with as many axes as `volume`.
+    volume : Volume
+    like : Layer or None
+        The layer it was made from.
+    """
+    place = geometry(volume) | ({} if like is None else alignment_with(like))
+    with preserve_point(viewer):
+        layer.data = volume.data
+        for name, value in place.items():
+            if not np.array_equal(getattr(layer, name), value):  # each one redraws
+                setattr(layer, name, value)
 
 
 def add_result(

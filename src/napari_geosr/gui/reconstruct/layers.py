@@ -11,8 +11,8 @@ from napari_geosr.gui.kit.lifetime import unwrapped
 from napari_geosr.gui.layers import (
     METADATA,
     add_image_result,
-    geometry,
     layer_metadata,
+    replace_data,
 )
 from napari_geosr.gui.layers.camera import fit_camera
 from napari_geosr.gui.layers.projections import opened_scan
@@ -105,11 +105,8 @@ class SlicePreviewLayer:
             self._viewer.layers.selection.active = active
             self._views.fit(self.layer)
             return
-        place = geometry(volume)
         layer.name = name
-        layer.data = volume.data
-        layer.scale, layer.translate = place["scale"], place["translate"]
-        layer.units = place["units"]
+        replace_data(self._viewer, layer, volume, like=None)
 
     def release(self) -> Image | None:
         """Release the layer for another use; return None if it was removed."""
@@ -206,9 +203,7 @@ class VolumeLayer:
         if layer is None or layer not in self._viewer.layers:
             return None
         self._reusable = None
-        layer.data = volume.data
-        for name, value in geometry(volume).items():
-            setattr(layer, name, value)
+        replace_data(self._viewer, layer, volume, like=None)
         layer.metadata = layer_metadata(volume)
         layer.name = _unfinished(volume)  # last, because it updates lists of layers
         self._viewer.layers.selection.active = layer

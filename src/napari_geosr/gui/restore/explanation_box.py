@@ -24,6 +24,7 @@ from napari_geosr.gui.layers import (
     add_image_result,
     alignment_with,
     helper_metadata,
+    replace_data,
     volume_from_layer,
 )
 from napari_geosr.gui.layers.explained import explain_settings
@@ -85,7 +86,7 @@ class ExplanationBox(QWidget):
         self._viewer = viewer
         self._source: weakref.ref[Image] | None = None
         self._result: weakref.ref[Layer] | None = None
-        self._overlay: weakref.ref[Layer] | None = None
+        self._overlay: weakref.ref[Image] | None = None
         self._prepared: tuple[Key, PreparedExplanation] | None = None
         #: The voxel of the result that was clicked last.
         self._at: tuple[int, int, int] | None = None
@@ -293,15 +294,20 @@ class ExplanationBox(QWidget):
         layers = self._layers()
         if layers is None or answer.overlay is None:
             return
+        name = f"{layers[1].name} · why"
         earlier = None if self._overlay is None else self._overlay()
         if earlier is not None and earlier in self._viewer.layers:
-            self._viewer.layers.remove(earlier)
+            replace_data(self._viewer, earlier, answer.overlay, like=layers[0])
+            earlier.contrast_limits_range = (0.0, answer.top)
+            earlier.contrast_limits = (0.0, answer.top)
+            earlier.name, earlier.visible = name, True
+            return
         active = self._viewer.layers.selection.active
         layer = add_image_result(
             self._viewer,
             answer.overlay,
             None,
-            name=f"{layers[1].name} · why",
+            name=name,
             colormap="inferno",
             blending="additive",
             contrast_limits=(0.0, answer.top),

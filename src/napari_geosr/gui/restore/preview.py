@@ -11,13 +11,12 @@ from napari_geosr.core.types import AnyArray
 from napari_geosr.gui.layers import (
     METADATA,
     add_result,
-    alignment_with,
     finest,
-    geometry,
     layer_metadata,
+    replace_data,
     spatial_ndim,
 )
-from napari_geosr.gui.layers.camera import preserve_point, remove_in_place
+from napari_geosr.gui.layers.camera import remove_in_place
 from napari_geosr.gui.layers.position import indices_at, plane_on_screen, unit_factors
 
 if TYPE_CHECKING:
@@ -124,18 +123,13 @@ class PreviewLayer:
             )
             self._viewer.layers.selection.active = active
             return
-        place = geometry(volume) | alignment_with(source)
         layer.name = name
         is_other = (layer._type_string == "labels") != volume.holds_labels
         if is_other or layer.data.ndim != volume.data.ndim:
             self.remove()
             self.show(volume, source)
             return
-        with preserve_point(self._viewer):
-            layer.data = volume.data
-            layer.scale, layer.translate = place["scale"], place["translate"]
-            layer.units, layer.axis_labels = place["units"], place["axis_labels"]
-            layer.affine = place["affine"]
+        replace_data(self._viewer, layer, volume, like=source)
 
     def remove(self) -> None:
         """Remove the layer, if it still exists."""

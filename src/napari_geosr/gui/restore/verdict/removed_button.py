@@ -16,11 +16,9 @@ from napari_geosr.gui.kit.activity import Activity
 from napari_geosr.gui.layers import (
     METADATA,
     add_image_result,
-    alignment_with,
-    geometry,
     layer_metadata,
+    replace_data,
 )
-from napari_geosr.gui.layers.camera import preserve_point
 from napari_geosr.gui.restore.preview import region_on_screen
 from napari_geosr.operations.restore.verdict.steps import removed_steps
 
@@ -140,12 +138,7 @@ class RemovedButton(QPushButton):
             if active in self._viewer.layers:
                 self._viewer.layers.selection.active = active
         else:
-            place = geometry(volume) | alignment_with(source)
-            with preserve_point(self._viewer):
-                layer.data = volume.data
-                for name in ("scale", "translate", "units", "axis_labels", "affine"):
-                    if name in place:
-                        setattr(layer, name, place[name])
+            replace_data(self._viewer, layer, volume, like=source)
             layer.contrast_limits = (-limit, limit)
             layer.name = volume.name
         layer.refresh()
