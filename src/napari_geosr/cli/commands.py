@@ -207,17 +207,6 @@ GROUPS: dict[str, tuple[str, dict[str, Command]]] = {
             ),
         },
     ),
-    "sim": (
-        "sim raw.ome.tif -o sim.ome.tif",
-        "sim raw.tif --na 1.49 --wavelength 525nm --pixel 65nm --method wiener "
-        "-o sim.ome.tif",
-        "sim check raw.ome.tif -o check",
-    ),
-    "simulate": (
-        "simulate foam -o foam",
-        "simulate bone --projections 250 --photons 2e4 -o bone",
-        "simulate sim --structure filaments --snr 20 -o frames",
-    ),
     "submit": (
         "Run a command on a cluster (SLURM, OAR); --dry-run only shows the script.",
         {
