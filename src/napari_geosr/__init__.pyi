@@ -10,6 +10,7 @@ from .api.reconstruct import reconstruct as reconstruct
 from .api.restore import restore as restore
 from .api.restore import restore_blocks as restore_blocks
 from .api.restore import restore_with_uncertainty as restore_with_uncertainty
+from .api.sim import reconstruct_sim as reconstruct_sim
 from .api.simulate import simulate as simulate
 from .api.train import train as train
 from .core.projections import Projections as Projections

@@ -26,6 +26,7 @@ from napari_geosr.operations.models.catalogue import ModelFilter
 from napari_geosr.operations.pairs import PairsConfig
 from napari_geosr.operations.reconstruct import ReconstructConfig
 from napari_geosr.operations.restore import RestoreConfig
+from napari_geosr.operations.sim import SimConfig
 from napari_geosr.operations.simulate import SimulateConfig
 
 PUBLIC = [name for name in geosr.__all__ if name != "__version__"]
@@ -40,6 +41,7 @@ SETTINGS: dict[str, tuple[type[Config], set[str]]] = {
     "explain": (ExplainConfig, set()),
     "measure_porosity": (MeasureConfig, set()),
     "reconstruct": (ReconstructConfig, set()),
+    "reconstruct_sim": (SimConfig, set()),
     "restore": (RestoreConfig, set()),
     "restore_blocks": (
         RestoreConfig,
@@ -53,7 +55,8 @@ SETTINGS: dict[str, tuple[type[Config], set[str]]] = {
 
 def test_the_list_is_what_is_promised():
     promised = """read write Volume restore restore_blocks restore_with_uncertainty
-        measure_porosity reconstruct compare explain simulate build_pairs train
+        measure_porosity reconstruct reconstruct_sim compare explain simulate
+        build_pairs train
         list_models load_model Projections PorosityReport QualityReport
         check_consistency __version__"""
     assert sorted(geosr.__all__) == sorted(promised.split())
@@ -138,6 +141,7 @@ DATA: dict[str, tuple[Any, ...]] = {
     "explain": ([[0, 1]],),
     "measure_porosity": ([[0, 1]],),
     "reconstruct": ("scan.h5",),
+    "reconstruct_sim": ("raw.tif",),
     "restore": ([[0, 1]],),
     "restore_blocks": ([[0, 1]],),
     "restore_with_uncertainty": ([[0, 1]],),
@@ -174,6 +178,7 @@ STEPS = {
     "explain": "explain_steps",
     "measure_porosity": "measure_steps",
     "reconstruct": "reconstruct_steps",
+    "reconstruct_sim": "sim_steps",
     "restore": "restore_steps",
     "restore_blocks": "restore_blocks_steps",
     "restore_with_uncertainty": "restore_steps",

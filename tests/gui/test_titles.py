@@ -51,6 +51,7 @@ def shortcuts(widget: QWidget) -> list[tuple[str, str]]:
 def test_menus_name_docks_in_the_order_of_the_work():
     assert WIDGETS == [
         dock_tabs.RECONSTRUCT,
+        dock_tabs.SIM,
         dock_tabs.RESTORE,
         dock_tabs.POROSITY,
         dock_tabs.COMPARE,

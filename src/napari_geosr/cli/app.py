@@ -29,6 +29,8 @@ _HELP = """Restore microscopy and CT volumes and measure their pores, without a 
 
 Start with `napari-geosr demo`. In napari, the same tools are under *Plugins ▸ GeoSR*.
 """
+#: Groups of commands that also take an argument of their own.
+_TAKE_ARGUMENTS = ("sim", "simulate")
 #: Options that every command accepts.
 _QUIET = ("-q", "--quiet")
 _VERBOSE = ("-v", "--verbose", "--debug")
@@ -266,6 +268,8 @@ def _missing(error: MissingArgumentError) -> str:
 def _unknown_subcommand(words: Sequence[str]) -> str:
     """Error message if the second word is not a subcommand; otherwise empty."""
     known = _subcommands(words)
+    if words and words[0] in _TAKE_ARGUMENTS:
+        return ""
     if not known or len(words) < 2 or words[1].startswith("-") or words[1] in known:
         return ""
     return (

@@ -79,6 +79,10 @@ COMMANDS = {
             "reconstruct scan.h5 -o odd.ome.tif --half odd",
         ),
     ),
+    "sim": Command(
+        "sim:app",
+        "Reconstruct structured illumination (SIM) from raw frames; check the frames.",
+    ),
     "pairs": Command(
         "pairs:pairs",
         "Make training pairs for super-resolution from two scans, or from one.",
@@ -88,12 +92,8 @@ COMMANDS = {
         ),
     ),
     "simulate": Command(
-        "simulate:simulate",
-        "Simulate a scan of a porous sample with an exactly known porosity.",
-        (
-            "simulate foam -o foam",
-            "simulate bone --projections 250 --photons 2e4 -o bone",
-        ),
+        "simulate:app",
+        "Simulate a scan of known porosity, or frames of structured illumination.",
     ),
     "info": Command(
         "info:info",
@@ -128,6 +128,17 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "profiles": (
         "profiles new mine",
         "profiles test mine --folder /bettik/me/scans",
+    ),
+    "sim": (
+        "sim raw.ome.tif -o sim.ome.tif",
+        "sim raw.tif --na 1.49 --wavelength 525nm --pixel 65nm --method wiener "
+        "-o sim.ome.tif",
+        "sim check raw.ome.tif -o check",
+    ),
+    "simulate": (
+        "simulate foam -o foam",
+        "simulate bone --projections 250 --photons 2e4 -o bone",
+        "simulate sim --structure filaments --snr 20 -o frames",
     ),
     "submit": (
         "submit restore scan.tif -o clean.ome.zarr --queue slurm --dry-run",

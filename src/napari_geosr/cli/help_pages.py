@@ -26,7 +26,8 @@ _GROUPS: dict[str, str] = {
     "Input": "source target projections low high second reference mask sample "
     "voxel-size low-voxel-size high-voxel-size "
     "unit channel time axes dataset projections-dataset shape dtype nonfinite like "
-    "config from-model",
+    "config from-model na wavelength index pixel phases order psf psf-sampling "
+    "patterns",
     "Geometry of the scan": "angles angle-range angle-unit endpoint full-turn geometry "
     "center source-distance detector-distance pixel-size pixel-unit rows every half "
     "frames "

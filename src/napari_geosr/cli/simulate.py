@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
-from cyclopts import Parameter
+from cyclopts import App, Parameter
 
+from napari_geosr.cli.commands import EXAMPLES
 from napari_geosr.cli.console import print_json, run_command
+from napari_geosr.cli.help_pages import with_examples
 from napari_geosr.cli.options import (
     AS_FLAGS,
     Json,
@@ -16,8 +18,11 @@ from napari_geosr.cli.options import (
     settings_from,
 )
 from napari_geosr.cli.verbosity import quoted, suggest_next
+from napari_geosr.operations.sim import SimulateSimConfig, simulate_sim_steps
 from napari_geosr.operations.simulate import simulate_steps
 from napari_geosr.operations.simulate.config import SimulateConfig, StructureName
+
+app = App(name="simulate", help_epilogue=with_examples(*EXAMPLES["simulate"]))
 
 _OFFSET: Any = SimulateConfig.model_fields["centre_offset"]
 
@@ -30,6 +35,7 @@ class SimulateFlags(SimulateConfig):
     ] = _OFFSET
 
 
+@app.default
 def simulate(
     structure: Annotated[
         StructureName,
@@ -83,4 +89,48 @@ def simulate(
     print(f"Wrote {files['projections']}")
     print(f"  truth: {files['truth']}, sample: {files['sample']}")
     suggest_next(f"reconstruct {quoted(files['projections'])} -o volume.ome.tif")
+    return 0
+
+
+@app.command(name="sim")
+def simulate_sim(
+    *,
+    out: Annotated[
+        Path, Parameter(alias="-o", help="Folder for the files. Created if missing.")
+    ],
+    config: Annotated[SimulateSimConfig | None, AS_FLAGS] = None,
+    settings: SettingsPath = None,
+    json: Json = False,
+    overwrite: Overwrite = False,
+) -> int:
+    """Simulate raw frames of structured illumination, with the object known exactly.
+
+    Each option is documented in its declaration.
+
+    Returns
+    -------
+    int
+        Exit code.
+    """
+    merged = settings_from(SimulateSimConfig, config, settings)
+    made, warnings = run_command(
+        lambda should_stop: simulate_sim_steps(
+            out, merged, overwrite=overwrite, should_stop=should_stop
+        ),
+        stopping="stopping (press Ctrl-C again to stop at once)",
+    )
+    files = {key: str(path) for key, path in made.files.items()}
+    if json:
+        print_json(
+            {
+                "files": files,
+                "patterns": made.patterns.to_dict(),
+                "settings": merged.model_dump(mode="json"),
+                "warnings": warnings,
+            }
+        )
+        return 0
+    print(f"Wrote {files['raw']}")
+    print(f"  truth: {files['truth']}, patterns: {files['patterns']}")
+    suggest_next(f"sim {quoted(files['raw'])} -o sim.ome.tif")
     return 0

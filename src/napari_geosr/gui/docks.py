@@ -51,3 +51,9 @@ class CompareFrame(DockFrame):
     """Frame of the Compare dock."""
 
     dock_name = "napari_geosr.gui.compare:CompareDock"
+
+
+class SimFrame(DockFrame):
+    """Frame of the SIM dock."""
+
+    dock_name = "napari_geosr.gui.sim:SimDock"

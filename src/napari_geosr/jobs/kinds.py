@@ -45,6 +45,7 @@ _OTHER_RESULTS = {
     "ganrec": "volume",
     "restore": "volume",
     "reconstruct": "volume",
+    "sim": "volume",
     "measure": "report",
     "study projections": "report",
 }
@@ -144,6 +145,10 @@ def read_job(values: AnyMapping, path: Path) -> tuple[Job, RunSteps]:
         )
 
         return ReconstructJob.from_values(values), reconstruct_job_steps
+    if operation == "sim":
+        from napari_geosr.operations.sim.job import SimJob, sim_job_steps
+
+        return SimJob.from_values(values), sim_job_steps
     if operation == "measure":
         from napari_geosr.operations.measure.job import MeasureJob, measure_job_steps
 

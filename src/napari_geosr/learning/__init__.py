@@ -15,7 +15,13 @@ from typing import TYPE_CHECKING
 import lazy_loader
 
 if TYPE_CHECKING:
-    from napari_geosr.learning import critics, image_pool, recorruption, sinogram_fit
+    from napari_geosr.learning import (
+        critics,
+        frame_fit,
+        image_pool,
+        recorruption,
+        sinogram_fit,
+    )
 
-__all__ = ["critics", "image_pool", "recorruption", "sinogram_fit"]
+__all__ = ["critics", "frame_fit", "image_pool", "recorruption", "sinogram_fit"]
 __getattr__, __dir__, _ = lazy_loader.attach(__name__, submodules=__all__)

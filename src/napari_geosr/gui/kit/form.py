@@ -214,7 +214,8 @@ class ConfigForm(QWidget):
         texts = texts_by_field(error)
         invalid = [name for name in self._fields if name in texts]
         for name in invalid:
-            self.add_fault(name, texts[name])
+            text, _ = fields_of_options(texts[name], [self])
+            self.add_fault(name, text)
         return [self.editor(name) for name in invalid]
 
     def add_fault(self, name: str, text: str) -> None:

@@ -1,0 +1,175 @@
+"""``napari-geosr sim``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import App, Parameter
+
+from napari_geosr import io
+from napari_geosr.cli.commands import EXAMPLES
+from napari_geosr.cli.console import print_json, run_command
+from napari_geosr.cli.help_pages import with_examples
+from napari_geosr.cli.options import (
+    AS_FLAGS,
+    Json,
+    Overwrite,
+    SettingsPath,
+    settings_from,
+)
+from napari_geosr.cli.verbosity import quoted, suggest_next
+from napari_geosr.core.types import AnyDict
+from napari_geosr.operations.inputs import InputConfig, check_not_source
+from napari_geosr.operations.sim import (
+    FramesConfig,
+    SimCheck,
+    SimConfig,
+    SimResult,
+    check_steps,
+    open_frames,
+    run_steps,
+)
+
+app = App(name="sim", help_epilogue=with_examples(*EXAMPLES["sim"]))
+
+_RAW = Parameter(
+    help="Raw frames: a stack of all angles and phases (TIFF, OME-TIFF, OME-Zarr, "
+    "HDF5)."
+)
+
+
+@app.default
+def reconstruct_sim(
+    raw: Annotated[Path, _RAW],
+    /,
+    *,
+    out: Annotated[
+        Path,
+        Parameter(
+            alias="-o",
+            help="File to write: .ome.tif, .tif or .ome.zarr. Its folder must exist.",
+        ),
+    ],
+    config: Annotated[SimConfig | None, AS_FLAGS] = None,
+    reading: Annotated[InputConfig | None, AS_FLAGS] = None,
+    settings: SettingsPath = None,
+    json: Json = False,
+    overwrite: Overwrite = False,
+) -> int:
+    """Reconstruct structured illumination from raw frames and write the result.
+
+    Each option is documented in its declaration.
+
+    Returns
+    -------
+    int
+        Exit code.
+    """
+    io.check_output(out, overwrite=overwrite)
+    merged = settings_from(SimConfig, config, settings)
+    frames = open_frames(raw, merged, reading)
+    check_not_source(frames.volume, out)
+    result, warnings = run_command(
+        lambda should_stop: run_steps(
+            frames, merged, out=out, overwrite=overwrite, should_stop=should_stop
+        ),
+        stopping="stopping (press Ctrl-C again to stop at once)",
+        out=out,
+    )
+    if json:
+        print_json(_describe(result, warnings))
+        return 0
+    for line in _pattern_lines(result):
+        print(line)
+    print(f"Wrote {result.path}")
+    suggest_next(f"compare {quoted(raw)} {quoted(out)} -o comparison")
+    return 0
+
+
+@app.command(name="check")
+def check_sim(
+    raw: Annotated[Path, _RAW],
+    /,
+    *,
+    out: Annotated[
+        Path,
+        Parameter(alias="-o", help="Folder for the report. Created if missing."),
+    ],
+    config: Annotated[FramesConfig | None, AS_FLAGS] = None,
+    reading: Annotated[InputConfig | None, AS_FLAGS] = None,
+    settings: SettingsPath = None,
+    json: Json = False,
+    overwrite: Overwrite = False,
+) -> int:
+    """Check raw frames, find their patterns, and write both as a report.
+
+    Each option is documented in its declaration.
+
+    Returns
+    -------
+    int
+        Exit code.
+    """
+    merged = settings_from(FramesConfig, config, settings)
+    frames = open_frames(raw, merged, reading)
+    check, warnings = run_command(
+        lambda should_stop: check_steps(
+            frames, merged, out=out, overwrite=overwrite, should_stop=should_stop
+        ),
+        stopping="stopping (press Ctrl-C again to stop at once)",
+    )
+    if json:
+        print_json({**check.to_json_dict(), "notes": warnings, "folder": str(out)})
+        return 0
+    for line in _check_lines(check):
+        print(line)
+    print(f"Wrote {out}")
+    suggest_next(f"sim {quoted(raw)} -o sim.ome.tif")
+    return 0
+
+
+def _pattern_lines(result: SimResult) -> list[str]:
+    patterns = result.patterns
+    unit = patterns.unit
+    return [
+        f"Angle {i}: direction {fringe.direction:.1f}°, period "
+        f"{patterns.pixel_size / fringe.frequency:.4g} {unit}, modulation "
+        f"{fringe.modulation[0]:.2f}"
+        for i, fringe in enumerate(patterns.fringes, start=1)
+    ]
+
+
+def _check_lines(check: SimCheck) -> list[str]:
+    patterns = check.estimate.patterns
+    lines = [
+        f"{check.frames.angles} angles × {check.frames.phases} phases, order "
+        f"{check.frames.order}, {check.frames.n_planes} slices",
+        f"Modulation contrast {check.contrast_to_noise:.1f} times the noise",
+    ]
+    for i, fringe in enumerate(patterns.fringes, start=1):
+        phases = " ".join(f"{p * 180 / 3.141592653589793:.0f}°" for p in fringe.phases)
+        text = (
+            f"Angle {i}: direction {fringe.direction:.2f}°, period "
+            f"{patterns.pixel_size / fringe.frequency:.4g} {patterns.unit}, phases "
+            f"{phases}, modulation {fringe.modulation[0]:.2f}"
+        )
+        if patterns.confidence:
+            text += f", confidence {patterns.confidence[i - 1]:.1f}"
+        lines.append(text)
+    return lines + [f"note: {warning}" for warning in check.warnings]
+
+
+def _describe(result: SimResult, warnings: list[str]) -> AnyDict:
+    volume = result.volume
+    return {
+        "output": str(result.path),
+        "method": result.method,
+        "shape": list(volume.shape),
+        "axes": volume.axes,
+        "voxel_size": list(volume.voxel_size),
+        "unit": volume.unit,
+        "origin": list(volume.origin),
+        "warnings": warnings,
+        "run": dict(result.summary),
+    }

@@ -1,0 +1,402 @@
+"""The *SIM* dock: reconstructs raw frames of structured illumination."""
+
+from __future__ import annotations
+
+import weakref
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_geosr.core.errors import ConfigError, GeoSRError
+from napari_geosr.core.sim_frames import ORDER_PRESETS, SimFrames
+from napari_geosr.core.sim_frames.fringes import PatternSet
+from napari_geosr.core.volume import Volume
+from napari_geosr.gui.kit.lifetime import unwrapped
+from napari_geosr.gui.kit.progress import OperationProgress
+from napari_geosr.gui.layers import (
+    METADATA,
+    add_image_result,
+    chosen_position,
+    finest,
+    volume_from_layer,
+)
+from napari_geosr.gui.layers.contents import contents_key
+from napari_geosr.gui.layers.geometry import geometry_of_layer
+from napari_geosr.gui.layers.position import indices_at, plane_on_screen
+from napari_geosr.gui.sim.pattern_layers import PatternLayers
+from napari_geosr.gui.sim.steps import (
+    FoundPatterns,
+    find_steps,
+    preview_steps,
+    reconstruct_steps,
+    refine_steps,
+)
+from napari_geosr.gui.sim.widgets import DONE, FOUND, IDLE, SimWidgets
+from napari_geosr.operations.sim import METHOD_TITLES, SimConfig, SimResult
+
+if TYPE_CHECKING:
+    import napari.viewer
+    from napari.layers import Image
+
+#: Settings that belong to a single scan and are not remembered.
+_NOT_REMEMBERED = ("pixel", "angles", "phases", "order", "offset", "patterns")
+#: Names of the operations.
+_FIND, _REFINE, _PREVIEW, _RUN = "find", "refine", "preview", "run"
+#: Edge of a preview in camera pixels.
+PREVIEW_EDGE = 512
+
+
+class SimDock(SimWidgets):
+    """Reconstructs structured illumination, with the patterns drawn on the spectrum.
+
+    Parameters
+    ----------
+    napari_viewer : napari.viewer.Viewer
+        Viewer, given by napari.
+    """
+
+    settings_name = "sim"
+
+    def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
+        super().__init__(napari_viewer)
+        self._found: FoundPatterns | None = None
+        self._found_key: tuple[object, ...] = ()
+        self._preview: weakref.ref[Image] | None = None
+        self._results: dict[str, weakref.ref[Image]] = {}
+        self._progress = OperationProgress(
+            self.bar.state.setText,
+            show_bar=self.bar.show_progress,
+            shows_time_left=True,
+        )
+        self.patterns = PatternLayers(self._viewer, self)
+        config, error = self.recall(SimConfig)
+        for form in self.settings_forms():
+            form.set_values(config.model_dump())
+        if error is not None:
+            self.message.show_error(error)
+        self._connect()
+        self._show_found()
+        self.show_busy("")
+
+    def _connect(self) -> None:
+        self.combo.layerChanged.connect(self._on_changed)
+        for form in self.settings_forms():
+            form.changed.connect(self._on_changed)
+        self.find_button.clicked.connect(self._on_find)
+        self.preview_button.clicked.connect(self._on_preview)
+        self.run_button.clicked.connect(self._on_run)
+        self.cancel_button.clicked.connect(self._on_cancel)
+        self.patterns.moved.connect(self._on_moved)
+        self.compare.failed.connect(self.show_failure)
+
+    # Settings
+
+    def config(self) -> SimConfig:
+        """Return the settings as they are now.
+
+        Raises
+        ------
+        ConfigError
+            If one of them is invalid.
+        """
+        values: dict[str, Any] = {}
+        for form in self.settings_forms():
+            values |= form.values()
+        # A blank field means automatic, also for settings that are not a number.
+        return SimConfig.create(
+            **{k: None if v == "" else v for k, v in values.items()}
+        )
+
+    def _source(self) -> Image:
+        layer = self.combo.layer()
+        if layer is None:
+            raise ConfigError(
+                "Open the raw frames of a SIM acquisition, and choose their layer."
+            )
+        return layer
+
+    def _key(self, layer: Image, config: SimConfig) -> tuple[object, ...]:
+        """What the patterns depend on: the frames, and the settings of patterns."""
+        own = {"method", "upscale_factor", "regularisation", "apodisation", "notch"}
+        own |= {"iterations", "tv", "checks", "memory", "device", "threads"}
+        return contents_key(layer), config.model_dump_json(exclude=own)
+
+    def _on_changed(self) -> None:
+        """Discard patterns of another layer or of other settings."""
+        try:
+            key = self._key(self._source(), self.config())
+        except GeoSRError:
+            key = ()
+        if self._found is not None and key != self._found_key:
+            self._found = None
+            self.patterns.remove()
+            self._show_found()
+
+    def _current(self, config: SimConfig) -> FoundPatterns | None:
+        """The patterns on screen, if they are those of the layer and settings."""
+        if self._found_key != self._key(self._source(), config):
+            return None
+        return self._found
+
+    # Actions
+
+    def _prepare(self) -> tuple[Image, SimConfig]:
+        self.clear_errors()
+        self._progress.restart()
+        layer, config = self._source(), self.config()
+        self.remember(
+            config.model_copy(update=dict.fromkeys(_NOT_REMEMBERED)),
+        )
+        return layer, config
+
+    def _on_find(self) -> None:
+        try:
+            layer, config = self._prepare()
+            volume = volume_from_layer(layer, whole=True)
+        except GeoSRError as error:
+            self.show_settings_error(error)
+            return
+        self._start_find(layer, volume, config)
+
+    def _start_find(
+        self, layer: Image, volume: Volume, config: SimConfig, then: Any = None
+    ) -> None:
+        key = self._key(layer, config)
+        source = weakref.ref(layer)
+
+        def on_found(found: FoundPatterns) -> None:
+            self._on_found(found, key, source())
+            if then is not None and self._found is found:
+                self.activity.idle.connect(run_next)
+
+        def run_next() -> None:
+            self.activity.idle.disconnect(run_next)
+            then()
+
+        self.activity.start(
+            _FIND,
+            lambda stop: find_steps(volume, config, stop),
+            on_found,
+            on_step=self._progress.show_step,
+        )
+
+    def _on_found(
+        self, found: FoundPatterns, key: tuple[object, ...], layer: Image | None
+    ) -> None:
+        if layer is None or layer not in self._viewer.layers:
+            return
+        self._found, self._found_key = found, key
+        self.patterns.show(found, layer)
+        self._show_found()
+        warnings = " ".join(found.check.warnings)
+        if warnings:
+            self.message.show_message(warnings, "warning")
+
+    def _show_found(self) -> None:
+        found = self._found
+        self.table.show_estimate(None if found is None else found.estimate)
+        self.hint.setVisible(found is not None)
+        text = "" if found is None else _arrangement(found.frames)
+        self.arrangement.setText(text)
+        self.arrangement.setVisible(bool(text))
+        self.bar.state.set_idle(IDLE if found is None else FOUND)
+
+    def _on_moved(self, near: PatternSet) -> None:
+        """Find the patterns again, close to a peak that the user has moved."""
+        found = self._found
+        if found is None or self.activity.busy:
+            if found is not None:
+                self.patterns.update_patterns(found.estimate.patterns)
+            return
+        try:
+            config = self.config()
+        except GeoSRError as error:
+            self.show_settings_error(error)
+            return
+        self.message.clear()
+        self.activity.start(
+            _REFINE,
+            lambda stop: refine_steps(found, near, config, stop),
+            self._on_refined,
+            on_step=self._progress.show_step,
+        )
+
+    def _on_refined(self, found: FoundPatterns) -> None:
+        if self._found is None:
+            return
+        self._found = found
+        self.patterns.update_patterns(found.estimate.patterns)
+        self._show_found()
+        if found.estimate.problems:
+            self.message.show_message(" ".join(found.estimate.problems), "warning")
+
+    def _on_preview(self) -> None:
+        try:
+            layer, config = self._prepare()
+            found = self._current(config)
+            if found is None:
+                volume = volume_from_layer(layer, whole=True)
+                self._start_find(layer, volume, config, then=self._on_preview)
+                return
+            found.estimate.require()
+            place, at = self._place(layer, found.frames)
+        except GeoSRError as error:
+            self.show_settings_error(error)
+            return
+        self.activity.start(
+            _PREVIEW,
+            lambda _stop: preview_steps(found, config, place, at),
+            lambda volume: self._on_previewed(volume, layer),
+            on_step=self._progress.show_step,
+        )
+
+    def _place(
+        self, layer: Image, frames: SimFrames
+    ) -> tuple[tuple[slice, slice], tuple[int, int, int]]:
+        """Part of the camera around the middle of the canvas, and the plane shown."""
+        point = np.array(self._viewer.dims.point, dtype=float)
+        point[-2:] = self._viewer.scene.camera.center[-2:]
+        middle = indices_at(self._viewer, layer, point)[-2:]
+        parts = []
+        for centre, size in zip(middle, frames.plane_shape, strict=True):
+            edge = min(PREVIEW_EDGE, size)
+            start = int(np.clip(round(float(centre)) - edge // 2, 0, size - edge))
+            parts.append(slice(start, start + edge))
+        position = chosen_position(layer, self._viewer)
+        time = position.get("time", 0) if "T" in frames.kept_axes else 0
+        channel = position.get("channel", 0) if "C" in frames.kept_axes else 0
+        plane = 0
+        axes, shape = geometry_of_layer(layer).axes, finest(layer).shape
+        if frames.n_planes > 1 and "Z" in axes:
+            axis = axes.index("Z")
+            index = plane_on_screen(self._viewer, layer, axis, shape[axis])
+            plane = index * frames.n_planes // shape[axis]
+        return (parts[0], parts[1]), (plane, time, channel)
+
+    def _on_previewed(self, volume: Volume, source: Image) -> None:
+        if source not in self._viewer.layers:
+            return
+        active = self._viewer.layers.selection.active
+        old = None if self._preview is None else self._preview()
+        if old is not None and old in self._viewer.layers:
+            self._viewer.layers.remove(old)
+        layer = self._add(volume, source, f"{source.name} preview", helper="preview")
+        self._preview = weakref.ref(layer)
+        self._viewer.layers.selection.active = active
+
+    def _on_run(self) -> None:
+        try:
+            layer, config = self._prepare()
+            found = self._current(config)
+            volume = volume_from_layer(layer, whole=True)
+            if found is not None:
+                found.estimate.require()
+        except GeoSRError as error:
+            self.show_settings_error(error)
+            return
+        if found is None:  # show the patterns before they are used
+            self._start_find(layer, volume, config, then=self._on_run)
+            return
+        source = weakref.ref(layer)
+        self.activity.start(
+            _RUN,
+            lambda stop: reconstruct_steps(volume, config, found, stop),
+            lambda result: self._on_done(result, source()),
+            on_step=self._progress.show_step,
+            description=METHOD_TITLES[config.method],
+        )
+
+    def _on_done(self, result: SimResult, source: Image | None) -> None:
+        if source is None or source not in self._viewer.layers:
+            source = None
+        title = METHOD_TITLES[result.method]
+        name = title if source is None else f"{source.name} · {title}"
+        layer = self._add(result.volume, source, name)
+        self._results[result.method] = weakref.ref(layer)
+        self._compare_with(layer)
+        self.figures.setText(_figures(result))
+        self.figures.setVisible(True)
+        self.bar.state.set_idle(DONE)
+        warnings = [*self._progress.warnings, *_warnings_of(result)]
+        if warnings:
+            self.message.show_message(" ".join(warnings), "warning")
+        else:
+            self.message.show_message(f"Added {name}.", "ok")
+
+    def _compare_with(self, layer: Image) -> None:
+        """Offer the curtain between the widefield image and the newest result."""
+        before = self._results.get("widefield")
+        widefield = None if before is None else before()
+        if widefield is None or widefield is layer:
+            return
+        if widefield in self._viewer.layers and widefield.ndim == layer.ndim:
+            self.compare.set_pair(widefield, layer)
+
+    def _add(
+        self, volume: Volume, source: Image | None, name: str, helper: str = ""
+    ) -> Image:
+        """Add a result in the place of its frames, with contrast of its own."""
+        values = np.asarray(volume.data[..., ::4, ::4], np.float32)
+        values = values[np.isfinite(values)]
+        low, high = (float(v) for v in np.percentile(values, (0.5, 99.8)))
+        options: dict[str, Any] = {
+            "name": name,
+            "contrast_limits": (low, high if high > low else low + 1),
+        }
+        if helper:
+            options["metadata"] = {METADATA: {"helper": helper}}
+        if source is not None:
+            options["colormap"] = source.colormap
+            n = len(volume.spatial_axes) + 1
+            options["affine"] = geometry_of_layer(source).affine[-n:, -n:]
+        return unwrapped(add_image_result(self._viewer, volume, None, **options))
+
+    def _on_cancel(self) -> None:
+        self.bar.state.setText("Stopping…")
+        self.activity.cancel()
+
+    def show_busy(self, what: str) -> None:
+        busy = bool(what)
+        for action in (self.find_button, self.preview_button, self.run_button):
+            action.setEnabled(not busy)
+        self.cancel_button.setEnabled(busy)
+        self.bar.progress.setVisible(busy)
+        if busy:
+            self.bar.progress.setRange(0, 0)
+        else:
+            self.bar.state.setText("")
+
+
+def _arrangement(frames: SimFrames) -> str:
+    """Describe how the frames are arranged."""
+    order = ORDER_PRESETS.get(frames.order, frames.order)
+    parts = [f"{frames.angles} angles × {frames.phases} phases", f"order: {order}"]
+    for number, word in (
+        (frames.n_planes, "slices"),
+        (frames.n_times, "time points"),
+        (frames.n_channels, "channels"),
+    ):
+        if number > 1:
+            parts.append(f"{number} {word}")
+    if frames.offset:
+        parts.append(f"offset {frames.offset:.4g}")
+    return "; ".join(parts) + "."
+
+
+def _figures(result: SimResult) -> str:
+    """Describe a result in one line."""
+    facts = result.summary
+    parts = [f"{METHOD_TITLES[result.method]}: {facts['seconds']:.1f} s"]
+    if used := facts.get("iterations"):
+        numbers = sorted({int(n) for n in np.ravel(used)})
+        shown = f"{numbers[0]}" if len(numbers) == 1 else f"{numbers[0]}–{numbers[-1]}"
+        parts.append(f"{shown} iterations")
+    if (snr := facts.get("snr")) is not None:
+        parts.append(f"signal-to-noise ratio of the frames {snr:.3g}")
+    return ", ".join(parts) + "."
+
+
+def _warnings_of(result: SimResult) -> tuple[str, ...]:
+    """Warnings of the checks of a result."""
+    checks = getattr(result, "checks", None)
+    return () if checks is None else tuple(checks.warnings)

@@ -1,0 +1,135 @@
+"""What the *SIM* dock computes in its worker, without Qt."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_geosr.core.sim_frames import SimFrames
+from napari_geosr.core.sim_frames.fringes import PatternSet
+from napari_geosr.core.steps import ShouldStop, StageStarted, Step
+from napari_geosr.core.volume import Volume
+from napari_geosr.operations.sim import (
+    PatternEstimate,
+    SimCheck,
+    SimConfig,
+    SimResult,
+    check_steps,
+    estimate_steps,
+    frames_of,
+    run_steps,
+)
+from napari_geosr.operations.sim.check import spectrum_picture
+from napari_geosr.operations.sim.run import preview
+
+FloatArray = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class FoundPatterns:
+    """Frames, their patterns, and the picture in which patterns are peaks.
+
+    Attributes
+    ----------
+    frames : SimFrames
+    check : SimCheck
+    spectrum : ndarray of shape (Y, X), float32
+        Zero frequency at ``(Y // 2, X // 2)``.
+    estimate : PatternEstimate
+        Patterns to use; those of `check` until the user has moved a peak.
+    """
+
+    frames: SimFrames
+    check: SimCheck
+    spectrum: FloatArray
+    estimate: PatternEstimate
+
+
+def find_steps(
+    volume: Volume, config: SimConfig, should_stop: ShouldStop
+) -> Generator[Step, None, FoundPatterns]:
+    """Check the frames and find their patterns.
+
+    Raises
+    ------
+    GeoSRError
+        If the volume cannot hold such frames, or the optics are unknown.
+    """
+    yield StageStarted(message="Reading the frames")
+    frames = frames_of(volume, config)
+    check = yield from check_steps(frames, config, should_stop=should_stop)
+    return FoundPatterns(frames, check, spectrum_picture(check), check.estimate)
+
+
+def refine_steps(
+    found: FoundPatterns,
+    near: PatternSet,
+    config: SimConfig,
+    should_stop: ShouldStop,
+) -> Generator[Step, None, FoundPatterns]:
+    """Find the patterns again, close to wave vectors that the user has moved."""
+    estimate = yield from estimate_steps(
+        found.frames, config, near=near, should_stop=should_stop
+    )
+    return FoundPatterns(found.frames, found.check, found.spectrum, estimate)
+
+
+def preview_steps(
+    found: FoundPatterns,
+    config: SimConfig,
+    place: tuple[slice, slice],
+    at: tuple[int, int, int],
+) -> Generator[Step, None, Volume]:
+    """Reconstruct a part of one plane with Wiener-SIM, which takes about a second.
+
+    Parameters
+    ----------
+    place : (slice, slice)
+        Rows and columns of the camera.
+    at : (int, int, int)
+        Slice, time point and channel.
+
+    Returns
+    -------
+    Volume
+        Axes ``"YX"``, at its place in the sample.
+    """
+    yield StageStarted(message="Reconstructing the preview")
+    plane, time, channel = at
+    fast = config.model_copy(update={"method": "wiener"})
+    return preview(
+        found.frames,
+        fast,
+        found.estimate,
+        place,
+        plane=plane,
+        time=time,
+        channel=channel,
+    )
+
+
+def reconstruct_steps(
+    volume: Volume,
+    config: SimConfig,
+    found: FoundPatterns | None,
+    should_stop: ShouldStop,
+) -> Generator[Step, None, SimResult]:
+    """Reconstruct all planes.
+
+    Parameters
+    ----------
+    found : FoundPatterns, optional
+        Patterns on screen. They are used if there is one time point and one channel;
+        otherwise each has its own.
+    """
+    frames = frames_of(volume, config) if found is None else found.frames
+    is_single = frames.n_times == frames.n_channels == 1
+    patterns = found.estimate if found is not None and is_single else None
+    if patterns is not None:
+        patterns.require()
+    return (
+        yield from run_steps(frames, config, patterns=patterns, should_stop=should_stop)
+    )

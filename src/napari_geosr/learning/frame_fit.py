@@ -1,0 +1,253 @@
+"""Fit a network to raw frames of structured illumination, without training data.
+
+The network computes the object from the frames; the physics computes the frames from
+the object, and the difference is minimised [1]_. Nothing is learned from other data.
+The recipe ``published`` is that of the paper: the network sees only the frames, and the
+loss is the structural similarity of the simulated frames. With ``ours``, the network
+corrects a joint Richardson–Lucy reconstruction: its last layer is initialised with
+zeros, so that the fit starts there; the loss is the squared residual in units of the
+noise, with a smaller part of structural similarity and a total variation.
+
+References
+----------
+.. [1] Burns and Liu. Untrained, physics-informed neural networks for structured
+   illumination microscopy. Opt. Express 31, 8714-8728 (2023). doi:10.1364/OE.476781
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from napari_geosr.core.errors import TrainingError
+from napari_geosr.core.types import AnyDict
+from napari_geosr.learning.losses.pixel import structural_similarity
+from napari_geosr.networks import build_network
+from napari_geosr.physics.illumination import IlluminationOperator
+
+Recipe = Literal["ours", "published"]
+
+#: Sharpness of the softplus, for grey values of about 0 … 1.
+_SOFTPLUS_BETA = 20.0
+#: Grey value at which ``published`` starts. Below 0 and above 1, where the paper clips
+#: the output, there are no gradients: without it, some fits never begin.
+_START = 0.3
+#: Number of times that the U-Net halves the image.
+_LEVELS = 3
+#: Factor by which the learning rate falls.
+_DECAY = 0.9
+#: Number of steps between two falls.
+_DECAY_STEPS = 50
+#: Weight of the structural similarity.
+_SIMILARITY = 0.1
+#: Weight of the total variation.
+_VARIATION = 1e-3
+
+
+@dataclass(frozen=True)
+class FrameFitSettings:
+    """Settings of a fit.
+
+    Attributes
+    ----------
+    recipe : {"ours", "published"}
+    learning_rate : float
+        Initial learning rate (Adam); it falls by 10 % every 50 steps.
+    features : int
+        Feature maps at full resolution.
+    seed : int
+    """
+
+    recipe: Recipe = "ours"
+    learning_rate: float = 1e-3
+    features: int = 16
+    seed: int = 0
+
+
+class FrameFit:
+    """Fits an object to frames, step by step.
+
+    Parameters
+    ----------
+    operator : IlluminationOperator
+    frames : Tensor of shape (frames, Y, X)
+        Not negative.
+    start : Tensor of shape (fine rows, fine columns)
+        Joint Richardson–Lucy reconstruction on the operator's grid.
+    variance : Tensor of shape (Y, X)
+        Variance of the pixels of a frame.
+    settings : FrameFitSettings
+
+    Attributes
+    ----------
+    iteration : int
+        Number of steps done.
+    loss : float
+        Loss of the last step.
+    """
+
+    def __init__(
+        self,
+        operator: IlluminationOperator,
+        frames: Tensor,
+        start: Tensor,
+        variance: Tensor,
+        settings: FrameFitSettings,
+    ) -> None:
+        self.operator, self.frames, self.settings = operator, frames, settings
+        self.weight = 1 / variance
+        #: Grey value that corresponds to 1 in the network.
+        self.scale = float(torch.quantile(start.flatten()[::7].float(), 0.999)) or 1.0
+        self.start = start / self.scale
+        self.inputs = self._inputs()
+        torch.manual_seed(settings.seed)
+        self.network = build_network(
+            "unet",
+            ndim=2,
+            adjacent_slices=1,
+            extra_channels=self.inputs.shape[1] - 1,
+            levels=_LEVELS,
+            features=settings.features,
+            residual=False,
+            batch_norm=False,
+        ).to(frames.device)
+        head = self.network.get_submodule("head")
+        with torch.no_grad():
+            if settings.recipe == "ours":
+                for parameter in head.parameters():
+                    parameter.zero_()
+            else:
+                head.get_parameter("bias").fill_(_START)
+        self.optimiser = torch.optim.Adam(
+            self.network.parameters(), settings.learning_rate
+        )
+        self.iteration, self.loss = 0, 0.0
+
+    def _inputs(self) -> Tensor:
+        """Frames on the fine grid and, for ``ours``, the start, as channels."""
+        rows, columns = self.operator.grid.inside
+        height, width = self.operator.grid.padded
+        pads = (
+            columns.start,
+            width - columns.stop,
+            rows.start,
+            height - rows.stop,
+        )
+        padded = functional.pad(self.frames[None], pads, mode="replicate")
+        fine = functional.interpolate(
+            padded, size=self.operator.grid.fine, mode="bilinear", align_corners=False
+        )
+        fine = fine / fine.max().clamp(min=1e-12)
+        if self.settings.recipe == "published":
+            return fine
+        return torch.cat([fine, self.start[None, None]], dim=1)
+
+    def image(self) -> Tensor:
+        """The object on the fine grid, in grey values, with gradients."""
+        correction = self.network(self.inputs)[0, 0]
+        if self.settings.recipe == "published":
+            clipped: Tensor = correction.clamp(min=0, max=1) * self.scale
+            return clipped
+        # The inverse of softplus, so that a correction of zero gives the start.
+        start = self.start.clamp(min=1e-4)
+        raw = start + torch.log(-torch.expm1(-_SOFTPLUS_BETA * start)) / _SOFTPLUS_BETA
+        raw = raw + correction
+        image: Tensor = functional.softplus(_SOFTPLUS_BETA * raw)
+        return image * (self.scale / _SOFTPLUS_BETA)
+
+    def step(self) -> float:
+        """Make one step and return its loss.
+
+        Raises
+        ------
+        TrainingError
+            If the loss becomes NaN.
+        """
+        for group in self.optimiser.param_groups:
+            fall = _DECAY ** (self.iteration // _DECAY_STEPS)
+            group["lr"] = self.settings.learning_rate * fall
+        image = self.image()
+        expected = self.operator.forward(image)
+        if self.settings.recipe == "published":
+            loss = 1 - _similarity(expected, self.frames)
+        else:
+            loss = self._misfit(expected, image)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimiser.step()
+        self.iteration += 1
+        self.loss = float(loss.detach())
+        if self.loss != self.loss:
+            raise TrainingError(
+                f"The loss became NaN at step {self.iteration}. Start again with half "
+                "the learning rate."
+            )
+        return self.loss
+
+    def _misfit(self, expected: Tensor, image: Tensor) -> Tensor:
+        scale = (expected * self.frames).sum() / expected.square().sum().clamp(1e-12)
+        residual = (scale * expected - self.frames).square() * self.weight
+        unit = image / self.scale
+        rough = unit.diff(dim=0).abs().mean() + unit.diff(dim=1).abs().mean()
+        similarity = _similarity(expected, self.frames)
+        return residual.mean() + _SIMILARITY * (1 - similarity) + _VARIATION * rough
+
+    @torch.no_grad()
+    def result(self) -> Tensor:
+        """The object on the fine grid, scaled to the frames."""
+        image = self.image()
+        expected = self.operator.forward(image)
+        energy = float(expected.square().sum())
+        scale = float((expected * self.frames).sum()) / energy if energy else 1.0
+        return image * scale
+
+    @torch.no_grad()
+    def held_out_misfit(self, frames: Tensor, variance: Tensor) -> float:
+        """Mean squared residual of other frames of the same object, over the variance.
+
+        Parameters
+        ----------
+        frames : Tensor of shape (frames, Y, X)
+        variance : Tensor of shape (Y, X)
+        """
+        expected = self.operator.forward(self.result())
+        return float(((expected - frames).square() / variance).mean())
+
+    def state(self) -> AnyDict:
+        """The complete state for the next step."""
+        return {
+            "iteration": self.iteration,
+            "network": self.network.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+        }
+
+    def restore(self, state: AnyDict) -> None:
+        """Restore what `state` returned.
+
+        Raises
+        ------
+        TrainingError
+            If the state belongs to other settings.
+        """
+        try:
+            self.network.load_state_dict(state["network"])
+            self.optimiser.load_state_dict(state["optimiser"])
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise TrainingError(
+                "The checkpoint belongs to different settings or frames. Start again "
+                "in another folder."
+            ) from error
+        self.iteration = int(state["iteration"])
+
+
+def _similarity(expected: Tensor, frames: Tensor) -> Tensor:
+    """Mean structural similarity of simulated and measured frames, scaled to 0 … 1."""
+    low, high = expected.amin(), expected.amax()
+    simulated = (expected - low) / (high - low).clamp(min=1e-12)
+    measured = frames - frames.amin()
+    measured = measured / measured.amax().clamp(min=1e-12)
+    return structural_similarity(simulated[:, None], measured[:, None], data_range=1.0)

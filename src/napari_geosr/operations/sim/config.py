@@ -1,0 +1,262 @@
+"""Settings of structured illumination. No torch here: ``--help`` reads it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Literal, get_args
+
+from pydantic import Field, field_validator
+
+from napari_geosr.core.config import Config
+from napari_geosr.core.memory_budget import MemoryBudget
+from napari_geosr.core.units import MILLIMETRES, parse_unit
+from napari_geosr.operations.inputs import COMMAS
+
+#: Methods of reconstruction, simplest first.
+SimMethod = Literal["widefield", "wiener", "joint-rl", "pinn"]
+METHODS: tuple[SimMethod, ...] = get_args(SimMethod)
+#: Title of each method.
+METHOD_TITLES: dict[str, str] = {
+    "widefield": "Widefield",
+    "wiener": "Wiener-SIM",
+    "joint-rl": "Joint Richardson–Lucy",
+    "pinn": "Physics-informed network",
+}
+_NUMBER = re.compile(r"\s*([0-9.]+(?:[eE][-+]?\d+)?)\s*(\D*)")
+
+
+def parse_nanometres(value: object, *, default: str = "nm") -> object:
+    """A length such as ``"525nm"`` or ``"0.065 µm"`` in nanometres.
+
+    Parameters
+    ----------
+    value : object
+        Text or a number; None stays None.
+    default : str
+        Unit of a number without unit.
+    """
+    if value is None or isinstance(value, bool):
+        return value
+    match = _NUMBER.fullmatch(str(value))
+    unit = None if match is None else parse_unit(match[2].strip() or default)
+    if match is None or unit not in MILLIMETRES:
+        raise ValueError("give a length, such as 525nm or 0.065um")
+    return float(match[1]) * MILLIMETRES[unit] / MILLIMETRES["nm"]
+
+
+class FramesConfig(Config):
+    """How the frames are arranged in a file, and the microscope."""
+
+    na: float | None = Field(
+        None,
+        gt=0,
+        lt=2,
+        title="Numerical aperture",
+        description="Numerical aperture of the objective; by default from the file.",
+    )
+    wavelength: Annotated[tuple[float, ...] | None, COMMAS] = Field(
+        None,
+        title="Wavelength (nm)",
+        description="Emission wavelength, such as 525nm; one for each channel, "
+        "separated by commas. By default from the file.",
+    )
+    index: float | None = Field(
+        None,
+        ge=1,
+        le=2,
+        title="Refractive index",
+        description="Refractive index of the immersion medium; by default from the "
+        "file, or 1.515 (oil).",
+    )
+    pixel: float | None = Field(
+        None,
+        gt=0,
+        title="Pixel size (nm)",
+        description="Edge of a camera pixel in the sample, such as 65nm; by default "
+        "from the file.",
+    )
+    angles: int | None = Field(
+        None,
+        ge=1,
+        le=64,
+        title="Angles",
+        description="Number of pattern directions; by default 3 for 9 or 15 frames, 5 "
+        "for 25 or 45.",
+    )
+    phases: int | None = Field(
+        None,
+        ge=1,
+        le=64,
+        title="Phases",
+        description="Number of frames per direction.",
+    )
+    order: str | None = Field(
+        None,
+        title="Order",
+        description="Order of angle (a), phase (p) and slice (z) in the file, the "
+        "slowest first, such as apz; by default found from the frames.",
+    )
+    offset: float | None = Field(
+        None,
+        title="Offset",
+        description="Grey value without light (camera offset); by default estimated "
+        "from the darkest parts.",
+    )
+    psf: Path | None = Field(
+        None,
+        title="Point-spread function",
+        description="Image of a measured point-spread function; replaces numerical "
+        "aperture and wavelength.",
+    )
+    psf_sampling: int | None = Field(
+        None,
+        ge=1,
+        le=32,
+        title="PSF sampling",
+        description="Pixels of the point-spread function per camera pixel; by default "
+        "from the pixel sizes of both files.",
+    )
+    damping: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        title="OTF damping",
+        description="Transfer of high frequencies relative to an ideal objective "
+        "(1: ideal; 0.3 to 1 for real objectives).",
+    )
+    patterns: Path | None = Field(
+        None,
+        title="Patterns",
+        description="File of known patterns: patterns.yaml of 'sim check', or an image "
+        "stack with one pattern for each frame. By default they are found in the "
+        "frames.",
+    )
+    harmonics: int = Field(
+        1,
+        ge=1,
+        le=4,
+        title="Harmonics",
+        description="Harmonics of the pattern: 1 for linear illumination, 2 or more "
+        "for nonlinear illumination, which needs 2 × harmonics + 1 phases.",
+    )
+
+    threads: int | None = Field(
+        None,
+        ge=1,
+        title="Threads",
+        description="CPU threads; by default the number of cores minus one.",
+    )
+
+    @field_validator("wavelength", mode="before")
+    @classmethod
+    def _read_wavelength(cls, value: object) -> object:
+        if value is None:
+            return None
+        words = value if isinstance(value, list | tuple) else (value,)
+        parts = [part for word in words for part in str(word).split(",")]
+        return tuple(parse_nanometres(part) for part in parts)
+
+    @field_validator("wavelength")
+    @classmethod
+    def _check_wavelength(cls, value: tuple[float, ...] | None) -> object:
+        if value is not None and not all(100 <= v <= 5000 for v in value):
+            raise ValueError("wavelengths of 100 to 5000 nm are needed, such as 525nm")
+        return value
+
+    @field_validator("pixel", mode="before")
+    @classmethod
+    def _read_pixel(cls, value: object) -> object:
+        return parse_nanometres(value)
+
+
+class SimConfig(FramesConfig):
+    """Settings of a reconstruction from structured illumination."""
+
+    method: SimMethod = Field(
+        "joint-rl",
+        title="Method",
+        description="joint-rl: joint Richardson–Lucy of all frames (best quality); "
+        "wiener: Wiener-SIM (fastest); widefield: mean of the frames, for comparison; "
+        "pinn: untrained physics-informed network, which corrects joint-rl (slow).",
+    )
+    upscale_factor: int = Field(
+        2,
+        ge=1,
+        le=8,
+        title="Upscale factor",
+        description="Pixels of the result per camera pixel along each axis. Nonlinear "
+        "illumination may need 3 or 4.",
+    )
+    regularisation: float | None = Field(
+        None,
+        ge=0,
+        le=10,
+        title="Regularisation",
+        description="Wiener parameter w; by default from the noise of the frames. "
+        "Larger values give smoother results.",
+    )
+    apodisation: Literal["lukosz", "cosine", "none"] = Field(
+        "cosine",
+        title="Apodisation",
+        description="How Wiener-SIM fades out towards the highest frequency: cosine, "
+        "lukosz (least ringing, softer), or none.",
+    )
+    notch: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        title="Haze suppression",
+        description="Strength of the notch that suppresses out-of-focus haze in "
+        "Wiener-SIM: 0 for none, 0.9 for strong haze.",
+    )
+    iterations: int | None = Field(
+        None,
+        ge=1,
+        le=1000,
+        title="Iterations",
+        description="Iterations of joint Richardson–Lucy; by default chosen with "
+        "held-out photons.",
+    )
+    tv: float = Field(
+        0.0,
+        ge=0,
+        le=0.5,
+        title="Total variation",
+        description="Weight of the total variation in joint Richardson–Lucy; 0.002 "
+        "suits noisy frames.",
+    )
+    recipe: Literal["ours", "published"] = Field(
+        "ours",
+        title="Network recipe",
+        description="For pinn: ours starts from joint-rl and stops when held-out "
+        "photons are no longer predicted better; published is that of Burns and Liu "
+        "(2023), from frames alone, with all steps.",
+    )
+    steps: int = Field(
+        200,
+        ge=1,
+        le=100_000,
+        title="Network steps",
+        description="For pinn: maximum number of optimiser steps (published: 1000 in "
+        "the paper).",
+    )
+    features: int = Field(
+        16,
+        ge=4,
+        le=128,
+        title="Network width",
+        description="For pinn: feature maps of the U-Net at full resolution "
+        "(published: 32).",
+    )
+    checks: bool = Field(
+        True,
+        title="Checks",
+        description="Compute residuals, resolution and the other checks of the result.",
+    )
+    memory: MemoryBudget = None
+    device: str = Field(
+        "auto",
+        title="Device",
+        description="Device to use: auto, cpu, cuda, cuda:1 or mps.",
+    )

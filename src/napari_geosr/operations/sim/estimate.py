@@ -1,0 +1,262 @@
+"""Find the illumination patterns of raw frames, or take those given."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Generator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_geosr.core.errors import Cancelled, ConfigError
+from napari_geosr.core.sim_frames import SimFrames
+from napari_geosr.core.sim_frames.fringes import PatternSet
+from napari_geosr.core.steps import (
+    BlockDone,
+    ShouldStop,
+    StageStarted,
+    Step,
+    never_stop,
+)
+from napari_geosr.inference.compute import exact_settings
+from napari_geosr.operations.sim.config import FramesConfig
+from napari_geosr.operations.sim.inputs import (
+    check_patterns,
+    check_plane,
+    read_patterns,
+    transfer_function,
+)
+from napari_geosr.physics.illumination.otf import Otf
+from napari_geosr.sim.noise import FrameNoise, frame_noise
+from napari_geosr.sim.patterns import FringeFit, fit_fringe
+from napari_geosr.sim.refine import refine_phases_steps
+
+FloatArray = npt.NDArray[np.float32]
+T = TypeVar("T")
+
+#: Distance of two wave vectors, relative to the cut-off, below which they are equal.
+_SAME_DIRECTION = 0.1
+#: Edge in camera pixels of the part in which phases are refined.
+REFINED_EDGE = 192
+
+
+@dataclass(frozen=True, eq=False)
+class PatternEstimate:
+    """Patterns of one plane, and how reliable they are.
+
+    Attributes
+    ----------
+    patterns : PatternSet
+    fits : tuple of FringeFit
+        One for each angle; empty if the patterns were given.
+    otf : Otf
+    noise : FrameNoise
+    block : ndarray of shape (angles, phases, Y, X), float32
+        The frames in which they were found, with the offset subtracted.
+    """
+
+    patterns: PatternSet
+    fits: tuple[FringeFit, ...]
+    otf: Otf
+    noise: FrameNoise
+    block: FloatArray = field(repr=False)
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """One sentence for each angle whose pattern cannot be relied on."""
+        return tuple(
+            f"Angle {i}: {fit.problem}"
+            for i, fit in enumerate(self.fits, start=1)
+            if fit.problem
+        )
+
+    def require(self) -> None:
+        """Refuse a reconstruction with patterns that were not found.
+
+        Raises
+        ------
+        ConfigError
+        """
+        if self.problems:
+            raise ConfigError(
+                f"{' '.join(self.problems)} Check the frames with 'napari-geosr sim "
+                "check', or give the patterns (--patterns).",
+                fields=("patterns",),
+            )
+
+
+def estimate_steps(
+    frames: SimFrames,
+    config: FramesConfig,
+    *,
+    time: int = 0,
+    channel: int = 0,
+    plane: int | None = None,
+    near: PatternSet | None = None,
+    should_stop: ShouldStop = never_stop,
+) -> Generator[Step, None, PatternEstimate]:
+    """Find the patterns in one plane.
+
+    Parameters
+    ----------
+    frames : SimFrames
+    config : FramesConfig
+    time, channel : int
+    plane : int, optional
+        By default the middle slice.
+    near : PatternSet, optional
+        Approximate patterns, of another time point or corrected by hand: only their
+        surroundings are searched.
+
+    Yields
+    ------
+    Step
+        `BlockDone` in angles.
+
+    Returns
+    -------
+    PatternEstimate
+
+    Raises
+    ------
+    GeoSRError
+        If the frames cannot be used, or given patterns do not fit them. Patterns that
+        are not found are reported by `PatternEstimate.problems`.
+    """
+    at = frames.n_planes // 2 if plane is None else plane
+    otf = transfer_function(frames, config, channel)
+    block = frames.frames(at, time, channel)
+    check_plane(block, frames)
+    noise = frame_noise(block, otf)
+    if config.patterns is not None:
+        given = read_patterns(config.patterns, frames)
+        check_patterns(given, otf)
+        return PatternEstimate(given, (), otf, noise, block)
+    yield StageStarted(message="Finding the patterns")
+    fits: list[FringeFit] = []
+    for angle in range(frames.angles):
+        if should_stop():
+            raise Cancelled("Stopped before the patterns were found.")
+        fits.append(
+            fit_fringe(
+                block[angle],
+                otf,
+                noise=noise.variance,
+                harmonics=config.harmonics,
+                near=None if near is None else near.fringes[angle].wave_vector,
+            )
+        )
+        yield BlockDone(angle + 1, frames.angles)
+    patterns = PatternSet(
+        tuple(fit.pattern for fit in fits),
+        frames.plane_shape,
+        frames.pixel_size,
+        frames.volume.unit,
+        confidence=tuple(fit.confidence for fit in fits),
+    )
+    found = PatternEstimate(
+        _with_common_harmonics(patterns),
+        _with_distinct_directions(fits, otf),
+        otf,
+        noise,
+        block,
+    )
+    if found.problems:
+        return found
+    yield StageStarted(message="Refining the phases")
+    refined = yield from _refine_steps(found, config.threads, should_stop)
+    return replace(found, patterns=refined)
+
+
+def _with_distinct_directions(
+    fits: Sequence[FringeFit], otf: Otf
+) -> tuple[FringeFit, ...]:
+    """The fits; two angles with the same wave vector are a problem of the second."""
+    found = list(fits)
+    for j, i in itertools.combinations(range(len(fits)), 2):
+        one, other = (np.asarray(fits[at].pattern.wave_vector) for at in (j, i))
+        nearest = min(np.hypot(*(one - other)), np.hypot(*(one + other)))
+        if nearest < _SAME_DIRECTION * otf.cut_off and not found[i].problem:
+            problem = (
+                f"the pattern has the same direction as that of angle {j + 1}: check "
+                "the order of the frames (--order) and --angles."
+            )
+            found[i] = replace(found[i], problem=problem)
+    return tuple(found)
+
+
+def _with_common_harmonics(patterns: PatternSet) -> PatternSet:
+    """Patterns whose higher harmonics are the median over all angles.
+
+    They depend on the fluorophores, not on the direction, and single angles are noisy.
+    """
+    if patterns.harmonics < 2:
+        return patterns
+    fringes = patterns.fringes
+    # The sign of odd harmonics changes with that of the fundamental.
+    ratios = np.median([np.divide(f.modulation, f.modulation[0]) for f in fringes], 0)
+    common = tuple(
+        replace(f, modulation=tuple(float(r * f.modulation[0]) for r in ratios))
+        for f in fringes
+    )
+    return replace(patterns, fringes=common)
+
+
+def computed(
+    steps: Generator[Step, None, T], threads: int | None
+) -> Generator[Step, None, T]:
+    """Advance `steps` without gradients and with a number of CPU threads."""
+    with closing(steps):
+        while True:
+            with exact_settings(threads):
+                try:
+                    step = next(steps)
+                except StopIteration as end:
+                    result: T = end.value
+                    return result
+            yield step
+
+
+def _refine_steps(
+    found: PatternEstimate, threads: int | None, should_stop: ShouldStop
+) -> Generator[Step, None, PatternSet]:
+    """Patterns with phases refined on the brightest part of the frames."""
+    patterns = found.patterns
+    place = brightest_part(found.block.mean(axis=(0, 1)), REFINED_EDGE)
+    part = patterns.cropped(place)
+    steps = refine_phases_steps(
+        found.block[(..., *place)],
+        part,
+        found.otf,
+        found.noise,
+        should_stop=should_stop,
+    )
+    refined = yield from computed(steps, threads)
+    fringes = tuple(
+        replace(
+            fringe,
+            phases=tuple(
+                float(p + n - o)
+                for p, n, o in zip(fringe.phases, new.phases, old.phases, strict=True)
+            ),
+        )
+        for fringe, new, old in zip(
+            patterns.fringes, refined.fringes, part.fringes, strict=True
+        )
+    )
+    return replace(patterns, fringes=fringes)
+
+
+def brightest_part(mean: FloatArray, edge: int) -> tuple[slice, slice]:
+    """The square of `edge` pixels with the most light; all of a smaller image."""
+    from scipy import ndimage
+
+    sizes = [min(edge, n) for n in mean.shape]
+    sums = ndimage.uniform_filter(mean, sizes, mode="constant")
+    half = [(s // 2, n - (s - s // 2)) for s, n in zip(sizes, mean.shape, strict=True)]
+    valid = sums[half[0][0] : half[0][1] + 1, half[1][0] : half[1][1] + 1]
+    y, x = np.unravel_index(int(np.argmax(valid)), valid.shape)
+    return slice(int(y), int(y) + sizes[0]), slice(int(x), int(x) + sizes[1])

@@ -1,0 +1,344 @@
+"""Open raw frames, a point-spread function and patterns; refuse what cannot work."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_geosr import io
+from napari_geosr.core.documents import load_yaml, read_document
+from napari_geosr.core.errors import ConfigError, FileError, VolumeError
+from napari_geosr.core.sim_frames import Optics, SimFrames
+from napari_geosr.core.sim_frames.fringes import PatternSet
+from napari_geosr.core.types import AnyMapping
+from napari_geosr.core.units import PIXEL, convert_length
+from napari_geosr.core.volume import Volume
+from napari_geosr.io.optics import StatedOptics, read_optics
+from napari_geosr.operations.inputs import InputConfig, open_series
+from napari_geosr.operations.sim.config import FramesConfig
+from napari_geosr.physics.illumination.otf import Otf
+
+FloatArray = npt.NDArray[np.float32]
+
+#: Fraction of pixels at the largest value above which frames count as saturated.
+MAX_SATURATED = 0.01
+#: Refractive index of immersion oil.
+OIL = 1.515
+#: Percentile of the mean frame that is taken as the offset.
+_DARK_PERCENTILE = 0.1
+#: Highest frequency of a pattern relative to the cut-off.
+MAX_FREQUENCY = 1.2
+#: Frame without detail: deviation relative to the mean.
+_CONSTANT = 1e-6
+
+
+def open_frames(
+    path: str | Path, config: FramesConfig, reading: InputConfig | None = None
+) -> SimFrames:
+    """Open the raw frames of a file lazily.
+
+    Raises
+    ------
+    FileError, VolumeError, ConfigError
+        If the file cannot be opened, or does not hold such frames.
+    """
+    return frames_of(open_series(path, reading), config)
+
+
+def frames_of(volume: Volume, config: FramesConfig) -> SimFrames:
+    """The raw frames in a volume, with the optics of its file and of the settings.
+
+    Raises
+    ------
+    VolumeError, ConfigError
+        If the volume does not hold such frames, or the optics contradict each other.
+    """
+    stated = _stated_optics(volume)
+    if stated.is_colour:
+        raise VolumeError(
+            f"{volume.title} is a colour image; structured illumination needs grey "
+            "frames. Export the raw frames without colours."
+        )
+    if config.pixel is not None:
+        edge = config.pixel / 1000
+        sizes = (volume.voxel_size[0], edge, edge)[-len(volume.spatial_axes) :]
+        if len(sizes) == 3 and not volume.has_physical_size:
+            sizes = (edge,) * 3
+        elif len(sizes) == 3:
+            depth = convert_length(volume.voxel_size[0], volume.unit, "µm")
+            sizes = (depth, edge, edge)
+        volume = volume.with_geometry(sizes, "µm")
+    optics = Optics(
+        config.na or stated.numerical_aperture,
+        config.wavelength or stated.wavelengths,
+        config.index or stated.refractive_index or OIL,
+    )
+    frames = SimFrames.from_volume(
+        volume,
+        angles=config.angles,
+        phases=config.phases,
+        order=config.order,
+        optics=optics,
+    )
+    if frames.phases < 2 * config.harmonics + 1 and config.patterns is None:
+        raise ConfigError(
+            f"{config.harmonics} harmonics need at least {2 * config.harmonics + 1} "
+            f"phases per angle, but there are {frames.phases}. Use fewer harmonics "
+            "(--harmonics), or check --phases."
+        )
+    offset = config.offset
+    return replace(frames, offset=_dark_level(frames) if offset is None else offset)
+
+
+def _stated_optics(volume: Volume) -> StatedOptics:
+    """Optics from the file, or from the record of a simulation."""
+    for entry in volume.provenance:
+        optics = entry.get("optics")
+        if isinstance(optics, dict):
+            return StatedOptics(
+                optics.get("numerical_aperture"),
+                optics.get("refractive_index"),
+                tuple(optics.get("wavelengths", ())),
+            )
+    return StatedOptics() if volume.source is None else read_optics(volume.source)
+
+
+def _dark_level(frames: SimFrames) -> float:
+    """Grey value of the darkest parts of the mean frame, after slight smoothing."""
+    from scipy import ndimage
+
+    block = frames.frames(frames.n_planes // 2)
+    mean = block.mean(axis=(0, 1))
+    if not np.isfinite(mean).all():
+        return 0.0
+    smooth = ndimage.uniform_filter(mean, 3, mode="nearest")
+    return max(0.0, float(np.percentile(smooth, _DARK_PERCENTILE)))
+
+
+def transfer_function(frames: SimFrames, config: FramesConfig, channel: int = 0) -> Otf:
+    """Transfer function of the microscope for one channel.
+
+    Raises
+    ------
+    ConfigError
+        If numerical aperture, wavelength or pixel size is missing.
+    FileError, VolumeError
+        If the point-spread function cannot be used.
+    """
+    if config.psf is not None:
+        return _measured(frames, config)
+    cut_off = frames.cut_off(channel)
+    if cut_off is None:
+        missing = {
+            "na": frames.optics.numerical_aperture is None,
+            "wavelength": not frames.optics.wavelengths,
+            "pixel": frames.volume.unit == PIXEL,
+        }
+        titles = {
+            "na": "the numerical aperture (--na)",
+            "wavelength": "the emission wavelength (--wavelength)",
+            "pixel": "the pixel size (--pixel)",
+        }
+        fields = [name for name, is_missing in missing.items() if is_missing]
+        names = [titles[name] for name in fields]
+        raise ConfigError(
+            f"{frames.volume.title} does not state {', '.join(names)}. Give "
+            f"{'it' if len(names) == 1 else 'them'}, or a measured point-spread "
+            "function (--psf).",
+            fields=tuple(fields[:1]),
+        )
+    return Otf(cut_off, damping=config.damping)
+
+
+def _measured(frames: SimFrames, config: FramesConfig) -> Otf:
+    assert config.psf is not None
+    volume = io.read(config.psf)
+    values = np.squeeze(np.asarray(volume.data, np.float64))
+    if values.ndim == 3:  # the slice in focus
+        values = values[int(np.argmax(values.max(axis=(1, 2))))]
+    sampling = config.psf_sampling
+    if sampling is None:
+        sampling = 1
+        if volume.has_physical_size and frames.volume.has_physical_size:
+            edge = convert_length(
+                volume.voxel_size[-1], volume.unit, frames.volume.unit
+            )
+            sampling = max(1, round(frames.pixel_size / edge))
+    found = Otf.from_psf(values, sampling, config.psf.name)
+    if not found.cut_off > 0.02:
+        raise ConfigError(
+            f"{config.psf.name} transmits no detail finer than 50 camera pixels. Check "
+            "--psf-sampling, and crop the image to the spot."
+        )
+    return found
+
+
+def read_patterns(path: Path, frames: SimFrames) -> PatternSet:
+    """Known patterns from a YAML file, or from images with one pattern per frame.
+
+    Raises
+    ------
+    FileError, ConfigError
+        If the file cannot be read, or its patterns do not fit the frames.
+    """
+    if path.suffix.lower() in (".yaml", ".yml", ".json"):
+        try:
+            values = load_yaml(read_document(path))
+        except (OSError, UnicodeDecodeError, ConfigError) as error:
+            raise FileError(
+                f"{path} cannot be read as YAML: {str(error).rstrip('.')}. Use a file "
+                "written by 'napari-geosr sim check'."
+            ) from error
+        if not isinstance(values, dict):
+            raise ConfigError(f"{path.name} contains no patterns.")
+        found = PatternSet.from_dict(values, path.name)
+        counts = (len(found.fringes), len(found.fringes[0].phases))
+        if counts != (frames.angles, frames.phases):
+            raise ConfigError(
+                f"{path.name} describes {counts[0]} angles of {counts[1]} phases, but "
+                f"{frames.volume.title} has {frames.angles} of {frames.phases}. Check "
+                "--angles and --phases."
+            )
+        if found.shape != frames.plane_shape:
+            raise ConfigError(
+                f"{path.name} is for frames of {found.shape[0]} × {found.shape[1]} "
+                f"pixels, but those of {frames.volume.title} have "
+                f"{frames.plane_shape[0]} × {frames.plane_shape[1]}. Find the patterns "
+                "in these frames instead (leave --patterns out)."
+            )
+        return found
+    images = np.asarray(io.read(path).data, np.float32)
+    images = images.reshape(-1, *images.shape[-2:])
+    if len(images) != frames.n_frames or not np.isfinite(images).all():
+        raise ConfigError(
+            f"{path.name} has {len(images)} patterns; one without NaN for each of the "
+            f"{frames.n_frames} frames is needed."
+        )
+    mean = float(images.mean())
+    if images.min() < 0 or not mean > 0:
+        raise ConfigError(f"{path.name} has negative or no light. Subtract its offset.")
+    # Patterns are stored in the order of the frames of one plane.
+    flat = "".join(letter for letter in frames.order if letter != "z")
+    if flat == "pa":
+        images = images.reshape(frames.phases, frames.angles, *images.shape[1:])
+        images = images.swapaxes(0, 1).reshape(-1, *images.shape[2:])
+    return PatternSet(
+        (),
+        frames.plane_shape,
+        frames.pixel_size,
+        frames.volume.unit,
+        images / np.float32(mean),
+    )
+
+
+def check_plane(block: FloatArray, frames: SimFrames, where: str = "") -> None:
+    """Refuse the frames of a plane that cannot be reconstructed.
+
+    Parameters
+    ----------
+    block : ndarray of shape (angles, phases, Y, X)
+    frames : SimFrames
+    where : str
+        Name of the plane in messages.
+
+    Raises
+    ------
+    VolumeError
+        For NaN, frames without detail, saturated frames and very small frames.
+    """
+    title = f"{frames.volume.title}{where}"
+    if min(block.shape[-2:]) < 16:
+        raise VolumeError(
+            f"{title} has frames of {block.shape[-2]} × {block.shape[-1]} pixels; at "
+            "least 16 × 16 are needed. Use larger frames."
+        )
+    unknown = ~np.isfinite(block)
+    if unknown.any():
+        angle, phase = np.argwhere(unknown)[0][:2]
+        raise VolumeError(
+            f"{title} has {int(unknown.sum())} NaN or infinite pixels, the first in "
+            f"angle {angle + 1}, phase {phase + 1}. Replace or crop them."
+        )
+    _refuse_saturated(block, frames, title)
+    spread = block.std(axis=(2, 3))
+    mean = np.abs(block.mean(axis=(2, 3)))
+    flat = np.argwhere(spread <= _CONSTANT * np.maximum(mean, 1e-30))
+    if len(flat):
+        angle, phase = flat[0]
+        raise VolumeError(
+            f"{title}: the frame of angle {angle + 1}, phase {phase + 1} has the same "
+            "grey value everywhere. Check that the acquisition is complete."
+        )
+
+
+def _refuse_saturated(block: FloatArray, frames: SimFrames, title: str) -> None:
+    shares = saturated_fraction(block, frames)
+    if shares.max() > MAX_SATURATED:
+        angle, phase = np.unravel_index(int(np.argmax(shares)), shares.shape)
+        raise VolumeError(
+            f"{title}: {100 * shares.max():.1f} % of the pixels of angle {angle + 1}, "
+            f"phase {phase + 1} have the largest grey value, so the frame is "
+            "saturated. Record it with less light or a shorter exposure."
+        )
+
+
+def saturated_fraction(block: FloatArray, frames: SimFrames) -> FloatArray:
+    """Fraction of the pixels of each frame at the largest value of the camera.
+
+    For integers, this is the largest value of 8, 10, 12, 14 or 16 bits that is not
+    exceeded; for floating point, the largest grey value, if several pixels share it.
+    """
+    values = block + np.float32(frames.offset)
+    top = float(values.max())
+    if frames.volume.dtype.kind in "iu":
+        limits = [2**b - 1 for b in (8, 10, 12, 14, 16) if 2**b - 1 >= top]
+        limit = limits[0] if limits else top
+        if top < limit:
+            return np.zeros(block.shape[:2], np.float32)
+        top = limit
+    found: FloatArray = (values >= top - 1e-6 * abs(top)).mean(
+        axis=(2, 3), dtype=np.float32
+    )
+    return found
+
+
+def axis_facts(frames: SimFrames) -> AnyMapping:
+    """Arrangement of the frames, for a record and for messages."""
+    return {
+        "angles": frames.angles,
+        "phases": frames.phases,
+        "order": frames.order,
+        "slices": frames.n_planes,
+        "time_points": frames.n_times,
+        "channels": frames.n_channels,
+        "offset": frames.offset,
+        "numerical_aperture": frames.optics.numerical_aperture,
+        "wavelengths": list(frames.optics.wavelengths),
+        "refractive_index": frames.optics.refractive_index,
+    }
+
+
+def check_patterns(patterns: PatternSet, otf: Otf) -> None:
+    """Refuse patterns that the camera or the objective cannot transmit.
+
+    Raises
+    ------
+    ConfigError
+    """
+    for i, fringe in enumerate(patterns.fringes, start=1):
+        k = fringe.frequency
+        if max(abs(v) for v in fringe.wave_vector) >= 0.5:
+            raise ConfigError(
+                f"Angle {i}: the pattern has a period of {1 / k:.3g} pixels, which the "
+                "camera cannot resolve (at least 2 pixels are needed). Check the "
+                "pixel size (--pixel) and the patterns."
+            )
+        if k > MAX_FREQUENCY * otf.cut_off:
+            raise ConfigError(
+                f"Angle {i}: the pattern has a period of {1 / k:.3g} pixels, but the "
+                f"objective transmits none below {1 / otf.cut_off:.3g} pixels. Check "
+                "numerical aperture, wavelength and pixel size."
+            )

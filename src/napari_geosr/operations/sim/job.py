@@ -1,0 +1,124 @@
+"""A job of structured illumination: its description in a folder, and its run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from pathlib import Path
+
+from napari_geosr.core.config import Config
+from napari_geosr.core.errors import Cancelled
+from napari_geosr.core.steps import ShouldStop, Step, never_stop
+from napari_geosr.core.types import AnyDict, AnyMapping
+from napari_geosr.io.atomic import explained
+from napari_geosr.operations.inputs import InputConfig
+from napari_geosr.operations.sim.config import SimConfig
+from napari_geosr.operations.sim.inputs import open_frames, transfer_function
+from napari_geosr.operations.sim.run import run_steps
+from napari_geosr.operations.storage import is_written
+
+OPERATION = "sim"
+
+
+class SimJob(Config):
+    """Everything needed to run a reconstruction of structured illumination elsewhere.
+
+    Patterns corrected by hand are a file: `SimConfig.patterns`.
+    """
+
+    name: str
+    """Name of the result's file."""
+    frames: Path
+    """The file with the raw frames."""
+    reading: InputConfig = InputConfig()
+    """Information about the frames that is missing from the file."""
+    settings: SimConfig = SimConfig()
+    out: Path | None = None
+    """File to write; by default one in the folder of the job."""
+    replaces: int = 0
+    """Time of modification, in ns, of the file that the result replaces."""
+
+    @classmethod
+    def from_values(cls, values: AnyMapping) -> SimJob:
+        """Validate the contents of ``config.yaml``."""
+        values = {key: value for key, value in values.items() if key != "method"}
+        reading = InputConfig.from_mapping(values.get("reading") or {})
+        settings = SimConfig.from_mapping(values.get("settings") or {})
+        return cls.from_mapping({**values, "reading": reading, "settings": settings})
+
+    def to_values(self) -> AnyDict:
+        """Values that `from_values` can read."""
+        return {
+            "operation": OPERATION,
+            "method": self.settings.method,
+            **self.model_dump(mode="json", exclude_defaults=True),
+        }
+
+    def check(self) -> None:
+        """Refuse invalid settings before a process is started.
+
+        Raises
+        ------
+        GeoSRError
+            With a one-sentence message.
+        """
+        transfer_function(
+            open_frames(self.frames, self.settings, self.reading), self.settings
+        )
+
+    def result(self, folder: Path) -> Path:
+        """Path of the result, by default in the folder of the job."""
+        return self.out or folder / "result" / f"{self.name}.ome.tif"
+
+
+def sim_job_steps(
+    job: SimJob,
+    folder: Path,
+    *,
+    should_stop: ShouldStop = never_stop,
+    keep_unfinished: Callable[[], bool] = lambda: False,
+) -> Generator[Step, None, Path | None]:
+    """Reconstruct structured illumination in the folder of a job.
+
+    A run that was stopped or killed starts again; a plane takes seconds.
+
+    Parameters
+    ----------
+    job : SimJob
+    folder : Path
+        Receives ``result/NAME.ome.tif``, unless the job names another output.
+    should_stop : callable
+    keep_unfinished : callable
+        Not used, because some of the planes could be mistaken for all of them.
+
+    Yields
+    ------
+    Step
+        The same as for `napari_geosr.operations.sim.run_steps`.
+
+    Returns
+    -------
+    Path or None
+        Path of the result; None if `should_stop` ended the run early.
+
+    Raises
+    ------
+    GeoSRError
+        With a one-sentence message.
+    """
+    out = job.result(folder)
+    # the job was killed before it reported the result
+    if is_written(out, job.replaces):
+        return out
+    with explained(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        done = yield from run_steps(
+            open_frames(job.frames, job.settings, job.reading),
+            job.settings,
+            out=out,
+            overwrite=bool(job.replaces),
+            should_stop=should_stop,
+        )
+    except Cancelled:
+        return None
+    return done.path

@@ -1,0 +1,403 @@
+"""Reconstruct one plane by one method."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Generator
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_geosr import learning
+from napari_geosr.core.config import format_available, format_enough, parse_bytes
+from napari_geosr.core.errors import Cancelled, DeviceMemoryError
+from napari_geosr.core.memory import free_host_memory
+from napari_geosr.core.sim_frames.fringes import PatternSet
+from napari_geosr.core.steps import (
+    BlockDone,
+    IterationDone,
+    ShouldStop,
+    Step,
+    StepIterator,
+    WarningIssued,
+    never_stop,
+)
+from napari_geosr.inference.compute import exact_settings
+from napari_geosr.operations.sim.config import SimConfig
+from napari_geosr.operations.sim.estimate import brightest_part, computed
+from napari_geosr.physics.illumination import IlluminationOperator
+from napari_geosr.physics.illumination.otf import Otf
+from napari_geosr.sim.joint_rl import JointRichardsonLucy, best_iterations, thinned
+from napari_geosr.sim.noise import FrameNoise, frame_noise
+from napari_geosr.sim.wiener import wiener_reconstruction
+
+if TYPE_CHECKING:
+    from napari_geosr.learning.frame_fit import FrameFit
+
+FloatArray = npt.NDArray[np.float32]
+
+#: Maximum number of iterations of joint Richardson–Lucy if it is chosen.
+MOST_ITERATIONS = 300
+#: Edge in camera pixels of the part on which the number of iterations is chosen.
+_TRIAL_EDGE = 192
+#: Pixels around a tile, in cut-off periods.
+_HALO = 12.0
+#: Arrays of the size of the result, besides the terms of the patterns.
+_OTHER_ARRAYS = 9
+#: Bytes of a network's maps for each of its features and each pixel of the result.
+_NETWORK_MAPS = 110
+#: Edge in camera pixels of the part on which the number of steps is chosen.
+_NETWORK_TRIAL_EDGE = 96
+#: Steps after the best one before the search for it ends.
+_NETWORK_PATIENCE = 25
+#: Fraction of the free memory that a run uses by default.
+_FREE_SHARE = 0.5
+
+
+def plane_steps(
+    block: FloatArray,
+    patterns: PatternSet,
+    otf: Otf,
+    config: SimConfig,
+    *,
+    device: str = "cpu",
+    iterations: int | None = None,
+    should_stop: ShouldStop = never_stop,
+) -> Generator[Step, None, tuple[FloatArray, int]]:
+    """Reconstruct one plane.
+
+    Parameters
+    ----------
+    block : ndarray of shape (angles, phases, Y, X)
+        With the offset subtracted.
+    patterns : PatternSet
+    otf : Otf
+    config : SimConfig
+    device : str
+    iterations : int, optional
+        Iterations of joint Richardson–Lucy, if they were chosen for another plane.
+
+    Returns
+    -------
+    image : ndarray of shape (upscale_factor · Y, upscale_factor · X), float32
+    iterations : int
+        0 if the method does not iterate.
+    """
+    if config.method == "widefield":
+        return widefield(block, config.upscale_factor), 0
+    if config.method == "wiener":
+        image = wiener_reconstruction(
+            block,
+            patterns,
+            otf,
+            config.upscale_factor,
+            noise=frame_noise(block, otf).variance,
+            regularisation=config.regularisation,
+            apodisation=config.apodisation,
+            notch=config.notch,
+        )
+        return image, 0
+    n = config.iterations or iterations
+    if n is None:
+        n = yield from _choose_iterations(
+            block, patterns, otf, config, device, should_stop
+        )
+    if config.method == "pinn":
+        image = yield from _network_steps(
+            block, patterns, otf, config, n, device, should_stop
+        )
+        return image, n
+    image = yield from _tiled_steps(
+        block, patterns, otf, config, n, device, should_stop
+    )
+    return image, n
+
+
+def _tiled_steps(
+    block: FloatArray,
+    patterns: PatternSet,
+    otf: Otf,
+    config: SimConfig,
+    iterations: int,
+    device: str,
+    should_stop: ShouldStop,
+) -> Generator[Step, None, FloatArray]:
+    """Joint Richardson–Lucy in tiles that fit into memory, with overlap."""
+    s = config.upscale_factor
+    rows, columns = block.shape[-2:]
+    image = np.empty((s * rows, s * columns), np.float32)
+    tiles = plan_tiles(
+        (rows, columns),
+        pixel_bytes=s**2 * _bytes_per_fine_pixel(patterns),
+        budget=memory_budget(config),
+        halo=math.ceil(_HALO / otf.cut_off),
+    )
+    for done, (core, window) in enumerate(tiles):
+        steps = fit_steps(
+            block[(..., *window)],
+            patterns.cropped(window),
+            otf,
+            config,
+            iterations,
+            device=device,
+            should_stop=should_stop,
+        )
+        with StepIterator(steps) as iterator:
+            for step in iterator:
+                yield IterationDone(
+                    done * iterations + step.done,
+                    len(tiles) * iterations,
+                    iteration=step.done,
+                    iterations=iterations,
+                )
+        inner = tuple(
+            slice(s * (c.start - w.start), s * (c.stop - w.start))
+            for c, w in zip(core, window, strict=True)
+        )
+        place = tuple(slice(s * c.start, s * c.stop) for c in core)
+        image[place] = iterator.result.result()[inner]
+    return image
+
+
+def _network_steps(
+    block: FloatArray,
+    patterns: PatternSet,
+    otf: Otf,
+    config: SimConfig,
+    iterations: int,
+    device: str,
+    should_stop: ShouldStop,
+) -> Generator[Step, None, FloatArray]:
+    """Correct joint Richardson–Lucy by a network that is fitted to these frames."""
+    rows, columns = block.shape[-2:]
+    need = rows * columns * config.upscale_factor**2 * _NETWORK_MAPS * config.features
+    if need > memory_budget(config):
+        raise DeviceMemoryError(
+            f"The network needs {format_enough(need)} for frames of {rows} × {columns} "
+            "pixels. Crop them, allow more (--memory), use a smaller upscale factor "
+            "(--upscale-factor) or fewer features (--features), or use "
+            "--method joint-rl, which works in tiles."
+        )
+    steps = config.steps
+    if config.recipe == "ours":
+        steps = yield from _choose_network_steps(
+            block, patterns, otf, config, iterations, device, should_stop
+        )
+    fit = yield from fit_steps(
+        block, patterns, otf, config, iterations, device=device, should_stop=should_stop
+    )
+    if steps == 0:
+        yield WarningIssued(
+            message="Held-out photons are predicted best without the network: the "
+            "result is that of joint Richardson–Lucy."
+        )
+        return fit.result()
+    network = _frame_fit(fit, block, frame_noise(block, otf), config)
+    for done in range(steps):
+        if should_stop():
+            raise Cancelled("Stopped before the result was complete.")
+        with exact_settings(config.threads, gradients=True):
+            network.step()
+        yield IterationDone(done + 1, steps, iteration=done + 1, iterations=steps)
+    with exact_settings(config.threads):
+        fit.image = network.result()
+    return fit.result()
+
+
+def _frame_fit(
+    fit: JointRichardsonLucy, block: FloatArray, noise: FrameNoise, config: SimConfig
+) -> FrameFit:
+    """A network that starts from the current object of `fit`."""
+    import torch
+
+    variance = torch.from_numpy(noise.weights(block.mean(axis=(0, 1))))
+    settings = learning.frame_fit.FrameFitSettings(
+        recipe=config.recipe, features=config.features
+    )
+    # Tensors of inference mode cannot be differentiated.
+    with exact_settings(config.threads, gradients=True):
+        return learning.frame_fit.FrameFit(
+            fit.operator,
+            fit.frames.clone(),
+            fit.image.clone(),
+            variance.to(fit.frames.device),
+            settings,
+        )
+
+
+def _choose_network_steps(
+    block: FloatArray,
+    patterns: PatternSet,
+    otf: Otf,
+    config: SimConfig,
+    iterations: int,
+    device: str,
+    should_stop: ShouldStop,
+) -> Generator[Step, None, int]:
+    """Steps at which held-out photons of the brightest part are predicted best."""
+    import torch
+
+    place = brightest_part(block.mean(axis=(0, 1)), _NETWORK_TRIAL_EDGE)
+    part = block[(..., *place)]
+    noise = frame_noise(block, otf)
+    single = noise.weights(part.mean(axis=(0, 1)))
+    kept, held = thinned(part, single)
+    fit = yield from fit_steps(
+        kept, patterns.cropped(place), otf, config, iterations, device=device
+    )
+    network = _frame_fit(fit, kept, noise, config)
+    target = torch.from_numpy(held.reshape(-1, *part.shape[-2:])).to(device)
+    scale = torch.from_numpy(2 * single).to(device)
+    misfits: list[float] = []
+    for _ in range(config.steps + 1):
+        if should_stop():
+            raise Cancelled("Stopped while the number of steps was chosen.")
+        with exact_settings(config.threads):
+            misfits.append(network.held_out_misfit(target, scale))
+        best = int(np.argmin(misfits))
+        if len(misfits) - 1 - best >= _NETWORK_PATIENCE:
+            break
+        with exact_settings(config.threads, gradients=True):
+            network.step()
+        yield BlockDone()
+    # An improvement within the scatter of the misfit is none.
+    scatter = math.sqrt(2 / target.numel())
+    best = int(np.argmin(misfits))
+    return best if misfits[0] - misfits[best] > scatter else 0
+
+
+def memory_budget(config: SimConfig) -> int:
+    """Bytes that a run may use: the setting, or a fraction of the free memory."""
+    if config.memory is not None:
+        return parse_bytes(config.memory)
+    return int(_FREE_SHARE * free_host_memory())
+
+
+def _bytes_per_fine_pixel(patterns: PatternSet) -> int:
+    """Memory of joint Richardson–Lucy for a pixel of the result."""
+    terms = 1 + sum(2 * fringe.harmonics for fringe in patterns.fringes)
+    if patterns.images is not None:
+        terms = patterns.n_frames
+    return 4 * (terms + _OTHER_ARRAYS)
+
+
+def plan_tiles(
+    shape: tuple[int, int], *, pixel_bytes: int, budget: int, halo: int
+) -> list[tuple[tuple[slice, slice], tuple[slice, slice]]]:
+    """Tiles of a plane with their surroundings, in camera pixels.
+
+    Parameters
+    ----------
+    shape : (int, int)
+    pixel_bytes : int
+        Memory for each camera pixel.
+    budget : int
+        Bytes that a tile and its surroundings may use.
+    halo : int
+        Pixels around a tile.
+
+    Returns
+    -------
+    list of ((slice, slice), (slice, slice))
+        Each tile, and the part of the frames that it needs. One tile if all fits.
+
+    Raises
+    ------
+    DeviceMemoryError
+        If not even a small tile fits.
+    """
+    counts = [1, 1]
+    while True:
+        edges = [math.ceil(n / c) for n, c in zip(shape, counts, strict=True)]
+        windows = [
+            min(e + 2 * halo, n) if c > 1 else n
+            for e, n, c in zip(edges, shape, counts, strict=True)
+        ]
+        if math.prod(w + 2 * halo for w in windows) * pixel_bytes <= budget:
+            break
+        longest = int(np.argmax(edges))
+        if edges[longest] <= halo:
+            need = (3 * halo) ** 2 * pixel_bytes
+            raise DeviceMemoryError(
+                f"A tile of this reconstruction needs {format_enough(need)}, more than "
+                f"the {format_available(budget)} allowed. Allow more (--memory), or "
+                "use a smaller upscale factor (--upscale-factor)."
+            )
+        counts[longest] += 1
+    starts = [range(0, n, e) for n, e in zip(shape, edges, strict=True)]
+    found = []
+    for start in itertools.product(*starts):
+        core, window = [], []
+        for at, edge, n in zip(start, edges, shape, strict=True):
+            core.append(slice(at, min(at + edge, n)))
+            window.append(slice(max(0, at - halo), min(at + edge + halo, n)))
+        found.append(((core[0], core[1]), (window[0], window[1])))
+    return found
+
+
+def fit_steps(
+    block: FloatArray,
+    patterns: PatternSet,
+    otf: Otf,
+    config: SimConfig,
+    iterations: int,
+    *,
+    device: str = "cpu",
+    should_stop: ShouldStop = never_stop,
+) -> Generator[Step, None, JointRichardsonLucy]:
+    """Run joint Richardson–Lucy on one plane; the arguments are as in `plane_steps`."""
+    import torch
+
+    operator = IlluminationOperator.create(patterns, otf, config.upscale_factor, device)
+    values = torch.from_numpy(np.maximum(block, 0).reshape(-1, *block.shape[-2:]))
+    with exact_settings(config.threads):
+        fit = JointRichardsonLucy(operator, values.to(device), config.tv)
+    for i in range(iterations):
+        if should_stop():
+            raise Cancelled("Stopped before the result was complete.")
+        with exact_settings(config.threads):
+            fit.step()
+        yield IterationDone(i + 1, iterations, iteration=i + 1, iterations=iterations)
+    return fit
+
+
+def _choose_iterations(
+    block: FloatArray,
+    patterns: PatternSet,
+    otf: Otf,
+    config: SimConfig,
+    device: str,
+    should_stop: ShouldStop,
+) -> Generator[Step, None, int]:
+    """Number of iterations for a plane, from its brightest part."""
+    place = brightest_part(block.mean(axis=(0, 1)), _TRIAL_EDGE)
+    part = block[(..., *place)]
+    noise: FrameNoise = frame_noise(block, otf)
+    operator = IlluminationOperator.create(
+        patterns.cropped(place), otf, config.upscale_factor, device
+    )
+    steps = best_iterations(
+        operator,
+        part.reshape(-1, *part.shape[-2:]),
+        noise.weights(part.mean(axis=(0, 1))),
+        most=MOST_ITERATIONS,
+        tv=config.tv,
+        should_stop=should_stop,
+    )
+    with StepIterator(computed(steps, config.threads)) as iterator:
+        for _ in iterator:
+            yield BlockDone()
+    return iterator.result.best
+
+
+def widefield(block: FloatArray, upscale_factor: int) -> FloatArray:
+    """Mean of all frames, interpolated to the grid of the other methods."""
+    from scipy import ndimage
+
+    mean = block.mean(axis=(0, 1))
+    if upscale_factor == 1:
+        return np.asarray(mean, np.float32)
+    found = ndimage.zoom(mean, upscale_factor, order=3, mode="nearest", grid_mode=True)
+    return np.asarray(found, np.float32)

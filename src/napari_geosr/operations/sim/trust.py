@@ -1,0 +1,432 @@
+"""Checks of a reconstruction: whether patterns fit the frames, and the resolution.
+
+All of them are computed on the brightest part of one plane.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_geosr.core.errors import Cancelled
+from napari_geosr.core.sim_frames.fringes import PatternSet
+from napari_geosr.core.steps import (
+    BlockDone,
+    ShouldStop,
+    StageStarted,
+    Step,
+    StepIterator,
+    never_stop,
+)
+from napari_geosr.core.types import AnyDict
+from napari_geosr.inference.compute import exact_settings
+from napari_geosr.measure.comparison.decorrelation import finest_detail
+from napari_geosr.measure.comparison.fourier import fourier_correlation
+from napari_geosr.operations.sim.config import METHOD_TITLES, SimConfig
+from napari_geosr.operations.sim.estimate import PatternEstimate, brightest_part
+from napari_geosr.operations.sim.planes import plane_steps, widefield
+from napari_geosr.physics.illumination import IlluminationOperator
+from napari_geosr.sim.joint_rl import JointRichardsonLucy, thinned
+from napari_geosr.sim.patterns import AngleFit
+from napari_geosr.sim.refine import fitted_phases
+
+FloatArray = npt.NDArray[np.float32]
+
+#: Edge in camera pixels of the part that is checked.
+CHECKED_EDGE = 192
+#: Iterations with which frames are explained.
+_ITERATIONS = 15
+#: Difference of a phase from the one in the frames above which patterns are doubted.
+MAX_PHASE_ERROR = math.radians(5)
+#: Difference of a wave vector, in cycles per field of view, above which patterns are
+#: doubted.
+MAX_CYCLES = 0.2
+#: Residual relative to that of the best-fitting pattern above which images of patterns
+#: are doubted.
+_WORSE = 1.05
+#: Difference of two answers, in units of the noise, above which it is reported.
+MAX_DIFFERENCE = 3.0
+#: Smallest reported difference, as a fraction of the contrast.
+_MIN_SHARE = 0.05
+#: Criterion of the Fourier ring correlation.
+CRITERION = "1/7"
+
+
+@dataclass(frozen=True, eq=False)
+class SimTrust:
+    """Checks of one reconstructed plane.
+
+    Attributes
+    ----------
+    frame_residuals : ndarray of shape (angles, phases)
+        RMS of frame minus expected frame in units of the noise; about 1 if the object
+        and the patterns explain the frame.
+    held_out : float
+        The same for frames, one of each angle, that were not used.
+    residual : ndarray of shape (Y, X)
+        Held-out frames minus expected ones in units of the noise, RMS over the angles,
+        on the checked part.
+    place : (slice, slice)
+        The checked part, in camera pixels.
+    phase_errors : ndarray of shape (angles, phases)
+        Phase in the frame minus phase of the pattern, in degrees; empty for patterns
+        given as images.
+    wave_vector_errors : ndarray of shape (angles,)
+        Distance from the wave vector in the frames, in cycles per field of view.
+    frc_resolution : float or None
+        Period at which the Fourier ring correlation of two photon-thinned halves falls
+        below 1/7, in `unit`; None if it could not be measured.
+    widefield_frc_resolution : float or None
+        The same for the mean of the frames.
+    decorrelation_resolution : float or None
+        Period of the finest detail by decorrelation analysis, in `unit`.
+    unit : str
+    warnings : tuple of str
+        What speaks against the result, in sentences.
+    """
+
+    frame_residuals: FloatArray
+    held_out: float
+    residual: FloatArray = field(repr=False)
+    place: tuple[slice, slice]
+    phase_errors: FloatArray
+    wave_vector_errors: FloatArray
+    frc_resolution: float | None
+    widefield_frc_resolution: float | None
+    decorrelation_resolution: float | None
+    unit: str
+    warnings: tuple[str, ...] = ()
+
+    def to_json_dict(self) -> AnyDict:
+        """The figures as JSON-serialisable values."""
+        return {
+            "frame_residuals": self.frame_residuals.tolist(),
+            "held_out": self.held_out,
+            "checked_part": [[p.start, p.stop] for p in self.place],
+            "phase_errors_degrees": self.phase_errors.tolist(),
+            "wave_vector_errors_cycles": self.wave_vector_errors.tolist(),
+            "frc_resolution": self.frc_resolution,
+            "widefield_frc_resolution": self.widefield_frc_resolution,
+            "decorrelation_resolution": self.decorrelation_resolution,
+            "frc_criterion": CRITERION,
+            "unit": self.unit,
+            "warnings": list(self.warnings),
+        }
+
+
+def trust_steps(
+    block: FloatArray,
+    estimate: PatternEstimate,
+    config: SimConfig,
+    *,
+    iterations: int = 0,
+    device: str = "cpu",
+    should_stop: ShouldStop = never_stop,
+) -> Generator[Step, None, SimTrust]:
+    """Check the reconstruction of one plane.
+
+    Parameters
+    ----------
+    block : ndarray of shape (angles, phases, Y, X)
+        With the offset subtracted.
+    estimate : PatternEstimate
+    config : SimConfig
+    iterations : int
+        Iterations of the reconstruction, if it iterates.
+    device : str
+    should_stop : callable
+
+    Raises
+    ------
+    Cancelled
+        If `should_stop` returns True.
+    """
+    yield StageStarted(message="Checking the result")
+    place = brightest_part(block.mean(axis=(0, 1)), CHECKED_EDGE)
+    part, patterns = block[(..., *place)], estimate.patterns.cropped(place)
+    explained = _Explained(part, patterns, estimate, config, device)
+    yield from explained.fit_steps(should_stop)
+    yield BlockDone(1, 4)
+    held_out, residual = yield from _held_out_steps(
+        part, patterns, estimate, config, device, should_stop
+    )
+    yield BlockDone(2, 4)
+    cycles = _wave_vector_errors(block, estimate)
+    yield BlockDone(3, 4)
+    sizes = yield from _resolution_steps(
+        part, patterns, estimate, config, iterations, device, should_stop
+    )
+    yield BlockDone(4, 4)
+    warnings = [
+        *_phase_warnings(explained.phase_errors),
+        *_cycle_warnings(cycles),
+        *explained.image_warnings(),
+    ]
+    return SimTrust(
+        explained.residuals,
+        held_out,
+        residual,
+        place,
+        np.degrees(explained.phase_errors).astype(np.float32),
+        np.asarray(cycles, np.float32),
+        *sizes,
+        estimate.patterns.unit,
+        tuple(warnings),
+    )
+
+
+class _Explained:
+    """An object fitted to all frames, and how well it explains each of them."""
+
+    def __init__(
+        self,
+        part: FloatArray,
+        patterns: PatternSet,
+        estimate: PatternEstimate,
+        config: SimConfig,
+        device: str,
+    ) -> None:
+        self.part, self.patterns, self.threads = part, patterns, config.threads
+        variance = estimate.noise.weights(part.mean(axis=(0, 1)))
+        self.sigma, self.weight = np.sqrt(variance), np.reciprocal(variance)
+        operator = IlluminationOperator.create(
+            patterns, estimate.otf, _upscale(config, patterns), device
+        )
+        self.fit = _fit(operator, part, config)
+
+    def fit_steps(self, should_stop: ShouldStop) -> Generator[Step, None, None]:
+        """Fit the object; then compute residuals and phases."""
+        yield from _iterate(self.fit, self.threads, should_stop)
+        with exact_settings(self.threads):
+            self.terms = self.fit.operator.terms(self.fit.image).cpu().numpy()
+        mixing = self.fit.operator.mixing.cpu().numpy()
+        expected = np.tensordot(mixing, self.terms, axes=1).reshape(self.part.shape)
+        self.misfit = (self.part - expected) / self.sigma
+        squares = np.square(self.misfit).mean(axis=(2, 3), dtype=np.float64)
+        self.residuals = np.sqrt(squares).astype(np.float32)
+        self.phase_errors = self._phase_errors()
+
+    def _phase_errors(self) -> FloatArray:
+        if self.patterns.images is not None:
+            return np.zeros((0, 0), np.float32)
+        new = fitted_phases(self.patterns, self.part, self.terms, self.weight)
+        return np.array(
+            [
+                np.angle(np.exp(1j * np.subtract(one.phases, other.phases)))
+                for one, other in zip(new.fringes, self.patterns.fringes, strict=True)
+            ],
+            np.float32,
+        )
+
+    def image_warnings(self) -> list[str]:
+        """Frames that another pattern than their own explains better."""
+        if self.patterns.images is None:
+            return []
+        frames = self.part.reshape(-1, *self.part.shape[-2:])
+        found = []
+        for i, frame in enumerate(frames):
+            scale = [float((t * frame).sum() / (t * t).sum()) for t in self.terms]
+            misfit = [
+                float(np.square((frame - s * t) / self.sigma).mean())
+                for s, t in zip(scale, self.terms, strict=True)
+            ]
+            best = int(np.argmin(misfit))
+            if misfit[i] > _WORSE * misfit[best]:
+                found.append(
+                    f"Frame {i + 1} fits pattern {best + 1} better than its own: check "
+                    "the order of frames and patterns."
+                )
+        return found
+
+
+def _upscale(config: SimConfig, patterns: PatternSet) -> int:
+    """Upscale factor of the object that explains the frames."""
+    return config.upscale_factor if patterns.images is not None else 2
+
+
+def _fit(
+    operator: IlluminationOperator, part: FloatArray, config: SimConfig
+) -> JointRichardsonLucy:
+    import torch
+
+    values = np.maximum(part.reshape(-1, *part.shape[-2:]), 0)
+    frames = torch.from_numpy(np.ascontiguousarray(values))
+    with exact_settings(config.threads):
+        return JointRichardsonLucy(operator, frames.to(operator.basis.device))
+
+
+def _iterate(
+    fit: JointRichardsonLucy, threads: int | None, should_stop: ShouldStop
+) -> Generator[Step, None, None]:
+    for _ in range(_ITERATIONS):
+        if should_stop():
+            raise Cancelled("Stopped before the result was checked.")
+        with exact_settings(threads):
+            fit.step()
+        yield BlockDone()
+
+
+def _held_out_steps(
+    part: FloatArray,
+    patterns: PatternSet,
+    estimate: PatternEstimate,
+    config: SimConfig,
+    device: str,
+    should_stop: ShouldStop,
+) -> Generator[Step, None, tuple[float, FloatArray]]:
+    """RMS and map of the misfit of one frame of each angle that was not used."""
+    angles, phases = part.shape[:2]
+    held = [a * phases + a % phases for a in range(angles)]
+    kept = [i for i in range(angles * phases) if i not in held]
+    operator = IlluminationOperator.create(
+        patterns, estimate.otf, _upscale(config, patterns), device
+    )
+    mixing = operator.mixing.cpu().numpy()
+    frames = part.reshape(-1, *part.shape[-2:])
+    fit = _fit(operator.with_mixing(mixing[kept]), frames[kept], config)
+    yield from _iterate(fit, config.threads, should_stop)
+    with exact_settings(config.threads):
+        expected = operator.with_mixing(mixing[held]).forward(fit.image).cpu().numpy()
+    sigma = np.sqrt(estimate.noise.weights(part.mean(axis=(0, 1))))
+    squares = np.square((frames[held] - expected) / sigma)
+    residual = np.sqrt(squares.mean(axis=0)).astype(np.float32)
+    return float(np.sqrt(squares.mean(dtype=np.float64))), residual
+
+
+def _wave_vector_errors(block: FloatArray, estimate: PatternEstimate) -> list[float]:
+    """Distance of each wave vector from the best one nearby, in cycles per field."""
+    errors = []
+    shape = np.asarray(block.shape[-2:])
+    for frames, fringe in zip(block, estimate.patterns.fringes, strict=False):
+        fit = AngleFit(frames, estimate.otf, estimate.noise.variance)
+        best = fit.refine(fringe.wave_vector)
+        moved = np.subtract(best, fringe.wave_vector) * shape
+        errors.append(float(np.hypot(*moved)))
+    return errors
+
+
+def _resolution_steps(
+    part: FloatArray,
+    patterns: PatternSet,
+    estimate: PatternEstimate,
+    config: SimConfig,
+    iterations: int,
+    device: str,
+    should_stop: ShouldStop,
+) -> Generator[Step, None, tuple[float | None, float | None, float | None]]:
+    """Resolution by Fourier ring correlation, that of widefield, and decorrelation."""
+    variance = estimate.noise.weights(part.mean(axis=(0, 1)))
+    edge = patterns.pixel_size / config.upscale_factor
+    # Two more networks would take minutes: their start is measured instead.
+    method = "joint-rl" if config.method == "pinn" else config.method
+    changes = {"iterations": iterations or None, "method": method}
+    settings = config.model_copy(update=changes)
+    images = []
+    for half in (part, *thinned(part, variance)):
+        steps = plane_steps(
+            half,
+            patterns,
+            estimate.otf,
+            settings,
+            device=device,
+            iterations=iterations or None,
+            should_stop=should_stop,
+        )
+        with StepIterator(steps) as iterator:
+            for _ in iterator:
+                yield BlockDone()
+        images.append(iterator.result[0])
+    plain = [widefield(h, config.upscale_factor) for h in thinned(part, variance)]
+    return (
+        _ring_resolution(images[1], images[2], edge),
+        _ring_resolution(plain[0], plain[1], edge),
+        finest_detail(images[0], (edge, edge)),
+    )
+
+
+def _ring_resolution(one: FloatArray, other: FloatArray, edge: float) -> float | None:
+    curve = fourier_correlation(one, other, (edge, edge))
+    return curve.resolution(CRITERION)
+
+
+def _phase_warnings(errors: FloatArray) -> list[str]:
+    found = []
+    for angle, row in enumerate(errors, start=1):
+        worst = int(np.argmax(np.abs(row)))
+        if abs(row[worst]) > MAX_PHASE_ERROR:
+            found.append(
+                f"Angle {angle}, phase {worst + 1}: the frame's phase differs from "
+                f"that of the pattern by {math.degrees(row[worst]):.0f}°. The patterns "
+                "or the order of the frames are probably wrong."
+            )
+    return found
+
+
+def _cycle_warnings(cycles: Sequence[float]) -> list[str]:
+    return [
+        f"Angle {angle}: the pattern in the frames differs by {value:.2f} cycles per "
+        "field of view from the one used. Find the patterns again."
+        for angle, value in enumerate(cycles, start=1)
+        if value > MAX_CYCLES
+    ]
+
+
+def compare_answers(
+    answers: Mapping[str, FloatArray], estimate: PatternEstimate
+) -> tuple[str, ...]:
+    """Warn if different methods disagree about one plane by more than the noise.
+
+    Every answer is blurred by the objective, sampled by the camera and scaled to the
+    mean of the frames: what they all should agree on.
+
+    Parameters
+    ----------
+    answers : mapping of str to ndarray of shape (upscale_factor · Y, …)
+        Results of one plane by method; all but widefield are compared.
+    estimate : PatternEstimate
+        Its `block` are the frames of this plane.
+
+    Returns
+    -------
+    tuple of str
+        One sentence for each method that disagrees.
+    """
+    import torch
+
+    mean = estimate.block.mean(axis=(0, 1))
+    n_frames = estimate.block.shape[0] * estimate.block.shape[1]
+    sigma = np.sqrt(estimate.noise.weights(mean) / n_frames)
+    uniform = PatternSet(
+        (), estimate.patterns.shape, images=np.ones((1, *mean.shape), np.float32)
+    )
+    border = max(2, round(2 / estimate.otf.cut_off))
+    inner = (slice(border, -border), slice(border, -border))
+    contrast = float(mean[inner].std())
+    found = []
+    for method, answer in answers.items():
+        if method == "widefield":
+            continue
+        factor = answer.shape[0] // mean.shape[0]
+        operator = IlluminationOperator.create(uniform, estimate.otf, factor)
+        rows, columns = operator.grid.inside_fine
+        pads = [
+            (part.start, n - part.stop)
+            for part, n in zip((rows, columns), operator.grid.fine, strict=True)
+        ]
+        image = torch.from_numpy(np.pad(answer, pads, mode="edge"))
+        seen = operator.forward(image)[0].numpy()[inner]
+        slope, start = np.polyfit(seen.ravel(), mean[inner].ravel(), 1)
+        difference = slope * seen + start - mean[inner]
+        rms = float(np.sqrt(np.square(difference / sigma[inner]).mean()))
+        share = float(difference.std()) / contrast if contrast else 0.0
+        if rms > MAX_DIFFERENCE and share > _MIN_SHARE:
+            found.append(
+                f"{METHOD_TITLES.get(method, method)} differs from the mean of the "
+                f"frames by {rms:.1f} times the noise ({100 * share:.0f} % of the "
+                "contrast): do not trust detail that only this method shows."
+            )
+    return tuple(found)

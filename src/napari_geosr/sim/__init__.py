@@ -1,0 +1,1 @@
+"""Structured illumination: patterns found in raw frames, and reconstruction."""

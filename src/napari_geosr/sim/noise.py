@@ -1,0 +1,133 @@
+"""Noise of raw frames, from frequencies that the objective does not transmit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_geosr.physics.illumination.otf import Otf
+
+FloatArray = npt.NDArray[np.float32]
+
+#: Frequencies above this multiple of the cut-off contain only noise.
+_BEYOND = 1.05
+#: Minimum fraction of the frequency plane that must contain only noise.
+_MIN_SHARE = 0.02
+#: Lowest frequency used if the objective transmits nearly all frequencies.
+_HIGHEST = 0.47
+#: Largest edge of the part of a frame that is used.
+_EDGE = 512
+#: Number of classes of brightness for which the noise is measured.
+_CLASSES = 8
+#: Smallest variance of a pixel relative to the mean variance.
+_FLOOR = 0.1
+
+
+@dataclass(frozen=True)
+class FrameNoise:
+    """Noise of raw frames: its variance at each brightness.
+
+    Attributes
+    ----------
+    variance : float
+        Mean variance of a pixel, in grey values squared.
+    dark : float
+        Variance of a pixel without light.
+    gain : float
+        Increase of the variance per grey value: the grey value of one photon.
+    snr : float
+        Brightest one percent of the mean frame relative to the standard deviation.
+    """
+
+    variance: float
+    dark: float
+    gain: float
+    snr: float
+
+    def weights(self, mean: npt.NDArray[np.floating]) -> FloatArray:
+        """Variance of pixels with the expected values `mean`."""
+        floor = _FLOOR * self.variance
+        found = np.maximum(self.dark + self.gain * mean, floor)
+        return np.asarray(found, np.float32)
+
+
+def frame_noise(frames: FloatArray, otf: Otf) -> FrameNoise:
+    """Estimate the noise of the frames of one plane.
+
+    Parameters
+    ----------
+    frames : ndarray of shape (angles, phases, Y, X)
+        With the offset subtracted.
+    otf : Otf
+    """
+    from scipy import fft, ndimage
+
+    part = _central(frames.reshape(-1, *frames.shape[-2:]))
+    rows, columns = part.shape[1:]
+    fy, fx = np.fft.fftfreq(rows)[:, None], np.fft.rfftfreq(columns)[None]
+    radius = np.hypot(fy, fx)
+    outside = radius > _BEYOND * otf.cut_off
+    if outside.mean() < _MIN_SHARE:
+        outside = radius > _HIGHEST
+    share = float(outside.mean())
+    local = np.zeros((rows, columns), np.float32)
+    window = _faded((rows, columns))
+    for frame in part:
+        spectrum = fft.rfft2((frame - frame.mean()) * window)
+        local += fft.irfft2(spectrum * outside, s=(rows, columns)) ** 2
+    inner = window > 0.999
+    width = max(1.5, 1 / max(otf.cut_off, 0.05))
+    mean = ndimage.gaussian_filter(part.mean(axis=0), width)[inner]
+    seen = ndimage.gaussian_filter(local / (len(part) * share), width)[inner]
+    dark, gain = _line(mean, seen)
+    variance = max(dark + gain * float(part.mean()), 1e-20)
+    bright = float(np.percentile(part.mean(axis=0), 99))
+    return FrameNoise(variance, dark, gain, bright / float(np.sqrt(variance)))
+
+
+def _central(frames: FloatArray) -> FloatArray:
+    y, x = (
+        slice((n - min(n, _EDGE)) // 2, (n + min(n, _EDGE)) // 2)
+        for n in frames.shape[1:]
+    )
+    return frames[:, y, x]
+
+
+def _faded(shape: tuple[int, int]) -> FloatArray:
+    """A window that is 1 except near the border, whose jump would count as noise."""
+    from scipy.signal.windows import tukey
+
+    found = np.outer(tukey(shape[0], 0.3), tukey(shape[1], 0.3))
+    return np.asarray(found, np.float32)
+
+
+def _line(mean: FloatArray, variance: FloatArray) -> tuple[float, float]:
+    """Variance without light, and its increase per grey value; neither is negative."""
+    from scipy.optimize import nnls
+
+    edges = np.unique(np.quantile(mean, np.linspace(0, 1, _CLASSES + 1)))
+    overall = float(variance.mean())
+    if len(edges) < 4:
+        return overall, 0.0
+    index = np.clip(np.searchsorted(edges, mean, "right") - 1, 0, len(edges) - 2)
+    counts = np.bincount(index, minlength=len(edges) - 1)
+    centres = np.bincount(index, mean, len(edges) - 1) / np.maximum(counts, 1)
+    levels = np.bincount(index, variance, len(edges) - 1) / np.maximum(counts, 1)
+    # Relative errors of all classes are alike.
+    weight = 1 / np.maximum(levels, 1e-6 * max(overall, 1e-20))
+    columns = np.stack([np.ones_like(centres), np.maximum(centres, 0)], 1)
+    scale = np.array([1.0, max(float(np.abs(centres).max()), 1e-20)])
+    (dark, gain), _ = nnls(columns / scale * weight[:, None], levels * weight)
+    dark, gain = float(dark / scale[0]), float(gain / scale[1])
+    # The blur of both images flattens the line: keep its mean.
+    fitted = dark + gain * float(mean.mean())
+    return (
+        (dark * overall / fitted, gain * overall / fitted)
+        if fitted > 0
+        else (
+            overall,
+            0.0,
+        )
+    )

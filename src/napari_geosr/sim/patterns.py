@@ -1,0 +1,404 @@
+"""Find illumination patterns in raw frames: wave vector, phases and modulation.
+
+References
+----------
+.. [1] Gustafsson et al. Three-dimensional resolution doubling in wide-field
+   fluorescence microscopy by structured illumination. Biophys. J. 94, 4957-4970
+   (2008). doi:10.1529/biophysj.107.120345
+.. [2] Wicker et al. Phase optimisation for structured illumination microscopy. Opt.
+   Express 21, 2032-2049 (2013). doi:10.1364/OE.21.002032
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_geosr.core.sim_frames.fringes import FringePattern
+from napari_geosr.physics.illumination.otf import Otf
+
+FloatArray = npt.NDArray[np.float32]
+Complex = npt.NDArray[np.complex64]
+
+#: Range of fundamental frequencies that are searched, relative to the cut-off.
+RING = (0.5, 1.12)
+#: Highest frequency that is searched, in cycles per pixel.
+_NYQUIST = 0.49
+#: Number of rings in which the background of the correlation is measured.
+_RINGS = 12
+#: Width of the notch at zero frequency, relative to the cut-off.
+_NOTCH = 0.08
+#: Fraction of each edge over which frames fade to zero before filtering.
+_FADE = 0.06
+#: Fractions of each edge over which filtered frames fade: 0 up to the first, 1 from the
+#: second.
+_INNER = (0.07, 0.2)
+#: Smallest part of the energy of a band that counts as signal.
+_MIN_SIGNAL = 0.02
+#: Number of times that bands are separated with the phases found.
+_SEPARATIONS = 4
+#: Condition of points above which they do not determine a circle.
+_MAX_CONDITION = 20
+#: Confidence below which a pattern does not count as found.
+MIN_CONFIDENCE = 6.0
+#: Modulation below which a pattern does not count as found.
+MIN_MODULATION = 0.05
+#: Distance of two phases below which they count as equal, in radians.
+_MIN_GAP = math.radians(10)
+
+
+@dataclass(frozen=True)
+class FringeFit:
+    """The pattern of one angle, as found in the frames.
+
+    Attributes
+    ----------
+    pattern : FringePattern
+    confidence : float
+        Height of the correlation peak relative to the median in the searched ring.
+    evenness : float
+        Smallest modulation of a frame relative to the mean: small if the frames do not
+        share one wave vector.
+    problem : str
+        Why the pattern cannot be relied on; empty if it can.
+    """
+
+    pattern: FringePattern
+    confidence: float
+    evenness: float = 1.0
+    problem: str = ""
+
+
+class AngleFit:
+    """Correlations of the frames of one angle.
+
+    Parameters
+    ----------
+    frames : ndarray of shape (phases, Y, X)
+        With the offset subtracted.
+    otf : Otf
+    noise : float
+        Variance of a pixel of a frame.
+    """
+
+    def __init__(self, frames: FloatArray, otf: Otf, noise: float = 0.0) -> None:
+        from scipy import fft
+        from scipy.signal.windows import tukey
+
+        self._fft = fft
+        self.otf, self.noise = otf, noise
+        means = frames.mean(axis=(1, 2))
+        overall = float(means.mean())
+        self.intensity = tuple(float(m / overall) if overall else 1.0 for m in means)
+        self.shape = rows, columns = frames.shape[1], frames.shape[2]
+        self.window = np.outer(tukey(rows, 2 * _FADE), tukey(columns, 2 * _FADE))
+        self.inner = np.outer(_inner_window(rows), _inner_window(columns))
+        scale = np.array([1 / i if i > 0 else 1.0 for i in self.intensity])
+        evened = frames * scale[:, None, None].astype(np.float32)
+        faded = evened * self.window.astype(np.float32)
+        self.spectra: Complex = fft.fft2(faded).astype(np.complex64)
+        self.fy = np.fft.fftfreq(rows)[:, None]
+        self.fx = np.fft.fftfreq(columns)[None]
+        self.y = (np.arange(rows) - (rows - 1) / 2)[:, None]
+        self.x = (np.arange(columns) - (columns - 1) / 2)[None]
+        self.centre: Complex = self.spectra.mean(axis=0)
+        self.modulated: Complex = self.spectra - self.centre
+
+    def _notch(self, ky: float = 0.0, kx: float = 0.0) -> FloatArray:
+        distance = np.hypot(self.fy - ky, self.fx - kx) / (_NOTCH * self.otf.cut_off)
+        return np.asarray(1 - np.exp(-0.5 * distance**2), np.float32)
+
+    def _transfer(self, ky: float = 0.0, kx: float = 0.0) -> FloatArray:
+        return self.otf.at(self.fy - ky, self.fx - kx).astype(np.float32)
+
+    def coarse(self, ring: tuple[float, float]) -> tuple[tuple[float, float], float]:
+        """Wave vector on a grid, and its confidence.
+
+        Parameters
+        ----------
+        ring : (float, float)
+            Lowest and highest frequency in cycles per pixel.
+        """
+        fft = self._fft
+        weight = self._transfer() * self._notch()
+        still = fft.ifft2(self.centre * weight)
+        size = [2 * n for n in self.shape]
+        total = np.zeros(size, np.float32)
+        for spectrum in self.modulated:
+            moving = fft.ifft2(spectrum * weight)
+            total += np.abs(fft.fft2(moving * still.conj(), size)) ** 2
+        radius = np.hypot(np.fft.fftfreq(size[0])[:, None], np.fft.fftfreq(size[1]))
+        inside = (radius >= ring[0]) & (radius <= ring[1])
+        total = total / _radial_median(total, radius, ring)
+        if not inside.any():
+            return (0.0, ring[0]), 0.0
+        at = np.unravel_index(int(np.argmax(np.where(inside, total, -1))), total.shape)
+        height, typical = float(total[at]), 1.0
+        k = (
+            float(np.fft.fftfreq(size[0])[at[0]]),
+            float(np.fft.fftfreq(size[1])[at[1]]),
+        )
+        return _upward(k), math.sqrt(height / typical) if typical > 0 else 0.0
+
+    def products(
+        self, k: tuple[float, float], spectra: Complex, share: float | None = None
+    ) -> tuple[Complex, float]:
+        """Products of filtered frames with the filtered central band, and their norm.
+
+        Filtering both bands with the transfer function of the other makes them equal
+        up to the pattern. The window is applied afterwards, so that it does not shift
+        the peak.
+
+        Parameters
+        ----------
+        k : (float, float)
+            Wave vector in cycles per pixel.
+        spectra : ndarray of shape (n, Y, X), complex64
+        share : float, optional
+            Noise of the central band relative to that of a frame; by default that of
+            the mean of all frames.
+        """
+        fft = self._fft
+        ky, kx = k
+        weight = self._transfer(-ky, -kx) * self._notch() * self._notch(-ky, -kx)
+        still = fft.ifft2(self.centre * weight)
+        other = self._transfer(ky, kx) * self._notch(ky, kx) * self._notch()
+        conjugate = still.conj() * self.inner
+        products = np.stack(
+            [conjugate * fft.ifft2(spectrum * other) for spectrum in spectra]
+        )
+        energy = float((np.abs(still) ** 2 * self.inner).sum())
+        area = float(self.inner.sum())
+        part = 1 / len(self.spectra) if share is None else share
+        noise = self.noise * part * float((weight**2).mean()) * area
+        return products, max(energy - noise, _MIN_SIGNAL * energy)
+
+    def correlations(
+        self, products: Complex, k: tuple[float, float]
+    ) -> npt.NDArray[np.complex128]:
+        ey = np.exp(-2j * np.pi * k[0] * self.y[:, 0]).astype(np.complex64)
+        ex = np.exp(-2j * np.pi * k[1] * self.x[0]).astype(np.complex64)
+        found: npt.NDArray[np.complex128] = ((products @ ex) @ ey).astype(np.complex128)
+        return found
+
+    def refine(self, k: tuple[float, float]) -> tuple[float, float]:
+        """Wave vector near `k` with the strongest correlation, to sub-pixels."""
+        from scipy.optimize import minimize
+
+        for _ in range(2):
+            products, _ = self.products(k, self.modulated)
+
+            def cost(at: Sequence[float], products: Complex = products) -> float:
+                found = self.correlations(products, (at[0], at[1]))
+                return -float((np.abs(found) ** 2).sum())
+
+            step = [0.25 / n for n in self.shape]
+            scale = abs(cost(k)) or 1.0
+            simplex = [k, (k[0] + step[0], k[1]), (k[0], k[1] + step[1])]
+            result = minimize(
+                lambda at, s=scale: cost(at) / s,
+                k,
+                method="Nelder-Mead",
+                options={
+                    "initial_simplex": simplex,
+                    "xatol": 1e-3 * step[0],
+                    "fatol": 1e-9,
+                    "maxiter": 80,
+                },
+            )
+            k = (float(result.x[0]), float(result.x[1]))
+        return k
+
+    def phases_at(
+        self, k: tuple[float, float]
+    ) -> tuple[npt.NDArray[np.float64], float, float]:
+        """Phases of the frames, modulation and evenness for a wave vector.
+
+        The bands are separated with the phases found, until these do not change: the
+        phases need not be equally spaced [2]_.
+        """
+        phases = np.zeros(len(self.spectra))
+        modulation = evenness = 0.0
+        for _ in range(_SEPARATIONS):
+            products, norm = self.products(k, self.spectra)
+            found = self.correlations(products, k)
+            found = found - circle_centre(found)
+            size = np.abs(found)
+            phases = np.angle(found)
+            if not norm > 0 or not size.any():
+                return phases, 0.0, 0.0
+            modulation = 2 * float(size.mean()) / norm
+            evenness = float(size.min() / size.mean())
+            if not self._separate(phases):
+                break
+        return phases, modulation, evenness
+
+    def _separate(self, phases: npt.NDArray[np.float64]) -> bool:
+        """Take the central band from a least-squares separation; whether it exists."""
+        columns = [np.ones(len(phases)), np.exp(1j * phases), np.exp(-1j * phases)]
+        matrix = np.stack(columns, 1)
+        if len(phases) < 3 or np.linalg.cond(matrix) > 10:
+            return False
+        inverse = np.linalg.pinv(matrix)
+        self.centre = np.tensordot(inverse[0], self.spectra, axes=1).astype(
+            np.complex64
+        )
+        self.modulated = self.spectra - self.centre
+        return True
+
+
+def circle_centre(
+    points: npt.NDArray[np.complexfloating],
+) -> complex:
+    """Centre of the circle through points, in the least-squares sense.
+
+    The correlation of frame n with the central band is ``A + B exp(i φ_n)``: the
+    object's own correlation A is the same for all frames. Points that do not determine
+    a circle give their mean.
+    """
+    x, y = points.real, points.imag
+    mean = complex(points.mean())
+    spread = float(np.abs(points - mean).mean())
+    if len(points) < 3 or not spread > 0:
+        return mean
+    u, v = (x - mean.real) / spread, (y - mean.imag) / spread
+    matrix = np.stack([2 * u, 2 * v, np.ones_like(u)], 1)
+    if np.linalg.cond(matrix) > _MAX_CONDITION:
+        return mean
+    (cu, cv, _), *_ = np.linalg.lstsq(matrix, u**2 + v**2, rcond=None)
+    if np.hypot(cu, cv) > 0.5:
+        return mean
+    return mean + spread * complex(cu, cv)
+
+
+def _radial_median(
+    values: FloatArray, radius: npt.NDArray[np.floating], ring: tuple[float, float]
+) -> FloatArray:
+    """Median at each radius within a ring, linear between rings; 1 elsewhere."""
+    edges = np.linspace(ring[0], ring[1], _RINGS + 1)
+    inside = (radius >= ring[0]) & (radius <= ring[1])
+    radii, found = radius[inside], values[inside]
+    index = np.clip(np.searchsorted(edges, radii, "right") - 1, 0, _RINGS - 1)
+    medians = [
+        float(np.median(part)) if len(part := found[index == i]) else np.nan
+        for i in range(_RINGS)
+    ]
+    centres = (edges[1:] + edges[:-1]) / 2
+    known = np.isfinite(medians)
+    level = np.interp(radius, centres[known], np.asarray(medians)[known])
+    return np.asarray(np.maximum(level, 1e-30), np.float32)
+
+
+def harmonic_modulation(fit: AngleFit, pattern: FringePattern) -> tuple[float, ...]:
+    """Amplitudes of all harmonics, from the overlap of neighbouring bands.
+
+    Band h, shifted by the wave vector, equals band h - 1 up to the ratio of their
+    amplitudes, where both are transmitted. A harmonic whose neighbour is below the
+    noise gets 0.
+    """
+    n = len(pattern.phases)
+    columns = [np.ones(n, complex)]
+    for h in range(1, (n - 1) // 2 + 1):
+        columns += [pattern.terms(h), pattern.terms(h).conj()]
+    inverse = np.linalg.pinv(np.stack(columns, 1))
+    amplitude, found = 1.0, []
+    for h in range(1, pattern.harmonics + 1):
+        lower = inverse[0 if h == 1 else 2 * h - 3]
+        fit.centre = np.tensordot(lower, fit.spectra, axes=1).astype(np.complex64)
+        band = np.tensordot(inverse[2 * h - 1], fit.spectra, axes=1)
+        products, energy = fit.products(
+            pattern.wave_vector,
+            band[None].astype(np.complex64),
+            share=float((np.abs(lower) ** 2).sum()),
+        )
+        ratio = complex(fit.correlations(products, pattern.wave_vector)[0])
+        amplitude *= ratio.real / energy if energy > 0 else 0.0
+        found.append(2 * amplitude)
+    return tuple(float(np.clip(m, -2, 2)) for m in found)
+
+
+def _inner_window(n: int) -> FloatArray:
+    """A window that is zero where frames were faded."""
+    edge = (np.minimum(np.arange(n), np.arange(n)[::-1]) + 0.5) / n
+    part = np.clip((edge - _INNER[0]) / (_INNER[1] - _INNER[0]), 0, 1)
+    return np.asarray(np.sin(np.pi / 2 * part) ** 2, np.float32)
+
+
+def _upward(k: tuple[float, float]) -> tuple[float, float]:
+    """The one of ±`k` that points along Y, or along X if it is horizontal."""
+    ky, kx = k
+    flat = abs(ky) < 1e-3 * math.hypot(ky, kx)
+    return (-ky, -kx) if (kx < 0 if flat else ky < 0) else (ky, kx)
+
+
+def search_ring(otf: Otf) -> tuple[float, float]:
+    """Range of frequencies in which patterns are searched, in cycles per pixel."""
+    low, high = (factor * otf.cut_off for factor in RING)
+    return low, min(high, _NYQUIST)
+
+
+def fit_fringe(
+    frames: FloatArray,
+    otf: Otf,
+    *,
+    noise: float = 0.0,
+    harmonics: int = 1,
+    near: tuple[float, float] | None = None,
+) -> FringeFit:
+    """Find the pattern of one angle.
+
+    Parameters
+    ----------
+    frames : ndarray of shape (phases, Y, X)
+        With the offset subtracted.
+    otf : Otf
+    noise : float
+        Variance of a pixel of a frame.
+    harmonics : int
+    near : (float, float), optional
+        Approximate wave vector in cycles per pixel; by default it is searched in a ring
+        around the cut-off (`search_ring`).
+    """
+    fit = AngleFit(frames, otf, noise)
+    if near is None:
+        k, confidence = fit.coarse(search_ring(otf))
+    else:
+        k, confidence = near, math.inf
+    if confidence > 0:
+        k = _upward(fit.refine(k))
+    phases, modulation, evenness = fit.phases_at(k)
+    pattern = FringePattern(
+        k, tuple(float(p) for p in phases), (modulation,) * harmonics, fit.intensity
+    )
+    if harmonics > 1 and modulation > 0:
+        amplitudes = harmonic_modulation(fit, pattern)
+        pattern = replace(pattern, modulation=amplitudes)
+    return FringeFit(pattern, confidence, evenness, _problem(pattern, confidence))
+
+
+def _problem(pattern: FringePattern, confidence: float) -> str:
+    """Why a pattern cannot be relied on; empty if it can."""
+    modulation = abs(pattern.modulation[0])
+    if confidence < MIN_CONFIDENCE or modulation < MIN_MODULATION:
+        return (
+            f"no pattern found; modulation {modulation:.2f}, confidence "
+            f"{confidence:.1f} ({MIN_CONFIDENCE:g} is needed)."
+        )
+    gap = _smallest_gap(pattern.phases)
+    if gap < _MIN_GAP:
+        return (
+            f"two frames have nearly the same phase ({math.degrees(gap):.0f}° apart): "
+            "check the order of the frames (--order)."
+        )
+    return ""
+
+
+def _smallest_gap(phases: Sequence[float]) -> float:
+    """Smallest distance of two phases on the circle."""
+    turned = np.sort(np.mod(phases, 2 * math.pi))
+    gaps = np.diff(np.append(turned, turned[0] + 2 * math.pi))
+    return float(gaps.min())

@@ -1,0 +1,126 @@
+"""Refine pattern phases with a super-resolved object, frame by frame.
+
+Correlations of single frames contain the object's own correlation at the pattern's
+frequency, which limits phases to a few degrees. With an object from all frames, the
+illumination of each frame is a linear regression without this error.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_geosr.core.errors import Cancelled
+from napari_geosr.core.sim_frames.fringes import FringePattern, PatternSet
+from napari_geosr.core.steps import BlockDone, ShouldStop, Step, never_stop
+from napari_geosr.physics.illumination import IlluminationOperator
+from napari_geosr.physics.illumination.otf import Otf
+from napari_geosr.sim.joint_rl import JointRichardsonLucy
+from napari_geosr.sim.noise import FrameNoise
+
+if TYPE_CHECKING:
+    import torch
+
+FloatArray = npt.NDArray[np.float32]
+
+#: Number of times that object and phases are fitted in turn.
+ROUNDS = 3
+#: Iterations of joint Richardson–Lucy in each round.
+_ITERATIONS = 10
+#: Fine pixels per camera pixel for the object.
+_UPSCALE = 2
+
+
+def refine_phases_steps(
+    block: FloatArray,
+    patterns: PatternSet,
+    otf: Otf,
+    noise: FrameNoise,
+    *,
+    rounds: int = ROUNDS,
+    should_stop: ShouldStop = never_stop,
+) -> Generator[Step, None, PatternSet]:
+    """Fit the object and the phases of all frames in turn.
+
+    Parameters
+    ----------
+    block : ndarray of shape (angles, phases, Y, X)
+        With the offset subtracted.
+    patterns : PatternSet
+        Fringes with approximate phases.
+    otf : Otf
+    noise : FrameNoise
+    rounds : int
+    should_stop : callable
+
+    Returns
+    -------
+    PatternSet
+        With the phases of the last round.
+
+    Raises
+    ------
+    Cancelled
+        If `should_stop` returns True.
+    """
+    import torch
+
+    values = np.maximum(block.reshape(-1, *block.shape[-2:]), 0)
+    frames = torch.from_numpy(np.ascontiguousarray(values))
+    weight = np.reciprocal(noise.weights(block.mean(axis=(0, 1))))
+    image: torch.Tensor | None = None
+    for done in range(rounds):
+        operator = IlluminationOperator.create(patterns, otf, _UPSCALE)
+        fit = JointRichardsonLucy(operator, frames)
+        if image is not None:
+            fit.image = image
+        for _ in range(_ITERATIONS):
+            if should_stop():
+                raise Cancelled("Stopped before the patterns were found.")
+            with torch.inference_mode():
+                fit.step()
+        image = fit.image
+        with torch.inference_mode():
+            terms = operator.terms(image).numpy()
+        patterns = fitted_phases(patterns, block, terms, weight)
+        yield BlockDone(done + 1, rounds)
+    return patterns
+
+
+def fitted_phases(
+    patterns: PatternSet, block: FloatArray, terms: FloatArray, weight: FloatArray
+) -> PatternSet:
+    """Patterns with the phases that explain each frame best.
+
+    Parameters
+    ----------
+    patterns : PatternSet
+    block : ndarray of shape (angles, phases, Y, X)
+    terms : ndarray of shape (1 + 2 · harmonics · angles, Y, X)
+        The object times 1 and the cosine and sine of every harmonic, as the camera
+        sees it (`IlluminationOperator.terms`).
+    weight : ndarray of shape (Y, X)
+        Inverse variance of the pixels.
+    """
+    fringes: list[FringePattern] = []
+    column = 1
+    flat_weight = weight.ravel()
+    for fringe, frames in zip(patterns.fringes, block, strict=True):
+        used = [0, *range(column, column + 2 * fringe.harmonics)]
+        column += 2 * fringe.harmonics
+        basis = terms[used].reshape(len(used), -1).astype(np.float64)
+        normal = (basis * flat_weight) @ basis.T
+        right = (basis * flat_weight) @ frames.reshape(len(frames), -1).T
+        found = np.linalg.lstsq(normal, right, rcond=None)[0]
+        # The sign of the fundamental's amplitude is part of its phase.
+        phases = np.arctan2(-found[2], found[1])
+        if fringe.modulation[0] < 0:
+            phases = phases + math.pi
+        turned = tuple(float(p) for p in np.angle(np.exp(1j * phases)))
+        fringes.append(replace(fringe, phases=turned))
+    return replace(patterns, fringes=tuple(fringes))

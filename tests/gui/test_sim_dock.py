@@ -1,0 +1,124 @@
+"""The SIM dock in real napari, on simulated frames whose patterns are known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from opening import opened
+
+from napari_geosr.core.steps import run_to_end
+from napari_geosr.gui.kit.dock_tabs import SIM
+from napari_geosr.gui.layers import METADATA, geometry, layer_metadata
+from napari_geosr.gui.sim.pattern_layers import moved_vectors, peak_places
+from napari_geosr.operations.sim import SimulateSimConfig, simulate_sim_steps
+from napari_geosr.operations.sim.simulation import SimulatedSim
+
+SIZE = 96
+
+
+@pytest.fixture(scope="module")
+def simulated(tmp_path_factory) -> SimulatedSim:
+    config = SimulateSimConfig(structure="filaments", snr=30, size=SIZE)
+    return run_to_end(simulate_sim_steps(tmp_path_factory.mktemp("sim") / "s", config))
+
+
+@pytest.fixture
+def dock(viewer, simulated):
+    from napari_geosr import io
+
+    volume = io.read(simulated.files["raw"])
+    viewer.add_image(
+        np.asarray(volume.data),
+        name="raw",
+        metadata=layer_metadata(volume),
+        **geometry(volume),
+    )
+    return opened(viewer, SIM)
+
+
+def wait(qtbot, dock):
+    qtbot.waitUntil(lambda: not dock.activity.busy, timeout=60_000)
+
+
+def test_frames_become_a_result_in_their_place(viewer, qtbot, dock):
+    raw = viewer.layers["raw"]
+    dock.form.set_values({"method": "wiener"})
+    dock.find_button.click()
+    assert dock.cancel_button.isEnabled()
+    assert not dock.run_button.isEnabled()
+    wait(qtbot, dock)
+    assert not dock.message.text, dock.message.text
+    assert dock.table.tree.topLevelItemCount() == 3
+    assert "3 angles × 3 phases" in dock.arrangement.text()
+    names = [layer.name for layer in viewer.layers]
+    assert names == ["raw", "raw spectrum", "raw cut-off", "raw patterns"]
+    assert viewer.layers["raw spectrum"].extent.world[0][1] > raw.extent.world[1][-1]
+
+    dock.run_button.click()
+    wait(qtbot, dock)
+    result = viewer.layers["raw · Wiener-SIM"]
+    assert result.data.shape == (2 * SIZE, 2 * SIZE)
+    assert np.allclose(result.scale, raw.scale[-2:] / 2)
+    assert str(result.units[0]) == str(raw.units[-1])
+    corners = [la.extent.world for la in (raw, result)]
+    half = raw.scale[-1]
+    assert np.allclose(corners[0][:, -2:], corners[1], atol=half)
+    record = result.metadata[METADATA]["provenance"][-1]
+    assert record["operation"] == "sim"
+    assert record["settings"]["method"] == "wiener"
+    assert "Wiener-SIM" in dock.figures.text()
+
+
+def test_a_moved_peak_is_found_again(viewer, qtbot, dock):
+    dock.find_button.click()
+    wait(qtbot, dock)
+    peaks = viewer.layers["raw patterns"]
+    before = np.array(peaks.data)
+    moved = before.copy()
+    moved[0] += (0.6, -0.6)
+    peaks.data = moved
+    qtbot.waitUntil(lambda: not np.allclose(peaks.data, moved), timeout=60_000)
+    wait(qtbot, dock)
+    assert np.allclose(peaks.data, before, atol=0.3)
+
+
+def test_a_preview_replaces_the_last_one(viewer, qtbot, dock):
+    dock.preview_button.click()  # finds the patterns first
+    qtbot.waitUntil(lambda: "raw preview" in viewer.layers, timeout=60_000)
+    wait(qtbot, dock)
+    dock.preview_button.click()
+    wait(qtbot, dock)
+    assert [la.name for la in viewer.layers].count("raw preview") == 1
+
+
+def test_missing_optics_are_asked_for_below_their_fields(viewer, qtbot):
+    viewer.add_image(np.random.default_rng(0).random((9, 64, 64)), name="raw")
+    dock = opened(viewer, SIM)
+    dock.find_button.click()
+    wait(qtbot, dock)
+    assert "na" in dock.form.faults
+    assert "--" not in dock.form.faults["na"]
+
+
+def test_without_frames_the_dock_says_what_to_do(viewer, qtbot):
+    dock = opened(viewer, SIM)
+    dock.run_button.click()
+    assert "Open the raw frames" in dock.message.text
+
+
+def test_patterns_of_other_settings_are_discarded(viewer, qtbot, dock):
+    dock.find_button.click()
+    wait(qtbot, dock)
+    dock.form.set_values({"na": 0.9})
+    assert [layer.name for layer in viewer.layers] == ["raw"]
+    assert dock.table.isHidden()
+
+
+def test_either_peak_of_a_pair_can_be_moved():
+    vectors = [(0.1, 0.2), (-0.05, 0.3)]
+    places = peak_places(vectors, (64, 96))
+    assert moved_vectors(places, vectors, (64, 96)) == vectors
+    places[3] += (1.5, -2)
+    found = moved_vectors(places, vectors, (64, 96))
+    assert found[0] == vectors[0]
+    assert found[1] == pytest.approx((-0.05 - 1.5 / 64, 0.3 + 2 / 96))

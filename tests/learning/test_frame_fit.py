@@ -1,0 +1,101 @@
+"""An untrained network that is fitted to frames of structured illumination."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from napari_geosr.core.errors import TrainingError
+from napari_geosr.core.steps import run_to_end
+from napari_geosr.learning.frame_fit import FrameFit, FrameFitSettings
+from napari_geosr.operations.sim import SimConfig
+from napari_geosr.operations.sim.planes import plane_steps
+from napari_geosr.physics.illumination import IlluminationOperator
+from napari_geosr.physics.illumination.simulation import SimScene, simulate_frames
+
+SMALL = {"features": 4}
+
+
+@pytest.fixture(scope="module")
+def made():
+    return simulate_frames("spots", SimScene(size=32, snr=10))
+
+
+def fit_of(made, **settings) -> FrameFit:
+    operator = IlluminationOperator.create(made.patterns, made.otf, 2)
+    frames = torch.from_numpy(np.maximum(made.frames - 100, 0).reshape(9, 32, 32))
+    start = torch.full(operator.grid.fine, float(frames.mean()))
+    start[20:60, 20:60] *= 1.5
+    variance = torch.full((32, 32), 100.0)
+    return FrameFit(
+        operator, frames, start, variance, FrameFitSettings(**SMALL, **settings)
+    )
+
+
+def test_it_starts_from_the_given_object(made):
+    fit = fit_of(made)
+    with torch.no_grad():
+        torch.testing.assert_close(
+            fit.image(), fit.start * fit.scale, rtol=1e-3, atol=1e-3
+        )
+
+
+@pytest.mark.parametrize(("recipe", "n_inputs"), [("ours", 10), ("published", 9)])
+def test_all_frames_and_the_start_are_channels_of_the_unet(made, recipe, n_inputs):
+    fit = fit_of(made, recipe=recipe)
+    assert fit.inputs.shape == (1, n_inputs, *fit.operator.grid.fine)
+    assert fit.network.config.extra_channels == n_inputs - 1
+
+
+def test_every_channel_reaches_the_result(made):
+    fit = fit_of(made, recipe="published")
+    fit.inputs.requires_grad_()
+    slopes = torch.autograd.grad(fit.network(fit.inputs).sum(), fit.inputs)[0]
+    assert (slopes.abs().amax(dim=(0, 2, 3)) > 0).all()
+
+
+@pytest.mark.parametrize("recipe", ["ours", "published"])
+def test_it_explains_the_frames_better_step_by_step(made, recipe):
+    fit = fit_of(made, recipe=recipe)
+    losses = [fit.step() for _ in range(40)]
+    assert losses[-1] < 0.97 * losses[0]
+    with torch.no_grad():
+        assert (fit.image() >= 0).all()
+    held = fit.frames + 10
+    assert fit.held_out_misfit(held, torch.full((32, 32), 100.0)) > 0
+
+
+def test_a_resumed_fit_gives_the_same_numbers(made):
+    whole = fit_of(made)
+    for _ in range(6):
+        whole.step()
+    first = fit_of(made)
+    for _ in range(3):
+        first.step()
+    resumed = fit_of(made)
+    resumed.restore(first.state())
+    for _ in range(3):
+        resumed.step()
+    assert resumed.loss == whole.loss
+    torch.testing.assert_close(resumed.result(), whole.result(), rtol=0, atol=0)
+    with pytest.raises(TrainingError, match="different settings"):
+        fit_of(made, recipe="published").restore(first.state())
+
+
+@pytest.mark.parametrize("recipe", ["ours", "published"])
+def test_it_is_a_method_of_the_operation(made, recipe):
+    config = SimConfig(
+        method="pinn", recipe=recipe, steps=3, iterations=3, threads=1, **SMALL
+    )
+    steps = plane_steps(made.frames - 100, made.patterns, made.otf, config)
+    image, iterations = run_to_end(steps)
+    assert image.shape == (64, 64)
+    assert np.isfinite(image).all()
+    assert iterations == 3
+
+
+def test_too_little_memory_is_said(made):
+    config = SimConfig(method="pinn", iterations=3, threads=1, memory="100kB")
+    with pytest.raises(Exception, match="--method joint-rl"):
+        run_to_end(plane_steps(made.frames - 100, made.patterns, made.otf, config))

@@ -1,0 +1,270 @@
+"""``napari-geosr sim``, ``sim check`` and ``simulate sim``, as a script uses them."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import numpy as np
+import pytest
+import tifffile
+import yaml
+
+from napari_geosr import io
+from napari_geosr.cli.app import run
+from napari_geosr.core.sim_frames.fringes import PatternSet
+from napari_geosr.core.volume import Volume
+from napari_geosr.operations.sim.simulation import FILES
+from sim.sim_scenes import PIXEL, scene
+
+OPTICS = ["--na", "1.4", "--wavelength", "525nm", "--threads", "1", "--device", "cpu"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("sim") / "s"
+    assert run(["simulate", "sim", "--size", "96", "--out", str(path)]) == 0
+    return path
+
+
+def test_simulated_files_belong_together(folder):
+    assert {p.name for p in folder.iterdir()} == set(FILES.values())
+    raw, truth = io.read(folder / FILES["raw"]), io.read(folder / FILES["truth"])
+    assert raw.shape == (9, 96, 96)
+    assert raw.dtype == np.uint16
+    assert truth.shape == (384, 384)
+    assert raw.voxel_size[1:] == (0.065, 0.065)
+    # Outer edges of both fields of view agree.
+    assert truth.origin[0] - truth.voxel_size[0] / 2 == pytest.approx(-0.065 / 2)
+    values = yaml.safe_load((folder / FILES["patterns"]).read_text("utf-8"))
+    assert len(PatternSet.from_dict(values).fringes) == 3
+
+
+@pytest.mark.parametrize("method", ["widefield", "wiener", "joint-rl"])
+def test_result_has_half_the_pixel_size_at_the_same_place(
+    folder, tmp_path, method, capsys
+):
+    out = tmp_path / "result.ome.tif"
+    words = ["sim", str(folder / FILES["raw"]), "--out", str(out), "--method", method]
+    words += ["--iterations", "5", "--threads", "1", "--json"]
+    assert run(words) == 0
+    values = json.loads(capsys.readouterr().out)
+    assert values["shape"] == [192, 192]
+    assert values["voxel_size"] == [0.0325, 0.0325]
+    assert values["unit"] == "µm"
+    assert values["origin"] == pytest.approx([-0.01625, -0.01625])
+    assert values["warnings"] == []
+    volume = io.read(out)
+    assert np.isfinite(np.asarray(volume.data)).all()
+    last = volume.provenance[-1]
+    assert last["operation"] == "sim"
+    assert last["frames"]["numerical_aperture"] == 1.4
+    assert last["run"]["checks"]["frc_resolution"] > 0
+    assert last["inputs"]["frames"]["checksum"].startswith("sha256:")
+    assert run(words) == 2
+    assert "--overwrite" in capsys.readouterr().err
+
+
+def test_check_writes_patterns_that_a_run_can_use(folder, tmp_path, capsys):
+    raw, out = str(folder / FILES["raw"]), tmp_path / "check"
+    assert run(["sim", "check", raw, "--out", str(out)]) == 0
+    assert "Angle 3" in capsys.readouterr().out
+    assert {p.name for p in out.iterdir()} == {
+        "patterns.yaml",
+        "check.json",
+        "check.png",
+    }
+    facts = json.loads((out / "check.json").read_text("utf-8"))
+    assert [angle["found"] for angle in facts["angles"]] == [True] * 3
+    assert facts["contrast_to_noise"] > 3
+    assert min(facts["order_misfit"], key=facts["order_misfit"].get) == "apz"
+    assert run(["sim", "check", raw, "--out", str(out)]) == 2
+    capsys.readouterr()
+    words = ["sim", raw, "--patterns", str(out / "patterns.yaml"), "--method", "wiener"]
+    given = tmp_path / "given.tif"
+    assert run([*words, "--no-checks", "--out", str(given)]) == 0
+    assert (
+        run([*words[:2], *words[4:], "--no-checks", "--out", f"{tmp_path}/a.tif"]) == 0
+    )
+    np.testing.assert_allclose(
+        tifffile.imread(given), tifffile.imread(tmp_path / "a.tif"), rtol=1e-3, atol=0.5
+    )
+
+
+def test_bleaching_and_saturation_are_reported(tmp_path, capsys):
+    frames = scene(snr=20, bleaching=0.3, size=96)
+    save(tmp_path / "b.tif", np.minimum(frames.frames, 4095).astype(np.uint16))
+    words = ["sim", "check", str(tmp_path / "b.tif"), "--out", str(tmp_path / "c")]
+    assert run([*words, *OPTICS[:4]]) == 0
+    assert "bleaches" in capsys.readouterr().out
+
+
+def save(path, frames, pixel=PIXEL, **options):
+    """Frames as an ImageJ stack."""
+    data = frames.reshape(-1, *frames.shape[-2:])
+    volume = Volume(data, "ZYX", (0.2, pixel, pixel), "µm")
+    io.write(volume, path, **options)
+    return path
+
+
+def test_stack_with_time_channels_and_slices(tmp_path, capsys):
+    """Axes of the result are those of the file without the frames."""
+    made = scene(snr=20, size=64)
+    raw = made.frames.reshape(9, 64, 64)
+    data = np.stack([np.stack([raw, raw]), np.stack([raw, raw])]).astype(np.uint16)
+    volume = Volume(data, "TCZYX", (0.2, PIXEL, PIXEL), "µm")
+    io.write(volume, tmp_path / "raw.ome.tif")
+    words = ["sim", str(tmp_path / "raw.ome.tif"), "--out", f"{tmp_path}/o.ome.tif"]
+    given = ["--na", "1.4", "--wavelength", "525nm,580nm", "--threads", "1"]
+    assert run([*words, *given, "--method", "wiener", "--json"]) == 0
+    values = json.loads(capsys.readouterr().out)
+    assert values["axes"] == "TCYX"
+    assert values["shape"] == [2, 2, 128, 128]
+
+
+BAD = {
+    "eight frames": (lambda f: f.reshape(9, 96, 96)[:8], [], "multiple of the 9"),
+    "angle axis that is z": (
+        lambda f: np.concatenate([f.reshape(9, 96, 96)[:3]] * 3),
+        [],
+        "same direction",
+    ),
+    "constant": (lambda f: np.full((9, 96, 96), 7), [], "same grey value"),
+    "saturated": (lambda f: np.clip(f * 4, 0, 255).astype(np.uint8), [], "saturated"),
+    "nan": (lambda f: np.where(f == f.max(), np.nan, f).astype("f4"), [], "1 NaN"),
+    "no pattern": (
+        lambda f: np.random.default_rng(0).poisson(np.broadcast_to(
+            f.mean(axis=(0, 1)), f.shape)),
+        [],
+        "no pattern found",
+    ),
+    "aperture": (lambda f: f, ["--index", "1.33"], "exceeds the refractive index"),
+    "pixel unit": (lambda f: f, ["--pixel", "65um"], "unit of the pixel size"),
+    "wavelength": (lambda f: f, ["--wavelength", "525um"], "100 to 5000 nm"),
+    "harmonics": (lambda f: f, ["--harmonics", "2"], "need at least 5 phases"),
+    "order": (lambda f: f, ["--order", "xyz"], "such as apz"),
+    "tiny": (lambda f: f[..., :12, :12], [], "at least 16"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_one_sentence(name, tmp_path, capsys):
+    spoil, options, message = BAD[name]
+    frames = spoil(scene(snr=20, size=96).frames)
+    dtype = frames.dtype if frames.dtype.kind in "fu" else np.uint16
+    frames = frames.astype(np.float32 if dtype == np.float64 else dtype)
+    path = save(tmp_path / "raw.tif", frames)
+    out = tmp_path / "out.tif"
+    assert run(["sim", str(path), "--out", str(out), *OPTICS, *options]) == 2
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert said.startswith("napari-geosr: ")
+    assert re.search(message, said), said
+    assert not out.exists()
+    assert [p.name for p in tmp_path.iterdir()] == ["raw.tif"]
+
+
+def test_missing_optics_are_named(tmp_path, capsys):
+    path = save(tmp_path / "raw.tif", scene(size=96).frames)
+    assert run(["sim", str(path), "--out", f"{tmp_path}/o.tif", "--na", "1.4"]) == 2
+    said = capsys.readouterr().err
+    assert "emission wavelength (--wavelength)" in said
+    assert "--na" not in said
+
+
+def test_colours_are_refused(tmp_path, capsys):
+    pixels = np.zeros((9, 32, 32, 3), np.uint8)
+    pixels[..., ::2, 0] = 9
+    tifffile.imwrite(tmp_path / "rgb.tif", pixels, photometric="rgb")
+    words = ["sim", f"{tmp_path}/rgb.tif", "--out", f"{tmp_path}/o.tif", *OPTICS]
+    assert run(words) == 2
+    assert "colour" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("k", "message"), [(0.6, "camera cannot resolve"), (0.48, "objective transmits")]
+)
+def test_patterns_that_cannot_be_seen_are_refused(k, message, tmp_path, capsys):
+    made = scene(snr=20, size=96)
+    values = made.patterns.to_dict()
+    values["angles"][0]["wave_vector"] = [0.0, k]
+    (tmp_path / "p.yaml").write_text(yaml.safe_dump(values))
+    path = save(tmp_path / "raw.tif", made.frames)
+    words = ["sim", str(path), "--out", f"{tmp_path}/o.tif", *OPTICS]
+    assert run([*words, "--patterns", f"{tmp_path}/p.yaml"]) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[1, 2]", "angles: 3", "angles: []\nshape: [96, 96]", "{"]
+)
+def test_spoiled_pattern_files_are_refused(text, tmp_path, capsys):
+    (tmp_path / "p.yaml").write_text(text)
+    path = save(tmp_path / "raw.tif", scene(snr=20, size=96).frames)
+    words = ["sim", str(path), "--out", f"{tmp_path}/o.tif", *OPTICS]
+    assert run([*words, "--patterns", f"{tmp_path}/p.yaml"]) == 2
+    assert "p.yaml" in capsys.readouterr().err
+
+
+def test_wrong_patterns_warn(tmp_path, capsys):
+    made = scene(snr=20, size=128)
+    values = made.patterns.to_dict()
+    values["angles"][1]["phases_degrees"][2] += 40
+    (tmp_path / "p.yaml").write_text(yaml.safe_dump(values))
+    path = save(tmp_path / "raw.tif", made.frames)
+    words = ["sim", str(path), "--out", f"{tmp_path}/o.tif", *OPTICS, "--json"]
+    words += ["--patterns", f"{tmp_path}/p.yaml", "--method", "wiener"]
+    assert run(words) == 0
+    captured = capsys.readouterr()
+    assert "Angle 2, phase 3" in json.loads(captured.out)["warnings"][0]
+
+
+def test_drifting_patterns_are_said_and_found_again(tmp_path, capsys):
+    """Two time points with other phases."""
+    one, other = scene(snr=20, size=96), scene(snr=20, size=96, seed=5)
+    data = np.stack([v.frames.reshape(9, 96, 96) for v in (one, other)])
+    volume = Volume(data.astype(np.uint16), "TZYX", (0.2, PIXEL, PIXEL), "µm")
+    io.write(volume, tmp_path / "raw.ome.tif")
+    words = ["sim", f"{tmp_path}/raw.ome.tif", "--out", f"{tmp_path}/o.tif", *OPTICS]
+    assert run([*words, "--method", "wiener", "--json"]) == 0
+    warnings = json.loads(capsys.readouterr().out)["warnings"]
+    assert any("drift" in warning for warning in warnings)
+
+
+def test_optics_of_a_microscope_file(tmp_path):
+    """NA, medium and wavelength from OME-XML as microscopes write it."""
+    from napari_geosr.io.optics import read_optics
+
+    xml = """<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06">
+    <Instrument ID="Instrument:0"><Objective ID="Objective:0" LensNA="0.8"/>
+    <Objective ID="Objective:1" LensNA="1.27" Immersion="Water"/></Instrument>
+    <Image ID="Image:0"><ObjectiveSettings ID="Objective:1"/><Pixels ID="Pixels:0"
+    DimensionOrder="XYZCT" Type="uint16" SizeX="8" SizeY="8" SizeZ="9" SizeC="1"
+    SizeT="1"><Channel ID="Channel:0:0" EmissionWavelength="0.525"
+    EmissionWavelengthUnit="µm"/><TiffData/></Pixels></Image></OME>"""
+    data = np.zeros((9, 8, 8), np.uint16)
+    tifffile.imwrite(
+        tmp_path / "m.ome.tif", data, description=xml.encode(), metadata=None
+    )
+    found = read_optics(tmp_path / "m.ome.tif")
+    assert found.numerical_aperture == 1.27
+    assert found.refractive_index == 1.333
+    assert found.wavelengths == pytest.approx((525.0,))
+
+
+def test_a_job_gives_the_same_result(tmp_path):
+    from napari_geosr.core.steps import run_to_end
+    from napari_geosr.jobs.kinds import read_job
+    from napari_geosr.operations.sim import SimConfig, open_frames, run_steps
+    from napari_geosr.operations.sim.job import SimJob
+
+    path = save(tmp_path / "raw.tif", scene(snr=20, size=64).frames)
+    settings = SimConfig(na=1.4, wavelength=525, iterations=5, threads=1, checks=False)
+    job = SimJob(name="result", frames=path, settings=settings)
+    job.check()
+    again, steps = read_job(job.to_values(), tmp_path)
+    assert again == job
+    made = run_to_end(
+        steps(again, tmp_path, should_stop=lambda: False, keep_unfinished=lambda: False)
+    )
+    direct = run_to_end(run_steps(open_frames(path, settings), settings))
+    np.testing.assert_array_equal(np.asarray(io.read(made)), np.asarray(direct.volume))

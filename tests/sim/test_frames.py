@@ -1,0 +1,111 @@
+"""Raw frames: where angles and phases lie, and in which order."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from napari_geosr.core.errors import ConfigError, VolumeError
+from napari_geosr.core.sim_frames import ORDERS, Optics, SimFrames, guess_order
+from napari_geosr.core.volume import Volume
+from napari_geosr.physics.illumination.simulation import SimScene, simulate_frames
+from sim.sim_scenes import frames_of_scene, scene, volume_of
+
+
+def numbered(shape, axes, order, angles=3, phases=3, planes=2) -> SimFrames:
+    """Frames whose values say angle, phase and slice: 100 a + 10 p + z."""
+    a, p, z = np.ogrid[:angles, :phases, :planes]
+    values = (100 * a + 10 * p + z).transpose(["apz".index(c) for c in order])
+    data = np.broadcast_to(
+        values.reshape(shape)[..., None, None], (*shape, 4, 5)
+    ).astype(np.uint16)
+    volume = Volume(data, axes)
+    return SimFrames.from_volume(volume, angles=angles, phases=phases, order=order)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_every_order_is_read(order):
+    frames = numbered((18,), "ZYX", order)
+    assert (frames.n_planes, frames.n_times, frames.n_channels) == (2, 1, 1)
+    for angle, phase, plane in np.ndindex(3, 3, 2):
+        expected = 100 * angle + 10 * phase + plane
+        assert (frames.frame(angle, phase, plane) == expected).all()
+    assert frames.frames(1)[2, 1, 0, 0] == 211
+
+
+def test_frames_along_two_axes_are_those_of_other_programs():
+    """Axes angle, phase, z, y, x, as five axes of an array."""
+    frames = numbered((3, 3, 2), "TCZYX", "apz")
+    assert frames.n_planes == 2
+    assert frames.frame(2, 1, 1).mean() == 211
+
+
+def test_time_and_channels_are_kept():
+    rng = np.random.default_rng(0)
+    data = rng.random((2, 3, 9, 16, 16)).astype(np.float32)
+    frames = SimFrames.from_volume(Volume(data, "TCZYX"), order="apz")
+    assert (frames.n_times, frames.n_channels, frames.n_planes) == (2, 3, 1)
+    assert frames.kept_axes == "TCYX"
+    np.testing.assert_array_equal(
+        frames.frames(0, 1, 2), data[1, 2].reshape(3, 3, 16, 16)
+    )
+
+
+@pytest.mark.parametrize(
+    ("n", "counts"), [(9, (3, 3)), (15, (3, 5)), (25, (5, 5)), (45, (5, 9))]
+)
+def test_usual_numbers_of_frames(n, counts):
+    volume = Volume(np.zeros((n, 8, 8), np.float32), "ZYX")
+    frames = SimFrames.from_volume(volume, order="apz")
+    assert (frames.angles, frames.phases) == counts
+
+
+def test_missing_frames_are_refused():
+    volume = Volume(np.zeros((8, 8, 8), np.float32), "ZYX")
+    with pytest.raises(VolumeError, match=r"8 images.*9 frames"):
+        SimFrames.from_volume(volume)
+    with pytest.raises(ConfigError, match="apz"):
+        SimFrames.from_volume(
+            Volume(np.zeros((9, 8, 8), np.float32), "ZYX"), order="abc"
+        )
+
+
+@pytest.mark.parametrize("structure", ["filaments", "rings"])
+@pytest.mark.parametrize("snr", [5, 20])
+@pytest.mark.parametrize("order", ["apz", "paz"])
+def test_order_is_guessed(structure, snr, order):
+    volume = volume_of(scene(structure, snr=snr), order)
+    assert SimFrames.from_volume(volume, angles=3, phases=3).order == order
+
+
+@pytest.mark.parametrize("order", ["apz", "azp", "zap", "paz"])
+def test_order_of_a_stack_is_guessed(order):
+    planes = [
+        simulate_frames("filaments", SimScene(size=64, plane=z)).frames
+        for z in range(3)
+    ]
+    stack = np.stack(planes, 2).transpose([*("apz".index(c) for c in order), 3, 4])
+    volume = Volume(stack.reshape(27, 64, 64), "ZYX")
+    frames = SimFrames.from_volume(volume, angles=3, phases=3)
+    assert frames.order == order
+    _, misfit = guess_order(frames)
+    assert misfit[order] < 0.8 * sorted(misfit.values())[1]
+
+
+def test_optics_that_cannot_be_right():
+    with pytest.raises(ConfigError, match="refractive index"):
+        Optics(1.49, (525,), 1.33)
+    optics = Optics(1.4, (525,))
+    assert optics.cut_off(0.065, "µm") == pytest.approx(2 * 1.4 * 65 / 525)
+    for size in (65, 65e-6):
+        with pytest.raises(ConfigError, match="unit of the pixel size"):
+            optics.cut_off(size, "µm")
+    assert optics.cut_off(1, "pixel") is None
+    with pytest.raises(ConfigError, match="Channel 2"):
+        Optics(1.4, (525, 610)).wavelength(2)
+
+
+def test_offset_is_subtracted():
+    made = scene()
+    frames = frames_of_scene(made)
+    np.testing.assert_allclose(frames.frames(), made.frames - 100)

@@ -1,0 +1,128 @@
+"""Patterns found in frames: wave vector, phases, modulation; and refusals."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from napari_geosr.core.steps import run_to_end
+from napari_geosr.operations.sim import FramesConfig, estimate_steps
+from napari_geosr.physics.illumination.otf import Otf
+from napari_geosr.sim.noise import frame_noise
+from napari_geosr.sim.patterns import circle_centre, fit_fringe
+from napari_geosr.sim.wiener import unmixing
+from sim.sim_scenes import frames_of_scene, scene
+
+CONFIG = FramesConfig()
+
+
+def errors(made, patterns):
+    """Largest error of wave vectors (cycles per field) and of phases (degrees)."""
+    cycles, degrees = [], []
+    for true, found in zip(made.patterns.fringes, patterns.fringes, strict=True):
+        off = np.subtract(found.wave_vector, true.wave_vector) * patterns.shape
+        cycles.append(np.hypot(*off))
+        turned = np.exp(1j * np.subtract(found.phases, true.phases))
+        degrees.append(np.degrees(np.abs(np.angle(turned))).max())
+    return max(cycles), max(degrees)
+
+
+@pytest.mark.parametrize("structure", ["filaments", "rings", "er", "spots"])
+@pytest.mark.parametrize("snr", [5, 50])
+def test_patterns_are_found(structure, snr):
+    made = scene(structure, snr=snr, phase_error=5.0)
+    found = run_to_end(estimate_steps(frames_of_scene(made), CONFIG))
+    assert not found.problems
+    cycles, degrees = errors(made, found.patterns)
+    assert cycles < 0.05
+    assert degrees < (7 if snr == 5 else 3)
+    for fringe in found.patterns.fringes:
+        assert fringe.modulation[0] == pytest.approx(0.9, abs=0.08)
+    assert found.otf.cut_off == pytest.approx(0.37, rel=1e-6)
+
+
+def test_refinement_improves_phases():
+    """Spots correlate with themselves at the pattern's frequency; this is removed."""
+    made = scene("spots", snr=50, phase_error=5.0)
+    frames = frames_of_scene(made)
+    block, otf = frames.frames(), Otf(0.37)
+    noise = frame_noise(block, otf).variance
+    rough = [fit_fringe(part, otf, noise=noise).pattern.phases for part in block]
+    true = [f.phases for f in made.patterns.fringes]
+    off = np.degrees(np.abs(np.angle(np.exp(1j * np.subtract(rough, true))))).max()
+    found = run_to_end(estimate_steps(frames, CONFIG))
+    assert errors(made, found.patterns)[1] < 0.6 * off
+
+
+@pytest.mark.parametrize("structure", ["filaments", "spots"])
+def test_absent_patterns_are_refused_in_words(structure):
+    made = scene(structure, modulation=0.0)
+    found = run_to_end(estimate_steps(frames_of_scene(made), CONFIG))
+    assert len(found.problems) == 3
+    assert "no pattern found" in found.problems[0]
+    with pytest.raises(Exception, match=r"Angle 1: no pattern found; modulation 0\.0"):
+        found.require()
+
+
+def test_frames_of_different_angles_are_refused():
+    made = scene(snr=20)
+    frames = frames_of_scene(made, order="paz")
+    assert run_to_end(estimate_steps(frames, CONFIG)).problems
+
+
+@pytest.mark.parametrize("response", ["saturated", "switching"])
+def test_harmonics_are_found(response):
+    made = scene(
+        "filaments", snr=50, response=response, angles=3, phases=7, cut_off=0.3
+    )
+    block, otf = made.frames - 100, Otf(0.3)
+    noise = frame_noise(block, otf).variance
+    true = made.patterns.fringes[0].modulation[:3]
+    for part in block:
+        pattern = fit_fringe(part, otf, noise=noise, harmonics=3).pattern
+        sign = np.sign(pattern.modulation[0] * true[0])
+        assert pattern.modulation[0] * sign == pytest.approx(true[0], abs=0.03)
+        assert pattern.modulation[1] == pytest.approx(true[1], abs=0.05)
+        assert pattern.modulation[2] * sign == pytest.approx(true[2], abs=0.05)
+
+
+def test_noise_free_bands_are_separated_exactly():
+    made = scene("er", snr=0, phase_error=10.0)
+    for frames, fringe in zip(made.clean, made.patterns.fringes, strict=True):
+        spectra = np.fft.fft2(frames.astype(np.float64))
+        weights = unmixing(fringe)
+        centre, side = (np.tensordot(w, spectra, axes=1) for w in weights)
+        factors = [np.ones(3), fringe.terms(), fringe.terms().conj()]
+        other = np.conj(np.roll(np.flip(side), 1, axis=(0, 1)))
+        again = sum(
+            f[:, None, None] * band[None]
+            for f, band in zip(factors, (centre, side, other), strict=True)
+        )
+        np.testing.assert_allclose(again, spectra, atol=1e-6 * np.abs(spectra).max())
+
+
+def test_phases_that_do_not_separate_bands_are_refused():
+    fringe = scene().patterns.fringes[0]
+    equal = type(fringe)(fringe.wave_vector, (0.0, 0.0, 2.0), (0.9,))
+    with pytest.raises(Exception, match="do not separate 3 bands"):
+        unmixing(equal)
+
+
+def test_circle_through_points():
+    points = 3 + 2j + 4 * np.exp(1j * np.array([0.1, 2.0, 4.5]))
+    assert circle_centre(points) == pytest.approx(3 + 2j)
+    line = np.array([1 + 0j, 2 + 0j, 3 + 0j])
+    assert circle_centre(line) == pytest.approx(2 + 0j)
+
+
+@pytest.mark.parametrize(("gain", "read"), [(2.0, 0.0), (0.0, 5.0)])
+def test_noise_is_measured_beyond_the_cut_off(gain, read):
+    rng = np.random.default_rng(0)
+    clean = 400 * scene(snr=0).clean
+    noisy = rng.poisson(clean / gain) * gain if gain else clean
+    noisy = noisy + read * rng.standard_normal(clean.shape)
+    found = frame_noise(noisy.astype(np.float32), Otf(0.37))
+    assert found.variance == pytest.approx(gain * clean.mean() + read**2, rel=0.1)
+    assert found.gain == pytest.approx(gain, abs=0.2)
+    weights = found.weights(np.array([0.0, 1000.0]))
+    assert (weights > 0).all()

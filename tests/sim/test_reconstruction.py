@@ -1,0 +1,264 @@
+"""Wiener-SIM and joint Richardson–Lucy resolve what widefield does not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from napari_geosr.core.errors import Cancelled, ConfigError, DeviceMemoryError
+from napari_geosr.core.sim_frames.fringes import FringePattern, PatternSet
+from napari_geosr.core.steps import run_to_end
+from napari_geosr.operations.sim import SimConfig
+from napari_geosr.operations.sim.planes import plan_tiles, plane_steps, widefield
+from napari_geosr.physics.illumination import IlluminationOperator
+from napari_geosr.physics.illumination.otf import Otf
+from napari_geosr.sim.joint_rl import JointRichardsonLucy, best_iterations, thinned
+from napari_geosr.sim.noise import frame_noise
+from napari_geosr.sim.wiener import wiener_reconstruction
+from sim.sim_scenes import correlation, fitted_psnr, scene
+
+OTF = Otf(0.37)
+#: Methods that take no minutes.
+METHODS = ("widefield", "wiener", "joint-rl")
+THREADS = {"threads": 1, "upscale_factor": 4}
+
+
+def answer(made, method: str, patterns: PatternSet | None = None, **settings):
+    config = SimConfig(method=method, **THREADS, **settings)
+    steps = plane_steps(made.frames - 100, patterns or made.patterns, made.otf, config)
+    return run_to_end(steps)[0]
+
+
+@pytest.mark.parametrize("structure", ["filaments", "er"])
+def test_methods_are_better_one_after_the_other(structure):
+    made = scene(structure, snr=20, size=96)
+    images = [answer(made, method, iterations=40) for method in METHODS]
+    found = [fitted_psnr(image, made.truth) for image in images]
+    assert found[1] > found[0] + 1
+    assert found[2] > found[1]
+    ncc = [correlation(image, made.truth) for image in images]
+    assert ncc[2] > ncc[0] + 0.1
+
+
+def two_lines(distance: float) -> tuple[np.ndarray, PatternSet]:
+    """Noise-free frames of two vertical lines, `distance` camera pixels apart."""
+    patterns = PatternSet(
+        tuple(
+            FringePattern(
+                (0.9 * 0.2 * np.sin(t), 0.9 * 0.2 * np.cos(t)),
+                tuple(2 * np.pi * np.arange(3) / 3),
+                (0.8,),
+            )
+            for t in (0.0, np.pi / 3, 2 * np.pi / 3)
+        ),
+        (96, 96),
+    )
+    operator = IlluminationOperator.create(patterns, Otf(0.2), 2)
+    image = torch.zeros(operator.grid.fine)
+    columns = operator.grid.inside_fine[1]
+    middle = (columns.start + columns.stop) // 2
+    half = round(distance)  # fine pixels are half as wide
+    image[:, [middle - half // 2, middle - half // 2 + half]] = 100.0
+    frames = operator.forward(image).clamp(min=0).numpy()
+    return frames.reshape(3, 3, 96, 96), patterns
+
+
+def valley(image: np.ndarray, distance: float) -> float:
+    """Brightness between two lines, relative to that of the lines."""
+    profile = image[40:-40].mean(axis=0)
+    n, half = len(profile) // 2, round(distance)
+    left = n - half // 2
+    peaks = min(profile[left], profile[left + half])
+    return float(profile[left + half // 2 : left + half // 2 + 2].mean() / peaks)
+
+
+def test_two_lines_closer_than_abbe_are_resolved():
+    """0.7 times the period of the cut-off, 5 pixels: merged in widefield."""
+    distance = 2 * 0.7 * 5
+    frames, patterns = two_lines(distance)
+    assert valley(widefield(frames, 2), distance) > 0.95
+    wiener = wiener_reconstruction(
+        frames, patterns, Otf(0.2), 2, noise=0.0, regularisation=0.02
+    )
+    assert valley(wiener, distance) <= 0.4
+    config = SimConfig(iterations=60, threads=1)
+    joint, _ = run_to_end(plane_steps(frames, patterns, Otf(0.2), config))
+    assert valley(joint, distance) <= 0.2
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("shape", [(61, 50), (48, 63)])
+def test_odd_sizes_keep_their_place(method, shape):
+    """A point in the middle stays there, on the finer grid."""
+    patterns = PatternSet(
+        tuple(FringePattern(k, (0.0, 2.1, 4.2)) for k in ((0.2, 0.1), (-0.1, 0.25))),
+        shape,
+    )
+    operator = IlluminationOperator.create(patterns, Otf(0.3), 2)
+    y, x = operator.grid.positions()
+    spot = np.exp(-0.5 * ((y - 3) ** 2 + (x + 4) ** 2) / 1.5**2).astype(np.float32)
+    frames = 1000 * operator.forward(torch.from_numpy(spot)).numpy() + 1
+    config = SimConfig(method=method, iterations=10, regularisation=0.1, threads=1)
+    steps = plane_steps(frames.reshape(2, 3, *shape), patterns, Otf(0.3), config)
+    image, _ = run_to_end(steps)
+    assert image.shape == (2 * shape[0], 2 * shape[1])
+    bright = np.maximum(image - 0.4 * image.max(), 0)
+    centre = [
+        (bright.sum(axis=1 - a) * np.arange(n)).sum() / bright.sum()
+        for a, n in enumerate(image.shape)
+    ]
+    expected = [
+        2 * ((n - 1) / 2 + d) + 0.5 for n, d in zip(shape, (3, -4), strict=True)
+    ]
+    np.testing.assert_allclose(centre, expected, atol=0.15)
+
+
+def test_nonlinear_illumination_resolves_more():
+    settings = {"snr": 0.0, "angles": 5, "phases": 7, "cut_off": 0.3, "size": 96}
+    made = scene("spots", response="saturated", saturation=6.0, **settings)
+    full = made.patterns
+    linear = PatternSet(
+        tuple(
+            FringePattern(f.wave_vector, f.phases, f.modulation[:1], f.intensity)
+            for f in full.fringes
+        ),
+        full.shape,
+    )
+    three = PatternSet(
+        tuple(
+            FringePattern(f.wave_vector, f.phases, f.modulation[:3], f.intensity)
+            for f in full.fringes
+        ),
+        full.shape,
+    )
+    options = {"regularisation": 0.01}
+    one, more = (
+        correlation(answer(made, "wiener", p, **options), made.truth)
+        for p in (linear, three)
+    )
+    assert more > one + 0.05
+
+
+def test_iterations_are_chosen_by_held_out_photons():
+    """Close to the best number, which is known from the truth, at two noise levels."""
+    chosen = []
+    for snr in (2, 10):
+        made = scene("filaments", snr=snr, size=96)
+        block = made.frames - 100
+        noise = frame_noise(block, OTF)
+        operator = IlluminationOperator.create(made.patterns, OTF, 4)
+        flat = np.maximum(block.reshape(9, 96, 96), 0)
+        steps = best_iterations(
+            operator, flat, noise.weights(block.mean(axis=(0, 1))), most=60
+        )
+        chosen.append(run_to_end(steps).best)
+        fit = JointRichardsonLucy(operator, torch.from_numpy(flat))
+        quality = []
+        for _ in range(60):
+            with torch.inference_mode():
+                fit.step()
+            quality.append(fitted_psnr(fit.result(), made.truth))
+        assert quality[chosen[-1] - 1] > max(quality) - 0.35
+    assert chosen[1] > chosen[0]
+
+
+def test_thinned_halves_have_independent_noise():
+    rng = np.random.default_rng(1)
+    noise = 3 * rng.standard_normal((4, 64, 64)).astype(np.float32)
+    one, other = thinned(100 + noise, np.full((64, 64), 9.0, np.float32))
+    assert np.corrcoef((one - 100).ravel(), (other - 100).ravel())[0, 1] == (
+        pytest.approx(0, abs=0.03)
+    )
+    np.testing.assert_allclose((one + other) / 2, 100 + noise, rtol=1e-5)
+
+
+def test_total_variation_smooths():
+    made = scene("filaments", snr=2, size=96)
+    rough, smooth = (
+        answer(made, "joint-rl", iterations=80, tv=tv) for tv in (0.0, 0.01)
+    )
+    assert np.abs(np.diff(smooth)).mean() < 0.9 * np.abs(np.diff(rough)).mean()
+    assert fitted_psnr(smooth, made.truth) > fitted_psnr(rough, made.truth)
+
+
+def test_haze_is_suppressed_by_the_notch():
+    made = scene("filaments", snr=30, haze=2.0)
+    plain, notched = (
+        answer(made, "wiener", notch=value, regularisation=0.1) for value in (0.0, 0.9)
+    )
+    assert correlation(notched, made.truth) > correlation(plain, made.truth)
+
+
+def test_images_as_patterns():
+    """Known patterns of any kind: joint Richardson–Lucy accepts them, Wiener cannot."""
+    rng = np.random.default_rng(0)
+    fine = 128
+    speckle = rng.random((12, fine, fine)).astype(np.float32)
+    spectrum = np.fft.fft2(speckle) * Otf(0.3).at(
+        np.fft.fftfreq(fine)[:, None], np.fft.fftfreq(fine)[None]
+    )
+    speckle = np.clip(np.fft.ifft2(spectrum).real - 0.45, 0, None).astype(np.float32)
+    patterns = PatternSet((), (64, 64), images=speckle / speckle.mean())
+    operator = IlluminationOperator.create(patterns, Otf(0.3), 2)
+    truth = np.zeros(operator.grid.fine, np.float32)
+    places = rng.integers(40, min(truth.shape) - 40, (60, 2))
+    truth[tuple(places.T)] = 100
+    frames = operator.forward(torch.from_numpy(truth)).clamp(min=0).numpy()
+    config = SimConfig(iterations=60, threads=1)
+    block = frames.reshape(4, 3, 64, 64)
+    image, _ = run_to_end(plane_steps(block, patterns, Otf(0.3), config))
+    inside = truth[operator.grid.inside_fine]
+    assert correlation(image, inside) > correlation(widefield(block, 2), inside) + 0.2
+    with pytest.raises(ConfigError, match="joint Richardson"):
+        run_to_end(
+            plane_steps(
+                block, patterns, Otf(0.3), SimConfig(method="wiener", threads=1)
+            )
+        )
+
+
+def test_tiles_give_the_same_result():
+    made = scene("filaments", snr=20, size=200)
+    block = made.frames - 100
+    whole, tiled = (
+        run_to_end(
+            plane_steps(
+                block,
+                made.patterns,
+                made.otf,
+                SimConfig(iterations=20, threads=1, memory=memory),
+            )
+        )[0]
+        for memory in ("1GB", "8MB")
+    )
+    assert np.abs(tiled - whole).max() < 0.01 * whole.max()
+
+
+def test_tiles_cover_a_plane_and_fit():
+    tiles = plan_tiles((200, 301), pixel_bytes=256, budget=8 * 10**6, halo=20)
+    assert len(tiles) > 1
+    seen = np.zeros((200, 301), int)
+    for core, window in tiles:
+        seen[core] += 1
+        size = [w.stop - w.start + 40 for w in window]
+        assert size[0] * size[1] * 256 <= 8 * 10**6
+    assert (seen == 1).all()
+    assert len(plan_tiles((200, 301), pixel_bytes=1, budget=10**8, halo=20)) == 1
+    with pytest.raises(DeviceMemoryError, match="--memory"):
+        plan_tiles((200, 301), pixel_bytes=256, budget=10**4, halo=20)
+
+
+def test_a_run_can_be_cancelled():
+    made = scene()
+    config = SimConfig(iterations=50, threads=1)
+    calls = iter(range(100))
+    steps = plane_steps(
+        made.frames - 100,
+        made.patterns,
+        made.otf,
+        config,
+        should_stop=lambda: next(calls) > 3,
+    )
+    with pytest.raises(Cancelled):
+        run_to_end(steps)
