@@ -55,8 +55,8 @@ def test_plates() -> None:
 
 @pytest.mark.parametrize(("radius", "tolerance"), [(6.0, 0.08), (10.5, 0.05)])
 def test_a_ball_is_as_thick_as_its_diameter(radius: float, tolerance: float) -> None:
-    ball = ellipsoid((40,) * 3, (20.2, 19.8, 20.1), radius)
-    values = measured(~ball, "thickness").figures
+    sphere = ellipsoid((40,) * 3, (20.2, 19.8, 20.1), radius)
+    values = measured(~sphere, "thickness").figures
     assert values["Tb.Th"] == pytest.approx(2 * radius, rel=tolerance)
     assert values["Tb.Th.SD"] < 0.5
 
@@ -209,7 +209,7 @@ def test_a_lattice_of_pores() -> None:
     assert values["Net.Th.N"] == 54
     assert values["Coordination"] == 6
     assert values["Net.Po.Dm"] == pytest.approx(24, rel=0.04)
-    # Two balls of radius 12 at a distance of 22 meet in a circle.
+    # Two spheres of radius 12 at a distance of 22 meet in a circle.
     circle = 2 * math.sqrt(12**2 - 11**2)
     assert values["Net.Th.Dm"] == pytest.approx(circle, rel=0.15)
 

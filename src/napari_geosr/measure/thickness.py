@@ -1,6 +1,6 @@
-"""Local thickness: diameter of the largest ball in a phase that contains a point.
+"""Local thickness: diameter of the largest sphere in a phase that contains a point.
 
-Volumes are read in blocks, with as many voxels around each as its balls need; the
+Volumes are read in blocks, with as many voxels around each as its spheres need; the
 result does not depend on the blocks.
 
 References
@@ -25,7 +25,7 @@ import numpy.typing as npt
 from napari_geosr.core.steps import BlockDone, StageStarted, Step, run_to_end
 from napari_geosr.measure.phases import Box, Mask, MaskSource
 
-#: Diameters are stored in steps of 1/32 voxel in 16 bits (`kernels.balls.STEPS`).
+#: Diameters are stored in steps of 1/32 voxel in 16 bits (`kernels.spheres.STEPS`).
 STEPS_PER_VOXEL = 32
 #: Default number of voxels of a block, without the voxels around it.
 BLOCK_VOXELS = 128**3
@@ -129,13 +129,13 @@ def thickness_steps(
 ) -> Generator[Step, None, ThicknessDistribution]:
     """Measure the local thickness of a phase [1]_, block by block.
 
-    What lies outside the volume is unknown: there, balls may extend beyond the border
+    What lies outside the volume is unknown: there, spheres may extend beyond the border
     (see `Walled` for the other choice).
 
-    Every ball around a voxel that is not within another ball is moved by less than a
-    voxel to where it is largest; then the balls are painted in descending order. No
+    Every sphere around a voxel that is not within another sphere is moved by less than
+    a voxel to where it is largest; then the spheres are painted in descending order. No
     radius is skipped: diameters are rounded to 1/32 voxel only. A voxel belongs to a
-    ball up to 1.02 times its radius, which makes almost all balls redundant.
+    sphere up to 1.02 times its radius, which makes almost all spheres redundant.
 
     Parameters
     ----------
@@ -241,8 +241,8 @@ class _PhaseBlock:
 def _with_margin(
     phase: MaskSource, core: Box, margin: int, check: Callable[[], None]
 ) -> _PhaseBlock | None:
-    """Read a block with all that its balls depend on; None if it has no phase."""
-    from napari_geosr.measure.kernels import balls, distances
+    """Read a block with all that its spheres depend on; None if it has no phase."""
+    from napari_geosr.measure.kernels import distances, spheres
 
     shape = phase.shape
     if not np.asarray(phase[core]).any():
@@ -268,7 +268,7 @@ def _with_margin(
         )
         unknown = 0.0
         if inner.any():
-            unknown = balls.largest_unknown(block, squares, place, inner)
+            unknown = spheres.largest_unknown(block, squares, place, inner)
         if not unknown:
             return _PhaseBlock(block, squares, nearest, place, margin)
         check()
@@ -278,21 +278,21 @@ def _with_margin(
 
 def _painted(block: _PhaseBlock, *, locate: bool) -> npt.NDArray[np.uint16]:
     """Diameters in a block, without its surroundings."""
-    from napari_geosr.measure.kernels import balls
+    from napari_geosr.measure.kernels import spheres
 
     phase, squares, nearest = block.phase, block.squares, block.nearest
     place = block.place
     size = [int(b - a) for a, b in place]
     if phase.all():
-        return np.full(size, balls.MOST, np.uint16)
-    n = 2 * balls.n_uncovered(phase, squares, nearest, place)
+        return np.full(size, spheres.MOST, np.uint16)
+    n = 2 * spheres.n_uncovered(phase, squares, nearest, place)
     centres, reach = np.empty((n, 3), np.int32), np.empty(n, np.int32)
     diameters = np.empty(n, np.uint16)
-    balls.collect(phase, squares, nearest, place, locate, centres, reach, diameters)
+    spheres.collect(phase, squares, nearest, place, locate, centres, reach, diameters)
     order = np.argsort(-diameters.astype(np.int32), kind="stable")
     result = np.empty(size, np.uint16)
     following = np.empty((*size[:2], size[2] + 1), np.int32)
-    balls.paint(phase, order, centres, reach, diameters, place, following, result)
+    spheres.paint(phase, order, centres, reach, diameters, place, following, result)
     return result
 
 
@@ -310,7 +310,7 @@ def medial_axis_steps(
     write : callable
         Receives the medial axis in each block; blocks extend over whole planes.
     """
-    from napari_geosr.measure.kernels import balls
+    from napari_geosr.measure.kernels import spheres
 
     n_z, n_y, n_x = phase.shape
     thick = max(1, (block_voxels or BLOCK_VOXELS) // max(1, n_y * n_x))
@@ -326,7 +326,7 @@ def medial_axis_steps(
         if block is not None:
             margin = block.margin
             marked = np.empty(block.phase.shape, np.uint8)
-            balls.mark_axes(block.phase, block.squares, block.nearest, marked)
+            spheres.mark_axes(block.phase, block.squares, block.nearest, marked)
             found = marked[block.inside].view(np.bool_)
             start = z.start - wide[0].start
             write(core, found[start : start + z.stop - z.start])

@@ -21,8 +21,8 @@ CONVENTION = (
     "to the solid, smoothed with a standard deviation of 0.4 voxels, from its local "
     "maxima at least as far from each other as from the solid (after Gostick 2017). "
     "Two pores share a throat if voxels of theirs share faces. The pore diameter is "
-    "that of the largest sphere at its centre, the throat diameter that of the circle of "
-    "the same area; the coordination number is the number of throats of a pore, "
+    "that of the largest sphere at its centre, the throat diameter that of the circle "
+    "of the same area; the coordination number is the number of throats of a pore, "
     "averaged over pores that do not touch the border."
 )
 SOURCES = (

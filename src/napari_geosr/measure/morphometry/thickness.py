@@ -13,8 +13,8 @@ from napari_geosr.measure.sums import SweepTotals
 TITLE = "Thickness"
 ABOUT = "Local thickness of the solid (Tb.Th) and of the pores (Tb.Sp, Po.Dm)."
 CONVENTION = (
-    "Local thickness at a point is the diameter of the largest sphere that contains the "
-    "point and lies in its phase (Hildebrand & Rüegsegger 1997, eq. 3); means and "
+    "Local thickness at a point is the diameter of the largest sphere that contains "
+    "the point and lies in its phase (Hildebrand & Rüegsegger 1997, eq. 3); means and "
     "standard deviations are over the volume of the phase. Tb.Th is that of the solid; "
     "Tb.Sp and Po.Dm are two names for that of the pores. All radii occur (no "
     "series of radii); diameters are rounded to 1/32 voxel, and the surface is located "

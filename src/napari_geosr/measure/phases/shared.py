@@ -26,7 +26,7 @@ _WORDS = {"solid": "solid", "pores": "pores"}
 def phase_thickness_steps(
     phases: Phases, which: Which
 ) -> Generator[Step, None, ThicknessDistribution]:
-    """Local thickness of a phase; balls lie inside the volume."""
+    """Local thickness of a phase; spheres lie inside the volume."""
     key = f"thickness of {which}"
     found = phases.results.get(key)
     if found is None:

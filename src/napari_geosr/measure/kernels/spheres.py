@@ -1,8 +1,8 @@
-"""Largest balls within a phase: their centres, their radii, and painting them.
+"""Largest spheres within a phase: their centres, their radii, and painting them.
 
 Hildebrand & Rüegsegger, J. Microsc. 185, 67 (1997),
-doi:10.1046/j.1365-2818.1997.1340694.x; balls within another ball are left out (Dahl &
-Dahl, CVPR Workshops (2023), doi:10.1109/CVPRW59228.2023.00454, compare algorithms).
+doi:10.1046/j.1365-2818.1997.1340694.x; spheres within another sphere are left out (Dahl
+& Dahl, CVPR Workshops (2023), doi:10.1109/CVPRW59228.2023.00454, compare algorithms).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from napari_geosr.measure.kernels.compiled import compiled
 STEPS = 32
 #: Largest stored diameter: steps of 1/32 voxel in 16 bits.
 MOST = 65535
-#: Fraction of its radius beyond which a ball's surface still belongs to it.
+#: Fraction of its radius beyond which a sphere's surface still belongs to it.
 TOLERANCE = 0.02
 #: Reach and standard deviation, in voxels, of the weights that locate the surface.
 _REACH = 2
@@ -30,10 +30,10 @@ _HALF = float(_BELL[_REACH + 1 :].sum())
 def is_covered(
     distances: np.ndarray, nearest: np.ndarray, z: int, y: int, x: int
 ) -> bool:
-    """Whether the ball around a voxel is almost within one farther from the surface.
+    """Whether the sphere around a voxel is almost within one farther from the surface.
 
     It may stick out by `TOLERANCE` times the distance between their centres. By
-    induction, each ball is within one that is kept and made larger by `TOLERANCE`.
+    induction, each sphere is within one that is kept and made larger by `TOLERANCE`.
     """
     n_z, n_y, n_x = distances.shape
     index = nearest[z, y, x]
@@ -79,12 +79,12 @@ def n_uncovered(
 
 @compiled
 def _reaches(z: int, y: int, x: int, squared: int, core: np.ndarray) -> bool:
-    """Whether the ball around a voxel may contain voxels of the core."""
+    """Whether the sphere around a voxel may contain voxels of the core."""
     gap = np.int64(0)
     for axis, place in enumerate((z, y, x)):
         off = max(core[axis, 0] - place, place - core[axis, 1] + 1, 0)
         gap += off * off
-    # A ball may be moved by less than a voxel along each axis.
+    # A sphere may be moved by less than a voxel along each axis.
     reach = (1 + TOLERANCE) * np.sqrt(np.float64(squared)) + 3
     return bool(gap <= reach * reach)
 
@@ -93,10 +93,10 @@ def _reaches(z: int, y: int, x: int, squared: int, core: np.ndarray) -> bool:
 def largest_unknown(
     phase: np.ndarray, distances: np.ndarray, core: np.ndarray, inner: np.ndarray
 ) -> float:
-    """Largest radius of a ball that may be too large, because the block ends too soon.
+    """Largest radius of a sphere that the end of the block may have made too large.
 
-    Balls are checked that reach the core. `inner` has 1 for each face of the block, as
-    pairs along Z, Y, X, where the volume goes on; 0 at the border of the volume.
+    Spheres that reach the core are checked. `inner` has 1 for each face of the block,
+    as pairs along Z, Y, X, behind which there is more of the volume; 0 at its border.
     """
     shape = phase.shape
     largest = 0.0
@@ -130,9 +130,9 @@ def collect(
     squares: np.ndarray,
     diameters: np.ndarray,
 ) -> int:
-    """Fill in the balls that are not within others, and the same balls moved.
+    """Fill in the spheres that are not within others, and the same spheres moved.
 
-    A ball is moved by less than a voxel to where it is largest, as the middle of a
+    A sphere is moved by less than a voxel to where it is largest, as the middle of a
     plate an even number of voxels thick is between voxels.
 
     Parameters
@@ -244,12 +244,12 @@ def _measure(
     walls: np.ndarray,
     depths: np.ndarray,
     count: int,
-    ball: np.ndarray,
+    sphere: np.ndarray,
 ) -> None:
-    """Fill in the largest ball around a point given in quarters of a voxel.
+    """Fill in the largest sphere around a point given in quarters of a voxel.
 
-    `ball` is the centre, the radius in voxels, and the squared distance to the nearest
-    voxel outside in units of 1/16.
+    `sphere` is the centre, the radius in voxels, and the squared distance to the
+    nearest voxel outside in units of 1/16.
     """
     radius = 1e9
     squared = np.int64(2**30)
@@ -260,9 +260,9 @@ def _measure(
         parts = dz * dz + dy * dy + dx * dx
         squared = min(squared, parts)
         radius = min(radius, 0.25 * np.sqrt(np.float64(parts)) - depths[i])
-    ball[0], ball[1], ball[2] = z, y, x
-    ball[3] = max(radius, 0.5)
-    ball[4] = squared
+    sphere[0], sphere[1], sphere[2] = z, y, x
+    sphere[3] = max(radius, 0.5)
+    sphere[4] = squared
 
 
 @compiled
@@ -274,33 +274,33 @@ def _move(
     depths: np.ndarray,
     count: int,
     flat: bool,
-    ball: np.ndarray,
+    sphere: np.ndarray,
 ) -> None:
-    """Move a ball by up to half, then by up to a quarter of a voxel, where it grows."""
+    """Move a sphere by half a voxel or less, then a quarter, to where it is larger."""
     trial = np.empty(5, np.float64)
-    _measure(z, y, x, walls, depths, count, ball)
+    _measure(z, y, x, walls, depths, count, sphere)
     for step in (2, 1):
-        z, y, x = int(ball[0]), int(ball[1]), int(ball[2])
+        z, y, x = int(sphere[0]), int(sphere[1]), int(sphere[2])
         for dz in range(0 if flat else -step, 1 if flat else step + 1, step):
             for dy in range(-step, step + 1, step):
                 for dx in range(-step, step + 1, step):
                     _measure(z + dz, y + dy, x + dx, walls, depths, count, trial)
-                    if trial[3] > ball[3] + 1e-9:
-                        ball[:] = trial
+                    if trial[3] > sphere[3] + 1e-9:
+                        sphere[:] = trial
 
 
 @compiled
 def _put(
-    ball: np.ndarray,
+    sphere: np.ndarray,
     n: int,
     centres: np.ndarray,
     squares: np.ndarray,
     diameters: np.ndarray,
 ) -> None:
     for axis in range(3):
-        centres[n, axis] = int(ball[axis])
-    squares[n] = int(ball[4])
-    diameters[n] = min(np.int64(np.rint(2 * ball[3] * STEPS)), MOST)
+        centres[n, axis] = int(sphere[axis])
+    squares[n] = int(sphere[4])
+    diameters[n] = min(np.int64(np.rint(2 * sphere[3] * STEPS)), MOST)
 
 
 @compiled
@@ -314,9 +314,9 @@ def paint(
     following: np.ndarray,
     result: np.ndarray,
 ) -> None:
-    """Give each voxel of the core the diameter of the largest ball that contains it.
+    """Give each voxel of the core the diameter of the largest sphere that contains it.
 
-    Balls come in descending order, and painted voxels are skipped.
+    Spheres come in descending order, and painted voxels are skipped.
 
     Parameters
     ----------
