@@ -22,6 +22,7 @@ from napari_geosr.io.formats import FORMATS as FILE_FORMATS
 from napari_geosr.jobs.queues import QUEUES
 from napari_geosr.learning.losses.terms import TERMS
 from napari_geosr.learning.methods import METHODS
+from napari_geosr.measure.morphometry import MORPHOMETRY
 from napari_geosr.measure.statistics import STATISTICS
 from napari_geosr.models.exports import EXPORTS
 from napari_geosr.models.foreign import FORMATS as FOREIGN_MODELS
@@ -55,6 +56,7 @@ REGISTRIES = (
     TERMS,
     METHODS,
     STATISTICS,
+    MORPHOMETRY,
     EXPORTS,
     FOREIGN_MODELS,
     NETWORKS,

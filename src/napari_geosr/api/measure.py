@@ -31,6 +31,8 @@ def measure_porosity(
     histogram_bins: int = 20,
     interval_factor: float | None = None,
     graph: bool = False,
+    statistics: tuple[str, ...] = (),
+    group: str | None = None,
     memory: str | None = None,
     uncertainty: VolumeLike | None = None,
     band_factor: float | None = None,
@@ -74,6 +76,13 @@ def measure_porosity(
     graph : bool
         Whether to also trace the pores as a network of tubes (`report.graph`): its
         nodes, branches and their lengths. The volume is then read into memory.
+    statistics : tuple of str
+        Further statistics that read the voxels of both phases, such as
+        ``("trabecular", "thickness")``; their values are in `report.figures` under
+        their standard names.
+    group : str, optional
+        Pores to be counted as a group, such as ``"diameter>20um & sphericity<0.6"``
+        (`report.group`; column ``in_group`` of the table).
     memory : str, optional
         Memory limit, such as ``"4GB"``; by default a fraction of the free memory.
     uncertainty : Volume or array, optional
@@ -119,6 +128,8 @@ def measure_porosity(
         histogram_bins=histogram_bins,
         interval_factor=interval_factor,
         graph=graph,
+        statistics=statistics,
+        group=group,
         memory=memory,
     )
     measured = as_volume(volume, axes)

@@ -119,14 +119,14 @@ def connectivity(mask: Mask) -> float:
     ]
     faces = sum(euler(mask[key]) for key in last)
     edges = sum(
-        _runs(mask[tuple(slice(None) if i == axis else -1 for i in range(3))])
+        pieces(mask[tuple(slice(None) if i == axis else -1 for i in range(3))])
         for axis in range(3)
     )
     shared = faces - edges + int(mask[-1, -1, -1])
     return float(1 - (euler(mask) - shared))
 
 
-def _runs(line: Mask) -> int:
+def pieces(line: Mask) -> int:
     """Number of pieces of a line: its Euler number."""
     return int(
         np.count_nonzero(np.diff(np.concatenate([[False], line]).astype(int)) > 0)

@@ -9,7 +9,10 @@ from cyclopts import Parameter
 from pydantic import Field, field_validator
 
 from napari_geosr.core.config import Config
+from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.memory_budget import MemoryBudget
+from napari_geosr.measure.groups import Group
+from napari_geosr.measure.morphometry import MORPHOMETRY
 
 ThresholdRule = Literal["otsu", "multi-otsu", "li", "triangle"]
 
@@ -102,7 +105,57 @@ class PorosityConfig(Config):
         "their lengths, tubules per mm². Reads the whole volume into memory.",
     )
 
+    statistics: Annotated[tuple[str, ...], Parameter(n_tokens=1, negative="")] = Field(
+        default=(),
+        title="Morphometry",
+        description="Further statistics, separated by commas, that read the voxels of "
+        "both phases: " + ", ".join(MORPHOMETRY.names()) + ".",
+    )
+
+    group: str | None = Field(
+        default=None,
+        title="Group",
+        description="Pores to be counted as a group, as comparisons of columns of the "
+        'pore table: "diameter>20um & sphericity<0.6".',
+    )
+
     memory: MemoryBudget = None
+
+    @field_validator("group", mode="after")
+    @classmethod
+    def _check_group(cls, value: str | None) -> str | None:
+        """Refuse text that is no expression, before anything is measured."""
+        if value is not None:
+            try:
+                Group(value)
+            except ConfigError as error:
+                raise ValueError(str(error)) from error
+        return value
+
+    @field_validator("statistics", mode="before")
+    @classmethod
+    def _read_statistics(cls, value: object) -> object:
+        """Split ``A,B`` from the command line into two names."""
+        words = [value] if isinstance(value, str) else value
+        if not isinstance(words, list | tuple):
+            return value
+        return tuple(
+            name.strip()
+            for word in words
+            for name in (word.split(",") if isinstance(word, str) else [word])
+        )
+
+    @field_validator("statistics", mode="after")
+    @classmethod
+    def _check_statistics(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        """Known names in their order, each once."""
+        known = MORPHOMETRY.names()
+        for name in value:
+            if name not in known:
+                raise ValueError(
+                    f"there is no statistic {name!r}; known are {', '.join(known)}"
+                )
+        return tuple(dict.fromkeys(value))
 
     @field_validator("connectivity", mode="before")
     @classmethod

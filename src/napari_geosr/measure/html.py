@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 from napari_geosr.core.units import MILLIMETRES
+from napari_geosr.measure.methods import methods_text
 from napari_geosr.measure.number_text import number_text
 from napari_geosr.measure.report import PorosityReport
 from napari_geosr.measure.rows import table_rows
@@ -93,6 +94,7 @@ def page(
         _settings(names, values),
         _notes(values[reference]),
         *_interval_note(values),
+        *_methods(values),
     ]
     for i, record in enumerate(records, start=1):
         parts.append(
@@ -200,6 +202,15 @@ def _notes(report: PorosityReport) -> str:
         "included. Pores below the minimum size are not counted. Open pores reach "
         f"the border of the sample; {border} exclude faces on the border.</small></p>"
     )
+
+
+def _methods(reports: Sequence[PorosityReport]) -> list[str]:
+    """Methods sections, if more than porosity was measured."""
+    parts = []
+    for report in reports:
+        if report.morphometry or report.group is not None:
+            parts += [f"<p>{escape(p)}</p>" for p in methods_text(report).splitlines()]
+    return ["<h2>Methods</h2>", *parts] if parts else []
 
 
 def _interval_note(reports: Sequence[PorosityReport]) -> list[str]:

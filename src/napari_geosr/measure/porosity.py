@@ -35,6 +35,8 @@ from napari_geosr.measure.histogram import (
 )
 from napari_geosr.measure.interval import Deviation, IntervalCounter, PorosityInterval
 from napari_geosr.measure.kernels import columns as column
+from napari_geosr.measure.phases.findings import Morphometry
+from napari_geosr.measure.phases.requested import morphometry_steps
 from napari_geosr.measure.porosity_run import (
     LabellingJournal,
     PorosityRun,
@@ -197,6 +199,9 @@ def _measure(
         interval=interval,
         graph=graph,
     )
+    morphometry: dict[str, Morphometry] = {}
+    if config.statistics:
+        morphometry = yield from _morphometry(run, totals, warnings)
     return build_report(
         totals,
         config,
@@ -208,7 +213,26 @@ def _measure(
         else run.target,
         warnings=tuple(warnings),
         noise=noise,
+        morphometry=morphometry,
     )
+
+
+def _morphometry(
+    run: PorosityRun, totals: SweepTotals, warnings: list[str]
+) -> Generator[Step, None, dict[str, Morphometry]]:
+    """Measure the requested statistics of both phases."""
+    yield StageStarted(message="Reading both phases")
+    phases = run.phases(totals.threshold)
+    steps = morphometry_steps(run.config.statistics, phases, totals)
+    with StepIterator(steps) as iterator:
+        for step in iterator:
+            if isinstance(step, WarningIssued):
+                warnings.append(step.message)
+            yield step
+    measured, found = iterator.result
+    for one in found.values():
+        totals.add_columns(one.columns, one.column_units)
+    return measured
 
 
 def _warned(message: str, warnings: list[str]) -> WarningIssued:

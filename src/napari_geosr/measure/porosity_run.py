@@ -32,6 +32,7 @@ from napari_geosr.measure.budget import (
 from napari_geosr.measure.config import PorosityConfig
 from napari_geosr.measure.graph.steps import check_graph_memory
 from napari_geosr.measure.interval import Deviation
+from napari_geosr.measure.phases import Phases, phases_of
 from napari_geosr.measure.sample_mask import check_sample_mask_memory, sample_mask_bytes
 from napari_geosr.measure.segment import phase_mask
 from napari_geosr.measure.sums import Geometry
@@ -142,6 +143,25 @@ class PorosityRun:
         """Pore mask of a slab; raises `Cancelled` if the measurement is to stop."""
         self.check("tracing the graph")
         return self.pores(slab, threshold)[1]
+
+    def phases(self, threshold: float) -> Phases:
+        """Both phases with one bit per voxel, for statistics that read voxels."""
+
+        def read(slab: slice) -> tuple[np.ndarray, np.ndarray | None]:
+            _, pores, sample = self.pores(slab, threshold)
+            return pores, sample
+
+        geometry = self.geometry
+        return phases_of(
+            read,
+            self.slabs,
+            self.shape,
+            geometry.voxel_size,
+            geometry.unit,
+            flat=geometry.flat,
+            origin=geometry.origin,
+            check=lambda: self.check("measuring morphometry"),
+        )
 
     def pores_and_sample(
         self, slab: slice, threshold: float, limits: tuple[float, float]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from html import escape
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
@@ -13,9 +14,12 @@ from napari_geosr.core.types import AnyArray, AnyDict, AnyMapping
 from napari_geosr.core.units import PIXEL
 from napari_geosr.measure.config import PorosityConfig
 from napari_geosr.measure.graph import NetworkGraph
+from napari_geosr.measure.groups import Group, GroupSummary, summary
 from napari_geosr.measure.histogram import GreyHistogram
 from napari_geosr.measure.interval import PorosityInterval
+from napari_geosr.measure.methods import methods_text
 from napari_geosr.measure.number_text import unit_text
+from napari_geosr.measure.phases.findings import Morphometry
 from napari_geosr.measure.reliability.noise_check import NoiseCheck
 from napari_geosr.measure.rows import summary_rows
 from napari_geosr.measure.statistic import SETTINGS_ORDER, VolumeStatistic
@@ -123,6 +127,12 @@ class PorosityReport:
         Graph of the pores as a network of tubes, if requested.
     sample_mask : ndarray of bool or None
         The automatic sample mask, if one was made and labels are kept.
+    morphometry : mapping of Morphometry
+        Requested statistics of both phases by name; their values are in `figures` too.
+    group : GroupSummary or None
+        Size of the requested group; its pores are marked in the column ``in_group``.
+    settings : mapping
+        Settings of the measurement, as in a settings file.
     """
 
     name: str
@@ -145,6 +155,9 @@ class PorosityReport:
     noise: NoiseCheck | None = None
     graph: NetworkGraph | None = field(default=None, repr=False)
     sample_mask: AnyArray | None = field(default=None, repr=False)
+    morphometry: Mapping[str, Morphometry] = field(default_factory=dict, repr=False)
+    group: GroupSummary | None = None
+    settings: AnyMapping = field(default_factory=dict, repr=False)
 
     porosity = FigureAttribute[float]()
     porosity_low = FigureAttribute[float]()
@@ -277,7 +290,20 @@ class PorosityReport:
             "histogram": self.histogram.to_json_dict(),
             "noise": None if self.noise is None else self.noise.to_json_dict(),
             "warnings": list(self.warnings),
+            **self._morphometry_to_json(),
         }
+
+    def _morphometry_to_json(self) -> AnyDict:
+        values: AnyDict = {}
+        if self.morphometry:
+            values["morphometry"] = {
+                name: one.to_json_dict() for name, one in self.morphometry.items()
+            }
+        if self.group is not None:
+            values["group"] = self.group.to_json_dict()
+        if values:
+            values["methods"] = methods_text(self)
+        return values
 
     def _figures_to_json(self, statistics: list[VolumeStatistic]) -> AnyDict:
         values: AnyDict = {}
@@ -325,6 +351,7 @@ def build_report(
     labels: object,
     warnings: tuple[str, ...],
     noise: NoiseCheck | None = None,
+    morphometry: Mapping[str, Morphometry] | None = None,
 ) -> PorosityReport:
     """Evaluate every statistic from the accumulated sums.
 
@@ -342,6 +369,8 @@ def build_report(
     warnings : tuple of str
     noise : NoiseCheck, optional
         Noise and misclassification; None if it could not be measured.
+    morphometry : mapping of Morphometry, optional
+        Further statistics by name.
 
     Raises
     ------
@@ -349,8 +378,14 @@ def build_report(
         If a statistic of another package cannot be used.
     """
     geometry, table = totals.geometry, totals.table
-    units = column_units(geometry)
+    units = column_units(geometry) | totals.more_units
+    morphometry = dict(morphometry or {})
     size = "area" if geometry.flat else "volume"
+    group = None
+    if config.group is not None:
+        inside = Group(config.group).of(table, units)
+        table["in_group"] = inside
+        group = summary(config.group, inside, table[size])
     grey_counts, grey_edges = grey.rebinned(_GREY_BINS)
     rule = config.threshold
     return PorosityReport(
@@ -366,7 +401,8 @@ def build_report(
         figures={
             statistic.name: statistic.function(totals)
             for statistic in volume_statistics(flat=geometry.flat)
-        },
+        }
+        | {k: v for found in morphometry.values() for k, v in found.values.items()},
         table=table,
         units=units,
         labels=labels,
@@ -376,4 +412,7 @@ def build_report(
         interval=totals.interval,
         noise=noise,
         graph=totals.graph,
+        morphometry=morphometry,
+        group=group,
+        settings=config.model_dump(mode="json"),
     )

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from napari_geosr.core.units import MILLIMETRES, PIXEL, shown_unit
-from napari_geosr.measure.number_text import NOTHING, difference_text, number_text
+from napari_geosr.measure.groups import GroupSummary
+from napari_geosr.measure.number_text import (
+    NOTHING,
+    difference_text,
+    number_text,
+    percent_text,
+)
+from napari_geosr.measure.phases.findings import Morphometry
 from napari_geosr.measure.statistic import Figures, Row, VolumeStatistic, Words
 from napari_geosr.measure.statistics import volume_statistics
 
@@ -34,6 +41,14 @@ class FiguresSource(Protocol):
     def is_flat(self) -> bool:
         """Whether an image was measured."""
 
+    @property
+    def group(self) -> GroupSummary | None:
+        """The requested group of pores."""
+
+    @property
+    def morphometry(self) -> Mapping[str, Morphometry]:
+        """Requested statistics of both phases by name."""
+
 
 class StatisticRow(NamedTuple):
     """A value of several volumes: label, displayed values, differences and tool tip."""
@@ -58,7 +73,7 @@ def figure_rows(
     # Only fractions are comparable between sections of pores and whole pores.
     comparable = all(report.is_flat == flat for report in reports)
     chosen: dict[int, str] = {}
-    for statistic, row in _rows(flat=flat):
+    for statistic, row in [*_rows(flat=flat), *_morphometry_rows(reports)]:
         if row.text is None and not comparable:
             continue
         values = [_value(statistic, row, one) for one in figures]
@@ -68,6 +83,8 @@ def figure_rows(
         if row.text is None:
             power = statistic.power
             unit = chosen.get(power) or _row_unit(values, units, power, reference)
+            if row.unit and any(one in MILLIMETRES for one in units):
+                unit = row.unit
             if power > 1 and values[reference]:
                 chosen[power] = unit
             values = _in_unit(values, units, power, unit)
@@ -80,6 +97,24 @@ def figure_rows(
             differences = _differences(values, reference)
         label = _words(row.title, figures)
         yield StatisticRow(label, texts, differences, _words(row.help, figures))
+    yield from _group_rows(reports)
+
+
+def _group_rows(reports: Sequence[FiguresSource]) -> Iterator[StatisticRow]:
+    """One row for the group of pores, if there is one."""
+    groups = [report.group for report in reports]
+    named = next((group for group in groups if group is not None), None)
+    if named is None:
+        return
+    texts = []
+    for group in groups:
+        if group is None:
+            texts.append(NOTHING)
+            continue
+        share = "" if group.share_of_size is None else percent_text(group.share_of_size)
+        texts.append(f"{group.count} of {group.total} ({share} of their size)")
+    help_text = "Pores for which the expression holds."
+    yield StatisticRow(f"Group {named.text}", texts, [""] * len(texts), help_text)
 
 
 def table_rows(
@@ -100,6 +135,30 @@ def summary_rows(report: FiguresSource) -> list[tuple[str, str]]:
 def _rows(*, flat: bool) -> list[tuple[VolumeStatistic, Row]]:
     found = [(s, s.row) for s in volume_statistics(flat=flat) if s.row is not None]
     return sorted(found, key=lambda pair: pair[1].order)
+
+
+def _morphometry_rows(
+    reports: Sequence[FiguresSource],
+) -> list[tuple[VolumeStatistic, Row]]:
+    """Rows of the requested statistics of all reports, each once."""
+    quantities = {
+        quantity.name: quantity
+        for report in reports
+        for found in report.morphometry.values()
+        for quantity in found.quantities
+    }
+    return [
+        (
+            VolumeStatistic(name, lambda _: None, quantity.power),
+            Row(
+                f"{name} ({quantity.title})",
+                text=percent_text if quantity.text == "percent" else None,
+                help=quantity.title,
+                unit="mm" if quantity.per_millimetre else "",
+            ),
+        )
+        for name, quantity in quantities.items()
+    ]
 
 
 def _value(statistic: VolumeStatistic, row: Row, figures: Figures) -> Any:

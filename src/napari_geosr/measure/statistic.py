@@ -93,6 +93,8 @@ class Row:
         Whether the difference from another volume is shown.
     help : str or callable
         Tool tip of the dock; by default the label.
+    unit : str
+        Unit of length; by default one that suits the value.
     """
 
     title: Words
@@ -101,6 +103,7 @@ class Row:
     text: Callable[[Any], str] | None = None
     compares: bool = True
     help: Words = ""
+    unit: str = ""
 
 
 @dataclass(frozen=True)

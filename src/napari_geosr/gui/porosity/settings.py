@@ -36,6 +36,7 @@ from napari_geosr.gui.layers.questions.frames import FramesRow
 from napari_geosr.gui.layers.questions.notes import NotesRow
 from napari_geosr.gui.layers.voxel_size import VoxelSizeRow
 from napari_geosr.gui.porosity.faults import SettingsFaults
+from napari_geosr.gui.porosity.morphometry_box import SHOWN_ELSEWHERE, MorphometryBox
 from napari_geosr.operations.measure import MeasureConfig, number_text
 from napari_geosr.operations.measure.deviation import belongs_to
 from napari_geosr.operations.measure.grey_levels import GreyLevels
@@ -61,13 +62,6 @@ UNUSABLE = "This image cannot be measured."
 _SURROUNDED = (
     "Background reaches the faces of the volume, so pores are counted inside an "
     f"automatic sample mask. Choose “{WHOLE}” to count everything."
-)
-_SHOWN_ELSEWHERE = (
-    "threshold",
-    "sample_mask",
-    "mask_closing",
-    "histogram_bins",
-    "interval_factor",
 )
 #: Largest grey value that can be entered. Its negative stands for an unknown value.
 _MAX_VALUE = 1e12
@@ -127,9 +121,10 @@ class PorositySettings(QWidget):
         self.histogram.empty_text = "Reading grey values…"
         self.preview = QCheckBox("Show pores on the sli&ce")
         self.preview.setChecked(True)
-        self.form = ConfigForm(MeasureConfig, skip=_SHOWN_ELSEWHERE)
+        self.form = ConfigForm(MeasureConfig, skip=SHOWN_ELSEWHERE)
         self.smallest = ElidedLabel("")
         self._add_physical_size()
+        self.morphometry = MorphometryBox()
         self.sample = LayerCombo(viewer, is_labels, fixed=(WHOLE, AUTOMATIC))
         self.other = LayerCombo(viewer, self._can_compare, fixed=(NOTHING,))
         self.deviation = LayerCombo(viewer, is_deviation, fixed=(NOTHING,))
@@ -249,6 +244,7 @@ class PorositySettings(QWidget):
         layout.addWidget(self.form)
         bottom.insertRow(1, "", self.sample_note)
         layout.addLayout(bottom)
+        layout.addWidget(self.morphometry.section)
         layout.addStretch(1)
         self.rows_above, self.rows_below = top, bottom
 
@@ -390,13 +386,15 @@ class PorositySettings(QWidget):
                 "choose a method under Threshold.",
                 fields=["threshold"],
             )
-        config = self.form.config(threshold=threshold, sample_mask=mask)
+        more = self.morphometry.values()
+        config = self.form.config(threshold=threshold, sample_mask=mask, **more)
         assert isinstance(config, MeasureConfig)
         return config
 
     def set_config(self, config: MeasureConfig) -> None:
         """Show these settings."""
         self.form.set_values(config.model_dump())
+        self.morphometry.set_values(config.statistics, config.group)
         if config.sample_mask == "auto":
             self.sample.setCurrentText(AUTOMATIC)
         if isinstance(config.threshold, str):

@@ -28,6 +28,7 @@ from napari_geosr.io.lazy import cache_limited
 from napari_geosr.measure import rows
 from napari_geosr.measure.budget import cache_bytes, check_memory, min_bytes
 from napari_geosr.measure.config import PorosityConfig
+from napari_geosr.measure.morphometry import MORPHOMETRY
 from napari_geosr.measure.number_text import number_text
 from napari_geosr.measure.porosity import porosity_steps
 from napari_geosr.measure.remarks import hides_phases, looks_like_labels
@@ -57,6 +58,7 @@ __all__ = [
     "measure_record",
     "measure_several_steps",
     "measure_steps",
+    "morphometry_choices",
     "number_text",
     "reference_first",
 ]
@@ -433,6 +435,12 @@ def reference_first(columns: Mapping[str, T]) -> dict[str, T]:
 def figure_rows(reports: Mapping[str, PorosityReport]) -> list[StatisticRow]:
     """Table rows: label, displayed value per report, and differences from the first."""
     return list(rows.figure_rows(list(reports.values())))
+
+
+def morphometry_choices() -> dict[str, tuple[str, str]]:
+    """Title and one sentence about each statistic that can be requested, by name."""
+    modules = {name: MORPHOMETRY.load(name) for name in MORPHOMETRY.names()}
+    return {name: (one.TITLE, one.ABOUT) for name, one in modules.items()}
 
 
 def colour_columns(report: PorosityReport) -> dict[str, bool]:

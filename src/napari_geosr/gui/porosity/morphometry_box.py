@@ -1,0 +1,77 @@
+"""Check-boxes of the morphometric statistics, and the group of pores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QCheckBox, QLabel, QLineEdit, QVBoxLayout, QWidget
+
+from napari_geosr.gui.kit.widgets import Section
+from napari_geosr.operations.measure import morphometry_choices
+
+#: Settings of a measurement that have widgets of their own.
+SHOWN_ELSEWHERE = (
+    "threshold",
+    "sample_mask",
+    "mask_closing",
+    "histogram_bins",
+    "interval_factor",
+    "statistics",
+    "group",
+)
+
+
+class MorphometryBox(QWidget):
+    """One check-box per registered statistic, and an expression for a group.
+
+    Signals
+    -------
+    changed
+        A statistic was chosen, or the group was edited.
+    """
+
+    changed = Signal()
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(2)
+        self.boxes: dict[str, QCheckBox] = {}
+        for name, (title, about) in morphometry_choices().items():
+            box = QCheckBox(title)
+            box.setToolTip(about)
+            box.setAccessibleName(title)
+            box.toggled.connect(self.changed)
+            layout.addWidget(box)
+            self.boxes[name] = box
+        label = QLabel("Group of pores")
+        self.group = QLineEdit()
+        self.group.setPlaceholderText("diameter>20um & sphericity<0.6")
+        self.group.setToolTip(
+            "Pores to be counted as a group: comparisons of columns of the pore table, "
+            "joined by & and |."
+        )
+        self.group.setAccessibleName("Group of pores")
+        label.setBuddy(self.group)
+        self.group.editingFinished.connect(self.changed)
+        layout.addWidget(label)
+        layout.addWidget(self.group)
+        self.section = Section(
+            "Morphometry",
+            self,
+            tool_tip="Statistics of bone, rocks and defects under their standard "
+            "names, and groups of pores.",
+        )
+
+    def values(self) -> dict[str, object]:
+        """The settings `statistics` and `group`."""
+        chosen = tuple(name for name, box in self.boxes.items() if box.isChecked())
+        return {"statistics": chosen, "group": self.group.text().strip() or None}
+
+    def set_values(self, statistics: Sequence[str], group: str | None) -> None:
+        """Show these settings."""
+        for name, box in self.boxes.items():
+            box.setChecked(name in statistics)
+        self.group.setText(group or "")

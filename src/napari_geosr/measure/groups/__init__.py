@@ -1,0 +1,252 @@
+"""Groups of pores, selected by expressions such as ``d>20um & sphericity<0.6``.
+
+Expressions are parsed, never executed: comparisons of a column of the pore table with a
+number, joined by ``&``, ``|``, ``!`` (or and, or, not) and parentheses.
+"""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_geosr.core.errors import ConfigError
+from napari_geosr.core.spelling import did_you_mean
+from napari_geosr.core.units import MILLIMETRES, PIXEL
+
+BoolArray = npt.NDArray[np.bool_]
+Table = Mapping[str, npt.NDArray[np.generic]]
+#: Short names of columns.
+ALIASES = {
+    "d": "equivalent_diameter",
+    "diameter": "equivalent_diameter",
+    "ψ": "sphericity",
+    "psi": "sphericity",
+}
+_COMPARISONS: dict[str, Callable[..., BoolArray]] = {
+    "<=": operator.le,
+    ">=": operator.ge,
+    "==": operator.eq,
+    "!=": operator.ne,
+    "<": operator.lt,
+    ">": operator.gt,
+}
+_TOKEN = re.compile(
+    r"\s*(?:(?P<number>[-+−]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)"
+    r"\s*(?P<unit>(?:nm|um|µm|μm|mm|cm|m)(?:\^?[23]|[²³])?(?!\w)|%)?"
+    r"|(?P<word>[^\W\d]\w*)|(?P<sign><=|>=|==|!=|<|>|&&?|\|\|?|!|\(|\)))"
+)
+_WORDS = {"and": "&", "or": "|", "not": "!", "&&": "&", "||": "|"}
+_MOST_DEPTH = 50
+
+
+@dataclass(frozen=True)
+class _Comparison:
+    column: str
+    sign: str
+    value: float
+    unit: str
+
+
+@dataclass(frozen=True)
+class _Joined:
+    sign: str
+    parts: tuple[_Comparison | _Joined, ...]
+
+
+class Group:
+    """Pores for which an expression holds.
+
+    Parameters
+    ----------
+    text : str
+
+    Raises
+    ------
+    ConfigError
+        If the text is not an expression.
+
+    Examples
+    --------
+    >>> table = {"equivalent_diameter": np.array([10.0, 30.0])}
+    >>> Group("d > 0.02 mm").of(table, {"equivalent_diameter": "µm"}).tolist()
+    [False, True]
+    """
+
+    def __init__(self, text: str) -> None:
+        self.text = text.strip()
+        self._tokens = self._split()
+        self._next = 0
+        self._tree = self._either(0)
+        if self._next < len(self._tokens):
+            raise self._error(f"{self._tokens[self._next][1]!r} was not expected")
+
+    def of(self, table: Table, units: Mapping[str, str]) -> BoolArray:
+        """Which pores belong to the group; those without a value do not.
+
+        Parameters
+        ----------
+        table : mapping of ndarray
+        units : mapping of str
+            Unit of each column.
+
+        Raises
+        ------
+        ConfigError
+            If a column is unknown, or a unit does not fit.
+        """
+        return self._evaluate(self._tree, table, units)
+
+    def _error(self, reason: str) -> ConfigError:
+        return ConfigError(
+            f"{self.text!r} is not a group of pores: {reason}. Write comparisons such "
+            'as "diameter>20um & sphericity<0.6".'
+        )
+
+    def _split(self) -> list[tuple[str, str, str]]:
+        tokens, place = [], 0
+        while self.text[place:].strip():
+            found = _TOKEN.match(self.text, place)
+            if found is None:
+                raise self._error(f"{self.text[place:].strip()[0]!r} has no meaning")
+            place = found.end()
+            if found["number"]:
+                number = found["number"].replace("−", "-")
+                tokens.append(("number", number, found["unit"] or ""))
+            elif found["word"] and found["word"].lower() not in _WORDS:
+                tokens.append(("word", found["word"], ""))
+            else:
+                sign = (found["word"] or found["sign"]).lower()
+                tokens.append(("sign", _WORDS.get(sign, sign), ""))
+        if not tokens:
+            raise self._error("it is empty")
+        return tokens
+
+    def _take(self, kind: str, *texts: str) -> tuple[str, str] | None:
+        if self._next < len(self._tokens):
+            found, text, unit = self._tokens[self._next]
+            if found == kind and (not texts or text in texts):
+                self._next += 1
+                return text, unit
+        return None
+
+    def _either(self, depth: int) -> _Comparison | _Joined:
+        parts = [self._all(depth)]
+        while self._take("sign", "|"):
+            parts.append(self._all(depth))
+        return parts[0] if len(parts) == 1 else _Joined("|", tuple(parts))
+
+    def _all(self, depth: int) -> _Comparison | _Joined:
+        parts = [self._one(depth)]
+        while self._take("sign", "&"):
+            parts.append(self._one(depth))
+        return parts[0] if len(parts) == 1 else _Joined("&", tuple(parts))
+
+    def _one(self, depth: int) -> _Comparison | _Joined:
+        if depth > _MOST_DEPTH:
+            raise self._error("it is nested too deeply")
+        if self._take("sign", "!"):
+            return _Joined("!", (self._one(depth + 1),))
+        if self._take("sign", "("):
+            inner = self._either(depth + 1)
+            if not self._take("sign", ")"):
+                raise self._error("a closing parenthesis is missing")
+            return inner
+        column = self._take("word")
+        if column is None:
+            raise self._error("a column is missing")
+        sign = self._take("sign", *_COMPARISONS)
+        number = self._take("number") if sign else None
+        if sign is None or number is None:
+            raise self._error(f"{column[0]!r} needs a comparison with a number")
+        name = ALIASES.get(column[0], column[0])
+        return _Comparison(name, sign[0], float(number[0]), number[1])
+
+    def _evaluate(
+        self, tree: _Comparison | _Joined, table: Table, units: Mapping[str, str]
+    ) -> BoolArray:
+        if isinstance(tree, _Joined):
+            parts = [self._evaluate(part, table, units) for part in tree.parts]
+            if tree.sign == "!":
+                return ~parts[0]
+            joined = np.logical_and if tree.sign == "&" else np.logical_or
+            result: BoolArray = joined.reduce(parts)
+            return result
+        if tree.column not in table:
+            raise self._error(
+                f"there is no column {tree.column!r}."
+                f"{did_you_mean(tree.column, table)} Columns are {', '.join(table)}"
+            )
+        values = table[tree.column].astype(np.float64)
+        limit = tree.value * self._factor(tree, units.get(tree.column, ""))
+        return _COMPARISONS[tree.sign](values, limit) & ~np.isnan(values)
+
+    def _factor(self, comparison: _Comparison, unit: str) -> float:
+        """From the unit of the expression to that of the column."""
+        if not comparison.unit:
+            return 1.0
+        if comparison.unit == "%" and not unit:
+            return 0.01
+        given, power = _parts(comparison.unit)
+        length, own = _parts(unit)
+        if length == PIXEL or power != own or not {given, length} <= set(MILLIMETRES):
+            raise self._error(
+                f"{comparison.column!r} is in {unit or 'no unit'}, not "
+                f"{comparison.unit}"
+            )
+        return (MILLIMETRES[given] / MILLIMETRES[length]) ** power
+
+
+def _parts(unit: str) -> tuple[str, int]:
+    """Unit of length and its power: ``um2`` is ("µm", 2)."""
+    found = re.fullmatch(r"(\D+?)\^?([23²³])?", unit)
+    if found is None:
+        return unit, 1
+    power = {"2": 2, "3": 3, "²": 2, "³": 3}.get(found[2] or "", 1)
+    return {"um": "µm", "μm": "µm"}.get(found[1], found[1]), power
+
+
+@dataclass(frozen=True)
+class GroupSummary:
+    """How many pores belong to a group.
+
+    Attributes
+    ----------
+    text : str
+        The expression.
+    count, total : int
+        Pores in the group, and all counted pores.
+    share_of_size : float or None
+        Their share of the volume (image: area) of all counted pores.
+    """
+
+    text: str
+    count: int
+    total: int
+    share_of_size: float | None
+
+    def to_json_dict(self) -> dict[str, str | int | float | None]:
+        """The summary as JSON-serialisable values."""
+        return {
+            "expression": self.text,
+            "count": self.count,
+            "total": self.total,
+            "share_of_size": self.share_of_size,
+        }
+
+
+def summary(
+    text: str, inside: BoolArray, size: npt.NDArray[np.generic]
+) -> GroupSummary:
+    """Summarise a group, given the size of each pore."""
+    whole = float(size.sum())
+    return GroupSummary(
+        text,
+        int(inside.sum()),
+        len(inside),
+        float(size[inside].sum()) / whole if whole else None,
+    )

@@ -1,0 +1,123 @@
+"""The methods section of a report: every setting and source, in words.
+
+The settings can be read back with `settings_of`, so that a reader reproduces the
+numbers of a report from its text.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Protocol
+
+from napari_geosr.core.errors import ConfigError
+from napari_geosr.core.types import AnyDict, AnyMapping
+from napari_geosr.core.units import PIXEL
+from napari_geosr.core.version import __version__
+from napari_geosr.measure.config import PorosityConfig
+from napari_geosr.measure.groups import GroupSummary
+from napari_geosr.measure.phases.findings import Morphometry
+
+#: Settings that change neither values nor their definition.
+_WITHOUT_EFFECT = {"memory"}
+_SETTINGS = re.compile(r"^Settings: (.*)\.$", re.MULTILINE)
+_ONE = re.compile(r"(\w+) = (.*?)(?=; \w+ = |$)")
+
+
+class MethodsSource(Protocol):
+    """What a methods section tells: a `napari_geosr.measure.report.PorosityReport`."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def unit(self) -> str: ...
+    @property
+    def voxel_size(self) -> tuple[float, ...]: ...
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def threshold(self) -> float: ...
+    @property
+    def threshold_rule(self) -> str: ...
+    @property
+    def phase(self) -> str: ...
+    @property
+    def min_voxels(self) -> int: ...
+    @property
+    def connectivity(self) -> int: ...
+    @property
+    def morphometry(self) -> Mapping[str, Morphometry]: ...
+    @property
+    def group(self) -> GroupSummary | None: ...
+    @property
+    def settings(self) -> AnyMapping: ...
+
+
+def methods_text(report: MethodsSource) -> str:
+    """The methods section as paragraphs.
+
+    Parameters
+    ----------
+    report : MethodsSource
+
+    Returns
+    -------
+    str
+        One paragraph per line; the last ones list the sources.
+    """
+    size = " × ".join(f"{v:.6g}" for v in report.voxel_size)
+    grain = f" of {size} {report.unit}" if report.unit != PIXEL else ""
+    shape = " × ".join(map(str, report.shape))
+    dark = "at or below" if report.phase == "dark" else "above"
+    rule = (
+        "set by hand"
+        if report.threshold_rule == "manual"
+        else f"found by the method of {report.threshold_rule}"
+    )
+    lines = [
+        f"{report.name} ({shape} voxels{grain}) was measured with napari-geosr "
+        f"{__version__}. Voxels {dark} the threshold of {report.threshold:.6g}, "
+        f"{rule}, were taken as pores. Pores of at least {report.min_voxels} voxels, "
+        f"connected by {report.connectivity} neighbours, were counted; the porosity "
+        f"includes pores of all sizes.",
+    ]
+    sources: list[str] = []
+    for found in report.morphometry.values():
+        lines.append(f"{found.title}: {found.convention}")
+        sources += [s for s in found.sources if s not in sources]
+    if report.group is not None:
+        lines.append(f"Group of pores: {report.group.text}.")
+    written = "; ".join(
+        f"{name} = {json.dumps(value, ensure_ascii=False)}"
+        for name, value in report.settings.items()
+        if name not in _WITHOUT_EFFECT
+    )
+    lines.append(f"Settings: {written}.")
+    return "\n".join([*lines, *(f"[{i}] {s}" for i, s in enumerate(sources, start=1))])
+
+
+def settings_of(text: str) -> PorosityConfig:
+    """Read the settings of a measurement from its methods section.
+
+    Raises
+    ------
+    ConfigError
+        If there are none, or they are invalid.
+    """
+    found = _SETTINGS.search(text)
+    if found is None:
+        raise ConfigError(
+            "The text has no settings. Copy the line that begins with “Settings:”."
+        )
+    values: AnyDict = {}
+    for name, value in _ONE.findall(found[1]):
+        try:
+            values[name] = json.loads(value)
+        except json.JSONDecodeError as error:
+            raise ConfigError(f"The setting {name} = {value} is damaged.") from error
+    return PorosityConfig.from_mapping(_as_tuples(values))
+
+
+def _as_tuples(values: Mapping[str, object]) -> AnyDict:
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}

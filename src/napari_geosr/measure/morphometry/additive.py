@@ -1,0 +1,138 @@
+"""Defects of additive manufacturing: depth, √area, nearest neighbour."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Generator
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_geosr.core.steps import BlockDone, StageStarted, Step
+from napari_geosr.measure.morphometry.lacunae import principal_axes
+from napari_geosr.measure.phases import Phases
+from napari_geosr.measure.phases.findings import Findings, Quantity
+from napari_geosr.measure.statistics.centroid import centroid
+from napari_geosr.measure.sums import SweepTotals
+
+TITLE = "Additive manufacturing"
+ABOUT = "Depth below the surface, √area and nearest neighbour of each pore."
+CONVENTION = (
+    "√area is the root of the largest projected area of a pore (Murakami 2002, ch. 2), "
+    "here of the ellipsoid with the same second moments, so that rough outlines count "
+    "less than in a projection. The depth is the distance from a pore's centre to the "
+    "nearest point of the free surface, which is the border of the sample mask; the "
+    "border of the volume is a cut, not a surface. The nearest neighbour is the "
+    "distance between centres. Pores are counted from the minimum pore size on."
+)
+SOURCES = (
+    "Murakami Y. Metal Fatigue: Effects of Small Defects and Nonmetallic Inclusions. "
+    "Elsevier (2002).",
+    "du Plessis A, Yadroitsava I, Yadroitsev I. Effects of defects on mechanical "
+    "properties in metal additive manufacturing. Mater Des 187:108385 (2020). "
+    "doi:10.1016/j.matdes.2019.108385",
+)
+QUANTITIES = (
+    Quantity("Relative density", "1 − porosity", text="percent"),
+    Quantity("√area.max", "largest √area of a pore", 1, flat_name="-"),
+    Quantity("Depth.min", "smallest depth of a pore's centre", 1),
+    Quantity("Depth.median", "median depth", 1),
+    Quantity("NND", "mean distance to the nearest pore", 1),
+    Quantity("Irregular", "share of pores with a sphericity below 0.6", text="percent"),
+)
+#: Sphericity below which pores are counted as irregular, such as lack of fusion.
+_IRREGULAR = 0.6
+
+
+def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findings]:
+    """Measure the counted pores as defects."""
+    from scipy.spatial import cKDTree
+
+    pores = totals.pores
+    n, edge = len(pores), phases.edge
+    places = np.stack([centroid(pores, axis) for axis in range(3)], axis=1)
+    depth = yield from _depths(phases, places)
+    neighbour = np.full(n, np.nan)
+    if n > 1:
+        neighbour = cKDTree(places).query(places, k=2)[0][:, 1]
+    eigenvalues, _ = principal_axes(pores)
+    semi = np.sqrt(5 * np.maximum(eigenvalues[:, 1:], 0))
+    area = np.sqrt(math.pi * semi[:, 0] * semi[:, 1])
+    remarks = []
+    if n == 0:
+        remarks.append("There are no counted pores.")
+    elif phases.sample is None:
+        remarks.append(
+            "The depth of pores has no value: without a sample mask, the free surface "
+            "is unknown. Use a sample mask (--sample auto)."
+        )
+    if n and np.median(pores.voxels) < 27:
+        remarks.append(
+            f"Half of the pores have {np.median(pores.voxels):.0f} voxels or fewer: "
+            "√area and sphericity are uncertain. Smaller voxels are needed."
+        )
+    shape = totals.table.get("sphericity", totals.table.get("circularity"))
+    irregular = None
+    if n and shape is not None:
+        known = shape[np.isfinite(shape)]
+        irregular = float(np.mean(known < _IRREGULAR)) if len(known) else None
+    if n and irregular is None:
+        remarks.append("No pore has a reliable sphericity.")
+    if n == 1:
+        remarks.append("NND has no value: there is only one pore.")
+    values: dict[str, float | None] = {
+        "Relative density": 1 - totals.pore_voxels / totals.sample_voxels,
+        "√area.max": float(area.max()) / edge if n else None,
+        "Depth.min": _known(depth, np.min, edge),
+        "Depth.median": _known(depth, np.median, edge),
+        "NND": _known(neighbour, np.mean, edge),
+        "Irregular": irregular,
+    }
+    columns = {"depth": depth, "nearest_neighbour": neighbour}
+    if not phases.flat:
+        columns["sqrt_area"] = area
+    units = dict.fromkeys(columns, phases.unit)
+    return Findings(values, remarks, columns=columns, column_units=units)
+
+
+def _known(
+    values: npt.NDArray[np.float64],
+    function: Callable[[npt.NDArray[np.float64]], np.floating],
+    edge: float,
+) -> float | None:
+    known = values[np.isfinite(values)]
+    return float(function(known)) / edge if len(known) else None
+
+
+def _depths(
+    phases: Phases, places: npt.NDArray[np.float64]
+) -> Generator[Step, None, npt.NDArray[np.float64]]:
+    """Distance from each place to the border of the sample mask; NaN without one."""
+    from scipy.spatial import cKDTree
+
+    depth = np.full(len(places), np.nan)
+    if phases.sample is None or not len(places):
+        return depth
+    surface = []
+    slabs, n_z = phases.slabs, phases.shape[0]
+    yield StageStarted(0, len(slabs), message="Finding the free surface")
+    for i, slab in enumerate(slabs):
+        wide = slice(max(0, slab.start - 1), min(n_z, slab.stop + 1))
+        sample = phases.planes(phases.sample, wide)
+        for axis in range(3):
+            # Faces between the sample and its surroundings lie between two voxels.
+            step = np.flatnonzero(np.diff(sample, axis=axis))
+            shape = list(sample.shape)
+            shape[axis] -= 1
+            found = np.stack(np.unravel_index(step, shape), axis=1).astype(np.float64)
+            found[:, axis] += 0.5
+            found[:, 0] += wide.start
+            surface.append(found)
+        yield BlockDone(i + 1, len(slabs))
+    faces = np.concatenate(surface)
+    if not len(faces):
+        return depth
+    origin = np.array(phases.origin)
+    faces = faces * phases.edge + origin
+    distance: npt.NDArray[np.float64] = cKDTree(faces).query(places)[0]
+    return distance

@@ -1,0 +1,116 @@
+"""Cortical bone, slice by slice: Tt.Ar, Ct.Ar, Ct.Th, Ct.Po, Po.N, Po.Dm."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+
+import numpy as np
+
+from napari_geosr.core.steps import BlockDone, StageStarted, Step
+from napari_geosr.measure.phases import Mask, Phases
+from napari_geosr.measure.phases.findings import Findings, Quantity, coarse_remark
+from napari_geosr.measure.sums import SweepTotals
+from napari_geosr.measure.thickness import local_thickness
+
+TITLE = "Cortical bone"
+ABOUT = "Tt.Ar, Ct.Ar, Ct.Th, Ct.Po, Po.N and Po.Dm of the slices normal to Z."
+CONVENTION = (
+    "Each slice normal to Z is measured by itself; values are means over the slices "
+    "with bone. The periosteal contour encloses the largest piece of bone with all its "
+    "holes; the marrow cavity is the largest hole, if it is larger than all the other "
+    "holes together, so that pores that open into it belong to it. Tt.Ar is the area "
+    "inside the periosteal contour, Ct.Ar that without the marrow cavity (pores "
+    "included), Ct.Po the pores' share of Ct.Ar, Po.N their number, Po.Dm the mean "
+    "diameter of the circle of equal area, and Ct.Th the mean local thickness of the "
+    "cortex with its pores filled, in the slice."
+)
+SOURCES = (
+    "Bouxsein ML et al. Guidelines for assessment of bone microstructure in rodents "
+    "using micro-computed tomography. J Bone Miner Res 25:1468-1486 (2010), Table 2. "
+    "doi:10.1002/jbmr.141",
+)
+QUANTITIES = (
+    Quantity("Tt.Ar", "total area inside the periosteal contour", 2),
+    Quantity("Ct.Ar", "cortical area", 2),
+    Quantity("Ct.Ar/Tt.Ar", "cortical area fraction", text="percent"),
+    Quantity("Ma.Ar", "marrow area", 2),
+    Quantity("Ct.Th", "mean cortical thickness", 1),
+    Quantity("Ct.Po", "cortical porosity", text="percent"),
+    Quantity("Po.N", "pores per slice"),
+    Quantity("Ct.Po.Dm", "mean diameter of the cortical pores in a slice", 1),
+)
+_NAMES = tuple(q.name for q in QUANTITIES)
+#: Slices whose cortical thickness is measured, at most.
+_MOST_THICKNESSES = 64
+
+
+def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findings]:
+    """Measure every slice."""
+    n = phases.shape[0]
+    step = max(1, n // _MOST_THICKNESSES)
+    rows = np.full((n, len(_NAMES)), np.nan)
+    yield StageStarted(0, n, message="Measuring the cortex")
+    for z in range(n):
+        phases.check()
+        bone = phases.planes(phases.solid, slice(z, z + 1))[0]
+        if bone.any():
+            rows[z] = _of_slice(bone, with_thickness=z % step == 0)
+        yield BlockDone(z + 1, n)
+    values: dict[str, float | None] = dict.fromkeys(_NAMES)
+    for i, name in enumerate(_NAMES):
+        known = rows[np.isfinite(rows[:, i]), i]
+        values[name] = float(known.mean()) if len(known) else None
+    remarks = []
+    if values["Tt.Ar"] is None:
+        remarks.append("There is no bone (solid) in the sample.")
+    if values["Tt.Ar"] is not None and not values["Ma.Ar"]:
+        remarks.append(
+            "No slice has a marrow cavity: the cortex is not a closed ring here, and "
+            "Ct.Th is the thickness of the whole bone."
+        )
+    if values["Tt.Ar"] is not None and not values["Po.N"]:
+        remarks.append("Ct.Po.Dm has no value: the cortex has no pores.")
+    if step > 1:
+        remarks.append(f"Ct.Th was measured on every {step}th slice.")
+    remarks += coarse_remark("Ct.Th", values["Ct.Th"])
+    remarks += coarse_remark("Ct.Po.Dm", values["Ct.Po.Dm"])
+    curve = {"slice": [float(z) for z in range(n)]}
+    curve |= {
+        name: [0.0 if np.isnan(v) else float(v) for v in rows[:, i]]
+        for i, name in enumerate(_NAMES)
+        if name in ("Ct.Ar/Tt.Ar", "Ct.Po", "Po.N")
+    }
+    return Findings(values, remarks, curves={"slices": curve})
+
+
+def _of_slice(bone: Mask, *, with_thickness: bool) -> list[float]:
+    """The values of one slice, in the order of `QUANTITIES`."""
+    from scipy import ndimage
+
+    pieces, _ = ndimage.label(bone, np.ones((3, 3)))
+    largest = pieces == np.bincount(pieces.ravel())[1:].argmax() + 1
+    total = ndimage.binary_fill_holes(largest)
+    holes, n_holes = ndimage.label(total & ~largest)
+    sizes = np.bincount(holes.ravel(), minlength=n_holes + 1)[1:]
+    cortex, marrow = total, 0
+    if n_holes and 2 * sizes.max() > sizes.sum():
+        cavity = holes == sizes.argmax() + 1
+        cortex, marrow = total & ~cavity, int(sizes.max())
+    pores, n_pores = ndimage.label(cortex & ~bone)
+    areas = np.bincount(pores.ravel(), minlength=n_pores + 1)[1:]
+    diameters = np.sqrt(4 * areas / np.pi)
+    n_total, n_cortex = np.count_nonzero(total), np.count_nonzero(cortex)
+    thickness = np.nan
+    if with_thickness:
+        around = np.pad(cortex, 1)  # the cortex ends at the border of the image
+        thickness = float(local_thickness(around)[around].mean())
+    return [
+        n_total,
+        n_cortex,
+        n_cortex / n_total,
+        marrow,
+        thickness,
+        areas.sum() / n_cortex,
+        n_pores,
+        float(diameters.mean()) if n_pores else np.nan,
+    ]

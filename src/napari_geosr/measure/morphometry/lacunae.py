@@ -1,0 +1,128 @@
+"""Osteocyte lacunae: number per bone volume, volume, stretch, orientation."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_geosr.core.steps import Step
+from napari_geosr.measure.kernels import columns as column
+from napari_geosr.measure.phases import Phases
+from napari_geosr.measure.phases.findings import Findings, Quantity
+from napari_geosr.measure.sums import Pores, SweepTotals
+
+TITLE = "Lacunae"
+ABOUT = "Number per bone volume, volume, stretch and orientation of the pores."
+CONVENTION = (
+    "Every counted pore is a lacuna: choose the minimum pore size, and exclude canals "
+    "with a sample mask. Lc.N/BV is their number ÷ the volume of the solid. With the "
+    "eigenvalues EV1 ≤ EV2 ≤ EV3 of the covariance of a lacuna's voxels, the stretch "
+    "Lc.St is (EV3 − EV1) ÷ EV3, and the oblateness Lc.Ob is "
+    "2 (EV2 − EV1) ÷ (EV3 − EV1) − 1: −1 for a rod, 1 for a plate (Mader et al. "
+    "2013). Lc.Align is the largest eigenvalue of the mean orientation tensor: 1/3 for "
+    "random, 1 for equal directions (in an image, 1/2 to 1). Lacunae that touch the "
+    "border are counted, but have no shape."
+)
+SOURCES = (
+    "Mader KS, Schneider P, Müller R, Stampanoni M. A quantitative framework for the "
+    "3D characterization of the osteocyte lacunar system. Bone 57:142-154 (2013). "
+    "doi:10.1016/j.bone.2013.06.026",
+)
+QUANTITIES = (
+    Quantity("Lc.N", "number of lacunae"),
+    Quantity("Lc.N/BV", "lacunae per bone volume", -3, True, flat_name="-"),
+    Quantity("Lc.V", "mean volume of a lacuna", 3, flat_name="-"),
+    Quantity("Lc.V.SD", "standard deviation of the volume", 3, flat_name="-"),
+    Quantity("Lc.TV/BV", "volume of all lacunae ÷ bone volume", text="percent"),
+    Quantity("Lc.St", "mean stretch, 0 for a sphere to 1"),
+    Quantity("Lc.Ob", "mean oblateness, −1 for a rod to 1 for a plate", flat_name="-"),
+    Quantity("Lc.Align", "alignment of the longest axes"),
+)
+#: Voxels below which the shape of a pore is uncertain.
+_FEW_VOXELS = 125
+
+
+def principal_axes(
+    pores: Pores,
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Eigenvalues (n, 3), smallest first, and longest axes (n, 3) as (z, y, x).
+
+    A voxel counts as a cuboid.
+    """
+    sums = pores.sums.astype(np.float64)
+    edges = np.array(pores.geometry.voxel_size)
+    n = sums[:, column.COUNT]
+    first = sums[:, column.SUM_Z : column.SUM_X + 1] / n[:, None]
+    matrix = np.empty((len(sums), 3, 3))
+    for i in range(3):
+        for j in range(i, 3):
+            second = column.SUM_ZZ + i if i == j else column.SUM_ZY + i + j - 1
+            value = sums[:, second] / n - first[:, i] * first[:, j]
+            value = value + (1 / 12 if i == j else 0)
+            matrix[:, i, j] = matrix[:, j, i] = value * edges[i] * edges[j]
+    if pores.geometry.flat:
+        matrix[:, 0, :] = matrix[:, :, 0] = 0.0
+    eigenvalues, vectors = np.linalg.eigh(matrix)
+    return eigenvalues, vectors[:, :, 2]
+
+
+def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findings]:
+    """Measure the counted pores as lacunae."""
+    yield from ()
+    pores = totals.pores
+    n = len(pores)
+    solid = totals.sample_voxels - totals.pore_voxels
+    cells = phases.edge ** (-phases.ndim)
+    bone = solid * pores.geometry.voxel_volume * cells
+    volume = pores.size * cells
+    eigenvalues, axes = principal_axes(pores)
+    low, middle, high = eigenvalues.T
+    if phases.flat:
+        low = middle
+    whole = ~pores.touches_border
+    with np.errstate(invalid="ignore", divide="ignore"):
+        stretch = np.where(whole, (high - low) / high, np.nan)
+        flatness = np.where(whole, 2 * (middle - low) / (high - low) - 1, np.nan)
+    known = axes[whole]
+    align = None
+    if len(known):
+        tensor = np.einsum("ni,nj->ij", known, known) / len(known)
+        align = float(np.linalg.eigvalsh(tensor)[-1])
+    remarks = _remarks(pores, whole)
+    values: dict[str, float | None] = {
+        "Lc.N": n,
+        "Lc.N/BV": n / bone if bone else None,
+        "Lc.V": float(volume.mean()) if n else None,
+        "Lc.V.SD": float(volume.std()) if n else None,
+        "Lc.TV/BV": float(volume.sum() / bone) if bone else None,
+        "Lc.St": _mean(stretch),
+        "Lc.Ob": _mean(flatness),
+        "Lc.Align": align,
+    }
+    tilt = np.degrees(np.arccos(np.clip(np.abs(axes[:, 0]), 0, 1)))
+    columns = {"stretch": stretch}
+    if not phases.flat:
+        columns |= {"oblateness": flatness, "angle_to_z": np.where(whole, tilt, np.nan)}
+    units = {"stretch": "", "oblateness": "", "angle_to_z": "°"}
+    return Findings(values, remarks, columns=columns, column_units=units)
+
+
+def _mean(values: npt.NDArray[np.float64]) -> float | None:
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if len(known) else None
+
+
+def _remarks(pores: Pores, whole: npt.NDArray[np.bool_]) -> list[str]:
+    """What the shapes cannot tell."""
+    if not whole.any():
+        return ["No lacuna lies completely inside the sample: there are no shapes."]
+    few = int(np.count_nonzero(pores.voxels[whole] < _FEW_VOXELS))
+    if few * 2 > np.count_nonzero(whole):
+        return [
+            f"{few} of {np.count_nonzero(whole)} lacunae have fewer than "
+            f"{_FEW_VOXELS} voxels: their stretch is uncertain. Smaller voxels are "
+            "needed."
+        ]
+    return []

@@ -1,0 +1,67 @@
+"""Thickness of the solid and of the pores: Tb.Th, Tb.Sp, Po.Dm."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+
+from napari_geosr.core.steps import Step
+from napari_geosr.measure.phases import Phases
+from napari_geosr.measure.phases.findings import Findings, Quantity, coarse_remark
+from napari_geosr.measure.phases.shared import phase_thickness_steps
+from napari_geosr.measure.sums import SweepTotals
+
+TITLE = "Thickness"
+ABOUT = "Local thickness of the solid (Tb.Th) and of the pores (Tb.Sp, Po.Dm)."
+CONVENTION = (
+    "Local thickness at a point is the diameter of the largest sphere that contains "
+    "the point and lies in its phase (Hildebrand & Rüegsegger 1997, eq. 3); means and "
+    "standard deviations are over the volume of the phase. Tb.Th is that of the solid; "
+    "Tb.Sp and Po.Dm are two names for that of the pores. All radii occur (no "
+    "series of radii); diameters are rounded to 1/32 voxel, and the surface is located "
+    "from the voxels around it, to about half a voxel. Spheres lie inside the "
+    "volume and the sample mask, so that structures cut by the border are measured as "
+    "if they ended there."
+)
+SOURCES = (
+    "Hildebrand T, Rüegsegger P. A new method for the model-independent assessment of "
+    "thickness in three-dimensional images. J Microsc 185:67-75 (1997). "
+    "doi:10.1046/j.1365-2818.1997.1340694.x",
+    "Bouxsein ML et al. Guidelines for assessment of bone microstructure in rodents "
+    "using micro-computed tomography. J Bone Miner Res 25:1468-1486 (2010). "
+    "doi:10.1002/jbmr.141",
+)
+QUANTITIES = (
+    Quantity("Tb.Th", "mean thickness of the solid", 1),
+    Quantity("Tb.Th.SD", "standard deviation of the thickness of the solid", 1),
+    Quantity("Tb.Sp", "mean thickness of the pores", 1),
+    Quantity("Tb.Sp.SD", "standard deviation of the thickness of the pores", 1),
+    Quantity("Po.Dm", "mean pore diameter, the same as Tb.Sp", 1),
+    Quantity("Po.Dm.SD", "standard deviation of the pore diameter", 1),
+)
+
+
+def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findings]:
+    """Measure the local thickness of both phases."""
+    solid = yield from phase_thickness_steps(phases, "solid")
+    pores = yield from phase_thickness_steps(phases, "pores")
+    remarks = []
+    for name, found, phase in (
+        ("Tb.Th", solid, "solid"),
+        ("Tb.Sp (Po.Dm)", pores, "pore"),
+    ):
+        if found.mean is None:
+            why = "fills the volume" if found.unbounded_voxels else "is empty"
+            remarks.append(f"{name} has no value: the {phase} phase {why}.")
+        remarks += coarse_remark(name, found.mean)
+    return Findings(
+        {
+            "Tb.Th": solid.mean,
+            "Tb.Th.SD": solid.sd,
+            "Tb.Sp": pores.mean,
+            "Tb.Sp.SD": pores.sd,
+            "Po.Dm": pores.mean,
+            "Po.Dm.SD": pores.sd,
+        },
+        remarks,
+        {"Tb.Th": solid.histogram(), "Tb.Sp": pores.histogram()},
+    )

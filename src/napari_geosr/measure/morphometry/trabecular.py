@@ -1,0 +1,138 @@
+"""Trabecular bone under its ASBMR names: BV/TV, Tb.N, Conn.D, BS/BV."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+
+from napari_geosr.core.steps import Step
+from napari_geosr.measure.phases import Box, Mask, PackedMask, Phases
+from napari_geosr.measure.phases.findings import Findings, Quantity
+from napari_geosr.measure.phases.shared import (
+    label_solid_steps,
+    phase_thickness_steps,
+    purified_steps,
+)
+from napari_geosr.measure.sums import SweepTotals
+from napari_geosr.measure.thickness import (
+    ThicknessDistribution,
+    Walled,
+    medial_axis_steps,
+    thickness_steps,
+)
+
+TITLE = "Trabecular bone"
+ABOUT = "BV/TV, Tb.N, Conn.D and BS/BV of the solid, under their standard names."
+CONVENTION = (
+    "Bone is the solid. BV/TV is its share of the sample. BS is its Crofton surface in "
+    "13 directions without faces on the border. Tb.N is 1 ÷ the mean distance between "
+    "the mid-axes, measured as the local thickness of everything but the medial axis "
+    "(Hildebrand et al. 1999); Tb.N(Th+Sp) is 1 ÷ (Tb.Th + Tb.Sp). Conn is "
+    "1 − the Euler number of the largest component of the bone (26 neighbours) with "
+    "its enclosed cavities filled (purified, Odgaard & Gundersen 1993); of the Euler "
+    "numbers of its parts on the border, half of each face, a quarter of each edge and "
+    "an eighth of each corner are subtracted (added for edges), so that blocks that "
+    "share one plane of voxels add up. Conn.D is Conn ÷ TV."
+)
+SOURCES = (
+    "Bouxsein ML et al. Guidelines for assessment of bone microstructure in rodents "
+    "using micro-computed tomography. J Bone Miner Res 25:1468-1486 (2010). "
+    "doi:10.1002/jbmr.141",
+    "Hildebrand T, Laib A, Müller R, Dequeker J, Rüegsegger P. Direct "
+    "three-dimensional morphometric analysis of human cancellous bone. J Bone Miner "
+    "Res 14:1167-1174 (1999). doi:10.1359/jbmr.1999.14.7.1167",
+    "Odgaard A, Gundersen HJG. Quantification of connectivity in cancellous bone. Bone "
+    "14:173-182 (1993). doi:10.1016/8756-3282(93)90245-6",
+)
+QUANTITIES = (
+    Quantity("TV", "total volume of the sample", 3, flat_name="T.Ar"),
+    Quantity("BV", "volume of the bone (solid)", 3, flat_name="B.Ar"),
+    Quantity("BV/TV", "bone volume fraction", flat_name="B.Ar/T.Ar", text="percent"),
+    Quantity("BS", "bone surface", 2, flat_name="B.Pm"),
+    Quantity("BS/BV", "bone surface ÷ bone volume", -1, flat_name="B.Pm/B.Ar"),
+    Quantity("BS/TV", "bone surface ÷ total volume", -1, flat_name="B.Pm/T.Ar"),
+    Quantity("Tb.N", "trabecular number, from the mid-axes", -1, per_millimetre=True),
+    Quantity("Tb.N(Th+Sp)", "trabecular number, 1 ÷ (Tb.Th + Tb.Sp)", -1, True),
+    Quantity("Conn", "connectivity: loops of the purified bone", flat_name="-"),
+    Quantity("Conn.D", "connectivity density", -3, True, flat_name="-"),
+)
+
+
+def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findings]:
+    """Measure the trabecular quantities of the solid."""
+    total, bone = phases.sample_voxels, phases.count(phases.solid)
+    raw = yield from label_solid_steps(phases)
+    surface = float(raw.surface.sum())
+    solid = yield from phase_thickness_steps(phases, "solid")
+    pores = yield from phase_thickness_steps(phases, "pores")
+    number, remarks = yield from _number(phases)
+    if solid.mean is None or pores.mean is None:
+        remarks.append("Tb.N(Th+Sp) has no value: there is only one phase.")
+    both = None if solid.mean is None or pores.mean is None else solid.mean + pores.mean
+    values: dict[str, float | None] = {
+        "TV": total,
+        "BV": bone,
+        "BV/TV": bone / total,
+        "BS": surface,
+        "BS/BV": surface / bone if bone else None,
+        "BS/TV": surface / total,
+        "Tb.N": number,
+        "Tb.N(Th+Sp)": None if both is None else 1 / both,
+    }
+    if phases.flat:  # areas and perimeters
+        values["TV"], values["BV"] = total / phases.edge, bone / phases.edge
+        values["BS"] = surface / phases.edge
+        return Findings(values, remarks)
+    pure = yield from purified_steps(phases)
+    connectivity = 1 - (pure.euler_number - pure.shared_euler)
+    if not bone:
+        remarks.append("There is no bone (solid) in the sample.")
+    if bone and (pure.particles or pure.cavities):
+        remarks.append(
+            f"Conn.D leaves out {pure.particles} loose particles of the solid and "
+            f"{pure.cavities} enclosed cavities."
+        )
+    if bone and connectivity <= 0:
+        remarks.append(
+            f"Connectivity is {connectivity:g}: there are no closed loops, or many "
+            "are cut by the border. Conn.D needs a larger volume or smaller voxels."
+        )
+    values["Conn"] = connectivity if bone else None
+    values["Conn.D"] = connectivity / total if bone else None
+    return Findings(values, remarks)
+
+
+def _number(
+    phases: Phases,
+) -> Generator[Step, None, tuple[float | None, list[str]]]:
+    """Tb.N from the distance between the mid-axes, and what to remark."""
+    if (axes := phases.results.get("mid-axes")) is None:
+        walled = Walled(phases.solid)
+        mask = PackedMask(walled.shape)
+
+        def write(box: Box, marked: Mask) -> None:
+            mask.write(box[0].start, marked)
+
+        yield from medial_axis_steps(walled, write, check=phases.check)
+        axes = yield from thickness_steps(
+            Walled(_Not(mask)),
+            to_centres=True,
+            check=phases.check,
+            message="Measuring the distance between mid-axes",
+        )
+        phases.results["mid-axes"] = axes
+    assert isinstance(axes, ThicknessDistribution)
+    if axes.mean is None:
+        return None, ["Tb.N has no value: the solid has no mid-axes."]
+    return 1 / axes.mean, []
+
+
+class _Not:
+    """Everything outside a mask."""
+
+    def __init__(self, mask: PackedMask) -> None:
+        self._mask = mask
+        self.shape = mask.shape
+
+    def __getitem__(self, box: Box) -> Mask:
+        outside: Mask = ~self._mask[box]
+        return outside

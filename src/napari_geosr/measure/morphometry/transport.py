@@ -1,0 +1,136 @@
+"""Tortuosity factor of the pores, and an estimate of the permeability."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_geosr.core.memory import free_host_memory
+from napari_geosr.core.steps import BlockDone, StageStarted, Step
+from napari_geosr.measure.phases import Phases
+from napari_geosr.measure.phases.findings import Findings, Quantity
+from napari_geosr.measure.phases.shared import label_solid_steps
+from napari_geosr.measure.sums import SweepTotals
+
+TITLE = "Transport"
+ABOUT = "Tortuosity factor of the pores, and a Kozeny–Carman estimate of permeability."
+CONVENTION = (
+    "The tortuosity factor τ along an axis is φ D0 ÷ D_eff, where D_eff is the "
+    "effective diffusivity of the pores from a finite-volume solution of Laplace's "
+    "equation (6 neighbours, fixed concentrations on the two faces of the volume, "
+    "no flux through the others), as in TauFactor (Cooper et al. 2016, eq. 3). The "
+    "solution has converged when the fluxes through all planes agree within 0.5 %. The "
+    "permeability is not simulated: k(estimate) = φ³ ÷ (5 S_v²), after Kozeny and "
+    "Carman (1937), with the surface per total volume S_v."
+)
+SOURCES = (
+    "Cooper SJ, Bertei A, Shearing PR, Kilner JA, Brandon NP. TauFactor: an "
+    "open-source application for calculating tortuosity factors from tomographic data. "
+    "SoftwareX 5:203-210 (2016). doi:10.1016/j.softx.2016.09.002",
+    "Carman PC. Fluid flow through granular beds. Trans Inst Chem Eng 15:150-166 "
+    "(1937).",
+)
+QUANTITIES = (
+    Quantity("τ.z", "tortuosity factor of the pores along Z", flat_name="-"),
+    Quantity("τ.y", "tortuosity factor of the pores along Y"),
+    Quantity("τ.x", "tortuosity factor of the pores along X"),
+    Quantity("D_eff/D0.z", "relative diffusivity along Z", flat_name="-"),
+    Quantity("D_eff/D0.y", "relative diffusivity along Y"),
+    Quantity("D_eff/D0.x", "relative diffusivity along X"),
+    Quantity("k(estimate)", "permeability after Kozeny and Carman", 2, flat_name="-"),
+)
+#: Fluxes through all planes must agree within this fraction.
+_TOLERANCE = 0.005
+_SWEEPS_PER_CHECK = 50
+_MOST_CHECKS = 400
+#: Bytes per voxel: phase, its labels and concentrations.
+_BYTES_PER_VOXEL = 12
+
+
+def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findings]:
+    """Solve for the diffusion along each axis."""
+    values: dict[str, float | None] = {}
+    remarks: list[str] = []
+    needed = _BYTES_PER_VOXEL * math.prod(phases.shape)
+    if needed > free_host_memory() // 2:
+        remarks.append(
+            f"The tortuosity factor was not measured: it needs {needed / 1e9:.1f} GB "
+            "of memory. Measure a part of the volume."
+        )
+    else:
+        pores = np.ascontiguousarray(phases.pores[:, :, :]).view(np.uint8)
+        phi = np.count_nonzero(pores) / phases.sample_voxels
+        for axis, letter in enumerate("zyx"):
+            if phases.flat and axis == 0:
+                continue
+            along = np.ascontiguousarray(np.moveaxis(pores, axis, 0))
+            share, error = yield from _diffusivity(phases, along, letter)
+            share *= math.prod(phases.shape) / phases.sample_voxels
+            values[f"D_eff/D0.{letter}"] = share
+            if not share:
+                remarks.append(
+                    f"τ.{letter} has no value: no pores connect both faces along "
+                    f"{letter.upper()}."
+                )
+                continue
+            values[f"τ.{letter}"] = float(phi / share)
+            if error > _TOLERANCE:
+                remarks.append(
+                    f"τ.{letter} has not converged: fluxes differ by "
+                    f"{100 * error:.1f} %."
+                )
+        if phases.sample is not None:
+            remarks.append(
+                "τ assumes that the sample fills the volume; here, a sample mask cuts "
+                "it. Crop the volume to the sample."
+            )
+    raw = yield from label_solid_steps(phases)
+    surface = float(raw.surface.sum()) / phases.sample_voxels
+    porosity = totals.pore_voxels / totals.sample_voxels
+    values["k(estimate)"] = porosity**3 / (5 * surface**2) if surface else None
+    if not surface and not phases.flat:
+        remarks.append("k(estimate) has no value: the pores have no surface.")
+    return Findings(values, remarks)
+
+
+def _connecting(along: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """The part of a phase that connects both faces along the first axis."""
+    import cc3d
+
+    labels = cc3d.connected_components(along, connectivity=6)
+    both = np.intersect1d(labels[0], labels[-1])
+    table = np.zeros(int(labels.max()) + 1, np.uint8)
+    table[both[both > 0]] = 1
+    connecting: npt.NDArray[np.uint8] = table[labels]
+    return connecting
+
+
+def _diffusivity(
+    phases: Phases, along: npt.NDArray[np.uint8], letter: str
+) -> Generator[Step, None, tuple[float, float]]:
+    """Effective ÷ free diffusivity along the first axis, and the spread of fluxes."""
+    from napari_geosr.measure.kernels import diffusion
+
+    yield StageStarted(message=f"Solving for diffusion along {letter.upper()}")
+    phase = _connecting(along)
+    if not phase.any():
+        return 0.0, 0.0
+    n, n_y, n_x = phase.shape
+    ramp = 1 - (np.arange(n, dtype=np.float32) + 0.5) / n
+    values = np.ascontiguousarray(np.broadcast_to(ramp[:, None, None], phase.shape))
+    flux = np.empty(n + 1)
+    factor = 2 - math.pi / (1.5 * max(n, 3))
+    spread = math.inf
+    for i in range(_MOST_CHECKS):
+        phases.check()
+        diffusion.relax(phase, values, factor, _SWEEPS_PER_CHECK)
+        diffusion.fluxes(phase, values, flux)
+        mean = float(flux.mean())
+        spread = float(flux.max() - flux.min()) / mean if mean > 0 else math.inf
+        yield BlockDone(i + 1, _MOST_CHECKS)
+        if spread < _TOLERANCE:
+            break
+    return float(flux.mean()) * n / (n_y * n_x), spread

@@ -1,0 +1,235 @@
+"""Two-point probability S2, specific surface, chord lengths and lineal path."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator, Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_geosr.core.steps import BlockDone, StageStarted, Step
+from napari_geosr.measure.crofton import PAIRS, pair_weights
+from napari_geosr.measure.phases import Box, Mask, Phases
+from napari_geosr.measure.phases.findings import Findings, Quantity
+from napari_geosr.measure.sums import SweepTotals
+
+TITLE = "Two-point statistics"
+ABOUT = "S2, specific surface, correlation length, chord lengths, lineal path of pores."
+CONVENTION = (
+    "S2(r) is the probability that both ends of a segment of length r lie in pores, "
+    "along the axes, over segments whose ends lie in the sample (Torquato 2002, §2.2). "
+    "S_v (surface per volume) is −4 × its slope at 0, from differences over "
+    "neighbouring voxels in 13 directions. The correlation length is where "
+    "(S2 − φ²) ÷ (φ − φ²) falls to 1/e. Chords are runs of pore voxels along the axes "
+    "with solid at both ends; their mean is over chords, not over their length. The "
+    "lineal path is the probability that a whole segment lies in pores."
+)
+SOURCES = (
+    "Torquato S. Random Heterogeneous Materials. Springer (2002). "
+    "doi:10.1007/978-1-4757-6355-3",
+    "Debye P, Anderson HR, Brumberger H. Scattering by an inhomogeneous solid. II. "
+    "J Appl Phys 28:679-683 (1957), eq. 14. doi:10.1063/1.1722830",
+)
+QUANTITIES = (
+    Quantity("S_v", "specific surface from the slope of S2", -1),
+    Quantity("Lc", "correlation length", 1),
+    Quantity("Chord.pore", "mean chord length of the pores", 1),
+    Quantity("Chord.pore.SD", "standard deviation of the chords of the pores", 1),
+    Quantity("Chord.solid", "mean chord length of the solid", 1),
+    Quantity("Chord.solid.SD", "standard deviation of the chords of the solid", 1),
+)
+#: Largest distance of S2 in voxels.
+_MOST_LAG = 128
+
+
+def lags(shape: tuple[int, ...], flat: bool) -> list[int]:
+    """Distances in voxels: each at first, then about 8 % apart."""
+    most = min(_MOST_LAG, min(shape[1:] if flat else shape) // 2)
+    found = list(range(min(8, most) + 1))
+    while found[-1] < most:
+        found.append(min(most, max(found[-1] + 1, round(1.08 * found[-1]))))
+    return found
+
+
+def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findings]:
+    """Measure correlations and chords of both phases."""
+    axes = (1, 2) if phases.flat else (0, 1, 2)
+    distances = lags(phases.shape, phases.flat)
+    both, pairs = yield from _pairs(phases, axes, distances)
+    pores = totals.pore_voxels / totals.sample_voxels
+    surface = yield from _surface(phases)
+    chords = {}
+    path = np.zeros(len(distances))
+    for which in ("pores", "solid"):
+        yield StageStarted(message=f"Measuring chords of the {which}")
+        lengths = np.zeros(max(phases.shape) + 1, np.int64)
+        for axis in axes:
+            for runs, whole in _runs(phases, which, axis):
+                lengths += np.bincount(runs[whole], minlength=len(lengths))
+                if which == "pores":
+                    for i, lag in enumerate(distances):
+                        path[i] += np.maximum(runs - lag, 0).sum()
+        chords[which] = lengths
+    with np.errstate(invalid="ignore", divide="ignore"):
+        s2 = both.sum(axis=0) / pairs.sum(axis=0)
+        possible = pairs.sum(axis=0)
+        lineal = path / possible
+    values: dict[str, float | None] = {"S_v": surface, "Lc": _decay(distances, s2)}
+    remarks = []
+    for which, name in (("pores", "Chord.pore"), ("solid", "Chord.solid")):
+        values[name], values[f"{name}.SD"] = _mean_and_sd(chords[which])
+        if values[name] is None:
+            remarks.append(f"{name} has no value: no chord ends within the sample.")
+    if values["Lc"] is None and 0 < pores < 1:
+        remarks.append(
+            "The correlation length has no value: S2 does not decay within half of the "
+            "volume. A larger volume is needed."
+        )
+    elif (length := values["Lc"]) is not None and length < 2:
+        remarks.append(
+            f"The correlation length of {length:.1f} voxels is unreliable. Smaller "
+            "voxels are needed."
+        )
+    curve: dict[str, list[float]] = {
+        "distance": [float(d) for d in distances],
+        "S2": s2.tolist(),
+        "lineal_path": lineal.tolist(),
+    }
+    for axis in axes:
+        curve[f"S2_{'zyx'[axis]}"] = (both[axis] / pairs[axis]).tolist()
+    return Findings(values, remarks, curves={"two_point": curve})
+
+
+def _pairs(
+    phases: Phases, axes: tuple[int, ...], distances: list[int]
+) -> Generator[Step, None, tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
+    """Numbers of pairs with both ends in pores, and in the sample: (3, n) each."""
+    both = np.zeros((3, len(distances)), np.int64)
+    pairs = np.zeros_like(both)
+    slabs, n_z = phases.slabs, phases.shape[0]
+    yield StageStarted(0, len(slabs), message="Measuring two-point statistics")
+    for i, slab in enumerate(slabs):
+        wide = slice(slab.start, min(n_z, slab.stop + distances[-1]))
+        pores = phases.planes(phases.pores, wide)
+        sample = phases.sample_planes(wide)
+        n = slab.stop - slab.start
+        for axis in axes:
+            for k, lag in enumerate(distances):
+                phases.check()
+                keys = [_shifted(axis, 0, lag, n), _shifted(axis, lag, lag, n)]
+                both[axis, k] += _count(pores[keys[0]], pores[keys[1]])
+                if sample is None:
+                    size = [n, *phases.shape[1:]]
+                    if axis == 0:  # planes with a partner within the volume
+                        size[0] = max(0, min(n, wide.stop - wide.start - lag))
+                    else:
+                        size[axis] -= lag
+                    pairs[axis, k] += math.prod(size)
+                else:
+                    pairs[axis, k] += _count(sample[keys[0]], sample[keys[1]])
+        yield BlockDone(i + 1, len(slabs))
+    return both, pairs
+
+
+def _shifted(axis: int, offset: int, lag: int, n: int) -> Box:
+    """Voxels at one end of the pairs along an axis, within a slab of `n` planes."""
+    key = [slice(0, n), slice(None), slice(None)]
+    if axis == 0:
+        key[0] = slice(offset, n + offset)
+    else:
+        key[axis] = slice(offset, None) if offset else slice(0, -lag or None)
+    return key[0], key[1], key[2]
+
+
+def _count(one: Mask, other: Mask) -> int:
+    n = min(len(one), len(other))
+    return int(np.count_nonzero(one[:n] & other[:n]))
+
+
+def _surface(phases: Phases) -> Generator[Step, None, float | None]:
+    """Surface per volume: −4 times the slope of S2, by Crofton's weights."""
+    weights = pair_weights((1.0, 1.0, 1.0), flat=phases.flat)
+    changes, pairs = np.zeros(len(PAIRS)), np.zeros(len(PAIRS))
+    slabs, n_z = phases.slabs, phases.shape[0]
+    yield StageStarted(0, len(slabs), message="Measuring the slope of S2")
+    for i, slab in enumerate(slabs):
+        wide = slice(slab.start, min(n_z, slab.stop + 1))
+        pores = phases.planes(phases.pores, wide)
+        sample = phases.sample_planes(wide)
+        n = slab.stop - slab.start
+        for k, (one, other) in enumerate(PAIRS):
+            if phases.flat and one[0] != other[0]:
+                continue
+            a, b = _corner(one, n, pores.shape), _corner(other, n, pores.shape)
+            if one[0] == other[0]:  # pairs within a plane, of every plane of the slab
+                a, b = (slice(0, n), *a[1:]), (slice(0, n), *b[1:])
+            differ = pores[a] != pores[b]
+            if sample is not None:
+                inside = sample[a] & sample[b]
+                differ &= inside
+                pairs[k] += np.count_nonzero(inside)
+            else:
+                pairs[k] += differ.size
+            changes[k] += np.count_nonzero(differ)
+        yield BlockDone(i + 1, len(slabs))
+    used = (pairs > 0) & (weights > 0)
+    if not used.any():
+        return None
+    return float((weights[used] * changes[used] / pairs[used]).sum())
+
+
+def _corner(corner: tuple[int, ...], n: int, shape: tuple[int, ...]) -> Box:
+    """One end of the pairs along a diagonal, within `n` planes and the next one."""
+    lengths = (min(n, shape[0] - 1), shape[1] - 1, shape[2] - 1)
+    z, y, x = (slice(c, c + m) for c, m in zip(corner, lengths, strict=True))
+    return z, y, x
+
+
+def _runs(
+    phases: Phases, which: str, axis: int
+) -> Iterator[tuple[npt.NDArray[np.int64], Mask]]:
+    """Lengths of runs along an axis, and whether both ends meet the other phase."""
+    own = getattr(phases, which)
+    other = phases.solid if which == "pores" else phases.pores
+    across = 1 if axis != 1 else 0
+    n_lines = phases.shape[across]
+    step = max(1, 2**22 * n_lines // max(1, math.prod(phases.shape)))
+    for start in range(0, n_lines, step):
+        phases.check()
+        key = [slice(None)] * 3
+        key[across] = slice(start, start + step)
+        box: Box = (key[0], key[1], key[2])
+        inside = np.moveaxis(own[box], axis, -1)
+        beyond = np.moveaxis(other[box], axis, -1)
+        padded = np.zeros((*inside.shape[:2], inside.shape[2] + 2), bool)
+        padded[..., 1:-1] = inside
+        ends = np.zeros_like(padded)
+        ends[..., 1:-1] = beyond
+        flat, walls = padded.ravel(), ends.ravel()
+        edges = np.flatnonzero(flat[1:] != flat[:-1])
+        first, last = edges[::2] + 1, edges[1::2]
+        yield (last - first + 1).astype(np.int64), walls[first - 1] & walls[last + 1]
+
+
+def _mean_and_sd(counts: npt.NDArray[np.int64]) -> tuple[float | None, float | None]:
+    n = int(counts.sum())
+    if not n:
+        return None, None
+    lengths = np.arange(len(counts))
+    mean = float((counts * lengths).sum() / n)
+    return mean, math.sqrt(float((counts * (lengths - mean) ** 2).sum() / n))
+
+
+def _decay(distances: list[int], s2: npt.NDArray[np.float64]) -> float | None:
+    """Distance at which the normalised covariance falls to 1/e."""
+    phi = float(s2[0])
+    if not 0 < phi < 1:
+        return None
+    share = (s2 - phi**2) / (phi - phi**2)
+    below = np.flatnonzero(share < math.exp(-1))
+    if not below.size:
+        return None
+    i = int(below[0])
+    part = (share[i - 1] - math.exp(-1)) / (share[i - 1] - share[i])
+    return float(distances[i - 1] + part * (distances[i] - distances[i - 1]))

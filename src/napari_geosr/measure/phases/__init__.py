@@ -1,0 +1,244 @@
+"""Pores and sample of a measured volume, for statistics that read voxels."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Mask = npt.NDArray[np.bool_]
+Box = tuple[slice, slice, slice]
+
+#: Number of voxels of the slabs in which statistics read whole planes.
+SLAB_VOXELS = 2**22
+#: Masks of more bytes (one bit per voxel) are kept in a temporary file.
+_MOST_BYTES_IN_MEMORY = 256 * 2**20
+
+
+class MaskSource(Protocol):
+    """A mask that is read box by box: an array, or a `PackedMask`."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Number of voxels along Z, Y, X."""
+
+    def __getitem__(self, box: Box, /) -> Mask:
+        """The voxels of a box."""
+
+
+class PackedMask:
+    """A mask with one bit per voxel, in memory or, if it is large, in a temporary file.
+
+    Parameters
+    ----------
+    shape : tuple of 3 int
+        (Z, Y, X).
+
+    Examples
+    --------
+    >>> mask = PackedMask((2, 3, 10))
+    >>> mask.write(1, np.ones((1, 3, 10), bool))
+    >>> int(mask[:, 1:2, 3:5].sum())
+    2
+    """
+
+    def __init__(self, shape: tuple[int, int, int]) -> None:
+        self.shape = shape
+        packed = (*shape[:2], (shape[2] + 7) // 8)
+        if math.prod(packed) > _MOST_BYTES_IN_MEMORY:
+            self._file = tempfile.TemporaryFile(prefix="geosr-phase-")  # noqa: SIM115
+            self._file.truncate(math.prod(packed))
+            self._bits: npt.NDArray[np.uint8] = np.memmap(
+                self._file, np.uint8, "r+", shape=packed
+            )
+        else:
+            self._bits = np.zeros(packed, np.uint8)
+
+    def write(self, z: int, block: Mask) -> None:
+        """Store planes from `z` on."""
+        self._bits[z : z + len(block)] = np.packbits(block, axis=2, bitorder="little")
+
+    def __getitem__(self, box: Box) -> Mask:
+        z, y, x = box
+        first, last, _ = x.indices(self.shape[2])
+        start = first // 8
+        bits = self._bits[z, y, start : (last + 7) // 8]
+        voxels = np.unpackbits(bits, axis=2, bitorder="little").view(np.bool_)
+        found: Mask = voxels[:, :, first - 8 * start : last - 8 * start]
+        return found
+
+
+class _Both:
+    """Voxels of a sample that are in a phase, or that are not."""
+
+    def __init__(self, pores: PackedMask, sample: PackedMask | None) -> None:
+        self._pores, self._sample = pores, sample
+        self.shape = pores.shape
+
+    def __getitem__(self, box: Box) -> Mask:
+        solid: Mask = ~self._pores[box]
+        if self._sample is not None:
+            solid &= self._sample[box]
+        return solid
+
+
+@dataclass(frozen=True, eq=False)
+class Phases:
+    """Pores and solid of a sample on a grid of cubic voxels, read box by box.
+
+    Attributes
+    ----------
+    pores, solid : MaskSource
+        The two phases within the sample.
+    sample : PackedMask or None
+        Sample mask; None if all voxels belong to the sample.
+    edge : float
+        Edge length of a voxel in `unit`.
+    unit : str
+        ``"pixel"`` if unknown.
+    flat : bool
+        Whether this is one image: shape (1, Y, X).
+    origin : tuple of 3 float
+        Position of the centre of the first voxel.
+    check : callable
+        Raises `Cancelled` if the measurement is to stop.
+    notes : tuple of str
+        Remarks about the grid.
+    results : dict
+        Results that several statistics share, by name.
+    """
+
+    pores: MaskSource
+    solid: MaskSource
+    sample: PackedMask | None
+    edge: float
+    unit: str
+    flat: bool
+    origin: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    check: Callable[[], None] = lambda: None
+    notes: tuple[str, ...] = ()
+    results: dict[str, object] = field(default_factory=dict)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Number of voxels along Z, Y, X."""
+        z, y, x = self.pores.shape
+        return z, y, x
+
+    @property
+    def ndim(self) -> int:
+        """2 for an image, 3 for a volume."""
+        return 2 if self.flat else 3
+
+    @property
+    def slabs(self) -> list[slice]:
+        """Slices along Z of about 4 million voxels."""
+        n_z, n_y, n_x = self.shape
+        thickness = max(1, SLAB_VOXELS // (n_y * n_x))
+        return [slice(z, min(z + thickness, n_z)) for z in range(0, n_z, thickness)]
+
+    def planes(self, mask: MaskSource, slab: slice) -> Mask:
+        """Whole planes of a phase; raises `Cancelled` if the run is to stop."""
+        self.check()
+        return mask[slab, slice(None), slice(None)]
+
+    def sample_planes(self, slab: slice) -> Mask | None:
+        """Whole planes of the sample mask; None if all voxels belong to it."""
+        return None if self.sample is None else self.planes(self.sample, slab)
+
+    @property
+    def sample_voxels(self) -> int:
+        """Number of voxels of the sample."""
+        if self.sample is None:
+            return math.prod(self.shape)
+        if "sample voxels" not in self.results:
+            self.results["sample voxels"] = self.count(self.sample)
+        n = self.results["sample voxels"]
+        assert isinstance(n, int)
+        return n
+
+    def count(self, mask: MaskSource) -> int:
+        """Number of voxels in a mask."""
+        return sum(int(np.count_nonzero(self.planes(mask, s))) for s in self.slabs)
+
+
+def phases_of(
+    read: Callable[[slice], tuple[Mask, Mask | None]],
+    slabs: Sequence[slice],
+    shape: tuple[int, int, int],
+    voxel_size: tuple[float, float, float],
+    unit: str,
+    *,
+    flat: bool = False,
+    origin: tuple[float, float, float] = (0.0, 0.0, 0.0),
+    check: Callable[[], None] = lambda: None,
+) -> Phases:
+    """Read both phases once, and store them with one bit per voxel.
+
+    Voxels that are not cubic are divided into cubic ones of about the smallest edge
+    (each takes the value of the voxel in which its centre lies), which `Phases.notes`
+    mentions.
+
+    Parameters
+    ----------
+    read : callable
+        Returns pores and sample (None if all voxels belong to it) of a slab.
+    slabs : sequence of slice
+        All slabs along Z, in order.
+    shape : tuple of 3 int
+    voxel_size : tuple of 3 float
+    """
+    edge = min(voxel_size[1:] if flat else voxel_size)
+    if flat:
+        voxel_size = (edge, *voxel_size[1:])
+    finer = tuple(
+        max(1, round(n * v / edge)) for n, v in zip(shape, voxel_size, strict=True)
+    )
+    n_z, n_y, n_x = finer
+    places = [
+        np.minimum(((np.arange(new) + 0.5) * old / new).astype(np.int64), old - 1)
+        for new, old in zip(finer, shape, strict=True)
+    ]
+    pores = PackedMask((n_z, n_y, n_x))
+    sample: PackedMask | None = None
+    for slab in slabs:
+        check()
+        own = np.flatnonzero((places[0] >= slab.start) & (places[0] < slab.stop))
+        if not own.size:
+            continue
+        picked = np.ix_(places[0][own] - slab.start, places[1], places[2])
+        block, inside = read(slab)
+        pores.write(int(own[0]), block[picked])
+        if inside is not None and sample is None:
+            sample = PackedMask((n_z, n_y, n_x))
+            sample.write(0, np.ones((int(own[0]), n_y, n_x), bool))
+        if sample is not None:
+            part = np.ones(block.shape, bool) if inside is None else inside
+            sample.write(int(own[0]), part[picked])
+    notes: tuple[str, ...] = ()
+    if finer != shape:
+        sizes = " × ".join(f"{v:.4g}" for v in voxel_size[-(2 if flat else 3) :])
+        notes = (
+            f"The voxels are not cubic ({sizes} {unit}): morphometry was measured on "
+            f"voxels of {edge:.4g} {unit} with the same phases.",
+        )
+    return Phases(
+        pores,
+        _Both(pores, sample),
+        sample,
+        edge,
+        unit,
+        flat,
+        (
+            origin[0] + (edge - voxel_size[0]) / 2,
+            origin[1] + (edge - voxel_size[1]) / 2,
+            origin[2] + (edge - voxel_size[2]) / 2,
+        ),
+        check,
+        notes,
+    )

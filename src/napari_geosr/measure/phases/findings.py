@@ -1,0 +1,165 @@
+"""Results of morphometry: quantities under their standard names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_geosr.core.types import AnyDict
+from napari_geosr.core.units import MILLIMETRES
+from napari_geosr.measure.number_text import unit_text
+
+Number = float | int | None
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A quantity of a whole volume.
+
+    Attributes
+    ----------
+    name : str
+        Standard name, such as ``"Tb.Th"``.
+    title : str
+        What it is, in words.
+    power : int
+        Power of the unit of length.
+    per_millimetre : bool
+        Whether values are given per millimetre (squared, cubed), as is usual for
+        numbers of objects.
+    flat_name : str
+        Name in an image; empty if it is the same, ``"-"`` if it does not exist there.
+    text : str
+        ``"percent"`` for a fraction that is shown as a percentage.
+    """
+
+    name: str
+    title: str
+    power: int = 0
+    per_millimetre: bool = False
+    flat_name: str = ""
+    text: str = ""
+
+    def unit_in(self, unit: str) -> str:
+        """Unit of the values in files, for a volume in `unit`."""
+        if not self.power:
+            return ""
+        return unit_text(self._length(unit), self.power)
+
+    def value_in(self, value: Number, unit: str) -> Number:
+        """Convert a value from `unit` to the unit of files."""
+        length = self._length(unit)
+        if value is None or length == unit:
+            return value
+        return float(value) * (MILLIMETRES[unit] / MILLIMETRES[length]) ** self.power
+
+    def _length(self, unit: str) -> str:
+        return "mm" if self.per_millimetre and unit in MILLIMETRES else unit
+
+
+@dataclass(frozen=True, eq=False)
+class Findings:
+    """What a statistic found, with lengths in voxels.
+
+    Attributes
+    ----------
+    values : mapping of float, int or None
+        By the name of the quantity; None if it could not be measured.
+    remarks : tuple of str
+        What the values cannot tell for this volume, in sentences.
+    histograms : mapping
+        Counts and edges (a length in voxels to the power one) by name.
+    curves : mapping
+        Tables of curves by name: columns by their names, lengths in voxels for the
+        column ``"distance"``.
+    columns : mapping of ndarray
+        Columns for the pore table, in the unit of the volume.
+    column_units : mapping of str
+        Their units.
+    """
+
+    values: Mapping[str, Number]
+    remarks: Sequence[str] = ()
+    histograms: Mapping[str, tuple[Sequence[int], Sequence[float]]] = field(
+        default_factory=dict
+    )
+    curves: Mapping[str, Mapping[str, Sequence[float]]] = field(default_factory=dict)
+    columns: Mapping[str, npt.NDArray[np.generic]] = field(default_factory=dict)
+    column_units: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Morphometry:
+    """The result of one statistic, in physical units.
+
+    Attributes
+    ----------
+    name, title : str
+        Key and title of the statistic.
+    quantities : tuple of Quantity
+    values : mapping
+        In `unit` to the power of the quantity.
+    unit : str
+        ``"pixel"`` if the voxel size is unknown.
+    convention : str
+        How the values are defined, in sentences.
+    sources : tuple of str
+        Publications that define them.
+    remarks : tuple of str
+    histograms, curves : mapping
+        As in `Findings`, lengths in `unit`.
+    """
+
+    name: str
+    title: str
+    quantities: tuple[Quantity, ...]
+    values: Mapping[str, Number]
+    unit: str
+    convention: str
+    sources: tuple[str, ...]
+    remarks: tuple[str, ...] = ()
+    histograms: Mapping[str, AnyDict] = field(default_factory=dict)
+    curves: Mapping[str, AnyDict] = field(default_factory=dict)
+
+    def to_json_dict(self) -> AnyDict:
+        """Values with their units, and how they are defined."""
+        return {
+            "values": {
+                q.name: {
+                    "value": q.value_in(self.values[q.name], self.unit),
+                    "unit": q.unit_in(self.unit),
+                    "title": q.title,
+                }
+                for q in self.quantities
+            },
+            "histograms": dict(self.histograms),
+            "curves": dict(self.curves),
+            "convention": self.convention,
+            "sources": list(self.sources),
+            "remarks": list(self.remarks),
+        }
+
+
+def coarse_remark(name: str, voxels: float | None, error: float = 0.5) -> list[str]:
+    """Warn that a thickness is too small for this voxel size.
+
+    Parameters
+    ----------
+    name : str
+        Name of the quantity.
+    voxels : float or None
+        Its value in voxels.
+    error : float
+        Error of the method in voxels.
+    """
+    if voxels is None or voxels >= 8:
+        return []
+    share = 100 * error / voxels
+    word = "unreliable" if voxels < 3 else "uncertain"
+    return [
+        f"{name} of {voxels:.1f} voxels: {word} (half a voxel is {share:.0f} %). "
+        "Smaller voxels are needed for a better value."
+    ]

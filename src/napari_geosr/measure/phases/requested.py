@@ -1,0 +1,119 @@
+"""Measures the requested statistics of both phases."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping, Sequence
+from typing import Protocol
+
+from napari_geosr.core.steps import Step, WarningIssued
+from napari_geosr.core.types import AnyDict
+from napari_geosr.measure.morphometry import MORPHOMETRY
+from napari_geosr.measure.phases import Phases
+from napari_geosr.measure.phases.findings import Findings, Morphometry, Quantity
+from napari_geosr.measure.sums import SweepTotals
+
+
+class StatisticModule(Protocol):
+    """A module in `napari_geosr.measure.morphometry`."""
+
+    TITLE: str
+    ABOUT: str
+    CONVENTION: str
+    SOURCES: tuple[str, ...]
+    QUANTITIES: tuple[Quantity, ...]
+
+    def measure(
+        self, phases: Phases, totals: SweepTotals
+    ) -> Generator[Step, None, Findings]:
+        """Measure the quantities."""
+
+
+def morphometry_steps(
+    names: Sequence[str], phases: Phases, totals: SweepTotals
+) -> Generator[Step, None, tuple[dict[str, Morphometry], dict[str, Findings]]]:
+    """Measure the statistics called `names`, in their order.
+
+    Yields
+    ------
+    Step
+        Also a `WarningIssued` for each remark.
+
+    Returns
+    -------
+    dict of Morphometry
+        In physical units, by name.
+    dict of Findings
+        As returned by the statistics; their columns belong to the pore table.
+    """
+    measured: dict[str, Morphometry] = {}
+    raw: dict[str, Findings] = {}
+    for note in phases.notes:
+        yield WarningIssued(message=note)
+    for name in names:
+        module: StatisticModule = MORPHOMETRY.load(name)
+        phases.check()
+        raw[name] = yield from module.measure(phases, totals)
+        measured[name] = _in_physical_units(name, module, raw[name], phases)
+        for remark in measured[name].remarks:
+            yield WarningIssued(message=remark)
+    return measured, raw
+
+
+def _in_physical_units(
+    name: str, module: StatisticModule, found: Findings, phases: Phases
+) -> Morphometry:
+    edge = phases.edge
+    quantities = tuple(
+        _renamed(q, phases.flat)
+        for q in module.QUANTITIES
+        if not (phases.flat and q.flat_name == "-")
+    )
+    own = {_renamed(q, phases.flat).name: q for q in module.QUANTITIES}
+    values = {}
+    for quantity in quantities:
+        value = found.values.get(own[quantity.name].name)
+        if value is not None and quantity.power:
+            value = float(value) * edge**quantity.power
+        values[quantity.name] = value
+    return Morphometry(
+        name,
+        module.TITLE,
+        quantities,
+        values,
+        phases.unit,
+        module.CONVENTION,
+        module.SOURCES,
+        tuple(found.remarks),
+        {
+            key: {
+                "counts": list(counts),
+                "edges": [e * edge for e in edges],
+                "unit": phases.unit,
+            }
+            for key, (counts, edges) in found.histograms.items()
+        },
+        {key: _curve(curve, phases) for key, curve in found.curves.items()},
+    )
+
+
+def _curve(curve: Mapping[str, Sequence[float]], phases: Phases) -> AnyDict:
+    columns: AnyDict = {
+        key: [float(v) * phases.edge for v in values]
+        if key == "distance"
+        else [float(v) for v in values]
+        for key, values in curve.items()
+    }
+    return {**columns, "unit": phases.unit}
+
+
+def _renamed(quantity: Quantity, flat: bool) -> Quantity:
+    """The quantity under the name that it has in an image."""
+    if not flat or quantity.flat_name in ("", "-"):
+        return quantity
+    return Quantity(
+        quantity.flat_name,
+        quantity.title,
+        quantity.power,
+        quantity.per_millimetre,
+        text=quantity.text,
+    )

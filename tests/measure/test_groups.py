@@ -1,0 +1,129 @@
+"""Groups of pores, and methods sections that reproduce their numbers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from pore_shapes import ellipsoid, measure, scan
+
+from napari_geosr.core.errors import ConfigError
+from napari_geosr.measure.config import PorosityConfig
+from napari_geosr.measure.groups import Group
+from napari_geosr.measure.html import page
+from napari_geosr.measure.methods import methods_text, settings_of
+
+TABLE = {
+    "equivalent_diameter": np.array([5.0, 25.0, 40.0, 40.0]),
+    "sphericity": np.array([0.9, 0.5, 0.8, np.nan]),
+    "volume": np.array([65.0, 8000.0, 33000.0, 33000.0]),
+    "touches_border": np.array([True, False, False, True]),
+}
+UNITS = {"equivalent_diameter": "µm", "volume": "µm³"}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("diameter>20um & sphericity<0.6", [0, 1, 0, 0]),
+        ("ψ < .6 and d > 20 µm", [0, 1, 0, 0]),
+        ("d > 0.02 mm", [0, 1, 1, 1]),
+        ("volume >= 8e3 um^3", [0, 1, 1, 1]),
+        ("volume < 1e-5mm³", [1, 1, 0, 0]),
+        ("!(d<10) & (sphericity>0.7 | touches_border==1)", [0, 0, 1, 1]),
+        ("not d<10 or sphericity>=0.9", [1, 1, 1, 1]),
+        ("sphericity < 60 %", [0, 1, 0, 0]),
+        ("sphericity != 2", [1, 1, 1, 0]),
+    ],
+)
+def test_expressions(text: str, expected: list[int]) -> None:
+    assert Group(text).of(TABLE, UNITS).tolist() == [bool(e) for e in expected]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "d",
+        "d >",
+        "d > 20um &",
+        "(d > 20",
+        "d > 20) ",
+        "d > x",
+        "20 < d",
+        "d > 20 > 10",
+        "__import__('os').system('true')",
+        "d.real > 1",
+        "d > 1; d = 2",
+        "(" * 400 + "d>1" + ")" * 400,
+    ],
+)
+def test_what_is_no_expression_is_refused_before_measuring(text: str) -> None:
+    with pytest.raises(ConfigError, match="is not a group of pores"):
+        PorosityConfig.create(group=text)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("sphericty<0.6", "no column 'sphericty'. Did you mean 'sphericity'"),
+        ("d > 20um2", "is in µm, not um2"),
+        ("sphericity > 1um", "is in no unit, not um"),
+    ],
+)
+def test_columns_and_units_must_fit(text: str, says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        Group(text).of(TABLE, UNITS)
+
+
+def _spheres() -> np.ndarray:
+    pores = ellipsoid((40, 40, 60), (20, 20, 15), 10)
+    return pores | ellipsoid((40, 40, 60), (20, 20, 45), 5)
+
+
+def test_a_group_is_in_the_table_and_in_the_report() -> None:
+    settings = {"group": "diameter>30um", "statistics": ["lacunae"]}
+    found = measure(scan(_spheres()), voxel_size=(2.0,) * 3, unit="µm", **settings)
+    assert found.group is not None
+    assert (found.group.count, found.group.total) == (1, 2)
+    assert found.group.share_of_size == pytest.approx(8 / 9, rel=0.02)
+    assert sorted(found.table["in_group"].tolist()) == [False, True]
+    assert found.to_json_dict()["group"]["count"] == 1
+    assert any("Group diameter>30um: 1 of 2" in line for line in found.summary_lines())
+
+
+def test_the_methods_section_reproduces_the_numbers() -> None:
+    """A reader needs nothing but the text of the page."""
+    import html
+    import re
+
+    first = measure(
+        scan(_spheres()),
+        voxel_size=(2.0,) * 3,
+        unit="µm",
+        group="d>30um & !(sphericity<0.2)",
+        statistics=["thickness", "lacunae"],
+        connectivity=6,
+        min_voxels=30,
+        threshold=100.0,
+    )
+    text = page(
+        {"scan": first},
+        title="Pores",
+        pictures={},
+        histogram={"light": b"", "dark": b""},
+        records=[],
+    )
+    words = html.unescape(re.sub(r"</p>|<br>", "\n", text))
+    config = settings_of(re.sub(r"<[a-z/][^>]*>", "", words))
+    assert config.statistics == ("thickness", "lacunae")
+    again = measure(
+        scan(_spheres()), voxel_size=(2.0,) * 3, unit="µm", **config.model_dump()
+    )
+    assert again.to_json_dict() == first.to_json_dict()
+    assert "Hildebrand" in methods_text(first)
+    assert "Mader" in methods_text(first)
+
+
+def test_text_without_settings_is_refused() -> None:
+    with pytest.raises(ConfigError, match="no settings"):
+        settings_of("We measured the bone.")

@@ -1,0 +1,320 @@
+"""Morphometry: closed forms, and invariance of every registered statistic."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pore_shapes import ellipsoid, measure, scan, torus
+
+from napari_geosr.core.errors import ConfigError
+from napari_geosr.measure import phases, thickness
+from napari_geosr.measure.morphometry import MORPHOMETRY
+from napari_geosr.measure.report import PorosityReport
+
+#: A plate of 10 of 24 planes, four times.
+PLATES = (np.arange(96) % 24 < 10)[:, None, None] & np.ones((96, 48, 48), bool)
+
+
+def measured(pores: np.ndarray, *names: str, **more) -> PorosityReport:
+    """Measure pores in solid; both phases are known exactly."""
+    axes = "ZYX"[-pores.ndim :]
+    more = {"voxel_size": (1.0,) * pores.ndim, "unit": "µm", "threshold": 120.0} | more
+    return measure(scan(pores), axes, statistics=names, **more)
+
+
+def field(shape: tuple[int, ...], widths: float | tuple[float, ...]) -> np.ndarray:
+    """A Gaussian random field of unit variance, smoothed by `widths` voxels."""
+    from scipy.ndimage import gaussian_filter
+
+    noise = np.random.default_rng(3).normal(size=shape)
+    smooth = gaussian_filter(noise, widths, mode="wrap")
+    return smooth / smooth.std()
+
+
+@pytest.fixture(scope="module")
+def foam() -> np.ndarray:
+    """Pores of many sizes and directions, some cut by the border."""
+    return field((26, 30, 34), (2, 2.5, 3)) < -0.7
+
+
+def test_plates() -> None:
+    values = measured(~PLATES, "thickness", "trabecular", "two_point").figures
+    assert values["Tb.Th"] == pytest.approx(10, rel=0.02)
+    assert values["Tb.Sp"] == pytest.approx(14, rel=0.02)
+    assert values["Po.Dm"] == values["Tb.Sp"]
+    assert values["BV/TV"] == pytest.approx(10 / 24)
+    assert values["Tb.N(Th+Sp)"] == pytest.approx(1 / 24, rel=0.02)
+    assert values["Tb.N"] == pytest.approx(1 / 24, rel=0.2)  # the last gap is cut
+    assert values["Chord.solid"] == 10
+    assert values["Chord.pore"] == 14
+    assert values["Chord.pore.SD"] == 0
+
+
+@pytest.mark.parametrize(("radius", "tolerance"), [(6.0, 0.08), (10.5, 0.05)])
+def test_a_ball_is_as_thick_as_its_diameter(radius: float, tolerance: float) -> None:
+    sphere = ellipsoid((40,) * 3, (20.2, 19.8, 20.1), radius)
+    values = measured(~sphere, "thickness").figures
+    assert values["Tb.Th"] == pytest.approx(2 * radius, rel=tolerance)
+    assert values["Tb.Th.SD"] < 0.5
+
+
+def test_no_radius_is_skipped() -> None:
+    wedge = np.zeros((20, 40, 60), bool)
+    widths = np.linspace(4, 30, 60)
+    wedge[:] = np.abs(np.arange(40)[:, None] - 19.5) < widths / 2
+    found = thickness.local_thickness(wedge)[10, 19]
+    assert np.all(np.diff(found[5:-5]) >= -0.3)
+    assert len(np.unique(found)) > 25
+
+
+def test_connectivity_of_a_ring_and_of_a_ring_with_a_cavity_and_a_speck() -> None:
+    ring = torus(48, 15, 5)
+    for bone in (ring, _with_cavity_and_speck(ring)):
+        values = measured(~bone, "trabecular").figures
+        assert values["Conn"] == 1
+        assert values["Conn.D"] == pytest.approx(1 / 48**3)
+    assert values["BV/TV"] == pytest.approx(bone.mean())
+
+
+def _with_cavity_and_speck(ring: np.ndarray) -> np.ndarray:
+    bone = ring.copy()
+    assert bone[22:26, 37:40, 23:26].all()
+    bone[23:25, 38, 24] = False
+    bone[2:4, 2:4, 2:4] = True
+    return bone
+
+
+def test_connectivity_of_blocks_adds_up() -> None:
+    bone = field((25, 25, 49), 2) > 0.1
+    bone[:, :, 24] |= True  # one component on each side
+
+    def loops(part: np.ndarray) -> float:
+        return 1 - measured(~part, "trabecular").figures["Conn"]
+
+    whole = loops(bone)
+    from skimage.measure import label
+
+    one, other = bone[:, :, :25], bone[:, :, 24:]
+    if all(label(p, connectivity=3).max() == 1 for p in (bone, one, other)):
+        assert whole == loops(one) + loops(other)
+    solid = np.ones((6, 7, 9), bool)
+    solid[3, 3, 1:8] = False  # a cavity, which is filled
+    assert loops(solid) == 0
+
+
+def test_anisotropy_as_ordered() -> None:
+    def degree(pores: np.ndarray) -> PorosityReport:
+        return measured(pores, "anisotropy")
+
+    round_ = degree(field((64, 64, 64), 4) < 0).figures
+    long = degree(field((64, 64, 64), (12, 4, 4)) < 0).figures
+    plates = degree(~PLATES)
+    assert round_["DA(1-c²/a²)"] < 0.3
+    assert 0.6 < long["DA(1-c²/a²)"] < 0.95
+    assert abs(long["MIL.z"]) > 0.98
+    assert plates.figures["DA(1-c²/a²)"] == pytest.approx(1, abs=1e-6)
+    assert any("MIL is infinite" in warning for warning in plates.warnings)
+    a, c = long["MIL.a"], long["MIL.c"]
+    assert long["DA(1-c/a)"] == pytest.approx(1 - c / a)
+    assert long["DA(a/c)"] == pytest.approx(a / c)
+
+
+def test_specific_surface_of_a_random_field() -> None:
+    cut = -0.5
+    pores = field((80, 80, 80), 4) < cut
+    found = measured(pores, "two_point")
+    theory = 2 / math.pi / math.sqrt(2) / 4 * math.exp(-(cut**2) / 2)
+    assert found.figures["S_v"] == pytest.approx(theory, rel=0.03)
+    curve = found.morphometry["two_point"].curves["two_point"]
+    assert curve["S2"][0] == pytest.approx(found.porosity)
+    assert curve["lineal_path"][0] == pytest.approx(found.porosity)
+    assert np.all(np.diff(curve["lineal_path"]) <= 0)
+    # The covariance of the field is exp(-r² / 4 s²): S2 falls with it.
+    assert 4 < found.figures["Lc"] < 8
+
+
+def test_straight_tubes_have_no_tortuosity() -> None:
+    tubes = np.zeros((24, 30, 30), bool)
+    tubes[:, 3:11, 4:14] = tubes[:, 18:26, 15:20] = True
+    values = measured(tubes, "transport").figures
+    assert values["τ.z"] == pytest.approx(1, abs=0.005)
+    assert values["D_eff/D0.z"] == pytest.approx(tubes.mean(), rel=0.005)
+    assert values["τ.y"] is None
+    assert values["D_eff/D0.y"] == 0
+
+
+def test_a_tube_in_series_with_a_narrower_one() -> None:
+    space = np.zeros((40, 20, 20), bool)
+    space[:20] = True
+    space[20:, :, :10] = True
+    # At least 1 ÷ (half of 1 + half of 2) by parallel slices; the bend costs more.
+    found = measured(space, "transport").figures["D_eff/D0.z"]
+    assert 0.6 < found < 1 / 1.5
+
+
+def test_a_lacuna() -> None:
+    pore = ellipsoid((64, 40, 24), (32, 20, 12), (16, 8, 4))
+    found = measured(pore, "lacunae", "additive", voxel_size=(0.5,) * 3)
+    values = found.figures
+    assert values["Lc.V"] == pytest.approx(pore.sum() / 8)
+    assert values["Lc.St"] == pytest.approx(1 - (4 / 16) ** 2, rel=0.01)
+    assert values["Lc.Ob"] == pytest.approx(2 * (64 - 16) / (256 - 16) - 1, abs=0.02)
+    assert values["Lc.Align"] == pytest.approx(1)
+    assert values["√area.max"] == pytest.approx(
+        0.5 * math.sqrt(math.pi * 128), rel=0.02
+    )
+    assert found.table["angle_to_z"] == pytest.approx([0], abs=1)
+    assert found.units["sqrt_area"] == "µm"
+    bone_mm3 = (64 * 40 * 24 - pore.sum()) * 0.5**3 * 1e-9
+    stored = found.to_json_dict()["morphometry"]["lacunae"]["values"]["Lc.N/BV"]
+    assert stored["value"] == pytest.approx(1 / bone_mm3)
+    assert stored["unit"] == "1/mm³"
+
+
+def test_depth_below_the_free_surface() -> None:
+    rod = ellipsoid((60, 60, 60), (30, 30, 30), (1e9, 25, 25))
+    pores = ellipsoid((60, 60, 60), (20, 30, 20), 4)
+    pores |= ellipsoid((60, 60, 60), (40, 30, 30), 4)
+    found = measured(pores, "additive", mask=rod.astype(np.uint8))
+    assert found.table["depth"] == pytest.approx([15, 25], abs=0.6)
+    assert found.figures["Depth.min"] == pytest.approx(15, abs=0.6)
+    assert found.figures["NND"] == pytest.approx(math.hypot(20, 10), rel=0.01)
+    assert measured(pores, "additive").figures["Depth.min"] is None
+
+
+def test_a_ring_of_cortex() -> None:
+    y, x = np.indices((80, 80)) - 39.5
+    ring = (np.hypot(y, x) <= 36) & (np.hypot(y, x) > 24)
+    bone = np.repeat(ring[None], 3, axis=0)
+    bone[:, 38:42, 68:72] = False
+    values = measured(~bone, "cortical").figures
+    assert values["Tt.Ar"] == pytest.approx(math.pi * 36**2, rel=0.01)
+    assert values["Ct.Ar"] == pytest.approx(math.pi * (36**2 - 24**2), rel=0.01)
+    assert values["Ma.Ar"] == pytest.approx(math.pi * 24**2, rel=0.01)
+    assert values["Ct.Th"] == pytest.approx(12, rel=0.03)
+    assert values["Ct.Po"] == pytest.approx(16 / values["Ct.Ar"])
+    assert values["Po.N"] == 1
+    assert values["Ct.Po.Dm"] == pytest.approx(math.sqrt(64 / math.pi))
+
+
+def test_a_lattice_of_pores() -> None:
+    pores = np.zeros((66, 66, 66), bool)
+    for centre in np.ndindex(3, 3, 3):
+        pores |= ellipsoid((66,) * 3, [11 + 22 * c for c in centre], 12)
+    values = measured(pores, "network").figures
+    assert values["Net.Po.N"] == 27
+    assert values["Net.Th.N"] == 54
+    assert values["Coordination"] == 6
+    assert values["Net.Po.Dm"] == pytest.approx(24, rel=0.04)
+    # Two spheres of radius 12 at a distance of 22 meet in a circle.
+    circle = 2 * math.sqrt(12**2 - 11**2)
+    assert values["Net.Th.Dm"] == pytest.approx(circle, rel=0.15)
+
+
+#: Values that belong to an axis, under a rotation that exchanges Z and X.
+EXCHANGED = {f"{name}.z": f"{name}.x" for name in ("τ", "D_eff/D0", "MIL")}
+EXCHANGED |= {b: a for a, b in EXCHANGED.items()}
+
+
+@pytest.mark.parametrize("name", MORPHOMETRY.names())
+def test_rotated_by_a_right_angle(name: str, foam: np.ndarray) -> None:
+    # Slices of cortex stay slices.
+    axes = (1, 2) if name == "cortical" else (0, 2)
+    exchanged = {} if name == "cortical" else EXCHANGED
+    one = measured(foam, name).morphometry[name]
+    turned = np.rot90(foam, axes=axes)
+    other = measured(np.ascontiguousarray(turned), name).morphometry[name]
+    tolerance = {
+        "anisotropy": 0.05,
+        "thickness": 0.01,
+        "network": 0.05,
+        "trabecular": 0.05,
+    }.get(name, 1e-2)
+    assert any(value is not None for value in one.values.values())
+    for key, value in one.values.items():
+        found = other.values[exchanged.get(key, key)]
+        if value and found and key.startswith("MIL.") and key[-1] in "zyx":
+            value, found = abs(value), abs(found)
+        if value is None or found is None:
+            assert value is found
+            continue
+        assert found == pytest.approx(value, rel=tolerance, abs=0.08 * ("MIL" in key))
+
+
+@pytest.mark.parametrize("name", MORPHOMETRY.names())
+def test_lengths_grow_with_the_voxel_size(name: str, foam: np.ndarray) -> None:
+    one = measured(foam, name)
+    other = measured(foam, name, voxel_size=(2.0,) * 3)
+    for quantity in one.morphometry[name].quantities:
+        value, found = (r.figures[quantity.name] for r in (one, other))
+        if value is None:
+            assert found is None
+        else:
+            assert found == pytest.approx(value * 2**quantity.power, rel=1e-9)
+
+
+@pytest.mark.parametrize("name", MORPHOMETRY.names())
+def test_streamed_is_whole(
+    name: str, foam: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sample = ellipsoid(foam.shape, (13, 15, 17), (14, 14, 16)).astype(np.uint8)
+    for mask in (None, sample):
+        whole = measured(foam, name, mask=mask).morphometry[name]
+        with monkeypatch.context() as patch:
+            patch.setattr(phases, "SLAB_VOXELS", 7 * 30 * 34)
+            patch.setattr(thickness, "BLOCK_VOXELS", 13**3)
+            patch.setattr(thickness, "_FIRST_MARGIN", 3)
+            parts = measured(foam, name, mask=mask).morphometry[name]
+        assert parts.values == whole.values
+        assert parts.histograms == whole.histograms
+
+
+@pytest.mark.parametrize("name", MORPHOMETRY.names())
+@pytest.mark.parametrize("kind", ["no pores", "only pores", "one pore", "image"])
+def test_odd_volumes_have_no_nan_and_say_why(name: str, kind: str) -> None:
+    pores = np.zeros((12, 14, 16), bool)
+    if kind == "only pores":
+        pores[:] = True
+    elif kind != "no pores":
+        pores[4:7, 5:8, 6:9] = True
+    found = measured(pores[5] if kind == "image" else pores, name)
+    values = found.morphometry[name].values
+    for value in values.values():
+        assert value is None or math.isfinite(value)
+    if any(value is None for value in values.values()) and kind != "image":
+        assert found.morphometry[name].remarks
+    found.to_json_dict()
+
+
+@pytest.mark.parametrize("name", MORPHOMETRY.names())
+def test_every_statistic_is_cited_and_documented(name: str) -> None:
+    module = MORPHOMETRY.load(name)
+    assert module.SOURCES
+    assert module.CONVENTION.endswith(".")
+    assert module.ABOUT.endswith(".")
+    page = Path(__file__).parents[2] / "docs" / "morphometry.md"
+    text = page.read_text(encoding="utf-8")
+    assert f"`{name}`" in text
+    for quantity in module.QUANTITIES:
+        assert quantity.name in text, quantity.name
+
+
+def test_coarse_voxels_are_told() -> None:
+    pores = np.ones((30, 30, 30), bool)
+    pores[::10] = pores[1::10] = False
+    found = measured(pores, "thickness")
+    assert any(w.startswith("Tb.Th of 2") and "unreliable" in w for w in found.warnings)
+
+
+def test_voxels_that_are_not_cubic_are_divided() -> None:
+    found = measured(~PLATES[::2], "thickness", voxel_size=(2.0, 1.0, 1.0))
+    assert found.figures["Tb.Th"] == pytest.approx(10, rel=0.02)
+    assert any("not cubic" in warning for warning in found.warnings)
+
+
+def test_an_unknown_statistic_is_refused() -> None:
+    with pytest.raises(ConfigError, match="no statistic 'density'"):
+        measured(~PLATES, "density")
