@@ -177,7 +177,8 @@ class SimDock(SimWidgets):
 
         def run_next() -> None:
             self.activity.idle.disconnect(run_next)
-            then()
+            if then is not None:
+                then()
 
         self.activity.start(
             _FIND,
