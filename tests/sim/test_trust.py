@@ -117,10 +117,11 @@ def test_figures_of_a_good_result():
     assert len(values["phase_errors_degrees"]) == 3
 
 
-def test_images_of_patterns_in_the_wrong_order_are_reported():
+@pytest.mark.parametrize("structure", ["filaments", "spots"])
+def test_images_of_patterns_in_the_wrong_order_are_reported(structure):
     from napari_geosr.physics.illumination import IlluminationOperator, fringe_values
 
-    made = scene("filaments", snr=20, size=64)
+    made = scene(structure, snr=20, size=64)
     grid = IlluminationOperator.create(made.patterns, made.otf, 2).grid
     values = fringe_values(made.patterns, grid)[(slice(None), *grid.inside_fine)]
     images = PatternSet((), (64, 64), images=np.maximum(values, 0))

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from napari_geosr.core.errors import Cancelled, ConfigError, FileError, VolumeEr
 from napari_geosr.core.provenance import array_checksum
 from napari_geosr.core.questions import AXES_GIVEN
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step, never_stop
-from napari_geosr.core.types import AnyDict
+from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.units import same_position
 from napari_geosr.core.volume import Volume
 from napari_geosr.jobs import index, local, submission
@@ -29,6 +29,7 @@ from napari_geosr.jobs.kinds import Job
 from napari_geosr.jobs.profiles import Profile
 from napari_geosr.operations import storage
 from napari_geosr.operations.inputs import InputConfig, open_series, open_volume
+from napari_geosr.operations.measure import MeasureConfig
 from napari_geosr.operations.measure.job import MeasureInput, MeasureJob
 from napari_geosr.operations.reconstruct.config import ReconstructConfig
 from napari_geosr.operations.reconstruct.inputs import ProjectionsInput
@@ -86,7 +87,7 @@ class LayerVolume:
             If there are no such settings.
         """
         volume = self.volume
-        values: dict[str, Any] = {k: int(v) for k, v in self.position.items()}
+        values: AnyDict = {k: int(v) for k, v in self.position.items()}
         if volume.has_physical_size:
             values |= {"voxel_size": volume.voxel_size, "unit": volume.unit}
         for key, name in (("dataset", "dataset"), (AXES_GIVEN, "axes")):
@@ -212,7 +213,7 @@ class StoppedReconstruction:
 
     title: str
     projections: Path
-    reading: Mapping[str, Any]
+    reading: AnyMapping
     settings: ReconstructConfig
     finished_part: Volume | None = None
 
@@ -258,7 +259,7 @@ class StoppedMeasurement:
     """
 
     volumes: Mapping[str, LayerVolume]
-    settings: Any
+    settings: MeasureConfig
 
     @property
     def name(self) -> str:

@@ -16,7 +16,7 @@ from napari_geosr.io.journal import JOURNAL, read_journal
 class Job(Protocol):
     """The validated settings of a job."""
 
-    def check(self) -> Any:
+    def check(self) -> object:
         """Raise an error for invalid settings before a process is started."""
 
     def to_values(self) -> AnyDict:

@@ -6,13 +6,14 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QObject, Signal
 
 from napari_geosr import io
 from napari_geosr.core.errors import GeoSRError, JobError
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step
+from napari_geosr.core.types import AnyDict
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.kit.activity import Activity
 from napari_geosr.gui.kit.dock_tabs import POROSITY
@@ -136,7 +137,7 @@ class ResultOpener(QObject):
         self, volumes: list[Volume], limits: Limits | None, input_layer: Layer | None
     ) -> Layer:
         first, *others = volumes
-        placement: dict[str, Any] = {}
+        placement: AnyDict = {}
         if first.axes not in ("YX", "ZYX") and input_layer is not None:
             placement = (
                 series_alignment_with(first, input_layer)

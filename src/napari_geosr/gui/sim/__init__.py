@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import weakref
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from napari_geosr.core.errors import ConfigError, GeoSRError
 from napari_geosr.core.sim_frames import ORDER_PRESETS, SimFrames
 from napari_geosr.core.sim_frames.fringes import PatternSet
+from napari_geosr.core.types import AnyDict
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.kit.lifetime import unwrapped
 from napari_geosr.gui.kit.progress import OperationProgress
@@ -99,7 +101,7 @@ class SimDock(SimWidgets):
         ConfigError
             If one of them is invalid.
         """
-        values: dict[str, Any] = {}
+        values: AnyDict = {}
         for form in self.settings_forms():
             values |= form.values()
         # A blank field means automatic, also for settings that are not a number.
@@ -159,7 +161,11 @@ class SimDock(SimWidgets):
         self._start_find(layer, volume, config)
 
     def _start_find(
-        self, layer: Image, volume: Volume, config: SimConfig, then: Any = None
+        self,
+        layer: Image,
+        volume: Volume,
+        config: SimConfig,
+        then: Callable[[], None] | None = None,
     ) -> None:
         key = self._key(layer, config)
         source = weakref.ref(layer)
@@ -171,7 +177,8 @@ class SimDock(SimWidgets):
 
         def run_next() -> None:
             self.activity.idle.disconnect(run_next)
-            then()
+            if then is not None:
+                then()
 
         self.activity.start(
             _FIND,
@@ -339,7 +346,7 @@ class SimDock(SimWidgets):
         values = np.asarray(volume.data[..., ::4, ::4], np.float32)
         values = values[np.isfinite(values)]
         low, high = (float(v) for v in np.percentile(values, (0.5, 99.8)))
-        options: dict[str, Any] = {
+        options: AnyDict = {
             "name": name,
             "contrast_limits": (low, high if high > low else low + 1),
         }

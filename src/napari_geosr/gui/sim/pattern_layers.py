@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,7 @@ from qtpy.QtCore import QObject, Signal
 
 from napari_geosr.core.layer_data import pint_unit
 from napari_geosr.core.sim_frames.fringes import PatternSet
+from napari_geosr.core.types import AnyDict
 from napari_geosr.gui.kit.lifetime import unwrapped
 from napari_geosr.gui.layers import helper_metadata
 from napari_geosr.gui.sim.steps import FoundPatterns
@@ -168,7 +169,7 @@ class PatternLayers(QObject):
             self._add_peaks(f"{name} patterns", patterns, options)
         self._viewer.layers.selection.active = active
 
-    def _add_peaks(self, name: str, patterns: PatternSet, options: Any) -> None:
+    def _add_peaks(self, name: str, patterns: PatternSet, options: AnyDict) -> None:
         shape = patterns.shape
         colours = [
             _COLOURS[i % len(_COLOURS)]
@@ -237,7 +238,7 @@ def _limits(spectrum: npt.NDArray[np.float32]) -> tuple[float, float]:
     return (low, high) if low < high else (low, low + 1)
 
 
-def _beside(source: Layer, shape: tuple[int, ...]) -> dict[str, Any]:
+def _beside(source: Layer, shape: tuple[int, ...]) -> AnyDict:
     """Options that place an image of the frames' shape to the right of their layer."""
     scale = np.asarray(source.scale[-2:], float)
     corner = np.asarray(source.translate[-2:], float)

@@ -48,6 +48,8 @@ MAX_CYCLES = 0.2
 #: Residual relative to that of the best-fitting pattern above which images of patterns
 #: are doubted.
 _WORSE = 1.05
+#: Number of parts into which frames without angles are divided to compare patterns.
+_GROUPS = 3
 #: Difference of two answers, in units of the noise, above which it is reported.
 MAX_DIFFERENCE = 3.0
 #: Smallest reported difference, as a fraction of the contrast.
@@ -160,11 +162,14 @@ def trust_steps(
     sizes = yield from _resolution_steps(
         part, patterns, estimate, config, iterations, device, should_stop
     )
+    images = yield from _image_warnings(
+        part, patterns, estimate, config, device, should_stop
+    )
     yield BlockDone(4, 4)
     warnings = [
         *_phase_warnings(explained.phase_errors),
         *_cycle_warnings(cycles),
-        *explained.image_warnings(),
+        *images,
     ]
     return SimTrust(
         explained.residuals,
@@ -222,17 +227,43 @@ class _Explained:
             np.float32,
         )
 
-    def image_warnings(self) -> list[str]:
-        """Frames that another pattern than their own explains better."""
-        if self.patterns.images is None:
+
+def _image_warnings(
+    part: FloatArray,
+    patterns: PatternSet,
+    estimate: PatternEstimate,
+    config: SimConfig,
+    device: str,
+    should_stop: ShouldStop,
+) -> Generator[Step, None, list[str]]:
+    """Frames that another pattern than their own explains better.
+
+    Each frame is compared with an object that is fitted without the frames of its
+    angle, because an object can adapt to a wrong pattern.
+    """
+    if patterns.images is None:
+        return []
+    variance = estimate.noise.weights(part.mean(axis=(0, 1)))
+    frames = part.reshape(-1, *part.shape[-2:])
+    operator = IlluminationOperator.create(
+        patterns, estimate.otf, config.upscale_factor, device
+    )
+    mixing = operator.mixing.cpu().numpy()
+    n_groups = part.shape[0] if part.shape[0] > 1 else min(_GROUPS, len(frames))
+    found = []
+    for held in np.array_split(np.arange(len(frames)), n_groups):
+        kept = [i for i in range(len(frames)) if i not in held]
+        if not kept:  # a single frame has no others to be compared with
             return []
-        frames = self.part.reshape(-1, *self.part.shape[-2:])
-        found = []
-        for i, frame in enumerate(frames):
-            scale = [float((t * frame).sum() / (t * t).sum()) for t in self.terms]
+        fit = _fit(operator.with_mixing(mixing[kept]), frames[kept], config)
+        yield from _iterate(fit, config.threads, should_stop)
+        with exact_settings(config.threads):
+            expected = operator.forward(fit.image).cpu().numpy()
+        for i in held:
+            scales = [float((e * frames[i]).sum() / (e * e).sum()) for e in expected]
             misfit = [
-                float(np.square((frame - s * t) / self.sigma).mean())
-                for s, t in zip(scale, self.terms, strict=True)
+                float((np.square(frames[i] - s * e) / variance).mean())
+                for s, e in zip(scales, expected, strict=True)
             ]
             best = int(np.argmin(misfit))
             if misfit[i] > _WORSE * misfit[best]:
@@ -240,7 +271,7 @@ class _Explained:
                     f"Frame {i + 1} fits pattern {best + 1} better than its own: check "
                     "the order of frames and patterns."
                 )
-        return found
+    return found
 
 
 def _upscale(config: SimConfig, patterns: PatternSet) -> int:
