@@ -141,18 +141,14 @@ def test_the_interval_of_a_plan_from_one_spot_holds(section: np.ndarray) -> None
 
 
 def test_variance_of_cubes_from_two_points(rock: np.ndarray) -> None:
-    shifts = range(24)
-    s2 = np.array(
-        [
-            np.mean([(rock & np.roll(rock, n, a)).mean() for a in range(3)])
-            for n in shifts
-        ]
-    )
+    both = [
+        [(rock & np.roll(rock, n, axis)).mean() for axis in range(3)] for n in range(24)
+    ]
+    s2 = np.mean(both, axis=1)
     for edge in (12, 24):
         found = variance_of_cubes(np.arange(24.0), s2, edge, 3)
-        assert math.sqrt(found) == pytest.approx(
-            cubes(rock, edge).std(ddof=1), rel=0.15
-        )
+        sd = cubes(rock, edge).std(ddof=1)
+        assert math.sqrt(found) == pytest.approx(sd, rel=0.15)
 
 
 def test_extrapolated_sizes_are_told(rock: np.ndarray) -> None:
@@ -197,9 +193,8 @@ def test_time_and_energy(rock: np.ndarray) -> None:
 @pytest.mark.parametrize("spot", [8.0, 9.3, 32.0, 97.0, 251.0, 1000.0])
 def test_cells_make_up_a_spot(spot: float) -> None:
     n, edge = cells_per_spot(spot)
-    assert n * edge == pytest.approx(
-        spot, rel=0.03 if spot > SMALLEST_SPOT + 2 else 0.1
-    )
+    tolerance = 0.03 if spot > SMALLEST_SPOT + 2 else 0.1
+    assert n * edge == pytest.approx(spot, rel=tolerance)
 
 
 def test_number_of_spots_by_hand() -> None:

@@ -118,9 +118,9 @@ def _spot_and_scan(run: PorosityRun, config: PlanConfig) -> tuple[float, float]:
         If the spot does not fit.
     """
     geometry, name = run.geometry, run.name
-    axes = slice(1, None) if geometry.flat else slice(None)
-    sizes = geometry.voxel_size[axes]
-    lengths = [n * v for n, v in zip(run.shape[axes], sizes, strict=True)]
+    first = 1 if geometry.flat else 0
+    sizes = list(geometry.voxel_size)[first:]
+    lengths = [n * v for n, v in zip(run.shape[first:], sizes, strict=True)]
     voxel, shortest, unit = min(sizes), min(lengths), geometry.unit
     try:
         edge = config.spot_edge(shortest, unit)
