@@ -22,6 +22,7 @@ from napari_geosr.learning.config import TrainingConfig
 from napari_geosr.operations.compare import CompareConfig
 from napari_geosr.operations.explain import ExplainConfig
 from napari_geosr.operations.measure import MeasureConfig
+from napari_geosr.operations.measure.planning import PlanConfig
 from napari_geosr.operations.models.catalogue import ModelFilter
 from napari_geosr.operations.pairs import PairsConfig
 from napari_geosr.operations.reconstruct import ReconstructConfig
@@ -40,6 +41,7 @@ SETTINGS: dict[str, tuple[type[Config], set[str]]] = {
     ),
     "explain": (ExplainConfig, set()),
     "measure_porosity": (MeasureConfig, set()),
+    "plan_scan": (PlanConfig, set()),
     "reconstruct": (ReconstructConfig, set()),
     "reconstruct_sim": (SimConfig, set()),
     "restore": (RestoreConfig, set()),
@@ -55,10 +57,9 @@ SETTINGS: dict[str, tuple[type[Config], set[str]]] = {
 
 def test_the_list_is_what_is_promised():
     promised = """read write Volume restore restore_blocks restore_with_uncertainty
-        measure_porosity reconstruct reconstruct_sim compare explain simulate
-        build_pairs train
-        list_models load_model Projections PorosityReport QualityReport
-        check_consistency __version__"""
+        measure_porosity plan_scan ScanPlan reconstruct reconstruct_sim compare explain
+        simulate build_pairs train list_models load_model Projections PorosityReport
+        QualityReport check_consistency __version__"""
     assert sorted(geosr.__all__) == sorted(promised.split())
     assert sorted(dir(geosr)) == sorted(geosr.__all__)
     with pytest.raises(AttributeError, match="napari_geosr"):

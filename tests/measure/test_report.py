@@ -6,7 +6,7 @@ import csv
 import json
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +142,8 @@ class OfFigures:
     unit: str = "pixel"
     voxel_size: tuple[float, ...] = (1.0, 1.0, 1.0)
     is_flat: bool = False
+    group: None = None
+    morphometry: dict[str, Any] = field(default_factory=dict)
 
 
 def test_figures_side_by_side_have_the_same_digits() -> None:

@@ -60,6 +60,14 @@ COMMANDS = {
             "measure clean.ome.tif --threshold 120 --phase dark -o report",
         ),
     ),
+    "plan": Command(
+        "plan:plan",
+        "Plan how many spots to scan for a precise porosity, of which size, and where.",
+        (
+            "plan coarse.tif --spot 200um --precision 5% -o plan",
+            "plan spot.tif --scan spot --spot 300um --precision 5% -o plan",
+        ),
+    ),
     "compare": Command(
         "compare:compare",
         "Compare volumes of the same object: grey values, noise, resolution and pores.",

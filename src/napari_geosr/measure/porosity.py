@@ -160,7 +160,7 @@ def _measure(
     """All stages of a prepared run."""
     sweeps = 2 + (run.target is not None) + (deviation is not None)
     progress = SweepProgress(len(run.slabs) * sweeps)
-    histogram, threshold = yield from _segment(run, warnings, progress)
+    histogram, threshold = yield from segment_steps(run, warnings, progress)
     for message in remarks(histogram, config, threshold, volume.name):
         yield _warned(message, warnings)
     noise = yield from noise_check_steps(
@@ -254,7 +254,7 @@ def _trace_graph(
     )
 
 
-def _segment(
+def segment_steps(
     run: PorosityRun, warnings: list[str], progress: SweepProgress
 ) -> Generator[Step, None, tuple[GreyHistogram, float]]:
     """Find the threshold and, if requested, the automatic sample mask."""

@@ -34,37 +34,6 @@ BLOCK_VOXELS = 128**3
 _FIRST_MARGIN = 16
 
 
-class Walled:
-    """A phase that ends at the border of its volume: one more voxel on each side.
-
-    Parameters
-    ----------
-    phase : MaskSource
-        Shape (Z, Y, X); an image of one plane gets no further planes.
-    """
-
-    def __init__(self, phase: MaskSource) -> None:
-        self._phase = phase
-        z, y, x = phase.shape
-        around = 0 if z == 1 else 1
-        self._wide = (around, 1, 1)
-        self.shape = (z + 2 * around, y + 2, x + 2)
-
-    def __getitem__(self, box: Box) -> Mask:
-        inner, outer, size = [], [], []
-        for s, n, w in zip(box, self._phase.shape, self._wide, strict=True):
-            start, stop, _ = s.indices(n + 2 * w)
-            first, last = max(0, start - w), max(0, min(n, stop - w))
-            inner.append(slice(first, max(first, last)))
-            outer.append(slice(first + w - start, max(first, last) + w - start))
-            size.append(stop - start)
-        found = np.zeros(size, bool)
-        if all(s.stop > s.start for s in inner):
-            z, y, x = inner
-            found[tuple(outer)] = self._phase[z, y, x]
-        return found
-
-
 @dataclass(frozen=True, eq=False)
 class ThicknessDistribution:
     """How many voxels of a phase have which local thickness.
@@ -129,8 +98,7 @@ def thickness_steps(
 ) -> Generator[Step, None, ThicknessDistribution]:
     """Measure the local thickness of a phase [1]_, block by block.
 
-    What lies outside the volume is unknown: there, spheres may extend beyond the border
-    (see `Walled` for the other choice).
+    What lies outside the volume is unknown: spheres may extend beyond its border.
 
     Every sphere around a voxel that is not within another sphere is moved by less than
     a voxel to where it is largest; then the spheres are painted in descending order. No

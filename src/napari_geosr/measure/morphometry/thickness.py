@@ -18,9 +18,9 @@ CONVENTION = (
     "standard deviations are over the volume of the phase. Tb.Th is that of the solid; "
     "Tb.Sp and Po.Dm are two names for that of the pores. All radii occur (no "
     "series of radii); diameters are rounded to 1/32 voxel, and the surface is located "
-    "from the voxels around it, to about half a voxel. Spheres lie inside the "
-    "volume and the sample mask, so that structures cut by the border are measured as "
-    "if they ended there."
+    "from the voxels around it, to about half a voxel. Spheres have their "
+    "centre inside the volume and may extend beyond it, because it is unknown where "
+    "structures that its border cuts end; they lie inside the sample mask."
 )
 SOURCES = (
     "Hildebrand T, Rüegsegger P. A new method for the model-independent assessment of "

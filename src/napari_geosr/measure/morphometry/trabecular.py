@@ -15,7 +15,6 @@ from napari_geosr.measure.phases.shared import (
 from napari_geosr.measure.sums import SweepTotals
 from napari_geosr.measure.thickness import (
     ThicknessDistribution,
-    Walled,
     medial_axis_steps,
     thickness_steps,
 )
@@ -106,15 +105,14 @@ def _number(
 ) -> Generator[Step, None, tuple[float | None, list[str]]]:
     """Tb.N from the distance between the mid-axes, and what to remark."""
     if (axes := phases.results.get("mid-axes")) is None:
-        walled = Walled(phases.solid)
-        mask = PackedMask(walled.shape)
+        mask = PackedMask(phases.shape)
 
         def write(box: Box, marked: Mask) -> None:
             mask.write(box[0].start, marked)
 
-        yield from medial_axis_steps(walled, write, check=phases.check)
+        yield from medial_axis_steps(phases.solid, write, check=phases.check)
         axes = yield from thickness_steps(
-            Walled(_Not(mask)),
+            _Not(mask),
             to_centres=True,
             check=phases.check,
             message="Measuring the distance between mid-axes",

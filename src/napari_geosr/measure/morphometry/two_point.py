@@ -56,7 +56,7 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
     """Measure correlations and chords of both phases."""
     axes = (1, 2) if phases.flat else (0, 1, 2)
     distances = lags(phases.shape, phases.flat)
-    both, pairs = yield from _pairs(phases, axes, distances)
+    both, pairs = yield from pair_steps(phases, axes, distances)
     pores = totals.pore_voxels / totals.sample_voxels
     surface = yield from _surface(phases)
     chords = {}
@@ -75,7 +75,10 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
         s2 = both.sum(axis=0) / pairs.sum(axis=0)
         possible = pairs.sum(axis=0)
         lineal = path / possible
-    values: dict[str, float | None] = {"S_v": surface, "Lc": _decay(distances, s2)}
+    values: dict[str, float | None] = {
+        "S_v": surface,
+        "Lc": decay_length(distances, s2),
+    }
     remarks = []
     for which, name in (("pores", "Chord.pore"), ("solid", "Chord.solid")):
         values[name], values[f"{name}.SD"] = _mean_and_sd(chords[which])
@@ -101,7 +104,7 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
     return Findings(values, remarks, curves={"two_point": curve})
 
 
-def _pairs(
+def pair_steps(
     phases: Phases, axes: tuple[int, ...], distances: list[int]
 ) -> Generator[Step, None, tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
     """Numbers of pairs with both ends in pores, and in the sample: (3, n) each."""
@@ -221,7 +224,7 @@ def _mean_and_sd(counts: npt.NDArray[np.int64]) -> tuple[float | None, float | N
     return mean, math.sqrt(float((counts * (lengths - mean) ** 2).sum() / n))
 
 
-def _decay(distances: list[int], s2: npt.NDArray[np.float64]) -> float | None:
+def decay_length(distances: list[int], s2: npt.NDArray[np.float64]) -> float | None:
     """Distance at which the normalised covariance falls to 1/e."""
     phi = float(s2[0])
     if not 0 < phi < 1:

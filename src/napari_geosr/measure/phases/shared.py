@@ -13,11 +13,7 @@ from napari_geosr.measure.blocks import RawTable, SlabLabeller, provisional_labe
 from napari_geosr.measure.centrelines import pieces
 from napari_geosr.measure.kernels import columns as column
 from napari_geosr.measure.phases import Mask, Phases
-from napari_geosr.measure.thickness import (
-    ThicknessDistribution,
-    Walled,
-    thickness_steps,
-)
+from napari_geosr.measure.thickness import ThicknessDistribution, thickness_steps
 
 Which = Literal["solid", "pores"]
 _WORDS = {"solid": "solid", "pores": "pores"}
@@ -26,12 +22,12 @@ _WORDS = {"solid": "solid", "pores": "pores"}
 def phase_thickness_steps(
     phases: Phases, which: Which
 ) -> Generator[Step, None, ThicknessDistribution]:
-    """Local thickness of a phase; spheres lie inside the volume."""
+    """Local thickness of a phase; spheres may extend beyond the volume."""
     key = f"thickness of {which}"
     found = phases.results.get(key)
     if found is None:
         found = yield from thickness_steps(
-            Walled(getattr(phases, which)),
+            getattr(phases, which),
             check=phases.check,
             message=f"Measuring the thickness of the {_WORDS[which]}",
         )

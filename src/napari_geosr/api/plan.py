@@ -1,0 +1,110 @@
+"""Plan how many spots of a sample to scan."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from napari_geosr.api.arrays import VolumeLike, as_companion, as_volume
+from napari_geosr.api.running import run_with_warnings
+from napari_geosr.operations.measure.planning import PlanConfig, plan_steps
+
+if TYPE_CHECKING:
+    from napari_geosr.operations.measure.planning import ScanPlan
+
+
+def plan_scan(
+    volume: VolumeLike,
+    mask: VolumeLike | None = None,
+    *,
+    axes: str | None = None,
+    spot: float | str = "10%",
+    precision: float | str = 0.05,
+    confidence: float = 0.95,
+    scan: Literal["whole", "spot"] = "whole",
+    threshold: Literal["otsu", "multi-otsu", "li", "triangle"] | float = "otsu",
+    phase: Literal["dark", "bright"] = "dark",
+    sample_mask: Literal["none", "auto"] = "none",
+    seed: int = 0,
+    hours_per_spot: float | None = None,
+    kilowatts: float | None = None,
+    kilograms_per_kilowatt_hour: float = 0.06,
+    memory: str | None = None,
+) -> ScanPlan:
+    """Plan how many spots to scan for a precise porosity, of which size, and where.
+
+    Parameters
+    ----------
+    volume : Volume or array
+        A coarse scan of the whole sample, or a fine scan of one spot of it.
+    mask : Volume or array, optional
+        Sample mask: every non-zero voxel.
+    axes : str, optional
+        Axes of an array, such as ``"ZYX"``.
+    spot : float or str
+        Edge of a spot: ``"200um"``, a number in the unit of the voxel size, or
+        ``"10%"`` of the scan's shortest edge.
+    precision : float or str
+        Largest accepted error of the porosity relative to it, such as ``"5%"`` or 0.05.
+    confidence : float
+        Probability that the error is at most that large.
+    scan : {"whole", "spot"}
+        Whether the scan shows the whole sample, or one spot of a larger one.
+    threshold : str or float
+        Method that finds the threshold, or a grey value.
+    phase : {"dark", "bright"}
+        Whether pores are at or below the threshold, or above it.
+    sample_mask : {"none", "auto"}
+        Whether the sample is everything, or the largest solid object with its pores.
+    seed : int
+        Seed for the random positions.
+    hours_per_spot : float, optional
+        Duration of the scan of one spot; adds times to the plan.
+    kilowatts : float, optional
+        Power of the scanner; adds energy and CO2eq.
+    kilograms_per_kilowatt_hour : float
+        CO2eq per kWh of electricity.
+    memory : str, optional
+        Memory limit, such as ``"4GB"``; by default a fraction of the free memory.
+
+    Returns
+    -------
+    ScanPlan
+        `n_spots`, their places (`spots`), the interval that they give (`half_width`),
+        and the same for other sizes (`sizes`).
+
+    Raises
+    ------
+    ConfigError, VolumeError
+        If the call fails; the message states what is wrong and what to do.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import napari_geosr as geosr
+    >>> import warnings
+    >>> warnings.simplefilter("ignore")
+    >>> grey = np.random.default_rng(0).choice([50, 200], (64, 64, 64), p=[0.2, 0.8])
+    >>> scan = geosr.Volume.from_array(grey.astype("u1"), voxel_size=5.0, unit="µm")
+    >>> plan = geosr.plan_scan(scan, spot="80um", precision="2%")
+    >>> plan.n_spots, plan.n_possible
+    (8, 64)
+    """
+    config = PlanConfig.create(
+        spot=spot,
+        precision=precision,
+        confidence=confidence,
+        scan=scan,
+        threshold=threshold,
+        phase=phase,
+        sample_mask=sample_mask,
+        seed=seed,
+        hours_per_spot=hours_per_spot,
+        kilowatts=kilowatts,
+        kilograms_per_kilowatt_hour=kilograms_per_kilowatt_hour,
+        memory=memory,
+    )
+    scanned = as_volume(volume, axes)
+    sample = None
+    if mask is not None:
+        sample = as_companion(mask, axes, name="mask", like=scanned)
+    return run_with_warnings(plan_steps(scanned, config, sample))

@@ -1,0 +1,369 @@
+"""How many spots of a sample to scan, of which size, and where.
+
+The porosity of spots varies around that of the sample. Its standard deviation follows
+from cubes of the spot's size in a scan that has been made already: a coarse one of the
+whole sample, or a fine one of a single spot.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator
+from contextlib import ExitStack
+from statistics import NormalDist
+
+import numpy as np
+
+from napari_geosr.core.errors import VolumeError
+from napari_geosr.core.steps import ShouldStop, Step, WarningIssued, never_stop
+from napari_geosr.core.volume import ArrayLike, Volume
+from napari_geosr.io.lazy import cache_limited
+from napari_geosr.measure.morphometry.two_point import decay_length, lags, pair_steps
+from napari_geosr.measure.phases import Phases
+from napari_geosr.measure.planning.cells import (
+    SMALLEST_SPOT,
+    CellCounts,
+    Cubes,
+    cell_steps,
+)
+from napari_geosr.measure.planning.config import PlanConfig
+from napari_geosr.measure.planning.result import Costs, ScanPlan, SizeRow, Spot
+from napari_geosr.measure.planning.variation import Variation
+from napari_geosr.measure.porosity import segment_steps
+from napari_geosr.measure.porosity_run import PorosityRun, SweepProgress, prepare
+
+#: Fewest spots: with two, their difference tells how much they vary.
+FEWEST = 2
+#: Fewest cubes from which a standard deviation is measured, in an image and in a
+#: volume: all that there are in the sample, or a part of them in a spot of it.
+_ENOUGH = {"whole": {2: 4, 3: 8}, "spot": {2: 16, 3: 27}}
+#: In a scan of one spot, cubes are at most this fraction of its shortest edge.
+_PART = 0.25
+#: A spot of fewer correlation lengths is not much more than a single pore.
+_FEW_LENGTHS = 5
+
+
+def plan_steps(
+    volume: Volume,
+    config: PlanConfig,
+    mask: ArrayLike | None = None,
+    *,
+    should_stop: ShouldStop = never_stop,
+) -> Generator[Step, None, ScanPlan]:
+    """Plan the scan of a sample from a scan of it, or of one spot of it.
+
+    Parameters
+    ----------
+    volume : Volume
+        Axes ZYX or YX.
+    config : PlanConfig
+    mask : ArrayLike of the volume's shape, optional
+        Non-zero inside the sample.
+    should_stop : callable
+        Called for every slab.
+
+    Yields
+    ------
+    Step
+
+    Returns
+    -------
+    ScanPlan
+
+    Raises
+    ------
+    VolumeError
+        If the volume has no pores or only pores, or the spot is too small or too large
+        for it.
+    Cancelled
+        If `should_stop` returns True.
+    """
+    volume = volume.select()
+    own = config.porosity_config()
+    run, warnings = prepare(volume, own, mask, None, None, False, should_stop, None)
+    yield from (WarningIssued(message=message) for message in warnings)
+    with ExitStack() as caches:
+        for array, nbytes in run.plan.caches:
+            caches.enter_context(cache_limited(array, nbytes))
+        wanted, shortest = _spot_and_scan(run, config)
+        progress = SweepProgress(2 * len(run.slabs))
+        _, threshold = yield from segment_steps(run, warnings, progress)
+        phases = run.phases(threshold)
+    for note in phases.notes:
+        yield WarningIssued(message=note)
+    fitting = shortest * (1.0 if config.scan == "whole" else _PART)
+    cells = yield from cell_steps(phases, min(wanted, fitting))
+    spot = float(cells.spot) if wanted <= fitting else wanted
+    distances = lags(phases.shape, phases.flat)
+    axes = (1, 2) if phases.flat else (0, 1, 2)
+    both, pairs = yield from pair_steps(phases, axes, distances)
+    s2 = both.sum(axis=0) / np.maximum(pairs.sum(axis=0), 1)
+    known = pairs.sum(axis=0) > 0
+    found = np.array(distances, float)[known]
+    enough = _ENOUGH[config.scan][2 if phases.flat else 3]
+    variation = _variation(volume, cells, enough, found, s2[known])
+    length = decay_length([int(d) for d in found], s2[known])
+    plan = _plan(volume, config, phases, cells, spot, variation, length, threshold)
+    for remark in plan.remarks:
+        yield WarningIssued(message=remark)
+    return plan
+
+
+def _spot_and_scan(run: PorosityRun, config: PlanConfig) -> tuple[float, float]:
+    """Edge of a spot, and shortest edge of the scan, in cubic voxels.
+
+    Raises
+    ------
+    VolumeError
+        If the spot does not fit.
+    """
+    geometry, name = run.geometry, run.name
+    first = 1 if geometry.flat else 0
+    sizes = list(geometry.voxel_size)[first:]
+    lengths = [n * v for n, v in zip(run.shape[first:], sizes, strict=True)]
+    voxel, shortest, unit = min(sizes), min(lengths), geometry.unit
+    try:
+        edge = config.spot_edge(shortest, unit)
+    except ValueError as error:
+        raise VolumeError(
+            f"A scan of {name!r} cannot be planned: {error}. Give the voxel size with "
+            "its unit."
+        ) from error
+    spot = f"A spot of {edge:.4g} {unit}"
+    if shortest < 4 * SMALLEST_SPOT * voxel:
+        raise VolumeError(
+            f"{name!r} is only {shortest / voxel:.3g} voxels wide; a plan needs at "
+            f"least {4 * SMALLEST_SPOT}. Give a larger or a finer scan."
+        )
+    if edge < SMALLEST_SPOT * voxel:
+        raise VolumeError(
+            f"{spot} is only {edge / voxel:.2g} voxels of {name!r} wide, fewer than "
+            f"{SMALLEST_SPOT}. Give a larger spot, or a finer scan."
+        )
+    if config.scan == "whole" and edge > shortest / 2:
+        raise VolumeError(
+            f"{spot} is more than half as wide as {name!r} ({shortest:.4g} {unit}). "
+            "Scan the whole sample, give a smaller spot, or say that the scan shows "
+            "only a spot of a larger sample (--scan spot)."
+        )
+    return edge / voxel, shortest / voxel
+
+
+def _variation(
+    volume: Volume,
+    cells: CellCounts,
+    enough: int,
+    distances: np.ndarray,
+    s2: np.ndarray,
+) -> Variation:
+    """How the porosity of cubes varies with their size."""
+    ndim = 2 if cells.flat else 3
+    cubes = [cells.cubes(n) for n in cells.sizes()]
+    measured = tuple(c for c in cubes if len(c) >= enough)
+    if not measured:
+        raise VolumeError(
+            f"{volume.name!r} has too few cubes inside the sample for a plan. Give a "
+            "larger scan or a smaller spot."
+        )
+    if not any(c.sd > 0 for c in measured):
+        raise VolumeError(
+            f"{volume.name!r} has no pores, or only pores, at this threshold, so that "
+            "nothing can be planned. Set the threshold."
+        )
+    return Variation(measured, distances, s2, ndim)
+
+
+def _plan(
+    volume: Volume,
+    config: PlanConfig,
+    phases: Phases,
+    cells: CellCounts,
+    spot: float,
+    variation: Variation,
+    length: float | None,
+    threshold: float,
+) -> ScanPlan:
+    """The number of spots and their places."""
+    whole = config.scan == "whole"
+    spots = cells.cubes(cells.per_spot)
+    porosity = phases.count(phases.pores) / phases.sample_voxels
+    accepted = float(config.precision) * porosity
+    rows = [
+        _row(cubes.edge, len(cubes), config, variation, accepted)
+        for cubes in map(cells.cubes, cells.sizes())
+        if cubes.edge >= SMALLEST_SPOT and len(cubes) >= FEWEST
+    ]
+    own = _row(spot, len(spots), config, variation, accepted)
+    n = own.n_spots
+    factor = _factor(config, variation, spot)
+    edge = variation.representative_edge(accepted, factor)
+    places = _places(spots, n, config.seed, phases) if whole else ()
+    return ScanPlan(
+        name=volume.name,
+        unit=phases.unit,
+        voxel_size=phases.edge,
+        flat=phases.flat,
+        whole=whole,
+        threshold=threshold,
+        porosity=porosity,
+        accepted_error=accepted,
+        confidence=config.confidence,
+        spot_edge=spot * phases.edge,
+        sd=own.sd,
+        n_spots=n,
+        n_possible=len(spots) if whole else None,
+        half_width=own.half_width,
+        correlation_length=None if length is None else length * phases.edge,
+        representative_edge=None if edge is None else edge * phases.edge,
+        sizes=tuple(rows),
+        spots=places,
+        costs=_costs(config, n, len(spots) if whole else None),
+        remarks=tuple(
+            _remarks(phases, spots, spot, variation, length, porosity, accepted, config)
+        ),
+        settings=config.model_dump(mode="json"),
+    )
+
+
+def _factor(config: PlanConfig, variation: Variation, edge: float) -> float:
+    """Standard errors that the interval covers.
+
+    A scan of the whole sample has all spots, so that their standard deviation is known;
+    from a single spot, it is estimated, and Student's distribution applies.
+    """
+    tail = 0.5 + config.confidence / 2
+    if config.scan == "whole":
+        return NormalDist().inv_cdf(tail)
+    from scipy.stats import t
+
+    return float(t.ppf(tail, variation.n_independent(edge) - 1))
+
+
+def _row(
+    edge: float,
+    n_cubes: int,
+    config: PlanConfig,
+    variation: Variation,
+    accepted: float,
+) -> SizeRow:
+    """Number of spots of one size."""
+    sd = variation.sd(edge)
+    population = n_cubes if config.scan == "whole" else math.inf
+    factor = _factor(config, variation, edge)
+    n = n_spots(sd, accepted, factor, population)
+    return SizeRow(
+        voxels=edge,
+        n_cubes=n_cubes,
+        sd=sd,
+        is_measured=variation.is_measured(edge),
+        n_spots=n,
+        half_width=half_width(sd, n, factor, population),
+        share=n / population if population < math.inf else None,
+    )
+
+
+def n_spots(
+    sd: float, accepted: float, factor: float, population: float = math.inf
+) -> int:
+    """Fewest random spots for which the interval is not wider than accepted.
+
+    Parameters
+    ----------
+    sd : float
+        Standard deviation of the porosity between spots.
+    accepted : float
+        Half-width of the interval of the mean porosity.
+    factor : float
+        Standard errors that it covers, such as 1.96.
+    population : float
+        Number of spots in the sample, if it is known: each is drawn at most once.
+
+    Examples
+    --------
+    >>> n_spots(0.02, 0.01, 1.96)
+    16
+    >>> n_spots(0.02, 0.01, 1.96, population=16)
+    8
+    """
+    variance = (factor * sd) ** 2
+    needed = variance / (accepted**2 + variance / population)
+    n = max(FEWEST, math.ceil(needed - 1e-9))
+    return n if population == math.inf else min(n, int(population))
+
+
+def half_width(sd: float, n: int, factor: float, population: float = math.inf) -> float:
+    """Half-width of the interval of the mean porosity of `n` random spots."""
+    left = max(0.0, 1 - n / population)
+    return factor * sd * math.sqrt(left / n)
+
+
+def _places(spots: Cubes, n: int, seed: int, phases: Phases) -> tuple[Spot, ...]:
+    """Random spots, one from each of `n` equal groups of similar porosity."""
+    rng = np.random.default_rng(seed)
+    order = np.argsort(spots.porosity, kind="stable")
+    places = []
+    half = (spots.edge - 1) / 2
+    for stratum, group in enumerate(np.array_split(order, n), start=1):
+        chosen = int(rng.choice(group))
+        corner = [int(v) for v in spots.starts[chosen]]
+        middle = [0 if phases.flat and i == 0 else half for i in range(3)]
+        z, y, x = (
+            origin + (start + m) * phases.edge
+            for origin, start, m in zip(phases.origin, corner, middle, strict=True)
+        )
+        porosity = float(spots.porosity[chosen])
+        places.append(Spot(stratum, (z, y, x), porosity))
+    return tuple(places)
+
+
+def _costs(config: PlanConfig, n: int, possible: int | None) -> Costs | None:
+    """Time, energy and CO2eq, if the duration of a scan is known."""
+    if config.hours_per_spot is None:
+        return None
+    hours = n * config.hours_per_spot
+    saved = None if possible is None else (possible - n) * config.hours_per_spot
+    return Costs(hours, saved, config.kilowatts, config.kilograms_per_kilowatt_hour)
+
+
+def _remarks(
+    phases: Phases,
+    spots: Cubes,
+    edge: float,
+    variation: Variation,
+    length: float | None,
+    porosity: float,
+    accepted: float,
+    config: PlanConfig,
+) -> Generator[str, None, None]:
+    """What the plan does not tell for this scan."""
+    if not variation.is_measured(edge):
+        most = variation.largest
+        yield (
+            f"The scan has too few cubes of the spot's size: their variation was "
+            f"extrapolated from {len(most)} cubes of {most.edge * phases.edge:.4g} "
+            f"{phases.unit} with the two-point statistics. A larger scan is more "
+            "certain."
+        )
+    if length is not None and edge < _FEW_LENGTHS * length:
+        yield (
+            f"A spot is only {edge / length:.1f} correlation lengths wide: many "
+            "small spots are needed, and edges of spots are a large part of them."
+        )
+    if config.scan == "whole":
+        inside = spots.pores / max(1, spots.sample)
+        if abs(inside - porosity) > accepted / 2:
+            yield (
+                f"Spots fit into {spots.sample / phases.sample_voxels:.0%} of the "
+                f"sample only, where the porosity is {100 * inside:.3g} % instead of "
+                f"{100 * porosity:.3g} %. Give a smaller spot."
+            )
+        yield (
+            "The interval includes how much the spots differ in this scan. Pores that "
+            "it does not resolve vary in addition: plan again from the first fine "
+            "spot."
+        )
+    elif length is None:
+        yield (
+            "The porosity is correlated over more than half of the scan, so that the "
+            "number of spots is too small. Give a larger scan."
+        )

@@ -1,0 +1,185 @@
+"""Porosity of cubes of many sizes, from one pass over a volume."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_geosr.core.steps import BlockDone, StageStarted, Step
+from napari_geosr.measure.phases import Phases
+
+Floats = npt.NDArray[np.float64]
+Counts = npt.NDArray[np.int64]
+
+#: Smallest spot in voxels: smaller ones do not contain a structure.
+SMALLEST_SPOT = 8
+#: A cube counts if at least this fraction of it belongs to the sample.
+INSIDE = 0.5
+#: Cells per edge of a spot: the fewest, and the most.
+_CELLS = (4, 12)
+
+
+@dataclass(frozen=True, eq=False)
+class Cubes:
+    """Cubes of one size, next to each other.
+
+    Attributes
+    ----------
+    edge : int
+        In voxels.
+    porosity : ndarray of shape (n,)
+        Of the cubes that belong to the sample.
+    starts : ndarray of shape (n, 3), int64
+        Their first voxels.
+    pores, sample : int
+        Voxels in all of these cubes.
+    """
+
+    edge: int
+    porosity: Floats
+    starts: Counts
+    pores: int
+    sample: int
+
+    def __len__(self) -> int:
+        return len(self.porosity)
+
+    @property
+    def sd(self) -> float:
+        """Standard deviation of the porosity between cubes; NaN for fewer than two."""
+        return float(self.porosity.std(ddof=1)) if len(self) > 1 else math.nan
+
+
+@dataclass(frozen=True, eq=False)
+class CellCounts:
+    """Numbers of pore and sample voxels in small cells, which cubes are made of.
+
+    Attributes
+    ----------
+    pores, sample : ndarray of shape (Z, Y, X), int32
+    edge : int
+        Edge of a cell in voxels; an image has cells one voxel thick.
+    first : tuple of 3 int
+        First voxel of the first cell.
+    per_spot : int
+        Cells per edge of a spot.
+    flat : bool
+    """
+
+    pores: npt.NDArray[np.int32]
+    sample: npt.NDArray[np.int32]
+    edge: int
+    first: tuple[int, int, int]
+    per_spot: int
+    flat: bool
+
+    @property
+    def spot(self) -> int:
+        """Edge of a spot in voxels."""
+        return self.edge * self.per_spot
+
+    def cubes(self, n_cells: int) -> Cubes:
+        """Cubes (squares in an image) with an edge of `n_cells` cells.
+
+        What remains at the border is divided between both sides.
+        """
+        size = (1 if self.flat else n_cells, n_cells, n_cells)
+        shape = self.pores.shape
+        numbers = [n // s for n, s in zip(shape, size, strict=True)]
+        begins = [
+            (n - m * s) // 2 for n, m, s in zip(shape, numbers, size, strict=True)
+        ]
+        key = tuple(
+            slice(b, b + m * s) for b, m, s in zip(begins, numbers, size, strict=True)
+        )
+        split = [k for m, s in zip(numbers, size, strict=True) for k in (m, s)]
+        pores, sample = (
+            counts[key].reshape(split).sum(axis=(1, 3, 5), dtype=np.int64)
+            for counts in (self.pores, self.sample)
+        )
+        whole = math.prod(size) * self.edge ** (2 if self.flat else 3)
+        inside = sample >= INSIDE * whole
+        steps = [
+            s * (1 if self.flat and i == 0 else self.edge) for i, s in enumerate(size)
+        ]
+        offsets = [
+            f + b * (1 if self.flat and i == 0 else self.edge)
+            for i, (f, b) in enumerate(zip(self.first, begins, strict=True))
+        ]
+        starts = np.argwhere(inside) * np.array(steps) + np.array(offsets)
+        chosen, voxels = pores[inside], sample[inside]
+        return Cubes(
+            n_cells * self.edge,
+            chosen / voxels,
+            starts.astype(np.int64),
+            int(chosen.sum()),
+            int(voxels.sum()),
+        )
+
+    def sizes(self) -> list[int]:
+        """Edges of cubes in cells: about three per factor of two, and the spot's."""
+        lengths = self.pores.shape[1:] if self.flat else self.pores.shape
+        most = min(lengths)
+        found = {round(2 ** (i / 3)) for i in range(3 * most.bit_length() + 1)}
+        return sorted(n for n in {*found, self.per_spot} if n <= most)
+
+
+def cells_per_spot(spot: float) -> tuple[int, int]:
+    """Cells per edge of a spot, and the edge of a cell in voxels.
+
+    Their product is as close to `spot` voxels as possible.
+    """
+    choices = [
+        (n, max(1, round(spot / n))) for n in range(_CELLS[1], _CELLS[0] - 1, -1)
+    ]
+    return min(choices, key=lambda pair: abs(math.prod(pair) - spot))
+
+
+def cell_steps(phases: Phases, spot: float) -> Generator[Step, None, CellCounts]:
+    """Count pore and sample voxels in cells.
+
+    Parameters
+    ----------
+    phases : Phases
+    spot : float
+        Edge of a spot in voxels.
+
+    Returns
+    -------
+    CellCounts
+    """
+    per_spot, edge = cells_per_spot(spot)
+    size = (1 if phases.flat else edge, edge, edge)
+    numbers = [n // s for n, s in zip(phases.shape, size, strict=True)]
+    first = [
+        (n - m * s) // 2 for n, m, s in zip(phases.shape, numbers, size, strict=True)
+    ]
+    pores = np.zeros(numbers, np.int32)
+    sample = np.zeros(numbers, np.int32)
+    slabs = phases.slabs
+    inner = tuple(
+        slice(f, f + m * s)
+        for f, m, s in zip(first[1:], numbers[1:], size[1:], strict=True)
+    )
+    split = (numbers[1], edge, numbers[2], edge)
+    yield StageStarted(0, len(slabs), message="Measuring the porosity of cubes")
+    for i, slab in enumerate(slabs):
+        rows = (np.arange(slab.start, slab.stop) - first[0]) // size[0]
+        used = (rows >= 0) & (rows < numbers[0])
+        parts = [(pores, phases.planes(phases.pores, slab))]
+        inside = phases.sample_planes(slab)
+        if inside is None:
+            np.add.at(sample, rows[used], edge**2)
+        else:
+            parts.append((sample, inside))
+        for target, planes in parts:
+            cut = planes[used][(slice(None), *inner)].view(np.uint8)
+            sums = cut.reshape(-1, *split).sum(axis=(2, 4), dtype=np.int32)
+            np.add.at(target, rows[used], sums)
+        yield BlockDone(i + 1, len(slabs))
+    z, y, x = first
+    return CellCounts(pores, sample, edge, (z, y, x), per_spot, phases.flat)

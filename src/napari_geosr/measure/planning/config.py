@@ -1,0 +1,185 @@
+"""Settings of a scan plan."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+from pydantic import Field, field_validator
+
+from napari_geosr.core.config import Config
+from napari_geosr.core.memory_budget import MemoryBudget
+from napari_geosr.core.units import MILLIMETRES, PIXEL, parse_unit
+from napari_geosr.measure.config import (
+    PorosityConfig,
+    ThresholdRule,
+    finite_threshold,
+)
+
+_LENGTH = re.compile(r"\s*([0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]+)?)\s*(\D*?)\s*")
+
+
+class PlanConfig(Config):
+    """Spots and precision of a scan plan, and how pores are found."""
+
+    spot: float | str = Field(
+        default="10%",
+        title="Spot",
+        union_mode="left_to_right",
+        description="Edge length of a spot (the field of view of a fine scan), such as "
+        "200um; without a unit, in the unit of the voxel size; 10%: of the scan's "
+        "shortest edge.",
+    )
+    precision: float | str = Field(
+        default=0.05,
+        title="Precision",
+        union_mode="left_to_right",
+        description="Largest error of the porosity that you accept, relative to the "
+        "porosity: 5% or 0.05.",
+    )
+    confidence: float = Field(
+        default=0.95,
+        ge=0.5,
+        le=0.999,
+        title="Confidence",
+        description="Probability that the error is at most that large.",
+    )
+    scan: Literal["whole", "spot"] = Field(
+        default="whole",
+        title="The scan shows",
+        description="whole: the whole sample, coarsely; spot: one spot of a larger "
+        "sample.",
+    )
+    threshold: ThresholdRule | float = Field(
+        default="otsu",
+        title="Threshold",
+        union_mode="left_to_right",
+        description="Method that finds the threshold between pore and solid, or a "
+        "grey value.",
+    )
+    phase: Literal["dark", "bright"] = Field(
+        default="dark",
+        title="Pores are",
+        description="dark: pores are at or below the threshold; bright: pores are "
+        "above it.",
+    )
+    sample_mask: Annotated[
+        Literal["none", "auto"], Parameter(name=["--sample", "--sample-mask"])
+    ] = Field(
+        default="none",
+        title="Sample mask",
+        description="Which voxels belong to the sample. none: all; auto: the largest "
+        "solid object, including its pores.",
+    )
+    seed: int = Field(
+        default=0,
+        ge=0,
+        title="Seed",
+        description="Seed for the random positions: the same seed gives the same "
+        "positions.",
+    )
+    hours_per_spot: float | None = Field(
+        default=None,
+        gt=0,
+        title="Hours per spot",
+        description="Duration of the scan of one spot in hours; adds times to the "
+        "plan.",
+    )
+    kilowatts: float | None = Field(
+        default=None,
+        gt=0,
+        title="Power (kW)",
+        description="Power of the scanner in kW; with the hours per spot, adds energy "
+        "and CO2 to the plan.",
+    )
+    kilograms_per_kilowatt_hour: float = Field(
+        default=0.06,
+        ge=0,
+        title="CO2eq per kilowatt-hour (kg)",
+        description="CO2 per kWh of electricity, in kg.",
+    )
+    memory: MemoryBudget = None
+
+    _check_threshold = field_validator("threshold", mode="after")(finite_threshold)
+
+    @field_validator("precision", mode="after")
+    @classmethod
+    def _read_precision(cls, value: float | str) -> float:
+        """Convert ``5%`` to 0.05."""
+        number = value
+        if isinstance(value, str):
+            share = value.strip().removesuffix("%")
+            try:
+                number = float(share) / (1 if share == value.strip() else 100)
+            except ValueError:
+                raise ValueError(
+                    f"{value!r} is no precision; give 5% or 0.05"
+                ) from None
+        if not (isinstance(number, float) and 1e-4 <= number <= 1):
+            raise ValueError("the precision must be from 0.01% to 100%")
+        return number
+
+    @field_validator("spot", mode="after")
+    @classmethod
+    def _check_spot(cls, value: float | str) -> float | str:
+        """Refuse text that is no length."""
+        if isinstance(value, str):
+            number, unit = _parts(value)
+            if unit not in ("", "%") and parse_unit(unit) is None:
+                known = ", ".join(MILLIMETRES)
+                raise ValueError(
+                    f"{unit!r} is not a length unit; use {known}, or % of the scan"
+                )
+            value = number if unit == "" else value
+        else:
+            number = value
+        if not 0 < number < float("inf"):
+            raise ValueError("the edge of a spot must be greater than 0")
+        return value
+
+    def spot_edge(self, shortest: float, unit: str) -> float:
+        """Edge length of a spot in the unit of a scan.
+
+        Parameters
+        ----------
+        shortest : float
+            Shortest edge of the scan.
+        unit : str
+
+        Raises
+        ------
+        ValueError
+            If the spot has a unit, but the scan has none.
+        """
+        if not isinstance(self.spot, str):
+            return float(self.spot)
+        number, given = _parts(self.spot)
+        if given == "%":
+            return number / 100 * shortest
+        length = parse_unit(given)
+        assert length is not None
+        if length == PIXEL:
+            raise ValueError("give the spot in a unit of length, or without a unit")
+        if unit not in MILLIMETRES:
+            raise ValueError(
+                f"the scan has no unit of length, but the spot is in {given}"
+            )
+        return number * MILLIMETRES[length] / MILLIMETRES[unit]
+
+    def porosity_config(self) -> PorosityConfig:
+        """The settings that find the pores."""
+        return PorosityConfig(
+            threshold=self.threshold,
+            phase=self.phase,
+            sample_mask=self.sample_mask,
+            memory=self.memory,
+        )
+
+
+def _parts(text: str) -> tuple[float, str]:
+    """Number and unit of a length."""
+    found = _LENGTH.fullmatch(text)
+    if found is None:
+        raise ValueError(f"{text!r} is no length; give 200um, for example")
+    return float(found[1]), found[2]

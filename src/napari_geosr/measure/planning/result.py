@@ -1,0 +1,221 @@
+"""The result of planning a scan."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+from napari_geosr.core.types import AnyDict, AnyMapping
+from napari_geosr.core.units import PIXEL
+from napari_geosr.measure.number_text import percent_text
+
+
+@dataclass(frozen=True)
+class SizeRow:
+    """Number of spots of one size that give the accepted error.
+
+    Attributes
+    ----------
+    voxels : float
+        Edge in voxels.
+    n_cubes : int
+        Cubes of this size in the scan.
+    sd : float
+        Standard deviation of their porosity.
+    is_measured : bool
+        False if it was extrapolated with the two-point statistics.
+    n_spots : int
+    half_width : float
+        Of the interval of the porosity.
+    share : float or None
+        Fraction of the sample's cubes that is scanned; None if it is unknown.
+    """
+
+    voxels: float
+    n_cubes: int
+    sd: float
+    is_measured: bool
+    n_spots: int
+    half_width: float
+    share: float | None
+
+
+@dataclass(frozen=True)
+class Spot:
+    """One place to scan.
+
+    Attributes
+    ----------
+    stratum : int
+        Group of cubes of similar porosity, from the lowest; one spot of each.
+    centre : tuple of 3 float
+        Z, Y, X in the unit of the scan, from its origin.
+    porosity : float
+        As the coarse scan shows it.
+    """
+
+    stratum: int
+    centre: tuple[float, float, float]
+    porosity: float
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Scan time, energy and CO2eq of the planned spots.
+
+    Attributes
+    ----------
+    hours : float
+    hours_saved : float or None
+        Compared with scanning all spots of the sample.
+    kilowatts : float or None
+    kilograms_per_kilowatt_hour : float
+    """
+
+    hours: float
+    hours_saved: float | None
+    kilowatts: float | None
+    kilograms_per_kilowatt_hour: float
+
+    def to_json_dict(self) -> AnyDict:
+        """Hours, kilowatt-hours and kilograms of CO2eq."""
+        found: AnyDict = {"hours": self.hours, "hours_saved": self.hours_saved}
+        if self.kilowatts is not None:
+            for suffix, hours in (("", self.hours), ("_saved", self.hours_saved)):
+                energy = None if hours is None else hours * self.kilowatts
+                found[f"kilowatt_hours{suffix}"] = energy
+                found[f"kilograms_co2eq{suffix}"] = (
+                    None
+                    if energy is None
+                    else energy * self.kilograms_per_kilowatt_hour
+                )
+        return found
+
+
+@dataclass(frozen=True, eq=False)
+class ScanPlan:
+    """How many spots of a sample to scan, and where.
+
+    Attributes
+    ----------
+    name, unit : str
+        Of the scan; lengths are in `unit`.
+    voxel_size : float
+        Edge of a (cubic) voxel.
+    flat : bool
+        Whether the scan is an image.
+    whole : bool
+        Whether the scan shows the whole sample.
+    threshold, porosity : float
+    accepted_error : float
+        Of the porosity.
+    confidence : float
+    spot_edge : float
+        Rounded to a whole number of cells.
+    sd : float
+        Standard deviation of the porosity between spots.
+    n_spots : int
+    n_possible : int or None
+        Spots in the sample; None if only a part of it was scanned.
+    half_width : float
+        Of the interval of the porosity from `n_spots` random spots.
+    correlation_length, representative_edge : float or None
+        None if they are larger than the scan can show.
+    sizes : tuple of SizeRow
+        The same for other sizes of spots.
+    spots : tuple of Spot
+        Places of the spots; empty if only a part of the sample was scanned.
+    costs : Costs or None
+    remarks : tuple of str
+    settings : mapping
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import napari_geosr as geosr
+    >>> import warnings
+    >>> warnings.simplefilter("ignore")
+    >>> grey = np.random.default_rng(0).choice([50, 200], (96, 96), p=[0.3, 0.7])
+    >>> plan = geosr.plan_scan(grey.astype("u1"), spot=16, precision="10%")
+    >>> plan.n_spots, len(plan.spots)
+    (3, 3)
+    """
+
+    name: str
+    unit: str
+    voxel_size: float
+    flat: bool
+    whole: bool
+    threshold: float
+    porosity: float
+    accepted_error: float
+    confidence: float
+    spot_edge: float
+    sd: float
+    n_spots: int
+    n_possible: int | None
+    half_width: float
+    correlation_length: float | None
+    representative_edge: float | None
+    sizes: tuple[SizeRow, ...]
+    spots: tuple[Spot, ...]
+    costs: Costs | None
+    remarks: tuple[str, ...]
+    settings: AnyMapping
+
+    def to_json_dict(self) -> AnyDict:
+        """All values as JSON-serialisable ones."""
+        values = {
+            name: getattr(self, name)
+            for name in self.__dataclass_fields__
+            if name not in ("sizes", "spots", "costs", "settings", "remarks")
+        }
+        return values | {
+            "sizes": [
+                {"edge": row.voxels * self.voxel_size, **asdict(row)}
+                for row in self.sizes
+            ],
+            "spots": [asdict(spot) for spot in self.spots],
+            "costs": None if self.costs is None else self.costs.to_json_dict(),
+            "remarks": list(self.remarks),
+            "settings": dict(self.settings),
+        }
+
+    def length_text(self, length: float | None) -> str:
+        """A length with its unit."""
+        if length is None:
+            return "larger than the scan can show"
+        unit = "voxels" if self.unit == PIXEL and self.voxel_size == 1 else self.unit
+        return f"{length:.4g} {unit}"
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Labels and values for people."""
+        possible = "" if self.n_possible is None else f" of {self.n_possible}"
+        percent = f"{100 * self.confidence:g} %"
+        rows = [
+            ("Spots", f"{self.n_spots}{possible}, {self.length_text(self.spot_edge)}"),
+            (
+                f"Porosity ({percent} interval)",
+                f"{percent_text(self.porosity)} ± {100 * self.half_width:.2g} %",
+            ),
+            ("Standard deviation between spots", f"{100 * self.sd:.2g} %"),
+            ("Correlation length", self.length_text(self.correlation_length)),
+            (
+                "Representative size (a single cube)",
+                self.length_text(self.representative_edge),
+            ),
+        ]
+        if self.costs is None:
+            return rows
+        for key, value in self.costs.to_json_dict().items():
+            if value is not None:
+                label, unit = _COSTS[key.removesuffix("_saved")]
+                saved = " saved" if key.endswith("_saved") else ""
+                rows.append((f"{label}{saved}", f"{value:.4g} {unit}"))
+        return rows
+
+
+_COSTS = {
+    "hours": ("Scan time", "h"),
+    "kilowatt_hours": ("Energy", "kWh"),
+    "kilograms_co2eq": ("CO2eq", "kg"),
+}

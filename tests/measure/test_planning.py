@@ -1,0 +1,239 @@
+"""Scan plans: closed forms, and intervals that hold for phantoms of known porosity."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from pore_shapes import ellipsoid, scan
+
+from napari_geosr.core.errors import ConfigError, VolumeError
+from napari_geosr.core.steps import run_to_end
+from napari_geosr.core.volume import Volume
+from napari_geosr.measure.planning import half_width, n_spots, plan_steps
+from napari_geosr.measure.planning.cells import SMALLEST_SPOT, cells_per_spot
+from napari_geosr.measure.planning.config import PlanConfig
+from napari_geosr.measure.planning.result import ScanPlan
+from napari_geosr.measure.planning.variation import variance_of_cubes
+
+
+def planned(pores: np.ndarray, mask: np.ndarray | None = None, **more) -> ScanPlan:
+    """Plan the scan of pores in solid, with voxels of 2 µm."""
+    volume = Volume(
+        scan(pores),
+        axes="ZYX"[-pores.ndim :],
+        voxel_size=(2.0,) * pores.ndim,
+        unit="µm",
+        name="sample",
+    )
+    config = PlanConfig.create(**{"threshold": 120.0} | more)
+    return run_to_end(plan_steps(volume, config, mask))
+
+
+def field(shape: tuple[int, ...], width: float, cut: float, seed: int) -> np.ndarray:
+    """Pores of a smoothed Gaussian random field, periodic along all axes."""
+    from scipy.ndimage import gaussian_filter
+
+    noise = np.random.default_rng(seed).normal(size=shape)
+    smooth = gaussian_filter(noise, width, mode="wrap")
+    return smooth / smooth.std() < cut
+
+
+@pytest.fixture(scope="module")
+def rock() -> np.ndarray:
+    return field((96, 96, 96), 2, -0.8, 1)
+
+
+@pytest.fixture(scope="module")
+def section() -> np.ndarray:
+    return field((512, 512), 2.5, -0.6, 2)
+
+
+def cubes(pores: np.ndarray, edge: int) -> np.ndarray:
+    """Porosity of all cubes of an edge, next to each other."""
+    numbers = [n // edge for n in pores.shape]
+    cut = pores[tuple(slice(0, n * edge) for n in numbers)]
+    split = [k for n in numbers for k in (n, edge)]
+    return cut.reshape(split).mean(axis=tuple(range(1, 2 * pores.ndim, 2))).ravel()
+
+
+def test_random_voxels_follow_the_binomial_distribution() -> None:
+    pores = np.random.default_rng(0).random((96, 96, 96)) < 0.3
+    plan = planned(pores, spot="32um", precision=0.02)
+    assert plan.sd == pytest.approx(math.sqrt(0.3 * 0.7 / 16**3), rel=0.08)
+    assert plan.n_possible == 216
+    # 1.96² · 0.21 ÷ 16³ ÷ 0.006² = 5.47, of 216 spots.
+    assert plan.n_spots == 6
+    assert plan.half_width <= plan.accepted_error == pytest.approx(0.006, rel=0.01)
+    smallest, largest = plan.sizes[0], plan.sizes[-1]
+    assert smallest.sd / largest.sd == pytest.approx(
+        (largest.voxels / smallest.voxels) ** 1.5, rel=0.6
+    )
+
+
+def test_the_plan_matches_the_cubes_of_the_scan(rock: np.ndarray) -> None:
+    plan = planned(rock, spot="32um", precision="10%")
+    truth = cubes(rock, 16)
+    assert plan.spot_edge == 32
+    assert plan.porosity == pytest.approx(rock.mean())
+    assert plan.sd == pytest.approx(truth.std(ddof=1))
+    z = 1.959964
+    expected = (
+        z * truth.std(ddof=1) * math.sqrt((1 - plan.n_spots / 216) / plan.n_spots)
+    )
+    assert plan.half_width == pytest.approx(expected, rel=1e-6)
+    fewer = plan.n_spots - 1
+    assert half_width(plan.sd, fewer, z, 216) > plan.accepted_error
+
+
+def test_spots_lie_where_the_plan_says(rock: np.ndarray) -> None:
+    plan = planned(rock, spot="32um", precision="10%")
+    assert len({spot.centre for spot in plan.spots}) == plan.n_spots
+    for spot in plan.spots:
+        corner = [round(c / 2 - 7.5) for c in spot.centre]
+        found = rock[tuple(slice(c, c + 16) for c in corner)]
+        assert found.shape == (16, 16, 16)
+        assert found.mean() == pytest.approx(spot.porosity)
+    porosities = [spot.porosity for spot in plan.spots]
+    assert porosities == sorted(porosities)
+    again = planned(rock, spot="32um", precision="10%")
+    assert again.spots == plan.spots
+    assert planned(rock, spot="32um", precision="10%", seed=1).spots != plan.spots
+
+
+def test_the_interval_holds_for_random_spots(rock: np.ndarray) -> None:
+    plan = planned(rock, spot="32um", precision="12%")
+    truth = cubes(rock, 16)
+    rng = np.random.default_rng(5)
+    held = [
+        abs(rng.choice(truth, plan.n_spots, replace=False).mean() - rock.mean())
+        <= plan.half_width
+        for _ in range(200)
+    ]
+    assert 0.90 <= np.mean(held) <= 0.98
+
+
+def test_strata_are_at_least_as_precise(rock: np.ndarray) -> None:
+    errors = []
+    for seed in range(20):
+        plan = planned(rock, spot="32um", precision="12%", seed=seed)
+        spots = [spot.porosity for spot in plan.spots]
+        errors.append(abs(np.mean(spots) - plan.porosity))
+    assert np.mean(np.array(errors) <= plan.half_width) >= 0.95
+
+
+def test_the_interval_of_a_plan_from_one_spot_holds(section: np.ndarray) -> None:
+    """Each of 40 first spots plans the others; 5 draws each, anywhere in the sample."""
+    rng = np.random.default_rng(6)
+    first, edge, held = 192, 64, []
+    for _ in range(40):
+        y, x = rng.integers(0, 512 - first, 2)
+        pilot = section[y : y + first, x : x + first]
+        plan = planned(pilot, spot=f"{2 * edge}um", precision="10%", scan="spot")
+        assert plan.spots == ()
+        assert plan.n_possible is None
+        for _ in range(5):
+            corners = rng.integers(0, 512 - edge, (plan.n_spots, 2))
+            spots = [section[a : a + edge, b : b + edge].mean() for a, b in corners]
+            held.append(abs(np.mean(spots) - section.mean()) <= plan.half_width)
+    assert 0.90 <= np.mean(held) <= 0.98
+
+
+def test_variance_of_cubes_from_two_points(rock: np.ndarray) -> None:
+    both = [
+        [(rock & np.roll(rock, n, axis)).mean() for axis in range(3)] for n in range(24)
+    ]
+    s2 = np.mean(both, axis=1)
+    for edge in (12, 24):
+        found = variance_of_cubes(np.arange(24.0), s2, edge, 3)
+        sd = cubes(rock, edge).std(ddof=1)
+        assert math.sqrt(found) == pytest.approx(sd, rel=0.15)
+
+
+def test_extrapolated_sizes_are_told(rock: np.ndarray) -> None:
+    part = rock[:64, :64, :64]
+    plan = planned(part, spot="64um", precision="10%", scan="spot")
+    assert any("extrapolated" in remark for remark in plan.remarks)
+    assert plan.sd == pytest.approx(cubes(rock, 32).std(ddof=1), rel=0.5)
+    larger = planned(part, spot="400um", precision="10%", scan="spot")
+    assert larger.spot_edge == 400
+    assert larger.sd < plan.sd
+    assert larger.n_spots == 2
+
+
+def test_only_spots_in_the_sample_count(rock: np.ndarray) -> None:
+    sample = ellipsoid(rock.shape, (48, 48, 48), (1e9, 40, 40))
+    plan = planned(rock & sample, sample.astype(np.uint8), spot="32um", precision="10%")
+    assert plan.porosity == pytest.approx(rock[sample].mean())
+    assert 6 * 12 <= plan.n_possible < 6 * 36
+    for spot in plan.spots:
+        z, y, x = (round(c / 2) for c in spot.centre)
+        assert sample[z, y, x]
+
+
+def test_voxel_size_changes_lengths_alone(rock: np.ndarray) -> None:
+    one = planned(rock, spot="32um")
+    volume = Volume(scan(rock), axes="ZYX", voxel_size=(2e-3,) * 3, unit="mm", name="s")
+    other = run_to_end(plan_steps(volume, PlanConfig(spot="32um", threshold=120.0)))
+    assert other.n_spots == one.n_spots
+    assert other.spot_edge == pytest.approx(0.032)
+    assert other.representative_edge == pytest.approx(one.representative_edge / 1000)
+
+
+def test_time_and_energy(rock: np.ndarray) -> None:
+    plan = planned(rock, spot="32um", hours_per_spot=2, kilowatts=5)
+    costs = plan.to_json_dict()["costs"]
+    assert costs["hours"] == 2 * plan.n_spots
+    assert costs["hours_saved"] == 2 * (216 - plan.n_spots)
+    assert costs["kilograms_co2eq"] == pytest.approx(0.06 * 5 * 2 * plan.n_spots)
+    assert any(label == "CO2eq saved" for label, _ in plan.rows())
+
+
+@pytest.mark.parametrize("spot", [8.0, 9.3, 32.0, 97.0, 251.0, 1000.0])
+def test_cells_make_up_a_spot(spot: float) -> None:
+    n, edge = cells_per_spot(spot)
+    tolerance = 0.03 if spot > SMALLEST_SPOT + 2 else 0.1
+    assert n * edge == pytest.approx(spot, rel=tolerance)
+
+
+def test_number_of_spots_by_hand() -> None:
+    assert n_spots(0.1, 0.05, 2.0) == 16
+    assert n_spots(0.1, 0.05, 2.0, population=16) == 8
+    assert n_spots(0.1, 10.0, 2.0) == 2
+    assert half_width(0.1, 16, 2.0) == pytest.approx(0.05)
+    assert half_width(0.1, 16, 2.0, population=16) == 0
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        ({"spot": "10um"}, "only 5 voxels"),
+        ({"spot": "120um"}, "more than half as wide"),
+        ({"spot": "32um", "threshold": 10.0}, "no pores"),
+    ],
+)
+def test_impossible_plans_are_refused(
+    more: dict[str, object], sentence: str, rock: np.ndarray
+) -> None:
+    with pytest.raises(VolumeError, match=sentence):
+        planned(rock, **more)
+
+
+def test_a_length_needs_a_scan_with_a_unit(rock: np.ndarray) -> None:
+    volume = Volume(scan(rock), axes="ZYX", name="s")
+    with pytest.raises(VolumeError, match="no unit of length"):
+        run_to_end(plan_steps(volume, PlanConfig(spot="32um")))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{"spot": "wide"}, {"spot": "3 parsec"}, {"spot": -1}, {"precision": "none"}],
+)
+def test_settings_that_mean_nothing_are_refused(values: dict[str, object]) -> None:
+    with pytest.raises(ConfigError):
+        PlanConfig.create(**values)
+
+
+def test_percent_and_fractions_are_equal() -> None:
+    assert PlanConfig.create(precision="5 %") == PlanConfig.create(precision=0.05)
