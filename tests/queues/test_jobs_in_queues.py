@@ -171,17 +171,36 @@ def test_a_queue_that_does_not_answer_changes_nothing(
     assert job.status().state == "queued"
 
 
+#: Seconds of a run that uses the walltime of two hours, and of one that is warned soon.
+FULL, SHORT = 7000.0, 30.0
+
+
+def walltimes(job: JobFolder, *runs: tuple[int, float]) -> list[bool]:
+    """Whether a job starts again after runs to a number of steps, in seconds."""
+    answers = []
+    for done, seconds in runs:
+        job.set_state("paused", done=done, total=50)
+        answers.append(submission.note_walltime(job, seconds))
+    return answers
+
+
 def test_a_walltime_without_progress_is_not_repeated_for_ever(tmp_path: Path) -> None:
     job = made(tmp_path)
-    answers = []
-    for done in (5, 5, 5):
-        job.set_state("paused", done=done, total=50)
-        answers.append(submission.note_walltime(job))
-    assert answers == [True, True, False]
+    assert walltimes(job, *[(5, FULL)] * 3) == [True, True, True]
+    assert walltimes(job, (5, FULL)) == [False]
     status = job.status()
     assert status.state == "failed"
-    assert "walltime of 2:00:00 is too short" in status.message
-    assert status.queue.resubmitted == 3
+    assert "walltime of 2:00:00 is too short: 3 consecutive runs" in status.message
+    assert status.queue.resubmitted == 4
+
+
+def test_a_run_that_is_warned_early_counts_less(tmp_path: Path) -> None:
+    job = made(tmp_path)
+    assert all(walltimes(job, (5, FULL), *[(5, SHORT)] * 11))
+    assert walltimes(job, (6, SHORT)) == [True]  # a step: the count starts again
+    assert all(walltimes(job, *[(6, SHORT)] * 11))
+    assert walltimes(job, (6, SHORT)) == [False]
+    assert "12 consecutive runs" in job.status().message
 
 
 def test_a_job_in_a_queue_is_submitted_once(tmp_path: Path) -> None:

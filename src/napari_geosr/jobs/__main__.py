@@ -74,6 +74,7 @@ def main(folder: str, *, in_queue: bool = False) -> int:
 
 
 def _run_in_queue(job: JobFolder, asked: _Asked) -> int:
+    began = time.monotonic()
     submission.note_start(job)
     _replace_lost_process(job, asked)
     code = _run(job, asked)
@@ -81,7 +82,8 @@ def _run_in_queue(job: JobFolder, asked: _Asked) -> int:
     # Python resets all signal handlers except SIG_IGN.
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     if asked.warned and job.status().state == "paused":
-        return RESUBMIT if submission.note_walltime(job) else JobError.exit_code
+        again = submission.note_walltime(job, time.monotonic() - began)
+        return RESUBMIT if again else JobError.exit_code
     return code
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -30,6 +30,22 @@ if TYPE_CHECKING:
 #: Number of blocks on which strengths are compared; the best is then evaluated on all.
 _FEW = 2
 BUDGET = 2 << 30
+
+
+@dataclass(frozen=True)
+class TunedFilter:
+    """Settings of a classical filter that was fitted to a scan.
+
+    Attributes
+    ----------
+    settings : mapping
+        Fields of its ``NetworkConfig``.
+    noise : Noise
+        Noise of the scan.
+    """
+
+    settings: Mapping[str, Any]
+    noise: Noise
 
 
 @dataclass(frozen=True, eq=False)
