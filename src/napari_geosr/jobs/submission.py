@@ -17,7 +17,7 @@ from napari_geosr.jobs.folder import JobFolder, JobStatus
 from napari_geosr.jobs.profiles import Profile
 from napari_geosr.jobs.queue_record import QueueRecord
 from napari_geosr.jobs.queues import load_queue
-from napari_geosr.jobs.queues._scripts import SCRIPT
+from napari_geosr.jobs.queues._scripts import SCRIPT, STARTED
 
 #: Name of the queue for this computer.
 LOCAL = "local"
@@ -171,6 +171,15 @@ def note_walltime(job: JobFolder, seconds: float) -> bool:
     job.set_state("queued", pid=0, host="", message="", done=record.done)
     job.append("state", state="queued", resubmitted=record.resubmitted)
     return True
+
+
+def seconds_until_warning(job: JobFolder) -> float:
+    """Time until the queue should warn this process; 0 if unknown."""
+    started = os.environ.get(STARTED, "")
+    if not started.isdecimal():
+        return 0.0
+    record = queue_record.read_record(job.path)
+    return max(0.0, int(started) + _usable_seconds(record) - time.time())
 
 
 def _usable_seconds(record: QueueRecord) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Generator
 from pathlib import Path
 
@@ -19,14 +20,18 @@ from napari_geosr.io.hidden import leftovers
 from napari_geosr.io.journal import remove_with_journal
 from napari_geosr.io.suffixes import suffix_of
 from napari_geosr.io.unfinished import usable_unfinished
+from napari_geosr.models import zoo
 from napari_geosr.operations.inputs import InputConfig, open_series, open_volume
 from napari_geosr.operations.restore.config import RestoreConfig
 from napari_geosr.operations.restore.measurements import FILE, MeasurementStore
+from napari_geosr.operations.restore.ranking.config import AUTO
 from napari_geosr.operations.restore.resume import find_unfinished_deviation
 from napari_geosr.operations.restore.steps import check_workers_for, restore_steps
 from napari_geosr.operations.storage import is_written, open_part, remove_parts
 
 OPERATION = "restore"
+#: Size of a voxel of type float32.
+_FLOAT_BYTES = 4
 
 
 class RestoreInput(Config):
@@ -108,6 +113,26 @@ class RestoreJob(Config):
             With a one-sentence message.
         """
         check_workers_for(self.data.open(), self.workers)
+
+    def output_bytes(self) -> int:
+        """Size of the result and its standard deviations, without compression.
+
+        Raises
+        ------
+        ModelError
+            If the model is unknown.
+        """
+        volume, settings = self.data.open(), self.settings
+        factor = labels = n_axes = 1
+        if settings.model != AUTO:  # which is a model that only denoises
+            card = zoo.find(settings.model).card
+            factor, labels, n_axes = card.upscale_factor, card.labels, len(card.axes)
+        keeps = settings.output_dtype == "input" and volume.dtype.kind in "iu"
+        itemsize = volume.dtype.itemsize if keeps else _FLOAT_BYTES
+        itemsize = 1 if labels > 1 else itemsize
+        if settings.uncertainty != NONE:
+            itemsize += _FLOAT_BYTES
+        return math.prod(volume.shape) * int(factor**n_axes) * itemsize
 
     def result(self, folder: Path) -> Path:
         """Path of the restored volume, by default in the folder of the job."""

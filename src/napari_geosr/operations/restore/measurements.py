@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, TypeVar, cast, get_args, get_type_hints
 
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
@@ -64,7 +64,7 @@ class MeasurementStore:
         part._prefix = f"{self._prefix}{name}/"
         return part
 
-    def read(self, name: str, kind: type[T], **depends_on: Any) -> T | None:
+    def read(self, name: str, kind: type[T], **depends_on: object) -> T | None:
         """Return a measurement of an earlier run; None if there is none.
 
         Parameters
@@ -79,12 +79,11 @@ class MeasurementStore:
         if not isinstance(entry, dict) or entry.get("of") != _as_values(depends_on):
             return None
         try:
-            found: T = _build(kind, entry.get("value"))
-        except (ValidationError, GeoSRError, TypeError, KeyError, AttributeError):
+            return _build(kind, entry.get("value"))
+        except (ValidationError, GeoSRError, TypeError, KeyError):
             return None
-        return found
 
-    def keep(self, name: str, value: Any, **depends_on: Any) -> None:
+    def keep(self, name: str, value: object, **depends_on: object) -> None:
         """Add a measurement.
 
         A failed write is ignored, because the run does not need the file: a later run
@@ -118,7 +117,7 @@ def weights_of(models: Sequence[Model]) -> AnyDict:
     return {"models": [(each.card.name, each.card.weights_sha256) for each in models]}
 
 
-def _as_values(value: Any) -> Any:
+def _as_values(value: object) -> object:
     """Convert dataclasses, and the containers in them, to values for JSON."""
     if is_dataclass(value):
         names = (field.name for field in fields(value))
@@ -134,11 +133,12 @@ def _as_values(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def _build(kind: Any, value: Any) -> Any:
+def _build(kind: type[T], value: object) -> T:
     """Convert values from JSON to a dataclass, or to another annotated type."""
-    if is_dataclass(kind):
+    if is_dataclass(kind) and isinstance(value, dict):
         hints = get_type_hints(kind, localns=_THEIR_TYPES)
-        return kind(**{name: _build(hints[name], each) for name, each in value.items()})  # type: ignore[operator]
-    if get_origin(kind) is tuple and get_args(kind)[1:] == (Ellipsis,):
-        return tuple(_build(get_args(kind)[0], each) for each in value)
+        built = {name: _build(hints[name], each) for name, each in value.items()}
+        return cast("T", kind(**built))
+    if get_args(kind)[1:] == (Ellipsis,) and isinstance(value, list):
+        return cast("T", tuple(_build(get_args(kind)[0], each) for each in value))
     return TypeAdapter(kind).validate_python(value)

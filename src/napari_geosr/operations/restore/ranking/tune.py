@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from napari_geosr.core.noise import Noise
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step, never_stop
+from napari_geosr.core.types import AnyMapping
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference.risk.evaluation import draw_sample, evaluate
 from napari_geosr.inference.runner import restore_region
@@ -44,7 +45,7 @@ class TunedFilter:
         Noise of the scan.
     """
 
-    settings: Mapping[str, Any]
+    settings: AnyMapping
     noise: Noise
 
 
