@@ -89,3 +89,38 @@ def test_a_result_outside_the_folder_is_named(viewer, qtbot, tmp_path, job):
     dock = opened(viewer, JOBS)
     qtbot.waitUntil(lambda: dock.view.state == "done", timeout=10_000)
     assert dock.view.figures.text() == f"The volume is {out}."
+
+
+def test_parts_and_energy_of_a_job_are_shown(viewer, qtbot, job):
+    parts = [100] * 3 + [40] + [0] * 4
+    job.set_state("paused", done=4, total=8, parts=parts, processor_seconds=36_000)
+    dock = opened(viewer, JOBS)
+    strip = dock.view.strip
+    qtbot.waitUntil(lambda: strip.parts == tuple(parts), timeout=10_000)
+    qtbot.waitUntil(strip.isVisible, timeout=5000)
+    assert strip.toolTip().startswith("3 of 8 parts of the volume are finished, 1 in")
+    assert dock.view.figures.text() == "about 0.1 kWh, 6 g CO₂eq"
+    assert "10 W for each core and 60 g CO₂eq" in dock.view.figures.toolTip()
+    # Finished cells are stronger than others.
+    image = strip.grab().toImage()
+    ground = dock.view.palette().color(dock.view.backgroundRole())
+
+    def distance(i: int) -> int:
+        ratio = image.devicePixelRatio()
+        x = int((i + 0.4) / len(parts) * strip.width() * ratio)
+        color = image.pixelColor(x, image.height() // 2)
+        return sum(
+            abs(a - b)
+            for a, b in zip(color.getRgb()[:3], ground.getRgb()[:3], strict=True)
+        )
+
+    assert distance(0) > distance(3) > distance(7)
+    job.set_state("paused", done=8, total=8, parts=[100] * 8)
+    qtbot.waitUntil(lambda: strip.parts == (100,) * 8, timeout=10_000)
+
+
+def test_a_job_without_known_parts_has_no_strip(viewer, qtbot, job):
+    dock = opened(viewer, JOBS)
+    qtbot.waitUntil(lambda: dock.view.title.text() != "", timeout=10_000)
+    assert not dock.view.strip.isVisible()
+    assert "kWh" not in dock.view.figures.text()

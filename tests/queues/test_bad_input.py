@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import namedtuple
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -203,3 +204,34 @@ def refused_last(capsys: Any, *words: str) -> str:
     """The sentence with which a command is refused after it has begun."""
     assert run(list(words)) == 2
     return capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.usefixtures("nothing_left")
+@pytest.mark.parametrize(
+    ("words", "needed"),
+    [
+        # 16 x 48 x 48 voxels of 4 bytes
+        (("restore", "-m", "ct-denoise"), "147 kB"),
+        (("restore", "-m", "auto"), "147 kB"),
+        (("restore", "-m", "cubic-x2"), "1.18 MB"),
+        (("restore", "-m", "ct-denoise", "--uncertainty", "tta"), "295 kB"),
+        (("measure",), "147 kB"),
+    ],
+)
+def test_a_full_disk_is_noticed_before_the_job_starts(
+    scan: Path,
+    capsys: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    words: tuple[str, ...],
+    needed: str,
+) -> None:
+    usage = namedtuple("usage", "total used free")(10**9, 10**9, 10**5)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: usage)
+    verb, *more = words
+    name = "clean.ome.tif" if verb == "restore" else "report"
+    out = str(scan.parent / name)
+    said = refused(
+        capsys, "submit", verb, str(scan), *more, "-o", out, "--queue", "local"
+    )
+    assert f"needs {needed} of disk space" in said
+    assert "has 100 kB left" in said

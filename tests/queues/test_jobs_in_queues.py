@@ -15,6 +15,7 @@ from queue_helpers import Cluster, submit, wait_for
 from napari_geosr.cli.app import run
 from napari_geosr.core.errors import JobError
 from napari_geosr.jobs import queue_record, submission
+from napari_geosr.jobs.__main__ import _Asked
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.index import describe_state
 from napari_geosr.jobs.profiles import Profile
@@ -22,6 +23,7 @@ from napari_geosr.jobs.queue_record import QueueRecord
 from napari_geosr.jobs.queues import QueueState
 from napari_geosr.jobs.queues import oar as oar_queue
 from napari_geosr.jobs.queues import slurm as slurm_queue
+from napari_geosr.jobs.queues._scripts import STARTED
 
 
 def busy(cluster: Cluster, folder: Path, seconds: int = 60) -> None:
@@ -171,17 +173,72 @@ def test_a_queue_that_does_not_answer_changes_nothing(
     assert job.status().state == "queued"
 
 
+#: Seconds of a run that uses the walltime of two hours, and of one that is warned soon.
+FULL, SHORT = 7000.0, 30.0
+
+
+def walltimes(job: JobFolder, *runs: tuple[int, float]) -> list[bool]:
+    """Whether a job starts again after runs to a number of steps, in seconds."""
+    answers = []
+    for done, seconds in runs:
+        job.set_state("paused", done=done, total=50)
+        answers.append(submission.note_walltime(job, seconds))
+    return answers
+
+
 def test_a_walltime_without_progress_is_not_repeated_for_ever(tmp_path: Path) -> None:
     job = made(tmp_path)
-    answers = []
-    for done in (5, 5, 5):
-        job.set_state("paused", done=done, total=50)
-        answers.append(submission.note_walltime(job))
-    assert answers == [True, True, False]
+    assert walltimes(job, *[(5, FULL)] * 3) == [True, True, True]
+    assert walltimes(job, (5, FULL)) == [False]
     status = job.status()
     assert status.state == "failed"
-    assert "walltime of 2:00:00 is too short" in status.message
-    assert status.queue.resubmitted == 3
+    assert "walltime of 2:00:00 is too short: 3 consecutive runs" in status.message
+    assert status.queue.resubmitted == 4
+
+
+def test_a_run_that_is_warned_early_counts_less(tmp_path: Path) -> None:
+    job = made(tmp_path)
+    assert all(walltimes(job, (5, FULL), *[(5, SHORT)] * 11))
+    assert walltimes(job, (6, SHORT)) == [True]  # a step: the count starts again
+    assert all(walltimes(job, *[(6, SHORT)] * 11))
+    assert walltimes(job, (6, SHORT)) == [False]
+    assert "12 consecutive runs" in job.status().message
+
+
+@pytest.mark.parametrize(
+    ("seconds_before", "delay"),
+    [
+        (45.0, 45.0),  # SLURM is early
+        (7000.0, 0.0),  # the job must make way for another one
+        (-5.0, 0.0),
+    ],
+)
+def test_a_warning_that_is_early_takes_effect_when_it_is_due(
+    monkeypatch: pytest.MonkeyPatch, seconds_before: float, delay: float
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    asked = _Asked(warning_due=now + seconds_before)
+    assert not asked.stop
+    asked.by_queue()
+    assert asked.warned
+    assert asked.stop == (delay == 0)
+    now = 1000.0 + delay
+    asked.by_queue()  # the script repeats it
+    assert asked.stop
+
+
+def test_the_time_of_the_warning_follows_from_the_script(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = made(tmp_path)
+    assert submission.seconds_until_warning(job) == 0
+    # The default walltime is two hours, with a warning two minutes before its end.
+    monkeypatch.setattr(time, "time", lambda: 2000.0)
+    monkeypatch.setenv(STARTED, "1990")
+    assert submission.seconds_until_warning(job) == 7200 - 120 - 10
+    monkeypatch.setattr(time, "time", lambda: 20000.0)
+    assert submission.seconds_until_warning(job) == 0
 
 
 def test_a_job_in_a_queue_is_submitted_once(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from napari_geosr.core.steps import (
 )
 from napari_geosr.core.types import AnyDict
 from napari_geosr.jobs import index, local, remote, submission
+from napari_geosr.jobs.cost import cost_of
 from napari_geosr.jobs.index import describe_state, find
 from napari_geosr.jobs.job_files import check_is_job
 from napari_geosr.jobs.kinds import MAKE_MODELS, result_kind
@@ -114,6 +115,8 @@ def show_jobs(job: Job, /, *, json: Json = False) -> int:
     if last.get("watts") is not None:
         watts = last["watts"]
         rows.append(("power", f"{watts:.0f} W" if watts >= 1 else "less than 1 W"))
+    if (cost := cost_of(status)) is not None:
+        rows.append(("energy", cost.text))
     if status.result is not None:
         rows.append((result_kind(status.operation), status.result))
     for label, value in rows:

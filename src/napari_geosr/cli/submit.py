@@ -203,7 +203,10 @@ def _check_output(request: SubmitRequest, dry_run: bool) -> None:
     if request.is_volume:
         # A dry run removes nothing.
         continues = request.resume or dry_run
-        io.check_output(request.out, request.overwrite, continues=continues)
+        nbytes = 0
+        if isinstance(request.job, RestoreJob) and not request.resume:
+            nbytes = request.job.output_bytes()
+        io.check_output(request.out, request.overwrite, nbytes, continues=continues)
     elif request.folder is None and not request.out.parent.is_dir():
         raise FileError(
             f"{request.out.parent} does not exist, so {request.out.name} cannot be "
@@ -371,7 +374,8 @@ def _measure(
 ) -> SubmitRequest:
     out = absolute_path(out)
     names = ["input"] if reference is None else ["input", "reference"]
-    report_files.check(report_files.plan(out, names, labels=True), overwrite=overwrite)
+    files = report_files.plan(out, names, labels=True)
+    report_files.check(files, overwrite=overwrite)
     given = {"reference": reference, "mask": mask, "deviation": deviation}
     inputs = {
         role: MeasureInput(volume=absolute_path(path), belongs_to_data=True)
@@ -389,6 +393,7 @@ def _measure(
         **inputs,
     )
     job.check()
+    report_files.check_space(files, data.open())
     return SubmitRequest(job, name, out, overwrite=overwrite)
 
 

@@ -52,6 +52,12 @@ class FileState:
     files: frozenset[int]
     is_growing: bool = False
 
+    @property
+    def digest(self) -> str:
+        """A checksum of the state, for files: the same in all processes."""
+        numbers = " ".join(map(str, sorted(self.files)))
+        return hashlib.sha256(f"{self.is_growing} {numbers}".encode()).hexdigest()
+
     def matches(self, now: FileState | None) -> bool:
         """Whether the files are unchanged according to the later state `now`."""
         if now is None:
@@ -75,7 +81,9 @@ def file_state(path: Path | None) -> FileState | None:
 
 def _identity(name: str, status: os.stat_result) -> int:
     changed = status.st_mtime_ns, status.st_ctime_ns
-    return hash((name, status.st_size, status.st_ino, *changed))
+    text = repr((name, status.st_size, status.st_ino, *changed))
+    digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big")
 
 
 def _files(folder: Path, name: str) -> Iterator[int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
@@ -69,10 +69,13 @@ class TargetReady(Step):
     ----------
     deviation : Volume or None
         Standard deviations that the same tiles fill, if requested.
+    finished : sequence of tuple of slice
+        Boxes that an earlier run has finished.
     """
 
     volume: Any = None
     deviation: Any = None
+    finished: Sequence[tuple[slice, ...]] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True)

@@ -22,18 +22,45 @@ _MAX_START_SECONDS = 5.0
 _MAX_SILENCE = 20.0
 
 
+#: Maximum time, in seconds, by which the queue's warning before the walltime may be
+#: early. SLURM sends it up to a minute early, as it checks its jobs every 30 s.
+_MAX_EARLY = 90.0
+
+
 @dataclass
 class _Asked:
-    """Requests received as signals; a signal handler must not wait for a lock."""
+    """Requests received as signals; a signal handler must not wait for a lock.
 
-    stop: bool = False
+    Attributes
+    ----------
+    warning_due : float
+        Time at which the queue should warn this process, by `time.monotonic`. A warning
+        shortly before it takes effect then; one that comes much earlier has another
+        reason, such as a more urgent job, and takes effect at once.
+    warned : bool
+        Whether the queue has warned this process.
+    """
+
+    warning_due: float = 0.0
+    terminated: bool = False
     warned: bool = False
+    _stop_at: float = 0.0
+
+    @property
+    def stop(self) -> bool:
+        """Whether to stop now."""
+        is_over = self.warned and time.monotonic() >= self._stop_at
+        return self.terminated or is_over
 
     def to_stop(self, *_: object) -> None:
-        self.stop = True
+        self.terminated = True
 
     def by_queue(self, *_: object) -> None:
-        self.stop = self.warned = True
+        if not self.warned:
+            now = time.monotonic()
+            is_early = 0 < self.warning_due - now <= _MAX_EARLY
+            self._stop_at = self.warning_due if is_early else now
+            self.warned = True
 
 
 def main(folder: str, *, in_queue: bool = False) -> int:
@@ -49,11 +76,12 @@ def main(folder: str, *, in_queue: bool = False) -> int:
         walltime, pauses the job, and the process ends with exit code 99 so that the job
         is resubmitted.
     """
+    job = JobFolder(folder)
     asked = _Asked()
     signal.signal(signal.SIGTERM, asked.to_stop)
     if in_queue:
+        asked.warning_due = time.monotonic() + submission.seconds_until_warning(job)
         signal.signal(signal.SIGUSR1, asked.by_queue)
-    job = JobFolder(folder)
     if is_worker():  # started by `accelerate launch`; the first process owns the folder
         return _run(job, asked)
     try:
@@ -74,6 +102,7 @@ def main(folder: str, *, in_queue: bool = False) -> int:
 
 
 def _run_in_queue(job: JobFolder, asked: _Asked) -> int:
+    began = time.monotonic()
     submission.note_start(job)
     _replace_lost_process(job, asked)
     code = _run(job, asked)
@@ -81,7 +110,8 @@ def _run_in_queue(job: JobFolder, asked: _Asked) -> int:
     # Python resets all signal handlers except SIG_IGN.
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     if asked.warned and job.status().state == "paused":
-        return RESUBMIT if submission.note_walltime(job) else JobError.exit_code
+        again = submission.note_walltime(job, time.monotonic() - began)
+        return RESUBMIT if again else JobError.exit_code
     return code
 
 

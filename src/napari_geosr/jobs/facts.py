@@ -43,6 +43,8 @@ _MAX_COUNT = 2**31 - 1
 _MAX_TIME = 2.0**37
 #: Seconds without a heartbeat after which a job on another host counts as interrupted.
 _MAX_SILENCE = 180.0
+#: Maximum number of percentages in ``job.json``.
+_MAX_PARTS = 1000
 #: Numeric fields of ``progress`` events, in addition to steps and losses.
 _FIGURES = ("learning_rate", "images_per_second", "seconds_left", "memory", "watts")
 
@@ -131,6 +133,13 @@ def number(value: Any) -> float:
 def count(value: Any) -> int:
     """Return `value` if it is a valid step count or process ID; otherwise 0."""
     return int(value) if _is_finite(value) and 0 <= value <= _MAX_COUNT else 0
+
+
+def percentages(value: object) -> tuple[int, ...]:
+    """Return a list of percentages as a tuple; an empty one if it is invalid."""
+    if not isinstance(value, list) or len(value) > _MAX_PARTS:
+        return ()
+    return tuple(min(count(each), 100) for each in value)
 
 
 def event(line: bytes) -> AnyDict | None:

@@ -76,6 +76,11 @@ class JobStatus:
         offer it.
     queue : QueuePlace
         Its place in the queue of a cluster, if it was submitted to one.
+    processor_seconds : float
+        Processor time of all its runs.
+    parts : tuple of int
+        Finished percentages of equal parts of the result, in the order of its planes;
+        empty if unknown.
     """
 
     path: Path
@@ -93,6 +98,8 @@ class JobStatus:
     result: Path | None = None
     seen: bool = False
     queue: QueuePlace = NO_QUEUE
+    processor_seconds: float = 0.0
+    parts: tuple[int, ...] = ()
 
     @property
     def is_alive(self) -> bool:
@@ -321,6 +328,8 @@ class JobFolder:
             result=result,
             seen=(self.path / _SEEN_FILE).exists(),
             queue=queue,
+            processor_seconds=reading.number(facts.get("processor_seconds")),
+            parts=reading.percentages(facts.get("parts")),
         )
 
     # The process that runs the job

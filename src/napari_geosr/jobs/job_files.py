@@ -27,6 +27,7 @@ _PATTERNS = (
     "queue.json",
     "queue_state.json",
     "inputs.json",
+    "measurements.json",
     "energy.json",
     "angles.txt",
     "denoised.ome.tif",

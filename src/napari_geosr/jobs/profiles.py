@@ -116,6 +116,23 @@ class Profile(Config):
         "setup, such as ~/venv/bin/napari-geosr.",
     )
 
+    watts_per_core: float = Field(
+        10.0,
+        ge=0,
+        le=10_000,
+        title="Power per core",
+        description="Electric power of a busy CPU core with its share of the computer, "
+        "in watts, to estimate the energy of jobs.",
+    )
+    grams_per_kilowatt_hour: float = Field(
+        60.0,
+        ge=0,
+        le=10_000,
+        title="CO₂eq per kWh",
+        description="CO₂eq per kilowatt-hour of electricity in grams, to estimate the "
+        "emissions of jobs.",
+    )
+
     @field_validator("walltime", mode="before")
     @classmethod
     def _read_walltime(cls, value: object) -> object:

@@ -21,8 +21,11 @@ from napari_geosr.io import atomic
 from napari_geosr.jobs import facts as reading
 
 RECORD, STATE = "queue.json", "queue_state.json"
-#: Consecutive runs without progress after which a job is not resubmitted again.
-MAX_IDLE = 2
+#: Consecutive full runs without progress after which a job is not resubmitted again.
+MAX_IDLE = 3
+#: The same for runs of any length: the queue may warn a run long before its walltime
+#: (SLURM up to a minute), so that it has no time for a step.
+MAX_IDLE_OR_SHORT = 12
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,10 @@ class QueueRecord:
     done : int
         Steps done when it was last resubmitted.
     idle : int
-        Number of runs since then without a further step.
+        Number of runs since then without a further step that used most of their
+        walltime.
+    short : int
+        Number of runs since then without a further step that were warned earlier.
     profile : dict
         Fields of the `Profile` with which it was submitted.
     """
@@ -53,6 +59,7 @@ class QueueRecord:
     resubmitted: int = 0
     done: int = 0
     idle: int = 0
+    short: int = 0
     profile: AnyDict = field(default_factory=dict)
 
 
@@ -151,6 +158,7 @@ def read_record(folder: Path) -> QueueRecord:
         resubmitted=reading.count(facts.get("resubmitted")),
         done=reading.count(facts.get("done")),
         idle=reading.count(facts.get("idle")),
+        short=reading.count(facts.get("short")),
         profile=profile if isinstance(profile, dict) else {},
     )
 
@@ -192,15 +200,27 @@ def forget_state(folder: Path) -> None:
         (folder / STATE).unlink(missing_ok=True)
 
 
-def with_run(record: QueueRecord, done: int) -> QueueRecord:
-    """Count one more run that its walltime ended after `done` steps."""
-    is_idle = done <= record.done
+def with_run(record: QueueRecord, done: int, *, is_full: bool) -> QueueRecord:
+    """Count one more run that ended after `done` steps because of its walltime.
+
+    Parameters
+    ----------
+    is_full : bool
+        Whether the run used most of its walltime.
+    """
+    moved = done > record.done
     return replace(
         record,
         resubmitted=record.resubmitted + 1,
         done=max(done, record.done),
-        idle=record.idle + 1 if is_idle else 0,
+        idle=0 if moved else record.idle + is_full,
+        short=0 if moved else record.short + (not is_full),
     )
+
+
+def is_stuck(record: QueueRecord) -> bool:
+    """Whether so many runs made no progress that further ones would not either."""
+    return record.idle >= MAX_IDLE or record.idle + record.short >= MAX_IDLE_OR_SHORT
 
 
 def times(n: int) -> str:

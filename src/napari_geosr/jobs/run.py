@@ -36,6 +36,7 @@ from napari_geosr.jobs.facts import State
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.job_files import check_is_job, check_output_paths
 from napari_geosr.jobs.kinds import read_job
+from napari_geosr.jobs.meter import JobMeter
 
 #: Seconds between checks for a request.
 _POLL_SECONDS = 0.2
@@ -108,19 +109,21 @@ def run_steps(
     check_is_job(job)
     check_output_paths(job)
     with job.hold():
+        before = job.status()
+        meter = JobMeter(before.parts, before.processor_seconds)
         job.claim("running")
-        with _heartbeats(job):
-            return (yield from _run(job, should_stop))
+        with _heartbeats(job, meter):
+            return (yield from _run(job, should_stop, meter))
 
 
 @contextmanager
-def _heartbeats(job: JobFolder) -> Iterator[None]:
+def _heartbeats(job: JobFolder, meter: JobMeter) -> Iterator[None]:
     """Send heartbeats for other hosts, even in stages without steps."""
     end = threading.Event()
 
     def send_heartbeat() -> None:
         while not end.wait(_BEAT_SECONDS):
-            _send_heartbeat(job)
+            _send_heartbeat(job, **meter.facts())
 
     thread = threading.Thread(target=send_heartbeat, name="heartbeats", daemon=True)
     thread.start()
@@ -129,6 +132,7 @@ def _heartbeats(job: JobFolder) -> Iterator[None]:
     finally:
         end.set()
         thread.join()
+        _send_heartbeat(job, **meter.facts())
 
 
 def _send_heartbeat(job: JobFolder, **facts: Any) -> None:
@@ -140,7 +144,9 @@ def _send_heartbeat(job: JobFolder, **facts: Any) -> None:
         job.send_heartbeat(**facts)
 
 
-def _run(job: JobFolder, should_stop: ShouldStop) -> Generator[Step, None, Path | None]:
+def _run(
+    job: JobFolder, should_stop: ShouldStop, meter: JobMeter
+) -> Generator[Step, None, Path | None]:
     requests = _Requests(job, should_stop)
     last_beat = 0.0
     # Until the first step, the progress of the earlier run is shown.
@@ -173,6 +179,7 @@ def _run(job: JobFolder, should_stop: ShouldStop) -> Generator[Step, None, Path 
                     )
                     last_beat = now
                 speed.record(job, step)
+                meter.coverage.record(step)
                 if type(step) is not Step:  # a plain `Step` is only recorded in the job
                     yield step
     except GeneratorExit:

@@ -17,7 +17,7 @@ from napari_geosr.jobs.folder import JobFolder, JobStatus
 from napari_geosr.jobs.profiles import Profile
 from napari_geosr.jobs.queue_record import QueueRecord
 from napari_geosr.jobs.queues import load_queue
-from napari_geosr.jobs.queues._scripts import SCRIPT
+from napari_geosr.jobs.queues._scripts import SCRIPT, STARTED
 
 #: Name of the queue for this computer.
 LOCAL = "local"
@@ -25,6 +25,8 @@ LOCAL = "local"
 IN_QUEUE = "--in-queue"
 #: Seconds during which a queue is not queried again.
 _FRESH_SECONDS = 1.5
+#: Fraction of the time before the queue's warning that a full run has used.
+_FULL_SHARE = 0.5
 
 
 def check_profile(profile: Profile) -> None:
@@ -141,20 +143,26 @@ def note_start(job: JobFolder) -> None:
         queue_record.write_record(job.path, replace(record, number=number))
 
 
-def note_walltime(job: JobFolder) -> bool:
+def note_walltime(job: JobFolder, seconds: float) -> bool:
     """Record that the walltime ended a run; return whether to start it again.
 
-    A job that makes no progress within its walltime is not restarted endlessly.
+    A job that makes no progress in full runs is not restarted endlessly.
+
+    Parameters
+    ----------
+    seconds : float
+        Duration of the run.
     """
     record = queue_record.read_record(job.path)
-    record = queue_record.with_run(record, job.status().done)
+    is_full = seconds >= _FULL_SHARE * _usable_seconds(record)
+    record = queue_record.with_run(record, job.status().done, is_full=is_full)
     queue_record.write_record(job.path, record)
-    if record.idle >= queue_record.MAX_IDLE:
+    if queue_record.is_stuck(record):
         walltime = record.profile.get("walltime") or Profile().walltime
         message = (
-            f"The walltime of {walltime} is too short: {record.idle} consecutive runs "
-            "did not finish a single further step. Resume the job with a longer one "
-            f"(napari-geosr jobs resume {job.path} --walltime 12h)."
+            f"The walltime of {walltime} is too short: {record.idle + record.short} "
+            "consecutive runs did not finish a single further step. Resume the job "
+            f"with a longer one (napari-geosr jobs resume {job.path} --walltime 12h)."
         )
         job.set_state("failed", pid=0, host="", message=message)
         job.append("state", state="failed", message=message)
@@ -163,6 +171,24 @@ def note_walltime(job: JobFolder) -> bool:
     job.set_state("queued", pid=0, host="", message="", done=record.done)
     job.append("state", state="queued", resubmitted=record.resubmitted)
     return True
+
+
+def seconds_until_warning(job: JobFolder) -> float:
+    """Time until the queue should warn this process; 0 if unknown."""
+    started = os.environ.get(STARTED, "")
+    if not started.isdecimal():
+        return 0.0
+    record = queue_record.read_record(job.path)
+    return max(0.0, int(started) + _usable_seconds(record) - time.time())
+
+
+def _usable_seconds(record: QueueRecord) -> int:
+    """Time from the start of a run to the queue's warning, according to its profile."""
+    try:
+        profile = Profile.from_mapping({**record.profile, "queue": record.queue})
+    except ConfigError:  # damaged
+        profile = Profile()
+    return profile.seconds - profile.warning_seconds
 
 
 def refresh(statuses: Iterable[JobStatus]) -> list[str]:

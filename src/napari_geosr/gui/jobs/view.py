@@ -23,9 +23,10 @@ from napari_geosr.gui.jobs.texts import (
     steps_of,
 )
 from napari_geosr.gui.jobs.watch import JobWatch
-from napari_geosr.gui.jobs.widgets import JobWidgets
+from napari_geosr.gui.jobs.widgets import FIGURES_TIP, JobWidgets
 from napari_geosr.gui.kit.closing import closing_of
 from napari_geosr.gui.models.handover import ModelHandover
+from napari_geosr.jobs.cost import cost_of
 from napari_geosr.jobs.folder import JobStatus
 from napari_geosr.jobs.kinds import FIT_NETWORKS, MAKE_MODELS, result_kind
 from napari_geosr.jobs.settings import change_training
@@ -273,7 +274,8 @@ class JobView(JobWidgets):
     def _show_nothing(self) -> None:
         self.title.setText("")
         self.state_label.setText(self.hint)
-        self.figures.setText("")
+        self._show_figures("")
+        self.strip.set_parts(())
         self.folder_label.setText("")
         self.plot.set_lines([], 1)
         for button in self._buttons():
@@ -293,6 +295,7 @@ class JobView(JobWidgets):
         done, total = steps_of(watch)
         self.state_label.setText(state_text(watch))
         self._report_progress(line_text(watch), done, max(total, 1))
+        self.strip.set_parts(status.parts)
         self._show_curves(watch, total)
         is_requested = watch.pending_request != ""
         fits = status.operation in FIT_NETWORKS
@@ -324,7 +327,17 @@ class JobView(JobWidgets):
         elif has_result:
             return
         else:
-            self.figures.setText(figures_text(watch))
+            self._show_figures(figures_text(watch))
+
+    def _show_figures(self, text: str) -> None:
+        """Show figures of the job, with the energy that it has used."""
+        cost = None if self._watch is None else cost_of(self._watch.status)
+        self.figures.setToolTip(FIGURES_TIP if cost is None else cost.basis)
+        if cost is None:
+            self.figures.setText(text)
+            return
+        separator = " " if text.endswith(".") else ", "
+        self.figures.setText(f"{text}{separator}{cost.text}" if text else cost.text)
 
     def _report_progress(self, text: str, done: int, total: int) -> None:
         self.line = text, done, total
@@ -340,9 +353,10 @@ class JobView(JobWidgets):
             self.figures.setText(summarise_card(result))
         elif result is not None:
             word = result_kind(watch.status.operation)
-            self.figures.setText(f"The {word} is {_place(result, watch.status.path)}.")
+            place = _place(result, watch.status.path)
+            self._show_figures(f"The {word} is {place}.")
         else:
-            self.figures.setText(figures_text(watch))
+            self._show_figures(figures_text(watch))
         self.stateChanged.emit(state)
 
     def _show_message(self) -> None:

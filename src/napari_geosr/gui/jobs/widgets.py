@@ -16,6 +16,7 @@ from qtpy.QtWidgets import (
 from napari_geosr.core.errors import GeoSRError
 from napari_geosr.core.types import AnyDict
 from napari_geosr.gui.jobs.result import SHOWN_AS_LAYER
+from napari_geosr.gui.jobs.strip import PartsStrip
 from napari_geosr.gui.kit.form import ConfigForm
 from napari_geosr.gui.kit.loss_plot import LossPlot
 from napari_geosr.gui.kit.notify import MessageRow
@@ -30,6 +31,8 @@ from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.kinds import FIT_NETWORKS, MAKE_MODELS, read_job
 from napari_geosr.jobs.settings import CHANGEABLE
 
+#: Tool tip of the figures of a job.
+FIGURES_TIP = "Time left, memory, speed and energy."
 #: Space to the left of elided labels in pixels, which aligns them with other labels.
 _INDENT = 5
 
@@ -52,7 +55,8 @@ class JobWidgets(QWidget):
         self.title = ElidedLabel("")
         self.title.setAccessibleName("Job")
         self.state_label = text_label("State", "Current status of the job.")
-        self.figures = text_label("Figures", "Time left, memory and speed.")
+        self.figures = text_label("Figures", FIGURES_TIP)
+        self.strip = PartsStrip()
         self.plot = LossPlot()
         self.message = MessageRow(shortcut="Alt+Shift+J")
         self.pause_button = button(
@@ -120,6 +124,7 @@ class JobWidgets(QWidget):
         column.addLayout(title)
         for widget in (self.state_label, self.figures):
             column.addWidget(widget)
+        column.addWidget(self.strip)
         column.addWidget(self.plot)
         column.addWidget(self.message)
         column.addLayout(buttons)

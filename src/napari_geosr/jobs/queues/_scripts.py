@@ -19,8 +19,13 @@ _MAX_SECONDS = 60
 #: Maximum length of a job name shown by queues.
 _MAX_NAME = 40
 
+#: Environment variable with the time at which the script started, in seconds since
+#: 1970.
+STARTED = "NAPARI_GEOSR_STARTED"
+
 _BODY = """\
 # Runs the job in this folder, which also contains its state, log and settings.
+export {started}=$(date +%s)
 # The queue's warning before the walltime (USR1) is passed on: the job saves its
 # finished work and ends with exit code 99, which requests a restart.
 warned=
@@ -62,6 +67,7 @@ def body(folder: Path, profile: Profile, command: Sequence[str]) -> str:
     """Return a script's body, which leaves the exit code in ``$code``."""
     setup = "".join(f"{line}\n" for line in profile.setup)
     return _BODY.format(
+        started=STARTED,
         folder=quote(folder),
         setup=setup,
         command=" ".join(quote(word) for word in command),

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Generator
 from pathlib import Path
 
+from napari_geosr.core.addresses import METADATA_CHECKSUM
 from napari_geosr.core.config import Config
 from napari_geosr.core.errors import Cancelled, ConfigError
+from napari_geosr.core.file_state import state_when_opened
 from napari_geosr.core.steps import ShouldStop, Step, never_stop
 from napari_geosr.core.types import AnyDict, AnyMapping
+from napari_geosr.core.version import __version__
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference.members import NONE
 from napari_geosr.io.atomic import explained
@@ -16,13 +20,18 @@ from napari_geosr.io.hidden import leftovers
 from napari_geosr.io.journal import remove_with_journal
 from napari_geosr.io.suffixes import suffix_of
 from napari_geosr.io.unfinished import usable_unfinished
+from napari_geosr.models import zoo
 from napari_geosr.operations.inputs import InputConfig, open_series, open_volume
 from napari_geosr.operations.restore.config import RestoreConfig
+from napari_geosr.operations.restore.measurements import FILE, MeasurementStore
+from napari_geosr.operations.restore.ranking.config import AUTO
 from napari_geosr.operations.restore.resume import find_unfinished_deviation
 from napari_geosr.operations.restore.steps import check_workers_for, restore_steps
 from napari_geosr.operations.storage import is_written, open_part, remove_parts
 
 OPERATION = "restore"
+#: Size of a voxel of type float32.
+_FLOAT_BYTES = 4
 
 
 class RestoreInput(Config):
@@ -105,6 +114,26 @@ class RestoreJob(Config):
         """
         check_workers_for(self.data.open(), self.workers)
 
+    def output_bytes(self) -> int:
+        """Size of the result and its standard deviations, without compression.
+
+        Raises
+        ------
+        ModelError
+            If the model is unknown.
+        """
+        volume, settings = self.data.open(), self.settings
+        factor = labels = n_axes = 1
+        if settings.model != AUTO:  # which is a model that only denoises
+            card = zoo.find(settings.model).card
+            factor, labels, n_axes = card.upscale_factor, card.labels, len(card.axes)
+        keeps = settings.output_dtype == "input" and volume.dtype.kind in "iu"
+        itemsize = volume.dtype.itemsize if keeps else _FLOAT_BYTES
+        itemsize = 1 if labels > 1 else itemsize
+        if settings.uncertainty != NONE:
+            itemsize += _FLOAT_BYTES
+        return math.prod(volume.shape) * int(factor**n_axes) * itemsize
+
     def result(self, folder: Path) -> Path:
         """Path of the restored volume, by default in the folder of the job."""
         return self.out or folder / "result" / f"{self.name}.ome.tif"
@@ -149,9 +178,10 @@ def restore_job_steps(
     with explained(out):
         out.parent.mkdir(parents=True, exist_ok=True)
     unfinished, deviation = _unfinished_parts(job, out)
+    volume = job.data.open()
     try:
         done = yield from restore_steps(
-            job.data.open(),
+            volume,
             job.settings,
             out=out,
             overwrite=bool(job.replaces),
@@ -160,6 +190,7 @@ def restore_job_steps(
             look=job.look,
             strict=job.strict,
             workers=job.workers,
+            kept=_measurements(job, folder, volume),
             should_stop=should_stop,
         )
     except Cancelled:
@@ -168,6 +199,27 @@ def restore_job_steps(
         return None
     remove_parts(folder, job.part, job.part_deviation)
     return done.path
+
+
+def _measurements(
+    job: RestoreJob, folder: Path, volume: Volume
+) -> MeasurementStore | None:
+    """Measurements of earlier runs of the job, unless the scan has changed since.
+
+    None if changes of the scan could not be noticed.
+    """
+    opened = state_when_opened(volume)
+    state = volume.metadata.get(METADATA_CHECKSUM) if opened is None else opened.digest
+    if state is None:
+        return None
+    depends_on = {
+        "version": __version__,
+        "scan": state,
+        "shape": volume.shape,
+        "data": job.data.model_dump(mode="json"),
+        "settings": job.settings.model_dump(mode="json"),
+    }
+    return MeasurementStore(folder / FILE, depends_on)
 
 
 def _unfinished_parts(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,20 +22,25 @@ from napari_geosr.core.types import AnyDict, AnyDType
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference import backends, members
 from napari_geosr.inference.device import pick_device
-from napari_geosr.inference.intensity import scan_steps, without_hot_voxels
+from napari_geosr.inference.intensity import (
+    IntensityStatistics,
+    scan_steps,
+    without_hot_voxels,
+)
 from napari_geosr.measure.noise import estimate_noise
 from napari_geosr.models import zoo
 from napari_geosr.models.distribution import compare_with_training, draw_sample
 from napari_geosr.networks import needs_noise, set_network_noise
 from napari_geosr.operations.inputs.scan import input_warnings
 from napari_geosr.operations.restore.config import RestoreConfig
+from napari_geosr.operations.restore.measurements import MeasurementStore, weights_of
 from napari_geosr.operations.restore.memory import (
     check_reading,
     memory_of_run_in_errors,
     reads_within_budget,
     run_budget,
 )
-from napari_geosr.operations.restore.ranking.tune import tune_steps
+from napari_geosr.operations.restore.ranking.tune import TunedFilter, tune_steps
 from napari_geosr.operations.restore.scale import (
     check_same_scale,
     scale_doubts,
@@ -44,7 +50,6 @@ from napari_geosr.operations.restore.unusual_voxels import doubts, refuse_nonfin
 from napari_geosr.operations.restore.upscaling.sharpness import sharpness_steps
 
 if TYPE_CHECKING:
-    from napari_geosr.inference.intensity import IntensityStatistics
     from napari_geosr.models.bundle import Model
     from napari_geosr.models.card import ModelCard
     from napari_geosr.models.distribution import TrainingLikeness
@@ -96,6 +101,11 @@ class PreparedRestoration:
     def seen_volume(self) -> Volume:
         """The volume as the network sees it: without hot voxels."""
         return without_hot_voxels(self.volume, self.statistics)
+
+    @property
+    def models(self) -> tuple[Model, ...]:
+        """All models of the run."""
+        return (self.model, *self.others)
 
     @property
     def has_deviation(self) -> bool:
@@ -158,6 +168,7 @@ def prepare_steps(
     noise: Noise | None = None,
     whole: Volume | None = None,
     ranking: Ranking | None = None,
+    kept: MeasurementStore | None = None,
 ) -> Generator[Step, None, PreparedRestoration]:
     """Load the model, compute the volume's statistics, and check that they match.
 
@@ -175,6 +186,8 @@ def prepare_steps(
     ranking : Ranking, optional
         The ranking that selected the model; noise and a filter's strength are taken
         from it.
+    kept : MeasurementStore, optional
+        Receives the measurements, and provides those of an earlier run.
 
     Raises
     ------
@@ -193,7 +206,8 @@ def prepare_steps(
     device = pick_device(config.device)
     backends.check_available(config.backend, device)
     check_reading(volume, model, config, device)
-    statistics = yield from _statistics_steps(volume, whole, config, should_stop)
+    kept = kept or MeasurementStore()
+    statistics = yield from _statistics_steps(volume, whole, config, kept, should_stop)
     seen = without_hot_voxels(volume, statistics)
     whole = without_hot_voxels(whole, statistics)
     if others:  # each model has its own scale
@@ -201,16 +215,9 @@ def prepare_steps(
     else:
         statistics = scaled(statistics, model.card, whole)
     if not model.card.has_weights and model.card.task == "denoise":
-        model, noise = yield from tune_steps(
-            model,
-            seen,
-            statistics,
-            noise=noise,
-            factor=config.strength,
-            device=device,
-            threads=config.threads,
-            should_stop=should_stop,
-        )
+        tune = partial(tune_steps, noise=noise, device=device, should_stop=should_stop)
+        tuned = yield from _tuned_steps(model, seen, statistics, config, kept, tune)
+        model, noise = tuned
     for doubt in scale_doubts(model.card, whole):
         yield WarningIssued(message=doubt)
     likeness = yield from _likeness_steps(volume, whole, model, others)
@@ -221,8 +228,7 @@ def prepare_steps(
         network = _all_members(volume, config, (model, *others), statistics)
     if needs_noise(network):
         if noise is None:
-            yield StageStarted(message="Measuring the noise")
-            noise = estimate_noise(seen)
+            noise = yield from _noise_steps(seen, kept)
         _set_network_noise(network, noise, config, model.card, statistics, volume)
         budget = run_budget(config, device)
         with memory_of_run_in_errors(network, volume, statistics, budget, device):
@@ -235,6 +241,8 @@ def prepare_steps(
                 budget=budget,
                 device=device,
                 threads=config.threads,
+                kept=kept,
+                of=weights_of((model, *others)),
                 should_stop=should_stop,
             )
     elif config.strength != 1 and (
@@ -274,17 +282,53 @@ def _no_strength(model: Model) -> ConfigError:
     )
 
 
+def _tuned_steps(
+    model: Model,
+    seen: Volume,
+    statistics: IntensityStatistics,
+    config: RestoreConfig,
+    kept: MeasurementStore,
+    tune: Callable[..., Generator[Step, None, tuple[Model, Noise]]],
+) -> Generator[Step, None, tuple[Model, Noise]]:
+    """Fit a classical filter to the scan, unless an earlier run has done so."""
+    of = weights_of([model])
+    known = kept.read("filter", TunedFilter, **of)
+    if known is not None:
+        return model.with_settings(**known.settings), known.noise
+    fitted, noise = yield from tune(
+        model, seen, statistics, factor=config.strength, threads=config.threads
+    )
+    kept.keep("filter", TunedFilter(dict(fitted.card.network_kwargs), noise), **of)
+    return fitted, noise
+
+
+def _noise_steps(seen: Volume, kept: MeasurementStore) -> Generator[Step, None, Noise]:
+    noise = kept.read("noise", Noise)
+    if noise is None:
+        yield StageStarted(message="Measuring the noise")
+        noise = estimate_noise(seen)
+        kept.keep("noise", noise)
+    return noise
+
+
 def _statistics_steps(
-    volume: Volume, whole: Volume, config: RestoreConfig, should_stop: ShouldStop
+    volume: Volume,
+    whole: Volume,
+    config: RestoreConfig,
+    kept: MeasurementStore,
+    should_stop: ShouldStop,
 ) -> Generator[Step, None, IntensityStatistics]:
     """Compute the statistics of the whole volume; refuse NaN if the settings require
     it.
     """
-    yield StageStarted(message="Reading intensities")
-    try:
-        statistics = yield from scan_steps(whole.data, should_stop=should_stop)
-    except VolumeError as error:
-        raise type(error)(f"{volume.title}: {error}") from error
+    statistics = kept.read("statistics", IntensityStatistics)
+    if statistics is None:
+        yield StageStarted(message="Reading intensities")
+        try:
+            statistics = yield from scan_steps(whole.data, should_stop=should_stop)
+        except VolumeError as error:
+            raise type(error)(f"{volume.title}: {error}") from error
+        kept.keep("statistics", statistics)
     if statistics.n_nan or statistics.n_inf:
         refuse_nonfinite(volume, statistics, config.nonfinite)
     return statistics

@@ -214,7 +214,10 @@ def work_steps(
         open_targets(expected, out, overwrite, kept, work.output_layout) as targets,
     ):
         deviation = None if targets.deviation is None else targets.deviation.volume
-        yield TargetReady(volume=targets.result.volume, deviation=deviation)
+        finished = () if kept is None else kept[0].places
+        yield TargetReady(
+            volume=targets.result.volume, deviation=deviation, finished=finished
+        )
         for sentence in work.doubts():
             yield WarningIssued(message=sentence)
         first_kept = None if kept is None else kept[0]

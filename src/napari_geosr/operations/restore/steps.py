@@ -23,10 +23,11 @@ from napari_geosr.operations.cluster import Workers, check_workers
 from napari_geosr.operations.inputs import check_not_source
 from napari_geosr.operations.inputs.scan import reader_warnings
 from napari_geosr.operations.restore.config import RestoreConfig
+from napari_geosr.operations.restore.measurements import MeasurementStore
 from napari_geosr.operations.restore.memory import reads_within_budget
 from napari_geosr.operations.restore.preparation import prepare_steps
 from napari_geosr.operations.restore.ranking.config import AUTO, NONE, RankConfig
-from napari_geosr.operations.restore.ranking.rank import rank_steps
+from napari_geosr.operations.restore.ranking.rank import find_ranking, rank_steps
 from napari_geosr.operations.restore.ranking.result import Ranking
 from napari_geosr.operations.restore.resume import deviation_path
 from napari_geosr.operations.restore.run import (
@@ -78,6 +79,7 @@ def restore_steps(
     look: bool = False,
     strict: bool = False,
     workers: Workers | None = None,
+    kept: MeasurementStore | None = None,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, RestorationResult]:
     """Prepare and run; see `prepare_steps` and `run_steps`.
@@ -99,6 +101,9 @@ def restore_steps(
     workers : int or distributed.Client, optional
         Processes that share the run: a number of them on this computer, or those of a
         Dask cluster. By default, this process does all the work.
+    kept : MeasurementStore, optional
+        Receives what is measured on the volume, and provides what an earlier run has
+        measured.
 
     Raises
     ------
@@ -114,7 +119,7 @@ def restore_steps(
     ranking: Ranking | None = None
     if config.model == AUTO:
         ranking = yield from choose_steps(
-            _example(volume), config, should_stop=should_stop
+            _example(volume), config, kept=kept, should_stop=should_stop
         )
         if is_series(volume):
             yield WarningIssued(
@@ -143,16 +148,17 @@ def restore_steps(
             first=first,
             unfinished=unfinished,
             unfinished_deviation=unfinished_deviation,
+            kept=kept,
             should_stop=should_stop,
         )
         return (yield from steps)
     prepared = yield from prepare_steps(
-        volume, config, should_stop=should_stop, ranking=ranking
+        volume, config, should_stop=should_stop, ranking=ranking, kept=kept
     )
     if look or strict:
         check_budget(prepared, out)
         prepared = yield from reported_verdict_steps(
-            prepared, strict=strict, should_stop=should_stop
+            prepared, strict=strict, kept=kept, should_stop=should_stop
         )
     work = VolumeRun(prepared)
     if workers is not None:
@@ -209,6 +215,7 @@ def choose_steps(
     config: RestoreConfig,
     *,
     noise: Noise | None = None,
+    kept: MeasurementStore | None = None,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, Ranking]:
     """Rank the models for a scan and report the choice.
@@ -221,6 +228,8 @@ def choose_steps(
     config : RestoreConfig
     noise : Noise, optional
         Noise of the volume, if known.
+    kept : MeasurementStore, optional
+        Receives the ranking, and provides that of an earlier run.
     should_stop : callable
 
     Returns
@@ -239,7 +248,11 @@ def choose_steps(
             "of them, or omit --ensemble-with."
         )
     settings = RankConfig(device=config.device, threads=config.threads)
-    ranking = yield from rank_steps(volume, settings, should_stop, noise=noise)
+    kept = kept or MeasurementStore()
+    ranking = find_ranking(kept, volume)
+    if ranking is None:
+        ranking = yield from rank_steps(volume, settings, should_stop, noise=noise)
+        kept.keep("ranking", ranking)
     yield WarningIssued(message=f"auto: {ranking.reason}")
     return ranking
 

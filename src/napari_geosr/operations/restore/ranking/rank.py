@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from napari_geosr.core.errors import Cancelled, GeoSRError, ModelError, VolumeError
@@ -24,6 +24,7 @@ from napari_geosr.inference.risk.stein import common_scale, estimate, variance_r
 from napari_geosr.measure.noise import noise_steps
 from napari_geosr.models import zoo
 from napari_geosr.models.bundle import Model
+from napari_geosr.operations.restore.measurements import MeasurementStore
 from napari_geosr.operations.restore.ranking.config import NONE, RankConfig
 from napari_geosr.operations.restore.ranking.result import Ranking, RankingEntry, decide
 from napari_geosr.operations.restore.ranking.tune import (
@@ -134,6 +135,26 @@ def rank_steps(
     yield StageStarted(message="Testing the best model")
     rows = _without_harmful(rows, volume, setup, skipped)
     return _ranking(rows, noise, skipped, began)
+
+
+def find_ranking(kept: MeasurementStore, volume: Volume) -> Ranking | None:
+    """Ranking of an earlier run, with its models; None if one of them is missing."""
+    ranking = kept.read("ranking", Ranking)
+    if ranking is None:
+        return None
+    rows = []
+    for row in ranking.rows:
+        if row.name == NONE:
+            rows.append(row)
+            continue
+        try:
+            model = for_axes(zoo.find(row.name), volume)
+        except ModelError:
+            return None
+        if row.strength is not None:
+            model = model.with_settings(strength=row.strength)
+        rows.append(replace(row, model=model))
+    return replace(ranking, rows=tuple(rows))
 
 
 def _ranking(

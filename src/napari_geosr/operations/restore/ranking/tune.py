@@ -11,6 +11,7 @@ import numpy as np
 
 from napari_geosr.core.noise import Noise
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step, never_stop
+from napari_geosr.core.types import AnyMapping
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference.risk.evaluation import draw_sample, evaluate
 from napari_geosr.inference.runner import restore_region
@@ -30,6 +31,22 @@ if TYPE_CHECKING:
 #: Number of blocks on which strengths are compared; the best is then evaluated on all.
 _FEW = 2
 BUDGET = 2 << 30
+
+
+@dataclass(frozen=True)
+class TunedFilter:
+    """Settings of a classical filter that was fitted to a scan.
+
+    Attributes
+    ----------
+    settings : mapping
+        Fields of its ``NetworkConfig``.
+    noise : Noise
+        Noise of the scan.
+    """
+
+    settings: AnyMapping
+    noise: Noise
 
 
 @dataclass(frozen=True, eq=False)

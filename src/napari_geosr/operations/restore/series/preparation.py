@@ -28,6 +28,7 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.inference.intensity import without_hot_voxels
 from napari_geosr.measure.noise import noise_steps
 from napari_geosr.operations.restore.config import RestoreConfig
+from napari_geosr.operations.restore.measurements import MeasurementStore
 from napari_geosr.operations.restore.preparation import (
     PreparedRestoration,
     prepare_steps,
@@ -148,7 +149,11 @@ class PreparedSeries:
 
 
 def prepare_series_steps(
-    volume: Volume, config: RestoreConfig, *, should_stop: ShouldStop = never_stop
+    volume: Volume,
+    config: RestoreConfig,
+    *,
+    kept: MeasurementStore | None = None,
+    should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, PreparedSeries]:
     """Load the model, compute each channel's statistics, and check that they match.
 
@@ -156,6 +161,8 @@ def prepare_series_steps(
     ----------
     volume : Volume
         Axes from (T, C, Z, Y, X), including T or C.
+    kept : MeasurementStore, optional
+        Receives what is measured, and provides what an earlier run has measured.
 
     Returns
     -------
@@ -176,6 +183,7 @@ def prepare_series_steps(
             config,
             should_stop=should_stop,
             whole=plan.planes(channel),
+            kept=_of_channel(kept, channel),
         )
         try:
             found[channel] = yield from channel_steps(
@@ -196,6 +204,12 @@ def prepare_series_steps(
     series = PreparedSeries(plan, found, tuple(uniform))
     _refuse_mixture(series)
     return series
+
+
+def _of_channel(
+    kept: MeasurementStore | None, channel: int | None
+) -> MeasurementStore | None:
+    return None if kept is None else kept.within(f"channel {channel}")
 
 
 def _changing_noise(
@@ -315,6 +329,7 @@ def reported_series_verdict_steps(
     series: PreparedSeries,
     *,
     strict: bool = False,
+    kept: MeasurementStore | None = None,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, PreparedSeries]:
     """Examine the scan before a run, and report the findings for each channel.
@@ -323,6 +338,8 @@ def reported_series_verdict_steps(
     ----------
     strict : bool
         Whether to refuse a run that would do more harm than good to a channel.
+    kept : MeasurementStore, optional
+        Receives the predictions, and provides those of an earlier run.
 
     Returns
     -------
@@ -339,7 +356,10 @@ def reported_series_verdict_steps(
     warnings_by_channel: dict[str, list[int | None]] = {}
     for channel in series.channels:
         steps = reported_verdict_steps(
-            series.at(plan.typical(channel)), strict=strict, should_stop=should_stop
+            series.at(plan.typical(channel)),
+            strict=strict,
+            kept=_of_channel(kept, channel),
+            should_stop=should_stop,
         )
         looked = yield from channel_steps(plan, channel, steps, warnings_by_channel)
         found[channel] = replace(series.channels[channel], verdict=looked.verdict)

@@ -26,6 +26,7 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.inference.runner import estimate
 from napari_geosr.io.output import COPY_BYTES
 from napari_geosr.operations.restore.config import RestoreConfig
+from napari_geosr.operations.restore.measurements import MeasurementStore
 from napari_geosr.operations.restore.preparation import PreparedRestoration
 from napari_geosr.operations.restore.resume import FinishedPart
 from napari_geosr.operations.restore.run import (
@@ -56,6 +57,7 @@ def restore_series_steps(
     *,
     look: bool = False,
     strict: bool = False,
+    kept: MeasurementStore | None = None,
     should_stop: ShouldStop = never_stop,
     **more: Any,
 ) -> Generator[Step, None, RestorationResult]:
@@ -65,12 +67,16 @@ def restore_series_steps(
     ----------
     look, strict : bool
         As in `restore_steps`, for each channel.
+    kept : MeasurementStore, optional
+        Receives what is measured, and provides what an earlier run has measured.
     """
-    series = yield from prepare_series_steps(volume, config, should_stop=should_stop)
+    series = yield from prepare_series_steps(
+        volume, config, kept=kept, should_stop=should_stop
+    )
     if look or strict:
         check_budget(series.first, more.get("out"))
         series = yield from reported_series_verdict_steps(
-            series, strict=strict, should_stop=should_stop
+            series, strict=strict, kept=kept, should_stop=should_stop
         )
     return (yield from run_series_steps(series, should_stop=should_stop, **more))
 

@@ -19,10 +19,11 @@ from napari_geosr import networks
 from napari_geosr.core.errors import Cancelled
 from napari_geosr.core.noise import Noise
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step, never_stop
-from napari_geosr.core.types import AnyArray, AnyDict
+from napari_geosr.core.types import AnyArray, AnyDict, AnyMapping
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference.runner import restore_region
 from napari_geosr.measure.redegrade import blur_reach, blurred_means
+from napari_geosr.operations.restore.measurements import MeasurementStore
 from napari_geosr.operations.restore.upscaling.sample_boxes import structured_boxes
 
 if TYPE_CHECKING:
@@ -79,6 +80,8 @@ def sharpness_steps(
     device: str = "cpu",
     budget: int = 2 * 10**9,
     threads: int | None = None,
+    kept: MeasurementStore | None = None,
+    of: AnyMapping | None = None,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, tuple[networks.Sharpness, ...]]:
     """Measure the sharpness of results for all data-consistency layers in a network.
@@ -97,6 +100,10 @@ def sharpness_steps(
     choice : {"auto", "scan", "object"}
         Whether results are as sharp as the scan, or as the model predicts the object to
         be; by default, the latter only if it is consistent with the scan.
+    kept : MeasurementStore, optional
+        Receives the measurements, and provides those of an earlier run.
+    of : mapping, optional
+        Identity of the model, for `kept`.
 
     Returns
     -------
@@ -112,9 +119,17 @@ def sharpness_steps(
         m for m in network.modules() if isinstance(m, networks.ConsistentUpscaling)
     ]
     found: list[networks.Sharpness] = []
-    if layers:
-        yield StageStarted(message="Comparing the sharpness of the result and the scan")
-    for layer in layers:
+    kept, of = kept or MeasurementStore(), of or {}
+    for i, layer in enumerate(layers):
+        known = kept.read(f"sharpness {i}", networks.Sharpness, **of)
+        if known is not None:
+            layer.set_sharpness(known)
+            found.append(known)
+            continue
+        if not found:
+            yield StageStarted(
+                message="Comparing the sharpness of the result and the scan"
+            )
         n = len(layer.spec.axes)
         edges = [1] * (len(volume.axes) - n) + [_BOX_EDGE[n]] * n
         pairs = []
@@ -137,6 +152,7 @@ def sharpness_steps(
         keep = choice == "object" or (choice == "auto" and fit.is_explained)
         layer.set_sharpness(networks.Sharpness(fit.excess, keep))
         found.append(layer.sharpness)
+        kept.keep(f"sharpness {i}", layer.sharpness, **of)
     return tuple(found)
 
 

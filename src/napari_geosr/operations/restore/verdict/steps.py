@@ -25,6 +25,7 @@ from napari_geosr.inference.risk.stein import estimate, variance_range
 from napari_geosr.measure.noise import estimate_noise
 from napari_geosr.measure.redegrade import blurred_means
 from napari_geosr.measure.removed import describe
+from napari_geosr.operations.restore.measurements import MeasurementStore, weights_of
 from napari_geosr.operations.restore.preview import preview_steps
 from napari_geosr.operations.restore.upscaling.trial import TrialResources
 from napari_geosr.operations.restore.upscaling.upscaling_verdict import (
@@ -110,6 +111,7 @@ def reported_verdict_steps(
     prepared: PreparedRestoration,
     *,
     strict: bool = False,
+    kept: MeasurementStore | None = None,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, PreparedRestoration]:
     """Examine the scan before a run, and report the findings.
@@ -118,6 +120,8 @@ def reported_verdict_steps(
     ----------
     strict : bool
         Whether to refuse a run that would do more harm than good.
+    kept : MeasurementStore, optional
+        Receives the prediction, and provides that of an earlier run.
 
     Yields
     ------
@@ -135,7 +139,11 @@ def reported_verdict_steps(
     ModelError
         If `strict`, and the verdict is harmful.
     """
-    verdict = yield from verdict_steps(prepared, should_stop=should_stop)
+    kept, of = kept or MeasurementStore(), weights_of(prepared.models)
+    verdict = kept.read("verdict", RunVerdict, **of)
+    if verdict is None:
+        verdict = yield from verdict_steps(prepared, should_stop=should_stop)
+        kept.keep("verdict", verdict, **of)
     if strict and verdict.is_harmful:
         raise ModelError(
             f"{prepared.volume.title} was not restored, and nothing was written. "

@@ -1,0 +1,86 @@
+"""Energy and CO2eq of a job, measured or estimated from its processor time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from napari_geosr.core.errors import ConfigError
+from napari_geosr.jobs import facts as reading
+from napari_geosr.jobs import queue_record
+from napari_geosr.jobs.folder import JobStatus
+from napari_geosr.jobs.profiles import Profile
+
+#: File in the folder of a training job with the energy that codecarbon has measured.
+_MEASURED = "energy.json"
+_JOULES_PER_KILOWATT_HOUR = 3.6e6
+
+
+@dataclass(frozen=True)
+class JobCost:
+    """Energy and emissions of all runs of a job.
+
+    Attributes
+    ----------
+    kilowatt_hours, kilograms_co2eq : float
+    basis : str
+        How they were determined, in a sentence.
+    is_measured : bool
+        Whether they were measured.
+    """
+
+    kilowatt_hours: float
+    kilograms_co2eq: float
+    basis: str
+    is_measured: bool = False
+
+    @property
+    def text(self) -> str:
+        """Both values, such as "about 0.012 kWh, 0.7 g CO₂eq"."""
+        about = "" if self.is_measured else "about "
+        energy, carbon = self.kilowatt_hours, self.kilograms_co2eq
+        mass = f"{_short(carbon)} kg" if carbon >= 1 else f"{_short(1000 * carbon)} g"
+        return f"{about}{_short(energy)} kWh, {mass} CO₂eq"
+
+
+def cost_of(status: JobStatus) -> JobCost | None:
+    """Cost of a job so far; None if it has not used any processor time."""
+    if (measured := _measured(status)) is not None:
+        return measured
+    seconds = status.processor_seconds
+    if not seconds:
+        return None
+    profile = _profile_of(status)
+    energy = seconds * profile.watts_per_core / _JOULES_PER_KILOWATT_HOUR
+    basis = (
+        f"Estimated from {seconds / 3600:.2g} h of processor time, with "
+        f"{profile.watts_per_core:g} W for each core and "
+        f"{profile.grams_per_kilowatt_hour:g} g CO₂eq for each kWh "
+        "(watts_per_core and grams_per_kilowatt_hour in the profile of the job). GPUs "
+        "are not included."
+    )
+    return JobCost(energy, energy * profile.grams_per_kilowatt_hour / 1000, basis)
+
+
+def _short(value: float) -> str:
+    return f"{value:.0f}" if value >= 10 else f"{value:.2g}"
+
+
+def _measured(status: JobStatus) -> JobCost | None:
+    try:
+        sums = reading.read_mapping(status.path / _MEASURED)
+    except (OSError, ValueError):
+        return None
+    energy = reading.number(sums.get("kilowatt_hours"))
+    carbon = reading.number(sums.get("kilograms_co2eq"))
+    if not energy:
+        return None
+    return JobCost(energy, carbon, "Measured by codecarbon.", is_measured=True)
+
+
+def _profile_of(status: JobStatus) -> Profile:
+    """The profile of the last submission; the default one if there was none."""
+    record = queue_record.read_record(status.path)
+    try:
+        return Profile.from_mapping(record.profile)
+    except ConfigError:  # damaged
+        return Profile()
