@@ -64,6 +64,7 @@ _MORE = {
     "ganrec": _VOLUMES,
     "restore": _VOLUMES,
     "reconstruct": _VOLUMES,
+    "sim": (*_VOLUMES, "data/patterns.yaml"),
     "measure": _REPORT,
     "study projections": _STUDY,
 }
@@ -107,7 +108,7 @@ def check_output_paths(job: JobFolder) -> None:
                 "folder. Replace it with a real folder or file."
             )
     values = job.values()
-    if values.get("operation") in ("restore", "reconstruct"):
+    if values.get("operation") in ("restore", "reconstruct", "sim"):
         _check_result_paths(job, values)
     _check_output(job, values.get("out"))
     scans = values.get("scans")

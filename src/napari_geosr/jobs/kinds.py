@@ -49,6 +49,8 @@ _OTHER_RESULTS = {
     "measure": "report",
     "study projections": "report",
 }
+#: Operations that keep nothing of a stopped run.
+_START_AGAIN = ("sim",)
 #: Starting point for resuming a job without checkpoints.
 _RESUME_FROM = {
     "restore": "the finished tiles",
@@ -72,6 +74,8 @@ def describe_resume(operation: str, folder: Path | None = None) -> str:
         Folder of the job, checked for a finished part.
     """
     start = _RESUME_FROM.get(operation, "the last checkpoint")
+    if operation in _START_AGAIN:
+        return "starts again from the beginning"
     if folder is None or _has_finished(operation, folder):
         return f"resumes from {start}"
     return "starts again from the beginning"
