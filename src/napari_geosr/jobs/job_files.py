@@ -62,6 +62,7 @@ _STUDY = (
 _MORE = {
     "train from projections": _VOLUMES,
     "ganrec": _VOLUMES,
+    "pinn-sim": _VOLUMES,
     "restore": _VOLUMES,
     "reconstruct": _VOLUMES,
     "sim": (*_VOLUMES, "data/patterns.yaml"),

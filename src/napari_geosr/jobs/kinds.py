@@ -39,10 +39,11 @@ class RunSteps(Protocol):
 #: Operations whose result is a model.
 MAKE_MODELS = ("train", "train from projections")
 #: Operations that fit networks; they give losses, previews and results throughout.
-FIT_NETWORKS = (*MAKE_MODELS, "ganrec")
+FIT_NETWORKS = (*MAKE_MODELS, "ganrec", "pinn-sim")
 #: Kind of result of the other operations.
 _OTHER_RESULTS = {
     "ganrec": "volume",
+    "pinn-sim": "volume",
     "restore": "volume",
     "reconstruct": "volume",
     "sim": "volume",
@@ -134,6 +135,10 @@ def read_job(values: AnyMapping, path: Path) -> tuple[Job, RunSteps]:
         from napari_geosr.operations.ganrec import GanrecJob, ganrec_steps
 
         return GanrecJob.from_values(values), ganrec_steps
+    if operation == "pinn-sim":
+        from napari_geosr.operations.pinn_sim import PinnSimJob, pinn_sim_steps
+
+        return PinnSimJob.from_values(values), pinn_sim_steps
     if operation == "study projections":
         from napari_geosr.operations.study.job import StudyJob, study_job_steps
 

@@ -35,9 +35,9 @@ if TYPE_CHECKING:
     from napari.layers import Layer
 
 #: Kinds of jobs whose result is shown as a layer, or as layers of pores.
-SHOWN_AS_LAYER = ("restore", "reconstruct", "ganrec", "measure", "sim")
+SHOWN_AS_LAYER = ("restore", "reconstruct", "ganrec", "measure", "sim", "pinn-sim")
 #: Kinds whose result has other pixels and axes than their input.
-_ON_THEIR_OWN = ("sim",)
+_ON_THEIR_OWN = ("sim", "pinn-sim")
 
 
 @dataclass(frozen=True)
