@@ -21,8 +21,6 @@ from napari_geosr.jobs.run import run_steps
 from napari_geosr.operations.pinn_sim import PinnSimConfig, PinnSimJob, pinn_sim_steps
 from napari_geosr.operations.sim import SimulateSimConfig, simulate_sim_steps
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 QUICK = {
     "recipe": "published", "steps": 6, "features": 4, "iterations": 3, "device": "cpu",
     "refine_steps": 2, "patterns_after": 3, "threads": 1,

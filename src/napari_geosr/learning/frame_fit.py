@@ -102,7 +102,7 @@ class FittedFringes(nn.Module):
 
     def operator(self) -> IlluminationOperator:
         """The operator with these corrections, with gradients."""
-        basis, rows = [self.fixed.basis[:1]], []
+        basis, rows = [self.fixed.basis[:1]], list[Tensor]()
         ny, nx = self.patterns.shape
         n_terms = len(self.fixed.basis)
         column = 1

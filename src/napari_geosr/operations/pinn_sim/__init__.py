@@ -69,8 +69,10 @@ __all__ = ["NEEDS", "OPERATION", "PinnSimConfig", "PinnSimJob", "pinn_sim_steps"
 
 FloatArray = npt.NDArray[np.float32]
 
-#: Minimum seconds between two progress reports, and between two previews.
-_REPORT_SECONDS, _PREVIEW_SECONDS = 0.5, 3.0
+#: Minimum seconds between two progress reports.
+_REPORT_SECONDS = 0.5
+#: Minimum seconds between two previews.
+_PREVIEW_SECONDS = 3.0
 
 
 def pinn_sim_steps(
