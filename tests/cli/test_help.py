@@ -64,7 +64,7 @@ def test_every_command_has_examples() -> None:
 
     grouped = {k for k, v in COMMANDS.items() if not v.examples}
     assert grouped == {"sim", "simulate", "study", "train"}
-    assert {*needs(), "ganrec"} == set(_EXAMPLES)
+    assert {*needs(), "ganrec", "pinn-sim"} == set(_EXAMPLES)
     assert set(OF_GROUPS) == {"", *GROUPS, *grouped}
     given = {k: c.examples for k, c in COMMANDS.items() if k not in grouped}
     for group, (_, commands) in GROUPS.items():

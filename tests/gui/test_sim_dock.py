@@ -7,9 +7,15 @@ import pytest
 from opening import opened
 
 from napari_geosr.core.steps import run_to_end
+from napari_geosr.gui.jobs.result import ResultOpener
 from napari_geosr.gui.kit.dock_tabs import SIM
 from napari_geosr.gui.layers import METADATA, geometry, layer_metadata
 from napari_geosr.gui.sim.pattern_layers import moved_vectors, peak_places
+from napari_geosr.io import read
+from napari_geosr.jobs.folder import JobFolder
+from napari_geosr.jobs.handover import job_from_run_steps
+from napari_geosr.jobs.job_files import foreign_files
+from napari_geosr.jobs.run import run_steps
 from napari_geosr.operations.sim import SimulateSimConfig, simulate_sim_steps
 from napari_geosr.operations.sim.simulation import SimulatedSim
 
@@ -122,3 +128,49 @@ def test_either_peak_of_a_pair_can_be_moved():
     found = moved_vectors(places, vectors, (64, 96))
     assert found[0] == vectors[0]
     assert found[1] == pytest.approx((-0.05 - 1.5 / 64, 0.3 + 2 / 96))
+
+
+def test_a_run_becomes_a_job_with_the_patterns_on_screen(viewer, qtbot, dock, tmp_path):
+    dock.form.set_values({"method": "wiener"})
+    dock.find_button.click()
+    wait(qtbot, dock)
+    stopped = dock._run_elsewhere()
+    assert stopped.name == "raw_wiener"
+    folder = run_to_end(job_from_run_steps(stopped, tmp_path, start=False))
+    job = JobFolder(folder)
+    seen = run_to_end(run_steps(job))
+    assert seen == folder / "result" / "raw_wiener.ome.tif"
+    dock.run_button.click()
+    wait(qtbot, dock)
+    ours = viewer.layers["raw · Wiener-SIM"]
+    volume = read(seen)
+    np.testing.assert_allclose(volume.data, ours.data, rtol=1e-4, atol=1e-3)
+    assert volume.provenance[-1]["settings"]["patterns"].endswith("patterns.yaml")
+    assert not foreign_files(folder)
+
+    opener = ResultOpener(viewer, dock)
+    with qtbot.waitSignal(opener.opened, timeout=60_000):
+        opener.open(folder)
+    layer = viewer.layers[-1]
+    np.testing.assert_allclose(layer.scale[-2:], ours.scale[-2:])
+    np.testing.assert_allclose(layer.translate[-2:], ours.translate[-2:], atol=1e-6)
+
+
+def test_a_run_can_be_moved_to_the_background(qtbot, dock, tmp_path, monkeypatch):
+    dock.handover.folder = tmp_path
+    started = []
+    monkeypatch.setattr("napari_geosr.jobs.local.start", started.append)
+    dock.form.set_values({"method": "joint-rl"})
+    dock.find_button.click()
+    wait(qtbot, dock)
+    dock.run_button.click()
+    assert dock.handover.is_running
+    assert "starts again from the beginning" in dock.handover.remark
+    ended = []
+    dock.handover.hand_over(
+        start=True, on_done=lambda: ended.append("job"), failed=lambda: None
+    )
+    qtbot.waitUntil(lambda: bool(ended), timeout=60_000)
+    (job,) = started
+    assert job.values()["operation"] == "sim"
+    assert job.path.parent == tmp_path

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from napari_geosr.core.errors import TrainingError
 from napari_geosr.core.steps import run_to_end
-from napari_geosr.learning.frame_fit import FrameFit, FrameFitSettings
+from napari_geosr.learning.frame_fit import (
+    FittedFringes,
+    FrameFit,
+    FrameFitSettings,
+)
 from napari_geosr.operations.sim import SimConfig
 from napari_geosr.operations.sim.planes import plane_steps
 from napari_geosr.physics.illumination import IlluminationOperator
 from napari_geosr.physics.illumination.simulation import SimScene, simulate_frames
+from napari_geosr.sim.joint_rl import JointRichardsonLucy
 
 SMALL = {"features": 4}
 
@@ -81,6 +88,68 @@ def test_a_resumed_fit_gives_the_same_numbers(made):
     torch.testing.assert_close(resumed.result(), whole.result(), rtol=0, atol=0)
     with pytest.raises(TrainingError, match="different settings"):
         fit_of(made, recipe="published").restore(first.state())
+
+
+def moved_patterns(patterns):
+    """Patterns whose first angle has another wave vector, phase and modulation."""
+    first = patterns.fringes[0]
+    ky, kx = first.wave_vector
+    changed = replace(
+        first,
+        wave_vector=(ky + 0.3 / 32, kx - 0.2 / 32),
+        phases=(first.phases[0] + 0.4, *first.phases[1:]),
+        modulation=(0.8 * first.modulation[0],),
+    )
+    return replace(patterns, fringes=(changed, *patterns.fringes[1:]))
+
+
+def test_corrected_patterns_give_the_operator_of_these_patterns(made):
+    wrong = moved_patterns(made.patterns)
+    operator = IlluminationOperator.create(wrong, made.otf, 2)
+    fringes = FittedFringes(wrong, operator)
+    image = torch.rand(operator.grid.fine, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        same = fringes.operator().forward(image)
+        torch.testing.assert_close(same, operator.forward(image))
+        fringes.cycles[0] = torch.tensor([-0.3, 0.2])
+        fringes.phases[0, 0] = -0.4
+        fringes.modulation[0, 0] = -np.log(0.8)
+        right = IlluminationOperator.create(made.patterns, made.otf, 2)
+        torch.testing.assert_close(
+            fringes.operator().forward(image),
+            right.forward(image),
+            rtol=1e-3,
+            atol=1e-3,
+        )
+    corrected = fringes.corrected(wrong).fringes[0]
+    true = made.patterns.fringes[0]
+    np.testing.assert_allclose(corrected.wave_vector, true.wave_vector, atol=1e-7)
+    np.testing.assert_allclose(corrected.phases, true.phases, atol=1e-6)
+    np.testing.assert_allclose(corrected.modulation, true.modulation, rtol=1e-6)
+
+
+def test_patterns_are_fitted_after_their_step(made):
+    first = made.patterns.fringes[0]
+    off = replace(first, phases=(first.phases[0] + 0.3, *first.phases[1:]))
+    wrong = replace(made.patterns, fringes=(off, *made.patterns.fringes[1:]))
+    frames = torch.from_numpy(np.maximum(made.frames - 100, 0).reshape(9, 32, 32))
+    operator = IlluminationOperator.create(wrong, made.otf, 2)
+    rl = JointRichardsonLucy(operator, frames)
+    for _ in range(15):
+        rl.step()
+    settings = FrameFitSettings(**SMALL, patterns_after=5)
+    variance = torch.full((32, 32), 100.0)
+    fit = FrameFit(operator, frames, rl.image, variance, settings, wrong)
+    for _ in range(5):
+        fit.step()
+    assert not fit.fringes.phases.any()
+    for _ in range(100):
+        fit.step()
+    errors = np.subtract(fit.fringes.corrected(wrong).fringes[0].phases, first.phases)
+    assert abs(errors[0] - errors[1:].mean()) < 0.2
+    resumed = FrameFit(operator, frames, rl.image, variance, settings, wrong)
+    resumed.restore(fit.state())
+    assert resumed.step() == fit.step()
 
 
 @pytest.mark.parametrize("recipe", ["ours", "published"])

@@ -37,6 +37,7 @@ def reconstruct_sim(
     recipe: Literal["ours", "published"] = "ours",
     steps: int = 200,
     features: int = 16,
+    patterns_after: int | None = 200,
     checks: bool = True,
     memory: str | None = None,
     device: str = "auto",
@@ -101,6 +102,9 @@ def reconstruct_sim(
         For pinn: maximum number of optimiser steps.
     features : int
         For pinn: feature maps of the U-Net at full resolution.
+    patterns_after : int, optional
+        For pinn: step after which wave vectors, phases and modulation are fitted
+        together with the network; None keeps them fixed.
     checks : bool
         Check whether the patterns fit the frames; a warning is issued if not. The
         figures are in the last record of ``provenance``, under ``"run"``, ``"checks"``.
@@ -173,6 +177,7 @@ def reconstruct_sim(
         recipe=recipe,
         steps=steps,
         features=features,
+        patterns_after=patterns_after,
         checks=checks,
         memory=memory,
         device=device,

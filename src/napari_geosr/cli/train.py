@@ -24,6 +24,8 @@ from napari_geosr.jobs.naming import taken_names
 from napari_geosr.operations.ganrec import NEEDS as GANREC_NEEDS
 from napari_geosr.operations.ganrec import GanrecConfig, GanrecJob
 from napari_geosr.operations.inputs import InputConfig
+from napari_geosr.operations.pinn_sim import NEEDS as PINN_SIM_NEEDS
+from napari_geosr.operations.pinn_sim import PinnSimConfig, PinnSimJob
 from napari_geosr.operations.train import TrainJob, config_class, needs
 from napari_geosr.operations.train.fine_tune import NETWORK_FIELDS, fine_tune_settings
 from napari_geosr.operations.train.from_projections import (
@@ -63,6 +65,10 @@ _EXAMPLES = {
         "--source scan.tif -o job",
         "--source scan.tif -o job --steps 5000 --detach",
     ),
+    "pinn-sim": (
+        "--frames raw.ome.tif -o job",
+        "--frames raw.ome.tif --apply-to second.ome.tif -o job --detach",
+    ),
     "pix2pix": (
         "--source low.ome.tif --target high.ome.tif -o job",
         "--source low.ome.tif --target high.ome.tif -o job --steps 5000 --detach",
@@ -96,7 +102,7 @@ def _list_methods(
     json: Json = False,
 ) -> int:
     """Train a model on your own data: choose a method, or list them with --list."""
-    known = {**needs(), "ganrec": GANREC_NEEDS}
+    known = {**needs(), "ganrec": GANREC_NEEDS, "pinn-sim": PINN_SIM_NEEDS}
     if not list:
         lines = "\n".join(_need_lines(known, indent=2))
         raise ConfigError(
@@ -176,7 +182,9 @@ def training_job(
     return _job_from_scans(method, config, scans, settings)
 
 
-def _create(out: Path, job: TrainJob | ProjectionsTrainJob | GanrecJob) -> JobFolder:
+def _create(
+    out: Path, job: TrainJob | ProjectionsTrainJob | GanrecJob | PinnSimJob
+) -> JobFolder:
     """Create the folder of a job and add the job to the list."""
     folder = JobFolder.create(out, job.to_values(), name=job.training.name)
     register(folder)
@@ -251,6 +259,46 @@ def ganrec_job(config: GanrecConfig | None, settings: Path | None) -> GanrecJob:
     return job
 
 
+def pinn_sim(
+    *,
+    out: Path,
+    config: PinnSimConfig | None = None,
+    reading: InputConfig | None = None,
+    settings: Path | None = None,
+    detach: bool = False,
+    prepare: bool = False,
+    json: bool = False,
+) -> int:
+    """Fit a network to raw frames of structured illumination; apply it to others."""
+    folder = _create(out, pinn_sim_job(config, reading, settings))
+    return start(folder, detach=detach, prepare=prepare, json=json)
+
+
+pinn_sim.__annotations__ = {
+    **ganrec.__annotations__,
+    "config": Annotated[PinnSimConfig | None, AS_FLAGS],
+    "reading": Annotated[InputConfig | None, AS_FLAGS],
+}
+
+
+def pinn_sim_job(
+    config: PinnSimConfig | None, reading: InputConfig | None, settings: Path | None
+) -> PinnSimJob:
+    """Create a job from flags and a settings file, and validate it.
+
+    Raises
+    ------
+    GeoSRError
+        If a setting is invalid or the frames cannot be used.
+    """
+    given = {} if config is None else config.model_dump(exclude_unset=True)
+    stored: AnyDict = {} if settings is None else _training_section(settings)
+    job = PinnSimJob.from_values({"training": stored | given})
+    job = job.model_copy(update={"reading": reading or InputConfig()})
+    job.check()
+    return job
+
+
 def _training_section(settings: Path) -> AnyDict:
     """Read the training settings from a job's ``config.yaml``."""
     try:
@@ -312,6 +360,12 @@ def _build() -> App:
         name="ganrec",
         help=f"Needs {GANREC_NEEDS}.",
         help_epilogue=with_examples(*examples_of("ganrec")),
+    )
+    app.command(
+        pinn_sim,
+        name="pinn-sim",
+        help=f"Needs {PINN_SIM_NEEDS}.",
+        help_epilogue=with_examples(*examples_of("pinn-sim")),
     )
     return app
 

@@ -13,6 +13,7 @@ import numpy as np
 from napari_geosr.core.errors import Cancelled, ConfigError, FileError, VolumeError
 from napari_geosr.core.provenance import array_checksum
 from napari_geosr.core.questions import AXES_GIVEN
+from napari_geosr.core.sim_frames.fringes import PatternSet
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step, never_stop
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.units import same_position
@@ -36,6 +37,8 @@ from napari_geosr.operations.reconstruct.inputs import ProjectionsInput
 from napari_geosr.operations.reconstruct.job import ReconstructJob
 from napari_geosr.operations.restore.config import RestoreConfig
 from napari_geosr.operations.restore.job import RestoreInput, RestoreJob
+from napari_geosr.operations.sim import SimConfig
+from napari_geosr.operations.sim.job import SimJob, write_patterns
 
 #: Maximum number of characters of a layer's name used in a job's name.
 _MAX_NAME_LENGTH = 40
@@ -248,6 +251,47 @@ class StoppedReconstruction:
 
 
 @dataclass(frozen=True)
+class StoppedSim:
+    """A reconstruction of structured illumination, which a job begins again.
+
+    Attributes
+    ----------
+    input : LayerVolume
+        The raw frames, with all time points and channels.
+    patterns : PatternSet or None
+        Patterns that the user has seen; by default the job finds them.
+    """
+
+    input: LayerVolume
+    settings: SimConfig
+    patterns: PatternSet | None = None
+
+    @property
+    def name(self) -> str:
+        """Name of the job."""
+        return plain_name(f"{self.input.volume.name}_{self.settings.method}")
+
+    @property
+    def source(self) -> Path | None:
+        """File of the input, if there is one."""
+        return self.input.volume.source
+
+    def job_steps(
+        self, folder: Path, should_stop: ShouldStop
+    ) -> Generator[Step, None, SimJob]:
+        """Write the files that the job needs into `folder`."""
+        path, reading = yield from _file_steps(
+            self.input, folder / "data" / "frames.ome.zarr", should_stop
+        )
+        settings = self.settings
+        if self.patterns is not None and self.patterns.images is None:
+            file = folder / "data" / "patterns.yaml"
+            write_patterns(file, self.patterns)
+            settings = settings.model_copy(update={"patterns": file})
+        return SimJob(name=self.name, frames=path, reading=reading, settings=settings)
+
+
+@dataclass(frozen=True)
 class StoppedMeasurement:
     """A stopped measurement, of which no partial result can be kept.
 
@@ -312,7 +356,7 @@ def settings_steps(
 
 
 def job_from_run_steps(
-    run: StoppedRestoration | StoppedReconstruction | StoppedMeasurement,
+    run: Run,
     parent: Path,
     *,
     start: bool,
@@ -323,7 +367,7 @@ def job_from_run_steps(
 
     Parameters
     ----------
-    run : StoppedRestoration, StoppedReconstruction or StoppedMeasurement
+    run : Run
         The run and its finished part. Its arrays must no longer be used elsewhere.
     parent : Path
         Created if missing; the new folder is named after the run.

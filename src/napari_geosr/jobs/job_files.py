@@ -63,8 +63,10 @@ _STUDY = (
 _MORE = {
     "train from projections": _VOLUMES,
     "ganrec": _VOLUMES,
+    "pinn-sim": _VOLUMES,
     "restore": _VOLUMES,
     "reconstruct": _VOLUMES,
+    "sim": (*_VOLUMES, "data/patterns.yaml"),
     "measure": _REPORT,
     "study projections": _STUDY,
 }
@@ -108,7 +110,7 @@ def check_output_paths(job: JobFolder) -> None:
                 "folder. Replace it with a real folder or file."
             )
     values = job.values()
-    if values.get("operation") in ("restore", "reconstruct"):
+    if values.get("operation") in ("restore", "reconstruct", "sim"):
         _check_result_paths(job, values)
     _check_output(job, values.get("out"))
     scans = values.get("scans")

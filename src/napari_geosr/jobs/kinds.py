@@ -39,16 +39,19 @@ class RunSteps(Protocol):
 #: Operations whose result is a model.
 MAKE_MODELS = ("train", "train from projections")
 #: Operations that fit networks; they give losses, previews and results throughout.
-FIT_NETWORKS = (*MAKE_MODELS, "ganrec")
+FIT_NETWORKS = (*MAKE_MODELS, "ganrec", "pinn-sim")
 #: Kind of result of the other operations.
 _OTHER_RESULTS = {
     "ganrec": "volume",
+    "pinn-sim": "volume",
     "restore": "volume",
     "reconstruct": "volume",
     "sim": "volume",
     "measure": "report",
     "study projections": "report",
 }
+#: Operations that keep nothing of a stopped run.
+_START_AGAIN = ("sim",)
 #: Starting point for resuming a job without checkpoints.
 _RESUME_FROM = {
     "restore": "the finished tiles",
@@ -72,6 +75,8 @@ def describe_resume(operation: str, folder: Path | None = None) -> str:
         Folder of the job, checked for a finished part.
     """
     start = _RESUME_FROM.get(operation, "the last checkpoint")
+    if operation in _START_AGAIN:
+        return "starts again from the beginning"
     if folder is None or _has_finished(operation, folder):
         return f"resumes from {start}"
     return "starts again from the beginning"
@@ -130,6 +135,10 @@ def read_job(values: AnyMapping, path: Path) -> tuple[Job, RunSteps]:
         from napari_geosr.operations.ganrec import GanrecJob, ganrec_steps
 
         return GanrecJob.from_values(values), ganrec_steps
+    if operation == "pinn-sim":
+        from napari_geosr.operations.pinn_sim import PinnSimJob, pinn_sim_steps
+
+        return PinnSimJob.from_values(values), pinn_sim_steps
     if operation == "study projections":
         from napari_geosr.operations.study.job import StudyJob, study_job_steps
 

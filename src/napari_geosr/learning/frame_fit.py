@@ -6,7 +6,8 @@ The recipe ``published`` is that of the paper: the network sees only the frames,
 loss is the structural similarity of the simulated frames. With ``ours``, the network
 corrects a joint Richardson–Lucy reconstruction: its last layer is initialised with
 zeros, so that the fit starts there; the loss is the squared residual in units of the
-noise, with a smaller part of structural similarity and a total variation.
+noise, with a smaller part of structural similarity and a total variation. After a
+number of steps, wave vectors, phases and modulation can be fitted as well.
 
 References
 ----------
@@ -16,14 +17,17 @@ References
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from typing import Literal
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from napari_geosr.core.errors import TrainingError
+from napari_geosr.core.sim_frames.fringes import PatternSet
 from napari_geosr.core.types import AnyDict
 from napari_geosr.learning.losses.pixel import structural_similarity
 from napari_geosr.networks import build_network
@@ -42,6 +46,8 @@ _LEVELS = 3
 _DECAY = 0.9
 #: Number of steps between two falls.
 _DECAY_STEPS = 50
+#: Learning rate of the patterns: cycles per field of view, radians, or a logarithm.
+_FRINGE_RATE = 2e-3
 #: Weight of the structural similarity.
 _SIMILARITY = 0.1
 #: Weight of the total variation.
@@ -60,12 +66,103 @@ class FrameFitSettings:
     features : int
         Feature maps at full resolution.
     seed : int
+    patterns_after : int or None
+        Step after which the patterns are fitted as well, if they are given.
     """
 
     recipe: Recipe = "ours"
     learning_rate: float = 1e-3
     features: int = 16
     seed: int = 0
+    patterns_after: int | None = None
+
+
+class FittedFringes(nn.Module):
+    """Corrections of fringe patterns, as parameters of an optimiser.
+
+    Parameters
+    ----------
+    patterns : PatternSet
+        Of fringes; the corrections are zero at first.
+    operator : IlluminationOperator
+        Operator of these patterns.
+    """
+
+    def __init__(self, patterns: PatternSet, operator: IlluminationOperator) -> None:
+        super().__init__()
+        self.patterns, self.fixed = patterns, operator
+        like = operator.basis
+        fringes = patterns.fringes
+        #: Cycles per field of view, radians, and logarithms.
+        self.cycles = nn.Parameter(like.new_zeros(len(fringes), 2))
+        self.phases = nn.Parameter(like.new_zeros(len(fringes), len(fringes[0].phases)))
+        self.modulation = nn.Parameter(like.new_zeros(len(fringes), patterns.harmonics))
+        y, x = operator.grid.positions()
+        self.y, self.x = (like.new_tensor(values) for values in (y, x))
+
+    def operator(self) -> IlluminationOperator:
+        """The operator with these corrections, with gradients."""
+        basis, rows = [self.fixed.basis[:1]], list[Tensor]()
+        ny, nx = self.patterns.shape
+        n_terms = len(self.fixed.basis)
+        column = 1
+        for i, fringe in enumerate(self.patterns.fringes):
+            turn = self.cycles[i, 0] * (2 * math.pi / ny) * self.y
+            turn = turn + self.cycles[i, 1] * (2 * math.pi / nx) * self.x
+            weights = self.fixed.mixing[len(rows) : len(rows) + len(fringe.phases)]
+            new = [weights[:, :1]]
+            for h in range(1, fringe.harmonics + 1):
+                at = column + 2 * (h - 1)
+                real, imaginary = self.fixed.basis[at], self.fixed.basis[at + 1]
+                cos, sin = torch.cos(h * turn), torch.sin(h * turn)
+                basis.append(
+                    torch.stack(
+                        [real * cos - imaginary * sin, real * sin + imaginary * cos]
+                    )
+                )
+                c, s = torch.cos(h * self.phases[i]), torch.sin(h * self.phases[i])
+                factor = self.modulation[i, h - 1].exp()
+                a, b = weights[:, at], weights[:, at + 1]
+                # a = m cos(hφ) and b = -m sin(hφ), turned by the correction of φ.
+                new += [factor * (a * c + b * s), factor * (b * c - a * s)]
+            after = n_terms - column - 2 * fringe.harmonics
+            zeros = weights.new_zeros(len(weights), column - 1)
+            columns = [new[0], zeros, *(each.reshape(-1, 1) for each in new[1:])]
+            columns.append(weights.new_zeros(len(weights), after))
+            rows += list(torch.cat(columns, dim=1))
+            column += 2 * fringe.harmonics
+        return IlluminationOperator(
+            self.fixed.grid, torch.cat(basis), torch.stack(rows), self.fixed.transfer
+        )
+
+    @torch.no_grad()
+    def corrected(self, patterns: PatternSet) -> PatternSet:
+        """Patterns of the same microscope with these corrections.
+
+        Parameters
+        ----------
+        patterns : PatternSet
+            For the same field of view.
+        """
+        fringes = []
+        for i, fringe in enumerate(patterns.fringes):
+            moved = self.cycles[i].tolist()
+            shape = self.patterns.shape
+            k = [
+                v + m / n
+                for v, m, n in zip(fringe.wave_vector, moved, shape, strict=True)
+            ]
+            phases = np.add(fringe.phases, self.phases[i].tolist())
+            factors = self.modulation[i].exp().tolist()[: fringe.harmonics]
+            fringes.append(
+                replace(
+                    fringe,
+                    wave_vector=(k[0], k[1]),
+                    phases=tuple(float(p) for p in phases),
+                    modulation=tuple(np.multiply(fringe.modulation, factors).tolist()),
+                )
+            )
+        return replace(patterns, fringes=tuple(fringes))
 
 
 class FrameFit:
@@ -81,9 +178,13 @@ class FrameFit:
     variance : Tensor of shape (Y, X)
         Variance of the pixels of a frame.
     settings : FrameFitSettings
+    patterns : PatternSet, optional
+        Patterns of the operator, which are fitted as well if the settings ask for it.
 
     Attributes
     ----------
+    fringes : FittedFringes or None
+        Corrections of the patterns; None if they are fixed.
     iteration : int
         Number of steps done.
     loss : float
@@ -97,6 +198,7 @@ class FrameFit:
         start: Tensor,
         variance: Tensor,
         settings: FrameFitSettings,
+        patterns: PatternSet | None = None,
     ) -> None:
         self.operator, self.frames, self.settings = operator, frames, settings
         self.weight = 1 / variance
@@ -125,6 +227,12 @@ class FrameFit:
         self.optimiser = torch.optim.Adam(
             self.network.parameters(), settings.learning_rate
         )
+        self.fringes: FittedFringes | None = None
+        if settings.patterns_after is not None and patterns and patterns.fringes:
+            self.fringes = FittedFringes(patterns, operator)
+            self.fringe_optimiser = torch.optim.Adam(
+                self.fringes.parameters(), _FRINGE_RATE
+            )
         self.iteration, self.loss = 0, 0.0
 
     def _inputs(self) -> Tensor:
@@ -171,14 +279,23 @@ class FrameFit:
             fall = _DECAY ** (self.iteration // _DECAY_STEPS)
             group["lr"] = self.settings.learning_rate * fall
         image = self.image()
-        expected = self.operator.forward(image)
+        after = self.settings.patterns_after
+        fits_fringes = after is not None and self.iteration >= after
+        fringes = self.fringes if fits_fringes else None
+        operator = self.operator if fringes is None else fringes.operator()
+        expected = operator.forward(image)
         if self.settings.recipe == "published":
             loss = 1 - _similarity(expected, self.frames)
         else:
             loss = self._misfit(expected, image)
-        self.optimiser.zero_grad(set_to_none=True)
+        optimisers = [self.optimiser]
+        if fringes is not None:
+            optimisers.append(self.fringe_optimiser)
+        for optimiser in optimisers:
+            optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        self.optimiser.step()
+        for optimiser in optimisers:
+            optimiser.step()
         self.iteration += 1
         self.loss = float(loss.detach())
         if self.loss != self.loss:
@@ -196,11 +313,35 @@ class FrameFit:
         similarity = _similarity(expected, self.frames)
         return residual.mean() + _SIMILARITY * (1 - similarity) + _VARIATION * rough
 
+    def _operator(self) -> IlluminationOperator:
+        return self.operator if self.fringes is None else self.fringes.operator()
+
+    def start_from(self, other: AnyDict) -> None:
+        """Start from the network of a fit to other frames of the same microscope.
+
+        Parameters
+        ----------
+        other : dict
+            What `state` of the other fit returned.
+
+        Raises
+        ------
+        TrainingError
+            If it has other frames or another width.
+        """
+        try:
+            self.network.load_state_dict(other["network"])
+        except (KeyError, RuntimeError) as error:
+            raise TrainingError(
+                "The network was fitted with a different number of frames or different "
+                "settings. Fit a new one."
+            ) from error
+
     @torch.no_grad()
     def result(self) -> Tensor:
         """The object on the fine grid, scaled to the frames."""
         image = self.image()
-        expected = self.operator.forward(image)
+        expected = self._operator().forward(image)
         energy = float(expected.square().sum())
         scale = float((expected * self.frames).sum()) / energy if energy else 1.0
         return image * scale
@@ -214,16 +355,20 @@ class FrameFit:
         frames : Tensor of shape (frames, Y, X)
         variance : Tensor of shape (Y, X)
         """
-        expected = self.operator.forward(self.result())
+        expected = self._operator().forward(self.result())
         return float(((expected - frames).square() / variance).mean())
 
     def state(self) -> AnyDict:
         """The complete state for the next step."""
-        return {
+        state: AnyDict = {
             "iteration": self.iteration,
             "network": self.network.state_dict(),
             "optimiser": self.optimiser.state_dict(),
         }
+        if self.fringes is not None:
+            state["fringes"] = self.fringes.state_dict()
+            state["fringe_optimiser"] = self.fringe_optimiser.state_dict()
+        return state
 
     def restore(self, state: AnyDict) -> None:
         """Restore what `state` returned.
@@ -236,6 +381,9 @@ class FrameFit:
         try:
             self.network.load_state_dict(state["network"])
             self.optimiser.load_state_dict(state["optimiser"])
+            if self.fringes is not None:
+                self.fringes.load_state_dict(state["fringes"])
+                self.fringe_optimiser.load_state_dict(state["fringe_optimiser"])
         except (KeyError, RuntimeError, ValueError) as error:
             raise TrainingError(
                 "The checkpoint belongs to different settings or frames. Start again "

@@ -35,7 +35,9 @@ if TYPE_CHECKING:
     from napari.layers import Layer
 
 #: Kinds of jobs whose result is shown as a layer, or as layers of pores.
-SHOWN_AS_LAYER = ("restore", "reconstruct", "ganrec", "measure")
+SHOWN_AS_LAYER = ("restore", "reconstruct", "ganrec", "measure", "sim", "pinn-sim")
+#: Kinds whose result has other pixels and axes than their input.
+_ON_THEIR_OWN = ("sim", "pinn-sim")
 
 
 @dataclass(frozen=True)
@@ -119,9 +121,9 @@ class ResultOpener(QObject):
                 lambda dock: dock.show_job(result.status.path, shown),
             )
             return
-        layer = self._add_volumes(
-            result.volumes, result.limits, layer_of(self._viewer, result.source)
-        )
+        on_its_own = result.status.operation in _ON_THEIR_OWN
+        source = None if on_its_own else layer_of(self._viewer, result.source)
+        layer = self._add_volumes(result.volumes, result.limits, source)
         self._on_opened(result.status, f"{layer.name!r} was opened.")
 
     def open_file(self, path: Path) -> None:
@@ -242,7 +244,8 @@ def source_of(folder: JobFolder) -> JobSource | None:
     values = folder.values()
     data = values.get("data")
     if not isinstance(data, dict):
-        data = {"volume": values.get("projections")}
+        named = values.get("projections") or values.get("frames")
+        data = {"volume": named, "reading": values.get("reading")}
     named, reading = data.get("volume"), data.get("reading")
     if not isinstance(named, str):
         return None

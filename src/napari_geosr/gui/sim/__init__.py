@@ -13,6 +13,7 @@ from napari_geosr.core.sim_frames import ORDER_PRESETS, SimFrames
 from napari_geosr.core.sim_frames.fringes import PatternSet
 from napari_geosr.core.types import AnyDict
 from napari_geosr.core.volume import Volume
+from napari_geosr.gui.jobs.handover import RunHandover
 from napari_geosr.gui.kit.lifetime import unwrapped
 from napari_geosr.gui.kit.progress import OperationProgress
 from napari_geosr.gui.layers import (
@@ -20,6 +21,7 @@ from napari_geosr.gui.layers import (
     add_image_result,
     chosen_position,
     finest,
+    part_of_file,
     volume_from_layer,
 )
 from napari_geosr.gui.layers.contents import contents_key
@@ -34,6 +36,7 @@ from napari_geosr.gui.sim.steps import (
     refine_steps,
 )
 from napari_geosr.gui.sim.widgets import DONE, FOUND, IDLE, SimWidgets
+from napari_geosr.jobs.handover import LayerVolume, StoppedSim
 from napari_geosr.operations.sim import METHOD_TITLES, SimConfig, SimResult
 
 if TYPE_CHECKING:
@@ -71,6 +74,8 @@ class SimDock(SimWidgets):
             shows_time_left=True,
         )
         self.patterns = PatternLayers(self._viewer, self)
+        self.handover = RunHandover(self.activity, self, "sim")
+        self.handover.can_keep_part = False
         config, error = self.recall(SimConfig)
         for form in self.settings_forms():
             form.set_values(config.model_dump())
@@ -88,6 +93,7 @@ class SimDock(SimWidgets):
         self.preview_button.clicked.connect(self._on_preview)
         self.run_button.clicked.connect(self._on_run)
         self.cancel_button.clicked.connect(self._on_cancel)
+        self.cluster.set_run(self._run_elsewhere)
         self.patterns.moved.connect(self._on_moved)
         self.compare.failed.connect(self.show_failure)
 
@@ -305,13 +311,34 @@ class SimDock(SimWidgets):
             self._start_find(layer, volume, config, then=self._on_run)
             return
         source = weakref.ref(layer)
+        description = f"{METHOD_TITLES[config.method]} of {layer.name}"
+        as_job = self._as_job(layer, config, found)
+        self.handover.begin(_RUN, description, lambda: as_job)
         self.activity.start(
             _RUN,
             lambda stop: reconstruct_steps(volume, config, found, stop),
             lambda result: self._on_done(result, source()),
             on_step=self._progress.show_step,
-            description=METHOD_TITLES[config.method],
+            description=description,
         )
+
+    def _as_job(
+        self, layer: Image, config: SimConfig, found: FoundPatterns | None
+    ) -> StoppedSim:
+        """The run for another process, with the patterns that the user has seen."""
+        volume, position = part_of_file(layer, self._viewer, whole=True)
+        data = LayerVolume(volume.replace(name=layer.name), position, whole=True)
+        patterns = None
+        if found is not None and found.frames.n_times == found.frames.n_channels == 1:
+            patterns = found.estimate.patterns
+        return StoppedSim(data, config, patterns)
+
+    def _run_elsewhere(self) -> StoppedSim:
+        layer, config = self._prepare()
+        found = self._current(config)
+        if found is not None:
+            found.estimate.require()
+        return self._as_job(layer, config, found)
 
     def _on_done(self, result: SimResult, source: Image | None) -> None:
         if source is None or source not in self._viewer.layers:

@@ -49,11 +49,6 @@ def peak_places(
     -------
     ndarray of shape (2 n, 2)
         In pixels: the first wave vector, its negative, the second wave vector, …
-
-    Examples
-    --------
-    >>> peak_places([(0.0, 0.25)], (64, 64)).tolist()
-    [[32.0, 48.0], [32.0, 16.0]]
     """
     size = np.asarray(shape, float)
     middle = np.asarray([n // 2 for n in shape], float)
@@ -79,13 +74,6 @@ def moved_vectors(
     -------
     list of (float, float)
         Those that were not moved are unchanged.
-
-    Examples
-    --------
-    >>> places = peak_places([(0.0, 0.25)], (64, 64))
-    >>> places[1] = 32, 8
-    >>> moved_vectors(places, [(0.0, 0.25)], (64, 64))
-    [(0.0, 0.375)]
     """
     before = peak_places(wave_vectors, shape)
     distances = np.linalg.norm(places - before, axis=1)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from qtpy.QtWidgets import QLineEdit, QTreeWidgetItem, QVBoxLayout, QWidget
 
 from napari_geosr.core.sim_frames import ORDERS
+from napari_geosr.gui.jobs.cluster import ClusterButton
+from napari_geosr.gui.jobs.row import JobRow
 from napari_geosr.gui.kit.action_bar import ActionBar, fill_dock
 from napari_geosr.gui.kit.dock import Dock
 from napari_geosr.gui.kit.form import AUTOMATIC, ConfigForm
@@ -115,6 +117,8 @@ class SimWidgets(Dock):
             "&Run", "Reconstruct all planes with the method above."
         )
         self.cancel_button = button("&Cancel", "Stop and discard this result.")
+        self.cluster = ClusterButton(self._viewer, self, "Alt+Shift+K")
+        self.job_row = JobRow(self._viewer, "sim", self)
 
     def _lay_out(self) -> None:
         data = form_layout()
@@ -125,6 +129,7 @@ class SimWidgets(Dock):
         column.setContentsMargins(8, 8, 8, 8)
         column.addLayout(data)
         for widget in (
+            self.job_row,
             self.arrangement,
             self.form,
             self.advanced,
@@ -132,6 +137,7 @@ class SimWidgets(Dock):
             self.hint,
             self.figures,
             self.compare,
+            self.cluster.widget,
         ):
             column.addWidget(widget)
         column.addStretch(1)

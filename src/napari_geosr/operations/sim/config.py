@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal, Self, get_args
 
 from pydantic import Field, field_validator
 
 from napari_geosr.core.config import Config
 from napari_geosr.core.memory_budget import MemoryBudget
+from napari_geosr.core.types import AnyDict
 from napari_geosr.core.units import MILLIMETRES, parse_unit
 from napari_geosr.operations.inputs import COMMAS
 
@@ -43,6 +44,84 @@ def parse_nanometres(value: object, *, default: str = "nm") -> object:
     if match is None or unit not in MILLIMETRES:
         raise ValueError("give a length, such as 525nm or 0.065um")
     return float(match[1]) * MILLIMETRES[unit] / MILLIMETRES["nm"]
+
+
+#: Settings that the command ``train pinn-sim`` has as well.
+UpscaleFactor = Annotated[
+    int,
+    Field(
+        ge=1,
+        le=8,
+        title="Upscale factor",
+        description="Pixels of the result per camera pixel along each axis. Nonlinear "
+        "illumination may need 3 or 4.",
+    ),
+]
+Iterations = Annotated[
+    int | None,
+    Field(
+        ge=1,
+        le=1000,
+        title="Iterations",
+        description="Iterations of joint Richardson–Lucy; by default chosen with "
+        "held-out photons.",
+    ),
+]
+TotalVariation = Annotated[
+    float,
+    Field(
+        ge=0,
+        le=0.5,
+        title="Total variation",
+        description="Weight of the total variation in joint Richardson–Lucy; 0.002 "
+        "suits noisy frames.",
+    ),
+]
+Recipe = Annotated[
+    Literal["ours", "published"],
+    Field(
+        title="Network recipe",
+        description="For pinn: ours starts from joint-rl and stops when held-out "
+        "photons are no longer predicted better; published is that of Burns and Liu "
+        "(2023), from frames alone, with all steps.",
+    ),
+]
+NetworkSteps = Annotated[
+    int,
+    Field(
+        ge=1,
+        le=100_000,
+        title="Network steps",
+        description="For pinn: maximum number of optimiser steps (published: 1000 in "
+        "the paper).",
+    ),
+]
+NetworkWidth = Annotated[
+    int,
+    Field(
+        ge=4,
+        le=128,
+        title="Network width",
+        description="For pinn: feature maps of the U-Net at full resolution "
+        "(published: 32).",
+    ),
+]
+PatternsAfter = Annotated[
+    int | None,
+    Field(
+        ge=0,
+        title="Fit patterns after",
+        description="For pinn: step after which wave vectors, phases and modulation "
+        "are fitted together with the network; more network steps are needed then.",
+    ),
+]
+ComputeDevice = Annotated[
+    str,
+    Field(
+        title="Device",
+        description="Device to use: auto, cpu, cuda, cuda:1 or mps.",
+    ),
+]
 
 
 class FramesConfig(Config):
@@ -169,6 +248,15 @@ class FramesConfig(Config):
     def _read_pixel(cls, value: object) -> object:
         return parse_nanometres(value)
 
+    def with_absolute_paths(self) -> Self:
+        """The settings with absolute paths, for another process."""
+        changes: AnyDict = {}
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            if isinstance(value, Path):
+                changes[name] = value.expanduser().resolve()
+        return self.model_copy(update=changes)
+
 
 class SimConfig(FramesConfig):
     """Settings of a reconstruction from structured illumination."""
@@ -180,14 +268,7 @@ class SimConfig(FramesConfig):
         "wiener: Wiener-SIM (fastest); widefield: mean of the frames, for comparison; "
         "pinn: untrained physics-informed network, which corrects joint-rl (slow).",
     )
-    upscale_factor: int = Field(
-        2,
-        ge=1,
-        le=8,
-        title="Upscale factor",
-        description="Pixels of the result per camera pixel along each axis. Nonlinear "
-        "illumination may need 3 or 4.",
-    )
+    upscale_factor: UpscaleFactor = 2
     regularisation: float | None = Field(
         None,
         ge=0,
@@ -210,53 +291,16 @@ class SimConfig(FramesConfig):
         description="Strength of the notch that suppresses out-of-focus haze in "
         "Wiener-SIM: 0 for none, 0.9 for strong haze.",
     )
-    iterations: int | None = Field(
-        None,
-        ge=1,
-        le=1000,
-        title="Iterations",
-        description="Iterations of joint Richardson–Lucy; by default chosen with "
-        "held-out photons.",
-    )
-    tv: float = Field(
-        0.0,
-        ge=0,
-        le=0.5,
-        title="Total variation",
-        description="Weight of the total variation in joint Richardson–Lucy; 0.002 "
-        "suits noisy frames.",
-    )
-    recipe: Literal["ours", "published"] = Field(
-        "ours",
-        title="Network recipe",
-        description="For pinn: ours starts from joint-rl and stops when held-out "
-        "photons are no longer predicted better; published is that of Burns and Liu "
-        "(2023), from frames alone, with all steps.",
-    )
-    steps: int = Field(
-        200,
-        ge=1,
-        le=100_000,
-        title="Network steps",
-        description="For pinn: maximum number of optimiser steps (published: 1000 in "
-        "the paper).",
-    )
-    features: int = Field(
-        16,
-        ge=4,
-        le=128,
-        title="Network width",
-        description="For pinn: feature maps of the U-Net at full resolution "
-        "(published: 32).",
-    )
+    iterations: Iterations = None
+    tv: TotalVariation = 0.0
+    recipe: Recipe = "ours"
+    steps: NetworkSteps = 200
+    features: NetworkWidth = 16
+    patterns_after: PatternsAfter = 200
     checks: bool = Field(
         True,
         title="Checks",
         description="Compute residuals, resolution and the other checks of the result.",
     )
     memory: MemoryBudget = None
-    device: str = Field(
-        "auto",
-        title="Device",
-        description="Device to use: auto, cpu, cuda, cuda:1 or mps.",
-    )
+    device: ComputeDevice = "auto"

@@ -6,10 +6,12 @@ from collections.abc import Callable, Generator
 from pathlib import Path
 
 from napari_geosr.core.config import Config
+from napari_geosr.core.documents import dump_yaml
 from napari_geosr.core.errors import Cancelled
+from napari_geosr.core.sim_frames.fringes import PatternSet
 from napari_geosr.core.steps import ShouldStop, Step, never_stop
 from napari_geosr.core.types import AnyDict, AnyMapping
-from napari_geosr.io.atomic import explained
+from napari_geosr.io.atomic import explained, write_text
 from napari_geosr.operations.inputs import InputConfig
 from napari_geosr.operations.sim.config import SimConfig
 from napari_geosr.operations.sim.inputs import open_frames, transfer_function
@@ -68,6 +70,19 @@ class SimJob(Config):
     def result(self, folder: Path) -> Path:
         """Path of the result, by default in the folder of the job."""
         return self.out or folder / "result" / f"{self.name}.ome.tif"
+
+
+def write_patterns(path: Path, patterns: PatternSet) -> None:
+    """Write patterns into the folder of a job.
+
+    Raises
+    ------
+    FileError
+        If the file cannot be written.
+    """
+    with explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, dump_yaml(patterns.to_dict()), overwrite=True)
 
 
 def sim_job_steps(

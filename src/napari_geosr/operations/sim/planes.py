@@ -101,7 +101,7 @@ def plane_steps(
         return image, 0
     n = config.iterations or iterations
     if n is None:
-        n = yield from _choose_iterations(
+        n = yield from choose_iterations(
             block, patterns, otf, config, device, should_stop
         )
     if config.method == "pinn":
@@ -182,7 +182,7 @@ def _network_steps(
         )
     steps = config.steps
     if config.recipe == "ours":
-        steps = yield from _choose_network_steps(
+        steps = yield from choose_network_steps(
             block, patterns, otf, config, iterations, device, should_stop
         )
     fit = yield from fit_steps(
@@ -194,7 +194,7 @@ def _network_steps(
             "result is that of joint Richardson–Lucy."
         )
         return fit.result()
-    network = _frame_fit(fit, block, frame_noise(block, otf), config)
+    network = frame_fit_of(fit, block, patterns, frame_noise(block, otf), config)
     for done in range(steps):
         if should_stop():
             raise Cancelled("Stopped before the result was complete.")
@@ -206,15 +206,38 @@ def _network_steps(
     return fit.result()
 
 
-def _frame_fit(
-    fit: JointRichardsonLucy, block: FloatArray, noise: FrameNoise, config: SimConfig
+def frame_fit_of(
+    fit: JointRichardsonLucy,
+    block: FloatArray,
+    patterns: PatternSet,
+    noise: FrameNoise,
+    config: SimConfig,
+    *,
+    learning_rate: float = 1e-3,
+    seed: int = 0,
 ) -> FrameFit:
-    """A network that starts from the current object of `fit`."""
+    """A network that starts from the current object of `fit`.
+
+    Parameters
+    ----------
+    fit : JointRichardsonLucy
+    block : ndarray of shape (angles, phases, Y, X)
+        The frames of `fit`.
+    patterns : PatternSet
+    noise : FrameNoise
+    config : SimConfig
+    learning_rate : float
+    seed : int
+    """
     import torch
 
     variance = torch.from_numpy(noise.weights(block.mean(axis=(0, 1))))
     settings = learning.frame_fit.FrameFitSettings(
-        recipe=config.recipe, features=config.features
+        recipe=config.recipe,
+        learning_rate=learning_rate,
+        features=config.features,
+        seed=seed,
+        patterns_after=config.patterns_after,
     )
     # Tensors of inference mode cannot be differentiated.
     with exact_settings(config.threads, gradients=True):
@@ -224,10 +247,11 @@ def _frame_fit(
             fit.image.clone(),
             variance.to(fit.frames.device),
             settings,
+            patterns,
         )
 
 
-def _choose_network_steps(
+def choose_network_steps(
     block: FloatArray,
     patterns: PatternSet,
     otf: Otf,
@@ -247,7 +271,7 @@ def _choose_network_steps(
     fit = yield from fit_steps(
         kept, patterns.cropped(place), otf, config, iterations, device=device
     )
-    network = _frame_fit(fit, kept, noise, config)
+    network = frame_fit_of(fit, kept, patterns.cropped(place), noise, config)
     target = torch.from_numpy(held.reshape(-1, *part.shape[-2:])).to(device)
     scale = torch.from_numpy(2 * single).to(device)
     misfits: list[float] = []
@@ -363,7 +387,7 @@ def fit_steps(
     return fit
 
 
-def _choose_iterations(
+def choose_iterations(
     block: FloatArray,
     patterns: PatternSet,
     otf: Otf,

@@ -119,6 +119,17 @@ def geometry(frames: SimFrames, upscale_factor: int) -> AnyDict:
     }
 
 
+def place_of(
+    frames: SimFrames, upscale_factor: int, time: int, channel: int, plane: int
+) -> Slices:
+    """Place of a plane in the array of a result."""
+    kept = frames.kept_axes
+    at = [time] * ("T" in kept) + [channel] * ("C" in kept)
+    at += [plane] * (frames.n_planes > 1)
+    rows, columns = (slice(0, n * upscale_factor) for n in frames.plane_shape)
+    return (*(slice(i, i + 1) for i in at), rows, columns)
+
+
 def sim_steps(
     source: Volume | str | Path, config: SimConfig
 ) -> Generator[Step, None, SimResult]:
@@ -349,7 +360,8 @@ class _PlaneRun:
                         )
             image, used = steps.result
             self.iterations[(time, channel)] = used
-            place = self._place(time, channel, plane)
+            scale = self.config.upscale_factor
+            place = place_of(frames, scale, time, channel, plane)
             array[place] = image.reshape((1,) * (len(place) - 2) + image.shape)
             yield TileDone(1000 * (done + 1), 1000 * total, place, image)
 
@@ -366,15 +378,6 @@ class _PlaneRun:
             should_stop=self.should_stop,
         )
         return found
-
-    def _place(self, time: int, channel: int, plane: int) -> Slices:
-        kept = self.frames.kept_axes
-        at = [time] * ("T" in kept) + [channel] * ("C" in kept)
-        at += [plane] * (self.frames.n_planes > 1)
-        rows, columns = (
-            slice(0, n * self.config.upscale_factor) for n in self.frames.plane_shape
-        )
-        return (*(slice(i, i + 1) for i in at), rows, columns)
 
     def facts(self) -> AnyDict:
         """Figures of the run for its record."""

@@ -1,0 +1,224 @@
+"""Settings and job of ``train pinn-sim``. No torch here: ``--help`` reads it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, field_validator
+
+from napari_geosr.core.config import Config
+from napari_geosr.core.errors import ConfigError
+from napari_geosr.core.memory_budget import MemoryBudget
+from napari_geosr.core.sim_frames import SimFrames
+from napari_geosr.core.types import AnyDict, AnyMapping
+from napari_geosr.operations.inputs import COMMAS, InputConfig
+from napari_geosr.operations.sim import FramesConfig, SimConfig, open_frames
+from napari_geosr.operations.sim.config import (
+    ComputeDevice,
+    Iterations,
+    NetworkSteps,
+    NetworkWidth,
+    PatternsAfter,
+    Recipe,
+    TotalVariation,
+    UpscaleFactor,
+)
+from napari_geosr.operations.sim.inputs import transfer_function
+from napari_geosr.operations.train.checks import check_country
+
+OPERATION = "pinn-sim"
+NEEDS = (
+    "only the raw frames of structured illumination; gives reconstructions of them and "
+    "of further stacks, not a model"
+)
+#: Difference of pixel size, aperture or wavelength above which the optics differ.
+_SAME = 0.01
+
+
+class PinnSimConfig(FramesConfig):
+    """Settings of a network that is fitted to raw frames and applied to others."""
+
+    name: str = Field(
+        "sim",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        title="Name",
+        description="File name of the result: letters, digits, dots, - and _.",
+    )
+    frames: Path | None = Field(
+        None,
+        title="Frames",
+        description="Raw frames to which the network is fitted.",
+    )
+    apply_to: Annotated[tuple[Path, ...], COMMAS] = Field(
+        (),
+        title="Apply to",
+        description="Further stacks of the same optics, separated by commas. The "
+        "fitted network reconstructs them as well.",
+    )
+    refine_steps: int = Field(
+        20,
+        ge=0,
+        le=100_000,
+        title="Refining steps",
+        description="Training steps for each further plane and stack, starting from "
+        "the fitted network.",
+    )
+    upscale_factor: UpscaleFactor = 2
+    iterations: Iterations = None
+    tv: TotalVariation = 0.0
+    recipe: Recipe = "ours"
+    steps: NetworkSteps = 200
+    features: NetworkWidth = 16
+    patterns_after: PatternsAfter = 200
+    learning_rate: float = Field(
+        1e-3,
+        gt=0,
+        le=1,
+        title="Learning rate",
+        description="Learning rate at the start (Adam).",
+    )
+    seed: int = Field(
+        0,
+        ge=0,
+        title="Seed",
+        description="Seed of the random numbers: the same seed gives the same result.",
+    )
+    memory: MemoryBudget = None
+    device: ComputeDevice = "auto"
+    checkpoint_seconds: float = Field(
+        30.0,
+        gt=0,
+        le=60,
+        title="Checkpoint",
+        description="Seconds between checkpoints: a crash loses at most this much "
+        "work.",
+    )
+    country: str = Field(
+        "FRA",
+        pattern=r"^[A-Z]{3}$",
+        title="Country",
+        description="Country whose electricity is used, to estimate CO2: "
+        "three-letter ISO code.",
+    )
+
+    @field_validator("apply_to", mode="before")
+    @classmethod
+    def _read_paths(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    def reconstruction(self) -> SimConfig:
+        """The same settings for a reconstruction."""
+        shared = SimConfig.model_fields.keys() & type(self).model_fields.keys()
+        values = {name: getattr(self, name) for name in shared}
+        return SimConfig.create(method="pinn", checks=False, **values)
+
+    def stacks(self) -> tuple[Path, ...]:
+        """All files, that of the fit first."""
+        return () if self.frames is None else (self.frames, *self.apply_to)
+
+    def file_names(self) -> tuple[str, ...]:
+        """Names of the results, in the order of `stacks`, without suffix."""
+        names = [self.name]
+        for path in self.apply_to:
+            base = f"{self.name}_{path.name.split('.')[0]}"
+            number = sum(n == base or n.startswith(f"{base}-") for n in names)
+            names.append(f"{base}-{number + 1}" if number else base)
+        return tuple(names)
+
+
+class PinnSimJob(Config):
+    """Everything that a fit to raw frames needs, on this or another computer."""
+
+    training: PinnSimConfig
+    reading: InputConfig = InputConfig()
+
+    @classmethod
+    def from_values(cls, values: AnyMapping) -> PinnSimJob:
+        """Validate the contents of ``config.yaml``."""
+        made = PinnSimConfig.from_mapping(values.get("training") or {})
+        paths = tuple(path.expanduser().resolve() for path in made.apply_to)
+        training = made.with_absolute_paths().model_copy(update={"apply_to": paths})
+        reading = InputConfig.from_mapping(values.get("reading") or {})
+        return cls(training=training, reading=reading)
+
+    def to_values(self) -> AnyDict:
+        """Values that `from_values` can read."""
+        return {
+            "operation": OPERATION,
+            "method": OPERATION,
+            "training": self.training.model_dump(mode="json"),
+            "reading": self.reading.model_dump(mode="json", exclude_defaults=True),
+        }
+
+    def check(self) -> None:
+        """Refuse invalid settings before a process is started.
+
+        Raises
+        ------
+        GeoSRError
+            With a one-sentence message.
+        """
+        check_country(self.training.country)
+        self.open()
+
+    def open(self) -> list[SimFrames]:
+        """Open all stacks lazily, that of the fit first.
+
+        Raises
+        ------
+        GeoSRError
+            If one cannot be opened, or its optics differ from those of the first.
+        """
+        config = self.training
+        if config.frames is None:
+            raise ConfigError("Give the raw frames to reconstruct (--frames).")
+        opened = [open_frames(path, config, self.reading) for path in config.stacks()]
+        for frames in opened:
+            transfer_function(frames, config)
+            check_same_optics(opened[0], frames)
+        return opened
+
+
+def check_same_optics(first: SimFrames, other: SimFrames) -> None:
+    """Refuse a stack for which a network was not fitted.
+
+    Raises
+    ------
+    ConfigError
+        If the number of frames, the pixel size, the numerical aperture or the
+        wavelength differ.
+    """
+    counts = [(f.angles, f.phases) for f in (first, other)]
+    if counts[0] != counts[1]:
+        (a, p), (b, q) = counts
+        raise ConfigError(
+            f"{other.volume.title} has {b} angles × {q} phases, but the network is "
+            f"fitted to {a} × {p}. Apply it to stacks of the same acquisition."
+        )
+    for what, values in (
+        ("pixel size", [(f.pixel_size,) for f in (first, other)]),
+        ("numerical aperture", [_known(f) for f in (first, other)]),
+        ("wavelength", [tuple(f.optics.wavelengths) for f in (first, other)]),
+    ):
+        one, two = values
+        differ = len(one) != len(two) or any(
+            abs(a - b) > _SAME * abs(a) for a, b in zip(one, two, strict=True)
+        )
+        if differ:
+            raise ConfigError(
+                f"{other.volume.title} has another {what} "
+                f"({_numbers(two)} instead of {_numbers(one)}), so the network is not "
+                "valid for it. Apply it to stacks of the same microscope."
+            )
+
+
+def _known(frames: SimFrames) -> tuple[float, ...]:
+    aperture = frames.optics.numerical_aperture
+    return () if aperture is None else (aperture,)
+
+
+def _numbers(values: tuple[float, ...]) -> str:
+    return ", ".join(f"{value:.4g}" for value in values) or "none"

@@ -1,0 +1,136 @@
+"""A network fitted to frames as a job: applied to further stacks, stopped, resumed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from napari_geosr import io
+from napari_geosr.cli.app import run
+from napari_geosr.core.errors import ConfigError
+from napari_geosr.core.steps import (
+    CheckpointSaved,
+    PreviewReady,
+    TrainingProgress,
+    run_to_end,
+)
+from napari_geosr.jobs.folder import JobFolder
+from napari_geosr.jobs.run import run_steps
+from napari_geosr.operations.pinn_sim import PinnSimConfig, PinnSimJob, pinn_sim_steps
+from napari_geosr.operations.sim import SimulateSimConfig, simulate_sim_steps
+
+QUICK = {
+    "recipe": "published", "steps": 6, "features": 4, "iterations": 3, "device": "cpu",
+    "refine_steps": 2, "patterns_after": 3, "threads": 1,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def stacks(tmp_path_factory) -> list[Path]:
+    """Frames of two objects under the same microscope."""
+    folder = tmp_path_factory.mktemp("stacks")
+    paths = []
+    for structure in ("filaments", "er"):
+        config = SimulateSimConfig(structure=structure, snr=30, size=64)
+        made = run_to_end(simulate_sim_steps(folder / structure, config))
+        paths.append(made.files["raw"])
+    return paths
+
+
+def job_of(frames: Path, *others: Path, **settings: object) -> PinnSimJob:
+    values = {**QUICK, "frames": frames, "apply_to": others, **settings}
+    return PinnSimJob(training=PinnSimConfig.create(**values))
+
+
+def test_a_fitted_network_reconstructs_further_stacks(stacks, tmp_path):
+    first, second = stacks
+    job = job_of(first, second)
+    folder = JobFolder.create(tmp_path / "job", job.to_values(), name="sim")
+    seen = []
+    path = run_to_end(run_steps(folder), seen.append)
+    names = sorted(p.name for p in (folder.path / "result").iterdir())
+    assert names == ["sim.ome.tif", "sim_raw.ome.tif"]
+    assert path == folder.path / "result" / "sim.ome.tif"
+    raw = io.read(first)
+    for name in names:
+        volume = io.read(folder.path / "result" / name)
+        assert volume.shape == (128, 128)
+        assert volume.voxel_size[-1] == pytest.approx(raw.voxel_size[-1] / 2)
+        assert volume.unit == raw.unit
+        assert np.isfinite(np.asarray(volume.data)).all()
+        assert volume.provenance[-1]["operation"] == "pinn-sim"
+        assert volume.provenance[-1]["run"]["steps"] == 6
+    assert "patterns" in io.read(path).provenance[-1]["run"]
+    kinds = {type(step) for step in seen}
+    assert {TrainingProgress, PreviewReady, CheckpointSaved} <= kinds
+
+
+def test_what_is_applied_starts_from_the_fitted_network(stacks, tmp_path):
+    first, second = stacks
+    images = []
+    for steps in (1, 6):
+        job = job_of(first, second, steps=steps, refine_steps=0)
+        run_to_end(pinn_sim_steps(job, tmp_path / str(steps)))
+        path = tmp_path / str(steps) / "result" / "sim_raw.ome.tif"
+        images.append(np.asarray(io.read(path).data))
+    assert not np.allclose(images[0], images[1], rtol=1e-3)
+
+
+def test_a_stopped_fit_resumes_to_the_same_numbers(stacks, tmp_path):
+    job = job_of(stacks[0])
+    whole = run_to_end(pinn_sim_steps(job, tmp_path / "whole"))
+    saved = []
+
+    def keep(step: object) -> None:
+        saved.extend([step] * isinstance(step, CheckpointSaved))
+
+    quick = job_of(stacks[0], checkpoint_seconds=1e-9)
+    steps = pinn_sim_steps(
+        quick, tmp_path / "part", should_stop=lambda: len(saved) >= 3
+    )
+    assert run_to_end(steps, keep) is None
+    assert saved[-1].done == 3
+    assert not (tmp_path / "part" / "result").exists()
+    resumed = run_to_end(pinn_sim_steps(job, tmp_path / "part"))
+    np.testing.assert_array_equal(
+        np.asarray(io.read(resumed).data), np.asarray(io.read(whole).data)
+    )
+
+
+def test_a_checkpoint_of_other_frames_is_refused(stacks, tmp_path):
+    run_to_end(pinn_sim_steps(job_of(stacks[0]), tmp_path))
+    with pytest.raises(ConfigError, match="started with other frames"):
+        run_to_end(pinn_sim_steps(job_of(stacks[1]), tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"size": 64, "na": 1.2}, "numerical aperture"),
+        ({"size": 64, "angles": 5, "phases": 5}, "5 angles × 5 phases"),
+    ],
+)
+def test_other_optics_are_refused(stacks, tmp_path, settings, words):
+    config = SimulateSimConfig.create(structure="er", snr=30, **settings)
+    other = run_to_end(simulate_sim_steps(tmp_path / "other", config)).files["raw"]
+    with pytest.raises(ConfigError, match=words):
+        job_of(stacks[0], other).check()
+
+
+def test_files_of_the_same_name_have_results_of_their_own():
+    config = PinnSimConfig(
+        frames=Path("a.tif"), apply_to=(Path("x/raw.ome.tif"), Path("y/raw.ome.tif"))
+    )
+    assert config.file_names() == ("sim", "sim_raw", "sim_raw-2")
+
+
+def test_the_command_creates_and_runs_the_job(stacks, tmp_path, capsys):
+    folder = tmp_path / "job"
+    flags = [f"--{k.replace('_', '-')}={v}" for k, v in QUICK.items()]
+    words = ["train", "pinn-sim", "--frames", str(stacks[0]), "-o", str(folder), *flags]
+    assert run(words) == 0
+    assert (folder / "result" / "sim.ome.tif").is_file()
+    assert run(["train", "pinn-sim", "-o", str(tmp_path / "none")]) == 2
+    assert "--frames" in capsys.readouterr().err
