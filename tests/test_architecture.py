@@ -36,12 +36,12 @@ from source_trees import statements
 ROOT = Path(napari_geosr.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 
-#: Modules that only one other imports, at most.
-MOST_SINGLE_USES = 92
+#: Fraction of the modules that only one other imports, at most.
+MOST_SINGLE_USES = 0.12
 #: Lines of a file, and lines of a function without its signature and docstring.
 MOST_LINES, MOST_LINES_OF_A_FUNCTION = 500, 70
-#: Uses of `Any`, and imports of own modules inside functions.
-MOST_ANYS, MOST_LATE_IMPORTS = 1000, 80
+#: Uses of `Any` per module, and imports of own modules inside functions.
+MOST_ANYS, MOST_LATE_IMPORTS = 1.25, 80
 #: Modules of a folder: of a dock or a verb, and of an engine.
 MOST_FILES = {"gui": 20, "operations": 20}
 MOST_FILES_ELSEWHERE = 32
@@ -185,13 +185,15 @@ def test_few_imports_stand_inside_functions() -> None:
 
 def test_types_are_named() -> None:
     found = [re.findall(r"\bAny\b", path.read_text("utf-8")) for path in FILES]
-    assert sum(map(len, found)) <= MOST_ANYS, "Name the type, or use object."
+    assert sum(map(len, found)) <= MOST_ANYS * len(FILES), (
+        "Name the type, or use object."
+    )
 
 
 def test_few_modules_are_imported_by_one_other_alone(whole: nx.DiGraph) -> None:
     pairs = [pair for pair in single_uses(whole) if not is_apart(pair[0])]
     listed = "\n".join(f"{module} by {user}" for module, user in pairs)
-    assert len(pairs) <= MOST_SINGLE_USES, f"Fold some of them:\n{listed}"
+    assert len(pairs) <= MOST_SINGLE_USES * len(FILES), f"Fold some of them:\n{listed}"
 
 
 def test_files_are_short() -> None:

@@ -47,7 +47,11 @@ if TYPE_CHECKING:
     from napari_geosr.operations.measure import PorosityReport
 
 #: Text of the line at the bottom when an operation starts.
-_RUNNING = {"measure": "Measuring…", "evidence": "Evaluating the evidence…"}
+_RUNNING = {
+    "measure": "Measuring…",
+    "evidence": "Evaluating the evidence…",
+    "plan": "Planning…",
+}
 
 
 class PorosityDock(PorosityWidgets):
@@ -101,6 +105,7 @@ class PorosityDock(PorosityWidgets):
         self.levels.failed.connect(self._on_levels_error)
         self.measure_button.clicked.connect(self.measure)
         self.cancel_button.clicked.connect(self.cancel)
+        self.plan.requested.connect(self.plan_scan)
         self.pores.picked.connect(lambda: self.tabs.setCurrentIndex(1))
         result.evidenceRequested.connect(self.explain)
         result.reportChosen.connect(lambda _name: self._offer_evidence())
@@ -298,6 +303,13 @@ class PorosityDock(PorosityWidgets):
             on_error=self._on_error,
             description=description,
         )
+
+    def plan_scan(self) -> None:
+        """Plan how many spots of the chosen image's sample to scan."""
+        if not self.is_running:
+            self.clear_errors()
+            self._progress.restart()
+            self.plan.start(self.activity, self._progress.show_step, self._on_error)
 
     def cancel(self) -> None:
         """Request the measurement to stop."""
