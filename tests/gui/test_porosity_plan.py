@@ -42,14 +42,19 @@ def test_spots_are_shown_where_they_are(viewer, qtbot, dock):
     assert "Spots: 8 of 64, 32 µm" in text
     assert "Porosity (95 % interval): 20" in text
     spots, image = viewer.layers["rock · spots"], viewer.layers["rock"]
-    assert len(spots.data) == 8
     assert np.array_equal(spots.scale, image.scale)
     assert np.array_equal(spots.translate, image.translate)
-    assert np.all(spots.size == 16)
-    assert np.array_equal(np.unique(spots.data % 16), [7.5])
-    for place, porosity in zip(spots.data, spots.features["porosity"], strict=True):
-        key = tuple(slice(int(p - 7.5), int(p + 8.5)) for p in place)
-        assert (image.data[key] == 50).mean() == pytest.approx(porosity)
+    labels = np.asarray(spots.data)
+    assert np.array_equal(np.unique(labels), np.arange(9))
+    for number, porosity in zip(
+        spots.features["index"], spots.features["porosity"], strict=True
+    ):
+        inside = labels == number
+        assert inside.sum() == 16**3
+        assert (image.data[inside] == 50).mean() == pytest.approx(porosity)
+    for z in (0, 20, 63):
+        assert np.array_equal(spots.data[z], labels[z])
+        assert np.array_equal(spots.data[:, z, 3:9], labels[:, z, 3:9])
     assert dock.measure_button.isEnabled()
 
 

@@ -6,7 +6,7 @@ import weakref
 from collections.abc import Callable, Generator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from napari_geosr.core.errors import Cancelled, GeoSRError
 from napari_geosr.core.steps import Step
@@ -237,7 +237,7 @@ class PorosityDock(PorosityWidgets):
         else:
             self.preview.show(layer, threshold, config, sample)
 
-    def _preview_sample(self, layer: Image) -> Any:
+    def _preview_sample(self, layer: Image) -> object:
         """The mask resampled to the image's voxels, as in the measurement."""
         mask = self.settings.sample.layer()
         if mask is None:

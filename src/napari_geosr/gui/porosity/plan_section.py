@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import (
     QComboBox,
@@ -28,14 +29,16 @@ from napari_geosr.operations.measure.planning import PlanConfig, ScanPlan, plan_
 
 if TYPE_CHECKING:
     import napari.viewer
-    from napari.layers import Layer, Points
+    from napari.layers import Labels, Layer
 
     from napari_geosr.core.volume import Volume
 
 #: Choices of what the scan shows, by their texts.
 _SCANS = {"the whole sample": "whole", "one spot of it": "spot"}
-#: Colour of the spots; visible on all greys from black to white.
-_COLOUR = "#e69f00"
+#: Index along one axis.
+Key = int | slice
+#: Width of the outlines of the spots in voxels.
+_CONTOUR = 2
 
 
 class PlanSection(QWidget):
@@ -155,28 +158,70 @@ class PlanSection(QWidget):
         if layer is not None and layer in self._viewer.layers and plan.spots:
             self._add_spots(layer, volume, plan)
 
-    def _add_spots(self, layer: Layer, volume: Volume, plan: ScanPlan) -> Points:
-        """Add one point per spot, as large as the spot."""
+    def _add_spots(self, layer: Layer, volume: Volume, plan: ScanPlan) -> Labels:
+        """Outline the spots in every slice, numbered from the least porous."""
         ndim = len(volume.voxel_size)
         size, origin = np.array(volume.voxel_size), np.array(volume.origin)
         centres = np.array([spot.centre[3 - ndim :] for spot in plan.spots])
-        places = (centres - origin) / size
-        # Axes such as time come first.
-        shown = self._viewer.dims.current_step[-layer.ndim :][: layer.ndim - ndim]
-        before = np.tile(np.array(shown, float), (len(places), 1))
-        return self._viewer.add_points(
-            np.hstack([before, places]),
+        edges = plan.spot_edge / size
+        starts = np.rint((centres - origin) / size - (edges - 1) / 2).astype(int)
+        array = SpotArray(layer.data.shape, starts, np.rint(edges).astype(int))
+        shown = self._viewer.add_labels(
+            array,
             name=f"{layer.name} · spots",
-            size=plan.spot_edge / float(size.min()),
-            symbol="square",
-            face_color="transparent",
-            border_color=_COLOUR,
-            border_width=0.03,
-            out_of_slice_display=True,
             features={
-                "spot": [spot.stratum for spot in plan.spots],
+                "index": [spot.stratum for spot in plan.spots],
                 "porosity": [spot.porosity for spot in plan.spots],
             },
             metadata=helper_metadata("spots"),
             **same_place(layer),
         )
+        shown.contour = _CONTOUR
+        return shown
+
+
+class SpotArray:
+    """A lazy label array of boxes; each part is made when it is requested.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        The boxes extend over axes before the last ones, such as time.
+    starts : ndarray of shape (n, ndim), int
+        First voxels of the boxes.
+    edges : ndarray of shape (ndim,), int
+    """
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        starts: npt.NDArray[np.int64],
+        edges: npt.NDArray[np.int64],
+    ) -> None:
+        self._starts, self._edges = starts, edges
+        self.shape = tuple(int(n) for n in shape)
+        self.ndim = len(self.shape)
+        self.size = int(np.prod(self.shape))
+        self.dtype = np.dtype(np.uint16)
+
+    def __getitem__(self, key: Key | tuple[Key, ...]) -> npt.NDArray[np.uint16]:
+        keys = list(key) if isinstance(key, tuple) else [key]
+        keys += [slice(None)] * (self.ndim - len(keys))
+        places = [np.arange(n)[k] for n, k in zip(self.shape, keys, strict=True)]
+        found = np.zeros([len(p) for p in places if p.ndim], np.uint16)
+        others = [np.ones(p.shape, bool) for p in places[: -len(self._edges)]]
+        for number, start in enumerate(self._starts, start=1):
+            inside = others + [
+                (p >= first) & (p < first + edge)
+                for p, first, edge in zip(
+                    places[-len(start) :], start, self._edges, strict=True
+                )
+            ]
+            if all(one.any() for one in inside):
+                found[np.ix_(*(one for one in inside if one.ndim))] = number
+        return found
+
+    def __array__(
+        self, dtype: npt.DTypeLike | None = None, copy: bool | None = None
+    ) -> npt.NDArray[np.generic]:
+        return np.asarray(self[(slice(None),) * self.ndim], dtype=dtype)
