@@ -7,10 +7,13 @@ import pytest
 from pore_shapes import ellipsoid, measure, scan
 
 from napari_geosr.core.errors import ConfigError
+from napari_geosr.core.steps import BlockDone, Step, run_to_end
+from napari_geosr.core.volume import Volume
 from napari_geosr.measure.config import PorosityConfig
 from napari_geosr.measure.groups import Group
 from napari_geosr.measure.html import page
 from napari_geosr.measure.methods import methods_text, settings_of
+from napari_geosr.measure.porosity import porosity_steps
 
 TABLE = {
     "equivalent_diameter": np.array([5.0, 25.0, 40.0, 40.0]),
@@ -122,6 +125,25 @@ def test_the_methods_section_reproduces_the_numbers() -> None:
     assert again.to_json_dict() == first.to_json_dict()
     assert "Hildebrand" in methods_text(first)
     assert "Mader" in methods_text(first)
+
+
+@pytest.mark.parametrize("group", ["largeness > 3", "sphericity > 3um"])
+def test_a_group_that_cannot_be_is_refused_before_measuring(group: str) -> None:
+    seen: list[Step] = []
+    steps = porosity_steps(
+        Volume(scan(_spheres()), "ZYX", voxel_size=(2.0,) * 3, unit="µm"),
+        PorosityConfig(threshold=120.0, group=group),
+    )
+    with pytest.raises(ConfigError, match="not a group of pores"):
+        run_to_end(steps, seen.append)
+    assert not any(isinstance(step, BlockDone) for step in seen)
+
+
+def test_a_group_may_use_columns_of_a_statistic() -> None:
+    found = measure(
+        scan(_spheres()), group="stretch<0.5", statistics=("lacunae",), threshold=120.0
+    )
+    assert found.group.count == found.group.total > 0
 
 
 def test_text_without_settings_is_refused() -> None:

@@ -29,6 +29,7 @@ from napari_geosr.measure.blocks import (
 from napari_geosr.measure.config import PorosityConfig
 from napari_geosr.measure.graph import NetworkGraph
 from napari_geosr.measure.graph.steps import graph_steps
+from napari_geosr.measure.groups import Group
 from napari_geosr.measure.histogram import (
     GreyHistogram,
     histogram_steps,
@@ -63,7 +64,7 @@ from napari_geosr.measure.sample_mask import (
 )
 from napari_geosr.measure.segment import phase_mask, shifted_thresholds, threshold_of
 from napari_geosr.measure.sums import Pores, SweepTotals
-from napari_geosr.measure.table import pore_table
+from napari_geosr.measure.table import column_units, pore_table
 
 
 def porosity_steps(
@@ -158,6 +159,9 @@ def _measure(
     warnings: list[str],
 ) -> Generator[Step, None, PorosityReport]:
     """All stages of a prepared run."""
+    if config.group is not None:
+        units = column_units(run.geometry)
+        Group(config.group).check(units, may_grow=bool(config.statistics))
     sweeps = 2 + (run.target is not None) + (deviation is not None)
     progress = SweepProgress(len(run.slabs) * sweeps)
     histogram, threshold = yield from segment_steps(run, warnings, progress)

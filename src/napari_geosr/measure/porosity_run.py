@@ -16,7 +16,7 @@ from napari_geosr.core.config import (
 )
 from napari_geosr.core.errors import Cancelled, VolumeError
 from napari_geosr.core.steps import BlockDone, ShouldStop
-from napari_geosr.core.volume import Volume
+from napari_geosr.core.volume import ArrayLike, Volume
 from napari_geosr.measure.blocks import (
     SlabLabeller,
     blocks_along_z,
@@ -217,7 +217,7 @@ def as_stack(array: Any) -> Any:
 def prepare(
     volume: Volume,
     config: PorosityConfig,
-    mask: Any,
+    mask: ArrayLike | None,
     deviation: Deviation | None,
     target: Any,
     keep_labels: bool,
@@ -285,7 +285,7 @@ def prepare(
 
 
 def _check_arrays(
-    volume: Volume, mask: Any, deviation: Deviation | None, target: Any
+    volume: Volume, mask: ArrayLike | None, deviation: Deviation | None, target: Any
 ) -> None:
     """Raise `VolumeError` for arrays that do not fit the volume."""
     check_real(volume.dtype, volume.name)

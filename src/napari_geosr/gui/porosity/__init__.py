@@ -6,7 +6,7 @@ import weakref
 from collections.abc import Callable, Generator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from napari_geosr.core.errors import Cancelled, GeoSRError
 from napari_geosr.core.steps import Step
@@ -47,7 +47,11 @@ if TYPE_CHECKING:
     from napari_geosr.operations.measure import PorosityReport
 
 #: Text of the line at the bottom when an operation starts.
-_RUNNING = {"measure": "Measuring…", "evidence": "Evaluating the evidence…"}
+_RUNNING = {
+    "measure": "Measuring…",
+    "evidence": "Evaluating the evidence…",
+    "plan": "Planning…",
+}
 
 
 class PorosityDock(PorosityWidgets):
@@ -101,6 +105,7 @@ class PorosityDock(PorosityWidgets):
         self.levels.failed.connect(self._on_levels_error)
         self.measure_button.clicked.connect(self.measure)
         self.cancel_button.clicked.connect(self.cancel)
+        self.plan.requested.connect(self.plan_scan)
         self.pores.picked.connect(lambda: self.tabs.setCurrentIndex(1))
         result.evidenceRequested.connect(self.explain)
         result.reportChosen.connect(lambda _name: self._offer_evidence())
@@ -232,7 +237,7 @@ class PorosityDock(PorosityWidgets):
         else:
             self.preview.show(layer, threshold, config, sample)
 
-    def _preview_sample(self, layer: Image) -> Any:
+    def _preview_sample(self, layer: Image) -> object:
         """The mask resampled to the image's voxels, as in the measurement."""
         mask = self.settings.sample.layer()
         if mask is None:
@@ -298,6 +303,13 @@ class PorosityDock(PorosityWidgets):
             on_error=self._on_error,
             description=description,
         )
+
+    def plan_scan(self) -> None:
+        """Plan how many spots of the chosen image's sample to scan."""
+        if not self.is_running:
+            self.clear_errors()
+            self._progress.restart()
+            self.plan.start(self.activity, self._progress.show_step, self._on_error)
 
     def cancel(self) -> None:
         """Request the measurement to stop."""

@@ -16,6 +16,7 @@ from napari_geosr.gui.kit.form import ConfigForm
 from napari_geosr.gui.kit.histogram import PlotColors
 from napari_geosr.gui.kit.widgets import PartScroller, scrolling
 from napari_geosr.gui.porosity.measuring import stopped_measurement
+from napari_geosr.gui.porosity.plan_section import PlanSection
 from napari_geosr.gui.porosity.result import PorosityResult
 from napari_geosr.gui.porosity.settings import PorositySettings
 
@@ -36,6 +37,7 @@ class PorosityWidgets(Dock):
         super().__init__(viewer)
         self.setMinimumWidth(0)  # tabs and table can scroll
         self.settings = PorositySettings(self._viewer)
+        self.plan = PlanSection(self._viewer, self.settings)
         self.result = PorosityResult()
         self.job_row = JobRow(self._viewer, "measure", self)
         self.job_row.layout().setContentsMargins(8, 4, 8, 4)
@@ -66,6 +68,7 @@ class PorosityWidgets(Dock):
         self.progress, self.stage = self.bar.progress, self.bar.state
 
     def _lay_out(self) -> None:
+        self.settings.layout().addWidget(self.plan.section)
         self.settings.layout().addWidget(self.cluster.widget)
         self.scroll = scrolling(self.settings)
         self.scroll.setAccessibleName("Settings")

@@ -101,6 +101,23 @@ class Group:
         """
         return self._evaluate(self._tree, table, units)
 
+    def check(self, units: Mapping[str, str], *, may_grow: bool = False) -> None:
+        """Refuse unknown columns and units that do not fit, before measuring.
+
+        Parameters
+        ----------
+        units : mapping of str
+            Unit of each column of the pore table.
+        may_grow : bool
+            Whether the table may get further columns.
+
+        Raises
+        ------
+        ConfigError
+        """
+        if not (may_grow and _columns(self._tree) - set(units)):
+            self.of({name: np.zeros(0) for name in units}, units)
+
     def _error(self, reason: str) -> ConfigError:
         return ConfigError(
             f"{self.text!r} is not a group of pores: {reason}. Write comparisons such "
@@ -199,6 +216,13 @@ class Group:
                 f"{comparison.unit}"
             )
         return (MILLIMETRES[given] / MILLIMETRES[length]) ** power
+
+
+def _columns(tree: _Comparison | _Joined) -> set[str]:
+    """Columns that an expression compares."""
+    if isinstance(tree, _Comparison):
+        return {tree.column}
+    return set().union(*map(_columns, tree.parts))
 
 
 def _parts(unit: str) -> tuple[str, int]:

@@ -16,6 +16,7 @@ import numpy as np
 
 from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.steps import ShouldStop, Step, WarningIssued, never_stop
+from napari_geosr.core.units import shown_unit
 from napari_geosr.core.volume import ArrayLike, Volume
 from napari_geosr.io.lazy import cache_limited
 from napari_geosr.measure.morphometry.two_point import decay_length, lags, pair_steps
@@ -121,9 +122,10 @@ def _spot_and_scan(run: PorosityRun, config: PlanConfig) -> tuple[float, float]:
     first = 1 if geometry.flat else 0
     sizes = list(geometry.voxel_size)[first:]
     lengths = [n * v for n, v in zip(run.shape[first:], sizes, strict=True)]
-    voxel, shortest, unit = min(sizes), min(lengths), geometry.unit
+    voxel, shortest = min(sizes), min(lengths)
+    unit = shown_unit(geometry.unit, sizes)
     try:
-        edge = config.spot_edge(shortest, unit)
+        edge = config.spot_edge(shortest, geometry.unit)
     except ValueError as error:
         raise VolumeError(
             f"A scan of {name!r} cannot be planned: {error}. Give the voxel size with "
@@ -341,8 +343,8 @@ def _remarks(
         yield (
             f"The scan has too few cubes of the spot's size: their variation was "
             f"extrapolated from {len(most)} cubes of {most.edge * phases.edge:.4g} "
-            f"{phases.unit} with the two-point statistics. A larger scan is more "
-            "certain."
+            f"{shown_unit(phases.unit, [phases.edge])} with the two-point statistics. "
+            "A larger scan is more certain."
         )
     if length is not None and edge < _FEW_LENGTHS * length:
         yield (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 
 from napari_geosr.core.types import AnyDict, AnyMapping
-from napari_geosr.core.units import PIXEL
+from napari_geosr.core.units import PIXEL, shown_unit
 from napari_geosr.measure.number_text import percent_text
 
 
@@ -184,8 +184,20 @@ class ScanPlan:
         """A length with its unit."""
         if length is None:
             return "larger than the scan can show"
-        unit = "voxels" if self.unit == PIXEL and self.voxel_size == 1 else self.unit
-        return f"{length:.4g} {unit}"
+        unit = self.shown_unit
+        return f"{length:.4g} {'voxels' if unit == PIXEL else unit}"
+
+    @property
+    def shown_unit(self) -> str:
+        """Unit of lengths; ``"unit"`` for a voxel size without a unit."""
+        return shown_unit(self.unit, [self.voxel_size])
+
+    def _extrapolated(self) -> str:
+        """Remark that no cube of the representative size was measured."""
+        edges = [row.voxels for row in self.sizes if row.is_measured]
+        most = max(edges, default=0.0) * self.voxel_size
+        edge = self.representative_edge
+        return " (extrapolated)" if edge is not None and edge > most else ""
 
     def rows(self) -> list[tuple[str, str]]:
         """Labels and values for people."""
@@ -201,7 +213,7 @@ class ScanPlan:
             ("Correlation length", self.length_text(self.correlation_length)),
             (
                 "Representative size (a single cube)",
-                self.length_text(self.representative_edge),
+                self.length_text(self.representative_edge) + self._extrapolated(),
             ),
         ]
         if self.costs is None:

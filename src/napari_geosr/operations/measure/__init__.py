@@ -90,7 +90,7 @@ def measure_steps(
     Parameters
     ----------
     volume : Volume
-        Axes (Z, Y, X) or (Y, X); other axes must have length one. Any real dtype.
+        Axes (Z, Y, X) or (Y, X); other axes must have length one. All real dtypes.
     config : MeasureConfig
         Threshold, phase, minimum pore size, connectivity, automatic sample mask.
     mask : Volume, optional

@@ -90,7 +90,7 @@ def histogram_steps(
     Parameters
     ----------
     volume : Volume
-        Axes (Z, Y, X) or (Y, X); other axes must have length one. Any real dtype.
+        Axes (Z, Y, X) or (Y, X); other axes must have length one. All real dtypes.
     mask : Volume, optional
         Sample mask, as for `measure_steps`: only non-zero voxels are counted.
 

@@ -129,7 +129,7 @@ def sizes_table(plan: ScanPlan) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(
         [
-            f"edge ({plan.unit})",
+            f"edge ({plan.shown_unit})",
             "cubes",
             "sd",
             "measured",
@@ -157,7 +157,7 @@ def spots_table(plan: ScanPlan) -> str:
     """Centres of the spots, as CSV."""
     text = StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    axes = [f"{axis} ({plan.unit})" for axis in "zyx"]
+    axes = [f"{axis} ({plan.shown_unit})" for axis in "zyx"]
     writer.writerow(["spot", *axes, "porosity"])
     for spot in plan.spots:
         centre = [f"{value:.6g}" for value in spot.centre]

@@ -1,0 +1,227 @@
+"""A section that plans how many spots of a sample to scan, and shows where."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import (
+    QComboBox,
+    QFormLayout,
+    QLabel,
+    QLineEdit,
+    QPushButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_geosr.core.errors import ConfigError, GeoSRError
+from napari_geosr.core.steps import Step
+from napari_geosr.gui.kit.activity import Activity
+from napari_geosr.gui.kit.widgets import Section
+from napari_geosr.gui.layers import helper_metadata, same_place, volume_from_layer
+from napari_geosr.gui.porosity.settings import PorositySettings
+from napari_geosr.operations.measure.planning import PlanConfig, ScanPlan, plan_steps
+
+if TYPE_CHECKING:
+    import napari.viewer
+    from napari.layers import Labels, Layer
+
+    from napari_geosr.core.volume import Volume
+
+#: Choices of what the scan shows, by their texts.
+_SCANS = {"the whole sample": "whole", "one spot of it": "spot"}
+#: Index along one axis.
+Key = int | slice
+#: Width of the outlines of the spots in voxels.
+_CONTOUR = 2
+
+
+class PlanSection(QWidget):
+    """Spot, precision, a button, and the plan as text and as a layer of spots.
+
+    Signals
+    -------
+    requested
+        The button was clicked.
+    """
+
+    requested = Signal()
+
+    def __init__(
+        self, viewer: napari.viewer.Viewer, settings: PorositySettings
+    ) -> None:
+        super().__init__()
+        self._viewer, self._settings = viewer, settings
+        self._scanned: tuple[weakref.ref[Layer], Volume] | None = None
+        self.spot = QLineEdit("10%")
+        self.precision = QLineEdit("5%")
+        self.scan = QComboBox()
+        self.scan.addItems(list(_SCANS))
+        self.button = QPushButton("Plan scan")
+        self.text = QLabel()
+        self.text.setWordWrap(True)
+        self._lay_out()
+        self.button.clicked.connect(self.requested)
+        self.section = Section(
+            "How much to scan",
+            self,
+            tool_tip="Number, size and places of the fine scans that give the porosity "
+            "precisely.",
+        )
+
+    def _lay_out(self) -> None:
+        fields = PlanConfig.model_fields
+        rows = (
+            ("Spot", self.spot, fields["spot"].description),
+            ("Precision", self.precision, fields["precision"].description),
+            ("Scan shows", self.scan, fields["scan"].description),
+        )
+        form = QFormLayout()
+        for title, widget, description in rows:
+            label = QLabel(title)
+            label.setBuddy(widget)
+            widget.setToolTip(description or "")
+            widget.setAccessibleName(title)
+            form.addRow(label, widget)
+        self.button.setToolTip(
+            "Calculate the number of spots from the chosen image, and show them."
+        )
+        self.button.setAccessibleName("Plan scan")
+        self.text.setAccessibleName("Scan plan")
+        self.text.setToolTip("The plan for the chosen image.")
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addLayout(form)
+        layout.addWidget(self.button)
+        layout.addWidget(self.text)
+
+    def config(self) -> PlanConfig:
+        """The settings of a plan.
+
+        Raises
+        ------
+        ConfigError
+            If the text of a field has no meaning.
+        """
+        measuring = self._settings.config()
+        return PlanConfig.create(
+            spot=self.spot.text(),
+            precision=self.precision.text(),
+            scan=_SCANS[self.scan.currentText()],
+            threshold=measuring.threshold,
+            phase=measuring.phase,
+            sample_mask=measuring.sample_mask,
+            memory=measuring.memory,
+        )
+
+    def start(
+        self,
+        activity: Activity,
+        on_step: Callable[[Step], None],
+        on_error: Callable[[Exception], None],
+    ) -> None:
+        """Plan from the chosen image, in a worker."""
+        layer, mask = self._settings.image.layer(), self._settings.sample.layer()
+        try:
+            if layer is None:
+                raise ConfigError("No layer is selected. Open an image first.")
+            config = self.config()
+            volume = volume_from_layer(layer, self._viewer)
+            sample = None if mask is None else volume_from_layer(mask, self._viewer)
+        except GeoSRError as error:
+            on_error(error)
+            return
+        self._scanned = (weakref.ref(layer), volume.replace(data=volume.data[:0]))
+        self.text.setText("")
+        activity.start(
+            "plan",
+            lambda should_stop: plan_steps(
+                volume, config, sample, should_stop=should_stop
+            ),
+            self._show,
+            on_step=on_step,
+            on_error=on_error,
+            description=f"Planning scans of {layer.name}",
+        )
+
+    def _show(self, plan: ScanPlan) -> None:
+        """Show a plan, and its spots if the image is still open."""
+        self.text.setText("\n".join(f"{label}: {text}" for label, text in plan.rows()))
+        assert self._scanned is not None
+        reference, volume = self._scanned
+        layer = reference()
+        if layer is not None and layer in self._viewer.layers and plan.spots:
+            self._add_spots(layer, volume, plan)
+
+    def _add_spots(self, layer: Layer, volume: Volume, plan: ScanPlan) -> Labels:
+        """Outline the spots in every slice, numbered from the least porous."""
+        ndim = len(volume.voxel_size)
+        size, origin = np.array(volume.voxel_size), np.array(volume.origin)
+        centres = np.array([spot.centre[3 - ndim :] for spot in plan.spots])
+        edges = plan.spot_edge / size
+        starts = np.rint((centres - origin) / size - (edges - 1) / 2).astype(int)
+        array = SpotArray(layer.data.shape, starts, np.rint(edges).astype(int))
+        shown = self._viewer.add_labels(
+            array,
+            name=f"{layer.name} · spots",
+            features={
+                "index": [spot.stratum for spot in plan.spots],
+                "porosity": [spot.porosity for spot in plan.spots],
+            },
+            metadata=helper_metadata("spots"),
+            **same_place(layer),
+        )
+        shown.contour = _CONTOUR
+        return shown
+
+
+class SpotArray:
+    """A lazy label array of boxes; each part is made when it is requested.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        The boxes extend over axes before the last ones, such as time.
+    starts : ndarray of shape (n, ndim), int
+        First voxels of the boxes.
+    edges : ndarray of shape (ndim,), int
+    """
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        starts: npt.NDArray[np.int64],
+        edges: npt.NDArray[np.int64],
+    ) -> None:
+        self._starts, self._edges = starts, edges
+        self.shape = tuple(int(n) for n in shape)
+        self.ndim = len(self.shape)
+        self.size = int(np.prod(self.shape))
+        self.dtype = np.dtype(np.uint16)
+
+    def __getitem__(self, key: Key | tuple[Key, ...]) -> npt.NDArray[np.uint16]:
+        keys = list(key) if isinstance(key, tuple) else [key]
+        keys += [slice(None)] * (self.ndim - len(keys))
+        places = [np.arange(n)[k] for n, k in zip(self.shape, keys, strict=True)]
+        found = np.zeros([len(p) for p in places if p.ndim], np.uint16)
+        others = [np.ones(p.shape, bool) for p in places[: -len(self._edges)]]
+        for number, start in enumerate(self._starts, start=1):
+            inside = others + [
+                (p >= first) & (p < first + edge)
+                for p, first, edge in zip(
+                    places[-len(start) :], start, self._edges, strict=True
+                )
+            ]
+            if all(one.any() for one in inside):
+                found[np.ix_(*(one for one in inside if one.ndim))] = number
+        return found
+
+    def __array__(
+        self, dtype: npt.DTypeLike | None = None, copy: bool | None = None
+    ) -> npt.NDArray[np.generic]:
+        return np.asarray(self[(slice(None),) * self.ndim], dtype=dtype)

@@ -1,0 +1,49 @@
+"""Morphometry and groups of pores in the Porosity dock."""
+
+from __future__ import annotations
+
+import pytest
+from porosity_helpers import add, measure, open_dock, physical, wait_for_levels
+
+from napari_geosr.operations.measure import morphometry_choices
+
+
+def test_chosen_statistics_and_a_group_are_measured(viewer, qtbot):
+    add(viewer, physical())
+    dock = open_dock(viewer, qtbot)
+    wait_for_levels(dock, qtbot)
+    box = dock.settings.morphometry
+    assert list(box.boxes) == list(morphometry_choices())
+    box.section.set_open(True)
+    box.boxes["thickness"].click()
+    box.group.setText("diameter > 20 um")
+    assert dock.settings.config().statistics == ("thickness",)
+    measure(dock, qtbot)
+    report = dock.result.report
+    # Voxels of 4 × 2 × 2 µm, so that the balls are twice as long along Z.
+    assert report.figures["Tb.Sp"] == pytest.approx(25, rel=0.2)
+    assert report.group.count == 2
+    assert report.group.total == 3
+    pores = viewer.layers["scan · pores"]
+    assert list(pores.features["in_group"]) == list(report.table["in_group"])
+
+
+def test_a_group_that_is_no_expression_is_refused(viewer, qtbot):
+    add(viewer, physical())
+    dock = open_dock(viewer, qtbot)
+    wait_for_levels(dock, qtbot)
+    dock.settings.morphometry.group.setText("large pores")
+    dock.measure_button.click()
+    assert not dock.is_running
+    assert "is not a group of pores" in " ".join(
+        [dock.message.text, *dock.settings.faults.texts]
+    )
+
+
+def test_a_column_that_does_not_exist_is_reported(viewer, qtbot):
+    add(viewer, physical())
+    dock = open_dock(viewer, qtbot)
+    wait_for_levels(dock, qtbot)
+    dock.settings.morphometry.group.setText("largeness > 3")
+    measure(dock, qtbot)
+    assert "there is no column 'largeness'" in dock.message.text

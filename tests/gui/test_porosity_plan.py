@@ -1,0 +1,83 @@
+"""The section of the Porosity dock that plans fine scans."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from porosity_helpers import open_dock, wait_for_levels
+
+from napari_geosr.core.volume import Volume
+from napari_geosr.gui.layers import geometry
+
+SIZE, ORIGIN = (2.0, 2.0, 2.0), (10.0, -20.0, 30.0)
+
+
+def rock(**fields: object) -> Volume:
+    """Random voxels: the porosity of spots varies as calculated by hand."""
+    grey = np.random.default_rng(0).choice([50, 200], (64, 64, 64), p=[0.2, 0.8])
+    return Volume(grey.astype(np.uint8), "ZYX", name="rock", **fields)
+
+
+@pytest.fixture
+def dock(viewer, qtbot):
+    scan = rock(voxel_size=SIZE, unit="µm", origin=ORIGIN)
+    viewer.add_image(scan.data, name="rock", **geometry(scan))
+    dock = open_dock(viewer, qtbot)
+    wait_for_levels(dock, qtbot)
+    dock.plan.section.set_open(True)
+    dock.plan.spot.setText("32um")
+    dock.plan.precision.setText("2%")
+    return dock
+
+
+def planned(dock, qtbot) -> str:
+    """Click the button, and return the text of the plan."""
+    dock.plan.button.click()
+    qtbot.waitUntil(lambda: not dock.is_running, timeout=60_000)
+    return dock.plan.text.text()
+
+
+def test_spots_are_shown_where_they_are(viewer, qtbot, dock):
+    text = planned(dock, qtbot)
+    assert "Spots: 8 of 64, 32 µm" in text
+    assert "Porosity (95 % interval): 20" in text
+    spots, image = viewer.layers["rock · spots"], viewer.layers["rock"]
+    assert np.array_equal(spots.scale, image.scale)
+    assert np.array_equal(spots.translate, image.translate)
+    labels = np.asarray(spots.data)
+    assert np.array_equal(np.unique(labels), np.arange(9))
+    for number, porosity in zip(
+        spots.features["index"], spots.features["porosity"], strict=True
+    ):
+        inside = labels == number
+        assert inside.sum() == 16**3
+        assert (image.data[inside] == 50).mean() == pytest.approx(porosity)
+    for z in (0, 20, 63):
+        assert np.array_equal(spots.data[z], labels[z])
+        assert np.array_equal(spots.data[:, z, 3:9], labels[:, z, 3:9])
+    assert dock.measure_button.isEnabled()
+
+
+def test_one_spot_has_no_places(viewer, qtbot, dock):
+    dock.plan.scan.setCurrentIndex(1)
+    text = planned(dock, qtbot)
+    assert text.startswith("Spots: ")
+    assert " of " not in text.splitlines()[0]
+    assert "rock · spots" not in viewer.layers
+
+
+def test_a_text_without_meaning_is_refused(viewer, qtbot, dock):
+    dock.plan.spot.setText("large")
+    assert planned(dock, qtbot) == ""
+    assert "spot" in dock.message.text
+    dock.plan.spot.setText("3um")
+    planned(dock, qtbot)
+    assert "only 1.5 voxels" in dock.message.text
+    assert "rock · spots" not in viewer.layers
+
+
+def test_a_closed_image_gets_no_spots(viewer, qtbot, dock):
+    dock.plan.button.click()
+    viewer.layers.clear()
+    qtbot.waitUntil(lambda: not dock.is_running, timeout=60_000)
+    assert not viewer.layers
