@@ -58,14 +58,6 @@ class Coverage:
     ----------
     before : sequence of int
         Percentages that are shown until `begin` is called.
-
-    Examples
-    --------
-    >>> coverage = Coverage()
-    >>> coverage.begin((4, 10, 10))
-    >>> coverage.add((slice(0, 2), slice(0, 10), slice(0, 5)))
-    >>> coverage.parts
-    [50, 50, 0, 0]
     """
 
     def __init__(self, before: Sequence[int] = ()) -> None:
