@@ -4,8 +4,11 @@ A scan of 512 x 1024 x 1024 voxels (uint16, 1.1 GB) is super-resolved to 4.3 bil
 voxels in an OME-Zarr, and its pores are measured, each by the command with a memory
 budget; "peak" is the largest resident memory of the process, with the program, its
 libraries and the model. Then a smaller scan is restored by one and by two worker
-processes of one thread each: the same bytes, in what share of the time? Prints Markdown
-tables. The big scan needs 12 GB of disk and about ten minutes of two cores.
+processes of one thread each: the same bytes, in what share of the time? The plan that
+``--dry-run`` prints for 2000 x 2000 x 2000 voxels is compared with the extrapolation of
+two runs, and, where SLURM is available, the time from ``submit`` to the first tile is
+measured. Prints Markdown tables. The big scan needs 12 GB of disk and about ten minutes
+of two cores.
 
     python benchmarks/bench_scale.py [--planes 512] [--edge 1024] [--repeats 3]
 """
@@ -21,6 +24,8 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from shutil import which
+from typing import Any
 
 import numpy as np
 import tifffile
@@ -30,6 +35,12 @@ GB = 10**9
 PERIOD = 64
 #: Scan that workers share: planes and their edge.
 SHARED = (48, 384)
+#: Planes of the scans from which the time of the planned scan is extrapolated.
+SAMPLES = (12, 36)
+#: Edge of the planned scan, and of the chunk that is repeated in it.
+PLANNED, CHUNK = 2000, 250
+#: The run that is planned, and timed on smaller scans.
+RUN = ("-m", "foam-denoise", "--threads", 1, "--memory", "2GB")
 
 
 @dataclass(frozen=True)
@@ -146,19 +157,114 @@ def workers(folder: Path, repeats: int) -> None:
     print(f"equal bytes in {equal} of {repeats} runs; all: {json.dumps(times)}")
 
 
+def write_repeated(path: Path) -> None:
+    """A zarr of which all chunks are links to one file, with real voxels."""
+    import zarr
+
+    edge = PLANNED // CHUNK
+    array = zarr.create_array(
+        path, shape=(PLANNED,) * 3, chunks=(CHUNK,) * 3, dtype="uint8"
+    )
+    rng = np.random.default_rng(0)
+    voxels = rng.normal(100, 15, (CHUNK,) * 3)
+    voxels[:, : CHUNK // 2] += 60
+    array[:CHUNK, :CHUNK, :CHUNK] = voxels.clip(0, 255).astype(np.uint8)
+    first = path / "c" / "0" / "0" / "0"
+    for place in np.ndindex(edge, edge, edge):
+        chunk = path.joinpath("c", *map(str, place))
+        chunk.parent.mkdir(parents=True, exist_ok=True)
+        if chunk != first:
+            os.link(first, chunk)
+
+
+def planned(scan: Path, *more: object) -> dict[str, float]:
+    """The plan of a run, as ``--dry-run`` prints it."""
+    words = [*RUN, *more, "--dry-run", "--json", "-o", scan.with_name("x.ome.zarr")]
+    command = [sys.executable, "-m", "napari_geosr", "restore", scan, *words]
+    done = subprocess.run(
+        list(map(str, command)), check=True, capture_output=True, text=True
+    )
+    found: dict[str, float] = json.loads(done.stdout)
+    return found
+
+
+def plan(folder: Path) -> None:
+    """Print the plan for a large scan, and what two small runs give for it."""
+    scan = folder / "repeated.zarr"
+    write_repeated(scan)
+    found = planned(scan)
+    import zarr
+
+    whole = zarr.open_array(scan, mode="r")
+    seconds, voxels = [], []
+    for n in SAMPLES:
+        part = folder / f"part-{n}.tif"
+        # Planes as long as those of the large scan, so that tiles and halos are alike.
+        tifffile.imwrite(part, np.asarray(whole[:n, : 2 * CHUNK, :]))
+        out = folder / f"part-{n}.ome.zarr"
+        seconds.append(run("restore", part, *RUN, "-o", out, "--overwrite").processor)
+        voxels.append(n * 2 * CHUNK * PLANNED)
+    rate = (seconds[1] - seconds[0]) / (voxels[1] - voxels[0])
+    measured = seconds[1] + rate * (PLANNED**3 - voxels[1])
+    print(f"\nPlan for {PLANNED}³ voxels: {found['seconds'] / 3600:.1f} h, ")
+    print(f"{found['parts']:.0f} tiles, reads {found['bytes_read'] / GB:.0f} GB, ")
+    print(
+        f"writes {found['bytes_written'] / GB:.0f} GB, {found['memory'] / GB:.2f} GB;"
+    )
+    print(f"extrapolated from processor time: {measured / 3600:.1f} h")
+    print(f"({found['seconds'] / measured:.2f} ×); runs: {json.dumps(seconds)} s")
+
+
+def queue(folder: Path) -> None:
+    """Print the time from ``submit`` to the first tile, with SLURM."""
+    scan = folder / "queued.ome.tif"
+    write_scan(scan, *SHARED)
+    out = folder / "queued.ome.zarr"
+    began = time.time()
+    run("submit", "restore", scan, "-o", out, *RUN, "--queue", "slurm")
+    job = folder / "queued.job"
+    rows = {"`submit` has returned": time.time()}
+    while not (events := _events(job)) or events[-1]["event"] != "progress":
+        time.sleep(0.1)
+    state = json.loads((job / "job.json").read_text())
+    rows["the process of the job starts"] = state["started"]
+    for event in events:
+        if event["event"] == "stage":
+            rows[str(event["message"])] = event["time"]
+    rows["the first tile is finished"] = events[-1]["time"]
+    print("\n| after `submit` | time |\n|---|---|")
+    for name, moment in sorted(rows.items(), key=lambda row: row[1]):
+        print(f"| {name} | {moment - began:.1f} s |")
+    run("jobs", "stop", job)
+
+
+def _events(job: Path) -> list[dict[str, Any]]:
+    """Events of a job up to its first progress."""
+    path = job / "events.jsonl"
+    lines = path.read_text().splitlines() if path.exists() else []
+    events = [json.loads(line) for line in lines]
+    kinds = [event["event"] for event in events]
+    return events[: kinds.index("progress") + 1] if "progress" in kinds else events
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--planes", type=int, default=512)
     parser.add_argument("--edge", type=int, default=1024)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--folder", type=Path, help="where 12 GB are free")
-    parser.add_argument("--only", choices=["large", "workers"])
+    parser.add_argument("--only", choices=["large", "workers", "plan", "queue"])
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
-        if options.only != "workers":
+        chosen = options.only
+        if chosen in (None, "large"):
             large(Path(name), options.planes, options.edge)
-        if options.only != "large":
+        if chosen in (None, "workers"):
             workers(Path(name), options.repeats)
+        if chosen in (None, "plan"):
+            plan(Path(name))
+        if chosen == "queue" or (chosen is None and which("sbatch")):
+            queue(Path(name))
 
 
 if __name__ == "__main__":

@@ -156,8 +156,6 @@ def test_a_job_of_minutes_ends_within_walltimes_of_one(
         f"s; without a queue {time.monotonic() - began:.0f} s"
     )
     assert status.queue.resubmitted >= 4
-    for name in ("clean", "clean.std"):
-        again = here.with_name(here.name.replace("here", name.replace("clean", "here")))
-        np.testing.assert_array_equal(
-            io.read(out.with_name(f"{name}.ome.zarr")).data, io.read(again).data
-        )
+    for name in ("{}.ome.zarr", "{}_std.ome.zarr"):
+        clean, again = (tmp_path / name.format(each) for each in ("clean", "here"))
+        np.testing.assert_array_equal(io.read(clean).data, io.read(again).data)

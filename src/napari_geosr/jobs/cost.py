@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
+
+import psutil
 
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.jobs import facts as reading
@@ -40,6 +43,24 @@ class JobCost:
         energy, carbon = self.kilowatt_hours, self.kilograms_co2eq
         mass = f"{_short(carbon)} kg" if carbon >= 1 else f"{_short(1000 * carbon)} g"
         return f"{about}{_short(energy)} kWh, {mass} CO₂eq"
+
+
+class ProcessorTime:
+    """Processor time of this process and the processes that it has started.
+
+    Parameters
+    ----------
+    before : float
+        Seconds of earlier runs of the job.
+    """
+
+    def __init__(self, before: float = 0.0) -> None:
+        self._offset = before - _used_seconds()
+
+    @property
+    def seconds(self) -> float:
+        """Processor time of all runs so far."""
+        return max(0.0, self._offset + _used_seconds())
 
 
 def cost_of(status: JobStatus) -> JobCost | None:
@@ -84,3 +105,12 @@ def _profile_of(status: JobStatus) -> Profile:
         return Profile.from_mapping(record.profile)
     except ConfigError:  # damaged
         return Profile()
+
+
+def _used_seconds() -> float:
+    """Processor time of this process, its live children and those that have ended."""
+    process, total = psutil.Process(), 0.0
+    for each in (process, *process.children(recursive=True)):
+        with suppress(psutil.Error):
+            total += sum(each.cpu_times()[:4])
+    return total

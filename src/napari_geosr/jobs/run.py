@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import time
 import traceback
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from napari_geosr import io
 from napari_geosr.core.errors import FileError, GeoSRError, describe_system_error
@@ -25,23 +28,89 @@ from napari_geosr.core.steps import (
     StageStarted,
     Step,
     StepIterator,
+    TargetReady,
     TileDone,
     TrainingProgress,
     VerdictReached,
     WarningIssued,
     never_stop,
 )
+from napari_geosr.core.types import AnyDict
 from napari_geosr.io.atomic import explained
+from napari_geosr.jobs.cost import ProcessorTime
 from napari_geosr.jobs.facts import State
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.job_files import check_is_job, check_output_paths
 from napari_geosr.jobs.kinds import read_job
-from napari_geosr.jobs.meter import JobMeter
 
+#: Maximum number of parts of a volume whose progress is recorded.
+MAX_PARTS = 60
 #: Seconds between checks for a request.
 _POLL_SECONDS = 0.2
 #: Seconds between heartbeats.
 _BEAT_SECONDS = 5.0
+
+
+class Coverage:
+    """Finished percentage of the parts of a volume, in the order of its planes.
+
+    Parameters
+    ----------
+    before : sequence of int
+        Percentages that are shown until `begin` is called.
+    """
+
+    def __init__(self, before: Sequence[int] = ()) -> None:
+        self._before = list(before)
+        self._planes = np.zeros(0)
+        self._shape: tuple[int, ...] = ()
+
+    def record(self, step: Step) -> None:
+        """Follow the steps of a run."""
+        if isinstance(step, TargetReady) and step.volume is not None:
+            self.begin(step.volume.shape)
+            for box in step.finished:
+                self.add(box)
+        elif isinstance(step, TileDone) and len(step.slices) == len(self._shape):
+            self.add(step.slices)
+
+    def begin(self, shape: Sequence[int]) -> None:
+        """Start a volume of this shape, of which nothing is finished."""
+        self._shape = tuple(shape)
+        self._planes = np.zeros(math.prod(self._shape[:-2]))
+
+    def add(self, slices: Sequence[slice]) -> None:
+        """Add a finished box."""
+        plane = tuple(slices[-2:])
+        share = math.prod(
+            len(range(*part.indices(n)))
+            for part, n in zip(plane, self._shape[-2:], strict=True)
+        ) / math.prod(self._shape[-2:])
+        planes = self._planes.reshape(self._shape[:-2])
+        planes[tuple(slices[:-2])] += share
+
+    @property
+    def parts(self) -> list[int]:
+        """Finished percentages of at most `MAX_PARTS` equal parts."""
+        if not self._planes.size:
+            return self._before
+        parts = np.array_split(self._planes, min(MAX_PARTS, self._planes.size))
+        return [int(100 * min(1.0, part.mean()) + 1e-6) for part in parts]
+
+
+class JobMeter:
+    """Values that a running job adds to its state at every heartbeat."""
+
+    def __init__(self, parts: Sequence[int], processor_seconds: float) -> None:
+        self.coverage = Coverage(parts)
+        self._time = ProcessorTime(processor_seconds)
+
+    def facts(self) -> AnyDict:
+        """The values, for ``job.json``."""
+        return {
+            "processor_seconds": round(self._time.seconds, 2),
+            "parts": self.coverage.parts,
+        }
 
 
 def is_worker() -> bool:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from qtpy.QtCore import Signal
+from qtpy.QtCore import QRectF, QSize, Signal
+from qtpy.QtGui import QColor, QPainter, QPaintEvent, QPalette
 from qtpy.QtWidgets import (
     QCheckBox,
     QGridLayout,
     QHBoxLayout,
+    QSizePolicy,
     QVBoxLayout,
     QWidget,
 )
@@ -16,7 +19,6 @@ from qtpy.QtWidgets import (
 from napari_geosr.core.errors import GeoSRError
 from napari_geosr.core.types import AnyDict
 from napari_geosr.gui.jobs.result import SHOWN_AS_LAYER
-from napari_geosr.gui.jobs.strip import PartsStrip
 from napari_geosr.gui.kit.form import ConfigForm
 from napari_geosr.gui.kit.loss_plot import LossPlot
 from napari_geosr.gui.kit.notify import MessageRow
@@ -35,6 +37,10 @@ from napari_geosr.jobs.settings import CHANGEABLE
 FIGURES_TIP = "Time left, memory, speed and energy."
 #: Space to the left of elided labels in pixels, which aligns them with other labels.
 _INDENT = 5
+#: Height of the strip of finished parts in pixels.
+_STRIP_HEIGHT = 10
+#: Opacity of a part that is not finished at all.
+_FAINT = 0.15
 
 
 class JobWidgets(QWidget):
@@ -224,3 +230,57 @@ class ResumeSettings(Section):
             return
         values = self.form.values()
         self.chosen.emit({k: v for k, v in values.items() if v != self._shown[k]})
+
+
+class PartsStrip(QWidget):
+    """One cell for each part of a volume, filled as far as the part is finished.
+
+    Attributes
+    ----------
+    parts : tuple of int
+        Finished percentages, in the order of the planes of the volume.
+    """
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.parts: tuple[int, ...] = ()
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        self.setAccessibleName("Finished parts")
+
+    def sizeHint(self) -> QSize:
+        """Return the preferred size."""
+        return QSize(100, _STRIP_HEIGHT)
+
+    def set_parts(self, parts: Sequence[int]) -> None:
+        """Show other percentages; the strip is hidden if there are none."""
+        self.setVisible(bool(parts))
+        if tuple(parts) == self.parts:
+            return
+        self.parts = tuple(parts)
+        text = describe_parts(self.parts)
+        self.setToolTip(text)
+        self.setAccessibleDescription(text)
+        self.update()
+
+    def paintEvent(self, event: QPaintEvent) -> None:
+        """Draw the cells in the colour of the theme."""
+        painter = QPainter(self)
+        color = self.palette().color(QPalette.ColorRole.Text)
+        width = self.width() / max(len(self.parts), 1)
+        gap = 1.0 if width > 3 else 0.0
+        for i, percentage in enumerate(self.parts):
+            shade = QColor(color)
+            shade.setAlphaF(_FAINT + (1 - _FAINT) * percentage / 100)
+            cell = QRectF(i * width, 0, width - gap, self.height())
+            painter.fillRect(cell, shade)
+        painter.end()
+
+
+def describe_parts(parts: Sequence[int]) -> str:
+    """The number of finished parts, as text for the user."""
+    n = sum(percentage == 100 for percentage in parts)
+    started = sum(0 < percentage < 100 for percentage in parts)
+    text = f"{n} of {len(parts)} parts of the volume are finished"
+    if started:
+        text += f", {started} in part"
+    return f"{text} (first plane on the left)."

@@ -43,11 +43,6 @@ class MeasurementStore:
         Everything that the measurements depend on, such as the state of the scan's file
         and the settings. A file with other values is ignored, and replaced when
         something is measured.
-
-    Examples
-    --------
-    >>> MeasurementStore().read("noise", dict) is None
-    True
     """
 
     def __init__(
