@@ -224,6 +224,8 @@ def _noise(
         greys=greys,
         levels=levels,
         correlation={name: lags[name] for name in names},
+        white=quiet.spectrum.white,
+        cutoff=quiet.spectrum.cutoff,
         interval=interval,
         source=source,
         notes=remarks(volume, sample, quiet, interval[1], structured, coarse),

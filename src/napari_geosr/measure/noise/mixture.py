@@ -47,6 +47,8 @@ class Mixture:
         Fraction of the energy that is structure.
     lags : (float, float, float)
         Correlation of adjacent voxels of the correlated part along Z, Y and X.
+    cutoff : float or None
+        Cutoff of the reconstruction filter, as in `Spectrum`.
     deviance : float
         Mean deviance of the fits per coefficient.
     """
@@ -55,6 +57,7 @@ class Mixture:
     white: Array
     shares: Array
     lags: tuple[float, float, float]
+    cutoff: float | None
     deviance: float
 
 
@@ -126,13 +129,16 @@ def fit_mixture(
     noise = family.energies(values)[used]
     parts = [noise, np.ones_like(noise), *smooth]
     deviance = _mean_deviance(classes, parts, weights)
-    return _mixture(classes, parts, family.lags(values), deviance)
+    return _mixture(
+        classes, parts, family.lags(values), family.cutoff(values), deviance
+    )
 
 
 def _mixture(
     classes: list[Array],
     parts: list[Array],
     lags: tuple[float, float, float],
+    cutoff: float | None,
     deviance: float,
 ) -> Mixture:
     """Amplitudes of each class for known parts."""
@@ -151,7 +157,7 @@ def _mixture(
         white.append(float(independent) / variance if variance > 0 else 1.0)
         shares.append(max(0.0, 1 - float(explained) / float(energy.mean())))
     return Mixture(
-        np.array(variances), np.array(white), np.array(shares), lags, deviance
+        np.array(variances), np.array(white), np.array(shares), lags, cutoff, deviance
     )
 
 

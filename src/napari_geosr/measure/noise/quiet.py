@@ -193,7 +193,9 @@ def _with_mixture(
         quiet,
         variances=mixture.variances,
         doubts=doubts,
-        spectrum=replace(quiet.spectrum, lags=lags),
+        spectrum=replace(
+            quiet.spectrum, lags=lags, white=white, cutoff=mixture.cutoff
+        ),
     )
 
 
