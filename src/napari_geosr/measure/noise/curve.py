@@ -9,7 +9,7 @@ import numpy as np
 from napari_geosr.measure.noise.basis import Array
 
 #: Minimum improvement in chi squared for a curve with more parameters.
-_MIN_IMPROVEMENT = 9.0
+_MIN_IMPROVEMENT = 5.0
 #: Factor by which a class's variance must exceed the curve to count as structure.
 _STRUCTURE_FACTOR = 1.3
 #: Weight of classes that contain structure.

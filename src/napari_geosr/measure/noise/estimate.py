@@ -193,7 +193,7 @@ def _noise(
             source=source,
             notes=remarks(volume, sample, None, 0.0, False, False),
         )
-    curve = fit_curve(quiet.greys, quiet.variances, quiet.doubts)
+    curve = fit_curve(quiet.greys, quiet.variances, quiet.curve_errors)
     greys, levels = curve.levels()
     level = float(np.sqrt(np.mean(np.interp(sample.greys, greys, levels) ** 2)))
     half = _MIN_HALF_WIDTH + _HALF_WIDTH_PER_ERROR * float(quiet.doubts.min())

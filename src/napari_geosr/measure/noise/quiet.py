@@ -43,8 +43,15 @@ _MIN_ENERGY = 0.02
 #: Variance of the quietest blocks of a class, relative to the curve of all classes,
 #: above which all its blocks contain structure.
 _MAX_VARIANCE_RATIO = 1.3
+#: Error of the variance of a class, relative to that of the most certain class, above
+#: which the class does not contribute to the spectrum.
+_MAX_DOUBT_RATIO = 1.25
+#: Relative error of the most certain class up to which this applies.
+_MAX_CERTAIN_ERROR = 0.1
 #: Minimum relative error of the variance of a class.
 _MIN_CLASS_ERROR = 0.06
+#: Relative error of the variance per squared fraction of structure.
+_NOT_SEPARATED = 1.5
 #: Expected scatter of (correlated) noise in a class.
 _EXPECTED_SCATTER = 2.0
 #: Increase of the relative error per unit of scatter above the expected one.
@@ -60,6 +67,12 @@ _MIN_UNCERTAIN_ERROR = 0.3
 _MIN_MISFIT = 1.12
 #: Maximum deviance from the mixtures, relative to that from one spectrum.
 _MAX_DEVIANCE_RATIO = 0.9
+#: Fraction of the blocks of a class that is measured if most of them are uniform.
+_UNIFORM_SHARE = 0.5
+#: Limits of structure, deviance and scatter up to which these blocks are uniform.
+_MAX_UNIFORM_STRUCTURE = 0.05
+_MAX_UNIFORM_DEVIANCE = 3.0
+_MAX_UNIFORM_SCATTER = 2.2
 #: Number of iterations of selecting blocks and fitting the spectrum.
 _ITERATIONS = 3
 
@@ -84,6 +97,16 @@ class QuietBlocks:
     doubts: Array
     spectrum: Spectrum
     blocks: int
+
+    @property
+    def curve_errors(self) -> Array:
+        """Relative errors of the variances where spectra separate noise and structure.
+
+        A small fraction of structure is separated well, a large one is not.
+        """
+        structure = np.sqrt(np.maximum(self.doubts**2 - _MIN_CLASS_ERROR**2, 0))
+        left = np.minimum(_NOT_SEPARATED * structure**2, structure)
+        return np.asarray(np.sqrt(_MIN_CLASS_ERROR**2 + left**2))
 
     @property
     def is_structure(self) -> bool:
@@ -135,7 +158,7 @@ def find_quiet(
         if spectrum is None:
             used = _selecting(noise)
             variances = (energies[:, used] / noise[used]).mean(1)
-            shares = np.zeros(len(classes))
+            shares = np.array([noise_and_structure(one, noise)[1] for one in energies])
         else:
             parts = [noise_and_structure(one, noise) for one in energies]
             variances = np.array([variance for variance, _ in parts])
@@ -159,7 +182,10 @@ def find_quiet(
         )
     if quiet is None or quiet.is_structure:
         return quiet
-    return _with_mixture(quiet, energies, shares, scatter, check)
+    mixed = _with_mixture(quiet, energies, shares, scatter, check)
+    if mixed is not quiet:
+        return mixed
+    return _with_uniform(quiet, [energy[one] for one in classes], check)
 
 
 def _with_mixture(
@@ -197,6 +223,30 @@ def _with_mixture(
             quiet.spectrum, lags=lags, white=white, cutoff=mixture.cutoff
         ),
     )
+
+
+def _with_uniform(
+    quiet: QuietBlocks, classes: list[FloatArray], check: Callable[[], None]
+) -> QuietBlocks:
+    """The same classes, measured in more blocks where most of them are uniform.
+
+    The quietest blocks are where the noise is weakest. In a reconstruction, that is
+    near the edge of the sample, and weaker than on average.
+    """
+    noise = quiet.spectrum.noise
+    variances = quiet.variances.copy()
+    for i, energy in enumerate(classes):
+        check()
+        wide = _quietest(energy, noise, _UNIFORM_SHARE)
+        variance, share = noise_and_structure(wide.energy, noise)
+        deviance = mean_deviance(wide.energy[None], noise, np.ones(1)) * wide.count
+        if (
+            share <= _MAX_UNIFORM_STRUCTURE
+            and deviance <= _MAX_UNIFORM_DEVIANCE
+            and wide.scatter <= _MAX_UNIFORM_SCATTER
+        ):
+            variances[i] = variance
+    return replace(quiet, variances=variances)
 
 
 def _classes(greys: Array) -> list[npt.NDArray[np.intp]]:
@@ -266,6 +316,9 @@ def _pooled(
     good = (variances <= _MAX_VARIANCE_RATIO * expected) & (expected > 0)
     if not good.any():
         return None
+    least = float(doubts[good].min())
+    if least <= _MAX_CERTAIN_ERROR:
+        good &= doubts <= _MAX_DOUBT_RATIO * least
     weight = 1 / doubts[good] ** 2
     weight /= weight.sum()
     scaled = energies[good] / expected[good][:, None, None, None]
