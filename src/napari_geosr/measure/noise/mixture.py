@@ -22,6 +22,7 @@ from napari_geosr.measure.noise.spectrum import (
     NoiseFamily,
     Spectrum,
     non_negative_fit,
+    penalised,
     structure_parts,
 )
 
@@ -122,8 +123,9 @@ def fit_mixture(
             },
         )
         values = tuple(np.clip(solution.x, family.lowest, family.highest).tolist())
-        if best is None or solution.fun < best[0]:
-            best = (float(solution.fun), family, values)
+        found = penalised(float(solution.fun), family)
+        if best is None or found < best[0]:
+            best = (found, family, values)
     assert best is not None
     _, family, values = best
     noise = family.energies(values)[used]

@@ -33,6 +33,9 @@ _CUTOFFS = (0.5, 0.65, 0.8, 0.95, 1.1, 1.4, 1.8)
 _MAX_WIDTH = 1.0
 #: Range of cutoffs in the search.
 _CUTOFF_RANGE = (0.35, 2.45)
+#: Factor by which the deviance from blurred noise must exceed that from the noise of a
+#: reconstruction.
+_PREFERENCE = 1.25
 #: Correlation lengths of structure, as widths of Gaussians in voxels.
 _STRUCTURE = (1.15, 1.6, 2.4, 3.8)
 #: Number of iterations of reweighting.
@@ -83,6 +86,7 @@ class NoiseFamily:
     starts: list[tuple[float, ...]]
     lowest: tuple[float, ...]
     highest: tuple[float, ...]
+    is_reconstruction: bool = False
 
 
 def fit_spectrum(energy: Array, check: Callable[[], None]) -> Spectrum:
@@ -125,8 +129,16 @@ def fit_spectrum(energy: Array, check: Callable[[], None]) -> Spectrum:
         )
         values = tuple(np.clip(solution.x, family.lowest, family.highest).tolist())
         fits.append((float(solution.fun), family, values))
-    fits.sort(key=lambda fit: fit[0])
+    fits.sort(key=lambda fit: penalised(fit[0], fit[1]))
     return _described(measured, used, edges, smooth, fits)
+
+
+def penalised(deviance: float, family: NoiseFamily) -> float:
+    """Deviance for comparing kinds of noise, increased for a reconstruction.
+
+    Where both fit about equally well, blurred noise is the simpler explanation.
+    """
+    return deviance * (_PREFERENCE if family.is_reconstruction else 1.0)
 
 
 def _described(
@@ -239,6 +251,7 @@ def _reconstruction(edges: Edges) -> NoiseFamily:
         ),
         lags=lags,
         cutoff=lambda v: v[1],
+        is_reconstruction=True,
         starts=list(itertools.product(along, _CUTOFFS)),
         lowest=(0.0, _CUTOFF_RANGE[0]),
         highest=(0.0 if flat else _MAX_WIDTH, _CUTOFF_RANGE[1]),
