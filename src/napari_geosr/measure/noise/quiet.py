@@ -267,9 +267,7 @@ def _with_mixture(found: _Found, check: Callable[[], None]) -> QuietBlocks | Non
         quiet,
         variances=mixture.variances,
         doubts=doubts,
-        spectrum=replace(
-            quiet.spectrum, lags=lags, white=white, cutoff=mixture.cutoff
-        ),
+        spectrum=replace(quiet.spectrum, lags=lags, white=white, cutoff=mixture.cutoff),
     )
 
 
