@@ -31,8 +31,7 @@ from napari_geosr.core.steps import run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference.intensity import scan_steps
 from napari_geosr.inference.risk.evaluation import draw_sample
-from napari_geosr.inference.risk.probes import level_map, noise_like
-from napari_geosr.measure.noise import estimate_noise
+from napari_geosr.inference.risk.probes import level_map, noise_of_scan
 from napari_geosr.operations.restore.ranking import RankConfig, rank_steps
 from napari_geosr.operations.restore.ranking.tune import TrialSetup
 from napari_geosr.operations.restore.scale import scaled
@@ -56,7 +55,7 @@ def responses(noisy: Array, models: tuple[str, ...] = ()) -> dict[str, Any]:
     sample = draw_sample(noisy, noise, n=1)
     setup = TrialSetup(sample, statistics, noise, "cpu", 1)
     levels = level_map(noisy.astype(np.float64), noise)
-    unit = noise_like(noisy.shape, noise.correlation, np.random.default_rng(5))
+    unit = noise_of_scan(noise, noisy.shape, np.random.default_rng(5))
     probe = levels * unit
     whole = tuple(slice(0, n) for n in noisy.shape)
     found: dict[str, Any] = {"probe": probe, "lm": levels}
@@ -122,20 +121,20 @@ def real_rows(data: Path, work: Path) -> Iterator[str]:
             continue
         file = work / f"{name}-{kind}-{level:g}.npz".replace(" ", "_")
         noisy, clean, added = rv._scan(name, kind, level, data)
+        own = rv.own_level(clean)
+        own_rms = float(np.sqrt(np.mean(own**2)))
         if not file.exists():
-            found = estimate_noise(Volume(clean, "ZYX"[3 - clean.ndim :]))
-            own = 0.0 if found.is_negligible else found.level
-            total = float(np.hypot(level * rv.contrast(clean), own))
+            total = float(np.hypot(level * rv.contrast(clean), own_rms))
             tried = [
                 (rv.fair_psnr(v, clean, added, own), setting)
                 for setting, v in rv.classical(noisy, total)
             ]
             made = responses(noisy)
-            meta = {"choice": made.pop("choice"), "own": own, "classical": [max(tried)]}
+            meta = {"choice": made.pop("choice"), "classical": [max(tried)]}
             np.savez(file, noisy=noisy, meta=json.dumps(meta), **made)
         case = combined(file)
-        own, best = case["meta"]["own"], case["meta"]["classical"][0][0]
-        if level * rv.contrast(clean) <= own:
+        best = case["meta"]["classical"][0][0]
+        if level * rv.contrast(clean) <= own_rms:
             continue
         psnr = [rv.fair_psnr(case[i], clean, added, own) for i in range(1, _MOST + 1)]
         yield _line(f"{name}, {level:.0%} {kind}", psnr, best, case)

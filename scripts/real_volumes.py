@@ -33,6 +33,7 @@ from skimage.restoration import denoise_nl_means, denoise_tv_chambolle
 from napari_geosr.core.errors import GeoSRError
 from napari_geosr.core.steps import run_to_end
 from napari_geosr.core.volume import Volume
+from napari_geosr.inference.risk.probes import level_map
 from napari_geosr.measure.noise import estimate_noise
 from napari_geosr.measure.quality import compare_pores, dice, psnr, ssim
 from napari_geosr.operations.models import catalogue
@@ -145,18 +146,32 @@ def figures(name: str, image: Array, clean: Array) -> dict[str, float]:
     return {k: round(float(v), 4) for k, v in found.items()}
 
 
-def fair_psnr(image: Array, clean: Array, added: Array, own: float) -> float:
+def own_level(clean: Array) -> npt.NDArray[np.float64]:
+    """Deviation of a volume's own noise at every voxel; 0 if it is negligible."""
+    own = estimate_noise(Volume(clean, "ZYX"[3 - clean.ndim :]))
+    if own.is_negligible:
+        return np.zeros(clean.shape)
+    return level_map(clean.astype(np.float64), own)
+
+
+def fair_psnr(
+    image: Array, clean: Array, added: Array, own: npt.NDArray[np.float64]
+) -> float:
     """PSNR with the reference's own noise taken out, in dB.
 
-    The reference ``x + n`` has noise of its own, of deviation `own`. For a result ``f``
-    that is expected to be ``|f − x|² = |f − (x + n)|² − |n|² + 2 ⟨f, n⟩``, and a result
-    keeps as much of ``n`` as it keeps of the noise that was added, which is known.
+    The reference ``x + n`` has noise of its own, of deviation `own` at every voxel. For
+    a result ``f`` that is expected to be
+    ``|f − x|² = |f − (x + n)|² − |n|² + 2 ⟨f, n⟩``, and a result keeps as much of ``n``
+    at a voxel as it keeps of the noise that was added there, which is known.
     """
     error = (image - clean).astype(np.float64)
     square = float(np.mean(error**2))
-    if own > 0:
-        kept = float(np.vdot(error, added) / np.vdot(added, added))
-        square = max(square - own**2 * (1 - 2 * kept), 0.02 * own**2)
+    variance = np.square(own)
+    total = float(variance.mean())
+    if total > 0:
+        weighted = variance * added
+        kept = float(np.vdot(weighted, error) / np.vdot(weighted, added))
+        square = max(square - total * (1 - 2 * kept), 0.02 * total)
     return float(20 * np.log10(contrast(clean) / max(np.sqrt(square), 1e-12)))
 
 
@@ -190,23 +205,22 @@ def row(name: str, kind: str, level: float, data: Path) -> dict[str, Any]:
     sd = level * contrast(clean)
     found: dict[str, Any] = {"volume": name, "kind": kind, "level": level}
     measured = estimate_noise(Volume(noisy, "ZYX"[3 - noisy.ndim :]))
-    own = estimate_noise(Volume(clean, "ZYX"[3 - clean.ndim :]))
+    own = own_level(clean)
+    own_rms = float(np.sqrt(np.mean(own**2)))
     found["measured_level"] = round(measured.level / contrast(clean), 4)
-    found["own_level"] = round(own.level / contrast(clean), 4)
-    own_noise = 0.0 if own.is_negligible else own.level
+    found["own_level"] = round(own_rms / contrast(clean), 4)
 
     def judged(image: Array) -> dict[str, float]:
         made = figures(name, image, clean)
         if level:
-            made["fair_psnr"] = round(fair_psnr(image, clean, added, own_noise), 4)
+            made["fair_psnr"] = round(fair_psnr(image, clean, added, own), 4)
         return made
 
     methods = {"input": judged(noisy)}
     if level:
-        total = float(np.hypot(sd, own_noise))
+        total = float(np.hypot(sd, own_rms))
         tried = [
-            (fair_psnr(v, clean, added, own_noise), n, v)
-            for n, v in classical(noisy, total)
+            (fair_psnr(v, clean, added, own), n, v) for n, v in classical(noisy, total)
         ]
         _, best, image = max(tried, key=lambda t: t[0])
         methods["classical"] = judged(image.astype(np.float32))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from napari_geosr.attribution import AttributionRequest
 from napari_geosr.core.noise import Noise
 from napari_geosr.core.types import AnyArray
-from napari_geosr.physics.correlated_noise import noise_like
+from napari_geosr.physics.correlated_noise import noise_of_scan
 
 
 class NoiseGenerator:
@@ -23,11 +25,7 @@ class NoiseGenerator:
         noise: Noise = request.noise()
         self.is_measured = noise.is_measured
         if noise.level == 0 and noise.interval[1] > 0:
-            noise = Noise(
-                level=noise.interval[1],
-                contrast=noise.contrast,
-                correlation=noise.correlation,
-            )
+            noise = replace(noise, level=noise.interval[1], greys=(0.0,), levels=())
         statistics = request.scene.statistics
         self._noise = noise.standardised(statistics.input_mean, statistics.input_std)
         self._shape = request.window.network_input.shape
@@ -43,7 +41,7 @@ class NoiseGenerator:
     def draw_unit(self) -> AnyArray:
         """Draw noise of variance 1 for the window."""
         shape = self._shape[1:] if self._flat else self._shape
-        unit: AnyArray = noise_like(shape, self._noise.correlation, self._rng)
+        unit: AnyArray = noise_of_scan(self._noise, shape, self._rng)
         return unit.reshape(self._shape)
 
     def level(self, grey: float) -> float:
@@ -54,9 +52,7 @@ class NoiseGenerator:
         """Standard deviation of a weighted sum of noise around a grey value."""
         shape = weights.shape[1:] if self._flat else weights.shape
         sums = [
-            float(
-                (noise_like(shape, self._noise.correlation, self._rng) * weights).sum()
-            )
+            float((noise_of_scan(self._noise, shape, self._rng) * weights).sum())
             for _ in range(draws)
         ]
         return float(np.std(sums)) * float(self._noise.at(grey))

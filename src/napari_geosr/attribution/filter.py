@@ -25,7 +25,7 @@ import numpy as np
 from napari_geosr.attribution import Attribution, AttributionRequest, AttributionResult
 from napari_geosr.core.steps import StageStarted, Step
 from napari_geosr.core.types import AnyArray, AnyDict
-from napari_geosr.physics.correlated_noise import noise_like
+from napari_geosr.physics.correlated_noise import noise_of_scan
 
 TITLE = "Filter"
 HELP = "The linear filter that the network applies at this position, and its width."
@@ -94,7 +94,7 @@ def _linearity(
     rng = np.random.default_rng(request.seed)
     wrong, changes = [], []
     for _ in range(max(2, request.draws // 2)):
-        change = level * noise_like(window.network_input.shape, noise.correlation, rng)
+        change = level * noise_of_scan(noise, window.network_input.shape, rng)
         found = float(
             (window.values(window.network_input + change) * request.weights).sum()
         )

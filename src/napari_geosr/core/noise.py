@@ -42,6 +42,13 @@ class Noise:
     correlation : mapping of str to float
         Correlation of the noise of adjacent voxels along each axis (``"z"``, ``"y"``,
         ``"x"``), -1 … 1; 0 is independent. Axes that a scan does not have are absent.
+    white : float
+        Fraction of the variance that is independent between voxels (rounding,
+        interpolation, a camera behind the optics), 0 … 1; `correlation` includes it.
+    cutoff : float or None
+        If the rest of the noise has the spectrum of filtered back-projection within
+        slices: frequency at which the window of the filter reaches zero (Nyquist
+        frequency = 1). None: the rest is white noise after a Gaussian blur.
     interval : (float, float)
         Confidence interval of `level` (about 90 %), in grey values.
     source : str
@@ -67,6 +74,8 @@ class Noise:
     greys: tuple[float, ...] = (0.0,)
     levels: tuple[float, ...] = ()
     correlation: Mapping[str, float] = field(default_factory=dict)
+    white: float = 0.0
+    cutoff: float | None = None
     interval: tuple[float, float] = (0.0, 0.0)
     source: str = "scan"
     notes: tuple[str, ...] = ()
@@ -145,6 +154,8 @@ class Noise:
             "greys": list(self.greys),
             "levels": list(self.levels),
             "correlation": dict(self.correlation),
+            "white": self.white,
+            "cutoff": self.cutoff,
             "source": self.source,
             "notes": list(self.notes),
         }

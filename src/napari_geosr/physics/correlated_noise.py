@@ -1,17 +1,27 @@
-"""Gaussian noise with a given correlation of neighbouring voxels (without torch)."""
+"""Gaussian noise with a given correlation or spectrum (without torch)."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 
+from napari_geosr.core.noise import Noise
+from napari_geosr.physics.noise_spectrum import reconstruction_power
+
 FloatArray = npt.NDArray[np.float64]
 
 #: Largest kernel width in voxels: adjacent voxels then have a correlation of 0.95.
 _MAX_WIDTH = 3.2
+#: Largest correlation of the part of the noise that is not white.
+_MAX_CORRELATION = 0.95
+#: White fraction above which the rest is not simulated.
+_ALL_WHITE = 0.98
+#: Voxels added to the edges of planes that are filtered as a whole.
+_PLANE_MARGIN = 16
 
 
 def noise_like(
@@ -69,3 +79,53 @@ def _gaussian(width: float) -> FloatArray:
     places = np.arange(-radius, radius + 1)
     kernel: FloatArray = np.exp(-0.5 * (places / width) ** 2)
     return np.asarray(kernel / np.sqrt(np.square(kernel).sum()))
+
+
+def noise_of_scan(
+    noise: Noise, shape: Sequence[int], rng: np.random.Generator
+) -> FloatArray:
+    """Gaussian noise of variance 1 with the measured spectrum of a scan's noise.
+
+    Noise of a reconstruction has hardly any low frequencies: its neighbours may be
+    correlated like those of blurred noise, but much less of it passes a denoiser.
+
+    Parameters
+    ----------
+    noise : Noise
+        Its correlation, white fraction and cutoff are used.
+    shape : sequence of int
+        (Z, Y, X) or (Y, X).
+    rng : numpy.random.Generator
+    """
+    white = min(max(noise.white, 0.0), 1.0)
+    if white > _ALL_WHITE:
+        return rng.standard_normal(tuple(shape))
+    along = {
+        axis: min(max(value / (1 - white), -_MAX_CORRELATION), _MAX_CORRELATION)
+        for axis, value in noise.correlation.items()
+    }
+    if noise.cutoff is None:
+        found = noise_like(shape, along, rng)
+    else:
+        found = _reconstruction_like(shape, noise.cutoff, along.get("z", 0.0), rng)
+    if white > 0:
+        found = math.sqrt(1 - white) * found
+        found += math.sqrt(white) * rng.standard_normal(tuple(shape))
+    return found
+
+
+def _reconstruction_like(
+    shape: Sequence[int], cutoff: float, along_z: float, rng: np.random.Generator
+) -> FloatArray:
+    """Noise of variance 1 with the spectrum of filtered back-projection in slices."""
+    from scipy import fft
+
+    # Planes are periodic: generate larger ones and crop them.
+    plane = [fft.next_fast_len(n + _PLANE_MARGIN, real=True) for n in shape[-2:]]
+    noise = noise_like((*shape[:-2], *plane), {"z": along_z}, rng)
+    f = np.hypot(fft.fftfreq(plane[0])[:, None], fft.fftfreq(plane[1]))
+    power = reconstruction_power(f, cutoff)
+    amplitude = np.sqrt(power / power.mean())[:, : plane[1] // 2 + 1]
+    filtered = fft.irfft2(fft.rfft2(noise) * amplitude, s=plane)
+    found: FloatArray = filtered[..., : shape[-2], : shape[-1]]
+    return found

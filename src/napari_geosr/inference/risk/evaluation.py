@@ -14,7 +14,7 @@ from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.noise import Noise
 from napari_geosr.core.steps import ShouldStop, never_stop
 from napari_geosr.core.volume import ArrayLike
-from napari_geosr.inference.risk.probes import level_map, noise_like
+from napari_geosr.inference.risk.probes import level_map, noise_of_scan
 from napari_geosr.inference.risk.stein import CellMeans
 from napari_geosr.inference.runner import restore_region
 from napari_geosr.inference.windows import Standardisation
@@ -211,7 +211,7 @@ def draw_sample(
     for block in blocks:
         checked.append(block)
         levels = level_map(block.window, noise)
-        unit = noise_like(block.window.shape, noise.correlation, rng)
+        unit = noise_of_scan(noise, block.window.shape, rng)
         probes.append(levels * unit)
         variances.append(np.square(levels[block.core]))
         if second is not None:

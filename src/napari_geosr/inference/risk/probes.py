@@ -1,4 +1,4 @@
-"""Noise with the level and correlation measured in a scan. numpy only."""
+"""Noise with the level and spectrum measured in a scan. numpy only."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_geosr.core.noise import Noise
-from napari_geosr.physics.correlated_noise import noise_like
+from napari_geosr.physics.correlated_noise import noise_like, noise_of_scan
 
-__all__ = ["level_map", "noise_like"]
+__all__ = ["level_map", "noise_like", "noise_of_scan"]
 
 FloatArray = npt.NDArray[np.float64]
 

@@ -22,7 +22,7 @@ SMOOTH_DEGREE = 2
 #: Tabulated widths of Gaussian blurs, in voxels.
 WIDTHS = np.linspace(0, 4.0, 161)
 #: Tabulated cutoffs of reconstruction filters, in units of the Nyquist frequency.
-CUTOFFS = np.linspace(0.3, 1.2, 19)
+CUTOFFS = np.linspace(0.3, 2.5, 45)
 #: Width in voxels below which a sampled Gaussian is a single voxel.
 _MIN_WIDTH = 0.05
 #: Edge of the window for the covariance of reconstructed slices, in voxels.

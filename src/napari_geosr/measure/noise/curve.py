@@ -9,7 +9,11 @@ import numpy as np
 from napari_geosr.measure.noise.basis import Array
 
 #: Minimum improvement in chi squared for a curve with more parameters.
-_MIN_IMPROVEMENT = 9.0
+_MIN_IMPROVEMENT = 5.0
+#: Minimum improvement where the curve fits closely.
+_MIN_CLOSE_IMPROVEMENT = 1.0
+#: Minimum ratio of that improvement to the remaining chi squared per degree of freedom.
+_CLOSE_RATIO = 60.0
 #: Factor by which a class's variance must exceed the curve to count as structure.
 _STRUCTURE_FACTOR = 1.3
 #: Weight of classes that contain structure.
@@ -74,7 +78,7 @@ def fit_curve(greys: Array, variances: Array, doubts: Array) -> NoiseCurve:
         if len(parts) >= len(places) + 2:
             break
         candidate = _fit_parts(np.stack(parts, axis=1), variances, doubts)
-        if best is None or candidate[0] < best[0] - _MIN_IMPROVEMENT:
+        if best is None or _is_better(candidate[0], best[0], len(places) - len(parts)):
             best = candidate
     assert best is not None
     upper = _SCATTER_FACTOR * lower_hull(places, variances)
@@ -82,6 +86,18 @@ def fit_curve(greys: Array, variances: Array, doubts: Array) -> NoiseCurve:
     if np.ptp(fitted) <= _ZERO_SHARE * variances.max():
         fitted = np.full(len(places), min(float(fitted[0]), float(upper.min())))
     return NoiseCurve(places, np.minimum(fitted, upper))
+
+
+def _is_better(chi2: float, simpler: float, freedom: int) -> bool:
+    """Whether a curve with more parameters is needed.
+
+    Errors of classes with structure are upper limits. If all classes lie on the curve
+    much more closely than that, a smaller improvement suffices.
+    """
+    gained = simpler - chi2
+    if gained > _MIN_IMPROVEMENT:
+        return True
+    return gained > max(_MIN_CLOSE_IMPROVEMENT, _CLOSE_RATIO * chi2 / freedom)
 
 
 def _fit_parts(matrix: Array, variances: Array, doubts: Array) -> tuple[float, Array]:

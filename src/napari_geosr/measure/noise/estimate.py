@@ -193,7 +193,7 @@ def _noise(
             source=source,
             notes=remarks(volume, sample, None, 0.0, False, False),
         )
-    curve = fit_curve(quiet.greys, quiet.variances, quiet.doubts)
+    curve = fit_curve(quiet.greys, quiet.variances, quiet.curve_errors)
     greys, levels = curve.levels()
     level = float(np.sqrt(np.mean(np.interp(sample.greys, greys, levels) ** 2)))
     half = _MIN_HALF_WIDTH + _HALF_WIDTH_PER_ERROR * float(quiet.doubts.min())
@@ -224,6 +224,8 @@ def _noise(
         greys=greys,
         levels=levels,
         correlation={name: lags[name] for name in names},
+        white=quiet.spectrum.white,
+        cutoff=quiet.spectrum.cutoff,
         interval=interval,
         source=source,
         notes=remarks(volume, sample, quiet, interval[1], structured, coarse),

@@ -22,6 +22,7 @@ from napari_geosr.measure.noise.spectrum import (
     NoiseFamily,
     Spectrum,
     non_negative_fit,
+    penalised,
     structure_parts,
 )
 
@@ -47,6 +48,8 @@ class Mixture:
         Fraction of the energy that is structure.
     lags : (float, float, float)
         Correlation of adjacent voxels of the correlated part along Z, Y and X.
+    cutoff : float or None
+        Cutoff of the reconstruction filter, as in `Spectrum`.
     deviance : float
         Mean deviance of the fits per coefficient.
     """
@@ -55,6 +58,7 @@ class Mixture:
     white: Array
     shares: Array
     lags: tuple[float, float, float]
+    cutoff: float | None
     deviance: float
 
 
@@ -119,20 +123,24 @@ def fit_mixture(
             },
         )
         values = tuple(np.clip(solution.x, family.lowest, family.highest).tolist())
-        if best is None or solution.fun < best[0]:
-            best = (float(solution.fun), family, values)
+        found = penalised(float(solution.fun), family)
+        if best is None or found < best[0]:
+            best = (found, family, values)
     assert best is not None
     _, family, values = best
     noise = family.energies(values)[used]
     parts = [noise, np.ones_like(noise), *smooth]
     deviance = _mean_deviance(classes, parts, weights)
-    return _mixture(classes, parts, family.lags(values), deviance)
+    return _mixture(
+        classes, parts, family.lags(values), family.cutoff(values), deviance
+    )
 
 
 def _mixture(
     classes: list[Array],
     parts: list[Array],
     lags: tuple[float, float, float],
+    cutoff: float | None,
     deviance: float,
 ) -> Mixture:
     """Amplitudes of each class for known parts."""
@@ -151,7 +159,7 @@ def _mixture(
         white.append(float(independent) / variance if variance > 0 else 1.0)
         shares.append(max(0.0, 1 - float(explained) / float(energy.mean())))
     return Mixture(
-        np.array(variances), np.array(white), np.array(shares), lags, deviance
+        np.array(variances), np.array(white), np.array(shares), lags, cutoff, deviance
     )
 
 

@@ -43,8 +43,17 @@ _MIN_ENERGY = 0.02
 #: Variance of the quietest blocks of a class, relative to the curve of all classes,
 #: above which all its blocks contain structure.
 _MAX_VARIANCE_RATIO = 1.3
+#: Error of the variance of a class, relative to that of the most certain class, above
+#: which the class does not contribute to the spectrum.
+_MAX_DOUBT_RATIO = 1.25
+#: Relative error of the most certain class up to which this applies.
+_MAX_CERTAIN_ERROR = 0.1
+#: Fraction of the classes that always contribute.
+_MIN_CERTAIN_SHARE = 0.25
 #: Minimum relative error of the variance of a class.
 _MIN_CLASS_ERROR = 0.06
+#: Relative error of the variance per squared fraction of structure.
+_NOT_SEPARATED = 1.5
 #: Expected scatter of (correlated) noise in a class.
 _EXPECTED_SCATTER = 2.0
 #: Increase of the relative error per unit of scatter above the expected one.
@@ -60,8 +69,19 @@ _MIN_UNCERTAIN_ERROR = 0.3
 _MIN_MISFIT = 1.12
 #: Maximum deviance from the mixtures, relative to that from one spectrum.
 _MAX_DEVIANCE_RATIO = 0.9
+#: Fraction of the blocks of a class that is measured if most of them are uniform.
+_UNIFORM_SHARE = 0.5
+#: Limits of structure, deviance and scatter up to which these blocks are uniform.
+_MAX_UNIFORM_STRUCTURE = 0.05
+_MAX_UNIFORM_DEVIANCE = 3.0
+_MAX_UNIFORM_SCATTER = 2.2
 #: Number of iterations of selecting blocks and fitting the spectrum.
 _ITERATIONS = 3
+#: Number of further iterations with the spectrum of the most certain classes.
+_CERTAIN_ITERATIONS = 2
+#: Ratio of the strongest correlated part of a mixture to the median of all classes,
+#: above which it is structure.
+_MAX_CORRELATED_RATIO = 3.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,6 +104,16 @@ class QuietBlocks:
     doubts: Array
     spectrum: Spectrum
     blocks: int
+
+    @property
+    def curve_errors(self) -> Array:
+        """Relative errors of the variances where spectra separate noise and structure.
+
+        A small fraction of structure is separated well, a large one is not.
+        """
+        structure = np.sqrt(np.maximum(self.doubts**2 - _MIN_CLASS_ERROR**2, 0))
+        left = np.minimum(_NOT_SEPARATED * structure**2, structure)
+        return np.asarray(np.sqrt(_MIN_CLASS_ERROR**2 + left**2))
 
     @property
     def is_structure(self) -> bool:
@@ -121,71 +151,115 @@ def find_quiet(
         None if the quietest blocks do not vary at all.
     """
     classes = _classes(greys)
-    places = np.array([greys[one].mean() for one in classes])
-    noise = np.ones(energy.shape[1:])
-    spectrum: Spectrum | None = None
-    quiet: QuietBlocks | None = None
+    search = _Search(
+        [energy[one] for one in classes],
+        np.array([greys[one].mean() for one in classes]),
+        fraction,
+        check,
+    )
+    found: _Found | None = None
     for _ in range(_ITERATIONS):
+        better = search.step(found)
+        if better is None:
+            return None if found is None else found.quiet
+        found = better
+    assert found is not None
+    if found.quiet.is_structure:
+        return found.quiet
+    mixed = _with_mixture(found, check)
+    if mixed is not None:
+        return mixed
+    for _ in range(_CERTAIN_ITERATIONS):
+        found = search.step(found, certain=True) or found
+    return _with_uniform(found.quiet, search.classes, check)
+
+
+@dataclass(frozen=True, eq=False)
+class _Found:
+    """Quiet blocks, with the mean energies, structure and scatter of each class."""
+
+    quiet: QuietBlocks
+    energies: Array
+    shares: Array
+    scatter: Array
+
+
+@dataclass(frozen=True, eq=False)
+class _Search:
+    """Classes of blocks by grey value, and how their quietest blocks are found."""
+
+    classes: list[FloatArray]
+    places: Array
+    fraction: float
+    check: Callable[[], None]
+
+    def step(self, before: _Found | None, *, certain: bool = False) -> _Found | None:
+        """Select the quietest blocks by a known spectrum, and fit theirs.
+
+        With `certain`, only classes without structure determine the spectrum.
+        """
+        noise = np.ones(self.classes[0].shape[1:])
+        if before is not None:
+            noise = before.quiet.spectrum.noise
         selected = []
-        for one in classes:
-            check()
-            selected.append(_quietest(energy[one], noise, fraction))
+        for energy in self.classes:
+            self.check()
+            selected.append(_quietest(energy, noise, self.fraction))
         energies = np.stack([one.energy for one in selected])
         scatter = np.array([one.scatter for one in selected])
-        if spectrum is None:
+        if before is None:
             used = _selecting(noise)
             variances = (energies[:, used] / noise[used]).mean(1)
-            shares = np.zeros(len(classes))
+            shares = np.zeros(len(selected))
         else:
-            parts = [noise_and_structure(one, noise) for one in energies]
-            variances = np.array([variance for variance, _ in parts])
-            shares = np.array([share for _, share in parts])
+            variances, shares = _parts(energies, noise)
         doubts = _relative_errors(shares, scatter)
-        pooled = _pooled(energies, places, variances, doubts)
+        pooled = _pooled(energies, self.places, variances, doubts, certain)
         if pooled is None:
-            return quiet
-        spectrum = fit_spectrum(pooled, check)
+            return None
+        spectrum = fit_spectrum(pooled, self.check)
         if not spectrum.variance > 0:
-            return quiet
-        noise = spectrum.noise
-        parts = [noise_and_structure(one, noise) for one in energies]
-        shares = np.array([share for _, share in parts])
+            return None
+        variances, shares = _parts(energies, spectrum.noise)
         quiet = QuietBlocks(
-            greys=places,
-            variances=np.array([variance for variance, _ in parts]),
+            greys=self.places,
+            variances=variances,
             doubts=_relative_errors(shares, scatter),
             spectrum=spectrum,
             blocks=sum(one.count for one in selected),
         )
-    if quiet is None or quiet.is_structure:
-        return quiet
-    return _with_mixture(quiet, energies, shares, scatter, check)
+        return _Found(quiet, energies, shares, scatter)
 
 
-def _with_mixture(
-    quiet: QuietBlocks,
-    energies: Array,
-    shares: Array,
-    scatter: Array,
-    check: Callable[[], None],
-) -> QuietBlocks:
-    """The same blocks with a mixture of noise in each class, where that is better.
+def _parts(energies: Array, noise: Array) -> tuple[Array, Array]:
+    """Variance of the noise, and fraction of structure, of each class."""
+    parts = np.array([noise_and_structure(one, noise) for one in energies])
+    return parts[:, 0], parts[:, 1]
+
+
+def _with_mixture(found: _Found, check: Callable[[], None]) -> QuietBlocks | None:
+    """The same blocks with a mixture of noise in each class, if that is better.
 
     It is better if one spectrum for all classes does not fit, and took part of the
-    noise for structure. A mixture that only adds structure describes fine structure.
+    noise for structure. A mixture that only adds structure describes fine structure; so
+    does one whose correlated part is much stronger in some classes than in others.
     """
+    quiet = found.quiet
     weights = 1 / quiet.doubts**2
-    deviance = mean_deviance(energies, quiet.spectrum.noise, weights)
-    expected = len(energies) / quiet.blocks
+    deviance = mean_deviance(found.energies, quiet.spectrum.noise, weights)
+    expected = len(found.energies) / quiet.blocks
     if deviance < _MIN_MISFIT * expected:
-        return quiet
-    mixture = fit_mixture(energies, weights, quiet.spectrum, check)
+        return None
+    mixture = fit_mixture(found.energies, weights, quiet.spectrum, check)
     if (
         mixture.deviance > _MAX_DEVIANCE_RATIO * deviance
-        or mixture.shares.mean() >= shares.mean()
+        or mixture.shares.mean() >= found.shares.mean()
     ):
-        return quiet
-    doubts = _relative_errors(mixture.shares, scatter)
+        return None
+    correlated = mixture.variances * (1 - mixture.white)
+    if correlated.max() > _MAX_CORRELATED_RATIO * np.median(correlated):
+        return None
+    doubts = _relative_errors(mixture.shares, found.scatter)
     white = float(np.average(mixture.white, weights=1 / doubts**2))
     z, y, x = mixture.lags
     lags = ((1 - white) * z, (1 - white) * y, (1 - white) * x)
@@ -193,8 +267,34 @@ def _with_mixture(
         quiet,
         variances=mixture.variances,
         doubts=doubts,
-        spectrum=replace(quiet.spectrum, lags=lags),
+        spectrum=replace(quiet.spectrum, lags=lags, white=white, cutoff=mixture.cutoff),
     )
+
+
+def _with_uniform(
+    quiet: QuietBlocks, classes: list[FloatArray], check: Callable[[], None]
+) -> QuietBlocks:
+    """The same classes, measured in more blocks where most of them are uniform.
+
+    The quietest blocks are where the noise is weakest. In a reconstruction, that is
+    near the edge of the sample, and weaker than on average.
+    """
+    noise = quiet.spectrum.noise
+    variances = quiet.variances.copy()
+    for i, energy in enumerate(classes):
+        check()
+        wide = _quietest(energy, noise, _UNIFORM_SHARE)
+        if not wide.energy.any():  # clipped or rounded
+            continue
+        variance, share = noise_and_structure(wide.energy, noise)
+        deviance = mean_deviance(wide.energy[None], noise, np.ones(1)) * wide.count
+        if (
+            share <= _MAX_UNIFORM_STRUCTURE
+            and deviance <= _MAX_UNIFORM_DEVIANCE
+            and wide.scatter <= _MAX_UNIFORM_SCATTER
+        ):
+            variances[i] = variance
+    return replace(quiet, variances=variances)
 
 
 def _classes(greys: Array) -> list[npt.NDArray[np.intp]]:
@@ -254,9 +354,13 @@ def _relative_errors(shares: Array, scatter: Array) -> Array:
 
 
 def _pooled(
-    energies: Array, places: Array, variances: Array, doubts: Array
+    energies: Array, places: Array, variances: Array, doubts: Array, certain: bool
 ) -> Array | None:
-    """Mean energies of the classes with quiet blocks, at a typical grey value."""
+    """Mean energies of the classes with quiet blocks, at a typical grey value.
+
+    With `certain`, classes that are less certain than the best ones are left out: even
+    a little structure in them looks like correlated noise.
+    """
     if not variances.max() > 0:
         return None
     curve = fit_curve(places, variances, doubts)
@@ -264,6 +368,10 @@ def _pooled(
     good = (variances <= _MAX_VARIANCE_RATIO * expected) & (expected > 0)
     if not good.any():
         return None
+    ordered = np.sort(doubts[good])
+    if certain and ordered[0] <= _MAX_CERTAIN_ERROR:
+        enough = ordered[round(_MIN_CERTAIN_SHARE * (len(ordered) - 1))]
+        good &= doubts <= max(_MAX_DOUBT_RATIO * ordered[0], enough)
     weight = 1 / doubts[good] ** 2
     weight /= weight.sum()
     scaled = energies[good] / expected[good][:, None, None, None]

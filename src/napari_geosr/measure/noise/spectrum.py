@@ -28,11 +28,14 @@ from napari_geosr.measure.noise.basis import (
 Bools = npt.NDArray[np.bool_]
 #: Initial widths and cutoffs for the simplex search.
 _WIDTHS = (0.0, 0.3, 0.45, 0.6, 0.75, 0.9)
-_CUTOFFS = (0.5, 0.65, 0.8, 0.95, 1.1)
+_CUTOFFS = (0.5, 0.65, 0.8, 0.95, 1.1, 1.4, 1.8)
 #: Maximum width in the search, in voxels.
 _MAX_WIDTH = 1.0
 #: Range of cutoffs in the search.
-_CUTOFF_RANGE = (0.35, 1.15)
+_CUTOFF_RANGE = (0.35, 2.45)
+#: Factor by which the deviance from blurred noise must exceed that from the noise of a
+#: reconstruction.
+_PREFERENCE = 1.25
 #: Correlation lengths of structure, as widths of Gaussians in voxels.
 _STRUCTURE = (1.15, 1.6, 2.4, 3.8)
 #: Number of iterations of reweighting.
@@ -53,6 +56,10 @@ class Spectrum:
         Expected energy of the structure.
     lags : (float, float, float)
         Correlation of adjacent voxels along Z, Y and X.
+    white : float
+        Fraction of the variance that is white.
+    cutoff : float or None
+        Cutoff of the reconstruction filter; None: the rest is blurred white noise.
     deviance : float
         Deviance of the fit per coefficient.
     fits : tuple of (NoiseFamily, parameters)
@@ -63,19 +70,23 @@ class Spectrum:
     variance: float
     structure: Array
     lags: tuple[float, float, float]
+    white: float
+    cutoff: float | None
     deviance: float
     fits: tuple[tuple[NoiseFamily, tuple[float, ...]], ...]
 
 
 @dataclass(frozen=True, eq=False)
 class NoiseFamily:
-    """One kind of noise: its expected energies and lags by parameters."""
+    """One kind of noise: its expected energies, lags and cutoff by parameters."""
 
     energies: Callable[[Sequence[float]], Array]
     lags: Callable[[Sequence[float]], tuple[float, float, float]]
+    cutoff: Callable[[Sequence[float]], float | None]
     starts: list[tuple[float, ...]]
     lowest: tuple[float, ...]
     highest: tuple[float, ...]
+    is_reconstruction: bool = False
 
 
 def fit_spectrum(energy: Array, check: Callable[[], None]) -> Spectrum:
@@ -118,8 +129,16 @@ def fit_spectrum(energy: Array, check: Callable[[], None]) -> Spectrum:
         )
         values = tuple(np.clip(solution.x, family.lowest, family.highest).tolist())
         fits.append((float(solution.fun), family, values))
-    fits.sort(key=lambda fit: fit[0])
+    fits.sort(key=lambda fit: penalised(fit[0], fit[1]))
     return _described(measured, used, edges, smooth, fits)
+
+
+def penalised(deviance: float, family: NoiseFamily) -> float:
+    """Deviance for comparing kinds of noise, increased for a reconstruction.
+
+    Where both fit about equally well, blurred noise is the simpler explanation.
+    """
+    return deviance * (_PREFERENCE if family.is_reconstruction else 1.0)
 
 
 def _described(
@@ -143,7 +162,16 @@ def _described(
     z, y, x = family.lags(values)
     lags = ((1 - white) * z, (1 - white) * y, (1 - white) * x)
     found = tuple((family, values) for _, family, values in fits)
-    return Spectrum(noise, variance, structure, lags, deviance, found)
+    return Spectrum(
+        noise,
+        variance,
+        structure,
+        lags,
+        white,
+        family.cutoff(values),
+        deviance,
+        found,
+    )
 
 
 def noise_and_structure(energy: Array, noise: Array) -> tuple[float, float]:
@@ -201,6 +229,7 @@ def _blur(edges: Edges) -> NoiseFamily:
     return NoiseFamily(
         energies=lambda v: _separable(edges, v),
         lags=lambda v: (blur_lag(v[0]), blur_lag(v[1]), blur_lag(v[2])),
+        cutoff=lambda v: None,
         starts=[(z, w, w) for z, w in itertools.product(along, _WIDTHS)],
         lowest=(0.0, 0.0, 0.0),
         highest=(0.0 if flat else _MAX_WIDTH, _MAX_WIDTH, _MAX_WIDTH),
@@ -221,6 +250,8 @@ def _reconstruction(edges: Edges) -> NoiseFamily:
             * reconstructed_energy(edges[1], edges[2], v[1])
         ),
         lags=lags,
+        cutoff=lambda v: v[1],
+        is_reconstruction=True,
         starts=list(itertools.product(along, _CUTOFFS)),
         lowest=(0.0, _CUTOFF_RANGE[0]),
         highest=(0.0 if flat else _MAX_WIDTH, _CUTOFF_RANGE[1]),

@@ -221,7 +221,10 @@ def _correlation_sentence(noise: Noise) -> list[str]:
     shown = ", ".join(f"{axis.upper()} {value:.2f}" for axis, value in figures.items())
     if max(abs(value) for value in figures.values()) < _MIN_CORRELATION:
         return ["It is independent from voxel to voxel."]
-    return [
+    sentences = [
         "Part of it is correlated between neighbouring voxels (correlation along "
         f"{shown})."
     ]
+    if noise.cutoff is not None:
+        sentences.append("Within slices, it has the spectrum of a reconstruction.")
+    return sentences

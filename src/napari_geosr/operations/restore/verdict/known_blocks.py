@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_geosr.core.noise import Noise
-from napari_geosr.inference.risk.probes import level_map, noise_like
+from napari_geosr.inference.risk.probes import level_map, noise_of_scan
 from napari_geosr.measure.quality import pore_volumes
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def run_known_blocks(
     truths, results, before, after = [], [], 0.0, 0.0
     for block in sample.blocks[:_BLOCKS]:
         truth = smoothed(block.window, width)
-        unit = noise_like(truth.shape, noise.correlation, rng)
+        unit = noise_of_scan(noise, truth.shape, rng)
         noisy = truth + level_map(truth, noise) * unit
         result = restore(noisy, block.core)
         core = truth[block.core]
@@ -159,7 +159,7 @@ def _test_pores(
             mask[ball] = 1.0
         mask = ndimage.gaussian_filter(mask, _PORE_BLUR)
         truth = window + mask * (objects - window)
-        unit = noise_like(truth.shape, noise.correlation, rng)
+        unit = noise_of_scan(noise, truth.shape, rng)
         noisy = truth + level_map(truth, noise) * unit
         result = truth.copy()
         result[block.core] = restore(noisy, block.core)

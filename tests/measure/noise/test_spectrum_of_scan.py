@@ -1,0 +1,136 @@
+"""The spectrum of the noise, and its level where noise is not the same everywhere."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.ndimage import gaussian_filter
+
+from napari_geosr.core.noise import Noise
+from napari_geosr.core.volume import Volume
+from napari_geosr.inference.risk.probes import level_map, noise_of_scan
+from napari_geosr.measure.noise import estimate_noise
+from napari_geosr.physics.noise import reconstruction_noise
+from napari_geosr.physics.phantoms import sphere_foam
+
+SHAPE = (24, 96, 96)
+
+
+@pytest.fixture(scope="module")
+def foam() -> np.ndarray:
+    made = sphere_foam(SHAPE, porosity=0.2, radius=(3, 8), gap=2.0, seed=3)
+    return gaussian_filter(1 - made.fraction, 0.6)
+
+
+def blurred(noise: np.ndarray, width: float) -> float:
+    """How much of white noise's variance, or of other noise's, a blur passes."""
+    passed = gaussian_filter(noise, (0, width, width), mode="wrap")
+    return float((noise * passed).mean() / np.square(noise).mean())
+
+
+@pytest.mark.parametrize("cutoff", [0.8, 1.0, 1.6, 2.2])
+def test_the_cutoff_of_a_reconstruction_is_measured(
+    foam: np.ndarray, cutoff: float, rng: np.random.Generator
+) -> None:
+    noise = reconstruction_noise(SHAPE, 0.2, rng, cutoff=cutoff)
+    found = estimate_noise(Volume(foam + noise, "ZYX"))
+    assert found.level == pytest.approx(0.2, rel=0.04)
+    assert found.cutoff == pytest.approx(cutoff, rel=0.12)
+    assert found.white < 0.1
+
+
+@pytest.mark.parametrize("widths", [(0, 0, 0), (0, 0.6, 0.6), (0.7, 0.7, 0.7)])
+def test_blurred_noise_is_not_taken_for_that_of_a_reconstruction(
+    foam: np.ndarray, widths: tuple[float, ...], rng: np.random.Generator
+) -> None:
+    noise = gaussian_filter(rng.standard_normal(SHAPE), widths, mode="wrap")
+    found = estimate_noise(Volume(foam + 0.2 * noise / noise.std(), "ZYX"))
+    assert found.cutoff is None
+    assert found.level == pytest.approx(0.2, rel=0.06)
+
+
+@pytest.mark.parametrize("cutoff", [0.7, 1.0, 1.6])
+@pytest.mark.parametrize("width", [0.6, 1.0, 2.0])
+def test_a_probe_passes_a_filter_like_the_noise_of_the_scan(
+    foam: np.ndarray, cutoff: float, width: float, rng: np.random.Generator
+) -> None:
+    noise = reconstruction_noise(SHAPE, 0.2, rng, cutoff=cutoff)
+    found = estimate_noise(Volume(foam + noise, "ZYX"))
+    probe = noise_of_scan(found, (40, 128, 128), rng)
+    assert probe.std() == pytest.approx(1.0, abs=0.02)
+    true = blurred(noise, width)
+    assert blurred(probe, width) == pytest.approx(true, abs=0.015)
+
+
+def test_the_correlation_of_neighbours_alone_does_not_suffice(
+    rng: np.random.Generator,
+) -> None:
+    """Noise of a reconstruction has hardly any low frequencies, blurred noise has."""
+    noise = reconstruction_noise(SHAPE, 1.0, rng)
+    moved = float((noise[..., 1:] * noise[..., :-1]).mean())
+    alike = Noise(level=1.0, contrast=5.0, correlation={"y": moved, "x": moved})
+    probe = noise_of_scan(alike, SHAPE, rng)
+    assert blurred(probe, 2.0) > 1.25 * blurred(noise, 2.0)
+    same = noise_of_scan(replace(alike, cutoff=1.0), SHAPE, rng)
+    assert blurred(same, 2.0) == pytest.approx(blurred(noise, 2.0), rel=0.03)
+
+
+@pytest.mark.parametrize("white", [0.0, 0.4, 1.0])
+def test_a_probe_has_the_correlation_of_the_noise(
+    white: float, rng: np.random.Generator
+) -> None:
+    along = {"z": 0.5 * (1 - white), "y": 0.3 * (1 - white), "x": 0.6 * (1 - white)}
+    noise = Noise(level=1.0, contrast=10.0, correlation=along, white=white)
+    probe = noise_of_scan(noise, (60, 60, 60), rng)
+    assert probe.std() == pytest.approx(1.0, abs=0.03)
+    for axis, name in enumerate("zyx"):
+        moved = np.moveaxis(probe, axis, 0)
+        lag = float((moved[1:] * moved[:-1]).mean() / probe.var())
+        assert lag == pytest.approx(along[name], abs=0.03)
+
+
+def test_an_image_of_a_reconstruction_has_a_probe(rng: np.random.Generator) -> None:
+    noise = Noise(
+        level=1.0, contrast=10.0, correlation={"y": 0.5, "x": 0.5}, cutoff=1.0
+    )
+    assert noise_of_scan(noise, (301, 200), rng).shape == (301, 200)
+    assert noise_of_scan(noise, (300, 201), rng).std() == pytest.approx(1, abs=0.03)
+
+
+def spots(rng: np.random.Generator, width: float) -> np.ndarray:
+    """Small bright objects on a dark background, in photons."""
+    places = (rng.random(SHAPE) < 0.002).astype(float)
+    light = gaussian_filter(places, width, mode="wrap")
+    return 4 + 60 * light / light.max()
+
+
+def test_noise_of_bright_objects_follows_the_photons(rng: np.random.Generator) -> None:
+    """Even where there is no uniform bright region."""
+    photons = spots(rng, 1.6)
+    scan = rng.poisson(photons) + 2 * rng.standard_normal(SHAPE)
+    found = estimate_noise(Volume(scan.astype(np.float32), "ZYX"))
+    assert found.at(4.0) == pytest.approx(np.sqrt(4 + 4), rel=0.05)
+    assert found.at(12.0) == pytest.approx(np.sqrt(12 + 4), rel=0.15)
+    level = level_map(scan, found)
+    assert np.square(level).mean() == pytest.approx(photons.mean() + 4, rel=0.08)
+
+
+def test_bright_structure_does_not_make_noise_correlated(
+    rng: np.random.Generator,
+) -> None:
+    """The dark surroundings show that the noise is white."""
+    photons = spots(rng, 1.1)
+    found = estimate_noise(Volume(rng.poisson(2 * photons).astype(np.float32), "ZYX"))
+    assert max(map(abs, found.correlation.values())) < 0.05
+
+
+def test_the_level_is_that_of_the_whole_scan(rng: np.random.Generator) -> None:
+    """Noise of a reconstruction is weaker near the edge of the sample."""
+    y, x = (np.indices(SHAPE[1:]) - 47.5) / 68
+    level = 0.25 - 0.06 * np.hypot(y, x)
+    noise = level * reconstruction_noise(SHAPE, 1.0, rng)
+    found = estimate_noise(Volume(1 + noise, "ZYX"))
+    true = float(np.sqrt(np.square(level).mean()))
+    assert found.level == pytest.approx(true, rel=0.025)
