@@ -58,6 +58,18 @@ def test_spots_are_shown_where_they_are(viewer, qtbot, dock):
     assert dock.measure_button.isEnabled()
 
 
+def test_another_plan_replaces_the_spots(viewer, qtbot, dock):
+    planned(dock, qtbot)
+    first = viewer.layers["rock · spots"]
+    assert not first.editable
+    dock.plan.precision.setText("4%")
+    planned(dock, qtbot)
+    found = [layer for layer in viewer.layers if layer.name.startswith("rock · spots")]
+    assert len(found) == 1
+    assert found[0] is not first
+    assert len(found[0].features) < len(first.features)
+
+
 def test_one_spot_has_no_places(viewer, qtbot, dock):
     dock.plan.scan.setCurrentIndex(1)
     text = planned(dock, qtbot)

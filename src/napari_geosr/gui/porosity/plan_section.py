@@ -30,6 +30,7 @@ from napari_geosr.operations.measure.planning import PlanConfig, ScanPlan, plan_
 if TYPE_CHECKING:
     import napari.viewer
     from napari.layers import Labels, Layer
+    from napari.utils.colormaps import DirectLabelColormap
 
     from napari_geosr.core.volume import Volume
 
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 _SCANS = {"the whole sample": "whole", "one spot of it": "spot"}
 #: Index along one axis.
 Key = int | slice
+#: Colour of the spots; visible on all greys from black to white.
+_COLOUR = "#e69f00"
 #: Width of the outlines of the spots in voxels.
 _CONTOUR = 2
 
@@ -165,19 +168,32 @@ class PlanSection(QWidget):
         centres = np.array([spot.centre[3 - ndim :] for spot in plan.spots])
         edges = plan.spot_edge / size
         starts = np.rint((centres - origin) / size - (edges - 1) / 2).astype(int)
+        name, record = f"{layer.name} · spots", helper_metadata("spots")
+        for earlier in list(self._viewer.layers):
+            if earlier.name == name and earlier.metadata == record:
+                self._viewer.layers.remove(earlier)
         array = SpotArray(layer.data.shape, starts, np.rint(edges).astype(int))
         shown = self._viewer.add_labels(
             array,
-            name=f"{layer.name} · spots",
+            name=name,
+            colormap=spot_colormap(),
             features={
                 "index": [spot.stratum for spot in plan.spots],
                 "porosity": [spot.porosity for spot in plan.spots],
             },
-            metadata=helper_metadata("spots"),
+            metadata=record,
             **same_place(layer),
         )
         shown.contour = _CONTOUR
+        shown.editable = False
         return shown
+
+
+def spot_colormap() -> DirectLabelColormap:
+    """One colour for all spots."""
+    from napari.utils.colormaps import DirectLabelColormap
+
+    return DirectLabelColormap(color_dict={0: "transparent", None: _COLOUR})
 
 
 class SpotArray:
