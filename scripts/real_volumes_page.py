@@ -26,19 +26,20 @@ used the empty background beside it, where *auto* was 2.8 and 1.3 dB below the b
 classical filter. Without this scan, *auto* was about +1.1 dB above it before earlier
 changes to the noise measurement and the ranking. **Those changes were made, and their
 limits set, while looking at the scans on this page**, so that its figures are no
-independent test of them. The limits of the last changes (the spectrum of the noise) were
-set on simulations and on the level of noise added to bone, cement and sandstone.
+independent test of them. The limits of the last changes (the spectrum of the noise)
+were set on simulations and on the level of noise added to bone, cement and sandstone.
 
 ## How to read the tables
 
 - **Reference.** The scan without *added* noise is the reference.
 - **Noise-corrected PSNR.** Some scans contain noise of their own (cement paste: 3.9 %
   of the contrast), which a good restoration also removes. Errors are corrected for
-  this, on the assumption that a result retains, at every voxel, the same fraction of the
-  scan's own noise as of the added noise, which is known. The level of the own noise is
-  that measured at the grey value. Earlier versions of this page used one level for all
-  grey values. The own noise of pollen is ten times as strong in bright regions as in
-  dark ones, and results retain two to three times as much of it as of the added noise.
+  this, on the assumption that a result retains, at every voxel, the same fraction of
+  the scan's own noise as of the added noise, which is known. The level of the own noise
+  is that measured at the grey value. Earlier versions of this page used one level for
+  all grey values. The own noise of pollen is ten times as strong in bright regions as
+  in dark ones, and results of all models retain two to three times as much of it as of
+  the added noise.
   With one level, *auto* is 0.6 dB below the best classical filter for 20 % independent
   noise; with the measured levels, both are equal to within 0.1 dB.
 - **Italics.** If the added noise is not stronger than the scan's own noise, values are

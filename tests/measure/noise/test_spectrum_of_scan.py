@@ -12,6 +12,7 @@ from napari_geosr.core.noise import Noise
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference.risk.probes import level_map, noise_of_scan
 from napari_geosr.measure.noise import estimate_noise
+from napari_geosr.measure.noise.curve import fit_curve
 from napari_geosr.physics.noise import reconstruction_noise
 from napari_geosr.physics.phantoms import sphere_foam
 
@@ -134,3 +135,13 @@ def test_the_level_is_that_of_the_whole_scan(rng: np.random.Generator) -> None:
     found = estimate_noise(Volume(1 + noise, "ZYX"))
     true = float(np.sqrt(np.square(level).mean()))
     assert found.level == pytest.approx(true, rel=0.025)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 10])
+def test_a_curve_of_any_number_of_grey_values(n: int) -> None:
+    greys = np.linspace(10, 100, n)
+    curve = fit_curve(greys, 5 + 0.0 * greys, np.full(n, 0.06))
+    assert curve.variance(greys) == pytest.approx(5, rel=0.01)
+    rising = fit_curve(greys, greys, np.full(n, 0.06))
+    if n > 3:
+        assert rising.variance(greys) == pytest.approx(greys, rel=0.1)

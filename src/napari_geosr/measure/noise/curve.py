@@ -95,8 +95,8 @@ def _is_better(chi2: float, simpler: float, freedom: int) -> bool:
     much more closely than that, a smaller improvement suffices.
     """
     gained = simpler - chi2
-    if gained > _MIN_IMPROVEMENT:
-        return True
+    if gained > _MIN_IMPROVEMENT or freedom < 1:
+        return gained > _MIN_IMPROVEMENT
     return gained > max(_MIN_CLOSE_IMPROVEMENT, _CLOSE_RATIO * chi2 / freedom)
 
 
