@@ -174,3 +174,21 @@ def test_a_run_can_be_moved_to_the_background(qtbot, dock, tmp_path, monkeypatch
     (job,) = started
     assert job.values()["operation"] == "sim"
     assert job.path.parent == tmp_path
+
+
+def test_a_pixel_size_given_here_is_that_of_the_frames(viewer, qtbot, simulated):
+    """Frames of a file without pixel size: the result lies on them all the same."""
+    raw = viewer.add_image(np.asarray(read(simulated.files["raw"]).data), name="raw")
+    dock = opened(viewer, SIM)
+    given = SimulateSimConfig()
+    optics = {"na": given.na, "wavelength": f"{given.wavelength}nm"}
+    dock.form.set_values({**optics, "pixel": given.pixel, "method": "wiener"})
+    dock.run_button.click()
+    wait(qtbot, dock)
+    qtbot.waitUntil(lambda: "raw · Wiener-SIM" in viewer.layers, timeout=60_000)
+    result = viewer.layers["raw · Wiener-SIM"]
+    assert {str(unit) for unit in (*raw.units, *result.units)} == {"micrometer"}
+    np.testing.assert_allclose(result.scale, np.full(2, given.pixel / 2000))
+    np.testing.assert_allclose(
+        result.extent.world[:, -2:], raw.extent.world[:, -2:], atol=0.05
+    )

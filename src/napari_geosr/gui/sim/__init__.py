@@ -12,6 +12,7 @@ from napari_geosr.core.errors import ConfigError, GeoSRError
 from napari_geosr.core.sim_frames import ORDER_PRESETS, SimFrames
 from napari_geosr.core.sim_frames.fringes import PatternSet
 from napari_geosr.core.types import AnyDict
+from napari_geosr.core.units import PIXEL, convert_length
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.jobs.handover import RunHandover
 from napari_geosr.gui.kit.lifetime import unwrapped
@@ -22,6 +23,7 @@ from napari_geosr.gui.layers import (
     chosen_position,
     finest,
     part_of_file,
+    set_voxel_size,
     volume_from_layer,
 )
 from napari_geosr.gui.layers.contents import contents_key
@@ -152,6 +154,8 @@ class SimDock(SimWidgets):
         self.clear_errors()
         self._progress.restart()
         layer, config = self._source(), self.config()
+        if config.pixel is not None:
+            _give_pixel_size(layer, config.pixel / 1000)
         self.remember(
             config.model_copy(update=dict.fromkeys(_NOT_REMEMBERED)),
         )
@@ -399,6 +403,17 @@ class SimDock(SimWidgets):
             self.bar.progress.setRange(0, 0)
         else:
             self.bar.state.setText("")
+
+
+def _give_pixel_size(layer: Image, edge: float) -> None:
+    """Give the frames a pixel size in µm, so that results are in the same place."""
+    known = geometry_of_layer(layer)
+    sizes = (edge,) * len(known.voxel_size)
+    if known.unit != PIXEL and len(sizes) == 3:
+        depth = convert_length(known.voxel_size[0], known.unit, "µm")
+        sizes = (depth, edge, edge)
+    if known.unit != "µm" or not np.allclose(known.voxel_size, sizes, rtol=1e-6):
+        set_voxel_size(layer, sizes, "µm")
 
 
 def _arrangement(frames: SimFrames) -> str:
