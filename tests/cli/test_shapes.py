@@ -11,7 +11,9 @@ import tifffile
 
 from napari_geosr import io
 from napari_geosr.cli.app import run
+from napari_geosr.core.errors import Cancelled
 from napari_geosr.core.volume import Volume
+from napari_geosr.operations.shapes import VoxeliseConfig, meshing
 from napari_geosr.operations.shapes.simulation import simulated_skull
 
 
@@ -108,6 +110,49 @@ def test_other_meshes(suffix: str, tmp_path) -> None:
     assert mesh.volume == pytest.approx(ball(20, 7.0).sum() / 8, rel=0.01)
 
 
+def test_fewer_triangles_keep_the_volume(tmp_path, capsys) -> None:
+    for name in ("trimesh", "fast_simplification"):
+        pytest.importorskip(name, reason=f"{name} is not installed (extra mesh)")
+    source = save(tmp_path / "ball.tif", ball(40, 16.0))
+    out = tmp_path / "ball.stl"
+    words = ["shapes", "mesh", str(source), "-o", str(out), "--faces", "800", "--json"]
+    assert run(words) == 0
+    found = answer(capsys)
+    assert 700 < found["faces"] <= 800
+    assert found["watertight"]
+    assert found["volume"] == pytest.approx(found["voxel_volume"], rel=0.01)
+
+
+@pytest.mark.parametrize("rays", [7, 2**18])
+def test_a_box_is_filled_exactly(rays: int, tmp_path, monkeypatch) -> None:
+    """Large triangles are followed in parts; the result does not depend on them."""
+    trimesh = pytest.importorskip("trimesh", reason="trimesh is not installed")
+    monkeypatch.setattr(meshing, "_RAYS", rays)
+    trimesh.creation.box((3.0, 4.0, 5.0)).export(tmp_path / "box.stl")
+    out = tmp_path / "box.tif"
+    words = ["voxelise", str(tmp_path / "box.stl"), "--voxel-size", "0.5"]
+    assert run(["shapes", *words, "-o", str(out)]) == 0
+    filled = np.asarray(io.read(out).data) > 0
+    expected = np.zeros((12, 10, 8), bool)  # 5, 4 and 3 mm, and a voxel at either end
+    expected[1:-1, 1:-1, 1:-1] = True
+    np.testing.assert_array_equal(filled, expected)
+
+
+def test_filling_a_mesh_can_be_stopped(tmp_path) -> None:
+    trimesh = pytest.importorskip("trimesh", reason="trimesh is not installed")
+    trimesh.creation.box((3.0, 4.0, 5.0)).export(tmp_path / "box.stl")
+    out = tmp_path / "box.tif"
+    steps = meshing.voxelise_steps(
+        tmp_path / "box.stl",
+        out,
+        VoxeliseConfig.create(voxel_size=(0.5,) * 3),
+        should_stop=lambda: True,
+    )
+    with pytest.raises(Cancelled):
+        list(steps)
+    assert not out.exists()
+
+
 def test_completing_keeps_every_given_voxel(tmp_path, capsys) -> None:
     made = simulated_skull(3, 56, "sphere")
     source = save(tmp_path / "part.tif", made.incomplete.astype(np.uint8))
@@ -115,6 +160,7 @@ def test_completing_keeps_every_given_voxel(tmp_path, capsys) -> None:
     words = ["shapes", "complete", str(source), "-o", str(out), "--json"]
     assert run([*words, "--implant", str(implant), "--mesh", str(mesh)]) == 0
     found = answer(capsys)
+    assert "completes shapes poorly" in " ".join(found["warnings"])
     whole, new = (np.asarray(io.read(p).data) > 0 for p in (out, implant))
     assert found["removed_voxels"] == 0
     assert whole[made.incomplete].all()

@@ -36,17 +36,21 @@ def refined(inside, refiner, plan) -> np.ndarray:
 
 
 @pytest.mark.parametrize("name", ["interpolation", "surface_unet"])
-@pytest.mark.parametrize("stages", [1, 2])
-def test_blocks_equal_the_whole(name: str, stages: int, monkeypatch) -> None:
+@pytest.mark.parametrize(
+    ("stages", "edge", "n"), [(1, 8, 5 * 3 * 4), (2, 16, 3 * 2 * 2)]
+)
+def test_blocks_equal_the_whole(
+    name: str, stages: int, edge: int, n: int, monkeypatch
+) -> None:
     """Also where a box is not a multiple of the blocks, and parts are empty or full."""
     inside = sampled(trabeculae(np.random.default_rng(5)), (37, 22, 30))
     inside[:, :, 22:] = True
     refiner = network(name)
     whole = plan_refinement(inside, stages, refiner.spec, 4, 10**12)
     assert len(whole.blocks) == 1
-    monkeypatch.setattr(shapes, "_EDGES", (8,))
+    monkeypatch.setattr(shapes, "_EDGES", (edge,))
     blocks = plan_refinement(inside, stages, refiner.spec, 4, 10**12)
-    assert len(blocks.blocks) == 5 * 3 * 4
+    assert len(blocks.blocks) == n
     assert not all(blocks.busy)
     expected = refined(inside, refiner, whole)
     np.testing.assert_array_equal(refined(inside, refiner, blocks), expected)

@@ -332,11 +332,11 @@ GROUPS: dict[str, tuple[str, dict[str, Command]]] = {
         },
     ),
     "shapes": (
-        "Complete, refine and compare shapes, and convert them from and to meshes.",
+        "Refine, compare and complete shapes, and convert them from and to meshes.",
         {
             "complete": Command(
                 "shapes:complete",
-                "Complete a shape with a missing part, such as a skull.",
+                "Guess the missing part of a shape, such as a skull (experimental).",
                 (
                     "shapes complete skull.nii.gz -o whole.ome.tif",
                     "shapes complete skull.nii.gz -o whole.ome.tif "

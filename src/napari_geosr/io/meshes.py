@@ -34,7 +34,7 @@ def check_mesh_path(path: Path, *, overwrite: bool) -> None:
             f"{', '.join(MESH_SUFFIXES)}."
         )
     if suffix != ".stl":
-        _trimesh(path)
+        _trimesh(f"Writing {path.name}")
     atomic.check_folder(path)
     atomic.refuse_existing(path, overwrite)
 
@@ -63,7 +63,7 @@ def write_mesh(
     if path.suffix.lower() == ".stl":
         content = _stl(vertices, faces)
     else:
-        trimesh = _trimesh(path)
+        trimesh = _trimesh(f"Writing {path.name}")
         mesh = trimesh.Trimesh(vertices, faces, process=False)
         exported = mesh.export(file_type=path.suffix.lower()[1:])
         content = exported.encode() if isinstance(exported, str) else exported
@@ -86,7 +86,7 @@ def read_mesh(path: Path) -> tuple[AnyArray, AnyArray]:
     """
     if not path.is_file():
         raise FileError(f"There is no file {path}. Check the name.")
-    trimesh = _trimesh(path)
+    trimesh = _trimesh(f"Reading {path.name}")
     try:
         mesh = trimesh.load_mesh(path, process=True)
         vertices, faces = np.asarray(mesh.vertices), np.asarray(mesh.faces)
@@ -110,7 +110,7 @@ def simplified(
     FileError
         If trimesh or its decimation is not installed.
     """
-    trimesh = _trimesh(Path("The mesh"))
+    trimesh = _trimesh("Reducing the number of triangles")
     try:
         mesh = trimesh.Trimesh(vertices, faces, process=False)
         small = mesh.simplify_quadric_decimation(face_count=n_faces)
@@ -133,12 +133,12 @@ def _stl(vertices: AnyArray, faces: AnyArray) -> bytes:
     return header + np.uint32(len(faces)).tobytes() + table.tobytes()
 
 
-def _trimesh(path: Path) -> ModuleType:
+def _trimesh(purpose: str) -> ModuleType:
     try:
         import trimesh
     except ImportError as error:
         raise FileError(
-            f"{path.name} needs an extra package. Install it with: pip install "
-            '"napari-geosr[mesh]", or write STL.'
+            f"{purpose} needs an extra package. Install it with: pip install "
+            '"napari-geosr[mesh]".'
         ) from error
     return cast("ModuleType", trimesh)

@@ -170,6 +170,9 @@ def complete_shape_steps(
             f"The voxels of {volume.title} are {ratio:.3g} times longer along one axis "
             "than along another. Resample the volume to cubic voxels first."
         )
+    model = find_shape_model(config.model, "shape_completion", "complete")
+    if model.card.remarks:
+        yield WarningIssued(message=" ".join(model.card.remarks))
     inside = yield from read_shape_steps(volume, config.label, should_stop)
     part = yield from complete_mask_steps(inside, config, should_stop=should_stop)
     if not part.implant.any():
@@ -177,7 +180,6 @@ def complete_shape_steps(
             f"The model finds nothing to complete in {volume.title}. Check that a part "
             "is missing, and that the model is for such shapes."
         )
-    model = find_shape_model(config.model, "shape_completion", "complete")
     record = yield from provenance.record_steps(
         "shapes complete",
         inputs={"shape": volume},

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,20 @@ import numpy as np
 from napari_geosr import io
 from napari_geosr.core import provenance
 from napari_geosr.core.config import format_available, format_enough
-from napari_geosr.core.errors import DeviceMemoryError, FileError, VolumeError
+from napari_geosr.core.errors import (
+    Cancelled,
+    DeviceMemoryError,
+    FileError,
+    VolumeError,
+)
 from napari_geosr.core.memory import free_host_memory
-from napari_geosr.core.steps import ShouldStop, StageStarted, Step, never_stop
+from napari_geosr.core.steps import (
+    BlockDone,
+    ShouldStop,
+    StageStarted,
+    Step,
+    never_stop,
+)
 from napari_geosr.core.types import AnyArray
 from napari_geosr.core.units import PIXEL, convert_length
 from napari_geosr.core.volume import Volume
@@ -29,8 +41,11 @@ from napari_geosr.operations.shapes.masks import read_shape_steps
 
 #: Bytes for each voxel of the box around a shape while its surface is extracted.
 _BYTES_PER_VOXEL = 14
-#: Largest number of voxels of a voxelised mesh.
+#: Largest number of voxels of a voxelised mesh, and bytes for each.
 _MAX_VOXELS = 2**31
+_BYTES_PER_FILLED_VOXEL = 3
+#: Rays that are followed at a time.
+_RAYS = 2**18
 
 
 @dataclass(frozen=True)
@@ -153,21 +168,24 @@ def voxelise_steps(
     size = np.asarray(config.voxel_size)
     low, high = vertices[:, ::-1].min(0), vertices[:, ::-1].max(0)
     shape = np.ceil((high - low) / size).astype(int) + 2
-    if int(np.prod(shape.astype(object))) > _MAX_VOXELS:
+    n_voxels = int(np.prod(shape.astype(object)))
+    needed, free = _BYTES_PER_FILLED_VOXEL * n_voxels, free_host_memory()
+    if n_voxels > _MAX_VOXELS or needed > free:
         raise VolumeError(
-            f"{mesh.name} would have {' × '.join(map(str, shape))} voxels. Choose a "
+            f"{mesh.name} would have {' × '.join(map(str, shape))} voxels, which need "
+            f"{format_enough(needed)} ({format_available(free)} are free). Choose a "
             "larger voxel size (--voxel-size)."
         )
     origin = low - size / 2
-    yield StageStarted(message=f"Filling {' × '.join(map(str, shape))} voxels")
-    filled = _filled(vertices[:, ::-1], faces, origin, size, tuple(shape.tolist()))
+    places = (vertices[:, ::-1] - origin) / size
+    filled = yield from _fill_steps(places, faces, shape.tolist(), should_stop)
     record = provenance.record(
         "shapes voxelise",
         inputs={},
         settings={"mesh": str(mesh), **config.model_dump(mode="json")},
     )
     volume = Volume(
-        filled.astype(np.uint8),
+        filled.view(np.uint8),
         "ZYX",
         tuple(size.tolist()),
         config.unit,
@@ -180,39 +198,67 @@ def voxelise_steps(
     )
 
 
-def _filled(
-    vertices: AnyArray,
-    faces: AnyArray,
-    origin: AnyArray,
-    size: AnyArray,
-    shape: tuple[int, ...],
-) -> AnyArray:
-    """Voxels whose centres are inside a closed surface.
+def _fill_steps(
+    vertices: AnyArray, faces: AnyArray, shape: Sequence[int], should_stop: ShouldStop
+) -> Generator[Step, None, AnyArray]:
+    """Fill the voxels whose centres are inside a closed surface.
 
     A ray along Z through the centre of each column crosses the surface an even number
-    of times; the crossings of all triangles are counted, then summed along the rays.
+    of times; a voxel is inside if an odd number of crossings lie below it.
+
+    Parameters
+    ----------
+    vertices : ndarray of float64, shape (N, 3)
+        Z, Y, X in voxels; centres of voxels are whole numbers.
+    faces : ndarray of int, shape (M, 3)
+    shape : sequence of int
+        Voxels along Z, Y, X.
+    should_stop : callable
     """
-    places = (vertices - origin) / size  # in voxels; centres are whole numbers
     # Rays through edges would be counted twice: move them by less than a voxel.
-    places[:, 1:] += np.array([1.234e-5, 2.718e-5])
-    crossings = np.zeros((shape[0] + 1, *shape[1:]), np.int16)
-    corners = places[faces]
-    low = np.ceil(corners[..., 1:].min(1)).astype(int)
-    high = np.floor(corners[..., 1:].max(1)).astype(int)
-    for triangle, (y0, x0), (y1, x1) in zip(corners, low, high, strict=True):
-        if y1 < y0 or x1 < x0:
-            continue
-        y, x = np.mgrid[y0 : y1 + 1, x0 : x1 + 1]
-        a, b, c = triangle
-        along, across = b - a, c - a
-        area = along[1] * across[2] - along[2] * across[1]
-        if area == 0:
-            continue
-        u = ((y - a[1]) * across[2] - (x - a[2]) * across[1]) / area
-        v = (along[1] * (x - a[2]) - along[2] * (y - a[1])) / area
-        hit = (u >= 0) & (v >= 0) & (u + v <= 1)
-        z = np.ceil(a[0] + u[hit] * along[0] + v[hit] * across[0]).astype(int)
-        z = np.clip(z, 0, shape[0])
-        np.add.at(crossings, (z, y[hit], x[hit]), 1)
-    inside: AnyArray = (np.cumsum(crossings, 0)[:-1] % 2).astype(bool)
-    return inside
+    corners = (vertices + np.array([0, 1.234e-5, 2.718e-5]))[faces]
+    low = np.ceil(corners[..., 1:].min(1)).astype(np.int64)
+    count = np.floor(corners[..., 1:].max(1)).astype(np.int64) + 1 - low
+    count = np.maximum(count, 0)
+    triangle, row = _numbered(count[:, 0])
+    row += low[triangle, 0]
+    ends = np.cumsum(count[triangle, 1])  # rays up to each row of each triangle
+    limits = np.arange(_RAYS, ends.max(initial=0) + _RAYS, _RAYS)
+    cuts = np.unique([0, *np.searchsorted(ends, limits), len(ends)])
+    odd = np.zeros((shape[0] + 1, *shape[1:]), bool)
+    yield StageStarted(
+        message=f"Filling {' × '.join(map(str, shape))} voxels", total=len(cuts) - 1
+    )
+    for i, (start, stop) in enumerate(pairwise(cuts.tolist()), 1):
+        if should_stop():
+            raise Cancelled("Stopped; no file was written.")
+        kept, column = _numbered(count[triangle[start:stop], 1])
+        chosen, y = triangle[start:stop][kept], row[start:stop][kept]
+        x = low[chosen, 1] + column
+        height, hit = _heights(corners[chosen], y, x)
+        z = np.clip(np.ceil(height[hit]).astype(np.int64), 0, shape[0])
+        np.logical_xor.at(odd, (z, y[hit], x[hit]), True)
+        yield BlockDone(i, len(cuts) - 1)
+    for below, plane in pairwise(odd):
+        plane ^= below
+    return odd[:-1]
+
+
+def _numbered(counts: AnyArray) -> tuple[AnyArray, AnyArray]:
+    """``0 0 0 1 1 …`` and ``0 1 2 0 1 …`` for counts of 3, 2, …."""
+    index = np.repeat(np.arange(len(counts)), counts)
+    first = np.repeat(np.cumsum(counts) - counts, counts)
+    return index, np.arange(len(index)) - first
+
+
+def _heights(corners: AnyArray, y: AnyArray, x: AnyArray) -> tuple[AnyArray, AnyArray]:
+    """Z where rays through (y, x) cross the planes of triangles, and which hit them."""
+    a, b, c = corners[:, 0], corners[:, 1], corners[:, 2]
+    along, across = b - a, c - a
+    area = along[:, 1] * across[:, 2] - along[:, 2] * across[:, 1]
+    flat = area == 0
+    area[flat] = 1.0
+    u = ((y - a[:, 1]) * across[:, 2] - (x - a[:, 2]) * across[:, 1]) / area
+    v = (along[:, 1] * (x - a[:, 2]) - along[:, 2] * (y - a[:, 1])) / area
+    hit = (u >= 0) & (v >= 0) & (u + v <= 1) & ~flat
+    return a[:, 0] + u * along[:, 0] + v * across[:, 0], hit

@@ -36,6 +36,13 @@ _TEXTS = {
         "Medical use. A completion is a guess that resembles the training shapes.",
     ),
 }
+#: Remarks on models of which nothing is measured.
+_REMARKS = {
+    "shape_completion": (
+        "How well this model completes shapes was not measured. Compare its results "
+        "with complete shapes that it was not trained on.",
+    )
+}
 
 
 def train_shape_steps(
@@ -86,7 +93,7 @@ def _card(job: ShapeTrainJob, trainer: Trainer) -> ModelCard:
     trained_on = (
         f"{len(config.source)} volumes of shapes provided by the user."
         if config.source
-        else f"Simulated shapes ({config.simulated}), drawn anew for each step."
+        else f"Simulated shapes ({config.simulated}), drawn independently for each step."
     )
     record = provenance.record(
         "train",
@@ -118,6 +125,7 @@ def _card(job: ShapeTrainJob, trainer: Trainer) -> ModelCard:
         description=f"{description} Trained in {trainer.step} steps.",
         intended_use=use,
         not_for=limits,
+        remarks=_REMARKS.get(job.method, ()),
         licence=config.licence,
         provenance=record,
         weights_sha256="0" * 64,
