@@ -93,7 +93,7 @@ def _card(job: ShapeTrainJob, trainer: Trainer) -> ModelCard:
     trained_on = (
         f"{len(config.source)} volumes of shapes provided by the user."
         if config.source
-        else f"Simulated shapes ({config.simulated}), drawn independently for each step."
+        else f"Simulated shapes ({config.simulated}), new ones in each step."
     )
     record = provenance.record(
         "train",
