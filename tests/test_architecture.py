@@ -22,6 +22,7 @@ from napari_geosr.io.formats import FORMATS as FILE_FORMATS
 from napari_geosr.jobs.queues import QUEUES
 from napari_geosr.learning.losses.terms import TERMS
 from napari_geosr.learning.methods import METHODS
+from napari_geosr.learning.shapes import SHAPE_METHODS
 from napari_geosr.measure.morphometry import MORPHOMETRY
 from napari_geosr.measure.statistics import STATISTICS
 from napari_geosr.models.exports import EXPORTS
@@ -29,6 +30,7 @@ from napari_geosr.models.foreign import FORMATS as FOREIGN_MODELS
 from napari_geosr.networks import NETWORKS
 from napari_geosr.networks.classical import FILTERS
 from napari_geosr.networks.foreign_formats import FORMATS as FOREIGN_NETWORKS
+from napari_geosr.networks.sparse import SPARSE_NETWORKS
 from napari_geosr.physics.degradations import DEGRADATIONS
 from napari_geosr.tomography.algorithms import ALGORITHMS
 from source_trees import statements
@@ -55,11 +57,13 @@ REGISTRIES = (
     FILE_FORMATS,
     TERMS,
     METHODS,
+    SHAPE_METHODS,
     STATISTICS,
     MORPHOMETRY,
     EXPORTS,
     FOREIGN_MODELS,
     NETWORKS,
+    SPARSE_NETWORKS,
     FILTERS,
     FOREIGN_NETWORKS,
     DEGRADATIONS,

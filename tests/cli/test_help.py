@@ -20,6 +20,7 @@ from napari_geosr.cli.train import _EXAMPLES
 from napari_geosr.cli.verbosity import QUIET, suggest_next
 from napari_geosr.jobs import index
 from napari_geosr.jobs.folder import JobFolder
+from napari_geosr.operations.shapes import shape_needs
 
 EXAMPLES = [
     line
@@ -64,7 +65,8 @@ def test_every_command_has_examples() -> None:
 
     grouped = {k for k, v in COMMANDS.items() if not v.examples}
     assert grouped == {"sim", "simulate", "study", "train"}
-    assert {*needs(), "ganrec", "pinn-sim"} == set(_EXAMPLES)
+    shapes = {name.replace("_", "-") for name in shape_needs()}
+    assert {*needs(), *shapes, "ganrec", "pinn-sim"} == set(_EXAMPLES)
     assert set(OF_GROUPS) == {"", *GROUPS, *grouped}
     given = {k: c.examples for k, c in COMMANDS.items() if k not in grouped}
     for group, (_, commands) in GROUPS.items():

@@ -156,6 +156,11 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "study projections scan.h5 -o study",
         "study projections scan.h5 --counts 50,100,200 --algorithms fbp,sirt -o study",
     ),
+    "shapes": (
+        "shapes refine coarse.tif --upscale-factor 4 -o fine.ome.tif",
+        "shapes complete skull.nii.gz -o whole.ome.tif --mesh implant.stl",
+        "shapes compare result.tif truth.tif --tolerance 0.5mm",
+    ),
     "train": (
         "train --list",
         "train noise2void --source scan.tif -o job",
@@ -331,6 +336,56 @@ GROUPS: dict[str, tuple[str, dict[str, Command]]] = {
                 "models:remove_models",
                 "Delete one of your own models.",
                 ("models remove dncnn", "models remove my-model"),
+            ),
+        },
+    ),
+    "shapes": (
+        "Refine, compare and complete shapes, and convert them from and to meshes.",
+        {
+            "complete": Command(
+                "shapes:complete",
+                "Guess the missing part of a shape, such as a skull (experimental).",
+                (
+                    "shapes complete skull.nii.gz -o whole.ome.tif",
+                    "shapes complete skull.nii.gz -o whole.ome.tif "
+                    "--implant part.ome.tif --mesh part.stl",
+                ),
+            ),
+            "refine": Command(
+                "shapes:refine",
+                "Increase the resolution of a shape 2, 4 or 8 times.",
+                (
+                    "shapes refine coarse.tif -o fine.ome.tif",
+                    "shapes refine coarse.tif --upscale-factor 8 -o fine.ome.tif "
+                    "--memory 4GB",
+                    "shapes refine coarse.tif --model trilinear -o fine.ome.tif",
+                ),
+            ),
+            "compare": Command(
+                "shapes:compare",
+                "Compare two shapes: overlap, surface distances, volume, topology.",
+                (
+                    "shapes compare result.tif truth.tif",
+                    "shapes compare result.tif truth.tif --tolerance 0.5mm --json",
+                ),
+            ),
+            "mesh": Command(
+                "shapes:mesh",
+                "Write the closed surface of a shape as a mesh, in mm.",
+                (
+                    "shapes mesh fine.ome.tif -o surface.stl",
+                    "shapes mesh labels.tif --label 2 -o surface.ply --faces 50000",
+                ),
+            ),
+            "voxelise": Command(
+                "shapes:voxelise",
+                "Fill a closed mesh with voxels.",
+                ("shapes voxelise part.stl --voxel-size 0.4 -o part.ome.tif",),
+            ),
+            "simulate": Command(
+                "shapes:simulate",
+                "Simulate skull-like shapes with and without a missing part.",
+                ("shapes simulate --number 50 --shape 256 -o skulls",),
             ),
         },
     ),

@@ -26,6 +26,11 @@ from napari_geosr.operations.ganrec import GanrecConfig, GanrecJob
 from napari_geosr.operations.inputs import InputConfig
 from napari_geosr.operations.pinn_sim import NEEDS as PINN_SIM_NEEDS
 from napari_geosr.operations.pinn_sim import PinnSimConfig, PinnSimJob
+from napari_geosr.operations.shapes import (
+    ShapeTrainJob,
+    shape_config_class,
+    shape_needs,
+)
 from napari_geosr.operations.train import TrainJob, config_class, needs
 from napari_geosr.operations.train.fine_tune import NETWORK_FIELDS, fine_tune_settings
 from napari_geosr.operations.train.from_projections import (
@@ -73,6 +78,14 @@ _EXAMPLES = {
         "--source low.ome.tif --target high.ome.tif -o job",
         "--source low.ome.tif --target high.ome.tif -o job --steps 5000 --detach",
     ),
+    "shape-completion": (
+        "--source skulls/*.tif --name skulls -o job",
+        "--simulated skulls --steps 800 --name simulated -o job",
+    ),
+    "shape-sr": (
+        "--source fine1.tif,fine2.tif --name mine -o job",
+        "--simulated mixed --name simulated -o job --detach",
+    ),
     "supervised": (
         "--source noisy.tif --target clean.tif -o job",
         "--projections whole.h5 --counts 100 -o job",
@@ -102,7 +115,12 @@ def _list_methods(
     json: Json = False,
 ) -> int:
     """Train a model on your own data: choose a method, or list them with --list."""
-    known = {**needs(), "ganrec": GANREC_NEEDS, "pinn-sim": PINN_SIM_NEEDS}
+    known = {
+        **needs(),
+        **_needs_of_shapes(),
+        "ganrec": GANREC_NEEDS,
+        "pinn-sim": PINN_SIM_NEEDS,
+    }
     if not list:
         lines = "\n".join(_need_lines(known, indent=2))
         raise ConfigError(
@@ -182,8 +200,44 @@ def training_job(
     return _job_from_scans(method, config, scans, settings)
 
 
+def _needs_of_shapes() -> dict[str, str]:
+    """The data of the methods for shapes, by the names of their commands."""
+    return {name.replace("_", "-"): need for name, need in shape_needs().items()}
+
+
+def shape_command_of(method: str) -> Callable[..., int]:
+    """Create the command of a method for shapes."""
+    kind = shape_config_class(method)
+
+    def train(
+        *,
+        out: Path,
+        config: Config | None = None,
+        detach: bool = False,
+        prepare: bool = False,
+        json: bool = False,
+    ) -> int:
+        given = {} if config is None else config.model_dump(exclude_unset=True)
+        job = ShapeTrainJob.from_values({"method": method, "training": given})
+        job = job.with_absolute_paths()
+        job.check()
+        return start(_create(out, job), detach=detach, prepare=prepare, json=json)
+
+    train.__doc__ = f"Needs {shape_needs()[method]}."
+    train.__annotations__ = {
+        "out": Annotated[
+            Path, Parameter(alias="-o", help="Folder for the job; must not exist yet.")
+        ],
+        "config": Annotated[kind | None, AS_FLAGS],
+        **RUN_FLAGS,
+        "return": int,
+    }
+    return train
+
+
 def _create(
-    out: Path, job: TrainJob | ProjectionsTrainJob | GanrecJob | PinnSimJob
+    out: Path,
+    job: TrainJob | ProjectionsTrainJob | GanrecJob | PinnSimJob | ShapeTrainJob,
 ) -> JobFolder:
     """Create the folder of a job and add the job to the list."""
     folder = JobFolder.create(out, job.to_values(), name=job.training.name)
@@ -354,6 +408,13 @@ def _build() -> App:
             name=method,
             help=f"Needs {need}.",
             help_epilogue=with_examples(*examples_of(method)),
+        )
+    for method, need in shape_needs().items():
+        app.command(
+            shape_command_of(method),
+            name=(name := method.replace("_", "-")),
+            help=f"Needs {need}.",
+            help_epilogue=with_examples(*examples_of(name)),
         )
     app.command(
         ganrec,

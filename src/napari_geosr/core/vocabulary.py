@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 #: Task of a model.
-Task = Literal["denoise", "super-resolution", "translate", "segment"]
+Task = Literal["denoise", "super-resolution", "translate", "segment", "complete"]
 #: Imaging modality.
 Modality = Literal["ct", "fluorescence", "light", "electron", "mri", "photo"]
 #: Where a model comes from: the package, or the user's own folder.
@@ -17,6 +17,7 @@ TASKS: dict[Task, str] = {
     "super-resolution": "Super-resolve",
     "translate": "Translate",
     "segment": "Segment",
+    "complete": "Complete shapes",
 }
 MODALITIES: dict[Modality, str] = {
     "ct": "CT",

@@ -37,7 +37,7 @@ class RunSteps(Protocol):
 
 
 #: Operations whose result is a model.
-MAKE_MODELS = ("train", "train from projections")
+MAKE_MODELS = ("train", "train from projections", "train shapes")
 #: Operations that fit networks; they give losses, previews and results throughout.
 FIT_NETWORKS = (*MAKE_MODELS, "ganrec", "pinn-sim")
 #: Kind of result of the other operations.
@@ -131,6 +131,10 @@ def read_job(values: AnyMapping, path: Path) -> tuple[Job, RunSteps]:
 
         job = ProjectionsTrainJob.from_values(values)
         return job, train_from_projections_steps
+    if operation == "train shapes":
+        from napari_geosr.operations.shapes import ShapeTrainJob, train_shape_steps
+
+        return ShapeTrainJob.from_values(values), train_shape_steps
     if operation == "ganrec":
         from napari_geosr.operations.ganrec import GanrecJob, ganrec_steps
 

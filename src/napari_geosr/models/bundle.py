@@ -103,6 +103,11 @@ class Model:
         already. A super-resolution network may be made consistent with the scan.
         """
         network, bound = self.network(), self.card.noise_bound
+        if cast("NetworkSpec", network.spec).input == "shape":
+            raise ModelError(
+                f"The model {self.card.name!r} is for shapes, not for grey values. Use "
+                "it with napari-geosr shapes."
+            )
         if self.card.data_consistency:
             if self._restorer is None:
                 self._restorer = networks.ConsistentUpscaling(network)

@@ -21,6 +21,7 @@ from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.registry import Registry
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.networks.classical import FILTERS
+from napari_geosr.networks.sparse import SPARSE_NETWORKS
 
 if TYPE_CHECKING:
     from torch import nn
@@ -68,7 +69,9 @@ NETWORKS = Registry(
     package="napari_geosr.networks",
     group="napari_geosr.networks",
     noun="network",
-    not_entries=frozenset({"spec", "foreign", "foreign_formats", "classical"}),
+    not_entries=frozenset(
+        {"spec", "foreign", "foreign_formats", "classical", "sparse"}
+    ),
 )
 #: Name of third-party networks on cards; `napari_geosr.networks.foreign` builds them
 #: from their weights. They cannot be trained, so they are not in `NETWORKS`.
@@ -120,7 +123,7 @@ def set_network_noise(network: nn.Module, noise: Noise) -> None:
 
 
 def build_network(name: str, /, **kwargs: Any) -> nn.Module:
-    """Build the network or classical filter `name` from the fields of its settings."""
+    """Build a network, sparse network or filter from the fields of its settings."""
     module = _module(name)
     network: nn.Module = module.build(module.NetworkConfig.create(**kwargs))
     return network
@@ -136,4 +139,6 @@ def parameter_count(name: str, /, **kwargs: Any) -> int | None:
 
 
 def _module(name: str) -> Any:
-    return (FILTERS if name in FILTERS.modules() else NETWORKS).load(name)
+    others = (FILTERS, SPARSE_NETWORKS)
+    registry = next((r for r in others if name in r.modules()), NETWORKS)
+    return registry.load(name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 from napari_geosr.core.errors import ConfigError
 
@@ -51,6 +51,8 @@ class NetworkSpec:
     n_outputs : int
         Number of output channels: 1, the restored values; or 2, their mean and standard
         deviation over several predictions.
+    input : {"grey", "shape"}
+        Whether the input is grey values, or the occupied voxels of a shape.
 
     Raises
     ------
@@ -67,6 +69,7 @@ class NetworkSpec:
     local: bool = True
     n_outputs: int = 1
     at_once: int | None = None
+    input: Literal["grey", "shape"] = "grey"
 
     def __post_init__(self) -> None:
         n = len(self.axes)

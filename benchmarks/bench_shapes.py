@@ -1,0 +1,162 @@
+"""Shapes on sparse tensors: memory and time, super-resolution and completion.
+
+Run ``python benchmarks/bench_shapes.py memory|refine|complete``. Every alternative runs
+in the same call, on the same simulated shapes, which no model was trained on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import time
+
+import numpy as np
+
+#: Seeds of the shapes; models were trained on others.
+SEEDS = range(100, 105)
+_STEP = """
+import ctypes, sys, time, torch
+from napari_geosr.networks.sparse import SparseTensor, SubmanifoldConvolution
+torch.set_num_threads(1)
+n, sparse = int(sys.argv[2]), sys.argv[1] == "sparse"
+axis = torch.arange(n, dtype=torch.float32) - (n - 1) / 2
+square = axis[:, None, None]**2 + axis[:, None]**2 + axis**2
+shell = (square > (.369 * n)**2) & (square < (.398 * n)**2)
+del square
+share, places = float(shell.float().mean()), shell.nonzero()
+layers = [SubmanifoldConvolution(8, 8) for _ in range(4)]
+dense = [torch.nn.Conv3d(8, 8, 3, padding=1, bias=False) for _ in range(4)]
+dense[0](torch.ones(1, 8, 4, 4, 4)).sum().backward()
+if sparse:
+    coords = torch.cat([torch.zeros(len(places), 1, dtype=torch.long), places], 1)
+    features = torch.ones(len(places), 8)
+else:
+    features = shell.float().expand(1, 8, n, n, n).contiguous()
+del shell, places
+ctypes.CDLL("libc.so.6").malloc_trim(0)
+open("/proc/self/clear_refs", "w").write("5")
+value = lambda name: next(int(line.split()[1]) for line in open("/proc/self/status")
+                          if line.startswith(name))
+base, began = value("VmRSS"), time.process_time()
+if sparse:
+    x = SparseTensor.from_coords(coords, features, (1, n, n, n))
+    for layer in layers:
+        x = layer(x)
+        x = x.with_features(x.features.relu())
+    x.features.square().sum().backward()
+else:
+    y = features
+    for layer in dense:
+        y = layer(y).relu()
+    y.square().sum().backward()
+print(share, (value("VmHWM") - base) / 1000, time.process_time() - began)
+"""
+
+
+def memory(edges: list[int]) -> None:
+    """Peak memory and CPU time of a training step, four layers of eight channels."""
+    print("edge  kind    occupied %  peak MB  CPU s")
+    for edge in edges:
+        for kind in ("sparse", "dense") if edge <= 128 else ("sparse",):
+            command = [sys.executable, "-c", _STEP, kind, str(edge)]
+            done = subprocess.run(command, capture_output=True, text=True, check=True)
+            share, peak, seconds = map(float, done.stdout.split())
+            row = f"{100 * share:10.2f}  {peak:7.0f}  {seconds:5.1f}"
+            print(f"{edge:4}  {kind:6}  {row}", flush=True)
+
+
+def refine(edge: int, factors: list[int]) -> None:
+    """Refine coarse shapes; the truth has `edge` voxels along each axis."""
+    import torch
+    from torch.nn.functional import interpolate
+
+    from napari_geosr.inference.shapes import plan_refinement, surface_mask
+    from napari_geosr.measure.shapes import compare_shapes, dice
+    from napari_geosr.operations.shapes.refine import load_refiner, refined_in_memory
+    from napari_geosr.physics.shapes import SOLIDS, coarsened, sampled
+
+    torch.set_num_threads(1)
+    print("shape        ×  method       Dice    band    volume %  Euler error  CPU s")
+    for kind in SOLIDS:
+        for factor in factors:
+            rows: dict[str, list[list[float]]] = {}
+            for seed in SEEDS:
+                truth = sampled(SOLIDS[kind](np.random.default_rng(seed)), (edge,) * 3)
+                coarse = coarsened(truth, factor)
+                near, dense = surface_mask(truth), torch.from_numpy(coarse)[None, None]
+                results = {}
+                for name in ("shape-sr-x2", "trilinear"):
+                    began = time.process_time()
+                    refiner, n, _ = load_refiner(name, "cpu")
+                    stages = factor.bit_length() - 1
+                    plan = plan_refinement(coarse, stages, refiner.spec, n, 4 * 10**9)
+                    fine = refined_in_memory(coarse, refiner, plan, "cpu")
+                    results[name] = fine, time.process_time() - began
+                for mode in ("trilinear", "nearest"):
+                    began = time.process_time()
+                    fine = interpolate(dense.float(), scale_factor=factor, mode=mode)
+                    fine = fine[0, 0].numpy() > 0.5
+                    results[f"{mode} once"] = fine, time.process_time() - began
+                for name, (fine, seconds) in results.items():
+                    found = compare_shapes(fine, truth, (1, 1, 1), "pixel")
+                    band = dice(fine & near, truth & near)
+                    rows.setdefault(name, []).append(
+                        [
+                            found.dice,
+                            band,
+                            100 * found.volume_error,
+                            found.euler_error,
+                            seconds,
+                        ]
+                    )
+            for name, values in rows.items():
+                a, b, c, d, e = np.mean(values, 0)
+                row = f"{a:.4f}  {b:.4f}  {c:+8.2f}  {d:+11.1f}  {e:5.1f}"
+                print(f"{kind:11} {factor:2}  {name:14} {row}", flush=True)
+
+
+def complete(edge: int, number: int) -> None:
+    """Complete skulls that the model was not trained on."""
+    from napari_geosr.core.steps import run_to_end
+    from napari_geosr.measure.shapes import compare_shapes, dice
+    from napari_geosr.operations.shapes.complete import complete_mask_steps
+    from napari_geosr.operations.shapes.config import CompleteShapeConfig
+    from napari_geosr.operations.shapes.simulation import simulated_skull
+
+    scores, distances, seconds = [], [], []
+    for seed in range(100, 100 + number):
+        made = simulated_skull(seed, edge)
+        truth = made.complete & ~made.incomplete
+        began = time.process_time()
+        part = run_to_end(complete_mask_steps(made.incomplete, CompleteShapeConfig()))
+        seconds.append(time.process_time() - began)
+        scores.append(dice(part.implant, truth))
+        assert not (part.implant & made.incomplete).any()
+        if part.implant.any():
+            size = (200 / edge,) * 3
+            found = compare_shapes(part.implant, truth, size, "mm")
+            distances.append(found.hausdorff_95)
+        print(f"{seed} {made.defect:10} Dice {scores[-1]:.3f}", flush=True)
+    low, middle, high = np.percentile(scores, (25, 50, 75))
+    print(f"implant Dice: median {middle:.3f}, quartiles {low:.3f} … {high:.3f}")
+    print(f"HD95: median {np.median(distances):.1f} mm; CPU {np.mean(seconds):.1f} s")
+
+
+def main() -> None:
+    """Run one part."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("part", choices=["memory", "refine", "complete"])
+    parser.add_argument("--edge", type=int, default=128)
+    parser.add_argument("--number", type=int, default=20)
+    given = parser.parse_args()
+    if given.part == "memory":
+        memory([edge for edge in (64, 128, 256, 512) if edge <= given.edge])
+    elif given.part == "refine":
+        refine(given.edge, [2, 4])
+    else:
+        complete(given.edge, given.number)
+
+
+if __name__ == "__main__":
+    main()

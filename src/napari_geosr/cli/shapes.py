@@ -1,0 +1,253 @@
+"""``napari-geosr shapes complete | refine | compare | mesh | voxelise | simulate``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from napari_geosr.cli.console import print_json, run_command
+from napari_geosr.cli.options import (
+    AS_FLAGS,
+    Json,
+    Overwrite,
+    SettingsPath,
+    settings_from,
+)
+from napari_geosr.cli.verbosity import quoted, suggest_next
+from napari_geosr.operations import shapes
+from napari_geosr.operations.inputs import InputConfig, open_volume
+from napari_geosr.operations.shapes import (
+    CompareShapesConfig,
+    CompleteShapeConfig,
+    MeshConfig,
+    RefineShapeConfig,
+    SimulateShapesConfig,
+    VoxeliseConfig,
+)
+
+ShapePath = Annotated[
+    Path,
+    Parameter(help="Volume of labels; voxels outside the shape are 0."),
+]
+OutPath = Annotated[
+    Path, Parameter(alias="-o", help="Volume to write, such as fine.ome.tif.")
+]
+_STOPPING = "stopping (press Ctrl-C again to stop at once)"
+
+
+def refine(
+    input: ShapePath,  # noqa: A002  # the name shown in the help
+    /,
+    *,
+    out: OutPath,
+    config: Annotated[RefineShapeConfig | None, AS_FLAGS] = None,
+    reading: Annotated[InputConfig | None, AS_FLAGS] = None,
+    settings: SettingsPath = None,
+    json: Json = False,
+    overwrite: Overwrite = False,
+) -> int:
+    """Run ``napari-geosr shapes refine``."""
+    merged = settings_from(RefineShapeConfig, config, settings)
+    volume = open_volume(input, reading)
+    result, warnings = run_command(
+        lambda should_stop: shapes.refine_shape_steps(
+            volume, out, merged, overwrite=overwrite, should_stop=should_stop
+        ),
+        stopping=_STOPPING,
+        out=out,
+    )
+    if json:
+        print_json(
+            {
+                "file": str(result.path),
+                "shape": result.shape,
+                "surface_voxels": result.n_active,
+                "volume_change": result.volume_change,
+                "warnings": warnings,
+            }
+        )
+        return 0
+    print(f"Wrote {result.path}: {' × '.join(map(str, result.shape))} voxels")
+    print(f"  {result.n_active:,} voxels of the input are next to the surface")
+    print(f"  the volume of the shape changed by {100 * result.volume_change:+.2f} %")
+    suggest_next(f"shapes mesh {quoted(result.path)} -o surface.stl")
+    return 0
+
+
+def complete(
+    input: ShapePath,  # noqa: A002  # the name shown in the help
+    /,
+    *,
+    out: OutPath,
+    implant: Annotated[
+        Path | None,
+        Parameter(help="Also write the completed part alone, as a volume."),
+    ] = None,
+    mesh: Annotated[
+        Path | None,
+        Parameter(
+            help="Also write the surface of the completed part, such as part.stl."
+        ),
+    ] = None,
+    config: Annotated[CompleteShapeConfig | None, AS_FLAGS] = None,
+    reading: Annotated[InputConfig | None, AS_FLAGS] = None,
+    settings: SettingsPath = None,
+    json: Json = False,
+    overwrite: Overwrite = False,
+) -> int:
+    """Run ``napari-geosr shapes complete``."""
+    merged = settings_from(CompleteShapeConfig, config, settings)
+    volume = open_volume(input, reading)
+    result, warnings = run_command(
+        lambda should_stop: shapes.complete_shape_steps(
+            volume,
+            out,
+            merged,
+            implant=implant,
+            mesh=mesh,
+            overwrite=overwrite,
+            should_stop=should_stop,
+        ),
+        stopping=_STOPPING,
+        out=out,
+    )
+    if json:
+        print_json({**result.to_dict(), "warnings": warnings})
+        return 0
+    print(f"Wrote {result.path}")
+    print(f"  completed part: {result.implant_volume:.6g} {result.unit}³")
+    print(f"  voxels of the input that were removed: {result.n_removed}")
+    if result.surface is not None:
+        print(f"  {result.surface.path}: {result.surface.sentence}")
+    return 0
+
+
+def compare(
+    input: ShapePath,  # noqa: A002  # the name shown in the help
+    reference: Annotated[Path, Parameter(help="The shape to compare with.")],
+    /,
+    *,
+    config: Annotated[CompareShapesConfig | None, AS_FLAGS] = None,
+    reading: Annotated[InputConfig | None, AS_FLAGS] = None,
+    settings: SettingsPath = None,
+    json: Json = False,
+) -> int:
+    """Run ``napari-geosr shapes compare``."""
+    merged = settings_from(CompareShapesConfig, config, settings)
+    volume, other = open_volume(input, reading), open_volume(reference, reading)
+    result, warnings = run_command(
+        lambda should_stop: shapes.compare_shape_steps(
+            volume, other, merged, should_stop=should_stop
+        ),
+        stopping=_STOPPING,
+    )
+    if json:
+        print_json({**result.to_dict(), "warnings": warnings})
+        return 0
+    unit = result.unit
+    print(f"Dice coefficient              {result.dice:.4f}")
+    print(f"Hausdorff distance            {result.hausdorff:.4g} {unit}")
+    print(f"  95th percentile             {result.hausdorff_95:.4g} {unit}")
+    print(f"Mean surface distance         {result.mean_distance:.4g} {unit}")
+    print(f"Surface Dice at {result.tolerance:.3g} {unit}".ljust(30), end="")
+    print(f"{result.surface_dice:.4f}")
+    print(f"Volume error                  {100 * result.volume_error:+.2f} %")
+    print(f"Euler numbers                 {result.euler}, {result.reference_euler}")
+    return 0
+
+
+def mesh(
+    input: ShapePath,  # noqa: A002  # the name shown in the help
+    /,
+    *,
+    out: Annotated[
+        Path, Parameter(alias="-o", help="Mesh to write: .stl, .ply, .obj or .3mf.")
+    ],
+    config: Annotated[MeshConfig | None, AS_FLAGS] = None,
+    reading: Annotated[InputConfig | None, AS_FLAGS] = None,
+    settings: SettingsPath = None,
+    json: Json = False,
+    overwrite: Overwrite = False,
+) -> int:
+    """Run ``napari-geosr shapes mesh``."""
+    merged = settings_from(MeshConfig, config, settings)
+    volume = open_volume(input, reading)
+    result, warnings = run_command(
+        lambda should_stop: shapes.mesh_steps(
+            volume, out, merged, overwrite=overwrite, should_stop=should_stop
+        ),
+        stopping=_STOPPING,
+    )
+    if json:
+        print_json(
+            {
+                "file": str(result.path),
+                "faces": result.n_faces,
+                "volume": result.volume,
+                "voxel_volume": result.voxel_volume,
+                "unit": result.unit,
+                "watertight": result.is_watertight,
+                "warnings": [*warnings, result.sentence],
+            }
+        )
+        return 0
+    print(f"Wrote {result.path}: {result.n_faces:,} triangles, in {result.unit}")
+    print(f"  {result.sentence}")
+    share = 100 * (result.volume / result.voxel_volume - 1)
+    print(f"  volume {result.volume:.6g} {result.unit}³, {share:+.2f} % of the voxels'")
+    return 0
+
+
+def voxelise(
+    input: Annotated[  # noqa: A002  # the name shown in the help
+        Path, Parameter(help="Closed mesh: STL, PLY, OBJ or 3MF.")
+    ],
+    /,
+    *,
+    out: OutPath,
+    config: Annotated[VoxeliseConfig, AS_FLAGS],
+    json: Json = False,
+    overwrite: Overwrite = False,
+) -> int:
+    """Run ``napari-geosr shapes voxelise``."""
+    path, warnings = run_command(
+        lambda should_stop: shapes.voxelise_steps(
+            input, out, config, overwrite=overwrite, should_stop=should_stop
+        ),
+        stopping=_STOPPING,
+        out=out,
+    )
+    if json:
+        print_json({"file": str(path), "warnings": warnings})
+        return 0
+    print(f"Wrote {path}")
+    return 0
+
+
+def simulate(
+    *,
+    out: Annotated[
+        Path, Parameter(alias="-o", help="Folder for the volumes. Created if missing.")
+    ],
+    config: Annotated[SimulateShapesConfig | None, AS_FLAGS] = None,
+    settings: SettingsPath = None,
+    json: Json = False,
+    overwrite: Overwrite = False,
+) -> int:
+    """Run ``napari-geosr shapes simulate``."""
+    merged = settings_from(SimulateShapesConfig, config, settings)
+    files, warnings = run_command(
+        lambda should_stop: shapes.simulate_shape_steps(
+            out, merged, overwrite=overwrite, should_stop=should_stop
+        ),
+        stopping=_STOPPING,
+    )
+    if json:
+        print_json({"files": [str(path) for path in files], "warnings": warnings})
+        return 0
+    print(f"Wrote {len(files)} volumes to {out}")
+    if merged.defects != "none":
+        suggest_next(f"shapes complete {quoted(files[1])} -o whole.ome.tif")
+    return 0

@@ -1,0 +1,144 @@
+"""Files of triangle meshes: STL, and others with trimesh (an optional dependency).
+
+STL files have no unit; programs that print take them for millimetres.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+
+from napari_geosr.core.errors import FileError
+from napari_geosr.core.types import AnyArray
+from napari_geosr.io import atomic
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+#: Suffixes of mesh files that can be written.
+MESH_SUFFIXES = (".stl", ".ply", ".obj", ".3mf")
+#: A triangle in a binary STL file.
+_TRIANGLE = np.dtype(
+    [("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("more", "<u2")]
+)
+
+
+def check_mesh_path(path: Path, *, overwrite: bool) -> None:
+    """Raise `FileError` unless a mesh can be written to `path`."""
+    suffix = path.suffix.lower()
+    if suffix not in MESH_SUFFIXES:
+        raise FileError(
+            f"{path.name} does not have the suffix of a mesh. Use one of: "
+            f"{', '.join(MESH_SUFFIXES)}."
+        )
+    if suffix != ".stl":
+        _trimesh(f"Writing {path.name}")
+    atomic.check_folder(path)
+    atomic.refuse_existing(path, overwrite)
+
+
+def write_mesh(
+    path: Path, vertices: AnyArray, faces: AnyArray, *, overwrite: bool = False
+) -> None:
+    """Write triangles atomically.
+
+    Parameters
+    ----------
+    path : Path
+        Its suffix is one of `MESH_SUFFIXES`.
+    vertices : ndarray of shape (N, 3)
+        Positions along X, Y, Z.
+    faces : ndarray of int, shape (M, 3)
+        Counter-clockwise from outside.
+    overwrite : bool
+
+    Raises
+    ------
+    FileError
+        If the file cannot be written.
+    """
+    check_mesh_path(path, overwrite=overwrite)
+    if path.suffix.lower() == ".stl":
+        content = _stl(vertices, faces)
+    else:
+        trimesh = _trimesh(f"Writing {path.name}")
+        mesh = trimesh.Trimesh(vertices, faces, process=False)
+        exported = mesh.export(file_type=path.suffix.lower()[1:])
+        content = exported.encode() if isinstance(exported, str) else exported
+    atomic.write_bytes(path, content, overwrite=overwrite)
+
+
+def read_mesh(path: Path) -> tuple[AnyArray, AnyArray]:
+    """Read a mesh; equal vertices are merged.
+
+    Returns
+    -------
+    vertices : ndarray of float64, shape (N, 3)
+        Positions along X, Y, Z.
+    faces : ndarray of int64, shape (M, 3)
+
+    Raises
+    ------
+    FileError
+        If trimesh is not installed, or the file is no mesh.
+    """
+    if not path.is_file():
+        raise FileError(f"There is no file {path}. Check the name.")
+    trimesh = _trimesh(f"Reading {path.name}")
+    try:
+        mesh = trimesh.load_mesh(path, process=True)
+        vertices, faces = np.asarray(mesh.vertices), np.asarray(mesh.faces)
+    except Exception as error:
+        raise FileError(
+            f"{path.name} cannot be read as a mesh ({error}). Export it again, for "
+            "example as STL."
+        ) from error
+    if not len(faces):
+        raise FileError(f"{path.name} contains no triangles. Export a surface.")
+    return vertices, faces
+
+
+def simplified(
+    vertices: AnyArray, faces: AnyArray, n_faces: int
+) -> tuple[AnyArray, AnyArray]:
+    """Merge vertices that are closest until about `n_faces` triangles are left.
+
+    Raises
+    ------
+    FileError
+        If trimesh or its decimation is not installed.
+    """
+    trimesh = _trimesh("Reducing the number of triangles")
+    try:
+        mesh = trimesh.Trimesh(vertices, faces, process=False)
+        small = mesh.simplify_quadric_decimation(face_count=n_faces)
+    except ImportError as error:
+        raise FileError(
+            "Reducing the number of triangles needs an extra package. Install it "
+            'with: pip install "napari-geosr[mesh]".'
+        ) from error
+    return np.asarray(small.vertices), np.asarray(small.faces)
+
+
+def _stl(vertices: AnyArray, faces: AnyArray) -> bytes:
+    corners = vertices[faces].astype(np.float64)
+    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    lengths = np.linalg.norm(normals, axis=1, keepdims=True)
+    table: AnyArray = np.zeros(len(faces), _TRIANGLE)
+    table["normal"] = normals / np.maximum(lengths, 1e-30)
+    table["corners"] = corners
+    header = b"napari-geosr".ljust(80)
+    return header + np.uint32(len(faces)).tobytes() + table.tobytes()
+
+
+def _trimesh(purpose: str) -> ModuleType:
+    try:
+        import trimesh
+    except ImportError as error:
+        raise FileError(
+            f"{purpose} needs an extra package. Install it with: pip install "
+            '"napari-geosr[mesh]".'
+        ) from error
+    return cast("ModuleType", trimesh)

@@ -1,0 +1,177 @@
+"""Settings, samples and base class of the learning methods for shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Annotated, Literal, cast
+
+import numpy as np
+from pydantic import Field, field_validator
+
+from napari_geosr.core.errors import ConfigError
+from napari_geosr.core.types import AnyArray, AnyDict
+from napari_geosr.learning.config import MULTIPLE_FILES, TrainingConfig
+from napari_geosr.learning.method import Arrays, Method
+from napari_geosr.learning.patches import Patches
+from napari_geosr.physics.shapes import SOLIDS, Solid
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from napari_geosr.core.volume import Volume
+
+ShapeKind = Literal["skulls", "mixed"]
+
+
+class ShapeConfig(TrainingConfig):
+    """Settings that all methods for shapes share.
+
+    Those for grey values, such as the normalisation, have no effect.
+    """
+
+    simulated: ShapeKind | None = Field(
+        None,
+        title="Simulated shapes",
+        description="Learn from simulated shapes instead of files: skulls, or a "
+        "mixture of ellipsoids, trabeculae, pores, trees and skulls.",
+    )
+    label: int | None = Field(
+        None,
+        ge=1,
+        title="Label",
+        description="Label of the shape in the volumes; by default all non-zero "
+        "voxels.",
+    )
+    channels: Annotated[tuple[int, ...], MULTIPLE_FILES] = Field(
+        (16, 16, 24),
+        title="Channels",
+        description="Feature maps per level, from the finest to the coarsest.",
+    )
+    dimensions: Literal["2D", "2.5D", "3D"] = "3D"
+    precision: Literal["auto", "float32", "bfloat16"] = "float32"
+    batch_size: int = Field(1, ge=1, le=64, title="Batch", description="Shapes a step.")
+    learning_rate: float = Field(
+        3e-3, gt=0, le=1, title="Learning rate", description="First rate (Adam)."
+    )
+
+    @field_validator("network")
+    @classmethod
+    def _replace_hyphens(cls, value: str) -> str:
+        return value.replace("-", "_")
+
+
+class ShapeSet(Patches):
+    """The shapes of a training run: simulated ones, or those of volumes.
+
+    Parameters
+    ----------
+    config : ShapeConfig
+    volumes : sequence of Volume
+        Empty for simulated shapes. Some are held out for validation; if there is only
+        one, the upper part of it is.
+    """
+
+    def __init__(self, config: ShapeConfig, volumes: Sequence[Volume] = ()) -> None:
+        self.config, self.volumes = config, tuple(volumes)
+        self.scenes, self.validation = [], False
+        self.n_held_out = max(1, round(config.validation * len(volumes)))
+
+    def volume(self, rng: np.random.Generator) -> Volume:
+        """Draw a volume for training, or for validation."""
+        chosen = self.volumes
+        if len(chosen) > 1:
+            kept = len(chosen) - self.n_held_out
+            chosen = chosen[kept:] if self.validation else chosen[:kept]
+        return chosen[int(rng.integers(len(chosen)))]
+
+    def planes(self, volume: Volume, size: int) -> tuple[int, int]:
+        """First and last plane at which a block of `size` planes may begin."""
+        depth, last = volume.shape[0], max(0, volume.shape[0] - size)
+        if len(self.volumes) > 1:
+            return 0, last
+        border = int(depth * (1 - cast("ShapeConfig", self.config).validation))
+        if self.validation:
+            return min(border, last), last
+        return 0, max(0, min(last, border - size))
+
+    def inside(self, values: AnyArray) -> AnyArray:
+        """Which voxels of a volume belong to the shape."""
+        label = cast("ShapeConfig", self.config).label
+        found: AnyArray = values == label if label else values != 0
+        return found
+
+
+def turned(rng: np.random.Generator, arrays: Sequence[AnyArray]) -> list[AnyArray]:
+    """The arrays after one random rotation or reflection of the cube."""
+    order = rng.permutation(3)
+    flips = tuple(int(axis) for axis in range(3) if rng.random() < 0.5)
+    return [
+        np.ascontiguousarray(np.flip(array.transpose(order), flips)) for array in arrays
+    ]
+
+
+def moved(solid: Solid, scale: float, shift: AnyArray) -> Solid:
+    """The solid enlarged by `scale`, then moved by `shift` (Z, Y, X)."""
+    sz, sy, sx = (np.float32(value) for value in shift)
+
+    def found(z: AnyArray, y: AnyArray, x: AnyArray) -> AnyArray:
+        return solid((z - sz) / scale, (y - sy) / scale, (x - sx) / scale)
+
+    return found
+
+
+def random_solid(rng: np.random.Generator, kind: ShapeKind) -> tuple[str, Solid]:
+    """Name and shape of a simulated solid."""
+    names = ("skull",) if kind == "skulls" else tuple(SOLIDS)
+    name = names[int(rng.integers(len(names)))]
+    make: Callable[[np.random.Generator], Solid] = SOLIDS[name]
+    return name, make(rng)
+
+
+class ShapeMethod(Method):
+    """Base of the methods: a sparse network, and the optimiser of the publication."""
+
+    task = "denoise"
+    config: ShapeConfig
+
+    @classmethod
+    def check(cls, config: TrainingConfig) -> None:
+        """Raise `ConfigError` if there is nothing to learn from."""
+        assert isinstance(config, ShapeConfig)
+        if bool(config.source) == (config.simulated is not None):
+            raise ConfigError(
+                "Give either volumes of shapes to learn from (--source), or a kind of "
+                "simulated shapes (--simulated)."
+            )
+        if config.target:
+            raise ConfigError(
+                "Shapes are learned from complete ones alone, which are made "
+                "incomplete or coarse: remove --target."
+            )
+
+    def network_kwargs(self) -> AnyDict:
+        """Settings of the network, for its card."""
+        return {"channels": tuple(self.config.channels)}
+
+    def optimiser(self, group: str, parameters: list[nn.Parameter]) -> object:
+        """Adam with the maximum of past squared gradients (amsgrad)."""
+        import torch
+
+        return torch.optim.Adam(parameters, self.config.learning_rate, amsgrad=True)
+
+    def draw(self, patches: Patches, rng: np.random.Generator) -> Arrays:
+        """Draw ``"source"`` and ``"target"``: uint8 (1, Z, Y, X)."""
+        assert isinstance(patches, ShapeSet)
+        source, target = self.pair(patches, rng)
+        if self.config.augment and not patches.validation:
+            source, target = turned(rng, (source, target))
+        return {
+            "source": source[None].astype(np.uint8),
+            "target": target[None].astype(np.uint8),
+        }
+
+    def pair(
+        self, shapes: ShapeSet, rng: np.random.Generator
+    ) -> tuple[AnyArray, AnyArray]:
+        """Draw the input of the network and its desired output (Z, Y, X), of bool."""
+        raise NotImplementedError

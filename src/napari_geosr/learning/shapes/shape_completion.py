@@ -1,0 +1,191 @@
+"""Shape completion: learn what is missing from shapes with artificial defects.
+
+The network occupies voxels level by level, from coarse to fine. At each level it learns
+which candidates belong to the complete shape. Voxels of the complete shape are kept
+during training even if they are not predicted yet, so that finer levels can learn.
+
+References
+----------
+.. [1] Li et al. Sparse convolutional neural network for high-resolution skull shape
+   completion and shape super-resolution. Sci. Rep. 13, 20229 (2023).
+   doi:10.1038/s41598-023-47437-6
+.. [2] Wodzinski et al. Automatic skull reconstruction by deep learnable symmetry
+   enforcement. Comput. Methods Programs Biomed. (2024). arXiv:2411.17342
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Literal, cast
+
+import numpy as np
+from pydantic import Field
+
+from napari_geosr.core.types import AnyArray
+from napari_geosr.learning.method import Batch, Losses
+from napari_geosr.learning.shapes.data import (
+    ShapeConfig,
+    ShapeMethod,
+    ShapeSet,
+    moved,
+    random_solid,
+)
+from napari_geosr.physics.shapes import (
+    DEFECTS,
+    coarsened,
+    defect,
+    sampled,
+    vault_direction,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from napari_geosr.networks.sparse.sparse_unet import SparseUNet
+
+NEEDS = "complete shapes (label volumes), or simulated ones"
+
+#: Largest fraction of a shape that a defect may remove.
+_MAX_REMOVED = 0.35
+_MAX_TRIES = 20
+
+
+class Config(ShapeConfig):
+    """Settings of shape completion."""
+
+    network: str = "sparse_unet"
+    channels: tuple[int, ...] = Field(
+        (8, 8, 16, 16, 32),
+        title="Channels",
+        description="Feature maps per level, from the finest to the coarsest.",
+    )
+    patch: int = Field(
+        64,
+        ge=16,
+        le=512,
+        title="Grid",
+        description="Edge length of the grid on which whole shapes are completed, in "
+        "voxels.",
+    )
+    defects: Literal[
+        "mixed", "sphere", "cube", "cylinder", "irregular", "bilateral"
+    ] = Field(
+        "mixed",
+        title="Defects",
+        description="Kind of the artificial defects.",
+    )
+    missing_weight: float = Field(
+        10.0,
+        ge=1,
+        le=1000,
+        title="Missing weight",
+        description="Weight of the missing voxels in the loss; those that are given "
+        "count once, and are far more numerous.",
+    )
+    scales: tuple[float, float] = Field(
+        (0.55, 1.0),
+        title="Scales",
+        description="Range of the size of simulated shapes, relative to the grid.",
+    )
+
+
+class Method(ShapeMethod):
+    """Predicts the complete shape, from coarse to fine."""
+
+    config: Config
+
+    def pair(
+        self, shapes: ShapeSet, rng: np.random.Generator
+    ) -> tuple[AnyArray, AnyArray]:
+        """Draw an incomplete shape and the complete one."""
+        edge = self.config.patch
+        complete = self._complete(shapes, rng, edge)
+        if not complete.any():
+            return complete, complete
+        places = np.argwhere(complete)
+        for _ in range(_MAX_TRIES):
+            kind = self.config.defects
+            if kind == "mixed":
+                kind = DEFECTS[int(rng.integers(len(DEFECTS)))]
+            at = self._centre(places, rng, edge)
+            extent = float(np.ptp(places, 0).max()) / edge
+            hole = defect(rng, kind, at, extent * rng.uniform(0.15, 0.45))
+            left = complete & ~sampled(hole, (edge,) * 3)
+            removed = 1 - left.sum() / complete.sum()
+            if 0 < removed < _MAX_REMOVED:
+                return left, complete
+        return complete, complete
+
+    def _complete(
+        self, shapes: ShapeSet, rng: np.random.Generator, edge: int
+    ) -> AnyArray:
+        if not shapes.volumes:
+            assert self.config.simulated is not None
+            _, solid = random_solid(rng, self.config.simulated)
+            scale = rng.uniform(*self.config.scales)
+            shift = rng.uniform(-1, 1, 3) * (1 - scale)
+            return sampled(moved(solid, scale, shift), (edge,) * 3)
+        inside = shapes.inside(np.asarray(shapes.volume(rng).data))
+        inside = inside[bounding_box(inside)]
+        factor = math.ceil(max(inside.shape) / edge)
+        lack = [-n % factor for n in inside.shape]
+        inside = coarsened(np.pad(inside, [(0, n) for n in lack]), factor)
+        before = [int(rng.integers(edge - n + 1)) for n in inside.shape]
+        pads = [(b, edge - n - b) for b, n in zip(before, inside.shape, strict=True)]
+        padded: AnyArray = np.pad(inside, pads)
+        return padded
+
+    @staticmethod
+    def _centre(places: AnyArray, rng: np.random.Generator, edge: int) -> AnyArray:
+        """Position of a random voxel of the shape, mostly in its upper half."""
+        middle = places.mean(0)
+        if rng.random() < 0.7:
+            along = (places - middle) @ vault_direction(rng)
+            place = places[int(along.argmax())]
+        else:
+            place = places[int(rng.integers(len(places)))]
+        centre: AnyArray = (place + 0.5 - edge / 2) / (edge / 2)
+        return centre
+
+    def loss(self, batch: Batch) -> tuple[Tensor, Losses]:
+        """Binary cross-entropy of the candidates, summed over all levels."""
+        import torch
+        from torch.nn import functional as F  # noqa: N812
+
+        from napari_geosr.networks.sparse import SparseTensor
+
+        network = cast("SparseUNet", self.modules[self.result])
+        dense, given = batch["target"].float(), batch["source"].float()
+        source, targets, sources = SparseTensor.from_dense(given), [], []
+        for _ in range(len(self.config.channels) - 1):
+            targets.append(SparseTensor.from_dense(dense))
+            sources.append(SparseTensor.from_dense(given))
+            dense = F.max_pool3d(dense, 2, ceil_mode=True)
+            given = F.max_pool3d(given, 2, ceil_mode=True)
+        final, levels = network(source, targets)
+        total = torch.zeros((), device=dense.device)
+        more = self.config.missing_weight - 1
+        for i, found in enumerate([final, *levels]):
+            if not len(found):
+                continue
+            level = max(0, i - 1)
+            wanted = targets[level].contains(found)
+            missing = wanted & ~sources[level].contains(found)
+            error = F.binary_cross_entropy_with_logits(
+                found.features[:, 0],
+                wanted.to(found.features.dtype),
+                1 + more * missing.to(found.features.dtype),
+                reduction="mean",
+            )
+            total = total + error
+        return total, {"loss": total}
+
+
+def bounding_box(inside: AnyArray) -> tuple[slice, ...]:
+    """The smallest box that holds all voxels of a shape; everything if it is empty."""
+    box = []
+    for axis in range(inside.ndim):
+        others = tuple(a for a in range(inside.ndim) if a != axis)
+        where = np.flatnonzero(inside.any(others))
+        box.append(slice(int(where[0]), int(where[-1]) + 1) if len(where) else slice(0))
+    return tuple(box)

@@ -1,0 +1,27 @@
+"""Agreement of two shapes, and closed surfaces of shapes."""
+
+from __future__ import annotations
+
+from napari_geosr.measure.shapes.quality import (
+    ShapeAgreement,
+    border_dice,
+    compare_shapes,
+    dice,
+)
+from napari_geosr.measure.shapes.surface import (
+    SurfaceCheck,
+    SurfaceMesh,
+    check_surface,
+    extract_surface,
+)
+
+__all__ = [
+    "ShapeAgreement",
+    "SurfaceCheck",
+    "SurfaceMesh",
+    "border_dice",
+    "check_surface",
+    "compare_shapes",
+    "dice",
+    "extract_surface",
+]

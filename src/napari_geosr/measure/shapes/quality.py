@@ -1,0 +1,255 @@
+"""Agreement of two shapes: overlap, distances of their surfaces, volume, topology.
+
+The surface of a shape consists of the corners of voxels at which both phases meet, as
+in [1]_. Each of them counts by the area that it represents. Here, the area is estimated
+from the mean difference across the eight voxels around the corner, in [1]_ from
+triangles.
+
+References
+----------
+.. [1] Nikolov et al. Deep learning to achieve clinically applicable segmentation of
+   head and neck anatomy for radiotherapy. arXiv:1809.04430 (2018).
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from napari_geosr.core.errors import VolumeError
+from napari_geosr.core.types import AnyArray, AnyDict
+
+#: Smallest area of a place, relative to the smallest face of a voxel: where surfaces
+#: meet, the differences may cancel.
+_LEAST_AREA = 0.1
+
+
+@dataclass(frozen=True)
+class ShapeAgreement:
+    """Agreement of a shape with a reference.
+
+    Attributes
+    ----------
+    dice : float
+        Dice coefficient of the voxels.
+    hausdorff, hausdorff_95 : float
+        Largest distance between the surfaces, and its 95th percentile, in `unit`: the
+        larger one of the two directions.
+    mean_distance : float
+        Average symmetric surface distance, in `unit`.
+    surface_dice : float
+        Fraction of both surfaces that is closer to the other one than `tolerance`.
+    tolerance : float
+        In `unit`.
+    volume, reference_volume : float
+        In `unit` cubed.
+    volume_error : float
+        Relative to the reference.
+    euler, reference_euler : int
+        Euler numbers (26-connected): objects minus tunnels plus cavities.
+    unit : str
+    """
+
+    dice: float
+    hausdorff: float
+    hausdorff_95: float
+    mean_distance: float
+    surface_dice: float
+    tolerance: float
+    volume: float
+    reference_volume: float
+    volume_error: float
+    euler: int
+    reference_euler: int
+    unit: str
+
+    @property
+    def euler_error(self) -> int:
+        """Difference of the Euler numbers."""
+        return self.euler - self.reference_euler
+
+    def to_dict(self) -> AnyDict:
+        """All values by name."""
+        return {**asdict(self), "euler_error": self.euler_error}
+
+
+def dice(one: AnyArray, other: AnyArray) -> float:
+    """Dice coefficient of two masks; 1 if both are empty.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> dice(np.array([1, 1, 0], bool), np.array([0, 1, 1], bool))
+    0.5
+    """
+    total = int(np.count_nonzero(one)) + int(np.count_nonzero(other))
+    both = int(np.count_nonzero(one & other))
+    return 2 * both / total if total else 1.0
+
+
+def border_dice(
+    one: AnyArray,
+    other: AnyArray,
+    around: AnyArray,
+    voxel_size: Sequence[float],
+    distance: float,
+) -> float:
+    """Dice coefficient within a distance of a third shape.
+
+    For implants: how well they fit where they touch the given bone (`around`).
+
+    Parameters
+    ----------
+    one, other, around : ndarray of bool, shape (Z, Y, X)
+    voxel_size : sequence of float
+    distance : float
+        In the unit of the voxel size.
+    """
+    from scipy.ndimage import distance_transform_edt
+
+    near = distance_transform_edt(~around, sampling=voxel_size) <= distance
+    return dice(one & near, other & near)
+
+
+def compare_shapes(
+    shape: AnyArray,
+    reference: AnyArray,
+    voxel_size: Sequence[float],
+    unit: str,
+    tolerance: float | None = None,
+) -> ShapeAgreement:
+    """Compare a shape with a reference on the same grid.
+
+    Parameters
+    ----------
+    shape, reference : ndarray of bool, shape (Z, Y, X)
+    voxel_size : sequence of float
+    unit : str
+    tolerance : float, optional
+        For the surface Dice; by default the longest edge of a voxel.
+
+    Raises
+    ------
+    VolumeError
+        If the grids differ, or one of the shapes is empty.
+    """
+    if shape.shape != reference.shape:
+        raise VolumeError(
+            f"The two shapes have {_edges(shape)} and {_edges(reference)} voxels. "
+            "Compare shapes on the same grid."
+        )
+    if not shape.any() or not reference.any():
+        raise VolumeError(
+            "One of the two shapes is empty, so distances are undefined. Check the "
+            "label (--label)."
+        )
+    limit = max(voxel_size) if tolerance is None else tolerance
+    box = _common_box(shape | reference)
+    one, one_areas = _corners(shape[box], voxel_size)
+    other, other_areas = _corners(reference[box], voxel_size)
+    there = _Distances(_distances(one, other, voxel_size), one_areas)
+    back = _Distances(_distances(other, one, voxel_size), other_areas)
+    area = there.area + back.area
+    cell = math.prod(voxel_size)
+    volumes = [float(np.count_nonzero(s)) * cell for s in (shape, reference)]
+    return ShapeAgreement(
+        dice=dice(shape, reference),
+        hausdorff=float(max(there.values.max(), back.values.max())),
+        hausdorff_95=max(there.percentile(95), back.percentile(95)),
+        mean_distance=(there.total + back.total) / area,
+        surface_dice=(there.area_within(limit) + back.area_within(limit)) / area,
+        tolerance=limit,
+        volume=volumes[0],
+        reference_volume=volumes[1],
+        volume_error=volumes[0] / volumes[1] - 1,
+        euler=_euler(shape[box]),
+        reference_euler=_euler(reference[box]),
+        unit=unit,
+    )
+
+
+def _edges(array: AnyArray) -> str:
+    return " × ".join(map(str, array.shape))
+
+
+def _common_box(inside: AnyArray) -> tuple[slice, ...]:
+    box = []
+    for axis in range(inside.ndim):
+        others = tuple(a for a in range(inside.ndim) if a != axis)
+        where = np.flatnonzero(inside.any(others))
+        box.append(slice(int(where[0]), int(where[-1]) + 1))
+    return tuple(box)
+
+
+@dataclass(frozen=True)
+class _Distances:
+    """Distances of the places of one surface from another, with their areas."""
+
+    values: AnyArray
+    areas: AnyArray
+
+    @property
+    def area(self) -> float:
+        return float(self.areas.sum())
+
+    @property
+    def total(self) -> float:
+        """Integral of the distance over the surface."""
+        return float((self.values * self.areas).sum())
+
+    def area_within(self, limit: float) -> float:
+        """Area of the places that are not further away than `limit`."""
+        return float(self.areas[self.values <= limit].sum())
+
+    def percentile(self, percent: float) -> float:
+        """The distance that this share of the area does not exceed."""
+        order = np.argsort(self.values)
+        shares = np.cumsum(self.areas[order]) / self.area
+        at = int(np.searchsorted(shares, percent / 100))
+        return float(self.values[order[min(at, len(order) - 1)]])
+
+
+def _corners(
+    inside: AnyArray, voxel_size: Sequence[float]
+) -> tuple[AnyArray, AnyArray]:
+    """Corners of voxels at which both phases meet, and the area of each.
+
+    There is one more corner than voxels along each axis.
+    """
+    padded = np.pad(inside, 1).astype(np.int8)
+    n = [length - 1 for length in padded.shape]
+    count: AnyArray = np.zeros(n, np.int8)
+    differences = [np.zeros(n, np.int8) for _ in range(3)]
+    for corner in itertools.product((0, 1), repeat=3):
+        part = padded[tuple(slice(c, c + m) for c, m in zip(corner, n, strict=True))]
+        count += part
+        for total, side in zip(differences, corner, strict=True):
+            total += part if side else -part
+    surface = (count > 0) & (count < 8)
+    square: AnyArray = np.zeros(int(surface.sum()))
+    for axis, total in enumerate(differences):
+        face = math.prod(voxel_size) / voxel_size[axis]
+        square += (total[surface] / 4 * face) ** 2
+    smallest = _LEAST_AREA * min(voxel_size) ** 2
+    return surface, np.maximum(np.sqrt(square), smallest)
+
+
+def _distances(
+    surface: AnyArray, other: AnyArray, voxel_size: Sequence[float]
+) -> AnyArray:
+    """Distance of each place of a surface from another surface."""
+    from scipy.ndimage import distance_transform_edt
+
+    field = distance_transform_edt(~other, sampling=tuple(voxel_size))
+    found: AnyArray = field[surface]
+    return found
+
+
+def _euler(inside: AnyArray) -> int:
+    from skimage.measure import euler_number
+
+    return int(euler_number(np.pad(inside, 1), connectivity=3))

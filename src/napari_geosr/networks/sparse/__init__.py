@@ -1,0 +1,63 @@
+"""Networks on sparse tensors: convolutions that only visit occupied voxels.
+
+Their memory follows the surface of a shape, not its bounding box. The files whose names
+begin with an underscore hold the layers; the others are architectures, found by their
+names like those of `napari_geosr.networks`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import lazy_loader
+
+from napari_geosr.core.registry import Registry
+
+if TYPE_CHECKING:
+    from napari_geosr.networks.sparse._gather import gather_bytes, sparse_convolution
+    from napari_geosr.networks.sparse._layers import (
+        GenerativeConvolution,
+        RowBatchNorm,
+        StridedConvolution,
+        SubmanifoldConvolution,
+        UpConvolution,
+    )
+    from napari_geosr.networks.sparse._maps import RowPairs
+    from napari_geosr.networks.sparse._tensor import SparseTensor, union_add
+
+__all__ = [
+    "SPARSE_NETWORKS",
+    "GenerativeConvolution",
+    "RowBatchNorm",
+    "RowPairs",
+    "SparseTensor",
+    "StridedConvolution",
+    "SubmanifoldConvolution",
+    "UpConvolution",
+    "gather_bytes",
+    "sparse_convolution",
+    "union_add",
+]
+
+SPARSE_NETWORKS = Registry(
+    package="napari_geosr.networks.sparse",
+    group="napari_geosr.sparse_networks",
+    noun="sparse network",
+)
+
+# These modules import torch, so they are loaded on first use.
+__getattr__, _, _ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "_gather": ["gather_bytes", "sparse_convolution"],
+        "_layers": [
+            "GenerativeConvolution",
+            "RowBatchNorm",
+            "StridedConvolution",
+            "SubmanifoldConvolution",
+            "UpConvolution",
+        ],
+        "_maps": ["RowPairs"],
+        "_tensor": ["SparseTensor", "union_add"],
+    },
+)

@@ -1,0 +1,188 @@
+"""Kernel maps: which input voxel meets which output voxel at which weight.
+
+Voxels have increasing int64 keys, so that a neighbour is found by binary search. Of the
+26 neighbours, only the 13 with larger keys are searched; the others are their mirror
+images.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+#: Number of samples, then planes, rows and columns of their boxes.
+Grid = tuple[int, ...]
+#: Offsets (plane, row, column) of a 3³ kernel; the centre is the 14th.
+OFFSETS = tuple(itertools.product((-1, 0, 1), repeat=3))
+CENTRE = 13
+#: Positions of the eight children of a voxel.
+CHILDREN = tuple(itertools.product((0, 1), repeat=3))
+#: Positions of the candidates around a voxel, for generation with a 4³ kernel.
+WIDE_CHILDREN = tuple(itertools.product((-1, 0, 1, 2), repeat=3))
+
+
+@dataclass(frozen=True, eq=False)
+class RowPairs:
+    """Pairs of rows for each weight of a kernel.
+
+    Attributes
+    ----------
+    sources, targets : sequence of Tensor of int32
+        Input and output rows, one tensor for each weight. No row occurs twice among
+        the targets of one weight.
+    n_sources, n_targets : int
+        Number of rows of input and output.
+    """
+
+    sources: Sequence[Tensor]
+    targets: Sequence[Tensor]
+    n_sources: int
+    n_targets: int
+
+    def swapped(self) -> RowPairs:
+        """The map of the transposed convolution."""
+        return RowPairs(self.targets, self.sources, self.n_targets, self.n_sources)
+
+
+MapCache = dict[tuple[str, int], "Tensor | RowPairs"]
+
+
+def keys_of(coords: Tensor, grid: Grid) -> Tensor:
+    """One int64 number per voxel, increasing in lexicographic order."""
+    n, z, y, x = coords.long().unbind(1)
+    _, depth, rows, columns = grid
+    return ((n * depth + z) * rows + y) * columns + x
+
+
+def coords_of(keys: Tensor, grid: Grid) -> Tensor:
+    """Inverse of `keys_of`."""
+    parts = []
+    for size in reversed(grid[1:]):
+        parts.append(keys % size)
+        keys = torch.div(keys, size, rounding_mode="floor")
+    return torch.stack([keys, *reversed(parts)], 1).int()
+
+
+def rows_of(keys: Tensor, wanted: Tensor) -> Tensor:
+    """Row of each wanted key among the sorted `keys`; -1 where there is none."""
+    if not len(keys):
+        return torch.full_like(wanted, -1)
+    at = torch.searchsorted(keys, wanted).clamp_(max=len(keys) - 1)
+    return torch.where(keys[at] == wanted, at, -1)
+
+
+def neighbour_pairs(coords: Tensor, keys: Tensor, grid: Grid) -> RowPairs:
+    """Pairs for a 3³ kernel with equal input and output voxels.
+
+    As in torch, the output at ``p`` is the sum of ``weight[k] * input[p + offset[k]]``.
+    """
+    n = len(keys)
+    everything = torch.arange(n, dtype=torch.int32, device=keys.device)
+    sources: list[Tensor] = [everything] * len(OFFSETS)
+    targets: list[Tensor] = [everything] * len(OFFSETS)
+    _, *box = grid
+    for k in range(CENTRE + 1, len(OFFSETS)):
+        dz, dy, dx = OFFSETS[k]
+        inside = torch.ones(n, dtype=torch.bool, device=keys.device)
+        for axis, (step, size) in enumerate(zip((dz, dy, dx), box, strict=True), 1):
+            if step:
+                moved = coords[:, axis] + step
+                inside &= (moved >= 0) & (moved < size)
+        here = inside.nonzero().squeeze(1)
+        step = (dz * box[1] + dy) * box[2] + dx
+        there = rows_of(keys, keys[here] + step)
+        found = there >= 0
+        low, high = here[found].int(), there[found].int()
+        mirrored = len(OFFSETS) - 1 - k
+        sources[k], targets[k] = high, low
+        sources[mirrored], targets[mirrored] = low, high
+    return RowPairs(sources, targets, n, n)
+
+
+def halved(grid: Grid) -> Grid:
+    """The grid of voxels twice as wide."""
+    return (grid[0], *(math.ceil(size / 2) for size in grid[1:]))
+
+
+def parent_pairs(coords: Tensor, grid: Grid) -> tuple[RowPairs, Tensor, Tensor]:
+    """Pairs for a 2³ kernel with stride 2, and the keys and coords of the output."""
+    parents = coords.clone()
+    parents[:, 1:] = torch.div(coords[:, 1:], 2, rounding_mode="floor")
+    coarse = halved(grid)
+    keys, rows = torch.unique(
+        keys_of(parents, coarse), sorted=True, return_inverse=True
+    )
+    odd = coords[:, 1:] & 1
+    child = odd[:, 0] * 4 + odd[:, 1] * 2 + odd[:, 2]
+    sources, targets = [], []
+    for k in range(len(CHILDREN)):
+        of_child = (child == k).nonzero().squeeze(1)
+        sources.append(of_child.int())
+        targets.append(rows[of_child].int())
+    pairs = RowPairs(sources, targets, len(coords), len(keys))
+    return pairs, keys, coords_of(keys, coarse)
+
+
+def child_pairs(
+    coords: Tensor, fine: Grid, places: Sequence[tuple[int, ...]]
+) -> tuple[RowPairs, Tensor, Tensor]:
+    """Pairs for a transposed convolution that generates voxels, and their keys, coords.
+
+    Parameters
+    ----------
+    coords : Tensor
+        Coarse voxels.
+    fine : Grid
+        Grid of voxels half as wide; children outside it are left out.
+    places : sequence of tuple of int
+        Place of each candidate relative to the first child.
+    """
+    limits = torch.tensor(fine[1:], device=coords.device, dtype=coords.dtype)
+    first = coords.clone()
+    first[:, 1:] *= 2
+    parents, keys = [], []
+    for place in places:
+        child = first.clone()
+        child[:, 1:] += torch.tensor(place, device=coords.device, dtype=coords.dtype)
+        inside = ((child[:, 1:] >= 0) & (child[:, 1:] < limits)).all(1)
+        parents.append(inside.nonzero().squeeze(1).int())
+        keys.append(keys_of(child[inside], fine))
+    unique, rows = torch.unique(torch.cat(keys), sorted=True, return_inverse=True)
+    targets = rows.int().split([len(part) for part in keys])
+    pairs = RowPairs(parents, targets, len(coords), len(unique))
+    return pairs, unique, coords_of(unique, fine)
+
+
+def known_child_pairs(
+    coords: Tensor, keys: Tensor, fine: Grid, coarse_keys: Tensor
+) -> RowPairs:
+    """Pairs for a 2³ transposed convolution onto voxels that are already known.
+
+    Parameters
+    ----------
+    coords, keys : Tensor
+        The fine voxels.
+    fine : Grid
+        Their grid.
+    coarse_keys : Tensor
+        Keys of the coarse voxels; fine voxels without a coarse one receive nothing.
+    """
+    parents = coords.clone()
+    parents[:, 1:] = torch.div(coords[:, 1:], 2, rounding_mode="floor")
+    rows = rows_of(coarse_keys, keys_of(parents, halved(fine)))
+    odd = coords[:, 1:] & 1
+    child = odd[:, 0] * 4 + odd[:, 1] * 2 + odd[:, 2]
+    sources, targets = [], []
+    for k in range(len(CHILDREN)):
+        of_child = ((child == k) & (rows >= 0)).nonzero().squeeze(1)
+        sources.append(rows[of_child].int())
+        targets.append(of_child.int())
+    return RowPairs(sources, targets, len(coarse_keys), len(keys))

@@ -1,0 +1,214 @@
+"""A sparse U-Net on the voxels next to a surface, which doubles the resolution.
+
+Only voxels with both phases in their 3³ neighbourhood are computed; the rest of a shape
+is full or empty at any resolution. The network predicts the phase of their eight
+children, as a correction of the trilinear interpolation. It is local: with the halo of
+its ``spec``, results of blocks equal those of the whole.
+
+With an upscale factor of 1, it predicts labels of the given voxels from grey values.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from pydantic import Field, field_validator
+from torch import nn
+from torch.nn import functional as F  # noqa: N812  # torch's usual name
+
+from napari_geosr.core.config import Config
+from napari_geosr.networks.sparse._layers import (
+    GenerativeConvolution,
+    RowBatchNorm,
+    StridedConvolution,
+    SubmanifoldConvolution,
+    UpConvolution,
+)
+from napari_geosr.networks.sparse._tensor import SparseTensor
+from napari_geosr.networks.spec import NetworkSpec
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+#: Number of features of a voxel at a surface: its phase and two local means.
+SURFACE_FEATURES = 3
+#: Edges of the boxes over which the phase is averaged.
+_MEAN_EDGES = (3, 5)
+#: Steepness of the logit of the trilinear interpolation.
+_STEEPNESS = 8.0
+
+
+class NetworkConfig(Config):
+    """Settings of the network."""
+
+    channels: tuple[int, ...] = Field(
+        (16, 24, 32),
+        title="Channels",
+        description="Feature maps per level, from the finest to the coarsest.",
+    )
+    in_channels: int = Field(
+        SURFACE_FEATURES,
+        ge=1,
+        le=64,
+        title="Input channels",
+        description="Features of each voxel.",
+    )
+    out_channels: int = Field(
+        1,
+        ge=1,
+        le=256,
+        title="Output channels",
+        description="1: the phase; more: one for each label.",
+    )
+    upscale_factor: Literal[1, 2] = Field(
+        2,
+        title="Upscale factor",
+        description="Output voxels per input voxel along each axis.",
+    )
+
+    @field_validator("channels")
+    @classmethod
+    def _check_channels(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if not value or not all(1 <= n <= 512 for n in value):
+            raise ValueError("numbers from 1 to 512 are needed")
+        return value
+
+
+def parameter_count(config: NetworkConfig) -> int:
+    """Number of parameters."""
+    channels, first = config.channels, config.channels[0]
+    total = 27 * config.in_channels * first + 2 * first
+    for fine, coarse in itertools.pairwise(channels):
+        total += 8 * fine * coarse + 27 * coarse**2 + 4 * coarse
+        total += 8 * fine * coarse + 27 * fine**2 + 4 * fine
+    if config.upscale_factor == 2:
+        total += 8 * first**2 + 27 * first**2 + 4 * first
+    return total + (first + 1) * config.out_channels
+
+
+class SurfaceUNet(nn.Module):
+    """The network; see the module.
+
+    Parameters
+    ----------
+    channels : sequence of int
+        Feature maps per level, from the finest to the coarsest.
+    in_channels, out_channels, upscale_factor : int
+    """
+
+    def __init__(
+        self,
+        channels: Sequence[int],
+        in_channels: int = SURFACE_FEATURES,
+        out_channels: int = 1,
+        upscale_factor: int = 2,
+    ) -> None:
+        super().__init__()
+        steps = list(itertools.pairwise(channels))
+        stride = 2 ** len(steps)
+        self.spec = NetworkSpec(
+            axes="ZYX",
+            halo=(_reach(len(steps)),) * 3,
+            stride=(stride,) * 3,
+            upscale_factor=(upscale_factor,) * 3,
+            input="shape",
+        )
+        first = channels[0]
+        self.first = SubmanifoldConvolution(in_channels, first)
+        self.first_norm = RowBatchNorm(first)
+        self.down = nn.ModuleList(StridedConvolution(a, b) for a, b in steps)
+        self.down_norms = nn.ModuleList(RowBatchNorm(b) for _, b in steps)
+        self.encode = nn.ModuleList(SubmanifoldConvolution(b, b) for _, b in steps)
+        self.encode_norms = nn.ModuleList(RowBatchNorm(b) for _, b in steps)
+        self.up = nn.ModuleList(UpConvolution(b, a) for a, b in steps)
+        self.up_norms = nn.ModuleList(RowBatchNorm(a) for a, _ in steps)
+        self.decode = nn.ModuleList(SubmanifoldConvolution(a, a) for a, _ in steps)
+        self.decode_norms = nn.ModuleList(RowBatchNorm(a) for a, _ in steps)
+        self.upscale_factor = upscale_factor
+        if upscale_factor == 2:
+            self.split = GenerativeConvolution(first, first)
+            self.split_norm = RowBatchNorm(first)
+            self.fine = SubmanifoldConvolution(first, first)
+            self.fine_norm = RowBatchNorm(first)
+        self.head = nn.Linear(first, out_channels)
+        if upscale_factor == 2:  # the interpolation, at first
+            nn.init.zeros_(self.head.weight)
+            nn.init.zeros_(self.head.bias)
+
+    def forward(self, x: SparseTensor) -> SparseTensor:
+        """Predict a logit for each label and voxel (or child of a voxel)."""
+        x = _rectified(self.first(x), self.first_norm)
+        skips = [x]
+        for i, down in enumerate(self.down):
+            x = _rectified(down(x), self.down_norms[i])
+            x = _rectified(self.encode[i](x), self.encode_norms[i])
+            skips.append(x)
+        x = skips.pop()
+        for i in reversed(range(len(self.up))):
+            skip = skips.pop()
+            x = _rectified(self.up[i](x, skip), self.up_norms[i])
+            x = x.with_features(x.features + skip.features)
+            x = _rectified(self.decode[i](x), self.decode_norms[i])
+        if self.upscale_factor == 2:
+            x = _rectified(self.split(x), self.split_norm)
+            x = _rectified(self.fine(x), self.fine_norm)
+        return x.with_features(self.head(x.features))
+
+    def surface_logits(self, occupied: Tensor) -> SparseTensor:
+        """Logits of the children of all voxels next to a surface.
+
+        Parameters
+        ----------
+        occupied : Tensor of shape (N, 1, Z, Y, X)
+            1 in the shape and 0 elsewhere.
+        """
+        children: SparseTensor = self(surface_voxels(occupied))
+        n, z, y, x = children.coords.long().unbind(1)
+        smooth = F.interpolate(occupied, scale_factor=2, mode="trilinear")
+        prior = _STEEPNESS * (smooth[n, 0, z, y, x] - 0.5)
+        return children.with_features(children.features + prior[:, None])
+
+    def refined(self, occupied: Tensor) -> Tensor:
+        """The shape at twice the resolution, as a tensor of bool (N, 1, 2Z, 2Y, 2X)."""
+        children = self.surface_logits(occupied)
+        fine = F.interpolate(occupied, scale_factor=2, mode="nearest") > 0.5
+        n, z, y, x = children.coords.long().unbind(1)
+        fine[n, 0, z, y, x] = children.features[:, 0] > 0
+        return fine
+
+
+def surface_voxels(occupied: Tensor) -> SparseTensor:
+    """The voxels with both phases in their 3³ neighbourhood, and their features."""
+    highest = F.max_pool3d(occupied, 3, 1, 1)
+    lowest = -F.max_pool3d(-occupied, 3, 1, 1)
+    means = [
+        F.avg_pool3d(occupied, edge, 1, edge // 2, count_include_pad=False)
+        for edge in _MEAN_EDGES
+    ]
+    features = 2 * torch.cat([occupied, *means], 1) - 1
+    return SparseTensor.from_dense(features, (highest != lowest)[:, 0])
+
+
+def _rectified(x: SparseTensor, norm: nn.Module) -> SparseTensor:
+    return x.with_features(norm(x.features).relu())
+
+
+def _reach(n_steps: int) -> int:
+    """Largest distance of an input voxel with an effect, in whole strides."""
+    stride = int(2**n_steps)
+    convolutions = sum(int(2 * 2**level) for level in range(n_steps)) + stride
+    reach = convolutions + (stride - 1) + 1 + max(_MEAN_EDGES) // 2
+    return -(-reach // stride) * stride
+
+
+def build(config: NetworkConfig) -> SurfaceUNet:
+    """Build the network with initial weights."""
+    return SurfaceUNet(
+        config.channels,
+        config.in_channels,
+        config.out_channels,
+        config.upscale_factor,
+    )

@@ -1,0 +1,76 @@
+"""Complete, refine, segment and compare shapes, and convert them from and to meshes.
+
+The generators load torch or scipy on first use; the configs do not.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import lazy_loader
+
+from napari_geosr.operations.shapes.config import (
+    CompareShapesConfig,
+    CompleteShapeConfig,
+    MeshConfig,
+    RefineShapeConfig,
+    SimulateShapesConfig,
+    VoxeliseConfig,
+)
+from napari_geosr.operations.shapes.job import (
+    ShapeTrainJob,
+    shape_config_class,
+    shape_needs,
+)
+
+if TYPE_CHECKING:
+    from napari_geosr.operations.shapes.agreement import compare_shape_steps
+    from napari_geosr.operations.shapes.complete import (
+        ShapeCompletion,
+        complete_shape_steps,
+    )
+    from napari_geosr.operations.shapes.meshing import (
+        MeshResult,
+        mesh_steps,
+        voxelise_steps,
+    )
+    from napari_geosr.operations.shapes.refine import (
+        ShapeRefinement,
+        refine_shape_steps,
+    )
+    from napari_geosr.operations.shapes.simulation import simulate_shape_steps
+    from napari_geosr.operations.shapes.training import train_shape_steps
+
+__all__ = [
+    "CompareShapesConfig",
+    "CompleteShapeConfig",
+    "MeshConfig",
+    "MeshResult",
+    "RefineShapeConfig",
+    "ShapeCompletion",
+    "ShapeRefinement",
+    "ShapeTrainJob",
+    "SimulateShapesConfig",
+    "VoxeliseConfig",
+    "compare_shape_steps",
+    "complete_shape_steps",
+    "mesh_steps",
+    "refine_shape_steps",
+    "shape_config_class",
+    "shape_needs",
+    "simulate_shape_steps",
+    "train_shape_steps",
+    "voxelise_steps",
+]
+
+__getattr__, _, _ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "agreement": ["compare_shape_steps"],
+        "complete": ["ShapeCompletion", "complete_shape_steps"],
+        "meshing": ["MeshResult", "mesh_steps", "voxelise_steps"],
+        "refine": ["ShapeRefinement", "refine_shape_steps"],
+        "simulation": ["simulate_shape_steps"],
+        "training": ["train_shape_steps"],
+    },
+)

@@ -1,0 +1,374 @@
+"""Complete a shape: predict the whole on a coarse grid, then refine what is missing.
+
+The network sees the shape on the grid that it was trained on. Only the missing part is
+taken from its prediction, brought to the resolution of the input, and added: no voxel
+of the input is removed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+import torch
+
+from napari_geosr import io
+from napari_geosr.core import provenance
+from napari_geosr.core.config import format_available, format_enough
+from napari_geosr.core.errors import Cancelled, DeviceMemoryError, VolumeError
+from napari_geosr.core.steps import (
+    ShouldStop,
+    StageStarted,
+    Step,
+    WarningIssued,
+    never_stop,
+)
+from napari_geosr.core.types import AnyArray, AnyDict
+from napari_geosr.core.volume import Volume
+from napari_geosr.inference.device import pick_device
+from napari_geosr.inference.shapes import plan_refinement
+from napari_geosr.io.meshes import check_mesh_path
+from napari_geosr.learning.shapes.shape_completion import bounding_box
+from napari_geosr.networks.sparse import SparseTensor
+from napari_geosr.operations.inputs import check_not_source
+from napari_geosr.operations.shapes.config import CompleteShapeConfig, MeshConfig
+from napari_geosr.operations.shapes.masks import anisotropy, read_shape_steps
+from napari_geosr.operations.shapes.meshing import MeshResult, write_surface
+from napari_geosr.operations.shapes.models import find_shape_model
+from napari_geosr.operations.shapes.refine import (
+    load_refiner,
+    memory_budget,
+    refined_in_memory,
+)
+from napari_geosr.physics.shapes import coarsened
+
+if TYPE_CHECKING:
+    from napari_geosr.models.bundle import Model
+    from napari_geosr.networks.sparse.sparse_unet import SparseUNet
+
+#: Edge of the network's grid if the model does not state it.
+_GRID = 64
+#: Largest extent of a shape on this grid.
+_EXTENT = 0.9
+#: Reductions from the input to the grid.
+_FACTORS = (1, 2, 4, 8, 16)
+#: Largest accepted ratio of the edges of a voxel.
+_MAX_ANISOTROPY = 1.5
+#: If the network reproduces less of the input, the shape is unlike its training data.
+_MIN_REPRODUCED = 0.8
+#: Bytes for each voxel of the refined box.
+_BYTES_PER_VOXEL = 12
+
+
+@dataclass(frozen=True)
+class ShapeCompletion:
+    """Result of a completion.
+
+    Attributes
+    ----------
+    path : Path
+        The complete shape.
+    implant : Path or None
+        The completed part alone.
+    surface : MeshResult or None
+        Its mesh.
+    implant_volume : float
+        In `unit` cubed.
+    unit : str
+    n_pieces : int
+        Number of separate completed parts.
+    n_removed : int
+        Voxels of the input that are missing in the result, counted after writing.
+    reproduced : float
+        Fraction of the input that the network predicts, too.
+    """
+
+    path: Path
+    implant: Path | None
+    surface: MeshResult | None
+    implant_volume: float
+    unit: str
+    n_pieces: int
+    n_removed: int
+    reproduced: float
+
+    def to_dict(self) -> AnyDict:
+        """All values by name, for JSON."""
+        surface = self.surface
+        return {
+            "file": str(self.path),
+            "implant": None if self.implant is None else str(self.implant),
+            "mesh": None if surface is None else str(surface.path),
+            "watertight": None if surface is None else surface.is_watertight,
+            "implant_volume": self.implant_volume,
+            "unit": self.unit,
+            "pieces": self.n_pieces,
+            "removed_voxels": self.n_removed,
+            "reproduced": self.reproduced,
+        }
+
+
+@dataclass(frozen=True)
+class CompletedPart:
+    """The part that completes a shape.
+
+    Attributes
+    ----------
+    implant : ndarray of bool, shape (Z, Y, X)
+        On the grid of the input; shares no voxel with it.
+    n_pieces : int
+    reproduced : float
+        Fraction of the input that the network predicts, too.
+    """
+
+    implant: AnyArray
+    n_pieces: int
+    reproduced: float
+
+
+def complete_shape_steps(
+    volume: Volume,
+    out: Path,
+    config: CompleteShapeConfig,
+    *,
+    implant: Path | None = None,
+    mesh: Path | None = None,
+    overwrite: bool = False,
+    should_stop: ShouldStop = never_stop,
+) -> Generator[Step, None, ShapeCompletion]:
+    """Complete the shape in `volume` and write it, and the completed part.
+
+    Parameters
+    ----------
+    volume : Volume
+        Labels; non-zero voxels belong to the shape.
+    out : Path
+        Volume file for the complete shape.
+    config : CompleteShapeConfig
+    implant, mesh : Path, optional
+        Volume file and mesh for the completed part.
+    overwrite : bool
+    should_stop : callable
+
+    Raises
+    ------
+    GeoSRError
+        With a one-sentence message.
+    """
+    volumes = [out] if implant is None else [out, implant]
+    check_not_source(volume, *volumes)
+    for path in volumes:
+        io.check_output(path, overwrite)
+    if mesh is not None:
+        check_mesh_path(mesh, overwrite=overwrite)
+    if (ratio := anisotropy(volume)) > _MAX_ANISOTROPY:
+        raise VolumeError(
+            f"The voxels of {volume.title} are {ratio:.3g} times longer along one axis "
+            "than along another. Resample the volume to cubic voxels first."
+        )
+    model = find_shape_model(config.model, "shape_completion", "complete")
+    if model.card.remarks:
+        yield WarningIssued(message=" ".join(model.card.remarks))
+    inside = yield from read_shape_steps(volume, config.label, should_stop)
+    part = yield from complete_mask_steps(inside, config, should_stop=should_stop)
+    if not part.implant.any():
+        raise VolumeError(
+            f"The model finds nothing to complete in {volume.title}. Check that a part "
+            "is missing, and that the model is for such shapes."
+        )
+    record = yield from provenance.record_steps(
+        "shapes complete",
+        inputs={"shape": volume},
+        settings=config.model_dump(mode="json"),
+        model={"name": model.card.name, "weights_sha256": model.card.weights_sha256},
+        should_stop=should_stop,
+    )
+    yield StageStarted(message="Writing the result")
+    masks = [inside | part.implant, part.implant]
+    with ExitStack() as stack:  # all files, or none
+        for path, mask in zip(volumes, masks, strict=False):
+            like = volume.replace(data=mask, provenance=(*volume.provenance, record))
+            spec = io.OutputSpec.like(like, dtype=np.uint8, kind="labels")
+            output = stack.enter_context(io.create(path, spec, overwrite=overwrite))
+            output.array[(slice(None),) * 3] = mask.astype(np.uint8)
+        surface = None
+        if mesh is not None:
+            surface = write_surface(
+                part.implant, volume, mesh, MeshConfig(), overwrite=overwrite
+            )
+    written = np.asarray(io.read_back(out).data) != 0
+    n_added = int(np.count_nonzero(part.implant))
+    return ShapeCompletion(
+        path=out,
+        implant=implant,
+        surface=surface,
+        implant_volume=n_added * float(np.prod(volume.voxel_size)),
+        unit=volume.unit,
+        n_pieces=part.n_pieces,
+        n_removed=int(np.count_nonzero(inside & ~written)),
+        reproduced=part.reproduced,
+    )
+
+
+def complete_mask_steps(
+    inside: AnyArray,
+    config: CompleteShapeConfig,
+    *,
+    should_stop: ShouldStop = never_stop,
+) -> Generator[Step, None, CompletedPart]:
+    """Predict the missing part of a mask.
+
+    Parameters
+    ----------
+    inside : ndarray of bool, shape (Z, Y, X)
+    config : CompleteShapeConfig
+    should_stop : callable
+
+    Raises
+    ------
+    VolumeError
+        If the shape is too large for the model.
+    DeviceMemoryError
+        If there is not enough memory, before anything is computed.
+    """
+    device = pick_device(config.device)
+    model = find_shape_model(config.model, "shape_completion", "complete")
+    grid, box = _grid_edge(model), bounding_box(inside)
+    given = inside[box]
+    factor = _reduction(given, grid)
+    budget = memory_budget(config.memory, device)
+    needed = (grid * factor) ** 3 * _BYTES_PER_VOXEL
+    if needed > budget:
+        raise DeviceMemoryError(
+            f"Completing the shape ({int(given.sum()):,} voxels in a box of "
+            f"{' × '.join(map(str, given.shape))}) needs {format_enough(needed)}, but "
+            f"{format_available(budget)} may be used. Allow more (--memory)."
+        )
+    before = [(grid * factor - n) // 2 for n in given.shape]
+    pads = [
+        (b, grid * factor - n - b) for b, n in zip(before, given.shape, strict=True)
+    ]
+    padded = np.pad(given, pads)
+    coarse = coarsened(padded, factor)
+    yield StageStarted(
+        message=f"Completing the shape from {int(coarse.sum()):,} occupied voxels"
+    )
+    predicted = _predicted(coarse, model, device)
+    reproduced = float((predicted & coarse).sum() / max(1, coarse.sum()))
+    if reproduced < _MIN_REPRODUCED:
+        yield WarningIssued(
+            message=f"The model reproduces only {100 * reproduced:.0f} % of the given "
+            "shape, so the shape is unlike those that it was trained on. Do not trust "
+            "the completed part."
+        )
+    if should_stop():
+        raise Cancelled("Stopped; no file was written.")
+    missing = _missing_part(predicted & ~coarse, coarse)
+    fine: AnyArray = missing if factor == 1 else np.zeros_like(padded)
+    if factor > 1 and missing.any():
+        yield StageStarted(message=f"Refining the completed part {factor} times")
+        fine = _refined_part(missing, coarse, padded, factor, config, device)
+    fine = fine & ~padded
+    fine, n_pieces = _large_pieces(fine, config.smallest_piece)
+    implant: AnyArray = np.zeros_like(inside)
+    kept = tuple(slice(b, b + n) for b, n in zip(before, given.shape, strict=True))
+    # The missing part may lie outside the box of what is left.
+    wide = [
+        slice(max(0, part.start - b), min(n, part.start - b + grid * factor))
+        for part, b, n in zip(box, before, inside.shape, strict=True)
+    ]
+    cut = tuple(
+        slice(w.start - part.start + k.start, w.stop - part.start + k.start)
+        for w, part, k in zip(wide, box, kept, strict=True)
+    )
+    implant[tuple(wide)] = fine[cut]
+    return CompletedPart(implant, n_pieces, reproduced)
+
+
+def _grid_edge(model: Model) -> int:
+    settings = model.card.provenance.get("settings", {})
+    training = settings.get("training", {}) if isinstance(settings, dict) else {}
+    return int(training.get("patch", _GRID)) if isinstance(training, dict) else _GRID
+
+
+def _reduction(given: AnyArray, grid: int) -> int:
+    for factor in _FACTORS:
+        if max(given.shape) <= _EXTENT * grid * factor:
+            return factor
+    limit = int(_EXTENT * grid * _FACTORS[-1])
+    raise VolumeError(
+        f"The shape is {max(given.shape)} voxels long; the model takes up to {limit}. "
+        "Reduce its resolution first."
+    )
+
+
+def _predicted(coarse: AnyArray, model: Model, device: str) -> AnyArray:
+    network = cast("SparseUNet", model.network().to(device).eval())
+    values = torch.from_numpy(coarse).to(device)[None, None].float()
+    with torch.no_grad():
+        found, _ = network(SparseTensor.from_dense(values))
+    predicted = found.with_features((found.features > 0).float()).to_dense()
+    inside: AnyArray = predicted[0, 0].cpu().numpy() > 0
+    return inside
+
+
+def _missing_part(added: AnyArray, coarse: AnyArray) -> AnyArray:
+    """What fills a gap; a crust on the given shape is left out.
+
+    A gap has voxels that are two or more voxels away from the given shape.
+    """
+    from scipy.ndimage import binary_dilation, distance_transform_edt, label
+
+    far = added & (distance_transform_edt(~coarse) >= 2)
+    if far.any():
+        ball = np.ones((3, 3, 3), bool)
+        grown: AnyArray = binary_dilation(far, ball, iterations=2, mask=added)
+        return grown
+    pieces, n = label(added, np.ones((3, 3, 3)))
+    if not n:
+        return added
+    sizes = np.bincount(pieces.ravel())[1:]
+    largest: AnyArray = pieces == 1 + int(sizes.argmax())
+    return largest
+
+
+def _refined_part(
+    missing: AnyArray,
+    coarse: AnyArray,
+    padded: AnyArray,
+    factor: int,
+    config: CompleteShapeConfig,
+    device: str,
+) -> AnyArray:
+    """The missing part at the resolution of the input."""
+    from scipy.ndimage import binary_dilation, binary_opening
+
+    refiner, features, _ = load_refiner(config.refine_model, device)
+    complete = coarse | missing
+    budget = memory_budget(config.memory, device)
+    stages = factor.bit_length() - 1
+    plan = plan_refinement(complete, stages, refiner.spec, features, budget)
+    fine = refined_in_memory(complete, refiner, plan, device)
+    region = binary_dilation(missing, np.ones((3, 3, 3), bool))
+    near: AnyArray = region.repeat(factor, 0).repeat(factor, 1).repeat(factor, 2)
+    part = fine & near & ~padded
+    opened: AnyArray = binary_opening(part)
+    return opened if opened.any() else part
+
+
+def _large_pieces(part: AnyArray, smallest: float) -> tuple[AnyArray, int]:
+    """Pieces of at least the fraction `smallest` of the largest, and their number."""
+    from scipy.ndimage import label
+
+    pieces, n = label(part, np.ones((3, 3, 3)))
+    if not n:
+        return part, 0
+    sizes = np.bincount(pieces.ravel())
+    sizes[0] = 0
+    keep = (sizes > 0) & (sizes >= smallest * sizes.max())
+    found: AnyArray = keep[pieces]
+    return found, int(keep.sum())

@@ -1,0 +1,206 @@
+"""Settings of the operations on shapes. No torch here: ``--help`` reads them."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+
+from napari_geosr.core.config import Config
+from napari_geosr.core.errors import ConfigError
+from napari_geosr.core.memory_budget import MemoryBudget
+from napari_geosr.core.units import PIXEL, convert_length, require_unit
+from napari_geosr.operations.inputs import COMMAS, parse_numbers
+
+#: Name of the refinement without a model.
+TRILINEAR = "trilinear"
+
+
+class ShapeChoice(Config):
+    """Which voxels of a volume are the shape."""
+
+    label: int | None = Field(
+        None,
+        ge=1,
+        title="Label",
+        description="Label of the shape, for a volume with several labels; by default "
+        "all non-zero voxels.",
+    )
+
+
+class _Computed(ShapeChoice):
+    """What operations that run a network share."""
+
+    memory: MemoryBudget = None
+    device: str = Field(
+        "auto",
+        title="Device",
+        description="Device to use: auto, cpu, cuda, cuda:1 or mps.",
+    )
+
+
+class RefineShapeConfig(_Computed):
+    """Settings for increasing the resolution of a shape."""
+
+    upscale_factor: Literal[2, 4, 8] = Field(
+        2,
+        title="Upscale factor",
+        description="Output voxels per input voxel along each axis.",
+    )
+    model: str = Field(
+        "shape-sr-x2",
+        title="Model",
+        description="Model for shapes, by name or path; trilinear: interpolate "
+        "without a model.",
+    )
+
+
+class CompleteShapeConfig(_Computed):
+    """Settings for completing a shape."""
+
+    model: str = Field(
+        "skull-complete",
+        title="Model",
+        description="Model that completes shapes, by name or path.",
+    )
+    refine_model: str = Field(
+        "shape-sr-x2",
+        title="Refinement",
+        description="Model that brings the completed part to the resolution of the "
+        "input, or trilinear.",
+    )
+    smallest_piece: float = Field(
+        0.1,
+        ge=0,
+        le=1,
+        title="Smallest piece",
+        description="Pieces of the completed part that are smaller than this fraction "
+        "of the largest one are discarded.",
+    )
+
+
+class CompareShapesConfig(ShapeChoice):
+    """Settings for comparing two shapes."""
+
+    tolerance: str | None = Field(
+        None,
+        title="Tolerance",
+        description="Distance up to which surfaces count as equal, such as 0.5mm; by "
+        "default one voxel.",
+    )
+
+    @field_validator("tolerance")
+    @classmethod
+    def _check_tolerance(cls, value: str | None) -> str | None:
+        if value is not None:
+            parse_length(value)
+        return value
+
+    def tolerance_in(self, unit: str) -> float | None:
+        """The tolerance in the unit of a volume; None: one voxel.
+
+        Raises
+        ------
+        ConfigError
+            If the voxel size of the volume is unknown, but the tolerance has a unit.
+        """
+        if self.tolerance is None:
+            return None
+        number, own = parse_length(self.tolerance)
+        if own is None or own == unit:
+            return number
+        if PIXEL in (own, unit):
+            raise ConfigError(
+                f"The tolerance {self.tolerance} cannot be compared with voxels in "
+                f"{unit}. Give the voxel size (--voxel-size, --unit), or the tolerance "
+                "as a plain number."
+            )
+        return convert_length(number, own, unit)
+
+
+def parse_length(text: str) -> tuple[float, str | None]:
+    """Number and unit of a length such as ``"0.5mm"``; None: no unit is given."""
+    match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+(?:e-?[0-9]+)?)\s*(\D*)\s*", text)
+    if match is None or not float(match[1]) > 0:
+        raise ValueError("a length greater than zero is needed, such as 0.5mm")
+    return float(match[1]), require_unit(match[2]) if match[2].strip() else None
+
+
+class MeshConfig(ShapeChoice):
+    """Settings for the surface of a shape."""
+
+    smoothing: float = Field(
+        0.7,
+        ge=0,
+        le=5,
+        title="Smoothing",
+        description="Standard deviation of the smoothing before the surface is "
+        "extracted, in voxels; 0 keeps the steps between voxels. The volume is kept.",
+    )
+    faces: int | None = Field(
+        None,
+        ge=4,
+        title="Triangles",
+        description="Approximate number of triangles after simplification; by default "
+        "all are kept.",
+    )
+
+
+class VoxeliseConfig(Config):
+    """Settings for turning a mesh into voxels."""
+
+    voxel_size: Annotated[tuple[float, ...], COMMAS] = Field(
+        ...,
+        title="Voxel size",
+        description="Voxel size as Z,Y,X or one number, such as 0.4.",
+    )
+    unit: str = Field(
+        "mm", title="Unit", description="Unit of the mesh and of the voxel size."
+    )
+
+    @field_validator("voxel_size", mode="before")
+    @classmethod
+    def _read_voxel_size(cls, value: object) -> object:
+        return parse_numbers(value, float, "0.4 or 0.5,0.4,0.4")
+
+    @field_validator("voxel_size")
+    @classmethod
+    def _check_voxel_size(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if len(value) not in (1, 3) or not min(value) > 0:
+            raise ValueError("one or three numbers greater than zero are needed")
+        return value * 3 if len(value) == 1 else value
+
+    @field_validator("unit")
+    @classmethod
+    def _check_unit(cls, value: str) -> str:
+        return require_unit(value)
+
+
+class SimulateShapesConfig(Config):
+    """Settings for simulated skulls with defects."""
+
+    number: int = Field(
+        10, ge=1, le=100_000, title="Number", description="Number of skulls."
+    )
+    shape: int = Field(
+        128,
+        ge=16,
+        le=1024,
+        title="Shape",
+        description="Edge length of the volumes in voxels.",
+    )
+    defects: Literal[
+        "none", "mixed", "sphere", "cube", "cylinder", "irregular", "bilateral"
+    ] = Field(
+        "mixed",
+        title="Defects",
+        description="Kind of the missing part; none: only complete skulls.",
+    )
+    voxel_size: float | None = Field(
+        None,
+        gt=0,
+        title="Voxel size",
+        description="Voxel size in mm; by default such that the box is 200 mm wide.",
+    )
+    seed: int = Field(0, ge=0, title="Seed", description="Seed of the first skull.")

@@ -1,0 +1,70 @@
+"""A training run for shapes: its settings, checks and volumes. No torch here."""
+
+from __future__ import annotations
+
+from napari_geosr.core.config import Config
+from napari_geosr.core.types import AnyDict, AnyMapping
+from napari_geosr.learning.shapes import SHAPE_METHODS
+from napari_geosr.learning.shapes.data import ShapeConfig, ShapeSet
+from napari_geosr.operations.inputs import InputConfig, open_volume
+
+#: Operation of such jobs in ``config.yaml``.
+OPERATION = "train shapes"
+
+
+def shape_needs() -> dict[str, str]:
+    """The data each method for shapes needs, one line each, by name."""
+    names = SHAPE_METHODS.names()
+    return {name: str(SHAPE_METHODS.load(name).NEEDS) for name in names}
+
+
+def shape_config_class(method: str) -> type[ShapeConfig]:
+    """Return the config class of a method for shapes."""
+    kind: type[ShapeConfig] = SHAPE_METHODS.load(method).Config
+    return kind
+
+
+class ShapeTrainJob(Config):
+    """Complete description of a training run for shapes."""
+
+    method: str
+    training: ShapeConfig
+
+    @classmethod
+    def from_values(cls, values: AnyMapping) -> ShapeTrainJob:
+        """Validate the contents of ``config.yaml`` with the method's config class."""
+        method = SHAPE_METHODS.key(str(values.get("method", "")))
+        kind = SHAPE_METHODS.load(method).Config
+        training = kind.from_mapping(values.get("training") or {})
+        return cls(method=method, training=training)
+
+    def to_values(self) -> AnyDict:
+        """Values that `from_values` reads."""
+        return {
+            "operation": OPERATION,
+            "method": self.method,
+            "training": self.training.model_dump(mode="json"),
+        }
+
+    def with_absolute_paths(self) -> ShapeTrainJob:
+        """Return the job with absolute paths."""
+        source = tuple(path.expanduser().resolve() for path in self.training.source)
+        training = self.training.model_copy(update={"source": source})
+        return self.model_copy(update={"training": training})
+
+    def check(self) -> None:
+        """Refuse invalid settings before a process is started.
+
+        Raises
+        ------
+        GeoSRError
+            With a one-sentence message.
+        """
+        SHAPE_METHODS.load(self.method).Method.check(self.training)
+        self.shapes()
+
+    def shapes(self) -> ShapeSet:
+        """Open the shapes to learn from."""
+        reading = InputConfig()
+        volumes = [open_volume(path, reading) for path in self.training.source]
+        return ShapeSet(self.training, volumes)

@@ -1,0 +1,106 @@
+"""Read the voxels of one shape from a volume, and refuse what is no shape."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+
+import numpy as np
+
+from napari_geosr.core.errors import Cancelled, VolumeError
+from napari_geosr.core.steps import BlockDone, ShouldStop, StageStarted, Step
+from napari_geosr.core.types import AnyArray
+from napari_geosr.core.volume import Volume
+
+#: A volume with more different values is taken for grey values.
+_MAX_LABELS = 64
+#: Number of voxels read at once.
+_AT_ONCE = 2**24
+#: Largest ratio of voxel edges that operations in voxels accept without a warning.
+_NEARLY_CUBIC = 1.05
+
+
+def read_shape_steps(
+    volume: Volume, label: int | None, should_stop: ShouldStop
+) -> Generator[Step, None, AnyArray]:
+    """Read a shape plane by plane.
+
+    Parameters
+    ----------
+    volume : Volume
+        (Z, Y, X), of labels: zero outside the shape.
+    label : int or None
+        Label of the shape; None: all voxels that are not zero, of one value.
+
+    Returns
+    -------
+    ndarray of bool, shape (Z, Y, X)
+
+    Raises
+    ------
+    VolumeError
+        If the volume is empty, full, an image, has several labels or not this label.
+    Cancelled
+        If `should_stop` returns true.
+    """
+    if volume.axes != "ZYX":
+        raise VolumeError(
+            f"{volume.title} has the axes {', '.join(volume.axes)}; a shape is a "
+            "volume (Z, Y, X). Choose a time point or channel, or give a volume."
+        )
+    yield StageStarted(message=f"Reading {volume.title}")
+    inside: AnyArray = np.empty(volume.shape, bool)
+    depth = max(1, _AT_ONCE // max(1, volume.shape[1] * volume.shape[2]))
+    values: set[float] = set()
+    for start in range(0, volume.shape[0], depth):
+        if should_stop():
+            raise Cancelled("Stopped while reading; no file was written.")
+        part = np.asarray(volume.data[start : start + depth])
+        if part.dtype.kind == "f" and not np.isfinite(part).all():
+            raise VolumeError(
+                f"{volume.title} contains NaN or infinite values, so it is no shape. "
+                "Segment it first."
+            )
+        values.update(np.unique(part).tolist())
+        if len(values) > _MAX_LABELS and label is None:
+            raise VolumeError(
+                f"{volume.title} has more than {_MAX_LABELS} different values, so it "
+                "is a grey-value image or has many labels. Segment it first "
+                "(napari-geosr measure), or choose one label (--label)."
+            )
+        inside[start : start + depth] = part != 0 if label is None else part == label
+        yield BlockDone(min(start + depth, volume.shape[0]), volume.shape[0])
+    _check_values(volume, label, values)
+    if not inside.any():
+        raise VolumeError(f"{volume.title} is empty: no voxel belongs to a shape.")
+    if inside.all():
+        raise VolumeError(
+            f"{volume.title} is full: every voxel belongs to the shape, so it has no "
+            "surface. Voxels outside the shape must be 0."
+        )
+    return inside
+
+
+def _check_values(volume: Volume, label: int | None, values: set[float]) -> None:
+    present = sorted(v for v in values if v != 0)
+    listed = ", ".join(f"{v:g}" for v in present[:10]) + (", …" * (len(present) > 10))
+    if label is not None and label not in values:
+        raise VolumeError(
+            f"{volume.title} has no label {label}. Its labels: {listed or 'none'}."
+        )
+    if label is not None or len(present) <= 1:
+        return
+    if any(v != round(v) or v < 0 for v in present):
+        raise VolumeError(
+            f"{volume.title} contains the values {listed}, so it is a grey-value "
+            "image, not a shape. Segment it first (napari-geosr measure)."
+        )
+    raise VolumeError(
+        f"{volume.title} has {len(present)} labels ({listed}). Choose the label of the "
+        "shape (--label)."
+    )
+
+
+def anisotropy(volume: Volume) -> float:
+    """Ratio of the longest to the shortest edge of a voxel; 1 if nearly equal."""
+    ratio = max(volume.voxel_size) / min(volume.voxel_size)
+    return ratio if ratio > _NEARLY_CUBIC else 1.0

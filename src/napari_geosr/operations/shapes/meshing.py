@@ -1,0 +1,264 @@
+"""Shapes as meshes, and meshes as shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+from napari_geosr import io
+from napari_geosr.core import provenance
+from napari_geosr.core.config import format_available, format_enough
+from napari_geosr.core.errors import (
+    Cancelled,
+    DeviceMemoryError,
+    FileError,
+    VolumeError,
+)
+from napari_geosr.core.memory import free_host_memory
+from napari_geosr.core.steps import (
+    BlockDone,
+    ShouldStop,
+    StageStarted,
+    Step,
+    never_stop,
+)
+from napari_geosr.core.types import AnyArray
+from napari_geosr.core.units import PIXEL, convert_length
+from napari_geosr.core.volume import Volume
+from napari_geosr.io.meshes import (
+    check_mesh_path,
+    read_mesh,
+    simplified,
+    write_mesh,
+)
+from napari_geosr.measure.shapes import check_surface, extract_surface
+from napari_geosr.operations.shapes.config import MeshConfig, VoxeliseConfig
+from napari_geosr.operations.shapes.masks import read_shape_steps
+
+#: Bytes for each voxel of the box around a shape while its surface is extracted.
+_BYTES_PER_VOXEL = 14
+#: Largest number of voxels of a voxelised mesh, and bytes for each.
+_MAX_VOXELS = 2**31
+_BYTES_PER_FILLED_VOXEL = 3
+#: Rays that are followed at a time.
+_RAYS = 2**18
+
+
+@dataclass(frozen=True)
+class MeshResult:
+    """A mesh that was written.
+
+    Attributes
+    ----------
+    path : Path
+    n_faces : int
+        Number of triangles.
+    volume, voxel_volume : float
+        Volume of the mesh and of the voxels, in `unit` cubed.
+    unit : str
+        Unit of the positions in the file: mm, or voxels if their size is unknown.
+    is_watertight : bool
+    sentence : str
+        Whether the surface is closed, for the user.
+    """
+
+    path: Path
+    n_faces: int
+    volume: float
+    voxel_volume: float
+    unit: str
+    is_watertight: bool
+    sentence: str
+
+
+def mesh_steps(
+    volume: Volume,
+    out: Path,
+    config: MeshConfig,
+    *,
+    overwrite: bool = False,
+    should_stop: ShouldStop = never_stop,
+) -> Generator[Step, None, MeshResult]:
+    """Write the surface of the shape in `volume` as a mesh in mm.
+
+    Raises
+    ------
+    GeoSRError
+        With a one-sentence message; nothing is written.
+    """
+    check_mesh_path(out, overwrite=overwrite)
+    inside = yield from read_shape_steps(volume, config.label, should_stop)
+    _check_memory(inside)
+    yield StageStarted(message="Extracting the surface")
+    return write_surface(inside, volume, out, config, overwrite=overwrite)
+
+
+def write_surface(
+    inside: AnyArray,
+    like: Volume,
+    out: Path,
+    config: MeshConfig,
+    *,
+    overwrite: bool = False,
+) -> MeshResult:
+    """Write the surface of a mask that lies in the grid of a volume."""
+    unit, scale = PIXEL, 1.0
+    if like.has_physical_size:
+        unit, scale = "mm", convert_length(1.0, like.unit, "mm")
+    size = [scale * edge for edge in like.voxel_size]
+    origin = [scale * place for place in like.origin]
+    mesh = extract_surface(inside, size, unit, origin, config.smoothing)
+    vertices, faces = mesh.vertices[:, ::-1], mesh.faces
+    if config.faces is not None and config.faces < len(faces):
+        vertices, faces = simplified(vertices, faces, config.faces)
+    check = check_surface(faces)
+    write_mesh(out, vertices, faces, overwrite=overwrite)
+    corners = vertices[faces].astype(np.float64)
+    normals = np.cross(corners[:, 1], corners[:, 2])
+    return MeshResult(
+        path=out,
+        n_faces=len(faces),
+        volume=float(np.einsum("ij,ij->i", corners[:, 0], normals).sum() / 6),
+        voxel_volume=float(np.count_nonzero(inside)) * float(np.prod(size)),
+        unit=unit,
+        is_watertight=check.is_watertight,
+        sentence=check.sentence,
+    )
+
+
+def _check_memory(inside: AnyArray) -> None:
+    needed, free = inside.size * _BYTES_PER_VOXEL, free_host_memory()
+    if needed > free:
+        raise DeviceMemoryError(
+            f"Extracting the surface of {inside.size:,} voxels needs "
+            f"{format_enough(needed)}, but {format_available(free)} are free. Close "
+            "other programs, or cut the volume to the shape."
+        )
+
+
+def voxelise_steps(
+    mesh: Path,
+    out: Path,
+    config: VoxeliseConfig,
+    *,
+    overwrite: bool = False,
+    should_stop: ShouldStop = never_stop,
+) -> Generator[Step, None, Path]:
+    """Fill a closed mesh with voxels and write them as labels.
+
+    Raises
+    ------
+    FileError
+        If the mesh cannot be read or is not closed, or `out` cannot be written.
+    """
+    if mesh.expanduser().resolve() == out.expanduser().resolve():
+        raise FileError(f"{out} is the input. Choose another name for the result.")
+    io.check_output(out, overwrite)
+    yield StageStarted(message=f"Reading {mesh.name}")
+    vertices, faces = read_mesh(mesh)
+    check = check_surface(faces)
+    if not check.is_watertight:
+        raise FileError(
+            f"{mesh.name} cannot be filled with voxels. {check.sentence.rstrip('.')}."
+        )
+    size = np.asarray(config.voxel_size)
+    low, high = vertices[:, ::-1].min(0), vertices[:, ::-1].max(0)
+    shape = np.ceil((high - low) / size).astype(int) + 2
+    n_voxels = int(np.prod(shape.astype(object)))
+    needed, free = _BYTES_PER_FILLED_VOXEL * n_voxels, free_host_memory()
+    if n_voxels > _MAX_VOXELS or needed > free:
+        raise VolumeError(
+            f"{mesh.name} would have {' × '.join(map(str, shape))} voxels, which need "
+            f"{format_enough(needed)} ({format_available(free)} are free). Choose a "
+            "larger voxel size (--voxel-size)."
+        )
+    origin = low - size / 2
+    places = (vertices[:, ::-1] - origin) / size
+    filled = yield from _fill_steps(places, faces, shape.tolist(), should_stop)
+    record = provenance.record(
+        "shapes voxelise",
+        inputs={},
+        settings={"mesh": str(mesh), **config.model_dump(mode="json")},
+    )
+    volume = Volume(
+        filled.view(np.uint8),
+        "ZYX",
+        tuple(size.tolist()),
+        config.unit,
+        tuple(origin.tolist()),
+        name=mesh.stem,
+        provenance=(record,),
+    )
+    return io.write(
+        volume, out, overwrite=overwrite, kind="labels", should_stop=should_stop
+    )
+
+
+def _fill_steps(
+    vertices: AnyArray, faces: AnyArray, shape: Sequence[int], should_stop: ShouldStop
+) -> Generator[Step, None, AnyArray]:
+    """Fill the voxels whose centres are inside a closed surface.
+
+    A ray along Z through the centre of each column crosses the surface an even number
+    of times; a voxel is inside if an odd number of crossings lie below it.
+
+    Parameters
+    ----------
+    vertices : ndarray of float64, shape (N, 3)
+        Z, Y, X in voxels; centres of voxels are whole numbers.
+    faces : ndarray of int, shape (M, 3)
+    shape : sequence of int
+        Voxels along Z, Y, X.
+    should_stop : callable
+    """
+    # Rays through edges would be counted twice: move them by less than a voxel.
+    corners = (vertices + np.array([0, 1.234e-5, 2.718e-5]))[faces]
+    low = np.ceil(corners[..., 1:].min(1)).astype(np.int64)
+    count = np.floor(corners[..., 1:].max(1)).astype(np.int64) + 1 - low
+    count = np.maximum(count, 0)
+    triangle, row = _numbered(count[:, 0])
+    row += low[triangle, 0]
+    ends = np.cumsum(count[triangle, 1])  # rays up to each row of each triangle
+    limits = np.arange(_RAYS, ends.max(initial=0) + _RAYS, _RAYS)
+    cuts = np.unique([0, *np.searchsorted(ends, limits), len(ends)])
+    odd = np.zeros((shape[0] + 1, *shape[1:]), bool)
+    yield StageStarted(
+        message=f"Filling {' × '.join(map(str, shape))} voxels", total=len(cuts) - 1
+    )
+    for i, (start, stop) in enumerate(pairwise(cuts.tolist()), 1):
+        if should_stop():
+            raise Cancelled("Stopped; no file was written.")
+        kept, column = _numbered(count[triangle[start:stop], 1])
+        chosen, y = triangle[start:stop][kept], row[start:stop][kept]
+        x = low[chosen, 1] + column
+        height, hit = _heights(corners[chosen], y, x)
+        z = np.clip(np.ceil(height[hit]).astype(np.int64), 0, shape[0])
+        np.logical_xor.at(odd, (z, y[hit], x[hit]), True)
+        yield BlockDone(i, len(cuts) - 1)
+    for below, plane in pairwise(odd):
+        plane ^= below
+    return odd[:-1]
+
+
+def _numbered(counts: AnyArray) -> tuple[AnyArray, AnyArray]:
+    """``0 0 0 1 1 …`` and ``0 1 2 0 1 …`` for counts of 3, 2, …."""
+    index = np.repeat(np.arange(len(counts)), counts)
+    first = np.repeat(np.cumsum(counts) - counts, counts)
+    return index, np.arange(len(index)) - first
+
+
+def _heights(corners: AnyArray, y: AnyArray, x: AnyArray) -> tuple[AnyArray, AnyArray]:
+    """Z where rays through (y, x) cross the planes of triangles, and which hit them."""
+    a, b, c = corners[:, 0], corners[:, 1], corners[:, 2]
+    along, across = b - a, c - a
+    area = along[:, 1] * across[:, 2] - along[:, 2] * across[:, 1]
+    flat = area == 0
+    area[flat] = 1.0
+    u = ((y - a[:, 1]) * across[:, 2] - (x - a[:, 2]) * across[:, 1]) / area
+    v = (along[:, 1] * (x - a[:, 2]) - along[:, 2] * (y - a[:, 1])) / area
+    hit = (u >= 0) & (v >= 0) & (u + v <= 1) & ~flat
+    return a[:, 0] + u * along[:, 0] + v * across[:, 0], hit

@@ -1,0 +1,57 @@
+"""Find models for shapes: those of the package, or the user's own by path."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from napari_geosr.core.errors import ModelError
+from napari_geosr.learning.shapes import SHAPE_METHODS
+from napari_geosr.models import bundle, zoo
+from napari_geosr.models.bundle import Model
+
+#: Folder of the bundled models for shapes.
+BUNDLED = zoo.bundled_folder() / "shapes"
+
+
+def bundled_names() -> list[str]:
+    """Names of the bundled models for shapes."""
+    return sorted(path.parent.name for path in BUNDLED.glob("*/card.yaml"))
+
+
+def find_shape_model(name: str, method: str, verb: str) -> Model:
+    """Return a model for shapes by name or path.
+
+    Parameters
+    ----------
+    name : str
+    method : str
+        Learning method that the model must have been trained by.
+    verb : str
+        What the model is wanted for, in messages.
+
+    Raises
+    ------
+    ModelError
+        If there is no such model, or it is for something else.
+    """
+    if name in bundled_names():
+        model = bundle.load(BUNDLED / name)
+    elif Path(name).expanduser().exists():
+        model = zoo.find(name)
+    else:
+        listed = ", ".join(bundled_names()) or "none"
+        raise ModelError(
+            f"There is no model for shapes called {name!r}. Known: {listed}. Give one "
+            "of these names, or the path of a model."
+        )
+    if model.card.method not in SHAPE_METHODS.names():
+        raise ModelError(
+            f"The model {model.card.name} is for grey values, not for shapes. Use it "
+            "with napari-geosr restore, or choose another model."
+        )
+    if model.card.method != method:
+        raise ModelError(
+            f"The model {model.card.name} was trained by {model.card.method}, so it "
+            f"cannot {verb} shapes. Choose another model."
+        )
+    return model

@@ -1,0 +1,189 @@
+"""Increase the resolution of a shape, block by block, into a file."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+
+from napari_geosr import io
+from napari_geosr.core import provenance
+from napari_geosr.core.config import parse_bytes
+from napari_geosr.core.errors import Cancelled
+from napari_geosr.core.steps import (
+    ShouldStop,
+    StageStarted,
+    Step,
+    TileDone,
+    WarningIssued,
+    never_stop,
+)
+from napari_geosr.core.types import AnyArray, AnyMapping
+from napari_geosr.core.volume import Volume
+from napari_geosr.inference.device import free_memory, pick_device
+from napari_geosr.inference.shapes import (
+    RefinementPlan,
+    ShapeRefiner,
+    plan_refinement,
+    refine_steps,
+)
+from napari_geosr.io.spec import OutputSpec
+from napari_geosr.networks import build_network
+from napari_geosr.operations.inputs import check_not_source
+from napari_geosr.operations.shapes.config import TRILINEAR, RefineShapeConfig
+from napari_geosr.operations.shapes.masks import anisotropy, read_shape_steps
+from napari_geosr.operations.shapes.models import find_shape_model
+
+if TYPE_CHECKING:
+    from torch import nn
+
+#: Fraction of the free memory that is used if no budget is given.
+_SHARE = 0.5
+#: A surface that moves further than this, in voxels of the input, is reported.
+_MAX_MOVE = 1.0
+
+
+@dataclass(frozen=True)
+class ShapeRefinement:
+    """Result of a refinement.
+
+    Attributes
+    ----------
+    path : Path
+        The labels, 1 inside the shape.
+    shape : tuple of int
+        Voxels along Z, Y, X.
+    n_active : int
+        Number of input voxels next to the surface, which were computed.
+    volume_change : float
+        Relative change of the volume of the shape.
+    block : int
+        Edge of the blocks, in input voxels.
+    """
+
+    path: Path
+    shape: tuple[int, ...]
+    n_active: int
+    volume_change: float
+    block: int
+
+
+def refine_shape_steps(
+    volume: Volume,
+    out: Path,
+    config: RefineShapeConfig,
+    *,
+    overwrite: bool = False,
+    should_stop: ShouldStop = never_stop,
+) -> Generator[Step, None, ShapeRefinement]:
+    """Refine the shape in `volume` and write it to `out`.
+
+    Parameters
+    ----------
+    volume : Volume
+        Labels; non-zero voxels belong to the shape.
+    out : Path
+        Volume file to write: uint8 labels, 1 inside the shape.
+    config : RefineShapeConfig
+    overwrite : bool
+    should_stop : callable
+
+    Raises
+    ------
+    GeoSRError
+        With a one-sentence message; nothing is written.
+    """
+    check_not_source(volume, out)
+    io.check_output(out, overwrite)
+    device = pick_device(config.device)
+    refiner, features, model = load_refiner(config.model, device)
+    inside = yield from read_shape_steps(volume, config.label, should_stop)
+    if (ratio := anisotropy(volume)) > 1:
+        yield WarningIssued(
+            message=f"The voxels of {volume.title} are {ratio:.3g} times longer along "
+            "one axis than along another; the model expects cubic ones. The factor is "
+            "the same along all axes."
+        )
+    stages = config.upscale_factor.bit_length() - 1
+    budget = memory_budget(config.memory, device)
+    plan = plan_refinement(inside, stages, refiner.spec, features, budget)
+    record = yield from provenance.record_steps(
+        "shapes refine",
+        inputs={"shape": volume},
+        settings=config.model_dump(mode="json"),
+        model=model,
+        should_stop=should_stop,
+    )
+    spec = refined_spec(volume, config.upscale_factor, record)
+    yield StageStarted(
+        message=f"Refining {plan.n_active:,} voxels at the surface",
+        total=len(plan.blocks),
+    )
+    n_fine = 0
+    with io.create(out, spec, overwrite=overwrite) as output:
+        steps = refine_steps(inside, refiner, plan, device, should_stop=should_stop)
+        for step in steps:
+            if isinstance(step, TileDone):
+                assert step.array is not None
+                output.array[step.slices] = step.array.astype(np.uint8)
+                n_fine += int(np.count_nonzero(step.array))
+            yield step
+        if should_stop():
+            raise Cancelled("Stopped; no file was written.")
+    change = n_fine / config.upscale_factor**3 / int(inside.sum()) - 1
+    return ShapeRefinement(
+        out, tuple(int(n) for n in spec.shape), plan.n_active, change, plan.edge
+    )
+
+
+def load_refiner(name: str, device: str) -> tuple[ShapeRefiner, int, AnyMapping | None]:
+    """The network that refines, its number of features, and its record.
+
+    Raises
+    ------
+    ModelError
+        If there is no such model for shapes.
+    """
+    if name == TRILINEAR:
+        return cast("ShapeRefiner", build_network("interpolation")), 1, None
+    model = find_shape_model(name, "shape_sr", "refine")
+    network: nn.Module = model.network().to(device).eval()
+    record = {"name": model.card.name, "weights_sha256": model.card.weights_sha256}
+    features = int(model.card.network_kwargs["channels"][0])
+    return cast("ShapeRefiner", network), features, record
+
+
+def memory_budget(memory: str | None, device: str) -> int:
+    """Bytes that a run may use."""
+    if memory is not None:
+        return parse_bytes(memory)
+    return int(_SHARE * free_memory(device))
+
+
+def refined_spec(volume: Volume, factor: int, record: AnyMapping) -> OutputSpec:
+    """Specification of the refined labels: same outer edges, smaller voxels."""
+    voxel_size, origin = volume.upscaled_geometry(factor)
+    return OutputSpec.like(
+        volume,
+        shape=tuple(factor * n for n in volume.shape),
+        dtype=np.uint8,
+        voxel_size=voxel_size,
+        origin=origin,
+        provenance=(*volume.provenance, record),
+        kind="labels",
+    )
+
+
+def refined_in_memory(
+    inside: AnyArray, refiner: ShapeRefiner, plan: RefinementPlan, device: str
+) -> AnyArray:
+    """The refined shape as one array of bool."""
+    factor = 2 ** len(plan.halos)
+    fine: AnyArray = np.zeros([factor * n for n in inside.shape], bool)
+    for step in refine_steps(inside, refiner, plan, device):
+        if isinstance(step, TileDone) and step.array is not None:
+            fine[step.slices] = step.array
+    return fine

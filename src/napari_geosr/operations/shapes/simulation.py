@@ -1,0 +1,130 @@
+"""Simulate skulls with and without a missing part."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from napari_geosr import io
+from napari_geosr.core import provenance
+from napari_geosr.core.errors import Cancelled, FileError
+from napari_geosr.core.steps import (
+    BlockDone,
+    ShouldStop,
+    StageStarted,
+    Step,
+    never_stop,
+)
+from napari_geosr.core.types import AnyArray
+from napari_geosr.core.volume import Volume
+from napari_geosr.operations.shapes.config import SimulateShapesConfig
+from napari_geosr.physics.shapes import (
+    DEFECTS,
+    defect,
+    sampled,
+    skull,
+    vault_direction,
+)
+
+#: Width of the box by default, in mm.
+_BOX = 200.0
+#: Range of the size of defects, in units of half the box.
+_SIZES = (0.15, 0.4)
+
+
+@dataclass(frozen=True)
+class SimulatedSkull:
+    """A skull, complete and with a missing part.
+
+    Attributes
+    ----------
+    complete, incomplete : ndarray of bool, shape (Z, Y, X)
+    defect : str
+        Kind of the missing part, or "none".
+    """
+
+    complete: AnyArray
+    incomplete: AnyArray
+    defect: str
+
+
+def simulated_skull(seed: int, edge: int, kind: str = "mixed") -> SimulatedSkull:
+    """Simulate one skull; the same seed gives the same skull at any resolution.
+
+    Parameters
+    ----------
+    seed : int
+    edge : int
+        Voxels along each axis.
+    kind : str
+        Kind of the defect, "mixed" or "none".
+    """
+    rng = np.random.default_rng([seed, 20])
+    complete = sampled(skull(rng), (edge,) * 3)
+    if kind == "none":
+        return SimulatedSkull(complete, complete, kind)
+    if kind == "mixed":
+        kind = DEFECTS[int(rng.integers(len(DEFECTS)))]
+    size = rng.uniform(*_SIZES)
+    hole = sampled(defect(rng, kind, 0.72 * vault_direction(rng), size), (edge,) * 3)
+    return SimulatedSkull(complete, complete & ~hole, kind)
+
+
+def simulate_shape_steps(
+    out: Path,
+    config: SimulateShapesConfig,
+    *,
+    overwrite: bool = False,
+    should_stop: ShouldStop = never_stop,
+) -> Generator[Step, None, list[Path]]:
+    """Write simulated skulls: ``complete_0000.tif`` and ``incomplete_0000.tif``, ….
+
+    Returns
+    -------
+    list of Path
+        The files.
+
+    Raises
+    ------
+    FileError
+        If the folder or a file cannot be written.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileError(
+            f"{out} cannot be created: {error.strerror}. Choose another folder."
+        ) from error
+    edge = config.shape
+    size = config.voxel_size or _BOX / edge
+    written: list[Path] = []
+    yield StageStarted(message="Simulating skulls", total=config.number)
+    for i in range(config.number):
+        if should_stop():
+            raise Cancelled(f"Stopped; {i} of {config.number} skulls were written.")
+        made = simulated_skull(config.seed + i, edge, config.defects)
+        parts = {"complete": made.complete}
+        if config.defects != "none":
+            parts["incomplete"] = made.incomplete
+        record = provenance.record(
+            "simulate skulls",
+            inputs={},
+            settings={**config.model_dump(mode="json"), "seed": config.seed + i},
+            defect=made.defect,
+        )
+        for name, inside in parts.items():
+            path = out / f"{name}_{i:04d}.tif"
+            volume = Volume(
+                inside.astype(np.uint8),
+                "ZYX",
+                (size,) * 3,
+                "mm",
+                name=path.stem,
+                provenance=(record,),
+            )
+            written.append(io.write(volume, path, overwrite=overwrite, kind="labels"))
+        yield BlockDone(i + 1, config.number)
+    return written

@@ -1,0 +1,133 @@
+"""Train a model for shapes, with checkpoints, and write its bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+
+from napari_geosr.core import provenance
+from napari_geosr.core.steps import JudgingStarted, ShouldStop, Step, never_stop
+from napari_geosr.inference.device import pick_device
+from napari_geosr.learning.shapes import SHAPE_METHODS
+from napari_geosr.learning.trainer import Trainer
+from napari_geosr.models import bundle
+from napari_geosr.models.card import ModelCard, TrainingData
+from napari_geosr.operations.shapes.job import ShapeTrainJob
+from napari_geosr.operations.shapes.models import find_shape_model
+
+if TYPE_CHECKING:
+    from napari_geosr.learning.method import Method
+    from napari_geosr.networks.spec import NetworkSpec
+
+_TEXTS = {
+    "shape_sr": (
+        "super-resolution",
+        "Doubles the resolution of a binary shape; several times for 4 and 8.",
+        "Coarse segmentations of smooth shapes, such as bone, skulls or pores.",
+        "Details thinner than a coarse voxel: they are not in the input.",
+    ),
+    "shape_completion": (
+        "complete",
+        "Completes a binary shape with a missing part.",
+        "Shapes of the kind that it was trained on.",
+        "Medical use. A completion is a guess that resembles the training shapes.",
+    ),
+}
+#: Remarks on models of which nothing is measured.
+_REMARKS = {
+    "shape_completion": (
+        "How well this model completes shapes was not measured. Compare its results "
+        "with complete shapes that it was not trained on.",
+    )
+}
+
+
+def train_shape_steps(
+    job: ShapeTrainJob,
+    folder: Path,
+    *,
+    should_stop: ShouldStop = never_stop,
+    keep_unfinished: Callable[[], bool] = lambda: False,
+) -> Generator[Step, None, Path | None]:
+    """Train, or resume training, with checkpoints and the result in `folder`.
+
+    Parameters
+    ----------
+    folder : Path
+        Receives ``checkpoints/`` and, at the end, ``result/NAME`` with the bundle.
+    keep_unfinished : callable
+        Called after `should_stop` has ended training; returns whether to write the
+        model nevertheless.
+
+    Returns
+    -------
+    Path or None
+        Path of the bundle; None if the run was stopped.
+    """
+    job.check()
+    method: Method = SHAPE_METHODS.load(job.method).Method(job.training)
+    device = pick_device(job.training.device)
+    trainer = Trainer(method, job.shapes(), folder / "checkpoints", device=device)
+    start = job.training.from_model
+    if not trainer.resume() and start is not None:
+        model = find_shape_model(start, job.method, "start the training of")
+        trainer.start_from(model.network().state_dict())
+    finished = yield from trainer.run(should_stop)
+    if not (finished or (trainer.step and keep_unfinished())):
+        return None
+    yield JudgingStarted(message="Writing the model")
+    result = folder / "result" / job.training.name
+    result.parent.mkdir(parents=True, exist_ok=True)
+    network = trainer.average.cpu().eval()
+    bundle.save(result, _card(job, trainer), network, half=True)
+    bundle.verify(result)
+    return result
+
+
+def _card(job: ShapeTrainJob, trainer: Trainer) -> ModelCard:
+    config, spec = job.training, cast("NetworkSpec", trainer.average.spec)
+    task, description, use, limits = _TEXTS[job.method]
+    trained_on = (
+        f"{len(config.source)} volumes of shapes provided by the user."
+        if config.source
+        else f"Simulated shapes ({config.simulated}), new ones in each step."
+    )
+    record = provenance.record(
+        "train",
+        inputs={},
+        settings=job.to_values(),
+        training={
+            "steps": trainer.step,
+            "seed": config.seed,
+            "device": str(trainer.accelerator.device),
+            "training_seconds": round(trainer.seconds, 3),
+            "numpy": np.__version__,
+        },
+    )
+    return ModelCard.create(
+        name=config.name,
+        title=config.name,
+        task=task,
+        method=job.method,
+        network=config.network,
+        network_kwargs={
+            key: list(value) if isinstance(value, tuple) else value
+            for key, value in trainer.method.network_kwargs().items()
+        },
+        axes=spec.axes,
+        upscale_factor=spec.upscale_factor[0],
+        halo=max(spec.halo),
+        local=spec.local,
+        training=TrainingData(description=trained_on),
+        description=f"{description} Trained in {trainer.step} steps.",
+        intended_use=use,
+        not_for=limits,
+        remarks=_REMARKS.get(job.method, ()),
+        licence=config.licence,
+        provenance=record,
+        weights_sha256="0" * 64,
+        n_parameters=1,
+    )

@@ -1,0 +1,284 @@
+"""``napari-geosr shapes`` as a script uses it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from napari_geosr import io
+from napari_geosr.cli.app import run
+from napari_geosr.core.errors import Cancelled
+from napari_geosr.core.volume import Volume
+from napari_geosr.operations.shapes import VoxeliseConfig, meshing
+from napari_geosr.operations.shapes.simulation import simulated_skull
+
+
+def save(path: Path, data: np.ndarray, voxel=(0.5, 0.5, 0.5), **more) -> Path:
+    volume = Volume(data, "ZYX", voxel, "mm", **more)
+    return io.write(volume, path, kind=more.pop("kind", "labels"))
+
+
+def ball(edge: int, radius: float) -> np.ndarray:
+    axis = np.arange(edge) - (edge - 1) / 2
+    square = axis[:, None, None] ** 2 + axis[:, None] ** 2 + axis**2
+    return (square < radius**2).astype(np.uint8)
+
+
+def answer(capsys: pytest.CaptureFixture[str]) -> dict:
+    return json.loads(capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("model", ["shape-sr-x2", "trilinear"])
+def test_a_ball_keeps_its_place_and_volume(model: str, tmp_path, capsys) -> None:
+    source = save(tmp_path / "ball.tif", ball(24, 9.0), origin=(5.0, 6.0, 7.0))
+    out = tmp_path / "fine.ome.tif"
+    words = [
+        "shapes",
+        "refine",
+        str(source),
+        "-o",
+        str(out),
+        "--model",
+        model,
+        "--json",
+    ]
+    assert run([*words, "--upscale-factor", "4"]) == 0
+    found = answer(capsys)
+    assert found["shape"] == [96, 96, 96]
+    fine = io.read(out)
+    np.testing.assert_allclose(fine.voxel_size, 0.125)
+    np.testing.assert_allclose(fine.origin, np.array([5, 6, 7]) - 0.5 * 3 / 8)
+    assert fine.holds_labels
+    assert fine.provenance[-1]["operation"] == "shapes refine"
+    values = np.asarray(fine.data)
+    assert abs(values.sum() * 0.125**3 / (4 / 3 * np.pi * 4.5**3) - 1) < 0.05
+    assert abs(found["volume_change"]) < 0.05
+    truth = save(
+        tmp_path / "truth.tif", ball(96, 36.0), (0.125,) * 3, origin=fine.origin
+    )
+    assert run(["shapes", "compare", str(out), str(truth), "--json"]) == 0
+    assert answer(capsys)["dice"] > 0.97
+
+
+def test_the_learned_surface_is_better_than_the_interpolated_one(tmp_path) -> None:
+    whole = simulated_skull(5, 64, "none").complete
+    coarse = whole.reshape(32, 2, 32, 2, 32, 2).mean((1, 3, 5)) >= 0.5
+    source = save(tmp_path / "c.tif", coarse.astype(np.uint8))
+    scores = []
+    for model in ("shape-sr-x2", "trilinear"):
+        out = tmp_path / f"{model}.tif"
+        assert (
+            run(["shapes", "refine", str(source), "-o", str(out), "--model", model])
+            == 0
+        )
+        fine = np.asarray(io.read(out).data) > 0
+        scores.append(2 * (fine & whole).sum() / (fine.sum() + whole.sum()))
+    assert scores[0] > scores[1] + 0.02
+
+
+def test_there_and_back_by_a_mesh(tmp_path, capsys) -> None:
+    pytest.importorskip("trimesh", reason="trimesh is not installed")
+    source = save(tmp_path / "ball.tif", ball(30, 11.0), origin=(1.0, 2.0, 3.0))
+    mesh = tmp_path / "ball.stl"
+    assert run(["shapes", "mesh", str(source), "-o", str(mesh), "--json"]) == 0
+    found = answer(capsys)
+    assert found["watertight"]
+    assert found["unit"] == "mm"
+    assert found["volume"] == pytest.approx(found["voxel_volume"], rel=0.01)
+    back = tmp_path / "back.tif"
+    words = ["shapes", "voxelise", str(mesh), "--voxel-size", "0.5", "-o", str(back)]
+    assert run(words) == 0
+    filled = io.read(back)
+    n = int((np.asarray(filled.data) > 0).sum())
+    assert n * 0.125 == pytest.approx(found["voxel_volume"], rel=0.02)
+    places = np.argwhere(np.asarray(filled.data)).mean(0) * 0.5 + filled.origin
+    np.testing.assert_allclose(places, np.array([1, 2, 3]) + 14.5 * 0.5, atol=0.1)
+
+
+@pytest.mark.parametrize("suffix", [".ply", ".obj", ".3mf"])
+def test_other_meshes(suffix: str, tmp_path) -> None:
+    trimesh = pytest.importorskip("trimesh", reason="trimesh is not installed")
+    source = save(tmp_path / "ball.tif", ball(20, 7.0))
+    out = tmp_path / f"ball{suffix}"
+    assert run(["shapes", "mesh", str(source), "-o", str(out)]) == 0
+    mesh = trimesh.load_mesh(out)
+    assert mesh.is_watertight
+    assert mesh.volume == pytest.approx(ball(20, 7.0).sum() / 8, rel=0.01)
+
+
+def test_fewer_triangles_keep_the_volume(tmp_path, capsys) -> None:
+    for name in ("trimesh", "fast_simplification"):
+        pytest.importorskip(name, reason=f"{name} is not installed (extra mesh)")
+    source = save(tmp_path / "ball.tif", ball(40, 16.0))
+    out = tmp_path / "ball.stl"
+    words = ["shapes", "mesh", str(source), "-o", str(out), "--faces", "800", "--json"]
+    assert run(words) == 0
+    found = answer(capsys)
+    assert 700 < found["faces"] <= 800
+    assert found["watertight"]
+    assert found["volume"] == pytest.approx(found["voxel_volume"], rel=0.01)
+
+
+@pytest.mark.parametrize("rays", [7, 2**18])
+def test_a_box_is_filled_exactly(rays: int, tmp_path, monkeypatch) -> None:
+    """Large triangles are followed in parts; the result does not depend on them."""
+    trimesh = pytest.importorskip("trimesh", reason="trimesh is not installed")
+    monkeypatch.setattr(meshing, "_RAYS", rays)
+    trimesh.creation.box((3.0, 4.0, 5.0)).export(tmp_path / "box.stl")
+    out = tmp_path / "box.tif"
+    words = ["voxelise", str(tmp_path / "box.stl"), "--voxel-size", "0.5"]
+    assert run(["shapes", *words, "-o", str(out)]) == 0
+    filled = np.asarray(io.read(out).data) > 0
+    expected = np.zeros((12, 10, 8), bool)  # 5, 4 and 3 mm, and a voxel at either end
+    expected[1:-1, 1:-1, 1:-1] = True
+    np.testing.assert_array_equal(filled, expected)
+
+
+def test_filling_a_mesh_can_be_stopped(tmp_path) -> None:
+    trimesh = pytest.importorskip("trimesh", reason="trimesh is not installed")
+    trimesh.creation.box((3.0, 4.0, 5.0)).export(tmp_path / "box.stl")
+    out = tmp_path / "box.tif"
+    steps = meshing.voxelise_steps(
+        tmp_path / "box.stl",
+        out,
+        VoxeliseConfig.create(voxel_size=(0.5,) * 3),
+        should_stop=lambda: True,
+    )
+    with pytest.raises(Cancelled):
+        list(steps)
+    assert not out.exists()
+
+
+def test_completing_keeps_every_given_voxel(tmp_path, capsys) -> None:
+    made = simulated_skull(3, 56, "sphere")
+    source = save(tmp_path / "part.tif", made.incomplete.astype(np.uint8))
+    out, implant, mesh = (tmp_path / n for n in ("all.tif", "new.tif", "new.stl"))
+    words = ["shapes", "complete", str(source), "-o", str(out), "--json"]
+    assert run([*words, "--implant", str(implant), "--mesh", str(mesh)]) == 0
+    found = answer(capsys)
+    assert "completes shapes poorly" in " ".join(found["warnings"])
+    whole, new = (np.asarray(io.read(p).data) > 0 for p in (out, implant))
+    assert found["removed_voxels"] == 0
+    assert whole[made.incomplete].all()
+    np.testing.assert_array_equal(new, whole & ~made.incomplete)
+    missing = made.complete & ~made.incomplete
+    assert (new & missing).sum() > 0.5 * missing.sum()
+    assert found["implant_volume"] == pytest.approx(new.sum() / 8)
+    assert found["watertight"]
+    assert mesh.stat().st_size == 84 + 50 * int.from_bytes(
+        mesh.read_bytes()[80:84], "little"
+    )
+
+
+def test_simulated_skulls_come_in_pairs(tmp_path, capsys) -> None:
+    out = tmp_path / "skulls"
+    words = ["shapes", "simulate", "--number", "2", "--shape", "32", "-o", str(out)]
+    assert run([*words, "--json"]) == 0
+    files = [Path(name) for name in answer(capsys)["files"]]
+    assert len(files) == 4
+    whole, part = (np.asarray(io.read(path).data) > 0 for path in files[:2])
+    assert (part & ~whole).sum() == 0 < part.sum() < whole.sum()
+    assert io.read(files[0]).voxel_size == pytest.approx((200 / 32,) * 3)
+
+
+def grey(edge: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 255, (edge,) * 3).astype(np.uint8)
+
+
+def two_labels() -> np.ndarray:
+    labels = ball(16, 5.0)
+    labels[labels.astype(bool) & (np.arange(16) > 8)] = 2
+    return labels
+
+
+BAD = {
+    "empty": (np.zeros((8, 8, 8), np.uint8), "is empty"),
+    "full": (np.ones((8, 8, 8), np.uint8), "is full"),
+    "labels": (two_labels(), "has 2 labels (1, 2). Choose the label"),
+    "grey": (grey(16), "grey-value image"),
+    "fractions": (ball(8, 3) * np.float32(0.5) + np.eye(8, dtype="f4"), "grey-value"),
+    "nan": (np.where(ball(8, 3), np.nan, 0).astype("f4"), "NaN"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_what_is_no_shape_is_refused(name: str, tmp_path, capsys) -> None:
+    data, message = BAD[name]
+    source = save(tmp_path / "bad.tif", data)
+    out = tmp_path / "out.tif"
+    assert run(["shapes", "refine", str(source), "-o", str(out)]) == 2
+    said = capsys.readouterr().err
+    assert message in said, said
+    assert not out.exists()
+
+
+def test_one_label_can_be_chosen(tmp_path, capsys) -> None:
+    source = save(tmp_path / "two.tif", two_labels())
+    out = tmp_path / "out.stl"
+    words = ["shapes", "mesh", str(source), "-o", str(out), "--json"]
+    assert run([*words, "--label", "2"]) == 0
+    assert answer(capsys)["voxel_volume"] == pytest.approx(
+        (two_labels() == 2).sum() / 8
+    )
+    assert run([*words, "--overwrite", "--label", "7"]) == 2
+    assert "has no label 7. Its labels: 1, 2" in capsys.readouterr().err
+
+
+def test_other_bad_input(tmp_path, capsys) -> None:
+    source = save(tmp_path / "ball.tif", ball(16, 5.0))
+    flat = save(tmp_path / "flat.tif", ball(16, 5.0), (2.0, 0.5, 0.5))
+    other = save(tmp_path / "other.tif", ball(18, 5.0))
+    series = tmp_path / "series.tif"
+    frames = np.stack([ball(8, 3)] * 3)
+    tifffile.imwrite(series, frames, imagej=True, metadata={"axes": "TZYX"})
+    out = str(tmp_path / "out.tif")
+    cases = [
+        (["complete", flat, "-o", out], "Resample the volume to cubic voxels"),
+        (["refine", source, "-o", out, "--model", "none-such"], "no model for shapes"),
+        (["refine", source, "-o", out, "--model", "skull-complete"], "cannot refine"),
+        (["refine", source, "-o", out, "--memory", "1MB"], "next to its surface"),
+        (["refine", source, "-o", source], "is the input"),
+        (["compare", source, other], "Compare shapes on the same grid"),
+        (["compare", source, flat], "different voxel sizes"),
+        (["compare", source, source, "--tolerance", "wide"], "a length greater than"),
+        (["refine", series, "-o", out], "has 3 time points"),
+        (["mesh", source, "-o", out], "does not have the suffix of a mesh"),
+        (["voxelise", tmp_path / "no.stl", "--voxel-size", "1", "-o", out], "no file"),
+        (["voxelise", source, "--voxel-size", "0", "-o", out], "greater than zero"),
+    ]
+    for words, message in cases:
+        assert run(["shapes", *map(str, words)]) == 2, words
+        assert message in capsys.readouterr().err, words
+        assert not Path(out).exists()
+    words = ["shapes", "refine", str(flat), "-o", out]
+    assert run(words) == 0
+    assert "4 times longer" in capsys.readouterr().err
+
+
+def test_an_open_mesh_cannot_be_filled(tmp_path, capsys) -> None:
+    trimesh = pytest.importorskip("trimesh", reason="trimesh is not installed")
+    mesh = trimesh.creation.icosphere(1)
+    mesh.update_faces(np.arange(len(mesh.faces)) > 0)
+    mesh.export(tmp_path / "open.stl")
+    out = tmp_path / "out.tif"
+    words = ["voxelise", str(tmp_path / "open.stl"), "--voxel-size", "0.2"]
+    assert run(["shapes", *words, "-o", str(out)]) == 2
+    assert "3 edges at holes" in capsys.readouterr().err
+
+
+def test_a_model_for_shapes_does_not_restore(tmp_path, capsys) -> None:
+    from napari_geosr.operations.shapes.models import BUNDLED
+
+    source = save(tmp_path / "scan.tif", grey(16))
+    words = ["restore", str(source), "-m", str(BUNDLED / "shape-sr-x2")]
+    assert run([*words, "-o", str(tmp_path / "out.tif")]) == 2
+    assert "is for shapes, not for grey values" in capsys.readouterr().err
+    out = str(tmp_path / "fine.tif")
+    shape = save(tmp_path / "ball.tif", ball(16, 5.0))
+    folder = str(BUNDLED.parent / "foam-sr-x2")
+    assert run(["shapes", "refine", str(shape), "-o", out, "--model", folder]) == 2
+    assert "is for grey values, not for shapes" in capsys.readouterr().err

@@ -1,0 +1,94 @@
+"""Refining in blocks gives the same voxels as refining the whole."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from napari_geosr.core.errors import Cancelled, DeviceMemoryError
+from napari_geosr.core.steps import TileDone
+from napari_geosr.inference import shapes
+from napari_geosr.inference.shapes import plan_refinement, refine_steps
+from napari_geosr.networks import build_network
+from napari_geosr.physics.shapes import sampled, trabeculae
+
+
+def network(name: str) -> torch.nn.Module:
+    if name == "interpolation":
+        return build_network(name)
+    torch.manual_seed(1)
+    made = build_network("surface_unet", channels=(4, 4, 4)).eval()
+    with torch.no_grad():
+        for parameter in made.parameters():
+            parameter.normal_(0, 0.4)
+    return made
+
+
+def refined(inside, refiner, plan) -> np.ndarray:
+    fine = np.zeros([n << len(plan.halos) for n in inside.shape], bool)
+    for step in refine_steps(inside, refiner, plan):
+        if isinstance(step, TileDone):
+            fine[step.slices] = step.array
+    return fine
+
+
+@pytest.mark.parametrize(
+    ("name", "edge", "n_blocks"),
+    [("interpolation", 8, 5 * 3 * 4), ("surface_unet", 16, 3 * 2 * 2)],
+)
+@pytest.mark.parametrize("stages", [1, 2])
+def test_blocks_equal_the_whole(
+    name: str, edge: int, n_blocks: int, stages: int, monkeypatch
+) -> None:
+    """Also where a box is not a multiple of the blocks, and parts are empty or full."""
+    inside = sampled(trabeculae(np.random.default_rng(5)), (37, 22, 30))
+    inside[:, :, 14:] = True
+    refiner = network(name)
+    whole = plan_refinement(inside, stages, refiner.spec, 4, 10**12)
+    assert len(whole.blocks) == 1
+    monkeypatch.setattr(shapes, "_EDGES", (edge,))
+    blocks = plan_refinement(inside, stages, refiner.spec, 4, 10**12)
+    assert len(blocks.blocks) == n_blocks
+    assert not all(blocks.busy)
+    expected = refined(inside, refiner, whole)
+    np.testing.assert_array_equal(refined(inside, refiner, blocks), expected)
+
+
+def test_a_smaller_halo_would_be_too_small() -> None:
+    """The test above can fail."""
+    inside = sampled(trabeculae(np.random.default_rng(5)), (37, 22, 30))
+    refiner = network("surface_unet")
+    whole = plan_refinement(inside, 1, refiner.spec, 4, 10**12)
+    spec = dataclasses.replace(refiner.spec, halo=(4, 4, 4))
+    plan = plan_refinement(inside, 1, spec, 4, 10**12)
+    cut = dataclasses.replace(
+        plan,
+        blocks=(
+            (slice(0, 16), slice(0, 22), slice(0, 30)),
+            (slice(16, 37), slice(0, 22), slice(0, 30)),
+        ),
+        busy=(True, True),
+    )
+    assert (refined(inside, refiner, cut) != refined(inside, refiner, whole)).any()
+
+
+def test_memory_is_counted_before_anything_is_computed() -> None:
+    inside = sampled(trabeculae(np.random.default_rng(5)), (64, 64, 64))
+    refiner = network("surface_unet")
+    large = plan_refinement(inside, 2, refiner.spec, 4, 10**12)
+    small = plan_refinement(inside, 2, refiner.spec, 4, large.n_bytes // 3)
+    assert small.edge < large.edge
+    assert small.n_bytes <= large.n_bytes // 3
+    with pytest.raises(DeviceMemoryError, match=f"{large.n_active:,} voxels next to"):
+        plan_refinement(inside, 2, refiner.spec, 4, 10**6)
+
+
+def test_it_can_be_stopped() -> None:
+    inside = sampled(trabeculae(np.random.default_rng(5)), (16, 16, 16))
+    refiner = network("interpolation")
+    plan = plan_refinement(inside, 1, refiner.spec, 1, 10**12)
+    with pytest.raises(Cancelled):
+        list(refine_steps(inside, refiner, plan, should_stop=lambda: True))

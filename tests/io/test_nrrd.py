@@ -1,0 +1,68 @@
+"""NRRD volumes, in the place where NIfTI would put them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from napari_geosr import io
+from napari_geosr.core.errors import FileError
+
+nrrd = pytest.importorskip("nrrd", reason="pynrrd is not installed")
+DATA = np.arange(2 * 3 * 4, dtype=np.int16).reshape(4, 3, 2)  # X, Y, Z
+
+
+def save(path: Path, **header: object) -> Path:
+    nrrd.write(str(path), DATA, header)
+    return path
+
+
+def test_a_plain_volume(tmp_path) -> None:
+    volume = io.read(save(tmp_path / "a.nrrd", spacings=[0.5, 1.0, 2.0]))
+    assert volume.axes == "ZYX"
+    np.testing.assert_array_equal(volume.data, DATA.T)
+    assert volume.voxel_size == (2.0, 1.0, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("space", "signs"),
+    [("right-anterior-superior", (1, 1)), ("left-posterior-superior", (-1, -1))],
+)
+def test_both_orientations_have_one_place(space: str, signs, tmp_path) -> None:
+    """The same image, described from the two sides of the patient."""
+    directions = np.diag([0.5 * signs[0], 1.0 * signs[1], 2.0])
+    origin = [10.0 * signs[0], 20.0 * signs[1], 30.0]
+    file = save(
+        tmp_path / "a.nrrd",
+        **{"space": space, "space directions": directions, "space origin": origin},
+    )
+    volume = io.read(file)
+    assert volume.unit == "mm"
+    assert volume.voxel_size == (2.0, 1.0, 0.5)
+    assert volume.origin == (30.0, 20.0, 10.0)
+    assert "notes" not in volume.metadata
+    nibabel = pytest.importorskip("nibabel", reason="nibabel is not installed")
+    affine = np.diag([0.5, 1, 2, 1]).astype(float)
+    affine[:3, 3] = 10, 20, 30
+    nibabel.save(nibabel.Nifti1Image(DATA, affine), tmp_path / "a.nii.gz")
+    other = io.read(tmp_path / "a.nii.gz")
+    assert other.origin == volume.origin
+    assert other.voxel_size == volume.voxel_size
+    np.testing.assert_array_equal(other.data, volume.data)
+
+
+def test_a_mirrored_volume_is_not_moved_and_says_so(tmp_path) -> None:
+    directions = np.diag([0.5, 1.0, 2.0])
+    header = {"space": "left-posterior-superior", "space directions": directions}
+    volume = io.read(save(tmp_path / "a.nrrd", **header, **{"space origin": [1, 2, 3]}))
+    assert volume.origin == (0.0, 0.0, 0.0)
+    assert "mirrors" in volume.metadata["notes"][0]
+
+
+def test_a_damaged_file_is_refused(tmp_path) -> None:
+    path = tmp_path / "a.nrrd"
+    path.write_bytes(save(tmp_path / "b.nrrd").read_bytes()[:-20])
+    with pytest.raises(FileError, match="cannot be read as NRRD"):
+        io.read(path)

@@ -1,0 +1,133 @@
+"""Learning of shapes: samples, losses, and runs that resume exactly."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from napari_geosr import io
+from napari_geosr.core.errors import ConfigError
+from napari_geosr.core.steps import run_to_end
+from napari_geosr.core.volume import Volume
+from napari_geosr.learning.shapes import SHAPE_METHODS
+from napari_geosr.learning.shapes.data import ShapeSet
+from napari_geosr.learning.trainer import Trainer
+from napari_geosr.models import bundle
+from napari_geosr.operations.shapes import ShapeTrainJob, train_shape_steps
+from napari_geosr.operations.shapes.simulation import simulated_skull
+
+SMALL = {"channels": (2, 3, 4), "patch": 16, "threads": 1, "device": "cpu"}
+every = pytest.mark.parametrize("name", ["shape_completion", "shape_sr"])
+
+
+def skull_file(folder: Path) -> Path:
+    inside = simulated_skull(1, 40, "none").complete
+    volume = Volume(inside.astype(np.uint8), "ZYX")
+    return io.write(volume, folder / "skull.tif", kind="labels")
+
+
+def method_of(name: str, **more):
+    module = SHAPE_METHODS.load(name)
+    config = module.Config.create(**{"simulated": "skulls", **SMALL, **more})
+    module.Method.check(config)
+    return module.Method(config), config
+
+
+@every
+@pytest.mark.parametrize("from_file", [False, True])
+def test_samples_depend_on_the_random_numbers_only(
+    name: str, from_file: bool, tmp_path
+) -> None:
+    more = {"simulated": None, "source": (skull_file(tmp_path),)} if from_file else {}
+    method, config = method_of(name, **more)
+    volumes = [io.read(path) for path in config.source]
+    shapes = ShapeSet(config, volumes)
+    one, two = (method.draw(shapes, np.random.default_rng(3)) for _ in range(2))
+    for key in ("source", "target"):
+        np.testing.assert_array_equal(one[key], two[key])
+        assert one[key].dtype == np.uint8
+    factor = 2 if name == "shape_sr" else 1
+    assert one["target"].shape[1:] == tuple(factor * n for n in one["source"].shape[1:])
+    if name == "shape_completion":
+        assert not (one["source"] & ~one["target"]).any()
+        assert 0 < one["source"].sum() < one["target"].sum()
+
+
+def test_the_held_out_part_of_one_volume_is_not_trained_on(tmp_path) -> None:
+    _, config = method_of("shape_sr", simulated=None, source=(skull_file(tmp_path),))
+    shapes = ShapeSet(config, [Volume(np.zeros((200, 40, 40), "u1"), "ZYX")])
+    train = shapes.planes(shapes.volumes[0], 32)
+    held_out = shapes.held_out().planes(shapes.volumes[0], 32)
+    assert train[1] + 32 <= held_out[0] or held_out[0] >= 200 - 32
+
+
+def test_the_loss_of_a_perfect_and_of_a_wrong_surface() -> None:
+    method, _ = method_of("shape_sr", channels=(2,))
+    method.modules = method.build()
+    network = method.modules["network"].eval()
+    inside = torch.zeros(1, 1, 8, 8, 8)
+    inside[..., :4] = 1
+    fine = torch.nn.functional.interpolate(inside, scale_factor=2)
+    batch = {"source": inside.byte(), "target": fine.byte()}
+    with torch.no_grad():
+        right = float(method.loss(batch)[0])
+        wrong = float(method.loss({**batch, "target": 1 - batch["target"]})[0])
+        network.head.bias.fill_(50.0)  # everything is inside
+        half = float(method.loss(batch)[0])
+    # Logits of the interpolation next to a plane: ±2 and ±6, as often as each other.
+    expected = np.mean([np.log1p(np.exp(-2)), np.log1p(np.exp(-4))])
+    assert right == pytest.approx(expected, rel=0.2)
+    assert wrong > right + 1
+    assert half > 20
+
+
+@every
+def test_the_loss_falls(name: str) -> None:
+    more = {"channels": (6,)} if name == "shape_sr" else {}
+    method, config = method_of(name, steps=100, learning_rate=2e-2, warm_up=1, **more)
+    trainer = Trainer(method, ShapeSet(config), None)
+
+    def error() -> float:
+        samples = [
+            method.draw(ShapeSet(config), np.random.default_rng([8, i]))
+            for i in range(4)
+        ]
+        with torch.no_grad():
+            return float(method.loss(trainer.batches.on_device(samples))[0])
+
+    before = error()
+    for _ in trainer.run():
+        pass
+    assert error() < before
+
+
+@every
+def test_a_stopped_run_resumes_bit_for_bit(name: str, tmp_path) -> None:
+    def job() -> ShapeTrainJob:
+        training = {"simulated": "skulls", "steps": 4, "name": "made", **SMALL}
+        return ShapeTrainJob.from_values({"method": name, "training": training})
+
+    whole = run_to_end(train_shape_steps(job(), tmp_path / "whole"))
+    asked = itertools.count()
+    stopped = train_shape_steps(
+        job(), tmp_path / "two", should_stop=lambda: next(asked) >= 2
+    )
+    assert run_to_end(stopped) is None
+    again = run_to_end(train_shape_steps(job(), tmp_path / "two"))
+    assert whole is not None
+    assert again is not None
+    first, second = (
+        bundle.load(path).network().state_dict() for path in (whole, again)
+    )
+    assert all(torch.equal(first[key], second[key]) for key in first)
+    assert bundle.verify(whole).method == name
+
+
+def test_something_to_learn_from_is_needed() -> None:
+    module = SHAPE_METHODS.load("shape_sr")
+    with pytest.raises(ConfigError, match="--simulated"):
+        module.Method.check(module.Config.create())
