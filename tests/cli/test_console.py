@@ -8,7 +8,7 @@ import re
 import pytest
 from rich.console import Console
 
-from napari_geosr.cli import console
+from napari_geosr.cli.kit import console
 from napari_geosr.core.steps import (
     BlockDone,
     StageStarted,

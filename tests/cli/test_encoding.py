@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from napari_geosr.cli import encoding
+from napari_geosr.cli.kit import encoding
 from napari_geosr.measure.number_text import number_text
 
 

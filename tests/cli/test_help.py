@@ -15,9 +15,9 @@ from cyclopts import App
 from napari_geosr.cli.app import build_app, run
 from napari_geosr.cli.commands import COMMANDS, GROUPS
 from napari_geosr.cli.commands import EXAMPLES as OF_GROUPS
-from napari_geosr.cli.help_pages import _GROUPS
+from napari_geosr.cli.kit.help_pages import _GROUPS
+from napari_geosr.cli.kit.verbosity import QUIET, suggest_next
 from napari_geosr.cli.train import _EXAMPLES
-from napari_geosr.cli.verbosity import QUIET, suggest_next
 from napari_geosr.jobs import index
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.operations.shapes import shape_needs

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from napari_geosr.cli.app import run
-from napari_geosr.cli.console import run_command
+from napari_geosr.cli.kit.console import run_command
 from napari_geosr.jobs import index
 from napari_geosr.jobs.folder import JobFolder
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from queue_helpers import Cluster, submit, wait_for
 
-from napari_geosr.cli import run_plan
 from napari_geosr.cli.app import run
+from napari_geosr.cli.kit import run_plan
 from napari_geosr.jobs import index
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.profiles import profiles_folder

@@ -15,11 +15,11 @@ from cyclopts import App, CycloptsError, MissingArgumentError, UnusedCliTokensEr
 from pydantic import ValidationError
 
 from napari_geosr.cli.commands import COMMANDS, EXAMPLES, GROUPS, Command
-from napari_geosr.cli.encoding import prepare_streams
-from napari_geosr.cli.fractions import refuse_fractions
-from napari_geosr.cli.help_pages import GroupedFormatter, with_examples
-from napari_geosr.cli.typed_words import WORDS
-from napari_geosr.cli.verbosity import QUIET
+from napari_geosr.cli.kit.encoding import prepare_streams
+from napari_geosr.cli.kit.fractions import refuse_fractions
+from napari_geosr.cli.kit.help_pages import GroupedFormatter, with_examples
+from napari_geosr.cli.kit.typed_words import WORDS
+from napari_geosr.cli.kit.verbosity import QUIET
 from napari_geosr.core.config import explain
 from napari_geosr.core.errors import ConfigError, GeoSRError, describe_system_error
 from napari_geosr.core.spelling import did_you_mean

@@ -380,7 +380,10 @@ GROUPS: dict[str, tuple[str, dict[str, Command]]] = {
             "voxelise": Command(
                 "shapes:voxelise",
                 "Fill a closed mesh with voxels.",
-                ("shapes voxelise part.stl --voxel-size 0.4 -o part.ome.tif",),
+                (
+                    "shapes voxelise part.stl --voxel-size 0.4 -o part.ome.tif",
+                    "shapes voxelise implant.ply --voxel-size 50um -o implant.nii.gz",
+                ),
             ),
             "simulate": Command(
                 "shapes:simulate",

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from napari_geosr.cli.console import print_json, run_command
-from napari_geosr.cli.options import (
+from napari_geosr.cli.kit.console import print_json, run_command
+from napari_geosr.cli.kit.options import (
     AS_FLAGS,
     Json,
     Overwrite,
     SettingsPath,
     settings_from,
 )
-from napari_geosr.cli.verbosity import quoted, suggest_next
+from napari_geosr.cli.kit.verbosity import quoted, suggest_next
 from napari_geosr.core.errors import ConfigError, FileError
 from napari_geosr.operations.compare import (
     CompareConfig,

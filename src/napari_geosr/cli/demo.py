@@ -10,8 +10,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from napari_geosr.cli.console import run_command
-from napari_geosr.cli.options import Overwrite
+from napari_geosr.cli.kit.console import run_command
+from napari_geosr.cli.kit.options import Overwrite
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.operations.demo import demo_steps
 

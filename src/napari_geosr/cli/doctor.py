@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from napari_geosr.cli.console import print_json
-from napari_geosr.cli.options import Json
+from napari_geosr.cli.kit.console import print_json
+from napari_geosr.cli.kit.options import Json
 from napari_geosr.operations.doctor import examine
 
 

@@ -10,9 +10,9 @@ import numpy as np
 from cyclopts import Parameter
 
 from napari_geosr import io
-from napari_geosr.cli.console import print_json
-from napari_geosr.cli.options import AS_FLAGS, InputPath, Json
-from napari_geosr.cli.verbosity import quoted, suggest_next
+from napari_geosr.cli.kit.console import print_json
+from napari_geosr.cli.kit.options import AS_FLAGS, InputPath, Json
+from napari_geosr.cli.kit.verbosity import quoted, suggest_next
 from napari_geosr.core.config import (
     format_bytes,
 )

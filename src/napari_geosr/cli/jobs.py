@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from napari_geosr.cli.console import print_json, run_command
-from napari_geosr.cli.elsewhere import on_any_host
-from napari_geosr.cli.options import AS_FLAGS, Json
-from napari_geosr.cli.queue_options import Where
-from napari_geosr.cli.run_jobs import print_done, run_here
-from napari_geosr.cli.verbosity import quoted, suggest_next
+from napari_geosr.cli.kit.console import print_json, run_command
+from napari_geosr.cli.kit.elsewhere import on_any_host
+from napari_geosr.cli.kit.options import AS_FLAGS, Json
+from napari_geosr.cli.kit.queue_options import Where
+from napari_geosr.cli.kit.run_jobs import print_done, run_here
+from napari_geosr.cli.kit.verbosity import quoted, suggest_next
 from napari_geosr.core.errors import JobDoneError, JobError
 from napari_geosr.core.steps import (
     StageStarted,

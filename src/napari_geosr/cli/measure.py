@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from napari_geosr.cli.console import name_in_errors, print_json, run_command
-from napari_geosr.cli.options import (
+from napari_geosr.cli.kit.console import name_in_errors, print_json, run_command
+from napari_geosr.cli.kit.options import (
     AS_FLAGS,
     InputPath,
     Json,
@@ -17,7 +17,7 @@ from napari_geosr.cli.options import (
     SettingsPath,
     settings_from,
 )
-from napari_geosr.cli.verbosity import quoted, suggest_next
+from napari_geosr.cli.kit.verbosity import quoted, suggest_next
 from napari_geosr.core.units import shown_unit
 from napari_geosr.operations.inputs import (
     InputConfig,

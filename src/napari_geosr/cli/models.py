@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from napari_geosr.cli.console import print_json, run_command
-from napari_geosr.cli.options import AS_FLAGS, InputPath, Json, Overwrite
-from napari_geosr.cli.verbosity import quoted, suggest_next
+from napari_geosr.cli.kit.console import print_json, run_command
+from napari_geosr.cli.kit.options import AS_FLAGS, InputPath, Json, Overwrite
+from napari_geosr.cli.kit.verbosity import quoted, suggest_next
 from napari_geosr.core.units import require_unit
 from napari_geosr.core.vocabulary import Modality, Task
 from napari_geosr.operations import models

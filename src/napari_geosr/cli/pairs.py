@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, get_origin
 from cyclopts import Parameter
 from pydantic import Field, create_model
 
-from napari_geosr.cli.console import MakeSteps, print_json, run_command
-from napari_geosr.cli.options import AS_FLAGS, Json, Overwrite, SettingsPath
+from napari_geosr.cli.kit.console import MakeSteps, print_json, run_command
+from napari_geosr.cli.kit.options import AS_FLAGS, Json, Overwrite, SettingsPath
 from napari_geosr.core.config import Config
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.types import AnyDict

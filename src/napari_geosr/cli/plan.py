@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from napari_geosr.cli.console import name_in_errors, print_json, run_command
-from napari_geosr.cli.options import (
+from napari_geosr.cli.kit.console import name_in_errors, print_json, run_command
+from napari_geosr.cli.kit.options import (
     AS_FLAGS,
     InputPath,
     Json,

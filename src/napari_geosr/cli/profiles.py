@@ -8,10 +8,10 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from napari_geosr.cli.console import print_json, run_command
-from napari_geosr.cli.elsewhere import on_any_host
-from napari_geosr.cli.options import AS_FLAGS, Json, Overwrite
-from napari_geosr.cli.queue_options import ProfileOptions
+from napari_geosr.cli.kit.console import print_json, run_command
+from napari_geosr.cli.kit.elsewhere import on_any_host
+from napari_geosr.cli.kit.options import AS_FLAGS, Json, Overwrite
+from napari_geosr.cli.kit.queue_options import ProfileOptions
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.types import AnyDict
 from napari_geosr.jobs import submission

@@ -9,14 +9,14 @@ from cyclopts import Parameter
 from pydantic import Field, create_model
 
 from napari_geosr import io
-from napari_geosr.cli.console import print_json, run_command
-from napari_geosr.cli.options import (
+from napari_geosr.cli.kit.console import print_json, run_command
+from napari_geosr.cli.kit.options import (
     AS_FLAGS,
     Json,
     Overwrite,
     SettingsPath,
 )
-from napari_geosr.cli.verbosity import quoted, suggest_next
+from napari_geosr.cli.kit.verbosity import quoted, suggest_next
 from napari_geosr.core.config import Config
 from napari_geosr.core.types import AnyDict
 from napari_geosr.operations.reconstruct import (

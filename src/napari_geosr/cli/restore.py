@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from napari_geosr import io
-from napari_geosr.cli.console import print_json, run_command
-from napari_geosr.cli.options import (
+from napari_geosr.cli.kit.console import print_json, run_command
+from napari_geosr.cli.kit.options import (
     AS_FLAGS,
     InputPath,
     Json,
@@ -19,8 +19,8 @@ from napari_geosr.cli.options import (
     SettingsPath,
     settings_from,
 )
-from napari_geosr.cli.run_plan import data_text, shape_text, time_text
-from napari_geosr.cli.verbosity import quoted, suggest_next
+from napari_geosr.cli.kit.run_plan import data_text, shape_text, time_text
+from napari_geosr.cli.kit.verbosity import quoted, suggest_next
 from napari_geosr.core.config import format_bytes
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.types import AnyDict

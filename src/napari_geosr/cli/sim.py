@@ -9,16 +9,16 @@ from cyclopts import App, Parameter
 
 from napari_geosr import io
 from napari_geosr.cli.commands import EXAMPLES
-from napari_geosr.cli.console import print_json, run_command
-from napari_geosr.cli.help_pages import with_examples
-from napari_geosr.cli.options import (
+from napari_geosr.cli.kit.console import print_json, run_command
+from napari_geosr.cli.kit.help_pages import with_examples
+from napari_geosr.cli.kit.options import (
     AS_FLAGS,
     Json,
     Overwrite,
     SettingsPath,
     settings_from,
 )
-from napari_geosr.cli.verbosity import quoted, suggest_next
+from napari_geosr.cli.kit.verbosity import quoted, suggest_next
 from napari_geosr.core.types import AnyDict
 from napari_geosr.operations.inputs import InputConfig, check_not_source
 from napari_geosr.operations.sim import (

@@ -8,16 +8,16 @@ from typing import Annotated, Any
 from cyclopts import App, Parameter
 
 from napari_geosr.cli.commands import EXAMPLES
-from napari_geosr.cli.console import print_json, run_command
-from napari_geosr.cli.help_pages import with_examples
-from napari_geosr.cli.options import (
+from napari_geosr.cli.kit.console import print_json, run_command
+from napari_geosr.cli.kit.help_pages import with_examples
+from napari_geosr.cli.kit.options import (
     AS_FLAGS,
     Json,
     Overwrite,
     SettingsPath,
     settings_from,
 )
-from napari_geosr.cli.verbosity import quoted, suggest_next
+from napari_geosr.cli.kit.verbosity import quoted, suggest_next
 from napari_geosr.operations.sim import SimulateSimConfig, simulate_sim_steps
 from napari_geosr.operations.simulate import simulate_steps
 from napari_geosr.operations.simulate.config import SimulateConfig, StructureName

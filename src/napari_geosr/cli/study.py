@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import App, Parameter
 
 from napari_geosr.cli.commands import EXAMPLES
-from napari_geosr.cli.console import print_json, run_command
-from napari_geosr.cli.help_pages import with_examples
-from napari_geosr.cli.options import (
+from napari_geosr.cli.kit.console import print_json, run_command
+from napari_geosr.cli.kit.help_pages import with_examples
+from napari_geosr.cli.kit.options import (
     AS_FLAGS,
     Json,
     Overwrite,

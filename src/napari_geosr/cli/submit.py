@@ -12,18 +12,18 @@ from cyclopts import App
 
 from napari_geosr import io
 from napari_geosr.cli import train as train_commands
-from napari_geosr.cli.console import print_json
-from napari_geosr.cli.elsewhere import on_any_host
-from napari_geosr.cli.help_pages import with_examples
+from napari_geosr.cli.kit.console import print_json
+from napari_geosr.cli.kit.elsewhere import on_any_host
+from napari_geosr.cli.kit.help_pages import with_examples
+from napari_geosr.cli.kit.options import AS_FLAGS, settings_from
+from napari_geosr.cli.kit.queue_options import SubmitOptions
+from napari_geosr.cli.kit.run_plan import rows_for_job
+from napari_geosr.cli.kit.verbosity import quoted, suggest_next
 from napari_geosr.cli.measure import measure as measure_command
-from napari_geosr.cli.options import AS_FLAGS, settings_from
-from napari_geosr.cli.queue_options import SubmitOptions
 from napari_geosr.cli.reconstruct import merge_settings
 from napari_geosr.cli.reconstruct import reconstruct as reconstruct_command
 from napari_geosr.cli.restore import restore as restore_command
-from napari_geosr.cli.run_plan import rows_for_job
 from napari_geosr.cli.study import study_projections as study_command
-from napari_geosr.cli.verbosity import quoted, suggest_next
 from napari_geosr.core.addresses import as_address, has_secrets, without_secrets
 from napari_geosr.core.config import Config
 from napari_geosr.core.errors import ConfigError, FileError, JobError

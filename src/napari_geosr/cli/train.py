@@ -10,10 +10,10 @@ from typing import Annotated, Any
 from cyclopts import App, Parameter
 
 from napari_geosr.cli.commands import EXAMPLES
-from napari_geosr.cli.console import print_json
-from napari_geosr.cli.help_pages import with_examples
-from napari_geosr.cli.options import AS_FLAGS, Json, SettingsPath
-from napari_geosr.cli.run_jobs import RUN_FLAGS, start
+from napari_geosr.cli.kit.console import print_json
+from napari_geosr.cli.kit.help_pages import with_examples
+from napari_geosr.cli.kit.options import AS_FLAGS, Json, SettingsPath
+from napari_geosr.cli.kit.run_jobs import RUN_FLAGS, start
 from napari_geosr.core.config import Config
 from napari_geosr.core.documents import load_yaml, read_document
 from napari_geosr.core.errors import ConfigError

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from napari_geosr.cli.console import print_json, run_command
-from napari_geosr.cli.options import Json
-from napari_geosr.cli.verbosity import quoted, suggest_next
+from napari_geosr.cli.kit.console import print_json, run_command
+from napari_geosr.cli.kit.options import Json
+from napari_geosr.cli.kit.verbosity import quoted, suggest_next
 from napari_geosr.core.steps import WarningIssued
 from napari_geosr.core.types import AnyDict
 from napari_geosr.jobs import local

@@ -21,7 +21,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from napari_geosr.cli.verbosity import QUIET
+from napari_geosr.cli.kit.verbosity import QUIET
 from napari_geosr.core.documents import json_values
 from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.steps import (

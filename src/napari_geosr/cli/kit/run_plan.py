@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_geosr.cli.console import run_command
+from napari_geosr.cli.kit.console import run_command
 from napari_geosr.core.config import format_bytes
 from napari_geosr.io.suffixes import suffix_of
 from napari_geosr.jobs import submission

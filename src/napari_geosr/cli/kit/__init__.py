@@ -1,0 +1,1 @@
+"""What commands share: options, help pages, and output in a terminal."""
