@@ -382,13 +382,16 @@ GROUPS: dict[str, tuple[str, dict[str, Command]]] = {
                 "Fill a closed mesh with voxels.",
                 (
                     "shapes voxelise part.stl --voxel-size 0.4 -o part.ome.tif",
-                    "shapes voxelise implant.ply --voxel-size 50um -o implant.nii.gz",
+                    "shapes voxelise grain.ply --voxel-size 5 --unit um -o grain.nii.gz",
                 ),
             ),
             "simulate": Command(
                 "shapes:simulate",
                 "Simulate skull-like shapes with and without a missing part.",
-                ("shapes simulate --number 50 --shape 256 -o skulls",),
+                (
+                    "shapes simulate --number 50 --shape 256 -o skulls",
+                    "shapes simulate --defects cylinder --seed 7 -o holes",
+                ),
             ),
         },
     ),
