@@ -382,7 +382,7 @@ GROUPS: dict[str, tuple[str, dict[str, Command]]] = {
                 "Fill a closed mesh with voxels.",
                 (
                     "shapes voxelise part.stl --voxel-size 0.4 -o part.ome.tif",
-                    "shapes voxelise grain.ply --voxel-size 5 --unit um -o grain.nii.gz",
+                    "shapes voxelise grain.ply --voxel-size 5 --unit um -o grain.tif",
                 ),
             ),
             "simulate": Command(
