@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 import tifffile
 from napari.components import ViewerModel
-from napari.layers import Image, Labels, Layer
+from napari.layers import Image, Labels, Layer, Surface
 from napari.utils.notifications import notification_manager
 
 from napari_geosr import io
 from napari_geosr.core.errors import FileError
+from napari_geosr.core.steps import run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.layers import part_of_file
 from napari_geosr.gui.readers import get_reader
@@ -23,6 +24,7 @@ from napari_geosr.gui.writers import volume_from_data, write_image, write_labels
 from napari_geosr.jobs.handover import LayerVolume
 from napari_geosr.operations.restore import RestoreConfig
 from napari_geosr.operations.restore.reproduce import as_command, as_python
+from napari_geosr.operations.shapes import MeshConfig, mesh_steps
 
 SUFFIXES = [".tif", ".ome.tif", ".ome.zarr"]
 
@@ -48,6 +50,23 @@ def opened(path: Path) -> list[Any]:
     for data in reader(str(path)):
         viewer.add_layer(Layer.create(*data))
     return list(viewer.layers)
+
+
+@pytest.mark.parametrize("suffix", [".stl", ".ply"])
+def test_a_mesh_opens_in_the_place_of_its_shape(suffix: str, tmp_path: Path) -> None:
+    pytest.importorskip("trimesh", reason="trimesh is not installed (extra mesh)")
+    data = np.zeros((30, 20, 31), np.uint8)
+    data[4:20, 5:15, 8:28] = 1
+    shape = volume(data=data)
+    path = tmp_path / f"surface{suffix}"
+    run_to_end(mesh_steps(shape, path, MeshConfig(smoothing=0)))
+    (layer,) = opened(path)
+    assert isinstance(layer, Surface)
+    assert [str(u) for u in layer.units] == ["millimeter"] * 3
+    size, origin = np.array(shape.voxel_size), np.array(shape.origin)
+    found = layer.extent.world * 1000  # mm to µm
+    for end, corner in zip(found, ([3.5, 4.5, 7.5], [19.5, 14.5, 27.5]), strict=True):
+        np.testing.assert_allclose(end, origin + size * corner, atol=0.05)
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)

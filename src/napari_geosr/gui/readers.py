@@ -15,6 +15,7 @@ from napari_geosr.core.file_warnings import file_warnings, notes_of
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.gui.layers import METADATA
 from napari_geosr.io.formats import format_of, format_that_reads
+from napari_geosr.io.meshes import MESH_SUFFIXES, MESH_UNIT, read_mesh
 from napari_geosr.io.projections import is_projections, read_projections
 from napari_geosr.io.slices import read_slices
 
@@ -42,6 +43,8 @@ def get_reader(path: str | list[str]) -> Reader | None:
     if len(paths) > 1:
         slices = all(_may_be_slice(p) for p in paths)
         return read_layers if slices and not any(p.is_dir() for p in paths) else None
+    if paths[0].suffix.lower() in MESH_SUFFIXES and not paths[0].is_dir():
+        return read_surface
     return read_layers if _is_ours(paths[0]) else None
 
 
@@ -82,6 +85,24 @@ def read_layers(path: str | list[str]) -> list[LayerData]:
         return _layers([io.read(one)])
     except SeveralImagesError as error:
         return _read_all_images(one, error.sizes)
+
+
+def read_surface(path: str | list[str]) -> list[LayerData]:
+    """Read a mesh as a surface layer, in the place of the shape that it was made from.
+
+    The positions in the file are taken as mm, the unit of meshes that this package
+    writes; napari converts them to the unit of the other layers.
+
+    Raises
+    ------
+    FileError
+        If trimesh is not installed, or the file is no mesh.
+    """
+    one = Path(path[0] if isinstance(path, list) else path)
+    vertices, faces = read_mesh(one)
+    show_info(f"{one.name}: meshes do not state their unit; {MESH_UNIT} is assumed.")
+    attributes = {"name": one.stem, "units": (MESH_UNIT,) * 3}
+    return [((vertices[:, ::-1], faces), attributes, "surface")]
 
 
 def _read_all_images(path: Path, sizes: Mapping[str, int]) -> list[LayerData]:

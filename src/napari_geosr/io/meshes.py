@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 #: Suffixes of mesh files that can be written.
 MESH_SUFFIXES = (".stl", ".ply", ".obj", ".3mf")
+#: Unit of positions in meshes that are written, and assumed for those that are read.
+MESH_UNIT = "mm"
 #: A triangle in a binary STL file.
 _TRIANGLE = np.dtype(
     [("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("more", "<u2")]

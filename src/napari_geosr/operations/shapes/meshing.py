@@ -30,6 +30,7 @@ from napari_geosr.core.types import AnyArray
 from napari_geosr.core.units import PIXEL, convert_length
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.meshes import (
+    MESH_UNIT,
     check_mesh_path,
     read_mesh,
     simplified,
@@ -108,7 +109,7 @@ def write_surface(
     """Write the surface of a mask that lies in the grid of a volume."""
     unit, scale = PIXEL, 1.0
     if like.has_physical_size:
-        unit, scale = "mm", convert_length(1.0, like.unit, "mm")
+        unit, scale = MESH_UNIT, convert_length(1.0, like.unit, MESH_UNIT)
     size = [scale * edge for edge in like.voxel_size]
     origin = [scale * place for place in like.origin]
     mesh = extract_surface(inside, size, unit, origin, config.smoothing)
