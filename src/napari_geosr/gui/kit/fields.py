@@ -64,7 +64,7 @@ def field_widget(field: FieldInfo, suggestions: Sequence[str] = ()) -> ValueWidg
     field : FieldInfo
         Its annotation may be a bool, number, text, `Literal`, union of `Literal` and
         number, mapping, or any of these or None. Bounds and `NameChoices` come from
-        its metadata.
+        its metadata, a unit and titles of choices from its `json_schema_extra`.
     suggestions : sequence of str
         For a text field: entries of an editable menu.
 
@@ -84,7 +84,9 @@ def field_widget(field: FieldInfo, suggestions: Sequence[str] = ()) -> ValueWidg
     if listed:
         widget = NamesField(listed[0].names)
     elif kind is None:
-        widget = ChoiceField(choices=literals, nullable=optional)
+        titles = _extra(field, "titles", {})
+        named = [(titles.get(choice, str(choice)), choice) for choice in literals]
+        widget = ChoiceField(choices=named, nullable=optional)
     elif kind is bool and optional:
         widget = ChoiceField(choices=[("yes", True), ("no", False)], nullable=True)
     elif literals or suggestions:
@@ -109,8 +111,12 @@ def field_widget(field: FieldInfo, suggestions: Sequence[str] = ()) -> ValueWidg
 
 def unit_of(field: FieldInfo) -> str:
     """The unit in a config field's `json_schema_extra`; empty if it has none."""
+    return str(_extra(field, "unit", ""))
+
+
+def _extra(field: FieldInfo, name: str, default: Any) -> Any:
     extra = field.json_schema_extra
-    return str(extra.get("unit", "")) if isinstance(extra, dict) else ""
+    return extra.get(name, default) if isinstance(extra, dict) else default
 
 
 def show(widget: ValueWidget[Any], value: Any) -> None:

@@ -267,6 +267,7 @@ class SimConfig(FramesConfig):
         description="joint-rl: joint Richardson–Lucy of all frames (best quality); "
         "wiener: Wiener-SIM (fastest); widefield: mean of the frames, for comparison; "
         "pinn: untrained physics-informed network, which corrects joint-rl (slow).",
+        json_schema_extra={"titles": {**METHOD_TITLES}},
     )
     upscale_factor: UpscaleFactor = 2
     regularisation: float | None = Field(
