@@ -372,12 +372,18 @@ GROUPS: dict[str, tuple[str, dict[str, Command]]] = {
             "voxelise": Command(
                 "shapes:voxelise",
                 "Fill a closed mesh with voxels.",
-                ("shapes voxelise part.stl --voxel-size 0.4 -o part.ome.tif",),
+                (
+                    "shapes voxelise part.stl --voxel-size 0.4 -o part.ome.tif",
+                    "shapes voxelise part.ply --voxel-size 2 --unit um -o part.tif",
+                ),
             ),
             "simulate": Command(
                 "shapes:simulate",
                 "Simulate skull-like shapes with and without a missing part.",
-                ("shapes simulate --number 50 --shape 256 -o skulls",),
+                (
+                    "shapes simulate --number 50 --shape 256 -o skulls",
+                    "shapes simulate --number 5 --defects cylinder -o holes",
+                ),
             ),
         },
     ),
