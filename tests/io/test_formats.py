@@ -28,6 +28,7 @@ from napari_geosr.io.formats import (
     is_volume_folder,
     slice_suffixes,
 )
+from napari_geosr.io.meshes import MESH_SUFFIXES
 from napari_geosr.io.slices import read_folder
 from napari_geosr.io.suffixes import incomplete_path, stem_of
 
@@ -68,6 +69,7 @@ def test_the_order_of_suffixes_in_messages() -> None:
         *(".hdf5", ".h5", ".nxs", ".nx5", ".hdf"),
         *(".raw", ".bin", ".dat"),
         *(".nii.gz", ".nii"),
+        *(".nrrd", ".nhdr"),
         *(".png", ".jpg", ".jpeg", ".bmp"),
     )
     assert io.write_suffixes() == (
@@ -116,8 +118,10 @@ def test_napari_is_told_of_formats_that_there_are() -> None:
     listed = yaml.safe_load(manifest.read_text("utf-8"))["contributions"]
     for reader in listed["readers"]:
         patterns = {p.removeprefix("*").lower() for p in reader["filename_patterns"]}
-        assert patterns <= set(io.read_suffixes())
-        assert all(format_of(Path(f"a{p}")).states_shape for p in patterns)
+        volumes = patterns - set(MESH_SUFFIXES)
+        assert patterns > set(MESH_SUFFIXES)
+        assert volumes <= set(io.read_suffixes())
+        assert all(format_of(Path(f"a{p}")).states_shape for p in volumes)
     for writer in listed["writers"]:
         assert set(writer["filename_extensions"]) == set(io.write_suffixes())
 
@@ -177,7 +181,7 @@ def test_one_that_cannot_be_imported_does_not_stop_the_others(
     bring(monkeypatch, broken="no_such_module_here")
     with caplog.at_level(logging.WARNING, "napari_geosr.core.registry"):
         known = [each.title for each in formats()]
-    assert known == ["TIFF", "OME-Zarr", "HDF5", "raw", "NIfTI", "picture"]
+    assert known == ["TIFF", "OME-Zarr", "HDF5", "raw", "NIfTI", "NRRD", "picture"]
     (message,) = caplog.messages
     assert re.search("file format 'broken' cannot be used.*no_such_module", message)
 

@@ -57,6 +57,13 @@ def test_samples_depend_on_the_random_numbers_only(
         assert 0 < one["source"].sum() < one["target"].sum()
 
 
+@every
+@pytest.mark.parametrize("given", ["4,8", ["4,8"], ["4", "8"], (4, 8)])
+def test_channels_are_given_with_commas_or_one_by_one(name: str, given) -> None:
+    config = SHAPE_METHODS.load(name).Config.from_mapping({"channels": given})
+    assert config.channels == (4, 8)
+
+
 def test_the_held_out_part_of_one_volume_is_not_trained_on(tmp_path) -> None:
     _, config = method_of("shape_sr", simulated=None, source=(skull_file(tmp_path),))
     shapes = ShapeSet(config, [Volume(np.zeros((200, 40, 40), "u1"), "ZYX")])

@@ -54,6 +54,15 @@ class ShapeConfig(TrainingConfig):
         3e-3, gt=0, le=1, title="Learning rate", description="First rate (Adam)."
     )
 
+    @field_validator("channels", mode="before")
+    @classmethod
+    def _split_channels(cls, value: object) -> object:
+        """``"8,16,24"``, alone or as the word of a command line, is three numbers."""
+        words = [value] if isinstance(value, str) else value
+        if not isinstance(words, Sequence):
+            return value
+        return [n for word in words for n in str(word).split(",")]
+
     @field_validator("network")
     @classmethod
     def _replace_hyphens(cls, value: str) -> str:

@@ -16,12 +16,13 @@ References
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import numpy as np
 from pydantic import Field
 
 from napari_geosr.core.types import AnyArray
+from napari_geosr.learning.config import MULTIPLE_FILES
 from napari_geosr.learning.method import Batch, Losses
 from napari_geosr.learning.shapes.data import (
     ShapeConfig,
@@ -54,7 +55,7 @@ class Config(ShapeConfig):
     """Settings of shape completion."""
 
     network: str = "sparse_unet"
-    channels: tuple[int, ...] = Field(
+    channels: Annotated[tuple[int, ...], MULTIPLE_FILES] = Field(
         (8, 8, 16, 16, 32),
         title="Channels",
         description="Feature maps per level, from the finest to the coarsest.",
