@@ -106,7 +106,9 @@ class PorosityDock(PorosityWidgets):
         self.measure_button.clicked.connect(self.measure)
         self.cancel_button.clicked.connect(self.cancel)
         self.plan.requested.connect(self.plan_scan)
-        self.pores.picked.connect(lambda: self.tabs.setCurrentIndex(1))
+        self.pores.picked.connect(
+            lambda: self.tabs.setCurrentIndex(self.tabs.currentIndex() or 1)
+        )
         result.evidenceRequested.connect(self.explain)
         result.reportChosen.connect(lambda _name: self._offer_evidence())
         result.exportRequested.connect(self.export)
@@ -366,8 +368,7 @@ class PorosityDock(PorosityWidgets):
         self._measured = measured.without_labels()
         self.result.set_reports(self._measured.reports)
         self.result.set_exported_to(folder)
-        self.tabs.setTabEnabled(1, True)
-        self.tabs.setCurrentIndex(1)
+        self.show_results()
 
     def _show_warnings(self, measured: PoreMeasurement) -> bool:
         """Show the warnings of the reports, if there are any."""

@@ -77,9 +77,12 @@ class PorosityWidgets(Dock):
         self.tabs = QTabWidget()
         self.tabs.addTab(self.scroll, "Settin&gs")
         self.tabs.addTab(self.result, "Resul&t")
+        self.tabs.addTab(self.result.plot, "&Plot")
         self.tabs.setTabEnabled(1, False)
+        self.tabs.setTabEnabled(2, False)
         self.tabs.setTabToolTip(0, "Image, threshold, sample and minimum pore size.")
         self.tabs.setTabToolTip(1, "Measured values, histogram and pore table.")
+        self.tabs.setTabToolTip(2, "Scatter plot of the pores, filters and groups.")
         self.tabs.setAccessibleName("Settings and result")
         self.tabs.setToolTip("Measurement settings and result.")
         for button in self.tabs.tabBar().findChildren(QToolButton):
@@ -117,6 +120,13 @@ class PorosityWidgets(Dock):
         )
         self.settings.histogram.set_colors(colors)
         self.result.histogram.set_colors(colors)
+        self.result.plot.scatter.set_text_color(theme.text.as_hex())
+
+    def show_results(self) -> None:
+        """Open the tab with the result."""
+        for index in (1, 2):
+            self.tabs.setTabEnabled(index, True)
+        self.tabs.setCurrentIndex(1)
 
     def minimumSizeHint(self) -> QSize:
         """Reserve space for some table rows, even below another dock."""

