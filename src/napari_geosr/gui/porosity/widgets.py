@@ -77,7 +77,10 @@ class PorosityWidgets(Dock):
         self.tabs = QTabWidget()
         self.tabs.addTab(self.scroll, "Settin&gs")
         self.tabs.addTab(self.result, "Resul&t")
-        self.tabs.addTab(self.result.plot, "&Plot")
+        page = scrolling(self.result.plot)
+        page.setAccessibleName("Plot")
+        page.setToolTip("Scatter plot of the pores, filters and groups.")
+        self.tabs.addTab(page, "&Plot")
         self.tabs.setTabEnabled(1, False)
         self.tabs.setTabEnabled(2, False)
         self.tabs.setTabToolTip(0, "Image, threshold, sample and minimum pore size.")
@@ -127,6 +130,10 @@ class PorosityWidgets(Dock):
         for index in (1, 2):
             self.tabs.setTabEnabled(index, True)
         self.tabs.setCurrentIndex(1)
+
+    def leave_settings(self) -> None:
+        """Show the result, unless the plot is open."""
+        self.tabs.setCurrentIndex(self.tabs.currentIndex() or 1)
 
     def minimumSizeHint(self) -> QSize:
         """Reserve space for some table rows, even below another dock."""

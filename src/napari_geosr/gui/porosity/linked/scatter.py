@@ -112,6 +112,7 @@ class ScatterView(Chart):
         self._axes: tuple[Axis, Axis] | None = None
         self._mask: AnyArray = np.zeros(0, bool)
         self._before: AnyArray = self._mask  # selection when the lasso was begun
+        self._canvas: AnyArray | None = None  # all points, not highlighted
         self._lasso: list[tuple[float, float]] = []
         self._press: QPointF | None = None
         self._text_color = QColor("#808080")
@@ -140,7 +141,7 @@ class ScatterView(Chart):
 
     def set_axes(self, x: Axis, y: Axis) -> None:
         """Show other columns of the same pores, or other pores."""
-        self._axes = (x, y)
+        self._axes, self._canvas = (x, y), None
         self._positions = (x.positions(), y.positions())
         drawn = np.isfinite(self._positions[0]) & np.isfinite(self._positions[1])
         self._drawn = np.flatnonzero(drawn)
@@ -213,12 +214,12 @@ class ScatterView(Chart):
         return strip
 
     def _label_axes(self) -> None:
-        for side, axis, scale in zip((0, 1), self._axes or (), self._scales):
+        assert self._axes is not None
+        for side, axis, scale in zip((0, 1), self._axes, self._scales, strict=True):
             ends = (scale.low, scale.high)
             if axis.logarithmic:
-                ticks = [
-                    (float(np.log10(t)), t) for t in log_ticks(*np.power(10, ends))
-                ]
+                values = log_ticks(10.0**scale.low, 10.0**scale.high)
+                ticks = [(float(np.log10(value)), value) for value in values]
             else:
                 ticks = [(t, t) for t in linear_ticks(*ends)]
             labels = [(place, tick_text(value)) for place, value in ticks]
@@ -266,7 +267,7 @@ class ScatterView(Chart):
 
     def _paint_selected(self) -> None:
         """Draw the selected points over the others."""
-        if not self._is_drawn or not hasattr(self, "_canvas"):
+        if not self._is_drawn or self._canvas is None:
             return
         chosen = self._mask[self._drawn]
         canvas = self._canvas.copy()
