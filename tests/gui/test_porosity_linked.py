@@ -131,3 +131,52 @@ def test_a_filter_selects_and_names_a_group(viewer, qtbot, dock):
     plot.select.click()
     assert "is not a group of pores" in plot.fault.text()
     assert dock.pores.marked.mask.tolist() == expected
+
+
+def test_a_group_is_kept_in_table_features_and_report(viewer, qtbot, dock):
+    plot, layer, result = dock.result.plot, dock.pores.layer(), dock.result
+    assert not plot.save.isEnabled()
+    dock.pores.marked.set_labels([1, 3])
+    plot.name.setText("volume")
+    plot.save.click()
+    assert "has a column 'volume'" in plot.fault.text()
+    plot.name.setText("Large and flat")
+    plot.save.click()
+    assert not plot.fault.text()
+    expected = [True, False, True]
+    assert list(layer.features["large_and_flat"]) == expected
+    assert list(dock._measured.reports["scan"].table["large_and_flat"]) == expected
+    assert "large_and_flat" in result.table.pores.names
+    assert highlighted(layer) == [1, 3] == marked_rows(result.table)
+    # Pores can be coloured by it; the legend tells by what.
+    dock.pores.marked.set_labels([])
+    result.colour.setCurrentText("large and flat")
+    assert np.allclose(layer.get_color(1), layer.get_color(3))
+    assert not np.allclose(layer.get_color(1), layer.get_color(2))
+    assert plot.legend.title.text() == "Colour: large and flat"
+
+
+def test_colours_of_more_pores_than_napari_has(qtbot):
+    from napari.layers import Labels
+
+    from napari_geosr.gui.porosity.pore_colours import PoreColours
+
+    count = 100_000
+    classes = np.append(0, 1 + np.arange(count) % 200).astype(np.uint8)
+    colours = np.random.default_rng(0).random((256, 4)).astype(np.float32)
+    colours[0], colours[255] = 0, HIGHLIGHT
+    mask = np.zeros(count, bool)
+    mask[[5, 99_998]] = True
+    labels = np.array([[0, 1, 6, 70_000, 99_999, 100_000]], np.uint32)
+    layer = Labels(labels, colormap=PoreColours(classes, colours).colormap(mask))
+    on_screen = layer.colormap._data_to_texture(labels)
+    assert on_screen.dtype == np.uint8
+    assert on_screen.tolist() == [[0, 1, 255, 1 + 69_999 % 200, 255, 200]]
+    assert np.allclose(layer.get_color(99_999), HIGHLIGHT)
+    # Alone, as with napari's own check-box, a pore keeps its colour.
+    layer.selected_label = 70_000
+    layer.show_selected_label = True
+    texture = layer.colormap._data_to_texture(labels)
+    shown = np.asarray(layer.colormap.model_dump()["colors"])[texture]
+    assert np.flatnonzero(texture).tolist() == [3]
+    assert np.allclose(shown[0, 3], colours[1 + 69_999 % 200])

@@ -29,7 +29,7 @@ from napari_geosr.gui.porosity.measuring import (
     measured_steps,
     stopped_measurement,
 )
-from napari_geosr.gui.porosity.pore_layers import earlier_pore_layers
+from napari_geosr.gui.porosity.pore_layers import earlier_pore_layers, features
 from napari_geosr.gui.porosity.pores_shown import PoreDisplay
 from napari_geosr.gui.porosity.settings import NO_IMAGE, UNUSABLE
 from napari_geosr.gui.porosity.threshold_preview import ThresholdPreview
@@ -83,7 +83,7 @@ class PorosityDock(PorosityWidgets):
         self.preview = ThresholdPreview(self._viewer, self)
         self._connect()
         self._recall()
-        self._on_theme()
+        self.show_theme()
         self._on_source()
 
     @classmethod
@@ -107,6 +107,7 @@ class PorosityDock(PorosityWidgets):
         self.cancel_button.clicked.connect(self.cancel)
         self.plan.requested.connect(self.plan_scan)
         self.pores.picked.connect(self.leave_settings)
+        self.pores.extended.connect(self._on_extended)
         result.evidenceRequested.connect(self.explain)
         result.reportChosen.connect(lambda _name: self._offer_evidence())
         result.exportRequested.connect(self.export)
@@ -115,8 +116,10 @@ class PorosityDock(PorosityWidgets):
         events = self._viewer.layers.events
         self.connections.connect(events.removed, self._on_removed)
         self.connections.connect(events.inserted, self._on_inserted)
-        self.connections.connect(self._viewer.events.theme, self._on_theme)
-        self.connections.connect(self._viewer.dims.events.ndisplay, self._on_ndisplay)
+        self.connections.connect(self._viewer.events.theme, self.show_theme)
+        self.connections.connect(
+            self._viewer.dims.events.ndisplay, self._update_preview
+        )
         self.connections.add_to(
             self._viewer,
             "mouse_drag_callbacks",
@@ -208,12 +211,9 @@ class PorosityDock(PorosityWidgets):
     def _on_voxel_size(self, _layer: object) -> None:
         self._read_levels(self._volume(self.settings.image.layer()))
 
-    def _on_theme(self, event: object = None) -> None:
-        self.show_theme()
-
     # The preview
 
-    def _update_preview(self) -> None:
+    def _update_preview(self, _event: object = None) -> None:
         settings = self.settings
         layer, threshold = settings.image.layer(), settings.threshold
         if layer is None or threshold is None:
@@ -246,9 +246,6 @@ class PorosityDock(PorosityWidgets):
             volume_from_layer(mask, self._viewer),
             volume_from_layer(layer, self._viewer),
         )
-
-    def _on_ndisplay(self, event: object = None) -> None:
-        self._update_preview()
 
     # Measuring
 
@@ -479,6 +476,13 @@ class PorosityDock(PorosityWidgets):
             " ".join([found.sentence, *found.warnings]),
             "warning" if found.warnings else "ok",
         )
+
+    def _on_extended(self, name: str, report: PorosityReport) -> None:
+        """Keep a report to which the user added a group of pores, for export."""
+        if self._measured is not None:
+            self._measured.reports[name] = report
+            self._measured.features[name] = features(report)
+            self.result.set_exported_to(None)
 
     # Export
 

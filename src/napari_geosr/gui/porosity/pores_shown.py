@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject, Signal
@@ -35,9 +36,12 @@ class PoreDisplay(QObject):
     -------
     picked
         The user clicked on a pore, and its row was selected.
+    extended : str, PorosityReport
+        The user added a group of pores to the report of this image.
     """
 
     picked = Signal()
+    extended = Signal(str, object)
 
     def __init__(
         self, viewer: napari.viewer.Viewer, result: PorosityResult, parent: QObject
@@ -62,6 +66,7 @@ class PoreDisplay(QObject):
         result.table.labelsMarked.connect(self.marked.set_labels)
         result.plot.set_marked(self.marked)
         result.plot.labelChosen.connect(self.go_to)
+        result.plot.groupSaved.connect(self._add_group)
         result.plot.listingChanged.connect(self._show_marked)
         self.marked.changed.connect(self._show_marked)
         self.marked.changed.connect(self._recolour)
@@ -146,6 +151,23 @@ class PoreDisplay(QObject):
         if layer is not None:
             layer.features = features
         self.marked.changed.emit()
+
+    def _add_group(self, group: str) -> None:
+        """Add a column with the selected pores to table and features."""
+        name, report = self._result.which.currentText(), self._result.report
+        if report is None:
+            return
+        mask = self.marked.mask.copy()
+        table = {**report.table, group: mask}
+        extended = replace(report, table=table, units={**report.units, group: ""})
+        self._result.set_extended(name, extended)
+        layer = self.layer()
+        if layer is not None and len(layer.features) == len(mask):
+            layer.features[group] = mask
+            layer.events.features()
+        self._colours = None  # the pores may be coloured by this group
+        self.marked.changed.emit()
+        self.extended.emit(name, extended)
 
     def layer(self, name: str | None = None) -> Labels | None:
         """Labels layer of a report (by default the listed one), if it still exists."""

@@ -392,6 +392,16 @@ class PorosityResult(QWidget):
 
     def set_explained(self, name: str, report: PorosityReport) -> None:
         """Show a report with new columns of explanations, and colour by them."""
+        self.set_extended(name, report)
+        if self.which.currentText() != name:
+            return
+        before = self.colour.currentText()
+        self.colour.setCurrentText(EVIDENCE)
+        if before == self.colour.currentText():  # the same column, other values
+            self.colourChosen.emit(self.colour_column)
+
+    def set_extended(self, name: str, report: PorosityReport) -> None:
+        """Show a report with new columns."""
         self._reports[name] = report
         if self.which.currentText() != name:
             return
@@ -400,10 +410,6 @@ class PorosityResult(QWidget):
         self.least.setValue(minimum)
         if label is not None:
             self.table.select_label(label)
-        before = self.colour.currentText()
-        self.colour.setCurrentText(EVIDENCE)
-        if before == self.colour.currentText():  # the same column, other values
-            self.colourChosen.emit(self.colour_column)
 
     def set_explicable(self, can_explain: bool, *, running: bool = False) -> None:
         """Offer *Evidence* if the pores shown can be explained."""

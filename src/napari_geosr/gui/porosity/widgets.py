@@ -111,7 +111,7 @@ class PorosityWidgets(Dock):
         super().clear_errors()
         self.settings.faults.clear()
 
-    def show_theme(self) -> None:
+    def show_theme(self, _event: object = None) -> None:
         """Draw the histograms in the colours of napari's theme."""
         from napari.utils.theme import get_theme
 

@@ -11,6 +11,7 @@ from qtpy.QtGui import QColor, QLinearGradient, QPainter
 from qtpy.QtWidgets import (
     QCheckBox,
     QHBoxLayout,
+    QLabel,
     QLineEdit,
     QSizePolicy,
     QVBoxLayout,
@@ -64,7 +65,7 @@ class ColourBar(QWidget):
         self._ends: tuple[float, float] | None = None
         self.title = ElidedLabel("")
         self._bar = _Gradient()
-        self.low, self.high = ElidedLabel(""), ElidedLabel("")
+        self.low, self.high = QLabel(), QLabel()
         row = QHBoxLayout(self)
         row.setContentsMargins(0, 0, 0, 0)
         row.addWidget(self.title, 2)
@@ -117,14 +118,13 @@ class PorePlot(QWidget):
         The user clicked on the point of this pore.
     listingChanged
         The table is to list only the selected pores, or all.
-    groupSaved : str, str
-        Keep the selected pores as a column with this name; it is followed by the
-        expression that selects them, or an empty text.
+    groupSaved : str
+        Keep the selected pores as a column with this name.
     """
 
     labelChosen = Signal(int)
     listingChanged = Signal()
-    groupSaved = Signal(str, str)
+    groupSaved = Signal(str)
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -294,17 +294,7 @@ class PorePlot(QWidget):
             self._show_fault(f"The table has a column {name!r}. Choose another name.")
             return
         self._show_fault("")
-        self.groupSaved.emit(name, self._matching_expression())
-
-    def _matching_expression(self) -> str:
-        """The filter, if it selects exactly the pores that are selected now."""
-        assert self._report is not None
-        try:
-            group = Group(self.expression.text())
-            mask = group.of(self._report.table, self._report.units)
-        except ConfigError:
-            return ""
-        return group.text if np.array_equal(mask, self._marked.mask) else ""
+        self.groupSaved.emit(name)
 
 
 def _share(report: PorosityReport, mask: AnyArray) -> str:

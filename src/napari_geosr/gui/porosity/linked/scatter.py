@@ -284,6 +284,7 @@ class ScatterView(Chart):
             vertical[1] - vertical[0],
         )
         for strip, axis in zip(self._own_strips, (0, 1), strict=True):
+            strip.setVisible(bool(chosen.any()))
             strip.setPath(self._bars(axis, self._bins[axis][chosen]))
 
     def _bins_of(self, positions: AnyArray, scale: _Scale) -> AnyArray:
