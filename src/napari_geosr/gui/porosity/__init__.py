@@ -93,7 +93,7 @@ class PorosityDock(PorosityWidgets):
         load_pyqtgraph()
 
     def _connect(self) -> None:
-        settings, result = self.settings, self.result
+        settings, result, viewer = self.settings, self.result, self._viewer
         settings.sourceChanged.connect(self._on_source)
         settings.sample.layerChanged.connect(self._on_sample)
         settings.thresholdChanged.connect(self._update_preview)
@@ -113,18 +113,13 @@ class PorosityDock(PorosityWidgets):
         result.exportRequested.connect(self.export)
         self._exporting.idle.connect(lambda: self.result.export.setEnabled(True))
         self.activity.idle.connect(self._on_idle)
-        events = self._viewer.layers.events
+        events = viewer.layers.events
         self.connections.connect(events.removed, self._on_removed)
         self.connections.connect(events.inserted, self._on_inserted)
-        self.connections.connect(self._viewer.events.theme, self.show_theme)
-        self.connections.connect(
-            self._viewer.dims.events.ndisplay, self._update_preview
-        )
-        self.connections.add_to(
-            self._viewer,
-            "mouse_drag_callbacks",
-            click_callback(weakref.ref(self.pores)),
-        )
+        self.connections.connect(viewer.events.theme, self.show_theme)
+        self.connections.connect(viewer.dims.events.ndisplay, self._update_preview)
+        pick = click_callback(weakref.ref(self.pores))
+        self.connections.add_to(viewer, "mouse_drag_callbacks", pick)
 
     def _recall(self) -> None:
         config, error = self.recall(MeasureConfig)
@@ -479,10 +474,10 @@ class PorosityDock(PorosityWidgets):
 
     def _on_extended(self, name: str, report: PorosityReport) -> None:
         """Keep a report to which the user added a group of pores, for export."""
-        if self._measured is not None:
-            self._measured.reports[name] = report
-            self._measured.features[name] = features(report)
-            self.result.set_exported_to(None)
+        assert self._measured is not None
+        self._measured.reports[name] = report
+        self._measured.features[name] = features(report)
+        self.result.set_exported_to(None)
 
     # Export
 
