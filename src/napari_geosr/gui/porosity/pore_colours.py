@@ -39,9 +39,12 @@ VERDICT_COLOURS = "blue: well supported, yellow: weak, red: prior only"
 _NO_VALUE = (0.5, 0.5, 0.5, 1.0)
 #: Colour of selected pores; it does not occur in the colormap.
 HIGHLIGHT = (1.0, 0.18, 0.65, 1.0)
-#: Colour classes: 0 is the background, then a scale, and two special ones.
-_GREY, _SELECTED = 254, 255
+#: Number of colour classes of a scale. Class 0 is the background.
 _LEVELS = 253
+#: Class of pores without a value.
+_GREY = 254
+#: Class of selected pores.
+_SELECTED = 255
 #: Ratio of the largest to the smallest value from which a scale is logarithmic.
 _LOG_RATIO = 100.0
 

@@ -80,7 +80,7 @@ class PorosityWidgets(Dock):
         page = scrolling(self.result.plot)
         page.setAccessibleName("Plot")
         page.setToolTip("Scatter plot of the pores, filters and groups.")
-        self.tabs.addTab(page, "&Plot")
+        self.tabs.addTab(page, "Plot")
         self.tabs.setTabEnabled(1, False)
         self.tabs.setTabEnabled(2, False)
         self.tabs.setTabToolTip(0, "Image, threshold, sample and minimum pore size.")

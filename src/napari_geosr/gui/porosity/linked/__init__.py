@@ -30,7 +30,7 @@ from napari_geosr.gui.kit.widgets import (
     text_label,
 )
 from napari_geosr.gui.porosity.linked.marked import FeatureLink, MarkedPores
-from napari_geosr.gui.porosity.linked.scatter import Axis, ScatterView
+from napari_geosr.gui.porosity.linked.scatter import PlotAxis, ScatterView
 from napari_geosr.gui.porosity.pore_colours import (
     EVIDENCE,
     VERDICT_COLOURS,
@@ -39,7 +39,7 @@ from napari_geosr.gui.porosity.pore_colours import (
     number_columns,
     scale_colours,
 )
-from napari_geosr.measure.groups import Group
+from napari_geosr.operations.measure import Group
 
 if TYPE_CHECKING:
     from napari_geosr.operations.measure import PorosityReport
@@ -135,10 +135,10 @@ class PorePlot(QWidget):
         self.scatter = ScatterView()
         self.legend = ColourBar()
         self.expression = QLineEdit()
-        self.select = button("Se&lect", "Select the pores for which the filter holds.")
+        self.select = button("Select", "Select the pores for which the filter holds.")
         self.name = QLineEdit()
         self.save = button(
-            "&Keep group",
+            "Keep group",
             "Add a column to the table that says which pores are selected now. It "
             "is exported, and pores can be coloured by it.",
         )
@@ -147,7 +147,7 @@ class PorePlot(QWidget):
         self.summary = text_label(
             "Selection", "Number and share of the selected pores."
         )
-        self.only_selected = QCheckBox("&List only selected pores")
+        self.only_selected = QCheckBox("List only selected pores")
         self._describe()
         self._lay_out()
         for menu in (self.x, self.y):
@@ -183,8 +183,8 @@ class PorePlot(QWidget):
 
     def _lay_out(self) -> None:
         axes = form_layout()
-        add_row(axes, "Hori&zontal", self.x)
-        add_row(axes, "&Vertical", self.y)
+        add_row(axes, "Horizontal", self.x)
+        add_row(axes, "Vertical", self.y)
         rows = QVBoxLayout(self)
         rows.setContentsMargins(6, 6, 6, 6)
         rows.addLayout(axes)
@@ -236,7 +236,7 @@ class PorePlot(QWidget):
         if report is None or None in names:
             return
         x, y = (
-            Axis(self._title(n), report.table[n], is_logarithmic(report, n))
+            PlotAxis(self._title(n), report.table[n], is_logarithmic(report, n))
             for n in names
         )
         self.scatter.set_axes(x, y)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from qtpy.QtCore import QPoint, QPointF, QSize, Qt, QTimer, Signal
-from qtpy.QtGui import QColor, QImage, QPainter, QPolygonF
+from qtpy.QtGui import QColor, QImage, QPainter, QPen, QPolygonF
 from qtpy.QtWidgets import QGraphicsPathItem, QSizePolicy, QWidget
 
 from napari_geosr.core.types import AnyArray
@@ -46,7 +46,7 @@ _PICK = QColor.fromRgbF(*HIGHLIGHT)
 
 
 @dataclass(frozen=True, eq=False)
-class Axis:
+class PlotAxis:
     """One axis of the plot.
 
     Attributes
@@ -109,7 +109,7 @@ class ScatterView(Chart):
     pointChosen = Signal(int)
 
     def __init__(self, parent: QWidget | None = None, *, height: int = 200) -> None:
-        self._axes: tuple[Axis, Axis] | None = None
+        self._axes: tuple[PlotAxis, PlotAxis] | None = None
         self._mask: AnyArray = np.zeros(0, bool)
         self._before: AnyArray = self._mask  # selection when the lasso was begun
         self._canvas: AnyArray | None = None  # all points, not highlighted
@@ -139,7 +139,7 @@ class ScatterView(Chart):
     def text_color(self) -> QColor:
         return self._text_color
 
-    def set_axes(self, x: Axis, y: Axis) -> None:
+    def set_axes(self, x: PlotAxis, y: PlotAxis) -> None:
         """Show other columns of the same pores, or other pores."""
         self._axes, self._canvas = (x, y), None
         self._positions = (x.positions(), y.positions())
@@ -209,7 +209,7 @@ class ScatterView(Chart):
 
     def _strip(self, color: QColor) -> QGraphicsPathItem:
         strip = QGraphicsPathItem()
-        strip.setPen(line_pen(color, 0.5))
+        strip.setPen(QPen(Qt.PenStyle.NoPen))
         strip.setBrush(color)
         return strip
 
