@@ -106,6 +106,22 @@ def porosity_measured(theme: str = "dark", name: str = "porosity_measured") -> N
     save(viewer, name)
 
 
+def porosity_plot() -> None:
+    """Pores selected in the scatter plot, and highlighted in the picture."""
+    viewer = new_viewer()
+    viewer.open_sample(PLUGIN, "noisy_foam")
+    show_only(viewer, "clean foam")
+    dock = open_dock(viewer, "Porosity")
+    wait(until=lambda: dock.settings.threshold is not None)
+    dock.measure()
+    wait(until=lambda: not dock.is_running)
+    dock.tabs.setCurrentIndex(2)
+    wait(0.5)
+    dock.result.plot.expression.setText("d > 25um & d < 40um")
+    dock.result.plot.select.click()
+    save(viewer, "porosity_plot")
+
+
 def porosity_measured_light() -> None:
     """The same in napari's light theme."""
     porosity_measured("light", "porosity_measured_light")
@@ -525,6 +541,7 @@ PICTURES = {
         porosity_settings,
         porosity_settings_light,
         porosity_measured,
+        porosity_plot,
         porosity_measured_light,
         porosity,
         compare,

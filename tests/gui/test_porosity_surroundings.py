@@ -20,7 +20,7 @@ from napari_geosr.core.steps import run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.kit.remembered import recall
 from napari_geosr.gui.layers import METADATA
-from napari_geosr.gui.porosity.pore_layers import HIGHLIGHT
+from napari_geosr.gui.porosity.pore_colours import HIGHLIGHT
 from napari_geosr.gui.porosity.pore_table import cell_text, decimals_of
 from napari_geosr.gui.porosity.settings import AUTOMATIC, WHOLE
 from napari_geosr.measure.config import PorosityConfig

@@ -29,7 +29,7 @@ from napari_geosr.gui.porosity.measuring import (
     measured_steps,
     stopped_measurement,
 )
-from napari_geosr.gui.porosity.pore_layers import earlier_pore_layers
+from napari_geosr.gui.porosity.pore_layers import earlier_pore_layers, features
 from napari_geosr.gui.porosity.pores_shown import PoreDisplay
 from napari_geosr.gui.porosity.settings import NO_IMAGE, UNUSABLE
 from napari_geosr.gui.porosity.threshold_preview import ThresholdPreview
@@ -83,7 +83,7 @@ class PorosityDock(PorosityWidgets):
         self.preview = ThresholdPreview(self._viewer, self)
         self._connect()
         self._recall()
-        self._on_theme()
+        self.show_theme()
         self._on_source()
 
     @classmethod
@@ -93,7 +93,7 @@ class PorosityDock(PorosityWidgets):
         load_pyqtgraph()
 
     def _connect(self) -> None:
-        settings, result = self.settings, self.result
+        settings, result, viewer = self.settings, self.result, self._viewer
         settings.sourceChanged.connect(self._on_source)
         settings.sample.layerChanged.connect(self._on_sample)
         settings.thresholdChanged.connect(self._update_preview)
@@ -106,22 +106,20 @@ class PorosityDock(PorosityWidgets):
         self.measure_button.clicked.connect(self.measure)
         self.cancel_button.clicked.connect(self.cancel)
         self.plan.requested.connect(self.plan_scan)
-        self.pores.picked.connect(lambda: self.tabs.setCurrentIndex(1))
+        self.pores.picked.connect(self.leave_settings)
+        self.pores.extended.connect(self._on_extended)
         result.evidenceRequested.connect(self.explain)
         result.reportChosen.connect(lambda _name: self._offer_evidence())
         result.exportRequested.connect(self.export)
         self._exporting.idle.connect(lambda: self.result.export.setEnabled(True))
         self.activity.idle.connect(self._on_idle)
-        events = self._viewer.layers.events
+        events = viewer.layers.events
         self.connections.connect(events.removed, self._on_removed)
         self.connections.connect(events.inserted, self._on_inserted)
-        self.connections.connect(self._viewer.events.theme, self._on_theme)
-        self.connections.connect(self._viewer.dims.events.ndisplay, self._on_ndisplay)
-        self.connections.add_to(
-            self._viewer,
-            "mouse_drag_callbacks",
-            click_callback(weakref.ref(self.pores)),
-        )
+        self.connections.connect(viewer.events.theme, self.show_theme)
+        self.connections.connect(viewer.dims.events.ndisplay, self._update_preview)
+        pick = click_callback(weakref.ref(self.pores))
+        self.connections.add_to(viewer, "mouse_drag_callbacks", pick)
 
     def _recall(self) -> None:
         config, error = self.recall(MeasureConfig)
@@ -208,12 +206,9 @@ class PorosityDock(PorosityWidgets):
     def _on_voxel_size(self, _layer: object) -> None:
         self._read_levels(self._volume(self.settings.image.layer()))
 
-    def _on_theme(self, event: object = None) -> None:
-        self.show_theme()
-
     # The preview
 
-    def _update_preview(self) -> None:
+    def _update_preview(self, _event: object = None) -> None:
         settings = self.settings
         layer, threshold = settings.image.layer(), settings.threshold
         if layer is None or threshold is None:
@@ -246,9 +241,6 @@ class PorosityDock(PorosityWidgets):
             volume_from_layer(mask, self._viewer),
             volume_from_layer(layer, self._viewer),
         )
-
-    def _on_ndisplay(self, event: object = None) -> None:
-        self._update_preview()
 
     # Measuring
 
@@ -366,8 +358,7 @@ class PorosityDock(PorosityWidgets):
         self._measured = measured.without_labels()
         self.result.set_reports(self._measured.reports)
         self.result.set_exported_to(folder)
-        self.tabs.setTabEnabled(1, True)
-        self.tabs.setCurrentIndex(1)
+        self.show_results()
 
     def _show_warnings(self, measured: PoreMeasurement) -> bool:
         """Show the warnings of the reports, if there are any."""
@@ -480,6 +471,13 @@ class PorosityDock(PorosityWidgets):
             " ".join([found.sentence, *found.warnings]),
             "warning" if found.warnings else "ok",
         )
+
+    def _on_extended(self, name: str, report: PorosityReport) -> None:
+        """Keep a report to which the user added a group of pores, for export."""
+        assert self._measured is not None
+        self._measured.reports[name] = report
+        self._measured.features[name] = features(report)
+        self.result.set_exported_to(None)
 
     # Export
 

@@ -12,7 +12,8 @@ from napari_geosr.core.steps import ShouldStop, Step, StepIterator, WarningIssue
 from napari_geosr.gui.kit.form import fields_of_options
 from napari_geosr.gui.layers import METADATA, provenance_of, volume_from_layer
 from napari_geosr.gui.layers.explained import explain_settings
-from napari_geosr.gui.porosity.pore_layers import VERDICT_COLOURS, features
+from napari_geosr.gui.porosity.pore_colours import VERDICT_COLOURS
+from napari_geosr.gui.porosity.pore_layers import features
 from napari_geosr.operations.explain import (
     ExplainConfig,
     explain_pores_steps,

@@ -1,4 +1,4 @@
-"""Measured pores as a Labels layer: create, colour, pick and find it."""
+"""Measured pores as a Labels layer: create, pick and find it."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import numpy as np
 
 from napari_geosr.core.errors import Cancelled
 from napari_geosr.core.steps import ShouldStop
-from napari_geosr.core.types import AnyArray, AnyDict
+from napari_geosr.core.types import AnyDict
 from napari_geosr.gui.layers import METADATA, add_labels_result, geometry
 from napari_geosr.gui.layers.position import in_layer_units
+from napari_geosr.gui.porosity.pore_colours import BY_LABEL, colormap_of
 from napari_geosr.gui.porosity.threshold_preview import preview_colormap
-from napari_geosr.operations import measure
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -25,33 +25,11 @@ if TYPE_CHECKING:
     from napari_geosr.core.volume import Volume
     from napari_geosr.operations.measure import PorosityReport
 
-#: Name of the colouring that gives every pore a different colour.
-BY_LABEL = "label"
-_COLORMAP = "viridis"
-#: Column with the verdict of the explanation of each pore.
-EVIDENCE = "evidence"
-#: Colour of each verdict; distinguishable with any type of colour vision (palette of
-#: Okabe and Ito).
-_VERDICTS = {
-    "well supported": (0.34, 0.71, 0.91, 1.0),
-    "weak": (0.94, 0.89, 0.26, 1.0),
-    "prior only": (0.84, 0.37, 0.0, 1.0),
-}
-#: Names of these colours, for a legend.
-VERDICT_COLOURS = "blue: well supported, yellow: weak, red: prior only"
-#: Colour of pores without a value.
-_NO_VALUE = (0.5, 0.5, 0.5, 1.0)
-#: Colour of the selected pore; it does not occur in the colormap.
-HIGHLIGHT = (1.0, 0.18, 0.65, 1.0)
 #: Colour of the outline of an automatic sample mask.
 _SAMPLE_COLOUR = "#ffa500"
 #: Metadata key of the checksum of the labels that were put into a layer.
 _CHECKSUM = "labels_checksum"
 _BLOCK_BYTES = 2**24
-#: Maximum number of coloured pores, limited by napari's 16-bit texture of label
-#: colours: more pores would share colours, and a dictionary with one colour per label
-#: blocks the window for seconds.
-MAX_COLOURED = 2**16 - 2
 
 
 def features(report: PorosityReport) -> Any:
@@ -115,7 +93,7 @@ def add_pores(
         return None
     options = {
         "features": features(report) if table is None else table,
-        "colormap": colormap_by(report, colour_by),
+        "colormap": colormap_of(report, colour_by),
         "visible": visible,
         **(place or {"affine": np.eye(report.labels.ndim + 1)}),
         "metadata": {
@@ -230,70 +208,6 @@ def checksum_of(labels: Any, should_stop: ShouldStop) -> int:
         block = np.ascontiguousarray(labels[first : first + step])
         found = zlib.crc32(block.data, found)
     return found
-
-
-def colour_columns(report: PorosityReport) -> list[str]:
-    """Columns by which the pores of `report` can be coloured."""
-    if not 0 < report.pore_count <= MAX_COLOURED:
-        return [BY_LABEL]
-    explained = [EVIDENCE] if EVIDENCE in report.table else []
-    return [*measure.colour_columns(report), *explained, BY_LABEL]
-
-
-def colormap_by(report: PorosityReport, column: str) -> Any:
-    """A label colormap in which a pore's colour shows its value in `column`.
-
-    Pores without a value are grey.
-    """
-    from napari.utils.colormaps import CyclicLabelColormap
-    from napari.utils.colormaps.colormap_utils import label_colormap
-
-    if column not in colour_columns(report) or column == BY_LABEL:
-        return label_colormap()
-    colours = (
-        np.array([_VERDICTS.get(str(v), _NO_VALUE) for v in report.table[EVIDENCE]])
-        if column == EVIDENCE
-        else _scale(report, column)
-    )
-    # Colour 0 is the background; label i takes colour i.
-    table = np.concatenate([np.zeros((1, 4)), colours]).astype(np.float32)
-    return CyclicLabelColormap(colors=table, background_value=0)
-
-
-def _scale(report: PorosityReport, column: str) -> AnyArray:
-    """Colours of the pores by their values in a column of numbers."""
-    from napari.utils.colormaps import ensure_colormap
-
-    values = report.table[column].astype(np.float64)
-    if measure.colour_columns(report)[column]:
-        values = np.log(np.where(values > 0, values, np.nan))
-    known = np.isfinite(values)
-    low, high = (0.0, 1.0)
-    if known.any():
-        low, high = (float(v) for v in np.percentile(values[known], (1, 99)))
-    scaled = np.clip((values - low) / ((high - low) or 1.0), 0, 1)
-    # Skip the lowest tenth, whose colours would be invisible on a black background.
-    colours: AnyArray = ensure_colormap(_COLORMAP).map(
-        0.1 + 0.9 * np.where(known, scaled, 0)
-    )
-    colours[~known] = _NO_VALUE
-    return colours
-
-
-def highlighted(report: PorosityReport, column: str, label: int) -> Any:
-    """The colormap of `colormap_by` with one pore highlighted.
-
-    With more than `MAX_COLOURED` pores, which share colours, none is highlighted.
-    """
-    from napari.utils.colormaps import CyclicLabelColormap
-
-    plain = colormap_by(report, column)
-    if not 0 < label <= report.pore_count <= MAX_COLOURED:
-        return plain
-    colours = np.array(plain.map(np.arange(report.pore_count + 1)), np.float32)
-    colours[0] = 0
-    colours[label] = HIGHLIGHT
-    return CyclicLabelColormap(colors=colours, background_value=0)
 
 
 def label_at(viewer: ViewerModel, layer: Labels, position: Any) -> int:

@@ -48,6 +48,10 @@ class PoreTableModel(QAbstractTableModel):
         self._decimals: dict[str, int | None] = {}
         self._minimum = (LABEL, 0.0)
         self._sorted = (0, Qt.SortOrder.AscendingOrder)
+        #: All rows in the order of the sorted column.
+        self._all_rows = np.zeros(0, np.int64)
+        self._marked: AnyArray = np.zeros(0, bool)
+        self._only_marked = False
 
     def set_table(
         self, columns: Mapping[str, AnyArray], units: Mapping[str, str]
@@ -57,28 +61,65 @@ class PoreTableModel(QAbstractTableModel):
         self._names, self._columns, self._units = list(columns), dict(columns), units
         self._decimals = {name: decimals_of(values) for name, values in columns.items()}
         self._minimum = (LABEL, 0.0)
+        self._marked = np.zeros(len(columns[LABEL]), bool)
         if self._sorted[0] >= len(self._names):
             self._sorted = (0, Qt.SortOrder.AscendingOrder)
-        self._arrange()
+        self._sort_rows()
+        self._filter_rows()
         self.endResetModel()
 
     def set_minimum(self, column: str, value: float) -> None:
         """Show only pores whose `column` is at least `value`."""
         self.beginResetModel()
         self._minimum = (column, value)
-        self._arrange()
+        self._filter_rows()
         self.endResetModel()
 
-    def _arrange(self) -> None:
+    def set_marked(self, mask: AnyArray, *, only: bool) -> None:
+        """Highlight the rows of selected pores; list `only` them, if there are any."""
+        if not only and not self._only_marked:
+            self._marked = mask
+            return
+        self.beginResetModel()
+        self._marked, self._only_marked = mask, only
+        self._filter_rows()
+        self.endResetModel()
+
+    @property
+    def lists_only_marked(self) -> bool:
+        """Whether only selected pores are listed."""
+        return self._only_marked and bool(self._marked.any())
+
+    def is_marked(self, row: int) -> bool:
+        """Whether the pore in `row` is selected."""
+        index = self._order[row]
+        return bool(index < len(self._marked) and self._marked[index])
+
+    def first_marked(self) -> int | None:
+        """First row of a selected pore; None if none is listed."""
+        if not self._marked.any():
+            return None
+        marked = self._marked[self._order]
+        return int(marked.argmax()) if marked.any() else None
+
+    def _sort_rows(self) -> None:
         if not self._names:
-            self._order = np.zeros(0, np.int64)
-            self._row_of = np.zeros(0, np.int64)
+            self._all_rows = np.zeros(0, np.int64)
             return
         column, order = self._sorted
         values = self._columns[self._names[column]]
         rows = np.argsort(values, kind="stable")
         if order == Qt.SortOrder.DescendingOrder:
             rows = rows[::-1]
+        self._all_rows = rows
+
+    def _filter_rows(self) -> None:
+        rows = self._all_rows
+        if not self._names:
+            self._order, self._row_of = rows, np.zeros(0, np.int64)
+            return
+        if self.lists_only_marked:
+            rows = rows[self._marked[rows]]
         name, least = self._minimum
         if name in self._columns and least > 0:
             rows = rows[self._columns[name][rows] >= least]
@@ -97,7 +138,8 @@ class PoreTableModel(QAbstractTableModel):
         kept = self.persistentIndexList()
         labels = [self.label_at(index.row()) for index in kept]
         self._sorted = (column, order)
-        self._arrange()
+        self._sort_rows()
+        self._filter_rows()
         rows = [self.row_of(label) for label in labels]
         moved = [
             self.index(-1 if row is None else row, index.column())
@@ -154,6 +196,8 @@ class PoreTableModel(QAbstractTableModel):
             name = self._names[index.column()]
             value = self._columns[name][self._order[index.row()]]
             return cell_text(value, self._decimals.get(name))
+        if role == Qt.ItemDataRole.BackgroundRole and self.is_marked(index.row()):
+            return QApplication.palette().highlight()
         if role == Qt.ItemDataRole.TextAlignmentRole:
             return int(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
         return None
@@ -247,23 +291,26 @@ class PoreTable(QTableView):
     -------
     labelChosen : int
         The user chose the row of this pore by mouse or keyboard.
+    labelsMarked : ndarray
+        The user selected the rows of these pores.
     """
 
     labelChosen = Signal(int)
+    labelsMarked = Signal(object)
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.pores = PoreTableModel(self)
         self.setModel(self.pores)
         self.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
-        self.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
+        self.setSelectionMode(QAbstractItemView.SelectionMode.ExtendedSelection)
         self.setWordWrap(False)
         self.setTabKeyNavigation(False)
         self.setSortingEnabled(True)
         self.setAccessibleName("Pore table")
         self.setToolTip(
-            "One row per pore. Click a row to go to that pore, or a column header to "
-            "sort. Ctrl+C copies all rows."
+            "One row per pore. Click a row to go to that pore, with Shift or Ctrl to "
+            "select several, or a column header to sort. Ctrl+C copies all rows."
         )
         self.setCornerButtonEnabled(False)
         corner = self.findChild(QAbstractButton)
@@ -279,6 +326,7 @@ class PoreTable(QTableView):
         columns.setHighlightSections(False)
         columns.setSortIndicator(-1, Qt.SortOrder.AscendingOrder)
         self.selectionModel().currentRowChanged.connect(self._on_row_changed)
+        self.selectionModel().selectionChanged.connect(self._on_selection_changed)
         self._quiet = False
 
     def set_table(
@@ -321,23 +369,60 @@ class PoreTable(QTableView):
     def select_label(self, label: int) -> bool:
         """Select and scroll to the row of `label`, without `labelChosen`."""
         row = self.pores.row_of(label)
+        was_quiet = self._quiet
         if row is None:
             self._quiet = True
             self.clearSelection()
-            self._quiet = False
+            self._quiet = was_quiet
             return False
         self._quiet = True
         self.selectRow(row)
         column = self.currentIndex().column()
         index = self.pores.index(row, max(column, 0))
         self.scrollTo(index, QAbstractItemView.ScrollHint.PositionAtCenter)
-        self._quiet = False
+        self._quiet = was_quiet
         return True
 
     def selected_label(self) -> int | None:
-        """Label of the selected pore, if any."""
-        rows = self.selectionModel().selectedRows()
-        return self.pores.label_at(rows[0].row()) if rows else None
+        """Label of the selected pore, or of one of them."""
+        ranges = self.selectionModel().selection()
+        return self.pores.label_at(ranges[0].top()) if len(ranges) else None
+
+    def set_marked(self, mask: AnyArray, *, only: bool = False) -> None:
+        """Show which pores are selected, without `labelsMarked`.
+
+        The rows are drawn as selected, but are no selection of Qt's, which takes
+        seconds for thousands of separate rows.
+
+        Parameters
+        ----------
+        mask : ndarray of bool, shape (n,)
+            By the original rows of the table.
+        only : bool
+            List no other pores.
+        """
+        self._quiet = True
+        self.pores.set_marked(mask, only=only)
+        chosen = np.sort(self._chosen_labels())
+        labels = np.flatnonzero(mask) + 1
+        if not np.array_equal(chosen, labels):
+            if len(labels) == 1:
+                self.select_label(int(labels[0]))
+            else:
+                self.clearSelection()
+                row = self.pores.first_marked()
+                if row is not None:
+                    self.scrollTo(self.pores.index(row, 0))
+        self._quiet = False
+        self.viewport().update()
+
+    def _chosen_labels(self) -> AnyArray:
+        """Labels of the rows in Qt's selection."""
+        ranges = self.selectionModel().selection()
+        rows = [np.arange(r.top(), r.bottom() + 1) for r in ranges]
+        none = np.zeros(0, np.int64)
+        labels: AnyArray = self.pores.shown_labels[np.concatenate([none, *rows])]
+        return labels
 
     def set_minimum(self, column: str, value: float) -> None:
         """Hide pores whose `column` is below `value`; the selection is kept."""
@@ -362,3 +447,10 @@ class PoreTable(QTableView):
     def _on_row_changed(self, current: QModelIndex, _previous: QModelIndex) -> None:
         if current.isValid() and not self._quiet:
             self.labelChosen.emit(self.pores.label_at(current.row()))
+
+    def _on_selection_changed(self, *_: object) -> None:
+        if self._quiet or self.pores.lists_only_marked:
+            return
+        labels = self._chosen_labels()
+        if len(labels):
+            self.labelsMarked.emit(labels)

@@ -1,16 +1,20 @@
-"""Pore layers of the last measurement, synchronised with the table."""
+"""Pore layers of the last measurement, synchronised with the table and the plot."""
 
 from __future__ import annotations
 
 import weakref
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject, Signal
 
+from napari_geosr.gui.kit.lifetime import Connections
 from napari_geosr.gui.layers import alignment_with
 from napari_geosr.gui.layers.camera import centre_on
 from napari_geosr.gui.porosity import pore_layers
+from napari_geosr.gui.porosity.linked import FeatureLink, MarkedPores
+from napari_geosr.gui.porosity.pore_colours import PoreColours, pore_colours
 
 if TYPE_CHECKING:
     import napari.viewer
@@ -21,15 +25,23 @@ if TYPE_CHECKING:
 
 
 class PoreDisplay(QObject):
-    """Adds the pore layers and links them with the table.
+    """Adds the pore layers and links them with the table and the plot.
+
+    Attributes
+    ----------
+    marked : MarkedPores
+        The selected pores.
 
     Signals
     -------
     picked
         The user clicked on a pore, and its row was selected.
+    extended : str, PorosityReport
+        The user added a group of pores to the report of this image.
     """
 
     picked = Signal()
+    extended = Signal(str, object)
 
     def __init__(
         self, viewer: napari.viewer.Viewer, result: PorosityResult, parent: QObject
@@ -38,7 +50,11 @@ class PoreDisplay(QObject):
         self._viewer = viewer
         self._result = result
         self._measured: PoreMeasurement | None = None
-        self._chosen = 0  # label of the highlighted pore
+        self.marked = MarkedPores(self)
+        self._features = FeatureLink(self.marked, self)
+        self._colours: PoreColours | None = None
+        self._label = 0  # last known label of the layer's tools
+        self._follower = Connections(self)
         self._layers: dict[str, weakref.ref[Labels]] = {}
         #: Outlines of automatic sample masks.
         self._samples: dict[str, weakref.ref[Labels]] = {}
@@ -46,7 +62,14 @@ class PoreDisplay(QObject):
         result.labelChosen.connect(self.go_to)
         result.reportChosen.connect(self._on_report)
         result.colourChosen.connect(self._on_colour)
-        result.onlySelectedChanged.connect(self._on_only_selected)
+        result.onlySelectedChanged.connect(lambda _only: self._recolour())
+        result.table.labelsMarked.connect(self.marked.set_labels)
+        result.plot.set_marked(self.marked)
+        result.plot.labelChosen.connect(self.go_to)
+        result.plot.groupSaved.connect(self._add_group)
+        result.plot.listingChanged.connect(self._show_marked)
+        self.marked.changed.connect(self._show_marked)
+        self.marked.changed.connect(self._recolour)
 
     def show(
         self, measured: PoreMeasurement, sources: Mapping[str, weakref.ref[Layer]]
@@ -54,7 +77,7 @@ class PoreDisplay(QObject):
         """Add the measured labels over the layers in which they were found."""
         self._measured, self._sources = measured.without_labels(), dict(sources)
         self._layers.clear()
-        self._chosen = 0
+        self._unfollow()
         first = next(iter(measured.reports))
         # Add the first one last, so that it lies on top and is the active layer.
         for key in reversed(measured.reports):
@@ -75,7 +98,25 @@ class PoreDisplay(QObject):
             if layer is not None:
                 self._layers[key] = weakref.ref(layer)
         self._show_samples(measured, first)
-        self._on_only_selected(self._result.only_selected.isChecked())
+        self._restart()
+
+    def _restart(self) -> None:
+        """Follow the layer of the report that is shown, and select no pore."""
+        report, layer = self._result.report, self.layer()
+        self._unfollow()
+        self.marked.restart(0 if report is None else report.pore_count)
+        self._recolour()
+        self._features.set_layer(layer)
+        if layer is not None:
+            events = layer.events
+            self._label = int(layer.selected_label)
+            self._follower.connect(events.selected_label, self._on_selected_label)
+
+    def _unfollow(self) -> None:
+        """Forget the layer that is shown, whose pores change."""
+        self._colours = None
+        self._features.set_layer(None)
+        self._follower.end()
 
     def _show_samples(self, measured: PoreMeasurement, first: str) -> None:
         """Outline the automatic sample masks."""
@@ -109,6 +150,24 @@ class PoreDisplay(QObject):
         layer = self.layer(name)
         if layer is not None:
             layer.features = features
+        self.marked.changed.emit()
+
+    def _add_group(self, group: str) -> None:
+        """Add a column with the selected pores to table and features."""
+        name, report = self._result.which.currentText(), self._result.report
+        if report is None:
+            return
+        mask = self.marked.mask.copy()
+        table = {**report.table, group: mask}
+        extended = replace(report, table=table, units={**report.units, group: ""})
+        self._result.set_extended(name, extended)
+        layer = self.layer()
+        if layer is not None and len(layer.features) == len(mask):
+            layer.features[group] = mask
+            layer.events.features()
+        self._colours = None  # the pores may be coloured by this group
+        self.marked.changed.emit()
+        self.extended.emit(name, extended)
 
     def layer(self, name: str | None = None) -> Labels | None:
         """Labels layer of a report (by default the listed one), if it still exists."""
@@ -132,18 +191,24 @@ class PoreDisplay(QObject):
             volume = measured.volumes[self._result.which.currentText()]
             index = pore_layers.row_index(report, label - 1, volume)
             centre_on(self._viewer, shown, index)
-        if layer is not None:
-            layer.selected_label = label
-            self._highlight(layer, label)
+        if not self.marked.mask[label - 1 : label].any():
+            self.marked.set_labels([label])
+        self._select_in(layer, label)
 
-    def _highlight(self, layer: Labels, label: int) -> None:
-        """Give one pore a unique colour."""
-        report = self._result.report
-        self._chosen = label
-        if report is not None:
-            column = self._result.colour_column
-            layer.colormap = pore_layers.highlighted(report, column, label)
-            self._on_only_selected(self._result.only_selected.isChecked())
+    def _select_in(self, layer: Labels | None, label: int) -> None:
+        """Make `label` the one that napari's tools of the layer use."""
+        if layer is not None:
+            self._label = label
+            layer.selected_label = label
+
+    def _on_selected_label(self, _event: object = None) -> None:
+        """Select the pore that was chosen in napari's controls or features table."""
+        layer = self.layer()
+        if layer is None or layer.selected_label == self._label:
+            return  # napari also announces it when the colours change
+        self._label = label = int(layer.selected_label)
+        if 0 < label <= len(self.marked.mask):
+            self.marked.set_labels([label])
 
     def pick(self, position: object) -> None:
         """Select the row of the pore at a viewer position."""
@@ -153,13 +218,12 @@ class PoreDisplay(QObject):
         label = pore_layers.label_at(self._viewer, layer, position)
         if not label:
             return
-        layer.selected_label = label
-        self._highlight(layer, label)
+        self._select_in(layer, label)
+        self.marked.set_labels([label])
         if self._result.table.select_label(label):
             self.picked.emit()
 
     def _on_report(self, name: str) -> None:
-        self._chosen = 0
         for key in self._layers:
             layer = self.layer(key)
             if layer is not None:
@@ -167,16 +231,32 @@ class PoreDisplay(QObject):
         shown = self.layer(name)
         if shown is not None:
             self._viewer.layers.selection.active = shown
-        self._on_colour()
+        self._restart()
 
     def _on_colour(self, _column: str = "") -> None:
-        layer, report = self.layer(), self._result.report
-        if layer is not None and report is not None:
-            column = self._result.colour_column
-            layer.colormap = pore_layers.highlighted(report, column, self._chosen)
-            self._on_only_selected(self._result.only_selected.isChecked())
+        self._colours = None
+        self._recolour()
 
-    def _on_only_selected(self, only: bool) -> None:
-        layer = self.layer()
-        if layer is not None:
-            layer.show_selected_label = only
+    def _show_marked(self) -> None:
+        """Show in the table which pores are selected."""
+        only = self._result.plot.lists_only_selected
+        self._result.table.set_marked(self.marked.mask, only=only)
+
+    def _recolour(self) -> None:
+        """Colour plot and picture by the chosen column, and highlight the selection."""
+        report, layer = self._result.report, self.layer()
+        if report is None:
+            return
+        if self._colours is None:
+            column = self._result.colour_column
+            self._colours = pore_colours(report, column)
+            self._result.plot.set_colours(self._colours, column)
+        if layer is None:
+            return
+        mask, only = self.marked.mask, self._result.only_selected.isChecked()
+        several = self.marked.count > 1
+        layer.colormap = self._colours.colormap(mask, hide_others=only and several)
+        if self.marked.count == 1:
+            self._select_in(layer, int(self.marked.labels[0]))
+        if layer.show_selected_label or (only and not several):
+            layer.show_selected_label = only and not several

@@ -23,9 +23,9 @@ from qtpy.QtWidgets import (
 
 from napari_geosr.gui.kit.histogram import Bars, HistogramView
 from napari_geosr.gui.kit.widgets import ElidedLabel, text_label
-from napari_geosr.gui.porosity.pore_layers import (
+from napari_geosr.gui.porosity.linked import PorePlot
+from napari_geosr.gui.porosity.pore_colours import (
     EVIDENCE,
-    MAX_COLOURED,
     VERDICT_COLOURS,
     colour_columns,
 )
@@ -208,8 +208,10 @@ class PorosityResult(QWidget):
         self.least.setSpecialValueText("all sizes")
         self.least.setMinimumWidth(84)
         self.least.setKeyboardTracking(False)
-        self.only_selected = QCheckBox("Only the selected pore")
+        self.only_selected = QCheckBox("Only selected pores")
         self.table = PoreTable()
+        #: Shown in a tab of its own.
+        self.plot = PorePlot()
         self.evidence = QPushButton("Evi&dence")
         self.export = QPushButton("E&xport…")
         self._sharing = QTimer(self)
@@ -252,8 +254,8 @@ class PorosityResult(QWidget):
             ),
             (
                 self.only_selected,
-                "Only the selected pore",
-                "Hide all pores but the selected one.",
+                "Only selected pores",
+                "Hide all pores in the picture but the selected ones.",
             ),
             (self.image, "Measured image", "The image that was measured."),
             (self.evidence, "Evidence", _NO_EVIDENCE),
@@ -390,6 +392,16 @@ class PorosityResult(QWidget):
 
     def set_explained(self, name: str, report: PorosityReport) -> None:
         """Show a report with new columns of explanations, and colour by them."""
+        self.set_extended(name, report)
+        if self.which.currentText() != name:
+            return
+        before = self.colour.currentText()
+        self.colour.setCurrentText(EVIDENCE)
+        if before == self.colour.currentText():  # the same column, other values
+            self.colourChosen.emit(self.colour_column)
+
+    def set_extended(self, name: str, report: PorosityReport) -> None:
+        """Show a report with new columns."""
         self._reports[name] = report
         if self.which.currentText() != name:
             return
@@ -398,10 +410,6 @@ class PorosityResult(QWidget):
         self.least.setValue(minimum)
         if label is not None:
             self.table.select_label(label)
-        before = self.colour.currentText()
-        self.colour.setCurrentText(EVIDENCE)
-        if before == self.colour.currentText():  # the same column, other values
-            self.colourChosen.emit(self.colour_column)
 
     def set_explicable(self, can_explain: bool, *, running: bool = False) -> None:
         """Offer *Evidence* if the pores shown can be explained."""
@@ -432,6 +440,7 @@ class PorosityResult(QWidget):
         with QSignalBlocker(self.least):
             self.least.setValue(0)
         self.table.set_table(report.table, report.units, first=(EVIDENCE,))
+        self.plot.set_report(report)
         columns = colour_columns(report)
         with QSignalBlocker(self.colour):
             before = self.colour.currentText()
@@ -440,11 +449,6 @@ class PorosityResult(QWidget):
             if self.colour.findText(before) >= 0:
                 self.colour.setCurrentText(before)
         self.colour.setEnabled(len(columns) > 1)
-        if report.pore_count > MAX_COLOURED:
-            self.colour.setToolTip(
-                f"With more than {MAX_COLOURED} pores, the colour can only show the "
-                "label."
-            )
 
     @property
     def colour_column(self) -> str:

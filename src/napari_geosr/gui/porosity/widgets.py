@@ -77,9 +77,15 @@ class PorosityWidgets(Dock):
         self.tabs = QTabWidget()
         self.tabs.addTab(self.scroll, "Settin&gs")
         self.tabs.addTab(self.result, "Resul&t")
+        page = scrolling(self.result.plot)
+        page.setAccessibleName("Plot")
+        page.setToolTip("Scatter plot of the pores, filters and groups.")
+        self.tabs.addTab(page, "Plot")
         self.tabs.setTabEnabled(1, False)
+        self.tabs.setTabEnabled(2, False)
         self.tabs.setTabToolTip(0, "Image, threshold, sample and minimum pore size.")
         self.tabs.setTabToolTip(1, "Measured values, histogram and pore table.")
+        self.tabs.setTabToolTip(2, "Scatter plot of the pores, filters and groups.")
         self.tabs.setAccessibleName("Settings and result")
         self.tabs.setToolTip("Measurement settings and result.")
         for button in self.tabs.tabBar().findChildren(QToolButton):
@@ -105,7 +111,7 @@ class PorosityWidgets(Dock):
         super().clear_errors()
         self.settings.faults.clear()
 
-    def show_theme(self) -> None:
+    def show_theme(self, _event: object = None) -> None:
         """Draw the histograms in the colours of napari's theme."""
         from napari.utils.theme import get_theme
 
@@ -117,6 +123,17 @@ class PorosityWidgets(Dock):
         )
         self.settings.histogram.set_colors(colors)
         self.result.histogram.set_colors(colors)
+        self.result.plot.scatter.set_text_color(theme.text.as_hex())
+
+    def show_results(self) -> None:
+        """Open the tab with the result."""
+        for index in (1, 2):
+            self.tabs.setTabEnabled(index, True)
+        self.tabs.setCurrentIndex(1)
+
+    def leave_settings(self) -> None:
+        """Show the result, unless the plot is open."""
+        self.tabs.setCurrentIndex(self.tabs.currentIndex() or 1)
 
     def minimumSizeHint(self) -> QSize:
         """Reserve space for some table rows, even below another dock."""

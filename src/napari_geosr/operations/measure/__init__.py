@@ -28,6 +28,7 @@ from napari_geosr.io.lazy import cache_limited
 from napari_geosr.measure import rows
 from napari_geosr.measure.budget import cache_bytes, check_memory, min_bytes
 from napari_geosr.measure.config import PorosityConfig
+from napari_geosr.measure.groups import Group
 from napari_geosr.measure.morphometry import MORPHOMETRY
 from napari_geosr.measure.number_text import number_text
 from napari_geosr.measure.porosity import porosity_steps
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from napari_geosr.measure.rows import StatisticRow
 
 __all__ = [
+    "Group",
     "MeasureConfig",
     "PorosityReport",
     "colour_columns",

@@ -1,0 +1,306 @@
+"""The plot of pores: two columns of the table, a lasso, and groups of pores."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import numpy as np
+from qtpy.QtCore import QRectF, QSignalBlocker, QSize, Signal
+from qtpy.QtGui import QColor, QLinearGradient, QPainter
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QHBoxLayout,
+    QLabel,
+    QLineEdit,
+    QSizePolicy,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_geosr.core.errors import ConfigError
+from napari_geosr.core.types import AnyArray
+from napari_geosr.gui.kit.chart import tick_text
+from napari_geosr.gui.kit.widgets import (
+    ElidedLabel,
+    add_row,
+    button,
+    combo,
+    form_layout,
+    text_label,
+)
+from napari_geosr.gui.porosity.linked.marked import FeatureLink, MarkedPores
+from napari_geosr.gui.porosity.linked.scatter import PlotAxis, ScatterView
+from napari_geosr.gui.porosity.pore_colours import (
+    EVIDENCE,
+    VERDICT_COLOURS,
+    PoreColours,
+    is_logarithmic,
+    number_columns,
+    scale_colours,
+)
+from napari_geosr.operations.measure import Group
+
+if TYPE_CHECKING:
+    from napari_geosr.operations.measure import PorosityReport
+
+__all__ = ["FeatureLink", "MarkedPores", "PorePlot"]
+
+#: Columns that are shown first, if the table has them.
+_FIRST = ("equivalent_diameter", "sphericity")
+_EXAMPLE = "diameter>20um & sphericity<0.6"
+_SCATTER = (
+    "One point per pore. Draw around points to select their pores in the picture and "
+    "in the table; Shift adds to the selection, Alt removes from it. Click a point to "
+    "go to its pore, or an empty place to select none (Escape). Ctrl+A selects all. "
+    "The histograms show all pores and the selected ones."
+)
+
+
+class ColourBar(QWidget):
+    """Legend of a colour scale: lowest value, colours, highest value."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._ends: tuple[float, float] | None = None
+        self.title = ElidedLabel("")
+        self._bar = _Gradient()
+        self.low, self.high = QLabel(), QLabel()
+        row = QHBoxLayout(self)
+        row.setContentsMargins(0, 0, 0, 0)
+        row.addWidget(self.title, 2)
+        row.addWidget(self.low)
+        row.addWidget(self._bar, 1)
+        row.addWidget(self.high)
+        self.setAccessibleName("Legend of the colours")
+        self.setToolTip("Values shown by the colours of the pores.")
+
+    def set_scale(self, title: str, low: float | None, high: float | None) -> None:
+        """Show a scale, or only its title if there are no values."""
+        self.title.setText(title)
+        has_scale = low is not None and high is not None
+        for widget, value in ((self.low, low), (self.high, high)):
+            widget.setText("" if value is None else tick_text(float(f"{value:.3g}")))
+        for widget in (self.low, self._bar, self.high):
+            widget.setVisible(has_scale)
+        text = f"{title}: {self.low.text()} to {self.high.text()}"
+        self.setAccessibleDescription(text if has_scale else title)
+
+
+class _Gradient(QWidget):
+    """The colours of the scale, from low to high."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        self.setAccessibleName("Colours from low to high")
+
+    def sizeHint(self) -> QSize:
+        return QSize(60, 10)
+
+    def paintEvent(self, _event: object) -> None:
+        """Draw the scale."""
+        gradient = QLinearGradient(0, 0, self.width(), 0)
+        places = np.linspace(0, 1, 12)
+        for place, colour in zip(places, scale_colours(places), strict=True):
+            gradient.setColorAt(float(place), QColor.fromRgbF(*map(float, colour)))
+        painter = QPainter(self)
+        painter.fillRect(QRectF(0, 0, self.width(), self.height()), gradient)
+        painter.end()
+
+
+class PorePlot(QWidget):
+    """Scatter plot of the pores, linked with table and picture.
+
+    Signals
+    -------
+    labelChosen : int
+        The user clicked on the point of this pore.
+    listingChanged
+        The table is to list only the selected pores, or all.
+    groupSaved : str
+        Keep the selected pores as a column with this name.
+    """
+
+    labelChosen = Signal(int)
+    listingChanged = Signal()
+    groupSaved = Signal(str)
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._report: PorosityReport | None = None
+        self._marked = MarkedPores(self)
+        self.x = combo("Horizontal axis", "Column shown on the horizontal axis.")
+        self.y = combo("Vertical axis", "Column shown on the vertical axis.")
+        self.scatter = ScatterView()
+        self.legend = ColourBar()
+        self.expression = QLineEdit()
+        self.select = button("Select", "Select the pores for which the filter holds.")
+        self.name = QLineEdit()
+        self.save = button(
+            "Keep group",
+            "Add a column to the table that says which pores are selected now. It "
+            "is exported, and pores can be coloured by it.",
+        )
+        self.fault = text_label("Problem with the filter or name", "")
+        self.fault.setVisible(False)
+        self.summary = text_label(
+            "Selection", "Number and share of the selected pores."
+        )
+        self.only_selected = QCheckBox("List only selected pores")
+        self._describe()
+        self._lay_out()
+        for menu in (self.x, self.y):
+            menu.currentIndexChanged.connect(self._on_axis)
+        self.scatter.encircled.connect(lambda mask: self._marked.set_mask(mask))
+        self.scatter.pointChosen.connect(lambda row: self.labelChosen.emit(row + 1))
+        self.expression.returnPressed.connect(self.apply_expression)
+        self.select.clicked.connect(self.apply_expression)
+        self.name.returnPressed.connect(self._save_group)
+        self.save.clicked.connect(self._save_group)
+        self.only_selected.toggled.connect(lambda _: self.listingChanged.emit())
+
+    def _describe(self) -> None:
+        for widget, name, tip in (
+            (self.scatter, "Scatter plot of pores", _SCATTER),
+            (
+                self.expression,
+                "Filter",
+                "Comparisons of columns with numbers, joined by & (and), | (or), "
+                f"! (not): {_EXAMPLE}",
+            ),
+            (self.name, "Name of the group", "Name of the new column of the table."),
+            (
+                self.only_selected,
+                "List only selected pores",
+                "List only the selected pores in the table.",
+            ),
+        ):
+            widget.setAccessibleName(name)
+            widget.setToolTip(tip)
+        self.expression.setPlaceholderText(_EXAMPLE)
+        self.name.setPlaceholderText("large and flat")
+
+    def _lay_out(self) -> None:
+        axes = form_layout()
+        add_row(axes, "Horizontal", self.x)
+        add_row(axes, "Vertical", self.y)
+        rows = QVBoxLayout(self)
+        rows.setContentsMargins(6, 6, 6, 6)
+        rows.addLayout(axes)
+        rows.addWidget(self.scatter, 1)
+        rows.addWidget(self.legend)
+        rows.addWidget(self.summary)
+        for edit, action in ((self.expression, self.select), (self.name, self.save)):
+            row = QHBoxLayout()
+            row.addWidget(edit, 2)
+            row.addWidget(action, 1)
+            rows.addLayout(row)
+        rows.addWidget(self.fault)
+        rows.addWidget(self.only_selected)
+
+    def set_marked(self, marked: MarkedPores) -> None:
+        """Show and change this selection."""
+        self._marked = marked
+        marked.changed.connect(self._show_marked)
+
+    @property
+    def lists_only_selected(self) -> bool:
+        """Whether the table is to list only the selected pores."""
+        return bool(self.only_selected.isChecked())
+
+    def set_report(self, report: PorosityReport) -> None:
+        """Show the pores of a report; keep the columns if it has them."""
+        self._report = report
+        columns = number_columns(report)
+        for i, menu in enumerate((self.x, self.y)):
+            before = menu.currentData()
+            with QSignalBlocker(menu):
+                menu.clear()
+                for name in columns:
+                    menu.addItem(self._title(name), name)
+                place = max(menu.findData(before), menu.findData(_FIRST[i]))
+                if before in columns:
+                    place = menu.findData(before)
+                menu.setCurrentIndex(max(place, 0))
+        self._on_axis()
+
+    def _title(self, column: str) -> str:
+        assert self._report is not None
+        unit, words = self._report.units.get(column, ""), column.replace("_", " ")
+        return f"{words} ({unit})" if unit else words
+
+    def _on_axis(self, _index: int = 0) -> None:
+        report = self._report
+        names = self.x.currentData(), self.y.currentData()
+        if report is None or None in names:
+            return
+        x, y = (
+            PlotAxis(self._title(n), report.table[n], is_logarithmic(report, n))
+            for n in names
+        )
+        self.scatter.set_axes(x, y)
+
+    def set_colours(self, colours: PoreColours, column: str) -> None:
+        """Colour the points like the pores in the picture."""
+        if self._report is None:
+            return
+        self.scatter.set_colours(colours.of_pores())
+        title = self._title(column)
+        if column == EVIDENCE:
+            title = VERDICT_COLOURS
+        self.legend.set_scale(f"Colour: {title}", colours.low, colours.high)
+
+    def _show_marked(self) -> None:
+        """Highlight the selected points, and tell how many there are."""
+        report, mask = self._report, self._marked.mask
+        self.scatter.set_mask(mask)
+        count, total = self._marked.count, len(mask)
+        self.save.setEnabled(count > 0)
+        text = f"{count:,} of {total:,} pores selected"
+        if report is not None and count and len(mask) == report.pore_count:
+            text += _share(report, mask)
+        self.summary.setText(text.replace(",", "\N{NARROW NO-BREAK SPACE}"))
+
+    def apply_expression(self) -> None:
+        """Select the pores for which the filter holds."""
+        if self._report is None:
+            return
+        try:
+            group = Group(self.expression.text())
+            mask = group.of(self._report.table, self._report.units)
+        except ConfigError as error:
+            self._show_fault(str(error))
+            return
+        self._show_fault("")
+        self._marked.set_mask(mask)
+
+    def _show_fault(self, text: str) -> None:
+        self.fault.setText(text)
+        self.fault.setVisible(bool(text))
+
+    def _save_group(self) -> None:
+        """Ask to keep the selected pores under the name."""
+        report = self._report
+        if report is None or not self._marked.count:
+            self._show_fault("No pores are selected. Draw around points first.")
+            return
+        name = re.sub(r"\W+", "_", self.name.text().strip().lower()).strip("_")
+        if not name or name[0].isdigit():
+            self._show_fault("A group needs a name that starts with a letter.")
+            return
+        existing = report.table.get(name)
+        if existing is not None and existing.dtype.kind != "b":
+            self._show_fault(f"The table has a column {name!r}. Choose another name.")
+            return
+        self._show_fault("")
+        self.groupSaved.emit(name)
+
+
+def _share(report: PorosityReport, mask: AnyArray) -> str:
+    """Share of the selected pores in the size of all."""
+    column = "area" if report.is_flat else "volume"
+    sizes = report.table.get(column)
+    if sizes is None or not sizes.sum() > 0:
+        return ""
+    return f" ({100 * sizes[mask].sum() / sizes.sum():.3g} % of the pore {column})"

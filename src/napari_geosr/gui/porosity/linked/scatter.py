@@ -1,0 +1,417 @@
+"""Scatter plot of two columns of the pore table, in which pores can be encircled.
+
+Points are drawn into an image, so that a change of the selection takes a few
+milliseconds for 100,000 pores; pyqtgraph's own points take a hundred times as long.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from qtpy.QtCore import QPoint, QPointF, QSize, Qt, QTimer, Signal
+from qtpy.QtGui import QColor, QImage, QPainter, QPen, QPolygonF
+from qtpy.QtWidgets import QGraphicsPathItem, QSizePolicy, QWidget
+
+from napari_geosr.core.types import AnyArray
+from napari_geosr.gui.kit.chart import (
+    Chart,
+    line_pen,
+    linear_ticks,
+    load_pyqtgraph,
+    log_ticks,
+    tick_text,
+)
+from napari_geosr.gui.porosity.pore_colours import HIGHLIGHT
+
+if TYPE_CHECKING:
+    from qtpy.QtCore import QEvent
+
+#: Bins of the histograms along the axes.
+_BINS = 40
+#: Size of these histograms relative to the range of the points.
+_STRIP = 0.18
+#: Margin around the points relative to their range.
+_MARGIN = 0.03
+#: Radius of points in pixels, for up to this number of points.
+_RADII = ((2_000, 3), (20_000, 2))
+#: Distance in pixels within which a click chooses a point.
+_REACH = 8.0
+#: Distance in pixels from which a moved mouse draws a lasso.
+_DRAG = 5.0
+#: Milliseconds between two updates of the selection while the lasso is drawn.
+_UPDATE_INTERVAL = 50
+_PICK = QColor.fromRgbF(*HIGHLIGHT)
+
+
+@dataclass(frozen=True, eq=False)
+class PlotAxis:
+    """One axis of the plot.
+
+    Attributes
+    ----------
+    title : str
+    values : ndarray of float, shape (n,)
+        Values of a column; those that are not finite are not drawn.
+    logarithmic : bool
+        Whether the axis is logarithmic; values up to zero are then not drawn.
+    """
+
+    title: str
+    values: AnyArray
+    logarithmic: bool = False
+
+    def positions(self) -> AnyArray:
+        """Positions on the axis; NaN for values that are not drawn."""
+        values = self.values.astype(np.float64)
+        if self.logarithmic:
+            values = np.log10(np.where(values > 0, values, np.nan))
+        return np.where(np.isfinite(values), values, np.nan)
+
+
+@dataclass(frozen=True)
+class _Scale:
+    """Range of positions on an axis: of the points, and with the histogram strip."""
+
+    low: float
+    high: float
+
+    @property
+    def whole(self) -> tuple[float, float]:
+        return self.low, self.high + _STRIP * (self.high - self.low)
+
+    def pixels(self, positions: AnyArray, size: float) -> AnyArray:
+        """Positions in pixels of an axis with a length of `size`."""
+        low, high = self.whole
+        pixels: AnyArray = (positions - low) / (high - low) * size
+        return pixels
+
+
+def _scale_of(positions: AnyArray) -> _Scale:
+    low, high = float(positions.min()), float(positions.max())
+    margin = _MARGIN * (high - low) or 0.5 * (abs(high) or 1.0)
+    return _Scale(low - margin, high + margin)
+
+
+class ScatterView(Chart):
+    """Points in two columns, with histograms along both axes and a lasso.
+
+    Signals
+    -------
+    encircled : ndarray of bool, shape (n,)
+        The user selected these points.
+    pointChosen : int
+        The user clicked on the point of this row.
+    """
+
+    encircled = Signal(object)
+    pointChosen = Signal(int)
+
+    def __init__(self, parent: QWidget | None = None, *, height: int = 200) -> None:
+        self._axes: tuple[PlotAxis, PlotAxis] | None = None
+        self._mask: AnyArray = np.zeros(0, bool)
+        self._before: AnyArray = self._mask  # selection when the lasso was begun
+        self._canvas: AnyArray | None = None  # all points, not highlighted
+        self._lasso: list[tuple[float, float]] = []
+        self._press: QPointF | None = None
+        self._text_color = QColor("#808080")
+        self._colors: AnyArray = np.zeros(0, np.uint32)
+        super().__init__(parent, height=height, empty_text="No pores to show.")
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
+        self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+        self.setCursor(Qt.CursorShape.CrossCursor)
+        self._timer = QTimer(self)
+        self._timer.setSingleShot(True)
+        self._timer.setInterval(_UPDATE_INTERVAL)
+        self._timer.timeout.connect(self._apply_lasso)
+        self.refresh()
+
+    def sizeHint(self) -> QSize:
+        return QSize(300, 300)
+
+    def set_text_color(self, color: str) -> None:
+        """Draw axes and text in the colour of the theme."""
+        self._text_color = QColor(color)
+        self.refresh()
+
+    @property
+    def text_color(self) -> QColor:
+        return self._text_color
+
+    def set_axes(self, x: PlotAxis, y: PlotAxis) -> None:
+        """Show other columns of the same pores, or other pores."""
+        self._axes, self._canvas = (x, y), None
+        self._positions = (x.positions(), y.positions())
+        drawn = np.isfinite(self._positions[0]) & np.isfinite(self._positions[1])
+        self._drawn = np.flatnonzero(drawn)
+        if len(self._mask) != len(drawn):
+            self._mask = np.zeros(len(drawn), bool)
+        if len(self._drawn):
+            self._scales = tuple(_scale_of(p[self._drawn]) for p in self._positions)
+            self._bins = tuple(map(self._bins_of, self._positions, self._scales))
+        self.refresh()
+
+    def set_colours(self, colours: AnyArray) -> None:
+        """Set the RGBA colour of each point, shape (n, 4)."""
+        rgba = np.ascontiguousarray(np.rint(255 * colours), np.uint8)
+        self._colors = rgba.view(np.uint32)[:, 0]
+        self._paint_all()
+
+    def set_mask(self, mask: AnyArray) -> None:
+        """Highlight the selected points."""
+        if self._axes is None or len(mask) != len(self._positions[0]):
+            return
+        self._mask = mask
+        self.setAccessibleDescription(self._describe())
+        self._paint_selected()
+
+    @property
+    def drawn_rows(self) -> AnyArray:
+        """Rows that have a value in both columns."""
+        return self._drawn if self._axes is not None else np.zeros(0, np.int64)
+
+    def point_of(self, row: int) -> QPointF:
+        """Place of a point in pixels of the widget."""
+        self._plot_width()  # updates the layout of a plot not shown yet
+        place = QPointF(*(float(p[row]) for p in self._positions))
+        pixel = self.plot.mapFromScene(self.plot.getViewBox().mapViewToScene(place))
+        return QPointF(self.plot.mapTo(self, pixel))
+
+    def _is_empty(self) -> bool:
+        return self._axes is None or not len(self._drawn)
+
+    def _describe(self) -> str:
+        if self._is_empty() or self._axes is None:
+            return self.empty_text
+        x, y = self._axes
+        left_out = len(x.values) - len(self._drawn)
+        gaps = f"; {left_out} pores without a value are not drawn" if left_out else ""
+        count = int(np.count_nonzero(self._mask))
+        return (
+            f"{len(self._drawn)} pores: {x.title} and {y.title}; {count} selected{gaps}"
+        )
+
+    # Drawing
+
+    def _draw(self) -> None:
+        horizontal, vertical = self._scales
+        self.plot.setRange(xRange=horizontal.whole, yRange=vertical.whole, padding=0)
+        self._image = load_pyqtgraph().ImageItem(axisOrder="row-major")
+        self._outline = QGraphicsPathItem()
+        self._outline.setPen(line_pen(self.text_color, style=Qt.PenStyle.DashLine))
+        shade = QColor(self.text_color)
+        shade.setAlpha(90)
+        self._strips = [self._strip(shade) for _ in range(2)]
+        self._own_strips = [self._strip(_PICK) for _ in range(2)]
+        for item in (self._image, *self._strips, *self._own_strips, self._outline):
+            self.plot.addItem(item)
+
+    def _strip(self, color: QColor) -> QGraphicsPathItem:
+        strip = QGraphicsPathItem()
+        strip.setPen(QPen(Qt.PenStyle.NoPen))
+        strip.setBrush(color)
+        return strip
+
+    def _label_axes(self) -> None:
+        assert self._axes is not None
+        for side, axis, scale in zip((0, 1), self._axes, self._scales, strict=True):
+            ends = (scale.low, scale.high)
+            if axis.logarithmic:
+                values = log_ticks(10.0**scale.low, 10.0**scale.high)
+                ticks = [(float(np.log10(value)), value) for value in values]
+            else:
+                ticks = [(t, t) for t in linear_ticks(*ends)]
+            labels = [(place, tick_text(value)) for place, value in ticks]
+            (self._label_left if side else self._label_bottom)(labels)
+        self._set_margins(2, 2, 8)
+        self._paint_all()
+
+    def _size(self) -> tuple[int, int]:
+        """Width and height of the area of the points, in pixels."""
+        self._plot_width()
+        box = self.plot.getViewBox()
+        return max(int(box.width()), 1), max(int(box.height()), 1)
+
+    def _paint_all(self) -> None:
+        """Draw all points; they are kept for changes of the selection."""
+        if not self._is_drawn or len(self._colors) != len(self._positions[0]):
+            return
+        width, height = self._size()
+        n = len(self._drawn)
+        radius = next((r for most, r in _RADII if n <= most), 1)
+        x, y = (
+            np.clip(scale.pixels(p[self._drawn], size).astype(np.int64), 0, size - 1)
+            for p, scale, size in zip(
+                self._positions, self._scales, (width, height), strict=True
+            )
+        )
+        self._pixels = (x, y)
+        #: Places in an image with a margin, so that no point reaches beyond it.
+        self._radius, self._stride = radius, width + 2 * radius
+        self._places = (y + radius) * self._stride + x + radius
+        canvas = np.zeros((height + 2 * radius) * self._stride, np.uint32)
+        self._stamp(canvas, self._places, self._colors[self._drawn])
+        self._canvas = canvas
+        for strip, axis in zip(self._strips, (0, 1), strict=True):
+            strip.setPath(self._bars(axis, self._bins[axis]))
+        self._paint_selected()
+
+    def _stamp(self, canvas: AnyArray, places: AnyArray, colors: Any) -> None:
+        """Draw discs; later points cover earlier ones."""
+        reach = range(-self._radius, self._radius + 1)
+        for dy in reach:
+            for dx in reach:
+                if dx * dx + dy * dy <= self._radius**2 + 1:
+                    canvas[places + dy * self._stride + dx] = colors
+
+    def _paint_selected(self) -> None:
+        """Draw the selected points over the others."""
+        if not self._is_drawn or self._canvas is None:
+            return
+        chosen = self._mask[self._drawn]
+        canvas = self._canvas.copy()
+        pick = np.rint(255 * np.array(HIGHLIGHT)).astype(np.uint8).view(np.uint32)[0]
+        self._stamp(canvas, self._places[chosen], pick)
+        r = self._radius
+        whole = canvas.view(np.uint8).reshape(-1, self._stride, 4)
+        self._image.setImage(whole[r:-r, r:-r], levels=(0, 255))
+        horizontal, vertical = (scale.whole for scale in self._scales)
+        self._image.setRect(
+            horizontal[0],
+            vertical[0],
+            horizontal[1] - horizontal[0],
+            vertical[1] - vertical[0],
+        )
+        for strip, axis in zip(self._own_strips, (0, 1), strict=True):
+            strip.setVisible(bool(chosen.any()))
+            strip.setPath(self._bars(axis, self._bins[axis][chosen]))
+
+    def _bins_of(self, positions: AnyArray, scale: _Scale) -> AnyArray:
+        span = scale.high - scale.low
+        fractions = (positions[self._drawn] - scale.low) / span
+        bins: AnyArray = np.minimum((fractions * _BINS).astype(np.int64), _BINS - 1)
+        return bins
+
+    def _bars(self, axis: int, bins: AnyArray) -> Any:
+        """Outline of a histogram in the strip beyond the points."""
+        scale, other = self._scales[axis], self._scales[1 - axis]
+        highest = np.bincount(self._bins[axis], minlength=_BINS).max()
+        counts = np.bincount(bins, minlength=_BINS) / max(int(highest), 1)
+        edges = np.linspace(scale.low, scale.high, _BINS + 1)
+        along = np.repeat(edges, 2)
+        room = 0.95 * _STRIP * (other.high - other.low)
+        across = other.high + room * np.concatenate([[0], np.repeat(counts, 2), [0]])
+        pair = (across, along) if axis else (along, across)
+        return load_pyqtgraph().arrayToQPath(*pair)
+
+    # Mouse and keys
+
+    def _place(self, event: QEvent) -> tuple[float, float]:
+        """Place of the mouse in positions on the axes."""
+        point = event.position()
+        pixel = self.plot.mapFrom(self, QPoint(round(point.x()), round(point.y())))
+        place = self.plot.getViewBox().mapSceneToView(self.plot.mapToScene(pixel))
+        return float(place.x()), float(place.y())
+
+    def mousePressEvent(self, event: QEvent) -> None:
+        """Begin a lasso."""
+        if event.button() == Qt.MouseButton.LeftButton and self._is_drawn:
+            self._press, self._before = event.position(), self._mask
+            self._modifiers = event.modifiers()
+            self._lasso = [self._place(event)]
+
+    def mouseMoveEvent(self, event: QEvent) -> None:
+        """Draw the lasso, and select the points inside."""
+        if self._press is None:
+            return
+        moved = event.position() - self._press
+        if len(self._lasso) == 1 and moved.manhattanLength() < _DRAG:
+            return
+        self._lasso.append(self._place(event))
+        self._draw_lasso()
+        if not self._timer.isActive():
+            self._timer.start()
+
+    def mouseReleaseEvent(self, event: QEvent) -> None:
+        """End the lasso, or choose the point that was clicked."""
+        if self._press is None or event.button() != Qt.MouseButton.LeftButton:
+            return
+        self._press = None
+        self._timer.stop()
+        if len(self._lasso) > 2:
+            self._apply_lasso()
+        else:
+            self._choose_at(self._lasso[0])
+        self._lasso = []
+        self._draw_lasso()
+
+    def keyPressEvent(self, event: QEvent) -> None:
+        """Escape selects no pore, Ctrl+A all that are drawn."""
+        if self._axes is None or event.key() not in (Qt.Key.Key_Escape, Qt.Key.Key_A):
+            super().keyPressEvent(event)
+            return
+        mask = np.zeros(len(self._mask), bool)
+        if event.key() == Qt.Key.Key_A:
+            if not event.modifiers() & Qt.KeyboardModifier.ControlModifier:
+                super().keyPressEvent(event)
+                return
+            mask[self._drawn] = True
+        self.encircled.emit(mask)
+
+    def _draw_lasso(self) -> None:
+        x, y = np.array(self._lasso or [(0.0, 0.0)]).T
+        self._outline.setPath(load_pyqtgraph().arrayToQPath(x, y))
+
+    def _apply_lasso(self) -> None:
+        if len(self._lasso) > 2 and self._is_drawn:
+            self.encircled.emit(self._combined(self._inside()))
+
+    def _combined(self, rows: AnyArray) -> AnyArray:
+        """Add rows to the previous selection, remove them from it, or replace it."""
+        inside = np.zeros(len(self._before), bool)
+        inside[rows] = True
+        if self._modifiers & Qt.KeyboardModifier.ShiftModifier:
+            return self._before | inside
+        if self._modifiers & Qt.KeyboardModifier.AltModifier:
+            return self._before & ~inside
+        return inside
+
+    def _inside(self) -> AnyArray:
+        """Rows of the points inside the lasso.
+
+        Qt fills the polygon in an image, so that the number of corners hardly matters.
+        """
+        width, height = self._size()
+        corners = np.array(self._lasso)
+        x, y = (
+            scale.pixels(corners[:, i], size)
+            for i, (scale, size) in enumerate(
+                zip(self._scales, (width, height), strict=True)
+            )
+        )
+        image = QImage(width, height, QImage.Format.Format_ARGB32)
+        image.fill(0)
+        painter = QPainter(image)
+        painter.setPen(Qt.PenStyle.NoPen)
+        painter.setBrush(QColor(255, 255, 255))
+        painter.drawPolygon(QPolygonF([QPointF(*c) for c in zip(x, y, strict=True)]))
+        painter.end()
+        filled = load_pyqtgraph().functions.ndarray_from_qimage(image)[..., 3] > 0
+        rows: AnyArray = self._drawn[filled[self._pixels[1], self._pixels[0]]]
+        return rows
+
+    def _choose_at(self, place: tuple[float, float]) -> None:
+        """Choose the nearest point, or clear the selection if none is near."""
+        x, y = (
+            scale.pixels(np.array(p), size)
+            for scale, p, size in zip(self._scales, place, self._size(), strict=True)
+        )
+        squares = (self._pixels[0] - x) ** 2 + (self._pixels[1] - y) ** 2
+        nearest = int(squares.argmin())
+        if squares[nearest] > _REACH**2:
+            self.encircled.emit(self._combined(np.zeros(0, np.int64)))
+        elif self._modifiers & ~Qt.KeyboardModifier.KeypadModifier:
+            self.encircled.emit(self._combined(self._drawn[[nearest]]))
+        else:
+            self.pointChosen.emit(int(self._drawn[nearest]))

