@@ -23,6 +23,10 @@ _STRUCTURE_WEIGHT = 0.02
 _SCATTER_FACTOR = 1.1
 #: Smallest variance distinguished from zero, as a fraction of the largest.
 _ZERO_SHARE = 1e-8
+#: Relative error of the variance up to which a class is certain.
+_CERTAIN_ERROR = 0.1
+#: Relative error of the variance above which a class may consist of structure alone.
+_STRUCTURE_ERROR = 0.5
 #: Relative difference below which levels count as one level.
 _SAME_LEVEL = 0.1
 #: Number of iterations of reweighting.
@@ -68,6 +72,8 @@ def fit_curve(greys: Array, variances: Array, doubts: Array) -> NoiseCurve:
     width = float(places[-1] - places[0])
     if not variances.max() > 0 or width == 0:
         return NoiseCurve(places, np.full(len(places), float(variances.min())))
+    if _is_free_of_noise(variances, doubts):
+        return NoiseCurve(places, np.zeros(len(places)))
     up = np.maximum(places - places[0], 0) / width
     third, last = (places[0] + width * part for part in (1 / 3, 2 / 3))
     line = [np.ones(len(places)), up, 1 - up]
@@ -86,6 +92,15 @@ def fit_curve(greys: Array, variances: Array, doubts: Array) -> NoiseCurve:
     if np.ptp(fitted) <= _ZERO_SHARE * variances.max():
         fitted = np.full(len(places), min(float(fitted[0]), float(upper.min())))
     return NoiseCurve(places, np.minimum(fitted, upper))
+
+
+def _is_free_of_noise(variances: Array, doubts: Array) -> bool:
+    """Whether certain classes have no noise, and all others may be structure."""
+    certain = doubts <= _CERTAIN_ERROR
+    if not certain.any() or certain.all():
+        return False
+    none = variances[certain].max() <= _ZERO_SHARE * variances.max()
+    return bool(none and doubts[~certain].min() > _STRUCTURE_ERROR)
 
 
 def _is_better(chi2: float, simpler: float, freedom: int) -> bool:
