@@ -33,6 +33,8 @@ _CUTOFFS = (0.5, 0.65, 0.8, 0.95, 1.1, 1.4, 1.8)
 _MAX_WIDTH = 1.0
 #: Range of cutoffs in the search.
 _CUTOFF_RANGE = (0.35, 2.45)
+#: Correlation of neighbours from which noise counts as blurred.
+_BLURRED = 5e-3
 #: Factor by which the deviance from blurred noise must exceed that from the noise of a
 #: reconstruction.
 _PREFERENCE = 1.25
@@ -161,6 +163,8 @@ def _described(
         structure += amplitude * _isotropic(edges, width)
     z, y, x = family.lags(values)
     lags = ((1 - white) * z, (1 - white) * y, (1 - white) * x)
+    if family.cutoff(values) is None and max(map(abs, (z, y, x))) < _BLURRED:
+        white = 1.0  # noise blurred by nothing is white as well: one name for it
     found = tuple((family, values) for _, family, values in fits)
     return Spectrum(
         noise,
