@@ -29,29 +29,60 @@ _CERTAIN_ERROR = 0.1
 _STRUCTURE_ERROR = 0.5
 #: Relative difference below which levels count as one level.
 _SAME_LEVEL = 0.1
+#: Number of knots from which levels are chosen.
+_KNOTS = 17
 #: Number of iterations of reweighting.
 _ITERATIONS = 8
 
 
 @dataclass(frozen=True, eq=False)
 class NoiseCurve:
-    """Variance at ascending grey values, linear between them and constant beyond."""
+    """Variance at ascending grey values, linear between them and constant beyond.
+
+    Attributes
+    ----------
+    greys, variances : ndarray
+    is_line : bool
+        Whether the variance is a rising line, as that of counted photons.
+    """
 
     greys: Array
     variances: Array
+    is_line: bool = False
 
     def variance(self, greys: Array) -> Array:
         """Variance of the noise at these grey values."""
         return np.asarray(np.interp(greys, self.greys, self.variances), np.float64)
 
+    def extended(self, highest: float) -> NoiseCurve:
+        """The same curve, up to a grey value that few voxels have.
+
+        Small bright objects have no uniform blocks, from which their noise could be
+        measured. If the variance is a line, it is that of counted photons plus a
+        constant, which goes on; any other curve stays constant.
+        """
+        low, high = float(self.greys[0]), float(self.greys[-1])
+        if not self.is_line or highest <= high:
+            return self
+        slope = float(self.variances[-1] - self.variances[0]) / (high - low)
+        beyond = float(self.variances[-1]) + slope * (highest - high)
+        return NoiseCurve(
+            np.append(self.greys, highest), np.append(self.variances, beyond), True
+        )
+
     def levels(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Grey values and standard deviations, without redundant knots."""
-        greys = np.linspace(self.greys[0], self.greys[-1], 17)
+        greys = np.linspace(self.greys[0], self.greys[-1], _KNOTS)
+        if len(self.greys) > 2 and self.is_line:
+            # A root is most curved at its beginning.
+            known = np.linspace(self.greys[0], self.greys[-2], _KNOTS)
+            greys = np.union1d(greys, known)
         levels = np.sqrt(self.variance(greys))
         if levels.max() <= (1 + _SAME_LEVEL) * levels.min() or greys[0] == greys[-1]:
             middle = float(np.median(self.greys))
             return (middle,), (float(np.sqrt(self.variances.mean())),)
-        kept = _simplified(greys, levels)
+        scale = levels if self.is_line else np.full(len(levels), levels.max())
+        kept = _simplified(greys, levels, scale)
         return tuple(greys[kept].tolist()), tuple(levels[kept].tolist())
 
 
@@ -80,18 +111,20 @@ def fit_curve(greys: Array, variances: Array, doubts: Array) -> NoiseCurve:
     bends = [np.maximum(places - place, 0) / width for place in (third, last)]
     bends += [np.maximum(place - places, 0) / width for place in (third, last)]
     best: tuple[float, Array] | None = None
+    is_line = False
     for parts in (line[:1], line, line + bends):
         if len(parts) >= len(places) + 2:
             break
         candidate = _fit_parts(np.stack(parts, axis=1), variances, doubts)
         if best is None or _is_better(candidate[0], best[0], len(places) - len(parts)):
-            best = candidate
+            best, is_line = candidate, len(parts) == len(line)
     assert best is not None
     upper = _SCATTER_FACTOR * lower_hull(places, variances)
     fitted = best[1]
     if np.ptp(fitted) <= _ZERO_SHARE * variances.max():
         fitted = np.full(len(places), min(float(fitted[0]), float(upper.min())))
-    return NoiseCurve(places, np.minimum(fitted, upper))
+    found = np.minimum(fitted, upper)
+    return NoiseCurve(places, found, bool(is_line and found[-1] > found[0]))
 
 
 def _is_free_of_noise(variances: Array, doubts: Array) -> bool:
@@ -151,15 +184,15 @@ def _is_above(middle: int, left: int, right: int, places: Array, values: Array) 
     return bool(values[middle] >= (1 - part) * values[left] + part * values[right])
 
 
-def _simplified(greys: Array, levels: Array) -> list[int]:
-    """Indices of the knots without those on a straight line."""
+def _simplified(greys: Array, levels: Array, scale: Array) -> list[int]:
+    """Indices of the knots without those on a line, within 2 % of `scale`."""
     kept = list(range(len(greys)))
     while len(kept) > 2:
         errors = []
         for i in range(1, len(kept) - 1):
             rest = kept[:i] + kept[i + 1 :]
             line = np.interp(greys, greys[rest], levels[rest])
-            errors.append(float((np.abs(line - levels)).max() / levels.max()))
+            errors.append(float((np.abs(line - levels) / scale).max()))
         if min(errors) > 0.02:
             break
         del kept[1 + int(np.argmin(errors))]

@@ -37,6 +37,8 @@ _QUIET = 0.05
 _MAX_QUIET_SPREAD = 0.025
 #: Minimum number of voxels per block.
 _MIN_BLOCK_VOXELS = 16
+#: Percentile of the grey values up to which photon noise is extrapolated.
+_ALMOST_ALL = 99.99
 #: Number of bins of the histogram for the contrast.
 _BINS = 256
 #: Number of iterations of its deconvolution.
@@ -194,6 +196,8 @@ def _noise(
             notes=remarks(volume, sample, None, 0.0, False, False),
         )
     curve = fit_curve(quiet.greys, quiet.variances, quiet.curve_errors)
+    # Few voxels are brighter, and some of them are hot.
+    curve = curve.extended(float(np.percentile(sample.values, _ALMOST_ALL)))
     greys, levels = curve.levels()
     level = float(np.sqrt(np.mean(np.interp(sample.greys, greys, levels) ** 2)))
     half = _MIN_HALF_WIDTH + _HALF_WIDTH_PER_ERROR * float(quiet.doubts.min())
