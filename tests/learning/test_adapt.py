@@ -52,6 +52,28 @@ def test_input_and_target_share_no_noise(along: float, level: float, seed: int) 
 
 
 @pytest.mark.parametrize("deep", [False, True])
+def test_added_noise_has_the_spectrum_of_a_reconstruction(deep: bool) -> None:
+    """A band of frequencies, unlike blurred noise with the same neighbours."""
+    rng = np.random.default_rng(1)
+    shape = (1, 8, 128, 128) if deep else (3, 128, 128)
+    told = Noise(
+        1.0, 4.0, correlation={"z": 0.0, "y": 0.1, "x": 0.1}, white=0.1, cutoff=0.8
+    )
+    sample = {
+        "source": np.zeros(shape, np.float32),
+        "slices": np.arange(3).reshape(-1, 1, 1),
+        **noise_arrays(told),
+    }
+    found = recorrupt(sample, rng, deep=deep)["source"] / STRENGTH
+    power = (np.abs(np.fft.fft2(found)) ** 2).reshape(-1, 128, 128).mean(0) / 128**2
+    frequency = np.hypot(*np.meshgrid(*[np.fft.fftfreq(128)] * 2))
+    assert power.mean() == pytest.approx(1, rel=0.1)
+    middle = power[(frequency > 0.1) & (frequency < 0.2)].mean()
+    assert power[(frequency > 0) & (frequency < 0.02)].mean() < middle / 2
+    assert power[(frequency > 0.3) & (frequency < 0.5)].mean() < middle / 10
+
+
+@pytest.mark.parametrize("deep", [False, True])
 def test_a_clean_scan_stays_what_it_is(deep: bool) -> None:
     rng = np.random.default_rng(0)
     scan = rng.normal(size=(1, 8, 16, 16) if deep else (3, 16, 16)).astype(np.float32)

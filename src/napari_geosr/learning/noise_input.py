@@ -1,9 +1,10 @@
 """Passes the noise of each patch to a noise-bounded network.
 
-Besides its patches, a sample holds three small arrays: the noise level as a function of
-the grey value (``"greys"``, ``"levels"``), and the ``"correlation"`` of neighbours
-along Z, Y and X. As in a restoration, the noise level at each voxel is computed from
-the patch itself, so that it remains valid when a method changes the patch.
+Besides its patches, a sample holds small arrays: the noise level as a function of the
+grey value (``"greys"``, ``"levels"``), the ``"correlation"`` of neighbours along Z, Y
+and X, and its ``"spectrum"``: white fraction and cutoff. As in a restoration, the noise
+level at each voxel is computed from the patch itself, so that it remains valid when a
+method changes the patch.
 """
 
 from __future__ import annotations
@@ -39,14 +40,25 @@ def noise_arrays(noise: Noise, *, swapped: bool = False) -> AnyDict:
     Returns
     -------
     dict of str to ndarray, float32
-        ``"greys"`` and ``"levels"`` of shape (16,), ``"correlation"`` of shape (3,).
+        ``"greys"`` and ``"levels"`` of shape (16,), ``"correlation"`` of shape (3,),
+        ``"spectrum"`` of shape (2,).
     """
     low, high = noise.greys[0], noise.greys[-1]
     greys = np.linspace(low, high if high > low else low + 1, POINTS)
     z, y, x = (noise.correlation.get(axis, 0.0) for axis in _AXES)
     along = (z, x, y) if swapped else (z, y, x)
     result = {"greys": greys, "levels": noise.at(greys), "correlation": along}
+    result["spectrum"] = (noise.white, noise.cutoff or 0.0)
     return {name: np.asarray(values, np.float32) for name, values in result.items()}
+
+
+def noise_of(sample: AnyDict) -> Noise:
+    """Correlation and spectrum of the noise of a sample; its level is not set."""
+    from napari_geosr.core.noise import Noise
+
+    white, cutoff = (float(value) for value in sample["spectrum"])
+    along = dict(zip(_AXES, sample["correlation"].tolist(), strict=True))
+    return Noise(1.0, 1.0, correlation=along, white=white, cutoff=cutoff or None)
 
 
 def apply_network(network: nn.Module, batch: dict[str, Tensor]) -> Tensor:

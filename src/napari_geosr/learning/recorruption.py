@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_geosr.core.types import AnyArray
-from napari_geosr.physics.correlated_noise import noise_like
+from napari_geosr.learning.noise_input import noise_of
+from napari_geosr.physics.correlated_noise import noise_of_scan
 
 if TYPE_CHECKING:
     from napari_geosr.learning.method import Arrays
@@ -41,7 +42,8 @@ def recorrupt(sample: Arrays, rng: np.random.Generator, *, deep: bool) -> Arrays
     ----------
     sample : dict of str to ndarray
         ``"source"`` (C, [Z,] Y, X) with its noise (``"greys"``, ``"levels"``,
-        ``"correlation"``) and, unless `deep`, the indices of its ``"slices"``.
+        ``"correlation"``, ``"spectrum"``) and, unless `deep`, the indices of its
+        ``"slices"``.
     deep : bool
         Whether the network convolves along Z as well.
 
@@ -65,14 +67,14 @@ def recorrupt(sample: Arrays, rng: np.random.Generator, *, deep: bool) -> Arrays
 def _draw_noise(sample: Arrays, rng: np.random.Generator, deep: bool) -> Array:
     """Noise of variance 1 for a patch; repeated slices have the same noise."""
     shape = sample["source"].shape
-    along = dict(zip("zyx", sample["correlation"].tolist(), strict=True))
+    noise = noise_of(sample)
     if deep:
-        return noise_like(shape[1:], along, rng)[None]
+        return noise_of_scan(noise, shape[1:], rng)[None]
     indices = sample["slices"].ravel()
     first = int(indices.min())
     depth = int(indices.max()) - first + 1
-    noise = noise_like((depth, *shape[1:]), along, rng)
-    return np.asarray(noise[indices - first])
+    drawn = noise_of_scan(noise, (depth, *shape[1:]), rng)
+    return np.asarray(drawn[indices - first])
 
 
 def _level(sample: Arrays) -> Array:

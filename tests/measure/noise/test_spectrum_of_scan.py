@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 
 from napari_geosr.core.noise import Noise
@@ -145,3 +147,47 @@ def test_a_curve_of_any_number_of_grey_values(n: int) -> None:
     rising = fit_curve(greys, greys, np.full(n, 0.06))
     if n > 3:
         assert rising.variance(greys) == pytest.approx(greys, rel=0.1)
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    st.floats(0.1, 3.0), st.floats(0.0, 10.0), st.floats(1.0, 20.0), st.integers(0, 99)
+)
+def test_photon_noise_goes_on_beyond_the_brightest_class(
+    gain: float, offset: float, factor: float, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    greys = np.linspace(2, 12, 9)
+    scatter = 1 + 0.01 * rng.standard_normal(9)
+    line = fit_curve(greys, (gain * greys + offset) * scatter, np.full(9, 0.06))
+    highest = 12 * factor
+    far = line.extended(highest)
+    expected = np.sqrt(gain * highest + offset)
+    assert np.sqrt(far.variance(np.array(highest))) == pytest.approx(expected, rel=0.15)
+    assert far.variance(greys) == pytest.approx(line.variance(greys))
+    places, levels = far.levels()
+    between = np.linspace(2, highest, 50)
+    found = np.interp(between, places, levels)
+    assert found == pytest.approx(np.sqrt(gain * between + offset), rel=0.2)
+    assert line.extended(5.0) is line
+
+
+def test_other_noise_stays_constant_beyond_the_brightest_class() -> None:
+    greys = np.linspace(2, 12, 9)
+    doubts = np.full(9, 0.06)
+    for variances in (0 * greys + 5, (greys - 7) ** 2 + 4, 30 - 2 * greys):
+        curve = fit_curve(greys, variances, doubts)
+        assert curve.extended(100.0) is curve
+
+
+def test_noise_of_small_bright_objects(rng: np.random.Generator) -> None:
+    """They have no uniform blocks; the background and the haze around them have."""
+    shape = (24, 96, 96)
+    clean = np.zeros(shape)
+    clean[tuple(rng.integers(0, n, 60) for n in shape)] = 1
+    haze = gaussian_filter(clean, (4, 16, 16), mode="wrap")
+    clean = 4 + 6 * haze / haze.max() + 1500 * gaussian_filter(clean, (1, 1.5, 1.5))
+    scan = rng.poisson(clean) + rng.normal(0, 2, shape)
+    found = estimate_noise(Volume(scan.astype(np.float32), "ZYX"))
+    for grey in (8.0, 20.0, 40.0):
+        assert found.at(grey) == pytest.approx(np.sqrt(grey + 4), rel=0.25)
