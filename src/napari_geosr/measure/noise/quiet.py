@@ -153,7 +153,7 @@ def find_quiet(
     classes = _classes(greys)
     search = _Search(
         [energy[one] for one in classes],
-        np.array([greys[one].mean() for one in classes]),
+        [np.asarray(greys[one], np.float64) for one in classes],
         fraction,
         check,
     )
@@ -171,7 +171,7 @@ def find_quiet(
         return mixed
     for _ in range(_CERTAIN_ITERATIONS):
         found = search.step(found, certain=True) or found
-    return _with_uniform(found.quiet, search.classes, check)
+    return _with_uniform(found.quiet, search, check)
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,7 +189,7 @@ class _Search:
     """Classes of blocks by grey value, and how their quietest blocks are found."""
 
     classes: list[FloatArray]
-    places: Array
+    greys: list[Array]
     fraction: float
     check: Callable[[], None]
 
@@ -202,9 +202,10 @@ class _Search:
         if before is not None:
             noise = before.quiet.spectrum.noise
         selected = []
-        for energy in self.classes:
+        for energy, greys in zip(self.classes, self.greys, strict=True):
             self.check()
-            selected.append(_quietest(energy, noise, self.fraction))
+            selected.append(_quietest(energy, greys, noise, self.fraction))
+        places = np.array([one.place for one in selected])
         energies = np.stack([one.energy for one in selected])
         scatter = np.array([one.scatter for one in selected])
         if before is None:
@@ -214,7 +215,7 @@ class _Search:
         else:
             variances, shares = _parts(energies, noise)
         doubts = _relative_errors(shares, scatter)
-        pooled = _pooled(energies, self.places, variances, doubts, certain)
+        pooled = _pooled(energies, places, variances, doubts, certain)
         if pooled is None:
             return None
         spectrum = fit_spectrum(pooled, self.check)
@@ -222,7 +223,7 @@ class _Search:
             return None
         variances, shares = _parts(energies, spectrum.noise)
         quiet = QuietBlocks(
-            greys=self.places,
+            greys=places,
             variances=variances,
             doubts=_relative_errors(shares, scatter),
             spectrum=spectrum,
@@ -272,7 +273,7 @@ def _with_mixture(found: _Found, check: Callable[[], None]) -> QuietBlocks | Non
 
 
 def _with_uniform(
-    quiet: QuietBlocks, classes: list[FloatArray], check: Callable[[], None]
+    quiet: QuietBlocks, search: _Search, check: Callable[[], None]
 ) -> QuietBlocks:
     """The same classes, measured in more blocks where most of them are uniform.
 
@@ -280,10 +281,10 @@ def _with_uniform(
     near the edge of the sample, and weaker than on average.
     """
     noise = quiet.spectrum.noise
-    variances = quiet.variances.copy()
-    for i, energy in enumerate(classes):
+    places, variances = quiet.greys.copy(), quiet.variances.copy()
+    for i, (energy, greys) in enumerate(zip(search.classes, search.greys, strict=True)):
         check()
-        wide = _quietest(energy, noise, _UNIFORM_SHARE)
+        wide = _quietest(energy, greys, noise, _UNIFORM_SHARE)
         if not wide.energy.any():  # clipped or rounded
             continue
         variance, share = noise_and_structure(wide.energy, noise)
@@ -293,8 +294,8 @@ def _with_uniform(
             and deviance <= _MAX_UNIFORM_DEVIANCE
             and wide.scatter <= _MAX_UNIFORM_SCATTER
         ):
-            variances[i] = variance
-    return replace(quiet, variances=variances)
+            places[i], variances[i] = wide.place, variance
+    return replace(quiet, greys=places, variances=variances)
 
 
 def _classes(greys: Array) -> list[npt.NDArray[np.intp]]:
@@ -311,14 +312,21 @@ def _selecting(noise: Array) -> npt.NDArray[np.bool_]:
 
 @dataclass(frozen=True, eq=False)
 class _Class:
-    """Mean energies of a class's quietest blocks, and the scatter of their sums."""
+    """Mean energies of a class's quietest blocks, and the scatter of their sums.
+
+    `place` is the mean grey value of these blocks: where noise increases with the grey
+    value, the quietest blocks are the darkest ones.
+    """
 
     energy: Array
+    place: float
     scatter: float
     count: int
 
 
-def _quietest(energy: FloatArray, noise: Array, fraction: float) -> _Class:
+def _quietest(
+    energy: FloatArray, greys: Array, noise: Array, fraction: float
+) -> _Class:
     """Select blocks by one group of coefficients, measure the other, and vice versa."""
     edges: Edges = (noise.shape[0], noise.shape[1], noise.shape[2])
     odd = degrees(edges) % 2 == 1
@@ -330,15 +338,16 @@ def _quietest(energy: FloatArray, noise: Array, fraction: float) -> _Class:
         weight = (1 / noise[in_group]).astype(np.float32)
         sums.append(energy[:, in_group] @ weight / max(1, in_group.sum()))
     mean_energy = np.zeros(edges)
-    scatters = []
+    scatters, places = [], []
     for i, other in ((0, ~odd), (1, odd)):
         chosen = np.argsort(sums[i])[:count]
+        places.append(float(greys[chosen].mean()))
         mean_energy[other] = energy[chosen].mean(0, dtype=np.float64)[other]
         rest = sums[1 - i][chosen].astype(np.float64)
         expected = 2 / max(1, (used & other).sum())
         mean = rest.mean()
         scatters.append(float(rest.var() / mean**2 / expected) if mean > 0 else 1.0)
-    return _Class(mean_energy, float(np.mean(scatters)), count)
+    return _Class(mean_energy, float(np.mean(places)), float(np.mean(scatters)), count)
 
 
 def _relative_errors(shares: Array, scatter: Array) -> Array:
