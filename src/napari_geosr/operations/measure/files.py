@@ -20,6 +20,7 @@ from napari_geosr.core.types import AnyMapping
 from napari_geosr.core.volume import Volume
 from napari_geosr.io import atomic, claims
 from napari_geosr.measure import export
+from napari_geosr.measure.overview import drawing
 from napari_geosr.operations.inputs import check_not_source
 from napari_geosr.operations.measure import (
     MeasureConfig,
@@ -212,6 +213,7 @@ def write(
             made[files["html"]],
             shown,
             title=f"Porosity of {volumes[first].name}",
+            pictures=drawing.pictures_of(shown),
             histogram=made[files["png"]],
             provenance=[record],
         )
