@@ -11,7 +11,7 @@ from pore_shapes import ellipsoid, measure, scan, torus
 
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.measure import phases, thickness
-from napari_geosr.measure.morphometry import MORPHOMETRY
+from napari_geosr.measure.morphometry import MORPHOMETRY, structure_model
 from napari_geosr.measure.report import PorosityReport
 
 #: A plate of 10 of 24 planes, four times; the border is in the middle of a gap.
@@ -141,6 +141,62 @@ def test_anisotropy_as_ordered() -> None:
     a, c = long["MIL.a"], long["MIL.c"]
     assert long["DA(1-c/a)"] == pytest.approx(1 - c / a)
     assert long["DA(a/c)"] == pytest.approx(a / c)
+
+
+def test_structure_model_of_balls_rods_and_plates() -> None:
+    z, y, x = np.indices((56, 56, 56)) - 27.6
+    slanted = np.hypot(y - 0.25 * z, x + 0.2 * z) <= 8  # an elliptic rod
+    for bone, expected, tolerance in (
+        (z**2 + y**2 + x**2 <= 12**2, 4, 0.03),
+        (np.hypot(y, x) <= 8, 3, 0.03),
+        (slanted, 3, 0.06),
+        (np.abs(0.5 * z + 0.6 * y + 0.62 * x) <= 6, 0, 0.05),
+    ):
+        values = measured(~bone, "structure_model").figures
+        assert values["SMI"] == pytest.approx(expected, abs=expected / 50 + tolerance)
+        assert values["SMI.concave"] < (0.01 if expected else 0.1)
+    # A ball of pore in bone: the surface is concave everywhere.
+    hollow = measured(z**2 + y**2 + x**2 <= 12**2, "structure_model")
+    assert hollow.figures["SMI"] < -4
+    assert hollow.figures["SMI.concave"] > 0.99
+    assert any("concave" in warning for warning in hollow.warnings)
+
+
+def test_structure_model_does_not_depend_on_blocks(
+    foam: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sample = ellipsoid(foam.shape, (13, 15, 17), (14, 14, 16)).astype(np.uint8)
+    whole = measured(foam, "structure_model", mask=sample).figures["SMI"]
+    monkeypatch.setattr(structure_model, "_BLOCK", 5)
+    parts = measured(foam, "structure_model", mask=sample).figures["SMI"]
+    assert parts == pytest.approx(whole, rel=1e-9)
+
+
+def test_sub_volumes_of_independent_voxels() -> None:
+    pores = np.random.default_rng(5).random((48, 48, 48)) < 0.3
+    found = measured(pores, "subvolumes")
+    values = found.figures
+    assert values["Sub.N"] == 64
+    sd = math.sqrt(0.3 * 0.7 / 12**3)
+    assert values["Sub.SD"] == pytest.approx(sd, rel=0.25)
+    assert values["Sub.low"] < found.porosity < values["Sub.high"]
+    width = values["Sub.high"] - values["Sub.low"]
+    assert width == pytest.approx(2 * 1.96 * sd / 8, rel=0.25)
+    # 1.96 √(0.21 ÷ edge³) ≤ 0.05 · 0.3 from 15.3 voxels on.
+    assert values["RVE"] in (16, 24)
+    curve = found.morphometry["subvolumes"].curves["subvolumes"]
+    expected = np.sqrt(0.21 / np.array(curve["distance"]) ** 3)
+    assert np.array(curve["SD"]) == pytest.approx(expected, rel=0.35)
+
+
+def test_the_interval_of_sub_volumes_holds_the_porosity() -> None:
+    holds = 0
+    for seed in range(40):
+        cells = np.random.default_rng(seed).random((16, 16, 16)) < 0.3
+        pores = np.kron(cells, np.ones((2, 2, 2), bool)).astype(bool)
+        values = measured(pores, "subvolumes").figures
+        holds += values["Sub.low"] <= 0.3 <= values["Sub.high"]
+    assert holds >= 34  # 95 % of 40 draws, less three standard deviations
 
 
 def test_specific_surface_of_a_random_field() -> None:
