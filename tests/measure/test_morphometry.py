@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import math
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from pore_shapes import ellipsoid, measure, scan, torus
 
 from napari_geosr.core.errors import ConfigError
-from napari_geosr.measure import phases, thickness
+from napari_geosr.measure import export, phases, thickness
 from napari_geosr.measure.morphometry import MORPHOMETRY, structure_model
 from napari_geosr.measure.report import PorosityReport
 
@@ -289,6 +290,31 @@ def test_a_lattice_of_pores() -> None:
     # Two spheres of radius 12 at a distance of 22 meet in a circle.
     circle = 2 * math.sqrt(12**2 - 11**2)
     assert values["Net.Th.Dm"] == pytest.approx(circle, rel=0.15)
+
+
+def test_the_network_is_a_table_that_openpnm_reads(tmp_path) -> None:
+    pores = np.zeros((30, 44, 66), bool)
+    for y, x in np.ndindex(2, 3):
+        pores |= ellipsoid(pores.shape, (14, 11 + 22 * y, 11 + 22 * x), 12)
+    found = measured(pores, "network", voxel_size=(2.0,) * 3, origin=(0.0, 10.0, 0.0))
+    table = found.morphometry["network"].tables["network"]
+    assert len(table["pore.volume"]) == 6
+    assert len(table["throat.conns[0]"]) == 7
+    pairs = np.stack([table["throat.conns[0]"], table["throat.conns[1]"]], axis=1)
+    at = np.stack([table[f"pore.coords[{i}]"] for i in range(3)], axis=1)
+    # Neighbours are 22 voxels apart along X or Y: 44 µm.
+    apart = np.abs(np.diff(at[pairs], axis=1)[:, 0])
+    assert np.sort(apart, axis=1)[:, 2] == pytest.approx(np.full(7, 44e-6), rel=0.05)
+    assert table["throat.spacing"] == pytest.approx(np.full(7, 44e-6), rel=0.05)
+    assert sorted(np.round(at[:, 1] * 1e6)) == [32, 32, 32, 76, 76, 76]  # origin too
+    assert table["pore.volume"].sum() == pytest.approx(pores.sum() * 8e-18)
+    assert table["pore.xmin"].sum() == table["pore.xmax"].sum() == 2
+    assert table["pore.ymin"].sum() == 3
+    path = export.write_columns(tmp_path / "network.csv", table)
+    rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
+    assert len(rows) == 7
+    assert rows[6]["pore.volume"] == ""
+    assert int(rows[6]["throat.conns[0]"]) < int(rows[6]["throat.conns[1]"]) < 6
 
 
 #: Values that belong to an axis, under a rotation that exchanges Z and X.
