@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import math
 from pathlib import Path
 
@@ -10,8 +11,8 @@ import pytest
 from pore_shapes import ellipsoid, measure, scan, torus
 
 from napari_geosr.core.errors import ConfigError
-from napari_geosr.measure import phases, thickness
-from napari_geosr.measure.morphometry import MORPHOMETRY
+from napari_geosr.measure import export, phases, thickness
+from napari_geosr.measure.morphometry import MORPHOMETRY, structure_model
 from napari_geosr.measure.report import PorosityReport
 
 #: A plate of 10 of 24 planes, four times; the border is in the middle of a gap.
@@ -143,6 +144,62 @@ def test_anisotropy_as_ordered() -> None:
     assert long["DA(a/c)"] == pytest.approx(a / c)
 
 
+def test_structure_model_of_balls_rods_and_plates() -> None:
+    z, y, x = np.indices((56, 56, 56)) - 27.6
+    slanted = np.hypot(y - 0.25 * z, x + 0.2 * z) <= 8  # an elliptic rod
+    for bone, expected, tolerance in (
+        (z**2 + y**2 + x**2 <= 12**2, 4, 0.03),
+        (np.hypot(y, x) <= 8, 3, 0.03),
+        (slanted, 3, 0.06),
+        (np.abs(0.5 * z + 0.6 * y + 0.62 * x) <= 6, 0, 0.05),
+    ):
+        values = measured(~bone, "structure_model").figures
+        assert values["SMI"] == pytest.approx(expected, abs=expected / 50 + tolerance)
+        assert values["SMI.concave"] < (0.01 if expected else 0.1)
+    # A ball of pore in bone: the surface is concave everywhere.
+    hollow = measured(z**2 + y**2 + x**2 <= 12**2, "structure_model")
+    assert hollow.figures["SMI"] < -4
+    assert hollow.figures["SMI.concave"] > 0.99
+    assert any("concave" in warning for warning in hollow.warnings)
+
+
+def test_structure_model_does_not_depend_on_blocks(
+    foam: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sample = ellipsoid(foam.shape, (13, 15, 17), (14, 14, 16)).astype(np.uint8)
+    whole = measured(foam, "structure_model", mask=sample).figures["SMI"]
+    monkeypatch.setattr(structure_model, "_BLOCK", 5)
+    parts = measured(foam, "structure_model", mask=sample).figures["SMI"]
+    assert parts == pytest.approx(whole, rel=1e-9)
+
+
+def test_sub_volumes_of_independent_voxels() -> None:
+    pores = np.random.default_rng(5).random((48, 48, 48)) < 0.3
+    found = measured(pores, "subvolumes")
+    values = found.figures
+    assert values["Sub.N"] == 64
+    sd = math.sqrt(0.3 * 0.7 / 12**3)
+    assert values["Sub.SD"] == pytest.approx(sd, rel=0.25)
+    assert values["Sub.low"] < found.porosity < values["Sub.high"]
+    width = values["Sub.high"] - values["Sub.low"]
+    assert width == pytest.approx(2 * 1.96 * sd / 8, rel=0.25)
+    # 1.96 √(0.21 ÷ edge³) ≤ 0.05 · 0.3 from 15.3 voxels on.
+    assert values["RVE"] in (16, 24)
+    curve = found.morphometry["subvolumes"].curves["subvolumes"]
+    expected = np.sqrt(0.21 / np.array(curve["distance"]) ** 3)
+    assert np.array(curve["SD"]) == pytest.approx(expected, rel=0.35)
+
+
+def test_the_interval_of_sub_volumes_holds_the_porosity() -> None:
+    holds = 0
+    for seed in range(40):
+        cells = np.random.default_rng(seed).random((16, 16, 16)) < 0.3
+        pores = np.kron(cells, np.ones((2, 2, 2), bool)).astype(bool)
+        values = measured(pores, "subvolumes").figures
+        holds += values["Sub.low"] <= 0.3 <= values["Sub.high"]
+    assert holds >= 34  # 95 % of 40 draws, less three standard deviations
+
+
 def test_specific_surface_of_a_random_field() -> None:
     cut = -0.5
     pores = field((80, 80, 80), 4) < cut
@@ -233,6 +290,31 @@ def test_a_lattice_of_pores() -> None:
     # Two spheres of radius 12 at a distance of 22 meet in a circle.
     circle = 2 * math.sqrt(12**2 - 11**2)
     assert values["Net.Th.Dm"] == pytest.approx(circle, rel=0.15)
+
+
+def test_the_network_is_a_table_that_openpnm_reads(tmp_path) -> None:
+    pores = np.zeros((30, 44, 66), bool)
+    for y, x in np.ndindex(2, 3):
+        pores |= ellipsoid(pores.shape, (14, 11 + 22 * y, 11 + 22 * x), 12)
+    found = measured(pores, "network", voxel_size=(2.0,) * 3, origin=(0.0, 10.0, 0.0))
+    table = found.morphometry["network"].tables["network"]
+    assert len(table["pore.volume"]) == 6
+    assert len(table["throat.conns[0]"]) == 7
+    pairs = np.stack([table["throat.conns[0]"], table["throat.conns[1]"]], axis=1)
+    at = np.stack([table[f"pore.coords[{i}]"] for i in range(3)], axis=1)
+    # Neighbours are 22 voxels apart along X or Y: 44 µm.
+    apart = np.abs(np.diff(at[pairs], axis=1)[:, 0])
+    assert np.sort(apart, axis=1)[:, 2] == pytest.approx(np.full(7, 44e-6), rel=0.05)
+    assert table["throat.spacing"] == pytest.approx(np.full(7, 44e-6), rel=0.05)
+    assert sorted(np.round(at[:, 1] * 1e6)) == [32, 32, 32, 76, 76, 76]  # origin too
+    assert table["pore.volume"].sum() == pytest.approx(pores.sum() * 8e-18)
+    assert table["pore.xmin"].sum() == table["pore.xmax"].sum() == 2
+    assert table["pore.ymin"].sum() == 3
+    path = export.write_columns(tmp_path / "network.csv", table)
+    rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
+    assert len(rows) == 7
+    assert rows[6]["pore.volume"] == ""
+    assert int(rows[6]["throat.conns[0]"]) < int(rows[6]["throat.conns[1]"]) < 6
 
 
 #: Values that belong to an axis, under a rotation that exchanges Z and X.

@@ -99,7 +99,7 @@ def measure(
     names = ["input"] if reference is None else ["input", "reference"]
     merged = settings_from(MeasureConfig, config, settings)
     check_distance(graph_distance, reference=reference is not None, config=merged)
-    files = report_files.plan(out, names, labels=labels)
+    files = report_files.plan(out, names, labels=labels, statistics=merged.statistics)
     report_files.check(files, overwrite=overwrite)
     volumes = {"input": open_volume(input, reading)}
     notes: list[str] = []

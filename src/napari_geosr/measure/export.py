@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from io import StringIO
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Literal
 
@@ -59,6 +60,38 @@ def write_csv(
     )
     columns = [_cells(values) for values in report.table.values()]
     writer.writerows(zip(*columns, strict=True))
+    return write_text(path, text.getvalue(), overwrite=overwrite)
+
+
+def write_columns(
+    path: str | Path,
+    columns: Mapping[str, np.ndarray],
+    *,
+    overwrite: bool = False,
+) -> Path:
+    """Write columns of different lengths; shorter ones end with empty cells.
+
+    This is how OpenPNM stores a network: pores and throats side by side
+    (`openpnm.io.network_from_csv`).
+
+    Parameters
+    ----------
+    path : str or Path
+    columns : mapping of ndarray
+        By their titles.
+    overwrite : bool
+        Whether an existing file is replaced.
+
+    Raises
+    ------
+    FileError
+        As in `write_csv`.
+    """
+    text = StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    rows = zip_longest(*(v.tolist() for v in columns.values()), fillvalue="")
+    writer.writerows(rows)
     return write_text(path, text.getvalue(), overwrite=overwrite)
 
 

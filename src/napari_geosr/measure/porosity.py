@@ -36,6 +36,7 @@ from napari_geosr.measure.histogram import (
 )
 from napari_geosr.measure.interval import Deviation, IntervalCounter, PorosityInterval
 from napari_geosr.measure.kernels import columns as column
+from napari_geosr.measure.overview import Overview
 from napari_geosr.measure.phases.findings import Morphometry
 from napari_geosr.measure.phases.requested import morphometry_steps
 from napari_geosr.measure.porosity_run import (
@@ -218,7 +219,18 @@ def _measure(
         warnings=tuple(warnings),
         noise=noise,
         morphometry=morphometry,
+        overview=_overview(run, threshold),
     )
+
+
+def _overview(run: PorosityRun, threshold: float) -> Overview | None:
+    """The coarse grid for the picture; reads what an earlier run had labelled."""
+    if run.overview is None:
+        return None
+    for slab in run.overview.missing():
+        run.check("drawing the phases")
+        run.overview.add(slab, *run.pores(slab, threshold)[1:])
+    return run.overview.finish()
 
 
 def _morphometry(

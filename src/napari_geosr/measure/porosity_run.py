@@ -32,6 +32,7 @@ from napari_geosr.measure.budget import (
 from napari_geosr.measure.config import PorosityConfig
 from napari_geosr.measure.graph.steps import check_graph_memory
 from napari_geosr.measure.interval import Deviation
+from napari_geosr.measure.overview import OverviewBuilder
 from napari_geosr.measure.phases import Phases, phases_of
 from napari_geosr.measure.sample_mask import check_sample_mask_memory, sample_mask_bytes
 from napari_geosr.measure.segment import phase_mask
@@ -77,6 +78,8 @@ class PorosityRun:
     offsets: list[int] = field(default_factory=list)
     #: Ends along Z of the slabs that an interrupted run has already labelled.
     resumed_ends: list[int] = field(default_factory=list)
+    #: For the picture in the report; None for an image.
+    overview: OverviewBuilder | None = None
 
     @property
     def source(self) -> Any:
@@ -177,6 +180,8 @@ class PorosityRun:
                 shifted &= sample
             n = getattr(counts, attribute) + int(np.count_nonzero(shifted))
             setattr(counts, attribute, n)
+        if self.overview is not None:
+            self.overview.add(slab, pores, sample)
         return pores, sample
 
 
@@ -281,6 +286,9 @@ def prepare(
         should_stop,
         journal,
     )
+    if not flat:
+        geometry = run.geometry
+        run.overview = OverviewBuilder(run.shape, geometry.voxel_size, geometry.unit)
     return run, warnings
 
 

@@ -19,6 +19,7 @@ from napari_geosr.measure.histogram import GreyHistogram
 from napari_geosr.measure.interval import PorosityInterval
 from napari_geosr.measure.methods import methods_text
 from napari_geosr.measure.number_text import unit_text
+from napari_geosr.measure.overview import Overview
 from napari_geosr.measure.phases.findings import Morphometry
 from napari_geosr.measure.reliability.noise_check import NoiseCheck
 from napari_geosr.measure.rows import summary_rows
@@ -133,6 +134,8 @@ class PorosityReport:
         Size of the requested group; its pores are marked in the column ``in_group``.
     settings : mapping
         Settings of the measurement, as in a settings file.
+    overview : Overview or None
+        Coarse copy of the phases, for the picture in the report; None for an image.
     """
 
     name: str
@@ -158,6 +161,7 @@ class PorosityReport:
     morphometry: Mapping[str, Morphometry] = field(default_factory=dict, repr=False)
     group: GroupSummary | None = None
     settings: AnyMapping = field(default_factory=dict, repr=False)
+    overview: Overview | None = field(default=None, repr=False)
 
     porosity = FigureAttribute[float]()
     porosity_low = FigureAttribute[float]()
@@ -352,6 +356,7 @@ def build_report(
     warnings: tuple[str, ...],
     noise: NoiseCheck | None = None,
     morphometry: Mapping[str, Morphometry] | None = None,
+    overview: Overview | None = None,
 ) -> PorosityReport:
     """Evaluate every statistic from the accumulated sums.
 
@@ -371,6 +376,8 @@ def build_report(
         Noise and misclassification; None if it could not be measured.
     morphometry : mapping of Morphometry, optional
         Further statistics by name.
+    overview : Overview, optional
+        Coarse copy of the phases.
 
     Raises
     ------
@@ -415,4 +422,5 @@ def build_report(
         morphometry=morphometry,
         group=group,
         settings=config.model_dump(mode="json"),
+        overview=overview,
     )

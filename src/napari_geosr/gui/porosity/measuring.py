@@ -177,7 +177,12 @@ def export_dialog(
     if chosen is None:
         return None
     stem = chosen.name.removesuffix(".html").removesuffix("_report")
-    files = report_files.plan(chosen.parent, list(measured.reports), stem=stem)
+    files = report_files.plan(
+        chosen.parent,
+        list(measured.reports),
+        stem=stem,
+        statistics=measured.config.statistics,
+    )
     existing = [path.name for path in files.values() if path.exists()]
     if existing and not confirm_overwrite(parent, chosen.parent, existing):
         return None

@@ -8,6 +8,7 @@ They cost more than the sweep over the volume that the statistics in
 - ``CONVENTION``: how its values are defined, in sentences for a methods section;
 - ``SOURCES``: a tuple of the publications that define them;
 - ``QUANTITIES``: a tuple of `Quantity`, its values under their standard names;
+- optionally ``TABLES``: a tuple of the names of tables for files of their own;
 - ``measure(phases, totals)``: a generator of steps that returns `Findings`.
 
 Modules of other packages are added with the entry-point group

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from napari_geosr.core.memory import free_host_memory
 from napari_geosr.core.steps import StageStarted, Step
+from napari_geosr.core.units import MILLIMETRES, convert_length
 from napari_geosr.measure.phases import Phases
 from napari_geosr.measure.phases.findings import Findings, Quantity, coarse_remark
 from napari_geosr.measure.sums import SweepTotals
@@ -37,6 +38,8 @@ QUANTITIES = (
     Quantity("Net.Po.Dm", "mean inscribed diameter of a pore", 1),
     Quantity("Net.Th.Dm", "mean diameter of a throat", 1),
 )
+#: A file of pores and throats that OpenPNM reads.
+TABLES = ("network",)
 #: Bytes per voxel for distances, markers, labels and the queue of the watershed.
 _BYTES_PER_VOXEL = 40
 
@@ -57,7 +60,7 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
     space = pores[0] if phases.flat else pores
     if not space.any() or space.all():
         return Findings({}, ["There is no pore network: only one phase is present."])
-    labels, diameters = divide(space)
+    labels, diameters, centres = divide(space)
     phases.check()
     throats, areas = _throats(labels)
     inner = np.ones(len(diameters), bool)
@@ -80,13 +83,51 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
     if not inner.any():
         remarks.append("The coordination number has no value: no pore is inside.")
     remarks += coarse_remark("Net.Th.Dm", values["Net.Th.Dm"])
-    return Findings(values, remarks)
+    table = _openpnm(phases, labels, diameters, centres, throats, areas)
+    return Findings(values, remarks, tables={"network": table})
+
+
+def _openpnm(
+    phases: Phases,
+    labels: npt.NDArray[np.int32],
+    diameters: npt.NDArray[np.float64],
+    centres: npt.NDArray[np.float64],
+    throats: npt.NDArray[np.int64],
+    areas: npt.NDArray[np.float64],
+) -> dict[str, npt.NDArray[np.generic]]:
+    """Pores and throats under OpenPNM's names: in metres, or voxels without a unit."""
+    edge = phases.edge
+    if phases.unit in MILLIMETRES:
+        edge = convert_length(edge, phases.unit, "m")
+    ndim = labels.ndim
+    at = np.zeros((len(diameters), 3))
+    at[:, 3 - ndim :] = centres
+    at = at * edge + np.array(phases.origin) * (edge / phases.edge)
+    span = np.linalg.norm(np.diff(at[throats - 1], axis=1)[:, 0], axis=1)
+    wide = 2 * np.sqrt(areas / math.pi) if ndim == 3 else areas
+    sizes = np.bincount(labels.ravel(), minlength=len(diameters) + 1)[1:]
+    columns: dict[str, npt.NDArray[np.generic]] = {
+        f"pore.coords[{i}]": at[:, 2 - i] for i in range(3)
+    }
+    columns["pore.inscribed_diameter"] = diameters * edge
+    columns["pore.volume"] = sizes * edge**3
+    columns["pore.region_label"] = np.arange(1, len(diameters) + 1)
+    for axis in range(ndim):
+        for end, word in ((0, "min"), (-1, "max")):
+            touches = np.zeros(len(diameters) + 1, bool)
+            touches[np.take(labels, end, axis)] = True
+            columns[f"pore.{'zyx'[3 - ndim + axis]}{word}"] = touches[1:]
+    columns |= {f"throat.conns[{i}]": throats[:, i] - 1 for i in range(2)}
+    columns["throat.equivalent_diameter"] = wide * edge
+    columns["throat.cross_sectional_area"] = areas * edge**2
+    columns["throat.spacing"] = span
+    return columns
 
 
 def divide(
     space: npt.NDArray[np.bool_],
-) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float64]]:
-    """Labels of the parts of a pore space, and their inscribed diameters in voxels.
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Labels of the parts of a pore space, their inscribed diameters and centres.
 
     Parameters
     ----------
@@ -114,7 +155,7 @@ def divide(
     table[1:][kept] = np.arange(1, kept.sum() + 1)
     labels = watershed(-smooth, table[tops], mask=space).astype(np.int32)
     # Half a voxel: the distance is to the centre of the first solid voxel.
-    return labels, 2 * (heights[kept] - 0.5)
+    return labels, 2 * (heights[kept] - 0.5), places[kept]
 
 
 def _throats(

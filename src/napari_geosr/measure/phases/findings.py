@@ -13,6 +13,7 @@ from napari_geosr.core.units import MILLIMETRES
 from napari_geosr.measure.number_text import unit_text
 
 Number = float | int | None
+Table = Mapping[str, npt.NDArray[np.generic]]
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,9 @@ class Findings:
         Columns for the pore table, in the unit of the volume.
     column_units : mapping of str
         Their units.
+    tables : mapping
+        Tables for files of their own, by the name of the file: columns by their names,
+        in the units that the file has; they may have different lengths.
     """
 
     values: Mapping[str, Number]
@@ -89,6 +93,7 @@ class Findings:
     curves: Mapping[str, Mapping[str, Sequence[float]]] = field(default_factory=dict)
     columns: Mapping[str, npt.NDArray[np.generic]] = field(default_factory=dict)
     column_units: Mapping[str, str] = field(default_factory=dict)
+    tables: Mapping[str, Table] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,6 +116,8 @@ class Morphometry:
     remarks : tuple of str
     histograms, curves : mapping
         As in `Findings`, lengths in `unit`.
+    tables : mapping
+        As in `Findings`; not part of the JSON file.
     """
 
     name: str
@@ -123,6 +130,7 @@ class Morphometry:
     remarks: tuple[str, ...] = ()
     histograms: Mapping[str, AnyDict] = field(default_factory=dict)
     curves: Mapping[str, AnyDict] = field(default_factory=dict)
+    tables: Mapping[str, Table] = field(default_factory=dict, repr=False)
 
     def to_json_dict(self) -> AnyDict:
         """Values with their units, and how they are defined."""

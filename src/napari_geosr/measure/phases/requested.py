@@ -93,6 +93,7 @@ def _in_physical_units(
             for key, (counts, edges) in found.histograms.items()
         },
         {key: _curve(curve, phases) for key, curve in found.curves.items()},
+        found.tables,
     )
 
 

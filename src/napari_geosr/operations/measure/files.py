@@ -20,6 +20,8 @@ from napari_geosr.core.types import AnyMapping
 from napari_geosr.core.volume import Volume
 from napari_geosr.io import atomic, claims
 from napari_geosr.measure import export
+from napari_geosr.measure.morphometry import MORPHOMETRY
+from napari_geosr.measure.overview import drawing
 from napari_geosr.operations.inputs import check_not_source
 from napari_geosr.operations.measure import (
     MeasureConfig,
@@ -35,7 +37,12 @@ _MAX_NAME_LENGTH = 60
 
 
 def plan(
-    folder: str | Path, names: Sequence[str], *, labels: bool = False, stem: str = ""
+    folder: str | Path,
+    names: Sequence[str],
+    *,
+    labels: bool = False,
+    stem: str = "",
+    statistics: Sequence[str] = (),
 ) -> dict[str, Path]:
     """Name the files for the reports called `names`.
 
@@ -49,12 +56,14 @@ def plan(
         Whether the labelled pores of the first volume are also written.
     stem : str
         Prefix of each file name, for several measurements in one folder.
+    statistics : sequence of str
+        Requested morphometry, which may have tables of its own.
 
     Returns
     -------
     dict
         Path by kind: ``json``, ``html``, ``png``, ``csv``, ``csv NAME`` for the others,
-        ``labels``.
+        ``table NAME`` for tables of morphometry, ``labels``.
     """
     folder = Path(folder).expanduser()
     start = f"{stem}_" if stem else ""
@@ -71,6 +80,9 @@ def plan(
             safe += "_"
         used.add(safe.casefold())
         files[f"csv {name}"] = folder / f"{start}pores_{safe}.csv"
+    for statistic in statistics:
+        for name in getattr(MORPHOMETRY.load(statistic), "TABLES", ()):
+            files[f"table {name}"] = folder / f"{start}{name}.csv"
     if labels:
         files["labels"] = folder / f"{start}pores.ome.tif"
     return files
@@ -192,6 +204,17 @@ def write(
     for name in others:  # at most one; its name could equal a key
         values["reference"] = reports[name].to_json_dict()
     values |= more or {}
+    tables = {
+        f"table {name}": table
+        for found in reports[first].morphometry.values()
+        for name, table in found.tables.items()
+    }
+    # What could not be measured has no table.
+    files = {
+        kind: path
+        for kind, path in files.items()
+        if kind in tables or not kind.startswith("table ")
+    }
     existing, asked = existing_files(files), files
     if existing and not overwrite:  # the file did not exist when the measurement began
         files = free_files(files)
@@ -205,6 +228,9 @@ def write(
         export.write_csv(made[files["csv"]], reports[first])
         for name in others:
             export.write_csv(made[files[f"csv {name}"]], reports[name])
+        for kind, table in tables.items():
+            if kind in files:
+                export.write_columns(made[files[kind]], table)
         titles = column_titles(volumes)
         shown = {titles[name]: reports[name] for name in reference_first(reports)}
         export.write_png(made[files["png"]], shown)
@@ -212,6 +238,7 @@ def write(
             made[files["html"]],
             shown,
             title=f"Porosity of {volumes[first].name}",
+            pictures=drawing.pictures_of(shown),
             histogram=made[files["png"]],
             provenance=[record],
         )

@@ -186,7 +186,9 @@ def measure_job_steps(
     """
     names = ["input"] if job.reference is None else ["input", "reference"]
     out = job.out or folder / "result"
-    files = report_files.plan(out, names, labels=True)
+    files = report_files.plan(
+        out, names, labels=True, statistics=job.settings.statistics
+    )
     opened, notes = job.open()
     for note in notes:
         yield WarningIssued(message=note)

@@ -1,0 +1,123 @@
+"""A coarse copy of the phases of a volume, from which a report draws them in 3D."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Mask = npt.NDArray[np.bool_]
+
+#: Most cells along an axis.
+MOST_CELLS = 96
+
+
+@dataclass(frozen=True, eq=False)
+class Overview:
+    """Share of each phase in the cells of a coarse grid.
+
+    Attributes
+    ----------
+    pores, solid : ndarray of uint8, (Z, Y, X)
+        Share of the voxels of each cell that are pores, and solid of the sample: 255 is
+        all of them.
+    lengths : tuple of 3 float
+        Edge lengths of the whole volume in `unit`.
+    unit : str
+        ``"pixel"`` if the voxel size is unknown.
+    planes_apart : float
+        Distance between the planes that were read, in planes of the volume.
+    """
+
+    pores: npt.NDArray[np.uint8]
+    solid: npt.NDArray[np.uint8]
+    lengths: tuple[float, float, float]
+    unit: str
+    planes_apart: float = 1.0
+
+    @property
+    def cell(self) -> tuple[float, ...]:
+        """Edge lengths of a cell in `unit`."""
+        return tuple(n / k for n, k in zip(self.lengths, self.pores.shape, strict=True))
+
+
+class OverviewBuilder:
+    """Takes one plane of each layer of cells while a volume is read.
+
+    Parameters
+    ----------
+    shape : tuple of 3 int
+        Number of voxels along Z, Y and X.
+    voxel_size : tuple of 3 float
+        In `unit`.
+    unit : str
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> pores = np.zeros((4, 6, 8), bool)
+    >>> pores[:, :3] = True
+    >>> builder = OverviewBuilder((4, 6, 8), (1.0, 1.0, 1.0), "µm")
+    >>> builder.add(slice(0, 4), pores, None)
+    >>> overview = builder.finish()
+    >>> overview.pores[0, :, 0].tolist(), overview.lengths
+    ([255, 255, 255, 0, 0, 0], (4.0, 6.0, 8.0))
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, int, int],
+        voxel_size: tuple[float, float, float],
+        unit: str,
+    ) -> None:
+        lengths = [n * v for n, v in zip(shape, voxel_size, strict=True)]
+        edge = max(lengths) / MOST_CELLS
+        cells = [
+            max(1, min(n, round(length / edge)))
+            for n, length in zip(shape, lengths, strict=True)
+        ]
+        self._shape, self._lengths, self._unit = shape, lengths, unit
+        self._pores, self._solid = np.zeros((2, *cells), np.uint8)
+        #: The plane to read, by layer of cells.
+        self._planes = (2 * np.arange(cells[0]) + 1) * shape[0] // (2 * cells[0])
+        self._is_read = np.zeros(cells[0], bool)
+        self._y, self._x = (
+            np.arange(k) * n // k for k, n in zip(cells[1:], shape[1:], strict=True)
+        )
+        self._sizes = np.outer(
+            np.diff([*self._y, shape[1]]), np.diff([*self._x, shape[2]])
+        )
+
+    def add(self, slab: slice, pores: Mask, sample: Mask | None) -> None:
+        """Take what is needed from a slab of planes.
+
+        Parameters
+        ----------
+        slab : slice
+            Its place along Z.
+        pores, sample : ndarray of bool, (Z, Y, X)
+            `sample` is None if all voxels belong to it.
+        """
+        wanted = (self._planes >= slab.start) & (self._planes < slab.stop)
+        for i in np.flatnonzero(wanted):
+            z = self._planes[i] - slab.start
+            solid = ~pores[z] if sample is None else sample[z] & ~pores[z]
+            self._pores[i] = self._share(pores[z])
+            self._solid[i] = self._share(solid)
+            self._is_read[i] = True
+
+    def missing(self) -> list[slice]:
+        """Planes that are still needed, as slices along Z."""
+        return [slice(int(z), int(z) + 1) for z in self._planes[~self._is_read]]
+
+    def finish(self) -> Overview:
+        """Return the grid."""
+        z, y, x = self._lengths
+        apart = self._shape[0] / len(self._planes)
+        return Overview(self._pores, self._solid, (z, y, x), self._unit, apart)
+
+    def _share(self, mask: Mask) -> npt.NDArray[np.uint8]:
+        rows = np.add.reduceat(mask, self._y, axis=0, dtype=np.int64)
+        cells = np.add.reduceat(rows, self._x, axis=1)
+        return (255 * cells // self._sizes).astype(np.uint8)
