@@ -338,18 +338,17 @@ def _balls(
     from scipy import ndimage
 
     room = ndimage.distance_transform_edt(solid)
-    for radius in _RADII:
-        inside = np.zeros(solid.shape, bool)
-        n = math.ceil(radius)
-        inside[tuple(slice(c.start + n, c.stop - n) for c in core)] = True
-        offsets = _ball(radius, solid.ndim)
-        for _ in range(per_size):
+    # One of each size at a time, so that none takes the room of the others.
+    for _ in range(per_size):
+        for radius in reversed(_RADII):
+            inside = np.zeros(solid.shape, bool)
+            n = math.ceil(radius)
+            inside[tuple(slice(c.start + n, c.stop - n) for c in core)] = True
             places = np.argwhere((room > radius + 1.5) & inside)
             if not len(places):
-                break
+                continue
             centre = places[rng.integers(len(places))]
-            voxels = tuple((offsets + centre).T)
-            yield voxels
+            yield tuple((_ball(radius, solid.ndim) + centre).T)
             # Keep other pores outside the reach of this pore's blur.
             reach = math.ceil(2 * radius + 3)
             room[tuple(slice(max(0, c - reach), c + reach + 1) for c in centre)] = 0
