@@ -159,8 +159,9 @@ def main() -> None:
     torch.set_num_threads(1)
     lines = [
         "Errors of porosity and of pores per mm³ (of at least 8 voxels, Otsu's "
-        "threshold) relative to the ground truth, for the scan and for the result. *None "
-        "up to 81* means that pores of up to 81 voxels cannot be counted.",
+        "threshold) relative to the ground truth, for the scan and for the result. "
+        "*None up to 81* is the remark that no pores of up to 81 voxels can be "
+        "counted.",
         "",
         "| scan | model | porosity of scan | porosity of result | pores of scan | "
         "pores of result | verdict | result is |",

@@ -8,6 +8,7 @@ shows the minimum size at which pores are found, and how many objects the model 
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -58,10 +59,12 @@ _SHAPE = {2: None, 3: (16, 96, 96)}
 
 @dataclass(frozen=True)
 class PoreCounts:
-    """Numbers of pores of at least a given size.
+    """Numbers of pores, or of bright spots, of at least a given size.
 
     Attributes
     ----------
+    objects : str
+        ``"pores"`` or ``"bright spots"``.
     smallest : int
         Minimum size, in voxels.
     smoothed : int
@@ -73,10 +76,11 @@ class PoreCounts:
 
     Examples
     --------
-    >>> round(PoreCounts(27, smoothed=10, simulated=20, result=45).expected)
+    >>> round(PoreCounts("pores", 27, smoothed=10, simulated=20, result=45).expected)
     15
     """
 
+    objects: str
     smallest: int
     smoothed: int
     simulated: int
@@ -99,6 +103,15 @@ class PoreCounts:
         """Whether the result is wrong by more than a factor, and not by chance."""
         return differ(self.result, self.expected, ratio)
 
+    def is_lossy(self, ratio: float) -> bool:
+        """Whether many are lost in the simulation.
+
+        The comparison with the smoothed scan cannot show this, because smoothing loses
+        the same ones.
+        """
+        is_less = self.simulated < self.smoothed
+        return is_less and differ(self.simulated, self.smoothed, ratio)
+
 
 @dataclass(frozen=True)
 class KnownBlockTest:
@@ -108,10 +121,10 @@ class KnownBlockTest:
     ----------
     gain : float
         Improvement of the model over the unchanged scan, in dB.
-    counts : PoreCounts
-        Of pores of at least `MIN_PORE_VOXELS`; of bright spots in scans that are
+    counts : tuple of PoreCounts
+        Of pores of at least `MIN_PORE_VOXELS`; also of bright spots in scans that are
         mostly dark.
-    small_counts : PoreCounts
+    small_counts : tuple of PoreCounts
         The same for at least `DEFAULT_MIN_VOXELS`.
     found : mapping of int to float
         Fraction of the test pores found without noise that are also found with it, by
@@ -120,6 +133,9 @@ class KnownBlockTest:
         Sizes, in voxels, at and above which pores can be counted in the noisy scan
         itself: it shows the test pores of this size, and noise does not change the
         number of pores.
+    kept : mapping of int to (int, int)
+        By each size in `countable`: number of pores of half to twice this size in the
+        scan itself, and how many of them are in the result.
     are_bright : bool
         Whether the test pores are bright spots because most of the scan is dark.
     large : int
@@ -128,10 +144,11 @@ class KnownBlockTest:
     """
 
     gain: float
-    counts: PoreCounts
-    small_counts: PoreCounts
+    counts: tuple[PoreCounts, ...]
+    small_counts: tuple[PoreCounts, ...]
     found: Mapping[int, float] = field(default_factory=dict)
     countable: frozenset[int] = frozenset()
+    kept: Mapping[int, tuple[int, int]] = field(default_factory=dict)
     are_bright: bool = False
     large: int = 33
 
@@ -142,22 +159,26 @@ class KnownBlockTest:
 
     @property
     def limit(self) -> int | None:
-        """Largest size of lost test pores, in voxels; None if no pores are lost."""
-        return max(self._lost(MIN_FOUND_SHARE), default=None)
+        """Size up to which test pores are lost, in voxels; None if none are."""
+        return max(self._lost, default=None)
 
-    def lost_from_scan(self, share: float = MIN_FOUND_SHARE) -> int | None:
-        """Largest size of test pores that can be counted in the scan, but are lost.
+    @property
+    def lost_from_scan(self) -> int | None:
+        """Largest size of lost test pores that can be counted in the scan."""
+        return max((n for n in self._lost if n in self.countable), default=None)
 
-        Parameters
-        ----------
-        share : float
-            Minimum fraction of the test pores that must be found.
-        """
-        lost = (size for size in self._lost(share) if size in self.countable)
+    @property
+    def missing(self) -> int | None:
+        """Largest size of which the result has less than half of the scan's pores."""
+        lost = (n for n, (seen, kept) in self.kept.items() if differ(seen, kept))
         return max(lost, default=None)
 
-    def _lost(self, share: float) -> Iterator[int]:
-        return (size for size, found in self.found.items() if found < share)
+    @property
+    def _lost(self) -> Iterator[int]:
+        """Sizes from the smallest up to the first that is found."""
+        return itertools.takewhile(
+            lambda size: self.found[size] < MIN_FOUND_SHARE, sorted(self.found)
+        )
 
 
 def differ(first: float, second: float, ratio: float = MAX_PORE_RATIO) -> bool:
@@ -218,28 +239,64 @@ def run_known_blocks(
         before += float(np.square(noisy[block.core] - core).sum())
         after += float(np.square(result - core).sum())
     test = _test_pores(restore, sample, noise, width)
-    counts = [
-        PoreCounts(
-            smallest,
-            *(
-                count_pores(blocks, bright=test.are_bright, smallest=smallest)
-                for blocks in (truths, results, shown)
-            ),
+    counts, small_counts = (
+        tuple(
+            _counts(truths, results, shown, voxels, bright=bright)
+            for bright in ((False, True) if test.are_bright else (False,))
         )
-        for smallest in (
-            round(voxels ** (truths[0].ndim / 3))
-            for voxels in (MIN_PORE_VOXELS, DEFAULT_MIN_VOXELS)
-        )
-    ]
+        for voxels in (MIN_PORE_VOXELS, DEFAULT_MIN_VOXELS)
+    )
+    scans = [block.window[block.core] for block in sample.blocks]
     return KnownBlockTest(
         gain=10 * math.log10(before / after) if before > 0 and after > 0 else 0.0,
-        counts=counts[0],
-        small_counts=counts[1],
+        counts=counts,
+        small_counts=small_counts,
         found=test.found,
         countable=test.countable,
+        kept={
+            n: _kept(scans, shown, n, bright=test.are_bright) for n in test.countable
+        },
         are_bright=test.are_bright,
         large=len(_ball(_MIN_RADIUS, truths[0].ndim)),
     )
+
+
+def _counts(
+    truths: Sequence[Array],
+    results: Sequence[Array],
+    shown: Sequence[Array],
+    voxels: int,
+    *,
+    bright: bool,
+) -> PoreCounts:
+    smallest = round(voxels ** (truths[0].ndim / 3))
+    counts = (
+        count_pores(blocks, bright=bright, smallest=smallest)
+        for blocks in (truths, results, shown)
+    )
+    return PoreCounts("bright spots" if bright else "pores", smallest, *counts)
+
+
+def _kept(
+    scans: Sequence[Array], results: Sequence[Array], size: int, *, bright: bool
+) -> tuple[int, int]:
+    """Pores of about this size in the scan, and how many of them are in the result."""
+    import cc3d
+    from scipy import ndimage
+
+    seen = kept = 0
+    for in_scan, in_result in zip(
+        _masks(scans, bright=bright), _masks(results, bright=bright), strict=True
+    ):
+        labels = cc3d.connected_components(in_scan)
+        sizes = np.bincount(labels.ravel())
+        similar = np.flatnonzero((2 * sizes >= size) & (sizes <= 2 * size))
+        similar = similar[similar > 0]
+        if len(similar):
+            shares = ndimage.mean(in_result.astype(np.float32), labels, similar)
+            seen += len(similar)
+            kept += int(np.count_nonzero(shares >= 0.5))
+    return seen, kept
 
 
 @dataclass(frozen=True)
@@ -288,11 +345,11 @@ def _test_pores(
             continue
         result = truth.copy()
         result[block.core] = restore(noisy, block.core)
-        hits = [
-            _counted(sign * image <= sign * threshold, balls)
-            for image in (truth, noisy, result)
-        ]
-        for ball, is_known, in_scan, in_result in zip(balls, *hits, strict=True):
+        for ball in balls:
+            is_known, in_scan, in_result = (
+                bool(np.mean(sign * image[ball] <= sign * threshold) >= 0.5)
+                for image in (truth, noisy, result)
+            )
             if is_known:
                 seen.setdefault(len(ball[0]), []).append((in_scan, in_result))
     shares = {n: np.mean(hits, axis=0) for n, hits in sorted(seen.items())}
@@ -309,23 +366,6 @@ def _test_pores(
     }
     found = {n: float(share[1]) for n, share in shares.items()}
     return _TestPores(bright, found, frozenset(countable))
-
-
-def _counted(
-    mask: npt.NDArray[np.bool_], balls: Sequence[tuple[npt.NDArray[np.intp], ...]]
-) -> list[bool]:
-    """Whether each sphere is an object of its own, of half to twice its size."""
-    import cc3d
-
-    labels = cc3d.connected_components(np.ascontiguousarray(mask))
-    sizes = np.bincount(labels.ravel())
-    found = []
-    for ball in balls:
-        inside = labels[ball]
-        share = np.mean(inside > 0)
-        largest = sizes[np.unique(inside[inside > 0])].max(initial=0)
-        found.append(bool(share >= 0.5 and largest <= 2 * len(inside)))
-    return found
 
 
 def _balls(
@@ -401,13 +441,16 @@ def count_pores(
 
     Objects of at least `smallest` voxels are counted.
     """
+    masks = _masks(blocks, bright=bright)
+    return sum(len(pore_volumes(mask, smallest=smallest)) for mask in masks)
+
+
+def _masks(blocks: Sequence[Array], *, bright: bool) -> Iterator[npt.NDArray[np.bool_]]:
+    """Dark (or bright) voxels of all blocks, with one Otsu threshold."""
     from skimage.filters import threshold_otsu
 
     values = np.concatenate([block.ravel() for block in blocks])
     if not np.ptp(values) > 0:
-        return 0
+        return (np.zeros(block.shape, bool) for block in blocks)
     threshold = threshold_otsu(values)
-    return sum(
-        len(pore_volumes((block <= threshold) != bright, smallest=smallest))
-        for block in blocks
-    )
+    return (np.ascontiguousarray((block <= threshold) != bright) for block in blocks)

@@ -49,9 +49,9 @@ MAX_LEVEL = 1.15
 MAX_EXCESS_CORRELATION = 0.25
 #: Ratio of the two pore counts, in either direction, from which the count is doubtful.
 DOUBTFUL_PORE_RATIO = 1.5
-#: Minimum fraction that a result keeps of the test pores of a size that the scan shows;
-#: below it, their number is wrong by more than a factor of two.
-MIN_KEPT_SHARE = 0.5
+#: Ratio of the pores of a simulated scan to those in its result from which the count is
+#: doubtful: more than a quarter are lost.
+LOSSY_PORE_RATIO = 4 / 3
 #: Gain in a simulated scan, in dB, below which the expected gain is doubtful.
 MIN_TEST_GAIN = -0.5
 #: Level, as a fraction of the contrast, above which measured noise may be fine
@@ -156,14 +156,14 @@ def harms(facts: RunAssessment) -> Iterator[Finding]:
 
 def wrong_pores(name: str, test: KnownBlockTest) -> str:
     """A sentence if a model invents or loses far too many pores; otherwise empty."""
-    counts, objects = test.counts, test.objects
-    if not counts.is_off(MAX_PORE_RATIO):
-        return ""
-    more = "more" if counts.result > counts.expected else "fewer"
-    return (
-        f"{name} would show far {more} {objects} than the sample has: "
-        f"{_counts(counts)}. Do not count {objects} in its result."
-    )
+    for counts in test.counts:
+        if counts.is_off(MAX_PORE_RATIO):
+            more = "more" if counts.result > counts.expected else "fewer"
+            return (
+                f"{name} would show far {more} {counts.objects} than the sample has: "
+                f"{_counts(counts)}. Do not count {counts.objects} in its result."
+            )
+    return ""
 
 
 def _counts(counts: PoreCounts) -> str:
@@ -288,34 +288,52 @@ def _pores(facts: RunAssessment) -> Iterator[Finding]:
     test = facts.known_blocks
     if test is None:
         return
-    name, objects = facts.name, test.objects
-    counts, small = test.counts, test.small_counts
-    if not counts.is_off(MAX_PORE_RATIO):
-        if counts.is_off(DOUBTFUL_PORE_RATIO):
-            yield Finding(
-                "caution",
-                f"{name} may change the number of {objects}: {_counts(counts)}. Check "
-                "the count.",
-                "pores",
-            )
-        elif small.is_off(MAX_PORE_RATIO):
-            yield Finding(
-                "caution",
-                f"{name} may change the number of small {objects}: with those of "
-                f"{small.smallest} to {counts.smallest - 1} voxels, "
-                f"{_counts(small)}. Count only larger {objects}.",
-                "small pores",
-            )
-    size = test.lost_from_scan(MIN_KEPT_SHARE)
+    sentence = "" if wrong_pores(facts.name, test) else _doubtful_pores(facts, test)
+    if sentence:
+        yield Finding("caution", sentence, "pores")
+    elif extra := _extra_pores(facts, test):
+        yield Finding("caution", extra, "small pores")
+    size = test.missing
     if size is not None and size >= test.large:
+        seen, kept = test.kept[size]
         yield Finding(
             "caution",
-            f"Small {objects} that this scan shows would be lost: in a test with noise "
-            f"like that of this scan, {name} kept {100 * test.found[size]:.0f} % of "
-            f"{objects} of {size} voxels. Count {objects} of that size or smaller in "
-            "the scan.",
+            f"Small {test.objects} that this scan shows would be lost: of {seen} with "
+            f"about {size} voxels in the examined part, {facts.name} keeps {kept}. "
+            f"Count {test.objects} of that size in the scan.",
             "lost pores",
         )
+
+
+def _doubtful_pores(facts: RunAssessment, test: KnownBlockTest) -> str:
+    for counts in test.counts:
+        if counts.is_lossy(LOSSY_PORE_RATIO):
+            return (
+                f"{facts.name} may lose {counts.objects}: in a test with noise like "
+                f"that of this scan, it showed {counts.simulated} instead of "
+                f"{counts.smoothed}. Check the count."
+            )
+        if counts.is_off(DOUBTFUL_PORE_RATIO):
+            return (
+                f"{facts.name} may change the number of {counts.objects}: "
+                f"{_counts(counts)}. Check the count."
+            )
+    return ""
+
+
+def _extra_pores(facts: RunAssessment, test: KnownBlockTest) -> str:
+    """A sentence if small pores are invented.
+
+    Lost ones cannot be judged, because the smoothed scan has specks of their size.
+    """
+    for counts, small in zip(test.counts, test.small_counts, strict=True):
+        if small.result > small.expected and small.is_off(MAX_PORE_RATIO):
+            return (
+                f"{facts.name} may invent small {small.objects}: with those of "
+                f"{small.smallest} to {counts.smallest - 1} voxels, {_counts(small)}. "
+                f"Count only larger {small.objects}."
+            )
+    return ""
 
 
 def lost_pores(test: KnownBlockTest | None) -> str:

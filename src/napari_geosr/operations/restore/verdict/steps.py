@@ -355,17 +355,18 @@ def _figures(facts: rules.RunAssessment) -> dict[str, float]:
         figures["expected_gain"] = facts.gain[0]
     if known_blocks is not None:
         figures["rehearsed_gain"] = known_blocks.gain
-        for end, counts in (
+        for end, counted in (
             ("", known_blocks.counts),
             (f"_of_{DEFAULT_MIN_VOXELS}_voxels", known_blocks.small_counts),
         ):
+            counts = counted[-1]  # of bright spots, if most of the scan is dark
             figures[f"rehearsed_pores{end}"] = float(counts.simulated)
             figures[f"rehearsed_true_pores{end}"] = float(counts.smoothed)
             figures[f"shown_pores{end}"] = float(counts.result)
             figures[f"expected_pores{end}"] = counts.expected
         if known_blocks.limit is not None:
             figures[LOST_SIZE] = float(known_blocks.limit)
-        lost = known_blocks.lost_from_scan()
+        lost = known_blocks.lost_from_scan
         if lost is not None:
             figures[LOST_FROM_SCAN] = float(lost)
         for size, share in known_blocks.found.items():
