@@ -7,8 +7,8 @@ Usage::
 
 The first line restores noisy versions of known volumes and appends one line of figures
 each to ``rows.jsonl`` (it may be stopped and started again); the second makes the
-tables. The limits in ``operations/restore/verdict/rules.py`` are those that harm is
-defined by here; none was fitted to these volumes.
+tables. The rules in ``operations/restore/verdict/rules.py`` were chosen by half a, and
+are judged by half b.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from skimage.filters import threshold_otsu
 
 from _document import replace_section
 from _verdict_scenes import NOISES, Scene, scenes
+from _verdict_truth import truth_of
 from napari_geosr.core.noise import FLOOR
 from napari_geosr.core.steps import run_to_end
 from napari_geosr.core.volume import Volume
@@ -68,10 +69,11 @@ def main() -> None:
         for scene in scenes(given.half, given.data):
             run(scene, given.models.split(","), levels, given.noises.split(","), given)
     rows = [json.loads(line) for line in given.rows.read_text().splitlines()]
-    table = "\n".join(tables(rows))
-    print(table)
-    if given.out is not None:
-        replace_section(given.out, "harm", table)
+    for name, lines in (("harm", tables(rows)), ("cautions", caution_lines(rows))):
+        table = "\n".join(lines)
+        print(f"{table}\n")
+        if given.out is not None:
+            replace_section(given.out, name, table)
 
 
 def run(
@@ -106,6 +108,7 @@ def run(
                     "error_after": _rms(result - scene.clean) / scene.contrast,
                     "true_pores": true_pores,
                     "pores": pores(result),
+                    "truth": truth_of(scene.clean, scan, result, found.noise),
                     "verdict": found.to_json_dict(),
                 }
                 with given.rows.open("a") as file:
@@ -166,9 +169,13 @@ def harms(row: Row) -> bool:
 
 def miscounts(row: Row) -> bool:
     """Whether pores are off by more than double."""
-    true, found = row["true_pores"], row["pores"]
-    off = found > PORES * true or true > PORES * found
-    return bool(off and abs(found - true) >= MIN_PORES)
+    return differ(row["true_pores"], row["pores"], PORES)
+
+
+def differ(first: int, second: int, ratio: float) -> bool:
+    """Whether two numbers of pores differ by more than a factor and than chance."""
+    low, high = sorted((first, second))
+    return high > ratio * low and high - low >= MIN_PORES
 
 
 def tables(rows: Sequence[Row]) -> Iterator[str]:
@@ -196,6 +203,66 @@ def _line(half: str, model: str, rows: Sequence[Row]) -> str:
     cells += [_share(bad, ("caution", "harmful")), _share(bad, ("harmful",))]
     cells += [str(len(good)), _share(good, ("harmful",)), _share(good, ("caution",))]
     return f"| {' | '.join([*cells, str(len(rows) - len(judged))])} |"
+
+
+#: What a caution is about, in words, and how the ground truth bears it out.
+CAUTIONS: Mapping[str, tuple[str, Callable[[Row], bool]]] = {
+    "pores": (
+        "the number of pores",
+        lambda row: _is_off(row, 27, 1.5),
+    ),
+    "small pores": (
+        "the number of pores of 8 voxels or more",
+        lambda row: _is_off(row, 8, PORES),
+    ),
+    "lost pores": (
+        "small pores that the scan shows and the result loses",
+        lambda row: row["truth"]["small"][2] < 0.75 * row["truth"]["small"][1],
+    ),
+    "structure": (
+        "structure among the removed part",
+        lambda row: _is_wrong_at_places(row),
+    ),
+    "doubtful gain": ("an uncertain gain", lambda row: gain(row) < 0.5),
+    "noise": ("noise that was not measured", lambda row: harms(row)),
+    "training data": ("training data, or removed part", lambda row: harms(row)),
+}
+
+
+def caution_lines(rows: Sequence[Row]) -> Iterator[str]:
+    """Lines of the table of cautions, by what they are about."""
+    yield "| volumes | caution about | harmful | good | of these, borne out |"
+    yield "|---|---|---|---|---|"
+    for half in sorted({row["half"] for row in rows}):
+        flagged = [
+            row
+            for row in rows
+            if row["half"] == half
+            and is_judged(row)
+            and row["verdict"]["level"] == "caution"
+        ]
+        seen = []
+        for cause, (words, is_true) in CAUTIONS.items():
+            mine = [row for row in flagged if cause in row["verdict"]["causes"]]
+            good = [row for row in mine if not harms(row)]
+            true = [row for row in good if is_true(row)]
+            seen += [id(row) for row in true]
+            bad = len(mine) - len(good)
+            yield f"| {half} | {words} | {bad} | {len(good)} | {len(true)} |"
+        bad = sum(harms(row) for row in flagged)
+        good_all = len(flagged) - bad
+        yield f"| {half} | any | {bad} | {good_all} | {len(set(seen))} |"
+
+
+def _is_off(row: Row, size: int, ratio: float) -> bool:
+    counts = row["truth"]["counts"]
+    true, _, found = counts.get(str(size)) or counts[size]
+    return differ(found, true, ratio)
+
+
+def _is_wrong_at_places(row: Row) -> bool:
+    errors = row["truth"]["structure"]
+    return errors is not None and errors[0] > 2 * errors[1]
 
 
 def _share(rows: Sequence[Row], levels: Sequence[str]) -> str:

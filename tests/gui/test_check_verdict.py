@@ -9,7 +9,11 @@ from porosity_helpers import measure, open_dock, wait_for_levels
 from qtpy.QtWidgets import QMessageBox
 
 from napari_geosr.gui.restore.check_button import CheckButton, CheckVerdict
-from napari_geosr.operations.restore.verdict.run_verdict import LOST_SIZE, RunVerdict
+from napari_geosr.operations.restore.verdict.run_verdict import (
+    LOST_FROM_SCAN,
+    LOST_SIZE,
+    RunVerdict,
+)
 
 PLACE = {"scale": (2.0, 0.5, 0.5), "units": "um"}
 
@@ -129,9 +133,20 @@ def test_the_green_light_before_the_run_is_taken_back(viewer, qtbot, rng, clean)
 def test_a_model_that_loses_pores_gets_no_tick(viewer, clean):
     viewer.add_image(clean, name="scan", **PLACE)
     dock = opened(viewer)
-    lossy = RunVerdict("ok", "It removes noise.", figures={LOST_SIZE: 19.0})
+    lossy = RunVerdict("ok", "It removes noise.", figures={LOST_FROM_SCAN: 19.0})
     dock.verdict_panel._on_verdict(lossy)
     assert word(dock.verdict) == "Note"
+
+
+def test_a_verdict_is_no_worse_for_what_the_scan_does_not_show(viewer, clean):
+    viewer.add_image(clean, name="scan", **PLACE)
+    dock = opened(viewer)
+    notes = ("More than noise would be removed: 1.16 times the noise level.",)
+    figures = {LOST_SIZE: 33.0}
+    fine = RunVerdict("ok", "It removes noise.", notes=notes, figures=figures)
+    dock.verdict_panel._on_verdict(fine)
+    assert word(dock.verdict) == "Fine"
+    assert notes[0] in dock.verdict.label.toolTip()
 
 
 @pytest.mark.slow

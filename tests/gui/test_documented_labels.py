@@ -26,7 +26,6 @@ OTHERS = {
     *("Leave it as it is", "Compared on voxels of", "Shift", "Threshold sensitivity"),
     *("Found", "Invented", "Used", "Work", "Reads", "Large", "Caution"),
     *("C. elegans", "CPU", "CUDA", "Stable", "Pip"),
-    "Small pores are not reliable in the result.",
 }
 
 

@@ -245,9 +245,10 @@ def test_small_pores_that_the_noise_hides_are_said(clean, level, along, loses):
     verdict = run_to_end(
         verdict_steps(prepared(volume, "ct-denoise", noise=noise), noise=noise)
     )
-    said = "Small pores are not reliable" in verdict.words
+    said = "cannot be counted, neither in the scan nor in the result" in verdict.words
     assert said == loses
-    assert (verdict.level != "ok") == loses
+    assert verdict.level == "ok"
+    assert verdict.earns_tick == (not verdict.loses_pores)
     found = verdict.figures["found_of_33_voxels"]
     assert found < 0.7 if loses else found == 1.0
 
@@ -276,9 +277,15 @@ def test_a_scan_too_small_to_judge_super_resolution_on_is_said(clean):
 def test_noise_that_cannot_be_measured_is_no_clean_scan(clean):
     unknown = Noise(0.0, 100.0, correlation=known(0).correlation, interval=(0.0, 30.0))
     assert not unknown.is_measured
-    verdict = run_to_end(verdict_steps(prepared(noisy(clean, 20), noise=unknown)))
-    assert verdict.level == "caution"
+    bounded = prepared(noisy(clean, 20), noise=unknown)
+    verdict = run_to_end(verdict_steps(bounded))
     assert "could not be measured (it may be up to 30 %" in verdict.sentence
+    assert "returns the scan as it is" in verdict.sentence
+    assert verdict.level == "ok"
+    assert not verdict.earns_tick
+    verdict = run_to_end(verdict_steps(unbounded(bounded), noise=unknown))
+    assert verdict.level != "ok"
+    assert "could not be measured" in verdict.words
 
 
 def test_an_end_of_the_gain_that_nobody_knows_is_no_infinity_in_json(clean):

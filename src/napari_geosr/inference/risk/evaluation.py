@@ -74,7 +74,9 @@ class Block:
                 yield (..., y, x)  # type: ignore[misc]
 
 
-def draw_blocks(source: ArrayLike, n: int = N_BLOCKS) -> list[Block]:
+def draw_blocks(
+    source: ArrayLike, n: int = N_BLOCKS, shape: Sequence[int] | None = None
+) -> list[Block]:
     """Draw up to `n` blocks from all over a volume, reproducibly.
 
     Positions with mostly padding (a constant grey value) or non-finite voxels are
@@ -84,14 +86,16 @@ def draw_blocks(source: ArrayLike, n: int = N_BLOCKS) -> list[Block]:
     ----------
     source : ArrayLike of shape (Z, Y, X) or (Y, X)
         Only the blocks are read.
+    shape : sequence of int, optional
+        Shape of a block, without its margin.
 
     Raises
     ------
     VolumeError
         If no position has enough valid voxels.
     """
-    ndim = source.ndim
-    core = [min(a, b) for a, b in zip(_CORE[ndim], source.shape, strict=True)]
+    shape = shape or _CORE[source.ndim]
+    core = [min(a, b) for a, b in zip(shape, source.shape, strict=True)]
     n = max(1, min(n, round(math.prod(source.shape) / math.prod(core))))
     blocks: list[Block] = []
     sparse: list[Block] = []
@@ -192,6 +196,7 @@ def draw_sample(
     *,
     second: ArrayLike | None = None,
     n: int = N_BLOCKS,
+    shape: Sequence[int] | None = None,
     seed: int = _SEED,
 ) -> EvaluationSample:
     """Draw blocks of a scan, and probes that resemble its noise, reproducibly.
@@ -203,9 +208,13 @@ def draw_sample(
         Noise of `source`, in the grey values of `source`.
     second : ArrayLike of the same shape, optional
         Another scan of the same object with independent noise of the same level.
+    n : int
+        Maximum number of blocks.
+    shape : sequence of int, optional
+        Shape of a block, without its margin.
     """
     rng = np.random.default_rng(seed)
-    blocks = draw_blocks(source, n)
+    blocks = draw_blocks(source, n, shape)
     probes, variances, seconds = [], [], []
     checked = []
     for block in blocks:

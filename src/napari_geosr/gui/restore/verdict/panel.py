@@ -181,10 +181,10 @@ class VerdictPanel(QWidget):
     def _on_verdict(self, verdict: RunVerdict) -> None:
         self._run_verdict = verdict
         kind = _KINDS[verdict.level]
-        if kind == "ok" and verdict.loses_pores:
-            kind = "info"  # no tick if detail is lost
+        if kind == "ok" and not verdict.earns_tick:
+            kind = "info"  # no tick if detail is lost, or the noise is unknown
         self.message.show_message(verdict.sentence, kind)
-        reasons = "\n\n".join(verdict.reasons)
+        reasons = "\n\n".join((*verdict.reasons, *verdict.notes))
         self.message.label.setToolTip(reasons or "You can select and copy this text.")
 
     def _on_ranked(self, ranking: Ranking) -> None:

@@ -34,7 +34,10 @@ from napari_geosr.operations.restore.ranking.tune import (
     tuned,
 )
 from napari_geosr.operations.restore.scale import scaled
-from napari_geosr.operations.restore.verdict.known_blocks import run_known_blocks
+from napari_geosr.operations.restore.verdict.known_blocks import (
+    draw_known_sample,
+    run_known_blocks,
+)
 from napari_geosr.operations.restore.verdict.rules import wrong_pores
 
 if TYPE_CHECKING:
@@ -241,7 +244,7 @@ def _without_harmful(
         card = row.model.card
         found = run_known_blocks(
             setup.restorer(row.model, scaled(setup.statistics, card, volume)),
-            setup.sample,
+            draw_known_sample(volume, setup.noise),
             setup.noise,
         )
         wrong = wrong_pores(row.name, found)

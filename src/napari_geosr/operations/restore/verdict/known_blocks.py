@@ -8,6 +8,7 @@ shows the minimum size at which pores are found, and how many objects the model 
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,10 +18,12 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_geosr.core.noise import Noise
+from napari_geosr.inference.risk.evaluation import draw_sample
 from napari_geosr.inference.risk.probes import level_map, noise_of_scan
 from napari_geosr.measure.quality import pore_volumes
 
 if TYPE_CHECKING:
+    from napari_geosr.core.volume import Volume
     from napari_geosr.inference.risk.evaluation import EvaluationSample
 
 Array = npt.NDArray[np.float64]
@@ -28,8 +31,10 @@ Restore = Callable[[Array, tuple[slice, ...]], Array]
 
 #: Candidate widths of the Gaussian filter, in voxels.
 _WIDTHS = (0.0, 0.4, 0.6, 0.8, 1.0, 1.3, 1.7, 2.2, 3.0)
-#: Minimum size of counted pores, in voxels of a 3D volume.
+#: Minimum sizes of counted pores, in voxels of a 3D volume: one at which most noise is
+#: not counted, and the default of measurements.
 MIN_PORE_VOXELS = 27
+DEFAULT_MIN_VOXELS = 8
 #: Minimum radius, in voxels, of test pores whose loss causes the verdict *caution*.
 _MIN_RADIUS = 2.0
 _SEED = 4711
@@ -37,12 +42,75 @@ _SEED = 4711
 _RADII = (1.26, 1.55, 2.0, 2.5, 3.2)
 #: Blur of test pores, in voxels; most scans are blurred at least this much.
 _PORE_BLUR = 0.6
-#: Number of test pores of each size per block.
-_TEST_PORES = 8
+#: Number of test pores of each size in all blocks.
+_TEST_PORES = 24
 #: Minimum fraction of the test pores of a size that must be found.
 MIN_FOUND_SHARE = 0.7
-#: Number of blocks used for the test.
-_BLOCKS = 3
+#: Maximum ratio of two pore counts, in either direction; above it, one of them is
+#: wrong.
+MAX_PORE_RATIO = 2.0
+#: Minimum difference between two pore counts for which their ratio is evaluated.
+MIN_PORES = 5
+#: Number of blocks used for the test, and their shape in a volume. They are thicker
+#: than those for the expected gain, because a thin slab cuts connected pores apart.
+_BLOCKS = {2: 3, 3: 2}
+_SHAPE = {2: None, 3: (16, 96, 96)}
+
+
+@dataclass(frozen=True)
+class PoreCounts:
+    """Numbers of pores, or of bright spots, of at least a given size.
+
+    Attributes
+    ----------
+    objects : str
+        ``"pores"`` or ``"bright spots"``.
+    smallest : int
+        Minimum size, in voxels.
+    smoothed : int
+        In the smoothed scan.
+    simulated : int
+        In the model's result for the smoothed scan with noise.
+    result : int
+        In the model's result for the scan.
+
+    Examples
+    --------
+    >>> round(PoreCounts("pores", 27, smoothed=10, simulated=20, result=45).expected)
+    15
+    """
+
+    objects: str
+    smallest: int
+    smoothed: int
+    simulated: int
+    result: int
+
+    @property
+    def expected(self) -> float:
+        """Estimate of the true number.
+
+        The result divided by the geometric mean of two estimates of its error: the
+        simulation, whose ground truth lacks fine detail, and the comparison with the
+        smoothed scan, which lacks it as well.
+        """
+        smoothed, simulated, result = (
+            max(0.5, n) for n in (self.smoothed, self.simulated, self.result)
+        )
+        return result * smoothed / math.sqrt(simulated * result)
+
+    def is_off(self, ratio: float) -> bool:
+        """Whether the result is wrong by more than a factor, and not by chance."""
+        return differ(self.result, self.expected, ratio)
+
+    def is_lossy(self, ratio: float) -> bool:
+        """Whether many are lost in the simulation.
+
+        The comparison with the smoothed scan cannot show this, because smoothing loses
+        the same ones.
+        """
+        is_less = self.simulated < self.smoothed
+        return is_less and differ(self.simulated, self.smoothed, ratio)
 
 
 @dataclass(frozen=True)
@@ -53,12 +121,21 @@ class KnownBlockTest:
     ----------
     gain : float
         Improvement of the model over the unchanged scan, in dB.
-    true_pores, pores : int
-        Number of pores in the smoothed scan, and in the model's result for it with
-        noise; bright spots in scans that are mostly dark.
+    counts : tuple of PoreCounts
+        Of pores of at least `MIN_PORE_VOXELS`; also of bright spots in scans that are
+        mostly dark.
+    small_counts : tuple of PoreCounts
+        The same for at least `DEFAULT_MIN_VOXELS`.
     found : mapping of int to float
         Fraction of the test pores found without noise that are also found with it, by
         size in voxels; sizes without test pores are missing.
+    countable : frozenset of int
+        Sizes, in voxels, at and above which pores can be counted in the noisy scan
+        itself: it shows the test pores of this size, and noise does not change the
+        number of pores.
+    kept : mapping of int to (int, int)
+        By each size in `countable`: number of pores of half to twice this size in the
+        scan itself, and how many of them are in the result.
     are_bright : bool
         Whether the test pores are bright spots because most of the scan is dark.
     large : int
@@ -67,9 +144,11 @@ class KnownBlockTest:
     """
 
     gain: float
-    true_pores: int
-    pores: int
+    counts: tuple[PoreCounts, ...]
+    small_counts: tuple[PoreCounts, ...]
     found: Mapping[int, float] = field(default_factory=dict)
+    countable: frozenset[int] = frozenset()
+    kept: Mapping[int, tuple[int, int]] = field(default_factory=dict)
     are_bright: bool = False
     large: int = 33
 
@@ -80,9 +159,50 @@ class KnownBlockTest:
 
     @property
     def limit(self) -> int | None:
-        """Largest size of lost test pores, in voxels; None if no pores are lost."""
-        lost = [size for size, share in self.found.items() if share < MIN_FOUND_SHARE]
-        return max(lost) if lost else None
+        """Size up to which test pores are lost, in voxels; None if none are."""
+        return max(self._lost, default=None)
+
+    @property
+    def lost_from_scan(self) -> int | None:
+        """Largest size of lost test pores that can be counted in the scan."""
+        return max((n for n in self._lost if n in self.countable), default=None)
+
+    @property
+    def missing(self) -> int | None:
+        """Largest size of which the result has less than half of the scan's pores."""
+        lost = (n for n, (seen, kept) in self.kept.items() if differ(seen, kept))
+        return max(lost, default=None)
+
+    @property
+    def _lost(self) -> Iterator[int]:
+        """Sizes from the smallest up to the first that is found."""
+        return itertools.takewhile(
+            lambda size: self.found[size] < MIN_FOUND_SHARE, sorted(self.found)
+        )
+
+
+def differ(first: float, second: float, ratio: float = MAX_PORE_RATIO) -> bool:
+    """Whether two pore counts differ by more than a factor and by more than chance.
+
+    Examples
+    --------
+    >>> differ(30, 14), differ(30, 16), differ(3, 1)
+    (True, False, False)
+    """
+    low, high = sorted((first, second))
+    return high > ratio * low and high - low >= MIN_PORES
+
+
+def draw_known_sample(volume: Volume, noise: Noise) -> EvaluationSample:
+    """Draw the blocks of a scan for the test.
+
+    Raises
+    ------
+    VolumeError
+        If no part of the scan has enough varying voxels.
+    """
+    ndim = volume.data.ndim
+    return draw_sample(volume.data, noise, n=_BLOCKS[ndim], shape=_SHAPE[ndim])
 
 
 def run_known_blocks(
@@ -95,7 +215,7 @@ def run_known_blocks(
     restore : callable
         Returns the model's result for the core of a window, both in grey values.
     sample : EvaluationSample
-        Blocks of the scan.
+        Blocks of the scan, from `draw_known_sample`.
     noise : Noise
         Noise of the scan.
 
@@ -106,8 +226,8 @@ def run_known_blocks(
     """
     rng = np.random.default_rng(_SEED)
     width = best_width(sample)
-    truths, results, before, after = [], [], 0.0, 0.0
-    for block in sample.blocks[:_BLOCKS]:
+    truths, results, shown, before, after = [], [], [], 0.0, 0.0
+    for block in sample.blocks:
         truth = smoothed(block.window, width)
         unit = noise_of_scan(noise, truth.shape, rng)
         noisy = truth + level_map(truth, noise) * unit
@@ -115,45 +235,103 @@ def run_known_blocks(
         core = truth[block.core]
         truths.append(core)
         results.append(result)
+        shown.append(restore(block.window, block.core))
         before += float(np.square(noisy[block.core] - core).sum())
         after += float(np.square(result - core).sum())
-    are_bright, found = _test_pores(restore, sample, noise, width)
+    test = _test_pores(restore, sample, noise, width)
+    counts, small_counts = (
+        tuple(
+            _counts(truths, results, shown, voxels, bright=bright)
+            for bright in ((False, True) if test.are_bright else (False,))
+        )
+        for voxels in (MIN_PORE_VOXELS, DEFAULT_MIN_VOXELS)
+    )
+    scans = [block.window[block.core] for block in sample.blocks]
     return KnownBlockTest(
         gain=10 * math.log10(before / after) if before > 0 and after > 0 else 0.0,
-        true_pores=count_pores(truths, bright=are_bright),
-        pores=count_pores(results, bright=are_bright),
-        found=found,
-        are_bright=are_bright,
+        counts=counts,
+        small_counts=small_counts,
+        found=test.found,
+        countable=test.countable,
+        kept={
+            n: _kept(scans, shown, n, bright=test.are_bright) for n in test.countable
+        },
+        are_bright=test.are_bright,
         large=len(_ball(_MIN_RADIUS, truths[0].ndim)),
     )
 
 
+def _counts(
+    truths: Sequence[Array],
+    results: Sequence[Array],
+    shown: Sequence[Array],
+    voxels: int,
+    *,
+    bright: bool,
+) -> PoreCounts:
+    smallest = round(voxels ** (truths[0].ndim / 3))
+    counts = (
+        count_pores(blocks, bright=bright, smallest=smallest)
+        for blocks in (truths, results, shown)
+    )
+    return PoreCounts("bright spots" if bright else "pores", smallest, *counts)
+
+
+def _kept(
+    scans: Sequence[Array], results: Sequence[Array], size: int, *, bright: bool
+) -> tuple[int, int]:
+    """Pores of about this size in the scan, and how many of them are in the result."""
+    import cc3d
+    from scipy import ndimage
+
+    seen = kept = 0
+    for in_scan, in_result in zip(
+        _masks(scans, bright=bright), _masks(results, bright=bright), strict=True
+    ):
+        labels = cc3d.connected_components(in_scan)
+        sizes = np.bincount(labels.ravel())
+        similar = np.flatnonzero((2 * sizes >= size) & (sizes <= 2 * size))
+        similar = similar[similar > 0]
+        if len(similar):
+            shares = ndimage.mean(in_result.astype(np.float32), labels, similar)
+            seen += len(similar)
+            kept += int(np.count_nonzero(shares >= 0.5))
+    return seen, kept
+
+
+@dataclass(frozen=True)
+class _TestPores:
+    """Test pores that were found: see `KnownBlockTest`."""
+
+    are_bright: bool = False
+    found: Mapping[int, float] = field(default_factory=dict)
+    countable: frozenset[int] = frozenset()
+
+
 def _test_pores(
     restore: Restore, sample: EvaluationSample, noise: Noise, width: float
-) -> tuple[bool, dict[int, float]]:
-    """Add pores of known sizes to the solid; the fraction that is found, by size.
+) -> _TestPores:
+    """Add pores of known sizes to the solid, and find them in scan and result.
 
-    The first value is True if they are bright spots, which are used if most of the scan
-    is dark.
+    They are bright spots if most of the scan is dark.
     """
     from scipy import ndimage
     from skimage.filters import threshold_otsu
 
-    blocks = sample.blocks[:_BLOCKS]
-    known = [smoothed(block.window, width) for block in blocks]
+    known = [smoothed(block.window, width) for block in sample.blocks]
     values = np.concatenate([window.ravel() for window in known])
     if not np.ptp(values) > 0:
-        return False, {}
+        return _TestPores()
     threshold = float(threshold_otsu(values))
     bright = float(np.mean(values <= threshold)) > 0.5
     sign = -1.0 if bright else 1.0
     objects = float(np.median(values[sign * values <= sign * threshold]))
     rng = np.random.default_rng(_SEED + 1)
-    seen: dict[int, list[bool]] = {}
-    for block, window in zip(blocks, known, strict=True):
-        balls = list(_balls(sign * window > sign * threshold, block.core, rng))
-        if not balls:
-            continue
+    seen: dict[int, list[tuple[bool, bool]]] = {}
+    truths, scans = [], []
+    for block, window in zip(sample.blocks, known, strict=True):
+        n = math.ceil(_TEST_PORES / len(known))
+        balls = list(_balls(sign * window > sign * threshold, block.core, n, rng))
         mask = np.zeros(window.shape)
         for ball in balls:
             mask[ball] = 1.0
@@ -161,37 +339,56 @@ def _test_pores(
         truth = window + mask * (objects - window)
         unit = noise_of_scan(noise, truth.shape, rng)
         noisy = truth + level_map(truth, noise) * unit
+        truths.append(truth[block.core])
+        scans.append(noisy[block.core])
+        if not balls:
+            continue
         result = truth.copy()
         result[block.core] = restore(noisy, block.core)
         for ball in balls:
-            shown, hit = (
+            is_known, in_scan, in_result = (
                 bool(np.mean(sign * image[ball] <= sign * threshold) >= 0.5)
-                for image in (truth, result)
+                for image in (truth, noisy, result)
             )
-            if shown:
-                seen.setdefault(len(ball[0]), []).append(hit)
-    return bright, {n: float(np.mean(hits)) for n, hits in sorted(seen.items())}
+            if is_known:
+                seen.setdefault(len(ball[0]), []).append((in_scan, in_result))
+    shares = {n: np.mean(hits, axis=0) for n, hits in sorted(seen.items())}
+    countable = {
+        n
+        for n, share in shares.items()
+        if share[0] >= MIN_FOUND_SHARE
+        and not differ(
+            *(
+                count_pores(blocks, bright=bright, smallest=n)
+                for blocks in (truths, scans)
+            )
+        )
+    }
+    found = {n: float(share[1]) for n, share in shares.items()}
+    return _TestPores(bright, found, frozenset(countable))
 
 
 def _balls(
-    solid: npt.NDArray[np.bool_], core: tuple[slice, ...], rng: np.random.Generator
+    solid: npt.NDArray[np.bool_],
+    core: tuple[slice, ...],
+    per_size: int,
+    rng: np.random.Generator,
 ) -> Iterator[tuple[npt.NDArray[np.intp], ...]]:
     """Voxels of spheres (circles in an image) in the solid, apart from each other."""
     from scipy import ndimage
 
     room = ndimage.distance_transform_edt(solid)
-    for radius in _RADII:
-        inside = np.zeros(solid.shape, bool)
-        n = math.ceil(radius)
-        inside[tuple(slice(c.start + n, c.stop - n) for c in core)] = True
-        offsets = _ball(radius, solid.ndim)
-        for _ in range(_TEST_PORES):
+    # One of each size at a time, so that none takes the room of the others.
+    for _ in range(per_size):
+        for radius in reversed(_RADII):
+            inside = np.zeros(solid.shape, bool)
+            n = math.ceil(radius)
+            inside[tuple(slice(c.start + n, c.stop - n) for c in core)] = True
             places = np.argwhere((room > radius + 1.5) & inside)
             if not len(places):
-                break
+                continue
             centre = places[rng.integers(len(places))]
-            voxels = tuple((offsets + centre).T)
-            yield voxels
+            yield tuple((_ball(radius, solid.ndim) + centre).T)
             # Keep other pores outside the reach of this pore's blur.
             reach = math.ceil(2 * radius + 3)
             room[tuple(slice(max(0, c - reach), c + reach + 1) for c in centre)] = 0
@@ -237,18 +434,23 @@ def smoothed(window: Array, width: float) -> Array:
     return found
 
 
-def count_pores(blocks: Sequence[Array], *, bright: bool = False) -> int:
-    """Number of dark (or bright) objects in all blocks, with one Otsu threshold."""
+def count_pores(
+    blocks: Sequence[Array], *, bright: bool = False, smallest: int = MIN_PORE_VOXELS
+) -> int:
+    """Number of dark (or bright) objects in all blocks, with one Otsu threshold.
+
+    Objects of at least `smallest` voxels are counted.
+    """
+    masks = _masks(blocks, bright=bright)
+    return sum(len(pore_volumes(mask, smallest=smallest)) for mask in masks)
+
+
+def _masks(blocks: Sequence[Array], *, bright: bool) -> Iterator[npt.NDArray[np.bool_]]:
+    """Dark (or bright) voxels of all blocks, with one Otsu threshold."""
     from skimage.filters import threshold_otsu
 
     values = np.concatenate([block.ravel() for block in blocks])
     if not np.ptp(values) > 0:
-        return 0
+        return (np.zeros(block.shape, bool) for block in blocks)
     threshold = threshold_otsu(values)
-    smallest = (
-        MIN_PORE_VOXELS if blocks[0].ndim == 3 else round(MIN_PORE_VOXELS ** (2 / 3))
-    )
-    return sum(
-        len(pore_volumes((block <= threshold) != bright, smallest=smallest))
-        for block in blocks
-    )
+    return (np.ascontiguousarray((block <= threshold) != bright) for block in blocks)

@@ -2,7 +2,12 @@
 
 Harm is defined as in ``benchmarks/bench_verdict.py``, where the ground truth is known:
 an error above that of the scan, or a number of pores off by more than a factor of two.
-``docs/trust.md`` reports how often harm occurs.
+``docs/evidence/verdicts.md`` reports how often harm is recognised.
+
+The verdict answers whether the result is worse than the scan. What applies to the scan
+as well (noise hides its small pores) is told without changing the verdict, and so are
+indirect signs of a loss (a scan unlike the training data), if the gain, the direct one,
+is certain.
 """
 
 from __future__ import annotations
@@ -16,7 +21,10 @@ from napari_geosr.core.noise import Noise
 from napari_geosr.core.units import MILLIMETRES
 from napari_geosr.core.vocabulary import MODALITIES
 from napari_geosr.measure.number_text import rough_percent, signed_text
-from napari_geosr.operations.restore.verdict.run_verdict import Level
+from napari_geosr.operations.restore.verdict.known_blocks import (
+    MAX_PORE_RATIO,
+)
+from napari_geosr.operations.restore.verdict.run_verdict import Cause, Level
 
 if TYPE_CHECKING:
     from napari_geosr.core.volume import Volume
@@ -25,7 +33,10 @@ if TYPE_CHECKING:
     from napari_geosr.operations.restore.upscaling.upscaling_verdict import (
         UpscalingVerdict,
     )
-    from napari_geosr.operations.restore.verdict.known_blocks import KnownBlockTest
+    from napari_geosr.operations.restore.verdict.known_blocks import (
+        KnownBlockTest,
+        PoreCounts,
+    )
 
 #: Expected gain below which the result counts as harmful, in dB.
 MIN_GAIN = -0.1
@@ -36,11 +47,13 @@ MAX_CHANGE = 0.01
 MAX_LEVEL = 1.15
 #: Maximum excess correlation at which the removed part counts as noise.
 MAX_EXCESS_CORRELATION = 0.25
-#: Maximum ratio of the two pore counts, in either direction; above it, the result
-#: counts as harmful.
-MAX_PORE_RATIO = 2.0
-#: Minimum difference between the two pore counts for which their ratio is evaluated.
-MIN_PORES = 5
+#: Ratio of the two pore counts, in either direction, from which the count is doubtful.
+DOUBTFUL_PORE_RATIO = 1.5
+#: Ratio of the pores of a simulated scan to those in its result from which the count is
+#: doubtful: more than a quarter are lost.
+LOSSY_PORE_RATIO = 4 / 3
+#: Gain in a simulated scan, in dB, below which the expected gain is doubtful.
+MIN_TEST_GAIN = -0.5
 #: Level, as a fraction of the contrast, above which measured noise may be fine
 #: structure: in a scan 32 voxels wide, texture was mistaken for noise.
 _DOUBTFUL_LEVEL = 0.33
@@ -75,13 +88,36 @@ class RunAssessment:
         """Name of the model."""
         return self.card.name
 
+    @property
+    def returns_scan(self) -> bool:
+        """Whether the result is the scan itself, as no noise is known."""
+        is_same = self.bound is not None or self.removed.change == 0
+        return self.noise.level == 0 and is_same and self.card.upscale_factor == 1
+
+    @property
+    def is_gain_certain(self) -> bool:
+        """Whether two independent estimates agree that the error decreases."""
+        return (
+            self.gain is not None
+            and self.gain[1] > 0
+            and not self.is_gain_contradicted
+            and not self.noise.doubts
+        )
+
+    @property
+    def is_gain_contradicted(self) -> bool:
+        """Whether the model makes a simulated scan of this kind worse."""
+        test = self.known_blocks
+        return test is not None and test.gain < MIN_TEST_GAIN
+
 
 @dataclass(frozen=True)
 class Finding:
-    """A sentence and its severity."""
+    """A sentence, its severity and its cause."""
 
     level: Level
     sentence: str
+    cause: Cause = "none"
 
 
 def harms(facts: RunAssessment) -> Iterator[Finding]:
@@ -91,7 +127,7 @@ def harms(facts: RunAssessment) -> Iterator[Finding]:
         # The expected gain may be wrong by some dB, so only a certain loss counts as
         # harm.
         if facts.finer is not None and facts.finer.interval[1] < 0:
-            yield Finding("harmful", facts.finer.sentence)
+            yield Finding("harmful", facts.finer.sentence, "gain")
         return
     if noise.level == 0:
         if removed.change > MAX_CHANGE:
@@ -100,6 +136,7 @@ def harms(facts: RunAssessment) -> Iterator[Finding]:
                 f"{_no_noise(noise)}, but {name} would change the scan by "
                 f"{rough_percent(removed.change)} of the contrast: structure would be "
                 "lost. Leave the scan as it is.",
+                "change",
             )
         return
     gain = facts.gain
@@ -109,25 +146,30 @@ def harms(facts: RunAssessment) -> Iterator[Finding]:
             f"{name} is expected to make this scan worse by {-gain[0]:.1f} dB "
             f"({_interval(gain)}; noise {rough_percent(noise.relative)} of the "
             "contrast). Choose another model, or leave the scan as it is.",
+            "gain",
         )
     if facts.known_blocks is not None:
         wrong = wrong_pores(name, facts.known_blocks)
         if wrong:
-            yield Finding("harmful", wrong)
+            yield Finding("harmful", wrong, "pores")
 
 
-def wrong_pores(name: str, found: KnownBlockTest) -> str:
+def wrong_pores(name: str, test: KnownBlockTest) -> str:
     """A sentence if a model invents or loses far too many pores; otherwise empty."""
-    true, made = found.true_pores, found.pores
-    if max(true, made) - min(true, made) < MIN_PORES:
-        return ""
-    if made <= MAX_PORE_RATIO * true and true <= MAX_PORE_RATIO * made:
-        return ""
-    more = "more" if made > true else "fewer"
+    for counts in test.counts:
+        if counts.is_off(MAX_PORE_RATIO):
+            more = "more" if counts.result > counts.expected else "fewer"
+            return (
+                f"{name} would show far {more} {counts.objects} than the sample has: "
+                f"{_counts(counts)}. Do not count {counts.objects} in its result."
+            )
+    return ""
+
+
+def _counts(counts: PoreCounts) -> str:
     return (
-        f"{name} would show far {more} pores than the sample has: in a test with noise "
-        f"like that of this scan, it produced {made} instead of {true}. Do not count "
-        "pores in its result."
+        f"{counts.result} in the examined part, where about {counts.expected:.0f} are "
+        "expected"
     )
 
 
@@ -135,26 +177,24 @@ def cautions(facts: RunAssessment) -> Iterator[Finding]:
     """What the user should check in the result."""
     noise, removed, name = facts.noise, facts.removed, facts.name
     if facts.finer is not None and facts.finer.gain < 0 <= facts.finer.interval[1]:
-        yield Finding("caution", facts.finer.sentence)
+        yield Finding("caution", facts.finer.sentence, "doubtful gain")
     if facts.unjudged:
         yield Finding(
             "caution",
             "The result could not be compared with cubic interpolation before the run "
             f"({facts.unjudged}).",
+            "doubtful gain",
         )
-    if not noise.is_measured:
+    if not noise.is_measured and not facts.returns_scan:
         yield Finding(
             "caution",
-            f"{_no_noise(noise)}, so "
-            + (
-                f"{name} returns the scan as it is."
-                if facts.bound is not None or removed.change == 0
-                else f"the part that {name} removes cannot be assessed: inspect it."
-            ),
+            f"{_no_noise(noise)}, so the part that {name} removes cannot be assessed: "
+            "inspect it.",
+            "noise",
         )
     if noise.level > 0:
         for sentence in noise.doubts:
-            yield Finding("caution", sentence)
+            yield Finding("caution", sentence, "noise")
     found = noise.correlation.values()
     if (
         facts.finer is not None
@@ -166,70 +206,150 @@ def cautions(facts: RunAssessment) -> Iterator[Finding]:
             f"The noise was measured as {rough_percent(noise.relative)} of the "
             "contrast and is correlated along every axis: fine structure may have been "
             "mistaken for noise. Compare the result with cubic interpolation.",
+            "noise",
         )
     if noise.level > 0:
-        if removed.level > MAX_LEVEL:
-            yield Finding(
-                "caution",
-                f"More than noise would be removed: {removed.level:.2f} times the "
-                "noise level.",
-            )
-        if removed.coarser > MAX_EXCESS_CORRELATION:
-            yield Finding(
-                "caution",
-                "The removed part would be coarser than the noise: it may include "
-                "structure.",
-            )
         if removed.has_places:
             yield Finding(
                 "caution",
                 "Parts of the difference that would be removed exceed the noise by up "
                 f"to {removed.strongest:.0f} standard deviations: inspect them.",
+                "structure",
             )
-        yield from _range(facts)
-        yield from _lost_pores(facts)
-    gain = facts.gain
-    if gain is not None and gain[0] >= MIN_GAIN > gain[1]:
-        yield Finding(
-            "caution",
-            f"{name} may not improve this scan: expected gain {_gain(gain)}.",
+        yield from _above_range(facts)
+        yield from _pores(facts)
+        if not facts.is_gain_certain:
+            for sentence in _indirect(facts):
+                yield Finding("caution", sentence, "training data")
+    yield from _doubtful_gain(facts)
+
+
+def notes(facts: RunAssessment) -> Iterator[str]:
+    """What the user should know, but what makes the result no worse than the scan."""
+    if facts.noise.level > 0 and facts.is_gain_certain:
+        yield from _indirect(facts)
+
+
+def _indirect(facts: RunAssessment) -> Iterator[str]:
+    """Indirect signs of a loss of structure, for which the gain is the direct one."""
+    removed = facts.removed
+    if removed.level > MAX_LEVEL:
+        yield (
+            f"More than noise would be removed: {removed.level:.2f} times the noise "
+            "level."
         )
-
-
-def _lost_pores(facts: RunAssessment) -> Iterator[Finding]:
-    found = facts.known_blocks
-    if found is None or found.limit is None or found.limit < found.large:
-        return
-    objects = found.objects
-    yield Finding(
-        "caution",
-        f"Small {objects} are not reliable in the result: in a test with noise like "
-        f"that of this scan, {facts.name} showed "
-        f"{100 * found.found[found.limit]:.0f} % of "
-        f"{objects} of {found.limit} voxels. Do not count {objects} of that size or "
-        "smaller.",
-    )
-
-
-def _range(facts: RunAssessment) -> Iterator[Finding]:
+    if removed.coarser > MAX_EXCESS_CORRELATION:
+        yield (
+            "The removed part would be coarser than the noise: it may include "
+            "structure."
+        )
     trained = facts.card.training.noise
-    if trained is None:
-        return
-    low, high = trained
     level = facts.noise.relative
-    if level > _OUTSIDE * high:
+    if trained is not None and level < trained[0] / _OUTSIDE and facts.bound is None:
+        yield (
+            f"The noise is {rough_percent(level)} of the contrast, but {facts.name} "
+            f"was trained only on noise of at least {rough_percent(trained[0])}: it "
+            "may smooth too much."
+        )
+
+
+def _above_range(facts: RunAssessment) -> Iterator[Finding]:
+    trained = facts.card.training.noise
+    level = facts.noise.relative
+    if trained is not None and level > _OUTSIDE * trained[1]:
         yield Finding(
             "caution",
             f"The noise is {rough_percent(level)} of the contrast, but {facts.name} "
-            f"was trained only up to {rough_percent(high)}.",
+            f"was trained only up to {rough_percent(trained[1])}.",
+            "training data",
         )
-    elif level < low / _OUTSIDE and facts.bound is None:
+
+
+def _doubtful_gain(facts: RunAssessment) -> Iterator[Finding]:
+    gain, test = facts.gain, facts.known_blocks
+    if gain is None or gain[0] < MIN_GAIN:
+        return
+    if gain[1] < MIN_GAIN:
         yield Finding(
             "caution",
-            f"The noise is {rough_percent(level)} of the contrast, but {facts.name} "
-            f"was trained only on noise of at least {rough_percent(low)}: it may "
-            "smooth too much.",
+            f"{facts.name} may not improve this scan: expected gain {_gain(gain)}.",
+            "doubtful gain",
         )
+    elif facts.is_gain_contradicted and test is not None:
+        yield Finding(
+            "caution",
+            f"{facts.name} may not improve this scan: it made a simulated scan of this "
+            f"kind worse by {-test.gain:.1f} dB. Compare the result with the scan.",
+            "doubtful gain",
+        )
+
+
+def _pores(facts: RunAssessment) -> Iterator[Finding]:
+    test = facts.known_blocks
+    if test is None:
+        return
+    sentence = "" if wrong_pores(facts.name, test) else _doubtful_pores(facts, test)
+    if sentence:
+        yield Finding("caution", sentence, "pores")
+    elif extra := _extra_pores(facts, test):
+        yield Finding("caution", extra, "small pores")
+    size = test.missing
+    if size is not None and size >= test.large:
+        seen, kept = test.kept[size]
+        yield Finding(
+            "caution",
+            f"Small {test.objects} that this scan shows would be lost: of {seen} with "
+            f"about {size} voxels in the examined part, {facts.name} keeps {kept}. "
+            f"Count {test.objects} of that size in the scan.",
+            "lost pores",
+        )
+
+
+def _doubtful_pores(facts: RunAssessment, test: KnownBlockTest) -> str:
+    for counts in test.counts:
+        if counts.is_lossy(LOSSY_PORE_RATIO):
+            return (
+                f"{facts.name} may lose {counts.objects}: in a test with noise like "
+                f"that of this scan, it showed {counts.simulated} instead of "
+                f"{counts.smoothed}. Check the count."
+            )
+        if counts.is_off(DOUBTFUL_PORE_RATIO):
+            return (
+                f"{facts.name} may change the number of {counts.objects}: "
+                f"{_counts(counts)}. Check the count."
+            )
+    return ""
+
+
+def _extra_pores(facts: RunAssessment, test: KnownBlockTest) -> str:
+    """A sentence if small pores are invented.
+
+    Lost ones cannot be judged, because the smoothed scan has specks of their size.
+    """
+    for counts, small in zip(test.counts, test.small_counts, strict=True):
+        if small.result > small.expected and small.is_off(MAX_PORE_RATIO):
+            return (
+                f"{facts.name} may invent small {small.objects}: with those of "
+                f"{small.smallest} to {counts.smallest - 1} voxels, {_counts(small)}. "
+                f"Count only larger {small.objects}."
+            )
+    return ""
+
+
+def lost_pores(test: KnownBlockTest | None) -> str:
+    """Which pores cannot be counted, as a sentence; empty if all can."""
+    if test is None or test.limit is None:
+        return ""
+    objects = test.objects
+    if test.limit in test.countable:
+        return (
+            f"Do not count {objects} of up to {test.limit} voxels in the result: they "
+            "are removed together with the noise."
+        )
+    return (
+        f"{objects.capitalize()} of up to {test.limit} voxels cannot be counted, "
+        "neither in the scan nor in the result: noise hides them."
+    )
 
 
 def imaging(card: ModelCard, volume: Volume) -> Iterator[Finding]:
@@ -245,6 +365,7 @@ def imaging(card: ModelCard, volume: Volume) -> Iterator[Finding]:
             f"{card.name} is for {kinds}, for which voxels of "
             f"{min(volume.voxel_size):.3g} {volume.unit} are unusual. Check the voxel "
             "size, or choose a model for your kind of images.",
+            "voxel size",
         )
 
 
@@ -253,6 +374,8 @@ def all_is_well(facts: RunAssessment) -> str:
     noise = facts.noise
     if facts.finer is not None:
         return facts.finer.sentence
+    if facts.returns_scan and not noise.is_measured:
+        return f"{_no_noise(noise)}, so {facts.name} returns the scan as it is."
     if noise.level == 0 and facts.card.upscale_factor == 1:
         if facts.bound is not None:
             return (
@@ -263,13 +386,9 @@ def all_is_well(facts: RunAssessment) -> str:
             f"{_no_noise(noise)}, and {facts.name} would change the scan by only "
             f"{rough_percent(facts.removed.change)} of the contrast. Leave it as it is."
         )
-    found = facts.known_blocks
-    if found is not None and found.limit is not None:
-        return (
-            f"{headline(facts)}: noise would be removed together with small "
-            f"{found.objects}. Do not count {found.objects} of up to {found.limit} "
-            "voxels."
-        )
+    lost = lost_pores(facts.known_blocks)
+    if lost:
+        return f"{headline(facts)}. {lost}"
     return f"{headline(facts)}: only noise would be removed."
 
 

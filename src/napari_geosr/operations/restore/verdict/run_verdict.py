@@ -15,7 +15,26 @@ if TYPE_CHECKING:
 
 #: Key of a figure: largest size, in voxels, of test pores that the model lost.
 LOST_SIZE = "largest_lost_voxels"
+#: The same for pores that can be counted in the scan.
+LOST_FROM_SCAN = "largest_lost_from_scan_voxels"
 Level = Literal["ok", "caution", "harmful"]
+#: What a finding is about: the expected gain, certain or doubtful; a change of a scan
+#: without noise; the number of pores, or of small ones; small pores that the scan shows
+#: and the result does not; structure among what is removed; the noise; how similar the
+#: scan is to the training data; the voxel size.
+Cause = Literal[
+    "none",
+    "gain",
+    "doubtful gain",
+    "change",
+    "pores",
+    "small pores",
+    "lost pores",
+    "structure",
+    "noise",
+    "training data",
+    "voxel size",
+]
 
 
 @dataclass(frozen=True)
@@ -31,6 +50,10 @@ class RunVerdict:
         The main finding, with its numbers and consequence.
     reasons : tuple of str
         Further sentences.
+    causes : tuple of str
+        What `sentence` and each of `reasons` are about, without repetitions.
+    notes : tuple of str
+        Sentences that did not influence `level`.
     noise : Noise or None
         Noise of the scan; None if it could not be measured.
     gain : (float, float, float) or None
@@ -48,6 +71,8 @@ class RunVerdict:
     level: Level
     sentence: str
     reasons: tuple[str, ...] = ()
+    causes: tuple[Cause, ...] = ()
+    notes: tuple[str, ...] = ()
     noise: Noise | None = None
     gain: tuple[float, float, float] | None = None
     gain_over: Literal["scan", "cubic"] = "scan"
@@ -61,13 +86,19 @@ class RunVerdict:
 
     @property
     def loses_pores(self) -> bool:
-        """Whether small pores or grains are expected to be lost."""
-        return LOST_SIZE in self.figures
+        """Whether small pores or grains that the scan shows will be lost."""
+        return LOST_FROM_SCAN in self.figures
+
+    @property
+    def earns_tick(self) -> bool:
+        """Whether the model removes noise, and nothing else that the scan shows."""
+        is_measured = self.noise is None or self.noise.is_measured
+        return self.level == "ok" and is_measured and not self.loses_pores
 
     @property
     def words(self) -> str:
         """All sentences."""
-        return " ".join((self.sentence, *self.reasons))
+        return " ".join((self.sentence, *self.reasons, *self.notes))
 
     def to_json_dict(self) -> AnyDict:
         """Values for records and ``--json``."""
@@ -82,6 +113,8 @@ class RunVerdict:
             "level": self.level,
             "sentence": self.sentence,
             "reasons": list(self.reasons),
+            "causes": list(self.causes),
+            "notes": list(self.notes),
             "noise": None if self.noise is None else self.noise.to_json_dict(),
             "expected_gain": gain,
             "figures": dict(self.figures),

@@ -4,7 +4,7 @@ removed part.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -32,8 +32,13 @@ from napari_geosr.operations.restore.upscaling.upscaling_verdict import (
     upscaling_verdict_steps,
 )
 from napari_geosr.operations.restore.verdict import rules
-from napari_geosr.operations.restore.verdict.known_blocks import run_known_blocks
+from napari_geosr.operations.restore.verdict.known_blocks import (
+    DEFAULT_MIN_VOXELS,
+    draw_known_sample,
+    run_known_blocks,
+)
 from napari_geosr.operations.restore.verdict.run_verdict import (
+    LOST_FROM_SCAN,
     LOST_SIZE,
     Level,
     RunVerdict,
@@ -220,7 +225,7 @@ def _verdict_of(
     if measured_noise.level > 0 and not finer:
         known_blocks = run_known_blocks(
             lambda window, core: restored(prepared, window, core, should_stop),
-            blocks.sample,
+            draw_known_sample(volume, measured_noise),
             measured_noise,
         )
     better, unjudged = None, ""
@@ -239,7 +244,7 @@ def _verdict_of(
         bound=prepared.model.card.noise_bound,
         unjudged=unjudged,
     )
-    findings = list(_findings(prepared, facts))
+    findings, notes = _findings(prepared, facts)
     level = max((each.level for each in findings), key=_SEVERITY.__getitem__)
     first, *others = (each.sentence for each in findings)
     if level == "caution" and facts.gain is not None:
@@ -250,6 +255,8 @@ def _verdict_of(
         level=level,
         sentence=first,
         reasons=tuple(others),
+        causes=tuple(dict.fromkeys(each.cause for each in findings)),
+        notes=notes,
         noise=measured_noise,
         gain=gain,
         gain_over="cubic" if finer else "scan",
@@ -259,18 +266,23 @@ def _verdict_of(
 
 def _findings(
     prepared: PreparedRestoration, facts: rules.RunAssessment
-) -> Iterator[rules.Finding]:
-    """All findings, most severe first."""
-    is_same = facts.bound is not None and facts.noise.level == 0
-    found = list(rules.harms(facts))
-    found += rules.cautions(facts)
+) -> tuple[list[rules.Finding], tuple[str, ...]]:
+    """All findings, most severe first, and notes that are none."""
+    found = [*rules.harms(facts), *rules.cautions(facts)]
     found += rules.imaging(facts.card, prepared.volume)
-    if prepared.likeness.level != "ok" and not is_same:
+    notes = list(rules.notes(facts))
+    if prepared.likeness.level != "ok" and not facts.returns_scan:
         likeness = " ".join(prepared.likeness.reasons)
-        found.append(rules.Finding("caution", likeness))
+        if facts.is_gain_certain:
+            notes.append(likeness)
+        else:
+            found.append(rules.Finding("caution", likeness, "training data"))
     if not found:
         found = [rules.Finding("ok", rules.all_is_well(facts))]
-    yield from found
+    elif all(each.cause != "lost pores" for each in found):
+        lost = rules.lost_pores(facts.known_blocks)
+        notes[:0] = [lost] if lost else []
+    return found, tuple(notes)
 
 
 def _gain_over_cubic(
@@ -343,10 +355,20 @@ def _figures(facts: rules.RunAssessment) -> dict[str, float]:
         figures["expected_gain"] = facts.gain[0]
     if known_blocks is not None:
         figures["rehearsed_gain"] = known_blocks.gain
-        figures["rehearsed_pores"] = float(known_blocks.pores)
-        figures["rehearsed_true_pores"] = float(known_blocks.true_pores)
+        for end, counted in (
+            ("", known_blocks.counts),
+            (f"_of_{DEFAULT_MIN_VOXELS}_voxels", known_blocks.small_counts),
+        ):
+            counts = counted[-1]  # of bright spots, if most of the scan is dark
+            figures[f"rehearsed_pores{end}"] = float(counts.simulated)
+            figures[f"rehearsed_true_pores{end}"] = float(counts.smoothed)
+            figures[f"shown_pores{end}"] = float(counts.result)
+            figures[f"expected_pores{end}"] = counts.expected
         if known_blocks.limit is not None:
             figures[LOST_SIZE] = float(known_blocks.limit)
+        lost = known_blocks.lost_from_scan
+        if lost is not None:
+            figures[LOST_FROM_SCAN] = float(lost)
         for size, share in known_blocks.found.items():
             figures[f"found_of_{size}_voxels"] = share
     return figures

@@ -1,0 +1,84 @@
+"""What the verdict's cautions are about, measured where the ground truth is known."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+from skimage.filters import threshold_otsu
+
+from napari_geosr.core.noise import Noise
+from napari_geosr.measure.removed import SMOOTHING, smoothed_spread
+
+Array = npt.NDArray[np.float32]
+#: Sizes of the small pores that are followed from scan to result, in voxels.
+_SMALL = (15, 50)
+#: Voxels at which most is removed that does not look like noise.
+_PLACES = 10
+_NEIGHBOURS = np.ones((3, 3, 3))
+
+
+def truth_of(
+    clean: Array, scan: Array, result: Array, noise: Noise | None
+) -> Mapping[str, Any]:
+    """Figures of a restoration, by the ground truth.
+
+    Returns
+    -------
+    mapping
+        ``"counts"``: pores (bright objects in volumes that are mostly dark) of at least
+        8 and 27 voxels in ground truth, scan and result. ``"small"``: true pores of 15
+        to 50 voxels, how many of them the scan shows, and how many of those the result
+        shows. ``"structure"``: mean error of result and scan, in standard deviations of
+        smoothed noise, where the smoothed difference between them is largest.
+    """
+    bright = bool(np.mean(clean <= threshold_otsu(clean)) > 0.5)
+    masks = [
+        (volume <= threshold_otsu(volume)) != bright for volume in (clean, scan, result)
+    ]
+    sizes = [_sizes(mask) for mask in masks]
+    counts = {n: [int((each >= n).sum()) for each in sizes] for n in (8, 27)}
+    return {
+        "bright": bright,
+        "counts": counts,
+        "small": _small(*masks),
+        "structure": _structure(clean, scan, result, noise),
+    }
+
+
+def _sizes(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.intp]:
+    return np.bincount(ndimage.label(mask, _NEIGHBOURS)[0].ravel())[1:]
+
+
+def _small(*masks: npt.NDArray[np.bool_]) -> list[int]:
+    true, scan, result = masks
+    labels, n = ndimage.label(true, _NEIGHBOURS)
+    sizes = np.bincount(labels.ravel())[1:]
+    in_scan, in_result = (
+        ndimage.mean(mask.astype(float), labels, np.arange(1, n + 1)) >= 0.5
+        for mask in (scan, result)
+    )
+    small = (sizes >= _SMALL[0]) & (sizes <= _SMALL[1])
+    both = small & in_scan & in_result
+    return [int(found.sum()) for found in (small, small & in_scan, both)]
+
+
+def _structure(
+    clean: Array, scan: Array, result: Array, noise: Noise | None
+) -> list[float] | None:
+    if noise is None or noise.level == 0:
+        return None
+
+    def smooth(values: Any) -> Any:
+        return np.abs(ndimage.gaussian_filter(values.astype(np.float64), SMOOTHING))
+
+    gradient = np.sqrt(sum(np.square(each) for each in np.gradient(result)))
+    # An edge may move by half a voxel without a loss of structure.
+    removed = smooth(scan - result) - 0.5 * smooth(gradient)
+    places = np.argsort(removed, axis=None)[-_PLACES:]
+    unit = noise.level * smoothed_spread(noise, 3)
+    errors = (smooth(result - clean), smooth(scan - clean))
+    return [float(error.ravel()[places].mean() / unit) for error in errors]

@@ -1,0 +1,248 @@
+"""What makes a verdict worse, and what is told beside it."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage
+
+from napari_geosr.core.noise import Noise
+from napari_geosr.core.volume import Volume
+from napari_geosr.measure.removed import RemovalStatistics
+from napari_geosr.models.zoo import find
+from napari_geosr.operations.restore.verdict import rules
+from napari_geosr.operations.restore.verdict.known_blocks import (
+    KnownBlockTest,
+    PoreCounts,
+    differ,
+    draw_known_sample,
+    run_known_blocks,
+)
+
+SIZES = (7, 19, 33, 81)
+NOISE = Noise(20.0, 100.0, correlation=dict.fromkeys("zyx", 0.0), interval=(18, 22))
+FEW = PoreCounts("pores", 27, 3, 3, 3)
+counts = st.builds(
+    PoreCounts, st.just("pores"), st.just(27), *(st.integers(0, 300),) * 3
+)
+shares = st.fixed_dictionaries({n: st.floats(0, 1) for n in SIZES})
+tests = st.builds(
+    KnownBlockTest,
+    gain=st.floats(-3, 20),
+    counts=st.tuples(counts),
+    small_counts=st.tuples(counts),
+    found=shares,
+    countable=st.frozensets(st.sampled_from(SIZES)),
+    kept=st.dictionaries(
+        st.sampled_from(SIZES),
+        st.integers(0, 40).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, n))),
+    ),
+)
+removals = st.builds(
+    RemovalStatistics,
+    change=st.floats(0, 0.3),
+    level=st.floats(0, 2),
+    correlation=st.just({}),
+    coarser=st.floats(-0.5, 0.5),
+    follows=st.floats(-0.5, 0.5),
+    flagged=st.just(0.0),
+    strongest=st.floats(0, 10),
+    limit=st.just(6.0),
+)
+
+
+@pytest.fixture(scope="module")
+def card():
+    return find("ct-denoise").card
+
+
+def facts_of(card, **more) -> rules.RunAssessment:
+    """A restoration with which all is well, unless `more` says otherwise."""
+    found = dict.fromkeys(SIZES, 1.0)
+    well = KnownBlockTest(8.0, (FEW,), (FEW,), found, frozenset(SIZES))
+    plain = RemovalStatistics(0.2, 1.0, {}, 0.0, 0.0, 0.0, 3.0, 6.0)
+    given_facts = {"removed": plain, "gain": (8.0, 5.0, 12.0), "known_blocks": well}
+    return rules.RunAssessment(card, NOISE, **{**given_facts, **more})
+
+
+def causes(facts) -> set[str]:
+    return {each.cause for each in (*rules.harms(facts), *rules.cautions(facts))}
+
+
+def test_all_is_well_is_no_finding(card):
+    facts = facts_of(card)
+    assert causes(facts) == set()
+    assert list(rules.notes(facts)) == []
+    assert rules.all_is_well(facts).endswith("only noise would be removed.")
+
+
+@given(found=shares)
+@settings(max_examples=40, deadline=None)
+def test_what_the_scan_does_not_show_is_told_and_no_caution(found):
+    facts = facts_of(find("ct-denoise").card)
+    test = replace(facts.known_blocks, found=found, countable=frozenset())
+    facts = replace(facts, known_blocks=test)
+    assert causes(facts) == set()
+    lost = list(itertools.takewhile(lambda n: found[n] < 0.7, SIZES))
+    words = rules.all_is_well(facts)
+    assert ("neither in the scan nor in the result" in words) == bool(lost)
+    if lost:
+        assert f"Pores of up to {max(lost)} voxels" in words
+
+
+@given(test=tests)
+@settings(max_examples=100, deadline=None)
+def test_lost_pores_are_a_caution_if_most_of_the_scan_s_own_are_lost(test):
+    facts = facts_of(find("ct-denoise").card, known_blocks=test)
+    lost = {
+        n
+        for n, (seen, kept) in test.kept.items()
+        if kept < seen / 2 and seen - kept >= 5
+    }
+    is_said = "lost pores" in causes(facts)
+    assert is_said == (max(lost, default=0) >= 33)
+    if is_said:
+        said = " ".join(one.sentence for one in rules.cautions(facts))
+        seen, kept = test.kept[max(lost)]
+        assert f"of {seen} with about {max(lost)} voxels" in said
+        assert f"keeps {kept}" in said
+
+
+@given(test=tests, removed=removals, low=st.floats(-2, 8))
+@settings(max_examples=100, deadline=None)
+def test_indirect_signs_are_cautions_only_if_the_gain_is_uncertain(test, removed, low):
+    gain = (8.0, low, 12.0)
+    facts = facts_of(
+        find("ct-denoise").card, known_blocks=test, removed=removed, gain=gain
+    )
+    signs = (removed.level > 1.15) + (removed.coarser > 0.25)
+    is_certain = low > 0 and test.gain >= -0.5
+    said = [one for one in rules.cautions(facts) if one.cause == "training data"]
+    assert len(said) == (0 if is_certain else signs)
+    assert len(list(rules.notes(facts))) == (signs if is_certain else 0)
+    # Structure among what is removed is a direct sign.
+    assert ("structure" in causes(facts)) == (removed.strongest > 6)
+
+
+@given(counted=counts)
+@settings(max_examples=200, deadline=None)
+def test_a_number_of_pores_is_doubtful_before_it_is_wrong(counted):
+    test = KnownBlockTest(8.0, (counted,), (FEW,))
+    facts = facts_of(find("ct-denoise").card, known_blocks=test)
+    is_harm = any(one.cause == "pores" for one in rules.harms(facts))
+    is_doubt = any(one.cause == "pores" for one in rules.cautions(facts))
+    assert not (is_harm and is_doubt)
+    assert is_harm == counted.is_off(2)
+    assert (is_harm or is_doubt) == (counted.is_off(1.5) or counted.is_lossy(4 / 3))
+    assert not counted.is_off(1.5) or counted.is_off(1.1)
+    assert bool(rules.wrong_pores("x", test)) == is_harm
+
+
+@given(n=st.integers(1, 500), a=st.integers(1, 500), b=st.integers(1, 500))
+def test_the_expected_number_lies_between_both_estimates(n, a, b):
+    counted = PoreCounts("pores", 27, smoothed=n, simulated=a, result=b)
+    by_simulation, by_smoothing = b * n / a, n
+    low, high = sorted((by_simulation, by_smoothing))
+    assert low * (1 - 1e-9) <= counted.expected <= high * (1 + 1e-9)
+    assert not PoreCounts("pores", 27, n, n, n).is_off(1.0)
+    assert not (counted.is_lossy(1.2) and a >= n)
+
+
+@given(st.integers(0, 200), st.integers(0, 200), st.floats(1, 4))
+def test_two_counts_differ_in_both_directions_and_by_five(first, second, ratio):
+    assert differ(first, second, ratio) == differ(second, first, ratio)
+    assert not (differ(first, second, ratio) and abs(first - second) < 5)
+
+
+def test_a_gain_that_a_simulation_contradicts_is_said(card):
+    test = replace(facts_of(card).known_blocks, gain=-1.2)
+    facts = facts_of(card, known_blocks=test)
+    (said,) = rules.cautions(facts)
+    assert said.cause == "doubtful gain"
+    assert "made a simulated scan of this kind worse by 1.2 dB" in said.sentence
+
+
+def test_a_scan_given_back_is_no_harm_though_its_noise_is_unknown(card):
+    unknown = Noise(0.0, 100.0, correlation={}, interval=(0.0, 30.0))
+    nothing = {"gain": None, "known_blocks": None}
+    facts = replace(facts_of(card, **nothing), noise=unknown)
+    same, little = (replace(facts.removed, change=each) for each in (0.0, 0.005))
+    bounded = replace(facts, removed=same, bound=4.0)
+    assert causes(bounded) == set()
+    assert "returns the scan as it is" in rules.all_is_well(bounded)
+    assert causes(replace(facts, removed=little)) == {"noise"}
+    assert causes(facts) >= {"change"}
+
+
+def test_the_default_minimum_size_of_measurements_is_looked_at(card):
+    many = PoreCounts("pores", 8, smoothed=10, simulated=40, result=60)
+    test = replace(facts_of(card).known_blocks, small_counts=(many,))
+    (said,) = rules.cautions(facts_of(card, known_blocks=test))
+    assert said.cause == "small pores"
+    assert "of 8 to 26 voxels, 60 in the examined part, where about 12" in said.sentence
+
+
+def solid_with_pores() -> Volume:
+    """A bright solid with large and small dark pores, and noise of 8 %."""
+    rng = np.random.default_rng(3)
+    data = np.full((16, 96, 96), 100.0)
+    grid = np.indices(data.shape)
+    for y in range(12, 90, 12):
+        for x in range(12, 90, 12):
+            centre = rng.uniform((6, y - 1, x - 1), (10, y + 1, x + 1))
+            radius = 4.5 if (x + y) % 24 else 2.2
+            distance = np.square(grid - centre[:, None, None, None]).sum(axis=0)
+            data[distance < radius**2] = 0
+    soft = ndimage.gaussian_filter(data, 0.8) + rng.normal(0, 8, data.shape)
+    return Volume(soft.astype(np.float32), "ZYX", name="scan")
+
+
+def test_the_test_tells_the_scan_from_the_model():
+    """Against three models whose effect is known."""
+    volume = solid_with_pores()
+    noise = Noise(
+        8.0, 100.0, correlation=dict.fromkeys("zyx", 0.0), interval=(7.5, 8.5)
+    )
+    sample = draw_known_sample(volume, noise)
+    assert [block.valid.shape for block in sample.blocks] == [(16, 96, 96)]
+    same, erasing, speckling = (
+        run_known_blocks(model, sample, noise)
+        for model in (keep, without_small_pores, with_specks)
+    )
+    # A model that returns the scan loses nothing that the scan shows.
+    assert {33, 81} <= same.countable
+    assert same.lost_from_scan is None
+    assert same.missing is None
+    assert all(seen == kept for seen, kept in same.kept.values())
+    assert same.countable == erasing.countable == speckling.countable
+    # One that removes small pores loses those that the scan shows.
+    assert erasing.found[33] < 0.2 < 0.8 < same.found[33]
+    assert erasing.lost_from_scan >= 33
+    assert erasing.missing >= 33
+    seen, kept = erasing.kept[33]
+    assert seen >= 20
+    assert kept <= seen / 10
+    # One that invents specks shows too many pores.
+    assert speckling.counts[0].result > 2 * same.counts[0].result
+    assert speckling.counts[0].is_off(2)
+
+
+def keep(window, core):
+    return window[core]
+
+
+def without_small_pores(window, core):
+    return ndimage.median_filter(ndimage.gaussian_filter(window, 0.7), 7)[core]
+
+
+def with_specks(window, core):
+    result = ndimage.gaussian_filter(window, 0.7)[core].copy()
+    for y in range(4, 92, 8):
+        for x in range(4, 92, 8):
+            result[2:6, y : y + 4, x : x + 4] = 0
+    return result
