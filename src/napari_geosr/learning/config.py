@@ -189,7 +189,7 @@ class TrainingConfig(Config):
         0,
         ge=0,
         title="Seed",
-        description="Seed of the random numbers: the same seed gives the same model.",
+        description="Random seed: the same seed gives the same model.",
     )
     device: str = Field(
         "auto",

@@ -101,7 +101,7 @@ class GanrecConfig(ProjectionsConfig):
         0,
         ge=0,
         title="Seed",
-        description="Seed of the random numbers: the same seed gives the same volume.",
+        description="Random seed: the same seed gives the same volume.",
     )
     device: str = Field(
         "auto",

@@ -82,7 +82,7 @@ class PinnSimConfig(FramesConfig):
         0,
         ge=0,
         title="Seed",
-        description="Seed of the random numbers: the same seed gives the same result.",
+        description="Random seed: the same seed gives the same result.",
     )
     memory: MemoryBudget = None
     device: ComputeDevice = "auto"

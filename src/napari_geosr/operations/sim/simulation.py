@@ -148,7 +148,7 @@ class SimulateSimConfig(Config):
         title="Phase error",
         description="Standard deviation of the phases from equal steps, in degrees.",
     )
-    seed: int = Field(0, ge=0, title="Seed", description="Seed of the random numbers.")
+    seed: int = Field(0, ge=0, title="Seed", description="Random seed.")
 
     @model_validator(mode="after")
     def _check_period(self) -> Self:
