@@ -22,14 +22,15 @@ from napari_geosr.measure.thickness import (
 TITLE = "Trabecular bone"
 ABOUT = "BV/TV, Tb.N, Conn.D and BS/BV of the solid, under their standard names."
 CONVENTION = (
-    "Bone is the solid. BV/TV is its share of the sample. BS is its Crofton surface in "
-    "13 directions without faces on the border. Tb.N is 1 ÷ the mean distance between "
-    "the mid-axes, measured as the local thickness of everything but the medial axis "
-    "(Hildebrand et al. 1999); Tb.N(Th+Sp) is 1 ÷ (Tb.Th + Tb.Sp). Conn is "
-    "1 − the Euler number of the largest component of the bone (26 neighbours) with "
-    "its enclosed cavities filled (purified, Odgaard & Gundersen 1993); of the Euler "
-    "numbers of its parts on the border, half of each face, a quarter of each edge and "
-    "an eighth of each corner are subtracted (added for edges), so that blocks that "
+    "Bone is the solid. BV/TV is its share of the sample. BS is its surface, from "
+    "Crofton's formula in 13 directions, without faces on the border. Tb.N is 1 ÷ "
+    "the mean distance between the mid-axes, measured as the local thickness of "
+    "everything but the medial axis (Hildebrand et al. 1999); Tb.N(Th+Sp) is 1 ÷ "
+    "(Tb.Th + Tb.Sp). Conn is 1 − the Euler number of the largest component of the "
+    "bone (26 neighbours) with its enclosed cavities filled (purified, Odgaard & "
+    "Gundersen 1993). The Euler number is corrected at the border of the volume: "
+    "half of that of each face and an eighth of that of each corner are subtracted, "
+    "and a quarter of that of each edge is added, so that the values of blocks that "
     "share one plane of voxels add up. Conn.D is Conn ÷ TV."
 )
 SOURCES = (

@@ -183,7 +183,7 @@ class ScanPlan:
     def length_text(self, length: float | None) -> str:
         """A length with its unit."""
         if length is None:
-            return "larger than the scan can show"
+            return "larger than this scan"
         unit = self.shown_unit
         return f"{length:.4g} {'voxels' if unit == PIXEL else unit}"
 
@@ -212,7 +212,7 @@ class ScanPlan:
             ("Standard deviation between spots", f"{100 * self.sd:.2g} %"),
             ("Correlation length", self.length_text(self.correlation_length)),
             (
-                "Representative size (a single cube)",
+                "Representative size (single cube)",
                 self.length_text(self.representative_edge) + self._extrapolated(),
             ),
         ]
