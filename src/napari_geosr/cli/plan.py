@@ -91,5 +91,5 @@ def _print(made: ScanPlan) -> None:
         sizes.add_row(edge, str(row.n_spots), share)
     console = Console()
     console.print(table, highlight=False)
-    console.print("\nOther sizes of spots for the same precision:", highlight=False)
+    console.print("\nOther spot sizes for the same precision:", highlight=False)
     console.print(sizes, highlight=False)

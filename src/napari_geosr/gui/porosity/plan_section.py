@@ -70,11 +70,13 @@ class PlanSection(QWidget):
         self.text.setWordWrap(True)
         self._lay_out()
         self.button.clicked.connect(self.requested)
+        settings.image.layerChanged.connect(self._show_whether_possible)
+        self._show_whether_possible()
         self.section = Section(
             "How much to scan",
             self,
-            tool_tip="Number, size and places of the fine scans that give the porosity "
-            "precisely.",
+            tool_tip="How many fine scans (spots) a precise porosity needs, how "
+            "large, and where.",
         )
 
     def _lay_out(self) -> None:
@@ -92,7 +94,7 @@ class PlanSection(QWidget):
             widget.setAccessibleName(title)
             form.addRow(label, widget)
         self.button.setToolTip(
-            "Calculate the number of spots from the chosen image, and show them."
+            "Calculate how many spots are needed for the chosen image, and show them."
         )
         self.button.setAccessibleName("Plan scan")
         self.text.setAccessibleName("Scan plan")
@@ -102,6 +104,10 @@ class PlanSection(QWidget):
         layout.addLayout(form)
         layout.addWidget(self.button)
         layout.addWidget(self.text)
+
+    def _show_whether_possible(self) -> None:
+        """Disable the button while there is no image to plan from."""
+        self.button.setEnabled(self._settings.image.layer() is not None)
 
     def config(self) -> PlanConfig:
         """The settings of a plan.
@@ -154,7 +160,8 @@ class PlanSection(QWidget):
 
     def _show(self, plan: ScanPlan) -> None:
         """Show a plan, and its spots if the image is still open."""
-        self.text.setText("\n".join(f"{label}: {text}" for label, text in plan.rows()))
+        lines = (f"{label}: {_unbroken(text)}" for label, text in plan.rows())
+        self.text.setText("\n".join(lines))
         assert self._scanned is not None
         reference, volume = self._scanned
         layer = reference()
@@ -187,6 +194,12 @@ class PlanSection(QWidget):
         shown.contour = _CONTOUR
         shown.editable = False
         return shown
+
+
+def _unbroken(text: str) -> str:
+    """A value that is not broken between a number and its unit."""
+    value, space, remark = text.partition(" (")
+    return value.replace(" ", "\N{NO-BREAK SPACE}") + space + remark
 
 
 def spot_colormap() -> DirectLabelColormap:

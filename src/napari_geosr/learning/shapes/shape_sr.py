@@ -67,8 +67,8 @@ class Config(ShapeConfig):
         ge=0,
         le=1,
         title="Noise",
-        description="Largest standard deviation of the scanner noise in a quarter of "
-        "the coarse shapes, relative to the contrast.",
+        description="Maximum standard deviation of the scanner noise, relative to "
+        "the contrast. A quarter of the coarse shapes are noisy.",
     )
 
 

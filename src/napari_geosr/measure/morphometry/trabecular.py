@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator
 
 from napari_geosr.core.steps import Step
+from napari_geosr.measure.number_text import number_text
 from napari_geosr.measure.phases import Box, Mask, PackedMask, Phases
 from napari_geosr.measure.phases.findings import Findings, Quantity
 from napari_geosr.measure.phases.shared import (
@@ -86,15 +87,21 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
     connectivity = 1 - (pure.euler_number - pure.shared_euler)
     if not bone:
         remarks.append("There is no bone (solid) in the sample.")
-    if bone and (pure.particles or pure.cavities):
-        remarks.append(
-            f"Conn.D leaves out {pure.particles} loose particles of the solid and "
-            f"{pure.cavities} enclosed cavities."
+    left_out = [
+        f"{count} {one if count == 1 else several}"
+        for count, one, several in (
+            (pure.particles, "loose particle", "loose particles"),
+            (pure.cavities, "enclosed cavity", "enclosed cavities"),
         )
+        if count
+    ]
+    if bone and left_out:
+        remarks.append(f"Conn.D leaves out {' and '.join(left_out)} of the solid.")
     if bone and connectivity <= 0:
         remarks.append(
-            f"Connectivity is {connectivity:g}: there are no closed loops, or many "
-            "are cut by the border. Conn.D needs a larger volume or smaller voxels."
+            f"Connectivity is {number_text(connectivity)}: there are no closed loops, "
+            "or many are cut by the border. Conn.D needs a larger volume or smaller "
+            "voxels."
         )
     values["Conn"] = connectivity if bone else None
     values["Conn.D"] = connectivity / total if bone else None

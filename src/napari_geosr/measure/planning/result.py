@@ -201,10 +201,11 @@ class ScanPlan:
 
     def rows(self) -> list[tuple[str, str]]:
         """Labels and values for people."""
-        possible = "" if self.n_possible is None else f" of {self.n_possible}"
+        possible = "" if self.n_possible is None else f" of {self.n_possible} possible"
         percent = f"{100 * self.confidence:g} %"
         rows = [
-            ("Spots", f"{self.n_spots}{possible}, {self.length_text(self.spot_edge)}"),
+            ("Spots", f"{self.n_spots}{possible}"),
+            ("Edge length of a spot", self.length_text(self.spot_edge)),
             (
                 f"Porosity ({percent} interval)",
                 f"{percent_text(self.porosity)} ± {100 * self.half_width:.2g} %",
