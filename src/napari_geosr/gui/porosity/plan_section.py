@@ -11,7 +11,6 @@ import numpy.typing as npt
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import (
     QComboBox,
-    QFormLayout,
     QLabel,
     QLineEdit,
     QPushButton,
@@ -22,9 +21,9 @@ from qtpy.QtWidgets import (
 from napari_geosr.core.errors import ConfigError, GeoSRError
 from napari_geosr.core.steps import Step
 from napari_geosr.gui.kit.activity import Activity
-from napari_geosr.gui.kit.widgets import Section
+from napari_geosr.gui.kit.widgets import Section, form_layout
 from napari_geosr.gui.layers import helper_metadata, same_place, volume_from_layer
-from napari_geosr.gui.porosity.settings import PorositySettings
+from napari_geosr.gui.porosity.settings import PorositySettings, align_fields
 from napari_geosr.operations.measure.planning import PlanConfig, ScanPlan, plan_steps
 
 if TYPE_CHECKING:
@@ -86,7 +85,7 @@ class PlanSection(QWidget):
             ("Precision", self.precision, fields["precision"].description),
             ("Scan shows", self.scan, fields["scan"].description),
         )
-        form = QFormLayout()
+        form = self._rows = form_layout()
         for title, widget, description in rows:
             label = QLabel(title)
             label.setBuddy(widget)
@@ -104,6 +103,11 @@ class PlanSection(QWidget):
         layout.addLayout(form)
         layout.addWidget(self.button)
         layout.addWidget(self.text)
+
+    def showEvent(self, event: object) -> None:
+        """Align the fields with those of the measurement."""
+        super().showEvent(event)
+        align_fields([self._settings.rows_below, self._rows])
 
     def _show_whether_possible(self) -> None:
         """Disable the button while there is no image to plan from."""

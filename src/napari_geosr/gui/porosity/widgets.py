@@ -71,7 +71,7 @@ class PorosityWidgets(Dock):
         settings = self.settings.layout()
         place = settings.count() - 1  # above the stretch
         settings.insertWidget(place, self.plan.section)
-        settings.addWidget(self.cluster.widget)
+        settings.insertWidget(place + 1, self.cluster.widget)
         self.scroll = scrolling(self.settings)
         self.scroll.setAccessibleName("Settings")
         self.scroll.setToolTip("Measurement settings.")
