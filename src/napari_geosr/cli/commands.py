@@ -62,7 +62,7 @@ COMMANDS = {
     ),
     "plan": Command(
         "plan:plan",
-        "Plan how many spots to scan for a precise porosity, of which size, and where.",
+        "Plan how many spots to scan for a precise porosity, how large, and where.",
         (
             "plan coarse.tif --spot 200um --precision 5% -o plan",
             "plan spot.tif --scan spot --spot 300um --precision 5% -o plan",

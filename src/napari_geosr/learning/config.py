@@ -115,7 +115,7 @@ class TrainingConfig(Config):
         gt=0,
         le=1,
         title="Learning rate",
-        description="Learning rate at the start (Adam).",
+        description="Initial learning rate (Adam).",
     )
     final_rate: float = Field(
         0.01,

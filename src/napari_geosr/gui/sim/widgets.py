@@ -177,9 +177,9 @@ class PatternTable(QWidget):
         self.tree = list_tree(
             _COLUMNS,
             "Patterns",
-            "Illumination patterns: direction, period, modulation (0 to 1) and peak, "
-            "which is the confidence: the height of the correlation peak relative to "
-            "its surroundings. Below 6, a pattern does not count as found.",
+            "Illumination patterns. Modulation is from 0 to 1. Peak is the "
+            "confidence, that is, the height of the correlation peak relative to its "
+            "surroundings; a pattern below 6 does not count as found.",
             heights=(90, 110),
         )
         column = QVBoxLayout(self)

@@ -1,4 +1,4 @@
-"""How many spots of a sample to scan, of which size, and where.
+"""How many spots of a sample to scan, how large, and where.
 
 The porosity of spots varies around that of the sample. Its standard deviation follows
 from cubes of the spot's size in a scan that has been made already: a coarse one of the

@@ -53,7 +53,7 @@ class GanrecConfig(ProjectionsConfig):
         gt=0,
         le=1,
         title="Learning rate",
-        description="Learning rate at the start (Adam).",
+        description="Initial learning rate (Adam).",
     )
     smoothness: float = Field(
         0.15,

@@ -61,8 +61,8 @@ class PinnSimConfig(FramesConfig):
         ge=0,
         le=100_000,
         title="Refining steps",
-        description="Training steps for each further plane or stack, which start "
-        "from the fitted network.",
+        description="Training steps for each further plane or stack, starting from "
+        "the fitted network.",
     )
     upscale_factor: UpscaleFactor = 2
     iterations: Iterations = None
@@ -209,9 +209,9 @@ def check_same_optics(first: SimFrames, other: SimFrames) -> None:
         )
         if differ:
             raise ConfigError(
-                f"{other.volume.title} has another {what} "
-                f"({_numbers(two)} instead of {_numbers(one)}), so the network is not "
-                "valid for it. Apply it to stacks of the same microscope."
+                f"{other.volume.title} has a different {what} ({_numbers(two)} "
+                f"instead of {_numbers(one)}), so the network is not valid for it. "
+                "Apply it to stacks of the same microscope."
             )
 
 
