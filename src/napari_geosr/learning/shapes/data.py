@@ -47,8 +47,14 @@ class ShapeConfig(TrainingConfig):
         title="Channels",
         description="Feature maps per level, from the finest to the coarsest.",
     )
-    dimensions: Literal["2D", "2.5D", "3D"] = "3D"
-    precision: Literal["auto", "float32", "bfloat16"] = "float32"
+    dimensions: Literal["2D", "2.5D", "3D"] = Field(
+        "3D",
+        title="Dimensions",
+        description="Shapes are volumes, so the networks are 3D.",
+    )
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "float32", title="Precision", description="Number format during training."
+    )
     batch_size: int = Field(
         1, ge=1, le=64, title="Batch", description="Shapes per step."
     )

@@ -54,7 +54,9 @@ _MAX_TRIES = 20
 class Config(ShapeConfig):
     """Settings of shape completion."""
 
-    network: str = "sparse_unet"
+    network: str = Field(
+        "sparse_unet", title="Network", description="Network architecture."
+    )
     channels: Annotated[tuple[int, ...], MULTIPLE_FILES] = Field(
         (8, 8, 16, 16, 32),
         title="Channels",

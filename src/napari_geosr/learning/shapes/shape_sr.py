@@ -54,7 +54,9 @@ _MAX_TRIES = 20
 class Config(ShapeConfig):
     """Settings of shape super-resolution."""
 
-    network: str = "surface_unet"
+    network: str = Field(
+        "surface_unet", title="Network", description="Network architecture."
+    )
     patch: int = Field(
         32,
         ge=8,
