@@ -456,16 +456,11 @@ measure = _command(measure_command, _measure)
 
 
 def _build_study() -> App:
-    examples = (
-        "submit study projections scan.h5 -o study --queue slurm",
-        "submit study projections scan.h5 -o study --profile gricad --project pr-x",
-    )
-    app = App(name="study", help_epilogue=with_examples(*examples))
-    app.command(
-        _command(study_command, _study),
-        name="projections",
-        help_epilogue=with_examples(*examples),
-    )
+    line = "submit study projections scan.h5 -o study"
+    end = with_examples(f"{line} --queue slurm", f"{line} --profile gricad")
+    app = App(name="study", help_epilogue=end)
+    command = _command(study_command, _study)
+    app.command(command, name="projections", help_epilogue=end)
     return app
 
 
@@ -495,9 +490,8 @@ def _build_train() -> App:
 
 def _on_a_queue(method: str) -> str:
     """Examples of a training on a cluster, for the help."""
-    example, *_ = train_commands.examples_of(method)
-    ways = ("--queue slurm", "--profile mine")
-    return with_examples(*(f"submit {example} {way}" for way in ways))
+    line = f"submit {train_commands.examples_of(method)[0]}"
+    return with_examples(f"{line} --queue slurm", f"{line} --profile mine")
 
 
 study = _build_study()
