@@ -15,7 +15,6 @@ from napari_geosr.core.types import AnyDict
 from napari_geosr.core.units import PIXEL, convert_length
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.jobs.handover import RunHandover
-from napari_geosr.gui.kit.form import fields_of_options
 from napari_geosr.gui.kit.lifetime import unwrapped
 from napari_geosr.gui.kit.progress import OperationProgress
 from napari_geosr.gui.layers import (
@@ -210,10 +209,8 @@ class SimDock(SimWidgets):
         self._show_warnings(found.check.warnings)
 
     def _show_warnings(self, warnings: Sequence[str]) -> None:
-        """Show warnings that name fields of the dock instead of options."""
-        text, _ = fields_of_options(" ".join(warnings), self.settings_forms())
-        if text:
-            self.message.show_message(text, "warning")
+        if warnings:
+            self.show_warning(" ".join(warnings))
 
     def _show_found(self) -> None:
         found = self._found
