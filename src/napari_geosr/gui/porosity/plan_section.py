@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import weakref
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 
 #: Choices of what the scan shows, by their texts.
 _SCANS = {"the whole sample": "whole", "one spot of it": "spot"}
+#: Spaces between a number and its unit, and around ±.
+_JOINT = re.compile(r"(?<=\d) (?=%|[nµm]?m\b|voxels|h\b|kWh|kg)| (?=±)|(?<=±) ")
 #: Index along one axis.
 Key = int | slice
 #: Colour of the spots; visible on all greys from black to white.
@@ -201,9 +204,8 @@ class PlanSection(QWidget):
 
 
 def _unbroken(text: str) -> str:
-    """A value that is not broken between a number and its unit."""
-    value, space, remark = text.partition(" (")
-    return value.replace(" ", "\N{NO-BREAK SPACE}") + space + remark
+    """A value that is not broken between a number and its unit, or at ±."""
+    return _JOINT.sub("\N{NO-BREAK SPACE}", text)
 
 
 def spot_colormap() -> DirectLabelColormap:
