@@ -68,6 +68,62 @@ def porosity(viewer) -> States:
     wait(until=lambda: not dock.is_running)
     dock.result.table.selectRow(2)
     yield "measured", frame
+    dock.tabs.setCurrentIndex(2)
+    yield "plot", frame
+    dock.result.plot.expression.setText("d > 25um & d < 40um")
+    dock.result.plot.select.click()
+    yield "plot selected", frame
+    dock.result.plot.expression.setText("d > 25 parsecs")
+    dock.result.plot.select.click()
+    yield "plot fault", frame
+
+
+def porosity_sections(viewer) -> States:
+    """Morphometry and scan plan, open and used."""
+    frame, dock = opened(viewer, "Porosity")
+    dock.plan.section.set_open(True)
+    shots.scroll_to(dock.plan)
+    yield "plan empty", frame
+    viewer.open_sample(shots.PLUGIN, "noisy_foam")
+    shots.show_only(viewer, "clean foam")
+    wait(until=lambda: dock.settings.threshold is not None)
+    dock.plan.spot.setText("20%")
+    dock.plan.button.click()
+    wait(until=lambda: bool(dock.plan.text.text()) and not dock.is_running)
+    shots.scroll_to(dock.plan)
+    yield "plan", frame
+    dock.plan.section.set_open(False)
+    box = dock.settings.morphometry
+    box.section.set_open(True)
+    box.boxes["thickness"].setChecked(True)
+    box.boxes["trabecular"].setChecked(True)
+    box.group.setText("diameter>20um")
+    shots.scroll_to(box)
+    yield "morphometry", frame
+    dock.measure()
+    wait(until=lambda: not dock.is_running)
+    yield "morphometry measured", frame
+
+
+def sim(viewer) -> States:
+    """Empty, with frames, with their patterns, reconstructed."""
+    frame, dock = opened(viewer, "SIM")
+    yield "empty", frame
+    with tempfile.TemporaryDirectory() as folder:
+        shots.sim_frames(viewer, Path(folder))
+        wait(0.5)
+        yield "ready", frame
+        dock.find_button.click()
+        wait(until=lambda: not dock.activity.busy)
+        yield "patterns", frame
+        dock.advanced.set_open(True)
+        shots.scroll_to(dock.rare)
+        yield "settings", frame
+        dock.advanced.set_open(False)
+        dock.run_button.click()
+        wait(until=lambda: not dock.activity.busy)
+        shots.scroll_to(dock.figures)
+        yield "done", frame
 
 
 def train(viewer) -> States:
@@ -142,7 +198,7 @@ def models(viewer) -> States:
 
 
 def jobs(viewer) -> States:
-    """Without a job, and with a finished training."""
+    """Without a job, with a finished training, with the parts of a run."""
     frame, _ = opened(viewer, "Jobs")
     wait(1)
     yield "empty", frame
@@ -155,6 +211,9 @@ def jobs(viewer) -> States:
     wait(until=lambda: frame.dock.tree.topLevelItemCount() > 0)
     frame.dock.tree.selectAll()
     yield "done", frame
+    frame.dock.view.strip.set_parts((100, 100, 100, 60, 35, 0, 0, 0))
+    frame.dock.view.strip.set_parts = lambda _parts: None  # keep them
+    yield "parts", frame
 
 
 DOCKS = {
@@ -162,8 +221,10 @@ DOCKS = {
     for function in (
         restore,
         porosity,
+        porosity_sections,
         train,
         reconstruct,
+        sim,
         compare,
         pairs,
         models,
@@ -207,7 +268,7 @@ def main() -> None:
             os.environ[f"XDG_{kind}_HOME"] = tempfile.mkdtemp()
         viewer = shots.new_viewer(size=WINDOW)
         for state, frame in DOCKS[name](viewer):
-            path = arguments.out / f"{name}_{state}.png"
+            path = arguments.out / f"{name}_{state}.png".replace(" ", "_")
             sheet(viewer, frame).save(str(path))
             print(path, flush=True)
         viewer.close()

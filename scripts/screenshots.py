@@ -19,7 +19,7 @@ from typing import Any
 import napari
 import numpy as np
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QApplication, QWidget
+from qtpy.QtWidgets import QApplication, QScrollArea, QWidget
 
 from napari_geosr.gui.kit.dock_tabs import dock_of
 from napari_geosr.gui.kit.frame import open_dock as show_dock
@@ -497,6 +497,40 @@ def reconstruct_dock() -> None:
     save(viewer, "reconstruct_dock")
 
 
+def sim_frames(viewer, folder: Path) -> None:
+    """Open simulated raw frames of structured illumination."""
+    from napari_geosr.core.steps import run_to_end
+    from napari_geosr.operations.sim import SimulateSimConfig, simulate_sim_steps
+
+    config = SimulateSimConfig(structure="filaments", snr=20, size=256)
+    made = run_to_end(simulate_sim_steps(folder / "frames", config))
+    viewer.open(str(made.files["raw"]), plugin=PLUGIN)
+
+
+def sim() -> None:
+    """Raw frames, their spectrum, and the patterns that were found."""
+    with tempfile.TemporaryDirectory() as folder:
+        viewer = new_viewer(size=(1280, 900))
+        sim_frames(viewer, Path(folder))
+        dock = open_dock(viewer, "SIM")
+        dock.find_button.click()
+        wait(until=lambda: not dock.activity.busy)
+        scroll_to(dock.table)
+        viewer.reset_view()
+        save(viewer, "sim")
+
+
+def scroll_to(widget: QWidget) -> None:
+    """Show a part of a dock."""
+    area = widget.parentWidget()
+    while area is not None and not isinstance(area, QScrollArea):
+        area = area.parentWidget()
+    wait(0.2)
+    if area is not None:
+        area.ensureWidgetVisible(widget, 0, 0)
+    wait(0.1)
+
+
 def overview() -> None:
     """A noisy scan, its restored version and the pores, side by side."""
     viewer = new_viewer(size=(1500, 820))
@@ -553,6 +587,7 @@ PICTURES = {
         jobs_resume,
         reconstruct,
         reconstruct_study,
+        sim,
     )
 }
 #: Of real scans, where their data are at hand.

@@ -10,6 +10,7 @@ from qtpy.QtCore import Qt
 from tomography_helpers import PLUGIN, scan_file
 from train_helpers import JOBS, TRAIN, noisy_scans
 
+from napari_geosr.core.steps import run_to_end
 from napari_geosr.gui.kit.dock_tabs import (
     COMPARE,
     MODELS,
@@ -17,8 +18,10 @@ from napari_geosr.gui.kit.dock_tabs import (
     POROSITY,
     RECONSTRUCT,
     RESTORE,
+    SIM,
 )
 from napari_geosr.gui.kit.widgets import Section
+from napari_geosr.operations.sim import SimulateSimConfig, simulate_sim_steps
 
 WIDTHS = (360, 300)
 
@@ -53,6 +56,13 @@ def studied(viewer, dock, qtbot) -> None:
     dock.study.result.setVisible(True)
 
 
+def found(viewer, dock, qtbot) -> None:
+    dock.advanced.set_open(False)
+    dock.form.set_values({"method": "wiener"})
+    dock.run_button.click()  # finds the patterns first
+    qtbot.waitUntil(lambda: not dock.figures.isHidden(), timeout=60_000)
+
+
 def compared(viewer, dock, qtbot) -> None:
     dock.choose_images(viewer.layers[0])
     dock.reference.set_layer(viewer.layers[1])
@@ -75,7 +85,14 @@ DONE = {
     COMPARE: compared,
     MODELS: chosen,
     JOBS: None,
+    SIM: found,
 }
+
+
+def frames(folder):
+    """A file with simulated raw frames of structured illumination."""
+    made = simulate_sim_steps(folder / "frames", SimulateSimConfig(size=96, snr=30))
+    return run_to_end(made).files["raw"]
 
 
 @pytest.mark.parametrize("name", DONE)
@@ -85,6 +102,8 @@ def test_no_text_is_cut(viewer, qtbot, tmp_path, name):
         viewer.open(str(scan_file(tmp_path)), plugin=PLUGIN)
     elif name == TRAIN:
         noisy_scans(viewer)
+    elif name == SIM:
+        viewer.open(str(frames(tmp_path)), plugin=PLUGIN)
     elif name != JOBS:
         for i, scan in enumerate(("scan", "other scan")):
             add(viewer, physical(name=scan, seed=i))
@@ -107,3 +126,60 @@ def cut_at_all_widths(viewer, dock, qtbot, state: str) -> list[str]:
         qtbot.wait(100)
         found += [f"{state}, {width} px: {text}" for text in cut_texts(dock)]
     return found
+
+
+def test_no_text_of_morphometry_plan_and_plot_is_cut(viewer, qtbot):
+    viewer.window._qt_window.resize(1366, 768)
+    add(viewer, physical(name="scan"))
+    dock = opened(viewer, POROSITY)
+    wait_for_levels(dock, qtbot)
+    dock.plan.section.set_open(True)
+    dock.plan.spot.setText("30%")
+    dock.plan.button.click()
+    qtbot.waitUntil(lambda: not dock.is_running, timeout=60_000)
+    cut = cut_at_all_widths(viewer, dock, qtbot, "planned")
+    box = dock.settings.morphometry
+    box.section.set_open(True)
+    for name in ("thickness", "trabecular", "two_point", "anisotropy"):
+        box.boxes[name].setChecked(True)
+    box.group.setText("diameter>1um & sphericity<0.95")
+    measure(dock, qtbot)
+    assert "Chord.solid.SD" in " ".join(dock.result.report.summary_lines())
+    cut += cut_at_all_widths(viewer, dock, qtbot, "measured")
+    dock.tabs.setCurrentWidget(dock.tabs.widget(2))
+    cut += cut_at_all_widths(viewer, dock, qtbot, "plot")
+    for part in (dock.result.plot.x, dock.result.plot.legend.title):
+        shown = part.shown_text() if part is dock.result.plot.x else part.text()
+        room = part.width()
+        if part.fontMetrics().horizontalAdvance(shown) > room or "…" in shown:
+            cut.append(f"{part.accessibleName()}: {shown}")
+    assert not cut, "\n".join(cut)
+
+
+def test_columns_and_next_steps_of_the_sim_dock_fit(viewer, qtbot, tmp_path):
+    dock = opened(viewer, SIM)
+    steps = [dock.bar.state.text()]
+    assert steps == ["Open the raw frames first."]
+    viewer.open(str(frames(tmp_path)), plugin=PLUGIN)
+    steps.append(dock.bar.state.text())
+    assert steps[-1] == "Next: Find patterns."
+    found(viewer, dock, qtbot)
+    steps.append(dock.bar.state.text())
+    assert not cut_at_all_widths(viewer, dock, qtbot, "done")  # at 300 px now
+    columns, state = dock.table.tree, dock.bar.state
+    assert columns.header().length() <= columns.viewport().width()
+    for text in steps:
+        assert state.fontMetrics().horizontalAdvance(text) <= state.width(), text
+
+
+def test_the_menu_of_models_shortens_the_name_and_not_the_gain(viewer, qtbot):
+    add(viewer, physical(name="scan"))
+    dock = opened(viewer, RESTORE)
+    menu = dock.model_box.combo
+    menu.blockSignals(True)  # no model has this name
+    menu.insertItem(0, "a-model-with-a-rather-long-name  +12.3 dB", "x")
+    menu.setCurrentIndex(0)
+    cut_at_all_widths(viewer, dock, qtbot, "a long name")
+    shown = menu.shown_text()
+    assert "…" in shown
+    assert shown.endswith("  +12.3 dB")

@@ -153,7 +153,7 @@ def test_a_group_is_kept_in_table_features_and_report(viewer, qtbot, dock):
     result.colour.setCurrentText("large and flat")
     assert np.allclose(layer.get_color(1), layer.get_color(3))
     assert not np.allclose(layer.get_color(1), layer.get_color(2))
-    assert plot.legend.title.text() == "Colour: large and flat"
+    assert plot.legend.title.text() == "large and flat"
 
 
 def test_colours_of_more_pores_than_napari_has(qtbot):

@@ -39,7 +39,7 @@ def planned(dock, qtbot) -> str:
 
 def test_spots_are_shown_where_they_are(viewer, qtbot, dock):
     text = planned(dock, qtbot)
-    assert "Spots: 8 of 64, 32 µm" in text
+    assert "Spots: 8 of 64 possible\nEdge length of a spot: 32\xa0µm" in text
     assert "Porosity (95 % interval): 20" in text
     spots, image = viewer.layers["rock · spots"], viewer.layers["rock"]
     assert np.array_equal(spots.scale, image.scale)

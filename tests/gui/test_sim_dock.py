@@ -192,3 +192,10 @@ def test_a_pixel_size_given_here_is_that_of_the_frames(viewer, qtbot, simulated)
     np.testing.assert_allclose(
         result.extent.world[:, -2:], raw.extent.world[:, -2:], atol=0.05
     )
+
+
+def test_warnings_name_fields_and_not_options(viewer, qtbot, dock):
+    dock.show_warning("The frames fit the order zap better than apz: check --order.")
+    assert dock.message.text.endswith("better than apz: check Order.")
+    dock.show_warning("Choose the automatic sample mask (--sample auto).")
+    assert dock.message.text.endswith("Choose the automatic sample mask.")

@@ -91,7 +91,9 @@ def test_a_group_is_in_the_table_and_in_the_report() -> None:
     assert found.group.share_of_size == pytest.approx(8 / 9, rel=0.02)
     assert sorted(found.table["in_group"].tolist()) == [False, True]
     assert found.to_json_dict()["group"]["count"] == 1
-    assert any("Group diameter>30um: 1 of 2" in line for line in found.summary_lines())
+    assert any(
+        "Group (diameter>30um): 1 of 2" in line for line in found.summary_lines()
+    )
 
 
 def test_the_methods_section_reproduces_the_numbers() -> None:

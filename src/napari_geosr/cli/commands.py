@@ -62,7 +62,7 @@ COMMANDS = {
     ),
     "plan": Command(
         "plan:plan",
-        "Plan how many spots to scan for a precise porosity, of which size, and where.",
+        "Plan how many spots to scan for a precise porosity, how large, and where.",
         (
             "plan coarse.tif --spot 200um --precision 5% -o plan",
             "plan spot.tif --scan spot --spot 300um --precision 5% -o plan",
@@ -143,10 +143,18 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "-o sim.ome.tif",
         "sim check raw.ome.tif -o check",
     ),
+    "sim check": (
+        "sim check raw.ome.tif -o check",
+        "sim check raw.tif --na 1.49 --wavelength 525nm --pixel 65nm -o check",
+    ),
     "simulate": (
         "simulate foam -o foam",
         "simulate bone --projections 250 --photons 2e4 -o bone",
         "simulate sim --structure filaments --snr 20 -o frames",
+    ),
+    "simulate sim": (
+        "simulate sim --structure filaments --snr 20 -o frames",
+        "simulate sim --nonlinear saturated --phase-error 3 -o frames",
     ),
     "submit": (
         "submit restore scan.tif -o clean.ome.zarr --queue slurm --dry-run",

@@ -50,7 +50,7 @@ def plan(
     json: Json = False,
     overwrite: Overwrite = False,
 ) -> int:
-    """Plan how many spots to scan for a precise porosity, of which size, and where."""
+    """Plan how many spots to scan for a precise porosity, how large, and where."""
     merged = settings_from(PlanConfig, config, settings)
     files = plan_files(out)
     check_files(files, overwrite=overwrite)
@@ -91,5 +91,5 @@ def _print(made: ScanPlan) -> None:
         sizes.add_row(edge, str(row.n_spots), share)
     console = Console()
     console.print(table, highlight=False)
-    console.print("\nOther sizes of spots for the same precision:", highlight=False)
+    console.print("\nOther spot sizes for the same precision:", highlight=False)
     console.print(sizes, highlight=False)

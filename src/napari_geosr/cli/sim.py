@@ -87,7 +87,11 @@ def reconstruct_sim(
     return 0
 
 
-@app.command(name="check")
+@app.command(
+    name="check",
+    help="Check raw frames, find their patterns, and write a report.",
+    help_epilogue=with_examples(*EXAMPLES["sim check"]),
+)
 def check_sim(
     raw: Annotated[Path, _RAW],
     /,
@@ -102,7 +106,7 @@ def check_sim(
     json: Json = False,
     overwrite: Overwrite = False,
 ) -> int:
-    """Check raw frames, find their patterns, and write both as a report.
+    """Check raw frames, find their patterns, and write a report.
 
     Each option is documented in its declaration.
 

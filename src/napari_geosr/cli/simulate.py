@@ -92,7 +92,11 @@ def simulate(
     return 0
 
 
-@app.command(name="sim")
+@app.command(
+    name="sim",
+    help="Simulate raw frames of structured illumination of a known object.",
+    help_epilogue=with_examples(*EXAMPLES["simulate sim"]),
+)
 def simulate_sim(
     *,
     out: Annotated[
@@ -103,7 +107,7 @@ def simulate_sim(
     json: Json = False,
     overwrite: Overwrite = False,
 ) -> int:
-    """Simulate raw frames of structured illumination, with the object known exactly.
+    """Simulate raw frames of structured illumination of a known object.
 
     Each option is documented in its declaration.
 

@@ -456,43 +456,42 @@ measure = _command(measure_command, _measure)
 
 
 def _build_study() -> App:
-    app = App(name="study")
-    app.command(
-        _command(study_command, _study),
-        name="projections",
-        help_epilogue=with_examples(
-            "submit study projections scan.h5 -o study --profile gricad --project pr-x"
-        ),
-    )
+    line = "submit study projections scan.h5 -o study"
+    end = with_examples(f"{line} --queue slurm", f"{line} --profile gricad")
+    app = App(name="study", help_epilogue=end)
+    command = _command(study_command, _study)
+    app.command(command, name="projections", help_epilogue=end)
     return app
 
 
 def _build_train() -> App:
     app = App(
         name="train",
+        help_epilogue=_on_a_queue("noise2inverse"),
         result_action="return_value",
         exit_on_error=False,
         print_error=False,
     )
     for method, need in needs().items():
-        examples = train_commands.examples_of(method)[:1]
         app.command(
             _command(train_commands.command_of(method), _train(method)),
             name=method,
             help=f"Needs {need}.",
-            help_epilogue=with_examples(
-                *(f"submit {e} --queue slurm" for e in examples)
-            ),
+            help_epilogue=_on_a_queue(method),
         )
     app.command(
         _command(train_commands.ganrec, _ganrec),
         name="ganrec",
         help="Fit networks to the projections of one object.",
-        help_epilogue=with_examples(
-            *(f"submit {e} --queue slurm" for e in train_commands.examples_of("ganrec"))
-        ),
+        help_epilogue=_on_a_queue("ganrec"),
     )
     return app
+
+
+def _on_a_queue(method: str) -> str:
+    """Examples of a training on a cluster, for the help."""
+    line = f"submit {train_commands.examples_of(method)[0]}"
+    return with_examples(f"{line} --queue slurm", f"{line} --profile mine")
 
 
 study = _build_study()

@@ -150,7 +150,7 @@ def _check(address: str, shown: str) -> None:
     if scheme == "http":
         raise FileError(
             f"{shown} is not an https address, so its voxels could be replaced in "
-            "transit. Give the https address, or download the data by hand."
+            "transit. Give the https address, or download the data yourself."
         )
     if scheme not in _SCHEMES:
         raise FileError(
@@ -166,7 +166,7 @@ def _check(address: str, shown: str) -> None:
     if scheme == "https" and "?" in address and known is not HDF5:
         raise FileError(
             f"{shown} contains a query (?…), which applies to a single file, but a "
-            "zarr consists of many files. Leave the query out."
+            "zarr consists of many files. Remove the query."
         )
     if known is not None and known not in (OME_ZARR, HDF5):
         raise FileError(

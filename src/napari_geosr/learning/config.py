@@ -115,7 +115,7 @@ class TrainingConfig(Config):
         gt=0,
         le=1,
         title="Learning rate",
-        description="Learning rate at the start (Adam).",
+        description="Initial learning rate (Adam).",
     )
     final_rate: float = Field(
         0.01,
@@ -189,7 +189,7 @@ class TrainingConfig(Config):
         0,
         ge=0,
         title="Seed",
-        description="Seed of the random numbers: the same seed gives the same model.",
+        description="Random seed: the same seed gives the same model.",
     )
     device: str = Field(
         "auto",

@@ -108,14 +108,15 @@ class PorosityConfig(Config):
     statistics: Annotated[tuple[str, ...], Parameter(n_tokens=1, negative="")] = Field(
         default=(),
         title="Morphometry",
-        description="Further statistics, separated by commas, that read the voxels of "
-        "both phases: " + ", ".join(MORPHOMETRY.names()) + ".",
+        description="Additional morphometric statistics, separated by commas: "
+        + ", ".join(MORPHOMETRY.names())
+        + ".",
     )
 
     group: str | None = Field(
         default=None,
         title="Group",
-        description="Pores to be counted as a group, as comparisons of columns of the "
+        description="Pores to count as a group, given as comparisons of columns of the "
         'pore table: "diameter>20um & sphericity<0.6".',
     )
 

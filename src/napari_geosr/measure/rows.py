@@ -107,14 +107,15 @@ def _group_rows(reports: Sequence[FiguresSource]) -> Iterator[StatisticRow]:
     if named is None:
         return
     texts = []
+    size = "area" if reports[0].is_flat else "volume"
     for group in groups:
         if group is None:
             texts.append(NOTHING)
             continue
         share = "" if group.share_of_size is None else percent_text(group.share_of_size)
-        texts.append(f"{group.count} of {group.total} ({share} of their size)")
-    help_text = "Pores for which the expression holds."
-    yield StatisticRow(f"Group {named.text}", texts, [""] * len(texts), help_text)
+        texts.append(f"{group.count} of {group.total} ({share} by {size})")
+    help_text = "Pores that match the expression."
+    yield StatisticRow(f"Group ({named.text})", texts, [""] * len(texts), help_text)
 
 
 def table_rows(

@@ -80,7 +80,7 @@ def fill_gaps(
     gap : float
         Minimum thickness of the wall between two spheres.
     seed : int
-        Seed of the random numbers.
+        Random seed.
 
     Returns
     -------

@@ -90,7 +90,7 @@ def place_balls(
     radius : tuple of float
         Smallest and largest radius.
     seed : int
-        Seed of the random numbers.
+        Random seed.
     gap : float
         Minimum thickness of the wall between two spheres.
 

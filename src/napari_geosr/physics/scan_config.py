@@ -167,5 +167,5 @@ class ScanConfig(Config):
         default=0,
         ge=0,
         title="Seed",
-        description="Seed of the random numbers: the same seed gives the same scan.",
+        description="Random seed: the same seed gives the same scan.",
     )

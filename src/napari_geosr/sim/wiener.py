@@ -44,7 +44,7 @@ def unmixing(fringe: FringePattern) -> npt.NDArray[np.complex128]:
     matrix = np.stack(columns, 1) * np.asarray(fringe.intensity)[:, None]
     if len(matrix) < matrix.shape[1] or np.linalg.cond(matrix) > 100:
         raise ConfigError(
-            f"{len(matrix)} phases of "
+            f"The {len(matrix)} phases "
             f"{', '.join(f'{np.degrees(p):.0f}°' for p in fringe.phases)} do not "
             f"separate {matrix.shape[1]} bands. Use fewer harmonics (--harmonics), or "
             "check the order of the frames."

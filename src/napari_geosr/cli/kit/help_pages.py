@@ -56,6 +56,13 @@ _GROUPS: dict[str, str] = {
     "synchrotron-kilowatts target-light temperature uncertainty-members "
     "validate-every validation warm-up weight width window",
 }
+#: Options that mean something else in one command, keyed by an option that only this
+#: command has, with their groups there.
+_EXCEPTIONS: dict[str, dict[str, str]] = {
+    "--phases": {"--angles": "Input", "--frames": "Input"},
+    "--bleaching": {"--saturation": _METHOD},
+    "--spot": {"--precision": _METHOD},
+}
 _GROUP_OF = {
     f"--{name}": title for title, names in _GROUPS.items() for name in names.split()
 }
@@ -99,8 +106,16 @@ def split_into_groups(panel: HelpPanel) -> Iterator[HelpPanel]:
     arguments = [entry for entry in entries if entry not in options]
     if arguments:
         yield panel.copy(title="Arguments", entries=arguments)
+    named = {name for entry in options for name in entry.names}
+    exceptions = {
+        name: title
+        for mark, groups in _EXCEPTIONS.items()
+        if mark in named
+        for name, title in groups.items()
+    }
     for title in _GROUPS:
-        if members := [entry for entry in options if _group(entry) == title]:
+        members = [e for e in options if _group(e, exceptions) == title]
+        if members:
             yield panel.copy(title=title, entries=members)
 
 
@@ -112,8 +127,8 @@ def with_examples(*lines: str) -> str:
     return "\n".join(("Examples:", "", *shown, "", _EXIT_CODES))
 
 
-def _group(entry: HelpEntry) -> str:
-    groups = (_GROUP_OF.get(name) for name in entry.names)
+def _group(entry: HelpEntry, exceptions: dict[str, str]) -> str:
+    groups = (exceptions.get(name, _GROUP_OF.get(name)) for name in entry.names)
     return next((title for title in groups if title), _METHOD)
 
 

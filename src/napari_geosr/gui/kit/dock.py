@@ -14,7 +14,12 @@ from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.steps import Step
 from napari_geosr.gui.kit.activity import Activity
 from napari_geosr.gui.kit.dock_tabs import MIN_WIDTH, DockTabifier
-from napari_geosr.gui.kit.form import ConfigForm, error_in_fields, show_in_fields
+from napari_geosr.gui.kit.form import (
+    ConfigForm,
+    error_in_fields,
+    fields_of_options,
+    show_in_fields,
+)
 from napari_geosr.gui.kit.lifetime import Connections, unwrapped
 from napari_geosr.gui.kit.notify import MessageRow, show_error
 from napari_geosr.gui.kit.remembered import recall, remember
@@ -108,6 +113,11 @@ class Dock(QWidget):
     def reworded(self, error: Exception) -> Exception:
         """Return an error that names fields of the dock instead of options."""
         return error_in_fields(error, self.settings_forms())
+
+    def show_warning(self, text: str) -> None:
+        """Show a warning that names fields of the dock instead of options."""
+        text, _ = fields_of_options(text, self.settings_forms())
+        self.message.show_message(text, "warning")
 
     def clear_errors(self) -> None:
         """Clear the message and the errors below fields."""

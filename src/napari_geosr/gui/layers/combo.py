@@ -42,8 +42,11 @@ class ElidingCombo(QComboBox):
         field = QStyle.SubControl.SC_ComboBoxEditField
         complex_control = QStyle.ComplexControl.CC_ComboBox
         room = style.subControlRect(complex_control, option, field, self).width()
-        text = self.currentText() or self._empty_text()
-        return str(self.fontMetrics().elidedText(text, self.elide_mode, room - 2))
+        return self._shortened(self.currentText() or self._empty_text(), room - 2)
+
+    def _shortened(self, text: str, room: int) -> str:
+        """A text that fits into `room` pixels."""
+        return str(self.fontMetrics().elidedText(text, self.elide_mode, room))
 
     def paintEvent(self, _event: QPaintEvent | None) -> None:
         """Draw the combo box as usual, with a shortened name."""

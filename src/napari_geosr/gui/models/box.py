@@ -35,7 +35,19 @@ if TYPE_CHECKING:
 
 #: Text and description of the entry that leaves the scan as it is.
 KEEP_SCAN, KEEP_SCAN_TITLE = "Leave it as it is", "Leave the scan as it is."
+#: Text between the name of a model and its expected gain.
+_GAP = "  "
 _Order = tuple[bool, float, bool, bool, bool, str]
+
+
+class _ModelMenu(ElidingCombo):
+    """Shortens the name of a model, but not its expected gain."""
+
+    def _shortened(self, text: str, room: int) -> str:
+        name, gap, gain = text.rpartition(_GAP)
+        gain = gap + gain if name else ""
+        rest = room - self.fontMetrics().horizontalAdvance(gain)
+        return super()._shortened(name or text, rest) + gain
 
 
 class ModelBox(QWidget):
@@ -58,7 +70,7 @@ class ModelBox(QWidget):
         self._ranking: Ranking | None = None
         self._is_user_choice = False
         self._cards: dict[str, ModelCard] = {}
-        self.combo = ElidingCombo()
+        self.combo = _ModelMenu()
         self.combo.elide_mode = (
             Qt.TextElideMode.ElideRight
         )  # the remarks at the end may be cut off
@@ -200,7 +212,7 @@ class ModelBox(QWidget):
         row = self._ranked_row(name)
         if row is None:
             return ""
-        return f"  {row.short_gain}"
+        return f"{_GAP}{row.short_gain}"
 
     def _ranked_row(self, name: str) -> RankingEntry | None:
         if self._ranking is None:

@@ -74,7 +74,7 @@ class PorosityDock(PorosityWidgets):
         self._progress = OperationProgress(
             self.stage.setText,
             show_bar=self.bar.show_progress,
-            show_warning=lambda text: self.message.show_message(text, "warning"),
+            show_warning=self.show_warning,
             shows_time_left=True,
             spans_stages=True,
         )
@@ -364,7 +364,7 @@ class PorosityDock(PorosityWidgets):
         """Show the warnings of the reports, if there are any."""
         warnings = [w for r in measured.reports.values() for w in r.warnings]
         if warnings:
-            self.message.show_message(" ".join(warnings), "warning")
+            self.show_warning(" ".join(warnings))
         return bool(warnings)
 
     def show_job(self, job: Path, then: Callable[[str], None]) -> None:

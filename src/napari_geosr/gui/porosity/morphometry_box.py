@@ -50,8 +50,8 @@ class MorphometryBox(QWidget):
         self.group = QLineEdit()
         self.group.setPlaceholderText("diameter>20um & sphericity<0.6")
         self.group.setToolTip(
-            "Pores to be counted as a group: comparisons of columns of the pore table, "
-            "joined by & and |."
+            "Pores to count as a group: comparisons of columns of the pore table "
+            "with numbers, joined by & (and), | (or), ! (not)."
         )
         self.group.setAccessibleName("Group of pores")
         label.setBuddy(self.group)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import weakref
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -11,7 +12,6 @@ import numpy.typing as npt
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import (
     QComboBox,
-    QFormLayout,
     QLabel,
     QLineEdit,
     QPushButton,
@@ -22,9 +22,9 @@ from qtpy.QtWidgets import (
 from napari_geosr.core.errors import ConfigError, GeoSRError
 from napari_geosr.core.steps import Step
 from napari_geosr.gui.kit.activity import Activity
-from napari_geosr.gui.kit.widgets import Section
+from napari_geosr.gui.kit.widgets import Section, form_layout
 from napari_geosr.gui.layers import helper_metadata, same_place, volume_from_layer
-from napari_geosr.gui.porosity.settings import PorositySettings
+from napari_geosr.gui.porosity.settings import PorositySettings, align_fields
 from napari_geosr.operations.measure.planning import PlanConfig, ScanPlan, plan_steps
 
 if TYPE_CHECKING:
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 #: Choices of what the scan shows, by their texts.
 _SCANS = {"the whole sample": "whole", "one spot of it": "spot"}
+#: Spaces between a number and its unit, and around ±.
+_JOINT = re.compile(r"(?<=\d) (?=%|[nµm]?m\b|voxels|h\b|kWh|kg)| (?=±)|(?<=±) ")
 #: Index along one axis.
 Key = int | slice
 #: Colour of the spots; visible on all greys from black to white.
@@ -70,11 +72,13 @@ class PlanSection(QWidget):
         self.text.setWordWrap(True)
         self._lay_out()
         self.button.clicked.connect(self.requested)
+        settings.image.layerChanged.connect(self._show_whether_possible)
+        self._show_whether_possible()
         self.section = Section(
             "How much to scan",
             self,
-            tool_tip="Number, size and places of the fine scans that give the porosity "
-            "precisely.",
+            tool_tip="How many fine scans (spots) a precise porosity needs, how "
+            "large, and where.",
         )
 
     def _lay_out(self) -> None:
@@ -84,7 +88,7 @@ class PlanSection(QWidget):
             ("Precision", self.precision, fields["precision"].description),
             ("Scan shows", self.scan, fields["scan"].description),
         )
-        form = QFormLayout()
+        form = self._rows = form_layout()
         for title, widget, description in rows:
             label = QLabel(title)
             label.setBuddy(widget)
@@ -92,7 +96,7 @@ class PlanSection(QWidget):
             widget.setAccessibleName(title)
             form.addRow(label, widget)
         self.button.setToolTip(
-            "Calculate the number of spots from the chosen image, and show them."
+            "Calculate how many spots are needed for the chosen image, and show them."
         )
         self.button.setAccessibleName("Plan scan")
         self.text.setAccessibleName("Scan plan")
@@ -102,6 +106,15 @@ class PlanSection(QWidget):
         layout.addLayout(form)
         layout.addWidget(self.button)
         layout.addWidget(self.text)
+
+    def showEvent(self, event: object) -> None:
+        """Align the fields with those of the measurement."""
+        super().showEvent(event)
+        align_fields([self._settings.rows_below, self._rows])
+
+    def _show_whether_possible(self) -> None:
+        """Disable the button while there is no image to plan from."""
+        self.button.setEnabled(self._settings.image.layer() is not None)
 
     def config(self) -> PlanConfig:
         """The settings of a plan.
@@ -154,7 +167,8 @@ class PlanSection(QWidget):
 
     def _show(self, plan: ScanPlan) -> None:
         """Show a plan, and its spots if the image is still open."""
-        self.text.setText("\n".join(f"{label}: {text}" for label, text in plan.rows()))
+        lines = (f"{label}: {_unbroken(text)}" for label, text in plan.rows())
+        self.text.setText("\n".join(lines))
         assert self._scanned is not None
         reference, volume = self._scanned
         layer = reference()
@@ -187,6 +201,11 @@ class PlanSection(QWidget):
         shown.contour = _CONTOUR
         shown.editable = False
         return shown
+
+
+def _unbroken(text: str) -> str:
+    """A value that is not broken between a number and its unit, or at ±."""
+    return _JOINT.sub("\N{NO-BREAK SPACE}", text)
 
 
 def spot_colormap() -> DirectLabelColormap:

@@ -49,7 +49,7 @@ _NO_EVIDENCE = (
     "be explained."
 )
 _STALE = (
-    "This is not the image chosen under Settings. Press Measure to measure the latter."
+    "This is not the image chosen under Settings. Press Measure to measure that image."
 )
 _EXPORT = "Save the results and the table as CSV, JSON, PNG and HTML."
 #: Minimum height of the figures, in pixels.
@@ -86,13 +86,16 @@ class FiguresTable(QWidget):
                 0,
                 0,
                 "value,\nchange",
-                f"In small type: the change relative to {next(iter(reports))}.",
+                f"Second line: the change relative to {next(iter(reports))}.",
             )
             for column, name in enumerate(reports, start=1):
                 self._add(0, column, name, name, elide=True, bold=True)
         for i, row in enumerate(figure_rows(reports), start=1):
             help_text = row.help or row.label
-            title, shown = row.label.split(" (")[0], row.texts
+            help_text = help_text[0].upper() + help_text[1:]
+            title = row.label.split(" (")[0]
+            # A remark in parentheses does not fit next to its label.
+            shown = [text.replace(" (", "\n(") for text in row.texts]
             if several:
                 title, shown = _unit_to_label(_shortened_label(row.label), row.texts)
                 # Two ranges do not fit next to each other in a narrow dock.
@@ -101,7 +104,7 @@ class FiguresTable(QWidget):
                     f"{text}\n{change}" if change else text
                     for text, change in zip(shown, row.differences, strict=True)
                 ]
-            self._add(i, 0, title, help_text, elide=not several, wrap=several)
+            self._add(i, 0, title, help_text, wrap=True)
             for column, text in enumerate(shown, start=1):
                 self._add(i, column, text, help_text, bold=row.label == "Porosity")
         # With one report, the labels take the remaining width; with two, all columns
@@ -208,7 +211,7 @@ class PorosityResult(QWidget):
         self.least.setSpecialValueText("all sizes")
         self.least.setMinimumWidth(84)
         self.least.setKeyboardTracking(False)
-        self.only_selected = QCheckBox("Only selected pores")
+        self.only_selected = QCheckBox("Show only selected pores")
         self.table = PoreTable()
         #: Shown in a tab of its own.
         self.plot = PorePlot()
@@ -254,8 +257,8 @@ class PorosityResult(QWidget):
             ),
             (
                 self.only_selected,
-                "Only selected pores",
-                "Hide all pores in the picture but the selected ones.",
+                "Show only selected pores",
+                "Hide all other pores in the picture.",
             ),
             (self.image, "Measured image", "The image that was measured."),
             (self.evidence, "Evidence", _NO_EVIDENCE),

@@ -251,7 +251,7 @@ class PorositySettings(QWidget):
     def showEvent(self, event: object) -> None:
         """Align the fields, now that the labels have the theme's font."""
         super().showEvent(event)
-        _align([self.rows_above, self.form.layout(), self.rows_below])
+        align_fields([self.rows_above, self.form.layout(), self.rows_below])
 
     def _can_compare(self, layer: Layer) -> bool:
         return is_measurable(layer) and bool(layer is not self.image.layer())
@@ -484,7 +484,7 @@ def _form(rows: Any) -> QFormLayout:
     return form
 
 
-def _align(forms: list[Any]) -> None:
+def align_fields(forms: list[Any]) -> None:
     """Give the labels of several forms equal width, so that their fields align."""
     labels = [
         item.widget()

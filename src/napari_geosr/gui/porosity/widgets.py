@@ -68,8 +68,10 @@ class PorosityWidgets(Dock):
         self.progress, self.stage = self.bar.progress, self.bar.state
 
     def _lay_out(self) -> None:
-        self.settings.layout().addWidget(self.plan.section)
-        self.settings.layout().addWidget(self.cluster.widget)
+        settings = self.settings.layout()
+        place = settings.count() - 1  # above the stretch
+        settings.insertWidget(place, self.plan.section)
+        settings.insertWidget(place + 1, self.cluster.widget)
         self.scroll = scrolling(self.settings)
         self.scroll.setAccessibleName("Settings")
         self.scroll.setToolTip("Measurement settings.")

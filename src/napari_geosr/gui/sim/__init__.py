@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -37,7 +37,7 @@ from napari_geosr.gui.sim.steps import (
     reconstruct_steps,
     refine_steps,
 )
-from napari_geosr.gui.sim.widgets import DONE, FOUND, IDLE, SimWidgets
+from napari_geosr.gui.sim.widgets import DONE, EMPTY, FOUND, IDLE, SimWidgets
 from napari_geosr.jobs.handover import LayerVolume, StoppedSim
 from napari_geosr.operations.sim import METHOD_TITLES, SimConfig, SimResult
 
@@ -140,6 +140,7 @@ class SimDock(SimWidgets):
         if self._found is not None and key != self._found_key:
             self._found = None
             self.patterns.remove()
+        if not self.activity.busy:
             self._show_found()
 
     def _current(self, config: SimConfig) -> FoundPatterns | None:
@@ -205,9 +206,11 @@ class SimDock(SimWidgets):
         self._found, self._found_key = found, key
         self.patterns.show(found, layer)
         self._show_found()
-        warnings = " ".join(found.check.warnings)
+        self._show_warnings(found.check.warnings)
+
+    def _show_warnings(self, warnings: Sequence[str]) -> None:
         if warnings:
-            self.message.show_message(warnings, "warning")
+            self.show_warning(" ".join(warnings))
 
     def _show_found(self) -> None:
         found = self._found
@@ -216,7 +219,8 @@ class SimDock(SimWidgets):
         text = "" if found is None else _arrangement(found.frames)
         self.arrangement.setText(text)
         self.arrangement.setVisible(bool(text))
-        self.bar.state.set_idle(IDLE if found is None else FOUND)
+        idle = IDLE if self.combo.layer() is not None else EMPTY
+        self.bar.state.set_idle(idle if found is None else FOUND)
 
     def _on_moved(self, near: PatternSet) -> None:
         """Find the patterns again, close to a peak that the user has moved."""
@@ -244,8 +248,7 @@ class SimDock(SimWidgets):
         self._found = found
         self.patterns.update_patterns(found.estimate.patterns)
         self._show_found()
-        if found.estimate.problems:
-            self.message.show_message(" ".join(found.estimate.problems), "warning")
+        self._show_warnings(found.estimate.problems)
 
     def _on_preview(self) -> None:
         try:
@@ -356,9 +359,8 @@ class SimDock(SimWidgets):
         self.figures.setVisible(True)
         self.bar.state.set_idle(DONE)
         warnings = [*self._progress.warnings, *_warnings_of(result)]
-        if warnings:
-            self.message.show_message(" ".join(warnings), "warning")
-        else:
+        self._show_warnings(warnings)
+        if not warnings:
             self.message.show_message(f"Added {name}.", "ok")
 
     def _compare_with(self, layer: Image) -> None:
@@ -428,7 +430,7 @@ def _arrangement(frames: SimFrames) -> str:
         if number > 1:
             parts.append(f"{number} {word}")
     if frames.offset:
-        parts.append(f"offset {frames.offset:.4g}")
+        parts.append(f"camera offset {frames.offset:.4g}")
     return "; ".join(parts) + "."
 
 
@@ -440,9 +442,10 @@ def _figures(result: SimResult) -> str:
         numbers = sorted({int(n) for n in np.ravel(used)})
         shown = f"{numbers[0]}" if len(numbers) == 1 else f"{numbers[0]}–{numbers[-1]}"
         parts.append(f"{shown} iterations")
+    text = ", ".join(parts) + "."
     if (snr := facts.get("snr")) is not None:
-        parts.append(f"signal-to-noise ratio of the frames {snr:.3g}")
-    return ", ".join(parts) + "."
+        text += f" Signal-to-noise ratio of the frames: {snr:.3g}."
+    return text
 
 
 def _warnings_of(result: SimResult) -> tuple[str, ...]:

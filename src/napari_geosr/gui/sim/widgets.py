@@ -32,9 +32,10 @@ from napari_geosr.operations.sim import PatternEstimate, SimConfig
 if TYPE_CHECKING:
     import napari.viewer
 
-IDLE = "Choose the raw frames, then press Find patterns."
+EMPTY = "Open the raw frames first."
+IDLE = "Next: Find patterns."
 FOUND = "Next: Preview or Run."
-DONE = "Done. Run another method to compare the results."
+DONE = "Done. Next: try another method."
 #: Settings that are always visible, by group.
 _GROUPS = {
     "Microscope": ("na", "wavelength", "index", "pixel"),
@@ -42,8 +43,16 @@ _GROUPS = {
     "Reconstruction": ("method", "upscale_factor"),
 }
 _SHOWN = tuple(name for names in _GROUPS.values() for name in names)
+#: Settings of the section Advanced, by group.
+_RARE_GROUPS = {
+    "Camera and optics": ("offset", "psf", "psf_sampling", "damping", "patterns"),
+    "Wiener-SIM": ("regularisation", "apodisation", "notch"),
+    "Joint Richardson–Lucy": ("iterations", "tv"),
+    "Physics-informed network": ("recipe", "steps", "features", "patterns_after"),
+    "Run": ("checks", "memory", "threads", "device"),
+}
 #: Columns of the table of patterns.
-_COLUMNS = ("Angle", "Period", "Direction", "Modulation", "Peak")
+_COLUMNS = ("Direction", "Period", "Modulation", "Peak")
 
 
 class SimWidgets(Dock):
@@ -67,7 +76,7 @@ class SimWidgets(Dock):
         )
         self.arrangement = text_label(
             "Arrangement of the frames",
-            "Arrangement of the frames, as given or as found in them.",
+            "How the frames are arranged, as given or as found.",
         )
         self.form = ConfigForm(
             SimConfig,
@@ -78,7 +87,7 @@ class SimWidgets(Dock):
         order = self.form.editor("order")
         for line in order.findChildren(QLineEdit):
             line.setPlaceholderText(AUTOMATIC)
-        self.rare = ConfigForm(SimConfig, skip=_SHOWN)
+        self.rare = ConfigForm(SimConfig, skip=_SHOWN, groups=_RARE_GROUPS)
         self.advanced = Section(
             "&Advanced",
             self.rare,
@@ -91,11 +100,12 @@ class SimWidgets(Dock):
         self.hint = text_label(
             "Hint about the patterns",
             "How to correct a pattern.",
-            "If a circle is not on a peak of the spectrum, select the layer of "
-            "patterns and drag it there.",
+            "If a circle misses its peak in the spectrum, select the layer of "
+            "patterns and drag the circle onto the peak.",
         )
         self.figures = text_label(
-            "Figures of the result", "Time, iterations and checks of the last result."
+            "Figures of the result",
+            "Duration, iterations and signal-to-noise ratio of the last run.",
         )
         self.figures.setVisible(False)
         self.compare = CompareBox(self._viewer, labels=("widefield", "result"))
@@ -144,7 +154,7 @@ class SimWidgets(Dock):
         self.bar = ActionBar(
             (self.find_button, self.preview_button),
             (self.run_button, self.cancel_button),
-            idle=IDLE,
+            idle=EMPTY,
             primary=self.run_button,
         )
         area = scrolling(inner)
@@ -157,7 +167,7 @@ class SimWidgets(Dock):
 
 
 class PatternTable(QWidget):
-    """Period, direction, modulation and peak height of the pattern of each angle.
+    """Direction, period, modulation and confidence of the pattern of each angle.
 
     Hidden while no pattern is known.
     """
@@ -167,8 +177,9 @@ class PatternTable(QWidget):
         self.tree = list_tree(
             _COLUMNS,
             "Patterns",
-            "Illumination patterns. Peak: height of the correlation peak relative to "
-            "the median of its surroundings; below 5, a pattern is uncertain.",
+            "Illumination patterns. Modulation is from 0 to 1. Peak is the "
+            "confidence, that is, the height of the correlation peak relative to its "
+            "surroundings; a pattern below 6 does not count as found.",
             heights=(90, 110),
         )
         column = QVBoxLayout(self)
@@ -188,16 +199,22 @@ class PatternTable(QWidget):
             peak = patterns.confidence[i] if known else math.nan
             row = QTreeWidgetItem(
                 [
-                    str(i + 1),
-                    f"{patterns.pixel_size / fringe.frequency:.4g} {patterns.unit}",
-                    f"{fringe.direction:.1f}°",
+                    f"{i + 1}: {fringe.direction:.1f}°",
+                    length_text(patterns.pixel_size / fringe.frequency, patterns.unit),
                     " / ".join(f"{m:.2f}" for m in fringe.modulation),
                     f"{peak:.1f}" if math.isfinite(peak) else "–",
                 ]
             )
             problem = estimate.fits[i].problem if i < len(estimate.fits) else ""
             if problem:
-                row.setText(0, f"{i + 1} \N{WARNING SIGN}")
+                row.setText(0, f"{row.text(0)} \N{WARNING SIGN}")
                 for column in range(len(_COLUMNS)):
                     row.setToolTip(column, problem)
             self.tree.addTopLevelItem(row)
+
+
+def length_text(length: float, unit: str) -> str:
+    """A length with three or more digits before the unit, such as ``"221 nm"``."""
+    if unit == "µm" and length < 1:
+        length, unit = 1000 * length, "nm"
+    return f"{length:.3g} {unit}"

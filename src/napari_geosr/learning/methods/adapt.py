@@ -97,7 +97,7 @@ class Config(TrainingConfig):
         gt=0,
         le=1,
         title="Learning rate",
-        description="Learning rate at the start (Adam).",
+        description="Initial learning rate (Adam).",
     )
     averaging: float = Field(
         0.99,

@@ -63,8 +63,8 @@ class Config(TargetLossConfig):
         ge=1,
         le=64,
         title="Dilations",
-        description="Number n of dilations of an msdnet (1, 2, … n), repeated over its "
-        "layers. By default, the default of the network.",
+        description="Number n of dilations of an msdnet (1, 2, … n), repeated over "
+        "its layers. By default, the network's own value.",
     )
     upscale_factor: Literal[1, 2, 4, 8] | None = Field(
         None,

@@ -47,11 +47,23 @@ class ShapeConfig(TrainingConfig):
         title="Channels",
         description="Feature maps per level, from the finest to the coarsest.",
     )
-    dimensions: Literal["2D", "2.5D", "3D"] = "3D"
-    precision: Literal["auto", "float32", "bfloat16"] = "float32"
-    batch_size: int = Field(1, ge=1, le=64, title="Batch", description="Shapes a step.")
+    dimensions: Literal["2D", "2.5D", "3D"] = Field(
+        "3D",
+        title="Dimensions",
+        description="Shapes are volumes, so the networks are 3D.",
+    )
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "float32", title="Precision", description="Number format during training."
+    )
+    batch_size: int = Field(
+        1, ge=1, le=64, title="Batch", description="Shapes per step."
+    )
     learning_rate: float = Field(
-        3e-3, gt=0, le=1, title="Learning rate", description="First rate (Adam)."
+        3e-3,
+        gt=0,
+        le=1,
+        title="Learning rate",
+        description="Initial learning rate (Adam).",
     )
 
     @field_validator("channels", mode="before")
@@ -154,8 +166,8 @@ class ShapeMethod(Method):
             )
         if config.target:
             raise ConfigError(
-                "Shapes are learned from complete ones alone, which are made "
-                "incomplete or coarse: remove --target."
+                "This method makes the incomplete or coarse shapes from the sources, "
+                "so it takes no targets: remove --target."
             )
 
     def network_kwargs(self) -> AnyDict:

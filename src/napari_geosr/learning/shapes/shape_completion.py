@@ -54,7 +54,9 @@ _MAX_TRIES = 20
 class Config(ShapeConfig):
     """Settings of shape completion."""
 
-    network: str = "sparse_unet"
+    network: str = Field(
+        "sparse_unet", title="Network", description="Network architecture."
+    )
     channels: Annotated[tuple[int, ...], MULTIPLE_FILES] = Field(
         (8, 8, 16, 16, 32),
         title="Channels",
@@ -73,20 +75,20 @@ class Config(ShapeConfig):
     ] = Field(
         "mixed",
         title="Defects",
-        description="Kind of the artificial defects.",
+        description="Kind of artificial defects.",
     )
     missing_weight: float = Field(
         10.0,
         ge=1,
         le=1000,
         title="Missing weight",
-        description="Weight of the missing voxels in the loss; those that are given "
-        "count once, and are far more numerous.",
+        description="Weight of the missing voxels in the loss; the given voxels, "
+        "which are far more numerous, have the weight 1.",
     )
     scales: tuple[float, float] = Field(
         (0.55, 1.0),
         title="Scales",
-        description="Range of the size of simulated shapes, relative to the grid.",
+        description="Range of sizes of the simulated shapes, relative to the grid.",
     )
 
 

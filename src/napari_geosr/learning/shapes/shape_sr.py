@@ -54,7 +54,9 @@ _MAX_TRIES = 20
 class Config(ShapeConfig):
     """Settings of shape super-resolution."""
 
-    network: str = "surface_unet"
+    network: str = Field(
+        "surface_unet", title="Network", description="Network architecture."
+    )
     patch: int = Field(
         32,
         ge=8,
@@ -67,8 +69,8 @@ class Config(ShapeConfig):
         ge=0,
         le=1,
         title="Noise",
-        description="Largest standard deviation of the scanner noise in a quarter of "
-        "the coarse shapes, relative to the contrast.",
+        description="Maximum standard deviation of the scanner noise, relative to "
+        "the contrast. A quarter of the coarse shapes are noisy.",
     )
 
 

@@ -129,7 +129,7 @@ class Group:
         while self.text[place:].strip():
             found = _TOKEN.match(self.text, place)
             if found is None:
-                raise self._error(f"{self.text[place:].strip()[0]!r} has no meaning")
+                raise self._error(f"{self.text[place:].strip()[0]!r} could not be read")
             place = found.end()
             if found["number"]:
                 number = found["number"].replace("−", "-")

@@ -18,12 +18,13 @@ from napari_geosr.measure.sums import SweepTotals
 TITLE = "Additive manufacturing"
 ABOUT = "Depth below the surface, √area and nearest neighbour of each pore."
 CONVENTION = (
-    "√area is the root of the largest projected area of a pore (Murakami 2002, ch. 2), "
-    "here of the ellipsoid with the same second moments, so that rough outlines count "
-    "less than in a projection. The depth is the distance from a pore's centre to the "
-    "nearest point of the free surface, which is the border of the sample mask; the "
-    "border of the volume is a cut, not a surface. The nearest neighbour is the "
-    "distance between centres. Pores are counted from the minimum pore size on."
+    "√area is the square root of the largest projected area of a pore (Murakami "
+    "2002, ch. 2), here of the ellipsoid with the same second moments, so that rough "
+    "outlines matter less than in a projection. The depth is the distance from a "
+    "pore's centre to the nearest point of the free surface, which is the border of "
+    "the sample mask; the border of the volume is a cut, not a surface. The nearest "
+    "neighbour is the distance between centres. Pores below the minimum size are "
+    "left out."
 )
 SOURCES = (
     "Murakami Y. Metal Fatigue: Effects of Small Defects and Nonmetallic Inclusions. "
@@ -60,7 +61,7 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
     area = np.sqrt(math.pi * semi[:, 0] * semi[:, 1])
     remarks = []
     if n == 0:
-        remarks.append("There are no counted pores.")
+        remarks.append("No pore has at least the minimum size.")
     elif phases.sample is None:
         remarks.append(
             "The depth of pores has no value: without a sample mask, the free surface "

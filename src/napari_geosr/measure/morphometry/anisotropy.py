@@ -16,12 +16,12 @@ from napari_geosr.measure.sums import SweepTotals
 TITLE = "Anisotropy"
 ABOUT = "Degree of anisotropy (DA) and main direction, from mean intercept lengths."
 CONVENTION = (
-    "The mean intercept length MIL along a direction is the length of parallel lines "
-    "÷ the number of phase changes along them, in both senses, sampled at every voxel "
-    "length (Harrigan & Mann 1984). The ellipsoid 1/MIL² = nᵀ A n is fitted by least "
-    "squares; its radii are a ≥ b ≥ c. DA is given in three conventions: 1 − c²/a² "
-    "(as BoneJ: ratio of the eigenvalues of A), 1 − c/a, and a/c (from 1 to infinity, "
-    "as CTAn)."
+    "The mean intercept length MIL along a direction is the total length of parallel "
+    "lines ÷ the number of phase changes along them (into and out of the pores), "
+    "sampled at every voxel length (Harrigan & Mann 1984). The ellipsoid 1/MIL² = nᵀ "
+    "A n is fitted by least squares; its radii are a ≥ b ≥ c. DA is given in three "
+    "conventions: 1 − c²/a² (as BoneJ: ratio of the eigenvalues of A), 1 − c/a, and "
+    "a/c (from 1 to infinity, as CTAn)."
 )
 SOURCES = (
     "Harrigan TP, Mann RW. Characterization of microstructural anisotropy in "
@@ -37,9 +37,9 @@ QUANTITIES = (
     Quantity("MIL.a", "longest radius of the MIL ellipsoid", 1),
     Quantity("MIL.b", "middle radius of the MIL ellipsoid", 1, flat_name="-"),
     Quantity("MIL.c", "shortest radius of the MIL ellipsoid", 1),
-    Quantity("MIL.z", "main direction, part along Z", flat_name="-"),
-    Quantity("MIL.y", "main direction, part along Y"),
-    Quantity("MIL.x", "main direction, part along X"),
+    Quantity("MIL.z", "main direction, component along Z", flat_name="-"),
+    Quantity("MIL.y", "main direction, component along Y"),
+    Quantity("MIL.x", "main direction, component along X"),
 )
 #: Number of directions in a volume.
 _N_DIRECTIONS = 307
@@ -116,9 +116,7 @@ def _findings(
 ) -> Findings:
     total = int(crossings.sum())
     if not total or not samples.all():
-        return Findings(
-            {}, ["The anisotropy has no value: there is only one phase in the sample."]
-        )
+        return Findings({}, ["DA has no value: the sample has only one phase."])
     remarks = []
     if (mean := total / len(vectors)) < _FEW:
         remarks.append(

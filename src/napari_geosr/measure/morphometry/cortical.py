@@ -13,16 +13,16 @@ from napari_geosr.measure.sums import SweepTotals
 from napari_geosr.measure.thickness import local_thickness
 
 TITLE = "Cortical bone"
-ABOUT = "Tt.Ar, Ct.Ar, Ct.Th, Ct.Po, Po.N and Po.Dm of the slices normal to Z."
+ABOUT = "Tt.Ar, Ct.Ar, Ct.Th, Ct.Po, Po.N and Ct.Po.Dm of the slices normal to Z."
 CONVENTION = (
-    "Each slice normal to Z is measured by itself; values are means over the slices "
-    "with bone. The periosteal contour encloses the largest piece of bone with all its "
-    "holes; the marrow cavity is the largest hole, if it is larger than all the other "
-    "holes together, so that pores that open into it belong to it. Tt.Ar is the area "
-    "inside the periosteal contour, Ct.Ar that without the marrow cavity (pores "
-    "included), Ct.Po the pores' share of Ct.Ar, Po.N their number, Po.Dm the mean "
-    "diameter of the circle of equal area, and Ct.Th the mean local thickness of the "
-    "cortex with its pores filled, in the slice."
+    "Each slice normal to Z is measured on its own; values are means over the slices "
+    "with bone. The periosteal contour encloses the largest piece of bone with all "
+    "its holes; the marrow cavity is the largest hole, if it is larger than all the "
+    "other holes together, so that pores that open into it belong to it. Tt.Ar is "
+    "the area inside the periosteal contour, Ct.Ar that without the marrow cavity "
+    "(pores included), Ct.Po the share of the pores in Ct.Ar, Po.N their number, "
+    "Ct.Po.Dm the mean diameter of the circle of equal area, and Ct.Th the mean "
+    "local thickness of the cortex with its pores filled, in the slice."
 )
 SOURCES = (
     "Bouxsein ML et al. Guidelines for assessment of bone microstructure in rodents "
@@ -65,13 +65,13 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
         remarks.append("There is no bone (solid) in the sample.")
     if values["Tt.Ar"] is not None and not values["Ma.Ar"]:
         remarks.append(
-            "No slice has a marrow cavity: the cortex is not a closed ring here, and "
+            "No slice has a marrow cavity: the cortex is not a closed ring, and "
             "Ct.Th is the thickness of the whole bone."
         )
     if values["Tt.Ar"] is not None and not values["Po.N"]:
         remarks.append("Ct.Po.Dm has no value: the cortex has no pores.")
     if step > 1:
-        remarks.append(f"Ct.Th was measured on every {step}th slice.")
+        remarks.append(f"Ct.Th was measured in one of every {step} slices.")
     remarks += coarse_remark("Ct.Th", values["Ct.Th"])
     remarks += coarse_remark("Ct.Po.Dm", values["Ct.Po.Dm"])
     curve = {"slice": [float(z) for z in range(n)]}

@@ -16,14 +16,14 @@ from napari_geosr.measure.sums import Pores, SweepTotals
 TITLE = "Lacunae"
 ABOUT = "Number per bone volume, volume, stretch and orientation of the pores."
 CONVENTION = (
-    "Every counted pore is a lacuna: choose the minimum pore size, and exclude canals "
-    "with a sample mask. Lc.N/BV is their number ÷ the volume of the solid. With the "
-    "eigenvalues EV1 ≤ EV2 ≤ EV3 of the covariance of a lacuna's voxels, the stretch "
-    "Lc.St is (EV3 − EV1) ÷ EV3, and the oblateness Lc.Ob is "
-    "2 (EV2 − EV1) ÷ (EV3 − EV1) − 1: −1 for a rod, 1 for a plate (Mader et al. "
-    "2013). Lc.Align is the largest eigenvalue of the mean orientation tensor: 1/3 for "
-    "random, 1 for equal directions (in an image, 1/2 to 1). Lacunae that touch the "
-    "border are counted, but have no shape."
+    "Every counted pore is a lacuna: choose the minimum pore size, and exclude "
+    "canals with a sample mask. Lc.N/BV is their number ÷ the volume of the solid. "
+    "With the eigenvalues EV1 ≤ EV2 ≤ EV3 of the covariance of a lacuna's voxels, "
+    "the stretch Lc.St is (EV3 − EV1) ÷ EV3, and the oblateness Lc.Ob is 2 (EV2 − "
+    "EV1) ÷ (EV3 − EV1) − 1: −1 for a rod, 1 for a plate (Mader et al. 2013). "
+    "Lc.Align is the largest eigenvalue of the mean orientation tensor: 1/3 for "
+    "random axes, 1 for parallel axes (in an image, 1/2 to 1). Lacunae that touch "
+    "the border are counted, but their shape is not measured."
 )
 SOURCES = (
     "Mader KS, Schneider P, Müller R, Stampanoni M. A quantitative framework for the "
@@ -36,8 +36,8 @@ QUANTITIES = (
     Quantity("Lc.V", "mean volume of a lacuna", 3, flat_name="-"),
     Quantity("Lc.V.SD", "standard deviation of the volume", 3, flat_name="-"),
     Quantity("Lc.TV/BV", "volume of all lacunae ÷ bone volume", text="percent"),
-    Quantity("Lc.St", "mean stretch, 0 for a sphere to 1"),
-    Quantity("Lc.Ob", "mean oblateness, −1 for a rod to 1 for a plate", flat_name="-"),
+    Quantity("Lc.St", "mean stretch, from 0 (sphere) to 1"),
+    Quantity("Lc.Ob", "mean oblateness, from −1 (rod) to 1 (plate)", flat_name="-"),
     Quantity("Lc.Align", "alignment of the longest axes"),
 )
 #: Voxels below which the shape of a pore is uncertain.
@@ -117,7 +117,9 @@ def _mean(values: npt.NDArray[np.float64]) -> float | None:
 def _remarks(pores: Pores, whole: npt.NDArray[np.bool_]) -> list[str]:
     """What the shapes cannot tell."""
     if not whole.any():
-        return ["No lacuna lies completely inside the sample: there are no shapes."]
+        return [
+            "No lacuna lies completely inside the sample, so no shape was measured."
+        ]
     few = int(np.count_nonzero(pores.voxels[whole] < _FEW_VOXELS))
     if few * 2 > np.count_nonzero(whole):
         return [

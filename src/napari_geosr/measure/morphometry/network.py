@@ -18,13 +18,14 @@ from napari_geosr.measure.sums import SweepTotals
 TITLE = "Pore network"
 ABOUT = "Pores and throats by a watershed; coordination number, diameters."
 CONVENTION = (
-    "The pore space is divided at its narrowest places by a watershed of the distance "
-    "to the solid, smoothed with a standard deviation of 0.4 voxels, from its local "
-    "maxima at least as far from each other as from the solid (after Gostick 2017). "
-    "Two pores share a throat if voxels of theirs share faces. The pore diameter is "
-    "that of the largest sphere at its centre, the throat diameter that of the circle "
-    "of the same area; the coordination number is the number of throats of a pore, "
-    "averaged over pores that do not touch the border."
+    "The pore space is divided at its constrictions by a watershed of the distance "
+    "to the solid, smoothed with a standard deviation of 0.4 voxels. The watershed "
+    "starts from local maxima that are at least as far from each other as from the "
+    "solid (after Gostick 2017). Two pores share a throat if some of their voxels "
+    "share a face. The pore diameter is that of the largest sphere at its centre, "
+    "the throat diameter that of the circle of the same area; the coordination "
+    "number is the number of throats of a pore, averaged over pores that do not "
+    "touch the border."
 )
 SOURCES = (
     "Gostick JT. Versatile and efficient pore network extraction method using "
@@ -34,7 +35,9 @@ SOURCES = (
 QUANTITIES = (
     Quantity("Net.Po.N", "pores of the network"),
     Quantity("Net.Th.N", "throats of the network"),
-    Quantity("Coordination", "mean number of throats of an inner pore"),
+    Quantity(
+        "Coordination", "mean number of throats per pore, without pores at the border"
+    ),
     Quantity("Net.Po.Dm", "mean inscribed diameter of a pore", 1),
     Quantity("Net.Th.Dm", "mean diameter of a throat", 1),
 )
@@ -81,7 +84,9 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
     if not len(throats):
         remarks.append("Net.Th.Dm has no value: there are no throats.")
     if not inner.any():
-        remarks.append("The coordination number has no value: no pore is inside.")
+        remarks.append(
+            "The coordination number has no value: all pores touch the border."
+        )
     remarks += coarse_remark("Net.Th.Dm", values["Net.Th.Dm"])
     table = _openpnm(phases, labels, diameters, centres, throats, areas)
     return Findings(values, remarks, tables={"network": table})

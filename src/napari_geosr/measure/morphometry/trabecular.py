@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator
 
 from napari_geosr.core.steps import Step
+from napari_geosr.measure.number_text import number_text
 from napari_geosr.measure.phases import Box, Mask, PackedMask, Phases
 from napari_geosr.measure.phases.findings import Findings, Quantity
 from napari_geosr.measure.phases.shared import (
@@ -22,14 +23,15 @@ from napari_geosr.measure.thickness import (
 TITLE = "Trabecular bone"
 ABOUT = "BV/TV, Tb.N, Conn.D and BS/BV of the solid, under their standard names."
 CONVENTION = (
-    "Bone is the solid. BV/TV is its share of the sample. BS is its Crofton surface in "
-    "13 directions without faces on the border. Tb.N is 1 ÷ the mean distance between "
-    "the mid-axes, measured as the local thickness of everything but the medial axis "
-    "(Hildebrand et al. 1999); Tb.N(Th+Sp) is 1 ÷ (Tb.Th + Tb.Sp). Conn is "
-    "1 − the Euler number of the largest component of the bone (26 neighbours) with "
-    "its enclosed cavities filled (purified, Odgaard & Gundersen 1993); of the Euler "
-    "numbers of its parts on the border, half of each face, a quarter of each edge and "
-    "an eighth of each corner are subtracted (added for edges), so that blocks that "
+    "Bone is the solid. BV/TV is its share of the sample. BS is its surface, from "
+    "Crofton's formula in 13 directions, without faces on the border. Tb.N is 1 ÷ "
+    "the mean distance between the mid-axes, measured as the local thickness of "
+    "everything but the medial axis (Hildebrand et al. 1999); Tb.N(Th+Sp) is 1 ÷ "
+    "(Tb.Th + Tb.Sp). Conn is 1 − the Euler number of the largest component of the "
+    "bone (26 neighbours) with its enclosed cavities filled (purified, Odgaard & "
+    "Gundersen 1993). The Euler number is corrected at the border of the volume: "
+    "half of that of each face and an eighth of that of each corner are subtracted, "
+    "and a quarter of that of each edge is added, so that the values of blocks that "
     "share one plane of voxels add up. Conn.D is Conn ÷ TV."
 )
 SOURCES = (
@@ -85,15 +87,21 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
     connectivity = 1 - (pure.euler_number - pure.shared_euler)
     if not bone:
         remarks.append("There is no bone (solid) in the sample.")
-    if bone and (pure.particles or pure.cavities):
-        remarks.append(
-            f"Conn.D leaves out {pure.particles} loose particles of the solid and "
-            f"{pure.cavities} enclosed cavities."
+    left_out = [
+        f"{count} {one if count == 1 else several}"
+        for count, one, several in (
+            (pure.particles, "loose particle", "loose particles"),
+            (pure.cavities, "enclosed cavity", "enclosed cavities"),
         )
+        if count
+    ]
+    if bone and left_out:
+        remarks.append(f"Conn.D leaves out {' and '.join(left_out)} of the solid.")
     if bone and connectivity <= 0:
         remarks.append(
-            f"Connectivity is {connectivity:g}: there are no closed loops, or many "
-            "are cut by the border. Conn.D needs a larger volume or smaller voxels."
+            f"Connectivity is {number_text(connectivity)}: there are no closed loops, "
+            "or many are cut by the border. Conn.D needs a larger volume or smaller "
+            "voxels."
         )
     values["Conn"] = connectivity if bone else None
     values["Conn.D"] = connectivity / total if bone else None

@@ -79,13 +79,13 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
             values[f"τ.{letter}"] = float(phi / share)
             if error > _TOLERANCE:
                 remarks.append(
-                    f"τ.{letter} has not converged: fluxes differ by "
-                    f"{100 * error:.1f} %."
+                    f"τ.{letter} has not converged: the fluxes through different "
+                    f"planes differ by {100 * error:.1f} %."
                 )
         if phases.sample is not None:
             remarks.append(
-                "τ assumes that the sample fills the volume; here, a sample mask cuts "
-                "it. Crop the volume to the sample."
+                "τ assumes that the sample fills the volume, but the sample mask "
+                "leaves out a part. Crop the volume to the sample."
             )
     raw = yield from label_solid_steps(phases)
     surface = float(raw.surface.sum()) / phases.sample_voxels

@@ -18,12 +18,12 @@ TITLE = "Two-point statistics"
 ABOUT = "S2, specific surface, correlation length, chord lengths, lineal path of pores."
 CONVENTION = (
     "S2(r) is the probability that both ends of a segment of length r lie in pores, "
-    "along the axes, over segments whose ends lie in the sample (Torquato 2002, §2.2). "
-    "S_v (surface per volume) is −4 × its slope at 0, from differences over "
-    "neighbouring voxels in 13 directions. The correlation length is where "
-    "(S2 − φ²) ÷ (φ − φ²) falls to 1/e. Chords are runs of pore voxels along the axes "
-    "with solid at both ends; their mean is over chords, not over their length. The "
-    "lineal path is the probability that a whole segment lies in pores."
+    "along the axes, over segments whose ends lie in the sample (Torquato 2002, "
+    "§2.2). S_v (surface per volume) is −4 × its slope at 0, from differences over "
+    "neighbouring voxels in 13 directions. The correlation length is where (S2 − φ²) "
+    "÷ (φ − φ²) falls to 1/e. Chords are runs of pore voxels along the axes with "
+    "solid at both ends; their mean is not weighted by length. The lineal path is "
+    "the probability that a whole segment lies in pores."
 )
 SOURCES = (
     "Torquato S. Random Heterogeneous Materials. Springer (2002). "
@@ -83,7 +83,9 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
     for which, name in (("pores", "Chord.pore"), ("solid", "Chord.solid")):
         values[name], values[f"{name}.SD"] = _mean_and_sd(chords[which])
         if values[name] is None:
-            remarks.append(f"{name} has no value: no chord ends within the sample.")
+            remarks.append(
+                f"{name} has no value: no chord lies completely inside the sample."
+            )
     if values["Lc"] is None and 0 < pores < 1:
         remarks.append(
             "The correlation length has no value: S2 does not decay within half of the "

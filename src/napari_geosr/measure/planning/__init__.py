@@ -1,4 +1,4 @@
-"""How many spots of a sample to scan, of which size, and where.
+"""How many spots of a sample to scan, how large, and where.
 
 The porosity of spots varies around that of the sample. Its standard deviation follows
 from cubes of the spot's size in a scan that has been made already: a coarse one of the
@@ -169,8 +169,8 @@ def _variation(
         )
     if not any(c.sd > 0 for c in measured):
         raise VolumeError(
-            f"{volume.name!r} has no pores, or only pores, at this threshold, so that "
-            "nothing can be planned. Set the threshold."
+            f"{volume.name!r} has no pores, or only pores, at this threshold, so no "
+            "plan is possible. Choose another threshold."
         )
     return Variation(measured, distances, s2, ndim)
 
@@ -341,31 +341,31 @@ def _remarks(
     if not variation.is_measured(edge):
         most = variation.largest
         yield (
-            f"The scan has too few cubes of the spot's size: their variation was "
-            f"extrapolated from {len(most)} cubes of {most.edge * phases.edge:.4g} "
-            f"{shown_unit(phases.unit, [phases.edge])} with the two-point statistics. "
-            "A larger scan is more certain."
+            "The scan has too few cubes of the spot's size: the differences between "
+            f"spots were extrapolated from {len(most)} cubes of "
+            f"{most.edge * phases.edge:.4g} {shown_unit(phases.unit, [phases.edge])} "
+            "with the two-point statistics. A larger scan gives a more reliable plan."
         )
     if length is not None and edge < _FEW_LENGTHS * length:
         yield (
-            f"A spot is only {edge / length:.1f} correlation lengths wide: many "
-            "small spots are needed, and edges of spots are a large part of them."
+            f"A spot is only {edge / length:.1f} correlation lengths wide, so many "
+            "spots are needed, and many pores are cut by their edges."
         )
     if config.scan == "whole":
         inside = spots.pores / max(1, spots.sample)
         if abs(inside - porosity) > accepted / 2:
             yield (
-                f"Spots fit into {spots.sample / phases.sample_voxels:.0%} of the "
-                f"sample only, where the porosity is {100 * inside:.3g} % instead of "
+                f"Spots fit into only {spots.sample / phases.sample_voxels:.0%} of "
+                f"the sample, where the porosity is {100 * inside:.3g} % instead of "
                 f"{100 * porosity:.3g} %. Give a smaller spot."
             )
         yield (
-            "The interval includes how much the spots differ in this scan. Pores that "
-            "it does not resolve vary in addition: plan again from the first fine "
-            "spot."
+            "The interval reflects how much the spots differ in this scan. Pores too "
+            "small for this scan add to the differences: plan again after the first "
+            "fine scan."
         )
     elif length is None:
         yield (
-            "The porosity is correlated over more than half of the scan, so that the "
-            "number of spots is too small. Give a larger scan."
+            "The porosity is correlated over more than half of the scan, so the "
+            "number of spots is underestimated. Give a larger scan."
         )

@@ -27,29 +27,29 @@ class PlanConfig(Config):
         default="10%",
         title="Spot",
         union_mode="left_to_right",
-        description="Edge length of a spot (the field of view of a fine scan), such as "
-        "200um; without a unit, in the unit of the voxel size; 10%: of the scan's "
-        "shortest edge.",
+        description="Edge length of a spot (the field of view of a fine scan), such "
+        "as 200um; a number without a unit is in the unit of the voxel size, and 10% "
+        "is relative to the scan's shortest edge.",
     )
     precision: float | str = Field(
         default=0.05,
         title="Precision",
         union_mode="left_to_right",
-        description="Largest error of the porosity that you accept, relative to the "
-        "porosity: 5% or 0.05.",
+        description="Largest acceptable error of the porosity, relative to the "
+        "porosity, such as 5% or 0.05.",
     )
     confidence: float = Field(
         default=0.95,
         ge=0.5,
         le=0.999,
         title="Confidence",
-        description="Probability that the error is at most that large.",
+        description="Probability that the error does not exceed the precision.",
     )
     scan: Literal["whole", "spot"] = Field(
         default="whole",
         title="The scan shows",
-        description="whole: the whole sample, coarsely; spot: one spot of a larger "
-        "sample.",
+        description="What the scan shows. whole: the whole sample at coarse "
+        "resolution; spot: one spot of a larger sample.",
     )
     threshold: ThresholdRule | float = Field(
         default="otsu",
@@ -76,8 +76,7 @@ class PlanConfig(Config):
         default=0,
         ge=0,
         title="Seed",
-        description="Seed for the random positions: the same seed gives the same "
-        "positions.",
+        description="Random seed: the same seed gives the same positions.",
     )
     hours_per_spot: float | None = Field(
         default=None,
@@ -90,14 +89,14 @@ class PlanConfig(Config):
         default=None,
         gt=0,
         title="Power (kW)",
-        description="Power of the scanner in kW; with the hours per spot, adds energy "
-        "and CO2 to the plan.",
+        description="Power of the scanner in kW; with the hours per spot, adds "
+        "energy and CO2eq to the plan.",
     )
     kilograms_per_kilowatt_hour: float = Field(
         default=0.06,
         ge=0,
         title="CO2eq per kilowatt-hour (kg)",
-        description="CO2 per kWh of electricity, in kg.",
+        description="CO2-equivalent emissions per kWh of electricity, in kg.",
     )
     memory: MemoryBudget = None
 
@@ -114,7 +113,7 @@ class PlanConfig(Config):
                 number = float(share) / (1 if share == value.strip() else 100)
             except ValueError:
                 raise ValueError(
-                    f"{value!r} is no precision; give 5% or 0.05"
+                    f"{value!r} is not a precision; give 5% or 0.05, for example"
                 ) from None
         if not (isinstance(number, float) and 1e-4 <= number <= 1):
             raise ValueError("the precision must be from 0.01% to 100%")
@@ -181,5 +180,5 @@ def _parts(text: str) -> tuple[float, str]:
     """Number and unit of a length."""
     found = _LENGTH.fullmatch(text)
     if found is None:
-        raise ValueError(f"{text!r} is no length; give 200um, for example")
+        raise ValueError(f"{text!r} is not a length; give 200um, for example")
     return float(found[1]), found[2]

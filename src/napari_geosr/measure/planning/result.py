@@ -183,7 +183,7 @@ class ScanPlan:
     def length_text(self, length: float | None) -> str:
         """A length with its unit."""
         if length is None:
-            return "larger than the scan can show"
+            return "larger than this scan"
         unit = self.shown_unit
         return f"{length:.4g} {'voxels' if unit == PIXEL else unit}"
 
@@ -201,10 +201,11 @@ class ScanPlan:
 
     def rows(self) -> list[tuple[str, str]]:
         """Labels and values for people."""
-        possible = "" if self.n_possible is None else f" of {self.n_possible}"
+        possible = "" if self.n_possible is None else f" of {self.n_possible} possible"
         percent = f"{100 * self.confidence:g} %"
         rows = [
-            ("Spots", f"{self.n_spots}{possible}, {self.length_text(self.spot_edge)}"),
+            ("Spots", f"{self.n_spots}{possible}"),
+            ("Edge length of a spot", self.length_text(self.spot_edge)),
             (
                 f"Porosity ({percent} interval)",
                 f"{percent_text(self.porosity)} ± {100 * self.half_width:.2g} %",
@@ -212,7 +213,7 @@ class ScanPlan:
             ("Standard deviation between spots", f"{100 * self.sd:.2g} %"),
             ("Correlation length", self.length_text(self.correlation_length)),
             (
-                "Representative size (a single cube)",
+                "Representative size (single cube)",
                 self.length_text(self.representative_edge) + self._extrapolated(),
             ),
         ]

@@ -53,7 +53,7 @@ class GanrecConfig(ProjectionsConfig):
         gt=0,
         le=1,
         title="Learning rate",
-        description="Learning rate at the start (Adam).",
+        description="Initial learning rate (Adam).",
     )
     smoothness: float = Field(
         0.15,
@@ -101,7 +101,7 @@ class GanrecConfig(ProjectionsConfig):
         0,
         ge=0,
         title="Seed",
-        description="Seed of the random numbers: the same seed gives the same volume.",
+        description="Random seed: the same seed gives the same volume.",
     )
     device: str = Field(
         "auto",

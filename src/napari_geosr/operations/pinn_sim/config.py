@@ -29,8 +29,8 @@ from napari_geosr.operations.train.checks import check_country
 
 OPERATION = "pinn-sim"
 NEEDS = (
-    "only the raw frames of structured illumination; gives reconstructions of them and "
-    "of further stacks, not a model"
+    "only the raw frames of structured illumination; writes reconstructions of these "
+    "and of further stacks, but no model"
 )
 #: Difference of pixel size, aperture or wavelength above which the optics differ.
 _SAME = 0.01
@@ -61,7 +61,7 @@ class PinnSimConfig(FramesConfig):
         ge=0,
         le=100_000,
         title="Refining steps",
-        description="Training steps for each further plane and stack, starting from "
+        description="Training steps for each further plane or stack, starting from "
         "the fitted network.",
     )
     upscale_factor: UpscaleFactor = 2
@@ -76,13 +76,13 @@ class PinnSimConfig(FramesConfig):
         gt=0,
         le=1,
         title="Learning rate",
-        description="Learning rate at the start (Adam).",
+        description="Initial learning rate (Adam).",
     )
     seed: int = Field(
         0,
         ge=0,
         title="Seed",
-        description="Seed of the random numbers: the same seed gives the same result.",
+        description="Random seed: the same seed gives the same result.",
     )
     memory: MemoryBudget = None
     device: ComputeDevice = "auto"
@@ -98,8 +98,8 @@ class PinnSimConfig(FramesConfig):
         "FRA",
         pattern=r"^[A-Z]{3}$",
         title="Country",
-        description="Country whose electricity is used, to estimate CO2: "
-        "three-letter ISO code.",
+        description="Country whose electricity mix is used to estimate CO2 "
+        "emissions: three-letter ISO code.",
     )
 
     @field_validator("apply_to", mode="before")
@@ -209,9 +209,9 @@ def check_same_optics(first: SimFrames, other: SimFrames) -> None:
         )
         if differ:
             raise ConfigError(
-                f"{other.volume.title} has another {what} "
-                f"({_numbers(two)} instead of {_numbers(one)}), so the network is not "
-                "valid for it. Apply it to stacks of the same microscope."
+                f"{other.volume.title} has a different {what} ({_numbers(two)} "
+                f"instead of {_numbers(one)}), so the network is not valid for it. "
+                "Apply it to stacks of the same microscope."
             )
 
 

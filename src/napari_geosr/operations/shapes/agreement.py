@@ -34,7 +34,7 @@ def compare_shape_steps(
     _check_same_grid(volume, reference)
     one = yield from read_shape_steps(volume, config.label, should_stop)
     other = yield from read_shape_steps(reference, config.label, should_stop)
-    yield StageStarted(message="Measuring the distance of the surfaces")
+    yield StageStarted(message="Measuring the distances between the surfaces")
     tolerance = config.tolerance_in(volume.unit)
     return compare_shapes(one, other, volume.voxel_size, volume.unit, tolerance)
 

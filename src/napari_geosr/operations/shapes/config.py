@@ -51,7 +51,7 @@ class RefineShapeConfig(_Computed):
     model: str = Field(
         "shape-sr-x2",
         title="Model",
-        description="Model for shapes, by name or path; trilinear: interpolate "
+        description="Model for shapes, by name or path; trilinear interpolates "
         "without a model.",
     )
 
@@ -67,7 +67,7 @@ class CompleteShapeConfig(_Computed):
     refine_model: str = Field(
         "shape-sr-x2",
         title="Refinement",
-        description="Model that brings the completed part to the resolution of the "
+        description="Model that refines the completed part to the resolution of the "
         "input, or trilinear.",
     )
     smallest_piece: float = Field(
@@ -136,7 +136,8 @@ class MeshConfig(ShapeChoice):
         le=5,
         title="Smoothing",
         description="Standard deviation of the smoothing before the surface is "
-        "extracted, in voxels; 0 keeps the steps between voxels. The volume is kept.",
+        "extracted, in voxels; 0 keeps the steps between voxels. Smoothing does not "
+        "change the volume of the shape.",
     )
     faces: int | None = Field(
         None,
@@ -195,12 +196,15 @@ class SimulateShapesConfig(Config):
     ] = Field(
         "mixed",
         title="Defects",
-        description="Kind of the missing part; none: only complete skulls.",
+        description="Kind of missing part; none: complete skulls only.",
     )
     voxel_size: float | None = Field(
         None,
         gt=0,
         title="Voxel size",
-        description="Voxel size in mm; by default such that the box is 200 mm wide.",
+        description="Voxel size in mm; by default chosen so that the volume is 200 "
+        "mm wide.",
     )
-    seed: int = Field(0, ge=0, title="Seed", description="Seed of the first skull.")
+    seed: int = Field(
+        0, ge=0, title="Seed", description="Random seed of the first skull."
+    )

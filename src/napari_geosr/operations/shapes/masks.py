@@ -57,8 +57,8 @@ def read_shape_steps(
         part = np.asarray(volume.data[start : start + depth])
         if part.dtype.kind == "f" and not np.isfinite(part).all():
             raise VolumeError(
-                f"{volume.title} contains NaN or infinite values, so it is no shape. "
-                "Segment it first."
+                f"{volume.title} contains NaN or infinite values, so it is not a "
+                "shape. Segment it first."
             )
         values.update(np.unique(part).tolist())
         if len(values) > _MAX_LABELS and label is None:

@@ -41,7 +41,7 @@ def find_shape_model(name: str, method: str, verb: str) -> Model:
     else:
         listed = ", ".join(bundled_names()) or "none"
         raise ModelError(
-            f"There is no model for shapes called {name!r}. Known: {listed}. Give one "
+            f"There is no model for shapes named {name!r}. Known: {listed}. Give one "
             "of these names, or the path of a model."
         )
     if model.card.method not in SHAPE_METHODS.names():
@@ -51,7 +51,7 @@ def find_shape_model(name: str, method: str, verb: str) -> Model:
         )
     if model.card.method != method:
         raise ModelError(
-            f"The model {model.card.name} was trained by {model.card.method}, so it "
+            f"The model {model.card.name} was trained with {model.card.method}, so it "
             f"cannot {verb} shapes. Choose another model."
         )
     return model

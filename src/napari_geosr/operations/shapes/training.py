@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 _TEXTS = {
     "shape_sr": (
         "super-resolution",
-        "Doubles the resolution of a binary shape; several times for 4 and 8.",
+        "Doubles the resolution of a binary shape; applied repeatedly for factors of "
+        "4 and 8.",
         "Coarse segmentations of smooth shapes, such as bone, skulls or pores.",
         "Details thinner than a coarse voxel: they are not in the input.",
     ),
@@ -39,8 +40,8 @@ _TEXTS = {
 #: Remarks on models of which nothing is measured.
 _REMARKS = {
     "shape_completion": (
-        "How well this model completes shapes was not measured. Compare its results "
-        "with complete shapes that it was not trained on.",
+        "The accuracy of this model was not measured. Compare its results with "
+        "complete shapes that it was not trained on.",
     )
 }
 
@@ -91,9 +92,9 @@ def _card(job: ShapeTrainJob, trainer: Trainer) -> ModelCard:
     config, spec = job.training, cast("NetworkSpec", trainer.average.spec)
     task, description, use, limits = _TEXTS[job.method]
     trained_on = (
-        f"{len(config.source)} volumes of shapes provided by the user."
+        f"{len(config.source)} volumes of shapes, provided by the user."
         if config.source
-        else f"Simulated shapes ({config.simulated}), new ones in each step."
+        else f"Simulated shapes ({config.simulated}), with new ones in every step."
     )
     record = provenance.record(
         "train",

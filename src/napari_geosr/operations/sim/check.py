@@ -187,14 +187,14 @@ def _warnings(check: SimCheck) -> list[str]:
         falling = np.corrcoef(np.arange(flat.size), flat)[0, 1] < -0.8
         cause = "the sample probably bleaches" if falling else "the light is uneven"
         found.append(
-            f"The mean intensity of the frames differs by {100 * spread:.0f} %: "
-            f"{cause}. It is equalised, but the noise is not."
+            f"The mean intensity of the frames varies by {100 * spread:.0f} %: "
+            f"{cause}. The intensities are equalised, but the noise remains uneven."
         )
     top = float(check.saturated.max())
     if top > 0:
         found.append(
             f"Up to {100 * top:.2g} % of the pixels of a frame are saturated: bright "
-            "structures there are not reliable."
+            "structures are unreliable there."
         )
     if check.contrast_to_noise < LOW_CONTRAST:
         found.append(

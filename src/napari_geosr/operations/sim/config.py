@@ -80,10 +80,10 @@ TotalVariation = Annotated[
 Recipe = Annotated[
     Literal["ours", "published"],
     Field(
-        title="Network recipe",
-        description="For pinn: ours starts from joint-rl and stops when held-out "
-        "photons are no longer predicted better; published is that of Burns and Liu "
-        "(2023), from frames alone, with all steps.",
+        title="Recipe",
+        description="Recipe of pinn. ours: start from joint-rl, and stop when the "
+        "prediction of held-out photons no longer improves; published: follow Burns "
+        "and Liu (2023), who start from the frames alone and take all steps.",
     ),
 ]
 NetworkSteps = Annotated[
@@ -91,9 +91,9 @@ NetworkSteps = Annotated[
     Field(
         ge=1,
         le=100_000,
-        title="Network steps",
-        description="For pinn: maximum number of optimiser steps (published: 1000 in "
-        "the paper).",
+        title="Steps",
+        description="For pinn: maximum number of optimiser steps (1000 in the "
+        "publication).",
     ),
 ]
 NetworkWidth = Annotated[
@@ -101,9 +101,9 @@ NetworkWidth = Annotated[
     Field(
         ge=4,
         le=128,
-        title="Network width",
-        description="For pinn: feature maps of the U-Net at full resolution "
-        "(published: 32).",
+        title="Width",
+        description="For pinn: feature maps of the U-Net at full resolution (32 in "
+        "the publication).",
     ),
 ]
 PatternsAfter = Annotated[
@@ -112,7 +112,7 @@ PatternsAfter = Annotated[
         ge=0,
         title="Fit patterns after",
         description="For pinn: step after which wave vectors, phases and modulation "
-        "are fitted together with the network; more network steps are needed then.",
+        "are also fitted. It has no effect unless there are more steps than this.",
     ),
 ]
 ComputeDevice = Annotated[
@@ -152,23 +152,24 @@ class FramesConfig(Config):
         None,
         gt=0,
         title="Pixel size (nm)",
-        description="Edge of a camera pixel in the sample, such as 65nm; by default "
-        "from the file.",
+        description="Edge length of a camera pixel in the sample plane, such as "
+        "65nm; by default from the file.",
     )
     angles: int | None = Field(
         None,
         ge=1,
         le=64,
         title="Angles",
-        description="Number of pattern directions; by default 3 for 9 or 15 frames, 5 "
-        "for 25 or 45.",
+        description="Number of pattern directions; by default 3 for 9 or 15 frames, "
+        "5 for 25, 35 or 45.",
     )
     phases: int | None = Field(
         None,
         ge=1,
         le=64,
         title="Phases",
-        description="Number of frames per direction.",
+        description="Number of phases (frames) per direction; by default from the "
+        "number of frames.",
     )
     order: str | None = Field(
         None,
@@ -178,13 +179,13 @@ class FramesConfig(Config):
     )
     offset: float | None = Field(
         None,
-        title="Offset",
+        title="Camera offset",
         description="Grey value without light (camera offset); by default estimated "
         "from the darkest parts.",
     )
     psf: Path | None = Field(
         None,
-        title="Point-spread function",
+        title="PSF image",
         description="Image of a measured point-spread function; replaces numerical "
         "aperture and wavelength.",
     )
@@ -193,8 +194,8 @@ class FramesConfig(Config):
         ge=1,
         le=32,
         title="PSF sampling",
-        description="Pixels of the point-spread function per camera pixel; by default "
-        "from the pixel sizes of both files.",
+        description="Pixels of the point-spread function per camera pixel; by "
+        "default calculated from the pixel sizes in both files.",
     )
     damping: float = Field(
         1.0,
@@ -206,10 +207,10 @@ class FramesConfig(Config):
     )
     patterns: Path | None = Field(
         None,
-        title="Patterns",
-        description="File of known patterns: patterns.yaml of 'sim check', or an image "
-        "stack with one pattern for each frame. By default they are found in the "
-        "frames.",
+        title="Patterns file",
+        description="File with known patterns: patterns.yaml from 'sim check', or an "
+        "image stack with one pattern per frame. By default, the patterns are found "
+        "in the frames.",
     )
     harmonics: int = Field(
         1,
@@ -281,8 +282,8 @@ class SimConfig(FramesConfig):
     apodisation: Literal["lukosz", "cosine", "none"] = Field(
         "cosine",
         title="Apodisation",
-        description="How Wiener-SIM fades out towards the highest frequency: cosine, "
-        "lukosz (least ringing, softer), or none.",
+        description="How Wiener-SIM attenuates high frequencies: cosine, lukosz "
+        "(least ringing, but softer), or none.",
     )
     notch: float = Field(
         0.0,
@@ -301,7 +302,8 @@ class SimConfig(FramesConfig):
     checks: bool = Field(
         True,
         title="Checks",
-        description="Compute residuals, resolution and the other checks of the result.",
+        description="Check the result: residuals, resolution and agreement of the "
+        "patterns.",
     )
     memory: MemoryBudget = None
     device: ComputeDevice = "auto"

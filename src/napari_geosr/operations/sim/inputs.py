@@ -193,7 +193,10 @@ def read_patterns(path: Path, frames: SimFrames) -> PatternSet:
                 "written by 'napari-geosr sim check'."
             ) from error
         if not isinstance(values, dict):
-            raise ConfigError(f"{path.name} contains no patterns.")
+            raise ConfigError(
+                f"{path.name} contains no patterns. Use a file written "
+                "by 'napari-geosr sim check'."
+            )
         found = PatternSet.from_dict(values, path.name)
         counts = (len(found.fringes), len(found.fringes[0].phases))
         if counts != (frames.angles, frames.phases):
@@ -214,12 +217,15 @@ def read_patterns(path: Path, frames: SimFrames) -> PatternSet:
     images = images.reshape(-1, *images.shape[-2:])
     if len(images) != frames.n_frames or not np.isfinite(images).all():
         raise ConfigError(
-            f"{path.name} has {len(images)} patterns; one without NaN for each of the "
-            f"{frames.n_frames} frames is needed."
+            f"{path.name} has {len(images)} patterns, or some with NaN. Give one "
+            f"complete pattern for each of the {frames.n_frames} frames."
         )
     mean = float(images.mean())
     if images.min() < 0 or not mean > 0:
-        raise ConfigError(f"{path.name} has negative or no light. Subtract its offset.")
+        raise ConfigError(
+            f"{path.name} has negative values or contains no light. "
+            "Subtract its offset, or choose another file."
+        )
     # Patterns are stored in the order of the frames of one plane.
     flat = "".join(letter for letter in frames.order if letter != "z")
     if flat == "pa":

@@ -46,7 +46,7 @@ class SimulateSimConfig(Config):
     structure: Literal["filaments", "rings", "er", "spots"] = Field(
         "filaments",
         title="Structure",
-        description="filaments: curved lines; rings: circles as large as the "
+        description="filaments: curved lines; rings: circles about as large as the "
         "resolution; er: a network of tubules; spots: points.",
     )
     snr: float = Field(
@@ -73,10 +73,18 @@ class SimulateSimConfig(Config):
         description="Strength s of the nonlinear response.",
     )
     size: int = Field(
-        256, ge=32, le=4096, title="Size", description="Edge of a frame in pixels."
+        256,
+        ge=32,
+        le=4096,
+        title="Size",
+        description="Edge length of the frames in pixels.",
     )
     slices: int = Field(
-        1, ge=1, le=1000, title="Slices", description="Number of different planes."
+        1,
+        ge=1,
+        le=1000,
+        title="Slices",
+        description="Number of slices, each with its own structures.",
     )
     angles: int | None = Field(
         None,
@@ -91,8 +99,8 @@ class SimulateSimConfig(Config):
         ge=3,
         le=32,
         title="Phases",
-        description="Frames per direction; by default 3, or 7 for a nonlinear "
-        "response.",
+        description="Number of phases (frames) per direction; by default 3, or 7 for "
+        "a nonlinear response.",
     )
     order: Literal["apz", "azp", "zap", "paz"] = Field(
         "apz",
@@ -101,7 +109,11 @@ class SimulateSimConfig(Config):
         "slowest first.",
     )
     na: float = Field(
-        1.4, gt=0, le=1.515, title="Numerical aperture", description="Of the objective."
+        1.4,
+        gt=0,
+        le=1.515,
+        title="Numerical aperture",
+        description="Numerical aperture of the objective.",
     )
     wavelength: float = Field(
         525.0,
@@ -111,7 +123,11 @@ class SimulateSimConfig(Config):
         description="Emission wavelength in nm.",
     )
     pixel: float = Field(
-        65.0, gt=1, le=5000, title="Pixel size (nm)", description="Camera pixel in nm."
+        65.0,
+        gt=1,
+        le=5000,
+        title="Pixel size (nm)",
+        description="Edge length of a camera pixel in the sample plane, in nm.",
     )
     frequency: float | None = Field(
         None,
@@ -122,10 +138,18 @@ class SimulateSimConfig(Config):
         "0.85.",
     )
     modulation: float = Field(
-        0.9, ge=0, le=1, title="Modulation", description="Contrast of the pattern."
+        0.9,
+        ge=0,
+        le=1,
+        title="Modulation",
+        description="Contrast of the pattern, from 0 to 1.",
     )
     offset: float = Field(
-        100.0, ge=0, le=1e4, title="Offset", description="Grey value without light."
+        100.0,
+        ge=0,
+        le=1e4,
+        title="Offset",
+        description="Grey value without light (camera offset).",
     )
     bleaching: float = Field(
         0.0,
@@ -146,9 +170,10 @@ class SimulateSimConfig(Config):
         ge=0,
         le=90,
         title="Phase error",
-        description="Standard deviation of the phases from equal steps, in degrees.",
+        description="Standard deviation of the random errors of the phases, in "
+        "degrees.",
     )
-    seed: int = Field(0, ge=0, title="Seed", description="Seed of the random numbers.")
+    seed: int = Field(0, ge=0, title="Seed", description="Random seed.")
 
     @model_validator(mode="after")
     def _check_period(self) -> Self:

@@ -25,10 +25,10 @@ from napari_geosr.gui.kit.widgets import (
     ElidedLabel,
     add_row,
     button,
-    combo,
     form_layout,
     text_label,
 )
+from napari_geosr.gui.layers.combo import ElidingCombo
 from napari_geosr.gui.porosity.linked.marked import FeatureLink, MarkedPores
 from napari_geosr.gui.porosity.linked.scatter import PlotAxis, ScatterView
 from napari_geosr.gui.porosity.pore_colours import (
@@ -73,7 +73,7 @@ class ColourBar(QWidget):
         row.addWidget(self._bar, 1)
         row.addWidget(self.high)
         self.setAccessibleName("Legend of the colours")
-        self.setToolTip("Values shown by the colours of the pores.")
+        self.setToolTip("Values that the colours of the pores represent.")
 
     def set_scale(self, title: str, low: float | None, high: float | None) -> None:
         """Show a scale, or only its title if there are no values."""
@@ -130,17 +130,17 @@ class PorePlot(QWidget):
         super().__init__(parent)
         self._report: PorosityReport | None = None
         self._marked = MarkedPores(self)
-        self.x = combo("Horizontal axis", "Column shown on the horizontal axis.")
-        self.y = combo("Vertical axis", "Column shown on the vertical axis.")
+        self.x = _column_menu("X axis", "Column shown on the horizontal axis.")
+        self.y = _column_menu("Y axis", "Column shown on the vertical axis.")
         self.scatter = ScatterView()
         self.legend = ColourBar()
         self.expression = QLineEdit()
-        self.select = button("Select", "Select the pores for which the filter holds.")
+        self.select = button("Select", "Select the pores that match the filter.")
         self.name = QLineEdit()
         self.save = button(
             "Keep group",
-            "Add a column to the table that says which pores are selected now. It "
-            "is exported, and pores can be coloured by it.",
+            "Add a column to the table that marks the pores selected now. It is "
+            "exported, and pores can be coloured by it.",
         )
         self.fault = text_label("Problem with the filter or name", "")
         self.fault.setVisible(False)
@@ -173,18 +173,18 @@ class PorePlot(QWidget):
             (
                 self.only_selected,
                 "List only selected pores",
-                "List only the selected pores in the table.",
+                "Hide all other pores in the table.",
             ),
         ):
             widget.setAccessibleName(name)
             widget.setToolTip(tip)
         self.expression.setPlaceholderText(_EXAMPLE)
-        self.name.setPlaceholderText("large and flat")
+        self.name.setPlaceholderText("name of the group")
 
     def _lay_out(self) -> None:
         axes = form_layout()
-        add_row(axes, "Horizontal", self.x)
-        add_row(axes, "Vertical", self.y)
+        add_row(axes, "X axis", self.x)
+        add_row(axes, "Y axis", self.y)
         rows = QVBoxLayout(self)
         rows.setContentsMargins(6, 6, 6, 6)
         rows.addLayout(axes)
@@ -249,7 +249,7 @@ class PorePlot(QWidget):
         title = self._title(column)
         if column == EVIDENCE:
             title = VERDICT_COLOURS
-        self.legend.set_scale(f"Colour: {title}", colours.low, colours.high)
+        self.legend.set_scale(f"{title}", colours.low, colours.high)
 
     def _show_marked(self) -> None:
         """Highlight the selected points, and tell how many there are."""
@@ -287,11 +287,13 @@ class PorePlot(QWidget):
             return
         name = re.sub(r"\W+", "_", self.name.text().strip().lower()).strip("_")
         if not name or name[0].isdigit():
-            self._show_fault("A group needs a name that starts with a letter.")
+            self._show_fault("Give the group a name that starts with a letter.")
             return
         existing = report.table.get(name)
         if existing is not None and existing.dtype.kind != "b":
-            self._show_fault(f"The table has a column {name!r}. Choose another name.")
+            self._show_fault(
+                f"The table already has a column {name!r}. Choose another name."
+            )
             return
         self._show_fault("")
         self.groupSaved.emit(name)
@@ -304,3 +306,15 @@ def _share(report: PorosityReport, mask: AnyArray) -> str:
     if sizes is None or not sizes.sum() > 0:
         return ""
     return f" ({100 * sizes[mask].sum() / sizes.sum():.3g} % of the pore {column})"
+
+
+def _column_menu(name: str, tool_tip: str) -> ElidingCombo:
+    """A menu of columns that shortens a long one in a narrow dock."""
+    menu = ElidingCombo()
+    menu.setAccessibleName(name)
+    menu.setToolTip(tool_tip)
+    menu.setSizeAdjustPolicy(
+        ElidingCombo.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
+    )
+    menu.setMinimumContentsLength(4)
+    return menu
