@@ -40,7 +40,7 @@ from napari_geosr.operations.restore import (
     prepare_steps,
 )
 from napari_geosr.operations.restore.verdict.known_blocks import MIN_PORE_VOXELS
-from napari_geosr.operations.restore.verdict.run_verdict import RunVerdict
+from napari_geosr.operations.restore.verdict.run_verdict import LOST_SIZE, RunVerdict
 from napari_geosr.operations.restore.verdict.steps import verdict_steps
 
 #: Before a model's name: the network alone, without the bound of the noise.
@@ -69,7 +69,12 @@ def main() -> None:
         for scene in scenes(given.half, given.data):
             run(scene, given.models.split(","), levels, given.noises.split(","), given)
     rows = [json.loads(line) for line in given.rows.read_text().splitlines()]
-    for name, lines in (("harm", tables(rows)), ("cautions", caution_lines(rows))):
+    parts = {
+        "harm": tables(rows),
+        "cautions": caution_lines(rows),
+        "trade-off": trade_off_lines(rows),
+    }
+    for name, lines in parts.items():
         table = "\n".join(lines)
         print(f"{table}\n")
         if given.out is not None:
@@ -252,6 +257,47 @@ def caution_lines(rows: Sequence[Row]) -> Iterator[str]:
         bad = sum(harms(row) for row in flagged)
         good_all = len(flagged) - bad
         yield f"| {half} | any | {bad} | {good_all} | {len(set(seen))} |"
+
+
+#: Other rules that the figures allow, in words: whether a row is flagged.
+RULES: Mapping[str, Callable[[Row], bool]] = {
+    "the rule used": lambda row: row["verdict"]["level"] != "ok",
+    "only *harmful*": lambda row: row["verdict"]["level"] == "harmful",
+    "without cautions about structure": lambda row: _without(row, "structure"),
+    "without cautions about small pores": lambda row: _without(
+        row, "small pores", "lost pores"
+    ),
+    "also if test pores of 33 voxels are lost, in the scan or not": lambda row: (
+        row["verdict"]["level"] != "ok" or _limit(row) >= 33
+    ),
+    "also if test pores of 147 voxels are lost, in the scan or not": lambda row: (
+        row["verdict"]["level"] != "ok" or _limit(row) >= 147
+    ),
+}
+
+
+def trade_off_lines(rows: Sequence[Row]) -> Iterator[str]:
+    """Lines of the table of other rules: what each would flag."""
+    yield "| volumes | flagged is | harmful: flagged | good: flagged |"
+    yield "|---|---|---|---|"
+    for half in sorted({row["half"] for row in rows}):
+        judged = [row for row in rows if row["half"] == half and is_judged(row)]
+        for name, is_flagged in RULES.items():
+            cells = []
+            for is_bad in (True, False):
+                mine = [row for row in judged if harms(row) == is_bad]
+                n = sum(is_flagged(row) for row in mine)
+                cells.append(f"{n} of {len(mine)} ({100 * n / max(1, len(mine)):.0f}%)")
+            yield f"| {half} | {name} | {' | '.join(cells)} |"
+
+
+def _without(row: Row, *causes: str) -> bool:
+    verdict = row["verdict"]
+    return verdict["level"] != "ok" and bool(set(verdict["causes"]) - set(causes))
+
+
+def _limit(row: Row) -> float:
+    return float(row["verdict"]["figures"].get(LOST_SIZE, 0))
 
 
 def _is_off(row: Row, size: int, ratio: float) -> bool:

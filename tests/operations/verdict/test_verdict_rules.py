@@ -242,7 +242,7 @@ def without_small_pores(window, core):
 
 def with_specks(window, core):
     result = ndimage.gaussian_filter(window, 0.7)[core].copy()
-    for y in range(4, 92, 8):
-        for x in range(4, 92, 8):
+    for y in range(3, 92, 6):
+        for x in range(3, 92, 6):
             result[2:6, y : y + 4, x : x + 4] = 0
     return result

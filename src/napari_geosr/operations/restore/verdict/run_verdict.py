@@ -50,10 +50,6 @@ class RunVerdict:
         The main finding, with its numbers and consequence.
     reasons : tuple of str
         Further sentences.
-    causes : tuple of str
-        What `sentence` and each of `reasons` are about, without repetitions.
-    notes : tuple of str
-        Sentences that did not influence `level`.
     noise : Noise or None
         Noise of the scan; None if it could not be measured.
     gain : (float, float, float) or None
@@ -66,18 +62,22 @@ class RunVerdict:
         The underlying numbers.
     removed : Volume or None
         Scan minus result in the requested region, at its position.
+    causes : tuple of str
+        What `sentence` and each of `reasons` are about, without repetitions.
+    notes : tuple of str
+        Sentences that did not influence `level`.
     """
 
     level: Level
     sentence: str
     reasons: tuple[str, ...] = ()
-    causes: tuple[Cause, ...] = ()
-    notes: tuple[str, ...] = ()
     noise: Noise | None = None
     gain: tuple[float, float, float] | None = None
     gain_over: Literal["scan", "cubic"] = "scan"
     figures: Mapping[str, float] = field(default_factory=dict)
     removed: Volume | None = field(default=None, repr=False)
+    causes: tuple[Cause, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def is_harmful(self) -> bool:
