@@ -40,8 +40,8 @@ were set on simulations and on the level of noise added to bone, cement and sand
   all grey values. The own noise of pollen is ten times as strong in bright regions as
   in dark ones, and results of all models retain two to three times as much of it as of
   the added noise.
-  With one level, *auto* is 0.6 dB below the best classical filter for 20 % independent
-  noise; with the measured levels, both are equal to within 0.1 dB.
+  With one level, *auto* was 0.6 dB below the best classical filter for 20 % independent
+  noise; with the measured levels, it is 0.2 dB above it.
 - **Italics.** If the added noise is not stronger than the scan's own noise, values are
   in italics and not evaluated.
 - **Best classical** is a Gaussian, total variation or non-local means filter with the

@@ -9,7 +9,7 @@ import dask.array as da
 import numpy as np
 import pytest
 import tifffile
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import gaussian_filter, uniform_filter
 
 from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.noise import Noise
@@ -210,6 +210,21 @@ def test_cement_has_noise_that_is_correlated_along_all_axes(shared_data: Path) -
     found: Noise = estimate_noise(Volume(cement, "ZYX"))
     assert 0.025 < found.relative < 0.045
     assert min(found.correlation.values()) > 0.3
+
+
+def test_photon_noise_of_a_real_image(shared_data: Path) -> None:
+    """As strong as the differences of neighbours along diagonals say."""
+    image = real(shared_data / "microscopy" / "celegans_airyscan.tif")[:256, :256]
+    image = image.astype(np.float32)
+    found = estimate_noise(Volume(image, "YX"))
+    fine = (image[1:, 1:] - image[1:, :-1] - image[:-1, 1:] + image[:-1, :-1]) / 2
+    grey = uniform_filter(image, 9)[1:, 1:]
+    for part in ((0, 0.25), (0.25, 0.5), (0.9, 0.97), (0.97, 1)):
+        low, high = np.quantile(grey, part)
+        inside = (grey >= low) & (grey <= high)
+        level = 1.4826 * np.median(np.abs(fine[inside]))
+        told = found.at(np.array(grey[inside].mean()))
+        assert told == pytest.approx(level, rel=0.15)
 
 
 @pytest.mark.parametrize(

@@ -191,3 +191,18 @@ def test_noise_of_small_bright_objects(rng: np.random.Generator) -> None:
     found = estimate_noise(Volume(scan.astype(np.float32), "ZYX"))
     for grey in (8.0, 20.0, 40.0):
         assert found.at(grey) == pytest.approx(np.sqrt(grey + 4), rel=0.25)
+
+
+@pytest.mark.parametrize("gain", [1.0, 3.0])
+@pytest.mark.parametrize("seed", range(3))
+def test_photon_noise_where_one_class_spans_many_grey_values(
+    seed: int, gain: float
+) -> None:
+    """The quietest blocks of a class are its darkest ones."""
+    rng = np.random.default_rng(seed)
+    field = gaussian_filter(rng.normal(size=(16, 96, 96)), (4, 14, 14), mode="wrap")
+    clean = 20 * np.exp(0.9 * field / field.std())
+    scan = (gain * rng.poisson(clean / gain)).astype(np.float32)
+    found = estimate_noise(Volume(scan, "ZYX"))
+    greys = np.array([5.0, 10.0, 20.0, 40.0, 80.0])
+    assert found.at(greys) == pytest.approx(np.sqrt(gain * greys), rel=0.05)
