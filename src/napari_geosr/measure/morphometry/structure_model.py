@@ -39,14 +39,18 @@ QUANTITIES = (
     Quantity("SMI", "structure model index of the solid", flat_name="-"),
     Quantity("SMI.concave", "share of the surface that is concave", text="percent"),
 )
-#: Standard deviation of the smoothing in voxels, and voxels around a block that the
-#: smoothing and its derivatives reach; as many are left out along the border.
-_SIGMA, _HALO = 1.6, 8
+#: Standard deviation of the smoothing in voxels.
+_SIGMA = 1.6
+#: Voxels that the smoothing and its derivatives reach; as many are left out along the
+#: border.
+_HALO = 8
 #: Sum of the curvatures, per voxel, up to which a surface is flat.
 _FLAT = 0.02
 #: Standard deviation in voxels over which curvatures are averaged before their sign is
-#: judged (the steps of voxels have both), and the voxels around a block for it.
-_AVERAGED, _WIDE = 2.5, 16
+#: judged: the steps of voxels have both signs.
+_AVERAGED = 2.5
+#: Voxels that are read around a block, for the smoothing and this average.
+_WIDE = 16
 #: Half the range of levels around 0.5.
 _RANGE = 0.3
 #: Edge of the blocks in voxels.

@@ -19,9 +19,9 @@ CONVENTION = (
     "along its longest edge; those with at least half of their voxels in the sample "
     "count. Sub.low and Sub.high are the 2.5th and 97.5th percentile of the porosity "
     "of 2000 bootstrap samples of the sub-volumes, drawn with replacement (seed 0). "
-    "RVE is the edge of the smallest sub-volumes with a standard deviation of their "
-    "porosity ÷ 1.96 of at most 5 % of the porosity, over all larger ones measured "
-    "too (Kanit et al. 2003)."
+    "RVE is the edge of the smallest sub-volumes for which, as for all larger ones, "
+    "1.96 standard deviations of their porosity are at most 5 % of the porosity (Kanit "
+    "et al. 2003)."
 )
 SOURCES = (
     "Kanit T, Forest S, Galliet I, Mounoury V, Jeulin D. Determination of the size of "
@@ -37,14 +37,20 @@ QUANTITIES = (
     Quantity("Sub.high", "porosity, upper end of the 95 % interval", text="percent"),
     Quantity("RVE", "edge of a sub-volume with the porosity within ± 5 %", 1),
 )
-#: Sub-volumes along the longest edge for the interval, and for the curve.
+#: Sub-volumes along the longest edge for the interval.
 _PARTS = 4
+#: Sub-volumes along the longest edge for the curve.
 _CURVE = (16, 12, 8, 6, 4, 3, 2)
-_SMALLEST = 4  #: Fewest voxels along an edge of a sub-volume.
+#: Fewest voxels along an edge of a sub-volume.
+_SMALLEST = 4
+#: Number of bootstrap samples.
 _RESAMPLED = 2000
 #: Fewer sub-volumes give no interval.
 _FEWEST = 8
-_ACCEPTED, _FACTOR = 0.05, 1.96
+#: Accepted error of the porosity of a representative volume, relative to it.
+_ACCEPTED = 0.05
+#: Standard deviations that this error covers.
+_FACTOR = 1.96
 
 
 def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findings]:

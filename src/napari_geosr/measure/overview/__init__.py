@@ -120,4 +120,5 @@ class OverviewBuilder:
     def _share(self, mask: Mask) -> npt.NDArray[np.uint8]:
         rows = np.add.reduceat(mask, self._y, axis=0, dtype=np.int64)
         cells = np.add.reduceat(rows, self._x, axis=1)
-        return (255 * cells // self._sizes).astype(np.uint8)
+        share: npt.NDArray[np.uint8] = (255 * cells // self._sizes).astype(np.uint8)
+        return share

@@ -22,10 +22,12 @@ if TYPE_CHECKING:
 
 Floats = npt.NDArray[np.float64]
 
-#: Direction of view and the directions to the right and up in the picture, along
-#: (Z, Y, X): from the corner at the origin, a
-#: little from above; X, Y and Z are right-handed, as in napari.
-_AZIMUTH, _ELEVATION = np.deg2rad(55), np.deg2rad(25)
+#: Angle of view around Z, from X towards Y.
+_AZIMUTH = float(np.deg2rad(55))
+#: Angle of view from above.
+_ELEVATION = float(np.deg2rad(25))
+#: Direction of view along (Z, Y, X), from the corner at the origin. Like its partners
+#: to the right and up, it is right-handed, as in napari.
 _FORWARD = np.array(
     [
         -np.sin(_ELEVATION),
@@ -41,8 +43,10 @@ _LIGHT /= np.linalg.norm(_LIGHT)
 _COLOUR = {"pores": (0.86, 0.47, 0.16), "solid": (0.80, 0.72, 0.58)}
 #: Visible on light and dark paper.
 _INK = "#8a8f98"
-#: Picture elements and depth steps per cell.
-_FINER, _STEPS = 2.0, 1.4
+#: Picture elements per cell.
+_FINER = 2.0
+#: Depth steps per cell.
+_STEPS = 1.4
 
 
 def shown_phase(overview: Overview) -> Literal["pores", "solid"] | None:
