@@ -24,6 +24,7 @@ from napari_geosr.core.config import explain
 from napari_geosr.core.errors import ConfigError, GeoSRError, describe_system_error
 from napari_geosr.core.spelling import did_you_mean
 from napari_geosr.core.version import __version__
+from napari_geosr.core.waiting import let_threads_sleep
 
 _HELP = """Restore microscopy and CT volumes and measure their pores, without a display.
 
@@ -79,6 +80,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     quiet = any(word in words for word in _QUIET)
     # File names may contain any bytes, and a terminal may support only ASCII.
     prepare_streams()
+    let_threads_sleep()
     words = [word for word in words if word not in (*_QUIET, *_VERBOSE)]
     QUIET.set(quiet)
     try:
