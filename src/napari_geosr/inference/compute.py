@@ -36,10 +36,9 @@ if TYPE_CHECKING:
 _M_TRIM_THRESHOLD = -1
 #: Parameter of glibc's ``mallopt``: minimum size of blocks that are mapped separately.
 _M_MMAP_THRESHOLD = -3
-#: Budget in bytes below which the frugal allocator is used, unless much less is needed:
-#: the C library keeps up to this number of bytes in reserve.
+#: Budget in bytes below which the frugal allocator is used: the C library keeps up to
+#: about 100 MB in reserve.
 _FRUGAL_BELOW_BYTES = 1 << 30
-_RESERVE_BYTES = 100 << 20
 _frugal_lock = threading.Lock()
 _frugal_runs: list[str] = []
 _precision_lock = threading.Lock()
@@ -319,26 +318,9 @@ def frugal_allocator(device: str) -> Iterator[None]:
         release_memory(device)
 
 
-def frugal_if_tight(
-    device: str, budget: int, peak_bytes: int | None = None
-) -> AbstractContextManager[None]:
-    """The frugal allocator, if the default one reserves too much for the budget.
-
-    It returns blocks that are needed again at once, which takes up to a third of the
-    processor time.
-
-    Parameters
-    ----------
-    device : str
-    budget : int
-        Bytes that the run may take.
-    peak_bytes : int, optional
-        Bytes that the run is expected to take with the frugal allocator.
-    """
-    is_ample = peak_bytes is not None and 2 * peak_bytes + _RESERVE_BYTES <= budget
-    if budget >= _FRUGAL_BELOW_BYTES or is_ample:
-        return nullcontext()
-    return frugal_allocator(device)
+def frugal_if_tight(device: str, budget: int) -> AbstractContextManager[None]:
+    """The frugal allocator, if the default one reserves too much for the budget."""
+    return frugal_allocator(device) if budget < _FRUGAL_BELOW_BYTES else nullcontext()
 
 
 _SPEEDS: weakref.WeakKeyDictionary[Any, dict[tuple[str, int], float]] = (

@@ -307,8 +307,8 @@ class ShardPlanner:
         return WarningIssued(
             message=f"Each of the {self._n_workers} workers may use "
             f"{format_bytes(self._budget)}, so their tiles are small, and together "
-            f"they compute {factor:.1f} times as much as one process with all the memory. "
-            f"{format_enough(enough)} for each worker would suffice: increase the "
+            f"they compute {factor:.1f} times as much as one process with all the "
+            f"memory. {format_enough(enough)} for each worker would suffice: increase the "
             "Memory setting (--memory), or use fewer workers (--workers)."
         )
 

@@ -138,7 +138,6 @@ def _work(prepared: PreparedRestoration, planner: ShardPlanner) -> ShardWork:
         prepared.network,
         prepared.volume.data,
         tile=planner.choice.tile,
-        peak_bytes=planner.choice.peak_bytes,
         dtypes=[prepared.output_dtype],
         files=(),
         memory=planner.memory,

@@ -185,7 +185,6 @@ class _ShardProgress:
             network,
             array_for_workers(prepared.volume.data),
             tile=self.planner.choice.tile,
-            peak_bytes=self.planner.choice.peak_bytes,
             dtypes=[target.volume.dtype for target in self.targets.all],
             files=self.shared,
             memory=self.planner.memory,

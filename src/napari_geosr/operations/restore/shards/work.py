@@ -60,8 +60,6 @@ class ShardWork:
         Core size of the tiles, along Z, Y, X.
     dtypes : sequence of dtype
         Types of the result, and of the standard deviations if there are any.
-    peak_bytes : int
-        Bytes that a tile of this size takes.
     files : sequence of SharedOutput
         Files to fill, one for each of `dtypes`; if empty, the voxels are returned.
     memory : int
@@ -77,7 +75,6 @@ class ShardWork:
         source: ArrayLike,
         *,
         tile: Sequence[int],
-        peak_bytes: int,
         dtypes: Sequence[AnyDType],
         files: Sequence[SharedOutput],
         memory: int,
@@ -89,7 +86,6 @@ class ShardWork:
         backend: Setting,
     ) -> None:
         self.network, self.source, self.tile = network, source, tuple(tile)
-        self.peak_bytes = peak_bytes
         self.dtypes, self.files, self.memory = tuple(dtypes), tuple(files), memory
         self.statistics, self.budget, self.device = statistics, budget, device
         self.nonfinite, self.threads = nonfinite, threads
@@ -106,7 +102,7 @@ class ShardWork:
         blocks = [] if parts else [np.empty(shape, dtype) for dtype in self.dtypes]
         targets: list[object] = [*parts, *blocks]
         device = device_of(self.device, worker)
-        with frugal_if_tight(device, self.budget, self.peak_bytes):
+        with frugal_if_tight(device, self.budget):
             done = restore_shard(
                 self.network,
                 self.source,
