@@ -34,7 +34,7 @@ GB = 10**9
 #: Planes after which the structure of the scan repeats.
 PERIOD = 64
 #: Scan that workers share: planes and their edge.
-SHARED = (96, 384)
+SHARED = (48, 384)
 #: Attributes of `Run` that are compared.
 FIELDS = ("processor", "seconds")
 #: Planes of the scans from which the time of the planned scan is extrapolated.

@@ -308,8 +308,8 @@ class ShardPlanner:
             message=f"Each of the {self._n_workers} workers may use "
             f"{format_bytes(self._budget)}, so their tiles are small, and together "
             f"they compute {factor:.1f} times as much as one process with all the "
-            f"memory. {format_enough(enough)} for each worker would suffice: increase the "
-            "Memory setting (--memory), or use fewer workers (--workers)."
+            f"memory. {format_enough(enough)} for each worker would suffice: increase "
+            "the Memory setting (--memory), or use fewer workers (--workers)."
         )
 
     def shards(self, unit: Sequence[int] | None = None) -> list[Shard]:
