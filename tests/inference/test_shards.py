@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from napari_geosr.core.boxes import Box
-from napari_geosr.inference.shards import plan_shards, unfinished_shards
+from napari_geosr.inference.shards import (
+    ShardPlanner,
+    plan_shards,
+    unfinished_shards,
+)
 from napari_geosr.inference.tiling import lay_out
 from napari_geosr.networks.spec import NetworkSpec
 
@@ -74,3 +79,44 @@ def test_a_shard_is_finished_if_boxes_cover_it_together(case, tile, old_tile, n_
     shards = plan_shards(layout, tile)
     expected = [shard for shard in shards if not covered[shard.place].all()]
     assert unfinished_shards(shards, boxes) == expected
+
+
+def planned(network, total: int, n_workers: int) -> ShardPlanner:
+    source = np.zeros((60, 120, 120), np.uint16)
+    return ShardPlanner(
+        network,
+        source,
+        np.dtype(np.uint16),
+        n_workers=n_workers,
+        budget=total // n_workers,
+        total=total,
+        device="cpu",
+    )
+
+
+@pytest.mark.parametrize(("ndim", "slices"), [(3, 1), (2, 3)], ids=["3D", "2.5D"])
+def test_one_two_and_four_workers_have_the_same_shards(make_network, ndim, slices):
+    network = make_network("conv", ndim=ndim, slices=slices)
+    plans = [planned(network, 10**9, n) for n in (1, 2, 4)]
+    assert len({plan.choice.tile for plan in plans}) == 1
+    first, *others = (plan.shards() for plan in plans)
+    assert all(other == first for other in others)
+    assert len(first) >= 4
+    assert plans[0].choice.cost_factor < 1.4
+    for plan in plans:
+        assert plan.choice.peak_bytes <= 10**9 / 4
+        assert not list(plan.warnings())
+
+
+def test_workers_whose_memory_is_short_are_told_what_would_suffice(make_network):
+    """A voxel of this network reaches far, so small tiles are mostly halo."""
+    network = make_network("dilated", ndim=3)
+    total = 4 * planned(network, 10**9, 4)._planner._required_budget() + 10**6
+    one, four = (planned(network, int(total), n) for n in (1, 4))
+    assert not list(one.warnings())
+    (warning,) = four.warnings()
+    assert four.choice.work() > 1.25 * one.choice.work()
+    assert "use fewer workers (--workers)" in warning.message
+    enough = four._planner.budget_for_work(1.25 * one.choice.work())
+    relieved = planned(network, int(4.1 * enough), 4)
+    assert relieved.choice.work() <= 1.25 * one.choice.work()

@@ -22,6 +22,7 @@ from napari_geosr.cli.kit.typed_words import WORDS
 from napari_geosr.cli.kit.verbosity import QUIET
 from napari_geosr.core.config import explain
 from napari_geosr.core.errors import ConfigError, GeoSRError, describe_system_error
+from napari_geosr.core.processes import let_threads_sleep
 from napari_geosr.core.spelling import did_you_mean
 from napari_geosr.core.version import __version__
 
@@ -79,6 +80,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     quiet = any(word in words for word in _QUIET)
     # File names may contain any bytes, and a terminal may support only ASCII.
     prepare_streams()
+    let_threads_sleep()
     words = [word for word in words if word not in (*_QUIET, *_VERBOSE)]
     QUIET.set(quiet)
     try:

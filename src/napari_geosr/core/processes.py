@@ -1,8 +1,13 @@
-"""Check whether a recorded process is still running."""
+"""Whether a recorded process is still running, and how the threads of this one wait."""
 
 from __future__ import annotations
 
+import os
+
 import psutil
+
+#: Read by OpenMP, which torch uses, when it is loaded.
+_POLICY = "OMP_WAIT_POLICY"
 
 #: Tolerance for start times, in seconds, because system clocks are adjusted.
 _TOLERANCE = 2.0
@@ -35,3 +40,13 @@ def has_run_since(pid: int, moment: float) -> bool:
         return older and process.status() != psutil.STATUS_ZOMBIE
     except (psutil.Error, ValueError, OverflowError):
         return False
+
+
+def let_threads_sleep() -> None:
+    """Let waiting threads sleep, unless the environment says otherwise.
+
+    By default, threads of OpenMP that wait for each other keep their cores busy. Where
+    other programs use the cores too, most of the processor time is then lost by
+    waiting. This has an effect only before torch is imported.
+    """
+    os.environ.setdefault(_POLICY, "PASSIVE")

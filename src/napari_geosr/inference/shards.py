@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_geosr.core.boxes import Box, BoxIndex
+from napari_geosr.core.config import format_bytes, format_enough
 from napari_geosr.core.errors import DeviceMemoryError
 from napari_geosr.core.steps import ShouldStop, WarningIssued, never_stop, run_to_end
 from napari_geosr.core.types import AnyDType
@@ -36,7 +37,14 @@ _SHARD_DEPTH = 32
 #: Larger numbers of planes are multiples of this number.
 _CHUNK_DEPTH = 8
 #: Minimum number of shards per worker, if the result is large enough.
-_SHARDS_PER_WORKER = 8
+_SHARDS_PER_WORKER = 4
+#: Fewer workers get the tiles and shards of this number of workers.
+_PLANNED_WORKERS = 4
+#: Work that may be added so that fewer workers get the same tiles, as a factor.
+_ACCEPTED_WORK = 1.05
+#: Work relative to that of one process with all the memory above which the user is
+#: warned.
+_COSTLY_WORK = 1.25
 #: Fraction of a file's memory that a shard may take; the rest is for packing it.
 _PARTS = 6
 
@@ -172,6 +180,9 @@ def _is_covered(place: Box, boxes: Sequence[Box]) -> bool:
 class ShardPlanner:
     """Chooses the tiles and shards of a run on several processes.
 
+    One, two or four processes get the same tiles and shards, unless tiles that fit the
+    memory of each of four processes would cost more work than larger ones.
+
     Parameters
     ----------
     network : nn.Module
@@ -185,6 +196,8 @@ class ShardPlanner:
     budget : int
         Bytes that each process may use.
     device : str
+    total : int, optional
+        Bytes that are divided among processes of a computer; by default `budget`.
     preferred_tile : sequence of int, optional
         Core size of an earlier run, which is used if it fits the budget.
     """
@@ -198,34 +211,59 @@ class ShardPlanner:
         n_workers: int,
         budget: int,
         device: str,
+        total: int | None = None,
         preferred_tile: Sequence[int] | None = None,
     ) -> None:
-        spec = network_spec(network)
-        self.layout = lay_out(source.shape, spec)
+        self.layout = lay_out(source.shape, network_spec(network))
+        self._network = network.to(device)
+        self._source, self._dtype, self._device = source, np.dtype(dtype), device
+        self._n_planned = max(n_workers, _PLANNED_WORKERS)
         #: Bytes of the budget for each file that a process fills.
-        self.memory = budget_share(budget) // spec.n_outputs
-        shape = self.layout.output_shape
-        deviation = None
-        if spec.n_outputs > 1:
-            deviation = PlannedArray(shape, np.dtype(np.float32), self.memory)
-        self._planner = TilePlanner(
-            network.to(device),
-            source,
-            PlannedArray(shape, np.dtype(dtype), self.memory),
-            deviation,
-            budget=budget,
-            device=device,
-            tile_memory=TileMemory(),
-        )
+        self.memory = self._memory(budget)
+        self._planner = self._planner_for(budget)
         try:
-            self.choice = self._planner.choose_for_workers(n_workers, preferred_tile)
+            self.choice = self._planner.choose_for_workers(
+                self._n_planned, preferred_tile
+            )
         except DeviceMemoryError as error:
             raise DeviceMemoryError(
                 f"{error} The memory is divided among {n_workers} workers: "
                 "use fewer of them (--workers)."
             ) from error
+        self._n_workers, self._budget = n_workers, budget
+        self._total = budget if total is None else total
+        if total is not None and total // _PLANNED_WORKERS < budget:
+            self._use_tile_of(total // _PLANNED_WORKERS, preferred_tile)
+        self._core = self._deepened()
 
-        self._core = self._deepened(n_workers, np.dtype(dtype).itemsize)
+    def _memory(self, budget: int) -> int:
+        return budget_share(budget) // network_spec(self._network).n_outputs
+
+    def _planner_for(self, budget: int) -> TilePlanner:
+        shape, memory = self.layout.output_shape, self._memory(budget)
+        deviation = None
+        if network_spec(self._network).n_outputs > 1:
+            deviation = PlannedArray(shape, np.dtype(np.float32), memory)
+        return TilePlanner(
+            self._network,
+            self._source,
+            PlannedArray(shape, self._dtype, memory),
+            deviation,
+            budget=budget,
+            device=self._device,
+            tile_memory=TileMemory(),
+        )
+
+    def _use_tile_of(self, budget: int, preferred_tile: Sequence[int] | None) -> None:
+        """Take the tile for a smaller budget if it costs hardly more work."""
+        planner = self._planner_for(budget)
+        try:
+            choice = planner.choose_for_workers(self._n_planned, preferred_tile)
+        except DeviceMemoryError:
+            return
+        if choice.work() <= _ACCEPTED_WORK * self.choice.work():
+            self._planner, self.choice = planner, choice
+            self.memory = self._memory(budget)
 
     @property
     def block(self) -> tuple[int, ...]:
@@ -233,7 +271,7 @@ class ShardPlanner:
         pairs = zip(self._core, self.layout.scale, strict=True)
         return tuple(n * s for n, s in pairs)[3 - self.layout.ndim :]
 
-    def _deepened(self, n_workers: int, itemsize: int) -> tuple[int, int, int]:
+    def _deepened(self) -> tuple[int, int, int]:
         """The tile, or several on top of each other if a network restores planes.
 
         A 2.5D network then reads a plane once for all tiles that need it.
@@ -241,10 +279,10 @@ class ShardPlanner:
         z, y, x = self.choice.tile
         if not self.layout.per_plane:
             return z, y, x
-        plane = math.prod((y, x, *self.layout.scale)) * itemsize
+        plane = math.prod((y, x, *self.layout.scale)) * self._dtype.itemsize
         most = min(_SHARD_DEPTH, self.memory // _PARTS // plane)
         in_plane = -(-self.choice.n_tiles // -(-self.layout.shape[0] // z))
-        wanted = -(-_SHARDS_PER_WORKER * n_workers // in_plane)
+        wanted = -(-_SHARDS_PER_WORKER * self._n_planned // in_plane)
         depth = min(most, max(1, self.layout.shape[0] // wanted))
         if depth > _CHUNK_DEPTH:  # so that whole chunks of a file fit
             depth = depth // _CHUNK_DEPTH * _CHUNK_DEPTH
@@ -252,9 +290,27 @@ class ShardPlanner:
 
     def warnings(self) -> Iterator[WarningIssued]:
         """Explain why a run takes much longer than it would with more memory."""
+        if self._total > self._budget:
+            whole = self._planner_for(self._total)
+            work = whole.choose_for_workers(self._n_planned).work()
+            if self.choice.work() > _COSTLY_WORK * work:
+                yield self._divided_warning(work)
+                return
         for step in self._planner.cost_warnings():
             if isinstance(step, WarningIssued):
                 yield step
+
+    def _divided_warning(self, work: float) -> WarningIssued:
+        """Explain that a share of the memory gives small tiles with large halos."""
+        enough = self._planner.budget_for_work(_COSTLY_WORK * work)
+        factor = self.choice.work() / work
+        return WarningIssued(
+            message=f"Each of the {self._n_workers} workers may use "
+            f"{format_bytes(self._budget)}, so their tiles are small, and together "
+            f"they compute {factor:.1f} times as much as one process with all the "
+            f"memory. {format_enough(enough)} for each worker would suffice: increase "
+            "the Memory setting (--memory), or use fewer workers (--workers)."
+        )
 
     def shards(self, unit: Sequence[int] | None = None) -> list[Shard]:
         """The shards, as in `plan_shards`."""

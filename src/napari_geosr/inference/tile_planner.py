@@ -159,6 +159,16 @@ class TilePlanner:
             MAX_COST_FACTOR if self.region is None else math.inf, None
         )
 
+    def budget_for_work(self, max_work: float) -> float:
+        """Bytes of the smallest budget with which the work stays below a factor.
+
+        Parameters
+        ----------
+        max_work : float
+            Work for computing and decoding, relative to computing every voxel once.
+        """
+        return self._budget_for(max_work, lambda choice: choice.work(self._speed))
+
     def _budget_for(
         self, max_work: float, work: Callable[[TileChoice], float] | None
     ) -> float:
@@ -277,9 +287,7 @@ class TilePlanner:
         factor = self.choice.work(self._speed)
         if factor <= _COSTLY_FACTOR:
             return
-        enough = self._budget_for(
-            _COSTLY_FACTOR, lambda choice: choice.work(self._speed)
-        )
+        enough = self.budget_for_work(_COSTLY_FACTOR)
         if self.unit is not None and factor > 2 * self.choice.cost_factor:
             yield self._read_warning(self.unit, factor, enough)
             return

@@ -8,6 +8,7 @@ import time
 from dataclasses import dataclass
 
 from napari_geosr.core.errors import GeoSRError, JobError
+from napari_geosr.core.processes import let_threads_sleep
 from napari_geosr.jobs import submission
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.job_files import check_is_job
@@ -76,6 +77,7 @@ def main(folder: str, *, in_queue: bool = False) -> int:
         walltime, pauses the job, and the process ends with exit code 99 so that the job
         is resubmitted.
     """
+    let_threads_sleep()
     job = JobFolder(folder)
     asked = _Asked()
     signal.signal(signal.SIGTERM, asked.to_stop)

@@ -78,6 +78,7 @@ class ShardedRun(VolumeRun):
             prepared.output_dtype,
             n_workers=self.n_workers,
             budget=self.budget,
+            total=prepared.budget,
             device=prepared.device,
             preferred_tile=None if kept is None else kept.tile,
         )
