@@ -1,0 +1,249 @@
+"""Structured illumination: the untrained network beside joint Richardson–Lucy.
+
+    python benchmarks/bench_sim_network.py --rows rows.jsonl [--minutes 60]
+        [--out docs/evidence/sim.md]
+
+Every row is appended to a file: a run that was stopped continues where it ended, and
+without time left the tables are written from the rows that there are. Frames are small
+(64 × 64 pixels; nonlinear: 48 × 48), and the true patterns are given to all methods, so
+that reconstructions are compared and nothing else. Times are processor seconds of one
+core. Equal time: Richardson–Lucy with the seconds of 200 steps of the network (or 1000
+iterations, the most that can be set), and the network with those of Richardson–Lucy.
+Widefield and Wiener-SIM are computed in closed form, so more time does not change them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from _document import replace_section
+from bench_sim import (
+    BORDER,
+    CUT_OFF,
+    KINDS,
+    SNRS,
+    figures,
+    target,
+)
+from napari_geosr.core.sim_frames.fringes import PatternSet
+from napari_geosr.core.steps import run_to_end
+from napari_geosr.inference.compute import exact_settings
+from napari_geosr.measure.comparison.fourier import fourier_correlation
+from napari_geosr.operations.sim import SimConfig
+from napari_geosr.operations.sim.planes import (
+    choose_iterations,
+    choose_network_steps,
+    fit_steps,
+    frame_fit_of,
+    plane_steps,
+)
+from napari_geosr.physics.illumination.otf import Otf
+from napari_geosr.physics.illumination.simulation import (
+    STRUCTURES,
+    SimScene,
+    simulate_frames,
+)
+from napari_geosr.sim.noise import frame_noise
+
+Array = npt.NDArray[np.floating]
+#: Steps of the network after which it is judged.
+STEPS = (200, 500, 1000)
+#: Most iterations of Richardson–Lucy that the program accepts.
+MOST = 1000
+SEEDS = (0, 1, 2)
+#: For each kind: edge of the frames and upscale factor.
+SIZES = {"linear": (64, 2), "nonlinear": (48, 4)}
+#: Cases in which the published recipe takes all of `STEPS`; the first of them only in
+#: the others.
+LONG = tuple(itertools.product(("linear",), ("filaments", "er"), (5, 20)))
+#: PSNR in dB by which the network must differ for a verdict.
+MARGIN = 0.5
+
+Case = tuple[str, str, int, int]
+
+
+class Scene:
+    """Frames of one case, and how results are judged."""
+
+    def __init__(self, case: Case) -> None:
+        kind, structure, snr, seed = case
+        options, harmonics = KINDS[kind]
+        size, self.upscale = SIZES[kind]
+        scene = SimScene(size=size, cut_off=CUT_OFF, snr=snr, seed=seed, **options)
+        made = simulate_frames(structure, scene)
+        self.block = (made.frames - scene.offset).astype(np.float32)
+        self.patterns = PatternSet(
+            tuple(
+                type(f)(f.wave_vector, f.phases, f.modulation[:harmonics], f.intensity)
+                for f in made.patterns.fringes
+            ),
+            made.patterns.shape,
+        )
+        self.otf = made.otf
+        self.truth = target(made, self.upscale)
+
+    def config(self, **settings: object) -> SimConfig:
+        return SimConfig(threads=1, upscale_factor=self.upscale, **settings)
+
+    @property
+    def plane(self) -> tuple[Array, PatternSet, Otf]:
+        return self.block, self.patterns, self.otf
+
+    def judged(self, image: Array, seconds: float, **more: object) -> dict[str, object]:
+        ncc, psnr = figures(image, self.truth)
+        part = (slice(BORDER, -BORDER), slice(BORDER, -BORDER))
+        edge = (1 / self.upscale, 1 / self.upscale)
+        curve = fourier_correlation(image[part], self.truth[part], edge)
+        period = curve.resolution("1/7")
+        return {"ncc": ncc, "psnr": psnr, "frc": period, "seconds": seconds, **more}
+
+
+def method_rows(scene: Scene) -> Iterator[tuple[str, dict[str, object]]]:
+    """Widefield, Wiener-SIM, Richardson–Lucy, and the network that starts from it."""
+    for method in ("widefield", "wiener"):
+        begun = time.process_time()
+        image, _ = run_to_end(plane_steps(*scene.plane, scene.config(method=method)))
+        yield method, scene.judged(image, time.process_time() - begun)
+    config = scene.config(method="pinn", recipe="ours", steps=STEPS[-1])
+    begun = time.process_time()
+    never = lambda: False  # noqa: E731
+    n = run_to_end(choose_iterations(*scene.plane, config, "cpu", never))
+    start = run_to_end(fit_steps(*scene.plane, config, n))
+    seconds = time.process_time() - begun
+    yield "joint-rl", scene.judged(start.result(), seconds, iterations=n)
+    steps = run_to_end(choose_network_steps(*scene.plane, config, n, "cpu", never))
+    noise = frame_noise(scene.block, scene.otf)
+    network = frame_fit_of(start, scene.block, scene.patterns, noise, config)
+    for most in STEPS:
+        with exact_settings(1, gradients=True):
+            while network.iteration < min(steps, most):
+                network.step()
+        if network.iteration:
+            with exact_settings(1):
+                start.image = network.result()
+        used = time.process_time() - begun
+        yield f"ours-{most}", scene.judged(start.result(), used, steps=steps)
+
+
+def published_rows(
+    scene: Scene, most: int, limit: float
+) -> Iterator[tuple[str, dict[str, object]]]:
+    """The published recipe after some steps, and Richardson–Lucy with its seconds.
+
+    Parameters
+    ----------
+    scene : Scene
+    most : int
+        Steps in all.
+    limit : float
+        Seconds of Richardson–Lucy.
+    """
+    config = scene.config(method="pinn", recipe="published")
+    start = run_to_end(fit_steps(*scene.plane, config, 1))
+    noise = frame_noise(scene.block, scene.otf)
+    network = frame_fit_of(start, scene.block, scene.patterns, noise, config)
+    seconds, equal = 0.0, False
+    for step in range(1, most + 1):
+        begun = time.process_time()
+        with exact_settings(1, gradients=True):
+            network.step()
+        seconds += time.process_time() - begun
+        is_equal = not equal and seconds >= limit
+        if step in STEPS or is_equal:
+            with exact_settings(1):
+                start.image = network.result()
+            found = scene.judged(start.result(), seconds, steps=step)
+            if is_equal:
+                equal = True
+                yield "published-equal", found
+            if step in STEPS:
+                yield f"published-{step}", found
+        if step == STEPS[0]:
+            budget = seconds
+    begun = time.process_time()
+    fit = run_to_end(fit_steps(*scene.plane, config, 1))
+    with exact_settings(1):
+        n = 1
+        while n < MOST and time.process_time() - begun < budget:
+            fit.step()
+            n += 1
+    used = time.process_time() - begun
+    yield "joint-rl-equal", scene.judged(fit.result(), used, iterations=n)
+
+
+def cases() -> list[tuple[Case, str]]:
+    """Cases and what to compute for them, those that tell most first."""
+    grid = list(itertools.product(STRUCTURES, SNRS))
+    hardest = [(s, n) for s, n in grid if s in ("filaments", "er") and n in (5, 20)]
+    others = [each for each in grid if each not in hardest]
+
+    def at(kind: str, some: list[tuple[str, int]], seed: int) -> list[Case]:
+        return [(kind, structure, snr, seed) for structure, snr in some]
+
+    order = [(case, "methods") for kind in KINDS for case in at(kind, grid, 0)]
+    order += [(case, "published") for kind in KINDS for case in at(kind, hardest, 0)]
+    order += [
+        (case, "methods") for kind in KINDS for s in SEEDS[1:]
+        for case in at(kind, grid, s)
+    ]  # fmt: skip
+    order += [(case, "published") for kind in KINDS for case in at(kind, others, 0)]
+    return order
+
+
+def read(path: Path) -> list[dict[str, object]]:
+    """Rows of an earlier run."""
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+
+
+def fill(path: Path, minutes: float) -> None:
+    """Append what is missing, until the time is over."""
+    end = time.monotonic() + 60 * minutes
+    rows = read(path)
+    done = {(*r["case"], r["part"]) for r in rows}  # type: ignore[misc]
+    for case, part in cases():
+        if (*case, part) in done:
+            continue
+        if time.monotonic() > end:
+            print("time is over; start again to continue")
+            return
+        scene = Scene(case)
+        if part == "methods":
+            found = list(method_rows(scene))
+        else:
+            limit = next(
+                float(r["figures"]["seconds"])  # type: ignore[index]
+                for r in read(path)
+                if r["method"] == "joint-rl" and tuple(r["case"]) == case  # type: ignore[arg-type]
+            )
+            most = STEPS[-1] if case[:3] in LONG else STEPS[0]
+            found = list(published_rows(scene, most, limit))
+        lines = [
+            json.dumps({"case": case, "part": part, "method": name, "figures": values})
+            for name, values in found
+        ]
+        with path.open("a", encoding="utf-8") as file:
+            file.write("\n".join(lines) + "\n")
+        print(case, part, {n: round(v["psnr"], 1) for n, v in found}, flush=True)  # type: ignore[call-overload]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=Path, required=True, help="file of rows (JSONL)")
+    parser.add_argument("--minutes", type=float, default=60.0, help="0: tables only")
+    parser.add_argument("--out", type=Path, help="document to write the tables into")
+    options = parser.parse_args()
+    fill(options.rows, options.minutes)
+
+
+if __name__ == "__main__":
+    main()
