@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +15,7 @@ from napari_geosr.core.types import AnyDict
 from napari_geosr.core.units import PIXEL, convert_length
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.jobs.handover import RunHandover
+from napari_geosr.gui.kit.form import fields_of_options
 from napari_geosr.gui.kit.lifetime import unwrapped
 from napari_geosr.gui.kit.progress import OperationProgress
 from napari_geosr.gui.layers import (
@@ -39,7 +40,12 @@ from napari_geosr.gui.sim.steps import (
 )
 from napari_geosr.gui.sim.widgets import DONE, FOUND, IDLE, SimWidgets
 from napari_geosr.jobs.handover import LayerVolume, StoppedSim
-from napari_geosr.operations.sim import METHOD_TITLES, SimConfig, SimResult
+from napari_geosr.operations.sim import (
+    METHOD_TITLES,
+    FramesConfig,
+    SimConfig,
+    SimResult,
+)
 
 if TYPE_CHECKING:
     import napari.viewer
@@ -47,6 +53,8 @@ if TYPE_CHECKING:
 
 #: Settings that belong to a single scan and are not remembered.
 _NOT_REMEMBERED = ("pixel", "angles", "phases", "order", "offset", "patterns")
+#: Settings that the patterns depend on; the others are those of reconstructions.
+_OF_PATTERNS = FramesConfig.model_fields.keys() - {"threads"}
 #: Names of the operations.
 _FIND, _REFINE, _PREVIEW, _RUN = "find", "refine", "preview", "run"
 #: Edge of a preview in camera pixels.
@@ -68,6 +76,8 @@ class SimDock(SimWidgets):
         super().__init__(napari_viewer)
         self._found: FoundPatterns | None = None
         self._found_key: tuple[object, ...] = ()
+        #: What was assumed when the patterns were found.
+        self._remarks: tuple[str, ...] = ()
         self._preview: weakref.ref[Image] | None = None
         self._results: dict[str, weakref.ref[Image]] = {}
         self._progress = OperationProgress(
@@ -127,9 +137,7 @@ class SimDock(SimWidgets):
 
     def _key(self, layer: Image, config: SimConfig) -> tuple[object, ...]:
         """What the patterns depend on: the frames, and the settings of patterns."""
-        own = {"method", "upscale_factor", "regularisation", "apodisation", "notch"}
-        own |= {"iterations", "tv", "checks", "memory", "device", "threads"}
-        return contents_key(layer), config.model_dump_json(exclude=own)
+        return contents_key(layer), config.model_dump_json(include=_OF_PATTERNS)
 
     def _on_changed(self) -> None:
         """Discard patterns of another layer or of other settings."""
@@ -205,9 +213,15 @@ class SimDock(SimWidgets):
         self._found, self._found_key = found, key
         self.patterns.show(found, layer)
         self._show_found()
-        warnings = " ".join(found.check.warnings)
-        if warnings:
-            self.message.show_message(warnings, "warning")
+        self._remarks = tuple(self._progress.warnings)
+        self._show_warnings([*self._remarks, *found.check.warnings])
+
+    def _show_warnings(self, warnings: Iterable[str]) -> None:
+        """Show warnings that name fields of the dock instead of options."""
+        text = " ".join(dict.fromkeys(warnings))
+        if text:
+            text, _ = fields_of_options(text, self.settings_forms())
+            self.message.show_message(text, "warning")
 
     def _show_found(self) -> None:
         found = self._found
@@ -244,8 +258,7 @@ class SimDock(SimWidgets):
         self._found = found
         self.patterns.update_patterns(found.estimate.patterns)
         self._show_found()
-        if found.estimate.problems:
-            self.message.show_message(" ".join(found.estimate.problems), "warning")
+        self._show_warnings(found.estimate.problems)
 
     def _on_preview(self) -> None:
         try:
@@ -355,9 +368,9 @@ class SimDock(SimWidgets):
         self.figures.setText(_figures(result))
         self.figures.setVisible(True)
         self.bar.state.set_idle(DONE)
-        warnings = [*self._progress.warnings, *_warnings_of(result)]
+        warnings = [*self._remarks, *self._progress.warnings, *_warnings_of(result)]
         if warnings:
-            self.message.show_message(" ".join(warnings), "warning")
+            self._show_warnings(warnings)
         else:
             self.message.show_message(f"Added {name}.", "ok")
 

@@ -27,7 +27,7 @@ from napari_geosr.gui.kit.widgets import (
 from napari_geosr.gui.layers.combo import LayerCombo
 from napari_geosr.gui.layers.curtain import CompareBox
 from napari_geosr.gui.layers.data_row import is_training_image
-from napari_geosr.operations.sim import PatternEstimate, SimConfig
+from napari_geosr.operations.sim import MIN_CONFIDENCE, PatternEstimate, SimConfig
 
 if TYPE_CHECKING:
     import napari.viewer
@@ -168,7 +168,8 @@ class PatternTable(QWidget):
             _COLUMNS,
             "Patterns",
             "Illumination patterns. Peak: height of the correlation peak relative to "
-            "the median of its surroundings; below 5, a pattern is uncertain.",
+            f"the median of its surroundings; below {MIN_CONFIDENCE:g}, a pattern does "
+            "not count as found.",
             heights=(90, 110),
         )
         column = QVBoxLayout(self)

@@ -332,6 +332,8 @@ def _write_steps(
         path.parent.mkdir(parents=True, exist_ok=True)
     spec = io.OutputSpec(dtype=np.float32, provenance=history, **space)
     estimates: dict[tuple[int, int], PatternEstimate] = {}
+    if is_first:
+        estimates[0, 0] = fit.estimate
     with io.create(path, spec, overwrite=True) as output:
         shape = frames.n_times, frames.n_channels, frames.n_planes
         for moment, channel, plane in np.ndindex(shape):
