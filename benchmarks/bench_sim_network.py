@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from _document import replace_section  # noqa: F401
+from _document import replace_section
 from bench_sim import (
     BORDER,
     CUT_OFF,
@@ -234,6 +234,104 @@ def fill(path: Path, minutes: float) -> None:
         print(case, part, {n: f"{v['psnr']:.1f}" for n, v in found}, flush=True)
 
 
+class Table:
+    """Rows of a file, as means over the seeds."""
+
+    def __init__(self, rows: list[dict[str, object]]) -> None:
+        self.found: dict[tuple[str, str, int], dict[str, list[dict[str, float]]]] = {}
+        for row in rows:
+            key = tuple(row["case"][:3])  # type: ignore[index]
+            methods = self.found.setdefault(key, {})
+            methods.setdefault(str(row["method"]), []).append(row["figures"])  # type: ignore[arg-type]
+
+    def cases(self) -> list[tuple[str, str, int]]:
+        grid = itertools.product(KINDS, STRUCTURES, SNRS)
+        return [key for key in grid if key in self.found]
+
+    def mean(self, key: tuple[str, str, int], method: str, what: str) -> float:
+        """NaN for a method that was not run."""
+        values = [f[what] for f in self.found[key].get(method, ()) if f[what]]
+        return float(np.mean(values)) if values else np.nan
+
+    def seeds(self, key: tuple[str, str, int]) -> int:
+        return len(self.found[key].get("joint-rl", ()))
+
+
+def psnr_table(table: Table) -> str:
+    """Whether the network that starts from Richardson–Lucy beats it."""
+    lines = [
+        "| illumination | structure | SNR | seeds | Wiener-SIM | joint Richardson–Lucy "
+        "| ours, ≤ 200 / 500 / 1000 steps | steps chosen | ours minus Richardson–Lucy "
+        "| network better? |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for key in table.cases():
+        rl = table.mean(key, "joint-rl", "psnr")
+        ours = [table.mean(key, f"ours-{n}", "psnr") for n in STEPS]
+        gain = ours[-1] - rl
+        verdict = "no" if abs(gain) < MARGIN else "**yes**" if gain > 0 else "**worse**"
+        chosen = sorted(
+            {int(f["steps"]) for f in table.found[key].get(f"ours-{STEPS[-1]}", ())}
+        )
+        lines.append(
+            f"| {' | '.join(map(str, key))} | {table.seeds(key)} "
+            f"| {table.mean(key, 'wiener', 'psnr'):.1f} | {rl:.1f} "
+            f"| {' / '.join(f'{v:.1f}' for v in ours)} "
+            f"| {', '.join(map(str, chosen))} | {gain:+.1f} dB | {verdict} |"
+        )
+    return "\n".join(lines)
+
+
+def method_table(table: Table) -> str:
+    """Correlation, resolution in camera pixels, and seconds of every method."""
+    methods = {
+        "widefield": "Widefield",
+        "wiener": "Wiener-SIM",
+        "joint-rl": "joint Richardson–Lucy",
+        f"ours-{STEPS[-1]}": "network, ours",
+    }
+    lines = [
+        f"| illumination | structure | SNR | {' | '.join(methods.values())} |",
+        "|---|---|---|" + "---|" * len(methods),
+    ]
+    for key in table.cases():
+        cells = [
+            f"{table.mean(key, name, 'ncc'):.3f} / {table.mean(key, name, 'frc'):.2f} "
+            f"px / {table.mean(key, name, 'seconds'):.1f} s"
+            for name in methods
+        ]
+        lines.append(f"| {' | '.join(map(str, key))} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def published_table(table: Table) -> str:
+    """The published recipe, and both with the seconds of the other."""
+    columns = {
+        "joint-rl": "joint Richardson–Lucy",
+        "joint-rl-equal": "the same for as long as 200 steps",
+        "published-equal": "published, as long as Richardson–Lucy",
+        **{f"published-{n}": f"published, {n} steps" for n in STEPS},
+    }
+    lines = [
+        f"| illumination | structure | SNR | {' | '.join(columns.values())} |",
+        "|---|---|---|" + "---|" * len(columns),
+    ]
+    for key in table.cases():
+        if "published-200" not in table.found[key]:
+            continue
+        cells = []
+        for name in columns:
+            if name not in table.found[key]:
+                cells.append("")
+                continue
+            cells.append(
+                f"{table.mean(key, name, 'psnr'):.1f} dB / "
+                f"{table.mean(key, name, 'seconds'):.0f} s"
+            )
+        lines.append(f"| {' | '.join(map(str, key))} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=Path, required=True, help="file of rows (JSONL)")
@@ -241,6 +339,15 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="document to write the tables into")
     options = parser.parse_args()
     fill(options.rows, options.minutes)
+    table = Table(read(options.rows))
+    for name, make in (
+        ("network psnr", psnr_table),
+        ("network methods", method_table),
+        ("network published", published_table),
+    ):
+        print(text := make(table))
+        if options.out is not None:
+            replace_section(options.out, f"benchmark {name}", text)
 
 
 if __name__ == "__main__":
