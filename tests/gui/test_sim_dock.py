@@ -17,7 +17,11 @@ from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.handover import job_from_run_steps
 from napari_geosr.jobs.job_files import foreign_files
 from napari_geosr.jobs.run import run_steps
-from napari_geosr.operations.sim import SimulateSimConfig, simulate_sim_steps
+from napari_geosr.operations.sim import (
+    METHOD_TITLES,
+    SimulateSimConfig,
+    simulate_sim_steps,
+)
 from napari_geosr.operations.sim.simulation import SimulatedSim
 from napari_geosr.physics.illumination.otf import Otf
 
@@ -141,6 +145,27 @@ def test_patterns_outlive_settings_of_a_reconstruction(viewer, qtbot, dock, sett
     assert values.items() >= settings.items()
     assert list(viewer.layers) == layers
     assert dock._current(dock.config()) is not None
+
+
+def test_methods_that_disagree_are_reported(viewer, qtbot, dock):
+    methods = ("widefield", "wiener", "joint-rl")
+    for method in methods:
+        dock.form.set_values({"method": method})
+        dock.run_button.click()
+        name = f"raw · {METHOD_TITLES[method]}"
+        qtbot.waitUntil(lambda n=name: n in viewer.layers, timeout=60_000)
+        wait(qtbot, dock)
+        assert "differs" not in dock.message.text
+    assert tuple(dock._answers) == methods
+    spoiled = dock._answers["joint-rl"]
+    spoiled[60:110, 60:110] = spoiled[60:110, 60:110].T * 2
+    dock.form.set_values({"method": "wiener"})
+    dock.run_button.click()
+    wait(qtbot, dock)
+    assert "Joint Richardson–Lucy differs from the mean" in dock.message.text
+    dock.find_button.click()
+    wait(qtbot, dock)
+    assert dock._answers == {}
 
 
 def test_an_unknown_sampling_of_the_psf_is_said(viewer, qtbot, dock, tmp_path):

@@ -32,6 +32,7 @@ from napari_geosr.gui.layers.geometry import geometry_of_layer
 from napari_geosr.gui.layers.position import indices_at, plane_on_screen
 from napari_geosr.gui.sim.pattern_layers import PatternLayers
 from napari_geosr.gui.sim.steps import (
+    FloatArray,
     FoundPatterns,
     find_steps,
     preview_steps,
@@ -76,6 +77,8 @@ class SimDock(SimWidgets):
         super().__init__(napari_viewer)
         self._found: FoundPatterns | None = None
         self._found_key: tuple[object, ...] = ()
+        #: Results of the methods with these patterns, for a comparison.
+        self._answers: dict[str, FloatArray] = {}
         #: What was assumed when the patterns were found.
         self._remarks: tuple[str, ...] = ()
         self._preview: weakref.ref[Image] | None = None
@@ -210,7 +213,7 @@ class SimDock(SimWidgets):
     ) -> None:
         if layer is None or layer not in self._viewer.layers:
             return
-        self._found, self._found_key = found, key
+        self._found, self._found_key, self._answers = found, key, {}
         self.patterns.show(found, layer)
         self._show_found()
         self._remarks = tuple(self._progress.warnings)
@@ -255,7 +258,7 @@ class SimDock(SimWidgets):
     def _on_refined(self, found: FoundPatterns) -> None:
         if self._found is None:
             return
-        self._found = found
+        self._found, self._answers = found, {}
         self.patterns.update_patterns(found.estimate.patterns)
         self._show_found()
         self._show_warnings(found.estimate.problems)
@@ -327,13 +330,13 @@ class SimDock(SimWidgets):
         if found is None:  # show the patterns before they are used
             self._start_find(layer, volume, config, then=self._on_run)
             return
-        source = weakref.ref(layer)
+        source, answers = weakref.ref(layer), self._answers
         description = f"{METHOD_TITLES[config.method]} of {layer.name}"
         as_job = self._as_job(layer, config, found)
         self.handover.begin(_RUN, description, lambda: as_job)
         self.activity.start(
             _RUN,
-            lambda stop: reconstruct_steps(volume, config, found, stop),
+            lambda stop: reconstruct_steps(volume, config, found, answers, stop),
             lambda result: self._on_done(result, source()),
             on_step=self._progress.show_step,
             description=description,
