@@ -1,7 +1,7 @@
 """Structured illumination: quality, resolution and speed on frames of known objects.
 
     python benchmarks/bench_sim.py [--quick] [--out docs/structured_illumination.md]
-        [--only quality|resolution|speed|shared|network] [--data ../shared/data]
+        [--only quality|resolution|speed|shared] [--data ../shared/data]
 
 Quality: patterns are found in the frames; the result is compared with the object,
 averaged over the pixels of the result. Nonlinear frames are saturated (s = 4), with
@@ -45,8 +45,8 @@ from napari_geosr.physics.illumination.simulation import (
 )
 
 #: Tables, and sections of the document.
-TABLES = ("shared", "resolution", "speed", "quality", "network")
-#: Methods of the tables; the network has one of its own (`--only network`).
+TABLES = ("shared", "resolution", "speed", "quality")
+#: Methods of the tables; the network is that of `bench_sim_network.py`.
 METHODS = ("widefield", "wiener", "joint-rl")
 Array = npt.NDArray[np.floating]
 ROOT = Path(__file__).resolve().parents[1]
@@ -304,43 +304,6 @@ def speed_table() -> str:
     return "\n".join(lines)
 
 
-def network_table(quick: bool) -> str:
-    """The untrained network beside joint Richardson–Lucy, on small frames.
-
-    PSNR in dB against the object averaged over the pixels of the result, and processor
-    seconds. `ours` uses as many steps as held-out photons suggest, 200 at most.
-    """
-    runs: dict[str, dict[str, object]] = {
-        "joint Richardson–Lucy": {"method": "joint-rl"},
-        "network, ours": {"method": "pinn", "steps": 200},
-    }
-    for steps in (200,) if quick else (200, 500, 1000):
-        runs[f"network, published, {steps} steps"] = {
-            "method": "pinn",
-            "recipe": "published",
-            "steps": steps,
-        }
-    lines = [
-        f"| structure | SNR | {' | '.join(runs)} |",
-        "|---|---|" + "---|" * len(runs),
-    ]
-    for structure, snr in itertools.product(("filaments", "er"), (5, 20)):
-        made = simulate_frames(structure, SimScene(size=96, snr=snr))
-        truth = made.truth.reshape(192, 2, 192, 2).mean(axis=(1, 3))
-        cells = []
-        for settings in runs.values():
-            config = SimConfig(threads=1, **settings)
-            begun = time.process_time()
-            image, _ = run_to_end(
-                plane_steps(made.frames - 100, made.patterns, made.otf, config)
-            )
-            seconds = time.process_time() - begun
-            cells.append(f"{figures(image, truth)[1]:.1f} dB / {seconds:.0f} s")
-        print(structure, snr, cells, flush=True)
-        lines.append(f"| {structure} | {snr} | {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
 def shared_table(data: Path) -> str:
     """PSNR in dB (of 255) on the semi-synthetic stacks, without 20 pixels of border."""
     lines = [
@@ -376,9 +339,7 @@ def shared_table(data: Path) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="one structure, one seed")
-    parser.add_argument(
-        "--only", choices=("quality", "resolution", "speed", "shared", "network")
-    )
+    parser.add_argument("--only", choices=TABLES)
     parser.add_argument("--out", type=Path, help="document to write the tables into")
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
     options = parser.parse_args()
@@ -387,7 +348,6 @@ def main() -> None:
         "resolution": resolution_table,
         "speed": speed_table,
         "quality": lambda: quality_table(options.quick),
-        "network": lambda: network_table(options.quick),
     }
     for name, make in tables.items():
         if options.only not in (None, name):

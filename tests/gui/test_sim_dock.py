@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import tifffile
 from opening import opened
 
 from napari_geosr.core.steps import run_to_end
@@ -16,8 +17,13 @@ from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.handover import job_from_run_steps
 from napari_geosr.jobs.job_files import foreign_files
 from napari_geosr.jobs.run import run_steps
-from napari_geosr.operations.sim import SimulateSimConfig, simulate_sim_steps
+from napari_geosr.operations.sim import (
+    METHOD_TITLES,
+    SimulateSimConfig,
+    simulate_sim_steps,
+)
 from napari_geosr.operations.sim.simulation import SimulatedSim
+from napari_geosr.physics.illumination.otf import Otf
 
 SIZE = 96
 
@@ -118,6 +124,62 @@ def test_patterns_of_other_settings_are_discarded(viewer, qtbot, dock):
     dock.form.set_values({"na": 0.9})
     assert [layer.name for layer in viewer.layers] == ["raw"]
     assert dock.table.isHidden()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"method": "pinn", "upscale_factor": 3},
+        {"recipe": "published", "steps": 300, "features": 8, "patterns_after": 100},
+        {"iterations": 7, "tv": 0.01, "notch": 0.5, "regularisation": 0.1},
+        {"checks": False, "threads": 1, "memory": "2GB"},
+    ],
+)
+def test_patterns_outlive_settings_of_a_reconstruction(viewer, qtbot, dock, settings):
+    dock.find_button.click()
+    wait(qtbot, dock)
+    layers = list(viewer.layers)
+    for form in dock.settings_forms():
+        form.set_values({k: v for k, v in settings.items() if k in form.names})
+    values = dock.config().model_dump()
+    assert values.items() >= settings.items()
+    assert list(viewer.layers) == layers
+    assert dock._current(dock.config()) is not None
+
+
+def test_methods_that_disagree_are_reported(viewer, qtbot, dock):
+    methods = ("widefield", "wiener", "joint-rl")
+    for method in methods:
+        dock.form.set_values({"method": method})
+        dock.run_button.click()
+        name = f"raw · {METHOD_TITLES[method]}"
+        qtbot.waitUntil(lambda n=name: n in viewer.layers, timeout=60_000)
+        wait(qtbot, dock)
+        assert "differs" not in dock.message.text
+    assert tuple(dock._answers) == methods
+    spoiled = dock._answers["joint-rl"]
+    spoiled[60:110, 60:110] = spoiled[60:110, 60:110].T * 2
+    dock.form.set_values({"method": "wiener"})
+    dock.run_button.click()
+    wait(qtbot, dock)
+    assert "Joint Richardson–Lucy differs from the mean" in dock.message.text
+    dock.find_button.click()
+    wait(qtbot, dock)
+    assert dock._answers == {}
+
+
+def test_an_unknown_sampling_of_the_psf_is_said(viewer, qtbot, dock, tmp_path):
+    f = np.fft.fftfreq(32)
+    ideal = Otf(0.34).at(f[:, None], f[None])
+    psf = np.fft.fftshift(np.fft.ifft2(ideal).real).astype(np.float32)
+    tifffile.imwrite(tmp_path / "psf.tif", psf)
+    dock.rare.set_values({"psf": tmp_path / "psf.tif"})
+    dock.form.set_values({"method": "wiener"})
+    dock.run_button.click()  # finds the patterns first
+    qtbot.waitUntil(lambda: "raw · Wiener-SIM" in viewer.layers, timeout=60_000)
+    wait(qtbot, dock)
+    assert "psf.tif does not state its pixel size" in dock.message.text
+    assert "(PSF sampling)" in dock.message.text
 
 
 def test_either_peak_of_a_pair_can_be_moved():

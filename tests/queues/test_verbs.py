@@ -152,6 +152,28 @@ def test_train(scan: Path, capsys: Any) -> None:
 
 
 @pytest.mark.usefixtures("idle_oar")
+def test_train_pinn_sim(
+    tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["simulate", "sim", "--structure", "er", "--size", "64", "-o", "raw"]
+    assert run([*words, "--snr", "50"]) == 0
+    capsys.readouterr()
+    words = ["train", "pinn-sim", "--frames", "raw/raw.ome.tif"]
+    words += ["--apply-to", "raw/raw.ome.tif", "--recipe", "published", "--steps", "2"]
+    words += ["--features", "4", "--iterations", "2", "--refine-steps", "1"]
+    words += ["--threads", "1", "--device", "cpu"]
+    job = run_here(capsys, *words, "-o", "job")
+    assert job.path == tmp_path / "job"
+    assert job.status().result == tmp_path / "job" / "result" / "sim.ome.tif"
+    names = sorted(path.name for path in (tmp_path / "job" / "result").iterdir())
+    assert names == ["sim.ome.tif", "sim_raw.ome.tif"]
+    assert run(["submit", *words, "-o", "other", "--queue", "oar", "--dry-run"]) == 0
+    assert "pinn-sim: sim" in capsys.readouterr().out
+    assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.usefixtures("idle_oar")
 def test_a_copied_job_writes_nothing_outside(scan: Path, capsys: Any) -> None:
     out = scan.parent / "clean.ome.tif"
     said = submit(capsys, "restore", str(scan), "-o", str(out), "--queue", "oar")

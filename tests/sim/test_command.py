@@ -15,6 +15,7 @@ from napari_geosr.cli.app import run
 from napari_geosr.core.sim_frames.fringes import PatternSet
 from napari_geosr.core.volume import Volume
 from napari_geosr.operations.sim.simulation import FILES
+from napari_geosr.physics.illumination.otf import Otf
 from sim.sim_scenes import PIXEL, scene
 
 OPTICS = ["--na", "1.4", "--wavelength", "525nm", "--threads", "1", "--device", "cpu"]
@@ -120,6 +121,29 @@ def test_stack_with_time_channels_and_slices(tmp_path, capsys):
     values = json.loads(capsys.readouterr().out)
     assert values["axes"] == "TCYX"
     assert values["shape"] == [2, 2, 128, 128]
+
+
+def test_an_unknown_sampling_of_the_psf_is_said(folder, tmp_path, capsys):
+    f = np.fft.fftfreq(32)
+    ideal = Otf(2 * 1.4 * PIXEL / 0.525).at(f[:, None], f[None])
+    psf = np.fft.fftshift(np.fft.ifft2(ideal).real).astype(np.float32)
+    tifffile.imwrite(tmp_path / "silent.tif", psf)
+    stated = Volume(psf[None], "ZYX", (0.2, PIXEL, PIXEL), "µm")
+    io.write(stated, tmp_path / "stated.ome.tif")
+    words = ["sim", str(folder / FILES["raw"]), "--method", "wiener", "--no-checks"]
+    words += ["--threads", "1", "--json", "--overwrite", "-o", f"{tmp_path}/o.ome.tif"]
+    said = []
+    for given in (
+        ["--psf", f"{tmp_path}/silent.tif"],
+        ["--psf", f"{tmp_path}/silent.tif", "--psf-sampling", "1"],
+        ["--psf", f"{tmp_path}/stated.ome.tif"],
+    ):
+        assert run([*words, *given]) == 0
+        said.append(json.loads(capsys.readouterr().out)["warnings"])
+    assert len(said[0]) == 1
+    assert said[0][0].startswith("silent.tif does not state its pixel size")
+    assert "--psf-sampling" in said[0][0]
+    assert said[1:] == [[], []]
 
 
 BAD = {

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +23,7 @@ from napari_geosr.core.steps import (
 )
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.run import run_steps
+from napari_geosr.learning import checkpoint
 from napari_geosr.operations.pinn_sim import PinnSimConfig, PinnSimJob, pinn_sim_steps
 from napari_geosr.operations.sim import SimulateSimConfig, simulate_sim_steps
 
@@ -96,6 +102,42 @@ def test_a_stopped_fit_resumes_to_the_same_numbers(stacks, tmp_path):
     resumed = run_to_end(pinn_sim_steps(job, tmp_path / "part"))
     np.testing.assert_array_equal(
         np.asarray(io.read(resumed).data), np.asarray(io.read(whole).data)
+    )
+
+
+@pytest.mark.slow
+def test_a_killed_job_resumes_to_the_same_numbers(stacks, tmp_path):
+    results = {}
+    for name in ("whole", "cut"):
+        job = job_of(stacks[0], checkpoint_seconds=1e-3, steps=40)
+        folder = JobFolder.create(tmp_path / name, job.to_values(), name="sim")
+        reached = []
+        for _ in range(2 if name == "cut" else 0):
+            running = start_process(folder)
+            at = len(folder.events()[0])
+            while running.poll() is None:
+                kinds = [event["event"] for event in folder.events()[0][at:]]
+                if kinds.count("checkpoint") >= 3:
+                    break
+                time.sleep(0.01)
+            os.killpg(running.pid, signal.SIGKILL)
+            running.wait(60)
+            state = checkpoint.load(folder.path / "checkpoints")
+            reached.append(state["fit"]["iteration"])
+            assert folder.status().state == "interrupted"
+        assert reached == sorted(reached)
+        assert all(0 < n < 40 for n in reached)
+        assert start_process(folder).wait(300) == 0
+        results[name] = np.asarray(io.read(folder.path / "result/sim.ome.tif").data)
+    np.testing.assert_array_equal(results["cut"], results["whole"])
+
+
+def start_process(folder: JobFolder) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "napari_geosr.jobs", str(folder.path)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
     )
 
 

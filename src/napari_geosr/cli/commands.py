@@ -232,7 +232,7 @@ GROUPS: dict[str, tuple[str, dict[str, Command]]] = {
         "Run a command on a cluster (SLURM, OAR); --dry-run only shows the script.",
         {
             "restore": Command(
-                "submit:restore",
+                "submit.restore:restore",
                 "Restore a volume on a cluster.",
                 (
                     "submit restore scan.tif -o clean.ome.zarr --queue slurm --dry-run",
@@ -242,7 +242,7 @@ GROUPS: dict[str, tuple[str, dict[str, Command]]] = {
                 ),
             ),
             "reconstruct": Command(
-                "submit:reconstruct",
+                "submit.reconstruct:reconstruct",
                 "Reconstruct a volume from projections on a cluster.",
                 (
                     "submit reconstruct scan.h5 -o volume.ome.tif --queue slurm",
@@ -250,15 +250,15 @@ GROUPS: dict[str, tuple[str, dict[str, Command]]] = {
                 ),
             ),
             "measure": Command(
-                "submit:measure",
+                "submit.measure:measure",
                 "Measure the pores of a volume on a cluster.",
                 (
                     "submit measure clean.ome.tif -o report --queue slurm --mem 64GB",
                     "submit measure clean.ome.tif -o report --profile mine",
                 ),
             ),
-            "train": Command("submit:train", "Train a model on a cluster."),
-            "study": Command("submit:study", "Run a study on a cluster."),
+            "train": Command("submit.train:train", "Train a model on a cluster."),
+            "study": Command("submit.study:study", "Run a study on a cluster."),
         },
     ),
     "profiles": (

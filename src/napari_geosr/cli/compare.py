@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from napari_geosr.cli.kit.console import print_json, run_command
+from napari_geosr.cli.kit.console import STOPPING, print_json, run_command
 from napari_geosr.cli.kit.options import (
     AS_FLAGS,
     Json,
@@ -120,7 +120,7 @@ def compare(
                 halves=halves,
                 should_stop=should_stop,
             ),
-            stopping="stopping (press Ctrl-C again to stop at once)",
+            stopping=STOPPING,
         )
         report_files.write(
             files, volumes, report, merged, companions=companions, overwrite=overwrite

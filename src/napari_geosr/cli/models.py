@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from napari_geosr.cli.kit.console import print_json, run_command
+from napari_geosr.cli.kit.console import STOPPING, print_json, run_command
 from napari_geosr.cli.kit.options import AS_FLAGS, InputPath, Json, Overwrite
 from napari_geosr.cli.kit.verbosity import quoted, suggest_next
 from napari_geosr.core.units import require_unit
@@ -144,7 +144,7 @@ def rank_models(
         lambda should_stop: ranking.rank_steps(
             volume, config, should_stop, second=other
         ),
-        stopping="stopping (press Ctrl-C again to stop at once)",
+        stopping=STOPPING,
     )
     if json:
         print_json({**ranked.to_json_dict(), "warnings": warnings})
@@ -227,7 +227,7 @@ def import_models(
         lambda should_stop: models.import_steps(
             source, name=name, channel=channel, should_stop=should_stop
         ),
-        stopping="stopping (press Ctrl-C again to stop at once)",
+        stopping=STOPPING,
     )
     if json:
         print_json({"name": imported.name, "path": str(imported.path), "notes": notes})
@@ -269,7 +269,7 @@ def export_models(
         lambda should_stop: models.export_steps(
             name, format, out, like=like, overwrite=overwrite, should_stop=should_stop
         ),
-        stopping="stopping (press Ctrl-C again to stop at once)",
+        stopping=STOPPING,
     )
     if json:
         print_json(

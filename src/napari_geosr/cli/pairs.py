@@ -9,8 +9,14 @@ from typing import TYPE_CHECKING, Annotated, get_origin
 from cyclopts import Parameter
 from pydantic import Field, create_model
 
-from napari_geosr.cli.kit.console import MakeSteps, print_json, run_command
-from napari_geosr.cli.kit.options import AS_FLAGS, Json, Overwrite, SettingsPath
+from napari_geosr.cli.kit.console import STOPPING, MakeSteps, print_json, run_command
+from napari_geosr.cli.kit.options import (
+    AS_FLAGS,
+    Json,
+    OutFolder,
+    Overwrite,
+    SettingsPath,
+)
 from napari_geosr.core.config import Config
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.types import AnyDict
@@ -54,9 +60,7 @@ def _imaging_flags() -> type[Config]:
 def pairs(
     *,
     high: Annotated[Path, Parameter(help="High-resolution scan.")],
-    out: Annotated[
-        Path, Parameter(alias="-o", help="Folder for the files. Created if missing.")
-    ],
+    out: OutFolder,
     low: Annotated[
         Path | None,
         Parameter(
@@ -117,9 +121,7 @@ def pairs(
         make_steps = lambda should_stop: degrade_steps(  # noqa: E731
             fine, out, imaged, like=real, overwrite=overwrite, should_stop=should_stop
         )
-    done, _ = run_command(
-        make_steps, stopping="stopping (press Ctrl-C again to stop at once)"
-    )
+    done, _ = run_command(make_steps, stopping=STOPPING)
     if json:
         files = {key: str(path) for key, path in done.files.items()}
         print_json({**done.report, "files": files})

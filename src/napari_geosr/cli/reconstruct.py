@@ -9,7 +9,7 @@ from cyclopts import Parameter
 from pydantic import Field, create_model
 
 from napari_geosr import io
-from napari_geosr.cli.kit.console import print_json, run_command
+from napari_geosr.cli.kit.console import STOPPING, print_json, run_command
 from napari_geosr.cli.kit.options import (
     AS_FLAGS,
     Json,
@@ -110,9 +110,7 @@ def reconstruct(
             should_stop=should_stop,
         )
 
-    result, warnings = run_command(
-        steps, stopping="stopping (press Ctrl-C again to stop at once)", out=out
-    )
+    result, warnings = run_command(steps, stopping=STOPPING, out=out)
     if json:
         print_json(_describe(result, warnings))
     elif result.complete:

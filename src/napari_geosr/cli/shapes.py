@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from napari_geosr.cli.kit.console import print_json, run_command
+from napari_geosr.cli.kit.console import STOPPING, print_json, run_command
 from napari_geosr.cli.kit.options import (
     AS_FLAGS,
     Json,
@@ -34,7 +34,6 @@ ShapePath = Annotated[
 OutPath = Annotated[
     Path, Parameter(alias="-o", help="Volume to write, such as fine.ome.tif.")
 ]
-_STOPPING = "stopping (press Ctrl-C again to stop at once)"
 
 
 def refine(
@@ -55,7 +54,7 @@ def refine(
         lambda should_stop: shapes.refine_shape_steps(
             volume, out, merged, overwrite=overwrite, should_stop=should_stop
         ),
-        stopping=_STOPPING,
+        stopping=STOPPING,
         out=out,
     )
     if json:
@@ -110,7 +109,7 @@ def complete(
             overwrite=overwrite,
             should_stop=should_stop,
         ),
-        stopping=_STOPPING,
+        stopping=STOPPING,
         out=out,
     )
     if json:
@@ -141,7 +140,7 @@ def compare(
         lambda should_stop: shapes.compare_shape_steps(
             volume, other, merged, should_stop=should_stop
         ),
-        stopping=_STOPPING,
+        stopping=STOPPING,
     )
     if json:
         print_json({**result.to_dict(), "warnings": warnings})
@@ -178,7 +177,7 @@ def mesh(
         lambda should_stop: shapes.mesh_steps(
             volume, out, merged, overwrite=overwrite, should_stop=should_stop
         ),
-        stopping=_STOPPING,
+        stopping=STOPPING,
     )
     if json:
         print_json(
@@ -216,7 +215,7 @@ def voxelise(
         lambda should_stop: shapes.voxelise_steps(
             input, out, config, overwrite=overwrite, should_stop=should_stop
         ),
-        stopping=_STOPPING,
+        stopping=STOPPING,
         out=out,
     )
     if json:
@@ -242,7 +241,7 @@ def simulate(
         lambda should_stop: shapes.simulate_shape_steps(
             out, merged, overwrite=overwrite, should_stop=should_stop
         ),
-        stopping=_STOPPING,
+        stopping=STOPPING,
     )
     if json:
         print_json({"files": [str(path) for path in files], "warnings": warnings})

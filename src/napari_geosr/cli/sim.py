@@ -9,7 +9,7 @@ from cyclopts import App, Parameter
 
 from napari_geosr import io
 from napari_geosr.cli.commands import EXAMPLES
-from napari_geosr.cli.kit.console import print_json, run_command
+from napari_geosr.cli.kit.console import STOPPING, print_json, run_command
 from napari_geosr.cli.kit.help_pages import with_examples
 from napari_geosr.cli.kit.options import (
     AS_FLAGS,
@@ -74,7 +74,7 @@ def reconstruct_sim(
         lambda should_stop: run_steps(
             frames, merged, out=out, overwrite=overwrite, should_stop=should_stop
         ),
-        stopping="stopping (press Ctrl-C again to stop at once)",
+        stopping=STOPPING,
         out=out,
     )
     if json:
@@ -121,7 +121,7 @@ def check_sim(
         lambda should_stop: check_steps(
             frames, merged, out=out, overwrite=overwrite, should_stop=should_stop
         ),
-        stopping="stopping (press Ctrl-C again to stop at once)",
+        stopping=STOPPING,
     )
     if json:
         print_json({**check.to_json_dict(), "notes": warnings, "folder": str(out)})

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
 from napari_geosr.cli.commands import EXAMPLES
-from napari_geosr.cli.kit.console import print_json, run_command
+from napari_geosr.cli.kit.console import STOPPING, print_json, run_command
 from napari_geosr.cli.kit.help_pages import with_examples
 from napari_geosr.cli.kit.options import (
     AS_FLAGS,
     Json,
+    OutFolder,
     Overwrite,
     SettingsPath,
     settings_from,
@@ -48,9 +48,7 @@ def simulate(
     ],
     /,
     *,
-    out: Annotated[
-        Path, Parameter(alias="-o", help="Folder for the files. Created if missing.")
-    ],
+    out: OutFolder,
     config: Annotated[SimulateFlags | None, AS_FLAGS] = None,
     settings: SettingsPath = None,
     json: Json = False,
@@ -70,7 +68,7 @@ def simulate(
         lambda should_stop: simulate_steps(
             structure, out, merged, overwrite=overwrite, should_stop=should_stop
         ),
-        stopping="stopping (press Ctrl-C again to stop at once)",
+        stopping=STOPPING,
     )
     files = {key: str(path) for key, path in made.files.items()}
     if json:
@@ -99,9 +97,7 @@ def simulate(
 )
 def simulate_sim(
     *,
-    out: Annotated[
-        Path, Parameter(alias="-o", help="Folder for the files. Created if missing.")
-    ],
+    out: OutFolder,
     config: Annotated[SimulateSimConfig | None, AS_FLAGS] = None,
     settings: SettingsPath = None,
     json: Json = False,
@@ -121,7 +117,7 @@ def simulate_sim(
         lambda should_stop: simulate_sim_steps(
             out, merged, overwrite=overwrite, should_stop=should_stop
         ),
-        stopping="stopping (press Ctrl-C again to stop at once)",
+        stopping=STOPPING,
     )
     files = {key: str(path) for key, path in made.files.items()}
     if json:

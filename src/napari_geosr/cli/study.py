@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import App, Parameter
 
 from napari_geosr.cli.commands import EXAMPLES
-from napari_geosr.cli.kit.console import print_json, run_command
+from napari_geosr.cli.kit.console import STOPPING, print_json, run_command
 from napari_geosr.cli.kit.help_pages import with_examples
 from napari_geosr.cli.kit.options import (
     AS_FLAGS,
@@ -80,7 +80,7 @@ def study_projections(
         lambda should_stop: study_steps(
             scan, out, merged, **given, overwrite=overwrite, should_stop=should_stop
         ),
-        stopping="stopping (press Ctrl-C again to stop at once)",
+        stopping=STOPPING,
     )
     if json:
         print_json(

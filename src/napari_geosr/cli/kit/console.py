@@ -39,6 +39,9 @@ T = TypeVar("T")
 
 MakeSteps = Callable[[ShouldStop], Generator[Step, None, T]]
 
+#: Message at the first Ctrl-C of operations that do not work in tiles.
+STOPPING = "stopping (press Ctrl-C again to stop at once)"
+
 
 def run_command(
     make_steps: MakeSteps[T],

@@ -34,6 +34,9 @@ Json = Annotated[
         negative="", help="Print the result as one JSON object and nothing else."
     ),
 ]
+OutFolder = Annotated[
+    Path, Parameter(alias="-o", help="Folder for the files. Created if missing.")
+]
 Overwrite = Annotated[
     bool, Parameter(negative="", help="Replace output files that already exist.")
 ]

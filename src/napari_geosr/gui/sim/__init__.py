@@ -31,6 +31,7 @@ from napari_geosr.gui.layers.geometry import geometry_of_layer
 from napari_geosr.gui.layers.position import indices_at, plane_on_screen
 from napari_geosr.gui.sim.pattern_layers import PatternLayers
 from napari_geosr.gui.sim.steps import (
+    FloatArray,
     FoundPatterns,
     find_steps,
     preview_steps,
@@ -39,7 +40,12 @@ from napari_geosr.gui.sim.steps import (
 )
 from napari_geosr.gui.sim.widgets import DONE, EMPTY, FOUND, IDLE, SimWidgets
 from napari_geosr.jobs.handover import LayerVolume, StoppedSim
-from napari_geosr.operations.sim import METHOD_TITLES, SimConfig, SimResult
+from napari_geosr.operations.sim import (
+    METHOD_TITLES,
+    FramesConfig,
+    SimConfig,
+    SimResult,
+)
 
 if TYPE_CHECKING:
     import napari.viewer
@@ -47,6 +53,8 @@ if TYPE_CHECKING:
 
 #: Settings that belong to a single scan and are not remembered.
 _NOT_REMEMBERED = ("pixel", "angles", "phases", "order", "offset", "patterns")
+#: Settings that the patterns depend on; the others are those of reconstructions.
+_OF_PATTERNS = FramesConfig.model_fields.keys() - {"threads"}
 #: Names of the operations.
 _FIND, _REFINE, _PREVIEW, _RUN = "find", "refine", "preview", "run"
 #: Edge of a preview in camera pixels.
@@ -68,6 +76,10 @@ class SimDock(SimWidgets):
         super().__init__(napari_viewer)
         self._found: FoundPatterns | None = None
         self._found_key: tuple[object, ...] = ()
+        #: Results of the methods with these patterns, for a comparison.
+        self._answers: dict[str, FloatArray] = {}
+        #: What was assumed when the patterns were found.
+        self._remarks: tuple[str, ...] = ()
         self._preview: weakref.ref[Image] | None = None
         self._results: dict[str, weakref.ref[Image]] = {}
         self._progress = OperationProgress(
@@ -127,9 +139,7 @@ class SimDock(SimWidgets):
 
     def _key(self, layer: Image, config: SimConfig) -> tuple[object, ...]:
         """What the patterns depend on: the frames, and the settings of patterns."""
-        own = {"method", "upscale_factor", "regularisation", "apodisation", "notch"}
-        own |= {"iterations", "tv", "checks", "memory", "device", "threads"}
-        return contents_key(layer), config.model_dump_json(exclude=own)
+        return contents_key(layer), config.model_dump_json(include=_OF_PATTERNS)
 
     def _on_changed(self) -> None:
         """Discard patterns of another layer or of other settings."""
@@ -203,14 +213,15 @@ class SimDock(SimWidgets):
     ) -> None:
         if layer is None or layer not in self._viewer.layers:
             return
-        self._found, self._found_key = found, key
+        self._found, self._found_key, self._answers = found, key, {}
         self.patterns.show(found, layer)
         self._show_found()
-        self._show_warnings(found.check.warnings)
+        self._remarks = tuple(self._progress.warnings)
+        self._show_warnings([*self._remarks, *found.check.warnings])
 
     def _show_warnings(self, warnings: Sequence[str]) -> None:
         if warnings:
-            self.show_warning(" ".join(warnings))
+            self.show_warning(" ".join(dict.fromkeys(warnings)))
 
     def _show_found(self) -> None:
         found = self._found
@@ -245,7 +256,7 @@ class SimDock(SimWidgets):
     def _on_refined(self, found: FoundPatterns) -> None:
         if self._found is None:
             return
-        self._found = found
+        self._found, self._answers = found, {}
         self.patterns.update_patterns(found.estimate.patterns)
         self._show_found()
         self._show_warnings(found.estimate.problems)
@@ -317,13 +328,13 @@ class SimDock(SimWidgets):
         if found is None:  # show the patterns before they are used
             self._start_find(layer, volume, config, then=self._on_run)
             return
-        source = weakref.ref(layer)
+        source, answers = weakref.ref(layer), self._answers
         description = f"{METHOD_TITLES[config.method]} of {layer.name}"
         as_job = self._as_job(layer, config, found)
         self.handover.begin(_RUN, description, lambda: as_job)
         self.activity.start(
             _RUN,
-            lambda stop: reconstruct_steps(volume, config, found, stop),
+            lambda stop: reconstruct_steps(volume, config, found, answers, stop),
             lambda result: self._on_done(result, source()),
             on_step=self._progress.show_step,
             description=description,
@@ -358,7 +369,7 @@ class SimDock(SimWidgets):
         self.figures.setText(_figures(result))
         self.figures.setVisible(True)
         self.bar.state.set_idle(DONE)
-        warnings = [*self._progress.warnings, *_warnings_of(result)]
+        warnings = [*self._remarks, *self._progress.warnings, *_warnings_of(result)]
         self._show_warnings(warnings)
         if not warnings:
             self.message.show_message(f"Added {name}.", "ok")

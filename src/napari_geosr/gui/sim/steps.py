@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from napari_geosr.core.sim_frames import SimFrames
 from napari_geosr.core.sim_frames.fringes import PatternSet
-from napari_geosr.core.steps import ShouldStop, StageStarted, Step
+from napari_geosr.core.steps import ShouldStop, StageStarted, Step, WarningIssued
 from napari_geosr.core.volume import Volume
 from napari_geosr.operations.sim import (
     PatternEstimate,
@@ -18,12 +18,13 @@ from napari_geosr.operations.sim import (
     SimConfig,
     SimResult,
     check_steps,
+    compare_answers,
     estimate_steps,
     frames_of,
     run_steps,
 )
 from napari_geosr.operations.sim.check import spectrum_picture
-from napari_geosr.operations.sim.run import preview
+from napari_geosr.operations.sim.run import place_of, preview
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -115,21 +116,32 @@ def reconstruct_steps(
     volume: Volume,
     config: SimConfig,
     found: FoundPatterns | None,
+    answers: dict[str, FloatArray],
     should_stop: ShouldStop,
 ) -> Generator[Step, None, SimResult]:
-    """Reconstruct all planes.
+    """Reconstruct all planes, and compare the result with those of other methods.
 
     Parameters
     ----------
     found : FoundPatterns, optional
         Patterns on screen. They are used if there is one time point and one channel;
         otherwise each has its own.
+    answers : dict of str to ndarray of shape (Y, X)
+        The plane in which the patterns were found, by method; that of this run is
+        added.
     """
     frames = frames_of(volume, config) if found is None else found.frames
     is_single = frames.n_times == frames.n_channels == 1
     patterns = found.estimate if found is not None and is_single else None
     if patterns is not None:
         patterns.require()
-    return (
-        yield from run_steps(frames, config, patterns=patterns, should_stop=should_stop)
+    result = yield from run_steps(
+        frames, config, patterns=patterns, should_stop=should_stop
     )
+    if patterns is not None:
+        place = place_of(frames, config.upscale_factor, 0, 0, frames.n_planes // 2)
+        image = np.asarray(result.volume.data[place], np.float32)
+        answers[config.method] = image.reshape(image.shape[-2:])
+        for message in compare_answers(answers, patterns):
+            yield WarningIssued(message=message)
+    return result

@@ -27,7 +27,7 @@ from napari_geosr.gui.kit.widgets import (
 from napari_geosr.gui.layers.combo import LayerCombo
 from napari_geosr.gui.layers.curtain import CompareBox
 from napari_geosr.gui.layers.data_row import is_training_image
-from napari_geosr.operations.sim import PatternEstimate, SimConfig
+from napari_geosr.operations.sim import MIN_CONFIDENCE, PatternEstimate, SimConfig
 
 if TYPE_CHECKING:
     import napari.viewer
@@ -179,7 +179,7 @@ class PatternTable(QWidget):
             "Patterns",
             "Illumination patterns. Modulation is from 0 to 1. Peak is the "
             "confidence, that is, the height of the correlation peak relative to its "
-            "surroundings; a pattern below 6 does not count as found.",
+            f"surroundings; below {MIN_CONFIDENCE:g}, no pattern counts as found.",
             heights=(90, 110),
         )
         column = QVBoxLayout(self)

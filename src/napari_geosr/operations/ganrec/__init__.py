@@ -8,13 +8,11 @@ iteration of its last checkpoint, and its result is that of an uninterrupted run
 from __future__ import annotations
 
 import shutil
-import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import psutil
 
 from napari_geosr import io, learning
 from napari_geosr.core.errors import Cancelled, ConfigError
@@ -25,7 +23,6 @@ from napari_geosr.core.steps import (
     ShouldStop,
     StageStarted,
     Step,
-    TrainingProgress,
     WarningIssued,
     never_stop,
 )
@@ -46,6 +43,7 @@ from napari_geosr.operations.reconstruct.inputs import open_projections
 from napari_geosr.operations.reconstruct.resume import differences, identity_of
 from napari_geosr.operations.reconstruct.rows import in_bands
 from napari_geosr.operations.reconstruct.run import record_steps
+from napari_geosr.operations.train.object_fit import ObjectFit
 from napari_geosr.operations.train.parts import require_one_process
 from napari_geosr.tomography.iterations import ignore_iteration
 from napari_geosr.tomography.preprocess import LineIntegrals
@@ -55,10 +53,6 @@ if TYPE_CHECKING:
 
 __all__ = ["NEEDS", "OPERATION", "GanrecConfig", "GanrecJob", "ganrec_steps"]
 
-#: Minimum seconds between two progress reports.
-_REPORT_SECONDS = 0.5
-#: Minimum seconds between two previews.
-_PREVIEW_SECONDS = 3.0
 _SUFFIX = ".ome.tif"
 
 
@@ -122,7 +116,7 @@ def ganrec_steps(
     return path
 
 
-class _Blocks:
+class _Blocks(ObjectFit):
     """Blocks of rows, fitted one after the other, and their stored slices."""
 
     def __init__(
@@ -133,7 +127,8 @@ class _Blocks:
         record: AnyMapping,
         meter: Meter,
     ) -> None:
-        self.config, self.ready, self.meter = config, ready, meter
+        super().__init__(meter, config.checkpoint_seconds)
+        self.config, self.ready = config, ready
         self.checkpoints, self.slices = folder / "checkpoints", folder / "slices"
         self.prepared = LineIntegrals(
             in_bands(ready.scan, max(ready.band_rows(), config.together)),
@@ -141,7 +136,6 @@ class _Blocks:
             ready.incident,
         )
         self.starts = range(0, ready.scan.n_rows, config.together)
-        self.total = len(self.starts) * config.steps
         #: Facts that must be unchanged for a checkpoint to be resumed.
         self.of = {
             "input": identity_of(record["inputs"]["input"]),
@@ -153,7 +147,7 @@ class _Blocks:
             self._check(self.state["of"])
         self.block = 0 if self.state is None else int(self.state["block"])
         self.iteration = 0 if self.state is None else int(self.state["iteration"])
-        self.first = self.done
+        self.fit: SinogramFit | None = None
 
     def _check(self, before: AnyMapping) -> None:
         """Refuse the checkpoint of another reconstruction."""
@@ -180,6 +174,27 @@ class _Blocks:
         """Number of iterations done, over all blocks."""
         return self.block * self.config.steps + self.iteration
 
+    @property
+    def total(self) -> int:
+        """Number of iterations of all blocks."""
+        return len(self.starts) * self.config.steps
+
+    @property
+    def learning_rate(self) -> float:
+        """Learning rate of the last iteration."""
+        return self.current.rate()
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether the current block needs no more iterations."""
+        return self.current.done
+
+    @property
+    def current(self) -> SinogramFit:
+        """The fit of the current block."""
+        assert self.fit is not None
+        return self.fit
+
     def rows(self, block: int) -> tuple[int, int]:
         start = self.starts[block]
         return start, min(start + self.config.together, self.ready.scan.n_rows)
@@ -196,19 +211,21 @@ class _Blocks:
             f"{self.ready.scan.n_angles} projections",
             total=self.total,
         )
-        began = time.monotonic()
-        before: SinogramFit | None = None
         ended = False
         while self.block < len(self.starts):
-            fit = self._make_fit(before)
+            self.fit = fit = self._make_fit(self.fit)
+            self.images_per_step = len(fit.sinogram)
             if not ended:
-                yield from self._block_steps(fit, should_stop, began)
+                yield from self.loop_steps(should_stop)
+                if not fit.done:
+                    yield self.save()
+                yield self.preview()
             if not fit.done and not ended:
                 if not keep_unfinished():
                     raise Cancelled("Stopped before all slices were fitted.")
                 ended = True  # the current networks generate the rest
             self._keep(fit)
-            before, self.state = fit, None
+            self.state = None
             self.block, self.iteration = self.block + 1, 0
 
     def _make_fit(self, before: SinogramFit | None) -> SinogramFit:
@@ -232,47 +249,14 @@ class _Blocks:
             fit.start_from(before)
         return fit
 
-    def _block_steps(
-        self, fit: SinogramFit, should_stop: ShouldStop, began: float
-    ) -> Generator[Step, None, None]:
-        clock = _EventTimer()
-        yield self._preview(fit)
-        sums: dict[str, float] = {}
-        n = 0
-        while not fit.done and not should_stop():
-            for name, value in fit.step().items():
-                sums[name] = sums.get(name, 0.0) + value
-            n += 1
-            self.iteration = fit.iteration
-            if clock.is_due("report", _REPORT_SECONDS) or fit.done:
-                means = {name: value / n for name, value in sums.items()}
-                yield self._progress(fit, means, began)
-                sums, n = {}, 0
-            if clock.is_due("preview", _PREVIEW_SECONDS):
-                yield self._preview(fit)
-            if clock.is_due("checkpoint", self.config.checkpoint_seconds):
-                yield self._save(fit)
-        if not fit.done:
-            yield self._save(fit)
-        yield self._preview(fit)
+    def step(self) -> Mapping[str, float]:
+        """Make one iteration and return its losses."""
+        losses = self.current.step()
+        self.iteration = self.current.iteration
+        return losses
 
-    def _progress(
-        self, fit: SinogramFit, losses: Mapping[str, float], began: float
-    ) -> TrainingProgress:
-        seconds = max(time.monotonic() - began, 1e-6)
-        speed = max(self.done - self.first, 1) / seconds
-        return TrainingProgress(
-            self.done,
-            self.total,
-            losses=losses,
-            learning_rate=fit.rate(),
-            images_per_second=speed * len(fit.sinogram),
-            seconds_left=(self.total - self.done) / speed,
-            memory=int(psutil.Process().memory_info().rss),
-            watts=self.meter.watts(),
-        )
-
-    def _preview(self, fit: SinogramFit) -> PreviewReady:
+    def preview(self) -> PreviewReady:
+        """The middle slice of the current block."""
         start, stop = self.rows(self.block)
         at = (stop - start) // 2
         ready = self.ready
@@ -281,7 +265,7 @@ class _Blocks:
             self.done,
             self.total,
             Volume(
-                fit.slices()[at : at + 1].cpu().numpy(),
+                self.current.slices()[at : at + 1].cpu().numpy(),
                 "ZYX",
                 ready.voxel_size,
                 ready.scan.unit,
@@ -290,7 +274,9 @@ class _Blocks:
             ),
         )
 
-    def _save(self, fit: SinogramFit) -> CheckpointSaved:
+    def save(self) -> CheckpointSaved:
+        """Write a checkpoint."""
+        fit = self.current
         state = {
             "of": self.of,
             "block": self.block,
@@ -312,21 +298,6 @@ class _Blocks:
         """Finished slices and their positions."""
         for block in range(len(self.starts)):
             yield slice(*self.rows(block)), np.load(self.file(block))
-
-
-class _EventTimer:
-    """Time since each kind of event."""
-
-    def __init__(self) -> None:
-        self.last: dict[str, float] = {}
-        self.began = time.monotonic()
-
-    def is_due(self, what: str, seconds: float) -> bool:
-        now = time.monotonic()
-        if now - self.last.get(what, self.began) < seconds:
-            return False
-        self.last[what] = now
-        return True
 
 
 def _record(

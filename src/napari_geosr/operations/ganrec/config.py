@@ -12,13 +12,14 @@ from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.operations.reconstruct.inputs import open_projections
 from napari_geosr.operations.train.checks import check_country
+from napari_geosr.operations.train.object_fit import ObjectFitConfig
 from napari_geosr.operations.train.scans import ProjectionsConfig
 
 OPERATION = "ganrec"
 NEEDS = "only the projections of one object, as few as 15; gives a volume, not a model"
 
 
-class GanrecConfig(ProjectionsConfig):
+class GanrecConfig(ObjectFitConfig, ProjectionsConfig):
     """Settings of GANrec."""
 
     name: str = Field(
@@ -97,12 +98,6 @@ class GanrecConfig(ProjectionsConfig):
         title="Levels",
         description="Number of times the U-Net halves the image.",
     )
-    seed: int = Field(
-        0,
-        ge=0,
-        title="Seed",
-        description="Random seed: the same seed gives the same volume.",
-    )
     device: str = Field(
         "auto",
         title="Device",
@@ -110,21 +105,6 @@ class GanrecConfig(ProjectionsConfig):
     )
     threads: int | None = Field(
         None, ge=1, title="Threads", description="CPU threads; by default one per core."
-    )
-    checkpoint_seconds: float = Field(
-        30.0,
-        gt=0,
-        le=60,
-        title="Checkpoint",
-        description="Seconds between checkpoints: a crash loses at most this much "
-        "work.",
-    )
-    country: str = Field(
-        "FRA",
-        pattern=r"^[A-Z]{3}$",
-        title="Country",
-        description="Country whose electricity is used, to estimate CO2: "
-        "three-letter ISO code.",
     )
 
     def fit(self) -> learning.sinogram_fit.FitSettings:

@@ -8,14 +8,12 @@ checkpoint, and its result is that of an uninterrupted run.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import psutil
 
 from napari_geosr import io
 from napari_geosr.core import provenance
@@ -30,7 +28,6 @@ from napari_geosr.core.steps import (
     ShouldStop,
     StageStarted,
     Step,
-    TrainingProgress,
     WarningIssued,
     never_stop,
 )
@@ -57,6 +54,7 @@ from napari_geosr.operations.sim.planes import (
     frame_fit_of,
 )
 from napari_geosr.operations.sim.run import geometry, place_of
+from napari_geosr.operations.train.object_fit import ObjectFit
 from napari_geosr.operations.train.parts import require_one_process
 from napari_geosr.physics.illumination.otf import Otf
 from napari_geosr.sim.noise import frame_noise
@@ -68,11 +66,6 @@ if TYPE_CHECKING:
 __all__ = ["NEEDS", "OPERATION", "PinnSimConfig", "PinnSimJob", "pinn_sim_steps"]
 
 FloatArray = npt.NDArray[np.float32]
-
-#: Minimum seconds between two progress reports.
-_REPORT_SECONDS = 0.5
-#: Minimum seconds between two previews.
-_PREVIEW_SECONDS = 3.0
 
 
 def pinn_sim_steps(
@@ -109,7 +102,7 @@ def pinn_sim_steps(
     try:
         fit = _StackFit(config, opened[0], folder / "checkpoints", meter)
         yield from fit.prepare_steps(should_stop)
-        meter.resume(folder / "energy.json", fit.iteration)
+        meter.resume(folder / "energy.json", fit.done)
         with meter:
             yield from fit.train_steps(should_stop, keep_unfinished)
             yield JudgingStarted(message="Reconstructing all planes")
@@ -124,23 +117,48 @@ def pinn_sim_steps(
     return paths[0]
 
 
-class _StackFit:
+class _StackFit(ObjectFit):
     """The network of the middle slice of the first stack."""
 
     def __init__(
         self, config: PinnSimConfig, frames: SimFrames, checkpoints: Path, meter: Meter
     ) -> None:
-        self.config, self.frames, self.meter = config, frames, meter
+        super().__init__(meter, config.checkpoint_seconds)
+        self.config, self.frames = config, frames
         self.settings = config.reconstruction()
         self.device = pick_device(config.device)
         self.checkpoints = checkpoints
         self.state = checkpoint.load(checkpoints)
         self.plane = frames.n_planes // 2
+        self.network: FrameFit | None = None
 
     @property
-    def iteration(self) -> int:
-        """Number of steps done."""
+    def done(self) -> int:
+        """Number of steps done, also before the network of a checkpoint is restored."""
+        if self.network is not None:
+            return self.network.iteration
         return 0 if self.state is None else int(self.state["fit"]["iteration"])
+
+    @property
+    def total(self) -> int:
+        """Number of steps in all."""
+        return self.steps
+
+    @property
+    def learning_rate(self) -> float:
+        """Learning rate of the last step."""
+        return float(self.fitted.optimiser.param_groups[0]["lr"])
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether all steps are done."""
+        return self.fitted.iteration >= self.steps
+
+    @property
+    def fitted(self) -> FrameFit:
+        """The network."""
+        assert self.network is not None
+        return self.network
 
     def prepare_steps(self, should_stop: ShouldStop) -> Generator[Step, None, None]:
         """Find the patterns, run joint Richardson–Lucy, and choose the steps."""
@@ -220,74 +238,48 @@ class _StackFit:
         self.start, self.network = yield from self.fit_of(
             self.estimate.block, self.estimate, should_stop
         )
-        fit = self.network
         if self.state is not None:
-            fit.restore(self.state["fit"])
+            self.fitted.restore(self.state["fit"])
         yield StageStarted(
             message=f"Fitting a network to {self.frames.n_frames} frames",
             total=self.steps,
         )
-        begun, first = time.monotonic(), fit.iteration
-        reported = previewed = saved = begun
-        losses: list[float] = []
-        while fit.iteration < self.steps and not should_stop():
-            with exact_settings(self.config.threads, gradients=True):
-                losses.append(fit.step())
-            now = time.monotonic()
-            if now - reported > _REPORT_SECONDS or fit.iteration == self.steps:
-                yield self._progress(fit, losses, now - begun, fit.iteration - first)
-                reported, losses = now, []
-            if now - previewed > _PREVIEW_SECONDS:
-                previewed = now
-                yield self._preview(fit)
-            if now - saved > self.config.checkpoint_seconds:
-                saved = now
-                yield self._save(fit)
-        yield self._save(fit)
-        if fit.iteration < self.steps:
+        yield from self.loop_steps(should_stop)
+        yield self.save()
+        if not self.is_fitted:
             if not keep_unfinished():
                 raise Cancelled("Stopped before the network was fitted.")
-            self.steps = fit.iteration
-        yield self._preview(fit)
+            self.steps = self.done
+        yield self.preview()
 
-    def _progress(
-        self, fit: FrameFit, losses: list[float], seconds: float, n: int
-    ) -> TrainingProgress:
-        speed = max(n, 1) / max(seconds, 1e-6)
-        fall = fit.optimiser.param_groups[0]["lr"]
-        return TrainingProgress(
-            fit.iteration,
-            self.steps,
-            losses={"loss": float(np.mean(losses))},
-            learning_rate=float(fall),
-            images_per_second=speed,
-            seconds_left=(self.steps - fit.iteration) / speed,
-            memory=int(psutil.Process().memory_info().rss),
-            watts=self.meter.watts(),
-        )
+    def step(self) -> Mapping[str, float]:
+        """Make one step and return its loss."""
+        with exact_settings(self.config.threads, gradients=True):
+            return {"loss": self.fitted.step()}
 
-    def _preview(self, fit: FrameFit) -> PreviewReady:
+    def preview(self) -> PreviewReady:
+        """The reconstruction of the middle slice as it is now."""
         space = geometry(self.frames, self.config.upscale_factor)
-        image = self.image(self.start, fit)
         volume = Volume(
-            image,
+            self.image(self.start, self.fitted),
             "YX",
             space["voxel_size"][-2:],
             space["unit"],
             space["origin"][-2:],
             name="preview",
         )
-        return PreviewReady(fit.iteration, self.steps, volume)
+        return PreviewReady(self.done, self.total, volume)
 
-    def _save(self, fit: FrameFit) -> CheckpointSaved:
+    def save(self) -> CheckpointSaved:
+        """Write a checkpoint."""
         state = {
             "of": self.of,
             "iterations": self.iterations,
             "steps": self.steps,
-            "fit": fit.state(),
+            "fit": self.fitted.state(),
         }
         path = checkpoint.save(self.checkpoints, state)
-        return CheckpointSaved(fit.iteration, self.steps, path)
+        return CheckpointSaved(self.done, self.total, path)
 
     def image(self, start: JointRichardsonLucy, fit: FrameFit) -> FloatArray:
         """The object in the field of view; that of `start` without any steps."""
@@ -304,7 +296,7 @@ class _StackFit:
     ) -> Generator[Step, None, FloatArray]:
         """Reconstruct another plane, starting from the fitted network."""
         start, fit = yield from self.fit_of(block, estimate, should_stop)
-        fit.start_from(self.network.state())
+        fit.start_from(self.fitted.state())
         for _ in range(self.config.refine_steps if self.steps else 0):
             if should_stop():
                 raise Cancelled("Stopped before all planes were reconstructed.")
@@ -332,12 +324,14 @@ def _write_steps(
         path.parent.mkdir(parents=True, exist_ok=True)
     spec = io.OutputSpec(dtype=np.float32, provenance=history, **space)
     estimates: dict[tuple[int, int], PatternEstimate] = {}
+    if is_first:
+        estimates[0, 0] = fit.estimate
     with io.create(path, spec, overwrite=True) as output:
         shape = frames.n_times, frames.n_channels, frames.n_planes
         for moment, channel, plane in np.ndindex(shape):
             place = place_of(frames, config.upscale_factor, moment, channel, plane)
             if is_first and (moment, channel, plane) == (0, 0, fit.plane):
-                image = fit.image(fit.start, fit.network)
+                image = fit.image(fit.start, fit.fitted)
             else:
                 key = moment, channel
                 if key not in estimates:
@@ -361,10 +355,10 @@ def _facts(fit: _StackFit, is_first: bool) -> AnyMapping:
         "device": fit.device,
         "iterations": fit.iterations,
         "steps": fit.steps,
-        "loss": fit.network.loss,
+        "loss": fit.fitted.loss,
         **fit.meter.figures(),
     }
-    fringes = fit.network.fringes
+    fringes = fit.fitted.fringes
     patterns = fit.estimate.patterns
     if is_first and fringes is not None and patterns.images is None:
         facts["patterns"] = fringes.corrected(patterns).to_dict()

@@ -26,6 +26,7 @@ from napari_geosr.operations.sim.config import (
 )
 from napari_geosr.operations.sim.inputs import transfer_function
 from napari_geosr.operations.train.checks import check_country
+from napari_geosr.operations.train.object_fit import ObjectFitConfig
 
 OPERATION = "pinn-sim"
 NEEDS = (
@@ -36,7 +37,7 @@ NEEDS = (
 _SAME = 0.01
 
 
-class PinnSimConfig(FramesConfig):
+class PinnSimConfig(ObjectFitConfig, FramesConfig):
     """Settings of a network that is fitted to raw frames and applied to others."""
 
     name: str = Field(
@@ -78,29 +79,8 @@ class PinnSimConfig(FramesConfig):
         title="Learning rate",
         description="Initial learning rate (Adam).",
     )
-    seed: int = Field(
-        0,
-        ge=0,
-        title="Seed",
-        description="Random seed: the same seed gives the same result.",
-    )
     memory: MemoryBudget = None
     device: ComputeDevice = "auto"
-    checkpoint_seconds: float = Field(
-        30.0,
-        gt=0,
-        le=60,
-        title="Checkpoint",
-        description="Seconds between checkpoints: a crash loses at most this much "
-        "work.",
-    )
-    country: str = Field(
-        "FRA",
-        pattern=r"^[A-Z]{3}$",
-        title="Country",
-        description="Country whose electricity mix is used to estimate CO2 "
-        "emissions: three-letter ISO code.",
-    )
 
     @field_validator("apply_to", mode="before")
     @classmethod

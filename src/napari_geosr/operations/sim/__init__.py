@@ -18,10 +18,12 @@ from napari_geosr.operations.sim.simulation import (
     simulate_sim_steps,
 )
 from napari_geosr.operations.sim.trust import SimTrust, compare_answers
+from napari_geosr.sim.patterns import MIN_CONFIDENCE
 
 __all__ = [
     "METHODS",
     "METHOD_TITLES",
+    "MIN_CONFIDENCE",
     "FramesConfig",
     "PatternEstimate",
     "SimCheck",

@@ -19,6 +19,7 @@ from napari_geosr.core.steps import (
     ShouldStop,
     StageStarted,
     Step,
+    WarningIssued,
     never_stop,
 )
 from napari_geosr.inference.compute import exact_settings
@@ -26,6 +27,7 @@ from napari_geosr.operations.sim.config import FramesConfig
 from napari_geosr.operations.sim.inputs import (
     check_patterns,
     check_plane,
+    psf_remark,
     read_patterns,
     transfer_function,
 )
@@ -114,7 +116,7 @@ def estimate_steps(
     Yields
     ------
     Step
-        `BlockDone` in angles.
+        `BlockDone` in angles; `WarningIssued` for what is assumed about the optics.
 
     Returns
     -------
@@ -131,6 +133,9 @@ def estimate_steps(
     block = frames.frames(at, time, channel)
     check_plane(block, frames)
     noise = frame_noise(block, otf)
+    is_first = near is None and time == channel == 0
+    if is_first and (remark := psf_remark(frames, config)):
+        yield WarningIssued(message=remark)
     if config.patterns is not None:
         given = read_patterns(config.patterns, frames)
         check_patterns(given, otf)

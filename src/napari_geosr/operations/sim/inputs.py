@@ -159,14 +159,7 @@ def _measured(frames: SimFrames, config: FramesConfig) -> Otf:
     values = np.squeeze(np.asarray(volume.data, np.float64))
     if values.ndim == 3:  # the slice in focus
         values = values[int(np.argmax(values.max(axis=(1, 2))))]
-    sampling = config.psf_sampling
-    if sampling is None:
-        sampling = 1
-        if volume.has_physical_size and frames.volume.has_physical_size:
-            edge = convert_length(
-                volume.voxel_size[-1], volume.unit, frames.volume.unit
-            )
-            sampling = max(1, round(frames.pixel_size / edge))
+    sampling = config.psf_sampling or _psf_sampling(volume, frames) or 1
     found = Otf.from_psf(values, sampling, config.psf.name)
     if not found.cut_off > 0.02:
         raise ConfigError(
@@ -174,6 +167,40 @@ def _measured(frames: SimFrames, config: FramesConfig) -> Otf:
             "--psf-sampling, and crop the image to the spot."
         )
     return found
+
+
+def _psf_sampling(psf: Volume, frames: SimFrames) -> int | None:
+    """Pixels of a point-spread function per camera pixel; None if not stated."""
+    if not (psf.has_physical_size and frames.volume.has_physical_size):
+        return None
+    edge = convert_length(psf.voxel_size[-1], psf.unit, frames.volume.unit)
+    return max(1, round(frames.pixel_size / edge))
+
+
+def psf_remark(frames: SimFrames, config: FramesConfig) -> str:
+    """What is assumed about the point-spread function, as a sentence.
+
+    Parameters
+    ----------
+    frames : SimFrames
+    config : FramesConfig
+
+    Returns
+    -------
+    str
+        Empty if the sampling is given, or stated by the files.
+    """
+    if config.psf is None or config.psf_sampling is not None:
+        return ""
+    psf = io.read(config.psf)
+    if _psf_sampling(psf, frames) is not None:
+        return ""
+    silent = frames.volume if psf.has_physical_size else psf
+    return (
+        f"{silent.title} does not state its pixel size, so the pixels of the "
+        "point-spread function are taken to be as large as those of the camera. If "
+        "they are smaller, give their number per camera pixel (--psf-sampling)."
+    )
 
 
 def read_patterns(path: Path, frames: SimFrames) -> PatternSet:

@@ -1,0 +1,359 @@
+"""Structured illumination: the untrained network beside joint Richardson–Lucy.
+
+    python benchmarks/bench_sim_network.py --rows rows.jsonl [--minutes 60]
+        [--out docs/evidence/sim.md]
+
+Every row is appended to a file: a run that was stopped continues where it ended, and
+without time left the tables are written from the rows that there are. Frames are small
+(64 × 64 pixels; nonlinear: 48 × 48), and the true patterns are given to all methods, so
+that reconstructions are compared and nothing else. Times are processor seconds of one
+core. Equal time: Richardson–Lucy with the seconds of 200 steps of the network (or 1000
+iterations, the most that can be set), and the network with those of Richardson–Lucy.
+Widefield and Wiener-SIM are computed in closed form, so more time does not change them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from _document import replace_section
+from bench_sim import (
+    BORDER,
+    CUT_OFF,
+    KINDS,
+    SNRS,
+    figures,
+    target,
+)
+from napari_geosr.core.sim_frames.fringes import PatternSet
+from napari_geosr.core.steps import run_to_end
+from napari_geosr.inference.compute import exact_settings
+from napari_geosr.measure.comparison.fourier import fourier_correlation
+from napari_geosr.operations.sim import SimConfig
+from napari_geosr.operations.sim.planes import (
+    choose_iterations,
+    choose_network_steps,
+    fit_steps,
+    frame_fit_of,
+    plane_steps,
+)
+from napari_geosr.physics.illumination.otf import Otf
+from napari_geosr.physics.illumination.simulation import (
+    STRUCTURES,
+    SimScene,
+    simulate_frames,
+)
+from napari_geosr.sim.noise import frame_noise
+
+Array = npt.NDArray[np.floating]
+#: Steps of the network after which it is judged.
+STEPS = (200, 500, 1000)
+#: Most iterations of Richardson–Lucy that the program accepts.
+MOST = 1000
+SEEDS = (0, 1, 2)
+#: For each kind: edge of the frames and upscale factor.
+SIZES = {"linear": (64, 2), "nonlinear": (48, 4)}
+#: Most steps of the network that starts from Richardson–Lucy.
+MOST_STEPS = {"linear": STEPS[-1], "nonlinear": STEPS[0]}
+#: Cases in which the published recipe is tried first.
+FIRST = (("linear", "filaments", 5), ("linear", "filaments", 20), ("linear", "er", 20))
+#: Cases in which it takes all of `STEPS`; only the first of them in the others.
+LONG = (("linear", "filaments", 20),)
+#: PSNR in dB by which the network must differ for a verdict.
+MARGIN = 0.5
+
+Case = tuple[str, str, int, int]
+
+
+class Scene:
+    """Frames of one case, and how results are judged."""
+
+    def __init__(self, case: Case) -> None:
+        self.kind, structure, snr, seed = case
+        options, harmonics = KINDS[self.kind]
+        size, self.upscale = SIZES[self.kind]
+        scene = SimScene(size=size, cut_off=CUT_OFF, snr=snr, seed=seed, **options)
+        made = simulate_frames(structure, scene)
+        self.block = (made.frames - scene.offset).astype(np.float32)
+        self.patterns = PatternSet(
+            tuple(
+                type(f)(f.wave_vector, f.phases, f.modulation[:harmonics], f.intensity)
+                for f in made.patterns.fringes
+            ),
+            made.patterns.shape,
+        )
+        self.otf = made.otf
+        self.truth = target(made, self.upscale)
+
+    def config(self, **settings: object) -> SimConfig:
+        return SimConfig(threads=1, upscale_factor=self.upscale, **settings)
+
+    @property
+    def plane(self) -> tuple[Array, PatternSet, Otf]:
+        return self.block, self.patterns, self.otf
+
+    def judged(self, image: Array, seconds: float, **more: object) -> dict[str, object]:
+        ncc, psnr = figures(image, self.truth)
+        part = (slice(BORDER, -BORDER), slice(BORDER, -BORDER))
+        edge = (1 / self.upscale, 1 / self.upscale)
+        curve = fourier_correlation(image[part], self.truth[part], edge)
+        period = curve.resolution("1/7")
+        return {"ncc": ncc, "psnr": psnr, "frc": period, "seconds": seconds, **more}
+
+
+def method_rows(scene: Scene) -> Iterator[tuple[str, dict[str, object]]]:
+    """Widefield, Wiener-SIM, Richardson–Lucy, and the network that starts from it."""
+    for method in ("widefield", "wiener"):
+        begun = time.process_time()
+        image, _ = run_to_end(plane_steps(*scene.plane, scene.config(method=method)))
+        yield method, scene.judged(image, time.process_time() - begun)
+    most = MOST_STEPS[scene.kind]
+    config = scene.config(method="pinn", recipe="ours", steps=most)
+    begun = time.process_time()
+    never = lambda: False  # noqa: E731
+    n = run_to_end(choose_iterations(*scene.plane, config, "cpu", never))
+    start = run_to_end(fit_steps(*scene.plane, config, n))
+    seconds = time.process_time() - begun
+    yield "joint-rl", scene.judged(start.result(), seconds, iterations=n)
+    steps = run_to_end(choose_network_steps(*scene.plane, config, n, "cpu", never))
+    noise = frame_noise(scene.block, scene.otf)
+    network = frame_fit_of(start, scene.block, scene.patterns, noise, config)
+    for last in (n for n in STEPS if n <= most):
+        with exact_settings(1, gradients=True):
+            while network.iteration < min(steps, last):
+                network.step()
+        if network.iteration:
+            with exact_settings(1):
+                start.image = network.result()
+        used = time.process_time() - begun
+        yield f"ours-{last}", scene.judged(start.result(), used, steps=steps)
+
+
+def published_rows(
+    scene: Scene, most: int, limit: float
+) -> Iterator[tuple[str, dict[str, object]]]:
+    """The published recipe after some steps, and Richardson–Lucy with its seconds.
+
+    Parameters
+    ----------
+    scene : Scene
+    most : int
+        Steps in all.
+    limit : float
+        Seconds of Richardson–Lucy.
+    """
+    config = scene.config(method="pinn", recipe="published")
+    start = run_to_end(fit_steps(*scene.plane, config, 1))
+    noise = frame_noise(scene.block, scene.otf)
+    network = frame_fit_of(start, scene.block, scene.patterns, noise, config)
+    seconds, equal = 0.0, False
+    for step in range(1, most + 1):
+        begun = time.process_time()
+        with exact_settings(1, gradients=True):
+            network.step()
+        seconds += time.process_time() - begun
+        is_equal = not equal and seconds >= limit
+        if step in STEPS or is_equal:
+            with exact_settings(1):
+                start.image = network.result()
+            found = scene.judged(start.result(), seconds, steps=step)
+            if is_equal:
+                equal = True
+                yield "published-equal", found
+            if step in STEPS:
+                yield f"published-{step}", found
+        if step == STEPS[0]:
+            budget = seconds
+    begun = time.process_time()
+    fit = run_to_end(fit_steps(*scene.plane, config, 1))
+    with exact_settings(1):
+        n = 1
+        while n < MOST and time.process_time() - begun < budget:
+            fit.step()
+            n += 1
+    used = time.process_time() - begun
+    yield "joint-rl-equal", scene.judged(fit.result(), used, iterations=n)
+
+
+def cases() -> list[tuple[Case, str]]:
+    """Cases and what to compute for them, those that tell most first."""
+    grid = list(itertools.product(STRUCTURES, SNRS))
+    by_noise = [(s, snr) for snr in (5, 20, 10, 50) for s in STRUCTURES]
+
+    def methods(kind: str, seed: int) -> list[tuple[Case, str]]:
+        return [((kind, *each, seed), "methods") for each in by_noise]
+
+    published = [((kind, *each, 0), "published") for kind in KINDS for each in grid]
+    first = [each for each in published if each[0][:3] in FIRST]
+    rest = [each for each in published if each not in first]
+    order = [*methods("linear", 0), *first, *methods("nonlinear", 0)]
+    for seed, kind in itertools.product(SEEDS[1:], KINDS):
+        order += methods(kind, seed)
+    return [*order, *rest]
+
+
+def read(path: Path) -> list[dict[str, object]]:
+    """Rows of an earlier run."""
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+
+
+def fill(path: Path, minutes: float) -> None:
+    """Append what is missing, until the time is over."""
+    end = time.monotonic() + 60 * minutes
+    rows = read(path)
+    done = {(*r["case"], r["part"]) for r in rows}  # type: ignore[misc]
+    for case, part in cases():
+        if (*case, part) in done:
+            continue
+        if time.monotonic() > end:
+            print("time is over; start again to continue")
+            return
+        scene = Scene(case)
+        if part == "methods":
+            found = list(method_rows(scene))
+        else:
+            limit = next(
+                float(r["figures"]["seconds"])  # type: ignore[index]
+                for r in read(path)
+                if r["method"] == "joint-rl" and tuple(r["case"]) == case  # type: ignore[arg-type]
+            )
+            most = STEPS[-1] if case[:3] in LONG else STEPS[0]
+            found = list(published_rows(scene, most, limit))
+        lines = [
+            json.dumps({"case": case, "part": part, "method": name, "figures": values})
+            for name, values in found
+        ]
+        with path.open("a", encoding="utf-8") as file:
+            file.write("\n".join(lines) + "\n")
+        print(case, part, {n: f"{v['psnr']:.1f}" for n, v in found}, flush=True)
+
+
+class Table:
+    """Rows of a file, as means over the seeds."""
+
+    def __init__(self, rows: list[dict[str, object]]) -> None:
+        self.found: dict[tuple[str, str, int], dict[str, list[dict[str, float]]]] = {}
+        for row in rows:
+            key = tuple(row["case"][:3])  # type: ignore[index]
+            methods = self.found.setdefault(key, {})
+            methods.setdefault(str(row["method"]), []).append(row["figures"])  # type: ignore[arg-type]
+
+    def cases(self) -> list[tuple[str, str, int]]:
+        grid = itertools.product(KINDS, STRUCTURES, SNRS)
+        return [key for key in grid if key in self.found]
+
+    def mean(self, key: tuple[str, str, int], method: str, what: str) -> float:
+        """NaN for a method that was not run."""
+        values = [f[what] for f in self.found[key].get(method, ()) if f[what]]
+        return float(np.mean(values)) if values else np.nan
+
+    def seeds(self, key: tuple[str, str, int]) -> int:
+        return len(self.found[key].get("joint-rl", ()))
+
+
+def psnr_table(table: Table) -> str:
+    """Whether the network that starts from Richardson–Lucy beats it."""
+    lines = [
+        "| illumination | structure | SNR | seeds | Wiener-SIM | joint Richardson–Lucy "
+        "| ours, ≤ 200 / 500 / 1000 steps | steps chosen | ours minus Richardson–Lucy "
+        "| network better? |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for key in table.cases():
+        rl = table.mean(key, "joint-rl", "psnr")
+        ours = [table.mean(key, f"ours-{n}", "psnr") for n in STEPS]
+        ours = [v for v in ours if np.isfinite(v)]
+        gain = ours[-1] - rl
+        verdict = "no" if abs(gain) < MARGIN else "**yes**" if gain > 0 else "**worse**"
+        chosen = sorted(
+            {int(f["steps"]) for f in table.found[key].get(f"ours-{STEPS[0]}", ())}
+        )
+        lines.append(
+            f"| {' | '.join(map(str, key))} | {table.seeds(key)} "
+            f"| {table.mean(key, 'wiener', 'psnr'):.1f} | {rl:.1f} "
+            f"| {' / '.join(f'{v:.1f}' for v in ours)} "
+            f"| {', '.join(map(str, chosen))} | {gain:+.1f} dB | {verdict} |"
+        )
+    return "\n".join(lines)
+
+
+def method_table(table: Table) -> str:
+    """Correlation, resolution in camera pixels, and seconds of every method."""
+    methods = {
+        "widefield": "Widefield",
+        "wiener": "Wiener-SIM",
+        "joint-rl": "joint Richardson–Lucy",
+        f"ours-{STEPS[0]}": f"network, ours, at most {STEPS[0]} steps",
+    }
+    lines = [
+        f"| illumination | structure | SNR | {' | '.join(methods.values())} |",
+        "|---|---|---|" + "---|" * len(methods),
+    ]
+    for key in table.cases():
+        cells = [
+            f"{table.mean(key, name, 'ncc'):.3f} / {table.mean(key, name, 'frc'):.2f} "
+            f"px / {table.mean(key, name, 'seconds'):.1f} s"
+            for name in methods
+        ]
+        lines.append(f"| {' | '.join(map(str, key))} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def published_table(table: Table) -> str:
+    """The published recipe, and both with the seconds of the other."""
+    columns = {
+        "joint-rl": "joint Richardson–Lucy",
+        "joint-rl-equal": "the same for as long as 200 steps",
+        "published-equal": "published, as long as Richardson–Lucy",
+        **{f"published-{n}": f"published, {n} steps" for n in STEPS},
+    }
+    lines = [
+        f"| illumination | structure | SNR | {' | '.join(columns.values())} |",
+        "|---|---|---|" + "---|" * len(columns),
+    ]
+    for key in table.cases():
+        if "published-200" not in table.found[key]:
+            continue
+        cells = []
+        for name in columns:
+            if name not in table.found[key]:
+                cells.append("")
+                continue
+            cells.append(
+                f"{table.mean(key, name, 'psnr'):.1f} dB / "
+                f"{table.mean(key, name, 'seconds'):.0f} s"
+            )
+        lines.append(f"| {' | '.join(map(str, key))} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=Path, required=True, help="file of rows (JSONL)")
+    parser.add_argument("--minutes", type=float, default=60.0, help="0: tables only")
+    parser.add_argument("--out", type=Path, help="document to write the tables into")
+    options = parser.parse_args()
+    fill(options.rows, options.minutes)
+    table = Table(read(options.rows))
+    for name, make in (
+        ("network psnr", psnr_table),
+        ("network methods", method_table),
+        ("network published", published_table),
+    ):
+        print(text := make(table))
+        if options.out is not None:
+            replace_section(options.out, f"benchmark {name}", text)
+
+
+if __name__ == "__main__":
+    main()

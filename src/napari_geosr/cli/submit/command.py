@@ -1,0 +1,209 @@
+"""Turn a command into one that runs in a queue with the same arguments."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, get_type_hints
+
+from napari_geosr import io
+from napari_geosr.cli.kit.console import print_json
+from napari_geosr.cli.kit.elsewhere import on_any_host
+from napari_geosr.cli.kit.options import AS_FLAGS
+from napari_geosr.cli.kit.queue_options import SubmitOptions
+from napari_geosr.cli.kit.run_plan import rows_for_job
+from napari_geosr.cli.kit.verbosity import quoted, suggest_next
+from napari_geosr.cli.submit.paths import absolute_path
+from napari_geosr.core.errors import ConfigError, FileError, JobError
+from napari_geosr.jobs import index, submission
+from napari_geosr.jobs.data import removed_on_failure
+from napari_geosr.jobs.folder import JobFolder
+from napari_geosr.jobs.kinds import Job
+from napari_geosr.jobs.profiles import Profile
+from napari_geosr.jobs.queues import load_queue
+from napari_geosr.operations.restore.job import RestoreJob
+
+#: Arguments of the commands that do not apply to jobs or cannot be done in parts.
+#: Jobs that measure always write labels, because the dock shows them.
+_LEFT_OUT = (
+    "average",
+    "check_consistency",
+    "detach",
+    "dry_run",
+    "labels",
+    "others",
+    "prepare",
+)
+
+
+@dataclass(frozen=True)
+class SubmitRequest:
+    """A job to be run elsewhere.
+
+    Attributes
+    ----------
+    job : Job
+        Its settings, already checked.
+    name : str
+        Name of the job.
+    out : Path
+        Path of the output; for training, the folder of the job.
+    folder : Path or None
+        Folder of the job, if the kind of job determines it.
+    overwrite, resume : bool
+        Whether a complete or partial file may already exist at `out`.
+    """
+
+    job: Job
+    name: str
+    out: Path
+    folder: Path | None = None
+    is_volume: bool = False
+    overwrite: bool = False
+    resume: bool = False
+
+
+def submitted(
+    verb: Callable[..., int], request: Callable[..., SubmitRequest]
+) -> Callable[..., int]:
+    """Create a command with the arguments of `verb` and the options of a queue.
+
+    Parameters
+    ----------
+    verb : callable
+        The command that runs on this computer.
+    request : callable
+        Turns the same arguments into a job.
+    """
+    hints = get_type_hints(verb, include_extras=True)
+    known = inspect.signature(verb).parameters.values()
+    parameters = [p for p in known if p.name not in _LEFT_OUT]
+
+    def command(
+        *args: object,
+        where: SubmitOptions | None = None,
+        json: bool = False,
+        **kwargs: object,
+    ) -> int:
+        return _submit(request(*args, **kwargs), where or SubmitOptions(), json=json)
+
+    extra = inspect.Parameter("where", inspect.Parameter.KEYWORD_ONLY, default=None)
+    command.__signature__ = inspect.Signature([*parameters, extra])  # type: ignore[attr-defined]
+    command.__annotations__ = {p.name: hints[p.name] for p in parameters} | {
+        "where": Annotated[SubmitOptions | None, AS_FLAGS],
+        "return": int,
+    }
+    command.__doc__ = verb.__doc__
+    return on_any_host(command)
+
+
+def _submit(request: SubmitRequest, where: SubmitOptions, *, json: bool) -> int:
+    """Create the job and submit it, or print what would be done."""
+    profile = where.resolve()
+    _check_output(request, where.dry_run)
+    folder = _folder_of(request, where)
+    script = submission.script_of(request.name, folder, profile)
+    title = load_queue(profile.queue).title
+    if where.dry_run:
+        plan = _plan(request, folder, profile, title)
+        if isinstance(request.job, RestoreJob):
+            plan |= rows_for_job(request.job, profile)
+        if json:
+            print_json({**plan, "script": script})
+        else:
+            print("\n".join(f"{name:<10} {value}" for name, value in plan.items()))
+            print(f"\n{script}", end="")
+        return 0
+    job = JobFolder.create(folder, request.job.to_values(), name=request.name)
+    try:
+        with removed_on_failure(job.path):
+            number = submission.submit(job, profile)
+    except BaseException:
+        index.forget(job.path)
+        raise
+    if json:
+        print_json(
+            {
+                "job": str(job.path),
+                "queue": profile.queue,
+                "number": number,
+                "output": str(request.out),
+            }
+        )
+        return 0
+    if profile.queue == submission.LOCAL:
+        print(f"Started {request.name} as process {number}: {job.path}")
+    else:
+        print(f"Submitted {request.name} as {title} job {number}: {job.path}")
+    suggest_next(f"jobs watch {quoted(job.path)}")
+    return 0
+
+
+def _plan(
+    request: SubmitRequest, folder: Path, profile: Profile, title: str
+) -> dict[str, str]:
+    """Describe what would be done, as text for users."""
+    values = request.job.to_values()
+    resources = [f"{profile.nodes} node{'s' if profile.nodes > 1 else ''}"]
+    resources.append(f"{profile.cores} cores")
+    if profile.gpus:
+        resources.append(f"{profile.gpus} GPU{'s' if profile.gpus > 1 else ''}")
+    resources.append(profile.memory or "the cluster's default memory")
+    plan = {
+        "job": f"{values['operation']}: {request.name}",
+        "folder": str(folder),
+        "output": str(request.out),
+        "queue": title,
+    }
+    if profile.queue == submission.LOCAL:
+        return plan
+    plan["resources"] = ", ".join(resources)
+    plan["walltime"] = (
+        f"{profile.walltime}; {profile.warning_seconds} s before its end the job saves "
+        "its finished work, is resubmitted and resumes"
+    )
+    return plan
+
+
+def _check_output(request: SubmitRequest, dry_run: bool) -> None:
+    """Refuse an output that cannot be written or that another job is writing."""
+    if request.is_volume:
+        # A dry run removes nothing.
+        continues = request.resume or dry_run
+        nbytes = 0
+        if isinstance(request.job, RestoreJob) and not request.resume:
+            nbytes = request.job.output_bytes()
+        io.check_output(request.out, request.overwrite, nbytes, continues=continues)
+    elif request.folder is None and not request.out.parent.is_dir():
+        raise FileError(
+            f"{request.out.parent} does not exist, so {request.out.name} cannot be "
+            "written there. Create the folder first, or choose another one."
+        )
+    for other in index.list_jobs():
+        if not other.is_alive or other.path == request.folder:
+            continue
+        if JobFolder(other.path).values().get("out") == str(request.out):
+            raise JobError(
+                f"{other.name} ({other.path}) already writes {request.out}. Stop it "
+                "first, or choose another output."
+            )
+
+
+def _folder_of(request: SubmitRequest, where: SubmitOptions) -> Path:
+    """Choose a new folder for the job, by default next to its output."""
+    if request.folder is not None:
+        if where.job_folder is not None:
+            raise ConfigError(
+                "The output of training is the folder of its job. Omit --job-folder."
+            )
+        return request.folder
+    if where.job_folder is not None:
+        return absolute_path(where.job_folder)
+    first = path = request.out.with_name(f"{request.name}.job")
+    number = 1
+    while path.exists():
+        number += 1
+        path = first.with_name(f"{request.name}-{number}.job")
+    return path

@@ -1,0 +1,56 @@
+"""``napari-geosr submit measure``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from napari_geosr.cli.kit.options import settings_from
+from napari_geosr.cli.measure import measure as measure_command
+from napari_geosr.cli.submit.command import SubmitRequest, submitted
+from napari_geosr.cli.submit.paths import absolute_path
+from napari_geosr.jobs.queues._scripts import plain_name
+from napari_geosr.operations.inputs import InputConfig
+from napari_geosr.operations.measure import MeasureConfig
+from napari_geosr.operations.measure import files as report_files
+from napari_geosr.operations.measure.job import MeasureInput, MeasureJob
+
+
+def _measure(
+    input: Path,  # noqa: A002  # as in the command
+    *,
+    out: Path,
+    reference: Path | None = None,
+    mask: Path | None = None,
+    deviation: Path | None = None,
+    graph_distance: float | None = None,
+    config: MeasureConfig | None = None,
+    reading: InputConfig | None = None,
+    settings: Path | None = None,
+    overwrite: bool = False,
+) -> SubmitRequest:
+    out = absolute_path(out)
+    names = ["input"] if reference is None else ["input", "reference"]
+    files = report_files.plan(out, names, labels=True)
+    report_files.check(files, overwrite=overwrite)
+    given = {"reference": reference, "mask": mask, "deviation": deviation}
+    inputs = {
+        role: MeasureInput(volume=absolute_path(path), belongs_to_data=True)
+        for role, path in given.items()
+        if path is not None
+    }
+    name = plain_name(out.name)
+    data = MeasureInput(volume=absolute_path(input), reading=reading or InputConfig())
+    job = MeasureJob(
+        name=name,
+        data=data,
+        settings=settings_from(MeasureConfig, config, settings),
+        out=out,
+        graph_distance=graph_distance,
+        **inputs,
+    )
+    job.check()
+    report_files.check_space(files, data.open())
+    return SubmitRequest(job, name, out, overwrite=overwrite)
+
+
+measure = submitted(measure_command, _measure)

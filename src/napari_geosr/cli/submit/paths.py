@@ -1,0 +1,66 @@
+"""Absolute paths of a submitted command, because a job runs in another folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TypeVar
+
+from napari_geosr.core.addresses import as_address, has_secrets, without_secrets
+from napari_geosr.core.config import Config
+from napari_geosr.core.errors import ConfigError
+from napari_geosr.core.types import AnyDict
+from napari_geosr.operations.models import catalogue
+
+AnyConfig = TypeVar("AnyConfig", bound=Config)
+
+#: Settings that give a file, or something inside a file, as text.
+_FILES_AS_TEXT = ("angles", "flats", "darks")
+
+
+def absolute_path(path: Path) -> Path:
+    """Make a path absolute; keep links, which nodes may resolve differently.
+
+    URLs are not changed.
+
+    Raises
+    ------
+    ConfigError
+        If a URL contains credentials, which would be visible in the job's settings.
+    """
+    if (address := as_address(path)) is not None:
+        if has_secrets(address):
+            raise ConfigError(
+                f"{without_secrets(address)} was given with a user name, a password or "
+                "a query, which would be visible in the job's settings. Omit them and "
+                "store them where the library reads them (~/.aws, ~/.config/fsspec)."
+            )
+        return path
+    return path.expanduser().absolute()
+
+
+def with_absolute_paths(config: AnyConfig) -> AnyConfig:
+    """Make the paths in settings absolute."""
+    changes: AnyDict = {}
+    for name in type(config).model_fields:
+        value = getattr(config, name)
+        if isinstance(value, Path):
+            changes[name] = absolute_path(value)
+        elif name in _FILES_AS_TEXT and isinstance(value, str) and Path(value).exists():
+            changes[name] = str(absolute_path(Path(value)))
+    return config.model_copy(update=changes)
+
+
+def absolute_model(name: str) -> str:
+    """Make a path absolute; the name of a model in the catalogue is kept."""
+    if name in {entry.name for entry in catalogue.list_models()}:
+        return name
+    path = Path(name).expanduser()
+    return str(absolute_path(path)) if path.exists() else name
+
+
+def modified_time(out: Path) -> int:
+    """When a file was last changed, in nanoseconds; 0 without a file."""
+    try:
+        return out.stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0

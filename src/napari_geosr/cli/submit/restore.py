@@ -1,0 +1,56 @@
+"""``napari-geosr submit restore``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from napari_geosr.cli.kit.options import settings_from
+from napari_geosr.cli.restore import restore as restore_command
+from napari_geosr.cli.submit.command import SubmitRequest, submitted
+from napari_geosr.cli.submit.paths import absolute_model, absolute_path, modified_time
+from napari_geosr.io.suffixes import stem_of
+from napari_geosr.jobs.queues._scripts import plain_name
+from napari_geosr.operations.inputs import InputConfig, check_not_source
+from napari_geosr.operations.restore.config import RestoreConfig
+from napari_geosr.operations.restore.job import RestoreInput, RestoreJob
+
+
+def _restore(
+    input: Path,  # noqa: A002  # as in the command
+    *,
+    out: Path,
+    config: RestoreConfig | None = None,
+    reading: InputConfig | None = None,
+    settings: Path | None = None,
+    resume: bool = False,
+    strict: bool = False,
+    workers: int | None = None,
+    overwrite: bool = False,
+) -> SubmitRequest:
+    merged = settings_from(RestoreConfig, config, settings)
+    models = {"model": absolute_model(merged.model)}
+    ensemble = tuple(map(absolute_model, merged.ensemble_with))
+    merged = merged.model_copy(update={**models, "ensemble_with": ensemble})
+    out = absolute_path(out)
+    data = RestoreInput(
+        volume=absolute_path(input), reading=reading or InputConfig(), whole=True
+    )
+    check_not_source(data.open(), out)
+    name = plain_name(stem_of(out))
+    job = RestoreJob(
+        name=name,
+        data=data,
+        settings=merged,
+        out=out,
+        replaces=modified_time(out) if overwrite else 0,
+        look=True,
+        strict=strict,
+        workers=workers,
+    )
+    job.check()
+    return SubmitRequest(
+        job, name, out, is_volume=True, overwrite=overwrite, resume=resume
+    )
+
+
+restore = submitted(restore_command, _restore)

@@ -1,0 +1,103 @@
+"""``napari-geosr submit train METHOD``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from cyclopts import App
+
+from napari_geosr.cli import train as train_commands
+from napari_geosr.cli.kit.help_pages import with_examples
+from napari_geosr.cli.submit.command import SubmitRequest, submitted
+from napari_geosr.cli.submit.paths import absolute_path
+from napari_geosr.core.config import Config
+from napari_geosr.operations.ganrec import GanrecConfig
+from napari_geosr.operations.inputs import InputConfig
+from napari_geosr.operations.pinn_sim import PinnSimConfig
+from napari_geosr.operations.train import needs
+from napari_geosr.operations.train.from_projections import ScansConfig
+
+
+def _train(method: str) -> Callable[..., SubmitRequest]:
+    def request(
+        *,
+        out: Path,
+        config: Config | None = None,
+        reading: InputConfig | None = None,
+        scans: ScansConfig | None = None,
+        settings: Path | None = None,
+    ) -> SubmitRequest:
+        job = train_commands.training_job(method, config, reading, scans, settings)
+        path = absolute_path(out)
+        return SubmitRequest(job, job.training.name, path, folder=path)
+
+    return request
+
+
+def _ganrec(
+    *, out: Path, config: GanrecConfig | None = None, settings: Path | None = None
+) -> SubmitRequest:
+    job = train_commands.ganrec_job(config, settings)
+    path = absolute_path(out)
+    return SubmitRequest(job, job.training.name, path, folder=path)
+
+
+def _pinn_sim(
+    *,
+    out: Path,
+    config: PinnSimConfig | None = None,
+    reading: InputConfig | None = None,
+    settings: Path | None = None,
+) -> SubmitRequest:
+    job = train_commands.pinn_sim_job(config, reading, settings)
+    path = absolute_path(out)
+    return SubmitRequest(job, job.training.name, path, folder=path)
+
+
+def _on_a_queue(method: str) -> str:
+    """Examples of a training on a cluster, for the help."""
+    line = f"submit {train_commands.examples_of(method)[0]}"
+    return with_examples(f"{line} --queue slurm", f"{line} --profile mine")
+
+
+def _build_train() -> App:
+    app = App(
+        name="train",
+        help_epilogue=_on_a_queue("noise2inverse"),
+        result_action="return_value",
+        exit_on_error=False,
+        print_error=False,
+    )
+    for method, need in needs().items():
+        app.command(
+            submitted(train_commands.command_of(method), _train(method)),
+            name=method,
+            help=f"Needs {need}.",
+            help_epilogue=_on_a_queue(method),
+        )
+    for name, verb, request, help_ in (
+        (
+            "ganrec",
+            train_commands.ganrec,
+            _ganrec,
+            "Fit networks to the projections of one object.",
+        ),
+        (
+            "pinn-sim",
+            train_commands.pinn_sim,
+            _pinn_sim,
+            "Fit a network to raw frames of structured illumination; apply it to "
+            "others.",
+        ),
+    ):
+        app.command(
+            submitted(verb, request),
+            name=name,
+            help=help_,
+            help_epilogue=_on_a_queue(name),
+        )
+    return app
+
+
+train = _build_train()

@@ -1,0 +1,167 @@
+"""Networks that are fitted to the data of one object: common settings and loop.
+
+Such a fit gives a volume, not a model: GANrec is fitted to projections, ``pinn-sim`` to
+the raw frames of structured illumination.
+"""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Generator, Mapping
+
+import psutil
+from pydantic import Field
+
+from napari_geosr.core.config import Config
+from napari_geosr.core.steps import (
+    CheckpointSaved,
+    PreviewReady,
+    ShouldStop,
+    Step,
+    TrainingProgress,
+)
+from napari_geosr.learning.energy import Meter
+
+#: Minimum seconds between two progress reports.
+_REPORT_SECONDS = 0.5
+#: Minimum seconds between two previews.
+_PREVIEW_SECONDS = 3.0
+
+
+class ObjectFitConfig(Config):
+    """Settings of every network that is fitted to one object."""
+
+    seed: int = Field(
+        0,
+        ge=0,
+        title="Seed",
+        description="Random seed: the same seed gives the same result.",
+    )
+    checkpoint_seconds: float = Field(
+        30.0,
+        gt=0,
+        le=60,
+        title="Checkpoint",
+        description="Seconds between checkpoints: a crash loses at most this much "
+        "work.",
+    )
+    country: str = Field(
+        "FRA",
+        pattern=r"^[A-Z]{3}$",
+        title="Country",
+        description="Country whose electricity mix is used to estimate CO2 "
+        "emissions: three-letter ISO code.",
+    )
+
+
+class ObjectFit(ABC):
+    """A fit that reports its progress, shows previews and saves checkpoints.
+
+    Parameters
+    ----------
+    meter : Meter
+        Measures the power.
+    checkpoint_seconds : float
+        Seconds between two checkpoints.
+    """
+
+    #: Images that are fitted in each step.
+    images_per_step: int = 1
+
+    def __init__(self, meter: Meter, checkpoint_seconds: float) -> None:
+        self.meter, self.checkpoint_seconds = meter, checkpoint_seconds
+        self._timer = _EventTimer()
+        self._first: int | None = None
+
+    @property
+    @abstractmethod
+    def done(self) -> int:
+        """Number of steps done."""
+
+    @property
+    @abstractmethod
+    def total(self) -> int:
+        """Number of steps in all."""
+
+    @property
+    @abstractmethod
+    def learning_rate(self) -> float:
+        """Learning rate of the last step."""
+
+    @property
+    @abstractmethod
+    def is_fitted(self) -> bool:
+        """Whether the current network needs no more steps."""
+
+    @abstractmethod
+    def step(self) -> Mapping[str, float]:
+        """Make one step and return its losses."""
+
+    @abstractmethod
+    def preview(self) -> PreviewReady:
+        """The object as it is now."""
+
+    @abstractmethod
+    def save(self) -> CheckpointSaved:
+        """Write a checkpoint."""
+
+    def loop_steps(self, should_stop: ShouldStop) -> Generator[Step, None, None]:
+        """Fit the current network until `is_fitted` or `should_stop`.
+
+        Yields
+        ------
+        Step
+            `TrainingProgress`, `PreviewReady` and `CheckpointSaved` at their intervals.
+        """
+        if self._first is None:
+            self._first, self._timer = self.done, _EventTimer()
+        yield self.preview()
+        sums: dict[str, float] = {}
+        n = 0
+        while not self.is_fitted and not should_stop():
+            for name, value in self.step().items():
+                sums[name] = sums.get(name, 0.0) + value
+            n += 1
+            if self._timer.is_due("report", _REPORT_SECONDS) or self.is_fitted:
+                yield self._progress({name: value / n for name, value in sums.items()})
+                sums, n = {}, 0
+            if self._timer.is_due("preview", _PREVIEW_SECONDS):
+                yield self.preview()
+            if self._timer.is_due("checkpoint", self.checkpoint_seconds):
+                yield self.save()
+
+    def _progress(self, losses: Mapping[str, float]) -> TrainingProgress:
+        steps = self.done - (self._first or 0)
+        speed = max(steps, 1) / max(self._timer.elapsed, 1e-6)
+        return TrainingProgress(
+            self.done,
+            self.total,
+            losses=losses,
+            learning_rate=self.learning_rate,
+            images_per_second=speed * self.images_per_step,
+            seconds_left=(self.total - self.done) / speed,
+            memory=int(psutil.Process().memory_info().rss),
+            watts=self.meter.watts(),
+        )
+
+
+class _EventTimer:
+    """Time since each kind of event."""
+
+    def __init__(self) -> None:
+        self._last: dict[str, float] = {}
+        self._began = time.monotonic()
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the start."""
+        return time.monotonic() - self._began
+
+    def is_due(self, what: str, seconds: float) -> bool:
+        """Whether `seconds` have passed since the last event of this kind."""
+        now = time.monotonic()
+        if now - self._last.get(what, self._began) < seconds:
+            return False
+        self._last[what] = now
+        return True
