@@ -49,6 +49,19 @@ def test_info_json(pores, capsys):
     assert values["origin"] == pytest.approx([0.0] * 3)
 
 
+def test_no_command_shows_the_help(capsys):
+    assert run([]) == 0
+    assert "Usage: napari-geosr COMMAND" in capsys.readouterr().out
+
+
+def test_info_is_shown_if_the_noise_cannot_be_measured(tmp_path, capsys):
+    tifffile.imwrite(tmp_path / "nan.tif", np.full((6, 20, 20), np.nan, np.float32))
+    assert run(["info", str(tmp_path / "nan.tif"), "--noise"]) == 2
+    shown = capsys.readouterr()
+    assert "6 × 20 × 20" in shown.out
+    assert "nan.tif" in shown.err
+
+
 def test_info_for_people_says_when_the_size_is_unknown(tmp_path, capsys):
     tifffile.imwrite(tmp_path / "bare.tif", np.zeros((4, 5), np.uint8))
     assert run(["info", str(tmp_path / "bare.tif")]) == 0

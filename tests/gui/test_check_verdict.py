@@ -138,12 +138,22 @@ def test_a_model_that_loses_pores_gets_no_tick(viewer, clean):
     assert word(dock.verdict) == "Note"
 
 
-def test_a_verdict_is_no_worse_for_what_the_scan_does_not_show(viewer, clean):
+def test_pores_that_noise_hides_get_no_tick_and_no_warning(viewer, clean):
+    viewer.add_image(clean, name="scan", **PLACE)
+    dock = opened(viewer)
+    limit = "It removes noise. Pores of up to 33 voxels cannot be counted."
+    for size, shown in ((33.0, "Note"), (7.0, "Fine")):
+        hidden = RunVerdict("ok", limit, figures={LOST_SIZE: size})
+        dock.verdict_panel._on_verdict(hidden)
+        assert word(dock.verdict) == shown
+        assert dock.verdict.text == limit
+
+
+def test_a_verdict_is_no_worse_for_indirect_signs(viewer, clean):
     viewer.add_image(clean, name="scan", **PLACE)
     dock = opened(viewer)
     notes = ("More than noise would be removed: 1.16 times the noise level.",)
-    figures = {LOST_SIZE: 33.0}
-    fine = RunVerdict("ok", "It removes noise.", notes=notes, figures=figures)
+    fine = RunVerdict("ok", "It removes noise.", notes=notes)
     dock.verdict_panel._on_verdict(fine)
     assert word(dock.verdict) == "Fine"
     assert notes[0] in dock.verdict.label.toolTip()

@@ -62,7 +62,7 @@ def test_large_volumes_have_a_coarse_grid_with_their_shares():
     assert overview.planes_apart == 2
     assert abs(overview.pores[..., :20].mean() / 255 - 0.5) < 0.02
     assert not overview.pores[..., -20:].any()
-    assert "every 2 planes" in caption_of(overview, "scan")
+    assert "drawn from 5 of 10 planes" in caption_of(overview, "scan")
 
 
 def test_a_sphere_covers_its_share_of_the_picture():

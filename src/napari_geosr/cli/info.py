@@ -89,17 +89,18 @@ def info(
     volume = io.read(input, **reading.reading())
     if reading.channel is not None or reading.time is not None:
         volume = volume.select(time=reading.time, channel=reading.channel)
-    measured_noise = _measure_noise(volume, second, reading) if noise else None
     if json:
         measured: dict[str, object] = {}
-        if measured_noise is not None:
-            measured["noise"] = measured_noise.to_json_dict()
+        if noise:
+            found = _measure_noise(volume, second, reading)
+            measured["noise"] = found.to_json_dict()
         print_json(_describe(volume) | measured)
         return 0
     for label, value in _lines(volume):
-        print(f"{label:<12} {value}")
-    if measured_noise is not None:
-        print(f"{'noise':<12} {describe_noise(measured_noise)}")
+        print(f"{label:<12} {value}", flush=True)
+    if noise:  # after the rest, which is known even if the noise cannot be measured
+        found = _measure_noise(volume, second, reading)
+        print(f"{'noise':<12} {describe_noise(found)}")
         suggest_next(f"models rank {quoted(input)}")
     return 0
 

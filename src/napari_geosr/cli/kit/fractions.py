@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from itertools import zip_longest
 from typing import get_args
 
 from cyclopts import App
@@ -27,7 +28,7 @@ def refuse_fractions(app: App, words: Sequence[str]) -> None:
 
 def _options(words: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Yield options and their values, from ``--name value`` and ``--name=value``."""
-    for word, after in zip(words, [*words[1:], ""], strict=True):
+    for word, after in zip_longest(words, words[1:], fillvalue=""):
         name, separator, value = word.partition("=")
         if name.startswith("-"):
             yield name, value if separator else after

@@ -64,7 +64,8 @@ def caption_of(overview: Overview, name: str) -> str:
     unit = "voxels" if overview.unit == PIXEL else overview.unit
     text = f"The {phase} of {name} in a box of {lengths} {unit} (Z × Y × X)"
     if overview.planes_apart > 1:
-        text += f", drawn from every {overview.planes_apart:.3g} planes"
+        n = len(overview.pores)
+        text += f", drawn from {n} of {round(n * overview.planes_apart)} planes"
     return f"{text}."
 
 

@@ -21,6 +21,7 @@ from napari_geosr.core.noise import Noise
 from napari_geosr.inference.risk.evaluation import draw_sample
 from napari_geosr.inference.risk.probes import level_map, noise_of_scan
 from napari_geosr.measure.quality import pore_volumes
+from napari_geosr.operations.restore.verdict.run_verdict import DEFAULT_MIN_VOXELS
 
 if TYPE_CHECKING:
     from napari_geosr.core.volume import Volume
@@ -31,10 +32,9 @@ Restore = Callable[[Array, tuple[slice, ...]], Array]
 
 #: Candidate widths of the Gaussian filter, in voxels.
 _WIDTHS = (0.0, 0.4, 0.6, 0.8, 1.0, 1.3, 1.7, 2.2, 3.0)
-#: Minimum sizes of counted pores, in voxels of a 3D volume: one at which most noise is
-#: not counted, and the default of measurements.
+#: Minimum size of counted pores at which most noise is not counted, in voxels of a 3D
+#: volume.
 MIN_PORE_VOXELS = 27
-DEFAULT_MIN_VOXELS = 8
 #: Minimum radius, in voxels, of test pores whose loss causes the verdict *caution*.
 _MIN_RADIUS = 2.0
 _SEED = 4711

@@ -13,6 +13,8 @@ from napari_geosr.core.types import AnyDict
 if TYPE_CHECKING:
     from napari_geosr.core.volume import Volume
 
+#: Minimum size of counted pores by default, in voxels of a 3D volume.
+DEFAULT_MIN_VOXELS = 8
 #: Key of a figure: largest size, in voxels, of test pores that the model lost.
 LOST_SIZE = "largest_lost_voxels"
 #: The same for pores that can be counted in the scan.
@@ -90,10 +92,16 @@ class RunVerdict:
         return LOST_FROM_SCAN in self.figures
 
     @property
+    def hides_pores(self) -> bool:
+        """Whether pores that are counted by default cannot be counted."""
+        return self.figures.get(LOST_SIZE, 0) >= DEFAULT_MIN_VOXELS
+
+    @property
     def earns_tick(self) -> bool:
-        """Whether the model removes noise, and nothing else that the scan shows."""
+        """Whether only noise is removed, and pores can be counted in the result."""
         is_measured = self.noise is None or self.noise.is_measured
-        return self.level == "ok" and is_measured and not self.loses_pores
+        says_limit = self.loses_pores or self.hides_pores
+        return self.level == "ok" and is_measured and not says_limit
 
     @property
     def words(self) -> str:

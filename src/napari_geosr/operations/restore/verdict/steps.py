@@ -33,11 +33,11 @@ from napari_geosr.operations.restore.upscaling.upscaling_verdict import (
 )
 from napari_geosr.operations.restore.verdict import rules
 from napari_geosr.operations.restore.verdict.known_blocks import (
-    DEFAULT_MIN_VOXELS,
     draw_known_sample,
     run_known_blocks,
 )
 from napari_geosr.operations.restore.verdict.run_verdict import (
+    DEFAULT_MIN_VOXELS,
     LOST_FROM_SCAN,
     LOST_SIZE,
     Level,
