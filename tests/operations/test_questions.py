@@ -79,6 +79,13 @@ def test_info_says_both(
     assert json.loads(capsys.readouterr().out)["questions"] == []
 
 
+def test_a_ranking_asks_about_frames(
+    frames: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["models", "rank", str(frames), "--models", "gaussian"]) == 0
+    assert "time series" in capsys.readouterr().err
+
+
 def test_networks_with_neighbours_refuse_frames(
     frames: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -15,6 +15,7 @@ from napari_geosr.core.units import require_unit
 from napari_geosr.core.vocabulary import Modality, Task
 from napari_geosr.operations import models
 from napari_geosr.operations.inputs import InputConfig, open_volume
+from napari_geosr.operations.inputs.scan import input_warnings
 from napari_geosr.operations.models import catalogue
 from napari_geosr.operations.models.formats import format_help, source_help
 from napari_geosr.operations.restore import ranking
@@ -140,6 +141,7 @@ def rank_models(
 
     volume = open_volume(input, reading)
     other = None if second is None else open_volume(second, reading)
+    notes = input_warnings(volume)
     ranked, warnings = run_command(
         lambda should_stop: ranking.rank_steps(
             volume, config, should_stop, second=other
@@ -147,8 +149,10 @@ def rank_models(
         stopping=STOPPING,
     )
     if json:
-        print_json({**ranked.to_json_dict(), "warnings": warnings})
+        print_json({**ranked.to_json_dict(), "warnings": [*notes, *warnings]})
         return 0
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
     noise = ranked.noise
     low, high = (100 * end / (noise.contrast or 1.0) for end in noise.interval)
     level = f"{100 * noise.relative:.1f} % of the contrast"
