@@ -29,6 +29,8 @@ _CERTAIN_ERROR = 0.1
 _STRUCTURE_ERROR = 0.5
 #: Relative difference below which levels count as one level.
 _SAME_LEVEL = 0.1
+#: Levels below this fraction of the largest are simplified like one of this fraction.
+_LOW_SHARE = 0.1
 #: Number of knots from which levels are chosen.
 _KNOTS = 17
 #: Number of iterations of reweighting.
@@ -81,7 +83,9 @@ class NoiseCurve:
         if levels.max() <= (1 + _SAME_LEVEL) * levels.min() or greys[0] == greys[-1]:
             middle = float(np.median(self.greys))
             return (middle,), (float(np.sqrt(self.variances.mean())),)
-        scale = levels if self.is_line else np.full(len(levels), levels.max())
+        scale = np.full(len(levels), levels.max())
+        if self.is_line:  # accurate at low levels too, which may be zero
+            scale = np.maximum(levels, _LOW_SHARE * levels.max())
         kept = _simplified(greys, levels, scale)
         return tuple(greys[kept].tolist()), tuple(levels[kept].tolist())
 
