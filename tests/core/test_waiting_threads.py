@@ -1,4 +1,4 @@
-"""Threads that wait for each other sleep, unless the person decided otherwise."""
+"""Threads that wait for each other sleep beside workers, and only there."""
 
 from __future__ import annotations
 
@@ -11,17 +11,28 @@ import pytest
 
 _SHOW = (
     "import os, sys; from napari_geosr.cli.app import run; "
-    "run(['--version']); print(os.environ['OMP_WAIT_POLICY'], 'torch' in sys.modules)"
+    "run(sys.argv[1:]); "
+    "print(os.environ.get('OMP_WAIT_POLICY'), 'torch' in sys.modules)"
 )
+_WORKERS = ("restore", "--help", "--workers=2")
 
 
-@pytest.mark.parametrize(("given", "used"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
-def test_a_command_sets_it_before_torch_is_loaded(given: str | None, used: str) -> None:
+@pytest.mark.parametrize(
+    ("words", "given", "used"),
+    [
+        (_WORKERS, None, "PASSIVE"),
+        (_WORKERS, "ACTIVE", "ACTIVE"),
+        (("--version",), None, "None"),
+    ],
+)
+def test_a_command_sets_it_before_torch_is_loaded(
+    words: tuple[str, ...], given: str | None, used: str
+) -> None:
     env = {name: value for name, value in os.environ.items() if "WAIT" not in name}
     if given is not None:
         env["OMP_WAIT_POLICY"] = given
     done = subprocess.run(
-        [sys.executable, "-c", _SHOW],
+        [sys.executable, "-c", _SHOW, *words],
         env=env,
         cwd=Path(__file__).parent,
         capture_output=True,

@@ -314,6 +314,7 @@ def test_the_network_is_a_table_that_openpnm_reads(tmp_path) -> None:
     rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
     assert len(rows) == 7
     assert rows[6]["pore.volume"] == ""
+    assert {row["pore.xmin"] for row in rows[:6]} == {"True", "False"}  # labels there
     assert int(rows[6]["throat.conns[0]"]) < int(rows[6]["throat.conns[1]"]) < 6
 
 

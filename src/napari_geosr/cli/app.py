@@ -80,7 +80,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
     quiet = any(word in words for word in _QUIET)
     # File names may contain any bytes, and a terminal may support only ASCII.
     prepare_streams()
-    let_threads_sleep()
+    if any(word.partition("=")[0] == "--workers" for word in words):
+        let_threads_sleep()
     words = [word for word in words if word not in (*_QUIET, *_VERBOSE)]
     QUIET.set(quiet)
     try:

@@ -77,7 +77,6 @@ def main(folder: str, *, in_queue: bool = False) -> int:
         walltime, pauses the job, and the process ends with exit code 99 so that the job
         is resubmitted.
     """
-    let_threads_sleep()
     job = JobFolder(folder)
     asked = _Asked()
     signal.signal(signal.SIGTERM, asked.to_stop)
@@ -88,6 +87,8 @@ def main(folder: str, *, in_queue: bool = False) -> int:
         return _run(job, asked)
     try:
         check_is_job(job)
+        if job.values().get("workers"):
+            let_threads_sleep()
         with job.hold(_MAX_START_SECONDS):
             if in_queue:
                 return _run_in_queue(job, asked)

@@ -52,15 +52,14 @@ def write_csv(
     FileError
         If the file exists and `overwrite` is false, or it cannot be written.
     """
-    text = StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(
-        f"{name} ({report.units[name]})" if report.units.get(name) else name
-        for name in report.table
-    )
-    columns = [_cells(values) for values in report.table.values()]
-    writer.writerows(zip(*columns, strict=True))
-    return write_text(path, text.getvalue(), overwrite=overwrite)
+    titled = {}
+    for name, values in report.table.items():
+        unit = report.units.get(name)
+        yes_or_no = values.dtype == np.bool_  # as 1 and 0, which spreadsheets add up
+        titled[f"{name} ({unit})" if unit else name] = (
+            values + 0 if yes_or_no else values
+        )
+    return write_columns(path, titled, overwrite=overwrite)
 
 
 def write_columns(
@@ -90,15 +89,13 @@ def write_columns(
     text = StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
-    rows = zip_longest(*(v.tolist() for v in columns.values()), fillvalue="")
-    writer.writerows(rows)
+    cells = (_cells(values) for values in columns.values())
+    writer.writerows(zip_longest(*cells, fillvalue=""))
     return write_text(path, text.getvalue(), overwrite=overwrite)
 
 
 def _cells(values: np.ndarray) -> list[Any]:
-    """Python values of a column: empty for NaN, 0 and 1 for no and yes."""
-    if values.dtype == np.bool_:
-        values = values.astype(np.uint8)
+    """Python values of a column: empty for NaN."""
     cells: list[Any] = values.tolist()
     if values.dtype.kind == "f":
         return ["" if math.isnan(cell) else cell for cell in cells]

@@ -172,11 +172,12 @@ def test_photon_noise_goes_on_beyond_the_brightest_class(
     assert line.extended(5.0) is line
 
 
-def test_photon_noise_without_background_has_finite_levels() -> None:
+def test_a_line_that_begins_without_noise_may_be_a_mixture_of_two_phases() -> None:
     greys = np.linspace(0, 12, 9)
     line = fit_curve(greys, 2 * greys, np.full(9, 0.06))
-    places, levels = line.extended(40.0).levels()
-    between = np.linspace(0.5, 40, 50)
+    assert line.extended(40.0) is line
+    places, levels = line.levels()
+    between = np.linspace(3, 12, 50)
     assert np.interp(between, places, levels) == pytest.approx(
         np.sqrt(2 * between), rel=0.2
     )

@@ -30,7 +30,8 @@ def _measure(
 ) -> SubmitRequest:
     out = absolute_path(out)
     names = ["input"] if reference is None else ["input", "reference"]
-    files = report_files.plan(out, names, labels=True)
+    merged = settings_from(MeasureConfig, config, settings)
+    files = report_files.plan(out, names, labels=True, statistics=merged.statistics)
     report_files.check(files, overwrite=overwrite)
     given = {"reference": reference, "mask": mask, "deviation": deviation}
     inputs = {
@@ -43,7 +44,7 @@ def _measure(
     job = MeasureJob(
         name=name,
         data=data,
-        settings=settings_from(MeasureConfig, config, settings),
+        settings=merged,
         out=out,
         graph_distance=graph_distance,
         **inputs,

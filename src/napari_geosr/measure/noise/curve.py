@@ -128,7 +128,10 @@ def fit_curve(greys: Array, variances: Array, doubts: Array) -> NoiseCurve:
     if np.ptp(fitted) <= _ZERO_SHARE * variances.max():
         fitted = np.full(len(places), min(float(fitted[0]), float(upper.min())))
     found = np.minimum(fitted, upper)
-    return NoiseCurve(places, found, bool(is_line and found[-1] > found[0]))
+    # A mixture of two grey values without noise varies like photons too.
+    has_noise = variances[doubts <= _CERTAIN_ERROR] > _ZERO_SHARE * variances.max()
+    is_photons = is_line and found[-1] > found[0] and has_noise.all()
+    return NoiseCurve(places, found, bool(is_photons))
 
 
 def _is_free_of_noise(variances: Array, doubts: Array) -> bool:

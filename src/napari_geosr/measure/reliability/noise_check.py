@@ -35,6 +35,9 @@ from napari_geosr.measure.number_text import rough_percent
 
 Array = npt.NDArray[np.float64]
 
+#: Level at one grey value, relative to that at others, up to which it has no noise: the
+#: variation at the others is then structure.
+_NO_NOISE = 0.01
 #: Minimum constant fraction of one side of the threshold at which this side is padding
 #: or has no noise.
 _CONSTANT = 0.6
@@ -258,8 +261,10 @@ def misclassification(
     from scipy.special import ndtr
 
     low, high = _inner_range(histogram)
-    smallest = min(float(noise.at(g)) for g in (low, (low + high) / 2, high))
-    if noise.is_negligible or smallest <= 0 or not low < high:
+    levels = [float(noise.at(g)) for g in (low, (low + high) / 2, high)]
+    smallest = min(levels)
+    is_clean = smallest <= _NO_NOISE * max(levels)
+    if noise.is_negligible or is_clean or not low < high:
         return Misclassification(0.0, 0.0)
     edges = _edges(histogram, low, high, smallest)
     values = np.clip(histogram.centres, low, high)

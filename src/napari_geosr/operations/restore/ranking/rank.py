@@ -236,15 +236,17 @@ def _without_harmful(
 ) -> list[RankingEntry]:
     """Rows in order; leading ones that invent or lose pores are dropped."""
     remaining = list(rows)
+    sample = None  # most rankings end before it is needed
     for row in rows:
         if row.model is None or not row.is_clearly_better:
             continue
         if not row.model.card.has_weights:
             break  # classical filters do not invent pores
         card = row.model.card
+        sample = sample or draw_known_sample(volume, setup.noise)
         found = run_known_blocks(
             setup.restorer(row.model, scaled(setup.statistics, card, volume)),
-            draw_known_sample(volume, setup.noise),
+            sample,
             setup.noise,
         )
         wrong = wrong_pores(row.name, found)
