@@ -367,7 +367,7 @@ def test_what_is_refused(scan, files, tmp_path):
         study(scan, tmp_path, counts=(12, 48))
     with pytest.raises(ConfigError, match="'magic' is unknown; choose from cgls"):
         StudyConfig.create(algorithms="fbp,magic")
-    with pytest.raises(ConfigError, match="numbers of at least 2"):
+    with pytest.raises(ConfigError, match="every number must be 2 or more"):
         StudyConfig.create(counts=(1,))
     with pytest.raises(ConfigError, match="options: There is no .* 'magic'"):
         StudyConfig.create(options={"magic": {}})

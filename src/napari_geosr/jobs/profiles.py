@@ -121,8 +121,8 @@ class Profile(Config):
         ge=0,
         le=10_000,
         title="Power per core",
-        description="Electric power of a busy CPU core with its share of the computer, "
-        "in watts, to estimate the energy of jobs.",
+        description="Power of a busy CPU core in watts, with its share of the rest of "
+        "the computer. It is used to estimate the energy of jobs.",
     )
     grams_per_kilowatt_hour: float = Field(
         60.0,

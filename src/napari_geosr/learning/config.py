@@ -107,7 +107,7 @@ class TrainingConfig(Config):
         Field(
             default_factory=dict,
             title="Network options",
-            description="Additional network settings, such as the dilations.",
+            description="Further settings of the network, such as its dilations.",
         )
     )
     learning_rate: float = Field(

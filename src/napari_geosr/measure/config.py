@@ -116,8 +116,8 @@ class PorosityConfig(Config):
     group: str | None = Field(
         default=None,
         title="Group",
-        description="Pores to count as a group, given as comparisons of columns of the "
-        'pore table: "diameter>20um & sphericity<0.6".',
+        description="Pores to count as a group, selected by conditions on columns of "
+        'the pore table: "diameter>20um & sphericity<0.6".',
     )
 
     memory: MemoryBudget = None

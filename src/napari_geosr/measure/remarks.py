@@ -174,8 +174,8 @@ def _hidden_phases(
         "without data. The threshold separates only these from the rest "
         f"({number_text(threshold)}), so the porosity {certainty}. The other voxels "
         f"form two phases: {100 * pores / others.n:.3g} % of them are {what} "
-        f"{number_text(own)}. Give that threshold as a number, or exclude the voxels "
-        "far from the others with a sample mask."
+        f"{number_text(own)}. Enter that threshold as a number, or exclude the "
+        "extreme voxels with a sample mask."
     )
 
 

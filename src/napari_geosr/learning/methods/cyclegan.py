@@ -99,8 +99,8 @@ class Config(TranslationConfig):
         1.0,
         ge=0,
         title="Consistency weight",
-        description="Weight of the difference between the input and the averaged "
-        "output. Only with an upscale factor.",
+        description="Weight of the difference between the input and the output "
+        "averaged to the voxels of the input. Only with an upscale factor.",
     )
     pool_size: int = Field(
         50,

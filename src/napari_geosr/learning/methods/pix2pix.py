@@ -63,7 +63,8 @@ class Config(TranslationConfig, TargetLossConfig):
         1.0,
         ge=0,
         title="Pixel weight",
-        description="Weight of the distance to the target.",
+        description="Weight of the difference between the grey values of result and "
+        "target.",
     )
     adversarial_weight: float | None = Field(
         None,

@@ -77,7 +77,8 @@ class Config(AdversarialConfig, TargetLossConfig):
         1.0,
         ge=0,
         title="Pixel weight",
-        description="Weight of the distance to the target.",
+        description="Weight of the difference between the grey values of result and "
+        "target.",
     )
     perceptual_weight: float = Field(
         0.5,
@@ -110,7 +111,8 @@ class Config(AdversarialConfig, TargetLossConfig):
         None,
         ge=0,
         title="Pixel steps",
-        description="Number of initial steps that use only the pixel loss. By default, "
+        description="Number of initial steps that learn only from grey values, before "
+        "the critic is used. By default, "
         "for Wasserstein, a tenth of all steps, up to 1000; otherwise none.",
     )
 

@@ -301,8 +301,8 @@ class QualityReport:
             "Compared on voxels of",
             {k: g.voxel_text for k, g in self.grids.items()},
             "Volumes with smaller voxels were averaged to this voxel size, which hides "
-            "faults smaller than such a voxel. Values on different voxels are not "
-            "comparable.",
+            "faults smaller than such a voxel. Values at different voxel sizes cannot "
+            "be compared.",
         )
 
     def _pore_rows(self) -> Iterator[QualityRow]:

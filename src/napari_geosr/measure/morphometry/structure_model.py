@@ -21,9 +21,10 @@ ABOUT = (
 CONVENTION = (
     "SMI is 6 × BV × S′ ÷ BS², where S′ is the change of the surface when the bone "
     "grows (Hildebrand & Rüegsegger 1997): the sum of both principal curvatures over "
-    "the surface. Volume, surface and S′ are those of the level sets around one half "
-    "of the bone smoothed with a standard deviation of 1.6 voxels; S′ is the "
-    "divergence of their normals. SMI.concave is the share of the surface where the "
+    "the surface. The mask of the bone is smoothed by a Gaussian with a standard "
+    "deviation of 1.6 voxels. Volume, surface and S′ are measured on the surfaces "
+    "of constant value around 0.5; S′ is the integral of the divergence of their "
+    "normals. SMI.concave is the share of the surface where the "
     "sum of both curvatures, averaged with a standard deviation of 2.5 voxels, is "
     "below −0.02 per voxel. Eight voxels along the border of the volume are left out."
 )
@@ -66,7 +67,10 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
     if min(phases.shape) < 3 * _HALO:
         return Findings(
             {},
-            [f"SMI has no value: it needs {3 * _HALO} voxels along every axis."],
+            [
+                "SMI has no value: the volume must be at least "
+                f"{3 * _HALO} voxels wide along every axis."
+            ],
         )
     blocks = list(_blocks(phases.shape))
     yield StageStarted(0, len(blocks), message="Measuring the curvature of the solid")

@@ -17,10 +17,11 @@ CONVENTION = (
     "the point and lies in its phase (Hildebrand & Rüegsegger 1997, eq. 3); means "
     "and standard deviations are over the volume of the phase. Tb.Th is that of the "
     "solid; Tb.Sp and Po.Dm are two names for that of the pores. All radii are used, "
-    "not a fixed series; diameters are rounded to 1/32 voxel. The surface is located "
-    "from the surrounding voxels, to about half a voxel. Spheres have their centres "
-    "inside the volume but may extend beyond its border, because it is unknown where "
-    "the structures end that the border cuts; they stay inside the sample mask."
+    "not a fixed series; diameters are rounded to 1/32 voxel. The position of the "
+    "surface is estimated from the surrounding voxels, to about half a voxel. "
+    "Spheres have their centres inside the volume but may extend beyond its border, "
+    "because it is unknown where the structures end that the border cuts; they stay "
+    "inside the sample mask."
 )
 SOURCES = (
     "Hildebrand T, Rüegsegger P. A new method for the model-independent assessment of "

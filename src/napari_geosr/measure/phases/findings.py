@@ -169,5 +169,5 @@ def coarse_remark(name: str, voxels: float | None, error: float = 0.5) -> list[s
     word = "unreliable" if voxels < 3 else "uncertain"
     return [
         f"{name} of {voxels:.1f} voxels: {word} (half a voxel is {share:.0f} %). "
-        "Smaller voxels are needed for a better value."
+        "Scan with smaller voxels for a more accurate value."
     ]

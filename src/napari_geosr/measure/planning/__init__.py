@@ -135,12 +135,13 @@ def _spot_and_scan(run: PorosityRun, config: PlanConfig) -> tuple[float, float]:
     if shortest < 4 * SMALLEST_SPOT * voxel:
         raise VolumeError(
             f"{name!r} is only {shortest / voxel:.3g} voxels wide; a plan needs at "
-            f"least {4 * SMALLEST_SPOT}. Give a larger or a finer scan."
+            f"least {4 * SMALLEST_SPOT}. Give a larger scan, or one with smaller "
+            "voxels."
         )
     if edge < SMALLEST_SPOT * voxel:
         raise VolumeError(
             f"{spot} is only {edge / voxel:.2g} voxels of {name!r} wide, fewer than "
-            f"{SMALLEST_SPOT}. Give a larger spot, or a finer scan."
+            f"{SMALLEST_SPOT}. Give a larger spot, or a scan with smaller voxels."
         )
     if config.scan == "whole" and edge > shortest / 2:
         raise VolumeError(

@@ -47,7 +47,8 @@ class NetworkConfig(Config):
     channels: tuple[int, ...] = Field(
         (16, 24, 32),
         title="Channels",
-        description="Feature maps per level, from the finest to the coarsest.",
+        description="Number of feature maps at each level, from the finest to the "
+        "coarsest. More are slower and need more memory.",
     )
     in_channels: int = Field(
         SURFACE_FEATURES,

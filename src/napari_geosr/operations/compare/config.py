@@ -31,7 +31,8 @@ class CompareFields(Config):
     affine: bool = Field(
         default=False,
         title="Fit gain and offset",
-        description="Fit the gain and offset of each volume to match the base before "
+        description="Fit the gain and offset of each volume to match the base (the "
+        "reference, otherwise the first volume) before "
         "computing PSNR, SSIM, MS-SSIM, NRMSE and the difference.",
     )
     ssim: Literal["auto", "volume", "slices"] = Field(
@@ -85,8 +86,8 @@ class CompareFields(Config):
         ge=1,
         le=10**9,
         title="Minimum pore size (voxels)",
-        description="Smallest pore that is counted and listed, in voxels of the "
-        "volume or the base, whichever is coarser.",
+        description="Smallest pore that is counted and listed, in voxels. If the "
+        "volumes have different voxels, it is in the larger ones.",
     )
     connectivity: Literal[6, 26] = Field(
         default=26,

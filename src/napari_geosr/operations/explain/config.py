@@ -142,8 +142,8 @@ class ExplainConfig(Config):
         "auto",
         title="Sharpness",
         description=(
-            "Sharpness of a super-resolved result, as in the restoration: that of the "
-            "scan, that of the object, or chosen automatically."
+            "Sharpness of a super-resolved result, the same as for restore: that of "
+            "the scan, that of the object, or chosen automatically."
         ),
     )
 

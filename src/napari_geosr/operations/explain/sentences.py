@@ -41,8 +41,9 @@ def sentence_of(
         "weak": f"{100 * figures['remains']:.0f} % of its contrast would remain if the "
         "scan showed solid in its place, and it survives "
         f"{100 * figures['survival']:.0f} % of the tests with added noise (weak)",
-        "prior only": "the model would produce it even if the scan showed solid in its "
-        f"place, with {100 * figures['remains']:.0f} % of its contrast (prior only)",
+        "prior only": "even if the scan showed solid in its place, the model would "
+        f"still produce it, with {100 * figures['remains']:.0f} % of its contrast "
+        "(prior only)",
     }[figures["verdict"]]
     if not figures["shown"] and figures["remains"] < PRIOR_SHARE:
         end = (

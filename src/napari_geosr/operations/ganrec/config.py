@@ -69,7 +69,7 @@ class GanrecConfig(ObjectFitConfig, ProjectionsConfig):
         ge=0,
         le=1000,
         title="Details",
-        description="Weight of fine structures in the projections.",
+        description="Weight of errors in the fine detail of the projections.",
     )
     adversarial: float = Field(
         0.005,

@@ -90,8 +90,8 @@ def export_steps(
     model = zoo.find(name)
     if not model.card.has_weights:
         raise ModelError(
-            f"{model.card.name!r} is a classical filter without weights, so there is "
-            "nothing to export: other programs have a filter of that name. Choose a "
+            f"{model.card.name!r} is a classical filter and has no weights to "
+            "export. Other programs have the same filter. Choose a "
             "trained model."
         )
     yield StageStarted(message=f"Loading {model.card.name}")
@@ -122,10 +122,10 @@ def _set_noise_steps(
         return model
     if like is None and not needs_noise(model.network()):
         yield WarningIssued(
-            message=f"The exported file is the network of {model.card.name} without "
-            "the noise bound used by restore, which requires the noise of the scan. To "
-            "include the bound, name a scan similar to those that you will restore "
-            "(--like SCAN)."
+            message=f"The exported network of {model.card.name} does not limit its "
+            "changes to the noise, as restore does, because the limit depends on the "
+            "noise of each scan. To include a limit, name a scan similar to "
+            "those that you will restore (--like SCAN)."
         )
         return model.unbounded()
     if like is None:

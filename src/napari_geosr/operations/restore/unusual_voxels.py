@@ -89,9 +89,9 @@ def _far_voxels(statistics: IntensityStatistics, title: str) -> Iterator[str]:
         share = percent_text(far.share) if far.share else "A few"
         yield (
             f"{share} of the voxels of {title} have extreme grey values; all others "
-            f"range from {low} to {high}. On the scale of the model, the others hardly "
-            "differ, so the restoration is unreliable. If the extreme values mark "
-            "missing voxels, replace them by NaN first."
+            f"range from {low} to {high}. Scaled for the model, the others have "
+            "hardly any contrast, so the restoration is unreliable. If the extreme "
+            "values mark missing voxels, replace them by NaN first."
         )
 
 

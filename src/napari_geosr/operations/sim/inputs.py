@@ -242,10 +242,14 @@ def read_patterns(path: Path, frames: SimFrames) -> PatternSet:
         return found
     images = np.asarray(io.read(path).data, np.float32)
     images = images.reshape(-1, *images.shape[-2:])
-    if len(images) != frames.n_frames or not np.isfinite(images).all():
+    if len(images) != frames.n_frames:
         raise ConfigError(
-            f"{path.name} has {len(images)} patterns, or some with NaN. Give one "
-            f"complete pattern for each of the {frames.n_frames} frames."
+            f"{path.name} has {len(images)} patterns, but there are {frames.n_frames} "
+            "frames. Give one pattern for each frame."
+        )
+    if not np.isfinite(images).all():
+        raise ConfigError(
+            f"{path.name} contains NaN or infinite values. Give complete patterns."
         )
     mean = float(images.mean())
     if images.min() < 0 or not mean > 0:

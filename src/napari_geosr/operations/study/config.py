@@ -222,7 +222,7 @@ class StudyConfig(Config):
     @classmethod
     def _check_counts(cls, value: tuple[int, ...]) -> tuple[int, ...]:
         if not value or min(value) < 2:
-            raise ValueError("give numbers of at least 2, e.g. 50,75,100")
+            raise ValueError("every number must be 2 or more, e.g. 50,75,100")
         return tuple(sorted(set(value)))
 
     @field_validator("exposure", mode="before")

@@ -340,7 +340,7 @@ def _method_text(done: StudySummary, config: StudyConfig, scan: Projections) -> 
         shorter = (
             ' "100 at 10 %" means 100 projections with a tenth of the exposure each: '
             "a random tenth of the counted photons is kept, as in a shorter exposure. "
-            "Networks also learn from the photons that were left out."
+            "The photons that were left out serve as targets for the networks."
         )
         if not done.reference["is_truth"]:
             shorter += " These are also part of the reference, which favours networks."
@@ -352,8 +352,8 @@ def _method_text(done: StudySummary, config: StudyConfig, scan: Projections) -> 
             "pixels; the results refer to the second half."
         )
     return escape(
-        f"Few projections are {words[config.acquisition]}. Errors are relative to "
-        f"{against}.{shorter}{taught}"
+        f"Scans with fewer projections are {words[config.acquisition]}. Errors are "
+        f"relative to {against}.{shorter}{taught}"
     )
 
 

@@ -81,8 +81,9 @@ Parts = Annotated[
     BeforeValidator(_parts),
     Field(
         title="Parts",
-        description="Number of reconstructions that the projections are divided "
-        "among. auto: 2; 3 for 150 projections or more; 4 for 200 or more.",
+        description="Number of parts into which the projections are divided; each "
+        "is reconstructed separately. auto: 2; 3 for 150 projections or more; "
+        "4 for 200 or more.",
     ),
 ]
 
@@ -211,8 +212,8 @@ class ScansConfig(ProjectionsConfig):
         description="Photons of the target, for pairs with fewer projections. "
         "left-out: the input has four fifths of the photons of its projections and the "
         "target has all others, so that their noise is independent; all: the target "
-        "has all photons, as in the publications. Values that are not counts are not "
-        "divided.",
+        "has all photons, as in the publications. Projections that are not photon "
+        "counts cannot be divided: this setting then has no effect.",
     )
     counts_per_photon: CountsPerPhoton = "auto"
     photon_seed: int = Field(
@@ -257,7 +258,7 @@ class ScansConfig(ProjectionsConfig):
     @classmethod
     def _check_counts(cls, value: tuple[int, ...]) -> tuple[int, ...]:
         if any(n < 2 for n in value):
-            raise ValueError("numbers of at least 2 are needed")
+            raise ValueError("every number must be 2 or more")
         return value
 
     def check_for(self, method: str) -> None:

@@ -62,8 +62,8 @@ class DegradationConfig(Config):
         None,
         gt=0,
         title="Resolution (MTF 10 %)",
-        description="Line pairs per mm at which the low-resolution system "
-        "still shows 10 % of the contrast; replaces the blur.",
+        description="Resolution of the low-resolution system: line pairs per mm at "
+        "10 % contrast. Use it instead of the blur.",
     )
     grey_gain: float = Field(
         1.0,

@@ -49,8 +49,8 @@ class Config(fluo.Config):
     shared_noise: bool = Field(
         False,
         title="Leave shared noise",
-        description="Leave the voxels of the low-resolution scan in the "
-        "high-resolution one as well, for scans without noise. By default they are "
+        description="For scans without noise: keep the voxels of the "
+        "low-resolution scan in the high-resolution one as well. By default they are "
         "interpolated there from the skipped voxels, so that the two scans share no "
         "noise.",
     )
