@@ -1,4 +1,4 @@
-"""Threads that wait for each other sleep beside workers, and only there."""
+"""Variables of the environment that decide how fast torch is."""
 
 from __future__ import annotations
 
@@ -40,3 +40,24 @@ def test_a_command_sets_it_before_torch_is_loaded(
         check=True,
     )
     assert done.stdout.split()[-2:] == [used, "False"]
+
+
+@pytest.mark.parametrize(("given", "used"), [(None, "1"), ("0", "0")])
+def test_importing_the_package_requests_large_pages(
+    given: str | None, used: str
+) -> None:
+    name = "THP_MEM_ALLOC_ENABLE"
+    env = {key: value for key, value in os.environ.items() if key != name}
+    if given is not None:
+        env[name] = given
+    show = f"import napari_geosr, os, sys; print(os.environ[{name!r}], *sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", show],
+        env=env,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    value, *modules = done.stdout.split()
+    assert value == used
+    assert "torch" not in modules
