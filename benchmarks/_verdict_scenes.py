@@ -25,6 +25,8 @@ NOISES: Mapping[str, Mapping[str, float]] = {
     "in-plane": {"z": 0.01, "y": 0.5, "x": 0.5},
     "3D": {"z": 0.5, "y": 0.5, "x": 0.5},
 }
+#: First voxel of the part of a real volume.
+_CORNERS = {"a": (20, 8, 8), "b": (80, 8, 8), "c": (50, 32, 32)}
 #: Blur of phantoms and of the segmented rock, in voxels.
 _BLUR = 0.7
 
@@ -37,7 +39,7 @@ class Scene:
     ----------
     name : str
     half : str
-        ``"a"`` or ``"b"``: other parts of the same volumes, other seeds.
+        ``"a"``, ``"b"`` or ``"c"``: other parts of the same volumes, other seeds.
     clean : ndarray of shape (16, 96, 96), float32
     """
 
@@ -59,7 +61,7 @@ class Scene:
 
 
 def scenes(half: str, data: Path | None) -> Iterator[Scene]:
-    """All scenes of one half; real ones where the folder `data` is there.
+    """All scenes of one part; real ones where the folder `data` is there.
 
     Parameters
     ----------
@@ -67,18 +69,19 @@ def scenes(half: str, data: Path | None) -> Iterator[Scene]:
         Folder with ``bone_128x128x128.tif``, ``cement_128x128x128.tif`` and
         ``berea.zip``.
     """
-    other = half == "b"
+    other = "abc".index(half)
     if data is not None:
         for name in ("bone", "cement"):
             volume = tifffile.imread(data / f"{name}_128x128x128.tif")
-            yield _scene(name, half, volume[60 * other + 20 :, 8:, 8:])
+            z, y, x = _CORNERS[half]
+            yield _scene(name, half, volume[z:, y:, x:])
         with zipfile.ZipFile(data / "berea.zip") as packed:
             rock = tifffile.imread(io.BytesIO(packed.read("berea.tif")))
         z = 100 + 80 * other
         part = rock[z : z + 26, 100:206, 100:206]
         yield _scene("berea", half, _blurred(part)[5:, 5:, 5:])
     for name, make in _PHANTOMS.items():
-        yield _scene(name, half, _blurred(make(int(other))))
+        yield _scene(name, half, _blurred(make(other)))
     for name, make in _SIMULATED.items():
         yield _scene(name, half, 100 * make(40 + other)[-1])
 

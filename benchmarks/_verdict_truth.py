@@ -12,10 +12,13 @@ from skimage.filters import threshold_otsu
 
 from napari_geosr.core.noise import Noise
 from napari_geosr.measure.removed import SMOOTHING, smoothed_spread
+from napari_geosr.operations.restore.verdict.run_verdict import DEFAULT_MIN_VOXELS
 
 Array = npt.NDArray[np.float32]
 #: Sizes of the small pores that are followed from scan to result, in voxels.
 _SMALL = (15, 50)
+#: Sizes up to which pores may not be countable, in voxels, as the verdict names them.
+_LIMITS = (19, 33, 81, 147)
 #: Voxels at which most is removed that does not look like noise.
 _PLACES = 10
 _NEIGHBOURS = np.ones((3, 3, 3))
@@ -32,8 +35,10 @@ def truth_of(
         ``"counts"``: pores (bright objects in volumes that are mostly dark) of at least
         8 and 27 voxels in ground truth, scan and result. ``"small"``: true pores of 15
         to 50 voxels, how many of them the scan shows, and how many of those the result
-        shows. ``"structure"``: mean error of result and scan, in standard deviations of
-        smoothed noise, where the smoothed difference between them is largest.
+        shows. ``"found"``: true pores from 8 up to 19, 33, 81 and 147 voxels, and how
+        many of them the result shows. ``"structure"``: mean error of result and scan,
+        in standard deviations of smoothed noise, where the smoothed difference between
+        them is largest.
     """
     bright = bool(np.mean(clean <= threshold_otsu(clean)) > 0.5)
     masks = [
@@ -45,6 +50,7 @@ def truth_of(
         "bright": bright,
         "counts": counts,
         "small": _small(*masks),
+        "found": _found(masks[0], masks[2]),
         "structure": _structure(clean, scan, result, noise),
     }
 
@@ -64,6 +70,19 @@ def _small(*masks: npt.NDArray[np.bool_]) -> list[int]:
     small = (sizes >= _SMALL[0]) & (sizes <= _SMALL[1])
     both = small & in_scan & in_result
     return [int(found.sum()) for found in (small, small & in_scan, both)]
+
+
+def _found(
+    true: npt.NDArray[np.bool_], result: npt.NDArray[np.bool_]
+) -> dict[int, list[int]]:
+    labels, n = ndimage.label(true, _NEIGHBOURS)
+    sizes = np.bincount(labels.ravel())[1:]
+    shown = ndimage.mean(result.astype(float), labels, np.arange(1, n + 1)) >= 0.5
+    numbers = {}
+    for limit in _LIMITS:
+        small = (sizes >= DEFAULT_MIN_VOXELS) & (sizes <= limit)
+        numbers[limit] = [int(small.sum()), int((small & shown).sum())]
+    return numbers
 
 
 def _structure(

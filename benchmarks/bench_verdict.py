@@ -2,13 +2,13 @@
 
 Usage::
 
-    python benchmarks/bench_verdict.py --data FOLDER --half b --rows rows.jsonl
+    python benchmarks/bench_verdict.py --data FOLDER --half c --rows rows.jsonl
     python benchmarks/bench_verdict.py --rows rows.jsonl --out docs/evidence/verdicts.md
 
 The first line restores noisy versions of known volumes and appends one line of figures
 each to ``rows.jsonl`` (it may be stopped and started again); the second makes the
-tables. The rules in ``operations/restore/verdict/rules.py`` were chosen by half a, and
-are judged by half b.
+tables. The rules in ``operations/restore/verdict/rules.py`` were chosen by parts a and
+b, and are judged by part c.
 """
 
 from __future__ import annotations
@@ -40,7 +40,11 @@ from napari_geosr.operations.restore import (
     prepare_steps,
 )
 from napari_geosr.operations.restore.verdict.known_blocks import MIN_PORE_VOXELS
-from napari_geosr.operations.restore.verdict.run_verdict import LOST_SIZE, RunVerdict
+from napari_geosr.operations.restore.verdict.run_verdict import (
+    DEFAULT_MIN_VOXELS,
+    LOST_SIZE,
+    RunVerdict,
+)
 from napari_geosr.operations.restore.verdict.steps import verdict_steps
 
 #: Before a model's name: the network alone, without the bound of the noise.
@@ -57,7 +61,7 @@ def main() -> None:
     """Run or tabulate, by the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, help="folder of the real volumes")
-    parser.add_argument("--half", choices="ab", help="volumes to run on")
+    parser.add_argument("--half", choices="abc", help="volumes to run on")
     parser.add_argument("--rows", type=Path, required=True)
     parser.add_argument("--models", default=",".join(MODELS))
     parser.add_argument("--levels", default=",".join(map(str, LEVELS)))
@@ -71,7 +75,7 @@ def main() -> None:
     rows = [json.loads(line) for line in given.rows.read_text().splitlines()]
     parts = {
         "harm": tables(rows),
-        "cautions": caution_lines(rows),
+        "flags": flag_lines(rows),
         "trade-off": trade_off_lines(rows),
     }
     for name, lines in parts.items():
@@ -183,11 +187,21 @@ def differ(first: int, second: int, ratio: float) -> bool:
     return high > ratio * low and high - low >= MIN_PORES
 
 
+def is_remarked(row: Row) -> bool:
+    """Whether the user is told that small pores cannot be counted."""
+    return _limit(row) >= DEFAULT_MIN_VOXELS
+
+
+def is_flagged(row: Row) -> bool:
+    """Whether there is no green tick before the run."""
+    return row["verdict"]["level"] != "ok" or is_remarked(row)
+
+
 def tables(rows: Sequence[Row]) -> Iterator[str]:
-    """Lines of the tables: flagged or not, by model and half."""
-    heads = "volumes,model,harmful,flagged,as harmful,good,flagged as harmful"
-    yield f"| {heads.replace(',', ' | ')} | with caution | not evaluated |"
-    yield "|---" * 9 + "|"
+    """Lines of the table by model and part: flagged or not."""
+    kinds = "*harmful* | *caution* | remark only"
+    yield f"| volumes | model | harmful | {kinds} | good | {kinds} | not evaluated |"
+    yield "|---" * 11 + "|"
     groups = sorted({(row["half"], row["model"]) for row in rows})
     for half in sorted({row["half"] for row in rows}):
         groups.append((half, "all"))
@@ -202,16 +216,27 @@ def tables(rows: Sequence[Row]) -> Iterator[str]:
 
 def _line(half: str, model: str, rows: Sequence[Row]) -> str:
     judged = [row for row in rows if is_judged(row)]
-    bad = [row for row in judged if harms(row)]
-    good = [row for row in judged if not harms(row)]
-    cells = [half, model, str(len(bad))]
-    cells += [_share(bad, ("caution", "harmful")), _share(bad, ("harmful",))]
-    cells += [str(len(good)), _share(good, ("harmful",)), _share(good, ("caution",))]
+    cells = [half, model]
+    for is_bad in (True, False):
+        mine = [row for row in judged if harms(row) == is_bad]
+        cells.append(str(len(mine)))
+        kinds = (_has("harmful"), _has("caution"), _has_only_remark)
+        cells += [_share(sum(map(is_kind, mine)), len(mine)) for is_kind in kinds]
     return f"| {' | '.join([*cells, str(len(rows) - len(judged))])} |"
 
 
-#: What a caution is about, in words, and how the ground truth bears it out.
-CAUTIONS: Mapping[str, tuple[str, Callable[[Row], bool]]] = {
+def _has(level: str) -> Callable[[Row], bool]:
+    return lambda row: row["verdict"]["level"] == level
+
+
+def _has_only_remark(row: Row) -> bool:
+    return row["verdict"]["level"] == "ok" and is_remarked(row)
+
+
+#: What a flag is about, in words, and how the ground truth bears it out.
+FLAGS: Mapping[str, tuple[str, Callable[[Row], bool]]] = {
+    "gain": ("a loss by the expected gain", lambda row: gain(row) < 0.5),
+    "change": ("a change of a clean scan", lambda row: harms(row)),
     "pores": (
         "the number of pores",
         lambda row: _is_off(row, 27, 1.5),
@@ -231,63 +256,75 @@ CAUTIONS: Mapping[str, tuple[str, Callable[[Row], bool]]] = {
     "doubtful gain": ("an uncertain gain", lambda row: gain(row) < 0.5),
     "noise": ("noise that was not measured", lambda row: harms(row)),
     "training data": ("training data, or removed part", lambda row: harms(row)),
+    "remark": (
+        "remark: pores of up to so many voxels cannot be counted",
+        lambda row: _are_lost(row),
+    ),
 }
 
 
-def caution_lines(rows: Sequence[Row]) -> Iterator[str]:
-    """Lines of the table of cautions, by what they are about."""
-    yield "| volumes | caution about | harmful | good | of these, borne out |"
+def flags(row: Row) -> list[str]:
+    """What the sentences before the run are about."""
+    causes = [cause for cause in row["verdict"]["causes"] if cause in FLAGS]
+    return causes + ["remark"] * is_remarked(row)
+
+
+def is_borne_out(row: Row) -> bool:
+    """Whether the ground truth shows what one of the sentences says."""
+    return any(FLAGS[cause][1](row) for cause in flags(row))
+
+
+def flag_lines(rows: Sequence[Row]) -> Iterator[str]:
+    """Lines of the table of flags, by what they are about."""
+    yield "| volumes | flag about | harmful | good | of these, borne out |"
     yield "|---|---|---|---|---|"
     for half in sorted({row["half"] for row in rows}):
         flagged = [
             row
             for row in rows
-            if row["half"] == half
-            and is_judged(row)
-            and row["verdict"]["level"] == "caution"
+            if row["half"] == half and is_judged(row) and is_flagged(row)
         ]
-        seen = []
-        for cause, (words, is_true) in CAUTIONS.items():
-            mine = [row for row in flagged if cause in row["verdict"]["causes"]]
+        for cause, (words, is_true) in FLAGS.items():
+            mine = [row for row in flagged if cause in flags(row)]
             good = [row for row in mine if not harms(row)]
-            true = [row for row in good if is_true(row)]
-            seen += [id(row) for row in true]
+            true = sum(map(is_true, good))
             bad = len(mine) - len(good)
-            yield f"| {half} | {words} | {bad} | {len(good)} | {len(true)} |"
-        bad = sum(harms(row) for row in flagged)
-        good_all = len(flagged) - bad
-        yield f"| {half} | any | {bad} | {good_all} | {len(set(seen))} |"
+            yield f"| {half} | {words} | {bad} | {len(good)} | {true} |"
+        good = [row for row in flagged if not harms(row)]
+        true = sum(map(is_borne_out, good))
+        bad = len(flagged) - len(good)
+        yield f"| {half} | any | {bad} | {len(good)} | {true} |"
 
 
-#: Other rules that the figures allow, in words: whether a row is flagged.
+#: Rules that the figures allow, in words: whether a row is flagged.
 RULES: Mapping[str, Callable[[Row], bool]] = {
-    "the rule used": lambda row: row["verdict"]["level"] != "ok",
-    "only *harmful*": lambda row: row["verdict"]["level"] == "harmful",
-    "without cautions about structure": lambda row: _without(row, "structure"),
-    "without cautions about small pores": lambda row: _without(
+    "*harmful*, *caution* or remark": is_flagged,
+    "*harmful* or *caution*": lambda row: row["verdict"]["level"] != "ok",
+    "only *harmful*": _has("harmful"),
+    "*harmful* or *caution*, without cautions about structure": lambda row: _without(
+        row, "structure"
+    ),
+    "*harmful* or *caution*, without cautions about small pores": lambda row: _without(
         row, "small pores", "lost pores"
-    ),
-    "also if test pores of 33 voxels are lost, in the scan or not": lambda row: (
-        row["verdict"]["level"] != "ok" or _limit(row) >= 33
-    ),
-    "also if test pores of 147 voxels are lost, in the scan or not": lambda row: (
-        row["verdict"]["level"] != "ok" or _limit(row) >= 147
     ),
 }
 
 
 def trade_off_lines(rows: Sequence[Row]) -> Iterator[str]:
-    """Lines of the table of other rules: what each would flag."""
-    yield "| volumes | flagged is | harmful: flagged | good: flagged |"
-    yield "|---|---|---|---|"
+    """Lines of the table of rules: what each would flag, and how much of it wrongly."""
+    yield "| volumes | flagged is | harmful: flagged | good: flagged | not borne out |"
+    yield "|---|---|---|---|---|"
     for half in sorted({row["half"] for row in rows}):
         judged = [row for row in rows if row["half"] == half and is_judged(row)]
-        for name, is_flagged in RULES.items():
-            cells = []
-            for is_bad in (True, False):
-                mine = [row for row in judged if harms(row) == is_bad]
-                n = sum(is_flagged(row) for row in mine)
-                cells.append(f"{n} of {len(mine)} ({100 * n / max(1, len(mine)):.0f}%)")
+        bad = [row for row in judged if harms(row)]
+        good = [row for row in judged if not harms(row)]
+        for name, is_chosen in RULES.items():
+            wrong = sum(is_chosen(row) and not is_borne_out(row) for row in good)
+            cells = [
+                _share(sum(map(is_chosen, bad)), len(bad)),
+                _share(sum(map(is_chosen, good)), len(good)),
+                _share(wrong, len(good)),
+            ]
             yield f"| {half} | {name} | {' | '.join(cells)} |"
 
 
@@ -311,11 +348,15 @@ def _is_wrong_at_places(row: Row) -> bool:
     return errors is not None and errors[0] > 2 * errors[1]
 
 
-def _share(rows: Sequence[Row], levels: Sequence[str]) -> str:
-    if not rows:
-        return "–"
-    n = sum(row["verdict"]["level"] in levels for row in rows)
-    return f"{n} ({100 * n / len(rows):.0f} %)"
+def _are_lost(row: Row) -> bool:
+    """Whether pores up to the told size are lost, or their number is wrong."""
+    sizes = {int(size): found for size, found in row["truth"]["found"].items()}
+    true, found = sizes[max(size for size in sizes if size <= max(_limit(row), 19))]
+    return found < 0.75 * true or _is_off(row, DEFAULT_MIN_VOXELS, 1.5)
+
+
+def _share(n: int, of: int) -> str:
+    return f"{n} ({100 * n / of:.0f} %)" if of else "–"
 
 
 if __name__ == "__main__":

@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 #: Expected gain below which the result counts as harmful, in dB.
 MIN_GAIN = -0.1
+#: Expected gain, in dB, from which a wide interval alone does not make it doubtful.
+CLEAR_GAIN = 0.5
 #: Maximum change of a scan without noise, as a fraction of the contrast.
 MAX_CHANGE = 0.01
 #: Maximum ratio of the level of the removed part to that of the noise at which the
@@ -99,7 +101,7 @@ class RunAssessment:
         """Whether two independent estimates agree that the error decreases."""
         return (
             self.gain is not None
-            and self.gain[1] > 0
+            and (self.gain[1] > 0 or self.gain[0] >= CLEAR_GAIN)
             and not self.is_gain_contradicted
             and not self.noise.doubts
         )
@@ -269,7 +271,7 @@ def _doubtful_gain(facts: RunAssessment) -> Iterator[Finding]:
     gain, test = facts.gain, facts.known_blocks
     if gain is None or gain[0] < MIN_GAIN:
         return
-    if gain[1] < MIN_GAIN:
+    if gain[1] < MIN_GAIN and gain[0] < CLEAR_GAIN:
         yield Finding(
             "caution",
             f"{facts.name} may not improve this scan: expected gain {_gain(gain)}.",
