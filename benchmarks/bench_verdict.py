@@ -39,7 +39,7 @@ from napari_geosr.operations.restore import (
     RestoreConfig,
     prepare_steps,
 )
-from napari_geosr.operations.restore.verdict.known_blocks import MIN_PORE_VOXELS
+from napari_geosr.operations.restore.verdict.pore_counts import MIN_PORE_VOXELS
 from napari_geosr.operations.restore.verdict.run_verdict import (
     DEFAULT_MIN_VOXELS,
     LOST_SIZE,

@@ -7,6 +7,7 @@ from it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
@@ -90,8 +91,13 @@ class Noise:
             raise ConfigError(
                 "The grey values of a noise curve must be in ascending order."
             )
-        if min(self.level, *self.levels) < 0:
-            raise ConfigError("A noise level cannot be negative.")
+        values = (self.level, self.contrast, *self.levels, *self.interval)
+        if not all(map(math.isfinite, values)):
+            raise ConfigError("A noise level, its interval and contrast are finite.")
+        if min(values) < 0:
+            raise ConfigError("A noise level or contrast cannot be negative.")
+        if self.interval[0] > self.interval[1]:
+            raise ConfigError("The ends of an interval must be in ascending order.")
 
     @property
     def relative(self) -> float:
@@ -158,4 +164,5 @@ class Noise:
             "cutoff": self.cutoff,
             "source": self.source,
             "notes": list(self.notes),
+            "doubts": list(self.doubts),
         }

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 
@@ -156,6 +156,8 @@ def test_a_curve_of_any_number_of_grey_values(n: int) -> None:
 def test_photon_noise_goes_on_beyond_the_brightest_class(
     gain: float, offset: float, factor: float, seed: int
 ) -> None:
+    # A smaller rise could as well be none, within the errors of the classes.
+    assume(10 * gain > 2 * gain + offset)
     rng = np.random.default_rng(seed)
     greys = np.linspace(2, 12, 9)
     scatter = 1 + 0.01 * rng.standard_normal(9)

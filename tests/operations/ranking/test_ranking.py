@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from napari_geosr import io, restore
@@ -32,6 +32,7 @@ from napari_geosr.operations.restore.ranking import (
     RankingEntry,
     rank_steps,
 )
+from napari_geosr.operations.restore.ranking.rank import without_harmful
 from napari_geosr.operations.restore.ranking.result import decide
 from napari_geosr.operations.restore.ranking.tune import downhill, refined
 from napari_geosr.physics.phantoms import sphere_foam
@@ -315,3 +316,40 @@ def test_a_better_row_that_is_not_certain_is_not_called_the_next() -> None:
     choice, why = decide(rows, noise)
     assert choice == "b"
     assert "a may gain more" in why
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.lists(st.tuples(st.booleans(), st.floats(0.1, 20), st.booleans()), max_size=6)
+)
+def test_a_network_is_chosen_only_if_it_keeps_the_pores(
+    drawn: list[tuple[bool, float, bool]],
+) -> None:
+    """Also one that comes after a filter: `decide` may prefer it."""
+    network, filter_ = zoo.find("ct-denoise"), zoo.find("gaussian")
+    noise = Noise(10.0, 100.0, interval=(9, 11))
+    rows, harmful = [RankingEntry("none", "", 10.0, 0.0, (0.0, 0.0))], set()
+    for i, (is_network, gain, is_harmful) in enumerate(drawn):
+        model = network if is_network else filter_
+        error = 10 / 10 ** (gain / 20)
+        strength = None if is_network else 1.0
+        name = f"m{i}"
+        rows.append(RankingEntry(name, "", error, gain, (0.1, 30), strength, model))
+        if is_network and is_harmful:
+            harmful.add(name)
+    rows.sort(key=lambda row: row.error)
+    tested: list[str] = []
+
+    def wrong_pores(row: RankingEntry) -> str:
+        tested.append(row.name)
+        return "far more pores" if row.name in harmful else ""
+
+    skipped: dict[str, str] = {}
+    remaining = without_harmful(rows, noise, wrong_pores, skipped)
+    chosen, _ = decide(remaining, noise)
+    assert chosen not in harmful
+    chosen_row = next(row for row in rows if row.name == chosen)
+    if chosen_row.strength is None and chosen != "none":
+        assert chosen in tested
+    assert set(skipped) == harmful & set(tested)
+    assert [row for row in rows if row.name not in skipped] == remaining

@@ -27,7 +27,7 @@ from napari_geosr.operations.restore import (
 )
 from napari_geosr.operations.restore.verdict import rules
 from napari_geosr.operations.restore.verdict import steps as verdicts
-from napari_geosr.operations.restore.verdict.known_blocks import count_pores
+from napari_geosr.operations.restore.verdict.pore_counts import count_pores
 from napari_geosr.operations.restore.verdict.run_verdict import RunVerdict
 from napari_geosr.operations.restore.verdict.steps import (
     removed_steps,
@@ -299,11 +299,12 @@ def test_an_end_of_the_gain_that_nobody_knows_is_no_infinity_in_json(clean):
 
 def test_bright_spots_are_counted_where_most_is_dark():
     dark = np.zeros((12, 48, 48))
+    all_voxels = np.ones(dark.shape, bool)
     for z, y, x in [(5, 8, 8), (5, 8, 30), (5, 30, 8)]:
         dark[z - 2 : z + 2, y : y + 4, x : x + 4] = 1
-    assert count_pores([dark], bright=True) == 3
-    assert count_pores([1 - dark]) == 3
-    assert count_pores([dark]) == 1
+    assert count_pores([dark], [all_voxels], bright=True) == 3
+    assert count_pores([1 - dark], [all_voxels]) == 3
+    assert count_pores([dark], [all_voxels]) == 1
 
 
 def test_what_puts_the_noise_in_doubt_is_said(clean):

@@ -18,11 +18,10 @@ from napari_geosr.models.zoo import find
 from napari_geosr.operations.restore.verdict import rules
 from napari_geosr.operations.restore.verdict.known_blocks import (
     KnownBlockTest,
-    PoreCounts,
-    differ,
     draw_known_sample,
     run_known_blocks,
 )
+from napari_geosr.operations.restore.verdict.pore_counts import PoreCounts, differ
 
 SIZES = (7, 19, 33, 81)
 NOISE = Noise(20.0, 100.0, correlation=dict.fromkeys("zyx", 0.0), interval=(18, 22))
@@ -113,15 +112,22 @@ def test_lost_pores_are_a_caution_if_most_of_the_scan_s_own_are_lost(test):
         assert f"keeps {kept}" in said
 
 
-@given(test=tests, removed=removals, low=st.floats(-2, 8))
+@given(
+    test=tests,
+    removed=removals,
+    low=st.floats(-2, 8),
+    middle=st.sampled_from([0.2, 8.0]),
+)
 @settings(max_examples=100, deadline=None)
-def test_indirect_signs_are_cautions_only_if_the_gain_is_uncertain(test, removed, low):
-    gain = (8.0, low, 12.0)
+def test_indirect_signs_are_cautions_only_if_the_gain_is_uncertain(
+    test, removed, low, middle
+):
+    gain = (middle, min(low, middle), 12.0)
     facts = facts_of(
         find("ct-denoise").card, known_blocks=test, removed=removed, gain=gain
     )
     signs = (removed.level > 1.15) + (removed.coarser > 0.25)
-    is_certain = low > 0 and test.gain >= -0.5
+    is_certain = (low > 0 or gain[0] >= 0.5) and test.gain >= -0.5
     said = [one for one in rules.cautions(facts) if one.cause == "training data"]
     assert len(said) == (0 if is_certain else signs)
     assert len(list(rules.notes(facts))) == (signs if is_certain else 0)
@@ -176,7 +182,11 @@ def test_a_scan_given_back_is_no_harm_though_its_noise_is_unknown(card):
     assert causes(bounded) == set()
     assert "returns the scan as it is" in rules.all_is_well(bounded)
     assert causes(replace(facts, removed=little)) == {"noise"}
-    assert causes(facts) >= {"change"}
+    assert causes(replace(facts, removed=replace(facts.removed, change=0.2))) == {
+        "noise"
+    }
+    more = replace(facts, removed=replace(facts.removed, change=0.4))
+    assert causes(more) >= {"change"}
 
 
 def test_the_default_minimum_size_of_measurements_is_looked_at(card):
@@ -232,12 +242,56 @@ def test_the_test_tells_the_scan_from_the_model():
     assert speckling.counts[0].is_off(2)
 
 
+@pytest.mark.parametrize("surroundings", [0.0, np.nan])
+def test_surroundings_of_the_sample_hide_no_change_of_pores(surroundings):
+    """Grey values of the pores are then closer to the solid than to the padding."""
+    data = 120 + 0.8 * np.asarray(solid_with_pores().data, float)
+    y, x = np.indices(data.shape[1:]) - 47.5
+    data[:, np.hypot(y, x) > 44] = surroundings
+    noise = Noise(6.4, 80.0, correlation=dict.fromkeys("zyx", 0.0), interval=(6, 7))
+    sample = draw_known_sample(Volume(data.astype(np.float32), "ZYX"), noise)
+    same, erasing, speckling = (
+        run_known_blocks(model, sample, noise)
+        for model in (keep, without_small_pores, with_dark_specks)
+    )
+    assert same.counts[0].result > 20
+    assert not same.counts[0].is_off(1.5)
+    assert same.found[33] > 0.8
+    assert erasing.found[33] < 0.2
+    assert erasing.missing >= 33
+    assert speckling.counts[0].is_off(2)
+
+
+def test_an_image_is_tested_alike_with_and_without_a_z_axis():
+    image = np.asarray(solid_with_pores().data)[8]
+    noise = Noise(8.0, 100.0, correlation={"y": 0.0, "x": 0.0}, interval=(7, 9))
+    tests = []
+    for data, axes in ((image, "YX"), (image[None], "ZYX")):
+        sample = draw_known_sample(Volume(data, axes), noise)
+        tests.append(run_known_blocks(keep, sample, noise))
+    first, second = tests
+    assert first == second
+    assert first.counts[0].smallest == 9
+    assert first.found
+
+
+def test_pores_clipped_to_black_are_no_padding():
+    data = np.asarray(solid_with_pores().data).clip(15, None)
+    noise = Noise(8.0, 100.0, correlation=dict.fromkeys("zyx", 0.0), interval=(7, 9))
+    sample = draw_known_sample(Volume(data, "ZYX"), noise)
+    assert run_known_blocks(keep, sample, noise).counts[0].result > 40
+
+
 def keep(window, core):
     return window[core]
 
 
 def without_small_pores(window, core):
     return ndimage.median_filter(ndimage.gaussian_filter(window, 0.7), 7)[core]
+
+
+def with_dark_specks(window, core):
+    return 120 + 0.8 * with_specks((window - 120) / 0.8, core)
 
 
 def with_specks(window, core):

@@ -57,12 +57,15 @@ class Block:
         The part of the window that is evaluated.
     valid : ndarray of bool, of the core's shape
         Voxels of the core that are finite and not padding.
+    finite : ndarray of bool, of the window's shape
+        Voxels of the window that are finite in the volume.
     """
 
     box: Box
     window: FloatArray
     core: Box
     valid: BoolArray
+    finite: BoolArray
 
     def cells(self) -> Iterator[Box]:
         """Parts of the core with about equal numbers of voxels."""
@@ -94,7 +97,8 @@ def draw_blocks(
     VolumeError
         If no position has enough valid voxels.
     """
-    shape = shape or _CORE[source.ndim]
+    if shape is None:
+        shape = (1, *_CORE[2])[-source.ndim :] if is_flat(source.shape) else _CORE[3]
     core = [min(a, b) for a, b in zip(shape, source.shape, strict=True)]
     n = max(1, min(n, round(math.prod(source.shape) / math.prod(core))))
     blocks: list[Block] = []
@@ -122,6 +126,17 @@ def draw_blocks(
     return blocks
 
 
+def is_flat(shape: Sequence[int]) -> bool:
+    """Whether a volume is an image: two axes, or a single slice.
+
+    Examples
+    --------
+    >>> is_flat((512, 512)), is_flat((1, 512, 512)), is_flat((2, 512, 512))
+    (True, True, False)
+    """
+    return len(shape) == 2 or shape[0] == 1
+
+
 def read_at_block(source: ArrayLike, block: Block) -> FloatArray:
     """Grey values of another volume at the position of `block`, float64."""
     return np.asarray(source[block.box], np.float64)
@@ -144,8 +159,9 @@ def _read(source: ArrayLike, start: Sequence[int], core: Sequence[int]) -> Block
     from scipy import ndimage
 
     box, inner = [], []
+    margins = (0, *_MARGIN[2])[-source.ndim :] if is_flat(source.shape) else _MARGIN[3]
     for first, size, margin, length in zip(
-        start, core, _MARGIN[source.ndim], source.shape, strict=True
+        start, core, margins, source.shape, strict=True
     ):
         low, high = max(0, first - margin), min(length, first + size + margin)
         box.append(slice(low, high))
@@ -160,7 +176,8 @@ def _read(source: ArrayLike, start: Sequence[int], core: Sequence[int]) -> Block
     )
     padding = local_range == 0
     core_box = tuple(inner)
-    return Block(tuple(box), window, core_box, (finite & ~padding)[core_box])
+    valid = (finite & ~padding)[core_box]
+    return Block(tuple(box), window, core_box, valid, finite)
 
 
 @dataclass(frozen=True, eq=False)

@@ -173,9 +173,9 @@ def estimate(
     scale : float
         Scale of the noise variance to use; see `common_scale`.
     """
-    minimum = scale * cells.mean(cells.passed)
-    risk = max(cells.mean(cells.risks(scale)), minimum)
     untouched = cells.mean(cells.unchanged_risks(scale))
+    minimum = max(scale * cells.mean(cells.passed), _MIN_RISK * untouched)
+    risk = max(cells.mean(cells.risks(scale)), minimum)
     ends = []
     low_scale, high_scale = scales
     high_scale = min(high_scale, max(scale, cells.max_noise_scale))

@@ -22,6 +22,7 @@ from napari_geosr.measure.noise.sample import (
     sample_steps,
     usable_sample,
 )
+from napari_geosr.measure.number_text import rough_percent
 
 #: Minimum half-width of the noise level's interval, relative to the level.
 _MIN_HALF_WIDTH = 0.03
@@ -58,6 +59,8 @@ _MAX_UNKNOWN_SHARE = 1e-3
 _MAX_PADDED_SHARE = 0.02
 #: Fraction of clipped voxels above which a remark is made.
 _MAX_CLIPPED_SHARE = 2e-3
+#: Largest ratio of noise to that of clipped voxels: 1.7 if half of its values are.
+_CLIPPED_FACTOR = 2.0
 #: Fraction of clipped voxels above which their reduced noise matters.
 _MUCH_CLIPPED = 0.05
 #: Number of estimates that are kept. The verdict on a model, the ranking, the run and
@@ -191,7 +194,7 @@ def _noise(
             contrast=contrast,
             greys=(float(np.median(sample.values)),),
             correlation=dict.fromkeys(names, 0.0),
-            interval=(0.0, 0.0),
+            interval=(0.0, _variation(sample)),
             source=source,
             notes=remarks(volume, sample, None, 0.0, False, False),
         )
@@ -202,6 +205,8 @@ def _noise(
     level = float(np.sqrt(np.mean(np.interp(sample.greys, greys, levels) ** 2)))
     half = _MIN_HALF_WIDTH + _HALF_WIDTH_PER_ERROR * float(quiet.doubts.min())
     interval = (level * max(0.0, 1 - half), level * (1 + half))
+    if sample.has_clipped:
+        interval = (level, _CLIPPED_FACTOR * interval[1])
     if coarse := sample.is_coarse(level):
         interval = (0.0, max(interval[1], sample.step / 2))
     lags = dict(zip("zyx", quiet.spectrum.lags, strict=True))
@@ -235,6 +240,21 @@ def _noise(
         notes=remarks(volume, sample, quiet, interval[1], structured, coarse),
         doubts=doubts(sample, quiet, coarse and not structured),
     )
+
+
+def _variation(sample: NoiseSample) -> float:
+    """Upper limit of the noise in a sample in which it cannot be measured.
+
+    Blocks without any variation at several grey values show that there is none, as in a
+    segmented volume.
+    """
+    spread = sample.blocks.std((1, 2, 3))
+    is_flat = spread == 0
+    phases = np.unique(sample.greys[is_flat])
+    varying = spread[~is_flat]
+    if len(phases) > 1 or not len(varying):
+        return 0.0
+    return float(np.median(varying))
 
 
 def noise_free_contrast(
@@ -351,6 +371,11 @@ def remarks(
         is_constant or 0 < sample.levels <= 4
     ):
         found.append(_clipped(sample))
+    if sample.extreme > 0:
+        found.append(
+            f"{rough_percent(sample.extreme)} of the sampled voxels have values far "
+            "outside the range of all others and were excluded."
+        )
     if sample.unknown > _MAX_UNKNOWN_SHARE:
         found.append(
             f"{100 * sample.unknown:.0f} % of the sampled voxels are NaN or infinite "
@@ -408,9 +433,16 @@ def doubts(
 
 
 def _clipped(sample: NoiseSample) -> str:
-    return (
+    found = (
         f"{100 * sample.clipped:.1f} % of the voxels are clipped at an end of the "
         "grey scale. "
-        "They were excluded from the estimate; the noise elsewhere may be higher "
-        "than measured."
+    )
+    if sample.has_clipped:
+        return (
+            f"{found}They are everywhere, so they could not be excluded: the noise is "
+            "higher than measured, perhaps up to twice as high."
+        )
+    return (
+        f"{found}They were excluded from the estimate; the noise elsewhere may be "
+        "higher than measured."
     )

@@ -61,6 +61,16 @@ _MAX_RANGE = 1e9
 #: Distance of grey values from zero, in ranges of grey values, above which double
 #: precision does not suffice for squares.
 _MAX_OFFSET = 2.0**20
+#: Percentiles between which nearly all grey values are, and their middle.
+_RANGE = (0.01, 50.0, 99.99)
+#: Distance from the middle, in such ranges, from which a value is extreme.
+_EXTREME = 1e3
+#: Distance, relative to the range of grey values, below which two of them are equal up
+#: to rounding in the computer.
+_SAME = 1e-5
+#: Quantile of the distances between grey values that is their step. Each counts like
+#: the rarer of its values, because the smallest may come from a single voxel.
+_STEP_QUANTILE = 0.1
 #: Range of a block, relative to that of the scan, below which it counts as constant.
 _CONSTANT = 1e-6
 
@@ -88,6 +98,10 @@ class NoiseSample:
     unknown, padded, clipped : float
         Fractions of NaN and infinite voxels, of blocks of padding, and of voxels at the
         ends of the grey scale.
+    extreme : float
+        Fraction of voxels with values far outside the range of all others.
+    has_clipped : bool
+        Whether `blocks` contains clipped blocks, because there are no others.
     """
 
     blocks: FloatArray
@@ -98,6 +112,8 @@ class NoiseSample:
     unknown: float
     padded: float
     clipped: float
+    extreme: float = 0.0
+    has_clipped: bool = False
 
     def is_coarse(self, level: float) -> bool:
         """Whether rounding of grey values hides noise of this level."""
@@ -257,6 +273,9 @@ def usable_sample(volume: Volume, blocks: Any, repeats: Any) -> NoiseSample:
     if repeats is not None:
         known &= np.isfinite(repeats)
     unknown = 1 - float(known.mean()) if known.size else 1.0
+    far = _extreme(blocks, known)
+    far_share = float(far.mean()) if known.size else 0.0
+    known &= ~far
     whole = known.all((1, 2, 3))
     if not whole.any():
         raise NoiseUnknownError(
@@ -279,7 +298,8 @@ def usable_sample(volume: Volume, blocks: Any, repeats: Any) -> NoiseSample:
     flat = np.ptp(blocks, (1, 2, 3)) <= _CONSTANT * (highest - lowest)
     phases = len(np.unique(blocks[flat & (share < 1), 0, 0, 0])) > 1
     usable = (share <= _CLIPPED_SHARE) | (flat & phases)
-    if not usable.any():
+    has_clipped = not usable.any()
+    if has_clipped:
         usable[:] = True
     centred = blocks[usable]
     greys = centred.mean((1, 2, 3))
@@ -303,7 +323,27 @@ def usable_sample(volume: Volume, blocks: Any, repeats: Any) -> NoiseSample:
         unknown=unknown,
         padded=float(padding.mean()),
         clipped=float(at_end.mean()),
+        extreme=far_share,
+        has_clipped=has_clipped,
     )
+
+
+def _extreme(blocks: Any, known: Bools) -> Bools:
+    """Values far outside the range of nearly all others, such as marks of no data.
+
+    A single one would make all differences between the others look like rounding.
+    """
+    none = np.zeros(known.shape, bool)
+    if not known.any():
+        return none
+    values = blocks[known].astype(np.float64)
+    low, middle, high = np.percentile(values, _RANGE)
+    if not high > low:
+        return none
+    with np.errstate(over="ignore"):
+        distance = np.abs(np.where(known, blocks, middle).astype(np.float64) - middle)
+    found: Bools = distance > _EXTREME * (high - low)
+    return found
 
 
 def _padding(blocks: Array, constant: Bools) -> Bools:
@@ -330,17 +370,25 @@ def _padding(blocks: Array, constant: Bools) -> Bools:
 
 
 def _steps(values: Array) -> tuple[float, int]:
-    """The smallest distance between grey values, and the number of grey values."""
+    """The usual smallest distance between grey values, and the number of these."""
     some = values[:: max(1, len(values) // _MAX_VALUES)]
     most = min(_MAX_LEVELS, len(some) // 10)
     # Sorting is slow. If these values are already too many, the others do not matter.
     distinct = np.unique(some[: 2 * most])
+    numbers: Any = None
     if len(distinct) <= most:
-        distinct = np.unique(some)
+        distinct, numbers = np.unique(some, return_counts=True)
     if len(distinct) < 2 or len(distinct) > most:
         whole = bool((some == np.rint(some)).all())
         return (1.0 if whole and len(distinct) > 1 else 0.0), 0
-    return float(np.diff(distinct).min()), len(distinct)
+    steps = np.diff(distinct)
+    weights = np.minimum(numbers[1:], numbers[:-1])
+    differ = steps > _SAME * (distinct[-1] - distinct[0])
+    steps, weights = steps[differ], weights[differ]
+    order = np.argsort(steps)
+    share = np.cumsum(weights[order]) / weights.sum()
+    step = steps[order][np.searchsorted(share, _STEP_QUANTILE)]
+    return float(step), 1 + len(steps)
 
 
 def _is_clipped(values: Array, end: float, step: float) -> bool:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,12 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.inference.device import pick_device
 from napari_geosr.inference.intensity import scan_steps, without_hot_voxels
 from napari_geosr.inference.risk.evaluation import draw_sample
-from napari_geosr.inference.risk.stein import common_scale, estimate, variance_range
+from napari_geosr.inference.risk.stein import (
+    Risk,
+    common_scale,
+    estimate,
+    variance_range,
+)
 from napari_geosr.measure.noise import noise_steps
 from napari_geosr.models import zoo
 from napari_geosr.models.bundle import Model
@@ -41,6 +47,7 @@ from napari_geosr.operations.restore.verdict.known_blocks import (
 from napari_geosr.operations.restore.verdict.rules import wrong_pores
 
 if TYPE_CHECKING:
+    from napari_geosr.inference.risk.evaluation import EvaluationSample
     from napari_geosr.inference.risk.stein import CellMeans
 
 #: Title of the candidate that leaves the scan unchanged.
@@ -132,11 +139,12 @@ def rank_steps(
             skipped[model.card.name] = str(error)
         yield BlockDone(i + 1, len(models))
     scale = common_scale(each.cells for each in tried)
-    rows = [_ranked(each, noise, scale) for each in tried]
-    rows.append(_unchanged_entry(rows, noise))
+    risks = [estimate(each.cells, variance_range(noise), scale) for each in tried]
+    rows = [_ranked(*each) for each in zip(tried, risks, strict=True)]
+    rows.append(_unchanged_entry(risks, noise))
     rows.sort(key=lambda row: row.error)
     yield StageStarted(message="Testing the best model")
-    rows = _without_harmful(rows, volume, setup, skipped)
+    rows = without_harmful(rows, noise, _PoreTest(volume, setup), skipped)
     return _ranking(rows, noise, skipped, began)
 
 
@@ -231,34 +239,57 @@ def _try_candidate(
     return _CandidateResponse(model, cells, strength)
 
 
-def _without_harmful(
-    rows: list[RankingEntry], volume: Volume, setup: TrialSetup, skipped: dict[str, str]
+def without_harmful(
+    rows: list[RankingEntry],
+    noise: Noise,
+    wrong_pores_of: Callable[[RankingEntry], str],
+    skipped: dict[str, str],
 ) -> list[RankingEntry]:
-    """Rows in order; leading ones that invent or lose pores are dropped."""
+    """Rows without the networks that would be chosen but invent or lose pores.
+
+    Parameters
+    ----------
+    rows : list of RankingEntry
+        In ascending order of expected error, with that of the unchanged scan.
+    noise : Noise
+        Noise of the scan.
+    wrong_pores_of : callable
+        What a network does to pores; empty if it keeps them.
+    skipped : dict of str to str
+        Receives the networks that are left out, with the reason.
+    """
     remaining = list(rows)
-    sample = None  # most rankings end before it is needed
-    for row in rows:
-        if row.model is None or not row.is_clearly_better:
-            continue
-        if not row.model.card.has_weights:
-            break  # classical filters do not invent pores
-        card = row.model.card
-        sample = sample or draw_known_sample(volume, setup.noise)
-        found = run_known_blocks(
-            setup.restorer(row.model, scaled(setup.statistics, card, volume)),
-            sample,
-            setup.noise,
-        )
-        wrong = wrong_pores(row.name, found)
+    while True:
+        choice, _ = decide(remaining, noise)
+        row = next(row for row in remaining if row.name == choice)
+        if row.model is None or not row.model.card.has_weights:
+            return remaining  # classical filters do not invent pores
+        wrong = wrong_pores_of(row)
         if not wrong:
-            break
+            return remaining
         remaining.remove(row)
         skipped[row.name] = wrong
-    return remaining
 
 
-def _ranked(tried: _CandidateResponse, noise: Noise, scale: float) -> RankingEntry:
-    found = estimate(tried.cells, variance_range(noise), scale)
+@dataclass(eq=False)
+class _PoreTest:
+    """Tests what networks do to pores; draws its blocks only if one is tested."""
+
+    volume: Volume
+    setup: TrialSetup
+    sample: EvaluationSample | None = None
+
+    def __call__(self, row: RankingEntry) -> str:
+        assert row.model is not None
+        noise = self.setup.noise
+        if self.sample is None:
+            self.sample = draw_known_sample(self.volume, noise)
+        statistics = scaled(self.setup.statistics, row.model.card, self.volume)
+        restorer = self.setup.restorer(row.model, statistics)
+        return wrong_pores(row.name, run_known_blocks(restorer, self.sample, noise))
+
+
+def _ranked(tried: _CandidateResponse, found: Risk) -> RankingEntry:
     card = tried.model.card
     return RankingEntry(
         card.name,
@@ -271,13 +302,9 @@ def _ranked(tried: _CandidateResponse, noise: Noise, scale: float) -> RankingEnt
     )
 
 
-def _unchanged_entry(rows: list[RankingEntry], noise: Noise) -> RankingEntry:
+def _unchanged_entry(risks: list[Risk], noise: Noise) -> RankingEntry:
     # All gains are relative to this error; without candidates, use the noise level.
-    error = noise.level
-    for row in rows:
-        if row.gain > -30:
-            error = row.error * 10 ** (row.gain / 20)
-            break
+    error = math.sqrt(max(risks[0].untouched, 0.0)) if risks else noise.level
     return RankingEntry(NONE, KEEP_SCAN_TITLE, error, 0.0, (0.0, 0.0))
 
 

@@ -177,7 +177,8 @@ def decide(rows: list[RankingEntry], noise: Noise) -> tuple[str, str]:
         )
     elif others:
         reason += f"; {others[0].name}, the next best, {_number(others[0].gain)} dB"
-    return chosen.name, reason + "."
+    doubts = "".join(f" {sentence}" for sentence in noise.doubts)
+    return chosen.name, f"{reason}.{doubts}"
 
 
 def _penalised_error(row: RankingEntry) -> float:

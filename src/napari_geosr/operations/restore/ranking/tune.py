@@ -15,7 +15,7 @@ from napari_geosr.core.types import AnyMapping
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference.risk.evaluation import draw_sample, evaluate
 from napari_geosr.inference.runner import restore_region
-from napari_geosr.measure.noise import estimate_noise
+from napari_geosr.measure.noise import noise_steps
 from napari_geosr.networks import set_network_noise
 from napari_geosr.networks.classical import FILTERS
 
@@ -209,7 +209,7 @@ def tune_steps(
     """
     if noise is None:
         yield StageStarted(message="Measuring the noise")
-        noise = estimate_noise(volume)
+        noise = yield from noise_steps(volume, should_stop=should_stop)
     fitted = for_axes(model, volume)
     if is_tunable(fitted) and noise.level == 0:
         fitted = fitted.with_settings(strength=0.0)

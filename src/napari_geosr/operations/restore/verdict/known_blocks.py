@@ -18,9 +18,19 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_geosr.core.noise import Noise
-from napari_geosr.inference.risk.evaluation import draw_sample
+from napari_geosr.inference.risk.evaluation import draw_sample, is_flat
 from napari_geosr.inference.risk.probes import level_map, noise_of_scan
-from napari_geosr.measure.quality import pore_volumes
+from napari_geosr.operations.restore.verdict.pore_counts import (
+    MIN_PORE_VOXELS,
+    Mask,
+    PoreCounts,
+    count_pores,
+    differ,
+    inside_of,
+    joined_values,
+    kept_pores,
+    pore_counts,
+)
 from napari_geosr.operations.restore.verdict.run_verdict import DEFAULT_MIN_VOXELS
 
 if TYPE_CHECKING:
@@ -32,9 +42,6 @@ Restore = Callable[[Array, tuple[slice, ...]], Array]
 
 #: Candidate widths of the Gaussian filter, in voxels.
 _WIDTHS = (0.0, 0.4, 0.6, 0.8, 1.0, 1.3, 1.7, 2.2, 3.0)
-#: Minimum size of counted pores at which most noise is not counted, in voxels of a 3D
-#: volume.
-MIN_PORE_VOXELS = 27
 #: Minimum radius, in voxels, of test pores whose loss causes the verdict *caution*.
 _MIN_RADIUS = 2.0
 _SEED = 4711
@@ -46,71 +53,10 @@ _PORE_BLUR = 0.6
 _TEST_PORES = 24
 #: Minimum fraction of the test pores of a size that must be found.
 MIN_FOUND_SHARE = 0.7
-#: Maximum ratio of two pore counts, in either direction; above it, one of them is
-#: wrong.
-MAX_PORE_RATIO = 2.0
-#: Minimum difference between two pore counts for which their ratio is evaluated.
-MIN_PORES = 5
 #: Number of blocks used for the test, and their shape in a volume. They are thicker
 #: than those for the expected gain, because a thin slab cuts connected pores apart.
 _BLOCKS = {2: 3, 3: 2}
 _SHAPE = {2: None, 3: (16, 96, 96)}
-
-
-@dataclass(frozen=True)
-class PoreCounts:
-    """Numbers of pores, or of bright spots, of at least a given size.
-
-    Attributes
-    ----------
-    objects : str
-        ``"pores"`` or ``"bright spots"``.
-    smallest : int
-        Minimum size, in voxels.
-    smoothed : int
-        In the smoothed scan.
-    simulated : int
-        In the model's result for the smoothed scan with noise.
-    result : int
-        In the model's result for the scan.
-
-    Examples
-    --------
-    >>> round(PoreCounts("pores", 27, smoothed=10, simulated=20, result=45).expected)
-    15
-    """
-
-    objects: str
-    smallest: int
-    smoothed: int
-    simulated: int
-    result: int
-
-    @property
-    def expected(self) -> float:
-        """Estimate of the true number.
-
-        The result divided by the geometric mean of two estimates of its error: the
-        simulation, whose ground truth lacks fine detail, and the comparison with the
-        smoothed scan, which lacks it as well.
-        """
-        smoothed, simulated, result = (
-            max(0.5, n) for n in (self.smoothed, self.simulated, self.result)
-        )
-        return result * smoothed / math.sqrt(simulated * result)
-
-    def is_off(self, ratio: float) -> bool:
-        """Whether the result is wrong by more than a factor, and not by chance."""
-        return differ(self.result, self.expected, ratio)
-
-    def is_lossy(self, ratio: float) -> bool:
-        """Whether many are lost in the simulation.
-
-        The comparison with the smoothed scan cannot show this, because smoothing loses
-        the same ones.
-        """
-        is_less = self.simulated < self.smoothed
-        return is_less and differ(self.simulated, self.smoothed, ratio)
 
 
 @dataclass(frozen=True)
@@ -181,18 +127,6 @@ class KnownBlockTest:
         )
 
 
-def differ(first: float, second: float, ratio: float = MAX_PORE_RATIO) -> bool:
-    """Whether two pore counts differ by more than a factor and by more than chance.
-
-    Examples
-    --------
-    >>> differ(30, 14), differ(30, 16), differ(3, 1)
-    (True, False, False)
-    """
-    low, high = sorted((first, second))
-    return high > ratio * low and high - low >= MIN_PORES
-
-
 def draw_known_sample(volume: Volume, noise: Noise) -> EvaluationSample:
     """Draw the blocks of a scan for the test.
 
@@ -201,7 +135,7 @@ def draw_known_sample(volume: Volume, noise: Noise) -> EvaluationSample:
     VolumeError
         If no part of the scan has enough varying voxels.
     """
-    ndim = volume.data.ndim
+    ndim = 2 if is_flat(volume.data.shape) else 3
     return draw_sample(volume.data, noise, n=_BLOCKS[ndim], shape=_SHAPE[ndim])
 
 
@@ -226,8 +160,9 @@ def run_known_blocks(
     """
     rng = np.random.default_rng(_SEED)
     width = best_width(sample)
+    insides = [inside_of(block, width) for block in sample.blocks]
     truths, results, shown, before, after = [], [], [], 0.0, 0.0
-    for block in sample.blocks:
+    for block, inside in zip(sample.blocks, insides, strict=True):
         truth = smoothed(block.window, width)
         unit = noise_of_scan(noise, truth.shape, rng)
         noisy = truth + level_map(truth, noise) * unit
@@ -236,12 +171,16 @@ def run_known_blocks(
         truths.append(core)
         results.append(result)
         shown.append(restore(block.window, block.core))
-        before += float(np.square(noisy[block.core] - core).sum())
-        after += float(np.square(result - core).sum())
-    test = _test_pores(restore, sample, noise, width)
+        part = inside[block.core]
+        before += float(np.square(noisy[block.core] - core)[part].sum())
+        after += float(np.square(result - core)[part].sum())
+    test = _test_pores(restore, sample, noise, width, insides)
+    parts = [
+        inside[block.core] for block, inside in zip(sample.blocks, insides, strict=True)
+    ]
     counts, small_counts = (
         tuple(
-            _counts(truths, results, shown, voxels, bright=bright)
+            pore_counts((truths, results, shown), parts, voxels, bright=bright)
             for bright in ((False, True) if test.are_bright else (False,))
         )
         for voxels in (MIN_PORE_VOXELS, DEFAULT_MIN_VOXELS)
@@ -254,49 +193,12 @@ def run_known_blocks(
         found=test.found,
         countable=test.countable,
         kept={
-            n: _kept(scans, shown, n, bright=test.are_bright) for n in test.countable
+            n: kept_pores(scans, shown, parts, n, bright=test.are_bright)
+            for n in test.countable
         },
         are_bright=test.are_bright,
-        large=len(_ball(_MIN_RADIUS, truths[0].ndim)),
+        large=len(_ball(_MIN_RADIUS, truths[0].shape)),
     )
-
-
-def _counts(
-    truths: Sequence[Array],
-    results: Sequence[Array],
-    shown: Sequence[Array],
-    voxels: int,
-    *,
-    bright: bool,
-) -> PoreCounts:
-    smallest = round(voxels ** (truths[0].ndim / 3))
-    counts = (
-        count_pores(blocks, bright=bright, smallest=smallest)
-        for blocks in (truths, results, shown)
-    )
-    return PoreCounts("bright spots" if bright else "pores", smallest, *counts)
-
-
-def _kept(
-    scans: Sequence[Array], results: Sequence[Array], size: int, *, bright: bool
-) -> tuple[int, int]:
-    """Pores of about this size in the scan, and how many of them are in the result."""
-    import cc3d
-    from scipy import ndimage
-
-    seen = kept = 0
-    for in_scan, in_result in zip(
-        _masks(scans, bright=bright), _masks(results, bright=bright), strict=True
-    ):
-        labels = cc3d.connected_components(in_scan)
-        sizes = np.bincount(labels.ravel())
-        similar = np.flatnonzero((2 * sizes >= size) & (sizes <= 2 * size))
-        similar = similar[similar > 0]
-        if len(similar):
-            shares = ndimage.mean(in_result.astype(np.float32), labels, similar)
-            seen += len(similar)
-            kept += int(np.count_nonzero(shares >= 0.5))
-    return seen, kept
 
 
 @dataclass(frozen=True)
@@ -309,7 +211,11 @@ class _TestPores:
 
 
 def _test_pores(
-    restore: Restore, sample: EvaluationSample, noise: Noise, width: float
+    restore: Restore,
+    sample: EvaluationSample,
+    noise: Noise,
+    width: float,
+    insides: Sequence[Mask],
 ) -> _TestPores:
     """Add pores of known sizes to the solid, and find them in scan and result.
 
@@ -319,8 +225,8 @@ def _test_pores(
     from skimage.filters import threshold_otsu
 
     known = [smoothed(block.window, width) for block in sample.blocks]
-    values = np.concatenate([window.ravel() for window in known])
-    if not np.ptp(values) > 0:
+    values = joined_values(known, insides)
+    if not (values.size and np.ptp(values) > 0):
         return _TestPores()
     threshold = float(threshold_otsu(values))
     bright = float(np.mean(values <= threshold)) > 0.5
@@ -329,9 +235,11 @@ def _test_pores(
     rng = np.random.default_rng(_SEED + 1)
     seen: dict[int, list[tuple[bool, bool]]] = {}
     truths, scans = [], []
-    for block, window in zip(sample.blocks, known, strict=True):
+    parts = []
+    for block, window, inside in zip(sample.blocks, known, insides, strict=True):
         n = math.ceil(_TEST_PORES / len(known))
-        balls = list(_balls(sign * window > sign * threshold, block.core, n, rng))
+        solid = (sign * window > sign * threshold) & inside
+        balls = list(_balls(solid, block.core, n, rng))
         mask = np.zeros(window.shape)
         for ball in balls:
             mask[ball] = 1.0
@@ -341,6 +249,7 @@ def _test_pores(
         noisy = truth + level_map(truth, noise) * unit
         truths.append(truth[block.core])
         scans.append(noisy[block.core])
+        parts.append(inside[block.core])
         if not balls:
             continue
         result = truth.copy()
@@ -359,7 +268,7 @@ def _test_pores(
         if share[0] >= MIN_FOUND_SHARE
         and not differ(
             *(
-                count_pores(blocks, bright=bright, smallest=n)
+                count_pores(blocks, parts, bright=bright, smallest=n)
                 for blocks in (truths, scans)
             )
         )
@@ -383,22 +292,29 @@ def _balls(
         for radius in reversed(_RADII):
             inside = np.zeros(solid.shape, bool)
             n = math.ceil(radius)
-            inside[tuple(slice(c.start + n, c.stop - n) for c in core)] = True
+            inside[
+                tuple(
+                    slice(c.start + n, c.stop - n) if length > 1 else c
+                    for c, length in zip(core, solid.shape, strict=True)
+                )
+            ] = True
             places = np.argwhere((room > radius + 1.5) & inside)
             if not len(places):
                 continue
             centre = places[rng.integers(len(places))]
-            yield tuple((_ball(radius, solid.ndim) + centre).T)
+            yield tuple((_ball(radius, solid.shape) + centre).T)
             # Keep other pores outside the reach of this pore's blur.
             reach = math.ceil(2 * radius + 3)
             room[tuple(slice(max(0, c - reach), c + reach + 1) for c in centre)] = 0
 
 
-def _ball(radius: float, ndim: int) -> npt.NDArray[np.intp]:
-    """Voxel offsets of a sphere."""
+def _ball(radius: float, shape: Sequence[int]) -> npt.NDArray[np.intp]:
+    """Voxel offsets of a sphere in an array of this shape; of a circle in an image."""
     n = math.ceil(radius)
-    grid = np.stack(np.meshgrid(*[np.arange(-n, n + 1)] * ndim, indexing="ij"), -1)
-    flat = grid.reshape(-1, ndim)
+    axes = [
+        np.arange(-n, n + 1) if length > 1 else np.zeros(1, int) for length in shape
+    ]
+    flat = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, len(shape))
     found: npt.NDArray[np.intp] = flat[np.square(flat).sum(1) <= radius**2]
     return found
 
@@ -432,25 +348,3 @@ def smoothed(window: Array, width: float) -> Array:
         return window
     found: Array = ndimage.gaussian_filter(window, width)
     return found
-
-
-def count_pores(
-    blocks: Sequence[Array], *, bright: bool = False, smallest: int = MIN_PORE_VOXELS
-) -> int:
-    """Number of dark (or bright) objects in all blocks, with one Otsu threshold.
-
-    Objects of at least `smallest` voxels are counted.
-    """
-    masks = _masks(blocks, bright=bright)
-    return sum(len(pore_volumes(mask, smallest=smallest)) for mask in masks)
-
-
-def _masks(blocks: Sequence[Array], *, bright: bool) -> Iterator[npt.NDArray[np.bool_]]:
-    """Dark (or bright) voxels of all blocks, with one Otsu threshold."""
-    from skimage.filters import threshold_otsu
-
-    values = np.concatenate([block.ravel() for block in blocks])
-    if not np.ptp(values) > 0:
-        return (np.zeros(block.shape, bool) for block in blocks)
-    threshold = threshold_otsu(values)
-    return (np.ascontiguousarray((block <= threshold) != bright) for block in blocks)

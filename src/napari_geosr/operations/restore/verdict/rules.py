@@ -21,9 +21,7 @@ from napari_geosr.core.noise import Noise
 from napari_geosr.core.units import MILLIMETRES
 from napari_geosr.core.vocabulary import MODALITIES
 from napari_geosr.measure.number_text import rough_percent, signed_text
-from napari_geosr.operations.restore.verdict.known_blocks import (
-    MAX_PORE_RATIO,
-)
+from napari_geosr.operations.restore.verdict.pore_counts import MAX_PORE_RATIO
 from napari_geosr.operations.restore.verdict.run_verdict import Cause, Level
 
 if TYPE_CHECKING:
@@ -33,10 +31,8 @@ if TYPE_CHECKING:
     from napari_geosr.operations.restore.upscaling.upscaling_verdict import (
         UpscalingVerdict,
     )
-    from napari_geosr.operations.restore.verdict.known_blocks import (
-        KnownBlockTest,
-        PoreCounts,
-    )
+    from napari_geosr.operations.restore.verdict.known_blocks import KnownBlockTest
+    from napari_geosr.operations.restore.verdict.pore_counts import PoreCounts
 
 #: Expected gain below which the result counts as harmful, in dB.
 MIN_GAIN = -0.1
@@ -132,7 +128,8 @@ def harms(facts: RunAssessment) -> Iterator[Finding]:
             yield Finding("harmful", facts.finer.sentence, "gain")
         return
     if noise.level == 0:
-        if removed.change > MAX_CHANGE:
+        # Where the noise is not known, a change up to its upper limit may be noise.
+        if removed.change > (MAX_CHANGE if noise.is_measured else noise.bound):
             yield Finding(
                 "harmful",
                 f"{_no_noise(noise)}, but {name} would change the scan by "

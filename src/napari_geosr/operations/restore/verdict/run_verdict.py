@@ -19,6 +19,8 @@ DEFAULT_MIN_VOXELS = 8
 LOST_SIZE = "largest_lost_voxels"
 #: The same for pores that can be counted in the scan.
 LOST_FROM_SCAN = "largest_lost_from_scan_voxels"
+#: Minimum size of counted pores by default, in voxels or, in images, in pixels.
+COUNTED_SIZE = "smallest_counted_voxels"
 Level = Literal["ok", "caution", "harmful"]
 #: What a finding is about: the expected gain, certain or doubtful; a change of a scan
 #: without noise; the number of pores, or of small ones; small pores that the scan shows
@@ -94,7 +96,8 @@ class RunVerdict:
     @property
     def hides_pores(self) -> bool:
         """Whether pores that are counted by default cannot be counted."""
-        return self.figures.get(LOST_SIZE, 0) >= DEFAULT_MIN_VOXELS
+        smallest = self.figures.get(COUNTED_SIZE, DEFAULT_MIN_VOXELS)
+        return self.figures.get(LOST_SIZE, 0) >= smallest
 
     @property
     def earns_tick(self) -> bool:

@@ -22,7 +22,7 @@ from napari_geosr.core.steps import (
     run_to_end,
 )
 from napari_geosr.inference.risk.stein import estimate, variance_range
-from napari_geosr.measure.noise import estimate_noise
+from napari_geosr.measure.noise import noise_steps
 from napari_geosr.measure.redegrade import blurred_means
 from napari_geosr.measure.removed import describe
 from napari_geosr.operations.restore.measurements import MeasurementStore, weights_of
@@ -37,6 +37,7 @@ from napari_geosr.operations.restore.verdict.known_blocks import (
     run_known_blocks,
 )
 from napari_geosr.operations.restore.verdict.run_verdict import (
+    COUNTED_SIZE,
     DEFAULT_MIN_VOXELS,
     LOST_FROM_SCAN,
     LOST_SIZE,
@@ -108,7 +109,7 @@ def verdict_steps(
     if prepared.labels:
         verdict = _verdict_from_likeness(prepared, None, "")
     else:
-        verdict = _verdict_of(prepared, noise, ranking, should_stop)
+        verdict = yield from _verdict_of(prepared, noise, ranking, should_stop)
     return replace(verdict, removed=removed)
 
 
@@ -211,15 +212,17 @@ def _verdict_of(
     noise: Noise | None,
     ranking: Ranking | None,
     should_stop: ShouldStop,
-) -> RunVerdict:
+) -> Generator[Step, None, RunVerdict]:
     volume = prepared.seen_volume
+    measured_noise = prepared.noise or noise
     try:
-        measured_noise = prepared.noise or noise or estimate_noise(volume)
+        if measured_noise is None:
+            measured_noise = yield from noise_steps(volume, should_stop=should_stop)
         if should_stop():
             raise Cancelled("Checking the scan was cancelled.")
         blocks = run_on_sample(prepared, measured_noise, _BLOCKS, should_stop)
     except VolumeError as error:
-        return _verdict_from_likeness(prepared, None, f"{error}")
+        return _verdict_from_likeness(prepared, measured_noise, f"{error}")
     finer = max(prepared.factors) > 1
     known_blocks = None
     if measured_noise.level > 0 and not finer:
@@ -364,6 +367,7 @@ def _figures(facts: rules.RunAssessment) -> dict[str, float]:
             figures[f"rehearsed_true_pores{end}"] = float(counts.smoothed)
             figures[f"shown_pores{end}"] = float(counts.result)
             figures[f"expected_pores{end}"] = counts.expected
+        figures[COUNTED_SIZE] = float(known_blocks.small_counts[0].smallest)
         if known_blocks.limit is not None:
             figures[LOST_SIZE] = float(known_blocks.limit)
         lost = known_blocks.lost_from_scan

@@ -1,0 +1,216 @@
+"""Counts pores in sample blocks, and compares the counts with the expected ones."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_geosr.inference.risk.evaluation import is_flat
+from napari_geosr.measure.quality import pore_volumes
+
+if TYPE_CHECKING:
+    from napari_geosr.inference.risk.evaluation import Block
+
+Array = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
+
+#: Minimum size of counted pores at which most noise is not counted, in voxels of a 3D
+#: volume.
+MIN_PORE_VOXELS = 27
+#: Maximum ratio of two pore counts, in either direction; above it, one of them is
+#: wrong.
+MAX_PORE_RATIO = 2.0
+#: Minimum difference between two pore counts for which their ratio is evaluated.
+MIN_PORES = 5
+#: Minimum distance of padding from other grey values, as a fraction of their range,
+#: and fraction of the voxels that may be closer.
+_GAP, _GAP_SHARE = 0.03, 1e-3
+
+
+@dataclass(frozen=True)
+class PoreCounts:
+    """Numbers of pores, or of bright spots, of at least a given size.
+
+    Attributes
+    ----------
+    objects : str
+        ``"pores"`` or ``"bright spots"``.
+    smallest : int
+        Minimum size, in voxels.
+    smoothed : int
+        In the smoothed scan.
+    simulated : int
+        In the model's result for the smoothed scan with noise.
+    result : int
+        In the model's result for the scan.
+
+    Examples
+    --------
+    >>> round(PoreCounts("pores", 27, smoothed=10, simulated=20, result=45).expected)
+    15
+    """
+
+    objects: str
+    smallest: int
+    smoothed: int
+    simulated: int
+    result: int
+
+    @property
+    def expected(self) -> float:
+        """Estimate of the true number.
+
+        The result divided by the geometric mean of two estimates of its error: the
+        simulation, whose ground truth lacks fine detail, and the comparison with the
+        smoothed scan, which lacks it as well.
+        """
+        smoothed, simulated, result = (
+            max(0.5, n) for n in (self.smoothed, self.simulated, self.result)
+        )
+        return result * smoothed / math.sqrt(simulated * result)
+
+    def is_off(self, ratio: float) -> bool:
+        """Whether the result is wrong by more than a factor, and not by chance."""
+        return differ(self.result, self.expected, ratio)
+
+    def is_lossy(self, ratio: float) -> bool:
+        """Whether many are lost in the simulation.
+
+        The comparison with the smoothed scan cannot show this, because smoothing loses
+        the same ones.
+        """
+        is_less = self.simulated < self.smoothed
+        return is_less and differ(self.simulated, self.smoothed, ratio)
+
+
+def differ(first: float, second: float, ratio: float = MAX_PORE_RATIO) -> bool:
+    """Whether two pore counts differ by more than a factor and by more than chance.
+
+    Examples
+    --------
+    >>> differ(30, 14), differ(30, 16), differ(3, 1)
+    (True, False, False)
+    """
+    low, high = sorted((first, second))
+    return high > ratio * low and high - low >= MIN_PORES
+
+
+def inside_of(block: Block, width: float) -> Mask:
+    """Voxels of a window that show the sample, after a Gaussian filter of `width`.
+
+    Not those without values, of padding, or near these. Padding has one value, and
+    hardly any voxel of the sample has a similar one: pores that are clipped to black
+    are no padding.
+    """
+    from scipy import ndimage
+
+    outside = ~block.finite
+    window = block.window
+    plane = (1, 3, 3)[-window.ndim :]
+    lowest, highest = (
+        extreme(window, plane)
+        for extreme in (ndimage.minimum_filter, ndimage.maximum_filter)
+    )
+    constant = window[(lowest == highest) & block.finite]
+    if constant.size:
+        values, numbers = np.unique(constant, return_counts=True)
+        value = values[numbers.argmax()]
+        distance = np.abs(window[block.finite] - value)
+        others = distance[distance > 0]
+        near = _GAP * np.ptp(window)
+        if others.size and np.mean(others < near) < _GAP_SHARE:
+            outside |= window == value
+    if not outside.any():
+        return ~outside
+    reach = 1 + math.ceil(2 * width)
+    inside: Mask = ~ndimage.binary_dilation(outside, iterations=reach)
+    return inside
+
+
+def pore_counts(
+    volumes: tuple[Sequence[Array], Sequence[Array], Sequence[Array]],
+    insides: Sequence[Mask],
+    voxels: int,
+    *,
+    bright: bool,
+) -> PoreCounts:
+    """Pores in the smoothed scan, and in the results for simulation and scan."""
+    ndim = 2 if is_flat(insides[0].shape) else 3
+    smallest = round(voxels ** (ndim / 3))
+    counts = (
+        count_pores(blocks, insides, bright=bright, smallest=smallest)
+        for blocks in volumes
+    )
+    return PoreCounts("bright spots" if bright else "pores", smallest, *counts)
+
+
+def kept_pores(
+    scans: Sequence[Array],
+    results: Sequence[Array],
+    insides: Sequence[Mask],
+    size: int,
+    *,
+    bright: bool,
+) -> tuple[int, int]:
+    """Pores of about this size in the scan, and how many of them are in the result."""
+    import cc3d
+    from scipy import ndimage
+
+    seen = kept = 0
+    for in_scan, in_result in zip(
+        pore_masks(scans, insides, bright=bright),
+        pore_masks(results, insides, bright=bright),
+        strict=True,
+    ):
+        labels = cc3d.connected_components(in_scan)
+        sizes = np.bincount(labels.ravel())
+        similar = np.flatnonzero((2 * sizes >= size) & (sizes <= 2 * size))
+        similar = similar[similar > 0]
+        if len(similar):
+            shares = ndimage.mean(in_result.astype(np.float32), labels, similar)
+            seen += len(similar)
+            kept += int(np.count_nonzero(shares >= 0.5))
+    return seen, kept
+
+
+def count_pores(
+    blocks: Sequence[Array],
+    insides: Sequence[Mask],
+    *,
+    bright: bool = False,
+    smallest: int = MIN_PORE_VOXELS,
+) -> int:
+    """Number of dark (or bright) objects in all blocks, with one Otsu threshold.
+
+    Objects of at least `smallest` voxels are counted. `insides` are the voxels that
+    show the sample.
+    """
+    masks = pore_masks(blocks, insides, bright=bright)
+    return sum(len(pore_volumes(mask, smallest=smallest)) for mask in masks)
+
+
+def pore_masks(
+    blocks: Sequence[Array], insides: Sequence[Mask], *, bright: bool
+) -> Iterator[Mask]:
+    """Dark (or bright) voxels of all blocks, with one Otsu threshold."""
+    from skimage.filters import threshold_otsu
+
+    values = joined_values(blocks, insides)
+    if not (values.size and np.ptp(values) > 0):
+        return (np.zeros(block.shape, bool) for block in blocks)
+    threshold = threshold_otsu(values)
+    return (
+        np.ascontiguousarray(((block <= threshold) != bright) & inside)
+        for block, inside in zip(blocks, insides, strict=True)
+    )
+
+
+def joined_values(blocks: Sequence[Array], insides: Sequence[Mask]) -> Array:
+    """Values of all blocks that show the sample."""
+    parts = [block[part] for block, part in zip(blocks, insides, strict=True)]
+    return np.concatenate(parts)
