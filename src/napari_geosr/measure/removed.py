@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from napari_geosr.core.noise import FLOOR, Noise
+from napari_geosr.physics.correlated_noise import filtered_covariance
 
 Array = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
@@ -28,8 +29,6 @@ _EDGE_SHIFT = 0.5
 #: Number of standard deviations by which removed structure must exceed the expected
 #: maximum of noise alone.
 _MARGIN = 1.2
-#: Maximum correlation of the noise of adjacent voxels; higher values are clipped to it.
-_MAX_CORRELATION = 0.98
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,8 +72,6 @@ class RemovalStatistics:
     follows : float
         Correlation of the squared removed part, in units of the noise, with the
         gradient of the result: about 0 for noise, larger if edges were changed.
-    flagged : float
-        Fraction of the voxels where the smoothed removed part exceeds `limit`.
     strongest : float
         Largest value of the smoothed removed part, in standard deviations of smoothed
         noise.
@@ -87,7 +84,6 @@ class RemovalStatistics:
     correlation: Mapping[str, float]
     coarser: float
     follows: float
-    flagged: float
     strongest: float
     limit: float
 
@@ -113,7 +109,8 @@ def describe(pieces: Sequence[ScanBlock], noise: Noise) -> RemovalStatistics:
     squares = sizes = voxels = 0.0
     lags = np.zeros((ndim, 2))
     pairs = np.zeros(6)
-    flagged, strongest = 0, 0.0
+    spread = smoothed_spread(reference, ndim)
+    strongest = 0.0
     for piece in pieces:
         r, valid = piece.removed, piece.valid
         level = np.maximum(reference.at(piece.result), 0.2 * reference.level)
@@ -125,11 +122,10 @@ def describe(pieces: Sequence[ScanBlock], noise: Noise) -> RemovalStatistics:
         gradient = _gradient(piece.result)
         unit = np.square(r / level)
         pairs += _pair_sums(unit[valid], gradient[valid])
-        strength = _strength(r, level, gradient, reference)
+        strength = _strength(r, _smoothed_level(level) * spread, gradient)
         inside = valid & _inner(valid.shape)
         if inside.any():
             strongest = max(strongest, float(strength[inside].max()))
-        flagged += int(np.count_nonzero(strength[inside] > _limit(voxels)))
     correlation = {
         axis: float(a / b) if b > 0 else 0.0
         for axis, (a, b) in zip(axes, lags, strict=True)
@@ -145,28 +141,14 @@ def describe(pieces: Sequence[ScanBlock], noise: Noise) -> RemovalStatistics:
         correlation=correlation,
         coarser=max(excess),
         follows=_correlation(pairs),
-        flagged=flagged / voxels,
         strongest=strongest,
         limit=_limit(voxels),
     )
 
 
 def smoothed_spread(noise: Noise, ndim: int) -> float:
-    """Standard deviation of noise of level 1 after the smoothing used here.
-
-    The correlation ρ of adjacent voxels is assumed to be that of white noise blurred by
-    a Gaussian; voxels at distance k then have the correlation ρ^(k²).
-    """
-    variance = 1.0
-    kernel = _kernel()
-    reach = len(kernel) - 1
-    lags = np.arange(-reach, reach + 1)
-    overlap = np.correlate(kernel, kernel, "full")
-    for axis in "zyx"[-ndim:]:
-        rho = min(max(noise.correlation.get(axis, 0.0), 0.0), _MAX_CORRELATION)
-        shares = np.where(lags == 0, 1.0, rho ** np.square(lags, dtype=float))
-        variance *= float(overlap @ shares)
-    return math.sqrt(variance)
+    """Standard deviation of noise of level 1 after the smoothing used here."""
+    return math.sqrt(max(0.0, filtered_covariance(noise, [_kernel()] * ndim)))
 
 
 def _at_least(noise: Noise) -> Noise:
@@ -176,12 +158,8 @@ def _at_least(noise: Noise) -> Noise:
     hidden = max(noise.interval[1], FLOOR * noise.contrast)
     if not hidden > 0:
         hidden = float(np.finfo(np.float32).tiny)
-    return Noise(
-        level=hidden,
-        contrast=noise.contrast,
-        correlation=dict(noise.correlation),
-        interval=(0.0, hidden),
-        source=noise.source,
+    return replace(
+        noise, level=hidden, greys=(0.0,), levels=(hidden,), interval=(0.0, hidden)
     )
 
 
@@ -192,15 +170,29 @@ def _kernel() -> Array:
     return np.asarray(kernel / kernel.sum(), np.float64)
 
 
-def _strength(r: Array, level: Array, gradient: Array, noise: Noise) -> Array:
+def _strength(r: Array, spread: Array, gradient: Array) -> Array:
     """Smoothed removed part in standard deviations, minus the effect of edge shifts."""
     from scipy import ndimage
 
     smooth = ndimage.gaussian_filter(r, SMOOTHING, truncate=_TRUNCATE)
     edges = ndimage.gaussian_filter(gradient, SMOOTHING, truncate=_TRUNCATE)
-    spread = level * smoothed_spread(noise, r.ndim)
     strength: Array = (np.abs(smooth) - _EDGE_SHIFT * edges) / spread
     return strength
+
+
+def _smoothed_level(level: Array) -> Array:
+    """Level that applies to smoothed noise; differs from `level` at edges.
+
+    Noise of bright voxels is smoothed into their dark neighbourhood.
+    """
+    from scipy import ndimage
+
+    if level.min() == level.max():
+        return level
+    variance = ndimage.gaussian_filter(
+        np.square(level), SMOOTHING / math.sqrt(2), truncate=_TRUNCATE
+    )
+    return np.asarray(np.sqrt(variance), np.float64)
 
 
 def _limit(voxels: float) -> float:

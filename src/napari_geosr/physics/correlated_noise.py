@@ -1,4 +1,8 @@
-"""Gaussian noise with a given correlation or spectrum (without torch)."""
+"""Gaussian noise with a given correlation or spectrum (without torch).
+
+`noise_of_scan` draws noise, and `filtered_covariance` computes what a linear filter
+leaves of it.
+"""
 
 from __future__ import annotations
 
@@ -14,14 +18,17 @@ from napari_geosr.physics.noise_spectrum import reconstruction_power
 
 FloatArray = npt.NDArray[np.float64]
 
-#: Largest kernel width in voxels: adjacent voxels then have a correlation of 0.95.
+#: Largest kernel width in voxels.
 _MAX_WIDTH = 3.2
-#: Largest correlation of the part of the noise that is not white.
-_MAX_CORRELATION = 0.95
+#: Largest correlation of the part of the noise that is not white: that of adjacent
+#: voxels at the largest kernel width.
+_MAX_CORRELATION = math.exp(-1 / (4 * _MAX_WIDTH**2))
 #: White fraction above which the rest is not simulated.
 _ALL_WHITE = 0.98
 #: Voxels added to the edges of planes that are filtered as a whole.
 _PLANE_MARGIN = 16
+#: Smallest number of frequencies along an axis at which a spectrum is integrated.
+_FREQUENCIES = 256
 
 
 def noise_like(
@@ -97,13 +104,9 @@ def noise_of_scan(
         (Z, Y, X) or (Y, X).
     rng : numpy.random.Generator
     """
-    white = min(max(noise.white, 0.0), 1.0)
-    if white > _ALL_WHITE:
+    white, along = _white_and_rest(noise)
+    if white == 1:
         return rng.standard_normal(tuple(shape))
-    along = {
-        axis: min(max(value / (1 - white), -_MAX_CORRELATION), _MAX_CORRELATION)
-        for axis, value in noise.correlation.items()
-    }
     if noise.cutoff is None:
         found = noise_like(shape, along, rng)
     else:
@@ -112,6 +115,98 @@ def noise_of_scan(
         found = math.sqrt(1 - white) * found
         found += math.sqrt(white) * rng.standard_normal(tuple(shape))
     return found
+
+
+def filtered_covariance(
+    noise: Noise,
+    kernels: Sequence[npt.ArrayLike],
+    distance: Sequence[int] | None = None,
+) -> float:
+    """Covariance of the noise of a scan after a linear filter.
+
+    Exact for the noise that `noise_of_scan` draws.
+
+    Parameters
+    ----------
+    noise : Noise
+        Its correlation, white fraction and cutoff are used; the variance before the
+        filter is 1.
+    kernels : sequence of array_like
+        Weights of the filter along (Z, Y, X) or (Y, X).
+    distance : sequence of int, optional
+        Distance in voxels, along the same axes, between the two places whose values are
+        multiplied; by default 0, which gives the variance.
+
+    Examples
+    --------
+    The variance of the mean of two voxels, and the covariance of the next such means:
+
+    >>> noise = Noise(level=5.0, contrast=100.0, correlation={"x": 0.5})
+    >>> pair = [[1.0], [0.5, 0.5]]
+    >>> round(filtered_covariance(noise, pair), 3)
+    0.75
+    >>> round(filtered_covariance(noise, pair, (0, 2)), 3)
+    0.297
+    """
+    weights = [np.asarray(kernel, np.float64) for kernel in kernels]
+    steps = [0] * len(weights) if distance is None else [abs(d) for d in distance]
+    white, along = _white_and_rest(noise)
+    found = white * _overlap(weights, steps)
+    if white == 1:
+        return found
+    if noise.cutoff is None:
+        blurs = [along.get(axis, 0.0) for axis in "zyx"[-len(weights) :]]
+        return found + (1 - white) * _overlap(_blurred(weights, blurs), steps)
+    deep = _blurred(weights[:-2], [along.get("z", 0.0)] * len(weights[:-2]))
+    plane = _plane_covariance(noise.cutoff, weights[-2:], steps[-2:])
+    return found + (1 - white) * _overlap(deep, steps[:-2]) * plane
+
+
+def _white_and_rest(noise: Noise) -> tuple[float, dict[str, float]]:
+    """White fraction, and correlation of adjacent voxels of the rest."""
+    white = min(max(noise.white, 0.0), 1.0)
+    if white > _ALL_WHITE:
+        return 1.0, {}
+    return white, {
+        axis: min(max(value / (1 - white), -_MAX_CORRELATION), _MAX_CORRELATION)
+        for axis, value in noise.correlation.items()
+    }
+
+
+def _blurred(
+    weights: Sequence[FloatArray], correlations: Sequence[float]
+) -> list[FloatArray]:
+    """Weights of a filter and the blur of `noise_like` together."""
+    return [
+        np.convolve(kernel, np.asarray(_kernel(round(rho, 3))))
+        for kernel, rho in zip(weights, correlations, strict=True)
+    ]
+
+
+def _overlap(weights: Sequence[FloatArray], steps: Sequence[int]) -> float:
+    """Covariance of filtered white noise."""
+    return math.prod(
+        float(kernel[step:] @ kernel[: len(kernel) - step]) if step < len(kernel) else 0
+        for kernel, step in zip(weights, steps, strict=True)
+    )
+
+
+def _plane_covariance(
+    cutoff: float, weights: Sequence[FloatArray], steps: Sequence[int]
+) -> float:
+    """Covariance of filtered noise of filtered back-projection in a slice."""
+    longest = max(
+        len(kernel) + step for kernel, step in zip(weights, steps, strict=True)
+    )
+    n = max(_FREQUENCIES, 4 * longest)
+    f = np.fft.fftfreq(n)
+    power = reconstruction_power(np.hypot(f[:, None], f), cutoff)
+    # The spectrum is even along each axis, so that only the cosines remain.
+    along_y, along_x = (
+        np.square(np.abs(np.fft.fft(kernel, n))) * np.cos(2 * np.pi * f * step)
+        for kernel, step in zip(weights, steps, strict=True)
+    )
+    return float(along_y @ power @ along_x / power.sum())
 
 
 def _reconstruction_like(

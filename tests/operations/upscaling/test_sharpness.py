@@ -80,6 +80,40 @@ def test_boxes_hold_structure():
     assert found == [(slice(40, 60),) * 3]
 
 
+@pytest.mark.parametrize("edge", [16, 24, 32, 40])
+@pytest.mark.parametrize("padding", [0.0, -100.0])
+def test_boxes_avoid_the_padding_around_a_cylinder(edge, padding):
+    rng = np.random.default_rng(5)
+    data = balls(80) + rng.normal(0, 0.1, (80, 80, 80)).astype(np.float32)
+    y, x = np.indices((80, 80)) - 39.5
+    outside = np.hypot(y, x) > 36
+    data[:, outside] = padding
+    found = structured_boxes(Volume(data, "ZYX"), (edge,) * 3, 4)
+    assert len(found) >= 2
+    for box in found:
+        assert outside[box[1:]].mean() < 0.03
+    taken = np.zeros(data.shape, int)
+    for box in found:
+        taken[box] += 1
+    assert taken.max() == 1
+
+
+def test_boxes_that_all_have_padding_have_the_least():
+    data = np.zeros((48, 48, 48), np.float32)
+    data[:, 20:36, 16:32] = np.random.default_rng(6).normal(1, 0.1, (48, 16, 16))
+    found = structured_boxes(Volume(data, "ZYX"), (24, 24, 24), 4)
+    assert found
+    least = 1 - 16 * 16 / 24**2
+    for box in found:
+        assert (data[box] == 0).mean() <= least + 0.11
+
+
+def test_boxes_of_a_scan_without_noise_hold_structure():
+    clean = balls(60)
+    for box in structured_boxes(Volume(clean, "ZYX"), (20, 20, 20), 3):
+        assert 0.1 < clean[box].mean() < 0.9
+
+
 @pytest.mark.parametrize("model", ["foam-sr-x2", "fluo-sr-x2"])
 def test_restored_and_averaged_the_scan_comes_back(model):
     rng = np.random.default_rng(2)

@@ -15,6 +15,7 @@ from napari_geosr.operations.restore.upscaling.upscaling_verdict import (
     UpscalingVerdict,
     upscaling_verdict,
 )
+from napari_geosr.physics.noise import reconstruction_noise
 
 
 def scan_of(shape=(40, 40, 40), level=0.0) -> Volume:
@@ -60,32 +61,61 @@ def test_a_network_of_noise_is_expected_to_be_worse(monkeypatch):
     assert "Choose cubic" in found.sentence
 
 
-@pytest.mark.parametrize("rho", [0.0, 0.5])
-def test_input_and_reference_have_independent_noise(rho):
-    noise = Noise(level=0.2, contrast=1.0, correlation=dict.fromkeys("zyx", rho))
-    flat = np.zeros((64, 64, 64), np.float32)
-    trial = ScanTrial(zoo.find("foam-sr-x2"), Volume(flat, "ZYX"), noise, "auto")
+def blurred(width: float, rng: np.random.Generator) -> np.ndarray:
+    white = rng.standard_normal((64, 64, 64))
+    noise = ndimage.gaussian_filter(white, width, mode="wrap")
+    return noise / noise.std() if width else noise
+
+
+def noise_and_scan(kind: str) -> tuple[Noise, np.ndarray]:
+    """Noise of level 0.2 of a scan without structure, not drawn by the trial itself."""
     rng = np.random.default_rng(1)
-    scan = trial._random_noise(flat, rng)
-    assert scan.std() == pytest.approx(0.2, rel=0.05)
-    lag = np.corrcoef(scan[:-1].ravel(), scan[1:].ravel())[0, 1]
-    assert lag == pytest.approx(rho, abs=0.05)
-    trial.volume = Volume(scan, "ZYX")
+    white, cutoff = 0.0, None
+    if kind == "white":
+        unit, white = blurred(0, rng), 1.0
+    elif kind == "blurred":
+        unit = blurred(0.75, rng)
+    elif kind == "mixed":
+        unit = np.sqrt(0.5) * (blurred(1.0, rng) + blurred(0, rng))
+        white = 0.5
+    else:
+        unit, cutoff = reconstruction_noise((64, 64, 64), 1.0, rng), 1.0
+    lags = {
+        axis: float((moved[1:] * moved[:-1]).mean() / unit.var())
+        for axis, moved in ((a, np.moveaxis(unit, i, 0)) for i, a in enumerate("zyx"))
+    }
+    noise = Noise(0.2, 1.0, correlation=lags, white=white, cutoff=cutoff)
+    return noise, (0.2 * unit).astype(np.float32)
+
+
+@pytest.mark.parametrize("kind", ["white", "blurred", "mixed", "reconstructed"])
+@pytest.mark.parametrize("model", ["foam-sr-x2", "foam-sr-x4"])
+def test_input_and_reference_have_independent_noise(model, kind):
+    noise, scan = noise_and_scan(kind)
+    trial = ScanTrial(zoo.find(model), Volume(scan, "ZYX"), noise, "auto")
+    rng = np.random.default_rng(2)
     own, coarse = trial.draw((slice(0, 64),) * 3, rng)
     assert own.network_input.std() == pytest.approx(trial.own_noise.level, rel=0.1)
-    assert coarse.network_input.std() == pytest.approx(
-        trial.coarse_noise.level, rel=0.1
-    )
-    if not rho:  # as noisy as the scan
-        assert coarse.network_input.std() == pytest.approx(0.2, rel=0.1)
-    for part, means in (
-        (own, own.reference),
-        (coarse, trial.averaged(coarse.reference)),
+    seen = coarse.network_input
+    assert seen.std() == pytest.approx(trial.coarse_noise.level, rel=0.05)
+    if trial.variance_share < 0.8:  # as noisy as the scan
+        assert trial.coarse_noise.level == pytest.approx(0.2)
+    for axis, name in enumerate("zyx"):  # but less correlated
+        moved = np.moveaxis(seen, axis, 0)
+        lag = float((moved[1:] * moved[:-1]).mean() / seen.var())
+        assert lag == pytest.approx(trial.coarse_noise.correlation[name], abs=0.06)
+    means = trial.averaged(coarse.reference)
+    # The part on the scan's own scale is smaller by the factor along each axis.
+    for part, compared, tolerance in (
+        (own, own.reference, 0.15),
+        (coarse, means, 0.06),
     ):
-        assert part.reference.var() == pytest.approx(part.noise, rel=0.1)
-        assert abs(np.corrcoef(part.network_input.ravel(), means.ravel())[0, 1]) < 0.06
+        assert part.reference.var() == pytest.approx(part.noise, rel=tolerance)
+        together = np.corrcoef(part.network_input.ravel(), compared.ravel())[0, 1]
+        assert abs(together) < tolerance
+    assert means.var() == pytest.approx(trial.variance_share * coarse.noise, rel=0.06)
     # Noise has no detail.
-    assert all(abs(v) < 0.15 * part.noise for v in trial.detail(coarse))
+    assert all(abs(v) < 0.05 * coarse.noise for v in trial.detail(coarse))
 
 
 def test_sentences():

@@ -49,7 +49,6 @@ removals = st.builds(
     correlation=st.just({}),
     coarser=st.floats(-0.5, 0.5),
     follows=st.floats(-0.5, 0.5),
-    flagged=st.just(0.0),
     strongest=st.floats(0, 10),
     limit=st.just(6.0),
 )
@@ -64,7 +63,7 @@ def facts_of(card, **more) -> rules.RunAssessment:
     """A restoration with which all is well, unless `more` says otherwise."""
     found = dict.fromkeys(SIZES, 1.0)
     well = KnownBlockTest(8.0, (FEW,), (FEW,), found, frozenset(SIZES))
-    plain = RemovalStatistics(0.2, 1.0, {}, 0.0, 0.0, 0.0, 3.0, 6.0)
+    plain = RemovalStatistics(0.2, 1.0, {}, 0.0, 0.0, 3.0, 6.0)
     given_facts = {"removed": plain, "gain": (8.0, 5.0, 12.0), "known_blocks": well}
     return rules.RunAssessment(card, NOISE, **{**given_facts, **more})
 

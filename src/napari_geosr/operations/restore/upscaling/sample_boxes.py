@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -13,13 +14,36 @@ Slices = tuple[slice, ...]
 
 #: Number of candidate boxes along each axis.
 _BOXES_PER_AXIS = 3
+#: Maximum fraction of padding in a box.
+_MAX_PADDING = 0.03
+#: If all boxes have more: by how much a box may exceed the one with the least.
+_MORE_PADDING = 0.1
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """A box, its fraction of padding, and the standard deviation of the rest."""
+
+    box: Slices
+    padding: float
+    spread: float
+
+    def overlaps(self, other: _Candidate) -> bool:
+        """Whether the boxes have voxels in common."""
+        return all(
+            a.start < b.stop and b.start < a.stop
+            for a, b in zip(self.box, other.box, strict=True)
+        )
 
 
 def structured_boxes(volume: Volume, edges: Sequence[int], count: int) -> list[Slices]:
     """Boxes of size `edges` (at most that of the volume) with structure.
 
     From a grid of boxes, those with a typical variation are chosen; this excludes empty
-    surroundings and boxes with an extreme artefact.
+    surroundings and boxes with an extreme artefact. Boxes with padding (a constant grey
+    value, as around a sample that was masked) are avoided: its edge would be taken for
+    structure of the sample. If the grid has too few others, boxes between those of the
+    grid are considered, too.
 
     Parameters
     ----------
@@ -31,24 +55,77 @@ def structured_boxes(volume: Volume, edges: Sequence[int], count: int) -> list[S
     Returns
     -------
     list of tuple of slice
-        In ascending order of position; only boxes with varying, finite values.
+        In ascending order of position; only boxes with varying, finite values. They do
+        not overlap unless the volume is too small for the grid.
     """
     sizes = [min(e, n) for e, n in zip(edges, volume.shape, strict=True)]
-    starts = []
-    for edge, n in zip(sizes, volume.shape, strict=True):
-        many = min(_BOXES_PER_AXIS, n // edge)
-        starts.append(sorted({round(i) for i in np.linspace(0, n - edge, many)}))
-        if many == 1:
-            starts[-1] = [(n - edge) // 2]
-    found: list[tuple[float, Slices]] = []
-    for corner in itertools.product(*starts):
+    many = [
+        min(_BOXES_PER_AXIS, n // edge)
+        for edge, n in zip(sizes, volume.shape, strict=True)
+    ]
+    grid = _starts(volume.shape, sizes, many)
+    found = list(_candidates(volume, sizes, itertools.product(*grid)))
+    free = [each for each in found if each.padding <= _MAX_PADDING]
+    if len(free) < min(count, len(found)):
+        finer = _starts(volume.shape, sizes, [2 * n - 1 if n > 1 else 3 for n in many])
+        known = set(itertools.product(*grid))
+        corners = (c for c in itertools.product(*finer) if c not in known)
+        between = list(_candidates(volume, sizes, corners))
+        found += between
+        free = _apart([*free, *(b for b in between if b.padding <= _MAX_PADDING)])
+    if not free and found:
+        # For example a scan without noise: all its phases are constant.
+        limit = min(each.padding for each in found) + _MORE_PADDING
+        free = _apart(
+            sorted(
+                (each for each in found if each.padding <= limit),
+                key=lambda each: each.padding,
+            )
+        )
+    free.sort(key=lambda each: each.spread)
+    # Take the requested number of boxes around the upper quartile.
+    first = max(0, min(len(free) - count, round(0.75 * len(free) - count / 2)))
+    chosen = [each.box for each in free[first : first + count]]
+    return sorted(chosen, key=lambda box: [part.start for part in box])
+
+
+def _starts(
+    shape: Sequence[int], sizes: Sequence[int], many: Sequence[int]
+) -> list[list[int]]:
+    """Evenly spaced first voxels of boxes along each axis; a single one is centred."""
+    found = []
+    for n, edge, number in zip(shape, sizes, many, strict=True):
+        if number == 1:
+            found.append([(n - edge) // 2])
+        else:
+            found.append(sorted({round(i) for i in np.linspace(0, n - edge, number)}))
+    return found
+
+
+def _candidates(
+    volume: Volume, sizes: Sequence[int], corners: Iterator[tuple[int, ...]]
+) -> Iterator[_Candidate]:
+    """Boxes with varying, finite values."""
+    from scipy import ndimage
+
+    plane = (1,) * (len(sizes) - 2) + (3, 3)
+    for corner in corners:
         box = tuple(slice(a, a + e) for a, e in zip(corner, sizes, strict=True))
         values = np.asarray(volume.data[box], dtype=np.float32)
-        spread = float(values.std()) if np.isfinite(values).all() else 0.0
-        if spread > 0:
-            found.append((spread, box))
-    found.sort(key=lambda each: each[0])
-    # Take the requested number of boxes around the upper quartile.
-    first = max(0, min(len(found) - count, round(0.75 * len(found) - count / 2)))
-    chosen = [box for _, box in found[first : first + count]]
-    return sorted(chosen, key=lambda box: [part.start for part in box])
+        if not np.isfinite(values).all():
+            continue
+        varying = ndimage.maximum_filter(values, plane) > ndimage.minimum_filter(
+            values, plane
+        )
+        if varying.any():
+            padding = 1 - float(varying.mean())
+            yield _Candidate(box, padding, float(values[varying].std()))
+
+
+def _apart(candidates: Sequence[_Candidate]) -> list[_Candidate]:
+    """Those that do not overlap an earlier one."""
+    chosen: list[_Candidate] = []
+    for each in candidates:
+        if not any(each.overlaps(other) for other in chosen):
+            chosen.append(each)
+    return chosen

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -21,6 +21,7 @@ from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.noise import Noise
 from napari_geosr.core.steps import ShouldStop, never_stop
 from napari_geosr.core.volume import Volume
+from napari_geosr.inference.risk.probes import level_map, noise_of_scan
 from napari_geosr.inference.runner import restore_region
 from napari_geosr.networks import set_network_noise
 from napari_geosr.operations.restore.upscaling.sample_boxes import (
@@ -28,6 +29,7 @@ from napari_geosr.operations.restore.upscaling.sample_boxes import (
     structured_boxes,
 )
 from napari_geosr.operations.restore.upscaling.sharpness import Choice, fit_sharpness
+from napari_geosr.physics.correlated_noise import filtered_covariance
 
 if TYPE_CHECKING:
     from napari_geosr.models.bundle import Model
@@ -128,23 +130,36 @@ class ScanTrial:
         # averaging hardly reduces is still increased slightly.
         self.rate = math.sqrt(max(1 / self.variance_share - 1, 0.25))
         self.own_noise = noise.scaled(math.hypot(1, _RATE))
-        self.coarse_noise = noise.scaled(
-            math.sqrt(self.variance_share * (1 + self.rate**2))
-        )
+        self.coarse_noise = self._averaged_noise().scaled(math.hypot(1, self.rate))
         self.statistics = _PooledStatistics(0.0, 1.0)
 
     def _variance_shares(self) -> tuple[float, float]:
         """Remaining fraction for the scan, and for the (less correlated) averaged
         scan.
         """
-        own = coarse = 1.0
-        for axis, f in zip(self.volume.axes.lower(), self.factors, strict=True):
-            rho = min(0.95, max(0.0, self.noise.correlation.get(axis, 0.0)))
-            variance_share = _mean_variance(rho, f)
-            neighbours = rho * ((1 - rho**f) / (1 - rho) / f) ** 2
-            own *= variance_share
-            coarse *= _mean_variance(neighbours / variance_share, f)
-        return own, coarse
+        own, both = (
+            filtered_covariance(self.noise, _averaging([f**n for f in self.factors]))
+            for n in (1, 2)
+        )
+        return own, both / own
+
+    def _averaged_noise(self) -> Noise:
+        """Noise of the scan after averaging over blocks, without the noise added."""
+        kernels, share = _averaging(self.factors), self.variance_share
+        correlation = {}
+        for i, axis in enumerate(self.volume.axes.lower()):
+            next_block = [f if j == i else 0 for j, f in enumerate(self.factors)]
+            covariance = filtered_covariance(self.noise, kernels, next_block)
+            correlation[axis] = covariance / share
+        white = min(max(self.noise.white, 0.0), 1.0)
+        cutoff = self.noise.cutoff
+        return replace(
+            self.noise.scaled(math.sqrt(share)),
+            correlation=correlation,
+            white=min(1.0, white / math.prod(self.factors) / share),
+            # The frequencies, in units of the coarser Nyquist frequency, are higher.
+            cutoff=None if cutoff is None else cutoff * max(self.factors[-2:]),
+        )
 
     def boxes(self) -> list[Slices]:
         """Parts of the scan whose edge lengths are whole numbers of averaged voxels."""
@@ -207,22 +222,10 @@ class ScanTrial:
         return np.asarray(blocks.mean(axis=tuple(range(1, len(split), 2))), np.float32)
 
     def _random_noise(self, values: FloatArray, rng: np.random.Generator) -> FloatArray:
-        """Random noise with the scan's level and correlation."""
-        from scipy import ndimage, signal
-
-        drawn = rng.standard_normal(values.shape)
-        for axis, letter in enumerate(self.volume.axes.lower()):
-            rho = min(0.95, max(0.0, self.noise.correlation.get(letter, 0.0)))
-            if not rho or values.shape[axis] == 1:
-                continue
-            # Give the first value the same variance as the others.
-            step = math.sqrt(1 - rho**2)
-            first = np.take(drawn, [0], axis) * (1 / step - 1)
-            drawn = step * signal.lfilter([1], [1, -rho], drawn, axis, zi=first)[0]
-        grey = values
-        if len(set(self.noise.levels)) > 1:
-            grey = ndimage.uniform_filter(values, 3, mode="nearest")
-        return np.asarray(drawn * self.noise.at(grey), np.float32)
+        """Random noise with the scan's level and spectrum."""
+        level = level_map(np.asarray(values, np.float64), self.noise)
+        drawn = noise_of_scan(self.noise, values.shape, rng)
+        return np.asarray(level * drawn, np.float32)
 
     def prepare(self, parts: Sequence[TrialPart], noise: Noise) -> None:
         """Set noise and sharpness of the network, as before a restoration."""
@@ -324,13 +327,9 @@ class ScanTrial:
         ]
 
 
-def _mean_variance(rho: float, n: int) -> float:
-    """Variance of the mean of `n` consecutive values, relative to that of one value.
-
-    The correlation falls by a factor of `rho` per step.
-    """
-    lags = np.arange(1, n)
-    return (n + 2 * float(((n - lags) * rho**lags).sum())) / n**2
+def _averaging(sizes: Sequence[int]) -> list[npt.NDArray[np.float64]]:
+    """Kernels of the mean over a block."""
+    return [np.full(n, 1 / n) for n in sizes]
 
 
 def _mean_square(values: FloatArray) -> float:
