@@ -13,16 +13,20 @@ into a document with ``--out``.
         --out docs/evidence/agreement.md
 
 ``--spread`` prints another table: without noise, differences spread as equal values and
-along parabolas.
+along parabolas. ``--gains`` prints how well `upscaling_verdict` predicts the gain over
+cubic interpolation if the noise is known, with and without the data-consistency layer,
+by the kind of noise; ``--rows`` keeps the cases as CSV.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import io as streams
+import sys
 import zipfile
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -45,10 +49,22 @@ from napari_geosr.networks._consistent import ConsistentUpscaling, Sharpness
 from napari_geosr.networks._upsampling import cubic_kernel, interpolated
 from napari_geosr.operations.restore.upscaling.sharpness import sharpness_steps
 from napari_geosr.operations.restore.upscaling.upscaling_verdict import (
+    MARGIN_ABOVE,
+    MARGIN_BELOW,
     upscaling_verdict,
 )
+from napari_geosr.physics.correlated_noise import noise_of_scan
 
 Array = npt.NDArray[np.float32]
+_GAINS = ("expected", "true")
+#: Kinds of noise for ``--gains``: correlation of adjacent voxels (Z, Y, X), white
+#: fraction, cutoff.
+KINDS: dict[str, tuple[tuple[float, float, float], float, float | None]] = {
+    "white": ((0.0, 0.0, 0.0), 1.0, None),
+    "blurred": ((0.5, 0.5, 0.5), 0.0, None),
+    "half blurred, half white": ((0.35, 0.35, 0.35), 0.5, None),
+    "filtered back-projection": ((0.3, 0.42, 0.42), 0.0, 1.0),
+}
 MODELS = {2: "foam-sr-x2", 4: "foam-sr-x4", 8: "bone-sr-x8"}
 
 
@@ -63,6 +79,7 @@ class Scale:
     input_std = property(lambda self: self.std)
     output_mean = property(lambda self: self.mean)
     output_std = property(lambda self: self.std)
+    hot = property(lambda self: None)
 
 
 class Known(torch.nn.Module):
@@ -75,6 +92,40 @@ class Known(torch.nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """The result, whatever is given."""
         return self.result
+
+
+@dataclass(frozen=True)
+class WithoutLayer:
+    """A model whose restorer is the network alone; all that a trial needs of it."""
+
+    model: Any
+
+    card = property(lambda self: self.model.card)
+
+    def restorer(self) -> Any:
+        """The network without the data-consistency layer."""
+        return self.model.network()
+
+
+@dataclass(frozen=True)
+class Case:
+    """Expected and true gain over cubic interpolation, in dB."""
+
+    volume: str
+    factor: int
+    kind: str
+    level: float
+    layer: bool
+    expected: float
+    variation: float
+    true: float
+
+    @property
+    def margins(self) -> tuple[float, float]:
+        """What the interval must reach below and above beside the variation."""
+        away = self.true - self.expected
+        needed = float(np.sqrt(max(0.0, away**2 - self.variation**2)))
+        return (needed, 0.0) if away < 0 else (0.0, needed)
 
 
 def real_volumes(data: Path, edge: int) -> Iterator[tuple[str, Array]]:
@@ -206,26 +257,128 @@ def spread_table(args: argparse.Namespace) -> Iterator[str]:
             yield f"| {name} | {factor} | " + " | ".join(cells) + " |"
 
 
+def cases(args: argparse.Namespace) -> Iterator[Case]:
+    """All cases of ``--gains``."""
+    for name, truth in real_volumes(args.data, args.edge):
+        for factor in args.factors:
+            for kind in KINDS:
+                for level in filter(None, args.noise):
+                    yield from gains(name, truth, factor, kind, level)
+
+
+def gains(
+    name: str, truth: Array, factor: int, kind: str, level: float
+) -> Iterator[Case]:
+    """Expected and true gain for one scan, with and without the layer."""
+    lags, white, cutoff = KINDS[kind]
+    noise = Noise(
+        level,
+        1.0,
+        correlation=dict(zip("zyx", lags, strict=True)),
+        white=white,
+        cutoff=cutoff,
+    )
+    clean = functional.avg_pool3d(torch.from_numpy(truth)[None, None], factor)[0, 0]
+    drawn = noise_of_scan(noise, clean.shape, np.random.default_rng(0))
+    scan = clean.numpy() + (level * drawn).astype(np.float32)
+    volume = Volume(scan, "ZYX", name="scan")
+    scale = Scale(float(scan.mean()), float(scan.std()))
+    model = zoo.find(MODELS[factor])
+    layer: Any = model.restorer()
+    x = torch.from_numpy((scan - scale.mean) / scale.std)[None, None]
+    set_network_noise(layer, noise.standardised(scale.mean, scale.std))
+    with torch.inference_mode():
+        y = model.network()(x)
+        cubic = interpolated(x, cubic_kernel(factor, 3).float(), factor)
+        run_to_end(sharpness_steps(layer, volume, scale, noise))
+        made = ConsistentUpscaling(Known(model.network().spec, y))
+        set_network_noise(made, noise.standardised(scale.mean, scale.std))
+        made.set_sharpness(layer.sharpness)
+        results = {True: made(x), False: y}
+
+    def quality(result: torch.Tensor) -> float:
+        return psnr(result[0, 0].numpy() * scale.std + scale.mean, truth)
+
+    for with_layer, result in results.items():
+        tested: Any = model if with_layer else WithoutLayer(model)
+        verdict = upscaling_verdict(volume, tested, noise)
+        below = verdict.gain - verdict.interval[0]
+        variation = float(np.sqrt(max(0.0, below**2 - MARGIN_BELOW**2)))
+        true = quality(result) - quality(cubic)
+        yield Case(name, factor, kind, level, with_layer, verdict.gain, variation, true)
+
+
+def gain_table(args: argparse.Namespace) -> Iterator[str]:
+    """Lines of the table of expected and true gains."""
+    found = []
+    for case in cases(args):
+        print(case, file=sys.stderr, flush=True)
+        found.append(case)
+    if args.rows is not None:
+        with args.rows.open("w", newline="") as file:
+            rows = csv.writer(file)
+            rows.writerow(field.name for field in fields(Case))
+            rows.writerows(astuple(case) for case in found)
+    yield (
+        "| noise | × | cases | true gain | expected minus true | correlation | "
+        "in the interval | losses predicted | gains taken for losses |"
+    )
+    yield "|" + "---|" * 9
+    for kind in KINDS:
+        for factor in args.factors:
+            some = [c for c in found if c.kind == kind and c.factor == factor]
+            yield f"| {kind} | {factor} | " + " | ".join(_summary(some)) + " |"
+    yield "| all | | " + " | ".join(_summary(found)) + " |"
+    yield ""
+    below, above = np.quantile([case.margins for case in found], 0.95, axis=0)
+    yield (
+        f"In 95 % of the cases, the true gain is above the lower limit if {below:.1f} "
+        f"dB are combined with the variation between parts, and below the upper limit "
+        f"with {above:.1f} dB (used: {MARGIN_BELOW:g} and {MARGIN_ABOVE:g} dB)."
+    )
+
+
+def _summary(some: Sequence[Case]) -> list[str]:
+    expected, true = (np.array([getattr(c, n) for c in some]) for n in _GAINS)
+    inside = sum(
+        below <= MARGIN_BELOW and above <= MARGIN_ABOVE
+        for below, above in (case.margins for case in some)
+    )
+    losses = true < 0
+    return [
+        f"{len(some)}",
+        f"{true.min():+.1f} … {true.max():+.1f} dB",
+        f"{(expected - true).mean():+.1f} ± {(expected - true).std():.1f} dB",
+        f"{np.corrcoef(expected, true)[0, 1]:.2f}",
+        f"{inside}",
+        f"{np.sum(losses & (expected < 0))} of {losses.sum()}",
+        f"{np.sum(~losses & (expected < 0))} of {np.sum(~losses)}",
+    ]
+
+
 def main() -> None:
     """Print the table, line by line as it comes."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
-    parser.add_argument("--edge", type=int, default=96)
+    parser.add_argument("--edge", type=int, default=128)
     parser.add_argument("--factors", type=int, nargs="+", default=[2, 4])
     parser.add_argument(
         "--noise", type=float, nargs="+", default=[0.0, 0.02, 0.05, 0.1, 0.2]
     )
     parser.add_argument("--known-noise", action="store_true")
     parser.add_argument("--spread", action="store_true")
+    parser.add_argument("--gains", action="store_true")
+    parser.add_argument("--rows", type=Path)
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     torch.set_num_threads(1)
     lines = []
-    for line in (spread_table if args.spread else table)(args):
+    name = (args.spread and "spreading") or (args.gains and "gains") or "agreement"
+    tables = {"spreading": spread_table, "gains": gain_table, "agreement": table}
+    for line in tables[name](args):
         print(line, flush=True)
         lines.append(line)
     if args.out is not None:
-        name = "spreading" if args.spread else "agreement"
         replace_section(args.out, name, "\n".join(lines))
 
 

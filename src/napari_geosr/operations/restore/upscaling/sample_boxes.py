@@ -21,14 +21,14 @@ _MORE_PADDING = 0.1
 
 
 @dataclass(frozen=True)
-class _Candidate:
+class _BoxStatistics:
     """A box, its fraction of padding, and the standard deviation of the rest."""
 
     box: Slices
     padding: float
     spread: float
 
-    def overlaps(self, other: _Candidate) -> bool:
+    def overlaps(self, other: _BoxStatistics) -> bool:
         """Whether the boxes have voxels in common."""
         return all(
             a.start < b.stop and b.start < a.stop
@@ -104,7 +104,7 @@ def _starts(
 
 def _candidates(
     volume: Volume, sizes: Sequence[int], corners: Iterator[tuple[int, ...]]
-) -> Iterator[_Candidate]:
+) -> Iterator[_BoxStatistics]:
     """Boxes with varying, finite values."""
     from scipy import ndimage
 
@@ -119,12 +119,12 @@ def _candidates(
         )
         if varying.any():
             padding = 1 - float(varying.mean())
-            yield _Candidate(box, padding, float(values[varying].std()))
+            yield _BoxStatistics(box, padding, float(values[varying].std()))
 
 
-def _apart(candidates: Sequence[_Candidate]) -> list[_Candidate]:
+def _apart(candidates: Sequence[_BoxStatistics]) -> list[_BoxStatistics]:
     """Those that do not overlap an earlier one."""
-    chosen: list[_Candidate] = []
+    chosen: list[_BoxStatistics] = []
     for each in candidates:
         if not any(each.overlaps(other) for other in chosen):
             chosen.append(each)
