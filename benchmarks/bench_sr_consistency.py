@@ -15,7 +15,7 @@ into a document with ``--out``.
 ``--spread`` prints another table: without noise, differences spread as equal values and
 along parabolas. ``--gains`` prints how well `upscaling_verdict` predicts the gain over
 cubic interpolation if the noise is known, with and without the data-consistency layer,
-by the kind of noise; ``--rows`` keeps the cases as CSV.
+by the kind of noise; ``--rows`` keeps the cases as CSV, and does not repeat them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from __future__ import annotations
 import argparse
 import csv
 import io as streams
-import sys
 import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass, fields
@@ -258,12 +257,35 @@ def spread_table(args: argparse.Namespace) -> Iterator[str]:
 
 
 def cases(args: argparse.Namespace) -> Iterator[Case]:
-    """All cases of ``--gains``."""
+    """All cases of ``--gains``, known or measured now."""
+    known: dict[tuple[str, int, str, float], list[Case]] = {}
+    for case in _read(args.rows):
+        place = (case.volume, case.factor, case.kind, case.level)
+        known.setdefault(place, []).append(case)
     for name, truth in real_volumes(args.data, args.edge):
         for factor in args.factors:
             for kind in KINDS:
                 for level in filter(None, args.noise):
-                    yield from gains(name, truth, factor, kind, level)
+                    found = known.get((name, factor, kind, level))
+                    yield from found or gains(name, truth, factor, kind, level)
+
+
+def _read(path: Path | None) -> list[Case]:
+    """Cases kept earlier."""
+    if path is None or not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return [
+            Case(
+                row["volume"],
+                int(row["factor"]),
+                row["kind"],
+                float(row["level"]),
+                row["layer"] == "True",
+                *(float(row[name]) for name in ("expected", "variation", "true")),
+            )
+            for row in csv.DictReader(file)
+        ]
 
 
 def gains(
@@ -297,7 +319,8 @@ def gains(
         results = {True: made(x), False: y}
 
     def quality(result: torch.Tensor) -> float:
-        return psnr(result[0, 0].numpy() * scale.std + scale.mean, truth)
+        grey = result[0, 0].numpy() * scale.std + scale.mean
+        return psnr(grey.astype(np.float32), truth)
 
     for with_layer, result in results.items():
         tested: Any = model if with_layer else WithoutLayer(model)
@@ -310,10 +333,7 @@ def gains(
 
 def gain_table(args: argparse.Namespace) -> Iterator[str]:
     """Lines of the table of expected and true gains."""
-    found = []
-    for case in cases(args):
-        print(case, file=sys.stderr, flush=True)
-        found.append(case)
+    found = list(cases(args))
     if args.rows is not None:
         with args.rows.open("w", newline="") as file:
             rows = csv.writer(file)
