@@ -30,7 +30,7 @@ def plan_scan(
     kilograms_per_kilowatt_hour: float = 0.06,
     memory: str | None = None,
 ) -> ScanPlan:
-    """Plan how many spots to scan for a precise porosity, how large, and where.
+    """Plan the number, size and positions of scans for a precise porosity.
 
     Parameters
     ----------

@@ -56,7 +56,7 @@ def build_app() -> App:
         _add(group, commands)
         app.command(group)
     app.register_install_completion_command(
-        help="Let the Tab key complete commands and options in this shell."
+        help="Set up Tab completion of commands and options in this shell."
     )
     return app
 

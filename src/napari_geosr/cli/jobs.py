@@ -356,8 +356,8 @@ def remove_jobs(
         bool,
         Parameter(
             negative="",
-            help="Delete the job's files even if its folder also contains other "
-            "files, which are kept.",
+            help="Delete the job's files even if the folder contains other files; "
+            "those are kept.",
         ),
     ] = False,
 ) -> int:

@@ -214,11 +214,13 @@ def import_models(
     *,
     name: Annotated[
         str | None,
-        Parameter(help="Name of the imported model; by default that of its file."),
+        Parameter(help="Name of the imported model; by default the name of its file."),
     ] = None,
     channel: Annotated[
         int | None,
-        Parameter(help="Output channel to use, for models with several."),
+        Parameter(
+            help="Output channel to use, for models with several output channels."
+        ),
     ] = None,
     json: Json = False,
 ) -> int:

@@ -34,7 +34,7 @@ MemoryBudget = Annotated[
     AfterValidator(_checked),
     Field(
         title="Memory",
-        description="Memory that the run may use in addition to the program and the "
-        "model, such as 4GB; by default a fraction of the free memory.",
+        description="Memory limit, such as 4GB, not counting the program and the "
+        "model; by default a fraction of the free memory.",
     ),
 ]

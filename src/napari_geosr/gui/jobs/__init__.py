@@ -122,7 +122,7 @@ class JobsDock(Dock):
         self.host_button = button(
             "Co&mputer…",
             "List the jobs of another computer, such as the login node of a cluster, "
-            "over your own ssh.",
+            "through your own ssh.",
         )
         self.train_button = button("&Train…", "Open the Train dock.")
         self.offer = ResumeOffer(self)

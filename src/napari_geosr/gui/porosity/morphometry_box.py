@@ -61,8 +61,8 @@ class MorphometryBox(QWidget):
         self.section = Section(
             "Morphometry",
             self,
-            tool_tip="Statistics of bone, rocks and defects under their standard "
-            "names, and groups of pores.",
+            tool_tip="Standard statistics of bone, rocks and defects, and groups of "
+            "pores.",
         )
 
     def values(self) -> dict[str, object]:

@@ -77,8 +77,8 @@ class PlanSection(QWidget):
         self.section = Section(
             "How much to scan",
             self,
-            tool_tip="How many fine scans (spots) a precise porosity needs, how "
-            "large, and where.",
+            tool_tip="Number, size and positions of the high-resolution scans (spots) "
+            "that a precise porosity requires.",
         )
 
     def _lay_out(self) -> None:

@@ -73,9 +73,9 @@ class Config(TrainingConfig):
     how: Literal["auto", "noise2noise", "recorrupted", "noise2void"] = Field(
         "auto",
         title="Learning method",
-        description="How the model learns: noise2noise predicts the second scan, "
-        "recorrupted adds more of the measured noise, noise2void predicts hidden "
-        "voxels. auto: chosen according to the data.",
+        description="How the model learns. noise2noise: by predicting the second scan; "
+        "recorrupted: by removing added noise like that of the scan; noise2void: "
+        "by predicting hidden voxels; auto: chosen from the data.",
     )
     minutes: float = Field(
         2.5,

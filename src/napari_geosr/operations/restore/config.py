@@ -43,9 +43,9 @@ class RestoreConfig(Config):
     nonfinite: Literal["mean", "zero", "refuse"] = Field(
         "mean",
         title="NaN and Inf",
-        description="How NaN and Inf are treated. mean, zero: replace them with this "
-        "value in the model's input, and return NaN there; refuse: stop with a "
-        "message.",
+        description="How NaN and Inf are treated. mean, zero: replace them with the "
+        "mean or with zero in the model's input, and return NaN there; refuse: stop "
+        "with a message.",
     )
     threads: int | None = Field(
         None,
@@ -73,8 +73,8 @@ class RestoreConfig(Config):
         title="Sharpness",
         description="Sharpness of a super-resolved result. scan: as sharp as the scan, "
         "on a finer grid; object: as sharp as the model predicts the object to be; "
-        "auto: object if this is consistent with the scan to within its noise, "
-        "otherwise scan.",
+        "auto: object if the result is then consistent with the scan within its "
+        "noise, otherwise scan.",
     )
     uncertainty: str = Field(
         NONE,
@@ -88,9 +88,8 @@ class RestoreConfig(Config):
         ge=2,
         le=16,
         title="Members",
-        description="Number of mirrored and rotated copies, each of which takes as "
-        "long as one run; by default 8, or fewer if the model or the voxel size does "
-        "not allow 8.",
+        description="Number of mirrored and rotated copies; each takes as long as a "
+        "normal run. By default 8, or as many as the model and the voxel size allow.",
     )
     ensemble_with: Annotated[tuple[str, ...], COMMAS] = Field(
         (),

@@ -75,8 +75,8 @@ class CompleteShapeConfig(_Computed):
         ge=0,
         le=1,
         title="Smallest piece",
-        description="Pieces of the completed part that are smaller than this fraction "
-        "of the largest one are discarded.",
+        description="Discard pieces of the completed part that are smaller than this "
+        "fraction of the largest piece.",
     )
 
 

@@ -140,8 +140,8 @@ class StudyConfig(Config):
     options: dict[str, AnyDict] = Field(
         default_factory=dict,
         title="Options",
-        description="Settings for individual algorithms, overriding tuned and default "
-        "values, such as tv: {weight: 0.1}.",
+        description="Settings of individual algorithms, such as tv: {weight: 0.1}; "
+        "they override tuned and default values.",
     )
     steps: int = Field(
         1000,

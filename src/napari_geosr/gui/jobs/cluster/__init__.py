@@ -59,8 +59,8 @@ class ClusterButton(QObject):
         self.dialog: ClusterDialog | None = None
         self.widget: QPushButton = button(
             text,
-            "Hand this run to a cluster with SLURM or OAR. napari need not stay open; "
-            "the Jobs dock shows the state.",
+            "Run this on a cluster with SLURM or OAR. You can close napari; the Jobs "
+            "dock shows the state of the job.",
             shortcut,
         )
         self.widget.clicked.connect(self._on_clicked)
