@@ -19,8 +19,8 @@ def _as_text(value: object) -> object:
 def _checked(value: str | None) -> str | None:
     if value is not None and parse_bytes(value) < _MIN_BYTES:
         raise ConfigError(
-            f"{value} means {format_bytes(parse_bytes(value))}; no run is that "
-            "small. Give a unit, such as 4GB or 800MB."
+            f"{value} means {format_bytes(parse_bytes(value))}, which is too little "
+            "for any run. Give a unit, such as 4GB or 800MB."
         )
     return value
 

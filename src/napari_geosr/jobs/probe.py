@@ -84,8 +84,8 @@ def probe_steps(
     """
     if profile.queue == submission.LOCAL:
         raise ConfigError(
-            "This computer needs no test, because jobs run here just as "
-            "this command does."
+            "This computer needs no test, because jobs run here in the same way as "
+            "this command."
         )
     submission.check_profile(profile)
     queue = load_queue(profile.queue)

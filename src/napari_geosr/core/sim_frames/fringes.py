@@ -171,7 +171,7 @@ class PatternSet:
         if self.images is not None:
             raise ConfigError(
                 "Patterns given as images cannot be written as settings. Keep the "
-                "file of the images."
+                "image file instead."
             )
         rows = []
         for i, fringe in enumerate(self.fringes):

@@ -272,8 +272,9 @@ class FrameVolume:
         remark = f"{self.volume.title} is {' and '.join(done)}."
         if not self.is_whole:
             remark += (
-                " The voxel size of the comparison is not a whole multiple of that "
-                "of this volume, so neighbouring means share some of its voxels."
+                " The voxel size of the comparison is not a whole multiple of the "
+                "voxel size of this volume, so neighbouring averages share some of "
+                "its voxels."
             )
         return remark
 

@@ -300,8 +300,9 @@ class QualityReport:
         yield self._row(
             "Compared on voxels of",
             {k: g.voxel_text for k, g in self.grids.items()},
-            "Volumes with smaller voxels were averaged to this voxel size, which hides "
-            "faults smaller than such a voxel. Values at different voxel sizes cannot "
+            "Volumes with smaller voxels were averaged to this voxel size, which "
+            "hides errors smaller than such a voxel. Values at different voxel sizes "
+            "cannot "
             "be compared.",
         )
 

@@ -146,8 +146,8 @@ def _spot_and_scan(run: PorosityRun, config: PlanConfig) -> tuple[float, float]:
     if config.scan == "whole" and edge > shortest / 2:
         raise VolumeError(
             f"{spot} is more than half as wide as {name!r} ({shortest:.4g} {unit}). "
-            "Scan the whole sample, give a smaller spot, or say that the scan shows "
-            "only a spot of a larger sample (--scan spot)."
+            "Scan the whole sample, choose a smaller spot, or use --scan spot if the "
+            "scan shows only a spot of a larger sample."
         )
     return edge / voxel, shortest / voxel
 
@@ -356,14 +356,14 @@ def _remarks(
         inside = spots.pores / max(1, spots.sample)
         if abs(inside - porosity) > accepted / 2:
             yield (
-                f"Spots fit into only {spots.sample / phases.sample_voxels:.0%} of "
-                f"the sample, where the porosity is {100 * inside:.3g} % instead of "
-                f"{100 * porosity:.3g} %. Give a smaller spot."
+                f"Whole spots fit into only {spots.sample / phases.sample_voxels:.0%} "
+                f"of the sample; the porosity of this part is {100 * inside:.3g} % "
+                f"instead of {100 * porosity:.3g} %. Give a smaller spot."
             )
         yield (
             "The interval reflects how much the spots differ in this scan. Pores too "
             "small for this scan add to the differences: plan again after the first "
-            "fine scan."
+            "high-resolution scan."
         )
     elif length is None:
         yield (

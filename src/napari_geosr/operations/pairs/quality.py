@@ -311,7 +311,7 @@ def _sampling(report: AnyMapping) -> list[str]:
     if report.get("sampling") != "kept":
         return []
     lines = [
-        "Sampling: individual voxels are kept with their noise; the others are omitted"
+        "Sampling: single voxels are kept with their noise; all others are skipped"
     ]
     if report["interpolated"]:
         lines.append(
