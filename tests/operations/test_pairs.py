@@ -206,7 +206,7 @@ def test_only_rows_and_columns_become_finer(tmp_path):
     assert two.voxel_size == (4.0, 2.0, 2.0)
     assert two.origin[0] == one.origin[0]
     assert "--dimensions 2D" in done.report["train"]
-    with pytest.raises(VolumeError, match="Along Z the voxels of 'slices' are only 1"):
+    with pytest.raises(VolumeError, match="Along Z, the voxels of 'slices' are only 1"):
         pairs(low, flat, tmp_path / "q", start="positions", upscale_factor=2)
 
 
@@ -236,8 +236,8 @@ def test_units_are_converted(tmp_path):
     ("change", "settings", "says"),
     [
         ({"unit": "pixel"}, {}, "--high-voxel-size"),
-        ({"voxel_size": (3.9,) * 3}, {"upscale_factor": 2}, "only 1.03 times finer"),
-        ({"voxel_size": (0.1,) * 3}, {}, "40 times finer"),
+        ({"voxel_size": (3.9,) * 3}, {"upscale_factor": 2}, "only 1.03 times smaller"),
+        ({"voxel_size": (0.1,) * 3}, {}, "40 times smaller"),
         ({"origin": (900.0, 0.0, 0.0)}, {}, "do not overlap"),
         ({"origin": (112.0, 10.0, 8.0)}, {}, "at least 8 × 8 × 8|do not overlap"),
         ({}, {"offset": (1.0, 2.0)}, "needs 3 numbers"),

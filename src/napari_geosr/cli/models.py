@@ -96,7 +96,7 @@ def _table(entries: list[ZooEntry]) -> Any:
     return table
 
 
-def show_models(name: str, /, *, json: Json = False) -> int:
+def show_models(name: catalogue.ModelName, /, *, json: Json = False) -> int:
     """Show a model's card: what it is for and not for, and its metrics.
 
     Fails if the weights are damaged or do not match the card.
@@ -244,7 +244,7 @@ def import_models(
 
 
 def export_models(
-    name: str,
+    name: catalogue.ModelName,
     /,
     *,
     format: Annotated[  # noqa: A002  # the flag's name
@@ -294,7 +294,7 @@ def export_models(
     return 0
 
 
-def remove_models(name: str, /) -> int:
+def remove_models(name: catalogue.ModelName, /) -> int:
     """Delete one of your own models; bundled models cannot be deleted.
 
     Parameters

@@ -59,7 +59,7 @@ class MorphometryBox(QWidget):
         layout.addWidget(label)
         layout.addWidget(self.group)
         self.section = Section(
-            "Morphometry",
+            "Morphometr&y",
             self,
             tool_tip="Standard statistics of bone, rocks and defects, and groups of "
             "pores.",

@@ -75,7 +75,7 @@ class PlanSection(QWidget):
         settings.image.layerChanged.connect(self._show_whether_possible)
         self._show_whether_possible()
         self.section = Section(
-            "How much to scan",
+            "H&ow much to scan",
             self,
             tool_tip="Number, size and positions of the high-resolution scans (spots) "
             "that a precise porosity requires.",

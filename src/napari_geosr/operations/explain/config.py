@@ -10,13 +10,14 @@ from pydantic import Field, field_validator, model_validator
 
 from napari_geosr.attribution import METHODS
 from napari_geosr.core.config import Config
+from napari_geosr.models.names import MODEL_NAME
 from napari_geosr.operations.inputs import COMMAS, parse_numbers
 
 
 class ExplainConfig(Config):
     """Settings of an explanation."""
 
-    model: Annotated[str, Parameter(alias="-m")] = Field(
+    model: Annotated[str, Parameter(alias="-m"), MODEL_NAME] = Field(
         "ct-denoise", title="Model", description="Name or path of a model."
     )
     method: Annotated[tuple[str, ...], COMMAS] = Field(

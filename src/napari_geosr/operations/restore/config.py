@@ -11,6 +11,7 @@ from pydantic import Field, field_validator
 from napari_geosr.core.config import Config
 from napari_geosr.core.memory_budget import MemoryBudget
 from napari_geosr.inference.members import KINDS, NONE
+from napari_geosr.models.names import MODEL_NAME
 from napari_geosr.operations.inputs import COMMAS
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ __all__ = ["NONE", "RestoreConfig", "UncertaintyKind", "are_compatible", "kinds"
 class RestoreConfig(Config):
     """Settings of a restoration."""
 
-    model: Annotated[str, Parameter(alias="-m")] = Field(
+    model: Annotated[str, Parameter(alias="-m"), MODEL_NAME] = Field(
         "ct-denoise",
         title="Model",
         description="Name or path of a model. auto: choose the model with the "
