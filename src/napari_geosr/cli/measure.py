@@ -156,7 +156,7 @@ def measure(
         _print(volumes, reports)
         if agreement is not None:
             scan = volumes["input"]
-            unit = shown_unit(scan.unit, scan.voxel_size)
+            unit = shown_unit(scan.unit, scan.voxel_size, flat=reports["input"].is_flat)
             print("\n".join(agreement_lines(agreement, unit)))
         remaining = [w for w in reports["input"].warnings if w not in warnings]
         for warning in (*notes, *remaining):

@@ -75,10 +75,11 @@ class PlanSection(QWidget):
         settings.image.layerChanged.connect(self._show_whether_possible)
         self._show_whether_possible()
         self.section = Section(
-            "H&ow much to scan",
+            "How much to scan",
             self,
             tool_tip="Number, size and positions of the high-resolution scans (spots) "
             "that a precise porosity requires.",
+            shortcut="Alt+Shift+H",
         )
 
     def _lay_out(self) -> None:

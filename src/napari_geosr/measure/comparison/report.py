@@ -235,7 +235,9 @@ class QualityReport:
         yield self._row(
             "Finest detail",
             {
-                k: NOTHING if v is None else f"{number_text(v)} {self.frame.unit}"
+                k: NOTHING
+                if v is None
+                else f"{number_text(v)} {self.frame.length_unit}"
                 for k, v in self.detail.items()
             },
             "Smallest period above the noise in slices (decorrelation analysis). It "
@@ -247,7 +249,7 @@ class QualityReport:
             yield self._row(label, texts, help_)
         yield from self._pore_rows()
         for label, texts, help_ in agreement_rows(
-            self.graphs, self.frame.unit, self.titles
+            self.graphs, self.frame.length_unit, self.titles
         ):
             yield self._row(label, texts, help_)
 

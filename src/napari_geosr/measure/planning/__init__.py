@@ -341,10 +341,11 @@ def _remarks(
     """What the plan does not tell for this scan."""
     if not variation.is_measured(edge):
         most = variation.largest
+        unit = shown_unit(phases.unit, [phases.edge], flat=phases.flat)
         yield (
             "The scan has too few cubes of the spot's size: the differences between "
             f"spots were extrapolated from {len(most)} cubes of "
-            f"{most.edge * phases.edge:.4g} {shown_unit(phases.unit, [phases.edge])} "
+            f"{most.edge * phases.edge:.4g} {unit} "
             "with the two-point statistics. A larger scan gives a more reliable plan."
         )
     if length is not None and edge < _FEW_LENGTHS * length:

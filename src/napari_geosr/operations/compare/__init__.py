@@ -336,7 +336,9 @@ def _shift_of(base: FrameVolume, other: FrameVolume) -> Shift | None:
         return None
     vector = np.median([part.shift for part in parts], axis=0)
     distance = float(np.linalg.norm(vector * np.array(frame.voxel_size)))
-    return Shift(tuple(float(v) for v in vector), distance, frame.unit, len(parts))
+    return Shift(
+        tuple(float(v) for v in vector), distance, frame.length_unit, len(parts)
+    )
 
 
 @dataclass(frozen=True)
