@@ -151,7 +151,7 @@ def _explain(folder: Path, title: str, number: str, words: str) -> str:
         said = ""
     if not said:
         return (
-            f"{title} job {number} {words}, but the nodes wrote nothing into "
+            f"{title} job {number} {words}, but the nodes wrote nothing to "
             f"{folder.parent}: they probably cannot access this folder. Choose a "
             "folder on the cluster's shared file system (--folder)."
         )

@@ -136,7 +136,7 @@ class ScanConfig(Config):
         ge=0,
         le=1e6,
         title="Dark level",
-        description="Detector counts without the beam.",
+        description="Detector counts without the beam (dark level).",
     )
 
     read_noise: float = Field(

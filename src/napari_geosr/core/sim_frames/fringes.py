@@ -170,7 +170,8 @@ class PatternSet:
         """
         if self.images is not None:
             raise ConfigError(
-                "Patterns given as images cannot be written as settings. Keep the "
+                "Patterns in the form of images cannot be written as settings. Keep "
+                "the "
                 "image file instead."
             )
         rows = []

@@ -293,7 +293,7 @@ class JobsDock(Dock):
         if is_kept:
             text = (
                 f"Remove it from the list? {path} no longer contains a valid job. "
-                "Files in it are kept."
+                "Its files are kept."
             )
         elif foreign := foreign_files(path):
             text += (

@@ -51,7 +51,7 @@ def plan_steps(
     *,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, ScanPlan]:
-    """Plan the scan of a sample from a scan of it, or of one spot of it.
+    """Plan the scan of a sample from a scan of it, or of one spot.
 
     Parameters
     ----------

@@ -320,7 +320,7 @@ def _shift_steps(
                 f"{_title(group.placed, key)} lies {shift.distance:.3g} {shift.unit} "
                 f"({shift.length:.2g} voxels; {', '.join(base.frame.axes)}: {vector}) "
                 f"from {_title(group.placed, group.base)}: PSNR, SSIM and differences "
-                "measure that shift as well. Align the two first (Pairs, or "
+                "are affected by this shift. Align the two first (Pairs, or "
                 "napari-geosr pairs)."
             )
     return found

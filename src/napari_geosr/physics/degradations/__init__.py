@@ -205,9 +205,9 @@ def blur_in_plane(config: DegradationConfig, voxel_mm: float | None) -> float:
     whole = math.sqrt(math.log(10) / 2) / (math.pi * config.mtf10) / voxel_mm
     if whole > _MAX_BLUR:
         raise ConfigError(
-            f"A resolution of {config.mtf10:g} line pairs per mm is a blur of "
-            f"{whole:.3g} voxels of {voxel_mm:g} mm, but at most {_MAX_BLUR} voxels "
-            "are possible. Check the number."
+            f"A resolution of {config.mtf10:g} line pairs per mm corresponds to a "
+            f"blur of {whole:.3g} voxels of {voxel_mm:g} mm, but at most {_MAX_BLUR} "
+            "voxels are possible. Check the number."
         )
     if whole < _BOX:
         raise ConfigError(

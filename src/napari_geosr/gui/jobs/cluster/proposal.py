@@ -78,7 +78,8 @@ def propose(estimate: RunEstimate, profile: Profile, *, limited: bool) -> Propos
         runs = math.ceil(_TIME_FACTOR * estimate.seconds / longest)
         times = "twice" if runs == 2 else f"in {runs} parts"
         rules = [
-            f"the longest time for one run; the job resumes by itself and runs {times}"
+            "the longest time for one run; the job resumes automatically and runs "
+            f"{times}"
             if runs > 1
             else "the longest time for one run"
         ]

@@ -204,8 +204,8 @@ def cautions(facts: RunAssessment) -> Iterator[Finding]:
         yield Finding(
             "caution",
             f"The noise was measured as {rough_percent(noise.relative)} of the "
-            "contrast and is correlated along every axis: fine structure may have been "
-            "mistaken for noise. Compare the result with cubic interpolation.",
+            "contrast and is correlated along every axis, so fine structure may have "
+            "been mistaken for noise. Compare the result with cubic interpolation.",
             "noise",
         )
     if noise.level > 0:
