@@ -164,7 +164,8 @@ def _by_kind(rows: list[dict[str, Any]]) -> str:
                 f"{max(leads):+.2f})"
             )
     return (
-        f"*auto* minus the best classical filter, by kind of scan: {'; '.join(said)}. "
+        "Difference between *auto* and the best classical filter by kind of scan: "
+        f"{'; '.join(said)}. "
         "The values are least certain for scans with noise that depends on the grey "
         "value (pollen), because the correction relies on the measured levels."
     )

@@ -35,7 +35,8 @@ def plan_scan(
     Parameters
     ----------
     volume : Volume or array
-        A coarse scan of the whole sample, or a fine scan of one spot.
+        A low-resolution scan of the whole sample, or a high-resolution scan of one
+        spot.
     mask : Volume or array, optional
         Sample mask: every non-zero voxel.
     axes : str, optional

@@ -50,7 +50,7 @@ class Spot:
     centre : tuple of 3 float
         Z, Y, X in the unit of the scan, from its origin.
     porosity : float
-        As the coarse scan shows it.
+        As the low-resolution scan shows it.
     """
 
     stratum: int
