@@ -105,7 +105,7 @@ class Method(_Method):
         "guess": "prediction error",
         "regularising": "regularisation",
     }
-    validation_measure = "prediction error on the other half (noisy)"
+    validation_measure = "prediction error on the other half (noisy values)"
     config: Config
 
     def __init__(self, config: TrainingConfig) -> None:

@@ -79,7 +79,7 @@ class Config(TrainingConfig):
 class Method(_Method):
     """Predicts hidden voxels from their surroundings."""
 
-    validation_measure = "prediction error of hidden voxels (noisy)"
+    validation_measure = "prediction error for hidden voxels (noisy values)"
     fits_last_layer = True
     denoises = ("source",)
     config: Config
