@@ -257,7 +257,8 @@ def export_models(
     like: Annotated[
         Path | None,
         Parameter(
-            help="Scan whose noise the exported model should remove. Required for "
+            help="Scan with the noise that the exported model should remove. Required "
+            "for "
             "models that take the noise level as input."
         ),
     ] = None,

@@ -38,8 +38,8 @@ class TrainingConfig(Config):
     target: Annotated[tuple[Path, ...], MULTIPLE_FILES] = Field(
         (),
         title="Target",
-        description="Volumes that show what the sources should look like after "
-        "restoration, in the same order.",
+        description="Target volumes: how the sources should look after restoration, "
+        "in the same order as the sources.",
     )
     name: Annotated[str, Parameter(show_default=False)] = Field(
         "mine",

@@ -65,7 +65,7 @@ class Config(TrainingConfig):
         ge=3,
         le=31,
         title="Mask length",
-        description="Length of the hidden line in voxels, an odd number.",
+        description="Length of the hidden line in voxels; must be odd.",
     )
 
     @field_validator("mask_length")

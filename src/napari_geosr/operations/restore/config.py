@@ -39,7 +39,7 @@ class RestoreConfig(Config):
         "float32",
         title="Output type",
         description="Data type of the result: float32, or the type of the input, "
-        "rounded and clipped. Labels are always integers.",
+        "rounded and clipped. Label images are always stored as integers.",
     )
     nonfinite: Literal["mean", "zero", "refuse"] = Field(
         "mean",

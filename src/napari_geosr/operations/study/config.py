@@ -126,7 +126,7 @@ class StudyConfig(Config):
         "as correct.",
     )
     filter: FilterName = Field(
-        "ramp", title="Filter", description="Filter of the filtered back-projections."
+        "ramp", title="Filter", description="Filter for filtered back-projection."
     )
     stripes: StripeRemoval = "none"
     nonfinite: NotFinite = "refuse"
