@@ -1,4 +1,4 @@
-"""Does a loss that knows geometry give better networks? The same network, twice.
+r"""Does a loss that knows geometry give better networks? The same network, twice.
 
 Coarse scans of bone, foam and bone cells are super-resolved four and eight times by one
 lightweight network, trained with a loss of grey values alone and with losses of
@@ -7,7 +7,8 @@ neither has seen, by what is measured of pores. ``--adversarial`` adds Pix2Pix, 
 CycleGAN, whose coarse and fine scans are of different objects. Prints Markdown tables
 and whether the claim holds, or writes them into a document with ``--out``.
 
-    python benchmarks/bench_geometry.py --steps 600 --out docs/geometry.md
+    python benchmarks/bench_geometry.py --steps 600 \
+        --out docs/evidence/geometry_tables.md
 
 Rows are kept in the folder ``--work`` as they come, so that an interrupted run goes on;
 in a file of their own for every way to make objects and scans, to train and to judge.

@@ -1,4 +1,4 @@
-"""Networks of tubules and canaliculi from under-sampled confocal scans.
+r"""Networks of tubules and canaliculi from under-sampled confocal scans.
 
 A confocal scan that skips voxels takes an eighth of the time at ×2, and a 64th at ×4.
 Dentin and the cells of bone with their canaliculi are scanned so, restored to all
@@ -8,7 +8,8 @@ a step is timed once for each way and factor, and as many are made as take `--se
 of one thread. Prints Markdown tables and whether both rankings agree, or writes them
 into a document with ``--out``.
 
-    python benchmarks/bench_networks.py --seconds 90 --seeds 3 --out docs/tubules.md
+    python benchmarks/bench_networks.py --seconds 90 --seeds 3 \
+        --out docs/evidence/tubules_tables.md
 
 Restored volumes are kept in the folder ``--work``, so that an interrupted run goes on,
 in a folder of their own for every way to make objects and scans and to train; rows are

@@ -11,7 +11,7 @@ people restore. Prints Markdown tables and whether lightweight networks hold aga
 large ones, or writes them into a document with ``--out``.
 
     python benchmarks/bench_sr_networks.py --rock berea.zip \
-        --out docs/super_resolution_networks.md
+        --out docs/evidence/sr_networks_tables.md
 
 Rows and trainings are kept in the folder ``--work``: an interrupted run goes on where
 it was. ``--quick`` shows in a minute that everything runs; its figures say nothing.

@@ -21,11 +21,11 @@ The scans and their licences: bone and cement paste (qim3d, MIT), Berea sandston
 (PorousMediaGan, MIT; segmented, blurred by 0.7 voxel), pollen and *C. elegans*
 (sdeconv, BSD-3), an MRI scan of a banana (BioImageAnalysisNotebooks, CC BY 4.0). Parts
 of 24 × 96 × 96 voxels are used (256 × 256 for the image). The scans are not part of
-this project. The part of the MRI scan contains the fruit; earlier versions of this page
-used the empty background beside it, where *auto* was 2.8 and 1.3 dB below the best
+this project. The part of the MRI scan shows the fruit. Earlier versions of this page
+used the empty background next to it, where *auto* was 2.8 and 1.3 dB below the best
 classical filter. Without this scan, *auto* was about +1.1 dB above it before earlier
-changes to the noise measurement and the ranking. **Those changes were made, and their
-limits set, while looking at the scans on this page**, so that its figures are no
+changes to the noise measurement and the ranking. **Those changes, and their limits,
+were chosen with knowledge of the scans on this page**, so its figures are not an
 independent test of them. The limits of the last changes (the spectrum of the noise)
 were set on simulations and on the level of noise added to bone, cement and sandstone.
 
@@ -35,11 +35,11 @@ were set on simulations and on the level of noise added to bone, cement and sand
 - **Noise-corrected PSNR.** Some scans contain noise of their own (cement paste: 3.9 %
   of the contrast), which a good restoration also removes. Errors are corrected for
   this, on the assumption that a result retains, at every voxel, the same fraction of
-  the scan's own noise as of the added noise, which is known. The level of the own noise
-  is that measured at the grey value. Earlier versions of this page used one level for
-  all grey values. The own noise of pollen is ten times as strong in bright regions as
-  in dark ones, and results of all models retain two to three times as much of it as of
-  the added noise.
+  the scan's own noise as of the added noise, which is known. The level of this noise is
+  measured at each grey value. Earlier versions of this page used one level for
+  all grey values. The noise of the pollen scan is ten times as strong in bright regions
+  as in dark ones, and the results of all models retain two to three times as much of it
+  as of the added noise.
   With one level, *auto* was 0.6 dB below the best classical filter for 20 % independent
   noise; with the measured levels, it is 0.2 dB above it.
 - **Italics.** If the added noise is not stronger than the scan's own noise, values are
@@ -135,7 +135,7 @@ def _summary(rows: list[dict[str, Any]]) -> str:
     if both:
         lines += [
             "",
-            f"From 5 % noise, *auto* differs from the best classical filter by "
+            f"With 5 % noise or more, *auto* differs from the best classical filter by "
             f"{np.mean(both):+.2f} dB on average ({min(both):+.2f} dB at worst). "
             f"{harmful} restorations were harmful, {unflagged} of them without a "
             f"warning before the run; of the other {good}, {refused} were classified "
@@ -164,9 +164,10 @@ def _by_kind(rows: list[dict[str, Any]]) -> str:
                 f"{max(leads):+.2f})"
             )
     return (
-        f"*auto* minus the best classical filter, by kind of scan: {'; '.join(said)}. "
-        "Scans with own noise that depends on the grey value (pollen) are "
-        "the least certain: the correction for it relies on the measured levels."
+        "Difference between *auto* and the best classical filter by kind of scan: "
+        f"{'; '.join(said)}. "
+        "The values are least certain for scans with noise that depends on the grey "
+        "value (pollen), because the correction relies on the measured levels."
     )
 
 

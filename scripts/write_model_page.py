@@ -26,8 +26,8 @@ and `cubic-x8` interpolate and are included for comparison.
 
 The models were trained on simulated scans by `napari-geosr train`, with the settings in
 the `train.yaml` stored with their weights. `scripts/complete_card.py` evaluated them.
-Every value is a mean over scans that were used neither for training nor for choosing
-any setting (six of each kind for CT). The classical methods were tuned on a scan of the
+Every value is a mean over scans that were not used for training or for choosing
+settings (six of each kind for CT). The classical methods were tuned on a scan of the
 same kind with known ground truth.
 
 ## How to read the tables
@@ -40,7 +40,8 @@ same kind with known ground truth.
 | *noise-free* (row) | result of a perfect restoration |
 
 The ground truth for the foam and bone models is the sharp object. For the other
-denoisers, it is the same image without noise, including its blur. For `fluo-sr-x2`, it
+denoisers, it is the noise-free image, which has the same blur as the scan. For
+`fluo-sr-x2`, it
 is the noise-free image with pixels of half the width and half the blur. For all
 fluorescence models, the grey-value range used for the PSNR is the intensity of a bright
 structure. The porosity error alone hardly distinguishes models, so read it together

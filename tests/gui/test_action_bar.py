@@ -163,6 +163,36 @@ def test_the_columns_up_to_the_diameter_fit_the_usual_width(viewer, measured, qt
     assert right <= table.viewport().width()
 
 
+def test_no_header_of_the_pore_table_is_cut_at_the_edge(viewer, measured, qtbot):
+    viewer.window._qt_window.resize(*SCREEN)
+    dock = measured("scan")
+    table = dock.result.table
+    for width in (WIDTH, 340, 420):
+        resize(viewer, dock, qtbot, width)
+        edge = table.viewport().width()
+        header = table.horizontalHeader()
+        ends = []
+        for i, name in enumerate(table.pores.names):
+            left = header.sectionViewportPosition(i)
+            if left >= edge:
+                continue
+            ends.append(left + header.sectionSize(i))
+            words = str(table.pores.headerData(i, Qt.Orientation.Horizontal))
+            metrics = header.fontMetrics()
+            widest = max(metrics.horizontalAdvance(w) for w in words.split("\n"))
+            assert widest < header.sectionSize(i), name
+        assert len(ends) >= 3
+        assert max(ends) == edge
+
+
+def test_a_width_that_the_user_chose_is_kept(viewer, measured, qtbot):
+    dock = measured("scan")
+    table = dock.result.table
+    table.setColumnWidth(1, 133)
+    resize(viewer, dock, qtbot, WIDTH + 40)
+    assert table.columnWidth(1) == 133
+
+
 def test_the_sentence_about_a_job_is_whole(viewer, measured, qtbot):
     dock = measured("scan")
     row = dock.job_row

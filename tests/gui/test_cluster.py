@@ -18,7 +18,7 @@ from tomography_helpers import scan_file
 from train_helpers import noisy_scans, set_small
 
 from napari_geosr import read
-from napari_geosr.gui.kit.dock_tabs import JOBS, POROSITY, RECONSTRUCT, TRAIN
+from napari_geosr.gui.kit.dock_tabs import JOBS, POROSITY, RECONSTRUCT, RESTORE, TRAIN
 from napari_geosr.jobs import profiles, submission
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.profiles import Profile
@@ -200,18 +200,34 @@ def test_wrong_settings_open_no_dialog(viewer, qtbot, tmp_path):
     assert dock.cluster.dialog is None
     assert "name" in dock.name_faults.texts
     dock = opened_projections(viewer, scan_file(tmp_path, rows=12))
+    qtbot.waitUntil(dock.study.start_button.isEnabled)
     dock.study.above.set_values({"counts": "none"})
     dock.study_cluster.widget.click()
     assert dock.study_cluster.dialog is None
     assert dock.study.above.faults
 
 
-def test_nothing_is_submitted_without_data(viewer, qtbot):
-    for name, said in ((RECONSTRUCT, "Open projections"), (POROSITY, "Open an image")):
-        dock = opening.opened(viewer, name)
-        dock.cluster.widget.click()
-        assert said in dock.message.text
-        assert dock.cluster.dialog is None
+def test_the_button_is_grey_exactly_when_run_is(viewer, qtbot, tmp_path, rng):
+    restore, porosity, reconstruct = (
+        opening.opened(viewer, name) for name in (RESTORE, POROSITY, RECONSTRUCT)
+    )
+    pairs = [
+        (restore.cluster.widget, restore.run_button),
+        (porosity.cluster.widget, porosity.measure_button),
+        (reconstruct.cluster.widget, reconstruct.run_button),
+    ]
+
+    def states():
+        assert all(a.isEnabled() == b.isEnabled() for a, b in pairs)
+        return [b.isEnabled() for _, b in pairs]
+
+    assert states() == [False] * 3
+    viewer.add_image(rng.normal(100, 10, (8, 32, 32)).astype(np.float32))
+    qtbot.waitUntil(lambda: states() == [True, True, False])
+    opened_projections(viewer, scan_file(tmp_path, rows=4))
+    qtbot.waitUntil(lambda: states()[2])
+    viewer.layers.clear()
+    qtbot.waitUntil(lambda: states() == [False] * 3)
 
 
 def test_settings_are_refused_beside_their_field(dialog, qtbot):

@@ -257,7 +257,10 @@ def test_a_result_is_opened_from_a_shared_folder(
         dock.remote.result_button.click()
         qtbot.waitUntil(lambda n=n_layers: len(viewer.layers) == n, timeout=30_000)
         qtbot.waitUntil(lambda: not dock.remote.opener.activity.busy, timeout=5000)
-    assert asked == [f"Folder on this computer that is /bettik/me on {HOST}"] * 2
+    assert (
+        asked
+        == [f"Folder on this computer that corresponds to /bettik/me on {HOST}"] * 2
+    )
     layer = viewer.layers[0]
     assert not isinstance(layer.data, np.ndarray)
     np.testing.assert_array_equal(layer.data, data)

@@ -76,8 +76,8 @@ def test_a_part_without_a_source(tmp_path: Path) -> None:
     layout[:, :, 2:] = h5py.VirtualSource("p.h5", "data", SHAPE)[:, :, 2:]
     (said,) = warnings_of(virtual(tmp_path / "scan.h5", layout))
     assert said.startswith(
-        "144 of 576 voxels are read as 7 (X 0–1): the file does not say where they are "
-        "stored. "
+        "144 of 576 voxels are read as 7 (X 0–1): the file does not state where they "
+        "are stored. "
     )
 
 
@@ -115,7 +115,7 @@ def test_sources_that_grow(tmp_path: Path) -> None:
         )
         layout[i:UNLIMITED:2] = source[0:UNLIMITED]
     (said,) = warnings_of(virtual(tmp_path / "scan.h5", layout))
-    assert "are read as 7 (Z 7; Z 9): the file does not say where" in said
+    assert "are read as 7 (Z 7; Z 9): the file does not state where" in said
 
 
 def test_a_source_with_missing_parts_of_its_own(tmp_path: Path) -> None:
@@ -142,7 +142,9 @@ def test_a_source_that_is_too_small(tmp_path: Path) -> None:
 def test_a_source_that_is_no_hdf5_file(tmp_path: Path) -> None:
     path = in_three(tmp_path)
     (tmp_path / "p1.h5").write_bytes(b"x" * 999)
-    with pytest.raises(FileError, match=r"takes voxels from p1\.h5, which cannot be"):
+    with pytest.raises(
+        FileError, match=r"contains voxels from p1\.h5, which cannot be"
+    ):
         io.read(path)
 
 
@@ -194,8 +196,9 @@ def test_missing_projections_are_said(tmp_path: Path) -> None:
     notes = read_projections(path).metadata["notes"]
     assert [note for note in notes if "read as" in note] == [
         "scan.h5, dataset 'exchange/data': 576 of 576 voxels are read as 7 (all of "
-        "it): 1 of 1 files that contain them cannot be found (gone.h5); for some, the "
-        "file does not say where they are stored. Copy the missing files next to this "
+        "it): 1 of 1 files that contain them cannot be found (gone.h5); for some, "
+        "the file does not state where they are stored. Copy the missing files next "
+        "to this "
         "file."
     ]
 

@@ -115,7 +115,7 @@ def test_our_own_files_have_every_chunk(tmp_path: Path, dtype: type) -> None:
     assert files
     files[0].unlink()
     (said,) = warnings_of(path)
-    assert "All chunks were there when it was written, so copy it again." in said
+    assert "It was complete when it was written, so copy it again." in said
 
 
 def test_an_unfinished_file_of_ours_does_not_claim_to_be_whole(tmp_path: Path) -> None:
@@ -123,7 +123,7 @@ def test_an_unfinished_file_of_ours_does_not_claim_to_be_whole(tmp_path: Path) -
     with io.create(tmp_path / "a.ome.zarr", spec) as output:
         kept = output.keep_incomplete()
     (said,) = warnings_of(kept)
-    assert "All chunks were there" not in said
+    assert "It was complete when" not in said
 
 
 def test_coarser_levels_warn_of_nothing(tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ def test_stacks_of_one_page(tmp_path: Path) -> None:
     shorter = io.read(virtual(tmp_path / "c.tif", "images=8\nslices=5", 8))
     np.testing.assert_array_equal(np.asarray(shorter.data), STACK[:5])
     (said,) = file_warnings(shorter.metadata)
-    assert said.startswith("3 of the 8 planes in the file are left out, because its I")
+    assert said.startswith("3 of the 8 planes in the file are omitted, because its I")
 
 
 def with_planes(path: Path, n: int, **options: Any) -> Path:
@@ -85,7 +85,7 @@ def test_planes_that_ome_does_not_mention_are_said(
     volume = io.read(path)
     np.testing.assert_array_equal(np.asarray(volume.data), STACK[:5])
     (said,) = file_warnings(volume.metadata)
-    assert said.startswith("3 of the 8 planes in the file are left out, because its O")
+    assert said.startswith("3 of the 8 planes in the file are omitted, because its O")
 
 
 @pytest.mark.parametrize("compression", [None, "zlib"])

@@ -135,7 +135,7 @@ def test_phases_are_those_of_all_targets_together() -> None:
     assert scaled.threshold == pytest.approx((found.threshold - 20) / 4)
     assert scaled.bright - scaled.dark == pytest.approx((found.bright - found.dark) / 4)
     flat = Volume(np.ones((3, 8, 8), np.float32), "ZYX", name="flat")
-    with pytest.raises(VolumeError, match="flat.: all grey values are the same"):
+    with pytest.raises(VolumeError, match="flat.: all grey values are equal"):
         find_phases([flat])
 
 

@@ -159,7 +159,7 @@ def test_people_see_the_interval(mean, spread):
     )
     assert "Porosity interval (90 %)" in text
     assert "shifted together by 1.20 standard deviations" in text
-    assert "covers neither errors that all members" in text
+    assert "does not include errors that all members" in text
 
 
 def test_json_says_what_there_is(mean, spread):

@@ -156,7 +156,7 @@ def test_figures_side_by_side_have_the_same_digits() -> None:
         for label, texts, _ in table_rows([OfFigures(figures), OfFigures(other)])
     }
     assert shown["Porosity"] == ["17.5 %", "18.0 %"]
-    assert shown["Mean pore volume"] == ["17.5 pixel³", "18.0 pixel³"]
+    assert shown["Mean pore volume"] == ["17.5 voxel³", "18.0 voxel³"]
     assert shown["Euler number"] == ["3", "\N{MINUS SIGN}4"]  # a count stays whole
 
 
@@ -171,8 +171,8 @@ def test_numbers_without_a_unit_are_not_called_pixels(shared_data: Path) -> None
     assert found.units["volume"] == "unit³"
     assert found.units["centroid_x"] == "unit"
     plain = measure(bone.data, keep_labels=False)
-    assert dict(summary_rows(plain))["Largest pore volume"].endswith(" pixel³")
-    assert plain.units["volume"] == "pixel³"
+    assert dict(summary_rows(plain))["Largest pore volume"].endswith(" voxel³")
+    assert plain.units["volume"] == "voxel³"
 
 
 def test_volumes_share_one_unit() -> None:

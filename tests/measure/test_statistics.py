@@ -98,13 +98,13 @@ def test_a_statistic_of_one_file_is_everywhere(bring, tmp_path: Path) -> None:
     assert report.figures["mean_surface_to_volume"] == pytest.approx(0.5, rel=0.03)
 
 
-def test_a_length_in_pixels_is_shown_but_not_written_as_physical(bring) -> None:
+def test_a_length_in_voxels_is_shown_but_not_written_as_physical(bring) -> None:
     bring("surface_to_volume", SURFACE_TO_VOLUME)
     report = ball()
     values = report.to_json_dict()
     assert values["mean_surface_to_volume"] is None
     assert values["surface_to_volume_unit"] is None
-    assert summary_rows(report)[-1][1].endswith("pixel⁻¹")
+    assert summary_rows(report)[-1][1].endswith("voxel⁻¹")
 
 
 def test_without_it_nothing_is_left_of_it() -> None:

@@ -137,7 +137,7 @@ def test_another_package_brings_a_format_in_one_file(
     assert given == [(tmp_path / "a.toy", 2), (tmp_path / "b.pth", None)]
     assert ".toy" in foreign.suffixes()
     (tmp_path / "picture.png").touch()
-    with pytest.raises(ModelError, match=r"toys \(\.toy\) and weights for 2D images"):
+    with pytest.raises(ModelError, match=r"toys \(\.toy\) and weights of 2D networks"):
         foreign.read(str(tmp_path / "picture.png"))
 
 

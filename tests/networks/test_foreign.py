@@ -33,7 +33,7 @@ def test_they_are_no_choice_for_trainings() -> None:
     ("settings", "what"),
     [
         ({"local": False}, "window"),
-        ({"window": (8, 8), "overlap": 4}, "twice their overlap"),
+        ({"window": (8, 8), "overlap": 4}, "as large as their overlap"),
         ({"halo": (1, 2, 3)}, "halo needs one number"),
         ({"stride": (0, 1)}, "at least 1"),
         ({"output_channel": 1}, "output channel"),

@@ -150,8 +150,8 @@ def test_what_is_found_well_claims_no_more_than_its_figures(scan, fine, capsys):
     said = capsys.readouterr().out
     assert "2.4 % of voxels beyond 3 standard deviations (noise alone: 0.27 %)" in said
     assert said.rstrip().endswith(
-        "All values are within the limits of the check: the residual is about what "
-        "noise alone would give."
+        "All values are within the limits of the check: the residual is about as "
+        "large as expected for noise alone."
     )
 
 

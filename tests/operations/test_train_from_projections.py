@@ -148,7 +148,7 @@ def test_pairs_that_share_most_of_their_noise_are_said(noisy, tmp_path, scans, s
         elif isinstance(step, StageStarted):
             break
     steps.close()
-    ours = [message for message in found if "common to both" in message]
+    ours = [message for message in found if "that both share" in message]
     assert [
         message[: len(begin)] for message, begin in zip(ours, said, strict=False)
     ] == said
@@ -160,7 +160,7 @@ def test_a_second_scan_shares_no_noise(noisy: Any, tmp_path: Path) -> None:
     steps = train_from_projections_steps(job, tmp_path)
     first = [step for step, _ in zip(steps, range(3), strict=False)]
     steps.close()
-    assert not any("common to both" in str(step) for step in first)
+    assert not any("that both share" in str(step) for step in first)
 
 
 def test_other_projections_under_the_same_name_are_refused(

@@ -85,7 +85,7 @@ def test_impossible_settings_are_refused(monkeypatch):
         felt((48, 96, 96), porosity=0.05, radius=0.4)
     with pytest.raises(ConfigError, match="spacing of more than 8"):
         weave(SHAPE, spacing=8.0, radius=4.0)
-    with pytest.raises(ConfigError, match="one fraction per grey value"):
+    with pytest.raises(ConfigError, match="At least two phases are needed"):
         several_phases(SHAPE, shares=(0.5, 0.5))
     with pytest.raises(ConfigError, match="add up to 1"):
         several_phases(SHAPE, shares=(0.5, 0.6), greys=(0.0, 1.0))

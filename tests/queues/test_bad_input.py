@@ -187,7 +187,7 @@ def test_a_dry_run_says_why_there_is_no_plan(
     scan: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said = _dry_run(scan, capsys, "-m", "auto", "--queue", "slurm")
-    assert "not available, because the model is chosen when the job runs" in said
+    assert "not available, because the model will be chosen when the job runs" in said
     monkeypatch.setattr(run_plan, "find_spec", lambda name: None)
     words = ["-m", "gaussian", "--queue", "slurm"]
     assert "because torch is not installed" in _dry_run(scan, capsys, *words)

@@ -30,12 +30,13 @@ def plan_scan(
     kilograms_per_kilowatt_hour: float = 0.06,
     memory: str | None = None,
 ) -> ScanPlan:
-    """Plan how many spots to scan for a precise porosity, how large, and where.
+    """Plan the number, size and positions of scans for a precise porosity.
 
     Parameters
     ----------
     volume : Volume or array
-        A coarse scan of the whole sample, or a fine scan of one spot of it.
+        A low-resolution scan of the whole sample, or a high-resolution scan of one
+        spot.
     mask : Volume or array, optional
         Sample mask: every non-zero voxel.
     axes : str, optional

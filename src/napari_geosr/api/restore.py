@@ -63,7 +63,7 @@ def restore(
         Memory limit, e.g. ``"4GB"``; by default a fraction of the free memory.
     output_dtype : {"float32", "input"}
         Type of the result: float32, or the input's own integer type, rounded and
-        clipped. Labels are always integers.
+        clipped. Label images are always stored as integers.
     nonfinite : {"mean", "zero", "refuse"}
         Value that replaces NaN and infinite voxels in the input of the model; they are
         NaN in the result. ``"refuse"`` raises `VolumeError` instead.

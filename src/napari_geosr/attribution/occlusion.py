@@ -84,7 +84,8 @@ def explain(request: AttributionRequest) -> Generator[Step, None, AttributionRes
     overlay = Attribution(
         window.place,
         effect.astype(np.float32),
-        "change of the result without the cube; 0 where noise explains the change",
+        "change of the result when the cube is replaced; 0 where noise explains the "
+        "change",
     )
     notes = _notes(left_out, is_measured=fresh.is_measured)
     return AttributionResult(figures, _sentence(figures), overlay, notes)
@@ -187,10 +188,11 @@ def _sentence(figures: AnyDict) -> str:
             "changes the result by no more than new noise does."
         )
     return (
-        f"The largest change occurs without the structure {figures['distance']:.3g} "
-        f"{figures['unit']} away (voxel {tuple(figures['strongest_at'])} of the scan): "
-        f"{figures['strongest']:+.4g} ± {figures['strongest_error']:.2g} (standard "
-        f"error). Of {cubes}, {figures['cubes_beyond_noise']} change the result by "
+        f"Removing the structure {figures['distance']:.3g} {figures['unit']} away "
+        f"(voxel {tuple(figures['strongest_at'])} of the scan) has the largest "
+        f"effect: {figures['strongest']:+.4g} ± {figures['strongest_error']:.2g} "
+        f"(standard error). Of {cubes}, {figures['cubes_beyond_noise']} change the "
+        "result by "
         "more than new noise does."
     )
 

@@ -21,7 +21,7 @@ from napari_geosr.core.steps import StageStarted, Step
 from napari_geosr.core.types import AnyArray
 
 TITLE = "Reach"
-HELP = "Radii that contain 50, 90 and 99 % of what the result depends on."
+HELP = "Distances within which 50, 90 and 99 % of the sensitivity to the scan lie."
 
 #: Fractions of the attribution for which radii are given.
 SHARES = (0.5, 0.9, 0.99)

@@ -19,9 +19,9 @@ TITLE = "Seen before?"
 HELP = "The most similar patches of the training data, and where they are."
 
 _ONE_VOLUME = (
-    "The index contains one training volume, so its distances are those within one "
-    "scan, and the verdict holds for that scan only: patches of another scan of the "
-    "same material can be further away. Train on several scans to judge another one."
+    "The index contains a single training volume, so this verdict applies to that "
+    "scan only: patches of another scan of the same material can be further away. "
+    "Train on several scans to judge another one."
 )
 #: Number of training patches that are listed.
 NEAREST = 5
@@ -83,7 +83,7 @@ def _sentence(
     place = ", ".join(f"{p:.4g}" for p in first.position[1 if flat else 0 :])
     where = "in another volume " if index.is_across_volumes else ""
     end = {
-        "similar": "which is usual: the training data contain similar structure",
+        "similar": "which is usual: the training data contain similar structures",
         "unusual": "which is unusual: 95 % of the training patches have a neighbour "
         f"{where}within {high:.2g} ×",
         "unlike": "so the training data contain nothing similar: 99 % of the training "

@@ -35,6 +35,8 @@ _TAKE_ARGUMENTS = ("sim", "simulate")
 #: Options that every command accepts.
 _QUIET = ("-q", "--quiet")
 _VERBOSE = ("-v", "--verbose", "--debug")
+#: Hidden command of cyclopts, which completion scripts call.
+_COMPLETE = "__complete"
 
 
 def build_app() -> App:
@@ -56,7 +58,7 @@ def build_app() -> App:
         _add(group, commands)
         app.command(group)
     app.register_install_completion_command(
-        help="Let the Tab key complete commands and options in this shell."
+        help="Set up Tab completion of commands and options in this shell."
     )
     return app
 
@@ -85,8 +87,10 @@ def run(arguments: Sequence[str] | None = None) -> int:
     words = [word for word in words if word not in (*_QUIET, *_VERBOSE)]
     QUIET.set(quiet)
     try:
-        _refuse_odd(words)
-        refuse_fractions(app := build_app(), words)
+        app = build_app()
+        if words[:1] != [_COMPLETE]:  # the Tab key may complete an empty word
+            _refuse_odd(words)
+            refuse_fractions(app, words)
         with (
             redirect_stdout(cast("TextIO", _CheckedOutput(sys.stdout))),
             redirect_stderr(cast("TextIO", _Messages(sys.stderr))),

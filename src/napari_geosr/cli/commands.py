@@ -62,7 +62,7 @@ COMMANDS = {
     ),
     "plan": Command(
         "plan:plan",
-        "Plan how many spots to scan for a precise porosity, how large, and where.",
+        "Plan the number, size and positions of scans for a precise porosity.",
         (
             "plan coarse.tif --spot 200um --precision 5% -o plan",
             "plan spot.tif --scan spot --spot 300um --precision 5% -o plan",
@@ -89,7 +89,7 @@ COMMANDS = {
     ),
     "sim": Command(
         "sim:app",
-        "Reconstruct structured illumination (SIM) from raw frames; check the frames.",
+        "Reconstruct or check raw frames of structured illumination (SIM).",
     ),
     "pairs": Command(
         "pairs:pairs",
@@ -116,7 +116,7 @@ COMMANDS = {
     "train": Command("train:app", "Train a model on your own data."),
     "study": Command(
         "study:app",
-        "Find out how short a scan can be and still give correct pore measurements.",
+        "Find the shortest scan that still gives correct pore measurements.",
     ),
 }
 
@@ -218,7 +218,7 @@ GROUPS: dict[str, tuple[str, dict[str, Command]]] = {
             ),
             "repair": Command(
                 "jobs:repair_jobs",
-                "Find damaged parts of a job's OME-Zarr and restore them again.",
+                "Find damaged parts of a job's OME-Zarr and compute them again.",
                 ("jobs repair clean.job", "jobs repair clean.job --json"),
             ),
             "remove": Command(
@@ -285,8 +285,8 @@ GROUPS: dict[str, tuple[str, dict[str, Command]]] = {
             ),
             "test": Command(
                 "profiles:probe_profiles",
-                "Check with a small job that the nodes can access a folder and start "
-                "napari-geosr.",
+                "Submit a small job to check that the nodes can access a folder and "
+                "start napari-geosr.",
                 (
                     "profiles test mine",
                     "profiles test mine --folder /bettik/me/scans",
@@ -348,11 +348,11 @@ GROUPS: dict[str, tuple[str, dict[str, Command]]] = {
         },
     ),
     "shapes": (
-        "Refine, compare and complete shapes, and convert them from and to meshes.",
+        "Refine, compare and complete shapes; convert them to and from meshes.",
         {
             "complete": Command(
                 "shapes:complete",
-                "Guess the missing part of a shape, such as a skull (experimental).",
+                "Predict the missing part of a shape, such as a skull (experimental).",
                 (
                     "shapes complete skull.nii.gz -o whole.ome.tif",
                     "shapes complete skull.nii.gz -o whole.ome.tif "

@@ -58,7 +58,10 @@ def compare(
     ],
     reference: Annotated[
         Path | None,
-        Parameter(help="Ground truth or best scan; all volumes are compared with it."),
+        Parameter(
+            help="Ground truth, or the best scan available; all volumes are compared "
+            "with it."
+        ),
     ] = None,
     mask: Annotated[
         Path | None,

@@ -202,7 +202,7 @@ def repair_jobs(job: Job, /, *, json: Json = False) -> int:
     folder = find(job)
     status = folder.status()
     if status.is_alive:
-        raise JobError(f"{status.name} is {status.state}: wait until it has ended.")
+        raise JobError(f"{status.name} is {status.state}: wait until it has finished.")
     if status.operation != "restore":
         raise JobError(
             f"{status.name} is not a restoration: only restored volumes can be "
@@ -253,7 +253,7 @@ def resume_jobs(
         Parameter(
             negative="",
             help="Run in the background and return at once; the job waits until "
-            "other jobs have finished. Without this option it starts at once.",
+            "other jobs have finished. Without --detach, it starts at once.",
         ),
     ] = False,
     learning_rate: Annotated[
@@ -356,8 +356,8 @@ def remove_jobs(
         bool,
         Parameter(
             negative="",
-            help="Delete the job's files even if its folder also contains other "
-            "files, which are kept.",
+            help="Delete the job's files even if the folder contains other files; "
+            "those are kept.",
         ),
     ] = False,
 ) -> int:

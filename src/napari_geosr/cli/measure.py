@@ -76,9 +76,9 @@ def measure(
     graph_distance: Annotated[
         float | None,
         Parameter(
-            help="With --graph and --reference: distance within which a branch counts "
-            "as found, in the unit of the voxel size; by default two voxels of the "
-            "coarser volume."
+            help="With --graph and --reference: largest distance at which a branch "
+            "counts as found, in the unit of the voxel size; by default two "
+            "voxels of the volume with larger voxels."
         ),
     ] = None,
     labels: Annotated[
@@ -86,7 +86,7 @@ def measure(
         Parameter(
             name=["--write-labels", "--labels"],
             negative="",
-            help="Also write a volume of labels, one number per pore.",
+            help="Also write a label volume in which every pore has its own number.",
         ),
     ] = False,
     config: Annotated[MeasureConfig | None, AS_FLAGS] = None,
@@ -156,7 +156,7 @@ def measure(
         _print(volumes, reports)
         if agreement is not None:
             scan = volumes["input"]
-            unit = shown_unit(scan.unit, scan.voxel_size)
+            unit = shown_unit(scan.unit, scan.voxel_size, flat=reports["input"].is_flat)
             print("\n".join(agreement_lines(agreement, unit)))
         remaining = [w for w in reports["input"].warnings if w not in warnings]
         for warning in (*notes, *remaining):

@@ -96,7 +96,7 @@ def _table(entries: list[ZooEntry]) -> Any:
     return table
 
 
-def show_models(name: str, /, *, json: Json = False) -> int:
+def show_models(name: catalogue.ModelName, /, *, json: Json = False) -> int:
     """Show a model's card: what it is for and not for, and its metrics.
 
     Fails if the weights are damaged or do not match the card.
@@ -214,11 +214,13 @@ def import_models(
     *,
     name: Annotated[
         str | None,
-        Parameter(help="Name of the imported model; by default that of its file."),
+        Parameter(help="Name of the imported model; by default the name of its file."),
     ] = None,
     channel: Annotated[
         int | None,
-        Parameter(help="Output channel to use, for models with several."),
+        Parameter(
+            help="Output channel to use, for models with several output channels."
+        ),
     ] = None,
     json: Json = False,
 ) -> int:
@@ -242,7 +244,7 @@ def import_models(
 
 
 def export_models(
-    name: str,
+    name: catalogue.ModelName,
     /,
     *,
     format: Annotated[  # noqa: A002  # the flag's name
@@ -255,7 +257,8 @@ def export_models(
     like: Annotated[
         Path | None,
         Parameter(
-            help="Scan whose noise the exported model should remove. Required for "
+            help="Scan with the noise that the exported model should remove. Required "
+            "for "
             "models that take the noise level as input."
         ),
     ] = None,
@@ -292,7 +295,7 @@ def export_models(
     return 0
 
 
-def remove_models(name: str, /) -> int:
+def remove_models(name: catalogue.ModelName, /) -> int:
     """Delete one of your own models; bundled models cannot be deleted.
 
     Parameters

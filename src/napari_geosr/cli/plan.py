@@ -50,7 +50,7 @@ def plan(
     json: Json = False,
     overwrite: Overwrite = False,
 ) -> int:
-    """Plan how many spots to scan for a precise porosity, how large, and where."""
+    """Plan the number, size and positions of scans for a precise porosity."""
     merged = settings_from(PlanConfig, config, settings)
     files = plan_files(out)
     check_files(files, overwrite=overwrite)

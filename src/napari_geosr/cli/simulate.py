@@ -81,8 +81,8 @@ def simulate(
     )
     at_half = 100 * made.truth["porosity_at_half_contrast"]
     print(
-        f"  A threshold at half the contrast gives {at_half:.3f} % on the true object, "
-        "because voxels at the surface are only partly pore"
+        f"  With a threshold at half the contrast, the true object has {at_half:.3f} "
+        "%, because voxels at the surface are only partly pore"
     )
     print(f"Wrote {files['projections']}")
     print(f"  truth: {files['truth']}, sample: {files['sample']}")

@@ -28,7 +28,7 @@ MAX_BYTES = 10**6
 MAX_RESULT_BYTES = 32 * 10**6
 #: Maximum depth of nesting; cards have up to eight levels.
 MAX_DEPTH = 64
-_TOO_DEEP = f"it is nested more than {MAX_DEPTH} levels deep."
+_TOO_DEEP = f"it has more than {MAX_DEPTH} levels of nesting."
 #: Maximum number of values, with aliases expanded.
 MAX_VALUES = 10**5
 #: Maximum number of digits: YAML's 1:30:00 notation takes quadratic time to parse.
@@ -99,7 +99,7 @@ def load_yaml(text: str, *, aliases: bool = True) -> Any:
     except ConfigError:
         raise
     except RecursionError as error:
-        raise ConfigError("it is nested too deeply.") from error
+        raise ConfigError("it has too many levels of nesting.") from error
     except _YAML_ERRORS as error:
         reason = " ".join(str(error).split())
         # From version 6.0.4, the scanner has its own limit, and it reads ahead.
@@ -296,7 +296,7 @@ def load_json(text: str | bytes, limit: int = MAX_BYTES) -> Any:
     try:
         return json.loads(text)
     except RecursionError as error:
-        raise ConfigError("it is nested too deeply.") from error
+        raise ConfigError("it has too many levels of nesting.") from error
     except ValueError as error:
         raise ConfigError(f"{error}.") from error
 
@@ -356,7 +356,7 @@ def _refuse_long_number(event: yaml.ScalarEvent) -> None:
     is_quoted = event.implicit[1]
     length = len(event.value)
     if length > _MAX_DIGITS and not is_quoted and _NUMBER.fullmatch(event.value):
-        raise ConfigError(f"it has a number of {length} digits.")
+        raise ConfigError(f"it contains a number of {length} digits.")
 
 
 class _Budget:

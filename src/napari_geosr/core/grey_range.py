@@ -22,8 +22,8 @@ def float32_range_fault(minimum: float, maximum: float) -> str:
     if largest <= float(np.finfo(np.float32).max):
         return ""
     return (
-        f"It contains grey values of up to {largest:.3g}, but float32, in which "
-        "models compute, ends at 3.4e+38. Divide all voxels by a constant first, "
+        f"It contains grey values of up to {largest:.3g}, but models compute in "
+        "float32, which ends at 3.4e+38. Divide all voxels by a constant first, "
         "or replace values that mark missing voxels by NaN."
     )
 
@@ -51,7 +51,8 @@ def float32_contrast_fault(
     if std < _MIN_STD:
         return (
             f"Its grey values differ by only {maximum - minimum:.3g}, too little for "
-            "float32, in which models compute. Multiply all voxels by a constant first."
+            "models, which compute in float32. Multiply all voxels by a constant "
+            "first."
         )
     largest = max(abs(minimum), abs(maximum))
     step = float(np.spacing(np.float32(largest)))
@@ -63,8 +64,8 @@ def float32_contrast_fault(
         # Not above the exact minimum: unsigned integers would wrap around.
         constant = str(int(minimum) - int(np.spacing(abs(minimum))))
     return (
-        "Its grey values are too far from zero for float32, in which models "
-        f"compute: their standard deviation is {std:.3g}, but near {largest:.3g} "
-        f"float32 has steps of {step:.3g}. Subtract a constant, such as "
+        "Its grey values are too far from zero for models, which compute in float32: "
+        f"their standard deviation is {std:.3g}, but near {largest:.3g} float32 has "
+        f"steps of {step:.3g}. Subtract a constant, such as "
         f"{constant}, from all voxels first (in {dtype})."
     )

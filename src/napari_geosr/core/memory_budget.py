@@ -19,8 +19,8 @@ def _as_text(value: object) -> object:
 def _checked(value: str | None) -> str | None:
     if value is not None and parse_bytes(value) < _MIN_BYTES:
         raise ConfigError(
-            f"{value} means {format_bytes(parse_bytes(value))}; no run is that "
-            "small. Give a unit, such as 4GB or 800MB."
+            f"{value} means {format_bytes(parse_bytes(value))}, which is too little "
+            "for any run. Give a unit, such as 4GB or 800MB."
         )
     return value
 
@@ -34,7 +34,7 @@ MemoryBudget = Annotated[
     AfterValidator(_checked),
     Field(
         title="Memory",
-        description="Memory that the run may use in addition to the program and the "
-        "model, such as 4GB; by default a fraction of the free memory.",
+        description="Memory limit, such as 4GB, not counting the program and the "
+        "model; by default a fraction of the free memory.",
     ),
 ]

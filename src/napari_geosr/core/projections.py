@@ -139,7 +139,8 @@ class Projections:
         if bad.size:
             raise ProjectionsError(
                 f"{self.title}: {bad.size} of its {len(angles)} angles are NaN or "
-                f"infinite (the first is angle {bad[0]}). Correct the angles, or leave "
+                f"infinite (the first is angle number {bad[0]}). Correct the angles, "
+                "or leave "
                 "these projections out."
             )
         angles.setflags(write=False)

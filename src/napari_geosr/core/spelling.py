@@ -5,6 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+#: Least number of letters of which the continuation is suggested.
+_LEAST_LETTERS = 2
+#: Most words that are suggested.
+_MOST_WORDS = 3
+
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """A question that suggests the closest of the known words.
@@ -20,14 +25,24 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     -------
     str
         `` Did you mean 'otsu'?`` with a leading space, to append to a sentence; empty
-        if nothing is close.
+        if nothing is close. If no word is close, words that begin with `word` are
+        suggested, up to three.
 
     Examples
     --------
     >>> did_you_mean("foam-denois", ["foam-denoise", "ct-denoise"])
     " Did you mean 'foam-denoise'?"
+    >>> did_you_mean("ct", ["ct-denoise", "tv"])
+    " Did you mean 'ct-denoise'?"
     >>> did_you_mean("bones", ["tv"])
     ''
     """
-    close = get_close_matches(word, list(known), n=1)
-    return f" Did you mean {close[0]!r}?" if close else ""
+    words = list(known)
+    close = get_close_matches(word, words, n=1)
+    if not close and len(word) >= _LEAST_LETTERS:
+        close = [name for name in words if name.lower().startswith(word.lower())]
+        close = close[:_MOST_WORDS]
+    if not close:
+        return ""
+    *others, last = map(repr, close)
+    return f" Did you mean {', '.join(others)}{' or ' if others else ''}{last}?"

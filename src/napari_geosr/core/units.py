@@ -8,6 +8,10 @@ from collections.abc import Iterable, Sequence
 from napari_geosr.core.errors import ConfigError
 
 PIXEL = "pixel"
+#: Unit in which lengths of volumes of unknown voxel size are shown.
+VOXEL = "voxel"
+#: Number of axes of a volume; an image has one less.
+VOLUME_AXES = 3
 
 #: Length of each unit in millimetres, by the spelling used inside the package.
 MILLIMETRES: dict[str, float] = {
@@ -73,7 +77,9 @@ def parse_unit(text: str | None) -> str | None:
     return _BY_SPELLING.get(typed.strip().strip("\x00").casefold())
 
 
-def shown_unit(unit: str, voxel_size: Iterable[float]) -> str:
+def shown_unit(
+    unit: str, voxel_size: Iterable[float], *, flat: bool | None = None
+) -> str:
     """Name of the unit in which lengths of a volume are shown.
 
     Parameters
@@ -82,21 +88,29 @@ def shown_unit(unit: str, voxel_size: Iterable[float]) -> str:
         Unit of `voxel_size`; ``"pixel"`` if it is unknown.
     voxel_size : iterable of float
         Edge lengths of a voxel.
+    flat : bool, optional
+        Whether it is an image; by default if there are fewer than three edges.
 
     Returns
     -------
     str
-        `unit`, or ``"unit"`` if the edges are numbers without a unit, because such
-        lengths are not in pixels.
+        `unit`; if it is unknown, ``"voxel"``, or ``"pixel"`` for images. If the edges
+        are numbers without a unit, ``"unit"``, because such lengths are not in voxels.
 
     Examples
     --------
-    >>> shown_unit("pixel", (1.0, 1.0)), shown_unit("pixel", (1.95, 1.95))
+    >>> shown_unit("µm", (1, 1, 1)), shown_unit("pixel", (1, 1, 1))
+    ('µm', 'voxel')
+    >>> shown_unit("pixel", (1, 1)), shown_unit("pixel", (1.95, 1.95, 1.95))
     ('pixel', 'unit')
     """
-    if unit != PIXEL or all(edge == 1 for edge in voxel_size):
+    edges = tuple(voxel_size)
+    if unit != PIXEL:
         return unit
-    return "unit"
+    if any(edge != 1 for edge in edges):
+        return "unit"
+    is_flat = len(edges) < VOLUME_AXES if flat is None else flat
+    return PIXEL if is_flat else VOXEL
 
 
 def require_unit(text: str) -> str:

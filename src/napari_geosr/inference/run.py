@@ -295,7 +295,7 @@ class TiledRun:
             return self.writer.write(tile, values)
         except MemoryError as error:
             raise DeviceMemoryError(
-                "Memory ran out while restored voxels were written. Close other "
+                "Memory ran out while restored voxels were being written. Close other "
                 "programs, or give the run a smaller memory budget (--memory)."
             ) from error
 

@@ -141,8 +141,8 @@ class WindowReader:
             raise
         except Exception as error:  # file libraries may raise any error
             raise FileError(
-                f"Reading planes {indices[0].min()} to {indices[0].max()} of the "
-                f"input failed: {error}. Check that the file is complete and "
+                f"Planes {indices[0].min()} to {indices[0].max()} of the input could "
+                f"not be read: {error}. Check that the file is complete and "
                 "accessible."
             ) from error
 
@@ -293,8 +293,8 @@ class ValueWriter:
             raise
         except Exception as error:  # file libraries may raise any error
             raise FileError(
-                f"Writing the restored voxels near {_format_position(tile)} failed: "
-                f"{error}. Check that the disk is not full."
+                f"The restored voxels near {_format_position(tile)} could not be "
+                f"written: {error}. Check that the disk is not full."
             ) from error
         return values
 

@@ -125,6 +125,6 @@ def in_use_message(path: Path, pid: int | None, host: str) -> str:
     """The message that a process is writing to `path`."""
     by = "" if pid is None else f" (process {pid} on {host})"
     return (
-        f"A run is still writing to {path.name}{by}. Wait until it ends, stop it, or "
-        "choose another name."
+        f"A run is still writing to {path.name}{by}. Wait until it has finished, stop "
+        "it, or choose another name."
     )

@@ -354,8 +354,8 @@ class _OpenFile:
             n = self._read(target[done:], at + done)
             if n == 0:
                 raise FileError(
-                    f"{self.path.name} was truncated while it was read: it now ends at "
-                    f"byte {at + done}. Copy it again, then open it again."
+                    f"{self.path.name} was truncated while it was being read: it now "
+                    f"ends at byte {at + done}. Copy it again, then open it again."
                 )
             done += n
 

@@ -250,9 +250,9 @@ _SENTENCES: dict[str, Callable[[list[str], int], str]] = {
     ),
     "absent": lambda names, _: f"there is no {_some(names)}",
     "short": lambda names, _: f"this file expects a larger {_some(names)}",
-    "unmapped": lambda _names, _: "the file does not say where they are stored",
+    "unmapped": lambda _names, _: "the file does not state where they are stored",
     "partly unmapped": lambda _names, _: (
-        "for some, the file does not say where they are stored"
+        "for some, the file does not state where they are stored"
     ),
 }
 
@@ -300,8 +300,8 @@ class _MappedFiles:
                 )
         except (OSError, KeyError, RuntimeError) as error:
             raise FileError(
-                f"{self._path.name} takes voxels from {place.name}, which cannot be "
-                f"read ({error}). Copy or download {place.name} again."
+                f"{self._path.name} contains voxels from {place.name}, which cannot "
+                f"be read ({error}). Copy or download {place.name} again."
             ) from error
 
 

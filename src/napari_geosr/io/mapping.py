@@ -60,8 +60,8 @@ class MappedFile(np.memmap[Any, Any]):
         if isinstance(mapped, mmap.mmap) and mapped.size() < len(mapped):
             name = with_user_names(Path(str(self.filename)).name)
             raise FileError(
-                f"{name} was truncated by another program while it was written, so "
-                "its voxels are lost. Run again."
+                f"{name} was truncated by another program while it was being written, "
+                "so its voxels are lost. Run again."
             )
 
     def __setitem__(self, key: Any, value: Any) -> None:

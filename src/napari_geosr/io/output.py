@@ -113,7 +113,7 @@ class Output(ABC):
         if not self.temporary.exists():
             raise FileError(
                 f"The unfinished {self.path.name}, or its folder, was removed from "
-                f"{self.path.parent} while it was written. Run again."
+                f"{self.path.parent} while it was being written. Run again."
             )
 
     def adopt(self, finished: Sequence[Slices]) -> None:  # noqa: B027

@@ -19,7 +19,7 @@ def check_readable(path: Path) -> None:
         raise FileError(f"{path} does not exist. Check the name and the folder.")
     if not os.access(path, os.R_OK):
         raise FileError(
-            f"There is no permission to read {path}. Ask its owner for access."
+            f"You do not have permission to read {path}. Ask its owner for access."
         )
     if not path.is_dir() and not path.is_file():
         raise FileError(

@@ -137,8 +137,8 @@ def _evaluate(job: JobFolder, began: float) -> TrainingEstimate:
     if not reports:
         raise JobError(
             job.status().message
-            or "The time could not be estimated: the process that trains a few steps "
-            "ended without a message. Try again, or start training."
+            or "The time could not be estimated: the test run of a few steps ended "
+            "without a message. Try again, or start training."
         )
     first, last = reports[0], reports[-1]
     stages = [e["time"] for e in events if e["event"] == "stage"]

@@ -224,7 +224,9 @@ def _text(file: IO[bytes]) -> str:
 def _last_line(text: str) -> str:
     """The last message of a command, without the program's name."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1].removeprefix(f"{PROGRAM}: ") if lines else "it gives no reason."
+    if not lines:
+        return "it did not give a reason."
+    return lines[-1].removeprefix(f"{PROGRAM}: ")
 
 
 def _find_ssh(host: str) -> str:

@@ -84,8 +84,8 @@ def probe_steps(
     """
     if profile.queue == submission.LOCAL:
         raise ConfigError(
-            "This computer needs no test, because jobs run here just as "
-            "this command does."
+            "This computer needs no test, because jobs run here in the same way as "
+            "this command."
         )
     submission.check_profile(profile)
     queue = load_queue(profile.queue)
@@ -151,7 +151,7 @@ def _explain(folder: Path, title: str, number: str, words: str) -> str:
         said = ""
     if not said:
         return (
-            f"{title} job {number} {words}, but the nodes wrote nothing into "
+            f"{title} job {number} {words}, but the nodes wrote nothing to "
             f"{folder.parent}: they probably cannot access this folder. Choose a "
             "folder on the cluster's shared file system (--folder)."
         )

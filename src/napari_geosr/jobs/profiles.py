@@ -101,8 +101,8 @@ class Profile(Config):
     local_folder: str = Field(
         "",
         title="Folder here",
-        description="Folder of this computer that the login node sees as well, such as "
-        "a mounted drive; empty if its files have the same paths there.",
+        description="Folder on this computer that the login node can also access, "
+        "such as a mounted drive; empty if its files have the same paths there.",
     )
     remote_folder: str = Field(
         "",
@@ -121,8 +121,8 @@ class Profile(Config):
         ge=0,
         le=10_000,
         title="Power per core",
-        description="Power of a busy CPU core in watts, with its share of the rest of "
-        "the computer. It is used to estimate the energy of jobs.",
+        description="Power of a busy CPU core in watts, including its share of the "
+        "rest of the computer. It is used to estimate the energy of jobs.",
     )
     grams_per_kilowatt_hour: float = Field(
         60.0,
@@ -252,8 +252,8 @@ def parse_walltime(text: str) -> int:
         )
     if total < _MIN_WALLTIME:
         raise ConfigError(
-            f"A walltime of {text} is too short. A job needs at least a minute, and "
-            "preferably several minutes."
+            f"A walltime of {text} is too short. A job needs at least one minute, and "
+            "preferably several."
         )
     return total
 

@@ -56,8 +56,8 @@ class AdversarialConfig(TrainingConfig):
         ge=1,
         le=128,
         title="Critic width",
-        description="Feature maps in the first layer of the critic, the network that "
-        "judges results; 64 in the publications.",
+        description="Feature maps in the first layer of the critic (the network that "
+        "judges the results); 64 in the publications.",
     )
 
 

@@ -38,8 +38,8 @@ class TrainingConfig(Config):
     target: Annotated[tuple[Path, ...], MULTIPLE_FILES] = Field(
         (),
         title="Target",
-        description="Volumes that show what the sources should look like after "
-        "restoration, in the same order.",
+        description="Target volumes: how the sources should look after restoration, "
+        "in the same order as the sources.",
     )
     name: Annotated[str, Parameter(show_default=False)] = Field(
         "mine",
@@ -80,7 +80,8 @@ class TrainingConfig(Config):
         ge=1,
         le=31,
         title="Adjacent slices",
-        description="Number of slices that a 2.5D network takes at once (odd).",
+        description="Number of adjacent slices that a 2.5D network takes as input; "
+        "must be odd.",
         json_schema_extra={"unit": "slices"},
     )
     network: str = Field(
@@ -93,21 +94,21 @@ class TrainingConfig(Config):
         ge=1,
         le=400,
         title="Layers",
-        description="Number of layers; by default the network's own value.",
+        description="Number of layers; by default that of the network.",
     )
     width: int | None = Field(
         None,
         ge=1,
         le=512,
         title="Width",
-        description="Feature maps per layer, or at the first level; by default the "
-        "network's own value.",
+        description="Feature maps per layer, or at the first level; by default those "
+        "of the network.",
     )
     network_options: Annotated[AnyDict, Parameter(negative="", accepts_keys=True)] = (
         Field(
             default_factory=dict,
             title="Network options",
-            description="Further settings of the network, such as its dilations.",
+            description="Other settings of the network, such as its dilations.",
         )
     )
     learning_rate: float = Field(

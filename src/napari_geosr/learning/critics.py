@@ -150,8 +150,8 @@ def check_penalty(critic: nn.Module) -> None:
     """
     if getattr(critic, "norm", "none") == "batch":
         raise ConfigError(
-            "A critic with batch norm has no separate gradient for each sample: with "
-            "the Wasserstein distance, use no norm."
+            "A critic with batch normalisation has no separate gradient for each "
+            "sample: with the Wasserstein distance, use no normalisation."
         )
 
 

@@ -135,7 +135,7 @@ class Method:
         if needs_target and cls.paired and len(config.source) != len(config.target):
             raise ConfigError(
                 f"There are {len(config.source)} sources and {len(config.target)} "
-                "targets: give one target for each source, in the same order."
+                "targets. Give one target for each source, in the same order."
             )
         check_network(config)
         if not cls.denoises and "bound" in network_fields(config.network):

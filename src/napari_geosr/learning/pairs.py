@@ -121,7 +121,7 @@ def check_pair(
         shown = ", ".join(f"{s:+.2f}" for s in shift)
         axes = ", ".join("ZYX"[-len(shift) :])
         shallow = len(shift) == 3 and source.shape[0] < _REGION_DEPTH
-        note = " (uncertain along Z: there are few slices)" if shallow else ""
+        note = " (uncertain along Z because there are few slices)" if shallow else ""
         warnings.append(
             f"{target.title} is shifted by {shown} voxels ({axes}) from "
             f"{source.title}{note}: align them first, or the model learns to blur."

@@ -96,8 +96,8 @@ def find_phases(targets: Sequence[Volume]) -> GreyPhases:
     if not low < high:
         names = ", ".join(target.title for target in targets)
         raise VolumeError(
-            f"{names}: all grey values are the same, so there are no phases to "
-            "separate. Check the file."
+            f"{names}: all grey values are equal, so there are no phases to separate. "
+            "Check the file."
         )
     values = np.clip(values, low, high)
     is_dark = values <= threshold_otsu(values, nbins=_BINS)

@@ -73,8 +73,8 @@ class TargetLossConfig(TrainingConfig):
     phase: Literal["dark", "bright"] = Field(
         "dark",
         title="Phase",
-        description="For geometry losses: the phase to compare, darker or brighter "
-        "than Otsu's threshold of the targets.",
+        description="For geometry losses: the phase to compare, which is darker or "
+        "brighter than Otsu's threshold of the targets.",
     )
     temperature: float = Field(
         0.1,
@@ -82,8 +82,8 @@ class TargetLossConfig(TrainingConfig):
         le=1,
         title="Temperature",
         description="For geometry losses: width of the soft threshold between the "
-        "phases, as a fraction of the contrast. Smaller values make a harder "
-        "threshold with weaker gradients.",
+        "phases, as a fraction of the contrast. Smaller values give a harder "
+        "threshold and weaker gradients.",
     )
     ramp_from: float = Field(
         0.2,

@@ -27,7 +27,8 @@ class TranslationConfig(AdversarialConfig):
         ge=1,
         le=31,
         title="Adjacent slices",
-        description="Number of slices that a 2.5D network takes at once (odd).",
+        description="Number of adjacent slices that a 2.5D network takes as input; "
+        "must be odd.",
     )
     upscale_factor: Literal[1, 2, 4, 8] | None = Field(
         None,

@@ -75,8 +75,8 @@ class PorosityConfig(Config):
         ge=0,
         le=200,
         title="Mask closing (voxels)",
-        description="Close openings up to twice this many voxels wide when the "
-        "sample mask is made automatically.",
+        description="For an automatic sample mask: close openings up to twice this "
+        "many voxels wide.",
     )
 
     histogram_bins: int = Field(
@@ -95,7 +95,7 @@ class PorosityConfig(Config):
         le=100,
         title="Interval (deviations)",
         description="Half-width of the porosity interval, in standard deviations; by "
-        "default as calibrated for the model.",
+        "default the value calibrated for the model.",
     )
 
     graph: bool = Field(

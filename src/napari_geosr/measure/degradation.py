@@ -103,8 +103,7 @@ def degradation_steps(
     if (observed[weights > 0] <= 0).any() or (expected[:, weights > 0] <= 0).any():
         raise VolumeError(
             f"Blur and noise of {name} cannot be measured: one of the scans is "
-            "uniform where it was sampled. Give them as settings "
-            "(--blur, --noise-level)."
+            "uniform where it was sampled. Set them yourself (--blur, --noise-level)."
         )
     fits = [
         fit_spectrum(shape, spectrum, observed, expected, weights) for shape in shapes
@@ -147,7 +146,7 @@ def _window(
         raise VolumeError(
             f"Blur and noise of {name} cannot be measured in {edge} × {edge} "
             f"low-resolution voxels: at least {MIN_WINDOW} × {MIN_WINDOW} are "
-            "needed in both scans. Give them as settings (--blur, --noise-level)."
+            "needed in both scans. Set them yourself (--blur, --noise-level)."
         )
     return (depth if depth >= _MIN_DEPTH else 1), edge
 

@@ -234,7 +234,7 @@ def _interval_note(reports: Sequence[PorosityReport]) -> list[str]:
     return [
         f"<p><small>Porosity {word}: the grey values of all voxels are shifted "
         f"together by {reach}, with "
-        f"the same threshold.{coverage} It covers neither errors that all members of "
-        "the restoration share (as with a material missing from the training data) nor "
-        "the choice of the threshold.</small></p>"
+        f"the same threshold.{coverage} It does not include errors that all members "
+        "of the restoration share (for example because a material is missing from "
+        "the training data), nor the choice of the threshold.</small></p>"
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from napari_geosr.core.units import MILLIMETRES, PIXEL, shown_unit
+from napari_geosr.core.units import MILLIMETRES, PIXEL, VOXEL, shown_unit
 from napari_geosr.measure.groups import GroupSummary
 from napari_geosr.measure.number_text import (
     NOTHING,
@@ -68,7 +68,7 @@ def figure_rows(
     rows of volumes (areas) share the unit of the first of these rows.
     """
     figures = [report.figures for report in reports]
-    units = [shown_unit(report.unit, report.voxel_size) for report in reports]
+    units = [shown_unit(one.unit, one.voxel_size, flat=one.is_flat) for one in reports]
     flat = reports[reference].is_flat
     # Only fractions are comparable between sections of pores and whole pores.
     comparable = all(report.is_flat == flat for report in reports)
@@ -89,6 +89,8 @@ def figure_rows(
                 chosen[power] = unit
             values = _in_unit(values, units, power, unit)
             suffix = f"{unit}{_POWERS[power]}" if power else ""
+            if suffix in (PIXEL, VOXEL):
+                suffix += "s"
             whole = all(value is None or float(value).is_integer() for value in values)
             texts = [_number(value, suffix, whole) for value in values]
         else:

@@ -44,5 +44,5 @@ def pore_table(pores: Pores) -> Table:
 def column_units(geometry: Geometry) -> dict[str, str]:
     """Unit of each column by its name; empty for dimensionless numbers."""
     statistics = pore_statistics(flat=geometry.flat)
-    unit = shown_unit(geometry.unit, geometry.voxel_size)
+    unit = shown_unit(geometry.unit, geometry.voxel_size, flat=geometry.flat)
     return {LABEL: ""} | {s.name: s.unit_in(unit) for s in statistics}

@@ -99,9 +99,11 @@ class NetworkConfig(Config):
             if any(n < 1 for n in numbers):
                 raise ValueError("sizes and strides must be at least 1")
         if not self.local and not self.window:
-            raise ValueError("a network that is not local needs a window")
+            raise ValueError("a network that uses the whole image needs a window")
         if any(w <= 2 * self.overlap for w in self.window):
-            raise ValueError("windows must be larger than twice their overlap")
+            raise ValueError(
+                "windows must be more than twice as large as their overlap"
+            )
         if (self.output_channel or 0) >= self.out_channels:
             raise ValueError("there is no such output channel")
         for operation in (*self.before, *self.after):

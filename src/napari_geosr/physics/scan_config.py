@@ -40,9 +40,9 @@ class ScanConfig(Config):
         ge=1,
         le=100,
         title="Angles per exposure",
-        description="Number of angles averaged per exposure. With 1, the sample is "
-        "stationary; with 5 or more, it rotates during the exposure, which blurs "
-        "the projections.",
+        description="Number of angles averaged per exposure. 1: the sample is "
+        "stationary; larger numbers: it rotates during the exposure, which blurs the "
+        "projections (use 5 or more).",
     )
 
     photons: float = Field(
@@ -136,7 +136,7 @@ class ScanConfig(Config):
         ge=0,
         le=1e6,
         title="Dark level",
-        description="Detector counts without the beam.",
+        description="Detector counts without the beam (dark level).",
     )
 
     read_noise: float = Field(

@@ -250,7 +250,7 @@ def several_phases(
 
     if len(shares) != len(greys) or len(shares) < 2 or min(shares) <= 0:
         raise ConfigError(
-            "Phases need one fraction per grey value, at least two of them and all "
+            "At least two phases are needed, each with a grey value and a fraction "
             f"above 0, not {shares} and {greys}."
         )
     if not math.isclose(sum(shares), 1.0, abs_tol=1e-6):

@@ -30,9 +30,7 @@ SettingsPath = Annotated[
 ]
 Json = Annotated[
     bool,
-    Parameter(
-        negative="", help="Print the result as one JSON object and nothing else."
-    ),
+    Parameter(negative="", help="Print only the result, as one JSON object."),
 ]
 OutFolder = Annotated[
     Path, Parameter(alias="-o", help="Folder for the files. Created if missing.")

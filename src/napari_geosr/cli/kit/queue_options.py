@@ -62,8 +62,8 @@ class Where(Resources):
     )
     profile: str | None = Field(
         None,
-        description="Profile with queue and resources: one made with profiles new, or "
-        "gricad, oar, slurm or local.",
+        description="Profile with queue and resources: one of your own (profiles "
+        "new), or gricad, oar, slurm or local.",
     )
 
     def resolve(self, otherwise: Profile | None = None) -> Profile:

@@ -34,7 +34,7 @@ RUN_FLAGS = {
             negative="",
             help="Train in the background and return at once; the job waits until "
             "other jobs have finished. Follow it with `napari-geosr jobs watch`. "
-            "Without this option training starts at once.",
+            "Without --detach, training starts at once.",
         ),
     ],
     "prepare": Annotated[

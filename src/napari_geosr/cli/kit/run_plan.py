@@ -45,7 +45,7 @@ def rows_for_job(job: RestoreJob, profile: Profile) -> dict[str, str]:
     elif restoration.is_series(volume):
         reason = "the scan is a series"
     elif job.settings.model == AUTO:
-        reason = "the model is chosen when the job runs"
+        reason = "the model will be chosen when the job runs"
     elif find_spec("torch") is None:
         reason = "torch is not installed on this computer"
     if reason:

@@ -170,8 +170,9 @@ class PatternSet:
         """
         if self.images is not None:
             raise ConfigError(
-                "Patterns given as images cannot be written as settings. Keep the "
-                "file of the images."
+                "Patterns in the form of images cannot be written as settings. Keep "
+                "the "
+                "image file instead."
             )
         rows = []
         for i, fringe in enumerate(self.fringes):

@@ -229,7 +229,7 @@ class PoreChanges(QWidget):
     def _show(self, _index: int = 0) -> None:
         match, kind = self._match(), self.kind.currentData()
         if match is not None and self._report is not None:
-            unit = self._report.frame.unit
+            unit = self._report.frame.length_unit
             self.list.setHeaderLabels(
                 [
                     f"Position\n({unit})",

@@ -206,10 +206,12 @@ class CompareWidgets(Dock):
         self.grid_button = button(
             "&Side by side",
             "Show the compared images side by side, with linked views. All other "
-            "layers are hidden meanwhile.",
+            "layers are hidden while this is on.",
         )
         self.grid_button.setCheckable(True)
-        self.slices = combo("Slices side by side", "Slices that Side by side shows.")
+        self.slices = combo(
+            "Slices side by side", "Slices that are shown side by side."
+        )
         for title, n, tip in _SLICES:
             self.slices.addItem(title, n)
             self.slices.setItemData(

@@ -122,7 +122,7 @@ class JobsDock(Dock):
         self.host_button = button(
             "Co&mputer…",
             "List the jobs of another computer, such as the login node of a cluster, "
-            "over your own ssh.",
+            "through your own ssh.",
         )
         self.train_button = button("&Train…", "Open the Train dock.")
         self.offer = ResumeOffer(self)
@@ -293,7 +293,7 @@ class JobsDock(Dock):
         if is_kept:
             text = (
                 f"Remove it from the list? {path} no longer contains a valid job. "
-                "Files in it are kept."
+                "Its files are kept."
             )
         elif foreign := foreign_files(path):
             text += (

@@ -191,8 +191,8 @@ class RemoteJob(QWidget):
         )
         self.result_button = button(
             "Get result…",
-            "Open the result from a folder that both computers can access. It is read "
-            "when it is shown.",
+            "Open the result from a folder that both computers can access. Data are "
+            "read only when they are shown.",
             "Alt+Shift+G",
         )
         column = QVBoxLayout(self)
@@ -241,7 +241,9 @@ class RemoteJob(QWidget):
         host, there = self._host, PurePosixPath(self._job.result)
         found = remote.path_here(host, there)
         if found is None:
-            text = f"Folder on this computer that is {there.parent} on {host}"
+            text = (
+                f"Folder on this computer that corresponds to {there.parent} on {host}"
+            )
             chosen = QFileDialog.getExistingDirectory(self, text)
             if not chosen:
                 return
@@ -250,7 +252,7 @@ class RemoteJob(QWidget):
                 if not found.exists():
                     raise FileError(
                         f"{chosen} does not contain {there.name}. Choose the folder "
-                        f"that is {there.parent} on {host}."
+                        f"that corresponds to {there.parent} on {host}."
                     )
                 remote.share_folder(host, Path(chosen), there.parent)
             except GeoSRError as error:

@@ -49,8 +49,8 @@ def format_estimate(estimate: TrainingEstimate) -> str:
     """Describe time and memory of a training run, and other runs at that time."""
     text = (
         f"Estimate: {format_duration(estimate.seconds)} and "
-        f"{format_bytes(estimate.memory)} of memory, from {estimate.steps} steps timed "
-        "on this machine at its current load"
+        f"{format_bytes(estimate.memory)} of memory, from {estimate.steps} steps "
+        "timed on this machine under its current load"
     )
     if not estimate.concurrent:
         return text

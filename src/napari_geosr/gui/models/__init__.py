@@ -122,7 +122,7 @@ class ModelsDock(Dock):
             "&Remove…", "Delete this model. You will be asked to confirm."
         )
         self._log = MessageLog(self.message)
-        self.cancel_button = button("&Cancel", "Stop and discard everything so far.")
+        self.cancel_button = button("&Cancel", "Stop and discard the partial result.")
         self.card = text_label("Model card")
         self.card.setTextFormat(Qt.TextFormat.RichText)
 

@@ -72,8 +72,8 @@ class PairsWidgets(Dock):
         self.like_note = text_label(
             "About the reference scan",
             "Values set below replace the measured ones.",
-            "A real low-resolution scan of the same material, if you have one. Blur, "
-            "noise and grey values are then measured on it.",
+            "A real low-resolution scan of the same material, if you have one. Its "
+            "blur, noise and grey values are then measured.",
         )
         self.data_message = MessageRow(shortcut="Alt+Shift+K")
 

@@ -59,10 +59,10 @@ class MorphometryBox(QWidget):
         layout.addWidget(label)
         layout.addWidget(self.group)
         self.section = Section(
-            "Morphometry",
+            "Morphometr&y",
             self,
-            tool_tip="Statistics of bone, rocks and defects under their standard "
-            "names, and groups of pores.",
+            tool_tip="Standard statistics of bone, rocks and defects, and groups of "
+            "pores.",
         )
 
     def values(self) -> dict[str, object]:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from napari_geosr.core.volume import Volume
 
 #: Choices of what the scan shows, by their texts.
-_SCANS = {"the whole sample": "whole", "one spot of it": "spot"}
+_SCANS = {"the whole sample": "whole", "one spot": "spot"}
 #: Spaces between a number and its unit, and around ±.
 _JOINT = re.compile(r"(?<=\d) (?=%|[nµm]?m\b|voxels|h\b|kWh|kg)| (?=±)|(?<=±) ")
 #: Index along one axis.
@@ -77,8 +77,9 @@ class PlanSection(QWidget):
         self.section = Section(
             "How much to scan",
             self,
-            tool_tip="How many fine scans (spots) a precise porosity needs, how "
-            "large, and where.",
+            tool_tip="Number, size and positions of the high-resolution scans (spots) "
+            "that a precise porosity requires.",
+            shortcut="Alt+Shift+H",
         )
 
     def _lay_out(self) -> None:

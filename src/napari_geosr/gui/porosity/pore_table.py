@@ -327,7 +327,10 @@ class PoreTable(QTableView):
         columns.setSortIndicator(-1, Qt.SortOrder.AscendingOrder)
         self.selectionModel().currentRowChanged.connect(self._on_row_changed)
         self.selectionModel().selectionChanged.connect(self._on_selection_changed)
+        columns.sectionResized.connect(self._on_column_resized)
         self._quiet = False
+        # Least widths of the columns; empty after the user has changed one.
+        self._widths: list[int] = []
 
     def set_table(
         self,
@@ -346,6 +349,7 @@ class PoreTable(QTableView):
         self._quiet = True
         self.pores.set_table(columns, units)
         metrics = self.fontMetrics()
+        self._widths, widths = [], list[int]()
         for i, name in enumerate(columns):
             words = column_title(name, units.get(name, "")).split("\n")
             # A sample is enough, and reading every cell would block the event loop.
@@ -355,9 +359,38 @@ class PoreTable(QTableView):
             decimals = self.pores.decimals(name)
             cells = [cell_text(value, decimals) for value in some]
             widest = max(metrics.horizontalAdvance(w) for w in [*words, *cells])
-            self.setColumnWidth(i, widest + _CELL_PADDING)
+            widths.append(widest + _CELL_PADDING)
+            self.setColumnWidth(i, widths[-1])
         self._show_first([LABEL, *(name for name in first if name in columns)])
+        self._widths = widths
+        self._fill_width()
         self._quiet = False
+
+    def _fill_width(self) -> None:
+        """Widen the first columns, so that no header is cut at the right edge."""
+        header, room = self.horizontalHeader(), self.viewport().width()
+        order = [header.logicalIndex(place) for place in range(len(self._widths))]
+        whole, used = 0, 0
+        for i in order:
+            if used + self._widths[i] > room:
+                break
+            whole, used = whole + 1, used + self._widths[i]
+        if not whole or whole == len(order):
+            return
+        share, rest = divmod(room - used, whole)
+        widths, self._widths = self._widths, []
+        for place, i in enumerate(order):
+            extra = share + (place < rest) if place < whole else 0
+            self.setColumnWidth(i, widths[i] + extra)
+        self._widths = widths
+
+    def _on_column_resized(self, *_: object) -> None:
+        self._widths = []
+
+    def resizeEvent(self, event: QEvent) -> None:
+        """Show whole columns, unless the user has changed their widths."""
+        super().resizeEvent(event)
+        self._fill_width()
 
     def _show_first(self, names: list[str]) -> None:
         """Show these columns first, the others in the order of the table."""

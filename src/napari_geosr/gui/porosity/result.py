@@ -41,12 +41,12 @@ if TYPE_CHECKING:
 
 
 _EVIDENCE = (
-    "Find out for each pore whether the scan supports it or only the model produces "
-    "it. Adds a column to the table and colours the pores by it."
+    "Find out for each pore whether the scan supports it, or whether only the model "
+    "produces it. Adds a column to the table and colours the pores by it."
 )
 _NO_EVIDENCE = (
-    "Only pores of a layer that a model restored from an open scan or from a file can "
-    "be explained."
+    "Pores can be explained only in a layer that a model restored from an open scan "
+    "or from a file."
 )
 _STALE = (
     "This is not the image chosen under Settings. Press Measure to measure that image."
@@ -200,9 +200,7 @@ class PorosityResult(QWidget):
         self.which_label = QLabel("P&ores of")
         self.which_label.setBuddy(self.which)
         self.histogram = HistogramView(log_x=True, height=104)
-        self.histogram.empty_text = (
-            "All pores are smaller than the minimum size counted."
-        )
+        self.histogram.empty_text = "All pores are smaller than the minimum pore size."
         self.colour = QComboBox()
         self.least = QSpinBox()
         self.least.setRange(0, 10**9)
@@ -246,8 +244,9 @@ class PorosityResult(QWidget):
                 self.colour,
                 "Colour by",
                 "Property shown by the colour of a pore, from dark (small) to bright "
-                "(large). 'label' gives every pore its own colour; 'evidence' has one "
-                f"for each verdict ({VERDICT_COLOURS}; grey: not explained).",
+                "(large). 'label' gives every pore its own colour; 'evidence' has "
+                f"one colour for each verdict ({VERDICT_COLOURS}; grey: not "
+                "explained).",
             ),
             (
                 self.least,

@@ -42,7 +42,6 @@ class PorosityWidgets(Dock):
         self.job_row = JobRow(self._viewer, "measure", self)
         self.job_row.layout().setContentsMargins(8, 4, 8, 4)
         self.cluster = ClusterButton(self._viewer, self, "Alt+Shift+K")
-        self.cluster.set_run(self._run_elsewhere)
         self._make_buttons()
         self._lay_out()
 
@@ -58,6 +57,7 @@ class PorosityWidgets(Dock):
             "Find, count and measure the pores of the whole volume."
         )
         self.measure_button.setAccessibleName("Measure")
+        self.cluster.set_run(self._run_elsewhere, self.measure_button)
         self.cancel_button = QPushButton("Ca&ncel")
         self.cancel_button.setToolTip("Stop measuring.")
         self.cancel_button.setAccessibleName("Cancel")

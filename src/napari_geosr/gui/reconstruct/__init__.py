@@ -96,7 +96,7 @@ class ReconstructDock(ReconstructWidgets):
         self.row.valueChanged.connect(self._on_row)
         self.preview_button.toggled.connect(self._on_preview)
         self.run_button.clicked.connect(self._on_run)
-        self.cluster.set_run(self._run_elsewhere)
+        self.cluster.set_run(self._run_elsewhere, self.run_button)
         self.cancel_button.clicked.connect(self._on_cancel)
         self.measure_button.clicked.connect(self._on_measure)
         self.save_button.saved.connect(self._on_saved)
@@ -162,7 +162,7 @@ class ReconstructDock(ReconstructWidgets):
         study.failed.connect(self.show_failure)
         study.faulty.connect(self.scroller.show_part)
         study.reported.connect(self.message.show_message)
-        self.study_cluster.set_run(self._study_elsewhere)
+        self.study_cluster.set_run(self._study_elsewhere, study.start_button)
         self.study_cluster.submitted.connect(study.show_job)
         study.set_scan(self.opened())
 

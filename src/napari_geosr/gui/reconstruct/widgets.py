@@ -227,8 +227,8 @@ class AlgorithmBox(KindForm):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(
             "Algorithm",
-            "FBP is fast; SIRT, CGLS and TV iterate and give better results from few "
-            "projections.",
+            "FBP is fast; the iterative algorithms SIRT, CGLS and TV give better "
+            "results from few projections.",
             parent,
         )
         self.set_beam("parallel")

@@ -111,7 +111,7 @@ class RestoreDock(RestoreWidgets):
         self.measure_button.clicked.connect(self._on_measure)
         self.copy_command.clicked.connect(self._on_copy_command)
         self.copy_python.clicked.connect(self._on_copy_python)
-        self.cluster.set_run(self._run_elsewhere)
+        self.cluster.set_run(self._run_elsewhere, self.run_button)
         self.save_button.saved.connect(self._on_saved)
         self.save_button.failed.connect(self.show_failure)
         self.compare.failed.connect(self.show_failure)

@@ -107,7 +107,7 @@ class SimDock(SimWidgets):
         self.preview_button.clicked.connect(self._on_preview)
         self.run_button.clicked.connect(self._on_run)
         self.cancel_button.clicked.connect(self._on_cancel)
-        self.cluster.set_run(self._run_elsewhere)
+        self.cluster.set_run(self._run_elsewhere, self.run_button)
         self.patterns.moved.connect(self._on_moved)
         self.compare.failed.connect(self.show_failure)
 

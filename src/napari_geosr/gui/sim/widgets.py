@@ -76,7 +76,7 @@ class SimWidgets(Dock):
         )
         self.arrangement = text_label(
             "Arrangement of the frames",
-            "How the frames are arranged, as given or as found.",
+            "How the frames are arranged, as set or as detected.",
         )
         self.form = ConfigForm(
             SimConfig,
@@ -104,7 +104,7 @@ class SimWidgets(Dock):
             "patterns and drag the circle onto the peak.",
         )
         self.figures = text_label(
-            "Figures of the result",
+            "Measures of the result",
             "Duration, iterations and signal-to-noise ratio of the last run.",
         )
         self.figures.setVisible(False)
@@ -179,7 +179,7 @@ class PatternTable(QWidget):
             "Patterns",
             "Illumination patterns. Modulation is from 0 to 1. Peak is the "
             "confidence, that is, the height of the correlation peak relative to its "
-            f"surroundings; below {MIN_CONFIDENCE:g}, no pattern counts as found.",
+            f"surroundings; below {MIN_CONFIDENCE:g}, the pattern counts as not found.",
             heights=(90, 110),
         )
         column = QVBoxLayout(self)

@@ -112,7 +112,7 @@ class TrainDock(TrainWidgets):
         self.start_button.clicked.connect(self._on_start)
         self.cancel_button.clicked.connect(self._on_cancel)
         self.jobs_button.clicked.connect(self._on_jobs)
-        self.cluster.set_run(self._checked_plan)
+        self.cluster.set_run(self._checked_plan, self.start_button)
         self.view.fineTune.connect(self.fine_tune)
         self.view.progressed.connect(self._on_progress)
         self.view.stateChanged.connect(self._on_job_state)

@@ -71,8 +71,9 @@ def make(inputs: EnsembleInputs) -> EnsembleNetwork:
     n = inputs.n_members or min(_N_DEFAULT, len(known))
     if n > len(known):
         raise ConfigError(
-            f"Flips and quarter turns give {len(known)} members for this model and "
-            f"voxels of {_size_text(inputs.voxel_size)}, not {n}: set the number of "
+            f"Mirroring and rotation by 90° give {len(known)} members for this model "
+            f"and voxels of {_size_text(inputs.voxel_size)}, not {n}: set the number "
+            "of "
             f"members (--uncertainty-members) to at most {len(known)}."
         )
     chosen = known[:n]

@@ -132,7 +132,7 @@ def find_number(pattern: str, text: str, *, title: str) -> str:
     found = re.search(pattern, text)
     if found is None:
         raise JobError(
-            f"{title} gave no job number, but: {_first_line(text)} Look for the job "
-            "in the queue before you submit it again."
+            f"{title} gave no job number, but: {_first_line(text)} Check whether the "
+            "job is in the queue before you submit it again."
         )
     return found[1]

@@ -32,8 +32,8 @@ _REASONS = {
     "ReqNodeNotAvail": "nodes are not available",
     "NodeDown": "nodes are down",
     "Licenses": "licences",
-    "QOSMaxJobsPerUserLimit": "your limit of jobs",
-    "MaxJobsPerAccount": "the project's limit of jobs",
+    "QOSMaxJobsPerUserLimit": "your limit on the number of jobs",
+    "MaxJobsPerAccount": "the project's limit on the number of jobs",
 }
 _ENDINGS = {
     "COMPLETED": "ended",

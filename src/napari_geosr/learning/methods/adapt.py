@@ -28,6 +28,7 @@ from napari_geosr.learning.method import Method as _Method
 from napari_geosr.learning.recorruption import recorrupt
 from napari_geosr.learning.statistics import GreyScale
 from napari_geosr.models import zoo
+from napari_geosr.models.names import MODEL_NAME
 from napari_geosr.networks import needs_noise
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class Config(TrainingConfig):
     images_as_slices: ClassVar[bool] = True
 
     from_model: Annotated[
-        str | None, Parameter(name=("--model", "-m", "--from-model"))
+        str | None, Parameter(name=("--model", "-m", "--from-model")), MODEL_NAME
     ] = Field(
         None, title="Model", description="Denoiser to adapt: its name or its path."
     )
@@ -73,9 +74,9 @@ class Config(TrainingConfig):
     how: Literal["auto", "noise2noise", "recorrupted", "noise2void"] = Field(
         "auto",
         title="Learning method",
-        description="How the model learns: noise2noise predicts the second scan, "
-        "recorrupted adds more of the measured noise, noise2void predicts hidden "
-        "voxels. auto: chosen according to the data.",
+        description="How the model learns. noise2noise: by predicting the second scan; "
+        "recorrupted: by removing added noise like that of the scan; noise2void: "
+        "by predicting hidden voxels; auto: chosen from the data.",
     )
     minutes: float = Field(
         2.5,

@@ -99,15 +99,16 @@ class Config(TranslationConfig):
         1.0,
         ge=0,
         title="Consistency weight",
-        description="Weight of the difference between the input and the output "
-        "averaged to the voxels of the input. Only with an upscale factor.",
+        description="Weight of the consistency loss: the output, averaged to the "
+        "voxels of the input, must match the input. Only with an upscale factor.",
     )
     pool_size: int = Field(
         50,
         ge=0,
         le=500,
         title="Image pool",
-        description="Number of earlier generated images that the critics see again.",
+        description="Number of earlier generated images that are kept and shown to the "
+        "critics again.",
     )
 
 

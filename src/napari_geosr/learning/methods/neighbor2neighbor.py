@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from napari_geosr.learning.patches import Patches
 
-NEEDS = "one noisy scan; pixel-wise independent noise; structures a few voxels wide"
+NEEDS = "one noisy scan with independent noise and structures a few voxels wide"
 
 
 class Config(TrainingConfig):
@@ -105,7 +105,7 @@ class Method(_Method):
         "guess": "prediction error",
         "regularising": "regularisation",
     }
-    validation_measure = "prediction error on the other half (noisy)"
+    validation_measure = "prediction error on the other half (noisy values)"
     config: Config
 
     def __init__(self, config: TrainingConfig) -> None:

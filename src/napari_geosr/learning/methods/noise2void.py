@@ -65,7 +65,7 @@ class Config(TrainingConfig):
         ge=3,
         le=31,
         title="Mask length",
-        description="Length of the hidden line in voxels, an odd number.",
+        description="Length of the hidden line in voxels; must be odd.",
     )
 
     @field_validator("mask_length")
@@ -79,7 +79,7 @@ class Config(TrainingConfig):
 class Method(_Method):
     """Predicts hidden voxels from their surroundings."""
 
-    validation_measure = "prediction error of hidden voxels (noisy)"
+    validation_measure = "prediction error for hidden voxels (noisy values)"
     fits_last_layer = True
     denoises = ("source",)
     config: Config

@@ -70,7 +70,7 @@ class Config(TargetLossConfig):
         None,
         title="Upscale factor",
         description="Voxels of the target per voxel of the source, along each axis "
-        "(2D and 2.5D: Y and X only). More than 1 needs a network for "
+        "(2D and 2.5D: Y and X only). Values above 1 require a network for "
         "super-resolution, such as light_sr.",
     )
 

@@ -71,7 +71,8 @@ class Config(AdversarialConfig, TargetLossConfig):
         ge=1,
         le=31,
         title="Adjacent slices",
-        description="Number of slices that a 2.5D network takes at once (odd).",
+        description="Number of adjacent slices that a 2.5D network takes as input; "
+        "must be odd.",
     )
     pixel_weight: float = Field(
         1.0,
@@ -111,9 +112,9 @@ class Config(AdversarialConfig, TargetLossConfig):
         None,
         ge=0,
         title="Pixel steps",
-        description="Number of initial steps that learn only from grey values, before "
-        "the critic is used. By default, "
-        "for Wasserstein, a tenth of all steps, up to 1000; otherwise none.",
+        description="Number of initial steps without the critic, in which only grey "
+        "values are learned. By default, for Wasserstein, a tenth of all steps, up to "
+        "1000; otherwise none.",
     )
 
 

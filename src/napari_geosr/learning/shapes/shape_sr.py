@@ -62,7 +62,7 @@ class Config(ShapeConfig):
         ge=8,
         le=256,
         title="Patch",
-        description="Edge length of a training block, in coarse voxels.",
+        description="Edge length of a training block, in low-resolution voxels.",
     )
     noise: float = Field(
         0.1,
@@ -70,7 +70,7 @@ class Config(ShapeConfig):
         le=1,
         title="Noise",
         description="Maximum standard deviation of the scanner noise, relative to "
-        "the contrast. A quarter of the coarse shapes are noisy.",
+        "the contrast. Noise is added to a quarter of the low-resolution shapes.",
     )
 
 

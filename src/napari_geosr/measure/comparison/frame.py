@@ -20,7 +20,7 @@ import numpy.typing as npt
 from napari_geosr.core.arrays import sliceable
 from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.types import AnyArray, AnyDict
-from napari_geosr.core.units import MILLIMETRES, PIXEL
+from napari_geosr.core.units import MILLIMETRES, PIXEL, shown_unit
 from napari_geosr.core.volume import Volume
 
 FloatArray = npt.NDArray[np.float32]
@@ -57,6 +57,11 @@ class Frame:
     def voxel_volume(self) -> float:
         """Volume of a voxel in `unit`³ (for an image: area in `unit`²)."""
         return math.prod(self.voxel_size)
+
+    @property
+    def length_unit(self) -> str:
+        """Unit in which lengths are shown."""
+        return shown_unit(self.unit, self.voxel_size)
 
     def is_same(self, other: Frame) -> bool:
         """Whether the voxels of both coincide, apart from rounding errors."""
@@ -272,8 +277,9 @@ class FrameVolume:
         remark = f"{self.volume.title} is {' and '.join(done)}."
         if not self.is_whole:
             remark += (
-                " The voxel size of the comparison is not a whole multiple of that "
-                "of this volume, so neighbouring means share some of its voxels."
+                " The voxel size of the comparison is not a whole multiple of the "
+                "voxel size of this volume, so neighbouring averages share some of "
+                "its voxels."
             )
         return remark
 

@@ -38,7 +38,7 @@ class PairGrid:
         """Size of its voxels, with the unit."""
         size = [f"{v:.4g}" for v in self.frame.voxel_size]
         edges = size[:1] if len(set(size)) == 1 else size
-        return f"{' × '.join(edges)} {self.frame.unit}"
+        return f"{' × '.join(edges)} {self.frame.length_unit}"
 
     def to_json_dict(self) -> AnyDict:
         """The grid as JSON-serialisable values."""
@@ -64,7 +64,7 @@ def sentences_of(grids: Mapping[str, PairGrid], titles: Mapping[str, str]) -> li
         shape = " × ".join(map(str, grid.frame.shape))
         size = " × ".join(f"{v:.4g}" for v in grid.frame.voxel_size)
         text = (
-            f"compared on {shape} voxels of {size} {grid.frame.unit}, "
+            f"compared on {shape} voxels of {size} {grid.frame.length_unit}, "
             f"{number_text(grid.voxels)} of them known in all volumes."
         )
         found.setdefault(text, []).append(titles[key])

@@ -111,7 +111,7 @@ def _pores(report: QualityReport, key: str, match: PoreMatch) -> str:
         parts.append(
             f"<h3>{status.capitalize()}: {len(found)}</h3>"
             '<div class="scroll"><table><thead><tr><th>Position '
-            f"({', '.join(report.frame.axes)}; {escape(report.frame.unit)})</th>"
+            f"({', '.join(report.frame.axes)}; {escape(report.frame.length_unit)})</th>"
             f"<th>In the base ({escape(match.unit)})</th><th>Here</th></tr></thead>"
             f"<tbody>{rows}</tbody></table></div>{note}"
         )
@@ -152,7 +152,7 @@ def _method(report: QualityReport) -> list[str]:
             "window are averaged."
         )
     if report.graphs:
-        distance = distance_text(report.graphs, report.frame.unit, report.titles)
+        distance = distance_text(report.graphs, report.frame.length_unit, report.titles)
         lines.append(
             f"A branch counts as found if {100 * COVERED:g} % of its length lies "
             f"within {distance} of the lines of the other volume."

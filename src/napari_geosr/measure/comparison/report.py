@@ -235,7 +235,9 @@ class QualityReport:
         yield self._row(
             "Finest detail",
             {
-                k: NOTHING if v is None else f"{number_text(v)} {self.frame.unit}"
+                k: NOTHING
+                if v is None
+                else f"{number_text(v)} {self.frame.length_unit}"
                 for k, v in self.detail.items()
             },
             "Smallest period above the noise in slices (decorrelation analysis). It "
@@ -247,7 +249,7 @@ class QualityReport:
             yield self._row(label, texts, help_)
         yield from self._pore_rows()
         for label, texts, help_ in agreement_rows(
-            self.graphs, self.frame.unit, self.titles
+            self.graphs, self.frame.length_unit, self.titles
         ):
             yield self._row(label, texts, help_)
 
@@ -300,8 +302,9 @@ class QualityReport:
         yield self._row(
             "Compared on voxels of",
             {k: g.voxel_text for k, g in self.grids.items()},
-            "Volumes with smaller voxels were averaged to this voxel size, which hides "
-            "faults smaller than such a voxel. Values at different voxel sizes cannot "
+            "Volumes with smaller voxels were averaged to this voxel size, which "
+            "hides errors smaller than such a voxel. Values at different voxel sizes "
+            "cannot "
             "be compared.",
         )
 

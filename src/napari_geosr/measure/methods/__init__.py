@@ -78,7 +78,8 @@ def methods_text(report: MethodsSource) -> str:
     lines = [
         f"{report.name} ({shape} voxels{grain}) was measured with napari-geosr "
         f"{__version__}. Voxels {dark} the threshold of {report.threshold:.6g}, "
-        f"{rule}, were taken as pores. Pores of at least {report.min_voxels} voxels, "
+        f"{rule}, were counted as pores. Pores of at least {report.min_voxels} "
+        "voxels, "
         f"connected by {report.connectivity} neighbours, were counted; the porosity "
         f"includes pores of all sizes.",
     ]

@@ -20,7 +20,8 @@ ABOUT = "Depth below the surface, √area and nearest neighbour of each pore."
 CONVENTION = (
     "√area is the square root of the largest projected area of a pore (Murakami "
     "2002, ch. 2), here of the ellipsoid with the same second moments, so that rough "
-    "outlines matter less than in a projection. The depth is the distance from a "
+    "outlines have less effect than in a projection. The depth is the distance from "
+    "a "
     "pore's centre to the nearest point of the free surface, which is the border of "
     "the sample mask; the border of the volume is a cut, not a surface. The nearest "
     "neighbour is the distance between centres. Pores below the minimum size are "
@@ -39,7 +40,9 @@ QUANTITIES = (
     Quantity("Depth.min", "smallest depth of a pore's centre", 1),
     Quantity("Depth.median", "median depth", 1),
     Quantity("NND", "mean distance to the nearest pore", 1),
-    Quantity("Irregular", "share of pores with a sphericity below 0.6", text="percent"),
+    Quantity(
+        "Irregular", "fraction of pores with a sphericity below 0.6", text="percent"
+    ),
 )
 #: Sphericity below which pores are counted as irregular, such as lack of fusion.
 _IRREGULAR = 0.6
@@ -61,7 +64,7 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
     area = np.sqrt(math.pi * semi[:, 0] * semi[:, 1])
     remarks = []
     if n == 0:
-        remarks.append("No pore has at least the minimum size.")
+        remarks.append("No pore reaches the minimum size.")
     elif phases.sample is None:
         remarks.append(
             "The depth of pores has no value: without a sample mask, the free surface "

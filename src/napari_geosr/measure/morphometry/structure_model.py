@@ -38,7 +38,7 @@ SOURCES = (
 )
 QUANTITIES = (
     Quantity("SMI", "structure model index of the solid", flat_name="-"),
-    Quantity("SMI.concave", "share of the surface that is concave", text="percent"),
+    Quantity("SMI.concave", "fraction of the surface that is concave", text="percent"),
 )
 #: Standard deviation of the smoothing in voxels.
 _SIGMA = 1.6

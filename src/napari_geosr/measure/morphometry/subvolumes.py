@@ -15,13 +15,12 @@ from napari_geosr.measure.sums import SweepTotals
 TITLE = "Sub-volumes"
 ABOUT = "Porosity of sub-volumes: spread, 95 % interval, representative size."
 CONVENTION = (
-    "The volume is divided into sub-volumes that are as nearly cubic as possible, four "
-    "along its longest edge; those with at least half of their voxels in the sample "
-    "count. Sub.low and Sub.high are the 2.5th and 97.5th percentile of the porosity "
+    "The volume is divided into nearly cubic sub-volumes, four along its longest "
+    "edge; those with at least half of their voxels in the sample are used. Sub.low "
+    "and Sub.high are the 2.5th and 97.5th percentile of the porosity "
     "of 2000 bootstrap samples of the sub-volumes, drawn with replacement (seed 0). "
-    "RVE is the edge of the smallest sub-volumes for which, as for all larger ones, "
-    "1.96 standard deviations of their porosity are at most 5 % of the porosity (Kanit "
-    "et al. 2003)."
+    "RVE is the smallest edge length from which on 1.96 standard deviations of the "
+    "porosity of sub-volumes are at most 5 % of the porosity (Kanit et al. 2003)."
 )
 SOURCES = (
     "Kanit T, Forest S, Galliet I, Mounoury V, Jeulin D. Determination of the size of "

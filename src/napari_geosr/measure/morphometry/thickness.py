@@ -19,9 +19,9 @@ CONVENTION = (
     "solid; Tb.Sp and Po.Dm are two names for that of the pores. All radii are used, "
     "not a fixed series; diameters are rounded to 1/32 voxel. The position of the "
     "surface is estimated from the surrounding voxels, to about half a voxel. "
-    "Spheres have their centres inside the volume but may extend beyond its border, "
-    "because it is unknown where the structures end that the border cuts; they stay "
-    "inside the sample mask."
+    "Spheres have their centres inside the volume. They may extend beyond its "
+    "border, because the ends of structures cut by the border are unknown, but not "
+    "beyond the sample mask."
 )
 SOURCES = (
     "Hildebrand T, Rüegsegger P. A new method for the model-independent assessment of "

@@ -29,10 +29,10 @@ CONVENTION = (
     "everything but the medial axis (Hildebrand et al. 1999); Tb.N(Th+Sp) is 1 ÷ "
     "(Tb.Th + Tb.Sp). Conn is 1 − the Euler number of the largest component of the "
     "bone (26 neighbours) with its enclosed cavities filled (purified, Odgaard & "
-    "Gundersen 1993). The Euler number is corrected at the border of the volume: "
-    "half of that of each face and an eighth of that of each corner are subtracted, "
-    "and a quarter of that of each edge is added, so that the values of blocks that "
-    "share one plane of voxels add up. Conn.D is Conn ÷ TV."
+    "Gundersen 1993). The Euler number is corrected at the border of the volume, so "
+    "that the values of blocks that share one plane of voxels add up: half of the "
+    "Euler number of each face and an eighth of that of each corner are subtracted, "
+    "and a quarter of that of each edge is added. Conn.D is Conn ÷ TV."
 )
 SOURCES = (
     "Bouxsein ML et al. Guidelines for assessment of bone microstructure in rodents "

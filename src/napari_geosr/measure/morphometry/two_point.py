@@ -20,8 +20,9 @@ CONVENTION = (
     "S2(r) is the probability that both ends of a segment of length r lie in pores, "
     "along the axes, over segments whose ends lie in the sample (Torquato 2002, "
     "§2.2). S_v (surface per volume) is −4 × its slope at 0, from differences over "
-    "neighbouring voxels in 13 directions. The correlation length is where (S2 − φ²) "
-    "÷ (φ − φ²) falls to 1/e. Chords are runs of pore voxels along the axes with "
+    "neighbouring voxels in 13 directions. The correlation length is the distance at "
+    "which (S2 − φ²) ÷ (φ − φ²) falls to 1/e. Chords are runs of pore voxels along "
+    "the axes with "
     "solid at both ends; their mean is not weighted by length. The lineal path is "
     "the probability that a whole segment lies in pores."
 )

@@ -309,8 +309,8 @@ def usable_sample(volume: Volume, blocks: Any, repeats: Any) -> NoiseSample:
         centred = (centred - repeats) / np.sqrt(2)
         if not centred.any():
             raise VolumeError(
-                f"The second scan holds the same values as {volume.title}: noise can "
-                "be measured only from two scans that were recorded separately."
+                f"The second scan has the same values as {volume.title}: noise can be "
+                "measured only from two scans that were recorded separately."
             )
     centred -= centred.mean((1, 2, 3), keepdims=True)  # in place: a copy takes 17 MB
     extreme = not _MIN_RANGE <= highest - lowest <= _MAX_RANGE

@@ -51,7 +51,7 @@ def plan_steps(
     *,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, ScanPlan]:
-    """Plan the scan of a sample from a scan of it, or of one spot of it.
+    """Plan the scan of a sample from a scan of it, or of one spot.
 
     Parameters
     ----------
@@ -146,8 +146,8 @@ def _spot_and_scan(run: PorosityRun, config: PlanConfig) -> tuple[float, float]:
     if config.scan == "whole" and edge > shortest / 2:
         raise VolumeError(
             f"{spot} is more than half as wide as {name!r} ({shortest:.4g} {unit}). "
-            "Scan the whole sample, give a smaller spot, or say that the scan shows "
-            "only a spot of a larger sample (--scan spot)."
+            "Scan the whole sample, choose a smaller spot, or use --scan spot if the "
+            "scan shows only a spot of a larger sample."
         )
     return edge / voxel, shortest / voxel
 
@@ -341,10 +341,11 @@ def _remarks(
     """What the plan does not tell for this scan."""
     if not variation.is_measured(edge):
         most = variation.largest
+        unit = shown_unit(phases.unit, [phases.edge], flat=phases.flat)
         yield (
             "The scan has too few cubes of the spot's size: the differences between "
             f"spots were extrapolated from {len(most)} cubes of "
-            f"{most.edge * phases.edge:.4g} {shown_unit(phases.unit, [phases.edge])} "
+            f"{most.edge * phases.edge:.4g} {unit} "
             "with the two-point statistics. A larger scan gives a more reliable plan."
         )
     if length is not None and edge < _FEW_LENGTHS * length:
@@ -356,14 +357,14 @@ def _remarks(
         inside = spots.pores / max(1, spots.sample)
         if abs(inside - porosity) > accepted / 2:
             yield (
-                f"Spots fit into only {spots.sample / phases.sample_voxels:.0%} of "
-                f"the sample, where the porosity is {100 * inside:.3g} % instead of "
-                f"{100 * porosity:.3g} %. Give a smaller spot."
+                f"Whole spots fit into only {spots.sample / phases.sample_voxels:.0%} "
+                f"of the sample; the porosity of this part is {100 * inside:.3g} % "
+                f"instead of {100 * porosity:.3g} %. Give a smaller spot."
             )
         yield (
             "The interval reflects how much the spots differ in this scan. Pores too "
             "small for this scan add to the differences: plan again after the first "
-            "fine scan."
+            "high-resolution scan."
         )
     elif length is None:
         yield (

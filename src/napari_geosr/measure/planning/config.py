@@ -27,29 +27,29 @@ class PlanConfig(Config):
         default="10%",
         title="Spot",
         union_mode="left_to_right",
-        description="Edge length of a spot (the field of view of a fine scan), such "
-        "as 200um; a number without a unit is in the unit of the voxel size, and 10% "
-        "is relative to the scan's shortest edge.",
+        description="Edge length of a spot (the field of view of a high-resolution "
+        "scan): a length such as 200um, a number in the unit of the voxel size, or a "
+        "percentage of the scan's shortest edge.",
     )
     precision: float | str = Field(
         default=0.05,
         title="Precision",
         union_mode="left_to_right",
-        description="Largest acceptable error of the porosity, relative to the "
-        "porosity, such as 5% or 0.05.",
+        description="Largest acceptable relative error of the porosity, such as 5% or "
+        "0.05.",
     )
     confidence: float = Field(
         default=0.95,
         ge=0.5,
         le=0.999,
         title="Confidence",
-        description="Probability that the error does not exceed the precision.",
+        description="Probability that the error is within the requested precision.",
     )
     scan: Literal["whole", "spot"] = Field(
         default="whole",
         title="The scan shows",
-        description="What the scan shows. whole: the whole sample at coarse "
-        "resolution; spot: one spot of a larger sample.",
+        description="What the scan shows. whole: the whole sample at low resolution; "
+        "spot: one spot of a larger sample.",
     )
     threshold: ThresholdRule | float = Field(
         default="otsu",
@@ -82,8 +82,7 @@ class PlanConfig(Config):
         default=None,
         gt=0,
         title="Hours per spot",
-        description="Duration of the scan of one spot in hours; adds times to the "
-        "plan.",
+        description="Scan time per spot in hours; adds times to the plan.",
     )
     kilowatts: float | None = Field(
         default=None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 
 from napari_geosr.core.types import AnyDict, AnyMapping
-from napari_geosr.core.units import PIXEL, shown_unit
+from napari_geosr.core.units import PIXEL, VOXEL, shown_unit
 from napari_geosr.measure.number_text import percent_text
 
 
@@ -50,7 +50,7 @@ class Spot:
     centre : tuple of 3 float
         Z, Y, X in the unit of the scan, from its origin.
     porosity : float
-        As the coarse scan shows it.
+        As the low-resolution scan shows it.
     """
 
     stratum: int
@@ -185,12 +185,12 @@ class ScanPlan:
         if length is None:
             return "larger than this scan"
         unit = self.shown_unit
-        return f"{length:.4g} {'voxels' if unit == PIXEL else unit}"
+        return f"{length:.4g} {f'{unit}s' if unit in (PIXEL, VOXEL) else unit}"
 
     @property
     def shown_unit(self) -> str:
-        """Unit of lengths; ``"unit"`` for a voxel size without a unit."""
-        return shown_unit(self.unit, [self.voxel_size])
+        """Unit of lengths; see `napari_geosr.core.units.shown_unit`."""
+        return shown_unit(self.unit, [self.voxel_size], flat=self.flat)
 
     def _extrapolated(self) -> str:
         """Remark that no cube of the representative size was measured."""

@@ -19,7 +19,7 @@ from napari_geosr.models.foreign.tensors import find_state, some_names
 if TYPE_CHECKING:
     from torch import nn
 
-ABOUT = "weights for 2D images that spandrel supports (.pth, .pt, .safetensors)"
+ABOUT = "weights of 2D networks that spandrel supports (.pth, .pt, .safetensors)"
 SUFFIXES = tensors.SUFFIXES
 #: This format is tried last: spandrel can only recognise a network from its tensors.
 FALLBACK = True

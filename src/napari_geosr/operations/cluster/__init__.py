@@ -397,8 +397,8 @@ def _failure(error: BaseException | None) -> Exception:
         return WorkerError("The connection to the workers was lost.")
     if isinstance(error, KilledWorker):
         return WorkerError(
-            f"{_RETRIES + 1} worker processes ended while they computed the same part. "
-            "Most likely memory ran out: use fewer workers or a smaller budget "
+            f"{_RETRIES + 1} worker processes ended while computing the same part. "
+            "They probably ran out of memory: use fewer workers or a smaller budget "
             "(--memory)."
         )
     return EngineError(

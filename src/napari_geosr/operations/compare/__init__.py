@@ -320,7 +320,7 @@ def _shift_steps(
                 f"{_title(group.placed, key)} lies {shift.distance:.3g} {shift.unit} "
                 f"({shift.length:.2g} voxels; {', '.join(base.frame.axes)}: {vector}) "
                 f"from {_title(group.placed, group.base)}: PSNR, SSIM and differences "
-                "measure that shift as well. Align the two first (Pairs, or "
+                "are affected by this shift. Align the two first (Pairs, or "
                 "napari-geosr pairs)."
             )
     return found
@@ -336,7 +336,9 @@ def _shift_of(base: FrameVolume, other: FrameVolume) -> Shift | None:
         return None
     vector = np.median([part.shift for part in parts], axis=0)
     distance = float(np.linalg.norm(vector * np.array(frame.voxel_size)))
-    return Shift(tuple(float(v) for v in vector), distance, frame.unit, len(parts))
+    return Shift(
+        tuple(float(v) for v in vector), distance, frame.length_unit, len(parts)
+    )
 
 
 @dataclass(frozen=True)

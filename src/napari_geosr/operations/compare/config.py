@@ -24,9 +24,9 @@ class CompareFields(Config):
     data_range: float | None = Field(
         default=None,
         title="Data range",
-        description="Range of grey values that PSNR and SSIM refer to; by default, "
-        "the range between the 0.1th and 99.9th percentiles of the reference, or, "
-        "without one, the smallest such range of all volumes on the same grid.",
+        description="Grey-value range for PSNR and SSIM. By default, from percentile "
+        "0.1 to percentile 99.9 of the reference; without a reference, the smallest "
+        "such range among the volumes on the same grid.",
     )
     affine: bool = Field(
         default=False,
@@ -39,8 +39,8 @@ class CompareFields(Config):
         default="auto",
         title="SSIM window",
         description="Window of SSIM and MS-SSIM. volume: 11 voxels along all axes; "
-        "slices: 11 pixels within each slice; auto: slices if there are fewer than 11 "
-        "of them, otherwise volume.",
+        "slices: 11 pixels within each slice; auto: slices for volumes with fewer "
+        "than 11 slices, otherwise volume.",
     )
     pores: bool = Field(
         default=True,
@@ -59,9 +59,9 @@ class CompareFields(Config):
         gt=0,
         allow_inf_nan=False,
         title="Distance between branches",
-        description="With a graph: distance within which a branch counts as found, in "
-        "the unit of the first volume; by default two voxels of the volume or the "
-        "base, whichever is coarser.",
+        description="With --graph: largest distance at which a branch counts as "
+        "found, in the unit of the first volume; by default two voxels of the volume "
+        "or the base, whichever has larger voxels.",
     )
     difference: bool = Field(
         default=True,
@@ -86,14 +86,14 @@ class CompareFields(Config):
         ge=1,
         le=10**9,
         title="Minimum pore size (voxels)",
-        description="Smallest pore that is counted and listed, in voxels. If the "
-        "volumes have different voxels, it is in the larger ones.",
+        description="Smallest pore that is counted and listed, in voxels; if voxel "
+        "sizes differ, in voxels of the largest size.",
     )
     connectivity: Literal[6, 26] = Field(
         default=26,
         title="Connectivity",
-        description="Which pore voxels belong together: 26 includes those that touch "
-        "at a corner, 6 only those that share a face (in 2D: 8 or 4).",
+        description="Which adjacent voxels belong to the same pore: 26 includes those "
+        "that touch at a corner, 6 only those that share a face (in 2D: 8 or 4).",
     )
     memory: MemoryBudget = None
 

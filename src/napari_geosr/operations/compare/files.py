@@ -166,7 +166,7 @@ def _table(rows: Iterator[Sequence[object]]) -> str:
 
 
 def _spectrum_rows(report: QualityReport) -> Iterator[Sequence[object]]:
-    yield "volume", f"frequency (1/{report.frame.unit})", "power"
+    yield "volume", f"frequency (1/{report.frame.length_unit})", "power"
     for name, spectrum in report.spectra.items():
         title = report.titles.get(name, name)
         for f, p in zip(spectrum.frequency, spectrum.power, strict=True):
@@ -174,7 +174,12 @@ def _spectrum_rows(report: QualityReport) -> Iterator[Sequence[object]]:
 
 
 def _fourier_rows(report: QualityReport) -> Iterator[Sequence[object]]:
-    yield "volumes", f"frequency (1/{report.frame.unit})", "correlation", *CRITERIA
+    yield (
+        "volumes",
+        f"frequency (1/{report.frame.length_unit})",
+        "correlation",
+        *CRITERIA,
+    )
     for name, curve in report.fourier.items():
         lines = [curve.threshold(criterion) for criterion in CRITERIA]
         for i, (f, c) in enumerate(
@@ -186,7 +191,7 @@ def _fourier_rows(report: QualityReport) -> Iterator[Sequence[object]]:
 
 def _pore_rows(report: QualityReport, key: str) -> Iterator[Sequence[object]]:
     """Every pore of the base or the volume: its match, position and size."""
-    axes, unit = report.frame.axes.lower(), report.frame.unit
+    axes, unit = report.frame.axes.lower(), report.frame.length_unit
     places = [f"{axis} ({unit})" for axis in axes]
     match = report.pores.get(key)
     power = match.unit if match is not None else unit

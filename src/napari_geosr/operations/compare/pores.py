@@ -86,7 +86,7 @@ def pore_steps(
             masks[group.base],
             voxel_size=frame.voxel_size,
             origin=frame.position([s.start for s in box]),
-            unit=frame.unit,
+            unit=frame.length_unit,
             min_voxels=config.min_voxels,
             connectivity=config.connectivity,
         )

@@ -82,7 +82,7 @@ def resolution_steps(
             values["one"],
             values["other"],
             frame.voxel_size,
-            unit=frame.unit,
+            unit=frame.length_unit,
             planes=planes,
         )
         for label, planes in _kinds(name, values["one"].shape, frame.voxel_size)
@@ -150,7 +150,7 @@ def _single_steps(
         shape = values[key].shape
         for label, planes in _kinds(one.volume.name, shape, frame.voxel_size):
             found[label] = checkerboard_correlation(
-                values[key], frame.voxel_size, unit=frame.unit, planes=planes
+                values[key], frame.voxel_size, unit=frame.length_unit, planes=planes
             )
     if not found:
         raise refused[0]

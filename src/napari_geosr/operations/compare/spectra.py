@@ -66,7 +66,7 @@ def spectrum_steps(
             continue
         detail |= found
         frame = group.placed[group.base].frame
-        size, unit = frame.voxel_size, frame.unit
+        size, unit = frame.voxel_size, frame.length_unit
         for key in new:
             spectra[key] = power_spectrum(values[key], size, unit=unit)
         for key in group.others:

@@ -10,51 +10,52 @@ from pydantic import Field, field_validator, model_validator
 
 from napari_geosr.attribution import METHODS
 from napari_geosr.core.config import Config
+from napari_geosr.models.names import MODEL_NAME
 from napari_geosr.operations.inputs import COMMAS, parse_numbers
 
 
 class ExplainConfig(Config):
     """Settings of an explanation."""
 
-    model: Annotated[str, Parameter(alias="-m")] = Field(
+    model: Annotated[str, Parameter(alias="-m"), MODEL_NAME] = Field(
         "ct-denoise", title="Model", description="Name or path of a model."
     )
     method: Annotated[tuple[str, ...], COMMAS] = Field(
         ("evidence", "reach"),
         min_length=1,
         title="Methods",
-        description="What to find, separated by commas. evidence: whether the pore "
-        "would appear even if the scan did not show it; reach: the distance within "
-        "which voxels matter; filter: the linear filter that the network applied; "
-        "lam: the detail that determined the result; occlusion: the parts of the scan "
-        "that matter; similar: the most similar training patches, for models with an "
-        "index of them.",
+        description="What to compute, separated by commas. evidence: whether the scan "
+        "supports the pore, or the model would produce it anyway; reach: how far "
+        "away voxels still affect the result; filter: the linear filter that the "
+        "network applies there; lam: which details of the scan produce the "
+        "result; occlusion: which parts of the scan change the result when they "
+        "are removed; similar: the most similar training patches (only for "
+        "models with an index of them).",
     )
     at: Annotated[tuple[int, ...] | None, COMMAS] = Field(
         None,
         title="Voxel",
-        description="Voxel of the result to explain, as Z,Y,X (counted from 0). With "
-        "super-resolution these are the fine voxels of the result, not those of the "
-        "scan.",
+        description="Voxel of the result to explain, as Z,Y,X (counted from 0). For "
+        "super-resolution, count voxels of the result, not of the scan.",
     )
     position: Annotated[tuple[float, ...] | None, COMMAS] = Field(
         None,
         title="Position",
-        description="Position to explain, instead of a voxel: Z,Y,X in the unit of the "
-        "scan, measured from the same zero point as the scan's origin.",
+        description="Position to explain, instead of a voxel: Z,Y,X in the unit and "
+        "coordinate system of the scan.",
     )
     threshold: float | None = Field(
         None,
         title="Threshold",
-        description="Grey value that separates pore and solid in the result; by "
-        "default the value in the pore report or, without one, Otsu's threshold around "
-        "the voxel.",
+        description="Grey value that separates pores from solid in the result; by "
+        "default that of the pore report or, without a report, Otsu's threshold "
+        "around the voxel.",
     )
     phase: Literal["dark", "bright"] | None = Field(
         None,
         title="Pores are",
         description="Whether pores are darker or brighter than the solid; by default "
-        "the choice in the pore report or, without one, darker.",
+        "as in the pore report or, without a report, darker.",
     )
     draws: int = Field(
         8,
@@ -68,8 +69,8 @@ class ExplainConfig(Config):
         ge=0,
         le=16,
         title="Margin",
-        description="Width of the zone around a pore that is replaced by solid "
-        "together with the pore, in voxels of the scan (evidence).",
+        description="Width of the margin around a pore that is also replaced by "
+        "solid, in voxels of the scan (evidence).",
     )
     radius: int = Field(
         0,
@@ -118,8 +119,8 @@ class ExplainConfig(Config):
         "mean",
         title="NaN and Inf",
         description=(
-            "How NaN and Inf are treated. mean, zero: replace them with this value in "
-            "the model's input; refuse: stop with a message."
+            "How NaN and Inf are treated. mean, zero: replace them with the mean or "
+            "with zero in the model's input; refuse: stop with a message."
         ),
     )
     threads: int | None = Field(
@@ -134,16 +135,16 @@ class ExplainConfig(Config):
         le=2,
         title="Strength",
         description=(
-            "How much noise to remove, as in the restoration: 0 returns the scan, 1 "
-            "removes as much noise as was measured."
+            "How much noise to remove, as for restore: 0 returns the scan, 1 removes "
+            "as much noise as was measured."
         ),
     )
     sharpness: Literal["auto", "scan", "object"] = Field(
         "auto",
         title="Sharpness",
         description=(
-            "Sharpness of a super-resolved result, the same as for restore: that of "
-            "the scan, that of the object, or chosen automatically."
+            "Sharpness of a super-resolved result, as for restore: that of the scan, "
+            "that of the object, or chosen automatically."
         ),
     )
 

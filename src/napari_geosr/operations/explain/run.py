@@ -263,7 +263,7 @@ def explain_place_steps(
     if needs_pore and target.kind != "pore":
         yield WarningIssued(
             message="There is no pore at this voxel, so there is no evidence to "
-            "evaluate. If Otsu's threshold misses the pore, set another one "
+            "evaluate. If Otsu's threshold does not detect the pore, set another one "
             "(--threshold)."
         )
         if not names:

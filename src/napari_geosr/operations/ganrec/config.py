@@ -47,7 +47,7 @@ class GanrecConfig(ObjectFitConfig, ProjectionsConfig):
         ge=1,
         le=256,
         title="Slices per network",
-        description="Number of neighbouring slices that one network fits together.",
+        description="Number of adjacent slices that one network fits at once.",
     )
     learning_rate: float = Field(
         2e-3,

@@ -216,9 +216,9 @@ def _settings_for_kind(
     elif config.phase == "dark" and looks_like_labels(volume.data):
         remarks.append(
             f"{volume.title} looks like a label image: each region has a single "
-            "value, with 0 between them. It is measured as grey values, where the low "
-            "ones are "
-            "pores. If the labels are pores, choose bright pores and the threshold 0."
+            "value, with 0 between them. It is measured as a grey-value image in "
+            "which dark voxels are pores. If the labels are pores, choose bright "
+            "pores and the threshold 0."
         )
     if _is_unfinished(volume):
         remarks.append(

@@ -39,8 +39,8 @@ def plan_steps(
     Parameters
     ----------
     volume : Volume
-        A coarse scan of the whole sample, or a fine scan of one spot. Axes (Z, Y, X) or
-        (Y, X); other axes must have length one.
+        A low-resolution scan of the whole sample, or a high-resolution scan of one
+        spot. Axes (Z, Y, X) or (Y, X); other axes must have length one.
     config : PlanConfig
     mask : Volume, optional
         Sample mask: every non-zero voxel. If its grid differs from that of `volume`, it

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import wrap
-from typing import TYPE_CHECKING, TypeAlias, get_args
+from typing import TYPE_CHECKING, Annotated, TypeAlias, get_args
 
 from napari_geosr.core.types import AnyDict
 from napari_geosr.core.units import convert_length
@@ -15,6 +15,7 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.inference.receptive_field import check_spec
 from napari_geosr.measure.number_text import signed_text
 from napari_geosr.models import bundle, zoo
+from napari_geosr.models.names import MODEL_NAME
 
 if TYPE_CHECKING:
     # Re-exported, because docks, commands and public functions do not import engines.
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 #: Ways to specify a model.
 ModelLike: TypeAlias = str | Path | bundle.Model | zoo.ZooEntry
+#: Name or path of a model, which the Tab key completes.
+ModelName: TypeAlias = Annotated[str, MODEL_NAME]
 #: Maximum ratio of two voxel sizes at which they count as equal.
 VOXEL_SIZE_TOLERANCE = 2.0
 

@@ -239,8 +239,8 @@ def _match_warnings(
         )
     if measured.shape == "smooth":
         warnings.append(
-            f"The noise of {like.title} is coarse-grained and hard to distinguish "
-            "from fine structures: the measured blur and noise are less certain. "
+            f"The noise of {like.title} has a coarse grain and is hard to distinguish "
+            "from fine structures, so the measured blur and noise are less certain. "
             "Compare the picture with the real scan."
         )
     if measured.misfit <= _MISFIT:

@@ -112,7 +112,7 @@ def fitting_factor(low: Volume, high: Volume, config: PairConfig) -> int:
         factor = max(1, round(float(np.exp(np.log(along).mean()))))
         if factor > LARGEST_FACTOR:
             raise VolumeError(
-                f"The voxels of {high.title} are {factor} times finer than those of "
+                f"The voxels of {high.title} are {factor} times smaller than those of "
                 f"{low.title}. Check voxel sizes and units, or choose a smaller "
                 f"upscale factor, 1 … {LARGEST_FACTOR} (--upscale-factor)."
             )
@@ -133,8 +133,8 @@ def _too_coarse(
 ) -> str:
     what = f"an upscale factor of {factor}" if factor > 1 else "a pair"
     text = (
-        f"Along {letter} the voxels of {high.title} are only {ratio:.3g} times finer "
-        f"than those of {low.title}: too coarse for {what}. "
+        f"Along {letter}, the voxels of {high.title} are only {ratio:.3g} times "
+        f"smaller than those of {low.title}: too large for {what}. "
     )
     if low.unit == "pixel" and low.voxel_size == high.voxel_size:
         return text + (

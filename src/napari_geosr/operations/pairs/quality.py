@@ -214,19 +214,19 @@ def quality_warnings(quality: PairQuality, aligned: Alignment) -> list[str]:
     )
     if shift is None:
         warnings.append(
-            "The residual shift could not be measured, because the two scans are "
-            f"hardly similar anywhere. {again}"
+            "The residual shift could not be measured, because the two scans have "
+            f"hardly any structure in common. {again}"
         )
     elif shift > MAX_SHIFT:
         warnings.append(
-            f"The two scans are still {shift:.2g} low-resolution voxels apart (the "
-            f"limit is {MAX_SHIFT:g}): a model would learn to blur. "
+            f"The two scans are still shifted by {shift:.2g} low-resolution voxels "
+            f"(the limit is {MAX_SHIFT:g}): a model would learn to blur. "
             f"{again}"
         )
     elif largest is not None and largest > _MAX_SHIFT_ANYWHERE:
         warnings.append(
-            f"In one part the two scans are {largest:.2g} low-resolution voxels "
-            "apart, although they agree overall: one of them is distorted (drift, "
+            f"In one part, the two scans are shifted by {largest:.2g} low-resolution "
+            "voxels, although they agree overall: one of them is distorted (drift, "
             "motion), or the part shows little structure. Check the overlay."
         )
     after = quality.correlation[1]
@@ -243,15 +243,16 @@ def quality_warnings(quality: PairQuality, aligned: Alignment) -> list[str]:
     small = [n for n in quality.shape if n < _FEW_VOXELS]
     if small:
         warnings.append(
-            f"The pair has only {times(quality.shape)} low-resolution voxels, which is "
-            "little to learn from. Add other pairs, or a larger high-resolution scan."
+            f"The pair has only {times(quality.shape)} low-resolution voxels, which "
+            "is little training data. Add other pairs, or a larger high-resolution "
+            "scan."
         )
     scale = aligned.transform.scale
     if abs(scale - 1) > _MAX_SCALE:
         warnings.append(
             "The high-resolution scan had to be "
-            f"{'enlarged' if scale > 1 else 'shrunk'} by "
-            f"{100 * abs(scale - 1):.0f} %: one of the voxel sizes is wrong."
+            f"{'enlarged' if scale > 1 else 'shrunk'} by {100 * abs(scale - 1):.0f} "
+            "%, so one of the voxel sizes is wrong."
         )
     return warnings
 
@@ -311,7 +312,7 @@ def _sampling(report: AnyMapping) -> list[str]:
     if report.get("sampling") != "kept":
         return []
     lines = [
-        "Sampling: individual voxels are kept with their noise; the others are omitted"
+        "Sampling: single voxels are kept with their noise; all others are skipped"
     ]
     if report["interpolated"]:
         lines.append(
@@ -320,8 +321,8 @@ def _sampling(report: AnyMapping) -> list[str]:
         )
     if report["separated_noise"]:
         lines.append(
-            "Noise: not shared; the kept voxels are interpolated from the skipped ones "
-            "in the high-resolution scan"
+            "Noise: not shared; in the high-resolution scan, the kept voxels were "
+            "interpolated from the skipped ones"
         )
     return lines
 

@@ -37,8 +37,9 @@ class SliceConfig(Config):
     algorithm: str = Field(
         "fbp",
         title="Algorithm",
-        description="Reconstruction algorithm. fbp (fdk for cone beams) is fast; "
-        "sirt, cgls and tv iterate and give better results from few projections.",
+        description="Reconstruction algorithm. fbp (fdk for cone beams) is fast; the "
+        "iterative algorithms sirt, cgls and tv give better results from few "
+        "projections.",
     )
     filter: FilterName | None = Field(
         None,
@@ -76,8 +77,9 @@ class SliceConfig(Config):
     half: Literal["all", "odd", "even"] = Field(
         "all",
         title="Half of the projections",
-        description="odd, even: use only every other projection, to get a volume with "
-        "independent noise (Fourier shell correlation). The rotation axis is "
+        description="odd, even: use only every other projection. The two volumes have "
+        "independent noise, as Fourier shell correlation requires. The rotation "
+        "axis is "
         "determined from all projections.",
     )
     rows: RowRange = None

@@ -91,8 +91,8 @@ Endpoint = Annotated[
     Parameter(negative=""),
     Field(
         title="End angle included",
-        description="The last projection was taken at the end of the range, not one "
-        "step before it.",
+        description="The last projection is at the end of the range, not one step "
+        "before it.",
     ),
 ]
 AngleUnit = Annotated[
@@ -147,8 +147,8 @@ Beam = Annotated[
     Field(
         title="Beam",
         description="Shape of the beam: parallel, fan (each row from its own point) or "
-        "cone (all rows from one point). By default, it is read from the file, or "
-        "parallel if the file does not give it.",
+        "cone (all rows from one point). By default as given in the file, otherwise "
+        "parallel.",
     ),
 ]
 SourceDistance = Annotated[

@@ -11,6 +11,7 @@ from pydantic import Field, field_validator
 from napari_geosr.core.config import Config
 from napari_geosr.core.memory_budget import MemoryBudget
 from napari_geosr.inference.members import KINDS, NONE
+from napari_geosr.models.names import MODEL_NAME
 from napari_geosr.operations.inputs import COMMAS
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ __all__ = ["NONE", "RestoreConfig", "UncertaintyKind", "are_compatible", "kinds"
 class RestoreConfig(Config):
     """Settings of a restoration."""
 
-    model: Annotated[str, Parameter(alias="-m")] = Field(
+    model: Annotated[str, Parameter(alias="-m"), MODEL_NAME] = Field(
         "ct-denoise",
         title="Model",
         description="Name or path of a model. auto: choose the model with the "
@@ -38,14 +39,14 @@ class RestoreConfig(Config):
         "float32",
         title="Output type",
         description="Data type of the result: float32, or the type of the input, "
-        "rounded and clipped. Labels are always integers.",
+        "rounded and clipped. Label images are always stored as integers.",
     )
     nonfinite: Literal["mean", "zero", "refuse"] = Field(
         "mean",
         title="NaN and Inf",
-        description="How NaN and Inf are treated. mean, zero: replace them with this "
-        "value in the model's input, and return NaN there; refuse: stop with a "
-        "message.",
+        description="How NaN and Inf are treated. mean, zero: replace them with the "
+        "mean or with zero in the model's input, and return NaN there; refuse: stop "
+        "with a message.",
     )
     threads: int | None = Field(
         None,
@@ -73,8 +74,8 @@ class RestoreConfig(Config):
         title="Sharpness",
         description="Sharpness of a super-resolved result. scan: as sharp as the scan, "
         "on a finer grid; object: as sharp as the model predicts the object to be; "
-        "auto: object if this is consistent with the scan to within its noise, "
-        "otherwise scan.",
+        "auto: object if the result is then consistent with the scan within its "
+        "noise, otherwise scan.",
     )
     uncertainty: str = Field(
         NONE,
@@ -88,9 +89,8 @@ class RestoreConfig(Config):
         ge=2,
         le=16,
         title="Members",
-        description="Number of mirrored and rotated copies, each of which takes as "
-        "long as one run; by default 8, or fewer if the model or the voxel size does "
-        "not allow 8.",
+        description="Number of mirrored and rotated copies; each takes as long as a "
+        "normal run. By default 8, or as many as the model and the voxel size allow.",
     )
     ensemble_with: Annotated[tuple[str, ...], COMMAS] = Field(
         (),

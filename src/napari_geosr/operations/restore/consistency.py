@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
 #: Message if the check has no findings.
 NOTHING_FOUND = (
-    "All values are within the limits of the check: the residual is about what noise "
-    "alone would give."
+    "All values are within the limits of the check: the residual is about as large "
+    "as expected for noise alone."
 )
 #: Suffix added to the name of a residual and of its file.
 RESIDUAL = "residual"
@@ -373,14 +373,15 @@ def _too_much_text(checked: ConsistencyCheck) -> str:
     if slope < _UNRELATED:
         return (
             "The result does not fit the scan: almost nothing that it shows is in the "
-            f"scan (regression slope: {slope:.2f}; expected: 1). It belongs to another "
-            "scan, or was invented: do not measure it."
+            f"scan (regression slope: {slope:.2f}; expected: 1). It belongs to "
+            "another scan, or its structure was invented: do not measure it."
         )
     return (
         "The result does not fit the scan: it shows more than the scan does. Only "
         f"{100 * slope:.0f} % of its contrast is in the scan. Structure was invented "
-        "throughout the volume, or its contrast was exaggerated: compare grey values "
-        "and a few pores with the scan, and restore it with another model."
+        "throughout the volume, or its contrast was exaggerated. Compare the grey "
+        "values and a few pores with the scan, and restore the scan with another "
+        "model."
     )
 
 
@@ -390,8 +391,8 @@ def _too_little_text(checked: ConsistencyCheck) -> str:
         "The result does not fit the scan: it shows less than the scan does. The "
         f"scan's contrast is {slope:.3g} times that of the result. Structure was "
         "smoothed away or has lost contrast throughout the volume, so thresholds and "
-        "porosity will be wrong. Restore it with a model for this noise and these "
-        "grey values."
+        "porosity will be wrong. Restore the scan with a model for this noise and "
+        "these grey values."
     )
 
 
@@ -434,8 +435,9 @@ def _large_text(checked: ConsistencyCheck) -> str:
 def _places_text(checked: ConsistencyCheck) -> str:
     found, volume = checked.figures, checked.residual
     end = (
-        "There, structure was added that the scan does not show, or structure of the "
-        "scan was removed. Inspect the residual before you trust the result there."
+        "There, the result shows structure that the scan does not show, or lacks "
+        "structure that it shows. Inspect the residual before you trust the result "
+        "there."
     )
     if not found.places:
         return (

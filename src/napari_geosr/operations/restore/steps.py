@@ -285,8 +285,7 @@ def unchanged_steps(
         volume = volume.select()
     if config.uncertainty != NO_MEMBERS:
         yield WarningIssued(
-            message="No standard deviations were written, because no model was used "
-            "and so there are no results to compare."
+            message="No standard deviations were written, because no model was used."
         )
     for doubt in reader_warnings(volume):
         yield WarningIssued(message=doubt)

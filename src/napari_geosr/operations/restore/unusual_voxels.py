@@ -89,8 +89,9 @@ def _far_voxels(statistics: IntensityStatistics, title: str) -> Iterator[str]:
         share = percent_text(far.share) if far.share else "A few"
         yield (
             f"{share} of the voxels of {title} have extreme grey values; all others "
-            f"range from {low} to {high}. Scaled for the model, the others have "
-            "hardly any contrast, so the restoration is unreliable. If the extreme "
+            f"range from {low} to {high}. After scaling for the model, the others "
+            "have hardly any contrast, so the restoration is unreliable. If the "
+            "extreme "
             "values mark missing voxels, replace them by NaN first."
         )
 
@@ -103,9 +104,10 @@ def _hot_voxels(
         yield (
             f"About {percent_text(statistics.crowd_share)} of the voxels of "
             f"{title} look like hot or dead voxels: isolated, with "
-            "grey values far from all the others. They are replaced only if they are "
-            "at most 0.1 % of the voxels, so here the model sees them and the "
-            "restoration is unreliable. Remove them first, for example with a median "
+            "grey values far from all the others. Such voxels are replaced only if "
+            "they make up at most 0.1 % of the volume, so here the model receives "
+            "them and the restoration is unreliable. Remove them first, for example "
+            "with a median "
             "filter (scipy.ndimage.median_filter(scan, 3)), or reconstruct the "
             "projections again with --zingers."
         )

@@ -75,8 +75,8 @@ class CompleteShapeConfig(_Computed):
         ge=0,
         le=1,
         title="Smallest piece",
-        description="Pieces of the completed part that are smaller than this fraction "
-        "of the largest one are discarded.",
+        description="Discard pieces of the completed part that are smaller than this "
+        "fraction of the largest piece.",
     )
 
 
@@ -135,8 +135,8 @@ class MeshConfig(ShapeChoice):
         ge=0,
         le=5,
         title="Smoothing",
-        description="Standard deviation of the smoothing before the surface is "
-        "extracted, in voxels; 0 keeps the steps between voxels. Smoothing does not "
+        description="Standard deviation, in voxels, of the smoothing before the "
+        "surface is extracted; 0 gives a surface with steps. Smoothing does not "
         "change the volume of the shape.",
     )
     faces: int | None = Field(

@@ -112,7 +112,7 @@ PatternsAfter = Annotated[
         ge=0,
         title="Fit patterns after",
         description="For pinn: step after which wave vectors, phases and modulation "
-        "are also fitted. It has no effect unless there are more steps than this.",
+        "are also fitted. Without effect if the number of steps is smaller.",
     ),
 ]
 ComputeDevice = Annotated[

@@ -79,7 +79,7 @@ class SimulateConfig(ScanConfig):
         ge=0,
         le=1000,
         title="Gap between pores",
-        description="Thinnest wall between two pores of a foam, in voxels; by "
+        description="Minimum wall thickness between two pores of a foam, in voxels; by "
         "default 1.",
     )
     voxel_size: float | None = Field(

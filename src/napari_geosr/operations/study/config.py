@@ -126,7 +126,7 @@ class StudyConfig(Config):
         "as correct.",
     )
     filter: FilterName = Field(
-        "ramp", title="Filter", description="Filter of the filtered back-projections."
+        "ramp", title="Filter", description="Filter for filtered back-projection."
     )
     stripes: StripeRemoval = "none"
     nonfinite: NotFinite = "refuse"
@@ -140,8 +140,8 @@ class StudyConfig(Config):
     options: dict[str, AnyDict] = Field(
         default_factory=dict,
         title="Options",
-        description="Settings for individual algorithms, overriding tuned and default "
-        "values, such as tv: {weight: 0.1}.",
+        description="Settings of individual algorithms, such as tv: {weight: 0.1}; "
+        "they override tuned and default values.",
     )
     steps: int = Field(
         1000,

@@ -68,8 +68,8 @@ def study_warnings(scan: Projections, config: StudyConfig) -> list[str]:
         said.append(
             f"The scan contains {what} instead of counts, so its photons cannot be "
             f"divided: {_titles(paired)} learn to predict the reconstruction of the "
-            "whole scan. Part of the noise of that reconstruction is also in their "
-            "input, and they preserve this part. Noise2Inverse is not affected."
+            "whole scan. Their input contains part of the same noise, and they "
+            "preserve this part. Noise2Inverse is not affected."
         )
     # For shorter exposures, the warning is given when those scans are derived.
     quick = config.acquisition == "continuous" and config.light == "one"

@@ -178,8 +178,8 @@ class StudyStore:
             self._lock.acquire(timeout=0)
         except Timeout as error:
             raise ConfigError(
-                f"The study in {self.folder} is running. Wait until it ends, stop it, "
-                "or choose another folder."
+                f"The study in {self.folder} is running. Wait until it has finished, "
+                "stop it, or choose another folder."
             ) from error
 
     def release(self) -> None:

@@ -47,8 +47,8 @@ def learned_steps(
     if context.training_rows is None:
         raise ConfigError(
             f"{context.scan.title} has {context.scan.n_rows} rows, which is too few to "
-            "train on one half and evaluate on the other. Choose algorithms that do "
-            "not learn."
+            "train on one half and evaluate on the other. Choose algorithms without "
+            "training."
         )
     if method == "noise2inverse":
         k = context.config.splits

@@ -233,7 +233,7 @@ def _shared_noise_warning(
     fewer = "Use step-by-step acquisition" if is_continuous else "Use fewer (--counts)"
     return (
         f"{', '.join(affected)}: {share} of the target's data come from the same "
-        "views, and noise common to both is learned as structure. "
+        "views, and the noise that both share is learned as structure. "
         f"{fewer}, or {remedy}."
     )
 
@@ -283,8 +283,8 @@ def train_from_projections_steps(
     fewest = min(part.scan.n_angles for part in needed)
     if fewest < _MIN_PROJECTIONS:
         yield WarningIssued(
-            message=f"Some reconstructions use only {fewest} projections: "
-            "streaks may hide the structure."
+            message=f"Some reconstructions use only {fewest} projections, so streaks "
+            "may hide the structure."
         )
     if note := _shared_noise_warning(scan, job.scans, parts):
         yield WarningIssued(message=note)

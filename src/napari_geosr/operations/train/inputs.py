@@ -76,7 +76,7 @@ def check_inputs_unchanged(folder: Path, volumes: Volumes) -> None:
                 f"{name} {change} since this training run began ({key}). To resume, "
                 "give the original files; otherwise start a new training run."
             )
-        change = "its content is different"
+        change = "its contents have changed"
         for name in ("shape", "axes", "dtype"):
             if before[name] != now[name]:
                 old, new = _format_value(before[name]), _format_value(now[name])

@@ -143,8 +143,8 @@ class TrainJob(Config):
         check_contents(volumes)
         if method.labels > 1 and self.training.similarity_index:
             raise ConfigError(
-                "A similarity index explains grey values, but this model outputs "
-                "labels: switch similarity_index off."
+                "A similarity index is only for models that restore grey values, but "
+                "this model outputs labels: switch similarity_index off."
             )
         if method.labels > 1:
             check_labels(volumes["target"], method.labels)
@@ -156,8 +156,8 @@ class TrainJob(Config):
         for source, target in zip(volumes["source"], volumes["target"], strict=True):
             if source.source is not None and source.source == target.source:
                 raise ConfigError(
-                    f"{source.title} is used both as source and as target: the noise "
-                    "is the same in both, so nothing can be learned."
+                    f"{source.title} is used both as source and as target: both have "
+                    "the same noise, so nothing can be learned."
                 )
             ndim = self.training.ndim
             try:

@@ -210,10 +210,10 @@ class ScansConfig(ProjectionsConfig):
         "left-out",
         title="Exposure of the target",
         description="Photons of the target, for pairs with fewer projections. "
-        "left-out: the input has four fifths of the photons of its projections and the "
-        "target has all others, so that their noise is independent; all: the target "
-        "has all photons, as in the publications. Projections that are not photon "
-        "counts cannot be divided: this setting then has no effect.",
+        "left-out: the input gets four fifths of the photons of its projections and "
+        "the target gets all others, so that their noise is independent; all: the "
+        "target has all photons, as in the publications. Without effect if the "
+        "projections are not photon counts.",
     )
     counts_per_photon: CountsPerPhoton = "auto"
     photon_seed: int = Field(

@@ -56,20 +56,20 @@ class DegradationConfig(Config):
         le=_MAX_BLUR,
         title="Blur",
         description="Standard deviation of the point-spread function in the plane, in "
-        "low-resolution voxels. The blur due to the voxel itself is added.",
+        "low-resolution voxels. The blur caused by the voxel itself is added to it.",
     )
     mtf10: float | None = Field(
         None,
         gt=0,
         title="Resolution (MTF 10 %)",
-        description="Resolution of the low-resolution system: line pairs per mm at "
-        "10 % contrast. Use it instead of the blur.",
+        description="Resolution of the low-resolution system, in line pairs per mm at "
+        "10 % contrast; replaces the blur.",
     )
     grey_gain: float = Field(
         1.0,
         title="Grey-value gain",
-        description="Multiply the grey values by this factor, including those of the "
-        "target.",
+        description="Factor by which all grey values are multiplied, including those "
+        "of the target.",
     )
     grey_offset: float = Field(
         0.0,
@@ -205,9 +205,9 @@ def blur_in_plane(config: DegradationConfig, voxel_mm: float | None) -> float:
     whole = math.sqrt(math.log(10) / 2) / (math.pi * config.mtf10) / voxel_mm
     if whole > _MAX_BLUR:
         raise ConfigError(
-            f"A resolution of {config.mtf10:g} line pairs per mm is a blur of "
-            f"{whole:.3g} voxels of {voxel_mm:g} mm, but at most {_MAX_BLUR} voxels "
-            "are possible. Check the number."
+            f"A resolution of {config.mtf10:g} line pairs per mm corresponds to a "
+            f"blur of {whole:.3g} voxels of {voxel_mm:g} mm, but at most {_MAX_BLUR} "
+            "voxels are possible. Check the number."
         )
     if whole < _BOX:
         raise ConfigError(

@@ -42,7 +42,7 @@ class Config(DegradationConfig):
         le=10,
         title="Filter cut-off",
         description="Cut-off of the reconstruction filter, as a fraction of the "
-        "Nyquist frequency. Higher values make finer-grained noise.",
+        "Nyquist frequency. Higher values give noise with a finer grain.",
     )
     noise_spectrum: Annotated[tuple[float, ...], Field(max_length=1025)] = Field(
         (),

@@ -49,10 +49,10 @@ class Config(fluo.Config):
     shared_noise: bool = Field(
         False,
         title="Leave shared noise",
-        description="For scans without noise: keep the voxels of the "
-        "low-resolution scan in the high-resolution one as well. By default they are "
-        "interpolated there from the skipped voxels, so that the two scans share no "
-        "noise.",
+        description="Keep the voxels of the low-resolution scan unchanged in the "
+        "high-resolution scan (only for scans without noise). By default, they "
+        "are replaced by values interpolated from the skipped voxels, so that "
+        "the two scans share no noise.",
     )
 
     @model_validator(mode="after")

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import QObject, Signal
-from qtpy.QtWidgets import QPushButton
+from qtpy.QtCore import QEvent, QObject, Signal
+from qtpy.QtWidgets import QAbstractButton, QPushButton
 
 from napari_geosr.core.errors import GeoSRError
 from napari_geosr.gui.jobs.cluster.dialog import ClusterDialog
@@ -59,21 +59,37 @@ class ClusterButton(QObject):
         self.dialog: ClusterDialog | None = None
         self.widget: QPushButton = button(
             text,
-            "Hand this run to a cluster with SLURM or OAR. napari need not stay open; "
-            "the Jobs dock shows the state.",
+            "Run this on a cluster with SLURM or OAR. You can close napari; the Jobs "
+            "dock shows the state of the job.",
             shortcut,
         )
         self.widget.clicked.connect(self._on_clicked)
 
-    def set_run(self, get_run: Callable[[], Run | None]) -> None:
+    def set_run(
+        self, get_run: Callable[[], Run | None], run_button: QAbstractButton
+    ) -> None:
         """Set what describes the run.
 
         Parameters
         ----------
         get_run : callable
             Returns None if the user decides against the run; may raise a `GeoSRError`.
+        run_button : QAbstractButton
+            Starts the same run on this computer. Both buttons are enabled or disabled.
         """
         self._get_run = get_run
+        run_button.installEventFilter(self)
+        self.widget.setEnabled(run_button.isEnabled())
+
+    def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
+        """Agree with the button that runs on this computer."""
+        if (
+            event is not None
+            and event.type() == QEvent.Type.EnabledChange
+            and isinstance(watched, QAbstractButton)
+        ):
+            self.widget.setEnabled(watched.isEnabled())
+        return False
 
     def set_estimate(self, estimate: RunEstimate | None) -> None:
         """Set what the run would take on this computer; None if it is not known."""

@@ -104,7 +104,7 @@ class ClusterDialog(QDialog):
         self.computer.setAccessibleName("Computer")
         self.computer.setToolTip(
             "Login node of the cluster, as user@login or a name from ~/.ssh/config; "
-            "leave it empty if the queue can be called on this computer."
+            "leave it empty if jobs can be submitted from this computer."
         )
         self.computer.setPlaceholderText("user@login (optional)")
         self.shared = ConfigForm(

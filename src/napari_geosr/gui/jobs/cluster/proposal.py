@@ -78,7 +78,8 @@ def propose(estimate: RunEstimate, profile: Profile, *, limited: bool) -> Propos
         runs = math.ceil(_TIME_FACTOR * estimate.seconds / longest)
         times = "twice" if runs == 2 else f"in {runs} parts"
         rules = [
-            f"the longest time for one run; the job resumes by itself and runs {times}"
+            "the longest time for one run; the job resumes automatically and runs "
+            f"{times}"
             if runs > 1
             else "the longest time for one run"
         ]
@@ -86,7 +87,7 @@ def propose(estimate: RunEstimate, profile: Profile, *, limited: bool) -> Propos
     if estimate.memory is None or profile.gpus:
         pass  # memory of a GPU is not requested
     elif profile.queue == "oar" and not profile.memory_property:
-        remark = " OAR assigns memory with the cores."
+        remark = " OAR assigns memory in proportion to the cores."
     else:
         known.append(f"{format_bytes(estimate.memory)} of memory")
         needs = _MEMORY_FACTOR * estimate.memory + _MORE_BYTES

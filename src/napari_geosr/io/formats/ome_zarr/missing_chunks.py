@@ -52,7 +52,7 @@ def missing_chunks(
         return ""
     fill = array.fill_value if array.fill_value is not None else 0
     why = (
-        "All chunks were there when it was written, so copy it again."
+        "It was complete when it was written, so copy it again."
         if all_written
         else "Some programs omit chunks that contain only this value; otherwise the "
         "copy is incomplete."

@@ -154,7 +154,7 @@ class ZarrOutput(Output):
             if not (place / "zarr.json").exists():
                 raise FileError(
                     f"Files of the unfinished {self.path.name} in {self.path.parent} "
-                    "were removed while it was written. Run again."
+                    "were removed while it was being written. Run again."
                 )
 
     def adopt(self, finished: Sequence[Slices]) -> None:

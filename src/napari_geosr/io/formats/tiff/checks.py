@@ -209,8 +209,8 @@ def left_out_planes(
         return ""
     kind = "OME" if series.kind == "ome" else "ImageJ"
     return (
-        f"{n_left:,} of the {n_stored:,} planes in the file are left out, because its "
-        f"{kind} description does not mention them. Export the file again to read them."
+        f"{n_left:,} of the {n_stored:,} planes in the file are omitted, because its "
+        f"{kind} description does not list them. Export the file again to read them."
     )
 
 

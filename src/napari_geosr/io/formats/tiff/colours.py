@@ -49,8 +49,8 @@ def white_is_zero(page: TiffPage, *, is_imagej: bool) -> str:
     if is_imagej or not can_invert(page):
         return (
             "the file is marked for display with inverted grey values, but they are "
-            "used as stored, so what looks dark in other programs has high values. "
-            "Check which phase is the pores."
+            "used as stored, so phases that look dark in other programs have high "
+            "values here. Check which phase is the pores."
         )
     white = 1 if page.bitspersample == 1 else np.iinfo(page.dtype).max
     return (
@@ -95,8 +95,8 @@ def colour_map(
     n_voxels = int(np.prod(source.shape, dtype=np.int64))
     if n_voxels * table.itemsize * 3 > _MAX_PALETTE_BYTES:
         raise FileError(
-            f"{path.name} is a palette image of {format_bytes(n_voxels)}: too large to "
-            "convert to colours. Save it as grey values or RGB."
+            f"{path.name} is a palette image of {format_bytes(n_voxels)}, which is "
+            "too large to convert to colours. Save it as grey values or RGB."
         )
     if int(np.max(source)) >= table.shape[1]:
         raise FileError(

@@ -155,8 +155,8 @@ def decide(rows: list[RankingEntry], noise: Noise) -> tuple[str, str]:
     clear = [row for row in candidates if row.is_clearly_better]
     if not clear:
         return NONE, (
-            "Leave the scan as it is: no candidate clearly brings it closer to the "
-            f"ground truth. The best candidate, {best.name}, is expected to gain "
+            "Leave the scan as it is: no candidate clearly reduces its error. The "
+            f"best candidate, {best.name}, is expected to gain "
             f"{best.gain_text}."
         )
     chosen = min(clear, key=_penalised_error)
@@ -172,8 +172,8 @@ def decide(rows: list[RankingEntry], noise: Noise) -> tuple[str, str]:
         )
     elif first is not chosen:
         reason += (
-            f"; {first.name} may gain more ({_number(first.gain)} dB), but is not "
-            "certain to help"
+            f"; {first.name} may gain more ({_number(first.gain)} dB), but may also "
+            "do harm"
         )
     elif others:
         reason += f"; {others[0].name}, the next best, {_number(others[0].gain)} dB"

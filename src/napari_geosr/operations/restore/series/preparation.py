@@ -248,8 +248,8 @@ def _changing_noise(
     )
     return (
         f"The noise changes over time (standard deviation {shown}), but all time "
-        "points are restored with the settings for the middle one. Restore those with "
-        "very different noise one by one (--time)."
+        "points are restored with the settings for the middle one. Restore time "
+        "points with very different noise separately (--time)."
     )
 
 
@@ -319,7 +319,7 @@ def _refuse_mixture(series: PreparedSeries) -> None:
         )
         raise ConfigError(
             f"The channels of {series.plan.volume.title} can be combined into one "
-            "result only if their models are of the same kind. These models are not "
+            "result only if their models are of the same kind, which they are not "
             f"({names}). Name one model for all, or restore the channels one by one "
             "(--channel)."
         )

@@ -4,7 +4,7 @@ Harm is defined as in ``benchmarks/bench_verdict.py``, where the ground truth is
 an error above that of the scan, or a number of pores off by more than a factor of two.
 ``docs/evidence/verdicts.md`` reports how often harm is recognised.
 
-The verdict answers whether the result is worse than the scan. What applies to the scan
+The verdict predicts whether the result is worse than the scan. What applies to the scan
 as well (noise hides its small pores) is told without changing the verdict, and so are
 indirect signs of a loss (a scan unlike the training data), if the gain, the direct one,
 is certain.
@@ -203,8 +203,8 @@ def cautions(facts: RunAssessment) -> Iterator[Finding]:
         yield Finding(
             "caution",
             f"The noise was measured as {rough_percent(noise.relative)} of the "
-            "contrast and is correlated along every axis: fine structure may have been "
-            "mistaken for noise. Compare the result with cubic interpolation.",
+            "contrast and is correlated along every axis, so fine structure may have "
+            "been mistaken for noise. Compare the result with cubic interpolation.",
             "noise",
         )
     if noise.level > 0:
