@@ -20,6 +20,7 @@ from napari_geosr.core.steps import BlockDone, StageStarted, StepIterator
 from napari_geosr.core.volume import Volume
 from napari_geosr.measure import blocks
 from napari_geosr.measure.report import PorosityReport
+from napari_geosr.operations import storage
 from napari_geosr.operations.measure import MeasureConfig, measure_several_steps
 from napari_geosr.operations.measure import journal as journals
 from napari_geosr.operations.measure.journal import MeasureJournal
@@ -184,6 +185,44 @@ def test_a_killed_worker_costs_one_slab(client, scan):
     shared, n_shared = measured(volume, client, on_slab=kill)
     assert pids[0] not in client.run(os.getpid).values()
     assert n_shared == -(-SHAPE[0] // 8)
+    assert_equal(shared, alone)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="no SIGKILL there")
+def test_workers_that_are_killed_again_and_again(client, scan, monkeypatch):
+    """Twenty times, one of the two is killed after a few slabs."""
+    volume = io.read(scan)
+    doubled = np.concatenate([np.asarray(volume.data)] * 6)
+    volume = volume.replace(data=doubled)
+    alone, _ = measured(volume)
+    monkeypatch.setattr(storage, "cached_zarr", thin_chunks(storage.cached_zarr))
+    draw, killed = np.random.default_rng(4), set()
+
+    def kill(n: int) -> None:
+        pids = sorted(client.run(os.getpid).values())
+        if n % 4 == 1 and pids:
+            killed.add(pid := int(draw.choice(pids)))
+            os.kill(pid, signal.SIGKILL)
+
+    shared, n_shared = measured(volume, client, on_slab=kill)
+    assert len(killed) >= 20
+    assert n_shared == -(-doubled.shape[0] // 3)
+    assert_equal(shared, alone)
+
+
+def thin_chunks(make: Any) -> Any:
+    """Copies for workers have one plane in each chunk."""
+    return lambda shape, dtype, fill=0, depth=8: make(shape, dtype, fill, 1)
+
+
+def test_a_slab_without_a_value_is_left_out(client, scan):
+    data = np.asarray(io.read(scan).data).astype(np.float32)
+    data[8:16] = np.nan  # exactly one slab of the workers
+    volume = Volume(data, "ZYX", (2.0, 1.0, 1.5), "µm")
+    alone, _ = measured(volume)
+    shared, _ = measured(volume, client)
+    assert alone.nonfinite_voxels == data[8:16].size
     assert_equal(shared, alone)
 
 
