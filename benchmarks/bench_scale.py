@@ -6,9 +6,10 @@ budget; "peak" is the largest resident memory of the process, with the program, 
 libraries and the model. Then a smaller scan is restored by one and by two worker
 processes of one thread each: the same voxels, in what share of the time? The plan that
 ``--dry-run`` prints for 2000 x 2000 x 2000 voxels is compared with the extrapolation of
-two runs, and, where SLURM is available, the time from ``submit`` to the first tile is
-measured. Prints Markdown tables. The big scan needs 12 GB of disk and about ten minutes
-of two cores.
+two runs, and the time from ``submit`` to the first tile is measured with SLURM: the one
+of this computer if SLURM_CONF is set, and otherwise a private one, which needs root and
+the programs of ``apt-get install slurm-wlm munge``. Prints Markdown tables. The big
+scan needs 12 GB of disk and about ten minutes of two cores.
 
     python benchmarks/bench_scale.py [--planes 512] [--edge 1024] [--repeats 3]
 """
@@ -233,11 +234,30 @@ def plan(folder: Path) -> None:
 
 def queue(folder: Path) -> None:
     """Print the time from ``submit`` to the first tile, with SLURM."""
+    if "SLURM_CONF" in os.environ:
+        from_submit_to_tile(folder)
+        return
+    sys.path.append(str(Path(__file__).parents[1] / "tests" / "queues"))
+    import slurm_cluster
+
+    if reason := slurm_cluster.why_missing():
+        sys.exit(f"The time in a queue was not measured: {reason}.")
+    # The name of a socket must be short.
+    with (
+        tempfile.TemporaryDirectory(prefix="slurm") as place,
+        slurm_cluster.slurm(Path(place)) as conf,
+    ):
+        os.environ["SLURM_CONF"] = str(conf)
+        from_submit_to_tile(folder)
+
+
+def from_submit_to_tile(folder: Path) -> None:
+    """Print when each step of a submitted job begins."""
     scan = folder / "queued.ome.tif"
     write_scan(scan, *SHARED)
     out = folder / "queued.ome.zarr"
     began = time.time()
-    run("submit", "restore", scan, "-o", out, *RUN, "--queue", "slurm")
+    submitted = run("submit", "restore", scan, "-o", out, *RUN, "--queue", "slurm")
     job = folder / "queued.job"
     rows = {"`submit` has returned": time.time()}
     while not (events := _events(job)) or events[-1]["event"] != "progress":
@@ -248,10 +268,34 @@ def queue(folder: Path) -> None:
         if event["event"] == "stage":
             rows[str(event["message"])] = event["time"]
     rows["the first tile is finished"] = events[-1]["time"]
-    print("\n| after `submit` | time |\n|---|---|")
+    print("\n| after the start of `submit` | time |\n|---|---|")
     for name, moment in sorted(rows.items(), key=lambda row: row[1]):
         print(f"| {name} | {moment - began:.1f} s |")
+    print(f"\nProcessor time of `submit`: {submitted.processor:.1f} s; load: ", end="")
+    print(f"{os.getloadavg()[0]:.0f}")
     run("jobs", "stop", job)
+    # The same job without the queue: processor times depend less on other programs.
+    code = "import sys, bench_scale; bench_scale.processor_times(sys.argv[1])"
+    here = Path(__file__).parent
+    subprocess.run([sys.executable, "-c", code, str(job)], cwd=here, check=True)
+
+
+def processor_times(job: str) -> None:
+    """Run a job up to its first tile, and print the processor time of its steps."""
+    from napari_geosr.core.steps import StageStarted, TileDone
+    from napari_geosr.jobs.folder import JobFolder
+    from napari_geosr.jobs.run import run_steps
+    from napari_geosr.operations.restore.measurements import FILE
+
+    (Path(job) / FILE).unlink()  # what the run in the queue has measured
+    print("\n| step of the job | processor time so far |\n|---|---|")
+    done: list[Any] = []
+    for step in run_steps(JobFolder(job), should_stop=lambda: bool(done)):
+        if isinstance(step, TileDone):
+            done.append(step)
+        if isinstance(step, StageStarted | TileDone):
+            name = step.message if isinstance(step, StageStarted) else "a tile is done"
+            print(f"| {name} | {time.process_time():.1f} s |", flush=True)
 
 
 def _events(job: Path) -> list[dict[str, Any]]:

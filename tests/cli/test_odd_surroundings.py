@@ -269,7 +269,7 @@ def test_memory_that_is_refused(
     def refuse(*_given: Any, **_how: Any) -> Any:
         np.empty(1 << 60, np.uint8)
 
-    monkeypatch.setattr("napari_geosr.measure.blocks.SlabLabeller.add", refuse)
+    monkeypatch.setattr("napari_geosr.measure.blocks.SlabLabeller.join", refuse)
     assert run(["measure", str(path), "--out", str(tmp_path / "out")]) == 2
     said = " ".join(capsys.readouterr().err.split())
     assert "not enough memory: 1.00 EiB could not be allocated" in said

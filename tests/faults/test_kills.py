@@ -206,13 +206,22 @@ def test_study(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("labels", [True, False])
+@pytest.mark.parametrize("workers", [False, True], ids=["alone", "workers"])
 @pytest.mark.parametrize("n_kills", HOW_OFTEN)
 def test_measure(
-    commands: Commands, scan: Path, tmp_path: Path, n_kills: int, labels: bool
+    commands: Commands,
+    scan: Path,
+    tmp_path: Path,
+    n_kills: int,
+    workers: bool,
+    labels: bool,
 ) -> None:
     """Started again as before, it goes on; its files are there all, or none."""
     words = ["measure", str(scan), "--overwrite", "--min-voxels", "2"]
     words += ["--labels"] if labels else []
+    if workers:
+        pytest.importorskip("distributed")
+        words += ["--workers", "2"]
 
     def files(folder: Path) -> dict[str, Any]:
         found: dict[str, Any] = {p.name: p.read_bytes() for p in folder.iterdir()}
@@ -229,7 +238,8 @@ def test_measure(
         words,
         tmp_path,
         "report",
-        operation=f"`measure`{' --write-labels' if labels else ''}",
+        operation=f"`measure`{' --write-labels' if labels else ''}"
+        f"{' --workers 2' if workers else ''}",
         n_kills=n_kills,
         seed=4,
         same=lambda folder: files(folder) == files(tmp_path / "whole" / "report"),

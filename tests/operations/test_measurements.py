@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 import tifffile
 
+from napari_geosr import io
 from napari_geosr.core.file_state import file_state
 from napari_geosr.core.hot_voxels import FarVoxels, HotVoxels
 from napari_geosr.core.noise import Noise
-from napari_geosr.core.steps import StageStarted, Step
+from napari_geosr.core.steps import StageStarted, Step, TileDone
 from napari_geosr.inference.intensity import IntensityStatistics
 from napari_geosr.models.distribution import TrainingLikeness
 from napari_geosr.operations.restore.config import RestoreConfig
@@ -187,13 +188,21 @@ def test_a_resumed_job_does_not_measure_again(
     first = run(job, resumed, stop_at="Restoring with")
     assert measured(first)
     assert not (resumed / "result" / "clean.ome.tif").exists()
+    # Only the effect, which is predicted after the first tile, is not known yet.
     second = run(job, resumed)
-    assert measured(second) == []
+    assert measured(second) == ["Checking what the model does"]
+    names = [getattr(step, "message", "") for step in second]
+    tiles = [isinstance(step, TileDone) for step in second]
+    assert names.index("Checking what the model does") > tiles.index(True)
     expected, found = (
         tifffile.imread(folder / "result" / "clean.ome.tif")
         for folder in (once, resumed)
     )
     np.testing.assert_array_equal(found, expected)
+    written = io.read(resumed / "result" / "clean.ome.tif").provenance[-1]
+    assert written["verdict"]["sentence"]
+    (resumed / "result" / "clean.ome.tif").unlink()
+    assert measured(run(job, resumed)) == []
 
 
 def test_a_changed_scan_is_measured_again(scan: Path, tmp_path: Path) -> None:

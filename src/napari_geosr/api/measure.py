@@ -11,6 +11,7 @@ from napari_geosr.core.errors import ConfigError
 from napari_geosr.operations.measure import MeasureConfig, measure_steps
 
 if TYPE_CHECKING:
+    from napari_geosr.operations.cluster import Workers
     from napari_geosr.operations.measure import PorosityReport
 
 T = TypeVar("T")
@@ -34,6 +35,7 @@ def measure_porosity(
     statistics: tuple[str, ...] = (),
     group: str | None = None,
     memory: str | None = None,
+    workers: Workers | None = None,
     uncertainty: VolumeLike | None = None,
     band_factor: float | None = None,
 ) -> PorosityReport:
@@ -85,6 +87,9 @@ def measure_porosity(
         (`report.group`; column ``in_group`` of the table).
     memory : str, optional
         Memory limit, such as ``"4GB"``; by default a fraction of the free memory.
+    workers : int or distributed.Client, optional
+        Number of processes that share the labelling, or a client of a Dask cluster. The
+        result does not depend on them. Needs the extra ``cluster``.
     uncertainty : Volume or array, optional
         Earlier name of `deviation`.
     band_factor : float, optional
@@ -140,6 +145,7 @@ def measure_porosity(
         deviation=None
         if deviation is None
         else as_companion(deviation, axes, name="deviation", like=measured),
+        workers=workers,
     )
     return run_with_warnings(steps)
 

@@ -89,6 +89,13 @@ def measure(
             help="Also write a label volume in which every pore has its own number.",
         ),
     ] = False,
+    workers: Annotated[
+        int | None,
+        Parameter(
+            help="Number of processes that share the labelling; the memory is divided "
+            "among them. By default, a single process is used. Needs the extra cluster."
+        ),
+    ] = None,
     config: Annotated[MeasureConfig | None, AS_FLAGS] = None,
     reading: Annotated[InputConfig | None, AS_FLAGS] = None,
     settings: SettingsPath = None,
@@ -131,6 +138,7 @@ def measure(
                 deviation=deviations,
                 keep_labels=labels,
                 journal=journal.of,
+                workers=workers,
                 should_stop=should_stop,
             ),
             stopping="stopping after this slab (press Ctrl-C again to stop at once)",

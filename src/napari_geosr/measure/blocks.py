@@ -17,13 +17,13 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_geosr.core.errors import VolumeError
-from napari_geosr.measure.crofton import (
-    PAIR_BITS,
-    code_table,
-    integer_weights,
-    pair_weights,
-)
 from napari_geosr.measure.kernels import columns as column
+from napari_geosr.measure.slabs.part import (
+    SlabPart,
+    SlabRules,
+    label_slab,
+    summed_contacts,
+)
 from napari_geosr.measure.small_pores import SmallPores
 
 #: Number of voxels in a slab: few enough that cc3d, which holds the GIL, returns in ≈
@@ -131,21 +131,6 @@ class RawTable:
         return values
 
 
-def provisional_labels(
-    pores: np.ndarray, connectivity: Literal[6, 26]
-) -> tuple[np.ndarray, int]:
-    """Labels of one slab (uint32), and their number; deterministic."""
-    import cc3d
-
-    labels, n = cc3d.connected_components(
-        np.ascontiguousarray(pores).view(np.uint8),
-        connectivity=connectivity,
-        return_N=True,
-        out_dtype=np.uint32,
-    )
-    return labels, n
-
-
 class SlabLabeller:
     """Labels the slabs of a volume in order and returns the table of all pores.
 
@@ -172,13 +157,9 @@ class SlabLabeller:
     ) -> None:
         self.shape = shape
         self.min_voxels = min_voxels
-        self.connectivity = connectivity
-        self.flat = flat
-        exact = pair_weights(voxel_size, flat=flat)
-        weights, unit = integer_weights(exact, math.prod(shape))
+        self.rules = SlabRules.of(shape, voxel_size, connectivity, flat=flat)
         #: Physical value of one unit in each column of the boundary table.
-        self._units = np.array([unit, 1.0])
-        self._tables = (PAIR_BITS, weights, code_table(weights, connectivity))
+        self._units = np.array([self.rules.unit, 1.0])
         self._z = 0
         #: Number of labels so far, and number of labels of open pores (1 … n_open).
         self._n = self._n_open = 0
@@ -216,37 +197,28 @@ class SlabLabeller:
         offset : int
             Offset to add for provisional labels of the whole volume.
         """
-        from napari_geosr.measure.kernels import cells, runs
+        labels, part = label_slab(pores, sample, self._z, self.rules)
+        return labels, self.join(part)
 
-        labels, n = provisional_labels(pores, self.connectivity)
+    def join(self, part: SlabPart) -> int:
+        """Join the next slab, which was labelled by `label_slab`.
+
+        Returns
+        -------
+        int
+            Offset to add to its labels for provisional labels of the whole volume.
+        """
         offset, first = self._n, self._n_open
-        self._n += n
-        self._grow(n)
-        table = column.new_table(n)
-        boundary = column.new_boundary(n)
-        runs.sweep_runs(labels, self._z, table)
-        top = self._z + len(labels) == self.shape[0]
-        whole = top and self._z == 0
-        contacts, weights = cells.sweep_cells(
-            labels,
-            np.ones((1, 1, 1), np.bool_) if sample is None else sample,
-            sample is not None,
-            (self._z == 0, top),
-            self.connectivity == 26,
-            self.flat,
-            self._tables,
-            table,
-            boundary,
-            self.connectivity == 6 and not whole,
-        )
+        self._n += part.n
+        self._grow(part.n)
         ids = np.arange(first, self._n_open + 1)
-        self._keep(ids, table, boundary, contacts, weights)
-        self._join(labels, first, sample)
-        self._z += len(labels)
+        self._keep(ids, part.table, part.boundary, part.pairs, part.weights)
+        self._join_planes(part, first)
+        self._z += part.n_planes
         if self._n_open > self._compaction_limit:
             self._release_complete()
             self._compaction_limit = max(_MIN_COMPACTION_LABELS, 2 * self._n_open)
-        return labels, offset
+        return offset
 
     def _grow(self, n: int) -> None:
         """Make room for `n` more labels, each a root."""
@@ -265,52 +237,44 @@ class SlabLabeller:
         ids: np.ndarray,
         table: np.ndarray,
         boundary: np.ndarray,
-        contacts: np.ndarray,
+        pairs: np.ndarray,
         weights: np.ndarray,
     ) -> None:
         self._parts.append((ids[1:], table[1:], boundary[1:]))
         if len(weights):
-            pairs, inverse = np.unique(contacts, axis=0, return_inverse=True)
-            total = np.zeros(len(pairs), np.int64)
-            np.add.at(total, inverse.reshape(-1), weights)
-            self._contacts.append((ids[pairs], total))
+            self._contacts.append((ids[pairs], weights))
 
-    def _join(
-        self, labels: np.ndarray, n_before: int, sample: np.ndarray | None
-    ) -> None:
+    def _join_planes(self, part: SlabPart, n_before: int) -> None:
         """Join the first plane to the previous slab's last; count between them."""
         from napari_geosr.measure.kernels import cells, joining
 
-        first = labels[0].astype(np.int32)  # half the memory of index arrays
-        first[first > 0] += n_before
         if self._last_labels is not None:
-            below = self._last_labels
-            joining.join_planes(below, first, self.connectivity, self._parent)
+            rules, below = self.rules, self._last_labels
+            first = part.first + np.int32(n_before) * (part.first > 0)
+            joining.join_planes(below, first, rules.connectivity, self._parent)
             pair, ids = joining.compact_planes(below, first, self._parent)
             pair_sample = np.ones((1, 1, 1), np.bool_)
-            if sample is not None or self._last_sample is not None:
+            planes = (self._last_sample, part.first_sample)
+            if any(plane is not None for plane in planes):
                 everywhere = np.ones(first.shape, np.bool_)
-                planes = (self._last_sample, None if sample is None else sample[0])
                 pair_sample = np.stack([everywhere if p is None else p for p in planes])
             table = column.new_table(len(ids) - 1)
             boundary = column.new_boundary(len(ids) - 1)
-            contacts, weights = cells.sweep_cells(
+            contacts = cells.sweep_cells(
                 pair,
                 pair_sample,
                 len(pair_sample) == 2,
                 (False, False),
-                self.connectivity == 26,
-                self.flat,
-                self._tables,
+                rules.connectivity == 26,
+                rules.flat,
+                rules.tables,
                 table,
                 boundary,
-                self.connectivity == 6,
+                rules.connectivity == 6,
             )
-            self._keep(ids, table, boundary, contacts, weights)
-        last = labels[-1].astype(np.int32)
-        last[last > 0] += n_before
-        self._last_labels = last
-        self._last_sample = None if sample is None else sample[-1].copy()
+            self._keep(ids, table, boundary, *summed_contacts(*contacts))
+        self._last_labels = part.last + np.int32(n_before) * (part.last > 0)
+        self._last_sample = part.last_sample
 
     def _release_complete(self) -> None:
         """Merge and release the rows of pores that do not reach the last plane."""

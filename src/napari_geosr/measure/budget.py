@@ -209,6 +209,7 @@ def check_memory(
     *,
     mask: Volume | None = None,
     deviation: Volume | None = None,
+    processes: int = 1,
 ) -> None:
     """Refuse a budget or free memory that is too small, before any voxel is read.
 
@@ -218,6 +219,8 @@ def check_memory(
     config : PorosityConfig
     mask, deviation : Volume, optional
         Sample mask, and standard deviations for a porosity interval.
+    processes : int
+        Number of processes that share the memory.
 
     Raises
     ------
@@ -229,6 +232,7 @@ def check_memory(
         has_interval=deviation is not None,
         companions=[each.data for each in (mask, deviation) if each is not None],
     )
+    needed *= processes
     if config.sample_mask == "auto" and mask is None:
         needed += sample_mask_bytes(volume.shape)
     _refuse_if_less(config, needed, volume.name)
@@ -257,6 +261,7 @@ def plan_slabs(
     has_interval: bool,
     name: str,
     companions: Companions = (),
+    processes: int = 1,
 ) -> SlabPlan:
     """Choose slabs that fit into the budget, or into the free memory.
 
@@ -272,6 +277,8 @@ def plan_slabs(
         Name of the volume in messages.
     companions : sequence of ArrayLike
         Sample mask and standard deviations, which are read along with the volume.
+    processes : int
+        Number of processes that share the memory, each with a slab.
 
     Raises
     ------
@@ -279,21 +286,20 @@ def plan_slabs(
         If even the thinnest slabs do not fit.
     """
     standard = slab_thickness(source, target)
-    needed = held + min_bytes(source, has_interval=has_interval, companions=companions)
-    budget = _refuse_if_less(config, needed, name)
+    least = min_bytes(source, has_interval=has_interval, companions=companions)
+    budget = _refuse_if_less(config, held + processes * least, name)
+    needed, budget = least, (budget - held) // processes
     if _is_in_blocks(source, companions):
         return _plan_reads(
-            source, standard, budget - held, held, has_interval, companions
+            source, standard, budget, held, has_interval, companions, processes
         )
-    thickness = _max_thickness(source, standard, budget - held, has_interval)
+    thickness = _max_thickness(source, standard, budget, has_interval)
     if thickness < min(standard, chunk_thickness(source)):
         # Reading a chunk again for each of its slabs would multiply the reading time.
         kept = standard * math.prod(source.shape[1:]) * np.dtype(source.dtype).itemsize
-        if kept <= _READ_SHARE * (budget - held) and kept <= budget - needed:
+        if kept <= _READ_SHARE * budget and kept <= budget - needed:
             source = _ChunkCache(source, standard)
-            thickness = _max_thickness(
-                source, standard, budget - held - kept, has_interval
-            )
+            thickness = _max_thickness(source, standard, budget - kept, has_interval)
     return SlabPlan(thickness, standard, source)
 
 
@@ -304,6 +310,7 @@ def _plan_reads(
     held: int,
     has_interval: bool,
     companions: Companions,
+    processes: int,
 ) -> SlabPlan:
     """Slabs of arrays that are stored in blocks, which are decoded as a whole.
 
@@ -326,13 +333,13 @@ def _plan_reads(
     thickness, reads = found
     warnings = []
     if reads.factor > _COSTLY_FACTOR:
-        enough = _bytes_for(source, thinnest, has_interval) + held
+        enough = _bytes_for(source, thinnest, has_interval)
         enough += min(
             reads.held_bytes
             for reads in _ways_of_reading(source, thinnest, companions)
             if reads.factor <= _ALIGNED_FACTOR
         )
-        warnings.append(_costly_message(reads, enough))
+        warnings.append(_costly_message(reads, held + processes * enough))
     return SlabPlan(thickness, standard, source, reads.caches, tuple(warnings))
 
 

@@ -9,8 +9,9 @@ the same everywhere in a volume. The required multiple is found by calibration.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from napari_geosr.core.volume import ArrayLike
 from napari_geosr.measure.blocks import RawTable, SlabLabeller
 from napari_geosr.measure.kernels import columns as column
 from napari_geosr.measure.segment import phase_mask
+from napari_geosr.measure.slabs.part import SlabPart, SlabRules, label_slab
 
 
 @dataclass(frozen=True)
@@ -69,36 +71,54 @@ class PorosityInterval:
     missing_voxels: int = 0
 
 
-@dataclass
-class IntervalCounter:
-    """Counts the pores of shifted grey values, slab by slab.
+@dataclass(frozen=True, eq=False)
+class IntervalPart:
+    """What the shifted grey values of one slab give.
 
-    Parameters
+    Attributes
     ----------
-    labeller : callable
-        Creates a `SlabLabeller` for the whole volume.
+    sample, missing : int
+        Voxels of the sample, and those of them without a standard deviation.
+    voxels : dict of int
+        Pore voxels by shift.
+    pores : dict of SlabPart
+        Labelled pores at the ends of the interval, by shift.
+    """
+
+    sample: int
+    missing: int
+    voxels: dict[float, int]
+    pores: dict[float, SlabPart]
+
+
+@dataclass(frozen=True, eq=False)
+class ShiftedPores:
+    """Segments and labels the shifted grey values of slabs.
+
+    Attributes
+    ----------
+    source : ArrayLike of shape (Z, Y, X)
+    deviation : Deviation
+        With data of the same shape.
+    threshold : float
+    phase : str
+    rules : SlabRules
     """
 
     source: Any
     deviation: Deviation
     threshold: float
     phase: str
-    labeller: Callable[[], SlabLabeller]
-    _voxels: dict[float, int] = field(default_factory=dict)
-    _labellers: dict[float, SlabLabeller] = field(default_factory=dict)
-    _n_sample: int = 0
-    _n_missing: int = 0
+    rules: SlabRules
 
-    def __post_init__(self) -> None:
-        moves = [-1.0, 1.0]
-        if self.deviation.factor is not None:
-            ends = (-self.deviation.factor, self.deviation.factor)
-            self._labellers = {end: self.labeller() for end in ends}
-            moves += [end for end in ends if end not in moves]
-        self._voxels = dict.fromkeys(moves, 0)
+    @property
+    def ends(self) -> tuple[float, ...]:
+        """Shifts at the ends of the interval, in standard deviations."""
+        factor = self.deviation.factor
+        return () if factor is None else (-factor, factor)
 
-    def add(self, slab: slice, sample: np.ndarray | None) -> None:
-        """Add the next slab; `sample` is the sample mask, None if it covers all voxels.
+    def part(self, slab: slice, sample: np.ndarray | None) -> IntervalPart:
+        """Count a slab; `sample` is the sample mask, None if it covers all voxels.
 
         Raises
         ------
@@ -110,9 +130,7 @@ class IntervalCounter:
         deviation = np.asarray(self.deviation.data[slab]).astype(block.dtype)
         if sample is None:
             sample = np.isfinite(block)
-        self._n_sample += int(np.count_nonzero(sample))
         missing = sample & ~np.isfinite(deviation)
-        self._n_missing += int(np.count_nonzero(missing))
         deviation[~np.isfinite(deviation)] = 0
         if deviation.min(initial=0) < 0:
             raise VolumeError(
@@ -120,14 +138,44 @@ class IntervalCounter:
                 "deviations. Give the STEM_std file that the restoration wrote.",
                 fields=["deviation"],
             )
-        for move in self._voxels:
+        voxels, labelled = {}, {}
+        for move in dict.fromkeys((-1.0, 1.0, *self.ends)):
             pores = phase_mask(
                 block + block.dtype.type(move) * deviation, self.threshold, self.phase
             )
             pores &= sample
-            self._voxels[move] += int(np.count_nonzero(pores))
-            if move in self._labellers:
-                self._labellers[move].add(pores, sample)
+            voxels[move] = int(np.count_nonzero(pores))
+            if move in self.ends:
+                _, labelled[move] = label_slab(pores, sample, slab.start, self.rules)
+        n_sample, n_missing = (int(np.count_nonzero(m)) for m in (sample, missing))
+        return IntervalPart(n_sample, n_missing, voxels, labelled)
+
+
+class IntervalCounter:
+    """Adds up the pores of shifted grey values, slab by slab.
+
+    Parameters
+    ----------
+    shifted : ShiftedPores
+    labeller : callable
+        Creates a `SlabLabeller` for the whole volume.
+    """
+
+    def __init__(
+        self, shifted: ShiftedPores, labeller: Callable[[], SlabLabeller]
+    ) -> None:
+        self.deviation = shifted.deviation
+        self._voxels: Counter[float] = Counter()
+        self._labellers = {end: labeller() for end in shifted.ends}
+        self._n_sample = self._n_missing = 0
+
+    def join(self, part: IntervalPart) -> None:
+        """Add the next slab."""
+        self._n_sample += part.sample
+        self._n_missing += part.missing
+        self._voxels.update(part.voxels)
+        for move, labeller in self._labellers.items():
+            labeller.join(part.pores[move])
 
     def result(
         self, porosity: float, pore_count: int, min_voxels: int

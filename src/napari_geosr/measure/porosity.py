@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack
-from dataclasses import astuple, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,11 +21,7 @@ from napari_geosr.core.steps import (
 )
 from napari_geosr.core.volume import ArrayLike, Volume
 from napari_geosr.io.lazy import cache_limited
-from napari_geosr.measure.blocks import (
-    RawTable,
-    SlabLabeller,
-    provisional_labels,
-)
+from napari_geosr.measure.blocks import RawTable
 from napari_geosr.measure.config import PorosityConfig
 from napari_geosr.measure.graph import NetworkGraph
 from napari_geosr.measure.graph.steps import graph_steps
@@ -34,7 +30,9 @@ from napari_geosr.measure.histogram import (
     GreyHistogram,
     histogram_steps,
 )
-from napari_geosr.measure.interval import Deviation, IntervalCounter, PorosityInterval
+from napari_geosr.measure.interval import (
+    Deviation,
+)
 from napari_geosr.measure.kernels import columns as column
 from napari_geosr.measure.overview import Overview
 from napari_geosr.measure.phases.findings import Morphometry
@@ -42,10 +40,8 @@ from napari_geosr.measure.phases.requested import morphometry_steps
 from napari_geosr.measure.porosity_run import (
     LabellingJournal,
     PorosityRun,
-    SampleCounts,
     SinglePlaneStack,
     SweepProgress,
-    as_stack,
     prepare,
 )
 from napari_geosr.measure.reliability.mask_fit import (
@@ -64,6 +60,12 @@ from napari_geosr.measure.sample_mask import (
     sample_mask_steps,
 )
 from napari_geosr.measure.segment import phase_mask, shifted_thresholds, threshold_of
+from napari_geosr.measure.slabs.labelling import (
+    interval_steps,
+    label_steps,
+    number_steps,
+)
+from napari_geosr.measure.slabs.pool import SlabPool
 from napari_geosr.measure.sums import Pores, SweepTotals
 from napari_geosr.measure.table import column_units, pore_table
 
@@ -77,6 +79,7 @@ def porosity_steps(
     labels_target: object = None,
     keep_labels: bool = True,
     journal: LabellingJournal | None = None,
+    pool: SlabPool | None = None,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, PorosityReport]:
     """Segment, label and measure the pores of `volume`.
@@ -102,6 +105,9 @@ def porosity_steps(
     journal : LabellingJournal, optional
         Receives the state of the labelling from time to time and when the run is
         stopped.
+    pool : SlabPool, optional
+        Processes that share the slabs. They must be able to open `volume`, `mask` and
+        `deviation`.
     should_stop : callable
         Called for every slab.
 
@@ -141,6 +147,7 @@ def porosity_steps(
         keep_labels,
         should_stop,
         journal,
+        pool,
     )
     yield from (WarningIssued(message=message) for message in warnings)
     with ExitStack() as caches:
@@ -178,15 +185,15 @@ def _measure(
     )
     run.check("measuring the noise")
     limits = shifted_thresholds(histogram, threshold)
-    raw = yield from _label(run, threshold, limits, progress)
+    raw = yield from label_steps(run, threshold, limits, progress)
     pore_count, counts = len(raw.rows), run.counts
     for message in _pore_remarks(run, raw, noise):
         yield _warned(message, warnings)
     if run.target is not None:
-        yield from _renumber(run, raw, threshold, progress)
+        yield from number_steps(run, raw, threshold, progress)
     interval = None
     if deviation is not None:
-        interval = yield from _interval_steps(
+        interval = yield from interval_steps(
             run, deviation, threshold, pore_count, progress, warnings
         )
     graph = (yield from _trace_graph(run, threshold)) if config.graph else None
@@ -379,119 +386,3 @@ def _sample_mask(
     yield StageStarted(message="Checking the sample mask")
     fit = yield from sample_mask_fit_steps(solid, mask, closing, **options)
     return mask, fit
-
-
-def _label(
-    run: PorosityRun,
-    threshold: float,
-    limits: tuple[float, float],
-    progress: SweepProgress,
-) -> Generator[Step, None, RawTable]:
-    yield StageStarted(progress.done, progress.total, message="Labelling the pores")
-    labeller = run.labeller()
-    planned = len(run.slabs)
-    _resume_labelling(run, labeller, threshold, limits)
-    progress.total += len(run.slabs) - planned
-    progress.done += len(run.resumed_ends)
-    ends = list(run.resumed_ends)
-
-    def save() -> None:
-        """Save the state of the labelling to disk."""
-        if run.journal is not None and ends:
-            run.journal.save(
-                {
-                    **labeller.state(),
-                    "thresholds": np.array([threshold, *limits]),
-                    "counts": np.array(astuple(run.counts)),
-                    "offsets": np.array(run.offsets),
-                    "ends": np.array(ends),
-                }
-            )
-
-    for slab in run.slabs[len(ends) :]:
-        if run.should_stop():
-            save()
-        run.check("labelling the pores")
-        pores, sample = run.pores_and_sample(slab, threshold, limits)
-        labels, offset = labeller.add(pores, sample)
-        run.offsets.append(offset)
-        ends.append(slab.stop)
-        if run.target is not None:
-            run.target[slab] = labels
-        if run.journal is not None and run.journal.is_due():
-            save()
-        yield progress.step()
-    run.check("summing up the pores")
-    return labeller.finish()
-
-
-def _resume_labelling(
-    run: PorosityRun,
-    labeller: SlabLabeller,
-    threshold: float,
-    limits: tuple[float, float],
-) -> None:
-    """Restore the state of an interrupted run, if there is one."""
-    state = None if run.journal is None else run.journal.load()
-    if state is None or not np.array_equal(state["thresholds"], [threshold, *limits]):
-        return
-    if labeller.restore(state):
-        run.counts = SampleCounts(*state["counts"].tolist())
-        run.offsets = state["offsets"].tolist()
-        run.resumed_ends = state["ends"].tolist()
-
-
-def _interval_steps(
-    run: PorosityRun,
-    deviation: Deviation,
-    threshold: float,
-    pore_count: int,
-    progress: SweepProgress,
-    warnings: list[str],
-) -> Generator[Step, None, PorosityInterval]:
-    """Compute the porosity interval; warn of voxels without a deviation."""
-    yield StageStarted(progress.done, progress.total, message="Computing the interval")
-    counter = IntervalCounter(
-        run.source,
-        replace(deviation, data=as_stack(deviation.data)),
-        threshold,
-        run.config.phase,
-        run.labeller,
-    )
-    for slab in run.slabs:
-        run.check("computing the interval")
-        counter.add(slab, run.sample(slab, np.asarray(run.source[slab])))
-        yield progress.step()
-    porosity = run.counts.pores / run.counts.sample
-    interval = counter.result(porosity, pore_count, run.config.min_voxels)
-    if interval.missing_voxels:
-        yield _warned(
-            f"{interval.missing_voxels} voxels of {run.name!r} have no standard "
-            "deviation: the interval treats them as exact.",
-            warnings,
-        )
-    return interval
-
-
-def _is_view(block: np.ndarray, target: object) -> bool:
-    return isinstance(target, np.ndarray) and np.shares_memory(block, target)
-
-
-def _renumber(
-    run: PorosityRun, raw: RawTable, threshold: float, progress: SweepProgress
-) -> Generator[Step, None, None]:
-    """Renumber the counted pores 1..n; all others become 0."""
-    from napari_geosr.measure.kernels import joining
-
-    yield StageStarted(progress.done, progress.total, message="Numbering the pores")
-    for i, (slab, offset) in enumerate(zip(run.slabs, run.offsets, strict=True)):
-        run.check("numbering the pores")
-        if i < len(run.resumed_ends):  # its labels were lost with the earlier run
-            _, pores, _ = run.pores(slab, threshold)
-            block, _ = provisional_labels(pores, run.config.connectivity)
-        else:
-            block = np.ascontiguousarray(run.target[slab], dtype=np.uint32)
-        joining.relabel(block.reshape(-1), raw.lookup[offset:])
-        if not _is_view(block, run.target):
-            run.target[slab] = block
-        yield progress.step()

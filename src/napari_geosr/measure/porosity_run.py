@@ -5,8 +5,8 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from dataclasses import astuple, dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -32,11 +32,15 @@ from napari_geosr.measure.budget import (
 from napari_geosr.measure.config import PorosityConfig
 from napari_geosr.measure.graph.steps import check_graph_memory
 from napari_geosr.measure.interval import Deviation
-from napari_geosr.measure.overview import OverviewBuilder
+from napari_geosr.measure.overview import OverviewBuilder, PlaneShares
 from napari_geosr.measure.phases import Phases, phases_of
 from napari_geosr.measure.sample_mask import check_sample_mask_memory, sample_mask_bytes
 from napari_geosr.measure.segment import phase_mask
+from napari_geosr.measure.slabs.part import SlabPart, SlabRules, label_slab
 from napari_geosr.measure.sums import Geometry
+
+if TYPE_CHECKING:
+    from napari_geosr.measure.slabs.pool import SlabPool
 
 
 @dataclass
@@ -47,6 +51,30 @@ class SampleCounts:
     pores: int = 0
     at_low: int = 0
     at_high: int = 0
+
+    def __add__(self, other: SampleCounts) -> SampleCounts:
+        pairs = zip(astuple(self), astuple(other), strict=True)
+        return SampleCounts(*(a + b for a, b in pairs))
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledSlab:
+    """What labelling a slab has found.
+
+    Attributes
+    ----------
+    labels : ndarray of shape (z, Y, X), uint32, or None
+        Labels 1..n, if they are kept.
+    part : SlabPart
+    counts : SampleCounts
+    shares : list of PlaneShares
+        For the picture in the report.
+    """
+
+    labels: np.ndarray | None
+    part: SlabPart
+    counts: SampleCounts
+    shares: list[PlaneShares]
 
 
 @dataclass
@@ -78,8 +106,12 @@ class PorosityRun:
     offsets: list[int] = field(default_factory=list)
     #: Ends along Z of the slabs that an interrupted run has already labelled.
     resumed_ends: list[int] = field(default_factory=list)
+    #: Number of the first slab with labels in `target`; from there on, all have some.
+    first_stored: int = 0
     #: For the picture in the report; None for an image.
     overview: OverviewBuilder | None = None
+    #: Processes that share the slabs; None if this one processes them all.
+    pool: SlabPool | None = None
 
     @property
     def source(self) -> Any:
@@ -166,23 +198,28 @@ class PorosityRun:
             check=lambda: self.check("measuring morphometry"),
         )
 
-    def pores_and_sample(
-        self, slab: slice, threshold: float, limits: tuple[float, float]
-    ) -> tuple[np.ndarray, np.ndarray | None]:
-        """Pore mask and sample mask (None if all sample) of a slab; counts both."""
+    def labelled(
+        self,
+        slab: slice,
+        threshold: float,
+        limits: tuple[float, float],
+        rules: SlabRules,
+    ) -> LabelledSlab:
+        """Label the pores of a slab; changes nothing in this run."""
         block, pores, sample = self.pores(slab, threshold)
-        counts, phase = self.counts, self.config.phase
-        counts.sample += block.size if sample is None else int(np.count_nonzero(sample))
-        counts.pores += int(np.count_nonzero(pores))
-        for attribute, value in zip(("at_low", "at_high"), limits, strict=True):
-            shifted = phase_mask(block, value, phase)
+        n_sample = block.size if sample is None else int(np.count_nonzero(sample))
+        shifted = []
+        for value in limits:
+            mask = phase_mask(block, value, self.config.phase)
             if sample is not None:
-                shifted &= sample
-            n = getattr(counts, attribute) + int(np.count_nonzero(shifted))
-            setattr(counts, attribute, n)
+                mask &= sample
+            shifted.append(int(np.count_nonzero(mask)))
+        counts = SampleCounts(n_sample, int(np.count_nonzero(pores)), *shifted)
+        shares = []
         if self.overview is not None:
-            self.overview.add(slab, pores, sample)
-        return pores, sample
+            shares = self.overview.shares(slab, pores, sample)
+        labels, part = label_slab(pores, sample, slab.start, rules)
+        return LabelledSlab(labels, part, counts, shares)
 
 
 class LabellingJournal(Protocol):
@@ -228,6 +265,7 @@ def prepare(
     keep_labels: bool,
     should_stop: ShouldStop,
     journal: LabellingJournal | None,
+    pool: SlabPool | None = None,
 ) -> tuple[PorosityRun, list[str]]:
     """Check the arguments and plan the slabs, before any voxel is read."""
     _check_arrays(volume, mask, deviation, target)
@@ -244,9 +282,10 @@ def prepare(
     deviations = None if deviation is None else deviation.data
     companions = [each for each in (mask, deviations) if each is not None]
     free, held = available_bytes(config), 0
+    processes = 1 if pool is None else pool.per_host + 1
     if config.memory is not None:
         least = min_bytes(source, has_interval=has_interval, companions=companions)
-        free = max(0, free - least)
+        free = max(0, free - processes * least)
     if config.sample_mask == "auto" and mask is None:
         held += sample_mask_bytes(volume.shape)
         if config.memory is None:
@@ -274,6 +313,7 @@ def prepare(
         has_interval=has_interval,
         name=volume.name,
         companions=companions,
+        processes=processes,
     )
     warnings += plan.warnings
     run = PorosityRun(
@@ -289,6 +329,7 @@ def prepare(
     if not flat:
         geometry = run.geometry
         run.overview = OverviewBuilder(run.shape, geometry.voxel_size, geometry.unit)
+        run.pool = pool
     return run, warnings
 
 

@@ -146,7 +146,7 @@ def filtered_covariance(
     >>> round(filtered_covariance(noise, pair), 3)
     0.75
     >>> round(filtered_covariance(noise, pair, (0, 2)), 3)
-    0.297
+    0.168
     """
     weights = [np.asarray(kernel, np.float64) for kernel in kernels]
     steps = [0] * len(weights) if distance is None else [abs(d) for d in distance]

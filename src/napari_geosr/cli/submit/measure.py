@@ -23,6 +23,7 @@ def _measure(
     mask: Path | None = None,
     deviation: Path | None = None,
     graph_distance: float | None = None,
+    workers: int | None = None,
     config: MeasureConfig | None = None,
     reading: InputConfig | None = None,
     settings: Path | None = None,
@@ -47,6 +48,7 @@ def _measure(
         settings=merged,
         out=out,
         graph_distance=graph_distance,
+        workers=workers,
         **inputs,
     )
     job.check()

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 Mask = npt.NDArray[np.bool_]
+#: A layer of cells, and the share of pores and of solid in each of them.
+PlaneShares: TypeAlias = "tuple[int, npt.NDArray[np.uint8], npt.NDArray[np.uint8]]"
 
 #: Most cells along an axis.
 MOST_CELLS = 96
@@ -99,12 +103,24 @@ class OverviewBuilder:
         pores, sample : ndarray of bool, (Z, Y, X)
             `sample` is None if all voxels belong to it.
         """
+        self.take(self.shares(slab, pores, sample))
+
+    def shares(
+        self, slab: slice, pores: Mask, sample: Mask | None
+    ) -> list[PlaneShares]:
+        """What `add` would take from a slab, for `take` in another process."""
+        found = []
         wanted = (self._planes >= slab.start) & (self._planes < slab.stop)
         for i in np.flatnonzero(wanted):
             z = self._planes[i] - slab.start
             solid = ~pores[z] if sample is None else sample[z] & ~pores[z]
-            self._pores[i] = self._share(pores[z])
-            self._solid[i] = self._share(solid)
+            found.append((int(i), self._share(pores[z]), self._share(solid)))
+        return found
+
+    def take(self, shares: Sequence[PlaneShares]) -> None:
+        """Take what `shares` has found."""
+        for i, pores, solid in shares:
+            self._pores[i], self._solid[i] = pores, solid
             self._is_read[i] = True
 
     def missing(self) -> list[slice]:

@@ -9,10 +9,11 @@ from typing import Literal
 import numpy as np
 
 from napari_geosr.core.steps import BlockDone, StageStarted, Step
-from napari_geosr.measure.blocks import RawTable, SlabLabeller, provisional_labels
+from napari_geosr.measure.blocks import RawTable, SlabLabeller
 from napari_geosr.measure.centrelines import pieces
 from napari_geosr.measure.kernels import columns as column
 from napari_geosr.measure.phases import Mask, Phases
+from napari_geosr.measure.slabs.part import provisional_labels
 from napari_geosr.measure.thickness import ThicknessDistribution, thickness_steps
 
 Which = Literal["solid", "pores"]

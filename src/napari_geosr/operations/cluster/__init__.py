@@ -46,6 +46,9 @@ R = TypeVar("R")
 
 #: Number of items given to each worker at once: one in progress and one waiting.
 _ITEMS_PER_WORKER = 2
+#: Number of items for each worker that may be started before an older one has ended, if
+#: results are needed in order.
+_MAX_AHEAD = 4
 #: Seconds between checks of the stop flag and of the workers.
 _INTERVAL_SECONDS = 0.2
 #: Seconds without any worker after which a run ends.
@@ -224,7 +227,12 @@ class WorkerPool:
     is_own: bool
 
     def results(
-        self, work: Work[T, R], items: Sequence[T], should_stop: ShouldStop
+        self,
+        work: Work[T, R],
+        items: Sequence[T],
+        should_stop: ShouldStop,
+        *,
+        in_order: bool = False,
     ) -> Generator[tuple[T, R], None, None]:
         """Process all items, a few at a time; yield each with its result when it is
         done.
@@ -240,6 +248,9 @@ class WorkerPool:
         items : sequence
             Plain values.
         should_stop : callable
+        in_order : bool
+            Yield the items in their order. If one takes much longer than the others,
+            the workers wait for it, so that few results are kept in memory.
 
         Raises
         ------
@@ -251,17 +262,39 @@ class WorkerPool:
         WorkerError
             If several workers die at the same item, or all workers are gone.
         """
-        task = _Task[T, R](self, work, items)
+        task = _Task[T, R](self, work, items, in_order=in_order)
         try:
-            yield from task.finished(should_stop)
+            found = task.finished(should_stop)
+            for (_, item), result in _in_order(found) if in_order else found:
+                yield item, result
         finally:
             task.end()
 
 
-class _Task(Generic[T, R]):
-    """Items in progress."""
+def _in_order(
+    found: Iterator[tuple[tuple[int, T], R]],
+) -> Iterator[tuple[tuple[int, T], R]]:
+    """Numbered items in the order of their numbers, which begin at 0."""
+    early: dict[int, tuple[tuple[int, T], R]] = {}
+    n = 0
+    for each in found:
+        early[each[0][0]] = each
+        while n in early:
+            yield early.pop(n)
+            n += 1
 
-    def __init__(self, pool: WorkerPool, work: Work[T, R], items: Sequence[T]) -> None:
+
+class _Task(Generic[T, R]):
+    """Items in progress, with their numbers."""
+
+    def __init__(
+        self,
+        pool: WorkerPool,
+        work: Work[T, R],
+        items: Sequence[T],
+        *,
+        in_order: bool,
+    ) -> None:
         import cloudpickle
 
         from napari_geosr.operations.cluster.worker import RunPlugin
@@ -269,7 +302,8 @@ class _Task(Generic[T, R]):
         self.pool, self.client = pool, pool.client
         self.token = f"geosr-{uuid.uuid4().hex}"
         self.waiting = deque(enumerate(items))
-        self.running: dict[Future[Outcome], T] = {}
+        self.running: dict[Future[Outcome], tuple[int, T]] = {}
+        self._in_order = in_order
         self._done: queue.SimpleQueue[Future[Outcome]] = queue.SimpleQueue()
         self._seen = time.monotonic()
         self._n_workers = 1
@@ -278,7 +312,7 @@ class _Task(Generic[T, R]):
             self.client.register_plugin(plugin, name=self.token)
             self._look_at_workers()
 
-    def finished(self, should_stop: ShouldStop) -> Iterator[tuple[T, R]]:
+    def finished(self, should_stop: ShouldStop) -> Iterator[tuple[tuple[int, T], R]]:
         """Items with their results, until all are done or an error ends the run."""
         while self.waiting or self.running:
             if should_stop():
@@ -303,7 +337,11 @@ class _Task(Generic[T, R]):
         from napari_geosr.operations.cluster.worker import do_item
 
         while self.waiting and len(self.running) < _ITEMS_PER_WORKER * self._n_workers:
-            number, item = self.waiting.popleft()
+            number, item = self.waiting[0]
+            oldest = min((n for n, _ in self.running.values()), default=number)
+            if self._in_order and number - oldest >= _MAX_AHEAD * self._n_workers:
+                return
+            self.waiting.popleft()
             future = self.client.submit(
                 do_item,
                 self.token,
@@ -311,10 +349,10 @@ class _Task(Generic[T, R]):
                 key=f"{self.token}-{number}",
                 pure=False,
             )
-            self.running[future] = item
+            self.running[future] = number, item
             future.add_done_callback(self._done.put)
 
-    def _next(self, seconds: float) -> tuple[T, Outcome] | None:
+    def _next(self, seconds: float) -> tuple[tuple[int, T], Outcome] | None:
         """The next item that ended; None if there is none for some seconds."""
         try:
             future = self._done.get(timeout=seconds)
@@ -338,7 +376,7 @@ class _Task(Generic[T, R]):
                 "memory ran out, use fewer workers or a smaller budget (--memory)."
             )
 
-    def _stopped(self) -> Iterator[tuple[T, R]]:
+    def _stopped(self) -> Iterator[tuple[tuple[int, T], R]]:
         """Stop, and yield the items that finish in the meantime."""
         self.waiting.clear()
         with suppress(Exception):  # the cluster may be gone

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Generator, Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
@@ -22,7 +22,7 @@ from napari_geosr.core.steps import (
     WarningIssued,
     never_stop,
 )
-from napari_geosr.core.types import AnyDict, AnyMapping
+from napari_geosr.core.types import AnyDict
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.lazy import cache_limited
 from napari_geosr.measure import rows
@@ -32,9 +32,10 @@ from napari_geosr.measure.groups import Group
 from napari_geosr.measure.morphometry import MORPHOMETRY
 from napari_geosr.measure.number_text import number_text
 from napari_geosr.measure.porosity import porosity_steps
-from napari_geosr.measure.remarks import hides_phases, looks_like_labels
+from napari_geosr.measure.remarks import looks_like_labels
 from napari_geosr.measure.report import PorosityReport
 from napari_geosr.measure.statistics import pore_statistics
+from napari_geosr.operations.cluster import Workers
 from napari_geosr.operations.inputs.scan import input_warnings
 from napari_geosr.operations.measure.deviation import (
     align_deviation,
@@ -44,8 +45,19 @@ from napari_geosr.operations.measure.deviation import (
 from napari_geosr.operations.measure.grey_levels import one_volume
 from napari_geosr.operations.measure.mask import align_mask
 from napari_geosr.operations.measure.pore_size import same_smallest_pore
-from napari_geosr.operations.measure.surroundings import MAX_PLANE_BYTES, Surroundings
-from napari_geosr.operations.storage import array_for
+from napari_geosr.operations.measure.remarks import (
+    background,
+    kept_hot_voxels,
+    lost_voxels,
+)
+from napari_geosr.operations.measure.workers import (
+    SlabWorkers,
+    deviation_for_workers,
+    for_workers,
+    n_processes,
+    slab_workers,
+)
+from napari_geosr.operations.storage import array_for, array_for_workers
 
 if TYPE_CHECKING:
     from napari_geosr.measure.porosity_run import LabellingJournal
@@ -67,12 +79,6 @@ __all__ = [
 
 MeasureConfig = PorosityConfig
 
-#: Minimum number of hot voxels kept by a restoration for a warning, as a fraction of
-#: the voxels of the rarer phase.
-_MIN_HOT_SHARE = 0.01
-#: Number of planes that must fit into the memory budget for one to be read as a whole.
-_PLANES_IN_BUDGET = 8
-
 T = TypeVar("T")
 
 
@@ -85,6 +91,7 @@ def measure_steps(
     labels_target: object = None,
     keep_labels: bool = True,
     journal: LabellingJournal | None = None,
+    workers: Workers | None = None,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, PorosityReport]:
     """Segment the pores of a volume, label them and measure each, block by block.
@@ -108,6 +115,8 @@ def measure_steps(
         False if only the measured values are needed.
     journal : LabellingJournal, optional
         Stores what has been labelled, so that an interrupted run can be resumed.
+    workers : int or distributed.Client, optional
+        Processes that label the slabs; the result does not depend on them.
 
     Returns
     -------
@@ -115,6 +124,8 @@ def measure_steps(
 
     Raises
     ------
+    ConfigError
+        If `workers` is invalid, or the extra ``cluster`` is not installed.
     VolumeError
         If the volume is complex, has more axes, is constant or has no finite voxel, the
         mask does not cover it, or `deviation` belongs to another volume. Also if it is
@@ -124,8 +135,15 @@ def measure_steps(
         If `should_stop` returns True.
     """
     volume = one_volume(volume)
-    check_memory(volume, config, mask=mask, deviation=deviation)
-    with cache_limited(volume.data, cache_bytes(volume.data, config)):
+    with ExitStack() as stack:
+        pool = stack.enter_context(slab_workers(workers, config))
+        check_memory(
+            volume, config, mask=mask, deviation=deviation, processes=n_processes(pool)
+        )
+        if pool is not None:
+            volume = for_workers(volume)
+        nbytes = cache_bytes(volume.data, config)
+        stack.enter_context(cache_limited(volume.data, nbytes))
         return (
             yield from _measure_steps(
                 volume,
@@ -135,6 +153,7 @@ def measure_steps(
                 labels_target,
                 keep_labels,
                 journal,
+                pool,
                 should_stop,
             )
         )
@@ -148,6 +167,7 @@ def _measure_steps(
     labels_target: object,
     keep_labels: bool,
     journal: LabellingJournal | None,
+    pool: SlabWorkers | None,
     should_stop: ShouldStop,
 ) -> Generator[Step, None, PorosityReport]:
     """Measure a single volume with a limited cache."""
@@ -165,6 +185,11 @@ def _measure_steps(
     for remark in remarks:
         yield WarningIssued(message=remark)
     sample = None if mask is None else align_mask(mask, volume)
+    if pool is not None:
+        if sample is not None:
+            sample = array_for_workers(sample)
+        if aligned_deviation is not None:
+            aligned_deviation = deviation_for_workers(aligned_deviation)
     if keep_labels and labels_target is None:
         budget = None
         if config.memory is not None:
@@ -174,7 +199,7 @@ def _measure_steps(
                 has_interval=deviation is not None,
                 companions=[v.data for v in (mask, deviation) if v is not None],
             )
-            budget = max(0, parse_bytes(config.memory) - least)
+            budget = max(0, parse_bytes(config.memory) - n_processes(pool) * least)
         labels_target = array_for(
             volume.shape, np.dtype(np.uint32), budget=budget, depth=1
         )
@@ -186,15 +211,16 @@ def _measure_steps(
         labels_target=labels_target if keep_labels else None,
         keep_labels=keep_labels,
         journal=journal,
+        pool=pool,
         should_stop=should_stop,
     )
-    if mask is None and (lost := _lost_voxels(volume, report)):
+    if mask is None and (lost := lost_voxels(volume, report)):
         remarks.append(lost)
         yield WarningIssued(message=lost)
-    if mask is None and (around := _background(volume, config, report)):
+    if mask is None and (around := background(volume, config, report)):
         remarks.append(around)
         yield WarningIssued(message=around)
-    if kept := _kept_hot_voxels(volume, report):
+    if kept := kept_hot_voxels(volume, report):
         remarks.append(kept)
         yield WarningIssued(message=kept)
     if remarks:
@@ -251,65 +277,6 @@ def _refuse_unfinished_integers(volume: Volume) -> None:
         )
 
 
-def _lost_voxels(volume: Volume, report: PorosityReport) -> str:
-    """Warn that some restorations have grey values where the scan has no data."""
-    missing = 0
-    for entry in volume.provenance:
-        seen = entry.get("intensities") or {}
-        missing = max(missing, seen.get("n_nan", 0) + seen.get("n_inf", 0))
-    if not missing or report.nonfinite_voxels:
-        return ""
-    return (
-        f"The scan that {volume.name!r} was restored from has {missing} NaN or "
-        "infinite voxels, but this volume has none: they are measured as sample. "
-        "Restore the scan again to float32, or give a sample mask."
-    )
-
-
-def _background(volume: Volume, config: MeasureConfig, report: PorosityReport) -> str:
-    """Warn that the porosity includes what surrounds the sample."""
-    if config.sample_mask != "none" or volume.metadata.get("kind") == "labels":
-        return ""
-    most = MAX_PLANE_BYTES
-    if config.memory is not None:
-        most = min(most, parse_bytes(config.memory) // _PLANES_IN_BUDGET)
-    around = Surroundings.of(volume.data, most)
-    if not around.has_background(report.threshold, config.phase):
-        return ""
-    if hides_phases(report.warnings):  # at another threshold it may be solid
-        return ""
-    return (
-        f"Background, such as air, seems to surround the sample of {volume.name!r} and "
-        "is counted as pores. To measure only the sample, choose the automatic sample "
-        "mask (--sample auto)."
-    )
-
-
-def _kept_hot_voxels(volume: Volume, report: PorosityReport) -> str:
-    """Warn that hot voxels kept by a restoration are a noticeable part of a phase."""
-    kept = max((_n_hot(volume, entry) for entry in volume.provenance), default=0)
-    others = report.sample_voxels - report.pore_voxels
-    rarer, what = min((report.pore_voxels, "pores"), (others, "solid"))
-    if not kept or kept < _MIN_HOT_SHARE * rarer or volume.holds_labels:
-        return ""
-    return (
-        f"The restoration of {volume.name!r} kept {kept} hot or dead voxels of the "
-        f"scan, and only {rarer} voxels are {what} according to the threshold "
-        f"{number_text(report.threshold)}: the porosity may be wrong. Apply a median "
-        "filter to the scan before restoring it, or exclude these voxels with a sample "
-        "mask."
-    )
-
-
-def _n_hot(volume: Volume, entry: AnyMapping) -> int:
-    """Number of a result's voxels that have the value of a hot voxel of the scan."""
-    n: int = (entry.get("intensities") or {}).get("n_hot", 0)
-    scan = ((entry.get("inputs") or {}).get("input") or {}).get("shape")
-    if not n or not scan:
-        return n
-    return int(n * math.prod(volume.spatial_shape) // math.prod(scan))
-
-
 def measure_several_steps(
     volumes: Mapping[str, Volume],
     config: MeasureConfig,
@@ -318,6 +285,7 @@ def measure_several_steps(
     deviation: Volume | None = None,
     keep_labels: bool = True,
     journal: Callable[[str], LabellingJournal | None] = lambda _: None,
+    workers: Workers | None = None,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, dict[str, PorosityReport]]:
     """Measure several volumes by the same rules, so that their results are comparable.
@@ -334,6 +302,8 @@ def measure_several_steps(
         Standard deviations of the first volume, for the interval of its porosity.
     journal : callable
         Returns the journal of a volume, given its name.
+    workers : int or distributed.Client, optional
+        Processes that label the slabs; the results do not depend on them.
 
     Yields
     ------
@@ -376,6 +346,7 @@ def measure_several_steps(
             deviation=deviation if first else None,
             keep_labels=keep_labels,
             journal=journal(name),
+            workers=workers,
             should_stop=should_stop,
         )
         with StepIterator(watch.steps(steps)) as iterator:

@@ -18,6 +18,7 @@ from napari_geosr.core.steps import (
 )
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.volume import Volume
+from napari_geosr.operations.cluster import check_workers
 from napari_geosr.operations.inputs import (
     InputConfig,
     open_companion,
@@ -81,6 +82,8 @@ class MeasureJob(Config):
     """Folder for the report; by default one in the folder of the job."""
     graph_distance: float | None = None
     """Distance within which a branch of a network counts as found."""
+    workers: int | None = None
+    """Number of processes that share the labelling; None for a single one."""
 
     @classmethod
     def from_values(cls, values: AnyMapping) -> MeasureJob:
@@ -145,6 +148,8 @@ class MeasureJob(Config):
             With a one-sentence message.
         """
         self.open()
+        if self.workers is not None:
+            check_workers(self.workers)
         check_distance(
             self.graph_distance,
             reference=self.reference is not None,
@@ -204,6 +209,7 @@ def measure_job_steps(
         mask,
         deviation=deviation,
         journal=journal.of,
+        workers=job.workers,
         should_stop=should_stop,
     )
     try:

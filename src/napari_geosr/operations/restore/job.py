@@ -26,7 +26,6 @@ from napari_geosr.operations.restore.config import RestoreConfig
 from napari_geosr.operations.restore.measurements import FILE, MeasurementStore
 from napari_geosr.operations.restore.ranking.config import AUTO
 from napari_geosr.operations.restore.resume import find_unfinished_deviation
-from napari_geosr.operations.restore.steps import check_workers_for, restore_steps
 from napari_geosr.operations.storage import is_written, open_part, remove_parts
 
 OPERATION = "restore"
@@ -112,7 +111,10 @@ class RestoreJob(Config):
         GeoSRError
             With a one-sentence message.
         """
-        check_workers_for(self.data.open(), self.workers)
+        if self.workers is not None:
+            from napari_geosr.operations.restore.steps import check_workers_for
+
+            check_workers_for(self.data.open(), self.workers)
 
     def output_bytes(self) -> int:
         """Size of the result and its standard deviations, without compression.
@@ -170,6 +172,9 @@ def restore_job_steps(
     GeoSRError
         With a one-sentence message; finished tiles are kept.
     """
+    # Submitting a job needs nothing of what its run needs.
+    from napari_geosr.operations.restore.steps import restore_steps
+
     out = job.result(folder)
     # the job was killed before it reported the result
     if is_written(out, job.replaces):
@@ -189,6 +194,7 @@ def restore_job_steps(
             unfinished_deviation=deviation,
             look=job.look,
             strict=job.strict,
+            may_look_late=True,
             workers=job.workers,
             kept=_measurements(job, folder, volume),
             should_stop=should_stop,

@@ -51,6 +51,7 @@ from napari_geosr.operations.restore.targets import (
 if TYPE_CHECKING:
     from napari_geosr.inference.run import RunSummary
     from napari_geosr.models.distribution import TrainingLikeness
+    from napari_geosr.operations.restore.verdict.late import LateVerdict
     from napari_geosr.operations.restore.verdict.run_verdict import RunVerdict
 
 
@@ -189,6 +190,7 @@ def work_steps(
     first: tuple[slice, ...] | None = None,
     unfinished: Volume | None = None,
     unfinished_deviation: Volume | None = None,
+    late: LateVerdict | None = None,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, RestorationResult]:
     """Do the work with a record, into memory or a file; see `run_steps`.
@@ -198,6 +200,8 @@ def work_steps(
     work : VolumeRun
     out, overwrite, first, unfinished, unfinished_deviation, should_stop
         As in `run_steps`.
+    late : LateVerdict, optional
+        Predicts the effect of the run after its first tile.
     """
     prepared = work.prepared
     record = yield from record_steps(prepared, should_stop)
@@ -206,7 +210,8 @@ def work_steps(
     if unfinished is not None:
         kept = _common_parts(unfinished, unfinished_deviation, expected)
     watch = FileWatch([prepared.volume], only_lazy=True)
-    yield StageStarted(message=f"Restoring with {work.models_text()}")
+    stage = f"Restoring with {work.models_text()}"
+    yield StageStarted(message=stage)
     # Keep this limit until the end, because work after the tiles (coarser levels) also
     # needs memory.
     with (
@@ -222,18 +227,21 @@ def work_steps(
             yield WarningIssued(message=sentence)
         first_kept = None if kept is None else kept[0]
         journals = _journals(targets, kept)
-        filled = yield from watch.steps(
-            journaled_steps(
-                work.fill(targets, first, first_kept, should_stop), journals
-            )
+        tiles = journaled_steps(
+            work.fill(targets, first, first_kept, should_stop), journals
         )
+        if late is not None:
+            tiles = late.after_first_tile(tiles, stage)
+        filled = yield from watch.steps(tiles)
+        predicted = {} if late is None else late.to_record()
         if any(target.cached for target in targets.all):
             for journal in journals:
                 journal.commit()  # keep it: a complete result is also temporary
         if filled.error is not None and (out is None or not filled.places):
             raise filled.error
         for target, volume in zip(targets.all, expected, strict=True):
-            done = {**volume.provenance[-1], **filled.to_record(), **watch.to_record()}
+            done = {**volume.provenance[-1], **predicted}
+            done |= {**filled.to_record(), **watch.to_record()}
             target.close_with(done, None if filled.complete else filled.places)
     if filled.error is not None:
         names = " and ".join(t.path.name for t in targets.all if t.path is not None)
@@ -252,7 +260,7 @@ def work_steps(
         targets.result.path,
         filled.complete,
         volumes[1] if len(volumes) > 1 else None,
-        prepared.verdict,
+        prepared.verdict if late is None else late.verdict,
     )
 
 

@@ -41,7 +41,11 @@ from napari_geosr.operations.restore.series.run import (
 )
 from napari_geosr.operations.restore.shards.run import ShardedRun
 from napari_geosr.operations.restore.targets import check_budget
-from napari_geosr.operations.restore.verdict.steps import reported_verdict_steps
+from napari_geosr.operations.restore.verdict.late import LateVerdict
+from napari_geosr.operations.restore.verdict.steps import (
+    is_verdict_kept,
+    reported_verdict_steps,
+)
 
 if TYPE_CHECKING:
     from napari_geosr.core.noise import Noise
@@ -78,6 +82,7 @@ def restore_steps(
     unfinished_deviation: Volume | None = None,
     look: bool = False,
     strict: bool = False,
+    may_look_late: bool = False,
     workers: Workers | None = None,
     kept: MeasurementStore | None = None,
     should_stop: ShouldStop = never_stop,
@@ -98,6 +103,9 @@ def restore_steps(
     strict : bool
         Whether to predict the effect, and to refuse a run that would do more harm than
         good.
+    may_look_late : bool
+        Whether the prediction, unless it is `strict` or already known, may be made
+        after the first tile, which then need not wait for it.
     workers : int or distributed.Client, optional
         Processes that share the run: a number of them on this computer, or those of a
         Dask cluster. By default, this process does all the work.
@@ -155,11 +163,15 @@ def restore_steps(
     prepared = yield from prepare_steps(
         volume, config, should_stop=should_stop, ranking=ranking, kept=kept
     )
+    late = None
     if look or strict:
         check_budget(prepared, out)
-        prepared = yield from reported_verdict_steps(
-            prepared, strict=strict, kept=kept, should_stop=should_stop
-        )
+        if may_look_late and not strict and not is_verdict_kept(prepared, kept):
+            late = LateVerdict(prepared, kept, should_stop)
+        else:
+            prepared = yield from reported_verdict_steps(
+                prepared, strict=strict, kept=kept, should_stop=should_stop
+            )
     work = VolumeRun(prepared)
     if workers is not None:
         work = ShardedRun(prepared, workers)
@@ -170,6 +182,7 @@ def restore_steps(
         first=first,
         unfinished=unfinished,
         unfinished_deviation=unfinished_deviation,
+        late=late,
         should_stop=should_stop,
     )
     return (yield from steps)

@@ -113,6 +113,15 @@ def verdict_steps(
     return replace(verdict, removed=removed)
 
 
+def is_verdict_kept(
+    prepared: PreparedRestoration, kept: MeasurementStore | None
+) -> bool:
+    """Whether an earlier run has kept its prediction for the same models."""
+    if kept is None:
+        return False
+    return kept.read("verdict", RunVerdict, **weights_of(prepared.models)) is not None
+
+
 def reported_verdict_steps(
     prepared: PreparedRestoration,
     *,

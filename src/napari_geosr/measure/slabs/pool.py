@@ -1,0 +1,151 @@
+"""Gives the slabs of a measurement to several processes, and takes them in order."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+
+from napari_geosr.core.errors import Cancelled
+from napari_geosr.core.steps import ShouldStop, never_stop
+from napari_geosr.io.lazy import LazyArray
+from napari_geosr.measure.interval import IntervalPart, ShiftedPores
+from napari_geosr.measure.porosity_run import LabelledSlab, PorosityRun
+from napari_geosr.measure.slabs.part import SlabRules, provisional_labels
+
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+
+#: A slab in a form that other processes can be sent: its planes along Z.
+Planes = tuple[int, int]
+
+
+class SlabWork(Protocol[R_co]):
+    """What is done with each slab, in this or another process."""
+
+    def __call__(self, planes: Any, should_stop: ShouldStop, worker: int, /) -> R_co:
+        """Process one slab; called with its item, a stop flag and a worker's number."""
+
+
+class SlabPool(Protocol):
+    """Processes that share the slabs of a measurement."""
+
+    #: Number of processes that share the memory of a computer.
+    per_host: int
+
+    def results(
+        self, work: SlabWork[R], items: Sequence[Any], should_stop: ShouldStop
+    ) -> Generator[R, None, None]:
+        """Process all items, and yield their results in the order of the items.
+
+        Raises
+        ------
+        Cancelled
+            If `should_stop` returns True.
+        """
+
+
+def planes_of(slabs: Sequence[slice]) -> list[Planes]:
+    """The slabs in a form that other processes can be sent."""
+    return [(slab.start, slab.stop) for slab in slabs]
+
+
+def processed(
+    run: PorosityRun, work: SlabWork[R], items: Sequence[Any], doing: str
+) -> Generator[R, None, None]:
+    """Do the work of all items in order, in the processes of the run if it has any.
+
+    Raises
+    ------
+    Cancelled
+        If the measurement is to stop; the message says what it was `doing`.
+    """
+    if run.pool is None or len(items) < 2:
+        for item in items:
+            run.check(doing)
+            yield work(item, run.should_stop, 0)
+        return
+    try:
+        with closing(run.pool.results(work, items, run.should_stop)) as results:
+            yield from results
+    except Cancelled:
+        run.check(doing)
+        raise
+
+
+@dataclass
+class _OfRun:
+    """Work on slabs of a run.
+
+    Parameters
+    ----------
+    run : PorosityRun
+    threshold : float
+    """
+
+    run: PorosityRun
+    threshold: float
+
+    def __getstate__(self) -> dict[str, object]:
+        """What another process needs: how to read the voxels, not the results."""
+        run = replace(
+            self.run, target=None, pool=None, journal=None, should_stop=never_stop
+        )
+        return self.__dict__ | {"run": run}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        self.__dict__ |= state
+        for array, nbytes in self.run.plan.caches:
+            # The array was opened for this work alone, so this is never undone.
+            if isinstance(array, LazyArray):
+                array.cache_bytes = nbytes
+
+
+@dataclass
+class LabelWork(_OfRun):
+    """Labels slabs, and counts the voxels of the sample and of the pores."""
+
+    limits: tuple[float, float]
+    rules: SlabRules
+
+    def __call__(
+        self, planes: Planes, should_stop: ShouldStop, worker: int
+    ) -> LabelledSlab:
+        found = self.run.labelled(
+            slice(*planes), self.threshold, self.limits, self.rules
+        )
+        # The labels take longer to send than to compute again.
+        return found if self.run.target is not None else replace(found, labels=None)
+
+
+@dataclass
+class NumberWork(_OfRun):
+    """Numbers the pores of slabs again, from the labels of all."""
+
+    def __call__(
+        self, item: tuple[Planes, np.ndarray], should_stop: ShouldStop, worker: int
+    ) -> tuple[Planes, np.ndarray]:
+        from napari_geosr.measure.kernels import joining
+
+        planes, numbers = item
+        _, pores, _ = self.run.pores(slice(*planes), self.threshold)
+        labels, _ = provisional_labels(pores, self.run.config.connectivity)
+        joining.relabel(labels.reshape(-1), numbers)
+        return planes, labels
+
+
+@dataclass
+class IntervalWork(_OfRun):
+    """Counts the pores of shifted grey values."""
+
+    shifted: ShiftedPores
+
+    def __call__(
+        self, planes: Planes, should_stop: ShouldStop, worker: int
+    ) -> IntervalPart:
+        slab = slice(*planes)
+        block = np.asarray(self.run.source[slab])
+        return self.shifted.part(slab, self.run.sample(slab, block))

@@ -1,0 +1,82 @@
+"""Warnings about what a volume was made from, and what surrounds its sample."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from napari_geosr.core.config import parse_bytes
+from napari_geosr.core.types import AnyMapping
+from napari_geosr.core.volume import Volume
+from napari_geosr.measure.config import PorosityConfig as MeasureConfig
+from napari_geosr.measure.number_text import number_text
+from napari_geosr.measure.remarks import hides_phases
+from napari_geosr.operations.measure.surroundings import MAX_PLANE_BYTES, Surroundings
+
+if TYPE_CHECKING:
+    from napari_geosr.measure.report import PorosityReport
+
+#: Minimum number of hot voxels kept by a restoration for a warning, as a fraction of
+#: the voxels of the rarer phase.
+_MIN_HOT_SHARE = 0.01
+#: Number of planes that must fit into the memory budget for one to be read as a whole.
+_PLANES_IN_BUDGET = 8
+
+
+def lost_voxels(volume: Volume, report: PorosityReport) -> str:
+    """Warn that some restorations have grey values where the scan has no data."""
+    missing = 0
+    for entry in volume.provenance:
+        seen = entry.get("intensities") or {}
+        missing = max(missing, seen.get("n_nan", 0) + seen.get("n_inf", 0))
+    if not missing or report.nonfinite_voxels:
+        return ""
+    return (
+        f"The scan that {volume.name!r} was restored from has {missing} NaN or "
+        "infinite voxels, but this volume has none: they are measured as sample. "
+        "Restore the scan again to float32, or give a sample mask."
+    )
+
+
+def background(volume: Volume, config: MeasureConfig, report: PorosityReport) -> str:
+    """Warn that the porosity includes what surrounds the sample."""
+    if config.sample_mask != "none" or volume.metadata.get("kind") == "labels":
+        return ""
+    most = MAX_PLANE_BYTES
+    if config.memory is not None:
+        most = min(most, parse_bytes(config.memory) // _PLANES_IN_BUDGET)
+    around = Surroundings.of(volume.data, most)
+    if not around.has_background(report.threshold, config.phase):
+        return ""
+    if hides_phases(report.warnings):  # at another threshold it may be solid
+        return ""
+    return (
+        f"Background, such as air, seems to surround the sample of {volume.name!r} and "
+        "is counted as pores. To measure only the sample, choose the automatic sample "
+        "mask (--sample auto)."
+    )
+
+
+def kept_hot_voxels(volume: Volume, report: PorosityReport) -> str:
+    """Warn that hot voxels kept by a restoration are a noticeable part of a phase."""
+    kept = max((_n_hot(volume, entry) for entry in volume.provenance), default=0)
+    others = report.sample_voxels - report.pore_voxels
+    rarer, what = min((report.pore_voxels, "pores"), (others, "solid"))
+    if not kept or kept < _MIN_HOT_SHARE * rarer or volume.holds_labels:
+        return ""
+    return (
+        f"The restoration of {volume.name!r} kept {kept} hot or dead voxels of the "
+        f"scan, and only {rarer} voxels are {what} according to the threshold "
+        f"{number_text(report.threshold)}: the porosity may be wrong. Apply a median "
+        "filter to the scan before restoring it, or exclude these voxels with a sample "
+        "mask."
+    )
+
+
+def _n_hot(volume: Volume, entry: AnyMapping) -> int:
+    """Number of a result's voxels that have the value of a hot voxel of the scan."""
+    n: int = (entry.get("intensities") or {}).get("n_hot", 0)
+    scan = ((entry.get("inputs") or {}).get("input") or {}).get("shape")
+    if not n or not scan:
+        return n
+    return int(n * math.prod(volume.spatial_shape) // math.prod(scan))

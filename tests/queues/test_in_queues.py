@@ -1,0 +1,136 @@
+"""Jobs run by the queues themselves: workers, and what is cancelled or killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+import tifffile
+from queue_helpers import Cluster, submit, wait_for
+
+from napari_geosr import io
+from napari_geosr.cli.app import run
+from napari_geosr.jobs.folder import JobFolder
+
+CLUSTERS = ["oar", pytest.param("slurm", marks=pytest.mark.slow)]
+in_both = pytest.mark.parametrize("cluster", CLUSTERS, indirect=True)
+#: A training that no test waits for.
+LONG = ["--steps", "200000", "--patch", "24", "--layers", "3", "--width", "2"]
+#: Commands that cancel a job without napari-geosr.
+CANCEL = {"slurm": "scancel", "oar": "oardel"}
+
+
+@pytest.fixture
+def porous(tmp_path: Path) -> Path:
+    """A volume of several slabs."""
+    from scipy import ndimage
+
+    rng = np.random.default_rng(3)
+    smooth = ndimage.gaussian_filter(rng.standard_normal((96, 64, 64)), 1.5)
+    data = (smooth / smooth.std() * 20 + 100).astype(np.float32)
+    tifffile.imwrite(tmp_path / "porous.tif", data, imagej=True)
+    return tmp_path / "porous.tif"
+
+
+def running_training(cluster: Cluster, scan: Path, capsys: Any) -> JobFolder:
+    """A job in the middle of its work."""
+    words = ["train", "neighbor2neighbor", "--source", str(scan), *LONG]
+    words += ["--threads", "1", "-o", str(scan.parent / "job")]
+    job = JobFolder(submit(capsys, *words, "--queue", cluster.name)["job"])
+    wait_for(job, lambda: job.status().done > 2)
+    return job
+
+
+def listed_state(job: JobFolder, capsys: Any) -> str:
+    """The state of a job, as ``jobs list`` shows it."""
+    capsys.readouterr()
+    assert run(["jobs", "list", "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)["jobs"]
+    found: str = next(j["state"] for j in listed if Path(j["path"]) == job.path)
+    return found
+
+
+@in_both
+def test_a_measurement_on_workers_gives_the_same(
+    cluster: Cluster, porous: Path, capsys: Any
+) -> None:
+    pytest.importorskip("distributed")
+    words = ["measure", str(porous), "--threshold", "80", "--memory", "300MB"]
+    out = porous.parent / "report"
+    where = ["--workers", "2", "--queue", cluster.name]
+    job = JobFolder(submit(capsys, *words, "-o", str(out), *where)["job"])
+    assert run([*words, "-o", str(porous.parent / "here"), "--labels"]) == 0
+    wait_for(job, lambda: not job.status().is_alive)
+    assert job.status().state == "done", job.status().message
+    one, other = (porous.parent / name for name in ("report", "here"))
+    assert (one / "pores.csv").read_bytes() == (other / "pores.csv").read_bytes()
+    np.testing.assert_array_equal(
+        io.read(one / "pores.ome.tif").data, io.read(other / "pores.ome.tif").data
+    )
+
+
+@in_both
+def test_a_running_job_cancelled_in_the_queue_is_listed_within_five_seconds(
+    cluster: Cluster, scan: Path, capsys: Any
+) -> None:
+    job = running_training(cluster, scan, capsys)
+    number = job.status().queue.number
+    subprocess.run([CANCEL[cluster.name], number], check=True, capture_output=True)
+    began = time.monotonic()
+    while listed_state(job, capsys) in ("running", "finishing", "queued"):
+        assert time.monotonic() - began < 5
+        time.sleep(0.1)
+    assert job.status().can_resume
+
+
+@in_both
+def test_a_killed_job_is_noticed_and_resumed(
+    cluster: Cluster, scan: Path, capsys: Any
+) -> None:
+    """The process of the job ends without a word, as on a node without memory."""
+    job = running_training(cluster, scan, capsys)
+    os.kill(job.status().pid, signal.SIGKILL)
+    wait_for(job, lambda: not job.status().is_alive, 30)
+    assert listed_state(job, capsys) == "interrupted"
+    done = job.status().done
+    assert run(["jobs", "resume", str(job.path)]) == 0
+    wait_for(job, lambda: job.status().state == "running" and job.status().done >= done)
+    assert run(["jobs", "stop", str(job.path)]) == 0
+
+
+@in_both
+def test_a_killed_worker_of_a_job_costs_a_shard(
+    cluster: Cluster, porous: Path, capsys: Any
+) -> None:
+    pytest.importorskip("distributed")
+    out, here = (porous.with_name(f"{name}.ome.zarr") for name in ("clean", "here"))
+    words = ["restore", str(porous), "-m", "foam-denoise", "--threads", "2"]
+    words += ["--memory", "500MB"]
+    where = ["--workers", "2", "--queue", cluster.name]
+    job = JobFolder(submit(capsys, *words, "-o", str(out), *where)["job"])
+    wait_for(job, lambda: workers_of(job))
+    wait_for(job, lambda: job.status().done > 0)
+    if killed := workers_of(job):
+        killed[0].kill()
+    wait_for(job, lambda: not job.status().is_alive)
+    assert job.status().state == "done", job.status().message
+    assert killed
+    assert run([*words, "-o", str(here)]) == 0
+    one, other = np.asarray(io.read(out).data), np.asarray(io.read(here).data)
+    np.testing.assert_allclose(one, other, rtol=0, atol=1e-5 * other.std())
+
+
+def workers_of(job: JobFolder) -> list[psutil.Process]:
+    """Processes that a job has started to share its work."""
+    if not (pid := job.status().pid):
+        return []
+    children = psutil.Process(pid).children(recursive=True)
+    return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
