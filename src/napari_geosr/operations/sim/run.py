@@ -19,6 +19,7 @@ from napari_geosr.core.indexing import Slices
 from napari_geosr.core.sim_frames import SimFrames
 from napari_geosr.core.sim_frames.fringes import PatternSet
 from napari_geosr.core.steps import (
+    BlockDone,
     IterationDone,
     ShouldStop,
     StageStarted,
@@ -348,7 +349,7 @@ class _PlaneRun:
                 )
             ) as steps:
                 for step in steps:
-                    if isinstance(step, WarningIssued):
+                    if isinstance(step, WarningIssued | StageStarted | BlockDone):
                         yield step
                     elif isinstance(step, IterationDone):
                         part = step.done / max(step.total, 1)

@@ -28,7 +28,7 @@ from napari_geosr.measure.comparison.decorrelation import finest_detail
 from napari_geosr.measure.comparison.fourier import fourier_correlation
 from napari_geosr.operations.sim.config import METHOD_TITLES, SimConfig
 from napari_geosr.operations.sim.estimate import PatternEstimate, brightest_part
-from napari_geosr.operations.sim.planes import plane_steps, widefield
+from napari_geosr.operations.sim.planes import plane_steps, trial_edge, widefield
 from napari_geosr.physics.illumination import IlluminationOperator
 from napari_geosr.sim.joint_rl import JointRichardsonLucy, thinned
 from napari_geosr.sim.patterns import AngleFit
@@ -350,6 +350,8 @@ def _resolution_steps(
     should_stop: ShouldStop,
 ) -> Generator[Step, None, tuple[float | None, float | None, float | None]]:
     """Resolution by Fourier ring correlation, that of widefield, and decorrelation."""
+    place = brightest_part(part.mean(axis=(0, 1)), trial_edge(part))
+    part, patterns = part[(..., *place)], patterns.cropped(place)
     variance = estimate.noise.weights(part.mean(axis=(0, 1)))
     edge = patterns.pixel_size / config.upscale_factor
     # Two more networks would take minutes: their start is measured instead.
