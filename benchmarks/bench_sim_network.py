@@ -419,15 +419,14 @@ def curve_table(table: Table) -> str:
     """Richardson–Lucy by number of iterations."""
     lines = [
         f"| illumination | structure | SNR | {' | '.join(map(str, JUDGED))} "
-        "| held-out photons |",
+        "| suggested |",
         "|---|---|---|" + "---|" * (len(JUDGED) + 1),
     ]
     for key in CURVES:
         if "held-out" not in table.found.get(key, ()):
             continue
         cells = [f"{table.mean(key, f'after-{n}', 'psnr'):.1f}" for n in JUDGED]
-        chosen = round(table.mean(key, "held-out", "iterations"))
-        cells.append(f"{table.mean(key, 'held-out', 'psnr'):.1f} ({chosen})")
+        cells.append(f"{table.mean(key, 'held-out', 'iterations'):.0f}")
         lines.append(f"| {' | '.join(map(str, key))} | {' | '.join(cells)} |")
     return "\n".join(lines)
 

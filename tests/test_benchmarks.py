@@ -105,4 +105,4 @@ def test_rows_of_the_network_for_structured_illumination_become_means(
     row = bench.psnr_table(table).splitlines()[-1]
     assert "| 2 | nan | 30.5 |" in row
     assert row.endswith("| -1.5 dB | **worse** |")
-    assert "| 30.0 (77) |" in bench.curve_table(table).splitlines()[-1]
+    assert "| 30.0 | 77 |" in bench.curve_table(table).splitlines()[-1]

@@ -179,7 +179,7 @@ def test_harmonics_decide_how_many_iterations_are_tried():
 
 @pytest.mark.slow
 def test_nonlinear_frames_gain_from_more_iterations():
-    """Higher harmonics are weak: 300 iterations, enough for linear frames, end early."""
+    """Higher harmonics are weak, and 300 iterations end too early."""
     settings = {"angles": 3, "phases": 7, "cut_off": 0.37, "size": 40, "snr": 20}
     made = scene("rings", response="saturated", saturation=6.0, **settings)
     fringes = tuple(
