@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_geosr.core.errors import Cancelled
+from napari_geosr.core.sim_frames import SimFrames
 from napari_geosr.core.sim_frames.fringes import PatternSet
 from napari_geosr.core.steps import (
     BlockDone,
@@ -23,6 +24,7 @@ from napari_geosr.core.steps import (
     never_stop,
 )
 from napari_geosr.core.types import AnyDict
+from napari_geosr.core.volume import Volume
 from napari_geosr.inference.compute import exact_settings
 from napari_geosr.measure.comparison.decorrelation import finest_detail
 from napari_geosr.measure.comparison.fourier import fourier_correlation
@@ -118,6 +120,23 @@ class SimTrust:
             "unit": self.unit,
             "warnings": list(self.warnings),
         }
+
+
+def residual_volume(frames: SimFrames, checks: SimTrust) -> Volume:
+    """The map of the held-out residual, at its place in the sample.
+
+    Returns
+    -------
+    Volume
+        Axes ``"YX"``, in units of the noise, with camera pixels.
+    """
+    volume = frames.volume
+    sizes, starts = volume.voxel_size[-2:], volume.origin[-2:]
+    origin = tuple(
+        start + part.start * edge
+        for start, part, edge in zip(starts, checks.place, sizes, strict=True)
+    )
+    return Volume(checks.residual, "YX", sizes, volume.unit, origin, name="residual")
 
 
 def trust_steps(
