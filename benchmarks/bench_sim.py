@@ -14,8 +14,10 @@ from __future__ import annotations
 import argparse
 import itertools
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -52,9 +54,10 @@ Array = npt.NDArray[np.floating]
 ROOT = Path(__file__).resolve().parents[1]
 SNRS = (5, 10, 20, 50)
 CUT_OFF, PIXEL = 0.37, 0.065
-NONLINEAR = {"response": "saturated", "saturation": 4.0, "angles": 5, "phases": 7}
-KINDS: dict[str, tuple[dict[str, object], int]] = {
-    "linear": ({}, 1),
+NONLINEAR = SimScene(response="saturated", saturation=4.0, angles=5, phases=7)
+#: Illumination and number of harmonics.
+KINDS = {
+    "linear": (SimScene(), 1),
     "nonlinear": (NONLINEAR, 3),
 }
 #: For each kind: structures, number of seeds, edge of the frames, upscale factor.
@@ -95,7 +98,15 @@ def figures(image: Array, truth: Array) -> tuple[float, float]:
     return float(np.corrcoef(a, t)[0, 1]), 10 * np.log10(np.ptp(t) ** 2 / error)
 
 
-def quality_rows(quick: bool) -> Iterator[dict[str, object]]:
+class Row(NamedTuple):
+    """Correlation, PSNR, resolution and seconds of a method in one case."""
+
+    case: tuple[str, str, int]
+    method: str
+    figures: tuple[float, ...]
+
+
+def quality_rows(quick: bool) -> Iterator[Row]:
     """Figures of each method, mean over the seeds."""
     cases = [
         (kind, structure, snr)
@@ -108,7 +119,7 @@ def quality_rows(quick: bool) -> Iterator[dict[str, object]]:
         _, seeds, size, upscale = RUNS[kind]
         found: dict[str, list[tuple[float, ...]]] = {m: [] for m in METHODS}
         for seed in range(1 if quick else seeds):
-            scene = SimScene(size=size, cut_off=CUT_OFF, snr=snr, seed=seed, **options)
+            scene = replace(options, size=size, cut_off=CUT_OFF, snr=snr, seed=seed)
             made = simulate_frames(structure, scene)
             truth = target(made, upscale)
             config = SimConfig(upscale_factor=upscale, harmonics=harmonics, threads=1)
@@ -128,14 +139,8 @@ def quality_rows(quick: bool) -> Iterator[dict[str, object]]:
         )
         for method in METHODS:
             if found[method]:
-                yield {
-                    "kind": kind,
-                    "structure": structure,
-                    "snr": snr,
-                    "method": method,
-                    "figures": np.mean(found[method], axis=0),
-                    "n": len(found[method]),
-                }
+                means = (float(v) for v in np.mean(found[method], axis=0))
+                yield Row((kind, structure, snr), method, tuple(means))
 
 
 def judged(
@@ -170,18 +175,13 @@ def quality_table(quick: bool) -> str:
         + " |",
         "|---|---|---|" + "---|" * len(METHODS),
     ]
-    keys = dict.fromkeys((r["kind"], r["structure"], r["snr"]) for r in rows)
-    for key in keys:
+    figures_of = {(row.case, row.method): row.figures for row in rows}
+    for case in dict.fromkeys(row.case for row in rows):
         cells = []
         for method in METHODS:
-            row = next(
-                r
-                for r in rows
-                if (r["kind"], r["structure"], r["snr"], r["method"]) == (*key, method)
-            )
-            ncc, psnr, size, seconds = row["figures"]  # type: ignore[misc]
+            ncc, psnr, size, seconds = figures_of[case, method]
             cells.append(f"{ncc:.3f} / {psnr:.1f} dB / {size:.2f} px / {seconds:.1f} s")
-        lines.append(f"| {key[0]} | {key[1]} | {key[2]} | " + " | ".join(cells) + " |")
+        lines.append(f"| {' | '.join(map(str, case))} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
@@ -196,9 +196,7 @@ def resolution_table() -> str:
         "|---|---|---|",
     ]
     for kind, (options, harmonics) in KINDS.items():
-        scene = SimScene(
-            size=256, cut_off=0.3, snr=0, seed=1, frequency=0.95, **options
-        )
+        scene = replace(options, size=256, cut_off=0.3, snr=0, seed=1, frequency=0.95)
         made = simulate_frames("spots", scene)
         patterns = PatternSet(
             tuple(
@@ -268,8 +266,7 @@ def speed_table() -> str:
     block = frames.frames()
     rows = []
 
-    def timed(name: str, limit: float, run: object) -> float:
-        assert callable(run)
+    def timed(name: str, limit: float, run: Callable[[], object]) -> float:
         run()
         times = []
         for _ in range(3):
@@ -284,14 +281,11 @@ def speed_table() -> str:
         lambda: numpy_wiener(block, made.patterns, made.otf),
     )  # fmt: skip
     timed("find the patterns", 5.0, lambda: run_to_end(estimate_steps(frames, config)))
-    for method, limit in (("wiener", 1.5),):
-        settings = config.model_copy(update={"method": method})
-        timed(
-            METHOD_TITLES[method], limit,
-            lambda s=settings: run_to_end(
-                plane_steps(block, made.patterns, made.otf, s)
-            ),
-        )  # fmt: skip
+    wiener = config.model_copy(update={"method": "wiener"})
+    timed(
+        METHOD_TITLES["wiener"], 1.5,
+        lambda: run_to_end(plane_steps(block, made.patterns, made.otf, wiener)),
+    )  # fmt: skip
     timed(
         "20 iterations of joint Richardson–Lucy", 12.0,
         lambda: run_to_end(fit_steps(block, made.patterns, made.otf, config, 20)),
@@ -316,7 +310,9 @@ def shared_table(data: Path) -> str:
             psf=data / "sim/psf.png", psf_sampling=4, upscale_factor=4, threads=1
         )
         frames = open_frames(data / f"sim/{name}_9frames.tif", base)
-        truth = np.squeeze(io.read(data / f"sim/{name}_groundtruth.png").data)
+        truth = np.squeeze(
+            np.asarray(io.read(data / f"sim/{name}_groundtruth.png").data)
+        )
         estimate = run_to_end(estimate_steps(frames, base))
         cells = []
         for method in METHODS:
@@ -343,7 +339,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="document to write the tables into")
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
     options = parser.parse_args()
-    tables = {
+    tables: dict[str, Callable[[], str]] = {
         "shared": lambda: shared_table(options.data),
         "resolution": resolution_table,
         "speed": speed_table,

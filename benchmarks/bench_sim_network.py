@@ -1,7 +1,7 @@
 """Structured illumination: the untrained network beside joint Richardson–Lucy.
 
     python benchmarks/bench_sim_network.py --rows rows.jsonl [--minutes 60]
-        [--out docs/evidence/sim.md]
+        [--parts curve methods long published] [--out docs/evidence/sim.md]
 
 Every row is appended to a file: a run that was stopped continues where it ended, and
 without time left the tables are written from the rows that there are. Frames are small
@@ -18,8 +18,10 @@ import argparse
 import itertools
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -45,12 +47,13 @@ from napari_geosr.operations.sim.planes import (
     frame_fit_of,
     plane_steps,
 )
+from napari_geosr.physics.illumination import IlluminationOperator
 from napari_geosr.physics.illumination.otf import Otf
 from napari_geosr.physics.illumination.simulation import (
     STRUCTURES,
-    SimScene,
     simulate_frames,
 )
+from napari_geosr.sim.joint_rl import best_iterations
 from napari_geosr.sim.noise import frame_noise
 
 Array = npt.NDArray[np.floating]
@@ -70,7 +73,27 @@ LONG = (("linear", "filaments", 20),)
 #: PSNR in dB by which the network must differ for a verdict.
 MARGIN = 0.5
 
+#: Cases (illumination, structure, SNR) of the curves of Richardson–Lucy.
+CURVES = (
+    *itertools.product(("linear",), STRUCTURES, (5, 20, 50)),
+    *itertools.product(("nonlinear",), STRUCTURES, (5, 20)),
+)
+#: Iterations of Richardson–Lucy after which it is judged, for the curves.
+JUDGED = (100, 300, MOST)
+
+#: Illumination, structure, SNR and seed.
 Case = tuple[str, str, int, int]
+#: Correlation, PSNR, resolution (None if it was not found), seconds, and counts.
+Figures = Mapping[str, float | None]
+
+
+class Row(NamedTuple):
+    """One line of the file of rows."""
+
+    case: Case
+    part: str
+    method: str
+    figures: Figures
 
 
 class Scene:
@@ -80,7 +103,7 @@ class Scene:
         self.kind, structure, snr, seed = case
         options, harmonics = KINDS[self.kind]
         size, self.upscale = SIZES[self.kind]
-        scene = SimScene(size=size, cut_off=CUT_OFF, snr=snr, seed=seed, **options)
+        scene = replace(options, size=size, cut_off=CUT_OFF, snr=snr, seed=seed)
         made = simulate_frames(structure, scene)
         self.block = (made.frames - scene.offset).astype(np.float32)
         self.patterns = PatternSet(
@@ -94,13 +117,13 @@ class Scene:
         self.truth = target(made, self.upscale)
 
     def config(self, **settings: object) -> SimConfig:
-        return SimConfig(threads=1, upscale_factor=self.upscale, **settings)
+        return SimConfig.create(threads=1, upscale_factor=self.upscale, **settings)
 
     @property
     def plane(self) -> tuple[Array, PatternSet, Otf]:
         return self.block, self.patterns, self.otf
 
-    def judged(self, image: Array, seconds: float, **more: object) -> dict[str, object]:
+    def judged(self, image: Array, seconds: float, **more: int) -> Figures:
         ncc, psnr = figures(image, self.truth)
         part = (slice(BORDER, -BORDER), slice(BORDER, -BORDER))
         edge = (1 / self.upscale, 1 / self.upscale)
@@ -109,7 +132,7 @@ class Scene:
         return {"ncc": ncc, "psnr": psnr, "frc": period, "seconds": seconds, **more}
 
 
-def method_rows(scene: Scene) -> Iterator[tuple[str, dict[str, object]]]:
+def method_rows(scene: Scene) -> Iterator[tuple[str, Figures]]:
     """Widefield, Wiener-SIM, Richardson–Lucy, and the network that starts from it."""
     for method in ("widefield", "wiener"):
         begun = time.process_time()
@@ -139,7 +162,7 @@ def method_rows(scene: Scene) -> Iterator[tuple[str, dict[str, object]]]:
 
 def published_rows(
     scene: Scene, most: int, limit: float
-) -> Iterator[tuple[str, dict[str, object]]]:
+) -> Iterator[tuple[str, Figures]]:
     """The published recipe after some steps, and Richardson–Lucy with its seconds.
 
     Parameters
@@ -183,11 +206,34 @@ def published_rows(
     yield "joint-rl-equal", scene.judged(fit.result(), used, iterations=n)
 
 
-def long_rows(scene: Scene) -> Iterator[tuple[str, dict[str, object]]]:
+def long_rows(scene: Scene) -> Iterator[tuple[str, Figures]]:
     """Richardson–Lucy with the most iterations, whatever held-out photons say."""
     begun = time.process_time()
     fit = run_to_end(fit_steps(*scene.plane, scene.config(), MOST))
     yield "joint-rl-long", scene.judged(fit.result(), time.process_time() - begun)
+
+
+def curve_rows(scene: Scene) -> Iterator[tuple[str, Figures]]:
+    """Richardson–Lucy after some iterations, and where held-out photons end it."""
+    variance = frame_noise(scene.block, scene.otf).weights(
+        scene.block.mean(axis=(0, 1))
+    )
+    frames = scene.block.reshape(-1, *scene.block.shape[-2:])
+    operator = IlluminationOperator.create(
+        scene.patterns, scene.otf, scene.upscale, "cpu"
+    )
+    with exact_settings(1):
+        chosen = run_to_end(best_iterations(operator, frames, variance, most=MOST)).best
+        fit = run_to_end(fit_steps(*scene.plane, scene.config(), 1))
+        begun = time.process_time()
+        for n in range(1, MOST + 1):
+            if n in JUDGED:
+                used = time.process_time() - begun
+                yield f"after-{n}", scene.judged(fit.result(), used, iterations=n)
+            if n == chosen:
+                used = time.process_time() - begun
+                yield "held-out", scene.judged(fit.result(), used, iterations=n)
+            fit.step()
 
 
 def cases() -> list[tuple[Case, str]]:
@@ -206,40 +252,39 @@ def cases() -> list[tuple[Case, str]]:
         order += [(case, part), (case, "long")]
     for seed, kind in itertools.product(SEEDS[1:], KINDS):
         order += methods(kind, seed)
-    return [*order, *rest]
+    return [*[((*key, 0), "curve") for key in CURVES], *order, *rest]
 
 
-def read(path: Path) -> list[dict[str, object]]:
+def read(path: Path) -> list[Row]:
     """Rows of an earlier run."""
     if not path.exists():
         return []
-    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    rows = []
+    for line in path.read_text("utf-8").splitlines():
+        values = json.loads(line)
+        kind, structure, snr, seed = values["case"]
+        case = str(kind), str(structure), int(snr), int(seed)
+        rows.append(Row(case, values["part"], values["method"], values["figures"]))
+    return rows
 
 
-def fill(path: Path, minutes: float) -> None:
+def fill(path: Path, minutes: float, parts: Iterable[str]) -> None:
     """Append what is missing, until the time is over."""
     end = time.monotonic() + 60 * minutes
-    rows = read(path)
-    done = {(*r["case"], r["part"]) for r in rows}  # type: ignore[misc]
+    done = {(row.case, row.part) for row in read(path)}
     for case, part in cases():
-        if (*case, part) in done:
+        if part not in parts or (case, part) in done:
             continue
         if time.monotonic() > end:
             print("time is over; start again to continue")
             return
         scene = Scene(case)
-        if part == "methods":
-            found = list(method_rows(scene))
-        elif part == "long":
-            found = list(long_rows(scene))
-        else:
-            limit = next(
-                float(r["figures"]["seconds"])  # type: ignore[index]
-                for r in read(path)
-                if r["method"] == "joint-rl" and tuple(r["case"]) == case  # type: ignore[arg-type]
-            )
+        if part == "published":
             most = STEPS[-1] if case[:3] in LONG else STEPS[0]
+            limit = _seconds(read(path), case, "joint-rl")
             found = list(published_rows(scene, most, limit))
+        else:
+            found = list(_ROWS[part](scene))
         lines = [
             json.dumps({"case": case, "part": part, "method": name, "figures": values})
             for name, values in found
@@ -249,23 +294,42 @@ def fill(path: Path, minutes: float) -> None:
         print(case, part, {n: f"{v['psnr']:.1f}" for n, v in found}, flush=True)
 
 
+#: What computes each part, besides the published recipe.
+_ROWS: dict[str, Callable[[Scene], Iterator[tuple[str, Figures]]]] = {
+    "curve": curve_rows,
+    "methods": method_rows,
+    "long": long_rows,
+}
+PARTS = (*_ROWS, "published")
+
+
+def _seconds(rows: Iterable[Row], case: Case, method: str) -> float:
+    """Seconds of a method that was run before."""
+    for row in rows:
+        seconds = row.figures["seconds"]
+        if row.method == method and row.case == case and seconds is not None:
+            return seconds
+    raise SystemExit(f"{method} of {case} has not been run: run 'methods' first")
+
+
 class Table:
     """Rows of a file, as means over the seeds."""
 
-    def __init__(self, rows: list[dict[str, object]]) -> None:
-        self.found: dict[tuple[str, str, int], dict[str, list[dict[str, float]]]] = {}
+    def __init__(self, rows: Iterable[Row]) -> None:
+        self.found: dict[tuple[str, str, int], dict[str, list[Figures]]] = {}
         for row in rows:
-            key = tuple(row["case"][:3])  # type: ignore[index]
-            methods = self.found.setdefault(key, {})
-            methods.setdefault(str(row["method"]), []).append(row["figures"])  # type: ignore[arg-type]
+            methods = self.found.setdefault(row.case[:3], {})
+            methods.setdefault(row.method, []).append(row.figures)
 
     def cases(self) -> list[tuple[str, str, int]]:
+        """Cases in which the methods were compared."""
         grid = itertools.product(KINDS, STRUCTURES, SNRS)
-        return [key for key in grid if key in self.found]
+        return [key for key in grid if "joint-rl" in self.found.get(key, ())]
 
     def mean(self, key: tuple[str, str, int], method: str, what: str) -> float:
         """NaN for a method that was not run."""
-        values = [f[what] for f in self.found[key].get(method, ()) if f[what]]
+        found = [f.get(what) for f in self.found[key].get(method, ())]
+        values = [value for value in found if value is not None]
         return float(np.mean(values)) if values else np.nan
 
     def seeds(self, key: tuple[str, str, int]) -> int:
@@ -289,7 +353,7 @@ def psnr_table(table: Table) -> str:
         gain = ours[-1] - rl
         verdict = "no" if abs(gain) < MARGIN else "**yes**" if gain > 0 else "**worse**"
         chosen = sorted(
-            {int(f["steps"]) for f in table.found[key].get(f"ours-{STEPS[0]}", ())}
+            {int(f["steps"] or 0) for f in table.found[key].get(f"ours-{STEPS[0]}", ())}
         )
         lines.append(
             f"| {' | '.join(map(str, key))} | {table.seeds(key)} "
@@ -351,18 +415,36 @@ def published_table(table: Table) -> str:
     return "\n".join(lines)
 
 
+def curve_table(table: Table) -> str:
+    """Richardson–Lucy by number of iterations."""
+    lines = [
+        f"| illumination | structure | SNR | {' | '.join(map(str, JUDGED))} "
+        "| suggested |",
+        "|---|---|---|" + "---|" * (len(JUDGED) + 1),
+    ]
+    for key in CURVES:
+        if "held-out" not in table.found.get(key, ()):
+            continue
+        cells = [f"{table.mean(key, f'after-{n}', 'psnr'):.1f}" for n in JUDGED]
+        cells.append(f"{table.mean(key, 'held-out', 'iterations'):.0f}")
+        lines.append(f"| {' | '.join(map(str, key))} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=Path, required=True, help="file of rows (JSONL)")
     parser.add_argument("--minutes", type=float, default=60.0, help="0: tables only")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--out", type=Path, help="document to write the tables into")
     options = parser.parse_args()
-    fill(options.rows, options.minutes)
+    fill(options.rows, options.minutes, options.parts)
     table = Table(read(options.rows))
     for name, make in (
         ("network psnr", psnr_table),
         ("network methods", method_table),
         ("network published", published_table),
+        ("network iterations", curve_table),
     ):
         print(text := make(table))
         if options.out is not None:

@@ -42,12 +42,12 @@ def correlation(image: Array, truth: Array) -> float:
 
 def peer(made: SimulatedFrames, truth: Array) -> float:
     """Best correlation of the other program, over its settings."""
-    from napari_sim_processor.processors.convSimProcessor import ConvSimProcessor
-
+    # Installed in an environment of its own, so its types are not known here.
+    other = importlib.import_module("napari_sim_processor.processors.convSimProcessor")
     block = (made.frames - 100).reshape(9, SIZE, SIZE).astype(np.float32)
     best = 0.0
     for eta, w in itertools.product((0.75, 0.85), (0.1, 0.3)):
-        program = ConvSimProcessor(3, 3)
+        program = other.ConvSimProcessor(3, 3)
         settings = {
             "debug": False,
             "magnification": 100,

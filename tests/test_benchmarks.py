@@ -79,3 +79,30 @@ def test_words_about_a_function_change_nothing(geometry: Any) -> None:
     assert one == settings.digest({"a": 1}, [geometry.bone])
     assert one != settings.digest({"a": 1}, [geometry.foam])
     assert one != settings.digest({"a": 2}, [geometry.bone])
+
+
+def test_rows_of_the_network_for_structured_illumination_become_means(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over the seeds; a case with curves alone is left out of the comparison."""
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
+    bench = importlib.import_module("bench_sim_network")
+    figures = {"ncc": 0.9, "psnr": 30.0, "frc": None, "seconds": 1.0}
+    lines = [
+        {"case": ["linear", "er", 20, seed], "part": "methods", "method": method}
+        | {"figures": figures | {"psnr": psnr, "steps": 7}}
+        for seed in (0, 1)
+        for method, psnr in (("joint-rl", 30.0 + seed), ("ours-1000", 29.0))
+    ]
+    for name in (*(f"after-{n}" for n in bench.JUDGED), "held-out"):
+        case = ["linear", "spots", 5, 0]
+        more = {"figures": figures | {"iterations": 77}}
+        lines.append({"case": case, "part": "curve", "method": name, **more})
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    table = bench.Table(bench.read(path))
+    assert table.cases() == [("linear", "er", 20)]
+    row = bench.psnr_table(table).splitlines()[-1]
+    assert "| 2 | nan | 30.5 |" in row
+    assert row.endswith("| -1.5 dB | **worse** |")
+    assert "| 30.0 | 77 |" in bench.curve_table(table).splitlines()[-1]

@@ -81,6 +81,41 @@ def test_frames_become_a_result_in_their_place(viewer, qtbot, dock):
     assert "Wiener-SIM" in dock.figures.text()
 
 
+def test_a_result_shows_its_residual_and_its_spectrum(viewer, qtbot, dock):
+    raw = viewer.layers["raw"]
+    for method in ("widefield", "wiener"):
+        dock.form.set_values({"method": method})
+        dock.run_button.click()
+        name = f"raw · {METHOD_TITLES[method]}"
+        qtbot.waitUntil(lambda n=name: n in viewer.layers, timeout=60_000)
+        wait(qtbot, dock)
+    assert [la.name for la in viewer.layers if "residual" in la.name] == [
+        "raw · Wiener-SIM residual"
+    ]
+    residual = viewer.layers["raw · Wiener-SIM residual"]
+    assert not residual.visible
+    assert residual.data.shape == (SIZE, SIZE)
+    assert 0.5 < np.sqrt(np.mean(residual.data**2)) < 5
+    np.testing.assert_allclose(
+        residual.extent.world, raw.extent.world[:, -2:], atol=1e-6
+    )
+    spectrum = viewer.layers["raw · Wiener-SIM spectrum"]
+    left = viewer.layers["raw spectrum"].extent.world
+    right = spectrum.extent.world
+    assert right[0][1] > left[1][1]
+    # Between the middles of the outer pixels, which are half as large.
+    widths = [np.ptp(extent[:, 1]) for extent in (left, right)]
+    assert widths[1] == pytest.approx(widths[0], abs=raw.scale[-1])
+    circles = viewer.layers["raw · Wiener-SIM cut-off"]
+    radii = [np.ptp(np.asarray(data)[:, 0]) / 2 for data in circles.data]
+    # cycles per camera pixel: the cut-off, and the cut-off plus the wave vector
+    found = dock._found.estimate
+    reach = max(fringe.frequency for fringe in found.patterns.fringes)
+    expected = [found.otf.cut_off, found.otf.cut_off + reach]
+    np.testing.assert_allclose(radii, SIZE * np.asarray(expected), rtol=1e-3)
+    assert viewer.layers.selection.active is viewer.layers["raw · Wiener-SIM"]
+
+
 def test_a_moved_peak_is_found_again(viewer, qtbot, dock):
     dock.find_button.click()
     wait(qtbot, dock)

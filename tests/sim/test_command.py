@@ -66,6 +66,27 @@ def test_result_has_half_the_pixel_size_at_the_same_place(
     assert "--overwrite" in capsys.readouterr().err
 
 
+def test_a_report_holds_residual_and_spectrum(folder, tmp_path, capsys):
+    raw, out = folder / FILES["raw"], tmp_path / "o.ome.tif"
+    words = ["sim", str(raw), "--method", "wiener", "--threads", "1"]
+    words += ["--report", f"{tmp_path}/report", "--out", str(out)]
+    assert run([*words, "--no-checks"]) == 2
+    assert "--no-checks" in capsys.readouterr().err
+    assert run(words) == 0
+    written = {p.name for p in (tmp_path / "report").iterdir()}
+    assert written == {"checks.json", "residual.ome.tif", "checks.png"}
+    values = json.loads((tmp_path / "report/checks.json").read_text("utf-8"))
+    assert values["warnings"] == []
+    residual = io.read(tmp_path / "report/residual.ome.tif")
+    assert residual.voxel_size == (0.065, 0.065)
+    rms = float(np.sqrt(np.mean(np.asarray(residual.data, float) ** 2)))
+    assert rms == pytest.approx(values["held_out"], rel=1e-3)
+    out.unlink()
+    assert run(words) == 2
+    assert "--overwrite" in capsys.readouterr().err
+    assert not out.exists()
+
+
 def test_check_writes_patterns_that_a_run_can_use(folder, tmp_path, capsys):
     raw, out = str(folder / FILES["raw"]), tmp_path / "check"
     assert run(["sim", "check", raw, "--out", str(out)]) == 0

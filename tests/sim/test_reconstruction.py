@@ -8,9 +8,16 @@ import torch
 
 from napari_geosr.core.errors import Cancelled, ConfigError, DeviceMemoryError
 from napari_geosr.core.sim_frames.fringes import FringePattern, PatternSet
-from napari_geosr.core.steps import run_to_end
+from napari_geosr.core.steps import BlockDone, StageStarted, run_to_end
 from napari_geosr.operations.sim import SimConfig
-from napari_geosr.operations.sim.planes import plan_tiles, plane_steps, widefield
+from napari_geosr.operations.sim.planes import (
+    choose_iterations,
+    most_iterations,
+    plan_tiles,
+    plane_steps,
+    trial_edge,
+    widefield,
+)
 from napari_geosr.physics.illumination import IlluminationOperator
 from napari_geosr.physics.illumination.otf import Otf
 from napari_geosr.sim.joint_rl import JointRichardsonLucy, best_iterations, thinned
@@ -161,6 +168,60 @@ def test_iterations_are_chosen_by_held_out_photons():
             quality.append(fitted_psnr(fit.result(), made.truth))
         assert quality[chosen[-1] - 1] > max(quality) - 0.35
     assert chosen[1] > chosen[0]
+
+
+def test_harmonics_decide_how_many_iterations_are_tried():
+    one = FringePattern((0.0, 0.3), (0.0, 2.1, 4.2), (0.5,))
+    two = FringePattern((0.0, 0.3), (0.0, 1.3, 2.5, 3.8, 5.0), (0.5, 0.1))
+    assert most_iterations(PatternSet((one,), (32, 32))) == 300
+    assert most_iterations(PatternSet((two,), (32, 32))) == 1000
+
+
+@pytest.mark.slow
+def test_nonlinear_frames_gain_from_more_iterations():
+    """Higher harmonics are weak, and 300 iterations end too early."""
+    settings = {"angles": 3, "phases": 7, "cut_off": 0.37, "size": 40, "snr": 20}
+    made = scene("rings", response="saturated", saturation=6.0, **settings)
+    fringes = tuple(
+        FringePattern(f.wave_vector, f.phases, f.modulation[:3], f.intensity)
+        for f in made.patterns.fringes
+    )
+    nonlinear = PatternSet(fringes, made.patterns.shape)
+    plane = made.frames - 100, nonlinear, made.otf
+    chosen = run_to_end(plane_steps(*plane, SimConfig(**THREADS)))
+    assert 300 < chosen[1] <= 1000
+    few = run_to_end(plane_steps(*plane, SimConfig(iterations=300, **THREADS)))
+    gain = fitted_psnr(chosen[0], made.truth) - fitted_psnr(few[0], made.truth)
+    assert gain > 0.5
+
+
+def test_choice_of_iterations_ends_early_and_shows_its_progress():
+    made = scene("filaments", snr=3, size=64)
+    plane = made.frames - 100, made.patterns, made.otf
+    seen = []
+    n = run_to_end(
+        choose_iterations(*plane, SimConfig(threads=1), "cpu", lambda: False),
+        seen.append,
+    )
+    counts = [step for step in seen if isinstance(step, BlockDone)]
+    assert [step.done for step in counts] == list(range(1, len(counts) + 1))
+    assert counts[-1].total == 300
+    assert n <= len(counts) < 150
+    stages = [step.message for step in seen if isinstance(step, StageStarted)]
+    assert stages == ["Choosing the number of iterations", "Joint Richardson–Lucy"]
+    calls = iter(range(100))
+    steps = choose_iterations(
+        *plane, SimConfig(threads=1), "cpu", lambda: next(calls) > 3
+    )
+    with pytest.raises(Cancelled, match="iterations was chosen"):
+        run_to_end(steps)
+
+
+def test_many_frames_are_tried_on_a_smaller_part():
+    """As many grey values for 25 frames as for 9."""
+    assert trial_edge(np.zeros((3, 3, 1, 1), np.float32)) == 192
+    assert trial_edge(np.zeros((5, 5, 1, 1), np.float32)) == 115
+    assert trial_edge(np.zeros((9, 15, 1, 1), np.float32)) == 64
 
 
 def test_thinned_halves_have_independent_noise():

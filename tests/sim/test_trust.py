@@ -17,6 +17,7 @@ from napari_geosr.operations.sim import (
     estimate_steps,
 )
 from napari_geosr.operations.sim.planes import plane_steps
+from napari_geosr.operations.sim.support import fourier_support
 from napari_geosr.operations.sim.trust import trust_steps
 from napari_geosr.sim.noise import frame_noise
 from sim.sim_scenes import frames_of_scene, scene
@@ -132,6 +133,35 @@ def test_images_of_patterns_in_the_wrong_order_are_reported(structure):
     warnings = judged(block, swapped, made.otf, config)
     assert len(warnings) >= 2
     assert "Frame 1 fits pattern 2 better" in warnings[0]
+
+
+def test_support_of_a_result_reaches_beyond_that_of_widefield():
+    made = scene("spots", snr=50, size=96)
+    block = made.frames - 100
+    found = {}
+    for method in ("widefield", "wiener"):
+        config = SimConfig(method=method, threads=1)
+        image, _ = run_to_end(plane_steps(block, made.patterns, made.otf, config))
+        found[method] = fourier_support(
+            image, made.patterns, made.otf, 2, is_widefield=method == "widefield"
+        )
+    first = made.patterns.fringes[0].frequency
+    assert found["widefield"].reconstruction == found["widefield"].widefield
+    wiener = found["wiener"]
+    assert wiener.reconstruction == pytest.approx(made.otf.cut_off + first, rel=0.02)
+    f = np.fft.fftshift(np.fft.fftfreq(192, 0.5))
+    radius = np.hypot(f[:, None], f)
+    assert wiener.radii(f[-1]) == pytest.approx((95, 95))
+    inside = (radius > 1.2 * wiener.widefield) & (radius < 0.8 * wiener.reconstruction)
+    outside = radius > 1.1 * wiener.reconstruction
+    medians = {
+        method: [np.median(each.spectrum[part]) for part in (inside, outside)]
+        for method, each in found.items()
+    }
+    assert medians["wiener"][0] > medians["wiener"][1] + 1
+    zero = [each.spectrum[radius < 0.1].max() for each in found.values()]
+    drop = [z - m[0] for z, m in zip(zero, medians.values(), strict=True)]
+    assert drop[0] > drop[1] + 1
 
 
 def test_answers_that_disagree_are_reported():

@@ -30,6 +30,7 @@ from napari_geosr.operations.sim import (
     open_frames,
     run_steps,
 )
+from napari_geosr.operations.sim.report import check_report, write_report
 
 app = App(name="sim", help_epilogue=with_examples(*EXAMPLES["sim"]))
 
@@ -53,6 +54,14 @@ def reconstruct_sim(
     ],
     config: Annotated[SimConfig | None, AS_FLAGS] = None,
     reading: Annotated[InputConfig | None, AS_FLAGS] = None,
+    report: Annotated[
+        Path | None,
+        Parameter(
+            help="Folder for the checks of the result: checks.json, residual.ome.tif "
+            "(held-out frames, in units of the noise) and checks.png (with the "
+            "spectrum). Created if missing."
+        ),
+    ] = None,
     settings: SettingsPath = None,
     json: Json = False,
     overwrite: Overwrite = False,
@@ -68,6 +77,8 @@ def reconstruct_sim(
     """
     io.check_output(out, overwrite=overwrite)
     merged = settings_from(SimConfig, config, settings)
+    if report is not None:
+        check_report(report, merged, overwrite=overwrite)
     frames = open_frames(raw, merged, reading)
     check_not_source(frames.volume, out)
     result, warnings = run_command(
@@ -77,12 +88,16 @@ def reconstruct_sim(
         stopping=STOPPING,
         out=out,
     )
+    if report is not None:
+        write_report(report, result, overwrite=overwrite)
     if json:
         print_json(_describe(result, warnings))
         return 0
     for line in _pattern_lines(result):
         print(line)
     print(f"Wrote {result.path}")
+    if report is not None:
+        print(f"Wrote {report}")
     suggest_next(f"compare {quoted(raw)} {quoted(out)} -o comparison")
     return 0
 

@@ -38,6 +38,7 @@ from napari_geosr.gui.sim.steps import (
     reconstruct_steps,
     refine_steps,
 )
+from napari_geosr.gui.sim.trust_layers import TrustLayers
 from napari_geosr.gui.sim.widgets import DONE, EMPTY, FOUND, IDLE, SimWidgets
 from napari_geosr.jobs.handover import LayerVolume, StoppedSim
 from napari_geosr.operations.sim import (
@@ -88,6 +89,7 @@ class SimDock(SimWidgets):
             shows_time_left=True,
         )
         self.patterns = PatternLayers(self._viewer, self)
+        self.trust = TrustLayers(self._viewer)
         self.handover = RunHandover(self.activity, self, "sim")
         self.handover.can_keep_part = False
         config, error = self.recall(SimConfig)
@@ -365,6 +367,7 @@ class SimDock(SimWidgets):
         name = title if source is None else f"{source.name} · {title}"
         layer = self._add(result.volume, source, name)
         self._results[result.method] = weakref.ref(layer)
+        self._show_trust(result, source, name)
         self._compare_with(layer)
         self.figures.setText(_figures(result))
         self.figures.setVisible(True)
@@ -373,6 +376,19 @@ class SimDock(SimWidgets):
         self._show_warnings(warnings)
         if not warnings:
             self.message.show_message(f"Added {name}.", "ok")
+
+    def _show_trust(self, result: SimResult, source: Image | None, name: str) -> None:
+        """Show where the result does not explain the frames, and what it contains."""
+        self.trust.remove()
+        if result.residual is None or result.support is None or source is None:
+            return
+        active = self._viewer.layers.selection.active
+        residual = self._add(
+            result.residual, source, f"{name} residual", helper="residual"
+        )
+        self.trust.show_residual(residual)
+        self.trust.show_support(result.support, source, name)
+        self._viewer.layers.selection.active = active
 
     def _compare_with(self, layer: Image) -> None:
         """Offer the curtain between the widefield image and the newest result."""

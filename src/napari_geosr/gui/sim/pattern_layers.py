@@ -126,7 +126,7 @@ class PatternLayers(QObject):
         patterns = found.estimate.patterns
         self.remove()
         active = self._viewer.layers.selection.active
-        options = _beside(source, found.spectrum.shape)
+        options = beside(source, found.spectrum.shape)
         name = source.name
         self.spectrum = unwrapped(
             self._viewer.add_image(
@@ -226,10 +226,19 @@ def _limits(spectrum: npt.NDArray[np.float32]) -> tuple[float, float]:
     return (low, high) if low < high else (low, low + 1)
 
 
-def _beside(source: Layer, shape: tuple[int, ...]) -> AnyDict:
-    """Options that place an image of the frames' shape to the right of their layer."""
+def beside(source: Layer, shape: tuple[int, ...], place: int = 1) -> AnyDict:
+    """Options that place an image to the right of the layer of frames.
+
+    Parameters
+    ----------
+    source : Layer
+    shape : tuple of int
+        Of the frames.
+    place : int
+        1 for next to the frames; 2 for the place after that.
+    """
     scale = np.asarray(source.scale[-2:], float)
     corner = np.asarray(source.translate[-2:], float)
-    corner = corner + np.asarray((0, (1 + _GAP) * shape[1] * scale[1]))
+    corner = corner + np.asarray((0, place * (1 + _GAP) * shape[1] * scale[1]))
     units = tuple(pint_unit(str(unit)) for unit in source.units[-2:])
     return {"scale": scale, "translate": corner, "units": units}

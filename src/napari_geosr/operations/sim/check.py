@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from napari_geosr.io import atomic
 from napari_geosr.operations.sim.config import FramesConfig
 from napari_geosr.operations.sim.estimate import PatternEstimate, estimate_steps
 from napari_geosr.operations.sim.inputs import axis_facts, saturated_fraction
+from napari_geosr.operations.sim.support import draw_circles, highest_frequency
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -134,7 +135,9 @@ def check_steps(
         If the frames cannot be used at all. A pattern that is not found is reported in
         the result.
     """
-    files = {} if out is None else _files(Path(out).expanduser(), overwrite)
+    files = (
+        {} if out is None else folder_files(Path(out).expanduser(), FILES, overwrite)
+    )
     estimate = yield from estimate_steps(frames, config, should_stop=should_stop)
     yield StageStarted(message="Checking the frames")
     block = estimate.block
@@ -210,10 +213,19 @@ def _warnings(check: SimCheck) -> list[str]:
     return found
 
 
-def _files(folder: Path, overwrite: bool) -> dict[str, Path]:
+def folder_files(
+    folder: Path, names: Mapping[str, str], overwrite: bool
+) -> dict[str, Path]:
+    """Paths of the files of a report.
+
+    Raises
+    ------
+    FileError
+        If one of them exists, or the folder is a file.
+    """
     if folder.exists() and not folder.is_dir():
         raise FileError(f"{folder} is a file, not a folder. Choose another one.")
-    files = {key: folder / name for key, name in FILES.items()}
+    files = {key: folder / name for key, name in names.items()}
     existing = [path.name for path in files.values() if path.exists()]
     if existing and not overwrite:
         raise FileError(
@@ -262,7 +274,6 @@ def check_picture(check: SimCheck) -> bytes:
     """A PNG with intensities, spectrum and modulation contrast."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
-    from matplotlib.patches import Circle
 
     figure = Figure(figsize=(12, 4), layout="constrained")
     canvas = FigureCanvasAgg(figure)
@@ -272,15 +283,14 @@ def check_picture(check: SimCheck) -> bytes:
     left.set_xlabel("frame (angle by angle)")
     left.set_ylim(0, 1.1 * float(check.intensities.max()))
     middle.imshow(spectrum_picture(check), cmap="magma", extent=(-0.5, 0.5, 0.5, -0.5))
-    middle.add_patch(
-        Circle((0, 0), check.estimate.otf.cut_off, fill=False, color="white", ls="--")
-    )
+    cut_off = check.estimate.otf.cut_off
+    reach = cut_off + highest_frequency(check.estimate.patterns)
+    draw_circles(middle, cut_off, reach)
     for i, fringe in enumerate(check.estimate.patterns.fringes):
         ky, kx = fringe.wave_vector
         colour = f"C{i}"
         middle.plot([kx, -kx], [ky, -ky], "o", mfc="none", color=colour, ms=10)
-    middle.set_title("Correlation spectrum (circle: cut-off)")
-    middle.set_xlabel("cycles per pixel")
+    middle.set_title("Correlation spectrum (cut-off of widefield - -, of SIM —)")
     shown = right.imshow(check.contrast, vmin=0, vmax=12, cmap="viridis")
     right.set_title("Modulation contrast / noise")
     right.set_axis_off()

@@ -19,6 +19,7 @@ from napari_geosr.core.indexing import Slices
 from napari_geosr.core.sim_frames import SimFrames
 from napari_geosr.core.sim_frames.fringes import PatternSet
 from napari_geosr.core.steps import (
+    BlockDone,
     IterationDone,
     ShouldStop,
     StageStarted,
@@ -46,7 +47,8 @@ from napari_geosr.operations.sim.inputs import (
     open_frames,
 )
 from napari_geosr.operations.sim.planes import plane_steps
-from napari_geosr.operations.sim.trust import SimTrust, trust_steps
+from napari_geosr.operations.sim.support import FourierSupport, fourier_support
+from napari_geosr.operations.sim.trust import SimTrust, residual_volume, trust_steps
 from napari_geosr.operations.storage import array_for
 
 FloatArray = npt.NDArray[np.float32]
@@ -73,6 +75,10 @@ class SimResult:
         Checks of the middle slice; None if they are switched off.
     path : Path or None
         The file, if there is one.
+    residual : Volume or None
+        Map of the held-out residual, in units of the noise; None without checks.
+    support : FourierSupport or None
+        Spectrum of the middle slice; None without checks.
     """
 
     volume: Volume
@@ -81,6 +87,8 @@ class SimResult:
     summary: AnyMapping = field(repr=False)
     checks: SimTrust | None = None
     path: Path | None = None
+    residual: Volume | None = None
+    support: FourierSupport | None = field(default=None, repr=False)
 
     @property
     def patterns(self) -> PatternSet:
@@ -221,9 +229,10 @@ def run_steps(
         yield StageStarted(message=METHOD_TITLES[config.method])
         yield from run.fill_steps(array)
         summary = {"seconds": round(clock.monotonic() - begun, 3), **run.facts()}
-        checks = None
+        checks = residual = support = None
         if config.checks:
             checks = yield from run.trust_steps()
+            residual, support = residual_volume(frames, checks), run.support(array)
             summary["checks"] = checks.to_json_dict()
         done = {**record, "frames": axis_facts(frames), "run": summary}
         volume = volume.replace(provenance=(*history, done))
@@ -236,7 +245,16 @@ def run_steps(
             yield WarningIssued(message=output.note)
     for message in () if checks is None else checks.warnings:
         yield WarningIssued(message=message)
-    return SimResult(volume, config.method, run.estimates, summary, checks, path)
+    return SimResult(
+        volume,
+        config.method,
+        run.estimates,
+        summary,
+        checks,
+        path,
+        residual,
+        support,
+    )
 
 
 @contextmanager
@@ -348,7 +366,7 @@ class _PlaneRun:
                 )
             ) as steps:
                 for step in steps:
-                    if isinstance(step, WarningIssued):
+                    if isinstance(step, WarningIssued | StageStarted | BlockDone):
                         yield step
                     elif isinstance(step, IterationDone):
                         part = step.done / max(step.total, 1)
@@ -378,6 +396,19 @@ class _PlaneRun:
             should_stop=self.should_stop,
         )
         return found
+
+    def support(self, array: AnyArray) -> FourierSupport:
+        """Spectrum of the checked slice in the array of the result."""
+        scale, estimate = self.config.upscale_factor, self.estimates[0, 0]
+        place = place_of(self.frames, scale, 0, 0, self.frames.n_planes // 2)
+        image = np.asarray(array[place], np.float32)
+        return fourier_support(
+            image.reshape(image.shape[-2:]),
+            estimate.patterns,
+            estimate.otf,
+            scale,
+            is_widefield=self.config.method == "widefield",
+        )
 
     def facts(self) -> AnyDict:
         """Figures of the run for its record."""

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_geosr.core.errors import Cancelled
+from napari_geosr.core.sim_frames import SimFrames
 from napari_geosr.core.sim_frames.fringes import PatternSet
 from napari_geosr.core.steps import (
     BlockDone,
@@ -23,12 +24,13 @@ from napari_geosr.core.steps import (
     never_stop,
 )
 from napari_geosr.core.types import AnyDict
+from napari_geosr.core.volume import Volume
 from napari_geosr.inference.compute import exact_settings
 from napari_geosr.measure.comparison.decorrelation import finest_detail
 from napari_geosr.measure.comparison.fourier import fourier_correlation
 from napari_geosr.operations.sim.config import METHOD_TITLES, SimConfig
 from napari_geosr.operations.sim.estimate import PatternEstimate, brightest_part
-from napari_geosr.operations.sim.planes import plane_steps, widefield
+from napari_geosr.operations.sim.planes import plane_steps, trial_edge, widefield
 from napari_geosr.physics.illumination import IlluminationOperator
 from napari_geosr.sim.joint_rl import JointRichardsonLucy, thinned
 from napari_geosr.sim.patterns import AngleFit
@@ -118,6 +120,23 @@ class SimTrust:
             "unit": self.unit,
             "warnings": list(self.warnings),
         }
+
+
+def residual_volume(frames: SimFrames, checks: SimTrust) -> Volume:
+    """The map of the held-out residual, at its place in the sample.
+
+    Returns
+    -------
+    Volume
+        Axes ``"YX"``, in units of the noise, with camera pixels.
+    """
+    volume = frames.volume
+    sizes, starts = volume.voxel_size[-2:], volume.origin[-2:]
+    origin = tuple(
+        start + part.start * edge
+        for start, part, edge in zip(starts, checks.place, sizes, strict=True)
+    )
+    return Volume(checks.residual, "YX", sizes, volume.unit, origin, name="residual")
 
 
 def trust_steps(
@@ -350,6 +369,8 @@ def _resolution_steps(
     should_stop: ShouldStop,
 ) -> Generator[Step, None, tuple[float | None, float | None, float | None]]:
     """Resolution by Fourier ring correlation, that of widefield, and decorrelation."""
+    place = brightest_part(part.mean(axis=(0, 1)), trial_edge(part))
+    part, patterns = part[(..., *place)], patterns.cropped(place)
     variance = estimate.noise.weights(part.mean(axis=(0, 1)))
     edge = patterns.pixel_size / config.upscale_factor
     # Two more networks would take minutes: their start is measured instead.

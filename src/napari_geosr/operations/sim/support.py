@@ -1,0 +1,96 @@
+"""Which frequencies a reconstruction contains, and which it could contain."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_geosr.core.sim_frames.fringes import PatternSet
+from napari_geosr.physics.illumination.otf import Otf
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+FloatArray = npt.NDArray[np.float32]
+
+#: Smallest amplitude that is shown, relative to the largest.
+_FLOOR = 1e-6
+
+
+@dataclass(frozen=True, eq=False)
+class FourierSupport:
+    """Spectrum of a reconstructed plane, and the circles that bound its detail.
+
+    Attributes
+    ----------
+    spectrum : ndarray of shape (upscale_factor · Y, upscale_factor · X), float32
+        Logarithm (base 10) of the amplitude; zero frequency at ``(rows // 2, columns
+        // 2)``.
+    widefield : float
+        Cut-off frequency of the objective, in cycles per camera pixel.
+    reconstruction : float
+        Highest frequency that the patterns bring into the frames, in cycles per camera
+        pixel; that of the objective for widefield and for patterns given as images.
+    upscale_factor : int
+    """
+
+    spectrum: FloatArray = field(repr=False)
+    widefield: float
+    reconstruction: float
+    upscale_factor: int
+
+    def radii(self, frequency: float) -> tuple[float, float]:
+        """Radii of a frequency along rows and columns, in pixels of the spectrum."""
+        rows, columns = (n / self.upscale_factor for n in self.spectrum.shape)
+        return frequency * rows, frequency * columns
+
+
+def fourier_support(
+    image: FloatArray,
+    patterns: PatternSet,
+    otf: Otf,
+    upscale_factor: int,
+    *,
+    is_widefield: bool = False,
+) -> FourierSupport:
+    """Spectrum of a reconstructed plane.
+
+    Parameters
+    ----------
+    image : ndarray of shape (upscale_factor · Y, upscale_factor · X)
+    patterns : PatternSet
+    otf : Otf
+    upscale_factor : int
+    is_widefield : bool
+        Whether the frames were only averaged.
+    """
+    from scipy import fft
+
+    window = np.outer(*(np.hanning(n) for n in image.shape))
+    values = (image - float(image.mean())) * window
+    amplitude = np.abs(fft.fftshift(fft.fft2(values)))
+    least = max(_FLOOR * float(amplitude.max()), float(np.finfo(np.float32).tiny))
+    spectrum = np.log10(np.maximum(amplitude, least)).astype(np.float32)
+    reach = 0.0 if is_widefield else highest_frequency(patterns)
+    return FourierSupport(spectrum, otf.cut_off, otf.cut_off + reach, upscale_factor)
+
+
+def highest_frequency(patterns: PatternSet) -> float:
+    """Frequency of the highest harmonic, in cycles per camera pixel; 0 for images."""
+    return max((f.harmonics * f.frequency for f in patterns.fringes), default=0.0)
+
+
+def draw_circles(axes: Axes, widefield: float, reconstruction: float) -> None:
+    """Draw both cut-off frequencies in cycles per camera pixel, and show them whole."""
+    from matplotlib.patches import Circle
+
+    reach = max(0.5, 1.05 * reconstruction)
+    axes.set_facecolor("black")
+    axes.set_xlim(-reach, reach)
+    axes.set_ylim(reach, -reach)
+    for radius, style in ((widefield, "--"), (reconstruction, "-")):
+        axes.add_patch(Circle((0, 0), radius, fill=False, color="white", ls=style))
+    axes.set_xlabel("cycles per camera pixel")
