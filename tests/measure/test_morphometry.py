@@ -11,6 +11,7 @@ import pytest
 from pore_shapes import ellipsoid, measure, scan, torus
 
 from napari_geosr.core.errors import ConfigError
+from napari_geosr.core.steps import run_to_end
 from napari_geosr.measure import export, phases, thickness
 from napari_geosr.measure.morphometry import MORPHOMETRY, structure_model
 from napari_geosr.measure.report import PorosityReport
@@ -54,12 +55,31 @@ def test_plates() -> None:
     assert values["Chord.pore.SD"] == 0
 
 
-@pytest.mark.parametrize(("radius", "tolerance"), [(6.0, 0.08), (10.5, 0.05)])
-def test_a_ball_is_as_thick_as_its_diameter(radius: float, tolerance: float) -> None:
-    sphere = ellipsoid((40,) * 3, (20.2, 19.8, 20.1), radius)
-    values = measured(~sphere, "thickness").figures
-    assert values["Tb.Th"] == pytest.approx(2 * radius, rel=tolerance)
-    assert values["Tb.Th.SD"] < 0.5
+def _solid_of(kind: str, diameter: float, seed: int) -> np.ndarray:
+    """A sphere, rod or plate at a random place and in a random direction."""
+    rng = np.random.default_rng(seed)
+    edge = int(diameter) + 14 if kind == "sphere" else 3 * int(diameter) + 20
+    centre = edge / 2 + rng.uniform(-0.5, 0.5, 3)
+    points = np.indices((edge,) * 3).reshape(3, -1).T - centre
+    axis = rng.normal(size=3)
+    along = points @ (axis / np.linalg.norm(axis))
+    squares = (points**2).sum(1)
+    far = {"sphere": squares, "rod": squares - along**2, "plate": along**2}[kind]
+    return (far <= (diameter / 2) ** 2).reshape((edge,) * 3)
+
+
+@pytest.mark.parametrize("kind", ["sphere", "rod", "plate"])
+@pytest.mark.parametrize("diameter", [8, 12, 24])
+def test_shapes_are_as_thick_as_they_are(kind: str, diameter: int) -> None:
+    """Far from the border, at random places and in random directions."""
+    found = []
+    for seed in range(5):
+        solid = _solid_of(kind, diameter, seed)
+        inner = slice(None) if kind == "sphere" else slice(diameter + 2, -diameter - 2)
+        values = thickness.local_thickness(solid)[inner, inner, inner]
+        found.append(values[values > 0].mean() / diameter)
+    assert np.mean(found) == pytest.approx(1, abs=0.02)
+    assert np.std(found) < 0.025
 
 
 def test_no_radius_is_skipped() -> None:
@@ -72,18 +92,33 @@ def test_no_radius_is_skipped() -> None:
 
 
 def test_thickness_of_a_foam_matches_its_definition(foam: np.ndarray) -> None:
-    """Every sphere around a voxel, without locating the surface between voxels."""
-    from scipy.ndimage import distance_transform_edt
+    """Every sphere around a voxel, on a grid of half the voxel size."""
+    from scipy.ndimage import distance_transform_edt, zoom
 
-    squares = np.rint(distance_transform_edt(foam) ** 2)
-    expected = np.zeros(foam.shape)
-    for squared in np.unique(squares[foam])[::-1]:
+    smooth = field((26, 30, 34), (2, 2.5, 3))
+    fine = zoom(smooth, 2, order=3, grid_mode=True, mode="nearest") < -0.7
+    squares = np.rint(distance_transform_edt(fine) ** 2)
+    expected = np.zeros(fine.shape)
+    for squared in np.unique(squares[fine])[::-1]:
         radius = math.sqrt(squared)
         reached = distance_transform_edt(squares < squared) < radius - 1e-9
-        expected[reached & foam & (expected == 0)] = 2 * radius
+        expected[reached & fine & (expected == 0)] = radius  # in voxels of `foam`
     found = measured(foam, "thickness").figures
-    assert found["Tb.Sp"] == pytest.approx(expected[foam].mean(), abs=0.5)
-    assert found["Tb.Sp.SD"] == pytest.approx(expected[foam].std(), abs=0.5)
+    assert found["Tb.Sp"] == pytest.approx(expected[fine].mean(), abs=0.5)
+    assert found["Tb.Sp.SD"] == pytest.approx(expected[fine].std(), abs=0.2)
+
+
+def test_thickness_does_not_change_the_mask_or_depend_on_blocks() -> None:
+    pores = field((41, 30, 37), 2.5) < -0.3
+    before, results = pores.copy(), []
+    for edge in (200, 17, 9):
+        target = np.zeros(pores.shape, np.uint16)
+        steps = thickness.thickness_steps(pores, block_voxels=edge**3, target=target)
+        results.append((run_to_end(steps).mean, target))
+    assert np.array_equal(pores, before)
+    for mean, target in results[1:]:
+        assert mean == results[0][0]
+        assert np.array_equal(target, results[0][1])
 
 
 def test_a_gap_at_the_border_continues_beyond_it() -> None:

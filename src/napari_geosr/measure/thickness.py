@@ -28,8 +28,10 @@ from napari_geosr.measure.phases import Box, Mask, MaskSource
 #: Diameters are stored in steps of 1/32 voxel in 16 bits (`kernels.spheres.STEPS`).
 STEPS_PER_VOXEL = 32
 #: Default number of voxels of a block, without the voxels around it.
-BLOCK_VOXELS = 128**3
-#: First number of voxels that are read around a block; twice the largest radius is
+BLOCK_VOXELS = 200**3
+#: Planes of a block whose spheres are collected together.
+_SLAB = 16
+#: First number of voxels that are read around a block; the largest radius and some are
 #: needed, which is found by trying.
 _FIRST_MARGIN = 16
 
@@ -100,10 +102,11 @@ def thickness_steps(
 
     What lies outside the volume is unknown: spheres may extend beyond its border.
 
-    Every sphere around a voxel that is not within another sphere is moved by less than
-    a voxel to where it is largest; then the spheres are painted in descending order. No
-    radius is skipped: diameters are rounded to 1/32 voxel only. A voxel belongs to a
-    sphere up to 1.02 times its radius, which makes almost all spheres redundant.
+    Spheres are collected first, those with centres in a block at a time, then painted
+    in descending order [2]_. Spheres within others are left out. Each sphere is moved
+    by a voxel or less to where it is largest, and its radius is the mean distance to
+    the surface where it touches it, which is located between voxels
+    (`kernels.surface`). Diameters are rounded to 1/32 voxel.
 
     Parameters
     ----------
@@ -111,9 +114,9 @@ def thickness_steps(
         Shape (Z, Y, X), indexed by three slices: an array, a lazy array, or a
         `PackedMask`. Voxels must be cubic.
     block_voxels : int, optional
-        Number of voxels of a block, `BLOCK_VOXELS` by default; memory is about 20
-        bytes per voxel of a block and of the voxels around it (twice the largest
-        radius).
+        Number of voxels of a block, `BLOCK_VOXELS` by default; memory is about 10
+        bytes per voxel of a block and of the voxels around it (the largest radius
+        and some), and 14 bytes per sphere (one per 20 to 60 voxels of the phase).
     target : writable array of uint16 of the same shape, optional
         Filled with diameters in steps of 1/32 voxel; 0 outside the phase, 65535 where
         the phase has no surface.
@@ -145,34 +148,45 @@ def thickness_steps(
     blocks = list(_blocks((z, y, x), block_voxels or BLOCK_VOXELS))
     counts = np.zeros(2**16, np.int64)
     margin, unbounded = _FIRST_MARGIN, 0
-    yield StageStarted(0, len(blocks), message=message)
+    found: list[_Spheres] = []
+    yield StageStarted(0, 2 * len(blocks), message=message)
     for i, core in enumerate(blocks):
         check()
         block = _with_margin(phase, core, margin, check)
         if block is None:
-            found = np.zeros([s.stop - s.start for s in core], np.uint16)
+            found.append(_Spheres.none())
+        elif block.phase.all():  # then all of the volume is
+            unbounded += math.prod(s.stop - s.start for s in core)
+            if target is not None:
+                target[core] = 2**16 - 1
         else:
-            margin, found = block.margin, _painted(block, locate=not to_centres)
+            margin = block.margin
+            found.append(_collected(block, locate=not to_centres))
+        del block
+        yield BlockDone(i + 1, 2 * len(blocks))
+    if unbounded:
+        return ThicknessDistribution(counts[:1], unbounded)
+    for i, core in enumerate(blocks):
+        check()
+        diameters = _painted(phase, core, found)
         if target is not None:
-            target[core] = found
-        part = np.bincount(found.ravel(), minlength=2**16)
-        unbounded += int(part[-1])
-        counts[:-1] += part[:-1]
-        yield BlockDone(i + 1, len(blocks))
+            target[core] = diameters
+        for plane in diameters:  # numpy counts 64-bit numbers
+            part = np.bincount(plane.ravel())
+            counts[: len(part)] += part
+        yield BlockDone(len(blocks) + i + 1, 2 * len(blocks))
     counts[0] = 0
     used = np.flatnonzero(counts)
-    return ThicknessDistribution(
-        counts[: used[-1] + 1 if used.size else 1].copy(), unbounded
-    )
+    return ThicknessDistribution(counts[: used[-1] + 1 if used.size else 1].copy())
 
 
 def _blocks(shape: tuple[int, int, int], block_voxels: int) -> Iterator[Box]:
-    """Nearly cubic boxes that cover a volume."""
+    """Nearly cubic boxes that cover a volume and cut no cell of 4³ voxels."""
     edge = max(8, round(block_voxels ** (1 / 3)))
     ranges = []
     for n in shape:
         parts = max(1, math.ceil(n / edge))
-        ends = [round(i * n / parts) for i in range(parts + 1)]
+        ends = sorted({*(4 * round(i * n / parts / 4) for i in range(parts)), n})
         ranges.append([slice(a, b) for a, b in itertools.pairwise(ends)])
     z, y, x = ranges
     yield from itertools.product(z, y, x)
@@ -189,6 +203,8 @@ class _PhaseBlock:
         Squared distance to the nearest voxel outside, and that voxel's flat index.
     place : ndarray of shape (3, 2), int64
         The block without its surroundings.
+    start : ndarray of 3 int64
+        Place of the first voxel, surroundings included, in the volume.
     margin : int
         Number of voxels read around the block.
     """
@@ -197,6 +213,7 @@ class _PhaseBlock:
     squares: npt.NDArray[np.int32]
     nearest: npt.NDArray[np.int32]
     place: npt.NDArray[np.int64]
+    start: npt.NDArray[np.int64]
     margin: int
 
     @property
@@ -224,7 +241,7 @@ def _with_margin(
             [[b.start > 0, b.stop < n] for b, n in zip(box, shape, strict=True)]
         )
         read = np.asarray(phase[box[0], box[1], box[2]], bool)
-        block = np.ascontiguousarray(read).view(np.uint8)
+        block = read.astype(np.uint8)  # a copy, which is changed later
         squares = np.empty(block.shape, np.int32)
         nearest = np.empty(block.shape, np.int32)
         distances.squared_distances(block, squares, nearest)
@@ -236,32 +253,121 @@ def _with_margin(
         )
         unknown = 0.0
         if inner.any():
-            unknown = spheres.largest_unknown(block, squares, place, inner)
+            unknown = spheres.largest_unknown(squares, place, inner)
         if not unknown:
-            return _PhaseBlock(block, squares, nearest, place, margin)
+            start = np.array([b.start for b in box])
+            return _PhaseBlock(block, squares, nearest, place, start, margin)
         check()
-        wide = 2 * math.ceil(unknown) + 6
+        del read, block, squares, nearest  # before larger ones are made
+        wide = math.ceil(unknown) + spheres.REACH + 5
         margin = max(margin + 8, min(wide, 2 * margin))
 
 
-def _painted(block: _PhaseBlock, *, locate: bool) -> npt.NDArray[np.uint16]:
-    """Diameters in a block, without its surroundings."""
+@dataclass(frozen=True, eq=False)
+class _Spheres:
+    """Spheres of a block.
+
+    Attributes
+    ----------
+    centres : ndarray of shape (n, 3), int32
+        In the volume, in `kernels.spheres.PLACES` per voxel.
+    diameters : ndarray of shape (n,), uint16
+    box : ndarray of shape (2, 3), float
+        First and last place that any of them reaches, in voxels.
+    """
+
+    centres: npt.NDArray[np.int32]
+    diameters: npt.NDArray[np.uint16]
+    box: npt.NDArray[np.float64]
+
+    @classmethod
+    def none(cls) -> _Spheres:
+        """No spheres."""
+        return cls(np.zeros((0, 3), np.int32), np.zeros(0, np.uint16), np.zeros((2, 3)))
+
+    @classmethod
+    def of(
+        cls, centres: npt.NDArray[np.int32], diameters: npt.NDArray[np.uint16]
+    ) -> _Spheres:
+        """With the box that they reach."""
+        from napari_geosr.measure.kernels import spheres
+
+        if not len(diameters):
+            return cls.none()
+        reach = spheres.painted_radius(int(diameters.max()))
+        ends = np.stack([centres.min(0), centres.max(0)]) / spheres.PLACES
+        return cls(centres, diameters, ends + np.array([[-reach], [reach]]))
+
+    def within(
+        self, first: npt.NDArray[np.int64], last: npt.NDArray[np.int64]
+    ) -> _Spheres:
+        """Those that reach a box."""
+        from napari_geosr.measure.kernels import spheres
+
+        if (
+            not len(self.diameters)
+            or (self.box[1] < first).any()
+            or (self.box[0] > last).any()
+        ):
+            return self.none()
+        reach = spheres.painted_radius(int(self.diameters.max()))
+        lower = np.floor((first - reach) * spheres.PLACES).astype(np.int32)
+        upper = np.ceil((last + reach) * spheres.PLACES).astype(np.int32)
+        near = ((self.centres >= lower) & (self.centres <= upper)).all(1)
+        return _Spheres(self.centres[near], self.diameters[near], self.box)
+
+
+def _collected(block: _PhaseBlock, *, locate: bool) -> _Spheres:
+    """Spheres with centres in a block."""
+    from napari_geosr.measure.kernels import spheres, surface
+
+    squares, nearest = block.squares, block.nearest
+    if locate:
+        surface.to_patterns(block.phase)
+        surface.locate(block.phase, squares)
+    surface.to_surface(squares, nearest)
+    (first, last), (y0, y1), (x0, x1) = block.place
+    # Slabs that end between two cells of 4³ voxels, with at most 8 spheres per cell.
+    slabs = range(-((first + block.start[0]) % _SLAB) + first, last, _SLAB)
+    n_room = (_SLAB // 4) * (int(y1 - y0) // 4 + 2) * (int(x1 - x0) // 4 + 2) * 8
+    centres, diameters = np.empty((n_room, 3), np.int32), np.empty(n_room, np.uint16)
+    parts = []
+    for z in slabs:
+        ends = np.array(
+            [[max(z, first), min(z + _SLAB, last)], [y0, y1], [x0, x1]], np.int64
+        )
+        n = spheres.collect(
+            squares, nearest, ends, block.start, locate, centres, diameters
+        )
+        parts.append((centres[:n].copy(), diameters[:n].copy()))
+    return _Spheres.of(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+
+
+def _painted(
+    phase: MaskSource, core: Box, found: list[_Spheres]
+) -> npt.NDArray[np.uint16]:
+    """Diameters in a block."""
     from napari_geosr.measure.kernels import spheres
 
-    phase, squares, nearest = block.phase, block.squares, block.nearest
-    place = block.place
-    size = [int(b - a) for a, b in place]
-    if phase.all():
-        return np.full(size, spheres.MOST, np.uint16)
-    n = 2 * spheres.n_uncovered(phase, squares, nearest, place)
-    centres, reach = np.empty((n, 3), np.int32), np.empty(n, np.int32)
-    diameters = np.empty(n, np.uint16)
-    spheres.collect(phase, squares, nearest, place, locate, centres, reach, diameters)
-    order = np.argsort(-diameters.astype(np.int32), kind="stable")
-    result = np.empty(size, np.uint16)
-    following = np.empty((*size[:2], size[2] + 1), np.int32)
-    spheres.paint(phase, order, centres, reach, diameters, place, following, result)
-    return result
+    box = [
+        slice(max(0, s.start - spheres.FILLED), min(n, s.stop + spheres.FILLED))
+        for s, n in zip(core, phase.shape, strict=True)
+    ]
+    mask = np.ascontiguousarray(phase[box[0], box[1], box[2]], bool)
+    result = np.zeros(mask.shape, np.uint16)
+    if mask.any():
+        first = np.array([s.start for s in box])
+        near = [part.within(first, first + mask.shape) for part in found]
+        centres = np.concatenate([part.centres for part in near])
+        diameters = np.concatenate([part.diameters for part in near])
+        order = np.argsort(np.uint16(spheres.MOST) - diameters, kind="stable")
+        following = np.empty((*mask.shape[:2], mask.shape[2] + 1), np.uint16)
+        spheres.paint(mask, order, centres, diameters, first, following, result)
+    z, y, x = (
+        slice(s.start - b.start, s.stop - b.start)
+        for s, b in zip(core, box, strict=True)
+    )
+    return result[z, y, x]
 
 
 def medial_axis_steps(

@@ -10,297 +10,354 @@ from __future__ import annotations
 import numpy as np
 
 from napari_geosr.measure.kernels.compiled import compiled
+from napari_geosr.measure.kernels.surface import STEPS as DEPTHS
 
 #: Steps of the stored diameter per voxel.
 STEPS = 32
 #: Largest stored diameter: steps of 1/32 voxel in 16 bits.
 MOST = 65535
-#: Fraction of its radius beyond which a sphere's surface still belongs to it.
+#: Positions of the centre of a sphere per voxel.
+PLACES = 16
+#: Walls up to this much farther than the nearest one are touched by a sphere (voxels).
+TOUCHING = 0.18
+#: Added to the radius of a sphere that is touched on all sides (voxels): of spheres in
+#: plates and rods, which are many, the largest are painted; of these there is only one.
+ENCLOSED = 0.13
+#: Radius below which walls are points, not planes: directions are too coarse.
+SMALL = 3.3
+#: Spheres are painted this many voxels larger, because the surface is only estimated.
+MARGIN = 0.1
+#: Distances in voxels at which a sphere that covers another is sought.
+HOPS = (6.0, 4.0, 3.0, 2.0, 1.5, 1.0)
+#: Distances are read up to this many voxels from a voxel.
+REACH = 7
+#: A sphere that covers another may leave out this many voxels of it.
+OUT = 0.2
+#: Slope of the distances below which no sphere covers that around a voxel.
+FLAT = 0.7
+#: Radius from which one sphere of a cell of 4³ voxels is enough.
+WIDE = 16.0
+#: How often voxels that no sphere contains take values of their neighbours.
+FILLED = 4
+#: Fraction of its radius by which a sphere is painted larger, if more than `MARGIN`,
+#: and by which it may leave out others.
 TOLERANCE = 0.02
-#: Reach and standard deviation, in voxels, of the weights that locate the surface.
-_REACH = 2
-_SIGMA = 0.65
-_OFFSETS = np.arange(-_REACH, _REACH + 1)
-_BELL = np.exp(-(_OFFSETS**2) / (2 * _SIGMA**2))
-_BELL /= _BELL.sum()
-_HALF = float(_BELL[_REACH + 1 :].sum())
 
 
 @compiled
-def is_covered(
-    distances: np.ndarray, nearest: np.ndarray, z: int, y: int, x: int
-) -> bool:
+def _is_covered(distances: np.ndarray, z: int, y: int, x: int) -> bool:
     """Whether the sphere around a voxel is almost within one farther from the surface.
 
-    It may stick out by `TOLERANCE` times the distance between their centres. By
-    induction, each sphere is within one that is kept and made larger by `TOLERANCE`.
+    It is sought uphill, where the distances increase by a voxel per voxel.
     """
     n_z, n_y, n_x = distances.shape
-    index = nearest[z, y, x]
-    if index < 0:
-        return False
     here = distances[z, y, x]
-    radius = np.sqrt(np.float64(here))
-    dz = (z - index // (n_x * n_y)) / radius
-    dy = (y - index // n_x % n_y) / radius
-    dx = (x - index % n_x) / radius
-    for step in (1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 7.0, 10.0):
-        sz, sy, sx = np.rint(step * dz), np.rint(step * dy), np.rint(step * dx)
+    z0, z1 = distances[max(z - 1, 0), y, x], distances[min(z + 1, n_z - 1), y, x]
+    y0, y1 = distances[z, max(y - 1, 0), x], distances[z, min(y + 1, n_y - 1), x]
+    x0, x1 = distances[z, y, max(x - 1, 0)], distances[z, y, min(x + 1, n_x - 1)]
+    if max(z0, z1, y0, y1, x0, x1) - here >= DEPTHS * (1 - TOLERANCE - OUT):
+        return True
+    dz, dy, dx = _slope(z0, z1), _slope(y0, y1), _slope(x0, x1)
+    squared = dz * dz + dy * dy + dx * dx
+    if squared < FLAT * FLAT:
+        return False
+    length = np.sqrt(squared)
+    dz, dy, dx = dz / length, dy / length, dx / length
+    for hop in HOPS:
+        sz, sy, sx = np.rint(hop * dz), np.rint(hop * dy), np.rint(hop * dx)
         a, b, c = z + int(sz), y + int(sy), x + int(sx)
         if not (0 <= a < n_z and 0 <= b < n_y and 0 <= c < n_x):
-            return False
+            continue
         there = distances[a, b, c]
         if there <= here:
             continue
         length = np.sqrt(sz * sz + sy * sy + sx * sx)
-        if np.sqrt(np.float64(there)) + TOLERANCE * length + 1e-6 >= radius + length:
+        if there - here >= DEPTHS * (length * (1 - TOLERANCE) - OUT):
             return True
     return False
 
 
 @compiled
-def n_uncovered(
-    phase: np.ndarray, distances: np.ndarray, nearest: np.ndarray, core: np.ndarray
-) -> int:
-    """How many spheres are not within others and reach the core."""
-    n_z, n_y, n_x = phase.shape
-    n = 0
-    for z in range(n_z):
-        for y in range(n_y):
-            for x in range(n_x):
-                if (
-                    phase[z, y, x]
-                    and _reaches(z, y, x, distances[z, y, x], core)
-                    and not is_covered(distances, nearest, z, y, x)
-                ):
-                    n += 1
-    return n
-
-
-@compiled
-def _reaches(z: int, y: int, x: int, squared: int, core: np.ndarray) -> bool:
-    """Whether the sphere around a voxel may contain voxels of the core."""
-    gap = np.int64(0)
-    for axis, place in enumerate((z, y, x)):
-        off = max(core[axis, 0] - place, place - core[axis, 1] + 1, 0)
-        gap += off * off
-    # A sphere may be moved by less than a voxel along each axis.
-    reach = (1 + TOLERANCE) * np.sqrt(np.float64(squared)) + 3
-    return bool(gap <= reach * reach)
+def _slope(before: int, after: int) -> float:
+    return (after - before) / (2.0 * DEPTHS)
 
 
 @compiled
 def largest_unknown(
-    phase: np.ndarray, distances: np.ndarray, core: np.ndarray, inner: np.ndarray
+    distances: np.ndarray, core: np.ndarray, inner: np.ndarray
 ) -> float:
     """Largest radius of a sphere that the end of the block may have made too large.
 
-    Spheres that reach the core are checked. `inner` has 1 for each face of the block,
-    as pairs along Z, Y, X, behind which there is more of the volume; 0 at its border.
+    Spheres around voxels of the core are checked, and of `REACH` voxels around it.
+    `inner` has 1 for each face of the block, as pairs along Z, Y, X, behind which there
+    is more of the volume; 0 at its border.
     """
-    shape = phase.shape
+    n_z, n_y, n_x = distances.shape
     largest = 0.0
-    for z in range(shape[0]):
-        for y in range(shape[1]):
-            for x in range(shape[2]):
+    for z in range(max(core[0, 0] - REACH, 0), min(core[0, 1] + REACH, n_z)):
+        margin_z = 2**20
+        if inner[0, 0]:
+            margin_z = min(margin_z, z)
+        if inner[0, 1]:
+            margin_z = min(margin_z, n_z - 1 - z)
+        for y in range(max(core[1, 0] - REACH, 0), min(core[1, 1] + REACH, n_y)):
+            margin_y = margin_z
+            if inner[1, 0]:
+                margin_y = min(margin_y, y)
+            if inner[1, 1]:
+                margin_y = min(margin_y, n_y - 1 - y)
+            for x in range(max(core[2, 0] - REACH, 0), min(core[2, 1] + REACH, n_x)):
                 squared = distances[z, y, x]
-                if not phase[z, y, x] or not _reaches(z, y, x, squared, core):
-                    continue
-                margin = 2**20
-                for axis, place in enumerate((z, y, x)):
-                    if inner[axis, 0]:
-                        margin = min(margin, place)
-                    if inner[axis, 1]:
-                        margin = min(margin, shape[axis] - 1 - place)
-                # Two voxels for the neighbours of the centre and of the surface.
-                radius = np.sqrt(np.float64(squared))
-                if radius + 2 > margin and radius > largest:
-                    largest = radius
+                margin = margin_y
+                if inner[2, 0]:
+                    margin = min(margin, x)
+                if inner[2, 1]:
+                    margin = min(margin, n_x - 1 - x)
+                # Voxels around the voxel outside that locate the surface.
+                margin = max(margin - 4, 0)
+                if squared > margin * margin:
+                    largest = max(largest, np.sqrt(np.float64(squared)))
     return largest
 
 
 @compiled
 def collect(
-    phase: np.ndarray,
     distances: np.ndarray,
     nearest: np.ndarray,
     core: np.ndarray,
-    locate: bool,
+    start: np.ndarray,
+    average: bool,
     centres: np.ndarray,
-    squares: np.ndarray,
     diameters: np.ndarray,
 ) -> int:
-    """Fill in the spheres that are not within others, and the same spheres moved.
+    """Fill in the spheres of the core that are not within others.
 
-    A sphere is moved by less than a voxel to where it is largest, as the middle of a
-    plate an even number of voxels thick is between voxels.
+    Of those in a cell of 2³ voxels, only the largest is kept; if its radius is at least
+    `WIDE`, of those in 4³ voxels: what the others add is thinner than `MARGIN`. A
+    sphere is moved by a voxel or less to where it is largest, as the middle of a plate
+    an even number of voxels thick is between voxels.
 
     Parameters
     ----------
-    locate : bool
-        Whether the surface is located between voxels; otherwise, distances are to the
-        centres of the voxels outside.
+    distances, nearest : ndarray
+        Of `surface.to_surface` and `distances.squared_distances`.
+    start : ndarray of 3 int
+        Place of the block's first voxel in the volume, in which cells are aligned.
+    average : bool
+        Whether the radius is the mean of the distances to the walls that a sphere
+        touches (up to `TOUCHING` farther than the nearest), instead of the smallest.
     centres : ndarray of shape (n, 3), int32
-        In quarters of a voxel.
-    squares : ndarray of shape (n,), int32
-        Squared distance from the centre to the nearest voxel outside, in units of 1/16.
+        In the volume, in `PLACES` per voxel.
     diameters : ndarray of shape (n,), uint16
         Distances to the surface, in `STEPS` per voxel.
 
     Returns
     -------
     int
-        How many spheres there are.
+        How many spheres there are; no more than `n` are filled in.
     """
-    n_z, n_y, n_x = phase.shape
-    walls = np.empty((27, 3), np.int64)
-    depths = np.empty(27, np.float64)
-    moved = np.empty(5, np.float64)
+    walls = np.empty((27, 5), np.float64)
+    sphere = np.empty(4, np.float64)
+    found = np.empty((8, 3), np.int64)
     n = 0
-    for z in range(n_z):
-        for y in range(n_y):
-            for x in range(n_x):
-                if (
-                    not phase[z, y, x]
-                    or not _reaches(z, y, x, distances[z, y, x], core)
-                    or is_covered(distances, nearest, z, y, x)
-                ):
-                    continue
-                count = _walls(phase, nearest, z, y, x, locate, walls, depths)
-                _move(4 * z, 4 * y, 4 * x, walls, depths, count, n_z == 1, moved)
-                _put(moved, n, centres, squares, diameters)
-                _measure(4 * z, 4 * y, 4 * x, walls, depths, count, moved)
-                _put(moved, n + 1, centres, squares, diameters)
-                n += 2
+    first = (core[:, 0] + start) // 4 * 4 - start
+    for z in range(first[0], core[0, 1], 4):
+        for y in range(first[1], core[1, 1], 4):
+            for x in range(first[2], core[2, 1], 4):
+                count = _of_cell(distances, core, z, y, x, found)
+                for i in range(count):
+                    if n < len(centres):
+                        a, b, c = found[i, 0], found[i, 1], found[i, 2]
+                        _largest(distances, nearest, a, b, c, average, walls, sphere)
+                        centres[n, 0] = np.rint(PLACES * (start[0] + a + sphere[0]))
+                        centres[n, 1] = np.rint(PLACES * (start[1] + b + sphere[1]))
+                        centres[n, 2] = np.rint(PLACES * (start[2] + c + sphere[2]))
+                        diameters[n] = _stored(sphere[3])
+                    n += 1
     return n
 
 
 @compiled
-def _walls(
-    phase: np.ndarray,
-    nearest: np.ndarray,
-    z: int,
-    y: int,
-    x: int,
-    locate: bool,
-    walls: np.ndarray,
-    depths: np.ndarray,
+def _of_cell(
+    distances: np.ndarray, core: np.ndarray, z: int, y: int, x: int, found: np.ndarray
 ) -> int:
-    """Nearest voxels outside of a voxel and its neighbours; their depths outside."""
-    n_z, n_y, n_x = phase.shape
+    """Fill in the voxels of a cell of 4³ with spheres to be kept."""
     count = 0
-    for dz in range(-1, 2):
-        for dy in range(-1, 2):
-            for dx in range(-1, 2):
-                a, b, c = z + dz, y + dy, x + dx
-                if not (0 <= a < n_z and 0 <= b < n_y and 0 <= c < n_x):
-                    continue
-                index = nearest[a, b, c]
-                if index < 0:
-                    continue
-                c = index % n_x
-                b = index // n_x % n_y
-                a = index // (n_x * n_y)
-                known = False
-                for i in range(count):
-                    if walls[i, 0] == a and walls[i, 1] == b and walls[i, 2] == c:
-                        known = True
-                        break
-                if not known:
-                    walls[count, 0], walls[count, 1], walls[count, 2] = a, b, c
-                    depths[count] = depth(phase, a, b, c) if locate else 0.0
-                    count += 1
+    widest, wide = -1, np.int64(0)
+    for part in range(8):
+        z0, y0, x0 = z + 2 * (part >> 2), y + 2 * (part >> 1 & 1), x + 2 * (part & 1)
+        best = np.int64(0)
+        for a in range(max(z0, core[0, 0]), min(z0 + 2, core[0, 1])):
+            for b in range(max(y0, core[1, 0]), min(y0 + 2, core[1, 1])):
+                for c in range(max(x0, core[2, 0]), min(x0 + 2, core[2, 1])):
+                    here = distances[a, b, c]
+                    if here <= best or _is_covered(distances, a, b, c):
+                        continue
+                    best = here
+                    found[count, 0], found[count, 1], found[count, 2] = a, b, c
+        if best == 0:
+            continue
+        if best >= WIDE * DEPTHS:
+            if widest >= 0:  # one of the cell is enough
+                if best > wide:
+                    found[widest] = found[count]
+                    wide = best
+                continue
+            widest, wide = count, best
+        count += 1
     return count
 
 
 @compiled
-def depth(phase: np.ndarray, z: int, y: int, x: int) -> float:
-    """Distance of a voxel outside a phase from its surface, from the voxels around."""
-    n_z, n_y, n_x = phase.shape
-    inside = 0.0
-    for dz in range(-_REACH, _REACH + 1):
-        a = min(max(z + dz, 0), n_z - 1)
-        for dy in range(-_REACH, _REACH + 1):
-            b = min(max(y + dy, 0), n_y - 1)
-            weight = _BELL[dz + _REACH] * _BELL[dy + _REACH]
-            for dx in range(-_REACH, _REACH + 1):
-                c = min(max(x + dx, 0), n_x - 1)
-                if phase[a, b, c]:
-                    inside += weight * _BELL[dx + _REACH]
-    return _depth_of(inside)
+def _stored(radius: float) -> int:
+    return min(np.int64(np.rint(2 * radius * STEPS)), MOST)
 
 
 @compiled
-def _depth_of(share: float) -> float:
-    """Distance from a flat surface at which `share` of the weights is inside."""
-    return max(-0.5, min(0.5, 0.5 * (0.5 - share) / (0.5 - _HALF)))
-
-
-@compiled
-def _measure(
+def _largest(
+    distances: np.ndarray,
+    nearest: np.ndarray,
     z: int,
     y: int,
     x: int,
+    average: bool,
     walls: np.ndarray,
-    depths: np.ndarray,
-    count: int,
     sphere: np.ndarray,
 ) -> None:
-    """Fill in the largest sphere around a point given in quarters of a voxel.
+    """Fill in the largest sphere near a voxel: centre relative to it, and radius."""
+    count = _walls(distances, nearest, z, y, x, walls)
+    _move(walls, count, sphere)
+    if average and walls[0, 4] == 0:
+        _average(walls, count, sphere)
+    sphere[3] = max(sphere[3], 0.5)
 
-    `sphere` is the centre, the radius in voxels, and the squared distance to the
-    nearest voxel outside in units of 1/16.
-    """
-    radius = 1e9
-    squared = np.int64(2**30)
+
+@compiled
+def _average(walls: np.ndarray, count: int, sphere: np.ndarray) -> None:
+    """Replace the radius by the mean distance to the walls that are touched."""
+    total, n = 0.0, 0
+    zz, yy, xx, zy, zx, yx = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
     for i in range(count):
-        dz = 4 * walls[i, 0] - z
-        dy = 4 * walls[i, 1] - y
-        dx = 4 * walls[i, 2] - x
-        parts = dz * dz + dy * dy + dx * dx
-        squared = min(squared, parts)
-        radius = min(radius, 0.25 * np.sqrt(np.float64(parts)) - depths[i])
-    sphere[0], sphere[1], sphere[2] = z, y, x
-    sphere[3] = max(radius, 0.5)
-    sphere[4] = squared
+        far = _distance(walls, i, sphere[0], sphere[1], sphere[2])
+        if far <= sphere[3] + TOUCHING:
+            total += far
+            n += 1
+            dz, dy, dx = walls[i, 0], walls[i, 1], walls[i, 2]
+            zz += dz * dz
+            yy += dy * dy
+            xx += dx * dx
+            zy += dz * dy
+            zx += dz * dx
+            yx += dy * dx
+    determinant = zz * (yy * xx - yx * yx) - zy * (zy * xx - yx * zx)
+    determinant += zx * (zy * yx - yy * zx)
+    sphere[3] = total / n + ENCLOSED * 27 * determinant / (n * n * n)
 
 
 @compiled
-def _move(
+def _walls(
+    distances: np.ndarray,
+    nearest: np.ndarray,
     z: int,
     y: int,
     x: int,
     walls: np.ndarray,
-    depths: np.ndarray,
-    count: int,
-    flat: bool,
-    sphere: np.ndarray,
-) -> None:
-    """Move a sphere by half a voxel or less, then a quarter, to where it is larger."""
-    trial = np.empty(5, np.float64)
-    _measure(z, y, x, walls, depths, count, sphere)
-    for step in (2, 1):
-        z, y, x = int(sphere[0]), int(sphere[1]), int(sphere[2])
-        for dz in range(0 if flat else -step, 1 if flat else step + 1, step):
-            for dy in range(-step, step + 1, step):
-                for dx in range(-step, step + 1, step):
-                    _measure(z + dz, y + dy, x + dx, walls, depths, count, trial)
-                    if trial[3] > sphere[3] + 1e-9:
-                        sphere[:] = trial
+) -> int:
+    """Walls near a sphere: the nearest of a voxel and of its neighbours.
+
+    A wall is a plane: the direction from it, and the distance of the voxel. If the
+    radius is below `SMALL`, it is a point: the vector from it, and minus its own
+    distance from the surface. The fifth number is 1 for points.
+    """
+    n_z, n_y, n_x = distances.shape
+    is_small = distances[z, y, x] < SMALL * DEPTHS
+    count = 0
+    for a in range(max(z - 1, 0), min(z + 2, n_z)):
+        for b in range(max(y - 1, 0), min(y + 2, n_y)):
+            for c in range(max(x - 1, 0), min(x + 2, n_x)):
+                index = nearest[a, b, c]
+                if index < 0 or distances[a, b, c] <= 0:
+                    continue
+                row = index // n_x
+                plane = row // n_y
+                dz = float(a - plane)
+                dy = float(b - (row - plane * n_y))
+                dx = float(c - (index - row * n_x))
+                length = np.sqrt(dz * dz + dy * dy + dx * dx)
+                dz, dy, dx = dz / length, dy / length, dx / length
+                walls[count, 4] = 0.0
+                if is_small:
+                    walls[count, 0] = z - a + length * dz
+                    walls[count, 1] = y - b + length * dy
+                    walls[count, 2] = x - c + length * dx
+                    walls[count, 3] = distances[a, b, c] / DEPTHS - length
+                    walls[count, 4] = 1.0
+                    count += 1
+                    continue
+                walls[count, 0], walls[count, 1], walls[count, 2] = dz, dy, dx
+                offset = dz * (z - a) + dy * (y - b) + dx * (x - c)
+                walls[count, 3] = distances[a, b, c] / DEPTHS + offset
+                count += 1
+    return count
 
 
 @compiled
-def _put(
-    sphere: np.ndarray,
-    n: int,
-    centres: np.ndarray,
-    squares: np.ndarray,
-    diameters: np.ndarray,
-) -> None:
-    for axis in range(3):
-        centres[n, axis] = int(sphere[axis])
-    squares[n] = int(sphere[4])
-    diameters[n] = min(np.int64(np.rint(2 * sphere[3] * STEPS)), MOST)
+def _distance(walls: np.ndarray, i: int, z: float, y: float, x: float) -> float:
+    if walls[i, 4] > 0:
+        z, y, x = walls[i, 0] + z, walls[i, 1] + y, walls[i, 2] + x
+        return np.sqrt(z * z + y * y + x * x) + walls[i, 3]
+    return walls[i, 3] + walls[i, 0] * z + walls[i, 1] * y + walls[i, 2] * x
+
+
+@compiled
+def _radius(walls: np.ndarray, count: int, z: float, y: float, x: float) -> float:
+    radius = 1e9
+    for i in range(count):
+        radius = min(radius, _distance(walls, i, z, y, x))
+    return radius
+
+
+@compiled
+def _move(walls: np.ndarray, count: int, sphere: np.ndarray) -> None:
+    """Move a sphere away from the walls that it touches until it is largest.
+
+    Steps of half a voxel, a quarter and an eighth; by a voxel at most along each axis,
+    because only the walls of the neighbours are known.
+    """
+    z, y, x = 0.0, 0.0, 0.0
+    best = _radius(walls, count, z, y, x)
+    step = 0.5
+    is_point = walls[0, 4] > 0
+    for _ in range(9):
+        # The mean direction away from all walls that are about to be touched.
+        pz, py, px = 0.0, 0.0, 0.0
+        for i in range(count):
+            if _distance(walls, i, z, y, x) <= best + step:
+                if is_point:
+                    dz, dy, dx = walls[i, 0] + z, walls[i, 1] + y, walls[i, 2] + x
+                    far = np.sqrt(dz * dz + dy * dy + dx * dx) + 1e-9
+                    pz += dz / far
+                    py += dy / far
+                    px += dx / far
+                    continue
+                pz += walls[i, 0]
+                py += walls[i, 1]
+                px += walls[i, 2]
+        length = np.sqrt(pz * pz + py * py + px * px)
+        moved = False
+        if length > 1e-6:
+            tz = min(max(z + step * pz / length, -1.0), 1.0)
+            ty = min(max(y + step * py / length, -1.0), 1.0)
+            tx = min(max(x + step * px / length, -1.0), 1.0)
+            radius = _radius(walls, count, tz, ty, tx)
+            if radius > best + 1e-9:
+                z, y, x, best = tz, ty, tx, radius
+                moved = True
+        if not moved:
+            step /= 2
+            if step < 0.1:
+                break
+    sphere[0], sphere[1], sphere[2], sphere[3] = z, y, x, best
 
 
 @compiled
@@ -308,62 +365,93 @@ def paint(
     phase: np.ndarray,
     order: np.ndarray,
     centres: np.ndarray,
-    squares: np.ndarray,
     diameters: np.ndarray,
-    core: np.ndarray,
+    start: np.ndarray,
     following: np.ndarray,
     result: np.ndarray,
 ) -> None:
-    """Give each voxel of the core the diameter of the largest sphere that contains it.
+    """Give each voxel of a phase the diameter of the largest sphere that contains it.
 
-    Spheres come in descending order, and painted voxels are skipped.
+    Spheres come in descending order, and painted voxels are skipped. Voxels that no
+    sphere contains take the largest diameter of their neighbours, `FILLED` times.
 
     Parameters
     ----------
-    following : ndarray of the shape of the core with one more along X, int32
+    phase : ndarray of shape (Z, Y, X), bool
+    start : ndarray of 3 int
+        Place of its first voxel in the volume.
+    following : ndarray of the same shape with one more along X, uint16
         Memory for the next unpainted voxel of each row.
-    result : ndarray of the shape of the core, uint16
+    result : ndarray of the same shape, uint16
         Filled; 0 outside the phase.
     """
     n_z, n_y, n_x = result.shape
-    z0, y0, x0 = core[0, 0], core[1, 0], core[2, 0]
+    result[:] = 0
     for z in range(n_z):
         for y in range(n_y):
             line = following[z, y]
             line[n_x] = n_x
             for x in range(n_x - 1, -1, -1):
-                is_free = phase[z0 + z, y0 + y, x0 + x] != 0
-                line[x] = x if is_free else line[x + 1]
-                result[z, y, x] = 0
+                line[x] = x if phase[z, y, x] else line[x + 1]
     for i in order:
         value = diameters[i]
-        cz, cy, cx = (
-            centres[i, 0] - 4 * z0,
-            centres[i, 1] - 4 * y0,
-            centres[i, 2] - 4 * x0,
-        )
-        squared = squares[i] * (1 + TOLERANCE) ** 2
-        reach = int(np.sqrt(squared)) // 4 + 2
-        for z in range(max(0, cz // 4 - reach), min(n_z, cz // 4 + reach + 1)):
-            rest_z = squared - (4 * z - cz) * (4 * z - cz)
-            if rest_z <= 0:
-                continue
-            for y in range(max(0, cy // 4 - reach), min(n_y, cy // 4 + reach + 1)):
-                rest = rest_z - (4 * y - cy) * (4 * y - cy)
-                if rest <= 0:
-                    continue
-                # Voxels with (4 x - cx)² < rest.
-                half = int(np.ceil(np.sqrt(rest))) - 1
-                first = max(0, -((half - cx) // 4))
-                last = min(n_x - 1, (cx + half) // 4)
-                if first > last:
-                    continue
+        cz = centres[i, 0] / PLACES - start[0]
+        cy = centres[i, 1] / PLACES - start[1]
+        cx = centres[i, 2] / PLACES - start[2]
+        radius = painted_radius(value)
+        squared = radius * radius
+        last_z = min(n_z - 1, int(np.floor(cz + radius)))
+        for z in range(max(0, int(np.ceil(cz - radius))), last_z + 1):
+            rest_z = max(squared - (z - cz) * (z - cz), 0.0)
+            half = np.sqrt(rest_z)
+            last_y = min(n_y - 1, int(np.floor(cy + half)))
+            for y in range(max(0, int(np.ceil(cy - half))), last_y + 1):
+                half = np.sqrt(max(rest_z - (y - cy) * (y - cy), 0.0))
+                last = min(n_x - 1, int(np.floor(cx + half)))
                 line = following[z, y]
-                x = _next(line, first)
+                x = max(0, int(np.ceil(cx - half)))
+                if x > last:
+                    continue
+                x = _next(line, x)
                 while x <= last:
                     result[z, y, x] = value
                     line[x] = x + 1
                     x = _next(line, x + 1)
+    _fill(following, result)
+
+
+@compiled
+def painted_radius(diameter: int) -> float:
+    """Radius of the voxels that belong to a sphere of a stored diameter."""
+    radius = 0.5 * diameter / STEPS
+    return radius + max(MARGIN, TOLERANCE * radius)
+
+
+@compiled
+def _fill(following: np.ndarray, result: np.ndarray) -> None:
+    """Voxels left over by `paint`: the largest diameter of the 26 neighbours."""
+    n_z, n_y, n_x = result.shape
+    places = []
+    for z in range(n_z):
+        for y in range(n_y):
+            x = _next(following[z, y], 0)
+            while x < n_x:
+                places.append((z, y, x))
+                x = _next(following[z, y], x + 1)
+    values = np.zeros(len(places), np.uint16)
+    for _ in range(FILLED):
+        for i, (z, y, x) in enumerate(places):
+            if result[z, y, x]:
+                continue
+            for a in range(max(z - 1, 0), min(z + 2, n_z)):
+                for b in range(max(y - 1, 0), min(y + 2, n_y)):
+                    for c in range(max(x - 1, 0), min(x + 2, n_x)):
+                        values[i] = max(values[i], result[a, b, c])
+        for i, (z, y, x) in enumerate(places):
+            result[z, y, x] = max(result[z, y, x], values[i])
+    for z, y, x in places:
+        if not result[z, y, x]:
+            result[z, y, x] = STEPS
 
 
 @compiled

@@ -18,7 +18,7 @@ CONVENTION = (
     "and standard deviations are over the volume of the phase. Tb.Th is that of the "
     "solid; Tb.Sp and Po.Dm are two names for that of the pores. All radii are used, "
     "not a fixed series; diameters are rounded to 1/32 voxel. The position of the "
-    "surface is estimated from the surrounding voxels, to about half a voxel. "
+    "surface between voxels is estimated from the surrounding 7³ voxels. "
     "Spheres have their centres inside the volume. They may extend beyond its "
     "border, because the ends of structures cut by the border are unknown, but not "
     "beyond the sample mask."

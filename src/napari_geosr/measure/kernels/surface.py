@@ -1,0 +1,146 @@
+"""The surface of a mask between its voxels, from the voxels around.
+
+A voxel outside a phase that touches it is at some distance from its surface, between 0
+and 1 voxel. It is estimated as a constant plus a weighted count of the voxels of the
+phase among the 7³ around it. `scripts/fit_surface_weights.py` fits the weights to
+spheres, rods, plates and holes of 7 to 32 voxels; for planes along an axis the estimate
+is exact. It is right on average for all of these (within 0.03 voxel) and has a standard
+deviation of 0.07 voxel.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from napari_geosr.measure.kernels.compiled import compiled
+
+#: Number of voxels on each side that are taken into account.
+REACH = 3
+#: Distances are stored in steps of 1/1024 voxel.
+STEPS = 1024
+_CONSTANT = 1.2457
+#: Weight by sorted absolute offset.
+_WEIGHTS = {
+    (0, 0, 0): 0.0,
+    (0, 0, 1): -0.0645,
+    (0, 0, 2): -0.0494,
+    (0, 0, 3): 0.0034,
+    (0, 1, 1): -0.0609,
+    (0, 1, 2): -0.0423,
+    (0, 1, 3): 0.0048,
+    (0, 2, 2): -0.0279,
+    (0, 2, 3): 0.0108,
+    (0, 3, 3): 0.0175,
+    (1, 1, 1): -0.0537,
+    (1, 1, 2): -0.0379,
+    (1, 1, 3): 0.0050,
+    (1, 2, 2): -0.0238,
+    (1, 2, 3): 0.0108,
+    (1, 3, 3): 0.0161,
+    (2, 2, 2): -0.0119,
+    (2, 2, 3): 0.0118,
+    (2, 3, 3): 0.0143,
+    (3, 3, 3): 0.0102,
+}
+
+
+def _row_weights() -> np.ndarray:
+    """Weight of each pattern of 7 voxels along X by |dz| and |dy|."""
+    bits = (np.arange(128)[:, None] >> np.arange(7)) & 1
+    found = np.empty((REACH + 1, REACH + 1, 128), np.float64)
+    for dz in range(REACH + 1):
+        for dy in range(REACH + 1):
+            along = [
+                _WEIGHTS[tuple(sorted((dz, dy, abs(dx))))]
+                for dx in range(-REACH, REACH + 1)
+            ]
+            found[dz, dy] = bits @ np.array(along)
+    return found
+
+
+_ROWS = _row_weights()
+
+
+@compiled
+def to_patterns(phase: np.ndarray) -> None:
+    """Replace each voxel by the 7 voxels around it along X, as bits, in place.
+
+    Bit 3 is the voxel itself. At the ends of a row, the last voxel is repeated.
+    """
+    n_z, n_y, n_x = phase.shape
+    for z in range(n_z):
+        for y in range(n_y):
+            line = phase[z, y]
+            first, last = line[0] != 0, line[n_x - 1] != 0
+            pattern = 0
+            for dx in range(-REACH, REACH):
+                place = min(max(dx, 0), n_x - 1)
+                bit = first if dx <= 0 else line[place] != 0
+                pattern = (pattern >> 1) | (bit << 6)
+            for x in range(n_x):
+                ahead = line[x + REACH] != 0 if x + REACH < n_x else last
+                pattern = (pattern >> 1) | (ahead << 6)
+                line[x] = pattern
+
+
+@compiled
+def locate(patterns: np.ndarray, distances: np.ndarray) -> None:
+    """Store the distance from the surface in each voxel outside that touches the phase.
+
+    Parameters
+    ----------
+    patterns : ndarray of shape (Z, Y, X), uint8
+        As `to_patterns` leaves them.
+    distances : ndarray of the same shape, int32
+        Outside the phase, minus the distance from the surface in `STEPS` is stored.
+    """
+    n_z, n_y, n_x = patterns.shape
+    for z in range(n_z):
+        for y in range(n_y):
+            for x in range(n_x):
+                here = patterns[z, y, x]
+                if here & 8:
+                    continue
+                if not (
+                    here & 20
+                    or (y > 0 and patterns[z, y - 1, x] & 8)
+                    or (y + 1 < n_y and patterns[z, y + 1, x] & 8)
+                    or (z > 0 and patterns[z - 1, y, x] & 8)
+                    or (z + 1 < n_z and patterns[z + 1, y, x] & 8)
+                ):
+                    continue
+                depth = _CONSTANT
+                for dz in range(-REACH, REACH + 1):
+                    a = min(max(z + dz, 0), n_z - 1)
+                    for dy in range(-REACH, REACH + 1):
+                        b = min(max(y + dy, 0), n_y - 1)
+                        depth += _ROWS[abs(dz), abs(dy), patterns[a, b, x]]
+                depth = min(max(depth, 0.0), 1.0)
+                distances[z, y, x] = -np.int32(np.rint(depth * STEPS))
+
+
+@compiled
+def to_surface(distances: np.ndarray, nearest: np.ndarray) -> None:
+    """Replace squared distances to voxels by distances to the surface, in place.
+
+    Parameters
+    ----------
+    distances : ndarray of shape (Z, Y, X), int32
+        Squared distances within the phase; outside, as `locate` leaves them. Replaced
+        by distances in `STEPS`, which are negative outside.
+    nearest : ndarray of shape (Z, Y, X), int32
+        The nearest voxel outside, or -1.
+    """
+    n_z, n_y, n_x = distances.shape
+    for z in range(n_z):
+        for y in range(n_y):
+            for x in range(n_x):
+                index = nearest[z, y, x]
+                squared = distances[z, y, x]
+                if squared <= 0 or index < 0:
+                    continue
+                row = index // n_x
+                plane = row // n_y
+                depth = -distances[plane, row - plane * n_y, index - row * n_x]
+                found = np.int32(np.rint(STEPS * np.sqrt(np.float64(squared)))) - depth
+                distances[z, y, x] = max(found, 1)
