@@ -35,11 +35,14 @@ GB = 10**9
 #: Planes after which the structure of the scan repeats.
 PERIOD = 64
 #: Scan that workers share: planes and their edge.
-SHARED = (48, 384)
+SHARED = (384, 384)
+#: Scan of which the first tile is awaited: planes and their edge.
+QUEUED = (48, 384)
 #: Attributes of `Run` that are compared.
 FIELDS = ("processor", "seconds")
-#: Planes of the scans from which the time of the planned scan is extrapolated.
-SAMPLES = (4, 12)
+#: Planes of the scans from which the time of the planned scan is extrapolated. The
+#: first run also fills the caches, and does not count.
+SAMPLES = (4, 4, 12)
 #: Edge of the planned scan, and of the chunk that is repeated in it.
 PLANNED, CHUNK = 2000, 250
 #: The run that is planned, and timed on smaller scans.
@@ -221,8 +224,8 @@ def plan(folder: Path) -> None:
         out = folder / f"part-{n}.ome.zarr"
         seconds.append(run("restore", part, *RUN, "-o", out, "--overwrite").processor)
         voxels.append(n * 2 * CHUNK * PLANNED)
-    rate = (seconds[1] - seconds[0]) / (voxels[1] - voxels[0])
-    measured = seconds[1] + rate * (PLANNED**3 - voxels[1])
+    rate = (seconds[-1] - seconds[-2]) / (voxels[-1] - voxels[-2])
+    measured = seconds[-1] + rate * (PLANNED**3 - voxels[-1])
     print(f"\nPlan for {PLANNED}³ voxels: {found['seconds'] / 3600:.1f} h, ")
     print(f"{found['parts']:.0f} tiles, reads {found['bytes_read'] / GB:.0f} GB, ")
     print(
@@ -254,7 +257,7 @@ def queue(folder: Path) -> None:
 def from_submit_to_tile(folder: Path) -> None:
     """Print when each step of a submitted job begins."""
     scan = folder / "queued.ome.tif"
-    write_scan(scan, *SHARED)
+    write_scan(scan, *QUEUED)
     out = folder / "queued.ome.zarr"
     began = time.time()
     submitted = run("submit", "restore", scan, "-o", out, *RUN, "--queue", "slurm")
