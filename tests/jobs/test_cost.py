@@ -122,6 +122,15 @@ def test_the_estimate_names_its_assumptions(job: JobFolder) -> None:
     assert "10 h of processor time, with 10 W for each core and 60 g" in cost.basis
 
 
+def test_small_values_have_small_units(job: JobFolder) -> None:
+    cost = cost_of(status_with(job, 9.0))
+    assert cost is not None
+    assert cost.text == "about 0.025 Wh, 1.5 mg CO₂eq"
+    cost = cost_of(status_with(job, 9000.0))
+    assert cost is not None
+    assert cost.text == "about 0.025 kWh, 1.5 g CO₂eq"
+
+
 def test_the_profile_of_the_job_is_used(job: JobFolder) -> None:
     profile = {"watts_per_core": 25, "grams_per_kilowatt_hour": 400_0}
     record = QueueRecord("slurm", "SLURM", "12", profile=profile)

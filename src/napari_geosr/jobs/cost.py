@@ -40,9 +40,9 @@ class JobCost:
     def text(self) -> str:
         """Both values, such as "about 0.012 kWh, 0.7 g CO₂eq"."""
         about = "" if self.is_measured else "about "
-        energy, carbon = self.kilowatt_hours, self.kilograms_co2eq
-        mass = f"{_short(carbon)} kg" if carbon >= 1 else f"{_short(1000 * carbon)} g"
-        return f"{about}{_short(energy)} kWh, {mass} CO₂eq"
+        energy = _with_unit(self.kilowatt_hours, 0.01, ("kWh", "Wh", "mWh"))
+        mass = _with_unit(self.kilograms_co2eq, 1.0, ("kg", "g", "mg"))
+        return f"{about}{energy}, {mass} CO₂eq"
 
 
 class ProcessorTime:
@@ -80,6 +80,15 @@ def cost_of(status: JobStatus) -> JobCost | None:
         "are not included."
     )
     return JobCost(energy, energy * profile.grams_per_kilowatt_hour / 1000, basis)
+
+
+def _with_unit(value: float, least: float, units: tuple[str, str, str]) -> str:
+    """A value in the first of three units in which it is at least `least`."""
+    for unit in units[:-1]:
+        if value >= least:
+            return f"{_short(value)} {unit}"
+        value *= 1000
+    return f"{_short(value)} {units[-1]}"
 
 
 def _short(value: float) -> str:

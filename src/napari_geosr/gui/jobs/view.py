@@ -336,7 +336,7 @@ class JobView(JobWidgets):
         if cost is None:
             self.figures.setText(text)
             return
-        separator = " " if text.endswith(".") else ", "
+        separator = " Energy: " if text.endswith(".") else ", "
         self.figures.setText(f"{text}{separator}{cost.text}" if text else cost.text)
 
     def _report_progress(self, text: str, done: int, total: int) -> None:
