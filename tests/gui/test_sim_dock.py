@@ -116,6 +116,32 @@ def test_a_result_shows_its_residual_and_its_spectrum(viewer, qtbot, dock):
     assert viewer.layers.selection.active is viewer.layers["raw · Wiener-SIM"]
 
 
+def test_the_network_is_shown_while_it_is_fitted(viewer, qtbot, dock, monkeypatch):
+    monkeypatch.setattr("napari_geosr.operations.sim.planes._PREVIEW_SECONDS", 0.0)
+    dock.form.set_values({"method": "pinn"})
+    dock.rare.set_values(
+        {"recipe": "published", "steps": 4, "features": 4, "iterations": 1}
+    )
+    dock.rare.set_values({"checks": False})
+    raw, name = viewer.layers["raw"], "raw · network so far"
+    dock.find_button.click()
+    wait(qtbot, dock)
+    seen = []
+
+    def watch(event):
+        if event.value.name == name:
+            seen.append(event.value)
+
+    viewer.layers.events.inserted.connect(watch)
+    dock.run_button.click()
+    wait(qtbot, dock)
+    assert len(seen) == 1  # later previews change its data
+    assert seen[0].data.shape == (2 * SIZE, 2 * SIZE)
+    np.testing.assert_allclose(seen[0].scale, raw.scale[-2:] / 2)
+    assert name not in viewer.layers
+    assert "raw · Physics-informed network" in viewer.layers
+
+
 def test_a_moved_peak_is_found_again(viewer, qtbot, dock):
     dock.find_button.click()
     wait(qtbot, dock)

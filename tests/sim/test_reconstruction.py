@@ -8,8 +8,8 @@ import torch
 
 from napari_geosr.core.errors import Cancelled, ConfigError, DeviceMemoryError
 from napari_geosr.core.sim_frames.fringes import FringePattern, PatternSet
-from napari_geosr.core.steps import BlockDone, StageStarted, run_to_end
-from napari_geosr.operations.sim import SimConfig
+from napari_geosr.core.steps import BlockDone, PreviewReady, StageStarted, run_to_end
+from napari_geosr.operations.sim import SimConfig, planes, run_steps
 from napari_geosr.operations.sim.planes import (
     choose_iterations,
     most_iterations,
@@ -23,7 +23,7 @@ from napari_geosr.physics.illumination.otf import Otf
 from napari_geosr.sim.joint_rl import JointRichardsonLucy, best_iterations, thinned
 from napari_geosr.sim.noise import frame_noise
 from napari_geosr.sim.wiener import wiener_reconstruction
-from sim.sim_scenes import correlation, fitted_psnr, scene
+from sim.sim_scenes import correlation, fitted_psnr, frames_of_scene, scene
 
 OTF = Otf(0.37)
 #: Methods that take no minutes.
@@ -193,6 +193,29 @@ def test_nonlinear_frames_gain_from_more_iterations():
     few = run_to_end(plane_steps(*plane, SimConfig(iterations=300, **THREADS)))
     gain = fitted_psnr(chosen[0], made.truth) - fitted_psnr(few[0], made.truth)
     assert gain > 0.5
+
+
+def test_a_network_is_previewed_in_its_place(monkeypatch):
+    monkeypatch.setattr(planes, "_PREVIEW_SECONDS", 0.0)
+    made = scene("filaments", snr=20, size=96)
+    config = SimConfig(
+        method="pinn", recipe="published", steps=3, features=4, iterations=1,
+        checks=False, threads=1, device="cpu",
+    )  # fmt: skip
+    seen = []
+    result = run_to_end(run_steps(frames_of_scene(made), config), seen.append)
+    previews = [step for step in seen if isinstance(step, PreviewReady)]
+    assert [(step.done, step.total) for step in previews] == [
+        (333, 1000),
+        (666, 1000),
+        (1000, 1000),
+    ]
+    for step in previews:
+        assert step.volume.voxel_size == result.volume.voxel_size
+        assert step.volume.origin == result.volume.origin
+    images = [np.asarray(step.volume.data) for step in previews]
+    np.testing.assert_array_equal(images[-1], np.asarray(result.volume.data))
+    assert not np.array_equal(images[0], images[1])
 
 
 def test_choice_of_iterations_ends_early_and_shows_its_progress():

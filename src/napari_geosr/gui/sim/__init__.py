@@ -11,6 +11,7 @@ import numpy as np
 from napari_geosr.core.errors import ConfigError, GeoSRError
 from napari_geosr.core.sim_frames import ORDER_PRESETS, SimFrames
 from napari_geosr.core.sim_frames.fringes import PatternSet
+from napari_geosr.core.steps import PreviewReady, Step
 from napari_geosr.core.types import AnyDict
 from napari_geosr.core.units import PIXEL, convert_length
 from napari_geosr.core.volume import Volume
@@ -29,6 +30,7 @@ from napari_geosr.gui.layers import (
 from napari_geosr.gui.layers.contents import contents_key
 from napari_geosr.gui.layers.geometry import geometry_of_layer
 from napari_geosr.gui.layers.position import indices_at, plane_on_screen
+from napari_geosr.gui.sim.network_preview import NetworkPreview
 from napari_geosr.gui.sim.pattern_layers import PatternLayers
 from napari_geosr.gui.sim.steps import (
     FloatArray,
@@ -90,6 +92,7 @@ class SimDock(SimWidgets):
         )
         self.patterns = PatternLayers(self._viewer, self)
         self.trust = TrustLayers(self._viewer)
+        self.network = NetworkPreview(self._viewer, self)
         self.handover = RunHandover(self.activity, self, "sim")
         self.handover.can_keep_part = False
         config, error = self.recall(SimConfig)
@@ -334,13 +337,24 @@ class SimDock(SimWidgets):
         description = f"{METHOD_TITLES[config.method]} of {layer.name}"
         as_job = self._as_job(layer, config, found)
         self.handover.begin(_RUN, description, lambda: as_job)
+        self.network.begin()
         self.activity.start(
             _RUN,
             lambda stop: reconstruct_steps(volume, config, found, answers, stop),
             lambda result: self._on_done(result, source()),
-            on_step=self._progress.show_step,
+            on_step=lambda step: self._on_run_step(step, source()),
             description=description,
         )
+
+    def _on_run_step(self, step: Step, source: Image | None) -> None:
+        """Show progress, and what the network makes of the frames so far."""
+        if not isinstance(step, PreviewReady):
+            self._progress.show_step(step)
+        elif source is not None and source in self._viewer.layers:
+            name = f"{source.name} · network so far"
+            self.network.show(
+                step.volume, lambda v: self._add(v, source, name, helper="preview")
+            )
 
     def _as_job(
         self, layer: Image, config: SimConfig, found: FoundPatterns | None
@@ -431,6 +445,7 @@ class SimDock(SimWidgets):
         if busy:
             self.bar.progress.setRange(0, 0)
         else:
+            self.network.end()
             self.bar.state.setText("")
 
 

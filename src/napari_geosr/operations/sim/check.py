@@ -290,7 +290,10 @@ def check_picture(check: SimCheck) -> bytes:
         ky, kx = fringe.wave_vector
         colour = f"C{i}"
         middle.plot([kx, -kx], [ky, -ky], "o", mfc="none", color=colour, ms=10)
-    middle.set_title("Correlation spectrum (cut-off of widefield - -, of SIM —)")
+    middle.set_title(
+        "Correlation spectrum\ncut-off of widefield (dashed), of SIM (solid)",
+        fontsize="medium",
+    )
     shown = right.imshow(check.contrast, vmin=0, vmax=12, cmap="viridis")
     right.set_title("Modulation contrast / noise")
     right.set_axis_off()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import time
 from collections.abc import Generator
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from napari_geosr.core.sim_frames.fringes import PatternSet
 from napari_geosr.core.steps import (
     BlockDone,
     IterationDone,
+    PreviewReady,
     ShouldStop,
     StageStarted,
     Step,
@@ -25,6 +27,7 @@ from napari_geosr.core.steps import (
     WarningIssued,
     never_stop,
 )
+from napari_geosr.core.volume import Volume
 from napari_geosr.inference.compute import exact_settings
 from napari_geosr.operations.sim.config import METHOD_TITLES, SimConfig
 from napari_geosr.operations.sim.estimate import brightest_part, computed
@@ -59,6 +62,8 @@ _NETWORK_MAPS = 110
 _NETWORK_TRIAL_EDGE = 96
 #: Steps after the best one before the search for it ends.
 _NETWORK_PATIENCE = 25
+#: Seconds between two previews of a network.
+_PREVIEW_SECONDS = 3.0
 #: Fraction of the free memory that a run uses by default.
 _FREE_SHARE = 0.5
 
@@ -202,12 +207,19 @@ def _network_steps(
         )
         return fit.result()
     network = frame_fit_of(fit, block, patterns, frame_noise(block, otf), config)
+    shown = -math.inf
     for done in range(steps):
         if should_stop():
             raise Cancelled("Stopped before the result was complete.")
         with exact_settings(config.threads, gradients=True):
             network.step()
         yield IterationDone(done + 1, steps, iteration=done + 1, iterations=steps)
+        if time.monotonic() - shown >= _PREVIEW_SECONDS:
+            with exact_settings(config.threads):
+                fit.image = network.result()
+            image = Volume(fit.result().copy(), "YX", (1.0, 1.0), name="preview")
+            yield PreviewReady(done + 1, steps, image)
+            shown = time.monotonic()
     with exact_settings(config.threads):
         fit.image = network.result()
     return fit.result()

@@ -76,7 +76,9 @@ def picture(result: SimResult) -> bytes:
     figure.suptitle(METHOD_TITLES[result.method])
     left, right = figure.subplots(1, 2)
     shown = left.imshow(checks.residual, vmin=0, vmax=RESIDUAL_TOP, cmap="inferno")
-    left.set_title(f"Residual of held-out frames / noise (RMS {checks.held_out:.2f})")
+    left.set_title(
+        f"Residual of held-out frames\nin noise units, RMS {checks.held_out:.2f}"
+    )
     left.set_axis_off()
     figure.colorbar(shown, ax=left)
     half = support.upscale_factor / 2
@@ -89,5 +91,5 @@ def picture(result: SimResult) -> bytes:
         extent=(-half, half, half, -half),
     )
     draw_circles(right, support.widefield, support.reconstruction)
-    right.set_title("Spectrum (cut-off of widefield - -, of the result —)")
+    right.set_title("Spectrum\ncut-off of widefield (dashed), of the result (solid)")
     return as_png(canvas)

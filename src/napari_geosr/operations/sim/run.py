@@ -21,6 +21,7 @@ from napari_geosr.core.sim_frames.fringes import PatternSet
 from napari_geosr.core.steps import (
     BlockDone,
     IterationDone,
+    PreviewReady,
     ShouldStop,
     StageStarted,
     Step,
@@ -191,8 +192,8 @@ def run_steps(
     Yields
     ------
     Step
-        `TargetReady` with the volume being filled; `IterationDone`; `TileDone` for each
-        plane.
+        `TargetReady` with the volume being filled; `IterationDone`; `PreviewReady`
+        while a network is fitted; `TileDone` for each plane.
 
     Returns
     -------
@@ -368,6 +369,13 @@ class _PlaneRun:
                 for step in steps:
                     if isinstance(step, WarningIssued | StageStarted | BlockDone):
                         yield step
+                    elif isinstance(step, PreviewReady):
+                        part = step.done / max(step.total, 1)
+                        yield PreviewReady(
+                            int(1000 * (done + part)),
+                            1000 * total,
+                            self._placed(step.volume),
+                        )
                     elif isinstance(step, IterationDone):
                         part = step.done / max(step.total, 1)
                         yield IterationDone(
@@ -382,6 +390,12 @@ class _PlaneRun:
             place = place_of(frames, scale, time, channel, plane)
             array[place] = image.reshape((1,) * (len(place) - 2) + image.shape)
             yield TileDone(1000 * (done + 1), 1000 * total, place, image)
+
+    def _placed(self, volume: Volume) -> Volume:
+        """A preview at its place in the sample."""
+        space = geometry(self.frames, self.config.upscale_factor)
+        size, origin = space["voxel_size"][-2:], space["origin"][-2:]
+        return volume.replace(voxel_size=size, unit=space["unit"], origin=origin)
 
     def trust_steps(self) -> Generator[Step, None, SimTrust]:
         """Check the middle slice of the first time point and channel."""
