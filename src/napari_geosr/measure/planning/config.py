@@ -29,7 +29,7 @@ class PlanConfig(Config):
         union_mode="left_to_right",
         description="Edge length of a spot (the field of view of a fine scan), such "
         "as 200um; a number without a unit is in the unit of the voxel size, and 10% "
-        "is relative to the scan's shortest edge.",
+        "is relative to the scan's shortest edge, but at least 8 voxels.",
     )
     precision: float | str = Field(
         default=0.05,
