@@ -93,7 +93,8 @@ def thickness_of(path: Path, edge: int, program: str, which: str) -> None:
         return float(2 * radii.mean()), len(np.unique(radii))
 
     part = tifffile.imread(path)[(slice(0, edge),) * 3]
-    phase = part <= threshold_otsu(part)
+    values, counts = np.unique(part[::4, ::4, ::4], return_counts=True)
+    phase = part <= threshold_otsu(hist=(counts, values))
     phase = phase if which == "pores" else ~phase
     measure(phase[:60, :60, :60].copy(), 30**3)  # compiles the loops
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

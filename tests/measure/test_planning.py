@@ -220,6 +220,24 @@ def test_impossible_plans_are_refused(
         planned(rock, **more)
 
 
+def test_the_default_spot_fits_a_small_scan(rock: np.ndarray) -> None:
+    """10 % of 96 voxels are fewer than the smallest spot."""
+    small = rock[:64, :64, :64]
+    plan = planned(small, precision="20%")
+    assert plan.spot_edge / plan.voxel_size >= SMALLEST_SPOT
+    assert 2 <= plan.n_spots <= plan.n_possible
+
+
+def test_a_plan_never_asks_for_a_large_part_of_all_spots(rock: np.ndarray) -> None:
+    def advice(**more) -> list[str]:
+        plan = planned(rock, **more)
+        assert (plan.n_spots >= plan.n_possible / 3) == ("instead" in plan.rows()[0][1])
+        return [r for r in plan.remarks if "Scan the whole sample at the fine" in r]
+
+    assert len(advice(spot="32um", precision="0.5%")) == 1
+    assert advice(spot="32um", precision="20%") == []
+
+
 def test_a_length_needs_a_scan_with_a_unit(rock: np.ndarray) -> None:
     volume = Volume(scan(rock), axes="ZYX", name="s")
     with pytest.raises(VolumeError, match="no unit of length"):

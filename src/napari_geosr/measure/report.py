@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html import escape
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
@@ -219,6 +219,31 @@ class PorosityReport:
         """Minimum and maximum number of pores per mm³ (image: mm²) in the interval."""
         ends = self.figures[f"pores_per_mm{2 if self.is_flat else 3}_interval"]
         return None if ends is None else (ends[0], ends[1])
+
+    def with_group(
+        self, name: str, inside: AnyArray, expression: str = ""
+    ) -> PorosityReport:
+        """Add a group of pores as a column of the table.
+
+        Parameters
+        ----------
+        name : str
+            Name of the column.
+        inside : ndarray of bool, shape (n,)
+        expression : str
+            The filter that selects these pores, if there is one. It becomes the group
+            of the report, and the methods section reproduces it.
+        """
+        table = {**self.table, name: inside}
+        report = replace(self, table=table, units={**self.units, name: ""})
+        if not expression:
+            return report
+        size = self.table["area" if self.is_flat else "volume"]
+        return replace(
+            report,
+            group=summary(expression, inside, size),
+            settings={**self.settings, "group": expression},
+        )
 
     def summary_lines(self) -> list[str]:
         """The summary as lines ``label: value unit``."""

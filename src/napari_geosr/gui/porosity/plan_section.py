@@ -192,9 +192,9 @@ class PlanSection(QWidget):
             array,
             name=name,
             colormap=spot_colormap(),
-            features={
-                "index": [spot.stratum for spot in plan.spots],
-                "porosity": [spot.porosity for spot in plan.spots],
+            features={  # row 0 is the background
+                "index": [0, *(spot.stratum for spot in plan.spots)],
+                "porosity": [np.nan, *(spot.porosity for spot in plan.spots)],
             },
             metadata=record,
             **same_place(layer),

@@ -11,7 +11,7 @@ import numpy as np
 
 from napari_geosr.core.errors import Cancelled
 from napari_geosr.core.steps import ShouldStop
-from napari_geosr.core.types import AnyDict
+from napari_geosr.core.types import AnyArray, AnyDict
 from napari_geosr.gui.layers import METADATA, add_labels_result, geometry
 from napari_geosr.gui.layers.position import in_layer_units
 from napari_geosr.gui.porosity.pore_colours import BY_LABEL, colormap_of
@@ -33,11 +33,21 @@ _BLOCK_BYTES = 2**24
 
 
 def features(report: PorosityReport) -> Any:
-    """The pore table as a DataFrame with the `index` column that napari requires."""
+    """The pore table as a DataFrame with the `index` column that napari requires.
+
+    Row 0 is the background, because napari's features table takes rows for labels.
+    """
     import pandas as pd
 
     columns = {"index": report.table["label"], **report.table}
-    return pd.DataFrame(columns, copy=False)
+    return pd.DataFrame({k: with_background(v) for k, v in columns.items()}, copy=False)
+
+
+def with_background(column: AnyArray) -> AnyArray:
+    """A column of the pore table with a row for label 0 in front: empty, or 0."""
+    first: object = {"f": np.nan, "U": "", "O": ""}.get(column.dtype.kind, 0)
+    extended: AnyArray = np.concatenate([np.array([first], column.dtype), column])
+    return extended
 
 
 def warm_up() -> None:

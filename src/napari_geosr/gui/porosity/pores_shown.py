@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject, Signal
@@ -152,18 +151,21 @@ class PoreDisplay(QObject):
             layer.features = features
         self.marked.changed.emit()
 
-    def _add_group(self, group: str) -> None:
-        """Add a column with the selected pores to table and features."""
+    def _add_group(self, group: str, expression: str) -> None:
+        """Add a column with the selected pores to table and features.
+
+        A filter that selects them becomes the group of the report, with which the
+        methods section reproduces it.
+        """
         name, report = self._result.which.currentText(), self._result.report
         if report is None:
             return
         mask = self.marked.mask.copy()
-        table = {**report.table, group: mask}
-        extended = replace(report, table=table, units={**report.units, group: ""})
+        extended = report.with_group(group, mask, expression)
         self._result.set_extended(name, extended)
         layer = self.layer()
-        if layer is not None and len(layer.features) == len(mask):
-            layer.features[group] = mask
+        if layer is not None and len(layer.features) == len(mask) + 1:
+            layer.features[group] = pore_layers.with_background(mask)
             layer.events.features()
         self._colours = None  # the pores may be coloured by this group
         self.marked.changed.emit()

@@ -210,7 +210,7 @@ def _of_cell(
 
 @compiled
 def _stored(radius: float) -> int:
-    return min(np.int64(np.rint(2 * radius * STEPS)), MOST)
+    return int(min(np.rint(2 * radius * STEPS), MOST))
 
 
 @compiled
@@ -305,8 +305,8 @@ def _walls(
 def _distance(walls: np.ndarray, i: int, z: float, y: float, x: float) -> float:
     if walls[i, 4] > 0:
         z, y, x = walls[i, 0] + z, walls[i, 1] + y, walls[i, 2] + x
-        return np.sqrt(z * z + y * y + x * x) + walls[i, 3]
-    return walls[i, 3] + walls[i, 0] * z + walls[i, 1] * y + walls[i, 2] * x
+        return float(np.sqrt(z * z + y * y + x * x) + walls[i, 3])
+    return float(walls[i, 3] + walls[i, 0] * z + walls[i, 1] * y + walls[i, 2] * x)
 
 
 @compiled

@@ -20,7 +20,7 @@ REACH = 3
 STEPS = 1024
 _CONSTANT = 1.2457
 #: Weight by sorted absolute offset.
-_WEIGHTS = {
+_WEIGHTS: dict[tuple[int, ...], float] = {
     (0, 0, 0): 0.0,
     (0, 0, 1): -0.0645,
     (0, 0, 2): -0.0494,

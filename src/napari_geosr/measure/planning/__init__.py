@@ -40,6 +40,8 @@ FEWEST = 2
 _ENOUGH = {"whole": {2: 4, 3: 8}, "spot": {2: 16, 3: 27}}
 #: In a scan of one spot, cubes are at most this fraction of its shortest edge.
 _PART = 0.25
+#: From this fraction of all spots on, scanning the whole sample is recommended.
+MANY = 1 / 3
 #: A spot of fewer correlation lengths is not much more than a single pore.
 _FEW_LENGTHS = 5
 
@@ -131,6 +133,9 @@ def _spot_and_scan(run: PorosityRun, config: PlanConfig) -> tuple[float, float]:
             f"A scan of {name!r} cannot be planned: {error}. Give the voxel size with "
             "its unit."
         ) from error
+    if isinstance(config.spot, str) and config.spot.strip().endswith("%"):
+        # A share of a small scan is never refused for being too fine.
+        edge = max(edge, SMALLEST_SPOT * voxel)
     spot = f"A spot of {edge:.4g} {unit}"
     if shortest < 4 * SMALLEST_SPOT * voxel:
         raise VolumeError(
@@ -222,7 +227,9 @@ def _plan(
         spots=places,
         costs=_costs(config, n, len(spots) if whole else None),
         remarks=tuple(
-            _remarks(phases, spots, spot, variation, length, porosity, accepted, config)
+            _remarks(
+                phases, spots, spot, variation, length, porosity, accepted, config, n
+            )
         ),
         settings=config.model_dump(mode="json"),
     )
@@ -337,8 +344,15 @@ def _remarks(
     porosity: float,
     accepted: float,
     config: PlanConfig,
+    n: int,
 ) -> Generator[str, None, None]:
     """What the plan does not tell for this scan."""
+    if config.scan == "whole" and n >= max(FEWEST + 1, MANY * len(spots.porosity)):
+        yield (
+            f"Spots of this size are not worthwhile: {n} of {len(spots.porosity)} "
+            "would be needed. Scan the whole sample at the fine resolution, or give "
+            "larger spots or a lower precision."
+        )
     if not variation.is_measured(edge):
         most = variation.largest
         unit = shown_unit(phases.unit, [phases.edge], flat=phases.flat)

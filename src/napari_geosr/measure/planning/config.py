@@ -29,7 +29,7 @@ class PlanConfig(Config):
         union_mode="left_to_right",
         description="Edge length of a spot (the field of view of a high-resolution "
         "scan): a length such as 200um, a number in the unit of the voxel size, or a "
-        "percentage of the scan's shortest edge.",
+        "percentage of the scan's shortest edge, but at least 8 voxels.",
     )
     precision: float | str = Field(
         default=0.05,

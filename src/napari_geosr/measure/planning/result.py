@@ -202,6 +202,8 @@ class ScanPlan:
     def rows(self) -> list[tuple[str, str]]:
         """Labels and values for people."""
         possible = "" if self.n_possible is None else f" of {self.n_possible} possible"
+        if self.n_possible and 2 < self.n_spots >= self.n_possible / 3:
+            possible += "; scan the whole sample instead"
         percent = f"{100 * self.confidence:g} %"
         rows = [
             ("Spots", f"{self.n_spots}{possible}"),

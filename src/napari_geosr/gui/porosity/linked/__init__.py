@@ -118,13 +118,14 @@ class PorePlot(QWidget):
         The user clicked on the point of this pore.
     listingChanged
         The table is to list only the selected pores, or all.
-    groupSaved : str
-        Keep the selected pores as a column with this name.
+    groupSaved : str, str
+        Keep the selected pores as a column with this name; the filter that selects
+        them, or nothing.
     """
 
     labelChosen = Signal(int)
     listingChanged = Signal()
-    groupSaved = Signal(str)
+    groupSaved = Signal(str, str)
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -296,7 +297,18 @@ class PorePlot(QWidget):
             )
             return
         self._show_fault("")
-        self.groupSaved.emit(name)
+        self.groupSaved.emit(name, self._filter_of(self._marked.mask))
+
+    def _filter_of(self, mask: AnyArray) -> str:
+        """The filter that selects exactly these pores; empty if it does not."""
+        text = self.expression.text().strip()
+        if self._report is None or not text:
+            return ""
+        try:
+            found = Group(text).of(self._report.table, self._report.units)
+        except ConfigError:
+            return ""
+        return text if np.array_equal(found, mask) else ""
 
 
 def _share(report: PorosityReport, mask: AnyArray) -> str:

@@ -10,6 +10,7 @@ from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_geosr.core.types import AnyArray
 from napari_geosr.gui.kit.lifetime import Connections
+from napari_geosr.gui.porosity.pore_layers import with_background
 
 if TYPE_CHECKING:
     from napari.layers import Labels
@@ -113,18 +114,18 @@ class FeatureLink(QObject):
     def _column(self, layer: Labels, name: str) -> AnyArray:
         """A column of the features; empty if there is none for these pores."""
         features = layer.features
-        if name not in features or len(features) != len(self._marked.mask):
+        if name not in features or len(features) != len(self._marked.mask) + 1:
             return np.zeros(0)
-        return np.asarray(features[name])
+        return np.asarray(features[name])[1:]  # without the background
 
     def _write(self) -> None:
         """Put the selection into the features in place: a copy of all takes long."""
         layer = self._followed()
-        if layer is None or len(layer.features) != len(self._marked.mask):
+        if layer is None or len(layer.features) != len(self._marked.mask) + 1:
             return
         if np.array_equal(self._column(layer, SELECTED), self._marked.mask):
             return
-        layer.features[SELECTED] = self._marked.mask
+        layer.features[SELECTED] = with_background(self._marked.mask)
         self._is_writing = True
         layer.events.features()
         self._is_writing = False

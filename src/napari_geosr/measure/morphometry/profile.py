@@ -1,0 +1,111 @@
+"""Porosity of every slice: a profile along Z, with the uncertainty of each value."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator
+
+import numpy as np
+
+from napari_geosr.core.steps import BlockDone, StageStarted, Step
+from napari_geosr.measure.phases import Mask, Phases
+from napari_geosr.measure.phases.findings import Findings, Quantity
+from napari_geosr.measure.sums import SweepTotals
+
+TITLE = "Profile along Z"
+ABOUT = "Porosity of every slice along Z, and how much it varies."
+CONVENTION = (
+    "The porosity of a slice is the share of pores in its part of the sample. Its "
+    "standard error is estimated from 4 × 4 equal fields of the slice, weighted by "
+    "their part of the sample, as if they were independent (Cochran 1977, ratio "
+    "estimator). Prof.SD is the standard deviation between slices that hold at least "
+    "half as much of the sample as the fullest one; Prof.min and Prof.max are their "
+    "extremes, and Prof.slope is the slope of the regression line along Z."
+)
+SOURCES = ("Cochran WG. Sampling Techniques. 3rd ed. Wiley (1977), eq. 6.9.",)
+QUANTITIES = (
+    Quantity("Prof.SD", "standard deviation of the porosity between slices"),
+    Quantity("Prof.min", "lowest porosity of a slice", text="percent"),
+    Quantity("Prof.max", "highest porosity of a slice", text="percent"),
+    Quantity("Prof.slope", "change of the porosity along Z per length", -1),
+)
+#: Fields of a slice along each axis.
+_FIELDS = 4
+#: Slices count with at least this fraction of the sample of the fullest slice.
+_ENOUGH = 0.5
+
+
+def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findings]:
+    """Measure every slice."""
+    slabs = phases.slabs
+    parts = []
+    yield StageStarted(0, len(slabs), message="Measuring the profile along Z")
+    for i, slab in enumerate(slabs):
+        pores = _field_counts(phases.planes(phases.pores, slab))
+        sample = phases.sample_planes(slab)
+        whole = np.ones((1, *phases.shape[1:]), bool) if sample is None else sample
+        parts.append((pores, np.broadcast_to(_field_counts(whole), pores.shape)))
+        yield BlockDone(i + 1, len(slabs))
+    pores, sample = (
+        np.concatenate(part).astype(float) for part in zip(*parts, strict=True)
+    )
+    totals_of_slices = sample.sum(axis=1)
+    known = totals_of_slices > 0
+    porosity = pores.sum(axis=1) / np.maximum(totals_of_slices, 1)
+    used = known & (totals_of_slices >= _ENOUGH * totals_of_slices.max(initial=0))
+    found = porosity[used]
+    values: dict[str, float | None] = dict.fromkeys(q.name for q in QUANTITIES)
+    remarks = []
+    if len(found) < 2:
+        remarks.append(
+            "The profile along Z has no statistics: there is only one slice."
+        )
+    else:
+        heights = np.flatnonzero(used)
+        values = {
+            "Prof.SD": float(found.std(ddof=1)),
+            "Prof.min": float(found.min()),
+            "Prof.max": float(found.max()),
+            "Prof.slope": float(np.polyfit(heights - heights.mean(), found, 1)[0]),
+        }
+    curve = {
+        "distance": [float(z) for z in np.flatnonzero(known)],
+        "porosity": porosity[known].tolist(),
+        "standard_error": [
+            standard_error(p, s)
+            for p, s in zip(pores[known], sample[known], strict=True)
+        ],
+    }
+    return Findings(values, remarks, curves={"profile": curve})
+
+
+def _field_counts(planes: Mask) -> np.ndarray:
+    """Voxels of each field of each slice, shape (Z, fields)."""
+    _, n_y, n_x = planes.shape
+    rows = np.unique(np.arange(_FIELDS) * n_y // _FIELDS)
+    columns = np.unique(np.arange(_FIELDS) * n_x // _FIELDS)
+    by_rows = np.add.reduceat(planes, rows, axis=1, dtype=np.int64)
+    counts: np.ndarray = np.add.reduceat(by_rows, columns, axis=2)
+    return counts.reshape(len(planes), -1)
+
+
+def standard_error(pores: np.ndarray, sample: np.ndarray) -> float:
+    """Standard error of the porosity of a slice, from its fields.
+
+    Parameters
+    ----------
+    pores, sample : ndarray of shape (fields,)
+        Voxels of pores and of the sample.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> standard_error(np.array([1, 3]), np.array([10, 10]))
+    0.1
+    """
+    n = int(np.count_nonzero(sample))
+    if n < 2:
+        return 0.0
+    share = pores.sum() / sample.sum()
+    squares = float(((pores - share * sample) ** 2).sum())
+    return round(math.sqrt(squares * n / (n - 1)) / float(sample.sum()), 12)
