@@ -359,7 +359,8 @@ class JobsDock(Dock):
             if not job.is_verified():
                 reason = job.status().message or "its files are incomplete."
                 raise JobError(
-                    f"{path} was not added because it may not be a job: {reason}"
+                    f"{path} was not added because it does not appear to be a job: "
+                    f"{reason}"
                 )
             index.register(job)
         except GeoSRError as error:

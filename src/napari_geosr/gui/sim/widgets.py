@@ -177,7 +177,7 @@ class PatternTable(QWidget):
         self.tree = list_tree(
             _COLUMNS,
             "Patterns",
-            "Illumination patterns. Modulation is from 0 to 1. Peak is the "
+            "Illumination patterns. Modulation ranges from 0 to 1. Peak is the "
             "confidence, that is, the height of the correlation peak relative to its "
             f"surroundings; below {MIN_CONFIDENCE:g}, the pattern counts as not found.",
             heights=(90, 110),

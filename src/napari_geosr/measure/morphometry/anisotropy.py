@@ -35,7 +35,7 @@ QUANTITIES = (
     Quantity("DA(1-c/a)", "degree of anisotropy, 0 to 1, radii"),
     Quantity("DA(a/c)", "degree of anisotropy, 1 or more, radii (CTAn)"),
     Quantity("MIL.a", "longest radius of the MIL ellipsoid", 1),
-    Quantity("MIL.b", "middle radius of the MIL ellipsoid", 1, flat_name="-"),
+    Quantity("MIL.b", "intermediate radius of the MIL ellipsoid", 1, flat_name="-"),
     Quantity("MIL.c", "shortest radius of the MIL ellipsoid", 1),
     Quantity("MIL.z", "main direction, component along Z", flat_name="-"),
     Quantity("MIL.y", "main direction, component along Y"),

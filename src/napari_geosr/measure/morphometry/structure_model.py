@@ -63,7 +63,7 @@ Floats = npt.NDArray[np.float64]
 def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findings]:
     """Measure volume, surface and curvature of the solid, block by block."""
     if phases.flat:
-        return Findings({}, ["SMI.concave has no value in an image."])
+        return Findings({}, ["SMI.concave is not defined for a 2D image."])
     if min(phases.shape) < 3 * _HALO:
         return Findings(
             {},

@@ -111,8 +111,8 @@ def check_installed() -> None:
         found = False
     if not found:
         raise ConfigError(
-            "Several workers need the extra cluster. Install it (pip install "
-            '"napari-geosr[cluster]"), or leave out --workers.'
+            "Several workers require the optional dependencies 'cluster'. Install them "
+            '(pip install "napari-geosr[cluster]"), or leave out --workers.'
         )
 
 

@@ -297,7 +297,7 @@ def choose_network_steps(
     yield StageStarted(message="Choosing the number of steps")
     for done in range(config.steps + 1):
         if should_stop():
-            raise Cancelled("Stopped while the number of steps was chosen.")
+            raise Cancelled("Stopped while the number of steps was being chosen.")
         with exact_settings(config.threads):
             misfits.append(network.held_out_misfit(target, scale))
         best = int(np.argmin(misfits))

@@ -343,7 +343,7 @@ def _method_text(done: StudySummary, config: StudyConfig, scan: Projections) -> 
             "The photons that were left out serve as targets for the networks."
         )
         if not done.reference["is_truth"]:
-            shorter += " These are also part of the reference, which favours networks."
+            shorter += " These are also part of the reference; this favours networks."
     taught = ""
     if any(row.get("training_seconds") for row in done.rows):
         taught = (
