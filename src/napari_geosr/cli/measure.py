@@ -144,9 +144,8 @@ def measure(
             stopping="stopping after this slab (press Ctrl-C again to stop at once)",
         )
         agreement = agreement_of(reports, graph_distance)
-        more = {}
-        if agreement is not None:
-            more["graph_agreement"] = agreement.to_json_dict()
+        found = None if agreement is None else agreement.to_json_dict()
+        more = {} if found is None else {"graph_agreement": found}
         report_files.write(
             files,
             volumes,

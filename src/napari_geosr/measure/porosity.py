@@ -65,7 +65,7 @@ from napari_geosr.measure.slabs.labelling import (
     label_steps,
     number_steps,
 )
-from napari_geosr.measure.slabs.pool import SlabPool
+from napari_geosr.measure.slabs.sharing import SlabPool
 from napari_geosr.measure.sums import Pores, SweepTotals
 from napari_geosr.measure.table import column_units, pore_table
 

@@ -6,7 +6,7 @@ import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import astuple, dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -37,10 +37,8 @@ from napari_geosr.measure.phases import Phases, phases_of
 from napari_geosr.measure.sample_mask import check_sample_mask_memory, sample_mask_bytes
 from napari_geosr.measure.segment import phase_mask
 from napari_geosr.measure.slabs.part import SlabPart, SlabRules, label_slab
+from napari_geosr.measure.slabs.sharing import SlabPool
 from napari_geosr.measure.sums import Geometry
-
-if TYPE_CHECKING:
-    from napari_geosr.measure.slabs.pool import SlabPool
 
 
 @dataclass

@@ -26,6 +26,7 @@ from napari_geosr.measure.slabs.pool import (
     IntervalWork,
     LabelWork,
     NumberWork,
+    number_again,
     planes_of,
     processed,
 )
@@ -142,8 +143,6 @@ def number_steps(
     run: PorosityRun, raw: RawTable, threshold: float, progress: SweepProgress
 ) -> Generator[Step, None, None]:
     """Renumber the counted pores 1..n; all others become 0."""
-    from napari_geosr.measure.kernels import joining
-
     yield StageStarted(progress.done, progress.total, message="Numbering the pores")
     slabs, doing = run.slabs, "numbering the pores"
     # Labels of an earlier run, and of other processes, are computed again.
@@ -160,7 +159,7 @@ def number_steps(
         run.check(doing)
         slab = slice(*planes)
         block = np.ascontiguousarray(run.target[slab], dtype=np.uint32)
-        joining.relabel(block.reshape(-1), numbers)
+        number_again(block, numbers)
         if not _is_view(block, run.target):
             run.target[slab] = block
         yield progress.step()

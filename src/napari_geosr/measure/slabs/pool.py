@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -15,37 +15,12 @@ from napari_geosr.io.lazy import LazyArray
 from napari_geosr.measure.interval import IntervalPart, ShiftedPores
 from napari_geosr.measure.porosity_run import LabelledSlab, PorosityRun
 from napari_geosr.measure.slabs.part import SlabRules, provisional_labels
+from napari_geosr.measure.slabs.sharing import SlabWork
 
 R = TypeVar("R")
-R_co = TypeVar("R_co", covariant=True)
 
 #: A slab in a form that other processes can be sent: its planes along Z.
 Planes = tuple[int, int]
-
-
-class SlabWork(Protocol[R_co]):
-    """What is done with each slab, in this or another process."""
-
-    def __call__(self, planes: Any, should_stop: ShouldStop, worker: int, /) -> R_co:
-        """Process one slab; called with its item, a stop flag and a worker's number."""
-
-
-class SlabPool(Protocol):
-    """Processes that share the slabs of a measurement."""
-
-    #: Number of processes that share the memory of a computer.
-    per_host: int
-
-    def results(
-        self, work: SlabWork[R], items: Sequence[Any], should_stop: ShouldStop
-    ) -> Generator[R, None, None]:
-        """Process all items, and yield their results in the order of the items.
-
-        Raises
-        ------
-        Cancelled
-            If `should_stop` returns True.
-        """
 
 
 def planes_of(slabs: Sequence[slice]) -> list[Planes]:
@@ -74,6 +49,13 @@ def processed(
     except Cancelled:
         run.check(doing)
         raise
+
+
+def number_again(labels: np.ndarray, numbers: np.ndarray) -> None:
+    """Replace labels (uint32, contiguous) by their ``numbers``, in place."""
+    from napari_geosr.measure.kernels import joining
+
+    joining.relabel(labels.reshape(-1), numbers)
 
 
 @dataclass
@@ -128,12 +110,10 @@ class NumberWork(_OfRun):
     def __call__(
         self, item: tuple[Planes, np.ndarray], should_stop: ShouldStop, worker: int
     ) -> tuple[Planes, np.ndarray]:
-        from napari_geosr.measure.kernels import joining
-
         planes, numbers = item
         _, pores, _ = self.run.pores(slice(*planes), self.threshold)
         labels, _ = provisional_labels(pores, self.run.config.connectivity)
-        joining.relabel(labels.reshape(-1), numbers)
+        number_again(labels, numbers)
         return planes, labels
 
 

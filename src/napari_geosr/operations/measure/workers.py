@@ -22,7 +22,7 @@ from napari_geosr.operations.storage import array_for_workers
 if TYPE_CHECKING:
     from napari_geosr.measure.config import PorosityConfig
     from napari_geosr.measure.interval import Deviation
-    from napari_geosr.measure.slabs.pool import SlabWork
+    from napari_geosr.measure.slabs.sharing import SlabWork
 
 R = TypeVar("R")
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Generator
 from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 from napari_geosr.core.addresses import METADATA_CHECKSUM
 from napari_geosr.core.config import Config
@@ -27,6 +29,9 @@ from napari_geosr.operations.restore.measurements import FILE, MeasurementStore
 from napari_geosr.operations.restore.ranking.config import AUTO
 from napari_geosr.operations.restore.resume import find_unfinished_deviation
 from napari_geosr.operations.storage import is_written, open_part, remove_parts
+
+if TYPE_CHECKING:
+    from napari_geosr.operations.restore.run import RestorationResult
 
 OPERATION = "restore"
 #: Size of a voxel of type float32.
@@ -112,9 +117,7 @@ class RestoreJob(Config):
             With a one-sentence message.
         """
         if self.workers is not None:
-            from napari_geosr.operations.restore.steps import check_workers_for
-
-            check_workers_for(self.data.open(), self.workers)
+            _steps().check_workers_for(self.data.open(), self.workers)
 
     def output_bytes(self) -> int:
         """Size of the result and its standard deviations, without compression.
@@ -172,9 +175,6 @@ def restore_job_steps(
     GeoSRError
         With a one-sentence message; finished tiles are kept.
     """
-    # Submitting a job needs nothing of what its run needs.
-    from napari_geosr.operations.restore.steps import restore_steps
-
     out = job.result(folder)
     # the job was killed before it reported the result
     if is_written(out, job.replaces):
@@ -185,7 +185,7 @@ def restore_job_steps(
     unfinished, deviation = _unfinished_parts(job, out)
     volume = job.data.open()
     try:
-        done = yield from restore_steps(
+        done: RestorationResult = yield from _steps().restore_steps(
             volume,
             job.settings,
             out=out,
@@ -205,6 +205,13 @@ def restore_job_steps(
         return None
     remove_parts(folder, job.part, job.part_deviation)
     return done.path
+
+
+def _steps() -> ModuleType:
+    """What a run needs; submitting a job does without."""
+    from napari_geosr.operations.restore import steps
+
+    return steps
 
 
 def _measurements(
