@@ -18,6 +18,7 @@ import itertools
 import math
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +35,14 @@ _SLAB = 16
 #: First number of voxels that are read around a block; the largest radius and some are
 #: needed, which is found by trying.
 _FIRST_MARGIN = 16
+
+
+def _kernels() -> Any:
+    """The compiled loops, which are imported when they are needed."""
+    from napari_geosr.measure import kernels
+    from napari_geosr.measure.kernels import axes, distances, spheres, surface  # noqa: F401
+
+    return kernels
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,13 +157,13 @@ def thickness_steps(
     blocks = list(_blocks((z, y, x), block_voxels or BLOCK_VOXELS))
     counts = np.zeros(2**16, np.int64)
     margin, unbounded = _FIRST_MARGIN, 0
-    found: list[_Spheres] = []
+    found: list[_SphereList] = []
     yield StageStarted(0, 2 * len(blocks), message=message)
     for i, core in enumerate(blocks):
         check()
         block = _with_margin(phase, core, margin, check)
         if block is None:
-            found.append(_Spheres.none())
+            found.append(_SphereList.none())
         elif block.phase.all():  # then all of the volume is
             unbounded += math.prod(s.stop - s.start for s in core)
             if target is not None:
@@ -227,7 +236,7 @@ def _with_margin(
     phase: MaskSource, core: Box, margin: int, check: Callable[[], None]
 ) -> _PhaseBlock | None:
     """Read a block with all that its spheres depend on; None if it has no phase."""
-    from napari_geosr.measure.kernels import distances, spheres
+    spheres = _kernels().spheres
 
     shape = phase.shape
     if not np.asarray(phase[core]).any():
@@ -244,7 +253,7 @@ def _with_margin(
         block = read.astype(np.uint8)  # a copy, which is changed later
         squares = np.empty(block.shape, np.int32)
         nearest = np.empty(block.shape, np.int32)
-        distances.squared_distances(block, squares, nearest)
+        _kernels().distances.squared_distances(block, squares, nearest)
         place = np.array(
             [
                 [s.start - b.start, s.stop - b.start]
@@ -264,7 +273,7 @@ def _with_margin(
 
 
 @dataclass(frozen=True, eq=False)
-class _Spheres:
+class _SphereList:
     """Spheres of a block.
 
     Attributes
@@ -281,16 +290,16 @@ class _Spheres:
     box: npt.NDArray[np.float64]
 
     @classmethod
-    def none(cls) -> _Spheres:
+    def none(cls) -> _SphereList:
         """No spheres."""
         return cls(np.zeros((0, 3), np.int32), np.zeros(0, np.uint16), np.zeros((2, 3)))
 
     @classmethod
     def of(
         cls, centres: npt.NDArray[np.int32], diameters: npt.NDArray[np.uint16]
-    ) -> _Spheres:
+    ) -> _SphereList:
         """With the box that they reach."""
-        from napari_geosr.measure.kernels import spheres
+        spheres = _kernels().spheres
 
         if not len(diameters):
             return cls.none()
@@ -300,9 +309,9 @@ class _Spheres:
 
     def within(
         self, first: npt.NDArray[np.int64], last: npt.NDArray[np.int64]
-    ) -> _Spheres:
+    ) -> _SphereList:
         """Those that reach a box."""
-        from napari_geosr.measure.kernels import spheres
+        spheres = _kernels().spheres
 
         if (
             not len(self.diameters)
@@ -314,18 +323,18 @@ class _Spheres:
         lower = np.floor((first - reach) * spheres.PLACES).astype(np.int32)
         upper = np.ceil((last + reach) * spheres.PLACES).astype(np.int32)
         near = ((self.centres >= lower) & (self.centres <= upper)).all(1)
-        return _Spheres(self.centres[near], self.diameters[near], self.box)
+        return _SphereList(self.centres[near], self.diameters[near], self.box)
 
 
-def _collected(block: _PhaseBlock, *, locate: bool) -> _Spheres:
+def _collected(block: _PhaseBlock, *, locate: bool) -> _SphereList:
     """Spheres with centres in a block."""
-    from napari_geosr.measure.kernels import spheres, surface
+    spheres = _kernels().spheres
 
     squares, nearest = block.squares, block.nearest
     if locate:
-        surface.to_patterns(block.phase)
-        surface.locate(block.phase, squares)
-    surface.to_surface(squares, nearest)
+        _kernels().surface.to_patterns(block.phase)
+        _kernels().surface.locate(block.phase, squares)
+    _kernels().surface.to_surface(squares, nearest)
     (first, last), (y0, y1), (x0, x1) = block.place
     # Slabs that end between two cells of 4³ voxels, with at most 8 spheres per cell.
     slabs = range(-((first + block.start[0]) % _SLAB) + first, last, _SLAB)
@@ -340,14 +349,14 @@ def _collected(block: _PhaseBlock, *, locate: bool) -> _Spheres:
             squares, nearest, ends, block.start, locate, centres, diameters
         )
         parts.append((centres[:n].copy(), diameters[:n].copy()))
-    return _Spheres.of(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+    return _SphereList.of(*(np.concatenate(part) for part in zip(*parts, strict=True)))
 
 
 def _painted(
-    phase: MaskSource, core: Box, found: list[_Spheres]
+    phase: MaskSource, core: Box, found: list[_SphereList]
 ) -> npt.NDArray[np.uint16]:
     """Diameters in a block."""
-    from napari_geosr.measure.kernels import spheres
+    spheres = _kernels().spheres
 
     box = [
         slice(max(0, s.start - spheres.FILLED), min(n, s.stop + spheres.FILLED))
@@ -384,8 +393,6 @@ def medial_axis_steps(
     write : callable
         Receives the medial axis in each block; blocks extend over whole planes.
     """
-    from napari_geosr.measure.kernels import spheres
-
     n_z, n_y, n_x = phase.shape
     thick = max(1, (block_voxels or BLOCK_VOXELS) // max(1, n_y * n_x))
     margin = _FIRST_MARGIN
@@ -400,7 +407,7 @@ def medial_axis_steps(
         if block is not None:
             margin = block.margin
             marked = np.empty(block.phase.shape, np.uint8)
-            spheres.mark_axes(block.phase, block.squares, block.nearest, marked)
+            _kernels().axes.mark_axes(block.phase, block.squares, block.nearest, marked)
             found = marked[block.inside].view(np.bool_)
             start = z.start - wide[0].start
             write(core, found[start : start + z.stop - z.start])
