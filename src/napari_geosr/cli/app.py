@@ -217,7 +217,7 @@ def _explained() -> Iterator[None]:
 
 
 def _discard(stream: TextIO) -> None:
-    """Discard unprinted text, which Python would otherwise retry at exit and fail."""
+    """Discard unprinted text; otherwise Python tries again at exit, and fails."""
     with suppress(OSError, ValueError):
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, stream.fileno())

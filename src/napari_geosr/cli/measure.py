@@ -93,7 +93,8 @@ def measure(
         int | None,
         Parameter(
             help="Number of processes that share the labelling; the memory is divided "
-            "among them. By default, a single process is used. Needs the extra cluster."
+            "among them. By default, a single process is used. Requires the optional "
+            "dependencies napari-geosr[cluster]."
         ),
     ] = None,
     config: Annotated[MeasureConfig | None, AS_FLAGS] = None,

@@ -95,8 +95,8 @@ def restore(
         int | None,
         Parameter(
             help="Number of processes that share the work; memory and threads are "
-            "divided among them. By default, a single process is used. Needs the extra "
-            "cluster.",
+            "divided among them. By default, a single process is used. Requires the "
+            "optional dependencies napari-geosr[cluster].",
         ),
     ] = None,
     dry_run: Annotated[

@@ -69,7 +69,7 @@ def study_projections(
     json: Json = False,
     overwrite: Overwrite = False,
 ) -> int:
-    """For each algorithm, find the smallest scan that still gives correct pores."""
+    """Find the fewest projections (or shortest exposure) that give correct pores."""
     merged = settings_from(StudyConfig, config, settings)
     scan = open_projections(projections, reading)
     given = {

@@ -259,7 +259,7 @@ class Projections:
 
     @property
     def wedges(self) -> tuple[Arc, ...]:
-        """Start and width of missing wedges, in degrees of half a turn (parallel beam).
+        """Start and width of the missing wedges within half a turn, in degrees.
 
         A subset of a scan has the missing wedges of the whole scan.
         """

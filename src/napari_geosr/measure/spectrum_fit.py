@@ -159,7 +159,7 @@ class _SpectrumModel:
         return np.asarray(np.exp(below + step * (above - below)))
 
     def noise(self, place: float, width: float) -> Array:
-        """Power of noise with a maximum power of 1."""
+        """Power spectrum of the noise, scaled to a maximum of 1."""
         last = len(self.tables) - 1
         place = min(max(place, 0.0), float(last))
         first = min(int(place), max(last - 1, 0))

@@ -364,7 +364,7 @@ def remarks(
         )
     if structured:
         found.append(
-            "There is no uniform region: even the most uniform regions contain "
+            "No region is uniform: even the most uniform ones contain "
             f"structure. The noise level is below {upper:.3g}, but otherwise unknown."
         )
     if sample.clipped > _MAX_CLIPPED_SHARE and not (

@@ -270,7 +270,7 @@ def voxel_of(
             else (f", {factor} times as many as the scan along each enlarged axis")
         )
         raise VolumeError(
-            f"The voxel {axes} = {', '.join(map(str, at))} lies outside of the result, "
+            f"The voxel {axes} = {', '.join(map(str, at))} lies outside the result, "
             f"which has {' × '.join(map(str, shape))} voxels{finer}. Voxels are "
             "counted from 0."
         )

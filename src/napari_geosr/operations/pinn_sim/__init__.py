@@ -172,7 +172,7 @@ class _StackFit(ObjectFit):
         }
         if self.state is not None and self.state["of"] != self.of:
             raise ConfigError(
-                "This fit was started with other frames or settings (seed, recipe, "
+                "This fit was started with different frames or settings (seed, recipe, "
                 "features or upscale factor). Restore them to resume, or start again "
                 "in another folder."
             )
