@@ -113,8 +113,8 @@ def test_settings_may_come_from_a_file(files, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("more", "says"),
     [
-        (["--high-voxel-size", "0.002", "--unit", "um"], "too coarse|finer"),
-        (["--upscale-factor", "8"], "only 2 times finer"),
+        (["--high-voxel-size", "0.002", "--unit", "um"], "times smaller"),
+        (["--upscale-factor", "8"], "only 2 times smaller"),
         (["--start", "positions", "--offset", "9000,0,0"], "do not overlap"),
         (["--offset", "1,2"], "needs 3 numbers"),
         (["--offset", "a,b"], "numbers with commas"),

@@ -199,7 +199,7 @@ def test_what_is_wrong_is_said_beside_the_data(viewer, scans, tmp_path, qtbot):
     line.setText("")
     dock.shared.set_values({"upscale_factor": 8})
     built(dock, qtbot)
-    assert "too coarse" in dock.shared.faults["upscale_factor"]
+    assert "too large for an upscale factor" in dock.shared.faults["upscale_factor"]
     assert not dock.message.text
     assert dock.figures.isHidden()
     assert not (tmp_path / "pairs").exists()

@@ -162,10 +162,10 @@ class Broken:
 def test_an_error_of_the_source_or_target_surfaces(parts, make_network):
     _, source, target, statistics = parts
     network = make_network("conv")
-    with pytest.raises(FileError, match=r"Reading planes 3 to 3.*bad block"):
+    with pytest.raises(FileError, match="Planes 3 to 3 .*not be read: bad block"):
         run_to_end(run(network, Broken(source), target, statistics, tile=(1, 24, 31)))
     assert not ours()
-    with pytest.raises(FileError, match=r"Writing.*bad block"):
+    with pytest.raises(FileError, match=r"could not be written: bad block"):
         run_to_end(run(network, source, Broken(target), statistics, tile=(1, 24, 31)))
     assert not ours()
 

@@ -184,7 +184,8 @@ def test_a_folder_that_is_removed_is_said_in_a_sentence(
             output.array[2:] = 1
             output.provenance = ({"complete": True},)
 
-    with pytest.raises(FileError, match=rf"out{suffix}.*removed.*while it was written"):
+    said = rf"out{suffix}.*removed.*while it was being written"
+    with pytest.raises(FileError, match=said):
         fill()
 
 

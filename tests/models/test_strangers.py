@@ -47,7 +47,7 @@ def test_a_card_that_is_nested_too_deeply_ends_no_listing(tmp_path: Path) -> Non
     listed = json.loads(found.stdout)
     assert "foam-denoise" in {model["name"] for model in listed["models"]}
     (reason,) = listed["damaged"].values()
-    assert "levels deep" in reason
+    assert "levels of nesting" in reason
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_a_description_that_is_nested_too_deeply_is_refused(tmp_path: Path) -> N
     (tmp_path / "p" / "rdf.yaml").write_bytes(deep)
     packed = zipped(tmp_path / "p.zip", {"my.rdf.yaml": deep})
     for source in (tmp_path / "p", tmp_path / "p" / "rdf.yaml", packed):
-        with pytest.raises(ModelError, match="levels deep"):
+        with pytest.raises(ModelError, match="levels of nesting"):
             foreign.read(str(source))
 
 

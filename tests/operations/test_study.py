@@ -352,7 +352,7 @@ def test_one_folder_is_filled_by_one_process(scan, tmp_path):
     first = study_steps(scan, tmp_path / "study", settings())
     while not isinstance(next(first), CellDone):
         pass
-    with pytest.raises(ConfigError, match="study is running.*Wait until it ends"):
+    with pytest.raises(ConfigError, match="running.*Wait until it has finished"):
         run(scan, tmp_path / "study", settings())
     with pytest.raises(ConfigError, match="study is running"):
         run(scan, tmp_path / "study", settings(light="all"), overwrite=True)

@@ -53,7 +53,7 @@ def test_changed_content_is_said_and_the_old_goes_on(
     folder = tmp_path / "job"
     assert begin(job, folder, 2) is None
     write(tmp_path / "b.tif", 2)
-    with pytest.raises(FileError, match=r"b\.tif has changed.*content is different"):
+    with pytest.raises(FileError, match=r"b\.tif has changed.*contents have changed"):
         run_to_end(train_steps(job, folder))
     write(tmp_path / "b.tif", 1)
     assert run_to_end(train_steps(job, folder)).name == "m"

@@ -88,7 +88,7 @@ def load_yaml(text: str, *, aliases: bool = True) -> Any:
     >>> load_yaml("[" * 100_000)
     Traceback (most recent call last):
     ...
-    napari_geosr.core.errors.ConfigError: it is nested more than 64 levels deep.
+    napari_geosr.core.errors.ConfigError: it has more than 64 levels of nesting.
     """
     # In UTF-8, a character takes at least one byte.
     _refuse_long(len(text), MAX_BYTES)

@@ -44,7 +44,7 @@ def float32_contrast_fault(
     --------
     >>> import numpy as np
     >>> float32_contrast_fault(1e9, 1.0, 1e9 - 4, 1e9 + 4, np.dtype("f8"))[:45]
-    'Its grey values are too far from zero for flo'
+    'Its grey values are too far from zero for mod'
     """
     if np.can_cast(dtype, np.float32):
         return ""

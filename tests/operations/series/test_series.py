@@ -374,6 +374,7 @@ def test_each_channel_is_looked_at_and_named(monkeypatch, tmp_path):
     from napari_geosr.operations.restore.verdict import steps as verdict
 
     def harmful_if_bright(prepared, noise, ranking, should_stop):
+        yield from ()
         bright = prepared.statistics.mean > 1
         level = "harmful" if bright else "ok"
         return verdict.RunVerdict(level, "It loses all." if bright else "Fine.")

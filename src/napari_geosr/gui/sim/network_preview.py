@@ -41,7 +41,7 @@ class NetworkPreview(QObject):
         return None if self._layer is None else self._layer()
 
     def begin(self) -> None:
-        """Start anew: a run begins."""
+        """Forget the layer of an earlier run."""
         self.end()
         self._is_dismissed = False
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
+import os
 import queue
 import time
 import uuid
@@ -63,11 +64,15 @@ _PROGRAM_BYTES = 1 << 30
 #: Maximum memory of a worker process as a multiple of its budget; above it, the process
 #: is ended.
 _TOLERANCE = 1.25
+#: Variable with the size of unused memory above which glibc returns it to the system.
+_TRIM = "MALLOC_TRIM_THRESHOLD_"
+#: Its value in workers of Dask.
+_TRIM_OF_DASK = "65536"
 #: Limits of glibc's allocator as they are in a process that was not started by Dask.
 #: Dask lowers the first, which also fixes the second at 128 kB: every larger array is
 #: then a new mapping, and page faults take a quarter of the processor time.
 _MEMORY_ALLOCATOR = {
-    "MALLOC_TRIM_THRESHOLD_": str(64 << 20),
+    _TRIM: str(64 << 20),
     "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
 }
 
@@ -162,6 +167,9 @@ def open_pool(
     # would otherwise be lost.
     from distributed import Client
 
+    if os.environ.get(_TRIM) == _TRIM_OF_DASK:
+        # An earlier cluster of this process left it, and it would take precedence.
+        del os.environ[_TRIM]
     with dask.config.set(_settings(threads)):
         cluster = _local_cluster(workers, memory)
         try:

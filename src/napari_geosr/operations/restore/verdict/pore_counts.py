@@ -27,9 +27,10 @@ MIN_PORE_VOXELS = 27
 MAX_PORE_RATIO = 2.0
 #: Minimum difference between two pore counts for which their ratio is evaluated.
 MIN_PORES = 5
-#: Minimum distance of padding from other grey values, as a fraction of their range,
-#: and fraction of the voxels that may be closer.
-_GAP, _GAP_SHARE = 0.03, 1e-3
+#: Minimum distance of padding from other grey values, as a fraction of their range.
+_GAP = 0.03
+#: Fraction of the voxels that may be closer to it.
+_GAP_SHARE = 1e-3
 
 
 @dataclass(frozen=True)
