@@ -369,10 +369,10 @@ def test_warnings_about_pores_of_a_table_come_once(
     ("settings", "error", "words"),
     [
         ({}, ConfigError, "Specify what to explain"),
-        ({"at": (12, 3, 3)}, VolumeError, "lies outside of the result"),
-        ({"at": (-1, 3, 3)}, VolumeError, "lies outside of the result"),
+        ({"at": (12, 3, 3)}, VolumeError, "lies outside the result"),
+        ({"at": (-1, 3, 3)}, VolumeError, "lies outside the result"),
         ({"at": (1, 3)}, ConfigError, "3 numbers are needed"),
-        ({"position": (1e4, 0.0, 0.0)}, VolumeError, "lies outside of the result"),
+        ({"position": (1e4, 0.0, 0.0)}, VolumeError, "lies outside the result"),
         (
             {"at": (24, 3, 3), "model": "cubic-x2"},
             VolumeError,

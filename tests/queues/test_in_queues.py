@@ -45,7 +45,7 @@ def running_training(cluster: Cluster, scan: Path, capsys: Any) -> JobFolder:
     words = ["train", "neighbor2neighbor", "--source", str(scan), *LONG]
     words += ["--threads", "1", "-o", str(scan.parent / "job")]
     job = JobFolder(submit(capsys, *words, "--queue", cluster.name)["job"])
-    wait_for(job, lambda: job.status().done > 2)
+    wait_for(job, lambda: job.status().done > 2, 240)
     return job
 
 

@@ -143,7 +143,7 @@ def start_process(folder: JobFolder) -> subprocess.Popen[bytes]:
 
 def test_a_checkpoint_of_other_frames_is_refused(stacks, tmp_path):
     run_to_end(pinn_sim_steps(job_of(stacks[0]), tmp_path))
-    with pytest.raises(ConfigError, match="started with other frames"):
+    with pytest.raises(ConfigError, match="started with different frames"):
         run_to_end(pinn_sim_steps(job_of(stacks[1]), tmp_path))
 
 

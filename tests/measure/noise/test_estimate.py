@@ -94,7 +94,7 @@ def test_structure_without_a_uniform_place_is_said(period: float) -> None:
     found = estimate_noise(Volume(walls, "ZYX"))
     assert found.level == 0
     assert found.interval[1] > 0
-    assert any("no uniform region" in note for note in found.notes)
+    assert any("No region is uniform" in note for note in found.notes)
 
 
 def test_an_image(rng: np.random.Generator) -> None:

@@ -11,7 +11,7 @@ import os
 import queue
 import time
 import uuid
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -58,6 +58,8 @@ _PATIENCE_SECONDS = 60.0
 _STOP_SECONDS = 60.0
 #: Number of times that an item is given to another worker if its worker dies.
 _RETRIES = 3
+#: Number of times that the result of an item may be lost with its worker.
+_MAX_LOST = 10
 #: Memory of a worker process in addition to its budget, in bytes: the program and its
 #: libraries.
 _PROGRAM_BYTES = 1 << 30
@@ -176,7 +178,8 @@ def open_pool(
             with Client(cluster, set_as_default=False) as client:
                 yield WorkerPool(client, is_own=True)
         finally:
-            with suppress(TimeoutError):
+            # A worker that died last may be unknown to the cluster (a KeyError of Dask).
+            with suppress(TimeoutError, KeyError):
                 cluster.close(timeout=10)
 
 
@@ -311,6 +314,7 @@ class _Task(Generic[T, R]):
         self.token = f"geosr-{uuid.uuid4().hex}"
         self.waiting = deque(enumerate(items))
         self.running: dict[Future[Outcome], tuple[int, T]] = {}
+        self._lost: Counter[int] = Counter()
         self._in_order = in_order
         self._done: queue.SimpleQueue[Future[Outcome]] = queue.SimpleQueue()
         self._seen = time.monotonic()
@@ -354,7 +358,7 @@ class _Task(Generic[T, R]):
                 do_item,
                 self.token,
                 item,
-                key=f"{self.token}-{number}",
+                key=f"{self.token}-{number}-{self._lost[number]}",
                 pure=False,
             )
             self.running[future] = number, item
@@ -369,6 +373,11 @@ class _Task(Generic[T, R]):
         item = self.running.pop(future)
         if future.status == "finished":
             return item, future.result()
+        if future.status != "error" and self._lost[item[0]] < _MAX_LOST:
+            # Its worker died before the result was fetched.
+            self._lost[item[0]] += 1
+            self.waiting.appendleft(item)
+            return None
         error = future.exception() if future.status == "error" else None
         raise _failure(error) from error
 
