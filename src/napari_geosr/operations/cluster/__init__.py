@@ -178,7 +178,7 @@ def open_pool(
             with Client(cluster, set_as_default=False) as client:
                 yield WorkerPool(client, is_own=True)
         finally:
-            # A worker that died last may be unknown to the cluster (a KeyError of Dask).
+            # A worker that died last may be unknown to Dask's cluster (KeyError).
             with suppress(TimeoutError, KeyError):
                 cluster.close(timeout=10)
 
