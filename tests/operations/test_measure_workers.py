@@ -81,16 +81,14 @@ def measured(
     """The report, and the number of slabs labelled in this run."""
     volumes, config = {"input": volume}, MeasureConfig.create(**settings)
     given = companions or {}
-    of = lambda _: None  # noqa: E731
-    if folder is not None:
-        of = MeasureJournal(folder, volumes, given, config).of
+    journal = None if folder is None else MeasureJournal(folder, volumes, given, config)
     n, labelling, stopped = 0, False, False
     steps = measure_several_steps(
         volumes,
         config,
         given.get("mask"),
         deviation=given.get("deviation"),
-        journal=of,
+        journal=(lambda _: None) if journal is None else journal.of,
         workers=workers,
         should_stop=lambda: stopped,
     )
@@ -247,6 +245,8 @@ def test_a_stopped_run_resumes_with_and_without_workers(
     monkeypatch.setattr(journals, "is_abandoned", lambda _: True)
     who = {"workers": client, "one process": None}
     volume, out = io.read(scan), tmp_path / "report"
+    # So many slabs that workers cannot have finished all of them when they are stopped.
+    volume = volume.replace(data=np.concatenate([np.asarray(volume.data)] * 6))
     with pytest.raises(Cancelled, match="while labelling the pores"):
         measured(volume, who.pop(first), folder=out, on_slab=lambda n: n == 2)
     resumed, n = measured(volume, who.popitem()[1], folder=out)

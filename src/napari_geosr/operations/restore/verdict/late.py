@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 
 class LateVerdict:
-    """The prediction for a run that does not depend on it.
+    """The prediction for a run that starts before it is known.
 
     Parameters
     ----------
