@@ -79,6 +79,7 @@ class Scale:
     output_mean = property(lambda self: self.mean)
     output_std = property(lambda self: self.std)
     hot = property(lambda self: None)
+    padding = property(lambda self: None)
 
 
 class Known(torch.nn.Module):

@@ -87,3 +87,18 @@ def lines_that_stay(shown: str) -> list[str]:
         elif not word.startswith("\x1b"):
             lines[row] += word.replace("\r", "")
     return [line.strip() for line in lines if line.strip()]
+
+
+@pytest.mark.parametrize("has_limits", [False, True])
+def test_quiet_still_tells_what_cannot_be_measured(monkeypatch, capsys, has_limits):
+    def steps(should_stop):
+        yield StageStarted(message="Checking what the model does")
+        yield VerdictReached(message=VERDICT, has_limits=has_limits)
+
+    token = console.QUIET.set(True)
+    try:
+        console.run_command(steps)
+    finally:
+        console.QUIET.reset(token)
+    shown = " ".join(capsys.readouterr().err.split())
+    assert shown == (f"note: {VERDICT}" if has_limits else "")

@@ -28,6 +28,7 @@ class Plain:
     output_mean: float = 0.0
     output_std: float = 1.0
     hot: None = None
+    padding: None = None
 
 
 def neighbours(noise: np.ndarray, axis: int) -> float:

@@ -46,7 +46,15 @@ class JudgingStarted(StageStarted):
 
 @dataclass(frozen=True)
 class VerdictReached(StageStarted):
-    """The scan was examined without findings; `message` is the verdict, to be kept."""
+    """The scan was examined without findings; `message` is the verdict, to be kept.
+
+    Attributes
+    ----------
+    has_limits : bool
+        Whether the message tells what cannot be measured in the result.
+    """
+
+    has_limits: bool = False
 
 
 @dataclass(frozen=True)

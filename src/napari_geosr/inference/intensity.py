@@ -62,6 +62,9 @@ class IntensityStatistics:
     far : FarVoxels or None
         Voxels that are not hot, but so far from most others that the standardised
         values of these hardly differ; None if there are none.
+    padding : float or None
+        Grey value of constant padding around the sample, which is kept; None if there
+        is none.
     """
 
     mean: float
@@ -77,6 +80,7 @@ class IntensityStatistics:
     hot: HotVoxels | None = None
     crowd_share: float = 0.0
     far: FarVoxels | None = None
+    padding: float | None = None
 
     @property
     def input_mean(self) -> float:

@@ -233,7 +233,8 @@ class TiledRun:
             yield WarningIssued(
                 message=f"This model uses {self.spec.adjacent_slices} neighbouring "
                 "planes, but the input is a single image, which is used for all of "
-                "them. A 2D model is more suitable."
+                "them. If it is part of a volume, restore the whole volume: that "
+                "gives better results."
             )
         yield from self.planner.cost_warnings()
         origin = tuple(part.start for part in tiles.box)

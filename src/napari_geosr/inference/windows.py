@@ -12,6 +12,7 @@ from napari_geosr.core.errors import FileError, GeoSRError, VolumeError
 from napari_geosr.core.hot_voxels import HotVoxelFilter, HotVoxels
 from napari_geosr.core.types import AnyArray, AnyDType
 from napari_geosr.core.volume import ArrayLike
+from napari_geosr.inference.padding import padded_voxels
 from napari_geosr.inference.tiling import Box, Layout, Tile, reflect
 from napari_geosr.io.mapping import RELEASE_BYTES, release_pages
 
@@ -23,7 +24,7 @@ class Standardisation(Protocol):
 
     They consist of the mean of the *whole* input, the mean and standard deviation used
     to scale the network's input and output (those of the whole input, or the model's
-    own), and the criterion for hot voxels, if there are any.
+    own), the criterion for hot voxels, and the grey value of padding, if there are any.
     """
 
     @property
@@ -43,6 +44,9 @@ class Standardisation(Protocol):
 
     @property
     def hot(self) -> HotVoxels | None: ...
+
+    @property
+    def padding(self) -> float | None: ...
 
 
 @dataclass
@@ -209,8 +213,8 @@ class ValueWriter:
         Same shape as the target, floating-point: receives the standard deviations that
         a network of several members outputs in addition to the mean.
     source : ArrayLike or None
-        The restored scan. Its hot voxels, which the network did not see, are data and
-        keep their values. None unless this is requested.
+        The restored scan. Its padding keeps its value, and so do hot voxels that are
+        data, which the network did not see. None unless this is requested.
     """
 
     target: Any
@@ -235,6 +239,7 @@ class ValueWriter:
             values, deviations = values
             deviations *= deviations.dtype.type(self.statistics.output_std)
             deviations = deviations.astype(self.deviation.dtype, copy=False)
+            self._set_padding(tile, deviations, 0.0)
             self._put(self.deviation, tile, deviations)
         values *= values.dtype.type(self.statistics.output_std)
         values += values.dtype.type(self.statistics.output_mean)
@@ -251,6 +256,9 @@ class ValueWriter:
         else:
             values = values.astype(dtype, copy=False)
         self._copy_hot_voxels(tile, values)
+        if self.statistics.padding is not None:
+            grey = np.array([self.statistics.padding])
+            self._set_padding(tile, values, self._to_output_scale(grey, dtype)[0])
         return self._put(self.target, tile, values)
 
     def _copy_hot_voxels(self, tile: Tile, values: AnyArray) -> None:
@@ -268,6 +276,18 @@ class ValueWriter:
             for step in steps:  # all output voxels of an input voxel
                 fine = positions * np.array(self.layout.scale) + step
                 values[tuple(fine.T)] = scaled
+
+    def _set_padding(self, tile: Tile, values: AnyArray, value: Any) -> None:
+        """Give all output voxels of padding around the sample one value, in place."""
+        padding = self.statistics.padding
+        if padding is None or self.source is None:
+            return
+        core = tile.core[1:] if self.layout.ndim == 2 else tile.core
+        padded = padded_voxels(self.source, core, padding)
+        if padded is not None:
+            self._fine_view(values, tile.core_shape)[
+                padded.reshape(tile.core_shape)
+            ] = value
 
     def _to_output_scale(self, values: AnyArray, dtype: AnyDType) -> AnyArray:
         """Grey values of the input on the scale of the result."""
@@ -319,13 +339,16 @@ class ValueWriter:
             self._blank(values, missing)
 
     def _blank(self, values: AnyArray, missing: AnyArray) -> None:
+        self._fine_view(values, missing.shape)[missing] = np.nan
+
+    def _fine_view(self, values: AnyArray, shape: Sequence[int]) -> AnyArray:
+        """A view with the output voxels of each input voxel as trailing axes."""
         sizes = [
             part
-            for n, s in zip(missing.shape, self.layout.scale, strict=True)
+            for n, s in zip(shape, self.layout.scale, strict=True)
             for part in (n, s)
         ]
-        # A view with the output voxels of each input voxel as trailing axes.
-        values.reshape(sizes).transpose(0, 2, 4, 1, 3, 5)[missing] = np.nan
+        return values.reshape(sizes).transpose(0, 2, 4, 1, 3, 5)
 
     def place(self, tile: Tile) -> tuple[slice, ...]:
         """Position of the tile in the target."""

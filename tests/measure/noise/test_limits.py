@@ -10,6 +10,7 @@ from napari_geosr.core.noise import Noise
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference.risk.probes import noise_like
 from napari_geosr.measure.noise import estimate_noise
+from napari_geosr.operations.inputs.scan import describe_noise
 from napari_geosr.physics.phantoms import sphere_foam
 
 SHAPE = (18, 64, 64)
@@ -171,6 +172,17 @@ def test_clipping_everywhere_widens_the_interval(rng: np.random.Generator) -> No
     found = estimate_noise(Volume(scan, "ZYX"))
     assert found.interval[0] <= 10 <= found.interval[1]
     assert any("could not be excluded" in sentence for sentence in found.doubts)
+
+
+def test_a_mostly_clipped_scan_gets_no_level(rng: np.random.Generator) -> None:
+    """The few voxels between the ends do not show how strong its noise is."""
+    clean = np.where(np.indices(SHAPE)[1] < 20, 0, 100)
+    scan = np.clip(clean + rng.normal(0, 45, SHAPE), 30, 70)
+    found = estimate_noise(Volume(scan, "ZYX"))
+    assert found.level == 0
+    assert not found.is_measured
+    assert any("so the noise cannot be measured" in note for note in found.notes)
+    assert describe_noise(found).startswith("The noise could not be measured. ")
 
 
 def test_noise_as_smooth_as_structure_is_not_called_weak(

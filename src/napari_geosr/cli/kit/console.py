@@ -167,6 +167,8 @@ class _ProgressDisplay:
     def show(self, step: Step) -> None:
         """Show a new stage, or its progress."""
         if self._quiet:
+            if isinstance(step, VerdictReached) and step.has_limits:
+                self.warn(step.message)
             return
         if isinstance(step, VerdictReached):
             # Print a line, because a bar would truncate the sentence and disappear.

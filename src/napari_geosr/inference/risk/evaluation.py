@@ -14,6 +14,7 @@ from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.noise import Noise
 from napari_geosr.core.steps import ShouldStop, never_stop
 from napari_geosr.core.volume import ArrayLike
+from napari_geosr.inference.padding import padded_voxels, padding_value
 from napari_geosr.inference.risk.probes import level_map, noise_of_scan
 from napari_geosr.inference.risk.stein import CellMeans
 from napari_geosr.inference.runner import restore_region
@@ -59,6 +60,9 @@ class Block:
         Voxels of the core that are finite and not padding.
     finite : ndarray of bool, of the window's shape
         Voxels of the window that are finite in the volume.
+    padded : ndarray of bool, of the window's shape, or None
+        Voxels of the window that are padding around the sample; None if none are known
+        to be.
     """
 
     box: Box
@@ -66,6 +70,7 @@ class Block:
     core: Box
     valid: BoolArray
     finite: BoolArray
+    padded: BoolArray | None = None
 
     def cells(self) -> Iterator[Box]:
         """Parts of the core with about equal numbers of voxels."""
@@ -100,6 +105,7 @@ def draw_blocks(
     if shape is None:
         shape = (1, *_CORE[2])[-source.ndim :] if is_flat(source.shape) else _CORE[3]
     core = [min(a, b) for a, b in zip(shape, source.shape, strict=True)]
+    padding = padding_value(source)
     n = max(1, min(n, round(math.prod(source.shape) / math.prod(core))))
     blocks: list[Block] = []
     sparse: list[Block] = []
@@ -110,7 +116,7 @@ def draw_blocks(
         if start in taken:
             continue
         taken.add(start)
-        block = _read(source, start, core)
+        block = _read(source, start, core, padding)
         if block.valid.mean() >= _MIN_VALID:
             blocks.append(block)
         elif block.valid.any():
@@ -155,7 +161,12 @@ def _positions(shape: Sequence[int], core: Sequence[int]) -> Iterator[tuple[int,
         )
 
 
-def _read(source: ArrayLike, start: Sequence[int], core: Sequence[int]) -> Block:
+def _read(
+    source: ArrayLike,
+    start: Sequence[int],
+    core: Sequence[int],
+    padding: float | None,
+) -> Block:
     from scipy import ndimage
 
     box, inner = [], []
@@ -174,10 +185,13 @@ def _read(source: ArrayLike, start: Sequence[int], core: Sequence[int]) -> Block
     local_range = ndimage.maximum_filter(window, flat) - ndimage.minimum_filter(
         window, flat
     )
-    padding = local_range == 0
+    is_constant = local_range == 0
+    padded = None if padding is None else padded_voxels(source, box, padding)
     core_box = tuple(inner)
-    valid = (finite & ~padding)[core_box]
-    return Block(tuple(box), window, core_box, valid, finite)
+    valid = (finite & ~is_constant)[core_box]
+    if padded is not None:  # also next to the sample, where voxels around differ
+        valid &= ~padded[core_box]
+    return Block(tuple(box), window, core_box, valid, finite, padded)
 
 
 @dataclass(frozen=True, eq=False)

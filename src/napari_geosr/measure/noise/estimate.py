@@ -61,6 +61,8 @@ _MAX_PADDED_SHARE = 0.02
 _MAX_CLIPPED_SHARE = 2e-3
 #: Largest ratio of noise to that of clipped voxels: 1.7 if half of its values are.
 _CLIPPED_FACTOR = 2.0
+#: Fraction of clipped voxels above which the others do not show the noise.
+_MOSTLY_CLIPPED = 0.6
 #: Fraction of clipped voxels above which their reduced noise matters.
 _MUCH_CLIPPED = 0.05
 #: Number of estimates that are kept. The verdict on a model, the ranking, the run and
@@ -210,6 +212,9 @@ def _noise(
     if coarse := sample.is_coarse(level):
         interval = (0.0, max(interval[1], sample.step / 2))
     lags = dict(zip("zyx", quiet.spectrum.lags, strict=True))
+    unknown = _is_mostly_clipped(sample)
+    if unknown:  # it may be as strong as the grey scale is wide
+        interval = (0.0, float(np.ptp(sample.values)))
     if structured := quiet.is_structure:
         levels = (0.0,) * len(greys)
     contrast = noise_free_contrast(
@@ -217,9 +222,9 @@ def _noise(
         lambda places: np.asarray(np.interp(places, greys, levels)),
         quiet.spectrum.lags,
     )
-    if structured or not contrast > 0 or level < FLOOR * contrast:
+    if structured or unknown or not contrast > 0 or level < FLOOR * contrast:
         upper = interval[1]
-        if not repeated:
+        if not (repeated or unknown):
             # Noise as smooth as structure cannot be recognised by its fine detail. It
             # cannot exceed the variation of the quietest blocks.
             spread = float(np.quantile(sample.blocks.std((1, 2, 3)), _QUIET))
@@ -240,6 +245,10 @@ def _noise(
         notes=remarks(volume, sample, quiet, interval[1], structured, coarse),
         doubts=doubts(sample, quiet, coarse and not structured),
     )
+
+
+def _is_mostly_clipped(sample: NoiseSample) -> bool:
+    return sample.has_clipped and sample.clipped > _MOSTLY_CLIPPED
 
 
 def _variation(sample: NoiseSample) -> float:
@@ -437,6 +446,8 @@ def _clipped(sample: NoiseSample) -> str:
         f"{100 * sample.clipped:.1f} % of the voxels are clipped at an end of the "
         "grey scale. "
     )
+    if _is_mostly_clipped(sample):
+        return f"{found}They are everywhere, so the noise cannot be measured."
     if sample.has_clipped:
         return (
             f"{found}They are everywhere, so they could not be excluded: the noise is "

@@ -21,7 +21,7 @@ from napari_geosr.core.steps import ShouldStop, StageStarted, Step, never_stop
 from napari_geosr.core.types import AnyMapping
 from napari_geosr.core.volume import Volume
 from napari_geosr.measure import noise as engine
-from napari_geosr.measure.number_text import rough_percent
+from napari_geosr.measure.number_text import bound_text, rough_percent
 from napari_geosr.measure.time_series import time_series_question
 
 if TYPE_CHECKING:
@@ -133,6 +133,18 @@ def frames_question(volume: Volume) -> TimeSeriesQuestion | None:
     return time_series_question(volume)
 
 
+def check_no_mixing(volume: Volume, cards: Iterable[ModelCard]) -> None:
+    """Refuse to restore slices that may be frames, if a model uses neighbouring ones.
+
+    Raises
+    ------
+    VolumeError
+        If it would mix time points, or may do so.
+    """
+    if (frames := frames_question(volume)) is not None:
+        _check_no_mixing(volume, frames, cards)
+
+
 def _check_no_mixing(
     volume: Volume, frames: TimeSeriesQuestion, cards: Iterable[ModelCard]
 ) -> None:
@@ -188,7 +200,10 @@ def describe_noise(noise: Noise) -> str:
     elif noise.level == 0:
         upper = noise.interval[1] / noise.contrast
         bound = max(FLOOR, upper)
-        first = f"Noise below {rough_percent(bound)} of the contrast"
+        if noise.is_measured or bound_text(bound):
+            first = f"Noise below {rough_percent(bound)} of the contrast"
+        else:
+            first = "The noise could not be measured"
         if upper < FLOOR and noise.is_measured:
             first += ", so there is hardly anything to remove"
     else:

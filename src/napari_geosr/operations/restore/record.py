@@ -90,6 +90,8 @@ def _intensities(prepared: PreparedRestoration) -> AnyDict:
     if statistics.hot is not None and statistics.hot.n:
         found["n_hot"] = statistics.hot.n
         found["hot_limits"] = statistics.hot.limits
+    if statistics.padding is not None:
+        found["padding"] = statistics.padding
     if statistics.crowd_share:
         found["crowd_share"] = statistics.crowd_share
     return found

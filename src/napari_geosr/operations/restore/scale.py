@@ -11,6 +11,7 @@ import numpy as np
 
 from napari_geosr.core.errors import ConfigError, VolumeError
 from napari_geosr.core.types import AnyDType
+from napari_geosr.inference.padding import padding_value
 
 if TYPE_CHECKING:
     from napari_geosr.core.volume import ArrayLike, Volume
@@ -105,13 +106,16 @@ def scaled(
             raise VolumeError(f"{volume.title}: {error}") from error
         own = low, high - low
     output, hot = own, statistics.hot
+    padding = padding_value(volume.data)
     if card.labels > 1:  # labels: numbers, not grey values of the input
         output = 0.0, 1.0
         hot = None if hot is None else replace(hot, kept=False)
+        padding = None
     elif normalisation.output_mean is not None:
         assert normalisation.output_std is not None
         output = normalisation.output_mean, normalisation.output_std
-    return replace(statistics, input=own, output=output, hot=hot)
+        padding = padding if output == own else None
+    return replace(statistics, input=own, output=output, hot=hot, padding=padding)
 
 
 def scale_doubts(card: ModelCard, volume: Volume) -> Iterator[str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from napari_geosr.core.noise import Noise
 from napari_geosr.core.types import AnyDict
-from napari_geosr.measure.number_text import signed_text
+from napari_geosr.measure.number_text import bound_text, signed_text
 from napari_geosr.operations.restore.ranking.config import NONE
 
 if TYPE_CHECKING:
@@ -140,10 +140,9 @@ def decide(rows: list[RankingEntry], noise: Noise) -> tuple[str, str]:
     best = candidates[0] if candidates else None
     if not noise.is_measured:
         return NONE, (
-            "Leave the scan as it is: its noise could not be measured (it may be up "
-            f"to {100 * noise.bound:.0f} % of the contrast), so models cannot be "
-            "compared. Choose a model by visual comparison, or give a second scan of "
-            "the same sample."
+            "Leave the scan as it is: its noise could not be measured"
+            f"{bound_text(noise.bound)}, so models cannot be compared. Choose a model "
+            "by visual comparison, or give a second scan of the same sample."
         )
     if noise.is_negligible:
         return NONE, (

@@ -81,6 +81,7 @@ class _PooledStatistics:
     output_mean = property(lambda self: self.mean)
     output_std = property(lambda self: self.std)
     hot = property(lambda self: None)
+    padding = property(lambda self: None)
 
 
 @dataclass(frozen=True)

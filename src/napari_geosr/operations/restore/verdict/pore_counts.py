@@ -110,7 +110,7 @@ def inside_of(block: Block, width: float) -> Mask:
     """
     from scipy import ndimage
 
-    outside = ~block.finite
+    outside = ~block.finite if block.padded is None else ~block.finite | block.padded
     window = block.window
     plane = (1, 3, 3)[-window.ndim :]
     lowest, highest = (

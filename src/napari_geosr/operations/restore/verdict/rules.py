@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from napari_geosr.core.noise import Noise
 from napari_geosr.core.units import MILLIMETRES
 from napari_geosr.core.vocabulary import MODALITIES
-from napari_geosr.measure.number_text import rough_percent, signed_text
+from napari_geosr.measure.number_text import bound_text, rough_percent, signed_text
 from napari_geosr.operations.restore.verdict.pore_counts import MAX_PORE_RATIO
 from napari_geosr.operations.restore.verdict.run_verdict import Cause, Level
 
@@ -40,6 +40,8 @@ MIN_GAIN = -0.1
 CLEAR_GAIN = 0.5
 #: Maximum change of a scan without noise, as a fraction of the contrast.
 MAX_CHANGE = 0.01
+#: Change, as a fraction of the contrast, that float32 rounding causes.
+_ROUNDING = 1e-6
 #: Maximum ratio of the level of the removed part to that of the noise at which the
 #: removed part counts as noise.
 MAX_LEVEL = 1.15
@@ -89,7 +91,7 @@ class RunAssessment:
     @property
     def returns_scan(self) -> bool:
         """Whether the result is the scan itself, as no noise is known."""
-        is_same = self.bound is not None or self.removed.change == 0
+        is_same = self.bound is not None or self.removed.change < _ROUNDING
         return self.noise.level == 0 and is_same and self.card.upscale_factor == 1
 
     @property
@@ -225,6 +227,8 @@ def cautions(facts: RunAssessment) -> Iterator[Finding]:
 
 def notes(facts: RunAssessment) -> Iterator[str]:
     """What the user should know, but what makes the result no worse than the scan."""
+    if not facts.noise.is_measured:
+        yield from facts.noise.notes[:1]
     if facts.noise.level > 0 and facts.is_gain_certain:
         yield from _indirect(facts)
 
@@ -385,6 +389,11 @@ def all_is_well(facts: RunAssessment) -> str:
             f"{_no_noise(noise)}, and {facts.name} would change the scan by only "
             f"{rough_percent(facts.removed.change)} of the contrast. Leave it as it is."
         )
+    if facts.card.upscale_factor > 1:
+        return (
+            f"{headline(facts)}. {facts.name} interpolates: it adds no detail, and "
+            "removes hardly any noise."
+        )
     lost = lost_pores(facts.known_blocks)
     if lost:
         return f"{headline(facts)}. {lost}"
@@ -394,6 +403,8 @@ def all_is_well(facts: RunAssessment) -> str:
 def headline(facts: RunAssessment) -> str:
     """Noise and expected gain, as part of a sentence."""
     if facts.noise.level == 0:
+        if not bound_text(facts.noise.bound):
+            return "Noise that could not be measured"
         return f"Noise below {rough_percent(facts.noise.bound)} of the contrast"
     text = f"Noise {rough_percent(facts.noise.relative)} of the contrast"
     if facts.gain is not None:
@@ -406,10 +417,7 @@ def _no_noise(noise: Noise) -> str:
     if noise.is_measured:
         bound = rough_percent(noise.bound)
         return f"There is hardly any noise (below {bound} of the contrast)"
-    return (
-        "The noise could not be measured (it may be up to "
-        f"{rough_percent(noise.bound)} of the contrast)"
-    )
+    return f"The noise could not be measured{bound_text(noise.bound)}"
 
 
 def _gain(gain: tuple[float, float, float]) -> str:

@@ -25,6 +25,7 @@ from napari_geosr.inference.risk.stein import estimate, variance_range
 from napari_geosr.measure.noise import noise_steps
 from napari_geosr.measure.redegrade import blurred_means
 from napari_geosr.measure.removed import describe
+from napari_geosr.operations.inputs.scan import check_no_mixing
 from napari_geosr.operations.restore.measurements import MeasurementStore, weights_of
 from napari_geosr.operations.restore.preview import preview_steps
 from napari_geosr.operations.restore.upscaling.trial import TrialResources
@@ -134,7 +135,8 @@ def reported_verdict_steps(
     Parameters
     ----------
     strict : bool
-        Whether to refuse a run that would do more harm than good.
+        Whether to refuse a run that would do more harm than good, or mix planes that
+        may be time points.
     kept : MeasurementStore, optional
         Receives the prediction, and provides that of an earlier run.
 
@@ -153,7 +155,11 @@ def reported_verdict_steps(
     ------
     ModelError
         If `strict`, and the verdict is harmful.
+    VolumeError
+        If `strict`, and a model would mix planes that may be time points.
     """
+    if strict:
+        check_no_mixing(prepared.volume, [model.card for model in prepared.models])
     kept, of = kept or MeasurementStore(), weights_of(prepared.models)
     verdict = kept.read("verdict", RunVerdict, **of)
     if verdict is None:
@@ -166,7 +172,7 @@ def reported_verdict_steps(
         )
     new_words = _without_reported(verdict.words, prepared.likeness.reasons)
     if verdict.level == "ok":
-        yield VerdictReached(message=new_words)
+        yield VerdictReached(message=new_words, has_limits=not verdict.earns_tick)
     elif new_words:
         yield WarningIssued(message=new_words)
     return replace(prepared, verdict=verdict)

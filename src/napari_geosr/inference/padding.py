@@ -1,0 +1,112 @@
+"""Finds constant padding around a sample, such as zeros outside a circular field."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_geosr.core.volume import ArrayLike
+
+#: Edge length of the patches in the corners of a slice.
+_CORNER = 5
+#: Minimum size of a slice, in patches.
+_MIN_PATCHES = 4
+#: Size of the squares (Z, Y, X) of equal values that padding consists of.
+_SQUARE = (1, 3, 3)
+
+
+def padding_value(source: ArrayLike) -> float | None:
+    """Grey value of the padding around the sample.
+
+    A reconstruction within a circle is padded in all four corners of its slices. Only
+    the corners of the first, the middle and the last slice are read.
+
+    Parameters
+    ----------
+    source : ArrayLike of shape (Z, Y, X) or (Y, X)
+
+    Returns
+    -------
+    float or None
+        None if the corners have different values, as in a scan without padding.
+
+    Examples
+    --------
+    >>> scan = np.random.default_rng(0).normal(100.0, 5.0, (3, 40, 40))
+    >>> print(padding_value(scan))
+    None
+    >>> y, x = np.indices((40, 40)) - 19.5
+    >>> scan[:, y**2 + x**2 > 400] = 0
+    >>> padding_value(scan)
+    0.0
+    """
+    rows, columns = source.shape[-2:]
+    if min(rows, columns) < _MIN_PATCHES * _CORNER or source.dtype.kind not in "uif":
+        return None
+    planes: list[tuple[int, ...]] = [()]
+    if len(source.shape) == 3:
+        n = source.shape[0]
+        planes = [(z,) for z in sorted({0, n // 2, n - 1})]
+    ends = slice(0, _CORNER), slice(-_CORNER, None)
+    first: float | None = None
+    for plane in planes:
+        for y in ends:
+            for x in ends:
+                box = (*plane, _absolute(y, rows), _absolute(x, columns))
+                values = np.asarray(source[box])
+                value = float(values.flat[0])
+                first = value if first is None else first
+                # NaN differs from itself.
+                if value != first or not (values == values.flat[0]).all():
+                    return None
+    return first
+
+
+def _absolute(part: slice, length: int) -> slice:
+    """A slice without negative numbers, which not every source understands."""
+    return slice(*part.indices(length)[:2])
+
+
+def padded_voxels(
+    source: ArrayLike, box: Sequence[slice], value: float
+) -> npt.NDArray[np.bool_] | None:
+    """Voxels of a box that are padding.
+
+    They lie in squares of 3 × 3 voxels of this value within a slice; single voxels may
+    have it by chance. The result for a voxel does not depend on the box that is read.
+
+    Parameters
+    ----------
+    source : ArrayLike of shape (Z, Y, X) or (Y, X)
+    box : sequence of slice
+        One per axis, with step 1 and within the volume.
+    value : float
+        From `padding_value`.
+
+    Returns
+    -------
+    ndarray of bool, of the box's shape, or None
+        None if none are.
+    """
+    from scipy import ndimage
+
+    if not (np.asarray(source[tuple(box)]) == value).any():
+        return None
+    reach = [n - 1 for n in _SQUARE[-len(box) :]]
+    wide = tuple(
+        slice(max(0, part.start - r), min(n, part.stop + r))
+        for part, r, n in zip(box, reach, source.shape, strict=True)
+    )
+    equal = np.asarray(source[wide]) == value
+    size = _SQUARE[-len(box) :]
+    # Beyond the edges of the volume, padding goes on.
+    full = ndimage.minimum_filter(equal, size, mode="nearest")
+    found = ndimage.maximum_filter(full, size, mode="nearest")
+    inner = tuple(
+        slice(part.start - w.start, part.stop - w.start)
+        for part, w in zip(box, wide, strict=True)
+    )
+    padded: npt.NDArray[np.bool_] = found[inner]
+    return padded if padded.any() else None
