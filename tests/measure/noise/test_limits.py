@@ -174,6 +174,14 @@ def test_clipping_everywhere_widens_the_interval(rng: np.random.Generator) -> No
     assert any("could not be excluded" in sentence for sentence in found.doubts)
 
 
+def test_noise_above_the_contrast_is_said(rng: np.random.Generator) -> None:
+    clean = np.where(np.indices(SHAPE)[1] < 20, 0, 100)
+    for level, strong in ((60, False), (200, True)):
+        found = estimate_noise(Volume(clean + rng.normal(0, level, SHAPE), "ZYX"))
+        told = any("stronger than the contrast" in doubt for doubt in found.doubts)
+        assert told == strong
+
+
 def test_a_mostly_clipped_scan_gets_no_level(rng: np.random.Generator) -> None:
     """The few voxels between the ends do not show how strong its noise is."""
     clean = np.where(np.indices(SHAPE)[1] < 20, 0, 100)

@@ -243,7 +243,9 @@ def _noise(
         interval=interval,
         source=source,
         notes=remarks(volume, sample, quiet, interval[1], structured, coarse),
-        doubts=doubts(sample, quiet, coarse and not structured),
+        doubts=doubts(
+            sample, quiet, coarse and not structured, level > contrast > 0
+        ),
     )
 
 
@@ -424,7 +426,7 @@ def remarks(
 
 
 def doubts(
-    sample: NoiseSample, quiet: QuietBlocks | None, coarse: bool
+    sample: NoiseSample, quiet: QuietBlocks | None, coarse: bool, strong: bool
 ) -> tuple[str, ...]:
     """Notes that matter even where only the noise level is shown.
 
@@ -432,12 +434,19 @@ def doubts(
     ----------
     sample, quiet, coarse
         As in `remarks`.
+    strong : bool
+        Whether the noise exceeds the contrast.
     """
     found = []
     if sample.clipped > _MUCH_CLIPPED and quiet is not None:
         found.append(_clipped(sample))
     if coarse:
         found.append("Its noise is smaller than the steps between grey values.")
+    if strong:
+        found.append(
+            "The noise is stronger than the contrast of the scan: most of its structure "
+            "cannot be recovered."
+        )
     return tuple(found)
 
 

@@ -4,6 +4,10 @@ The coefficients of a block are divided into two groups, each with all degrees, 
 nearly uncorrelated for noise. Blocks are selected by the energy of one group and
 measured by the other: a block that is quiet by chance in the first is not quiet in the
 second, whereas structure appears in both.
+
+The limits below were chosen with ``benchmarks/bench_noise_estimation.py`` on simulated
+structures and parts of real volumes with known noise; ``docs/evidence/noise.md`` has
+the errors of the level.
 """
 
 from __future__ import annotations
