@@ -22,9 +22,9 @@ The scans and their licences: bone and cement paste (qim3d, MIT), Berea sandston
 (sdeconv, BSD-3), an MRI scan of a banana (BioImageAnalysisNotebooks, CC BY 4.0). Parts
 of 24 × 96 × 96 voxels are used (256 × 256 for the image). The scans are not
 distributed with this project. The part of the MRI scan shows the fruit. Earlier
-versions of this page used the empty background next to it, where *auto* was 2.8 and 1.3 dB below the best
-classical filter. Without this scan, *auto* was about +1.1 dB above it before earlier
-changes to the noise measurement and the ranking. **Those changes, and their limits,
+versions of this page used the empty background next to it, where *auto* was 2.8 and
+1.3 dB below the best classical filter. Without this scan, *auto* was about +1.1 dB
+above it before earlier changes to the noise measurement and the ranking. **Those changes, and their limits,
 were chosen with knowledge of the scans on this page**, so its figures are not an
 independent test of them. The limits of the last changes (the spectrum of the noise)
 were set on simulations and on the level of noise added to bone, cement and sandstone.
@@ -35,8 +35,8 @@ were set on simulations and on the level of noise added to bone, cement and sand
 - **Noise-corrected PSNR.** Some scans contain noise of their own (cement paste: 3.9 %
   of the contrast), which a good restoration also removes. Errors are corrected for
   this. The correction assumes that a result retains, at every voxel, the same fraction
-  of the scan's own noise as of the added noise, which is known. The level of this noise is
-  measured at each grey value. Earlier versions of this page used one level for
+  of the scan's own noise as of the added noise, which is known. The level of this
+  noise is measured at each grey value. Earlier versions of this page used one level for
   all grey values. The noise of the pollen scan is ten times as strong in bright regions
   as in dark ones, and the results of all models retain two to three times as much of it
   as of the added noise.
