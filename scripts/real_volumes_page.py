@@ -24,8 +24,9 @@ of 24 × 96 × 96 voxels are used (256 × 256 for the image). The scans are not
 distributed with this project. The part of the MRI scan shows the fruit. Earlier
 versions of this page used the empty background next to it, where *auto* was 2.8 and
 1.3 dB below the best classical filter. Without this scan, *auto* was about +1.1 dB
-above it before earlier changes to the noise measurement and the ranking. **Those changes, and their limits,
-were chosen with knowledge of the scans on this page**, so its figures are not an
+above it before earlier changes to the noise measurement and the ranking. **Those
+changes, and their limits, were chosen with knowledge of the scans on this page**, so
+its figures are not an
 independent test of them. The limits of the last changes (the spectrum of the noise)
 were set on simulations and on the level of noise added to bone, cement and sandstone.
 
