@@ -39,6 +39,7 @@ from napari_geosr.operations.measure.networks import (
     agreement_of,
     check_distance,
 )
+from napari_geosr.operations.measure.remarks import includes_background
 
 if TYPE_CHECKING:
     from napari_geosr.core.volume import Volume
@@ -172,7 +173,10 @@ def measure(
         if missing := _missing_size(volumes["input"]):
             print(f"note: {missing}", file=sys.stderr)
         print(f"report: {files['html']}")
-        _suggest(input, reference, is_restored=bool(volumes["input"].provenance))
+        if includes_background(reports["input"].warnings):
+            suggest_next(f"measure {quoted(input)} --sample auto -o {quoted(out)}_auto")
+        else:
+            _suggest(input, reference, is_restored=bool(volumes["input"].provenance))
     return 0
 
 
