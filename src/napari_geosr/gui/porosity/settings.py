@@ -58,7 +58,7 @@ METHODS: dict[str, str | None] = {
     "Triangle": "triangle",
     "Manual": None,
 }
-WHOLE, AUTOMATIC, NOTHING = "whole volume", "found automatically", "nothing"
+WHOLE, AUTOMATIC, NOTHING = "whole volume", "automatic mask", "nothing"
 NO_IMAGE = "Open an image to measure its pores."
 UNUSABLE = "This image cannot be measured."
 _SURROUNDED = "The background around the sample is not counted."
