@@ -396,8 +396,9 @@ def _mask_fit(
         inside = 0
         for slab in run.slabs:
             run.check("checking the sample mask")
-            inside += np.count_nonzero(_solid(run, slab, threshold) & mask[slab])
-        return 1 - inside / max(1, np.count_nonzero(mask))
+            part = _solid(run, slab, threshold) & mask[slab]
+            inside += int(np.count_nonzero(part))
+        return 1 - inside / max(1, int(np.count_nonzero(mask)))
 
     fit = yield from sample_mask_fit_steps(
         solid,

@@ -158,7 +158,7 @@ class QualityTable(QTableWidget):
 
 def one_line(item: QTableWidgetItem) -> str:
     """The text of a cell without the line breaks of a narrow dock."""
-    return item.text().replace("-\n", "-").replace("\n", " ")
+    return str(item.text()).replace("-\n", "-").replace("\n", " ")
 
 
 class PoreChanges(QWidget):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QObject, QTimer
@@ -120,7 +121,7 @@ class SamplePreview(QObject):
 
     def _volume(self, layer: Image) -> Volume | None:
         volume = volume_from_layer(layer, self._viewer)
-        return volume if volume.select().data.size <= MAX_VOXELS else None
+        return volume if math.prod(volume.shape) <= MAX_VOXELS else None
 
     def _on_found(self, key: Key, found: AutomaticSample) -> None:
         if key == self._wanted:
