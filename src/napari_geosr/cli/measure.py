@@ -173,10 +173,7 @@ def measure(
         if missing := _missing_size(volumes["input"]):
             print(f"note: {missing}", file=sys.stderr)
         print(f"report: {files['html']}")
-        if includes_background(reports["input"].warnings):
-            suggest_next(f"measure {quoted(input)} --sample auto -o {quoted(out)}_auto")
-        else:
-            _suggest(input, reference, is_restored=bool(volumes["input"].provenance))
+        _suggest(input, reference, out, volumes["input"], reports["input"])
     return 0
 
 
@@ -190,11 +187,19 @@ def _missing_size(volume: Volume) -> str:
     return f"{missing} for volumes and counts in physical units."
 
 
-def _suggest(path: Path, reference: Path | None, *, is_restored: bool) -> None:
-    if reference is not None:
+def _suggest(
+    path: Path,
+    reference: Path | None,
+    out: Path,
+    volume: Volume,
+    report: PorosityReport,
+) -> None:
+    if includes_background(report.warnings):
+        suggest_next(f"measure {quoted(path)} --sample auto -o {quoted(out)}_auto")
+    elif reference is not None:
         pair = f"{quoted(reference)} {quoted(path)}"
         suggest_next(f"compare {pair} -o comparison")
-    elif is_restored:
+    elif volume.provenance:
         suggest_next(f"compare scan.tif {quoted(path)} -o comparison")
     else:
         suggest_next(f"models rank {quoted(path)}")
