@@ -195,7 +195,9 @@ def _suggest(
     report: PorosityReport,
 ) -> None:
     if includes_background(report.warnings):
-        suggest_next(f"measure {quoted(path)} --sample auto -o {quoted(out)}_auto")
+        other = "" if reference is None else f" --reference {quoted(reference)}"
+        rest = f"--sample auto -o {quoted(f'{out}_auto')}"
+        suggest_next(f"measure {quoted(path)}{other} {rest}")
     elif reference is not None:
         pair = f"{quoted(reference)} {quoted(path)}"
         suggest_next(f"compare {pair} -o comparison")
