@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QPainter, QPixmap
 from qtpy.QtWidgets import QWidget
@@ -21,6 +22,7 @@ import screenshots as shots
 from napari_geosr.gui.kit.dock_tabs import dock_of
 from napari_geosr.gui.kit.frame import open_dock
 from napari_geosr.jobs.folder import JobFolder
+from napari_geosr.physics.phantoms import sphere_foam
 from screenshots import wait
 
 WINDOW = (1366, 768)
@@ -76,6 +78,22 @@ def porosity(viewer) -> States:
     dock.result.plot.expression.setText("d > 25 parsecs")
     dock.result.plot.select.click()
     yield "plot fault", frame
+
+
+def porosity_air(viewer) -> States:
+    """A cylinder in air, before and after measuring."""
+    frame, dock = opened(viewer, "Porosity")
+    y, x = np.mgrid[:96, :96] - 47.5
+    foam = sphere_foam((96, 96, 96), porosity=0.3, radius=(3, 8), gap=1.0, seed=3)
+    grey = np.where(np.hypot(y, x) < 42, 200 - 180 * foam.fraction, 20)
+    grey += np.random.default_rng(0).normal(0, 5, grey.shape)
+    viewer.add_image(grey.astype(np.float32), name="bone", scale=(2,) * 3, units="um")
+    wait(until=lambda: dock.settings.threshold is not None)
+    wait(3)
+    yield "ready", frame
+    dock.measure()
+    wait(until=lambda: not dock.is_running)
+    yield "measured", frame
 
 
 def porosity_sections(viewer) -> States:
@@ -221,6 +239,7 @@ DOCKS = {
     for function in (
         restore,
         porosity,
+        porosity_air,
         porosity_sections,
         train,
         reconstruct,

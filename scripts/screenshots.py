@@ -188,7 +188,7 @@ def why() -> None:
     save(viewer, "why")
 
 
-def open_restore(viewer, layer: str, model: str = "foam-denoise") -> QWidget:
+def open_restore(viewer, layer: str, model: str = "ct-denoise") -> QWidget:
     """Open the Restore dock on a layer, ready to run."""
     show_only(viewer, layer)
     dock = open_dock(viewer, "Restore")

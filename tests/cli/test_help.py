@@ -236,14 +236,17 @@ def test_every_report_says_what_to_do_next(
     rng = np.random.default_rng(0)
     solid = np.full((24, 24, 24), 200, np.uint8)
     solid[8:14, 8:14, 8:14] = 50
-    for name in ("a.tif", "b.tif"):
+    y, x = np.mgrid[:24, :24] - 11.5
+    in_air = np.where(np.hypot(y, x) > 9, 20, solid)
+    for name, data in (("a.tif", solid), ("b.tif", solid), ("air.tif", in_air)):
         noise = rng.integers(0, 30, solid.shape, np.uint8)
-        tifffile.imwrite(name, solid + noise)
+        tifffile.imwrite(name, (data + noise).astype(np.uint8))
     scan = "simulate blobs --size 24 --rows 4 --projections 6 -o scan"
     assert run(scan.split()) == 0
     capsys.readouterr()
     for line, hint in (
         ("measure a.tif -o one", "models rank a.tif"),
+        ("measure air.tif -o air", "measure air.tif --sample auto -o air_auto"),
         ("measure b.tif --reference a.tif -o two", "compare a.tif b.tif -o comparison"),
         ("compare a.tif b.tif -o three", "measure b.tif --reference a.tif -o report"),
         ("models list --task denoise", "models show ct-denoise"),

@@ -12,6 +12,7 @@ import napari_geosr as geosr
 from napari_geosr.core.errors import GeoSRWarning
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.compare import CompareDock
+from napari_geosr.gui.compare.result import one_line
 from napari_geosr.gui.layers import METADATA, is_helper, volume_from_layer
 
 EDGE = 24
@@ -46,12 +47,12 @@ def compare(dock, qtbot):
 
 def labels(dock) -> list[str]:
     table = dock.figures
-    return [table.verticalHeaderItem(r).text() for r in range(table.rowCount())]
+    return [one_line(table.verticalHeaderItem(r)) for r in range(table.rowCount())]
 
 
 def figure(dock, label: str) -> list[str]:
     table, row = dock.figures, labels(dock).index(label)
-    return [table.item(row, c).text() for c in range(table.columnCount())]
+    return [one_line(table.item(row, c)) for c in range(table.columnCount())]
 
 
 def test_images_are_compared_with_the_truth(viewer, qtbot, dock, rng):
@@ -171,6 +172,7 @@ def test_the_report_is_written(viewer, qtbot, dock, rng, tmp_path, monkeypatch):
     assert "report.html" in dock.message.text
     text = dock.figures.selected_text()
     assert text.splitlines()[0].startswith("PSNR\t")
+    assert any(line.startswith("PSNR, range-invariant\t") for line in text.split("\n"))
     dock.figures.setFocus()
     qtbot.keyClick(dock.figures, Qt.Key.Key_C, Qt.KeyboardModifier.ControlModifier)
 
@@ -415,10 +417,14 @@ def test_values_are_not_cut(viewer, qtbot, dock, rng):
     metrics = table.fontMetrics()
     for column in range(table.columnCount()):
         texts = [table.item(row, column).text() for row in range(table.rowCount())]
-        widest = max(metrics.horizontalAdvance(text) for text in texts)
+        lines = "\n".join(texts).split("\n")
+        widest = max(metrics.horizontalAdvance(line) for line in lines)
         assert widest < table.columnWidth(column) < widest + 110
+    rows = range(table.rowCount())
+    names = "\n".join(table.verticalHeaderItem(row).text() for row in rows).split("\n")
+    widest = max(metrics.horizontalAdvance(line) for line in names)
+    assert widest < table.verticalHeader().maximumWidth()
     # Only titles may be: they are shown in full by their tool tip.
-    assert table.verticalHeader().textElideMode() == Qt.TextElideMode.ElideRight
     assert table.columnWidth(0) < metrics.horizontalAdvance(name)
 
 

@@ -156,3 +156,4 @@ def test_a_sentence_gives_back_the_height_of_a_narrow_dock(qtbot):
     tall = label.minimumHeight()
     label.resize(900, 400)
     assert 0 < label.minimumHeight() < tall / 2
+    assert label.sizeHint().height() == label.minimumHeight()

@@ -234,3 +234,7 @@ def test_lines_are_broken_within_names_and_not_within_numbers(qtbot):
     shown = QLabel.text(label).replace("\u200b", "|")
     assert shown == "a_|b.|tif by +1.06 in v2.|ome"
     assert label.text() == "a_b.tif by +1.06 in v2.ome"
+    label.setText("+8.9 dB in 3 s, of 40 % in 12 slices")
+    shown = QLabel.text(label).replace("\u00a0", "~")
+    assert shown == "+8.9~dB in 3~s, of 40~% in 12 slices"
+    assert label.text() == "+8.9 dB in 3 s, of 40 % in 12 slices"

@@ -133,6 +133,36 @@ def test_what_was_taken_as_the_sample_is_outlined(viewer, qtbot, rng):
     assert "bone · sample" not in viewer.layers
 
 
+def test_the_preview_is_confined_to_the_automatic_mask(viewer, qtbot, rng):
+    bone = cylinder(rng)
+    bone.data[:, :, 31:] += 15  # inside and as a whole, thresholds differ
+    add(viewer, bone)
+    dock = open_dock(viewer, qtbot)
+    wait_for_levels(dock, qtbot)
+    settings = dock.settings
+    whole = settings.threshold
+    qtbot.waitUntil(lambda: settings.threshold != whole, timeout=30_000)
+    inside, shown = settings.threshold, np.asarray(dock.preview.layer.data)
+    measure(dock, qtbot)
+    report = dock.result.report
+    assert inside == report.threshold
+    assert shown.sum() == report.pore_voxels  # small pores included
+    outline = np.asarray(viewer.layers["bone · sample"].data)
+    assert not shown[outline == 0].any()
+    # Without a closing, the mask excludes the pores that are open to the air.
+    dock.tabs.setCurrentIndex(0)
+    assert settings.closing.isVisible()
+    settings.closing.setValue(0)
+    qtbot.waitUntil(
+        lambda: np.asarray(dock.preview.layer.data).sum() < shown.sum(),
+        timeout=30_000,
+    )
+    settings.sample.setCurrentText(WHOLE)
+    assert not settings.closing.isVisible()
+    assert settings.threshold == whole
+    assert np.asarray(dock.preview.layer.data)[:, 0, 0].all()
+
+
 def test_the_automatic_mask_is_proposed_and_said(viewer, qtbot, rng):
     add(viewer, cylinder(rng))
     dock = open_dock(viewer, qtbot)

@@ -175,8 +175,11 @@ def test_missing_optics_are_asked_for_below_their_fields(viewer, qtbot):
 
 def test_without_frames_the_dock_says_what_to_do(viewer, qtbot):
     dock = opened(viewer, SIM)
-    dock.run_button.click()
-    assert "Open the raw frames" in dock.message.text
+    buttons = (dock.find_button, dock.preview_button, dock.run_button)
+    assert not any(button.isEnabled() for button in (*buttons, dock.cluster.widget))
+    assert "Open the raw frames" in dock.bar.state.text()
+    viewer.add_image(np.zeros((9, 64, 64)), name="raw")
+    qtbot.waitUntil(lambda: all(button.isEnabled() for button in buttons))
 
 
 def test_patterns_of_other_settings_are_discarded(viewer, qtbot, dock):

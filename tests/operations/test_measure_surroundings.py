@@ -32,6 +32,8 @@ def cylinder(background: float) -> Volume:
 def test_air_around_a_sample_is_said():
     rod = cylinder(20)
     (warning,) = warnings_of(rod)
+    share = 100 * np.mean(rod.data < 110)
+    assert f"it is part of the porosity of {share:.1f} %" in warning
     assert warning.startswith("Background, such as air, seems to surround")
     assert "--sample auto" in warning
     assert len(warnings_of(Volume(rod.data[3], "YX", name="plane"))) == 1

@@ -39,6 +39,7 @@ from napari_geosr.operations.measure.networks import (
     agreement_of,
     check_distance,
 )
+from napari_geosr.operations.measure.remarks import includes_background
 
 if TYPE_CHECKING:
     from napari_geosr.core.volume import Volume
@@ -172,7 +173,7 @@ def measure(
         if missing := _missing_size(volumes["input"]):
             print(f"note: {missing}", file=sys.stderr)
         print(f"report: {files['html']}")
-        _suggest(input, reference, is_restored=bool(volumes["input"].provenance))
+        _suggest(input, reference, out, volumes["input"], reports["input"])
     return 0
 
 
@@ -186,11 +187,21 @@ def _missing_size(volume: Volume) -> str:
     return f"{missing} for volumes and counts in physical units."
 
 
-def _suggest(path: Path, reference: Path | None, *, is_restored: bool) -> None:
-    if reference is not None:
+def _suggest(
+    path: Path,
+    reference: Path | None,
+    out: Path,
+    volume: Volume,
+    report: PorosityReport,
+) -> None:
+    if includes_background(report.warnings):
+        other = "" if reference is None else f" --reference {quoted(reference)}"
+        rest = f"--sample auto -o {quoted(f'{out}_auto')}"
+        suggest_next(f"measure {quoted(path)}{other} {rest}")
+    elif reference is not None:
         pair = f"{quoted(reference)} {quoted(path)}"
         suggest_next(f"compare {pair} -o comparison")
-    elif is_restored:
+    elif volume.provenance:
         suggest_next(f"compare scan.tif {quoted(path)} -o comparison")
     else:
         suggest_next(f"models rank {quoted(path)}")

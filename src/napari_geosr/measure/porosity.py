@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
@@ -286,10 +285,11 @@ def segment_steps(
     dtype = np.dtype(run.source.dtype)
     threshold = threshold_of(histogram, run.config, dtype, name=run.name)
     if run.config.sample_mask == "auto" and run.mask is None:
-        run.mask, fit = yield from _sample_mask(run, threshold)
+        solid, run.mask = yield from _sample_mask(run, threshold)
+        histogram, threshold = yield from _threshold_inside(run, histogram, threshold)
+        fit = yield from _mask_fit(run, solid, threshold)
         for message in sample_mask_remarks(fit, run.name):
             yield _warned(message, warnings)
-        histogram, threshold = yield from _threshold_inside(run, histogram, threshold)
     return histogram, threshold
 
 
@@ -369,20 +369,52 @@ def _threshold_inside(
 
 def _sample_mask(
     run: PorosityRun, threshold: float
-) -> Generator[Step, None, tuple[np.ndarray, SampleMaskFit]]:
-    """The automatic sample mask, and how well it fits the material."""
+) -> Generator[Step, None, tuple[np.ndarray, np.ndarray]]:
+    """The solid at the threshold of the whole volume, and the automatic sample mask."""
     yield StageStarted(message="Finding the sample")
     solid = np.zeros(run.shape, bool)
     for slab in run.slabs:
         run.check("finding the sample")
-        block = np.asarray(run.source[slab])
-        solid[slab] = ~phase_mask(block, threshold, run.config.phase)
-        if block.dtype.kind == "f":
-            solid[slab] &= np.isfinite(block)
-    closing = run.config.mask_closing
-    options: Any = {"name": run.name, "should_stop": run.should_stop}
-    options["thickness"] = run.plan.thickness
-    mask = yield from sample_mask_steps(solid, closing, **options)
+        solid[slab] = _solid(run, slab, threshold)
+    mask = yield from sample_mask_steps(
+        solid,
+        run.config.mask_closing,
+        name=run.name,
+        thickness=run.plan.thickness,
+        should_stop=run.should_stop,
+    )
+    return solid, mask
+
+
+def _mask_fit(
+    run: PorosityRun, solid: np.ndarray, threshold: float
+) -> Generator[Step, None, SampleMaskFit]:
+    """How well the automatic mask fits the material, at the threshold of the sample."""
     yield StageStarted(message="Checking the sample mask")
-    fit = yield from sample_mask_fit_steps(solid, mask, closing, **options)
-    return mask, fit
+
+    def porosity_in(mask: np.ndarray) -> float:
+        inside = 0
+        for slab in run.slabs:
+            run.check("checking the sample mask")
+            part = _solid(run, slab, threshold) & mask[slab]
+            inside += int(np.count_nonzero(part))
+        return 1 - inside / max(1, int(np.count_nonzero(mask)))
+
+    fit = yield from sample_mask_fit_steps(
+        solid,
+        run.mask,
+        run.config.mask_closing,
+        name=run.name,
+        thickness=run.plan.thickness,
+        porosity_in=porosity_in,
+        should_stop=run.should_stop,
+    )
+    return fit
+
+
+def _solid(run: PorosityRun, slab: slice, threshold: float) -> np.ndarray:
+    block = np.asarray(run.source[slab])
+    solid: np.ndarray = ~phase_mask(block, threshold, run.config.phase)
+    if block.dtype.kind == "f":
+        solid &= np.isfinite(block)
+    return solid

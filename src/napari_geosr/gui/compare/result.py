@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -42,7 +43,9 @@ MAX_LISTED = 1000
 _MIN_HEIGHT = 160
 #: Maximum width of the names of the measured values, in pixels; tool tips show them in
 #: full.
-_LABELS = 130
+_LABELS = 110
+#: Maximum number of characters in a line of such a name.
+_LABEL_CHARACTERS = 14
 #: Maximum width of a column for its title, in pixels, so that two fit into the dock.
 #: Values are never truncated.
 _COLUMN = 105
@@ -70,7 +73,7 @@ class QualityTable(QTableWidget):
         header.setTextElideMode(Qt.TextElideMode.ElideMiddle)
         rows = self.verticalHeader()
         rows.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
-        rows.setTextElideMode(Qt.TextElideMode.ElideRight)
+        rows.setTextElideMode(Qt.TextElideMode.ElideNone)  # it would join lines
         rows.setMaximumWidth(_LABELS)
         rows.setDefaultAlignment(
             Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter
@@ -99,11 +102,12 @@ class QualityTable(QTableWidget):
                 head.setFont(font)
             self.setHorizontalHeaderItem(column, head)
         for number, row in enumerate(rows):
-            head = QTableWidgetItem(row.label)
+            head = QTableWidgetItem(textwrap.fill(row.label, _LABEL_CHARACTERS))
             head.setToolTip(f"{row.label}. {row.help}")
             self.setVerticalHeaderItem(number, head)
             for column, place in enumerate(places):
-                item = QTableWidgetItem(row.texts[place])
+                # A remark in brackets does not fit next to its value.
+                item = QTableWidgetItem(row.texts[place].replace(" (", "\n("))
                 item.setToolTip(f"{row.label}: {row.texts[place]}. {row.help}")
                 # In a narrow dock, the beginnings of long values are visible.
                 item.setTextAlignment(
@@ -137,11 +141,11 @@ class QualityTable(QTableWidget):
         lines = []
         for row in sorted({row for row, _ in chosen}):
             texts = [
-                self.item(row, column).text()
+                one_line(self.item(row, column))
                 for column in range(self.columnCount())
                 if (row, column) in chosen
             ]
-            lines.append("\t".join([self.verticalHeaderItem(row).text(), *texts]))
+            lines.append("\t".join([one_line(self.verticalHeaderItem(row)), *texts]))
         return "\n".join(lines)
 
     def keyPressEvent(self, event: QKeyEvent | None) -> None:
@@ -150,6 +154,11 @@ class QualityTable(QTableWidget):
             QGuiApplication.clipboard().setText(self.selected_text())
             return
         super().keyPressEvent(event)
+
+
+def one_line(item: QTableWidgetItem) -> str:
+    """The text of a cell without the line breaks of a narrow dock."""
+    return str(item.text()).replace("-\n", "-").replace("\n", " ")
 
 
 class PoreChanges(QWidget):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from platformdirs import user_data_path
 from qtpy.compat import isalive
-from qtpy.QtCore import QEvent, QObject, QPoint, Qt, QTimer, Signal
+from qtpy.QtCore import QEvent, QObject, QPoint, QSize, Qt, QTimer, Signal
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QComboBox,
@@ -35,10 +35,12 @@ from qtpy.QtWidgets import (
 from superqt import QElidingLabel
 
 if TYPE_CHECKING:
-    from qtpy.QtGui import QResizeEvent
+    from qtpy.QtGui import QResizeEvent, QShowEvent
 
 #: Places within a name at which a line may be broken.
 _JOINT = re.compile(r"(?<=\w)[_/-](?=\w)|(?<=[^\W\d])\.(?=\w)|(?<=\d)\.(?=[^\W\d])")
+#: Spaces between a number and its unit, at which no line is broken.
+_BEFORE_UNIT = re.compile(r"(?<=\d) (?=%|(?:dB|[kMGT]?B|[nµm]?m|m?s|min|h|voxels?)\b)")
 #: Longest entry, in widths of an X, for which a menu reserves space.
 _MAX_ENTRY = 26
 #: Pixels that Qt reserves at the sides of an entry beyond what napari's style uses.
@@ -90,7 +92,8 @@ class SentenceLabel(QLabel):
     def setText(self, text: str) -> None:
         """Show a text; it may be broken at ``_-./`` within names, not numbers."""
         self._whole = text
-        super().setText(_JOINT.sub("\\g<0>\u200b", text))
+        joined = _BEFORE_UNIT.sub("\u00a0", text)
+        super().setText(_JOINT.sub("\\g<0>\u200b", joined))
         self._fit()
 
     def text(self) -> str:
@@ -101,6 +104,18 @@ class SentenceLabel(QLabel):
         """Fit the height to the text at this width."""
         super().resizeEvent(event)
         self._fit()
+
+    def showEvent(self, event: QShowEvent) -> None:
+        """Fit the height, now that the width is final."""
+        super().showEvent(event)
+        self._fit()
+
+    def sizeHint(self) -> QSize:
+        """Ask for the height at the present width, not for Qt's own proportions."""
+        hint = super().sizeHint()
+        if self.isVisible():
+            hint.setHeight(max(0, self.heightForWidth(self.width())))
+        return hint
 
     def _fit(self) -> None:
         if self.isVisible():  # a hidden label has no final width

@@ -125,6 +125,7 @@ class ModelsDock(Dock):
         self.cancel_button = button("&Cancel", "Stop and discard the partial result.")
         self.card = text_label("Model card")
         self.card.setTextFormat(Qt.TextFormat.RichText)
+        self.card.setAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignTop)
 
     def _lay_out(self) -> None:
         self.bar = ActionBar(

@@ -31,16 +31,16 @@ from napari_geosr.gui.porosity.measuring import (
 )
 from napari_geosr.gui.porosity.pore_layers import earlier_pore_layers, features
 from napari_geosr.gui.porosity.pores_shown import PoreDisplay
+from napari_geosr.gui.porosity.sample_preview import SamplePreview
 from napari_geosr.gui.porosity.settings import NO_IMAGE, UNUSABLE
 from napari_geosr.gui.porosity.threshold_preview import ThresholdPreview
 from napari_geosr.gui.porosity.widgets import PorosityWidgets
 from napari_geosr.operations.measure import MeasureConfig
 from napari_geosr.operations.measure.grey_levels import GreyLevels
-from napari_geosr.operations.measure.mask import align_mask
 
 if TYPE_CHECKING:
     import napari.viewer
-    from napari.layers import Image, Layer
+    from napari.layers import Layer
     from qtpy.QtCore import QEvent
 
     from napari_geosr.core.volume import Volume
@@ -81,6 +81,7 @@ class PorosityDock(PorosityWidgets):
         self.levels = LevelsReader(self._viewer, self)
         self.pores = PoreDisplay(self._viewer, self.result, self)
         self.preview = ThresholdPreview(self._viewer, self)
+        self.sample = SamplePreview(self._viewer, self.settings, self.levels, self)
         self._connect()
         self._recall()
         self.show_theme()
@@ -193,6 +194,7 @@ class PorosityDock(PorosityWidgets):
             self.message.clear()
 
     def _on_levels(self, levels: GreyLevels) -> None:
+        self.sample.set_levels(levels)
         try:
             self.settings.set_levels(levels)
         except GeoSRError as error:
@@ -215,7 +217,7 @@ class PorosityDock(PorosityWidgets):
             self.preview.hide()
             return
         try:
-            config, sample = settings.config(), self._preview_sample(layer)
+            config, sample = settings.config(), self.sample.of(layer)
         except GeoSRError as error:
             self.preview.pause()
             self.show_settings_error(error)
@@ -231,16 +233,6 @@ class PorosityDock(PorosityWidgets):
             self.preview.pause()
         else:
             self.preview.show(layer, threshold, config, sample)
-
-    def _preview_sample(self, layer: Image) -> object:
-        """The mask resampled to the image's voxels, as in the measurement."""
-        mask = self.settings.sample.layer()
-        if mask is None:
-            return None
-        return align_mask(
-            volume_from_layer(mask, self._viewer),
-            volume_from_layer(layer, self._viewer),
-        )
 
     # Measuring
 

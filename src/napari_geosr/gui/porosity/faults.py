@@ -12,7 +12,7 @@ from napari_geosr.gui.kit.form import (
 )
 
 if TYPE_CHECKING:
-    from qtpy.QtWidgets import QComboBox, QFormLayout, QWidget
+    from qtpy.QtWidgets import QComboBox, QFormLayout, QSpinBox, QWidget
 
     from napari_geosr.gui.kit.form import ConfigForm
     from napari_geosr.gui.layers.combo import LayerCombo
@@ -28,6 +28,7 @@ class FieldsOfSettings(Protocol):
     sample: LayerCombo
     other: LayerCombo
     deviation: LayerCombo
+    closing: QSpinBox
 
 
 class SettingsFaults:
@@ -52,6 +53,7 @@ class SettingsFaults:
             "mask": (below, settings.sample),
             "reference": (below, settings.other),
             "deviation": (below, settings.deviation),
+            "mask_closing": (below, settings.closing),
         }
         settings.method.currentIndexChanged.connect(self.clear)
         for layers in (settings.sample, settings.other, settings.deviation):

@@ -24,7 +24,8 @@ from napari_geosr.core.steps import Step
 from napari_geosr.gui.kit.activity import Activity
 from napari_geosr.gui.kit.widgets import Section, form_layout
 from napari_geosr.gui.layers import helper_metadata, same_place, volume_from_layer
-from napari_geosr.gui.porosity.settings import PorositySettings, align_fields
+from napari_geosr.gui.porosity.rows import align_fields
+from napari_geosr.gui.porosity.settings import PorositySettings
 from napari_geosr.operations.measure.planning import PlanConfig, ScanPlan, plan_steps
 
 if TYPE_CHECKING:

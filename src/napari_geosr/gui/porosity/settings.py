@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from qtpy.QtCore import QLocale, QSignalBlocker, Qt, Signal
+from qtpy.QtCore import QLocale, QSignalBlocker, Signal
 from qtpy.QtWidgets import (
     QCheckBox,
     QComboBox,
@@ -21,13 +21,13 @@ from qtpy.QtWidgets import (
 )
 
 from napari_geosr.core.errors import ConfigError
+from napari_geosr.gui.kit.fields import field_widget
 from napari_geosr.gui.kit.form import ConfigForm
 from napari_geosr.gui.kit.histogram import Bars, ThresholdView
 from napari_geosr.gui.kit.widgets import ElidedLabel, text_label
 from napari_geosr.gui.layers import (
     METADATA,
     holds_deviations,
-    is_helper,
     is_measurable,
     provenance_of,
 )
@@ -37,6 +37,8 @@ from napari_geosr.gui.layers.questions.notes import NotesRow
 from napari_geosr.gui.layers.voxel_size import VoxelSizeRow
 from napari_geosr.gui.porosity.faults import SettingsFaults
 from napari_geosr.gui.porosity.morphometry_box import SHOWN_ELSEWHERE, MorphometryBox
+from napari_geosr.gui.porosity.roles import is_deviation, is_labels
+from napari_geosr.gui.porosity.rows import align_fields, form_of
 from napari_geosr.operations.measure import MeasureConfig, number_text
 from napari_geosr.operations.measure.deviation import belongs_to
 from napari_geosr.operations.measure.grey_levels import GreyLevels
@@ -56,30 +58,16 @@ METHODS: dict[str, str | None] = {
     "Triangle": "triangle",
     "Manual": None,
 }
-WHOLE, AUTOMATIC, NOTHING = "whole volume", "found automatically", "nothing"
+WHOLE, AUTOMATIC, NOTHING = "whole volume", "automatic mask", "nothing"
 NO_IMAGE = "Open an image to measure its pores."
 UNUSABLE = "This image cannot be measured."
-_SURROUNDED = (
+_SURROUNDED = "The background around the sample is not counted."
+_SURROUNDED_HELP = (
     "Background reaches the faces of the volume, so pores are counted inside an "
     f"automatic sample mask. Choose “{WHOLE}” to count everything."
 )
 #: Largest grey value that can be entered. Its negative stands for an unknown value.
 _MAX_VALUE = 1e12
-#: Suffixes of the names of standard deviations: as a layer, and as a file.
-_DEVIATIONS = ("(std)", "_std")
-
-
-def is_deviation(layer: Layer) -> bool:
-    """Whether `layer` may hold standard deviations, by its record or its name."""
-    if layer._type_string != "image" or getattr(layer, "rgb", False):
-        return False
-    named = layer.name.endswith(_DEVIATIONS)
-    return holds_deviations(layer) or (named and not is_helper(layer))
-
-
-def is_labels(layer: Layer) -> bool:
-    """Whether `layer` can mark the sample."""
-    return bool(layer._type_string == "labels" and not is_helper(layer))
 
 
 class PorositySettings(QWidget):
@@ -101,7 +89,9 @@ class PorositySettings(QWidget):
     ) -> None:
         super().__init__(parent)
         self._viewer = viewer
+        #: Grey values that determine the threshold, and those of the whole image.
         self._levels: GreyLevels | None = None
+        self._whole: GreyLevels | None = None
         self._volume: Volume | None = None
         self.image = LayerCombo(viewer, is_measurable)
         self.voxel_size = VoxelSizeRow(viewer)
@@ -128,8 +118,12 @@ class PorositySettings(QWidget):
         self.sample = LayerCombo(viewer, is_labels, fixed=(WHOLE, AUTOMATIC))
         self.other = LayerCombo(viewer, self._can_compare, fixed=(NOTHING,))
         self.deviation = LayerCombo(viewer, is_deviation, fixed=(NOTHING,))
-        self.sample_note = text_label("About the sample", _SURROUNDED, _SURROUNDED)
+        self.sample_note = text_label("About the sample", _SURROUNDED_HELP, _SURROUNDED)
         self.sample_note.setVisible(False)
+        closing = field_widget(MeasureConfig.model_fields["mask_closing"]).native
+        assert isinstance(closing, QSpinBox)
+        self.closing = closing
+        self.closing.setSuffix(" voxels")
         self._sample_by_hand = self._sample_proposed = False
         self._source: weakref.ref[Layer] | None = None  # the proposed reference
         self._describe()
@@ -141,7 +135,8 @@ class PorositySettings(QWidget):
         self.histogram.thresholdMoved.connect(self.set_manual)
         self.preview.toggled.connect(lambda _: self.thresholdChanged.emit())
         self.form.changed.connect(self._on_form)
-        self.sample.layerChanged.connect(self.thresholdChanged)
+        self.sample.layerChanged.connect(self._on_sample)
+        self.closing.valueChanged.connect(lambda _: self.thresholdChanged.emit())
         self.sample.activated.connect(self._on_sample_by_hand)
 
     def _describe(self) -> None:
@@ -193,6 +188,13 @@ class PorositySettings(QWidget):
                 "to the image is selected automatically.",
             ),
             (
+                self.closing,
+                "Mask closing",
+                "Openings of pores up to twice this wide are closed, and the pores "
+                "belong to the sample. Increase it until the porosity no longer "
+                "changes.",
+            ),
+            (
                 self.smallest,
                 "Minimum pore size",
                 "Minimum pore size in physical units; smaller pores are not counted. Ø "
@@ -224,15 +226,17 @@ class PorositySettings(QWidget):
             ("Grey value", self.value, self.value),
         )
         top, bottom = (
-            _form(rows),
-            _form(
+            form_of(rows),
+            form_of(
                 (
                     ("&Sample is", self.sample, self.sample),
+                    ("Mask closing", self.closing, self.closing),
                     ("Comp&are with", self.other, self.other),
                     ("&Uncertainty", self.deviation, self.deviation),
                 )
             ),
         )
+        self.rows_above, self.rows_below = top, bottom
         layout = QVBoxLayout(self)
         layout.setContentsMargins(6, 6, 6, 6)
         layout.addLayout(top)
@@ -243,10 +247,10 @@ class PorositySettings(QWidget):
         layout.addWidget(self.preview)
         layout.addWidget(self.form)
         bottom.insertRow(1, "", self.sample_note)
+        self._show_closing()
         layout.addLayout(bottom)
         layout.addWidget(self.morphometry.section)
         layout.addStretch(1)
-        self.rows_above, self.rows_below = top, bottom
 
     def showEvent(self, event: object) -> None:
         """Align the fields, now that the labels have the theme's font."""
@@ -258,7 +262,7 @@ class PorositySettings(QWidget):
 
     def set_volume(self, volume: Volume | None) -> None:
         """Set the volume that the settings are for; its grey values follow later."""
-        self._volume, self._levels = volume, None
+        self._volume, self._levels, self._whole = volume, None, None
         self.histogram.set_series((), "")
         self.histogram.set_threshold(None, dark=True)
         self.histogram.empty_text = (
@@ -285,14 +289,8 @@ class PorositySettings(QWidget):
 
     def set_levels(self, levels: GreyLevels) -> None:
         """Show the grey values and where the threshold lies among them."""
-        self._levels = levels
-        counts, edges = levels.bars()
-        title = "grey value (some planes only)" if levels.sampled else "grey value"
-        if levels.dtype.kind == "f":
-            span = float(edges[-1] - edges[0])
-            digits = max(0, 3 - math.floor(math.log10(span))) if span > 0 else 3
-            self._set_decimals(min(digits, 9))
-        self.histogram.set_series([Bars(counts, edges)], title)
+        self._levels = self._whole = levels
+        self._draw_levels(levels)
         self.value.setEnabled(True)
         if not self._is_value_known:  # *Manual* was chosen before there was a value
             otsu = self.form.config(threshold="otsu")
@@ -301,6 +299,22 @@ class PorositySettings(QWidget):
                 self.value.setValue(levels.threshold(otsu))
         self._follow_rule()
         self._propose_sample(levels)
+
+    def set_levels_inside(self, levels: GreyLevels | None) -> None:
+        """Show the grey values inside the automatic mask; None for all of them."""
+        self._levels = levels or self._whole
+        if self._levels is not None:
+            self._draw_levels(self._levels)
+            self._follow_rule()
+
+    def _draw_levels(self, levels: GreyLevels) -> None:
+        counts, edges = levels.bars()
+        title = "grey value (some planes only)" if levels.sampled else "grey value"
+        if levels.dtype.kind == "f":
+            span = float(edges[-1] - edges[0])
+            digits = max(0, 3 - math.floor(math.log10(span))) if span > 0 else 3
+            self._set_decimals(min(digits, 9))
+        self.histogram.set_series([Bars(counts, edges)], title)
 
     def _set_decimals(self, n: int) -> None:
         """Round the value for display without counting as user input."""
@@ -347,6 +361,16 @@ class PorositySettings(QWidget):
             self._sample_proposed = False
         self.sample_note.setVisible(self._sample_proposed)
 
+    def _on_sample(self) -> None:
+        self._show_closing()
+        self.thresholdChanged.emit()
+
+    def _show_closing(self) -> None:
+        """Show the closing only for the mask that it belongs to."""
+        is_automatic = self.sample.fixed_entry() == AUTOMATIC
+        for part in (self.closing, self.rows_below.labelForField(self.closing)):
+            part.setVisible(is_automatic)
+
     def _on_sample_by_hand(self, _index: int) -> None:
         self._sample_by_hand, self._sample_proposed = True, False
         self.sample_note.setVisible(False)
@@ -387,6 +411,7 @@ class PorositySettings(QWidget):
                 fields=["threshold"],
             )
         more = self.morphometry.values()
+        more["mask_closing"] = self.closing.value()
         config = self.form.config(threshold=threshold, sample_mask=mask, **more)
         assert isinstance(config, MeasureConfig)
         return config
@@ -394,6 +419,7 @@ class PorositySettings(QWidget):
     def set_config(self, config: MeasureConfig) -> None:
         """Show these settings."""
         self.form.set_values(config.model_dump())
+        self.closing.setValue(config.mask_closing)
         self.morphometry.set_values(config.statistics, config.group)
         if config.sample_mask == "auto":
             self.sample.setCurrentText(AUTOMATIC)
@@ -468,31 +494,3 @@ class PorositySettings(QWidget):
 
 def _decimals(volume: Volume) -> int:
     return 0 if np.dtype(volume.dtype).kind in "iub" else 4
-
-
-def _form(rows: Any) -> QFormLayout:
-    form = QFormLayout()
-    form.setContentsMargins(0, 0, 0, 0)
-    form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
-    for text, field, buddy in rows:
-        label = QLabel(text)
-        if buddy is not None:
-            label.setBuddy(buddy)
-            label.setToolTip(buddy.toolTip())
-        label.setAccessibleName(text.replace("&", ""))
-        form.addRow(label, field)
-    return form
-
-
-def align_fields(forms: list[Any]) -> None:
-    """Give the labels of several forms equal width, so that their fields align."""
-    labels = [
-        item.widget()
-        for form in forms
-        for row in range(form.rowCount())
-        if (item := form.itemAt(row, QFormLayout.ItemRole.LabelRole)) is not None
-    ]
-    widest = max(label.sizeHint().width() for label in labels)
-    for label in labels:
-        label.setMinimumWidth(widest)
-        label.setAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)

@@ -155,6 +155,7 @@ class SimDock(SimWidgets):
         if self._found is not None and key != self._found_key:
             self._found = None
             self.patterns.remove()
+        self._offer(busy=bool(self.activity.busy))
         if not self.activity.busy:
             self._show_found()
 
@@ -438,8 +439,7 @@ class SimDock(SimWidgets):
 
     def show_busy(self, what: str) -> None:
         busy = bool(what)
-        for action in (self.find_button, self.preview_button, self.run_button):
-            action.setEnabled(not busy)
+        self._offer(busy=busy)
         self.cancel_button.setEnabled(busy)
         self.bar.progress.setVisible(busy)
         if busy:
@@ -447,6 +447,10 @@ class SimDock(SimWidgets):
         else:
             self.network.end()
             self.bar.state.setText("")
+
+    def _offer(self, *, busy: bool) -> None:
+        for action in (self.find_button, self.preview_button, self.run_button):
+            action.setEnabled(not busy and self.combo.layer() is not None)
 
 
 def _give_pixel_size(layer: Image, edge: float) -> None:

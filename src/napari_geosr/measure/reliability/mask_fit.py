@@ -7,7 +7,7 @@ felt, an open-cell foam or a cube cut out of a larger piece, they are most of th
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -96,6 +96,7 @@ def sample_mask_fit_steps(
     *,
     name: str = "volume",
     thickness: int | None = None,
+    porosity_in: Callable[[Mask], float] | None = None,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, SampleMaskFit]:
     """Compare a sample mask with the solid.
@@ -112,10 +113,18 @@ def sample_mask_fit_steps(
         Closing of the mask, in voxels.
     thickness : int, optional
         Number of planes labelled together.
+    porosity_in : callable, optional
+        Porosity inside a mask, if the threshold there differs from that of `solid`.
     """
+
+    def not_solid(mask: Mask) -> float:
+        """Fraction of a mask that is not solid."""
+        return 1 - _count(solid & mask) / max(1, _count(mask))
+
+    porosity_in = porosity_in or not_solid
     all_solid, inside = _count(solid), _count(solid & sample)
     fit = SampleMaskFit(
-        porosity=1 - inside / max(1, _count(sample)),
+        porosity=porosity_in(sample),
         whole=1 - all_solid / solid.size,
         solid_outside=1 - inside / max(1, all_solid),
         volume_outside=1 - _count(sample) / solid.size,
@@ -128,7 +137,7 @@ def sample_mask_fit_steps(
         wide = yield from sample_mask_steps(
             solid, more, name=name, thickness=thickness, should_stop=should_stop
         )
-        porosity = 1 - _count(solid & wide) / max(1, _count(wide))
+        porosity = porosity_in(wide)
         left_out = hull_share_outside(wide, lambda z: solid[z])
         fit = replace(fit, wider=(more, porosity, left_out))
     return fit
@@ -170,11 +179,11 @@ def sample_mask_remarks(fit: SampleMaskFit, name: str) -> Iterator[str]:
     elif fit.wider is not None and fit.depends_on_closing:
         closing, porosity, _ = fit.wider
         yield (
-            f"The automatic sample mask of {name!r} may cut through the material: the "
-            f"porosity is about {rough_percent(fit.porosity)} with a mask closing of "
-            f"{fit.closing} voxels, but {rough_percent(porosity)} with {closing}. "
-            "Increase the mask closing until the porosity no longer changes, or use "
-            "a sample mask of your own."
+            f"The automatic sample mask of {name!r} may exclude open pores: the "
+            f"porosity is {rough_percent(fit.porosity)} with a mask closing of "
+            f"{fit.closing} voxels, but about {rough_percent(porosity)} with "
+            f"{closing}. Increase the closing until the porosity is stable, or draw a "
+            "mask."
         )
 
 

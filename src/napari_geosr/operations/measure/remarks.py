@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from napari_geosr.core.config import parse_bytes
 from napari_geosr.core.types import AnyMapping
 from napari_geosr.core.volume import Volume
 from napari_geosr.measure.config import PorosityConfig as MeasureConfig
-from napari_geosr.measure.number_text import number_text
+from napari_geosr.measure.number_text import number_text, percent_text
 from napari_geosr.measure.remarks import hides_phases
 from napari_geosr.operations.measure.surroundings import MAX_PLANE_BYTES, Surroundings
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 _MIN_HOT_SHARE = 0.01
 #: Number of planes that must fit into the memory budget for one to be read as a whole.
 _PLANES_IN_BUDGET = 8
+#: Beginning of the warning about background.
+_BACKGROUND = "Background, such as air, seems to surround the sample of"
 
 
 def lost_voxels(volume: Volume, report: PorosityReport) -> str:
@@ -51,10 +54,15 @@ def background(volume: Volume, config: MeasureConfig, report: PorosityReport) ->
     if hides_phases(report.warnings):  # at another threshold it may be solid
         return ""
     return (
-        f"Background, such as air, seems to surround the sample of {volume.name!r} and "
-        "is counted as pores. To measure only the sample, choose the automatic sample "
-        "mask (--sample auto)."
+        f"{_BACKGROUND} {volume.name!r} and is counted as pores: it is part of the "
+        f"porosity of {percent_text(report.porosity)}. To measure only the sample, "
+        "choose the automatic sample mask (--sample auto)."
     )
+
+
+def includes_background(warnings: Iterable[str]) -> bool:
+    """Whether a warning says that background is counted as pores."""
+    return any(warning.startswith(_BACKGROUND) for warning in warnings)
 
 
 def kept_hot_voxels(volume: Volume, report: PorosityReport) -> str:

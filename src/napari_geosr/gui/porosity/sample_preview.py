@@ -1,0 +1,135 @@
+"""The sample to which the preview of the pores is confined."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import QObject, QTimer
+
+from napari_geosr.core.errors import GeoSRError
+from napari_geosr.gui.kit.worker import BackgroundTask
+from napari_geosr.gui.layers import volume_from_layer
+from napari_geosr.gui.porosity.settings import AUTOMATIC
+from napari_geosr.operations.measure.automatic_sample import (
+    MAX_VOXELS,
+    AutomaticSample,
+    automatic_sample_steps,
+)
+from napari_geosr.operations.measure.mask import align_mask
+
+if TYPE_CHECKING:
+    import napari.viewer
+    from napari.layers import Image
+
+    from napari_geosr.core.volume import Volume
+    from napari_geosr.gui.porosity.levels_reader import Key, LevelsReader
+    from napari_geosr.gui.porosity.settings import PorositySettings
+    from napari_geosr.operations.measure.grey_levels import GreyLevels
+
+#: Delay from the last change of a setting until the mask is found again, in
+#: milliseconds.
+_DELAY_MS = 250
+
+
+class SamplePreview(QObject):
+    """Finds the automatic mask in the background, and aligns labels with the image.
+
+    While the mask is being found, the preview shows the pores of the whole volume, and
+    so it does for a volume of more than `MAX_VOXELS` voxels.
+    """
+
+    def __init__(
+        self,
+        viewer: napari.viewer.Viewer,
+        settings: PorositySettings,
+        reader: LevelsReader,
+        parent: QObject,
+    ) -> None:
+        super().__init__(parent)
+        self._viewer, self._settings, self._reader = viewer, settings, reader
+        self._whole: GreyLevels | None = None
+        self._found: tuple[Key, AutomaticSample] | None = None
+        self._wanted: Key = ()
+        self._run: BackgroundTask | None = None
+        self._timer = QTimer(self)
+        self._timer.setSingleShot(True)
+        self._timer.setInterval(_DELAY_MS)
+        self._timer.timeout.connect(self._start)
+
+    def set_levels(self, levels: GreyLevels) -> None:
+        """Set the grey values of the whole volume."""
+        self._whole = levels
+
+    def of(self, layer: Image) -> object:
+        """Return the mask on the image's voxels; None for the whole image.
+
+        Raises
+        ------
+        GeoSRError
+            If the labels do not fit the image.
+        """
+        self._refresh(layer)
+        mask = self._settings.sample.layer()
+        if mask is not None:
+            return align_mask(
+                volume_from_layer(mask, self._viewer),
+                volume_from_layer(layer, self._viewer),
+            )
+        # That of other settings is shown until the new one is found.
+        return None if self._found is None else self._found[1].mask
+
+    def _refresh(self, layer: Image) -> None:
+        """Find the mask if the settings ask for another one than was found."""
+        wanted = self._key(layer)
+        if wanted == self._wanted:
+            return
+        self._stop()
+        self._wanted = wanted
+        if wanted:
+            self._timer.start()
+        if self._found is not None and self._found[0][:1] != wanted[:1]:
+            self._found = None  # of another image, or there is no automatic mask
+            self._settings.set_levels_inside(None)
+
+    def _key(self, layer: Image) -> Key:
+        """Build the key that the mask depends on; empty if there is none to find."""
+        settings = self._settings
+        if settings.sample.fixed_entry() != AUTOMATIC or self._whole is None:
+            return ()
+        config = settings.config()
+        depends = (config.threshold, config.phase, config.mask_closing)
+        return (self._reader.key(), id(self._whole), *depends)
+
+    def _start(self) -> None:
+        layer, levels, key = self._reader.layer(), self._whole, self._wanted
+        try:
+            volume = None if layer is None else self._volume(layer)
+            config = self._settings.config()
+        except GeoSRError:
+            return  # reported by the preview
+        if volume is None or levels is None:
+            return
+        self._run = BackgroundTask(
+            lambda should_stop: automatic_sample_steps(
+                volume, levels, config, should_stop=should_stop
+            ),
+            owner=self,
+            on_result=lambda found: self._on_found(key, found),
+            on_error=lambda _error: None,  # reported by the measurement
+        )
+
+    def _volume(self, layer: Image) -> Volume | None:
+        volume = volume_from_layer(layer, self._viewer)
+        return volume if math.prod(volume.shape) <= MAX_VOXELS else None
+
+    def _on_found(self, key: Key, found: AutomaticSample) -> None:
+        if key == self._wanted:
+            self._found = (key, found)
+            self._settings.set_levels_inside(found.levels)
+
+    def _stop(self) -> None:
+        self._timer.stop()
+        if self._run is not None:
+            self._run.detach()
+            self._run = None

@@ -1,0 +1,88 @@
+"""The automatic sample mask and the grey values inside it, before a measurement."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from napari_geosr.core.errors import VolumeError
+from napari_geosr.core.steps import ShouldStop, Step, never_stop
+from napari_geosr.core.types import AnyArray
+from napari_geosr.core.volume import Volume
+from napari_geosr.measure.config import PorosityConfig
+from napari_geosr.measure.histogram import histogram_steps
+from napari_geosr.measure.remarks import has_one_phase
+from napari_geosr.measure.sample_mask import sample_mask_steps
+from napari_geosr.measure.segment import phase_mask
+from napari_geosr.operations.measure.grey_levels import GreyLevels, one_volume
+
+#: Maximum number of voxels for which the mask is made before a measurement; about ten
+#: seconds and 300 MB.
+MAX_VOXELS = 2**25
+
+
+@dataclass(frozen=True)
+class AutomaticSample:
+    """The sample mask that a measurement will use.
+
+    Attributes
+    ----------
+    mask : ndarray of bool
+        One value per voxel of the volume.
+    levels : GreyLevels
+        The grey values that determine the threshold: those inside the mask, or all if
+        the sample contains only one phase.
+    """
+
+    mask: AnyArray
+    levels: GreyLevels
+
+
+def automatic_sample_steps(
+    volume: Volume,
+    levels: GreyLevels,
+    config: PorosityConfig,
+    *,
+    should_stop: ShouldStop = never_stop,
+) -> Generator[Step, None, AutomaticSample]:
+    """Find the sample as `measure` does with an automatic mask.
+
+    Parameters
+    ----------
+    volume : Volume
+        At most `MAX_VOXELS` voxels, to be shown without delay.
+    levels : GreyLevels
+        The grey values of the whole volume.
+    config : PorosityConfig
+        Threshold, phase and closing of the mask.
+
+    Raises
+    ------
+    VolumeError
+        If there is no solid.
+    """
+    volume = one_volume(volume)
+    data = np.asarray(volume.data)
+    planes = data[None] if data.ndim == 2 else data
+    threshold = levels.threshold(config)
+    solid = ~phase_mask(planes, threshold, config.phase)
+    if planes.dtype.kind == "f":
+        solid &= np.isfinite(planes)
+    options: dict[str, Any] = {"name": volume.name, "should_stop": should_stop}
+    mask = yield from sample_mask_steps(solid, config.mask_closing, **options)
+    found = AutomaticSample(mask.reshape(data.shape), levels)
+    if isinstance(config.threshold, float):
+        return found
+    try:
+        inside = yield from histogram_steps(
+            planes, thickness=len(planes), mask=mask, **options
+        )
+        inner = replace(levels, histogram=inside)
+        if not has_one_phase(inside, inner.threshold(config)):
+            return replace(found, levels=inner)
+    except VolumeError:  # too few grey values inside
+        pass
+    return found
