@@ -10,6 +10,7 @@ from napari_geosr.core.noise import Noise
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference.risk.probes import noise_like
 from napari_geosr.measure.noise import estimate_noise
+from napari_geosr.measure.noise.basis import non_negative
 from napari_geosr.operations.inputs.scan import describe_noise
 from napari_geosr.physics.phantoms import sphere_foam
 
@@ -226,3 +227,18 @@ def test_the_interval_contains_the_level_in_nine_of_ten_scans(lag: float) -> Non
         low, high = estimate_noise(Volume(clean + level * unit, "ZYX")).interval
         hits += low <= level <= high
     assert hits >= 10
+
+
+def test_parts_that_are_almost_alike_still_have_a_fit(
+    monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator
+) -> None:
+    """The usual solver gives up on some scans: the other one is as good."""
+    matrix = rng.random((20, 4))
+    values = matrix @ [1.0, 0.0, 2.0, 0.0] + rng.normal(0, 0.01, 20)
+    expected = non_negative(matrix, values)
+
+    def give_up(*_: object) -> None:
+        raise RuntimeError("Maximum number of iterations reached.")
+
+    monkeypatch.setattr("scipy.optimize.nnls", give_up)
+    np.testing.assert_allclose(non_negative(matrix, values), expected, atol=1e-4)

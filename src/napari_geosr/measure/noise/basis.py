@@ -155,3 +155,30 @@ def _reconstruction_table(ny: int, nx: int) -> Array:
             )
         )
     return np.array(rows)
+
+
+def non_negative(matrix: Array, values: Array) -> Array:
+    """Non-negative least squares.
+
+    Parameters
+    ----------
+    matrix : ndarray of shape (values, parts)
+    values : ndarray
+
+    Returns
+    -------
+    ndarray
+        Amplitude of each part.
+
+    Notes
+    -----
+    An active-set method may not end for parts that are almost alike; the interior
+    reflective method (Coleman and Li 1996) does.
+    """
+    from scipy.optimize import lsq_linear, nnls
+
+    try:
+        amplitudes: Array = nnls(matrix, values)[0]
+    except RuntimeError:  # too many changes of the set of parts
+        amplitudes = lsq_linear(matrix, values, bounds=(0, np.inf)).x
+    return amplitudes

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from napari_geosr.measure.noise.basis import Array
+from napari_geosr.measure.noise.basis import Array, non_negative
 
 #: Minimum improvement in chi squared for a curve with more parameters.
 _MIN_IMPROVEMENT = 5.0
@@ -157,8 +157,6 @@ def _is_better(chi2: float, simpler: float, freedom: int) -> bool:
 
 def _fit_parts(matrix: Array, variances: Array, doubts: Array) -> tuple[float, Array]:
     """Chi squared and values of the best non-negative combination of the parts."""
-    from scipy.optimize import nnls
-
     minimum = _ZERO_SHARE * float(variances.max())
     # Start with the variance of the most certain class, or a class's own if it is
     # lower.
@@ -167,7 +165,7 @@ def _fit_parts(matrix: Array, variances: Array, doubts: Array) -> tuple[float, A
     weights = np.ones(len(variances))
     for _ in range(_ITERATIONS):
         scale = np.sqrt(weights) / (doubts * np.maximum(fitted, minimum))
-        amplitudes, _ = nnls(matrix * scale[:, None], variances * scale)
+        amplitudes = non_negative(matrix * scale[:, None], variances * scale)
         fitted = np.maximum(matrix @ amplitudes, minimum)
         weights = np.where(
             variances > _STRUCTURE_FACTOR * fitted, _STRUCTURE_WEIGHT, 1.0

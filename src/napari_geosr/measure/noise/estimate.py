@@ -243,9 +243,7 @@ def _noise(
         interval=interval,
         source=source,
         notes=remarks(volume, sample, quiet, interval[1], structured, coarse),
-        doubts=doubts(
-            sample, quiet, coarse and not structured, level > contrast > 0
-        ),
+        doubts=doubts(sample, quiet, coarse and not structured, level > contrast > 0),
     )
 
 

@@ -21,6 +21,7 @@ from napari_geosr.measure.noise.basis import (
     blur_lag,
     blurred_energy,
     degrees,
+    non_negative,
     reconstructed_energy,
     reconstruction_lag,
 )
@@ -198,14 +199,12 @@ def non_negative_fit(measured: Array, parts: list[Array]) -> tuple[Array, float]
     Energies scatter in proportion to their expectation (Whittle likelihood): least
     squares, iteratively reweighted.
     """
-    from scipy.optimize import nnls
-
     matrix = np.stack(parts, axis=1)
     weight = 1 / measured
     fitted = measured
     amplitudes = np.zeros(len(parts))
     for _ in range(_ITERATIONS):
-        amplitudes, _ = nnls(matrix * weight[:, None], measured * weight)
+        amplitudes = non_negative(matrix * weight[:, None], measured * weight)
         fitted = np.maximum(matrix @ amplitudes, 1e-3 * measured)
         weight = 1 / fitted
     ratio = measured / fitted
