@@ -100,6 +100,8 @@ def kill(running: subprocess.Popen[bytes], rng: np.random.Generator) -> None:
     for each in one or [psutil.Process(running.pid), *children]:
         with suppress(psutil.NoSuchProcess):
             each.kill()
+    running.wait(120)  # of one process less, the launcher ends the other
+    psutil.wait_procs(children, 60)
 
 
 def model(job: JobFolder) -> dict[str, Any]:

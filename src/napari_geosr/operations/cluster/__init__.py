@@ -172,7 +172,7 @@ def open_pool(
     if os.environ.get(_TRIM) == _TRIM_OF_DASK:
         # An earlier cluster of this process left it, and it would take precedence.
         del os.environ[_TRIM]
-    with dask.config.set(_settings(threads)):
+    with dask.config.set(worker_settings(threads)):
         cluster = _local_cluster(workers, memory)
         try:
             with Client(cluster, set_as_default=False) as client:
@@ -183,7 +183,8 @@ def open_pool(
                 cluster.close(timeout=10)
 
 
-def _settings(threads: int) -> AnyDict:
+def worker_settings(threads: int) -> AnyDict:
+    """Settings of Dask for workers with this number of CPU threads."""
     n = str(threads)
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     environment = dict.fromkeys(names, n) | _MEMORY_ALLOCATOR
