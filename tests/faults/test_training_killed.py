@@ -172,7 +172,12 @@ def test_killed_again_and_again_it_gives_the_same_model(
             compare()
             cut = new_job(tmp_path / f"cut{tally.kills}", scans)
         else:
-            assert cut.status().state in ("interrupted", "queued"), cut.status()
+            status = cut.status()
+            if n_processes > 1 and status.state == "failed":
+                print(repr(status.message))
+                assert status.can_resume
+            else:
+                assert status.state in ("interrupted", "queued", "paused")
             state = checkpoint.load(cut.path / "checkpoints")
             cut_short += state is not None
             done = 0 if state is None else state["step"]

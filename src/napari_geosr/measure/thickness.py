@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_geosr.core.steps import BlockDone, StageStarted, Step, run_to_end
-from napari_geosr.measure.phases import Box, Mask, MaskSource
+from napari_geosr.measure.phases import Box, Mask, MaskSource, Share
 
 #: Diameters are stored in steps of 1/32 voxel in 16 bits (`kernels.spheres.STEPS`).
 STEPS_PER_VOXEL = 32
@@ -34,7 +34,7 @@ BLOCK_VOXELS = 200**3
 _SLAB = 16
 #: First number of voxels that are read around a block; the largest radius and some are
 #: needed, which is found by trying.
-_FIRST_MARGIN = 16
+FIRST_MARGIN = 16
 
 
 def _kernels() -> Any:
@@ -59,6 +59,13 @@ class ThicknessDistribution:
 
     counts: npt.NDArray[np.int64]
     unbounded_voxels: int = 0
+
+    @classmethod
+    def of(cls, counts: npt.NDArray[np.int64]) -> ThicknessDistribution:
+        """Drop what lies outside the phase (thickness 0), and larger empty counts."""
+        counts[0] = 0
+        used = np.flatnonzero(counts)
+        return cls(counts[: used[-1] + 1 if used.size else 1].copy())
 
     @property
     def n_voxels(self) -> int:
@@ -105,6 +112,7 @@ def thickness_steps(
     target: npt.NDArray[np.uint16] | None = None,
     to_centres: bool = False,
     check: Callable[[], None] = lambda: None,
+    share: Share | None = None,
     message: str = "Measuring the thickness",
 ) -> Generator[Step, None, ThicknessDistribution]:
     """Measure the local thickness of a phase [1]_, block by block.
@@ -134,6 +142,9 @@ def thickness_steps(
         voxels, instead of to a surface between voxels.
     check : callable
         Called for every block; may raise `Cancelled`.
+    share : callable, optional
+        Gives the blocks to several processes, for a measurement without `target`; the
+        result is the same.
 
     Yields
     ------
@@ -155,38 +166,43 @@ def thickness_steps(
     """
     z, y, x = phase.shape
     blocks = list(_blocks((z, y, x), block_voxels or BLOCK_VOXELS))
+    if share is not None and target is None and len(blocks) > 1:
+        from napari_geosr.measure.slabs.thickness import shared_thickness_steps
+
+        steps = shared_thickness_steps(
+            phase, blocks, share, to_centres=to_centres, message=message
+        )
+        return (yield from steps)
     counts = np.zeros(2**16, np.int64)
-    margin, unbounded = _FIRST_MARGIN, 0
-    found: list[_SphereList] = []
+    margin, unbounded = FIRST_MARGIN, 0
+    found: list[SphereList] = []
     yield StageStarted(0, 2 * len(blocks), message=message)
     for i, core in enumerate(blocks):
         check()
-        block = _with_margin(phase, core, margin, check)
+        block = with_margin(phase, core, margin, check)
         if block is None:
-            found.append(_SphereList.none())
+            found.append(SphereList.none())
         elif block.phase.all():  # then all of the volume is
             unbounded += math.prod(s.stop - s.start for s in core)
             if target is not None:
                 target[core] = 2**16 - 1
         else:
             margin = block.margin
-            found.append(_collected(block, locate=not to_centres))
+            found.append(collected(block, locate=not to_centres))
         del block
         yield BlockDone(i + 1, 2 * len(blocks))
     if unbounded:
         return ThicknessDistribution(counts[:1], unbounded)
     for i, core in enumerate(blocks):
         check()
-        diameters = _painted(phase, core, found)
+        diameters = painted(phase, core, found)
         if target is not None:
             target[core] = diameters
         for plane in diameters:  # numpy counts 64-bit numbers
             part = np.bincount(plane.ravel())
             counts[: len(part)] += part
         yield BlockDone(len(blocks) + i + 1, 2 * len(blocks))
-    counts[0] = 0
-    used = np.flatnonzero(counts)
-    return ThicknessDistribution(counts[: used[-1] + 1 if used.size else 1].copy())
+    return ThicknessDistribution.of(counts)
 
 
 def _blocks(shape: tuple[int, int, int], block_voxels: int) -> Iterator[Box]:
@@ -232,7 +248,7 @@ class _PhaseBlock:
         return z, y, x
 
 
-def _with_margin(
+def with_margin(
     phase: MaskSource, core: Box, margin: int, check: Callable[[], None]
 ) -> _PhaseBlock | None:
     """Read a block with all that its spheres depend on; None if it has no phase."""
@@ -273,7 +289,7 @@ def _with_margin(
 
 
 @dataclass(frozen=True, eq=False)
-class _SphereList:
+class SphereList:
     """Spheres of a block.
 
     Attributes
@@ -290,14 +306,14 @@ class _SphereList:
     box: npt.NDArray[np.float64]
 
     @classmethod
-    def none(cls) -> _SphereList:
+    def none(cls) -> SphereList:
         """No spheres."""
         return cls(np.zeros((0, 3), np.int32), np.zeros(0, np.uint16), np.zeros((2, 3)))
 
     @classmethod
     def of(
         cls, centres: npt.NDArray[np.int32], diameters: npt.NDArray[np.uint16]
-    ) -> _SphereList:
+    ) -> SphereList:
         """With the box that they reach."""
         spheres = _kernels().spheres
 
@@ -309,7 +325,7 @@ class _SphereList:
 
     def within(
         self, first: npt.NDArray[np.int64], last: npt.NDArray[np.int64]
-    ) -> _SphereList:
+    ) -> SphereList:
         """Those that reach a box."""
         spheres = _kernels().spheres
 
@@ -323,10 +339,10 @@ class _SphereList:
         lower = np.floor((first - reach) * spheres.PLACES).astype(np.int32)
         upper = np.ceil((last + reach) * spheres.PLACES).astype(np.int32)
         near = ((self.centres >= lower) & (self.centres <= upper)).all(1)
-        return _SphereList(self.centres[near], self.diameters[near], self.box)
+        return SphereList(self.centres[near], self.diameters[near], self.box)
 
 
-def _collected(block: _PhaseBlock, *, locate: bool) -> _SphereList:
+def collected(block: _PhaseBlock, *, locate: bool) -> SphereList:
     """Spheres with centres in a block."""
     spheres = _kernels().spheres
 
@@ -349,11 +365,11 @@ def _collected(block: _PhaseBlock, *, locate: bool) -> _SphereList:
             squares, nearest, ends, block.start, locate, centres, diameters
         )
         parts.append((centres[:n].copy(), diameters[:n].copy()))
-    return _SphereList.of(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+    return SphereList.of(*(np.concatenate(part) for part in zip(*parts, strict=True)))
 
 
-def _painted(
-    phase: MaskSource, core: Box, found: list[_SphereList]
+def painted(
+    phase: MaskSource, core: Box, found: list[SphereList]
 ) -> npt.NDArray[np.uint16]:
     """Diameters in a block."""
     spheres = _kernels().spheres
@@ -395,7 +411,7 @@ def medial_axis_steps(
     """
     n_z, n_y, n_x = phase.shape
     thick = max(1, (block_voxels or BLOCK_VOXELS) // max(1, n_y * n_x))
-    margin = _FIRST_MARGIN
+    margin = FIRST_MARGIN
     cores = [slice(z, min(z + thick, n_z)) for z in range(0, n_z, thick)]
     yield StageStarted(0, len(cores), message="Finding the mid-axes")
     for i, z in enumerate(cores):
@@ -403,7 +419,7 @@ def medial_axis_steps(
         core = (z, slice(0, n_y), slice(0, n_x))
         # One more plane on each side: a voxel may be marked by its neighbour.
         wide = (slice(max(0, z.start - 1), min(n_z, z.stop + 1)), *core[1:])
-        block = _with_margin(phase, wide, margin, check)
+        block = with_margin(phase, wide, margin, check)
         if block is not None:
             margin = block.margin
             marked = np.empty(block.phase.shape, np.uint8)

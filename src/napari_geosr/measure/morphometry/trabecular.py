@@ -123,6 +123,7 @@ def _number(
             _Not(mask),
             to_centres=True,
             check=phases.check,
+            share=phases.share,
             message="Measuring the distance between mid-axes",
         )
         phases.results["mid-axes"] = axes

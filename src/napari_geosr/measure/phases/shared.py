@@ -30,6 +30,7 @@ def phase_thickness_steps(
         found = yield from thickness_steps(
             getattr(phases, which),
             check=phases.check,
+            share=phases.share,
             message=f"Measuring the thickness of the {_WORDS[which]}",
         )
         phases.results[key] = found

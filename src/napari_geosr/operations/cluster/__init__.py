@@ -313,7 +313,9 @@ class _Task(Generic[T, R]):
 
         self.pool, self.client = pool, pool.client
         self.token = f"geosr-{uuid.uuid4().hex}"
-        self.waiting = deque(enumerate(items))
+        #: Items are looked up when they are given to a worker: they may be large.
+        self.items = items
+        self.waiting = deque(range(len(items)))
         self.running: dict[Future[Outcome], tuple[int, T]] = {}
         self._lost: Counter[int] = Counter()
         self._in_order = in_order
@@ -350,11 +352,12 @@ class _Task(Generic[T, R]):
         from napari_geosr.operations.cluster.worker import do_item
 
         while self.waiting and len(self.running) < _ITEMS_PER_WORKER * self._n_workers:
-            number, item = self.waiting[0]
+            number = self.waiting[0]
             oldest = min((n for n, _ in self.running.values()), default=number)
             if self._in_order and number - oldest >= _MAX_AHEAD * self._n_workers:
                 return
             self.waiting.popleft()
+            item = self.items[number]
             future = self.client.submit(
                 do_item,
                 self.token,
@@ -377,7 +380,7 @@ class _Task(Generic[T, R]):
         if future.status != "error" and self._lost[item[0]] < _MAX_LOST:
             # Its worker died before the result was fetched.
             self._lost[item[0]] += 1
-            self.waiting.appendleft(item)
+            self.waiting.appendleft(item[0])
             return None
         error = future.exception() if future.status == "error" else None
         raise _failure(error) from error
