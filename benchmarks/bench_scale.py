@@ -141,6 +141,7 @@ def thickness(folder: Path, edge: int) -> None:
     options = ("--statistics", "thickness", "--threshold", 30000, *memory(3.0))
     alone = run("measure", scan, "-o", folder / "porosity", *options[2:])
     done = run("measure", scan, "-o", report, *options)
+    shared = run("measure", scan, "-o", folder / "shared", *options, "--workers", 2)
     values = json.loads((report / "report.json").read_text())
     print(f"\n{edge}³ voxels, {2 * edge**3 / GB:.1f} GB in uint16; without thickness ")
     print(f"{alone.seconds:.0f} s ({alone.peak / GB:.2f} GB).\n")
@@ -150,6 +151,7 @@ def thickness(folder: Path, edge: int) -> None:
     print(f"| peak memory (budget 3 GB) | {done.peak / GB:.2f} GB |")
     print(f"| processor time | {done.processor:.0f} s |")
     print(f"| time | {done.seconds:.0f} s |")
+    print(f"| time with 2 workers | {shared.seconds:.0f} s |")
 
 
 def memory(gigabytes: float) -> tuple[str, str]:
