@@ -17,6 +17,7 @@ from napari_geosr.core.steps import run_to_end
 from napari_geosr.measure import export, phases, thickness
 from napari_geosr.measure.morphometry import MORPHOMETRY, structure_model
 from napari_geosr.measure.report import PorosityReport
+from napari_geosr.measure.slabs.thickness import block_thickness_steps
 
 #: A plate of 10 of 24 planes, four times; the border is in the middle of a gap.
 PLATES = ((np.arange(96) - 7) % 24 < 10)[:, None, None] & np.ones((96, 48, 48), bool)
@@ -501,18 +502,22 @@ def test_thickness_of_blocks_in_other_processes_is_the_same(to_centres: bool) ->
 
     alone, shared = (
         run_to_end(
-            thickness.thickness_steps(
-                pores, block_voxels=17**3, to_centres=to_centres, share=given
+            block_thickness_steps(
+                pores,
+                share=given,
+                check=lambda: None,
+                message="",
+                to_centres=to_centres,
+                block_voxels=17**3,
             )
         )
         for given in (None, share)
     )
     assert np.array_equal(alone.counts, shared.counts)
-    n_blocks = len(list(thickness._blocks(pores.shape, 17**3)))
+    n_blocks = len(list(thickness.cut_blocks(pores.shape, 17**3)))
     assert len(sent) > 2 * n_blocks  # some had to be sent more
-    whole = run_to_end(
-        thickness.thickness_steps(
-            np.ones((30, 30, 30), bool), share=share, block_voxels=10**3
-        )
+    solid = np.ones((30, 30, 30), bool)
+    whole = block_thickness_steps(
+        solid, share=share, check=lambda: None, message="", block_voxels=10**3
     )
-    assert whole.unbounded_voxels == 30**3
+    assert run_to_end(whole).unbounded_voxels == 30**3

@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_geosr.core.steps import BlockDone, StageStarted, Step, run_to_end
-from napari_geosr.measure.phases import Box, Mask, MaskSource, Share
+from napari_geosr.measure.phases import Box, Mask, MaskSource
 
 #: Diameters are stored in steps of 1/32 voxel in 16 bits (`kernels.spheres.STEPS`).
 STEPS_PER_VOXEL = 32
@@ -37,7 +37,7 @@ _SLAB = 16
 FIRST_MARGIN = 16
 
 
-def _kernels() -> Any:
+def kernels() -> Any:
     """The compiled loops, which are imported when they are needed."""
     from napari_geosr.measure import kernels
     from napari_geosr.measure.kernels import axes, distances, spheres, surface  # noqa: F401
@@ -112,7 +112,6 @@ def thickness_steps(
     target: npt.NDArray[np.uint16] | None = None,
     to_centres: bool = False,
     check: Callable[[], None] = lambda: None,
-    share: Share | None = None,
     message: str = "Measuring the thickness",
 ) -> Generator[Step, None, ThicknessDistribution]:
     """Measure the local thickness of a phase [1]_, block by block.
@@ -142,9 +141,6 @@ def thickness_steps(
         voxels, instead of to a surface between voxels.
     check : callable
         Called for every block; may raise `Cancelled`.
-    share : callable, optional
-        Gives the blocks to several processes, for a measurement without `target`; the
-        result is the same.
 
     Yields
     ------
@@ -165,14 +161,7 @@ def thickness_steps(
     10
     """
     z, y, x = phase.shape
-    blocks = list(_blocks((z, y, x), block_voxels or BLOCK_VOXELS))
-    if share is not None and target is None and len(blocks) > 1:
-        from napari_geosr.measure.slabs.thickness import shared_thickness_steps
-
-        steps = shared_thickness_steps(
-            phase, blocks, share, to_centres=to_centres, message=message
-        )
-        return (yield from steps)
+    blocks = list(cut_blocks((z, y, x), block_voxels or BLOCK_VOXELS))
     counts = np.zeros(2**16, np.int64)
     margin, unbounded = FIRST_MARGIN, 0
     found: list[SphereList] = []
@@ -205,7 +194,7 @@ def thickness_steps(
     return ThicknessDistribution.of(counts)
 
 
-def _blocks(shape: tuple[int, int, int], block_voxels: int) -> Iterator[Box]:
+def cut_blocks(shape: tuple[int, int, int], block_voxels: int) -> Iterator[Box]:
     """Nearly cubic boxes that cover a volume and cut no cell of 4³ voxels."""
     edge = max(8, round(block_voxels ** (1 / 3)))
     ranges = []
@@ -252,7 +241,7 @@ def with_margin(
     phase: MaskSource, core: Box, margin: int, check: Callable[[], None]
 ) -> _PhaseBlock | None:
     """Read a block with all that its spheres depend on; None if it has no phase."""
-    spheres = _kernels().spheres
+    spheres = kernels().spheres
 
     shape = phase.shape
     if not np.asarray(phase[core]).any():
@@ -269,7 +258,7 @@ def with_margin(
         block = read.astype(np.uint8)  # a copy, which is changed later
         squares = np.empty(block.shape, np.int32)
         nearest = np.empty(block.shape, np.int32)
-        _kernels().distances.squared_distances(block, squares, nearest)
+        kernels().distances.squared_distances(block, squares, nearest)
         place = np.array(
             [
                 [s.start - b.start, s.stop - b.start]
@@ -315,7 +304,7 @@ class SphereList:
         cls, centres: npt.NDArray[np.int32], diameters: npt.NDArray[np.uint16]
     ) -> SphereList:
         """With the box that they reach."""
-        spheres = _kernels().spheres
+        spheres = kernels().spheres
 
         if not len(diameters):
             return cls.none()
@@ -327,7 +316,7 @@ class SphereList:
         self, first: npt.NDArray[np.int64], last: npt.NDArray[np.int64]
     ) -> SphereList:
         """Those that reach a box."""
-        spheres = _kernels().spheres
+        spheres = kernels().spheres
 
         if (
             not len(self.diameters)
@@ -344,13 +333,13 @@ class SphereList:
 
 def collected(block: _PhaseBlock, *, locate: bool) -> SphereList:
     """Spheres with centres in a block."""
-    spheres = _kernels().spheres
+    spheres = kernels().spheres
 
     squares, nearest = block.squares, block.nearest
     if locate:
-        _kernels().surface.to_patterns(block.phase)
-        _kernels().surface.locate(block.phase, squares)
-    _kernels().surface.to_surface(squares, nearest)
+        kernels().surface.to_patterns(block.phase)
+        kernels().surface.locate(block.phase, squares)
+    kernels().surface.to_surface(squares, nearest)
     (first, last), (y0, y1), (x0, x1) = block.place
     # Slabs that end between two cells of 4³ voxels, with at most 8 spheres per cell.
     slabs = range(-((first + block.start[0]) % _SLAB) + first, last, _SLAB)
@@ -372,7 +361,7 @@ def painted(
     phase: MaskSource, core: Box, found: list[SphereList]
 ) -> npt.NDArray[np.uint16]:
     """Diameters in a block."""
-    spheres = _kernels().spheres
+    spheres = kernels().spheres
 
     box = [
         slice(max(0, s.start - spheres.FILLED), min(n, s.stop + spheres.FILLED))
@@ -423,7 +412,7 @@ def medial_axis_steps(
         if block is not None:
             margin = block.margin
             marked = np.empty(block.phase.shape, np.uint8)
-            _kernels().axes.mark_axes(block.phase, block.squares, block.nearest, marked)
+            kernels().axes.mark_axes(block.phase, block.squares, block.nearest, marked)
             found = marked[block.inside].view(np.bool_)
             start = z.start - wide[0].start
             write(core, found[start : start + z.stop - z.start])

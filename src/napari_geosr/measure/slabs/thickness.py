@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from napari_geosr.core.errors import Cancelled
 from napari_geosr.core.steps import BlockDone, ShouldStop, StageStarted, Step
+from napari_geosr.measure import thickness
 from napari_geosr.measure.phases import Box, Mask, MaskSource, Share
 from napari_geosr.measure.thickness import (
     FIRST_MARGIN,
@@ -188,6 +189,44 @@ class _ToCollect:
         return core, Excerpt.of(self.phase, core, margin), margin
 
 
+def block_thickness_steps(
+    phase: MaskSource,
+    *,
+    share: Share | None,
+    check: Callable[[], None],
+    message: str,
+    to_centres: bool = False,
+    block_voxels: int | None = None,
+) -> Generator[Step, None, ThicknessDistribution]:
+    """Measure the local thickness of a phase, in several processes if there are any.
+
+    Parameters
+    ----------
+    phase : MaskSource
+    share : callable or None
+        Gives blocks to several processes; None if there is only this one.
+    check, message, to_centres, block_voxels
+        As in `napari_geosr.measure.thickness.thickness_steps`.
+    """
+    z, y, x = phase.shape
+    n_voxels = block_voxels or thickness.BLOCK_VOXELS
+    blocks = list(thickness.cut_blocks((z, y, x), n_voxels))
+    if share is None or len(blocks) < 2:
+        return (
+            yield from thickness.thickness_steps(
+                phase,
+                block_voxels=n_voxels,
+                to_centres=to_centres,
+                check=check,
+                message=message,
+            )
+        )
+    steps = shared_thickness_steps(
+        phase, blocks, share, to_centres=to_centres, message=message
+    )
+    return (yield from steps)
+
+
 def shared_thickness_steps(
     phase: MaskSource,
     blocks: Sequence[Box],
@@ -233,8 +272,8 @@ def shared_thickness_steps(
     if unbounded:
         return ThicknessDistribution(np.zeros(1, np.int64), unbounded)
     counts = np.zeros(2**16, np.int64)
-    items = _Lazy(range(n), lambda i: _to_paint(phase, blocks[i], found))
-    with closing(share(PaintWork(), items)) as results:
+    to_paint = _Lazy(range(n), lambda i: _to_paint(phase, blocks[i], found))
+    with closing(share(PaintWork(), to_paint)) as results:
         for part in results:
             counts[: len(part)] += part
             done += 1
@@ -245,9 +284,7 @@ def shared_thickness_steps(
 def _to_paint(
     phase: MaskSource, core: Box, found: Sequence[SphereList]
 ) -> tuple[Box, Excerpt, SphereList]:
-    from napari_geosr.measure.kernels import spheres
-
-    excerpt = Excerpt.of(phase, core, spheres.FILLED)
+    excerpt = Excerpt.of(phase, core, thickness.kernels().spheres.FILLED)
     first = np.array([s.start for s in excerpt.box])
     last = np.array([s.stop for s in excerpt.box])
     near: Iterator[SphereList] = (part.within(first, last) for part in found)

@@ -40,6 +40,7 @@ from napari_geosr.operations.reconstruct.resume import (
     scan_entry_steps,
 )
 from napari_geosr.operations.reconstruct.scan import ReconstructionInput
+from napari_geosr.operations.reconstruct.workers import SlabRun
 from napari_geosr.operations.restore.resume import FinishedPart, begin_journal
 from napari_geosr.operations.storage import array_for
 from napari_geosr.tomography.algorithms import titles
@@ -47,7 +48,6 @@ from napari_geosr.tomography.centre import Centre
 
 if TYPE_CHECKING:
     from napari_geosr.io.output import Output
-    from napari_geosr.operations.reconstruct.workers import SlabRun
 
 #: Maximum number of slices per chunk of an OME-Zarr.
 _MAX_CHUNK_SLICES = 4
@@ -191,8 +191,6 @@ def run_steps(
 
 def _shared(ready: ReconstructionInput, workers: Workers) -> SlabRun:
     """The same run on several processes, if they and a slice fit into memory."""
-    from napari_geosr.operations.reconstruct.workers import SlabRun
-
     check_workers(workers)
     run = SlabRun(ready, workers)
     run.check_memory()

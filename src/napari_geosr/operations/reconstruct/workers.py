@@ -1,4 +1,4 @@
-"""Gives slabs of slices to worker processes; imported only if there are workers."""
+"""Gives slabs of slices to worker processes."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class SlabResult:
     run: BlockRun
 
 
-class SlabWork:
+class SliceWork:
     """Everything that a worker process needs to reconstruct any slab of a scan.
 
     Parameters
@@ -200,7 +200,7 @@ class SlabRun:
             )
         named = f"{self.n_workers} worker{'s' if self.n_workers > 1 else ''}"
         yield StageStarted(message=f"Starting {named}")
-        work = SlabWork(for_workers(self.shared))
+        work = SliceWork(for_workers(self.shared))
         memory = None if self.ready.device != "cpu" else self.budget
         progress = RowProgress(self.ready, finished)
         reported: set[str] = set()
