@@ -45,7 +45,7 @@ _PASSED_ON = (
     "XDG",
 )
 #: Names of the files with the keys of a run, and of the script of a worker.
-_KEYS = {"ca": "ca.pem", "cert": "cert.pem", "key": "key.pem"}
+_KEYS = {"ca_file": "ca.pem", "cert": "cert.pem", "key": "key.pem"}
 _SCRIPT = "worker.sh"
 
 #: Returns the commands that start this number of workers with a script, which expects
@@ -117,20 +117,16 @@ def workers_on_nodes(
 
 def _write_script(folder: Path, security: Security, address: str, threads: int) -> Path:
     """Write the keys and the script that starts a worker."""
-    texts = {
-        "ca": security.tls_ca_file,
-        "cert": security.tls_worker_cert,
-        "key": security.tls_worker_key,
-    }
-    for name, text in texts.items():
-        path = folder / _KEYS[name]
+    texts = security.get_tls_config_for_role("worker")
+    for name, file in _KEYS.items():
+        path = folder / file
         path.touch(mode=0o600)
-        path.write_text(str(text))
+        path.write_text(str(texts[name]))
     passed = {k: v for k, v in os.environ.items() if k.startswith(_PASSED_ON)}
     passed |= _environment(threads) | {"DASK_LOGGING__DISTRIBUTED": "error"}
     command = [
         *(sys.executable, "-P", "-m", "distributed.cli.dask_worker", address),
-        *("--tls-ca-file", str(folder / _KEYS["ca"])),
+        *("--tls-ca-file", str(folder / _KEYS["ca_file"])),
         *("--tls-cert", str(folder / _KEYS["cert"])),
         *("--tls-key", str(folder / _KEYS["key"])),
         *("--nworkers", "1", "--nthreads", "1", "--memory-limit", "0"),
