@@ -56,6 +56,7 @@ def workers_of(job: JobFolder) -> dict[int, tuple[str, psutil.Process]]:
     return found
 
 
+@pytest.mark.slow
 @in_both
 def test_a_restoration_uses_all_nodes_and_survives_the_loss_of_one(
     cluster: Cluster, porous: Path, capsys: Any
@@ -103,6 +104,7 @@ def test_without_a_number_there_is_a_worker_for_each_node(
     assert (out / "pores.csv").read_bytes() == (here / "pores.csv").read_bytes()
 
 
+@pytest.mark.slow
 @in_both
 def test_a_job_on_several_nodes_is_resubmitted_and_ends(
     cluster: Cluster, porous: Path, capsys: Any
