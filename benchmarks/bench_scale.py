@@ -45,6 +45,8 @@ FIELDS = ("processor", "seconds")
 SAMPLES = (4, 4, 12)
 #: Edge of the planned scan, and of the chunk that is repeated in it.
 PLANNED, CHUNK = 2000, 250
+#: Parts of the benchmark that need no queue.
+CHOICES = ("large", "workers", "thickness", "plan")
 #: The run that is planned, and timed on smaller scans.
 RUN = ("-m", "foam-denoise", "--threads", 1, "--memory", "2GB")
 
@@ -130,6 +132,26 @@ def large(folder: Path, planes: int, edge: int) -> None:
             f"| {name} | {budget:.1f} GB | {done.peak / GB:.2f} GB | "
             f"{done.processor:.0f} s |"
         )
+
+
+def thickness(folder: Path, edge: int) -> None:
+    """Print memory and time of the local thickness of both phases."""
+    scan, report = folder / "cube.ome.tif", folder / "thickness"
+    write_scan(scan, edge, edge)
+    options = ("--statistics", "thickness", "--threshold", 30000, *memory(3.0))
+    alone = run("measure", scan, "-o", folder / "porosity", *options[2:])
+    done = run("measure", scan, "-o", report, *options)
+    shared = run("measure", scan, "-o", folder / "shared", *options, "--workers", 2)
+    values = json.loads((report / "report.json").read_text())
+    print(f"\n{edge}³ voxels, {2 * edge**3 / GB:.1f} GB in uint16; without thickness ")
+    print(f"{alone.seconds:.0f} s ({alone.peak / GB:.2f} GB).\n")
+    print("| statistic | value |\n|---|---|")
+    for name, found in values["morphometry"]["thickness"]["values"].items():
+        print(f"| {name} | {found['value']:.2f} {found['unit']} |")
+    print(f"| peak memory (budget 3 GB) | {done.peak / GB:.2f} GB |")
+    print(f"| processor time | {done.processor:.0f} s |")
+    print(f"| time | {done.seconds:.0f} s |")
+    print(f"| time with 2 workers | {shared.seconds:.0f} s |")
 
 
 def memory(gigabytes: float) -> tuple[str, str]:
@@ -316,7 +338,7 @@ def main() -> None:
     parser.add_argument("--edge", type=int, default=1024)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--folder", type=Path, help="where 12 GB are free")
-    parser.add_argument("--only", choices=["large", "workers", "plan", "queue"])
+    parser.add_argument("--only", choices=[*CHOICES, "queue"])
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
         chosen = options.only
@@ -324,6 +346,8 @@ def main() -> None:
             large(Path(name), options.planes, options.edge)
         if chosen in (None, "workers"):
             workers(Path(name), options.repeats)
+        if chosen in (None, "thickness"):
+            thickness(Path(name), options.edge)
         if chosen in (None, "plan"):
             plan(Path(name))
         if chosen == "queue" or (chosen is None and which("sbatch")):

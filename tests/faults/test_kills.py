@@ -155,18 +155,22 @@ def test_restore_on_workers(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("workers", [False, True], ids=["alone", "workers"])
 @pytest.mark.parametrize("n_kills", HOW_OFTEN)
 def test_reconstruct(
-    commands: Commands, projections: Path, tmp_path: Path, n_kills: int
+    commands: Commands, projections: Path, tmp_path: Path, n_kills: int, workers: bool
 ) -> None:
     words = ["reconstruct", str(projections), "--centre", "20.5", "--threads", "1"]
     words += ["--algorithm", "sirt", "--iterations", "100"]
+    if workers:
+        pytest.importorskip("distributed")
+        words += ["--workers", "2"]
     tally = run(
         commands,
         words,
         tmp_path,
         "reconstructed.ome.zarr",
-        operation="`reconstruct`",
+        operation=f"`reconstruct{' --workers 2' if workers else ''}`",
         n_kills=n_kills,
         seed=2,
     )

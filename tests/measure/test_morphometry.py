@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import math
+import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from napari_geosr.core.steps import run_to_end
 from napari_geosr.measure import export, phases, thickness
 from napari_geosr.measure.morphometry import MORPHOMETRY, structure_model
 from napari_geosr.measure.report import PorosityReport
+from napari_geosr.measure.slabs.thickness import block_thickness_steps
 
 #: A plate of 10 of 24 planes, four times; the border is in the middle of a gap.
 PLATES = ((np.arange(96) - 7) % 24 < 10)[:, None, None] & np.ones((96, 48, 48), bool)
@@ -430,7 +433,7 @@ def test_streamed_is_whole(
         with monkeypatch.context() as patch:
             patch.setattr(phases, "SLAB_VOXELS", 7 * 30 * 34)
             patch.setattr(thickness, "BLOCK_VOXELS", 13**3)
-            patch.setattr(thickness, "_FIRST_MARGIN", 3)
+            patch.setattr(thickness, "FIRST_MARGIN", 3)
             parts = measured(foam, name, mask=mask).morphometry[name]
         assert parts.values == whole.values
         assert parts.histograms == whole.histograms
@@ -482,3 +485,39 @@ def test_voxels_that_are_not_cubic_are_divided() -> None:
 def test_an_unknown_statistic_is_refused() -> None:
     with pytest.raises(ConfigError, match="no statistic 'density'"):
         measured(~PLATES, "density")
+
+
+@pytest.mark.parametrize("to_centres", [False, True])
+def test_thickness_of_blocks_in_other_processes_is_the_same(to_centres: bool) -> None:
+    """Each block is sent what it needs: more, where pores are wide."""
+    pores = field((61, 50, 67), 5.0) < -0.3
+    pores[8:52, 8:46, 10:58] |= field((44, 38, 48), 12.0) < 0.6
+    sent: list[int] = []
+
+    def share(work: Any, items: Any) -> Any:
+        for item in items:
+            work, item = pickle.loads(pickle.dumps((work, item)))
+            sent.append(item[1].bits.nbytes)
+            yield work(item, lambda: False, 0)
+
+    alone, shared = (
+        run_to_end(
+            block_thickness_steps(
+                pores,
+                share=given,
+                check=lambda: None,
+                message="",
+                to_centres=to_centres,
+                block_voxels=17**3,
+            )
+        )
+        for given in (None, share)
+    )
+    assert np.array_equal(alone.counts, shared.counts)
+    n_blocks = len(list(thickness.cut_blocks(pores.shape, 17**3)))
+    assert len(sent) > 2 * n_blocks  # some had to be sent more
+    solid = np.ones((30, 30, 30), bool)
+    whole = block_thickness_steps(
+        solid, share=share, check=lambda: None, message="", block_voxels=10**3
+    )
+    assert run_to_end(whole).unbounded_voxels == 30**3

@@ -20,8 +20,9 @@ from napari_geosr.cli.app import run as command
 from napari_geosr.core.errors import Cancelled, ConfigError, VolumeError
 from napari_geosr.core.steps import BlockDone, StageStarted, StepIterator
 from napari_geosr.core.volume import Volume
-from napari_geosr.measure import blocks
+from napari_geosr.measure import blocks, thickness
 from napari_geosr.measure.report import PorosityReport
+from napari_geosr.measure.slabs import thickness as shared
 from napari_geosr.operations import storage
 from napari_geosr.operations.measure import MeasureConfig, measure_several_steps
 from napari_geosr.operations.measure import journal as journals
@@ -150,6 +151,27 @@ def test_masks_and_intervals_are_shared_as_well(client, rng, scan):
     assert alone.interval.porosity is not None
     assert shared.interval == alone.interval
     assert_equal(shared, alone)
+
+
+def test_the_thickness_is_shared(client, scan, monkeypatch):
+    """Of both phases, and the distance between mid-axes."""
+    monkeypatch.setattr(thickness, "BLOCK_VOXELS", 20**3)
+    shares, steps = [], shared.shared_thickness_steps
+
+    def noted(*given: Any, **more: Any) -> Any:
+        shares.append(len(given[1]))
+        return steps(*given, **more)
+
+    monkeypatch.setattr(shared, "shared_thickness_steps", noted)
+    volume = io.read(scan)
+    settings = {"statistics": ("thickness", "trabecular"), "threshold": 76.0}
+    alone, _ = measured(volume, **settings)
+    assert not shares
+    found, _ = measured(volume, client, **settings)
+    assert len(shares) == 3
+    assert min(shares) > 10
+    assert found.figures["Tb.Th"] > 1
+    assert_equal(found, alone)
 
 
 def test_the_automatic_mask_is_shared(client, scan):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -167,6 +168,23 @@ def test_standard_deviations_are_shared_as_well(client, scan, tmp_path):
     np.testing.assert_allclose(
         np.asarray(shared.deviation), np.asarray(alone.deviation), rtol=0, atol=limit
     )
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_twenty_runs_of_two_workers_give_the_same_bytes(scan, tmp_path, capsys):
+    """Of new processes each time, as the command starts them."""
+    found = []
+    for i in range(20):
+        out = tmp_path / f"{i}.ome.zarr"
+        words = ["restore", str(scan), "-m", "foam-denoise", "-o", str(out)]
+        words += ["--workers", "2", "--threads", "2", "--memory", "600MB"]
+        assert command(words) == 0, capsys.readouterr().err
+        found.append(shards(out))
+        shutil.rmtree(out)
+    print(f"{found.count(found[0])} of 20 runs: {len(found[0])} equal files")
+    assert found == [found[0]] * 20
+    assert found[0]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no SIGKILL there")

@@ -34,7 +34,7 @@ def slurm_conf() -> Iterator[Path]:
     # A socket's name must be short.
     with (
         tempfile.TemporaryDirectory(prefix="slurm") as folder,
-        slurm_cluster.slurm(Path(folder)) as conf,
+        slurm_cluster.slurm(Path(folder), n_nodes=2) as conf,
     ):
         yield conf
 

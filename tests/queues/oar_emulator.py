@@ -3,7 +3,9 @@
 ``oarsub -S SCRIPT`` reads the ``#OAR`` lines of a script, ``oarstat [-u] [-j ID] -J``
 prints JSON, ``oardel [-c] ID`` deletes a job or sends it the checkpoint signal. One job
 runs at a time. An idempotent job that ends with exit code 99 is resubmitted under a new
-number that records the old one as ``resubmit_job_id``. Environment variables:
+number that records the old one as ``resubmit_job_id``. ``oarsh NODE COMMAND`` runs a
+command on a node of the job, which is this computer under another name. Environment
+variables:
 
 ``OAR_EMULATOR``
     Folder of the jobs.
@@ -31,7 +33,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-COMMANDS = ("oarsub", "oarstat", "oardel")
+COMMANDS = ("oarsub", "oarstat", "oardel", "oarsh")
 #: Options of oarsub in a script, with the names that they have in a job.
 _OPTIONS = {
     "-n": "name",
@@ -167,7 +169,12 @@ def launch(words: list[str]) -> int:
         process = subprocess.Popen(
             ["bash", "-c", job["command"]],
             cwd=folder,
-            env={**os.environ, "OAR_JOB_ID": number, "OAR_JOBID": number},
+            env={
+                **os.environ,
+                "OAR_JOB_ID": number,
+                "OAR_JOBID": number,
+                "OAR_NODEFILE": str(_write_nodes(number, job["resources"])),
+            },
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=errors,
@@ -182,6 +189,25 @@ def launch(words: list[str]) -> int:
         kept = {k: job[k] for k in job if k not in ("message", "pid", "start_time")}
         _submit({**kept, "resubmit_job_id": int(number)})
     return 0
+
+
+def _write_nodes(number: str, resources: str) -> Path:
+    """Write the file that lists the node of each core."""
+    found = re.match(r"/nodes=(\d+)/\w+=(\d+)", resources)
+    assert found is not None, resources
+    path = Path(os.environ["OAR_EMULATOR"]) / f"nodes-{number}"
+    names = [f"node{i}" for i in range(int(found[1])) for _ in range(int(found[2]))]
+    path.write_text("".join(f"{name}\n" for name in names))
+    return path
+
+
+def oarsh(words: list[str]) -> int:
+    """Run a command on a node, without the environment of the job."""
+    node, *command = words
+    if node not in Path(os.environ["OAR_NODEFILE"]).read_text().split():
+        return _fail(f"oarsh: {node} is not part of this job", 1)
+    kept = {"OAR_EMULATOR_NODE": node, "PATH": os.defpath}
+    os.execve("/bin/sh", ["sh", "-c", " ".join(command)], kept)
 
 
 def _attend(number: str, job: Job, process: subprocess.Popen[bytes]) -> tuple[int, str]:

@@ -14,6 +14,9 @@ from napari_geosr.cli.app import run
 from napari_geosr.jobs import submission
 from napari_geosr.jobs.folder import JobFolder
 
+#: Seconds after the end of a run before it is started again.
+_PAUSE_SECONDS = 5
+
 
 @dataclass(frozen=True)
 class Cluster:
@@ -54,3 +57,25 @@ def wait_for(
             pytest.fail(f"{json.dumps(str(job.status()))}\n{said}")
         submission.refresh([job.status()])
         time.sleep(0.1)
+
+
+def resubmit(cluster: Cluster, job: JobFolder, n: int) -> None:
+    """Warn a running job of its walltime and wait until it runs again."""
+    cluster.warn(job.status().queue.number)
+    wait_for(job, lambda: job.status().queue.resubmitted == n)
+
+    def runs_again() -> bool:
+        hasten(cluster, job)
+        return job.status().state == "running"
+
+    wait_for(job, runs_again)
+
+
+def hasten(cluster: Cluster, job: JobFolder) -> None:
+    """Let a job that is resubmitted start before the two minutes that SLURM waits.
+
+    A job that starts in the second in which it ended has no valid credential.
+    """
+    status = job.status()
+    if status.state == "queued" and time.time() - status.updated > _PAUSE_SECONDS:
+        cluster.hasten(status.queue.number)

@@ -1,4 +1,7 @@
-"""A real SLURM of one node in a temporary folder: own keys, ports and daemons."""
+"""A real SLURM in a temporary folder: own keys, ports and daemons.
+
+All nodes, which have a daemon and a port each, are this computer.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,16 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scancel", "scontrol")
+PROGRAMS = (
+    "munged",
+    "slurmctld",
+    "slurmd",
+    "sbatch",
+    "srun",
+    "squeue",
+    "scancel",
+    "scontrol",
+)
 #: Where Debian puts daemons, which is not on every PATH.
 _SBIN = "/usr/sbin:/sbin"
 
@@ -23,13 +35,12 @@ SlurmdUser={user}
 AuthType=auth/munge
 AuthInfo=socket={folder}/munge.sock
 SlurmctldPort={controller}
-SlurmdPort={node}
 StateSaveLocation={folder}/state
-SlurmdSpoolDir={folder}/spool
+SlurmdSpoolDir={folder}/spool-%n
 SlurmctldPidFile={folder}/slurmctld.pid
-SlurmdPidFile={folder}/slurmd.pid
+SlurmdPidFile={folder}/slurmd-%n.pid
 SlurmctldLogFile={folder}/slurmctld.log
-SlurmdLogFile={folder}/slurmd.log
+SlurmdLogFile={folder}/slurmd-%n.log
 ProctrackType=proctrack/pgid
 TaskPlugin=task/none
 SelectType=select/cons_tres
@@ -40,9 +51,14 @@ ReturnToService=2
 JobRequeue=1
 KillWait=10
 MailProg=/bin/true
-NodeName={host} NodeAddr=127.0.0.1 CPUs=8 RealMemory=2000 State=UNKNOWN
+{nodes}
 PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 """
+
+_NODE = (
+    "NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs=8 "
+    "RealMemory=2000 State=UNKNOWN"
+)
 
 
 def why_missing() -> str:
@@ -69,9 +85,10 @@ def _free_port() -> int:
 
 
 @contextlib.contextmanager
-def slurm(folder: Path) -> Iterator[Path]:
+def slurm(folder: Path, n_nodes: int = 1) -> Iterator[Path]:
     """Run a cluster in `folder`, which must have a short name; gives its slurm.conf."""
-    for name in ("state", "spool"):
+    names = [f"node{i}" for i in range(n_nodes)]
+    for name in ("state", *(f"spool-{name}" for name in names)):
         (folder / name).mkdir()
     key = folder / "munge.key"
     key.write_bytes(os.urandom(1024))
@@ -84,7 +101,9 @@ def slurm(folder: Path) -> Iterator[Path]:
             user="root",
             folder=folder,
             controller=_free_port(),
-            node=_free_port(),
+            nodes="\n".join(
+                _NODE.format(name=name, host=host, port=_free_port()) for name in names
+            ),
         )
     )
     env = {**os.environ, "SLURM_CONF": str(conf)}
@@ -104,7 +123,7 @@ def slurm(folder: Path) -> Iterator[Path]:
             for name, words in (
                 ("munged", munge),
                 ("slurmctld", ["-D", "-c"]),
-                ("slurmd", ["-D", "-c", "-N", host]),
+                *(("slurmd", ["-D", "-c", "-N", name]) for name in names),
             ):
                 program = _which(name)
                 assert program is not None
@@ -129,7 +148,7 @@ def slurm(folder: Path) -> Iterator[Path]:
 def _is_idle(env: dict[str, str]) -> bool:
     words = ["sinfo", "--noheader", "--format=%T"]
     done = subprocess.run(words, env=env, capture_output=True, text=True, check=False)
-    return done.stdout.strip() == "idle"
+    return set(done.stdout.split()) == {"idle"}
 
 
 def _wait_for(is_ready: object, what: str, seconds: float = 30.0) -> None:

@@ -14,7 +14,8 @@ import numpy as np
 import psutil
 import pytest
 import tifffile
-from queue_helpers import Cluster, submit, wait_for
+from queue_helpers import Cluster, resubmit, submit, wait_for
+from safetensors.numpy import load_file
 
 from napari_geosr import io
 from napari_geosr.cli.app import run
@@ -75,6 +76,51 @@ def test_a_measurement_on_workers_gives_the_same(
     np.testing.assert_array_equal(
         io.read(one / "pores.ome.tif").data, io.read(other / "pores.ome.tif").data
     )
+
+
+@in_both
+def test_a_reconstruction_on_workers_gives_the_same(
+    cluster: Cluster, tmp_path: Path, capsys: Any
+) -> None:
+    pytest.importorskip("distributed")
+    rng = np.random.default_rng(0)
+    counts = rng.poisson(500, (40, 24, 32)).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "scan.tif", counts)
+    words = ["reconstruct", str(tmp_path / "scan.tif"), "--angle-range", "0,180"]
+    words += ["--incident", "1000", "--centre", "15.5"]
+    out, here = (tmp_path / f"{name}.ome.zarr" for name in ("volume", "here"))
+    where = ["--workers", "2", "--threads", "2", "--queue", cluster.name]
+    job = JobFolder(submit(capsys, *words, "-o", str(out), *where)["job"])
+    assert run([*words, "-o", str(here)]) == 0
+    wait_for(job, lambda: not job.status().is_alive)
+    assert job.status().state == "done", job.status().message
+    np.testing.assert_array_equal(io.read(out).data, io.read(here).data)
+    assert io.read(out).provenance[-1]["workers"] == {"processes": 2, "threads": 1}
+
+
+@in_both
+def test_a_submitted_training_ends_with_the_model_of_an_uninterrupted_one(
+    cluster: Cluster, scan: Path, capsys: Any
+) -> None:
+    """It is warned of its walltime in the middle, and resubmitted."""
+    words = ["train", "neighbor2neighbor", "--source", str(scan), "--steps", "400"]
+    words += ["--patch", "24", "--layers", "3", "--width", "2", "--threads", "1"]
+    words += ["--batch-size", "2", "--name", "m"]
+    out, here = scan.parent / "job", scan.parent / "here"
+    job = JobFolder(
+        submit(capsys, *words, "-o", str(out), "--queue", cluster.name)["job"]
+    )
+    wait_for(job, lambda: job.status().state == "running" and job.status().done > 2)
+    resubmit(cluster, job, 1)
+    wait_for(job, lambda: not job.status().is_alive)
+    assert job.status().state == "done", job.status().message
+    assert job.status().result == out / "result" / "m"
+    assert run([*words, "-o", str(here)]) == 0
+    one, other = (
+        load_file(folder / "result" / "m" / "weights.safetensors")
+        for folder in (out, here)
+    )
+    np.testing.assert_equal(one, other)
 
 
 @in_both

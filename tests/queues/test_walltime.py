@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
-from queue_helpers import Cluster, submit, wait_for
+from queue_helpers import Cluster, hasten, resubmit, submit, wait_for
 
 from napari_geosr import io
 from napari_geosr.cli.app import run
@@ -18,8 +18,6 @@ from napari_geosr.jobs.index import describe_state
 
 #: Restored in many tiles, one after the other.
 WORDS = ["--memory", "120MB", "--threads", "1"]
-#: Seconds after the end of a run before it is started again.
-_PAUSE_SECONDS = 5
 
 
 def write_scan(path: Path, slices: int) -> Path:
@@ -35,28 +33,6 @@ def write_scan(path: Path, slices: int) -> Path:
 def long_scan(tmp_path: Path) -> Path:
     """A volume whose restoration takes longer than the queue needs to be told."""
     return write_scan(tmp_path / "scan.tif", 640)
-
-
-def resubmit(cluster: Cluster, job: JobFolder, n: int) -> None:
-    """Warn a running job of its walltime and wait until it runs again."""
-    cluster.warn(job.status().queue.number)
-    wait_for(job, lambda: job.status().queue.resubmitted == n)
-
-    def runs_again() -> bool:
-        hasten(cluster, job)
-        return job.status().state == "running"
-
-    wait_for(job, runs_again)
-
-
-def hasten(cluster: Cluster, job: JobFolder) -> None:
-    """Let a job that is resubmitted start before the two minutes that SLURM waits.
-
-    A job that starts in the second in which it ended has no valid credential.
-    """
-    status = job.status()
-    if status.state == "queued" and time.time() - status.updated > _PAUSE_SECONDS:
-        cluster.hasten(status.queue.number)
 
 
 def test_a_warned_job_is_resubmitted_and_ends(

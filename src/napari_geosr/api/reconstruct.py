@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from napari_geosr.api.running import run_with_warnings
 from napari_geosr.core.errors import ProjectionsError
@@ -11,6 +11,9 @@ from napari_geosr.core.projections import Projections
 from napari_geosr.core.types import AnyMapping
 from napari_geosr.core.volume import Volume
 from napari_geosr.operations.reconstruct import ReconstructConfig, reconstruct_steps
+
+if TYPE_CHECKING:
+    from napari_geosr.operations.cluster import Workers
 
 
 def reconstruct(
@@ -42,6 +45,7 @@ def reconstruct(
     stripe_size: int = 21,
     large_stripe_size: int = 61,
     stripe_contrast: float = 3.0,
+    workers: Workers | None = None,
 ) -> Volume:
     """Reconstruct a volume from the projections of a tomographic scan.
 
@@ -103,6 +107,9 @@ def reconstruct(
         Width of the median filter for narrow and wide stripes, in columns.
     stripe_contrast : float
         Contrast above which a wide stripe is removed; lower values find more stripes.
+    workers : int or distributed.Client, optional
+        Number of processes that share the slices, or a client of a Dask cluster. The
+        voxels do not depend on them. Needs the extra ``cluster``.
 
     Returns
     -------
@@ -165,4 +172,5 @@ def reconstruct(
         large_stripe_size=large_stripe_size,
         stripe_contrast=stripe_contrast,
     )
-    return run_with_warnings(reconstruct_steps(projections, config)).volume
+    steps = reconstruct_steps(projections, config, workers=workers)
+    return run_with_warnings(steps).volume

@@ -83,6 +83,14 @@ def reconstruct(
             "computed again.",
         ),
     ] = False,
+    workers: Annotated[
+        int | None,
+        Parameter(
+            help="Number of processes that share the slices; memory and CPU threads "
+            "are divided among them. By default, a single process is used. Requires "
+            "the optional dependencies napari-geosr[cluster]."
+        ),
+    ] = None,
     json: Json = False,
     overwrite: Overwrite = False,
 ) -> int:
@@ -107,6 +115,7 @@ def reconstruct(
             out=out,
             overwrite=overwrite,
             unfinished=unfinished,
+            workers=workers,
             should_stop=should_stop,
         )
 

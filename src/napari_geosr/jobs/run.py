@@ -15,7 +15,12 @@ from typing import Any
 import numpy as np
 
 from napari_geosr import io
-from napari_geosr.core.errors import FileError, GeoSRError, describe_system_error
+from napari_geosr.core.errors import (
+    Cancelled,
+    FileError,
+    GeoSRError,
+    describe_system_error,
+)
 from napari_geosr.core.steps import (
     BlockDone,
     CheckpointSaved,
@@ -37,6 +42,7 @@ from napari_geosr.core.steps import (
 )
 from napari_geosr.core.types import AnyDict
 from napari_geosr.io.atomic import explained
+from napari_geosr.jobs.allocation import on_all_nodes
 from napari_geosr.jobs.cost import ProcessorTime
 from napari_geosr.jobs.facts import State
 from napari_geosr.jobs.folder import JobFolder
@@ -317,12 +323,18 @@ def _operation(
     job: JobFolder, requests: _Requests
 ) -> Generator[Step, None, Path | None]:
     spec, run = read_job(job.values(), job.path)
-    return run(
-        spec,
-        job.path,
-        should_stop=requests,
-        keep_unfinished=lambda: requests.request == "finish",
-    )
+    try:
+        with on_all_nodes(job, spec, requests) as shared:
+            return (
+                yield from run(
+                    shared,
+                    job.path,
+                    should_stop=requests,
+                    keep_unfinished=lambda: requests.request == "finish",
+                )
+            )
+    except Cancelled:  # while the workers were starting
+        return None
 
 
 def _set_final_state(job: JobFolder, state: State, **facts: Any) -> None:

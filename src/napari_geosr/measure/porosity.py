@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -64,6 +65,7 @@ from napari_geosr.measure.slabs.labelling import (
     label_steps,
     number_steps,
 )
+from napari_geosr.measure.slabs.pool import processed
 from napari_geosr.measure.slabs.sharing import SlabPool
 from napari_geosr.measure.sums import Pores, SweepTotals
 from napari_geosr.measure.table import column_units, pore_table
@@ -245,6 +247,9 @@ def _morphometry(
     """Measure the requested statistics of both phases."""
     yield StageStarted(message="Reading both phases")
     phases = run.phases(totals.threshold)
+    if run.pool is not None:
+        share = partial(processed, run, doing="measuring morphometry")
+        phases = replace(phases, share=share)
     steps = morphometry_steps(run.config.statistics, phases, totals)
     with StepIterator(steps) as iterator:
         for step in iterator:

@@ -34,10 +34,10 @@ BLOCK_VOXELS = 200**3
 _SLAB = 16
 #: First number of voxels that are read around a block; the largest radius and some are
 #: needed, which is found by trying.
-_FIRST_MARGIN = 16
+FIRST_MARGIN = 16
 
 
-def _kernels() -> Any:
+def kernels() -> Any:
     """The compiled loops, which are imported when they are needed."""
     from napari_geosr.measure import kernels
     from napari_geosr.measure.kernels import axes, distances, spheres, surface  # noqa: F401
@@ -59,6 +59,13 @@ class ThicknessDistribution:
 
     counts: npt.NDArray[np.int64]
     unbounded_voxels: int = 0
+
+    @classmethod
+    def of(cls, counts: npt.NDArray[np.int64]) -> ThicknessDistribution:
+        """Drop what lies outside the phase (thickness 0), and larger empty counts."""
+        counts[0] = 0
+        used = np.flatnonzero(counts)
+        return cls(counts[: used[-1] + 1 if used.size else 1].copy())
 
     @property
     def n_voxels(self) -> int:
@@ -154,42 +161,40 @@ def thickness_steps(
     10
     """
     z, y, x = phase.shape
-    blocks = list(_blocks((z, y, x), block_voxels or BLOCK_VOXELS))
+    blocks = list(cut_blocks((z, y, x), block_voxels or BLOCK_VOXELS))
     counts = np.zeros(2**16, np.int64)
-    margin, unbounded = _FIRST_MARGIN, 0
-    found: list[_SphereList] = []
+    margin, unbounded = FIRST_MARGIN, 0
+    found: list[SphereList] = []
     yield StageStarted(0, 2 * len(blocks), message=message)
     for i, core in enumerate(blocks):
         check()
-        block = _with_margin(phase, core, margin, check)
+        block = with_margin(phase, core, margin, check)
         if block is None:
-            found.append(_SphereList.none())
+            found.append(SphereList.none())
         elif block.phase.all():  # then all of the volume is
             unbounded += math.prod(s.stop - s.start for s in core)
             if target is not None:
                 target[core] = 2**16 - 1
         else:
             margin = block.margin
-            found.append(_collected(block, locate=not to_centres))
+            found.append(collected(block, locate=not to_centres))
         del block
         yield BlockDone(i + 1, 2 * len(blocks))
     if unbounded:
         return ThicknessDistribution(counts[:1], unbounded)
     for i, core in enumerate(blocks):
         check()
-        diameters = _painted(phase, core, found)
+        diameters = painted(phase, core, found)
         if target is not None:
             target[core] = diameters
         for plane in diameters:  # numpy counts 64-bit numbers
             part = np.bincount(plane.ravel())
             counts[: len(part)] += part
         yield BlockDone(len(blocks) + i + 1, 2 * len(blocks))
-    counts[0] = 0
-    used = np.flatnonzero(counts)
-    return ThicknessDistribution(counts[: used[-1] + 1 if used.size else 1].copy())
+    return ThicknessDistribution.of(counts)
 
 
-def _blocks(shape: tuple[int, int, int], block_voxels: int) -> Iterator[Box]:
+def cut_blocks(shape: tuple[int, int, int], block_voxels: int) -> Iterator[Box]:
     """Nearly cubic boxes that cover a volume and cut no cell of 4³ voxels."""
     edge = max(8, round(block_voxels ** (1 / 3)))
     ranges = []
@@ -232,11 +237,11 @@ class _PhaseBlock:
         return z, y, x
 
 
-def _with_margin(
+def with_margin(
     phase: MaskSource, core: Box, margin: int, check: Callable[[], None]
 ) -> _PhaseBlock | None:
     """Read a block with all that its spheres depend on; None if it has no phase."""
-    spheres = _kernels().spheres
+    spheres = kernels().spheres
 
     shape = phase.shape
     if not np.asarray(phase[core]).any():
@@ -253,7 +258,7 @@ def _with_margin(
         block = read.astype(np.uint8)  # a copy, which is changed later
         squares = np.empty(block.shape, np.int32)
         nearest = np.empty(block.shape, np.int32)
-        _kernels().distances.squared_distances(block, squares, nearest)
+        kernels().distances.squared_distances(block, squares, nearest)
         place = np.array(
             [
                 [s.start - b.start, s.stop - b.start]
@@ -273,7 +278,7 @@ def _with_margin(
 
 
 @dataclass(frozen=True, eq=False)
-class _SphereList:
+class SphereList:
     """Spheres of a block.
 
     Attributes
@@ -290,16 +295,16 @@ class _SphereList:
     box: npt.NDArray[np.float64]
 
     @classmethod
-    def none(cls) -> _SphereList:
+    def none(cls) -> SphereList:
         """No spheres."""
         return cls(np.zeros((0, 3), np.int32), np.zeros(0, np.uint16), np.zeros((2, 3)))
 
     @classmethod
     def of(
         cls, centres: npt.NDArray[np.int32], diameters: npt.NDArray[np.uint16]
-    ) -> _SphereList:
+    ) -> SphereList:
         """With the box that they reach."""
-        spheres = _kernels().spheres
+        spheres = kernels().spheres
 
         if not len(diameters):
             return cls.none()
@@ -309,9 +314,9 @@ class _SphereList:
 
     def within(
         self, first: npt.NDArray[np.int64], last: npt.NDArray[np.int64]
-    ) -> _SphereList:
+    ) -> SphereList:
         """Those that reach a box."""
-        spheres = _kernels().spheres
+        spheres = kernels().spheres
 
         if (
             not len(self.diameters)
@@ -323,18 +328,18 @@ class _SphereList:
         lower = np.floor((first - reach) * spheres.PLACES).astype(np.int32)
         upper = np.ceil((last + reach) * spheres.PLACES).astype(np.int32)
         near = ((self.centres >= lower) & (self.centres <= upper)).all(1)
-        return _SphereList(self.centres[near], self.diameters[near], self.box)
+        return SphereList(self.centres[near], self.diameters[near], self.box)
 
 
-def _collected(block: _PhaseBlock, *, locate: bool) -> _SphereList:
+def collected(block: _PhaseBlock, *, locate: bool) -> SphereList:
     """Spheres with centres in a block."""
-    spheres = _kernels().spheres
+    spheres = kernels().spheres
 
     squares, nearest = block.squares, block.nearest
     if locate:
-        _kernels().surface.to_patterns(block.phase)
-        _kernels().surface.locate(block.phase, squares)
-    _kernels().surface.to_surface(squares, nearest)
+        kernels().surface.to_patterns(block.phase)
+        kernels().surface.locate(block.phase, squares)
+    kernels().surface.to_surface(squares, nearest)
     (first, last), (y0, y1), (x0, x1) = block.place
     # Slabs that end between two cells of 4³ voxels, with at most 8 spheres per cell.
     slabs = range(-((first + block.start[0]) % _SLAB) + first, last, _SLAB)
@@ -349,14 +354,14 @@ def _collected(block: _PhaseBlock, *, locate: bool) -> _SphereList:
             squares, nearest, ends, block.start, locate, centres, diameters
         )
         parts.append((centres[:n].copy(), diameters[:n].copy()))
-    return _SphereList.of(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+    return SphereList.of(*(np.concatenate(part) for part in zip(*parts, strict=True)))
 
 
-def _painted(
-    phase: MaskSource, core: Box, found: list[_SphereList]
+def painted(
+    phase: MaskSource, core: Box, found: list[SphereList]
 ) -> npt.NDArray[np.uint16]:
     """Diameters in a block."""
-    spheres = _kernels().spheres
+    spheres = kernels().spheres
 
     box = [
         slice(max(0, s.start - spheres.FILLED), min(n, s.stop + spheres.FILLED))
@@ -395,7 +400,7 @@ def medial_axis_steps(
     """
     n_z, n_y, n_x = phase.shape
     thick = max(1, (block_voxels or BLOCK_VOXELS) // max(1, n_y * n_x))
-    margin = _FIRST_MARGIN
+    margin = FIRST_MARGIN
     cores = [slice(z, min(z + thick, n_z)) for z in range(0, n_z, thick)]
     yield StageStarted(0, len(cores), message="Finding the mid-axes")
     for i, z in enumerate(cores):
@@ -403,11 +408,11 @@ def medial_axis_steps(
         core = (z, slice(0, n_y), slice(0, n_x))
         # One more plane on each side: a voxel may be marked by its neighbour.
         wide = (slice(max(0, z.start - 1), min(n_z, z.stop + 1)), *core[1:])
-        block = _with_margin(phase, wide, margin, check)
+        block = with_margin(phase, wide, margin, check)
         if block is not None:
             margin = block.margin
             marked = np.empty(block.phase.shape, np.uint8)
-            _kernels().axes.mark_axes(block.phase, block.squares, block.nearest, marked)
+            kernels().axes.mark_axes(block.phase, block.squares, block.nearest, marked)
             found = marked[block.inside].view(np.bool_)
             start = z.start - wide[0].start
             write(core, found[start : start + z.stop - z.start])

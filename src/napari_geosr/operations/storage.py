@@ -16,6 +16,7 @@ import numpy as np
 from napari_geosr.core.boxes import Box, boxes_from_lists
 from napari_geosr.core.errors import FileError, GeoSRError
 from napari_geosr.core.memory import free_host_memory
+from napari_geosr.core.selection import Selection
 from napari_geosr.core.types import AnyDict, AnyDType
 from napari_geosr.core.volume import ArrayLike, Volume
 from napari_geosr.io.atomic import explained
@@ -112,10 +113,8 @@ def array_for_workers(array: ArrayLike) -> ArrayLike:
     ----------
     array : array-like
     """
-    if getattr(array, "reopening", None) is not None:
+    if _can_be_opened(array.data if isinstance(array, Selection) else array):
         return array
-    if isinstance(getattr(getattr(array, "store", None), "root", None), Path):
-        return array  # a zarr in a folder
     shape = tuple(int(n) for n in array.shape)
     copied = cached_zarr(shape, np.dtype(array.dtype))
     for key in blocks(shape, copied.chunks, copied.dtype.itemsize, COPY_BYTES):
@@ -123,6 +122,14 @@ def array_for_workers(array: ArrayLike) -> ArrayLike:
             copied[key] = np.asarray(array[key])
     found: ArrayLike = copied
     return found
+
+
+def _can_be_opened(array: object) -> bool:
+    """Whether another process can open an array."""
+    if getattr(array, "reopening", None) is not None:
+        return True
+    # a zarr in a folder
+    return isinstance(getattr(getattr(array, "store", None), "root", None), Path)
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ _GROUPS: dict[str, str] = {
     "Corrections": "flats darks line-integrals no-line-integrals incident stripes "
     "zingers saturation",
     _METHOD: "",
-    "Compute": "device memory threads backend engine detach prepare seed",
+    "Compute": "device memory threads workers backend engine detach prepare seed",
     "Queue": "queue profile project partition walltime nodes cores gpus mem job-folder "
     "dry-run template properties memory-property setup python options timeout "
     "host remote-command",

@@ -37,8 +37,8 @@ class Resources(Config):
     )
     nodes: int | None = Field(
         None,
-        description="Number of nodes; by default 1. The job itself runs on the first "
-        "node.",
+        description="Number of nodes; by default 1. restore, reconstruct and measure "
+        "use workers on all of them; other jobs run on the first node.",
     )
     cores: int | None = Field(None, description="CPU cores per node; by default 4.")
     gpus: int | None = Field(None, description="GPUs per node; by default none.")

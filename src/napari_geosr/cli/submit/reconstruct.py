@@ -29,6 +29,7 @@ def _reconstruct(
     reading: ProjectionsInput | None = None,
     settings: Path | None = None,
     resume: bool = False,
+    workers: int | None = None,
     overwrite: bool = False,
 ) -> SubmitRequest:
     out = absolute_path(out)
@@ -40,6 +41,7 @@ def _reconstruct(
         settings=merge_settings(config, special, settings),
         out=out,
         replaces=modified_time(out) if overwrite else 0,
+        workers=workers,
     )
     job.check()
     return SubmitRequest(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,13 +17,14 @@ from napari_geosr.core.questions import (
     voxel_size_question,
     with_voxel_size_question,
 )
+from napari_geosr.core.selection import Selection
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.units import PIXEL, check_edge_range
 from napari_geosr.io.atomic import check_folder, replacing
 from napari_geosr.io.formats import slice_suffixes
 from napari_geosr.io.formats.hdf5 import FORMAT as HDF5
 from napari_geosr.io.hdf5_items import opened
-from napari_geosr.io.lazy import decoding
+from napari_geosr.io.lazy import LazyArray, decoding
 from napari_geosr.io.projections.angles import AngleSettings, stored_in
 from napari_geosr.io.projections.data_exchange import (
     read_data_exchange,
@@ -125,7 +126,50 @@ def read_projections(
         )
     if scan.source == given:
         scan = scan.replace(metadata=with_state(scan.metadata, state))
+    _let_others_open(scan, given.absolute(), inner, flats, darks)
     return _apply_user_values(scan, pixel_size, unit, centre, line_integrals)
+
+
+#: Fields of `Projections` with frames.
+_FRAMES = ("data", "flats", "darks")
+
+
+def _let_others_open(
+    scan: Projections,
+    path: Path,
+    dataset: str | None,
+    flats: str | Path | None,
+    darks: str | Path | None,
+) -> None:
+    """Note how other processes open the lazy arrays of a scan."""
+    given = [
+        None if f is None else Path(f).expanduser().absolute() for f in (flats, darks)
+    ]
+    for name in _FRAMES:
+        frames = _in_file(getattr(scan, name))
+        if isinstance(frames, LazyArray) and frames.reopening is None:
+            arguments = (name, path, dataset, tuple(scan.angles.tolist()), *given)
+            frames.reopening = (_reopened, arguments)
+
+
+def _in_file(frames: Any) -> Any:
+    """The array of which some frames are selected, or the array itself."""
+    return frames.data if isinstance(frames, Selection) else frames
+
+
+def _reopened(
+    name: str,
+    path: Path,
+    dataset: str | None,
+    angles: tuple[float, ...],
+    flats: Path | None,
+    darks: Path | None,
+) -> Any:
+    """The array of a scan that another process has opened."""
+    scan = read_projections(
+        path, dataset=dataset, angles=angles, flats=flats, darks=darks
+    )
+    return _in_file(getattr(scan, name))
 
 
 def _check_exists(path: Path) -> None:

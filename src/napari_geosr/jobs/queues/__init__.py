@@ -82,6 +82,21 @@ class QueueSystem(Protocol):
             If the queue does not respond.
         """
 
+    def count_nodes(self) -> int:
+        """Number of nodes reserved for the job in which this process runs."""
+
+    def start_workers(self, script: Path, n: int, threads: int) -> list[list[str]]:
+        """Return commands that run a script `n` times, evenly on all nodes of the job.
+
+        Parameters
+        ----------
+        script : Path
+            Expects the number of its worker as an argument, from 0.
+        n : int
+        threads : int
+            CPU cores of each worker.
+        """
+
     def cancel(self, number: str) -> None:
         """Cancel a job; it is not an error if the job has ended.
 

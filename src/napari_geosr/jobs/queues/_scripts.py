@@ -121,6 +121,11 @@ def _first_line(*texts: str) -> str:
     return next(iter([*errors, *said]), "no reason given.")
 
 
+def whole_number(text: str | None) -> int:
+    """The number that a queue stores in a variable; 1 if there is none."""
+    return int(text) if text is not None and text.isdecimal() else 1
+
+
 def find_number(pattern: str, text: str, *, title: str) -> str:
     """Find the job's number in the output of a queue.
 

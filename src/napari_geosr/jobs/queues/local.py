@@ -34,6 +34,14 @@ class Local:
         """Start the process, which waits for its turn."""
         return str(local.start(JobFolder(folder)))
 
+    def count_nodes(self) -> int:
+        """Return 1."""
+        return 1
+
+    def start_workers(self, script: Path, n: int, threads: int) -> list[list[str]]:
+        """Return nothing, because a job on this computer starts its workers itself."""
+        return []
+
     def states(self, numbers: Mapping[Path, str]) -> dict[Path, QueueState]:
         """Return nothing, because the job's folder holds its state."""
         return {}

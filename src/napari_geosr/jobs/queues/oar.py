@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from napari_geosr.jobs.queues._scripts import (
     call,
     find_number,
     plain_name,
+    quote,
 )
 
 #: Number of SIGUSR1, as required by OAR.
@@ -103,9 +105,33 @@ class Oar:
             return _ending(job, number)
         return QueueState("running", state.lower(), number)
 
+    def count_nodes(self) -> int:
+        """Return the number of different nodes in the file that lists the cores."""
+        return max(1, len(_nodes()))
+
+    def start_workers(self, script: Path, n: int, threads: int) -> list[list[str]]:
+        """Start each worker with ``oarsh``; see `QueueSystem.start_workers`."""
+        nodes = _nodes()
+        each = -(-n // len(nodes))
+        return [
+            ["oarsh", nodes[i // each], f"exec bash {quote(script)} {i}"]
+            for i in range(n)
+        ]
+
     def cancel(self, number: str) -> None:
         """Cancel a job; see `QueueSystem.cancel`."""
         call(["oardel", number], title=self.title)
+
+
+def _nodes() -> list[str]:
+    """Nodes of the job in which this process runs; each is listed for every core."""
+    path = os.environ.get("OAR_NODEFILE") or os.environ.get("OAR_NODE_FILE")
+    try:
+        lines = Path(path).read_text().split() if path else []
+    except OSError:
+        lines = []
+    # A name that begins with a hyphen would be an option.
+    return list(dict.fromkeys(line for line in lines if not line.startswith("-")))
 
 
 def _ending(job: AnyDict, number: str) -> QueueState:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +17,7 @@ from napari_geosr.jobs.queues._scripts import (
     find_number,
     plain_name,
     quote,
+    whole_number,
 )
 
 #: Reasons for waiting, in plain words; others are shown as SLURM gives them.
@@ -47,6 +49,8 @@ _ENDINGS = {
     "FAILED": "failed",
     "REVOKED": "revoked",
 }
+#: Runs a script with the number of the task.
+_RUN_TASK = 'exec bash "$1" "$SLURM_PROCID"'
 _WAITING = ("PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT")
 
 
@@ -109,6 +113,28 @@ class Slurm:
             folder: _state(number, *found.get(number, ("", "")))
             for folder, number in numbers.items()
         }
+
+    def count_nodes(self) -> int:
+        """Return the number of nodes of the allocation."""
+        return whole_number(os.environ.get("SLURM_JOB_NUM_NODES"))
+
+    def start_workers(self, script: Path, n: int, threads: int) -> list[list[str]]:
+        """Start all workers in one step; see `QueueSystem.start_workers`."""
+        n_nodes = self.count_nodes()
+        options = [
+            f"--nodes={n_nodes}",
+            f"--ntasks={n}",
+            f"--ntasks-per-node={-(-n // n_nodes)}",
+            f"--cpus-per-task={threads}",
+            # Besides the job itself, which takes little, and other steps.
+            "--overlap",
+            "--overcommit",
+            # A worker or a node that is lost ends no others.
+            "--wait=0",
+            "--kill-on-bad-exit=0",
+            "--no-kill",
+        ]
+        return [["srun", *options, "bash", "-c", _RUN_TASK, "bash", str(script)]]
 
     def cancel(self, number: str) -> None:
         """Cancel a job; see `QueueSystem.cancel`."""

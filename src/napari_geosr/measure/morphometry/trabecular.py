@@ -13,11 +13,11 @@ from napari_geosr.measure.phases.shared import (
     phase_thickness_steps,
     purified_steps,
 )
+from napari_geosr.measure.slabs.thickness import block_thickness_steps
 from napari_geosr.measure.sums import SweepTotals
 from napari_geosr.measure.thickness import (
     ThicknessDistribution,
     medial_axis_steps,
-    thickness_steps,
 )
 
 TITLE = "Trabecular bone"
@@ -119,10 +119,11 @@ def _number(
             mask.write(box[0].start, marked)
 
         yield from medial_axis_steps(phases.solid, write, check=phases.check)
-        axes = yield from thickness_steps(
+        axes = yield from block_thickness_steps(
             _Not(mask),
             to_centres=True,
             check=phases.check,
+            share=phases.share,
             message="Measuring the distance between mid-axes",
         )
         phases.results["mid-axes"] = axes

@@ -442,8 +442,8 @@ def doubts(
         found.append("Its noise is smaller than the steps between grey values.")
     if strong:
         found.append(
-            "The noise is stronger than the contrast of the scan: most of its structure "
-            "cannot be recovered."
+            "The noise is stronger than the contrast of the scan: most of its "
+            "structure cannot be recovered."
         )
     return tuple(found)
 

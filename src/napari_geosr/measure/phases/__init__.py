@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 Mask = npt.NDArray[np.bool_]
 Box = tuple[slice, slice, slice]
+#: Does the work (`napari_geosr.measure.slabs.sharing.SlabWork`) of all items in several
+#: processes, and yields the results in the order of the items.
+Share = Callable[[Any, Sequence[Any]], Generator[Any, None, None]]
 
 #: Number of voxels of the slabs in which statistics read whole planes.
 SLAB_VOXELS = 2**22
@@ -111,6 +114,8 @@ class Phases:
         Remarks about the grid.
     results : dict
         Results that several statistics share, by name.
+    share : callable or None
+        Gives blocks to several processes; None if there is only this one.
     """
 
     pores: MaskSource
@@ -123,6 +128,7 @@ class Phases:
     check: Callable[[], None] = lambda: None
     notes: tuple[str, ...] = ()
     results: dict[str, object] = field(default_factory=dict)
+    share: Share | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:

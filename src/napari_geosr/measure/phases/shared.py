@@ -14,7 +14,8 @@ from napari_geosr.measure.centrelines import pieces
 from napari_geosr.measure.kernels import columns as column
 from napari_geosr.measure.phases import Mask, Phases
 from napari_geosr.measure.slabs.part import provisional_labels
-from napari_geosr.measure.thickness import ThicknessDistribution, thickness_steps
+from napari_geosr.measure.slabs.thickness import block_thickness_steps
+from napari_geosr.measure.thickness import ThicknessDistribution
 
 Which = Literal["solid", "pores"]
 _WORDS = {"solid": "solid", "pores": "pores"}
@@ -27,9 +28,10 @@ def phase_thickness_steps(
     key = f"thickness of {which}"
     found = phases.results.get(key)
     if found is None:
-        found = yield from thickness_steps(
+        found = yield from block_thickness_steps(
             getattr(phases, which),
             check=phases.check,
+            share=phases.share,
             message=f"Measuring the thickness of the {_WORDS[which]}",
         )
         phases.results[key] = found

@@ -172,7 +172,7 @@ def open_pool(
     if os.environ.get(_TRIM) == _TRIM_OF_DASK:
         # An earlier cluster of this process left it, and it would take precedence.
         del os.environ[_TRIM]
-    with dask.config.set(_settings(threads)):
+    with dask.config.set(worker_settings(threads)):
         cluster = _local_cluster(workers, memory)
         try:
             with Client(cluster, set_as_default=False) as client:
@@ -183,7 +183,8 @@ def open_pool(
                 cluster.close(timeout=10)
 
 
-def _settings(threads: int) -> AnyDict:
+def worker_settings(threads: int) -> AnyDict:
+    """Settings of Dask for workers with this number of CPU threads."""
     n = str(threads)
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     environment = dict.fromkeys(names, n) | _MEMORY_ALLOCATOR
@@ -312,7 +313,9 @@ class _Task(Generic[T, R]):
 
         self.pool, self.client = pool, pool.client
         self.token = f"geosr-{uuid.uuid4().hex}"
-        self.waiting = deque(enumerate(items))
+        #: Items are looked up when they are given to a worker: they may be large.
+        self.items = items
+        self.waiting = deque(range(len(items)))
         self.running: dict[Future[Outcome], tuple[int, T]] = {}
         self._lost: Counter[int] = Counter()
         self._in_order = in_order
@@ -349,11 +352,12 @@ class _Task(Generic[T, R]):
         from napari_geosr.operations.cluster.worker import do_item
 
         while self.waiting and len(self.running) < _ITEMS_PER_WORKER * self._n_workers:
-            number, item = self.waiting[0]
+            number = self.waiting[0]
             oldest = min((n for n, _ in self.running.values()), default=number)
             if self._in_order and number - oldest >= _MAX_AHEAD * self._n_workers:
                 return
             self.waiting.popleft()
+            item = self.items[number]
             future = self.client.submit(
                 do_item,
                 self.token,
@@ -376,7 +380,7 @@ class _Task(Generic[T, R]):
         if future.status != "error" and self._lost[item[0]] < _MAX_LOST:
             # Its worker died before the result was fetched.
             self._lost[item[0]] += 1
-            self.waiting.appendleft(item)
+            self.waiting.appendleft(item[0])
             return None
         error = future.exception() if future.status == "error" else None
         raise _failure(error) from error

@@ -88,7 +88,9 @@ class RunPlugin(WorkerPlugin):
             threading.current_thread() is threading.main_thread()
         ):
             signal.signal(signal.SIGINT, signal.SIG_IGN)
-        number = worker.name if isinstance(worker.name, int) else 0
+        # Dask's command names a worker by a text.
+        name = str(worker.name)
+        number = int(name) if name.isdecimal() else 0
         _runs[self.token] = _KnownRun(self.pickled, number)
 
     def teardown(self, worker: Worker) -> None:

@@ -14,6 +14,7 @@ from napari_geosr.core.steps import ShouldStop, Step, never_stop
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference.device import pick_device
 from napari_geosr.io.unfinished import find_unfinished
+from napari_geosr.operations.cluster import Workers, check_workers
 from napari_geosr.operations.inputs import check_not_source
 from napari_geosr.operations.reconstruct.blocks import reconstruct_rows
 from napari_geosr.operations.reconstruct.config import ReconstructConfig
@@ -56,6 +57,7 @@ def reconstruct_steps(
     out: str | Path | None = None,
     overwrite: bool = False,
     unfinished: Volume | None = None,
+    workers: Workers | None = None,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, ReconstructionResult]:
     """Find the rotation axis once, then reconstruct block by block.
@@ -68,6 +70,8 @@ def reconstruct_steps(
         A path is opened with `open_projections`.
     unfinished : Volume, optional
         Unfinished result of an earlier run; see `find_unfinished`.
+    workers : int or distributed.Client, optional
+        Processes that share the slices; the voxels do not depend on them.
 
     Yields
     ------
@@ -83,6 +87,8 @@ def reconstruct_steps(
     FileError, ProjectionsError, ConfigError, DeviceMemoryError
         With a one-sentence message that states the problem and what to do.
     """
+    if workers is not None:
+        check_workers(workers)
     config = config or ReconstructConfig()
     scan = projections
     if not isinstance(scan, Projections):
@@ -103,6 +109,7 @@ def reconstruct_steps(
         out=out,
         overwrite=overwrite,
         unfinished=unfinished,
+        workers=workers,
         should_stop=should_stop,
     )
     return (yield from steps)

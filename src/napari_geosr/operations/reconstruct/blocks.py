@@ -96,6 +96,16 @@ class BlockRun:
             self.unexplained = (self.unexplained or 0.0) + found
             self.measured = (self.measured or 0.0) + block.measured
 
+    def merge(self, other: BlockRun) -> None:
+        """Add the blocks of another run, of other slices."""
+        self.rows += other.rows
+        self.report += other.report
+        self.block = max(self.block, other.block)
+        self.retries += other.retries
+        if other.unexplained is not None:
+            self.unexplained = (self.unexplained or 0.0) + other.unexplained
+            self.measured = (self.measured or 0.0) + (other.measured or 0.0)
+
     @property
     def residual(self) -> float | None:
         """Unexplained fraction of the projections; None if there were no iterations."""
@@ -150,17 +160,22 @@ def block_steps(
         If not even one row fits.
     """
     most = ready.max_rows()
+    missing = list(gaps(finished, ready.n_slices))
+    first, end = (missing[0][0], missing[-1][1]) if missing else (0, 1)
+    # Rows behind the last slice are not read, because other workers need them.
+    needed = ready.detector_rows((first, end))
+    band = min(ready.band_rows(), needed[1] - needed[0])
     prepared = RowIntegrals(
         LineIntegrals(
-            in_bands(ready.scan, ready.band_rows(), should_stop),
+            in_bands(ready.scan, band, should_stop),
             ready.config.preparation(),
             ready.incident,
         ),
         overlapping=ready.is_cone and not ready.whole,
     )
-    progress = _RowProgress(ready, finished)
+    progress = RowProgress(ready, finished)
     reported: set[str] = set()
-    for start, end in gaps(finished, ready.n_slices):
+    for start, end in missing:
         while start < end:
             stop = min(start + most, end, ready.group_of(start)[1])
             try:
@@ -273,7 +288,7 @@ class _ReconstructedBlock:
     measured: float
 
 
-class _RowProgress:
+class RowProgress:
     """Progress, in rows times iterations."""
 
     def __init__(self, ready: ReconstructionInput, finished: list[Rows]) -> None:
@@ -308,7 +323,7 @@ def _one_block(
     ready: ReconstructionInput,
     prepared: RowIntegrals,
     slices: Rows,
-    progress: _RowProgress,
+    progress: RowProgress,
     should_stop: ShouldStop,
 ) -> Generator[Step, None, _ReconstructedBlock]:
     """Prepare and reconstruct; yields an `IterationDone` for each iteration."""

@@ -11,6 +11,7 @@ from napari_geosr.core.steps import ShouldStop, Step, never_stop
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.io.atomic import explained
 from napari_geosr.io.unfinished import usable_unfinished
+from napari_geosr.operations.cluster import check_workers
 from napari_geosr.operations.reconstruct import reconstruct_steps
 from napari_geosr.operations.reconstruct.config import ReconstructConfig
 from napari_geosr.operations.reconstruct.inputs import (
@@ -38,6 +39,8 @@ class ReconstructJob(Config):
     """File to write; by default one in the folder of the job."""
     replaces: int = 0
     """Time of modification, in ns, of the file that the result replaces."""
+    workers: int | None = None
+    """Number of processes that share the slices; None for a single one."""
 
     @classmethod
     def from_values(cls, values: AnyMapping) -> ReconstructJob:
@@ -65,6 +68,8 @@ class ReconstructJob(Config):
             With a one-sentence message.
         """
         open_projections(self.projections, self.reading)
+        if self.workers is not None:
+            check_workers(self.workers)
 
     def result(self, folder: Path) -> Path:
         """Path of the volume, by default in the folder of the job."""
@@ -119,6 +124,7 @@ def reconstruct_job_steps(
             out=out,
             overwrite=bool(job.replaces),
             unfinished=unfinished,
+            workers=job.workers,
             should_stop=should_stop,
         )
     except Cancelled:

@@ -30,6 +30,7 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.inference.compute import frugal_if_tight
 from napari_geosr.io.journal import Journal
 from napari_geosr.io.unfinished import remove_unfinished
+from napari_geosr.operations.cluster import Workers, check_workers
 from napari_geosr.operations.reconstruct.blocks import BlockRun, Slices, block_steps
 from napari_geosr.operations.reconstruct.resume import (
     as_volume,
@@ -39,6 +40,7 @@ from napari_geosr.operations.reconstruct.resume import (
     scan_entry_steps,
 )
 from napari_geosr.operations.reconstruct.scan import ReconstructionInput
+from napari_geosr.operations.reconstruct.workers import SlabRun
 from napari_geosr.operations.restore.resume import FinishedPart, begin_journal
 from napari_geosr.operations.storage import array_for
 from napari_geosr.tomography.algorithms import titles
@@ -83,6 +85,7 @@ def run_steps(
     out: str | Path | None = None,
     overwrite: bool = False,
     unfinished: Volume | None = None,
+    workers: Workers | None = None,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, ReconstructionResult]:
     """Reconstruct all rows, block by block.
@@ -96,6 +99,8 @@ def run_steps(
         Unfinished result of an earlier run with the same projections and settings, to
         be resumed. Without `out`, its own array is completed; with `out`, its file is
         removed at the end.
+    workers : int or distributed.Client, optional
+        Processes that share the slices; by default, this process reconstructs all.
 
     Yields
     ------
@@ -118,6 +123,7 @@ def run_steps(
         kept, as when the run is stopped, and the message gives its path, unless the
         projections are invalid.
     """
+    shared = None if workers is None else _shared(ready, workers)
     record = yield from record_steps(ready, should_stop)
     kept = (
         None if unfinished is None else finished_part(unfinished, record, ready.shape)
@@ -144,7 +150,9 @@ def run_steps(
         )
         yield TargetReady(volume=result)
         journal = None if output is None else begin_journal(output, kept)
-        filled = yield from watch.steps(_fill(ready, array, journal, kept, should_stop))
+        filled = yield from watch.steps(
+            _fill(ready, array, journal, kept, shared, should_stop)
+        )
         # Slices from invalid projections must not be reused once the projections are
         # corrected.
         useless = isinstance(filled.error, ProjectionsError)
@@ -154,6 +162,8 @@ def run_steps(
             if not filled.rows:
                 raise Cancelled("Stopped before the first slices were finished.")
         done = {**record, **filled.to_record(ready), **watch.to_record()}
+        if shared is not None:
+            done["workers"] = shared.facts
         result = result.replace(provenance=(*ready.given.provenance, done))
         path = None if output is None else Path(str(out))
         if output is not None:
@@ -177,6 +187,14 @@ def run_steps(
     return ReconstructionResult(
         result, ready.centre, filled.summary, path, complete=filled.complete
     )
+
+
+def _shared(ready: ReconstructionInput, workers: Workers) -> SlabRun:
+    """The same run on several processes, if they and a slice fit into memory."""
+    check_workers(workers)
+    run = SlabRun(ready, workers)
+    run.check_memory()
+    return run
 
 
 @dataclass(frozen=True)
@@ -215,6 +233,7 @@ def _fill(
     array: Any,
     journal: Journal | None,
     kept: FinishedPart | None,
+    shared: SlabRun | None,
     should_stop: ShouldStop,
 ) -> Generator[Step, None, _BlockProgress]:
     """Fill `array`; ends early on a request to stop or on an error."""
@@ -231,7 +250,10 @@ def _fill(
         seconds = time.monotonic() - begun
         return _BlockProgress(run, [*before, *run.rows], complete, seconds, error)
 
-    blocks = block_steps(ready, before, run, write, should_stop)
+    if shared is None:
+        blocks = block_steps(ready, before, run, write, should_stop)
+    else:
+        blocks = shared.steps(before, run, write, should_stop)
     try:
         with frugal_if_tight(ready.device, ready.budget):
             for step in blocks:

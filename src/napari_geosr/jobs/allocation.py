@@ -1,0 +1,74 @@
+"""Shares a job among the nodes that its queue has reserved."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from napari_geosr.core.errors import GeoSRError
+from napari_geosr.core.steps import ShouldStop
+from napari_geosr.jobs import queue_record, submission
+from napari_geosr.jobs.folder import JobFolder
+from napari_geosr.jobs.kinds import Job
+from napari_geosr.jobs.queues import load_queue
+from napari_geosr.operations.cluster import check_installed
+
+
+@contextmanager
+def on_all_nodes(job: JobFolder, spec: Job, should_stop: ShouldStop) -> Iterator[Job]:
+    """Let a job use workers on all its nodes, which end with the context.
+
+    On one node, and for jobs that cannot be shared, nothing is changed: the job starts
+    its workers itself, if it needs any. Without a number of workers, there is one for
+    each node, or for each GPU.
+
+    Parameters
+    ----------
+    job : JobFolder
+    spec : Job
+        Its settings.
+    should_stop : callable
+
+    Raises
+    ------
+    Cancelled
+        If `should_stop` returns True before the workers have started.
+    WorkerError
+        If no worker starts.
+    """
+    values: Any = spec
+    name = queue_record.read_record(job.path).queue
+    queue = load_queue(name) if name else None
+    n_nodes = 1 if queue is None else queue.count_nodes()
+    if queue is None or n_nodes < 2 or not hasattr(values, "workers"):
+        yield spec
+        return
+    profile = submission.profile_of(job)
+    gpus = 0 if profile is None else profile.gpus
+    n_workers = values.workers
+    if n_workers is None:
+        n_workers = n_nodes * max(1, gpus)
+        try:
+            check_installed()
+            values.model_copy(update={"workers": n_workers}).check()
+        except GeoSRError as error:
+            print(f"napari-geosr: only one node is used. {error}", file=sys.stderr)
+            yield spec
+            return
+    check_installed()
+    from napari_geosr.operations.cluster.nodes import workers_on_nodes
+
+    cores = 1 if profile is None else profile.cores
+    threads = max(1, cores // -(-n_workers // n_nodes))
+
+    def commands(script: Any, n: int) -> list[list[str]]:
+        return queue.start_workers(script, n, threads)
+
+    with workers_on_nodes(
+        job.path, commands, n_workers, threads, should_stop
+    ) as client:
+        # A run takes a client instead of a number; only a file cannot hold one.
+        shared: Job = values.model_copy(update={"workers": client})
+        yield shared

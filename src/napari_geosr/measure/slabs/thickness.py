@@ -1,0 +1,294 @@
+"""Gives the blocks of a thickness measurement to several processes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Generic, TypeVar, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_geosr.core.errors import Cancelled
+from napari_geosr.core.steps import BlockDone, ShouldStop, StageStarted, Step
+from napari_geosr.measure import thickness
+from napari_geosr.measure.phases import Box, Mask, MaskSource, Share
+from napari_geosr.measure.thickness import (
+    FIRST_MARGIN,
+    SphereList,
+    ThicknessDistribution,
+    collected,
+    painted,
+    with_margin,
+)
+
+T = TypeVar("T")
+
+
+class TooSmallError(Exception):
+    """The excerpt of a mask is smaller than a block needs.
+
+    Parameters
+    ----------
+    box : tuple of 3 slice
+        What it needs.
+    """
+
+    def __init__(self, box: Box) -> None:
+        super().__init__("The excerpt is too small.")
+        self.box = box
+
+
+@dataclass(frozen=True, eq=False)
+class Excerpt:
+    """A box of a mask, with one bit per voxel.
+
+    Attributes
+    ----------
+    shape : tuple of 3 int
+        Shape of the whole mask.
+    box : tuple of 3 slice
+    bits : ndarray of uint8
+    """
+
+    shape: tuple[int, ...]
+    box: Box
+    bits: npt.NDArray[np.uint8]
+
+    @classmethod
+    def of(cls, mask: MaskSource, core: Box, margin: int) -> Excerpt:
+        """A box with some voxels around it, as far as the mask reaches."""
+        z, y, x = (
+            slice(max(0, s.start - margin), min(n, s.stop + margin))
+            for s, n in zip(core, mask.shape, strict=True)
+        )
+        voxels = np.ascontiguousarray(mask[z, y, x], bool)
+        return cls(tuple(mask.shape), (z, y, x), np.packbits(voxels, axis=2))
+
+    def __getitem__(self, box: Box) -> Mask:
+        """The voxels of a box within the excerpt."""
+        pairs = list(zip(box, self.box, strict=True))
+        if any(s.start < b.start or s.stop > b.stop for s, b in pairs):
+            raise TooSmallError(box)
+        n = self.box[2].stop - self.box[2].start
+        voxels = np.unpackbits(self.bits, axis=2, count=n).view(np.bool_)
+        z, y, x = (slice(s.start - b.start, s.stop - b.start) for s, b in pairs)
+        found: Mask = voxels[z, y, x]
+        return found
+
+
+@dataclass(frozen=True)
+class CollectedBlock:
+    """Spheres with centres in a block.
+
+    Attributes
+    ----------
+    margin : int
+        Voxels around the block that were needed, or that are needed if there are no
+        `spheres` yet.
+    spheres : SphereList or None
+    is_unbounded : bool
+        Whether the phase fills the whole volume.
+    """
+
+    margin: int
+    spheres: SphereList | None = None
+    is_unbounded: bool = False
+
+
+@dataclass(frozen=True)
+class CollectWork:
+    """Collects the spheres of blocks."""
+
+    to_centres: bool
+
+    def __call__(
+        self, item: tuple[Box, Excerpt, int], should_stop: ShouldStop, worker: int
+    ) -> CollectedBlock:
+        core, phase, margin = item
+
+        def check() -> None:
+            if should_stop():
+                raise Cancelled("Stopped.")
+
+        try:
+            block = with_margin(phase, core, margin, check)
+        except TooSmallError as error:
+            pairs = zip(core, error.box, strict=True)
+            needed = (max(s.start - b.start, b.stop - s.stop) for s, b in pairs)
+            return CollectedBlock(max(needed))
+        if block is None:
+            return CollectedBlock(margin, SphereList.none())
+        if block.phase.all():  # then all of the volume is
+            return CollectedBlock(margin, SphereList.none(), is_unbounded=True)
+        return CollectedBlock(
+            block.margin, collected(block, locate=not self.to_centres)
+        )
+
+
+@dataclass(frozen=True)
+class PaintWork:
+    """Counts the diameters in blocks."""
+
+    def __call__(
+        self,
+        item: tuple[Box, Excerpt, SphereList],
+        should_stop: ShouldStop,
+        worker: int,
+    ) -> npt.NDArray[np.int64]:
+        core, phase, spheres = item
+        diameters = painted(phase, core, [spheres])
+        return count_diameters(diameters)
+
+
+def count_diameters(diameters: npt.NDArray[np.uint16]) -> npt.NDArray[np.int64]:
+    """Number of voxels of each diameter, up to the largest."""
+    counts = np.zeros(int(diameters.max(initial=0)) + 1, np.int64)
+    for plane in diameters:  # numpy counts 64-bit numbers
+        part = np.bincount(plane.ravel())
+        counts[: len(part)] += part
+    return counts
+
+
+class _Lazy(Sequence[T], Generic[T]):
+    """Items that are made when they are given to a process, and not kept."""
+
+    def __init__(self, numbers: Sequence[int], make: Callable[[int], T]) -> None:
+        self._numbers, self._make = numbers, make
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    @overload
+    def __getitem__(self, i: int) -> T: ...
+    @overload
+    def __getitem__(self, i: slice) -> Sequence[T]: ...
+    def __getitem__(self, i: int | slice) -> T | Sequence[T]:
+        if isinstance(i, slice):
+            return [self._make(number) for number in self._numbers[i]]
+        return self._make(self._numbers[i])
+
+
+@dataclass
+class _ToCollect:
+    """What a process needs to collect the spheres of a block.
+
+    Attributes
+    ----------
+    margin : int
+        Voxels around the block; what one block needs, the next ones probably need too.
+    """
+
+    phase: MaskSource
+    blocks: Sequence[Box]
+    margin: int = FIRST_MARGIN
+
+    def __call__(self, number: int) -> tuple[Box, Excerpt, int]:
+        core, margin = self.blocks[number], self.margin
+        return core, Excerpt.of(self.phase, core, margin), margin
+
+
+def block_thickness_steps(
+    phase: MaskSource,
+    *,
+    share: Share | None,
+    check: Callable[[], None],
+    message: str,
+    to_centres: bool = False,
+    block_voxels: int | None = None,
+) -> Generator[Step, None, ThicknessDistribution]:
+    """Measure the local thickness of a phase, in several processes if there are any.
+
+    Parameters
+    ----------
+    phase : MaskSource
+    share : callable or None
+        Gives blocks to several processes; None if there is only this one.
+    check, message, to_centres, block_voxels
+        As in `napari_geosr.measure.thickness.thickness_steps`.
+    """
+    z, y, x = phase.shape
+    n_voxels = block_voxels or thickness.BLOCK_VOXELS
+    blocks = list(thickness.cut_blocks((z, y, x), n_voxels))
+    if share is None or len(blocks) < 2:
+        return (
+            yield from thickness.thickness_steps(
+                phase,
+                block_voxels=n_voxels,
+                to_centres=to_centres,
+                check=check,
+                message=message,
+            )
+        )
+    steps = shared_thickness_steps(
+        phase, blocks, share, to_centres=to_centres, message=message
+    )
+    return (yield from steps)
+
+
+def shared_thickness_steps(
+    phase: MaskSource,
+    blocks: Sequence[Box],
+    share: Share,
+    *,
+    to_centres: bool,
+    message: str,
+) -> Generator[Step, None, ThicknessDistribution]:
+    """Measure the local thickness of a phase in several processes.
+
+    The result is that of `napari_geosr.measure.thickness.thickness_steps`.
+
+    Parameters
+    ----------
+    phase : MaskSource
+    blocks : sequence of Box
+        Boxes that cover the phase.
+    share : callable
+        Does the work of all items in some process, and yields the results in order.
+    to_centres, message
+        As in `thickness_steps`.
+    """
+    n, done = len(blocks), 0
+    found: list[SphereList] = [SphereList.none()] * n
+    to_collect, unbounded = _ToCollect(phase, blocks), 0
+    todo = list(range(n))
+    yield StageStarted(0, 2 * n, message=message)
+    while todo:
+        again = []
+        items = _Lazy(todo, to_collect)
+        with closing(share(CollectWork(to_centres), items)) as results:
+            for i, result in zip(todo, results, strict=True):
+                to_collect.margin = max(to_collect.margin, result.margin)
+                if result.spheres is None:
+                    again.append(i)
+                    continue
+                found[i] = result.spheres
+                if result.is_unbounded:
+                    unbounded += int(np.prod([s.stop - s.start for s in blocks[i]]))
+                done += 1
+                yield BlockDone(done, 2 * n)
+        todo = again
+    if unbounded:
+        return ThicknessDistribution(np.zeros(1, np.int64), unbounded)
+    counts = np.zeros(2**16, np.int64)
+    to_paint = _Lazy(range(n), lambda i: _to_paint(phase, blocks[i], found))
+    with closing(share(PaintWork(), to_paint)) as results:
+        for part in results:
+            counts[: len(part)] += part
+            done += 1
+            yield BlockDone(done, 2 * n)
+    return ThicknessDistribution.of(counts)
+
+
+def _to_paint(
+    phase: MaskSource, core: Box, found: Sequence[SphereList]
+) -> tuple[Box, Excerpt, SphereList]:
+    excerpt = Excerpt.of(phase, core, thickness.kernels().spheres.FILLED)
+    first = np.array([s.start for s in excerpt.box])
+    last = np.array([s.stop for s in excerpt.box])
+    near: Iterator[SphereList] = (part.within(first, last) for part in found)
+    parts = list(near)
+    centres = np.concatenate([part.centres for part in parts])
+    diameters = np.concatenate([part.diameters for part in parts])
+    return core, excerpt, SphereList.of(centres, diameters)

@@ -1,0 +1,194 @@
+"""Worker processes on several computers, started by the queue that reserved them.
+
+Imports distributed; import this module only when there are such computers.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import dask
+from distributed import Client, LocalCluster, Security
+from distributed.utils import get_ip
+
+from napari_geosr.core.errors import Cancelled, WorkerError
+from napari_geosr.core.steps import ShouldStop
+from napari_geosr.io.atomic import explained
+from napari_geosr.operations.cluster import worker_settings
+
+#: Seconds within which all workers should have started; then those there are begin.
+_START_SECONDS = 180.0
+#: Seconds that the commands which started the workers are given to end.
+_END_SECONDS = 15.0
+_INTERVAL_SECONDS = 0.2
+#: Environment variables that a worker needs, by the start of their names: ``oarsh``
+#: does not pass them on.
+_PASSED_ON = (
+    "CONDA",
+    "DASK",
+    "HOME",
+    "LANG",
+    "LD_LIBRARY_PATH",
+    "NAPARI_GEOSR",
+    "PATH",
+    "PYTHON",
+    "VIRTUAL_ENV",
+    "XDG",
+)
+#: Names of the files with the keys of a run, and of the script of a worker.
+_KEYS = {"ca_file": "ca.pem", "cert": "cert.pem", "key": "key.pem"}
+_SCRIPT = "worker.sh"
+
+#: Returns the commands that start this number of workers with a script, which expects
+#: the number of its worker.
+Commands = Callable[[Path, int], Sequence[Sequence[str]]]
+
+
+@contextmanager
+def workers_on_nodes(
+    folder: Path,
+    commands: Commands,
+    n_workers: int,
+    threads: int,
+    should_stop: ShouldStop,
+) -> Iterator[Client]:
+    """Start a scheduler in this process and workers elsewhere, for this context.
+
+    Parameters
+    ----------
+    folder : Path
+        A folder that all computers share. A hidden folder in it, which only this user
+        can read, contains the keys of the encrypted connections.
+    commands : callable
+    n_workers : int
+    threads : int
+        CPU threads of each.
+    should_stop : callable
+
+    Raises
+    ------
+    Cancelled
+        If `should_stop` returns True before the workers have started.
+    WorkerError
+        If no worker starts.
+    """
+    for left in folder.glob(".workers.*.partial"):  # of a run that was killed
+        shutil.rmtree(left, ignore_errors=True)
+    security = Security.temporary()
+    private = folder / f".workers.{secrets.token_hex(4)}.partial"
+    settings = worker_settings(threads)
+    try:
+        with (
+            dask.config.set(settings),
+            LocalCluster(
+                n_workers=0,
+                host=get_ip(),
+                dashboard_address=":0",
+                silence_logs=50,
+                security=security,
+            ) as cluster,
+            Client(cluster, set_as_default=False) as client,
+        ):
+            with explained(private):
+                private.mkdir(mode=0o700)
+                address = cluster.scheduler_address
+                script = _write_script(private, security, address, threads)
+            started = [subprocess.Popen(words) for words in commands(script, n_workers)]
+            try:
+                _wait_for_workers(client, n_workers, started, should_stop)
+                yield client
+            finally:
+                with suppress(OSError, TimeoutError, RuntimeError):
+                    # They would otherwise wait for a new scheduler.
+                    client.retire_workers(close_workers=True)
+                _end(started)
+    finally:
+        shutil.rmtree(private, ignore_errors=True)
+
+
+def _write_script(folder: Path, security: Security, address: str, threads: int) -> Path:
+    """Write the keys and the script that starts a worker."""
+    texts = security.get_tls_config_for_role("worker")
+    for name, file in _KEYS.items():
+        path = folder / file
+        path.touch(mode=0o600)
+        path.write_text(str(texts[name]))
+    passed = {k: v for k, v in os.environ.items() if k.startswith(_PASSED_ON)}
+    passed |= _environment(threads) | {"DASK_LOGGING__DISTRIBUTED": "error"}
+    command = [
+        *(sys.executable, "-P", "-m", "distributed.cli.dask_worker", address),
+        *("--tls-ca-file", str(folder / _KEYS["ca_file"])),
+        *("--tls-cert", str(folder / _KEYS["cert"])),
+        *("--tls-key", str(folder / _KEYS["key"])),
+        *("--nworkers", "1", "--nthreads", "1", "--memory-limit", "0"),
+        *("--no-dashboard", "--death-timeout", "60", "--name"),
+    ]
+    # Names and values with line breaks are left out: a shell may not read them back.
+    lines = [
+        f"export {name}={shlex.quote(value)}\n"
+        for name, value in passed.items()
+        if name.isidentifier() and value.isprintable()
+    ]
+    script = folder / _SCRIPT
+    script.touch(mode=0o700)
+    script.write_text(
+        "#!/bin/bash\n# Starts one worker process of the job; $1 is its number.\n"
+        f'{"".join(lines)}exec {shlex.join(command)} "$1"\n'
+    )
+    return script
+
+
+def _environment(threads: int) -> dict[str, str]:
+    """Variables of a worker, as Dask sets them for workers on this computer."""
+    start = "distributed.nanny.pre-spawn-environ."
+    settings = worker_settings(threads)
+    return {
+        name.removeprefix(start): str(value)
+        for name, value in settings.items()
+        if name.startswith(start)
+    }
+
+
+def _wait_for_workers(
+    client: Client,
+    n_workers: int,
+    started: Sequence[subprocess.Popen[bytes]],
+    should_stop: ShouldStop,
+) -> None:
+    deadline = time.monotonic() + _START_SECONDS
+    while (n := len(client.nthreads())) < n_workers:
+        if should_stop():
+            raise Cancelled("Stopped before the workers had started.")
+        ended = all(process.poll() is not None for process in started)
+        if ended or time.monotonic() > deadline:
+            if n:
+                return
+            raise WorkerError(
+                f"None of the {n_workers} worker processes started on the nodes of "
+                "this job. The reason is in its log.txt."
+            )
+        time.sleep(_INTERVAL_SECONDS)
+
+
+def _end(started: Sequence[subprocess.Popen[bytes]]) -> None:
+    """Wait until the commands have ended, and end those that have not."""
+    deadline = time.monotonic() + _END_SECONDS
+    for process in started:
+        try:
+            process.wait(max(0.1, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            process.terminate()
+    for process in started:
+        try:
+            process.wait(_END_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()

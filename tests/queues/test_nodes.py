@@ -1,0 +1,147 @@
+"""Jobs on several nodes: a real SLURM of two daemons, and an emulated OAR."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+import tifffile
+from queue_helpers import Cluster, resubmit, submit, wait_for
+
+from napari_geosr import io
+from napari_geosr.cli.app import run
+from napari_geosr.jobs.folder import JobFolder
+
+pytest.importorskip("distributed")
+
+in_both = pytest.mark.parametrize(
+    "cluster", ["oar", pytest.param("slurm", marks=pytest.mark.slow)], indirect=True
+)
+#: Environment variables with the name of the node, in SLURM and in the emulated OAR.
+NODE = ("SLURMD_NODENAME", "OAR_EMULATOR_NODE")
+
+
+@pytest.fixture
+def porous(tmp_path: Path) -> Path:
+    """A volume of several shards."""
+    from scipy import ndimage
+
+    rng = np.random.default_rng(3)
+    smooth = ndimage.gaussian_filter(rng.standard_normal((160, 96, 96)), 1.5)
+    data = (smooth / smooth.std() * 20 + 100).astype(np.float32)
+    folder = tmp_path / "it's a scan"
+    folder.mkdir()
+    tifffile.imwrite(folder / "porous.tif", data, imagej=True)
+    return folder / "porous.tif"
+
+
+def workers_of(job: JobFolder) -> dict[int, tuple[str, psutil.Process]]:
+    """Node and process of each worker of a job, by its number."""
+    found = {}
+    for process in psutil.process_iter():
+        try:
+            words, environment = process.cmdline(), process.environ()
+        except psutil.Error:
+            continue
+        if "distributed.cli.dask_worker" not in words or not any(
+            str(job.path) in word for word in words
+        ):
+            continue
+        node = next(environment[name] for name in NODE if name in environment)
+        found[int(words[-1])] = node, process
+    return found
+
+
+@pytest.mark.slow
+@in_both
+def test_a_restoration_uses_all_nodes_and_survives_the_loss_of_one(
+    cluster: Cluster, porous: Path, capsys: Any
+) -> None:
+    out, here = (porous.with_name(f"{name}.ome.zarr") for name in ("clean", "here"))
+    words = ["restore", str(porous), "-m", "ct-denoise", "--threads", "2"]
+    words += ["--memory", "400MB", "--uncertainty", "tta"]
+    where = ["--nodes", "2", "--cores", "2", "--queue", cluster.name]
+    job = JobFolder(
+        submit(capsys, *words, "--workers", "4", "-o", str(out), *where)["job"]
+    )
+    wait_for(job, lambda: len(workers_of(job)) == 4)
+    workers = workers_of(job)
+    assert sorted(node for node, _ in workers.values()) == ["node0"] * 2 + ["node1"] * 2
+    (keys,) = job.path.glob(".workers.*")
+    assert keys.stat().st_mode & 0o077 == 0  # others could run code with them
+    wait_for(job, lambda: job.status().done > 0)
+    for node, process in workers.values():
+        if node == "node1":
+            for each in (process, *process.children(recursive=True)):
+                each.kill()
+    wait_for(job, lambda: not job.status().is_alive)
+    assert job.status().state == "done", job.status().message
+    assert io.read(out).provenance[-1]["workers"]["processes"] == 4
+    assert run([*words, "-o", str(here)]) == 0
+    one, other = np.asarray(io.read(out).data), np.asarray(io.read(here).data)
+    np.testing.assert_allclose(one, other, rtol=0, atol=1e-5 * other.std())
+    assert not list(job.path.glob(".workers.*"))
+    wait_for(job, lambda: not workers_of(job), 20)
+
+
+@in_both
+def test_without_a_number_there_is_a_worker_for_each_node(
+    cluster: Cluster, porous: Path, capsys: Any
+) -> None:
+    """A measurement, whose numbers are exactly those of one process."""
+    out, here = porous.parent / "report", porous.parent / "here"
+    words = ["measure", str(porous), "--threshold", "80", "--memory", "300MB"]
+    where = ["--nodes", "2", "--cores", "1", "--queue", cluster.name]
+    job = JobFolder(submit(capsys, *words, "-o", str(out), *where)["job"])
+    wait_for(job, lambda: len(workers_of(job)) == 2)
+    assert run([*words, "-o", str(here), "--labels"]) == 0
+    wait_for(job, lambda: not job.status().is_alive)
+    assert job.status().state == "done", job.status().message
+    assert (out / "pores.csv").read_bytes() == (here / "pores.csv").read_bytes()
+
+
+@pytest.mark.slow
+@in_both
+def test_a_job_on_several_nodes_is_resubmitted_and_ends(
+    cluster: Cluster, porous: Path, capsys: Any
+) -> None:
+    """Workers end with each run, and new ones start with the next."""
+    out, here = (porous.with_name(f"{name}.ome.zarr") for name in ("clean", "here"))
+    words = ["restore", str(porous), "-m", "ct-denoise", "--threads", "2"]
+    words += ["--memory", "400MB", "--uncertainty", "tta"]
+    where = ["--nodes", "2", "--cores", "1", "--queue", cluster.name]
+    job = JobFolder(submit(capsys, *words, "-o", str(out), *where)["job"])
+    wait_for(job, lambda: job.status().done > 0)
+    resubmit(cluster, job, 1)
+    wait_for(job, lambda: not job.status().is_alive, 150)
+    assert job.status().state == "done", job.status().message
+    assert run([*words, "-o", str(here)]) == 0
+    one, other = np.asarray(io.read(out).data), np.asarray(io.read(here).data)
+    np.testing.assert_allclose(one, other, rtol=0, atol=1e-5 * other.std())
+    wait_for(job, lambda: not workers_of(job), 20)
+    assert not list(job.path.glob(".workers.*"))
+
+
+def test_nodes_of_oar_are_those_of_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from napari_geosr.jobs.queues.oar import QUEUE
+
+    monkeypatch.delenv("OAR_NODEFILE", raising=False)
+    monkeypatch.delenv("OAR_NODE_FILE", raising=False)
+    assert QUEUE.count_nodes() == 1
+    (tmp_path / "nodes").write_text("a\na\nb\n-oProxyCommand=x\nb\n")
+    monkeypatch.setenv("OAR_NODEFILE", str(tmp_path / "nodes"))
+    assert QUEUE.count_nodes() == 2
+    started = QUEUE.start_workers(tmp_path / "it's a script.sh", 3, 1)
+    assert [words[:2] for words in started] == [
+        ["oarsh", "a"],
+        ["oarsh", "a"],
+        ["oarsh", "b"],
+    ]
+    assert started[2][2].endswith(" 2")
+    assert os.linesep not in started[2][2]
