@@ -47,3 +47,24 @@ def test_a_column_that_does_not_exist_is_reported(viewer, qtbot):
     dock.settings.morphometry.group.setText("largeness > 3")
     measure(dock, qtbot)
     assert "there is no column 'largeness'" in dock.message.text
+
+
+def test_the_profile_is_plotted_if_it_was_measured(viewer, qtbot):
+    add(viewer, physical())
+    dock = open_dock(viewer, qtbot)
+    wait_for_levels(dock, qtbot)
+    measure(dock, qtbot)
+    chart = dock.result.profile
+    assert chart.isHidden()
+    dock.settings.morphometry.boxes["profile"].click()
+    measure(dock, qtbot)
+    assert not chart.isHidden()
+    values = dock.result.report.figures
+    low, high = (100 * values[name] for name in ("Prof.min", "Prof.max"))
+    assert f"{low:.3g} to {high:.3g} %" in chart.accessibleDescription()
+    line = chart.plot.getPlotItem().listDataItems()[-1]
+    z, porosity = line.getData()
+    # Voxels of 4 × 2 × 2 µm are measured as cubes of 2 µm.
+    assert len(z) == 64
+    assert z[-1] == pytest.approx(63 * 2)
+    assert porosity.max() == pytest.approx(high)

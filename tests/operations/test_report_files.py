@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import threading
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,7 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from napari_geosr import measure_porosity
+from napari_geosr import io, measure_porosity
 from napari_geosr.core.errors import FileError
 from napari_geosr.core.volume import Volume
 from napari_geosr.io import atomic
@@ -165,3 +166,35 @@ def test_room_for_labels_is_checked_before_the_work(tmp_path, monkeypatch):
         report_files.check_space(files, volume)
     del files["labels"]
     report_files.check_space(files, volume)
+
+
+def test_a_stored_report_is_exported_as_a_new_one(tmp_path, rng):
+    """The pictures, curves and tables of a job's report are not lost."""
+    from scipy.ndimage import gaussian_filter
+
+    from napari_geosr.core.steps import run_to_end
+    from napari_geosr.operations.measure.job import MeasureInput, MeasureJob
+    from napari_geosr.operations.measure.job import measure_job_steps as run
+    from napari_geosr.operations.measure.stored import read_reports
+
+    data = gaussian_filter(rng.normal(size=(30, 32, 34)), 2).astype(np.float32)
+    scan = io.write(Volume(data, "ZYX"), tmp_path / "scan.ome.tif")
+    settings = MeasureConfig(statistics=("profile", "network"), group="d > 5")
+    job = MeasureJob(name="scan", data=MeasureInput(volume=scan), settings=settings)
+    page = run_to_end(run(job, tmp_path / "job"))
+    assert page is not None
+    reports, record = read_reports(page.parent)
+    names, volumes = list(reports), {"input": job.data.open()}
+    files = report_files.plan(tmp_path / "again", names, statistics=settings.statistics)
+    report_files.write(files, volumes, reports, settings, record)
+    again = files["html"].read_text("utf-8")
+    before = page.read_text("utf-8")
+    for text in (again, before):
+        assert text.count("<img") == 3  # histogram, picture in 3D, profile
+    pictures = [
+        re.findall(r'<figure><img alt="[^"]*" src="[^"]*"', text)
+        for text in (again, before)
+    ]
+    assert pictures[0] == pictures[1]
+    network = (page.parent / "network.csv").read_bytes()
+    assert files["table network"].read_bytes() == network

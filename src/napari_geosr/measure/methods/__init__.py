@@ -106,6 +106,17 @@ def settings_of(text: str) -> PorosityConfig:
     ConfigError
         If there are none, or they are invalid.
     """
+    return PorosityConfig.from_mapping(_as_tuples(settings_values(text)))
+
+
+def settings_values(text: str) -> AnyDict:
+    """The settings in a methods section, by name.
+
+    Raises
+    ------
+    ConfigError
+        If there are none, or one is damaged.
+    """
     found = _SETTINGS.search(text)
     if found is None:
         raise ConfigError(
@@ -117,7 +128,7 @@ def settings_of(text: str) -> PorosityConfig:
             values[name] = json.loads(value)
         except json.JSONDecodeError as error:
             raise ConfigError(f"The setting {name} = {value} is damaged.") from error
-    return PorosityConfig.from_mapping(_as_tuples(values))
+    return values
 
 
 def _as_tuples(values: Mapping[str, object]) -> AnyDict:

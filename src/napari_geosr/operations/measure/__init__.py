@@ -31,6 +31,7 @@ from napari_geosr.measure.config import PorosityConfig
 from napari_geosr.measure.groups import Group
 from napari_geosr.measure.morphometry import MORPHOMETRY
 from napari_geosr.measure.number_text import number_text
+from napari_geosr.measure.overview.curves import profile_of
 from napari_geosr.measure.porosity import porosity_steps
 from napari_geosr.measure.remarks import looks_like_labels
 from napari_geosr.measure.report import PorosityReport
@@ -74,6 +75,7 @@ __all__ = [
     "measure_steps",
     "morphometry_choices",
     "number_text",
+    "profile_of",
     "reference_first",
 ]
 
