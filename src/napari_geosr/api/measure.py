@@ -24,6 +24,8 @@ def measure_porosity(
     deviation: VolumeLike | None = None,
     axes: str | None = None,
     threshold: Literal["otsu", "multi-otsu", "li", "triangle"] | float = "otsu",
+    local_window: int | None = None,
+    hysteresis: float | None = None,
     phase: Literal["dark", "bright"] = "dark",
     min_voxels: int = 8,
     connectivity: Literal[6, 26] = 26,
@@ -57,6 +59,13 @@ def measure_porosity(
         for `mask` and `deviation`.
     threshold : {"otsu", "multi-otsu", "li", "triangle"} or float
         Method that finds the threshold, or the threshold itself.
+    local_window : int, optional
+        For uneven brightness: width in voxels of the Gaussian window of a local mean,
+        with which grey values are compared. By default, the threshold is the same
+        everywhere.
+    hysteresis : float, optional
+        Keep only pores with a voxel this far beyond the threshold, relative to the
+        distance of the mean grey value of the pores. By default, all pores are kept.
     phase : {"dark", "bright"}
         Dark pores are at or below the threshold, bright pores above it.
     min_voxels : int
@@ -125,6 +134,8 @@ def measure_porosity(
     )
     config = MeasureConfig.create(
         threshold=threshold,
+        local_window=local_window,
+        hysteresis=hysteresis,
         phase=phase,
         min_voxels=min_voxels,
         connectivity=connectivity,

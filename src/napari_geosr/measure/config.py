@@ -37,6 +37,26 @@ class PorosityConfig(Config):
         "grey value.",
     )
 
+    local_window: int | None = Field(
+        default=None,
+        ge=5,
+        le=1001,
+        title="Local window (voxels)",
+        description="For uneven brightness: compare grey values with their local mean "
+        "in a Gaussian window this many voxels wide. It must be several times as wide "
+        "as the largest pores. By default, the threshold is the same everywhere.",
+    )
+
+    hysteresis: float | None = Field(
+        default=None,
+        gt=0,
+        le=2,
+        title="Hysteresis",
+        description="Keep only pores in which a voxel is this far beyond the "
+        "threshold, relative to the mean grey value of the pores: 0.5 is half-way to "
+        "it. By default, all pores are kept.",
+    )
+
     phase: Literal["dark", "bright"] = Field(
         default="dark",
         title="Pores are",

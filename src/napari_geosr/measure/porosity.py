@@ -68,6 +68,7 @@ from napari_geosr.measure.slabs.labelling import (
 from napari_geosr.measure.slabs.sharing import SlabPool
 from napari_geosr.measure.sums import Pores, SweepTotals
 from napari_geosr.measure.table import column_units, pore_table
+from napari_geosr.measure.thresholds.stages import hysteresis_steps, level_grey_values
 
 
 def porosity_steps(
@@ -185,7 +186,11 @@ def _measure(
     )
     run.check("measuring the noise")
     limits = shifted_thresholds(histogram, threshold)
+    if config.hysteresis is not None:
+        yield from hysteresis_steps(run, histogram, threshold, limits)
     raw = yield from label_steps(run, threshold, limits, progress)
+    if config.hysteresis is not None:
+        run.counts.at_low, run.counts.at_high = run.cored_at_limits
     pore_count, counts = len(raw.rows), run.counts
     for message in _pore_remarks(run, raw, noise):
         yield _warned(message, warnings)
@@ -290,6 +295,14 @@ def segment_steps(
         for message in sample_mask_remarks(fit, run.name):
             yield _warned(message, warnings)
         histogram, threshold = yield from _threshold_inside(run, histogram, threshold)
+    if run.config.local_window is not None:
+        level_grey_values(run, histogram)
+        yield StageStarted(message="Reading the local mean of the grey values")
+        nonfinite = histogram.n_nonfinite
+        histogram = yield from _histogram(run, progress)
+        histogram.n_nonfinite = nonfinite
+        dtype = np.dtype(run.source.dtype)
+        threshold = threshold_of(histogram, run.config, dtype, name=run.name)
     return histogram, threshold
 
 

@@ -33,7 +33,7 @@ from napari_geosr.measure.config import PorosityConfig
 from napari_geosr.measure.graph.steps import check_graph_memory
 from napari_geosr.measure.interval import Deviation
 from napari_geosr.measure.overview import OverviewBuilder, PlaneShares
-from napari_geosr.measure.phases import Phases, phases_of
+from napari_geosr.measure.phases import PackedMask, Phases, phases_of
 from napari_geosr.measure.sample_mask import check_sample_mask_memory, sample_mask_bytes
 from napari_geosr.measure.segment import phase_mask
 from napari_geosr.measure.slabs.part import SlabPart, SlabRules, label_slab
@@ -110,6 +110,10 @@ class PorosityRun:
     overview: OverviewBuilder | None = None
     #: Processes that share the slabs; None if this one processes them all.
     pool: SlabPool | None = None
+    #: With hysteresis: the pores that have a core.
+    cored: PackedMask | None = None
+    #: With hysteresis: their voxels at both shifted thresholds.
+    cored_at_limits: tuple[int, int] = (0, 0)
 
     @property
     def source(self) -> Any:
@@ -165,6 +169,15 @@ class PorosityRun:
         self, slab: slice, threshold: float
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
         """Grey values, pore mask and sample mask (None if all sample) of a slab."""
+        block, pores, sample = self.pores_at(slab, threshold)
+        if self.cored is not None:
+            pores = self.cored[slab, slice(None), slice(None)]
+        return block, pores, sample
+
+    def pores_at(
+        self, slab: slice, threshold: float
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """The same without hysteresis."""
         block = np.asarray(self.source[slab])
         sample = self.sample(slab, block)
         pores = phase_mask(block, threshold, self.config.phase)
@@ -207,12 +220,14 @@ class PorosityRun:
         block, pores, sample = self.pores(slab, threshold)
         n_sample = block.size if sample is None else int(np.count_nonzero(sample))
         shifted = []
-        for value in limits:
+        for value in limits if self.cored is None else ():
             mask = phase_mask(block, value, self.config.phase)
             if sample is not None:
                 mask &= sample
             shifted.append(int(np.count_nonzero(mask)))
-        counts = SampleCounts(n_sample, int(np.count_nonzero(pores)), *shifted)
+        # With hysteresis, they were counted with the cores.
+        at_limits = shifted or (0, 0)
+        counts = SampleCounts(n_sample, int(np.count_nonzero(pores)), *at_limits)
         shares = []
         if self.overview is not None:
             shares = self.overview.shares(slab, pores, sample)
@@ -276,6 +291,16 @@ def prepare(
             "mm²)."
         )
     source = as_stack(volume.data)
+    if config.hysteresis is not None:
+        if deviation is not None:
+            raise VolumeError(
+                "The porosity interval cannot be measured with hysteresis. Turn off "
+                "hysteresis, or measure without standard deviations.",
+                fields=["hysteresis"],
+            )
+        if pool is not None:
+            pool = None
+            warnings.append("With hysteresis, a single process labels the pores.")
     has_interval = deviation is not None
     deviations = None if deviation is None else deviation.data
     companions = [each for each in (mask, deviations) if each is not None]

@@ -95,7 +95,12 @@ def report_from_files(
             warnings=tuple(map(str, values["warnings"])),
             morphometry=morphometry,
             group=None if group is None else GroupSummary.from_json_dict(group),
-            settings={} if methods is None else settings_values(str(methods)),
+            settings={
+                name: values[name]
+                for name in ("local_window", "hysteresis")
+                if name in values
+            }
+            | ({} if methods is None else settings_values(str(methods))),
             overview=overview,
         )
     except (OSError, UnicodeDecodeError, csv.Error) as error:

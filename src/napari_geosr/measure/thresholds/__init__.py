@@ -1,0 +1,1 @@
+"""Thresholds that depend on the neighbourhood: local mean, and hysteresis."""
