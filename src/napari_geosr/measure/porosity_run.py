@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping
-from dataclasses import astuple, dataclass, field
+from dataclasses import astuple, dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -33,7 +33,7 @@ from napari_geosr.measure.config import PorosityConfig
 from napari_geosr.measure.graph.steps import check_graph_memory
 from napari_geosr.measure.interval import Deviation
 from napari_geosr.measure.overview import OverviewBuilder, PlaneShares
-from napari_geosr.measure.phases import PackedMask, Phases, phases_of
+from napari_geosr.measure.phases import GreyValues, PackedMask, Phases, phases_of
 from napari_geosr.measure.sample_mask import check_sample_mask_memory, sample_mask_bytes
 from napari_geosr.measure.segment import phase_mask
 from napari_geosr.measure.slabs.part import SlabPart, SlabRules, label_slab
@@ -198,7 +198,8 @@ class PorosityRun:
             return pores, sample
 
         geometry = self.geometry
-        return phases_of(
+        grey = GreyValues(self.slabs, lambda slab: self.pores(slab, threshold))
+        phases = phases_of(
             read,
             self.slabs,
             self.shape,
@@ -208,6 +209,7 @@ class PorosityRun:
             origin=geometry.origin,
             check=lambda: self.check("measuring morphometry"),
         )
+        return replace(phases, grey=grey)
 
     def labelled(
         self,

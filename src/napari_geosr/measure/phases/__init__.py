@@ -88,6 +88,23 @@ class _Both:
 
 
 @dataclass(frozen=True, eq=False)
+class GreyValues:
+    """Grey values on the grid of the volume, with both phases.
+
+    Attributes
+    ----------
+    slabs : sequence of slice
+        All slabs along Z, in order.
+    read : callable
+        Returns grey values, pores and sample (None if all voxels belong to it) of
+        planes.
+    """
+
+    slabs: Sequence[slice]
+    read: Callable[[slice], tuple[npt.NDArray[np.generic], Mask, Mask | None]]
+
+
+@dataclass(frozen=True, eq=False)
 class Phases:
     """Pores and solid of a sample on a grid of cubic voxels, read box by box.
 
@@ -109,6 +126,8 @@ class Phases:
         Raises `Cancelled` if the measurement is to stop.
     notes : tuple of str
         Remarks about the grid.
+    grey : GreyValues or None
+        On the grid of the volume, whose voxels may not be cubic.
     results : dict
         Results that several statistics share, by name.
     """
@@ -122,6 +141,7 @@ class Phases:
     origin: tuple[float, float, float] = (0.0, 0.0, 0.0)
     check: Callable[[], None] = lambda: None
     notes: tuple[str, ...] = ()
+    grey: GreyValues | None = None
     results: dict[str, object] = field(default_factory=dict)
 
     @property
