@@ -29,7 +29,7 @@ def measure_porosity(
     phase: Literal["dark", "bright"] = "dark",
     min_voxels: int = 8,
     connectivity: Literal[6, 26] = 26,
-    sample_mask: Literal["none", "auto"] = "none",
+    sample_mask: Literal["none", "auto", "cortex", "marrow"] = "none",
     mask_closing: int = 5,
     histogram_bins: int = 20,
     interval_factor: float | None = None,
@@ -73,9 +73,10 @@ def measure_porosity(
         the porosity.
     connectivity : {6, 26}
         Number of neighbours of a voxel; in images 4 or 8.
-    sample_mask : {"none", "auto"}
+    sample_mask : {"none", "auto", "cortex", "marrow"}
         ``"none"``: the whole volume belongs to the sample; ``"auto"``: the sample is
-        the largest solid, with its openings closed.
+        the largest solid, with its openings closed; ``"cortex"``, ``"marrow"``: the
+        compact bone, or the marrow space with its trabeculae, of a bone along Z.
     mask_closing : int
         Radius in voxels of the closing for the automatic mask: openings of up to twice
         this width are closed.

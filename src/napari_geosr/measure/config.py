@@ -82,12 +82,14 @@ class PorosityConfig(Config):
     )
 
     sample_mask: Annotated[
-        Literal["none", "auto"], Parameter(name=["--sample", "--sample-mask"])
+        Literal["none", "auto", "cortex", "marrow"],
+        Parameter(name=["--sample", "--sample-mask"]),
     ] = Field(
         default="none",
         title="Sample mask",
         description="Which voxels belong to the sample. none: all; auto: the largest "
-        "solid object, including its pores.",
+        "solid object, including its pores; cortex, marrow: the compact bone, or the "
+        "marrow space with its trabeculae, of a bone along Z.",
     )
 
     mask_closing: int = Field(
@@ -95,8 +97,8 @@ class PorosityConfig(Config):
         ge=0,
         le=200,
         title="Mask closing (voxels)",
-        description="For an automatic sample mask: close openings up to twice this "
-        "many voxels wide.",
+        description="For an automatic sample mask: close openings (cortex, marrow: "
+        "also cortical pores and trabeculae) up to twice this many voxels wide.",
     )
 
     histogram_bins: int = Field(

@@ -68,6 +68,7 @@ from napari_geosr.measure.slabs.labelling import (
 from napari_geosr.measure.slabs.sharing import SlabPool
 from napari_geosr.measure.sums import Pores, SweepTotals
 from napari_geosr.measure.table import column_units, pore_table
+from napari_geosr.measure.thresholds.contours import compartment_steps
 from napari_geosr.measure.thresholds.stages import hysteresis_steps, level_grey_values
 
 
@@ -155,7 +156,7 @@ def porosity_steps(
         for array, nbytes in run.plan.caches:
             caches.enter_context(cache_limited(array, nbytes))
         report = yield from _measure(run, volume, config, deviation, warnings)
-    is_automatic = config.sample_mask == "auto" and mask is None
+    is_automatic = config.sample_mask != "none" and mask is None
     kept = run.mask if is_automatic and keep_labels else None
     return report if kept is None else replace(report, sample_mask=kept)
 
@@ -290,9 +291,9 @@ def segment_steps(
     histogram = yield from _histogram(run, progress)
     dtype = np.dtype(run.source.dtype)
     threshold = threshold_of(histogram, run.config, dtype, name=run.name)
-    if run.config.sample_mask == "auto" and run.mask is None:
+    if run.config.sample_mask != "none" and run.mask is None:
         run.mask, fit = yield from _sample_mask(run, threshold)
-        for message in sample_mask_remarks(fit, run.name):
+        for message in sample_mask_remarks(fit, run.name) if fit is not None else ():
             yield _warned(message, warnings)
         histogram, threshold = yield from _threshold_inside(run, histogram, threshold)
     if run.config.local_window is not None:
@@ -382,8 +383,11 @@ def _threshold_inside(
 
 def _sample_mask(
     run: PorosityRun, threshold: float
-) -> Generator[Step, None, tuple[np.ndarray, SampleMaskFit]]:
-    """The automatic sample mask, and how well it fits the material."""
+) -> Generator[Step, None, tuple[np.ndarray, SampleMaskFit | None]]:
+    """The automatic sample mask, and how well it fits the material.
+
+    The fit is not known for a part of a bone.
+    """
     yield StageStarted(message="Finding the sample")
     solid = np.zeros(run.shape, bool)
     for slab in run.slabs:
@@ -394,6 +398,9 @@ def _sample_mask(
             solid[slab] &= np.isfinite(block)
     closing = run.config.mask_closing
     options: Any = {"name": run.name, "should_stop": run.should_stop}
+    which = run.config.sample_mask
+    if which in ("cortex", "marrow"):
+        return (yield from compartment_steps(solid, closing, which, **options)), None
     options["thickness"] = run.plan.thickness
     mask = yield from sample_mask_steps(solid, closing, **options)
     yield StageStarted(message="Checking the sample mask")

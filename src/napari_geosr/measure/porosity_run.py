@@ -311,7 +311,7 @@ def prepare(
     if config.memory is not None:
         least = min_bytes(source, has_interval=has_interval, companions=companions)
         free = max(0, free - processes * least)
-    if config.sample_mask == "auto" and mask is None:
+    if config.sample_mask != "none" and mask is None:
         held += sample_mask_bytes(volume.shape)
         if config.memory is None:
             check_sample_mask_memory(volume.shape, free, volume.name)

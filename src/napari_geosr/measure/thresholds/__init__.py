@@ -1,1 +1,1 @@
-"""Thresholds that depend on the neighbourhood: local mean, and hysteresis."""
+"""Segmentation by the neighbourhood: local mean, hysteresis, contours of bones."""
