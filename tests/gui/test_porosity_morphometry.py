@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from porosity_helpers import add, measure, open_dock, physical, wait_for_levels
 
@@ -68,3 +69,33 @@ def test_the_profile_is_plotted_if_it_was_measured(viewer, qtbot):
     assert len(z) == 64
     assert z[-1] == pytest.approx(63 * 2)
     assert porosity.max() == pytest.approx(high)
+
+
+def test_the_rose_plot_of_the_anisotropy_is_a_layer(viewer, qtbot):
+    scan = physical()
+    scan.data[:] = 180
+    scan.data[:, ::8] = scan.data[:, 1::8] = scan.data[:, 2::8] = (
+        60  # sheets normal to Y
+    )
+    scan.data[:] += np.random.default_rng(0).normal(0, 3, scan.shape)
+    image = add(viewer, scan)
+    dock = open_dock(viewer, qtbot)
+    wait_for_levels(dock, qtbot)
+    dock.settings.morphometry.boxes["anisotropy"].click()
+    measure(dock, qtbot)
+    measure(dock, qtbot)
+    rose = viewer.layers["scan · anisotropy"]
+    assert [type(layer).__name__ for layer in viewer.layers].count("Vectors") == 1
+    starts, along = rose.data[:, 0], rose.data[:, 1]
+    middle = (np.array(image.data.shape) - 1) / 2
+    assert np.allclose(starts, middle)
+    assert rose.data_to_world(middle) == pytest.approx(image.data_to_world(middle))
+    ends = np.abs(along * (4, 2, 2))  # in µm
+    shortest = np.argmin(rose.features["MIL"])
+    assert np.argmax(ends[shortest]) == 1
+    longest = np.linalg.norm(ends, axis=1).max()
+    assert longest == pytest.approx(0.45 * 80, rel=0.01)
+    assert viewer.layers.selection.active is viewer.layers["scan · pores"]
+    dock.settings.morphometry.boxes["anisotropy"].click()
+    measure(dock, qtbot)
+    assert "scan · anisotropy" not in viewer.layers
