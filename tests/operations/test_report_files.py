@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import re
 import threading
@@ -18,7 +19,7 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.io import atomic
 from napari_geosr.io.claims import FileInUseError
 from napari_geosr.io.hidden import temporary_sibling
-from napari_geosr.operations.measure import MeasureConfig
+from napari_geosr.operations.measure import MeasureConfig, reference_key
 from napari_geosr.operations.measure import files as report_files
 
 
@@ -198,3 +199,36 @@ def test_a_stored_report_is_exported_as_a_new_one(tmp_path, rng):
     assert pictures[0] == pictures[1]
     network = (page.parent / "network.csv").read_bytes()
     assert files["table network"].read_bytes() == network
+
+
+def test_several_references_are_columns_side_by_side(tmp_path, rng, capsys):
+    from napari_geosr.cli.app import run
+
+    paths = []
+    for i in range(4):
+        data = rng.normal(200, 4, (16, 18, 20))
+        data[4 : 8 + i, 4:8, 4:8] = 40
+        volume = Volume(data.astype(np.float32), "ZYX", (2.0,) * 3, "µm")
+        paths.append(str(io.write(volume, tmp_path / f"scan{i}.ome.tif")))
+    out = tmp_path / "report"
+    more = [word for path in paths[1:] for word in ("--reference", path)]
+    assert run(["measure", paths[0], *more, "--out", str(out)]) == 0
+    assert "scan3" in capsys.readouterr().out
+    values = json.loads((out / "report.json").read_text("utf-8"))
+    voxels = [
+        values["pore_voxels"],
+        *(values[reference_key(i)]["pore_voxels"] for i in range(3)),
+    ]
+    assert voxels == [16 * n for n in (4, 5, 6, 7)]
+    page = (out / "report.html").read_text("utf-8")
+    head = re.search(r"<thead>.*?</thead>", page).group()
+    columns = re.findall(r'<th scope="col">([^<]*)</th>', head)
+    assert [c.split(".")[0] for c in columns] == [
+        "",
+        "scan1",
+        "scan2",
+        "scan3",
+        "scan0",
+    ]
+    tables = sorted(path.name for path in out.glob("pores*.csv"))
+    assert len(tables) == 4

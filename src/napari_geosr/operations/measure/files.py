@@ -28,6 +28,7 @@ from napari_geosr.operations.measure import (
     MeasureConfig,
     measure_record,
     reference_first,
+    reference_key,
 )
 
 if TYPE_CHECKING:
@@ -222,8 +223,8 @@ def write(
         record = measure_record(volumes, config, companions)
     first, *others = reports
     values = reports[first].to_json_dict() | {"provenance": record}
-    for name in others:  # at most one; its name could equal a key
-        values["reference"] = reports[name].to_json_dict()
+    for i, name in enumerate(others):  # a name could equal a key
+        values[reference_key(i)] = reports[name].to_json_dict()
     values |= more or {}
     tables = {
         f"table {name}": table
