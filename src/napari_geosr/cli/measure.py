@@ -119,11 +119,10 @@ def measure(
     for name, path in references.items():
         volumes[name], new_notes = open_companion(path, reading, volumes["input"])
         notes += new_notes
-    sample = None
+    sample, deviations = None, None
     if mask is not None:
         sample, new_notes = open_companion(mask, reading, volumes["input"])
         notes += new_notes
-    deviations = None
     if deviation is not None:
         deviations, new_notes = open_companion(deviation, reading, volumes["input"])
         notes += new_notes
@@ -164,24 +163,23 @@ def measure(
         notes += filter(None, [journal.note()])
     if json:
         print_json(_describe(reports, [*notes, *warnings]) | more)
-    else:
-        _print(volumes, reports)
-        if agreement is not None:
-            scan = volumes["input"]
-            unit = shown_unit(scan.unit, scan.voxel_size, flat=reports["input"].is_flat)
-            print("\n".join(agreement_lines(agreement, unit)))
-        remaining = [w for w in reports["input"].warnings if w not in warnings]
-        for warning in (*notes, *remaining):
-            print(f"note: {warning}", file=sys.stderr)
-        if missing := _missing_size(volumes["input"]):
-            print(f"note: {missing}", file=sys.stderr)
-        print(f"report: {files['html']}")
-        _suggest(
-            input,
-            references.get("reference"),
-            is_restored=bool(volumes["input"].provenance),
-        )
+        return 0
+    _print(volumes, reports)
+    if agreement is not None:
+        scan = volumes["input"]
+        unit = shown_unit(scan.unit, scan.voxel_size, flat=reports["input"].is_flat)
+        print("\n".join(agreement_lines(agreement, unit)))
+    remaining = [w for w in reports["input"].warnings if w not in warnings]
+    _print_notes([*notes, *remaining, _missing_size(volumes["input"])])
+    print(f"report: {files['html']}")
+    first, is_restored = references.get("reference"), volumes["input"].provenance
+    _suggest(input, first, is_restored=bool(is_restored))
     return 0
+
+
+def _print_notes(notes: list[str]) -> None:
+    for note in filter(None, notes):
+        print(f"note: {note}", file=sys.stderr)
 
 
 def _missing_size(volume: Volume) -> str:

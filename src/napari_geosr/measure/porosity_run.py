@@ -33,7 +33,7 @@ from napari_geosr.measure.config import PorosityConfig
 from napari_geosr.measure.graph.steps import check_graph_memory
 from napari_geosr.measure.interval import Deviation
 from napari_geosr.measure.overview import OverviewBuilder, PlaneShares
-from napari_geosr.measure.phases import GreyValues, PackedMask, Phases, phases_of
+from napari_geosr.measure.phases import GreyPlanes, PackedMask, Phases, phases_of
 from napari_geosr.measure.sample_mask import check_sample_mask_memory, sample_mask_bytes
 from napari_geosr.measure.segment import phase_mask
 from napari_geosr.measure.slabs.part import SlabPart, SlabRules, label_slab
@@ -198,7 +198,7 @@ class PorosityRun:
             return pores, sample
 
         geometry = self.geometry
-        grey = GreyValues(self.slabs, lambda slab: self.pores(slab, threshold))
+        grey = GreyPlanes(self.slabs, lambda slab: self.pores(slab, threshold))
         phases = phases_of(
             read,
             self.slabs,
@@ -283,7 +283,7 @@ def prepare(
     pool: SlabPool | None = None,
 ) -> tuple[PorosityRun, list[str]]:
     """Check the arguments and plan the slabs, before any voxel is read."""
-    _check_arrays(volume, mask, deviation, target)
+    _check_arrays(volume, config, mask, deviation, target)
     warnings = []
     flat = volume.spatial_shape[:-2] in ((), (1,))
     if flat and len(volume.shape) == 3:
@@ -293,16 +293,9 @@ def prepare(
             "mm²)."
         )
     source = as_stack(volume.data)
-    if config.hysteresis is not None:
-        if deviation is not None:
-            raise VolumeError(
-                "The porosity interval cannot be measured with hysteresis. Turn off "
-                "hysteresis, or measure without standard deviations.",
-                fields=["hysteresis"],
-            )
-        if pool is not None:
-            pool = None
-            warnings.append("With hysteresis, a single process labels the pores.")
+    if config.hysteresis is not None and pool is not None:
+        pool = None
+        warnings.append("With hysteresis, a single process labels the pores.")
     has_interval = deviation is not None
     deviations = None if deviation is None else deviation.data
     companions = [each for each in (mask, deviations) if each is not None]
@@ -359,9 +352,19 @@ def prepare(
 
 
 def _check_arrays(
-    volume: Volume, mask: ArrayLike | None, deviation: Deviation | None, target: Any
+    volume: Volume,
+    config: PorosityConfig,
+    mask: ArrayLike | None,
+    deviation: Deviation | None,
+    target: Any,
 ) -> None:
-    """Raise `VolumeError` for arrays that do not fit the volume."""
+    """Raise `VolumeError` for arrays that do not fit the volume or the settings."""
+    if config.hysteresis is not None and deviation is not None:
+        raise VolumeError(
+            "The porosity interval cannot be measured with hysteresis. Turn off "
+            "hysteresis, or measure without standard deviations.",
+            fields=["hysteresis"],
+        )
     check_real(volume.dtype, volume.name)
     if 0 in volume.shape:
         raise VolumeError(f"{volume.name!r} is empty (shape {volume.shape}).")

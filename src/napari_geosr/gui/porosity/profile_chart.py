@@ -67,9 +67,8 @@ class ProfileChart(Chart):
         self.refresh()
 
     def _full_height(self) -> int:
-        return self._height + self.fontMetrics().height() * (
-            1 + (len(self._profiles) > 1)
-        )
+        n_lines = 1 + (len(self._profiles) > 1)
+        return int(self._height + n_lines * self.fontMetrics().height())
 
     def _is_empty(self) -> bool:
         return not self._profiles

@@ -395,8 +395,8 @@ class PorositySettings(QWidget):
         self.form.set_values(config.model_dump())
         self.morphometry.set_values(config.statistics, config.group)
         if config.sample_mask != "none":
-            words = {value: word for word, value in MASKS.items()}
-            self.sample.setCurrentText(words[config.sample_mask])
+            entries = {mask: entry for entry, mask in MASKS.items()}
+            self.sample.setCurrentText(entries[config.sample_mask])
         if isinstance(config.threshold, str):
             words = {rule: word for word, rule in METHODS.items()}
             self.method.setCurrentText(words[config.threshold])

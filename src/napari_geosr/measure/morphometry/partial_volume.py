@@ -47,7 +47,7 @@ _FEWEST = 100
 
 
 @dataclass
-class _Mean:
+class _GreyMean:
     """Mean of voxels, from sums of planes that do not depend on the slabs."""
 
     sums: list[float] = field(default_factory=list)
@@ -72,8 +72,8 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
     nothing: dict[str, float | None] = dict.fromkeys(q.name for q in QUANTITIES)
     if grey is None:
         return Findings(nothing, ["φ(grey) has no value: there are no grey values."])
-    near, solid = _Mean(), _Mean()
-    inner = {distance: _Mean() for distance in _INSIDE}
+    near, solid = _GreyMean(), _GreyMean()
+    inner = {distance: _GreyMean() for distance in _INSIDE}
     n = grey.slabs[-1].stop
     yield StageStarted(0, len(grey.slabs), message="Measuring the grey values of pores")
     for i, slab in enumerate(grey.slabs):
@@ -99,9 +99,9 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
 
 
 def _findings(
-    near: _Mean,
-    solid: _Mean,
-    inner: dict[float, _Mean],
+    near: _GreyMean,
+    solid: _GreyMean,
+    inner: dict[float, _GreyMean],
     totals: SweepTotals,
     values: dict[str, float | None],
 ) -> Findings:

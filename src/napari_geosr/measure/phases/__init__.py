@@ -88,7 +88,7 @@ class _Both:
 
 
 @dataclass(frozen=True, eq=False)
-class GreyValues:
+class GreyPlanes:
     """Grey values on the grid of the volume, with both phases.
 
     Attributes
@@ -126,7 +126,7 @@ class Phases:
         Raises `Cancelled` if the measurement is to stop.
     notes : tuple of str
         Remarks about the grid.
-    grey : GreyValues or None
+    grey : GreyPlanes or None
         On the grid of the volume, whose voxels may not be cubic.
     results : dict
         Results that several statistics share, by name.
@@ -141,7 +141,7 @@ class Phases:
     origin: tuple[float, float, float] = (0.0, 0.0, 0.0)
     check: Callable[[], None] = lambda: None
     notes: tuple[str, ...] = ()
-    grey: GreyValues | None = None
+    grey: GreyPlanes | None = None
     results: dict[str, object] = field(default_factory=dict)
 
     @property

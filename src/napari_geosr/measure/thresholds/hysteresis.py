@@ -7,7 +7,7 @@ doi:10.1109/TPAMI.1986.4767851. With both thresholds given as grey values, this 
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -63,8 +63,7 @@ class CoredComponents:
         mask, core : ndarray of shape (z, Y, X), bool
             Every voxel of `core` is in `mask`.
         """
-        from napari_geosr.measure.kernels import joining
-
+        joining = _joining()
         labels, n = provisional_labels(mask, self._connectivity)
         offset = self._n
         self._sizes.append(np.bincount(labels.ravel(), minlength=n + 1)[1:])
@@ -84,9 +83,7 @@ class CoredComponents:
 
     def kept(self) -> Mask:
         """Whether each label, from 0 on, belongs to a component with a core."""
-        from napari_geosr.measure.kernels import joining
-
-        roots = joining.roots_of(self._parent[: self._n + 1])
+        roots = _joining().roots_of(self._parent[: self._n + 1])
         cored = np.zeros(self._n + 1, bool)
         np.logical_or.at(cored, roots, np.concatenate(self._cored))
         cored[0] = False
@@ -96,6 +93,13 @@ class CoredComponents:
     def kept_voxels(self) -> int:
         """Number of voxels in these components."""
         return int(np.concatenate(self._sizes)[self.kept()].sum())
+
+
+def _joining() -> Any:
+    """The compiled loops, which are imported when they are needed."""
+    from napari_geosr.measure.kernels import joining
+
+    return joining
 
 
 def _moved(plane: np.ndarray, offset: int) -> npt.NDArray[np.int32]:
