@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from porosity_helpers import add, measure, open_dock, physical, wait_for_levels
 
@@ -47,3 +48,54 @@ def test_a_column_that_does_not_exist_is_reported(viewer, qtbot):
     dock.settings.morphometry.group.setText("largeness > 3")
     measure(dock, qtbot)
     assert "there is no column 'largeness'" in dock.message.text
+
+
+def test_the_profile_is_plotted_if_it_was_measured(viewer, qtbot):
+    add(viewer, physical())
+    dock = open_dock(viewer, qtbot)
+    wait_for_levels(dock, qtbot)
+    measure(dock, qtbot)
+    chart = dock.result.profile
+    assert chart.isHidden()
+    dock.settings.morphometry.boxes["profile"].click()
+    measure(dock, qtbot)
+    assert not chart.isHidden()
+    values = dock.result.report.figures
+    low, high = (100 * values[name] for name in ("Prof.min", "Prof.max"))
+    assert f"{low:.3g} to {high:.3g} %" in chart.accessibleDescription()
+    line = chart.plot.getPlotItem().listDataItems()[-1]
+    z, porosity = line.getData()
+    # Voxels of 4 × 2 × 2 µm are measured as cubes of 2 µm.
+    assert len(z) == 64
+    assert z[-1] == pytest.approx(63 * 2)
+    assert porosity.max() == pytest.approx(high)
+
+
+def test_the_rose_plot_of_the_anisotropy_is_a_layer(viewer, qtbot):
+    scan = physical()
+    scan.data[:] = 180
+    scan.data[:, ::8] = scan.data[:, 1::8] = scan.data[:, 2::8] = (
+        60  # sheets normal to Y
+    )
+    scan.data[:] += np.random.default_rng(0).normal(0, 3, scan.shape)
+    image = add(viewer, scan)
+    dock = open_dock(viewer, qtbot)
+    wait_for_levels(dock, qtbot)
+    dock.settings.morphometry.boxes["anisotropy"].click()
+    measure(dock, qtbot)
+    measure(dock, qtbot)
+    rose = viewer.layers["scan · anisotropy"]
+    assert [type(layer).__name__ for layer in viewer.layers].count("Vectors") == 1
+    starts, along = rose.data[:, 0], rose.data[:, 1]
+    middle = (np.array(image.data.shape) - 1) / 2
+    assert np.allclose(starts, middle)
+    assert rose.data_to_world(middle) == pytest.approx(image.data_to_world(middle))
+    ends = np.abs(along * (4, 2, 2))  # in µm
+    shortest = np.argmin(rose.features["MIL"])
+    assert np.argmax(ends[shortest]) == 1
+    longest = np.linalg.norm(ends, axis=1).max()
+    assert longest == pytest.approx(0.45 * 80, rel=0.01)
+    assert viewer.layers.selection.active is viewer.layers["scan · pores"]
+    dock.settings.morphometry.boxes["anisotropy"].click()
+    measure(dock, qtbot)
+    assert "scan · anisotropy" not in viewer.layers

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from porosity_helpers import SHAPE, add, measure, open_dock, physical, wait_for_levels
+from porosity_helpers import (
+    SHAPE,
+    add,
+    measure,
+    open_dock,
+    physical,
+    scan,
+    wait_for_levels,
+)
 
 from napari_geosr.gui.layers import geometry
 
@@ -114,3 +122,20 @@ def test_a_sample_that_does_not_fit_is_said_to_without_a_preview(viewer, qtbot):
     qtbot.waitUntil(lambda: dock.levels._shown == dock.levels.key(), timeout=10_000)
     wait_for_levels(dock, qtbot)
     assert not dock.settings.faults.texts
+
+
+def test_local_threshold_and_hysteresis_are_settings_of_the_dock(viewer, qtbot):
+    add(viewer, scan())
+    dock = open_dock(viewer, qtbot)
+    wait_for_levels(dock, qtbot)
+    assert dock.preview.layer is not None
+    form = dock.settings.form
+    assert dock.settings.config().local_window is None
+    form.set_values({"local_window": 41, "hysteresis": 0.5})
+    config = dock.settings.config()
+    assert (config.local_window, config.hysteresis) == (41, 0.5)
+    dock._update_preview()
+    assert dock.preview.layer is None  # one slice does not show its neighbourhood
+    measure(dock, qtbot)
+    assert dock.result.report.neighbourhood == {"local_window": 41, "hysteresis": 0.5}
+    assert dock.result.report.pore_count == 3

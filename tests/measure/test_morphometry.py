@@ -473,7 +473,7 @@ def test_coarse_voxels_are_told() -> None:
     pores = np.ones((30, 30, 30), bool)
     pores[4::10] = pores[5::10] = False
     found = measured(pores, "thickness")
-    assert any(w.startswith("Tb.Th of 3.0 voxels: uncertain") for w in found.warnings)
+    assert any(w.startswith("Tb.Th of 2.0 voxels: unreliable") for w in found.warnings)
 
 
 def test_voxels_that_are_not_cubic_are_divided() -> None:

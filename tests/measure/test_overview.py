@@ -14,7 +14,9 @@ from PIL import Image
 from napari_geosr import measure_porosity
 from napari_geosr.core.volume import Volume
 from napari_geosr.measure.overview import MOST_CELLS, Overview, OverviewBuilder
+from napari_geosr.measure.overview.curves import curve_pictures, profile_of
 from napari_geosr.measure.overview.drawing import caption_of, draw
+from napari_geosr.measure.report import PorosityReport
 
 
 def _built(pores, sample=None, size=(1.0, 1.0, 1.0)) -> Overview:
@@ -103,6 +105,48 @@ def test_reports_have_the_grid_of_volumes_only():
     assert report.overview is not None
     assert np.array_equal(report.overview.pores == 255, scan == 20)
     assert measure_porosity(Volume(scan[5], "YX")).overview is None
+
+
+def test_the_grid_is_stored_and_read_again(tmp_path):
+    pores = np.random.default_rng(1).random((9, 8, 7)) < 0.3
+    overview = _built(pores, size=(1.0, 2.0, 3.0))
+    path = tmp_path / "overview.npz"
+    path.write_bytes(overview.to_bytes())
+    found = Overview.from_file(path)
+    assert draw(found) == draw(overview)
+    path.write_bytes(b"other")
+    assert Overview.from_file(path) is None
+    assert Overview.from_file(tmp_path / "none.npz") is None
+
+
+def _measured(**more) -> PorosityReport:
+    from scipy.ndimage import gaussian_filter
+
+    field = gaussian_filter(np.random.default_rng(2).normal(size=(48, 40, 44)), 2)
+    field += np.linspace(-0.02, 0.02, 48)[:, None, None]
+    return measure_porosity(Volume(field, "ZYX", name="foam"), threshold=-0.05, **more)
+
+
+def test_curves_are_drawn_of_what_was_measured():
+    names = ("profile", "subvolumes", "two_point")
+    report = _measured(statistics=names)
+    both = curve_pictures({"scan": report, "restored": report})
+    assert len(both) == 3
+    assert "slice along Z" in next(iter(both))
+    for picture in both.values():
+        rgba = np.asarray(Image.open(BytesIO(picture)).convert("RGBA")).astype(int)
+        coloured = np.ptp(rgba[..., :3], axis=-1)[rgba[..., 3] > 200] > 60
+        assert coloured.sum() > 200  # lines
+        assert rgba[2, 2, 3] == 0  # no background
+    assert curve_pictures({"scan": _measured()}) == {}
+
+
+def test_the_profile_of_a_gradient_rises_and_has_errors():
+    z, porosity, error = profile_of(_measured(statistics=("profile",)))
+    assert np.array_equal(z, np.arange(48))
+    assert porosity[:10].mean() > porosity[-10:].mean()
+    assert (error > 0).all()
+    assert profile_of(_measured()) is None
 
 
 def test_one_phase_is_not_drawn():

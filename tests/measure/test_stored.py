@@ -39,6 +39,29 @@ def test_it_says_what_it_said(tmp_path, rng, unit, axes):
         np.testing.assert_array_equal(found.table[name], values)
 
 
+@pytest.mark.parametrize("axes", ["ZYX", "YX"])
+def test_morphometry_group_and_settings_are_kept(tmp_path, rng, axes):
+    from scipy.ndimage import gaussian_filter
+
+    data = gaussian_filter(rng.normal(size=(40, 44, 48)[-len(axes) :]), 2)
+    volume = Volume(data, axes, (2.0,) * len(axes), "µm", name="foam")
+    names = ("thickness", "trabecular", "profile", "subvolumes", "network", "lacunae")
+    report = measure_porosity(volume, statistics=names, group="d > 10 µm")
+    network = report.morphometry["network"].tables["network"]
+    path = export.write_columns(tmp_path / "network.csv", network)
+    found = report_from_files(
+        written(report, tmp_path), tmp_path / "pores.csv", tables={"network": path}
+    )
+    assert summary_rows(found) == summary_rows(report)
+    assert found.to_json_dict() == report.to_json_dict() | {"noise": None}
+    assert found.group == report.group
+    assert found.table["in_group"].dtype == bool
+    again = export.write_columns(
+        tmp_path / "again.csv", found.morphometry["network"].tables["network"]
+    )
+    assert again.read_bytes() == path.read_bytes()
+
+
 def test_figures_of_earlier_files_get_their_current_names(tmp_path, rng):
     data = rng.normal(200, 4, (12, 12, 12))
     data[3:7, 3:7, 3:7] = 0

@@ -15,6 +15,13 @@ def test_a_plate_is_as_thick_as_it_is(width: int) -> None:
     assert not found[~mask].any()
 
 
+@pytest.mark.parametrize("width", range(1, 9))
+def test_thin_plates_along_an_axis_are_exact(width: int) -> None:
+    mask = np.zeros((40, 24, 24), bool)
+    mask[10 : 10 + width] = True
+    assert local_thickness(mask)[mask].mean() == pytest.approx(width, abs=0.01)
+
+
 @pytest.mark.parametrize("radius", [6.0, 10.5])
 def test_a_ball_is_as_thick_as_its_diameter(radius: float) -> None:
     grid = np.indices((33, 33, 33)) - 16.0

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
+import re
 import threading
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,13 +13,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from napari_geosr import measure_porosity
+from napari_geosr import io, measure_porosity
 from napari_geosr.core.errors import FileError
 from napari_geosr.core.volume import Volume
 from napari_geosr.io import atomic
 from napari_geosr.io.claims import FileInUseError
 from napari_geosr.io.hidden import temporary_sibling
-from napari_geosr.operations.measure import MeasureConfig
+from napari_geosr.operations.measure import MeasureConfig, reference_key
 from napari_geosr.operations.measure import files as report_files
 
 
@@ -165,3 +167,68 @@ def test_room_for_labels_is_checked_before_the_work(tmp_path, monkeypatch):
         report_files.check_space(files, volume)
     del files["labels"]
     report_files.check_space(files, volume)
+
+
+def test_a_stored_report_is_exported_as_a_new_one(tmp_path, rng):
+    """The pictures, curves and tables of a job's report are not lost."""
+    from scipy.ndimage import gaussian_filter
+
+    from napari_geosr.core.steps import run_to_end
+    from napari_geosr.operations.measure.job import MeasureInput, MeasureJob
+    from napari_geosr.operations.measure.job import measure_job_steps as run
+    from napari_geosr.operations.measure.stored import read_reports
+
+    data = gaussian_filter(rng.normal(size=(30, 32, 34)), 2).astype(np.float32)
+    scan = io.write(Volume(data, "ZYX"), tmp_path / "scan.ome.tif")
+    settings = MeasureConfig(statistics=("profile", "network"), group="d > 5")
+    job = MeasureJob(name="scan", data=MeasureInput(volume=scan), settings=settings)
+    page = run_to_end(run(job, tmp_path / "job"))
+    assert page is not None
+    reports, record = read_reports(page.parent)
+    names, volumes = list(reports), {"input": job.data.open()}
+    files = report_files.plan(tmp_path / "again", names, statistics=settings.statistics)
+    report_files.write(files, volumes, reports, settings, record)
+    again = files["html"].read_text("utf-8")
+    before = page.read_text("utf-8")
+    for text in (again, before):
+        assert text.count("<img") == 3  # histogram, picture in 3D, profile
+    pictures = [
+        re.findall(r'<figure><img alt="[^"]*" src="[^"]*"', text)
+        for text in (again, before)
+    ]
+    assert pictures[0] == pictures[1]
+    network = (page.parent / "network.csv").read_bytes()
+    assert files["table network"].read_bytes() == network
+
+
+def test_several_references_are_columns_side_by_side(tmp_path, rng, capsys):
+    from napari_geosr.cli.app import run
+
+    paths = []
+    for i in range(4):
+        data = rng.normal(200, 4, (16, 18, 20))
+        data[4 : 8 + i, 4:8, 4:8] = 40
+        volume = Volume(data.astype(np.float32), "ZYX", (2.0,) * 3, "µm")
+        paths.append(str(io.write(volume, tmp_path / f"scan{i}.ome.tif")))
+    out = tmp_path / "report"
+    more = [word for path in paths[1:] for word in ("--reference", path)]
+    assert run(["measure", paths[0], *more, "--out", str(out)]) == 0
+    assert "scan3" in capsys.readouterr().out
+    values = json.loads((out / "report.json").read_text("utf-8"))
+    voxels = [
+        values["pore_voxels"],
+        *(values[reference_key(i)]["pore_voxels"] for i in range(3)),
+    ]
+    assert voxels == [16 * n for n in (4, 5, 6, 7)]
+    page = (out / "report.html").read_text("utf-8")
+    head = re.search(r"<thead>.*?</thead>", page).group()
+    columns = re.findall(r'<th scope="col">([^<]*)</th>', head)
+    assert [c.split(".")[0] for c in columns] == [
+        "",
+        "scan1",
+        "scan2",
+        "scan3",
+        "scan0",
+    ]
+    tables = sorted(path.name for path in out.glob("pores*.csv"))
+    assert len(tables) == 4

@@ -24,10 +24,12 @@ def measure_porosity(
     deviation: VolumeLike | None = None,
     axes: str | None = None,
     threshold: Literal["otsu", "multi-otsu", "li", "triangle"] | float = "otsu",
+    local_window: int | None = None,
+    hysteresis: float | None = None,
     phase: Literal["dark", "bright"] = "dark",
     min_voxels: int = 8,
     connectivity: Literal[6, 26] = 26,
-    sample_mask: Literal["none", "auto"] = "none",
+    sample_mask: Literal["none", "auto", "cortex", "marrow"] = "none",
     mask_closing: int = 5,
     histogram_bins: int = 20,
     interval_factor: float | None = None,
@@ -57,6 +59,13 @@ def measure_porosity(
         for `mask` and `deviation`.
     threshold : {"otsu", "multi-otsu", "li", "triangle"} or float
         Method that finds the threshold, or the threshold itself.
+    local_window : int, optional
+        For uneven brightness: width in voxels of the Gaussian window of a local mean,
+        with which grey values are compared. By default, the threshold is the same
+        everywhere.
+    hysteresis : float, optional
+        Keep only pores with a voxel this far beyond the threshold, relative to the
+        distance of the mean grey value of the pores. By default, all pores are kept.
     phase : {"dark", "bright"}
         Dark pores are at or below the threshold, bright pores above it.
     min_voxels : int
@@ -64,9 +73,10 @@ def measure_porosity(
         the porosity.
     connectivity : {6, 26}
         Number of neighbours of a voxel; in images 4 or 8.
-    sample_mask : {"none", "auto"}
+    sample_mask : {"none", "auto", "cortex", "marrow"}
         ``"none"``: the whole volume belongs to the sample; ``"auto"``: the sample is
-        the largest solid, with its openings closed.
+        the largest solid, with its openings closed; ``"cortex"``, ``"marrow"``: the
+        compact bone, or the marrow space with its trabeculae, of a bone along Z.
     mask_closing : int
         Radius in voxels of the closing for the automatic mask: openings of up to twice
         this width are closed.
@@ -125,6 +135,8 @@ def measure_porosity(
     )
     config = MeasureConfig.create(
         threshold=threshold,
+        local_window=local_window,
+        hysteresis=hysteresis,
         phase=phase,
         min_voxels=min_voxels,
         connectivity=connectivity,

@@ -23,7 +23,7 @@ def plan_scan(
     scan: Literal["whole", "spot"] = "whole",
     threshold: Literal["otsu", "multi-otsu", "li", "triangle"] | float = "otsu",
     phase: Literal["dark", "bright"] = "dark",
-    sample_mask: Literal["none", "auto"] = "none",
+    sample_mask: Literal["none", "auto", "cortex", "marrow"] = "none",
     seed: int = 0,
     hours_per_spot: float | None = None,
     kilowatts: float | None = None,
@@ -54,7 +54,7 @@ def plan_scan(
         Method that finds the threshold, or a grey value.
     phase : {"dark", "bright"}
         Whether pores are at or below the threshold, or above it.
-    sample_mask : {"none", "auto"}
+    sample_mask : {"none", "auto", "cortex", "marrow"}
         Whether the sample is everything, or the largest solid object with its pores.
     seed : int
         Seed for the random positions.

@@ -30,6 +30,7 @@ from napari_geosr.operations.measure import (
     figure_rows,
     measure_several_steps,
     reference_first,
+    reference_key,
 )
 from napari_geosr.operations.measure import files as report_files
 from napari_geosr.operations.measure.files import column_titles
@@ -55,11 +56,14 @@ def measure(
         Parameter(alias="-o", help="Folder for the report. Created if missing."),
     ],
     reference: Annotated[
-        Path | None,
+        tuple[Path, ...],
         Parameter(
-            help="Volume to compare with; it is measured with the same settings."
+            n_tokens=1,
+            negative="",
+            help="Volume to compare with; it is measured with the same settings. "
+            "Repeat the option to compare several volumes.",
         ),
-    ] = None,
+    ] = (),
     mask: Annotated[
         Path | None,
         Parameter(
@@ -105,22 +109,21 @@ def measure(
     overwrite: Overwrite = False,
 ) -> int:
     """Segment the pores, count and measure them; write JSON, CSV, PNG and HTML."""
-    names = ["input"] if reference is None else ["input", "reference"]
+    references = {reference_key(i): path for i, path in enumerate(reference)}
+    names = ["input", *references]
     merged = settings_from(MeasureConfig, config, settings)
-    check_distance(graph_distance, reference=reference is not None, config=merged)
+    check_distance(graph_distance, reference=bool(reference), config=merged)
     files = report_files.plan(out, names, labels=labels, statistics=merged.statistics)
     report_files.check(files, overwrite=overwrite)
     volumes = {"input": open_volume(input, reading)}
     notes: list[str] = []
-    if reference is not None:
-        opened, new_notes = open_companion(reference, reading, volumes["input"])
-        volumes["reference"] = opened
+    for name, path in references.items():
+        volumes[name], new_notes = open_companion(path, reading, volumes["input"])
         notes += new_notes
-    sample = None
+    sample, deviations = None, None
     if mask is not None:
         sample, new_notes = open_companion(mask, reading, volumes["input"])
         notes += new_notes
-    deviations = None
     if deviation is not None:
         deviations, new_notes = open_companion(deviation, reading, volumes["input"])
         notes += new_notes
@@ -161,20 +164,23 @@ def measure(
         notes += filter(None, [journal.note()])
     if json:
         print_json(_describe(reports, [*notes, *warnings]) | more)
-    else:
-        _print(volumes, reports)
-        if agreement is not None:
-            scan = volumes["input"]
-            unit = shown_unit(scan.unit, scan.voxel_size, flat=reports["input"].is_flat)
-            print("\n".join(agreement_lines(agreement, unit)))
-        remaining = [w for w in reports["input"].warnings if w not in warnings]
-        for warning in (*notes, *remaining):
-            print(f"note: {warning}", file=sys.stderr)
-        if missing := _missing_size(volumes["input"]):
-            print(f"note: {missing}", file=sys.stderr)
-        print(f"report: {files['html']}")
-        _suggest(input, reference, out, volumes["input"], reports["input"])
+        return 0
+    _print(volumes, reports)
+    if agreement is not None:
+        scan = volumes["input"]
+        unit = shown_unit(scan.unit, scan.voxel_size, flat=reports["input"].is_flat)
+        print("\n".join(agreement_lines(agreement, unit)))
+    remaining = [w for w in reports["input"].warnings if w not in warnings]
+    _print_notes([*notes, *remaining, _missing_size(volumes["input"])])
+    print(f"report: {files['html']}")
+    first = references.get("reference")
+    _suggest(input, first, out, volumes["input"], reports["input"])
     return 0
+
+
+def _print_notes(notes: list[str]) -> None:
+    for note in filter(None, notes):
+        print(f"note: {note}", file=sys.stderr)
 
 
 def _missing_size(volume: Volume) -> str:
@@ -212,9 +218,10 @@ def _describe(
 ) -> dict[str, object]:
     values: dict[str, object] = reports["input"].to_json_dict()
     values["warnings"] = list(dict.fromkeys([*reports["input"].warnings, *warnings]))
-    if "reference" in reports:
-        values["reference"] = reports["reference"].to_json_dict()
-    return values
+    others = list(reports.values())[1:]
+    return values | {
+        reference_key(i): report.to_json_dict() for i, report in enumerate(others)
+    }
 
 
 def _print(volumes: dict[str, Volume], reports: dict[str, PorosityReport]) -> None:
@@ -226,7 +233,8 @@ def _print(volumes: dict[str, Volume], reports: dict[str, PorosityReport]) -> No
     reports = reference_first(reports)
     names = list(reference_first(column_titles(volumes)).values())
     table = Table("", box=None)
-    for name in [*names, *(["change"] if compared else [])]:
+    changes_of = ["change"] if len(names) == 2 else [f"change, {n}" for n in names[1:]]
+    for name in [*names, *(changes_of if compared else [])]:
         table.add_column(escape(name), overflow="fold")
     for row in figure_rows(reports):
         changes = row.differences[1:] if compared else []

@@ -233,7 +233,7 @@ def check_memory(
         companions=[each.data for each in (mask, deviation) if each is not None],
     )
     needed *= processes
-    if config.sample_mask == "auto" and mask is None:
+    if config.sample_mask != "none" and mask is None:
         needed += sample_mask_bytes(volume.shape)
     _refuse_if_less(config, needed, volume.name)
 

@@ -37,6 +37,26 @@ class PorosityConfig(Config):
         "grey value.",
     )
 
+    local_window: int | None = Field(
+        default=None,
+        ge=5,
+        le=1001,
+        title="Local window (voxels)",
+        description="For uneven brightness: compare grey values with their local mean "
+        "in a Gaussian window this many voxels wide. It must be several times as wide "
+        "as the largest pores. By default, the threshold is the same everywhere.",
+    )
+
+    hysteresis: float | None = Field(
+        default=None,
+        gt=0,
+        le=2,
+        title="Hysteresis",
+        description="Keep only pores in which a voxel is this far beyond the "
+        "threshold, relative to the mean grey value of the pores: 0.5 is half-way to "
+        "it. By default, all pores are kept.",
+    )
+
     phase: Literal["dark", "bright"] = Field(
         default="dark",
         title="Pores are",
@@ -62,12 +82,14 @@ class PorosityConfig(Config):
     )
 
     sample_mask: Annotated[
-        Literal["none", "auto"], Parameter(name=["--sample", "--sample-mask"])
+        Literal["none", "auto", "cortex", "marrow"],
+        Parameter(name=["--sample", "--sample-mask"]),
     ] = Field(
         default="none",
         title="Sample mask",
         description="Which voxels belong to the sample. none: all; auto: the largest "
-        "solid object, including its pores.",
+        "solid object, including its pores; cortex, marrow: the compact bone, or the "
+        "marrow space with its trabeculae, of a bone along Z.",
     )
 
     mask_closing: int = Field(
@@ -75,8 +97,8 @@ class PorosityConfig(Config):
         ge=0,
         le=200,
         title="Mask closing (voxels)",
-        description="For an automatic sample mask: close openings up to twice this "
-        "many voxels wide.",
+        description="For an automatic sample mask: close openings (cortex, marrow: "
+        "also cortical pores and trabeculae) up to twice this many voxels wide.",
     )
 
     histogram_bins: int = Field(

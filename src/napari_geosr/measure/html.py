@@ -160,7 +160,18 @@ def _settings(names: Sequence[str], reports: Sequence[PorosityReport]) -> str:
         ("Voxel size", [_voxel_size(r) for r in reports]),
         (
             "Threshold",
-            [f"{r.threshold_rule}: {number_text(r.threshold)}" for r in reports],
+            [
+                ", ".join(
+                    [
+                        f"{r.threshold_rule}: {number_text(r.threshold)}",
+                        *(
+                            f"{name.replace('_', ' ')} {value:g}"
+                            for name, value in r.neighbourhood.items()
+                        ),
+                    ]
+                )
+                for r in reports
+            ],
         ),
         ("Pores are", [r.phase for r in reports]),
         ("Minimum pore size", [f"{r.min_voxels} voxels" for r in reports]),

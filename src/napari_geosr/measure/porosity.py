@@ -6,6 +6,7 @@ from collections.abc import Generator, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -69,6 +70,8 @@ from napari_geosr.measure.slabs.pool import processed
 from napari_geosr.measure.slabs.sharing import SlabPool
 from napari_geosr.measure.sums import Pores, SweepTotals
 from napari_geosr.measure.table import column_units, pore_table
+from napari_geosr.measure.thresholds.contours import compartment_steps
+from napari_geosr.measure.thresholds.stages import hysteresis_steps, level_grey_values
 
 
 def porosity_steps(
@@ -155,7 +158,7 @@ def porosity_steps(
         for array, nbytes in run.plan.caches:
             caches.enter_context(cache_limited(array, nbytes))
         report = yield from _measure(run, volume, config, deviation, warnings)
-    is_automatic = config.sample_mask == "auto" and mask is None
+    is_automatic = config.sample_mask != "none" and mask is None
     kept = run.mask if is_automatic and keep_labels else None
     return report if kept is None else replace(report, sample_mask=kept)
 
@@ -186,7 +189,11 @@ def _measure(
     )
     run.check("measuring the noise")
     limits = shifted_thresholds(histogram, threshold)
+    if config.hysteresis is not None:
+        yield from hysteresis_steps(run, histogram, threshold, limits)
     raw = yield from label_steps(run, threshold, limits, progress)
+    if config.hysteresis is not None:
+        run.counts.at_low, run.counts.at_high = run.cored_at_limits
     pore_count, counts = len(raw.rows), run.counts
     for message in _pore_remarks(run, raw, noise):
         yield _warned(message, warnings)
@@ -289,12 +296,21 @@ def segment_steps(
     histogram = yield from _histogram(run, progress)
     dtype = np.dtype(run.source.dtype)
     threshold = threshold_of(histogram, run.config, dtype, name=run.name)
-    if run.config.sample_mask == "auto" and run.mask is None:
+    if run.config.sample_mask != "none" and run.mask is None:
         solid, run.mask = yield from _sample_mask(run, threshold)
         histogram, threshold = yield from _threshold_inside(run, histogram, threshold)
-        fit = yield from _mask_fit(run, solid, threshold)
-        for message in sample_mask_remarks(fit, run.name):
-            yield _warned(message, warnings)
+        if run.config.sample_mask == "auto":
+            fit = yield from _mask_fit(run, solid, threshold)
+            for message in sample_mask_remarks(fit, run.name):
+                yield _warned(message, warnings)
+    if run.config.local_window is not None:
+        level_grey_values(run, histogram)
+        yield StageStarted(message="Reading the local mean of the grey values")
+        nonfinite = histogram.n_nonfinite
+        histogram = yield from _histogram(run, progress)
+        histogram.n_nonfinite = nonfinite
+        dtype = np.dtype(run.source.dtype)
+        threshold = threshold_of(histogram, run.config, dtype, name=run.name)
     return histogram, threshold
 
 
@@ -381,13 +397,13 @@ def _sample_mask(
     for slab in run.slabs:
         run.check("finding the sample")
         solid[slab] = _solid(run, slab, threshold)
-    mask = yield from sample_mask_steps(
-        solid,
-        run.config.mask_closing,
-        name=run.name,
-        thickness=run.plan.thickness,
-        should_stop=run.should_stop,
-    )
+    closing, which = run.config.mask_closing, run.config.sample_mask
+    options: Any = {"name": run.name, "should_stop": run.should_stop}
+    if which in ("cortex", "marrow"):
+        mask = yield from compartment_steps(solid, closing, which, **options)
+    else:
+        options["thickness"] = run.plan.thickness
+        mask = yield from sample_mask_steps(solid, closing, **options)
     return solid, mask
 
 

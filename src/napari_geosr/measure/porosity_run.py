@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping
-from dataclasses import astuple, dataclass, field
+from dataclasses import astuple, dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -33,7 +33,7 @@ from napari_geosr.measure.config import PorosityConfig
 from napari_geosr.measure.graph.steps import check_graph_memory
 from napari_geosr.measure.interval import Deviation
 from napari_geosr.measure.overview import OverviewBuilder, PlaneShares
-from napari_geosr.measure.phases import Phases, phases_of
+from napari_geosr.measure.phases import GreyPlanes, PackedMask, Phases, phases_of
 from napari_geosr.measure.sample_mask import check_sample_mask_memory, sample_mask_bytes
 from napari_geosr.measure.segment import phase_mask
 from napari_geosr.measure.slabs.part import SlabPart, SlabRules, label_slab
@@ -110,6 +110,10 @@ class PorosityRun:
     overview: OverviewBuilder | None = None
     #: Processes that share the slabs; None if this one processes them all.
     pool: SlabPool | None = None
+    #: With hysteresis: the pores that have a core.
+    cored: PackedMask | None = None
+    #: With hysteresis: their voxels at both shifted thresholds.
+    cored_at_limits: tuple[int, int] = (0, 0)
 
     @property
     def source(self) -> Any:
@@ -165,6 +169,15 @@ class PorosityRun:
         self, slab: slice, threshold: float
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
         """Grey values, pore mask and sample mask (None if all sample) of a slab."""
+        block, pores, sample = self.pores_at(slab, threshold)
+        if self.cored is not None:
+            pores = self.cored[slab, slice(None), slice(None)]
+        return block, pores, sample
+
+    def pores_at(
+        self, slab: slice, threshold: float
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """The same without hysteresis."""
         block = np.asarray(self.source[slab])
         sample = self.sample(slab, block)
         pores = phase_mask(block, threshold, self.config.phase)
@@ -185,7 +198,8 @@ class PorosityRun:
             return pores, sample
 
         geometry = self.geometry
-        return phases_of(
+        grey = GreyPlanes(self.slabs, lambda slab: self.pores(slab, threshold))
+        phases = phases_of(
             read,
             self.slabs,
             self.shape,
@@ -195,6 +209,7 @@ class PorosityRun:
             origin=geometry.origin,
             check=lambda: self.check("measuring morphometry"),
         )
+        return replace(phases, grey=grey)
 
     def labelled(
         self,
@@ -207,12 +222,14 @@ class PorosityRun:
         block, pores, sample = self.pores(slab, threshold)
         n_sample = block.size if sample is None else int(np.count_nonzero(sample))
         shifted = []
-        for value in limits:
+        for value in limits if self.cored is None else ():
             mask = phase_mask(block, value, self.config.phase)
             if sample is not None:
                 mask &= sample
             shifted.append(int(np.count_nonzero(mask)))
-        counts = SampleCounts(n_sample, int(np.count_nonzero(pores)), *shifted)
+        # With hysteresis, they were counted with the cores.
+        at_limits = shifted or (0, 0)
+        counts = SampleCounts(n_sample, int(np.count_nonzero(pores)), *at_limits)
         shares = []
         if self.overview is not None:
             shares = self.overview.shares(slab, pores, sample)
@@ -266,7 +283,7 @@ def prepare(
     pool: SlabPool | None = None,
 ) -> tuple[PorosityRun, list[str]]:
     """Check the arguments and plan the slabs, before any voxel is read."""
-    _check_arrays(volume, mask, deviation, target)
+    _check_arrays(volume, config, mask, deviation, target)
     warnings = []
     flat = volume.spatial_shape[:-2] in ((), (1,))
     if flat and len(volume.shape) == 3:
@@ -276,6 +293,9 @@ def prepare(
             "mm²)."
         )
     source = as_stack(volume.data)
+    if config.hysteresis is not None and pool is not None:
+        pool = None
+        warnings.append("With hysteresis, a single process labels the pores.")
     has_interval = deviation is not None
     deviations = None if deviation is None else deviation.data
     companions = [each for each in (mask, deviations) if each is not None]
@@ -284,7 +304,7 @@ def prepare(
     if config.memory is not None:
         least = min_bytes(source, has_interval=has_interval, companions=companions)
         free = max(0, free - processes * least)
-    if config.sample_mask == "auto" and mask is None:
+    if config.sample_mask != "none" and mask is None:
         held += sample_mask_bytes(volume.shape)
         if config.memory is None:
             check_sample_mask_memory(volume.shape, free, volume.name)
@@ -332,9 +352,19 @@ def prepare(
 
 
 def _check_arrays(
-    volume: Volume, mask: ArrayLike | None, deviation: Deviation | None, target: Any
+    volume: Volume,
+    config: PorosityConfig,
+    mask: ArrayLike | None,
+    deviation: Deviation | None,
+    target: Any,
 ) -> None:
-    """Raise `VolumeError` for arrays that do not fit the volume."""
+    """Raise `VolumeError` for arrays that do not fit the volume or the settings."""
+    if config.hysteresis is not None and deviation is not None:
+        raise VolumeError(
+            "The porosity interval cannot be measured with hysteresis. Turn off "
+            "hysteresis, or measure without standard deviations.",
+            fields=["hysteresis"],
+        )
     check_real(volume.dtype, volume.name)
     if 0 in volume.shape:
         raise VolumeError(f"{volume.name!r} is empty (shape {volume.shape}).")

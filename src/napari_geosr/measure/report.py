@@ -245,6 +245,12 @@ class PorosityReport:
             settings={**self.settings, "group": expression},
         )
 
+    @property
+    def neighbourhood(self) -> AnyDict:
+        """Settings by which the threshold depends on the neighbourhood of a voxel."""
+        names = ("local_window", "hysteresis")
+        return {n: self.settings[n] for n in names if self.settings.get(n) is not None}
+
     def summary_lines(self) -> list[str]:
         """The summary as lines ``label: value unit``."""
         return [f"{label}: {text}" for label, text in summary_rows(self)]
@@ -315,6 +321,7 @@ class PorosityReport:
             "phase": self.phase,
             "min_voxels": self.min_voxels,
             "connectivity": self.connectivity,
+            **self.neighbourhood,
             **self._figures_to_json(statistics[len(before) :]),
             "histogram": self.histogram.to_json_dict(),
             "noise": None if self.noise is None else self.noise.to_json_dict(),

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
-from napari_geosr.core.errors import FileError
+from napari_geosr.core.errors import ConfigError, FileError
 from napari_geosr.core.types import AnyDict, AnyMapping
+from napari_geosr.measure.groups import GroupSummary
+from napari_geosr.measure.methods import settings_values
+from napari_geosr.measure.overview import Overview
+from napari_geosr.measure.phases.stored import morphometry_from_json
 from napari_geosr.measure.report import Histogram, PorosityReport
 from napari_geosr.measure.statistics import volume_statistics
 from napari_geosr.measure.sums import Table, quantiles_of
 
 #: Columns with 0 and 1 in the file, and no and yes in the table.
-_YES_OR_NO = ("surface_reliable", "touches_border")
+_YES_OR_NO = ("surface_reliable", "touches_border", "in_group")
 #: Columns of words, which `explain` adds.
 _WORDS = ("evidence", "similar")
 _INTEGERS = ("label", "voxels")
@@ -30,7 +35,12 @@ _EARLIER_NAMES = {
 
 
 def report_from_files(
-    values: AnyMapping, table: Path, labels: object = None
+    values: AnyMapping,
+    table: Path,
+    labels: object = None,
+    *,
+    tables: Mapping[str, Path] | None = None,
+    overview: Overview | None = None,
 ) -> PorosityReport:
     """Rebuild a report.
 
@@ -45,6 +55,10 @@ def report_from_files(
         The CSV file of its pores.
     labels : array-like, optional
         Label of every voxel.
+    tables : mapping of Path, optional
+        Files of the tables of morphometry, by their names.
+    overview : Overview, optional
+        Coarse copy of the phases, for the picture.
 
     Raises
     ------
@@ -54,6 +68,13 @@ def report_from_files(
     values = {_EARLIER_NAMES.get(key, key): value for key, value in values.items()}
     try:
         columns, units = _read_table(table)
+        morphometry = morphometry_from_json(
+            values.get("morphometry") or {},
+            str(values["unit"]),
+            flat=_is_flat(values),
+            tables=tables or {},
+        )
+        group, methods = values.get("group"), values.get("methods")
         return PorosityReport(
             name=str(values["name"]),
             unit=str(values["unit"]),
@@ -64,26 +85,41 @@ def report_from_files(
             phase=str(values["phase"]),
             min_voxels=int(values["min_voxels"]),
             connectivity=int(values["connectivity"]),
-            figures=_figures(values, columns),
+            figures=_figures(values, columns)
+            | {k: v for one in morphometry.values() for k, v in one.values.items()},
             table=columns,
             units=units,
             labels=labels,
             histogram=_histogram(values["histogram"]),
             grey_histogram=Histogram(np.zeros(0, np.int64), np.zeros(0)),
             warnings=tuple(map(str, values["warnings"])),
+            morphometry=morphometry,
+            group=None if group is None else GroupSummary.from_json_dict(group),
+            settings={
+                name: values[name]
+                for name in ("local_window", "hysteresis")
+                if name in values
+            }
+            | ({} if methods is None else settings_values(str(methods))),
+            overview=overview,
         )
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise FileError(f"{table} cannot be read: {error}.") from error
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+    except (KeyError, TypeError, ValueError, IndexError, ConfigError) as error:
         raise FileError(
             f"The report of {table} is damaged, or was written by another release of "
             "napari-geosr. Measure again."
         ) from error
 
 
+def _is_flat(values: AnyMapping) -> bool:
+    """Whether an image was measured."""
+    return all(n == 1 for n in values["shape"][:-2])
+
+
 def _figures(values: AnyMapping, table: Table) -> AnyDict:
     """All values; those missing from the JSON file are computed from the table."""
-    flat = all(n == 1 for n in values["shape"][:-2])
+    flat = _is_flat(values)
     size = "area" if flat else "volume"
     known = volume_statistics(flat=flat)
     # A statistic of another package may not be in the file.

@@ -32,7 +32,9 @@ def _measure(
     out = absolute_path(out)
     names = ["input"] if reference is None else ["input", "reference"]
     merged = settings_from(MeasureConfig, config, settings)
-    files = report_files.plan(out, names, labels=True, statistics=merged.statistics)
+    files = report_files.plan(
+        out, names, labels=True, statistics=merged.statistics, overviews=True
+    )
     report_files.check(files, overwrite=overwrite)
     given = {"reference": reference, "mask": mask, "deviation": deviation}
     inputs = {

@@ -227,7 +227,9 @@ class PorosityDock(PorosityWidgets):
             self.clear_errors()
             self._complains = False
         in_3d = self._viewer.dims.ndisplay == 3
-        if not settings.previews:
+        # One slice does not show its neighbourhood.
+        is_local = config.local_window is not None or config.hysteresis is not None
+        if not settings.previews or is_local:
             self.preview.hide()
         elif self.is_running or in_3d or self.tabs.currentIndex() != 0:
             self.preview.pause()

@@ -14,6 +14,7 @@ from napari_geosr.gui.layers.camera import centre_on
 from napari_geosr.gui.porosity import pore_layers
 from napari_geosr.gui.porosity.linked import FeatureLink, MarkedPores
 from napari_geosr.gui.porosity.pore_colours import PoreColours, pore_colours
+from napari_geosr.gui.porosity.rose_layer import add_rose
 
 if TYPE_CHECKING:
     import napari.viewer
@@ -97,6 +98,7 @@ class PoreDisplay(QObject):
             if layer is not None:
                 self._layers[key] = weakref.ref(layer)
         self._show_samples(measured, first)
+        self._show_roses(measured, first)
         self._restart()
 
     def _restart(self) -> None:
@@ -134,6 +136,19 @@ class PoreDisplay(QObject):
             if layer is not None:
                 self._samples[key] = weakref.ref(layer)
         self._viewer.layers.selection.active = active
+
+    def _show_roses(self, measured: PoreMeasurement, first: str) -> None:
+        """Show the mean intercept lengths by direction, if they were measured."""
+        for key, report in measured.reports.items():
+            of = self._sources.get(key)
+            source = None if of is None else of()
+            add_rose(
+                self._viewer,
+                report,
+                measured.volumes[key],
+                place=None if source is None else alignment_with(source),
+                visible=key == first,
+            )
 
     def source(self) -> Layer | None:
         """The layer in which the listed pores were found, if it still exists."""

@@ -30,6 +30,7 @@ from napari_geosr.gui.porosity.pore_colours import (
     colour_columns,
 )
 from napari_geosr.gui.porosity.pore_table import PoreTable
+from napari_geosr.gui.porosity.profile_chart import ProfileChart
 from napari_geosr.operations.measure import figure_rows, reference_first
 
 if TYPE_CHECKING:
@@ -200,6 +201,7 @@ class PorosityResult(QWidget):
         self.which_label = QLabel("P&ores of")
         self.which_label.setBuddy(self.which)
         self.histogram = HistogramView(log_x=True, height=104)
+        self.profile = ProfileChart()
         self.histogram.empty_text = "All pores are smaller than the minimum pore size."
         self.colour = QComboBox()
         self.least = QSpinBox()
@@ -301,6 +303,7 @@ class PorosityResult(QWidget):
         above.addWidget(self.stale_note)
         above.addWidget(self.figures)
         above.addWidget(self.histogram)
+        above.addWidget(self.profile)
         above.addStretch(1)
         self._above = QScrollArea()
         _describe_area(
@@ -388,6 +391,7 @@ class PorosityResult(QWidget):
         ]
         unit = first.units[first.size_column]
         self.histogram.set_series(bars, f"pore {first.size_column} ({unit})")
+        self.profile.set_reports(reports)
         self._show_pores()
         if self.isVisible():
             self._sharing.start()

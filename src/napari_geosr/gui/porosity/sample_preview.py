@@ -10,7 +10,7 @@ from qtpy.QtCore import QObject, QTimer
 from napari_geosr.core.errors import GeoSRError
 from napari_geosr.gui.kit.worker import BackgroundTask
 from napari_geosr.gui.layers import volume_from_layer
-from napari_geosr.gui.porosity.settings import AUTOMATIC
+from napari_geosr.gui.porosity.choices import AUTOMATIC
 from napari_geosr.operations.measure.automatic_sample import (
     MAX_VOXELS,
     AutomaticSample,

@@ -35,6 +35,13 @@ from napari_geosr.gui.layers.combo import LayerCombo
 from napari_geosr.gui.layers.questions.frames import FramesRow
 from napari_geosr.gui.layers.questions.notes import NotesRow
 from napari_geosr.gui.layers.voxel_size import VoxelSizeRow
+from napari_geosr.gui.porosity.choices import (
+    AUTOMATIC,
+    MASKS,
+    METHODS,
+    NOTHING,
+    WHOLE,
+)
 from napari_geosr.gui.porosity.faults import SettingsFaults
 from napari_geosr.gui.porosity.morphometry_box import SHOWN_ELSEWHERE, MorphometryBox
 from napari_geosr.gui.porosity.roles import is_deviation, is_labels
@@ -50,15 +57,6 @@ if TYPE_CHECKING:
 
     from napari_geosr.core.volume import Volume
 
-#: Name of each rule in settings, by its title; None for a manual threshold.
-METHODS: dict[str, str | None] = {
-    "Otsu": "otsu",
-    "Multi-Otsu": "multi-otsu",
-    "Li": "li",
-    "Triangle": "triangle",
-    "Manual": None,
-}
-WHOLE, AUTOMATIC, NOTHING = "whole volume", "automatic mask", "nothing"
 NO_IMAGE = "Open an image to measure its pores."
 UNUSABLE = "This image cannot be measured."
 _SURROUNDED = "The background around the sample is not counted."
@@ -115,7 +113,7 @@ class PorositySettings(QWidget):
         self.smallest = ElidedLabel("")
         self._add_physical_size()
         self.morphometry = MorphometryBox()
-        self.sample = LayerCombo(viewer, is_labels, fixed=(WHOLE, AUTOMATIC))
+        self.sample = LayerCombo(viewer, is_labels, fixed=tuple(MASKS))
         self.other = LayerCombo(viewer, self._can_compare, fixed=(NOTHING,))
         self.deviation = LayerCombo(viewer, is_deviation, fixed=(NOTHING,))
         self.sample_note = text_label("About the sample", _SURROUNDED_HELP, _SURROUNDED)
@@ -171,7 +169,8 @@ class PorositySettings(QWidget):
                 self.sample,
                 "Sample",
                 "Sample region: everything, an automatic mask of the solid including "
-                "its pores, or a Labels layer (all labels except 0).",
+                "its pores, the cortex or the marrow space of a bone along Z, or a "
+                "Labels layer (all labels except 0).",
             ),
             (
                 self.other,
@@ -402,7 +401,7 @@ class PorositySettings(QWidget):
     def config(self) -> MeasureConfig:
         """Validate the settings; raise `ConfigError` if one is invalid."""
         rule = METHODS[self.method.currentText()]
-        mask = "auto" if self.sample.fixed_entry() == AUTOMATIC else "none"
+        mask = MASKS.get(self.sample.fixed_entry() or WHOLE, "none")
         threshold = self.value.value() if rule is None else rule
         if rule is None and not self._is_value_known:
             raise ConfigError(
@@ -421,8 +420,9 @@ class PorositySettings(QWidget):
         self.form.set_values(config.model_dump())
         self.closing.setValue(config.mask_closing)
         self.morphometry.set_values(config.statistics, config.group)
-        if config.sample_mask == "auto":
-            self.sample.setCurrentText(AUTOMATIC)
+        if config.sample_mask != "none":
+            entries = {mask: entry for entry, mask in MASKS.items()}
+            self.sample.setCurrentText(entries[config.sample_mask])
         if isinstance(config.threshold, str):
             words = {rule: word for word, rule in METHODS.items()}
             self.method.setCurrentText(words[config.threshold])

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.spelling import did_you_mean
+from napari_geosr.core.types import AnyMapping
 from napari_geosr.core.units import MILLIMETRES, PIXEL
 
 BoolArray = npt.NDArray[np.bool_]
@@ -261,6 +262,17 @@ class GroupSummary:
             "total": self.total,
             "share_of_size": self.share_of_size,
         }
+
+    @classmethod
+    def from_json_dict(cls, values: AnyMapping) -> GroupSummary:
+        """Read what `to_json_dict` returned."""
+        share = values["share_of_size"]
+        return cls(
+            str(values["expression"]),
+            int(values["count"]),
+            int(values["total"]),
+            None if share is None else float(share),
+        )
 
 
 def summary(

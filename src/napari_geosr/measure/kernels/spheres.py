@@ -276,7 +276,13 @@ def _walls(
         for b in range(max(y - 1, 0), min(y + 2, n_y)):
             for c in range(max(x - 1, 0), min(x + 2, n_x)):
                 index = nearest[a, b, c]
-                if index < 0 or distances[a, b, c] <= 0:
+                if index < 0 or (distances[a, b, c] <= 0 and not is_small):
+                    continue
+                if distances[a, b, c] <= 0:  # outside: a wall itself
+                    walls[count, 0], walls[count, 1] = z - a, y - b
+                    walls[count, 2], walls[count, 4] = x - c, 1.0
+                    walls[count, 3] = distances[a, b, c] / DEPTHS
+                    count += 1
                     continue
                 row = index // n_x
                 plane = row // n_y

@@ -84,6 +84,36 @@ def to_patterns(phase: np.ndarray) -> None:
 
 
 @compiled
+def _is_thin(patterns: np.ndarray, z: int, y: int, x: int) -> bool:
+    """Whether the phase next to a voxel is at most two voxels thick along all axes.
+
+    The weights hold for thicker structures. Its surface is then between the voxels.
+    """
+    shape = patterns.shape
+    for axis in range(3):
+        for side in (-1, 1):
+            a, b, c = z, y, x
+            thick = 0
+            while thick < 3:
+                if axis == 0:
+                    a += side
+                elif axis == 1:
+                    b += side
+                else:
+                    c += side
+                if not (0 <= a < shape[0] and 0 <= b < shape[1] and 0 <= c < shape[2]):
+                    # Structures continue beyond the border.
+                    thick = 3 if thick else 0
+                    break
+                if not patterns[a, b, c] & 8:
+                    break
+                thick += 1
+            if thick == 3:
+                return False
+    return True
+
+
+@compiled
 def locate(patterns: np.ndarray, distances: np.ndarray) -> None:
     """Store the distance from the surface in each voxel outside that touches the phase.
 
@@ -108,6 +138,9 @@ def locate(patterns: np.ndarray, distances: np.ndarray) -> None:
                     or (z > 0 and patterns[z - 1, y, x] & 8)
                     or (z + 1 < n_z and patterns[z + 1, y, x] & 8)
                 ):
+                    continue
+                if _is_thin(patterns, z, y, x):
+                    distances[z, y, x] = -STEPS // 2
                     continue
                 depth = _CONSTANT
                 for dz in range(-REACH, REACH + 1):

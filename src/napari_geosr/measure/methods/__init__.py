@@ -83,7 +83,8 @@ def methods_text(report: MethodsSource) -> str:
         f"connected by {report.connectivity} neighbours, were counted; the porosity "
         f"includes pores of all sizes.",
     ]
-    sources: list[str] = []
+    lines += [text for text, _ in neighbourhood_texts(report.settings)]
+    sources = [source for _, source in neighbourhood_texts(report.settings)]
     for found in report.morphometry.values():
         lines.append(f"{found.title}: {found.convention}")
         sources += [s for s in found.sources if s not in sources]
@@ -98,6 +99,34 @@ def methods_text(report: MethodsSource) -> str:
     return "\n".join([*lines, *(f"[{i}] {s}" for i, s in enumerate(sources, start=1))])
 
 
+def neighbourhood_texts(settings: AnyMapping) -> list[tuple[str, str]]:
+    """What makes the threshold depend on the neighbourhood, each with its source."""
+    found = []
+    if (window := settings.get("local_window")) is not None:
+        found.append(
+            (
+                "Before, the local mean of the grey values (Gaussian window of "
+                f"{window} voxels, standard deviation {(window - 1) / 6:.4g} voxels) "
+                "was subtracted and their mean was added, which makes the threshold "
+                "a local one.",
+                "Gonzalez RC, Woods RE. Digital Image Processing. 4th ed. Pearson "
+                "(2018), section 10.3.",
+            )
+        )
+    if (share := settings.get("hysteresis")) is not None:
+        found.append(
+            (
+                f"Only pores with at least one voxel {share:g} times the distance "
+                "between the threshold and the mean grey value of the pores beyond "
+                "the threshold were kept (hysteresis).",
+                "Canny J. A computational approach to edge detection. IEEE Trans "
+                "Pattern Anal Mach Intell 8:679-698 (1986). "
+                "doi:10.1109/TPAMI.1986.4767851",
+            )
+        )
+    return found
+
+
 def settings_of(text: str) -> PorosityConfig:
     """Read the settings of a measurement from its methods section.
 
@@ -105,6 +134,17 @@ def settings_of(text: str) -> PorosityConfig:
     ------
     ConfigError
         If there are none, or they are invalid.
+    """
+    return PorosityConfig.from_mapping(_as_tuples(settings_values(text)))
+
+
+def settings_values(text: str) -> AnyDict:
+    """The settings in a methods section, by name.
+
+    Raises
+    ------
+    ConfigError
+        If there are none, or one is damaged.
     """
     found = _SETTINGS.search(text)
     if found is None:
@@ -117,7 +157,7 @@ def settings_of(text: str) -> PorosityConfig:
             values[name] = json.loads(value)
         except json.JSONDecodeError as error:
             raise ConfigError(f"The setting {name} = {value} is damaged.") from error
-    return PorosityConfig.from_mapping(_as_tuples(values))
+    return values
 
 
 def _as_tuples(values: Mapping[str, object]) -> AnyDict:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
 from typing import TypeAlias
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -44,6 +47,29 @@ class Overview:
     def cell(self) -> tuple[float, ...]:
         """Edge lengths of a cell in `unit`."""
         return tuple(n / k for n, k in zip(self.lengths, self.pores.shape, strict=True))
+
+    def to_bytes(self) -> bytes:
+        """The grid as a compressed file of numpy (``.npz``)."""
+        stream = BytesIO()
+        np.savez_compressed(
+            stream,
+            pores=self.pores,
+            solid=self.solid,
+            numbers=np.array([*self.lengths, self.planes_apart]),
+            unit=np.array(self.unit),
+        )
+        return stream.getvalue()
+
+    @classmethod
+    def from_file(cls, path: Path) -> Overview | None:
+        """Read what `to_bytes` returned; None if there is no such file, or another."""
+        try:
+            with np.load(path, allow_pickle=False) as values:
+                z, y, x, apart = values["numbers"].tolist()
+                unit = str(values["unit"])
+                return cls(values["pores"], values["solid"], (z, y, x), unit, apart)
+        except (OSError, EOFError, ValueError, KeyError, BadZipFile):
+            return None
 
 
 class OverviewBuilder:

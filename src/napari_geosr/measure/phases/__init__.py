@@ -91,6 +91,23 @@ class _Both:
 
 
 @dataclass(frozen=True, eq=False)
+class GreyPlanes:
+    """Grey values on the grid of the volume, with both phases.
+
+    Attributes
+    ----------
+    slabs : sequence of slice
+        All slabs along Z, in order.
+    read : callable
+        Returns grey values, pores and sample (None if all voxels belong to it) of
+        planes.
+    """
+
+    slabs: Sequence[slice]
+    read: Callable[[slice], tuple[npt.NDArray[np.generic], Mask, Mask | None]]
+
+
+@dataclass(frozen=True, eq=False)
 class Phases:
     """Pores and solid of a sample on a grid of cubic voxels, read box by box.
 
@@ -112,6 +129,8 @@ class Phases:
         Raises `Cancelled` if the measurement is to stop.
     notes : tuple of str
         Remarks about the grid.
+    grey : GreyPlanes or None
+        On the grid of the volume, whose voxels may not be cubic.
     results : dict
         Results that several statistics share, by name.
     share : callable or None
@@ -127,6 +146,7 @@ class Phases:
     origin: tuple[float, float, float] = (0.0, 0.0, 0.0)
     check: Callable[[], None] = lambda: None
     notes: tuple[str, ...] = ()
+    grey: GreyPlanes | None = None
     results: dict[str, object] = field(default_factory=dict)
     share: Share | None = None
 

@@ -63,11 +63,7 @@ def _in_physical_units(
     name: str, module: StatisticModule, found: Findings, phases: Phases
 ) -> Morphometry:
     edge = phases.edge
-    quantities = tuple(
-        _renamed(q, phases.flat)
-        for q in module.QUANTITIES
-        if not (phases.flat and q.flat_name == "-")
-    )
+    quantities = named_quantities(module, flat=phases.flat)
     own = {_renamed(q, phases.flat).name: q for q in module.QUANTITIES}
     values = {}
     for quantity in quantities:
@@ -94,6 +90,15 @@ def _in_physical_units(
         },
         {key: _curve(curve, phases) for key, curve in found.curves.items()},
         found.tables,
+    )
+
+
+def named_quantities(module: StatisticModule, *, flat: bool) -> tuple[Quantity, ...]:
+    """The quantities of a volume, or of an image under the names they have there."""
+    return tuple(
+        _renamed(q, flat)
+        for q in module.QUANTITIES
+        if not (flat and q.flat_name == "-")
     )
 
 

@@ -65,7 +65,8 @@ class PlanConfig(Config):
         "above it.",
     )
     sample_mask: Annotated[
-        Literal["none", "auto"], Parameter(name=["--sample", "--sample-mask"])
+        Literal["none", "auto", "cortex", "marrow"],
+        Parameter(name=["--sample", "--sample-mask"]),
     ] = Field(
         default="none",
         title="Sample mask",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_geosr.core.errors import VolumeError
 from napari_geosr.operations.explain.targets import PoreRow, StoredPoreTable
 
 if TYPE_CHECKING:
@@ -78,6 +79,11 @@ def pores_of_report(report: PorosityReport) -> StoredPoreTable:
     """The pores of a measurement in memory, in the form that `explain_pores_steps`
     needs.
     """
+    if report.neighbourhood:
+        raise VolumeError(
+            "Pores that were found with a local threshold or hysteresis cannot be "
+            "explained. Measure with one threshold for all voxels."
+        )
     table, n = report.table, report.pore_count
     boxes = []
     for axis in "zyx"[-len(report.shape) :]:

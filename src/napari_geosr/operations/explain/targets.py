@@ -189,6 +189,11 @@ def _facts_of_report(path: Path) -> AnyDict:
         }
     except (OSError, UnicodeDecodeError, ConfigError, KeyError, TypeError, ValueError):
         return {}
+    if "local_window" in found or "hysteresis" in found:
+        raise FileError(
+            f"The pores of {path} were found with a local threshold or hysteresis and "
+            "cannot be explained. Measure with one threshold for all voxels."
+        )
     with suppress(KeyError, TypeError, ValueError):
         facts["shape"] = tuple(int(n) for n in found["shape"])
         facts["measured"] = dict(found["provenance"]["inputs"]["input"])

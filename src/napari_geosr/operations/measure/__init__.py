@@ -31,6 +31,7 @@ from napari_geosr.measure.config import PorosityConfig
 from napari_geosr.measure.groups import Group
 from napari_geosr.measure.morphometry import MORPHOMETRY
 from napari_geosr.measure.number_text import number_text
+from napari_geosr.measure.overview.curves import profile_of
 from napari_geosr.measure.porosity import porosity_steps
 from napari_geosr.measure.remarks import looks_like_labels
 from napari_geosr.measure.report import PorosityReport
@@ -74,7 +75,9 @@ __all__ = [
     "measure_steps",
     "morphometry_choices",
     "number_text",
+    "profile_of",
     "reference_first",
+    "reference_key",
 ]
 
 MeasureConfig = PorosityConfig
@@ -389,20 +392,31 @@ def _refuse_mixed_axes(
 
 
 def reference_first(columns: Mapping[str, T]) -> dict[str, T]:
-    """Columns in reading order: the reference first, then the measured volume.
+    """Columns in reading order: the references first, then the measured volume.
 
     Parameters
     ----------
     columns : mapping
-        In the order of `measure_several_steps`: the measured volume and, if there is
-        one, its reference.
+        In the order of `measure_several_steps`: the measured volume and its references.
 
     Examples
     --------
     >>> reference_first({"restored": 2, "scan": 1})
     {'scan': 1, 'restored': 2}
     """
-    return dict(reversed(list(columns.items())))
+    first, *others = columns.items()
+    return dict([*others, first])
+
+
+def reference_key(i: int) -> str:
+    """Key of the reference with index `i` among reports, and in JSON files.
+
+    Examples
+    --------
+    >>> [reference_key(i) for i in range(3)]
+    ['reference', 'reference_2', 'reference_3']
+    """
+    return "reference" if i == 0 else f"reference_{i + 1}"
 
 
 def figure_rows(reports: Mapping[str, PorosityReport]) -> list[StatisticRow]:

@@ -22,11 +22,13 @@ from napari_geosr.io import atomic, claims
 from napari_geosr.measure import export
 from napari_geosr.measure.morphometry import MORPHOMETRY
 from napari_geosr.measure.overview import drawing
+from napari_geosr.measure.overview.curves import curve_pictures
 from napari_geosr.operations.inputs import check_not_source
 from napari_geosr.operations.measure import (
     MeasureConfig,
     measure_record,
     reference_first,
+    reference_key,
 )
 
 if TYPE_CHECKING:
@@ -43,6 +45,7 @@ def plan(
     labels: bool = False,
     stem: str = "",
     statistics: Sequence[str] = (),
+    overviews: bool = False,
 ) -> dict[str, Path]:
     """Name the files for the reports called `names`.
 
@@ -58,12 +61,15 @@ def plan(
         Prefix of each file name, for several measurements in one folder.
     statistics : sequence of str
         Requested morphometry, which may have tables of its own.
+    overviews : bool
+        Whether to write what is needed to draw the phases again.
 
     Returns
     -------
     dict
         Path by kind: ``json``, ``html``, ``png``, ``csv``, ``csv NAME`` for the others,
-        ``table NAME`` for tables of morphometry, ``labels``.
+        ``table NAME`` for tables of morphometry, ``labels``, and ``overview`` and
+        ``overview NAME`` for the coarse copies of the phases.
     """
     folder = Path(folder).expanduser()
     start = f"{stem}_" if stem else ""
@@ -85,7 +91,23 @@ def plan(
             files[f"table {name}"] = folder / f"{start}{name}.csv"
     if labels:
         files["labels"] = folder / f"{start}pores.ome.tif"
+    if overviews:
+        files["overview"] = folder / f"{start}overview.npz"
+        for name in names[1:]:
+            path = files[f"csv {name}"]
+            stem_of = path.stem.removeprefix(f"{start}pores_")
+            files[f"overview {name}"] = folder / f"{start}overview_{stem_of}.npz"
     return files
+
+
+def tables_in(folder: Path) -> dict[str, Path]:
+    """Files for all tables that morphometry may write, by the names of the tables."""
+    files = plan(folder, ["input"], statistics=MORPHOMETRY.names())
+    return {
+        kind.removeprefix("table "): path
+        for kind, path in files.items()
+        if kind.startswith("table ")
+    }
 
 
 def safe_name(name: str) -> str:
@@ -201,19 +223,26 @@ def write(
         record = measure_record(volumes, config, companions)
     first, *others = reports
     values = reports[first].to_json_dict() | {"provenance": record}
-    for name in others:  # at most one; its name could equal a key
-        values["reference"] = reports[name].to_json_dict()
+    for i, name in enumerate(others):  # a name could equal a key
+        values[reference_key(i)] = reports[name].to_json_dict()
     values |= more or {}
     tables = {
         f"table {name}": table
         for found in reports[first].morphometry.values()
         for name, table in found.tables.items()
     }
-    # What could not be measured has no table.
+    overviews = {
+        "overview" if name == first else f"overview {name}": report.overview
+        for name, report in reports.items()
+        if report.overview is not None
+    }
+    # What could not be measured has no table, and an image has no overview.
     files = {
         kind: path
         for kind, path in files.items()
-        if kind in tables or not kind.startswith("table ")
+        if kind in tables
+        or kind in overviews
+        or not kind.startswith(("table ", "overview"))
     }
     existing, asked = existing_files(files), files
     if existing and not overwrite:  # the file did not exist when the measurement began
@@ -231,6 +260,9 @@ def write(
         for kind, table in tables.items():
             if kind in files:
                 export.write_columns(made[files[kind]], table)
+        for kind, overview in overviews.items():
+            if kind in files:
+                atomic.write_bytes(made[files[kind]], overview.to_bytes())
         titles = column_titles(volumes)
         shown = {titles[name]: reports[name] for name in reference_first(reports)}
         export.write_png(made[files["png"]], shown)
@@ -238,7 +270,7 @@ def write(
             made[files["html"]],
             shown,
             title=f"Porosity of {volumes[first].name}",
-            pictures=drawing.pictures_of(shown),
+            pictures=drawing.pictures_of(shown) | curve_pictures(shown),
             histogram=made[files["png"]],
             provenance=[record],
         )

@@ -192,7 +192,11 @@ def measure_job_steps(
     names = ["input"] if job.reference is None else ["input", "reference"]
     out = job.out or folder / "result"
     files = report_files.plan(
-        out, names, labels=True, statistics=job.settings.statistics
+        out,
+        names,
+        labels=True,
+        statistics=job.settings.statistics,
+        overviews=True,
     )
     opened, notes = job.open()
     for note in notes:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from napari_geosr.core.errors import FileError
 from napari_geosr.core.types import AnyDict
+from napari_geosr.measure.overview import Overview
 from napari_geosr.measure.stored import report_from_files
 from napari_geosr.operations.measure import files as report_files
 
@@ -41,7 +42,7 @@ def read_reports(
     FileError
         If a file is missing, damaged, or written by another release.
     """
-    files = report_files.plan(folder, ["input", REFERENCE])
+    files = report_files.plan(folder, ["input", REFERENCE], overviews=True)
     path = files["json"]
     try:
         values = json.loads(path.read_bytes())
@@ -49,9 +50,20 @@ def read_reports(
         raise FileError(f"{path} cannot be read: {error}.") from error
     if not isinstance(values, dict):
         raise FileError(f"{path} contains no report. Measure again.")
-    reports = {"input": report_from_files(values, files["csv"], labels)}
+    reports = {
+        "input": report_from_files(
+            values,
+            files["csv"],
+            labels,
+            tables=report_files.tables_in(folder),
+            overview=Overview.from_file(files["overview"]),
+        )
+    }
     if isinstance(values.get(REFERENCE), dict):
-        table = files[f"csv {REFERENCE}"]
-        reports[REFERENCE] = report_from_files(values[REFERENCE], table)
+        reports[REFERENCE] = report_from_files(
+            values[REFERENCE],
+            files[f"csv {REFERENCE}"],
+            overview=Overview.from_file(files[f"overview {REFERENCE}"]),
+        )
     record = values.get("provenance")
     return reports, record if isinstance(record, dict) else {}

@@ -1,0 +1,127 @@
+"""The porosity of every slice along Z, in the result of the Porosity dock."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from qtpy.QtCore import Qt
+from qtpy.QtGui import QBrush, QColor
+from qtpy.QtWidgets import QWidget
+
+from napari_geosr.core.units import PIXEL, convert_length
+from napari_geosr.gui.kit.chart import (
+    Chart,
+    Legend,
+    curve_colors,
+    line_pen,
+    linear_ticks,
+    load_pyqtgraph,
+    tick_text,
+)
+from napari_geosr.operations.measure import profile_of
+
+if TYPE_CHECKING:
+    from napari_geosr.operations.measure import PorosityReport
+
+#: Standard errors in the band around the profile (95 %).
+_BAND = 1.96
+#: Opacity of the band, from 0 to 255.
+_BAND_ALPHA = 60
+
+
+class ProfileChart(Chart):
+    """Porosity along Z with its 95 % band; hidden if it was not measured."""
+
+    def __init__(self, parent: QWidget | None = None, *, height: int = 110) -> None:
+        self._profiles: dict[str, tuple[Any, Any, Any]] = {}
+        self._unit = "voxels"
+        super().__init__(parent, height=height, empty_text="No profile was measured.")
+        self._title = self._title_label()
+        self._legend = Legend(2, Qt.TextElideMode.ElideMiddle)
+        self._rows.addWidget(self._title)
+        self._rows.addWidget(self._legend)
+        self.setAccessibleName("Profile along Z")
+        self.setToolTip(
+            "Porosity (%) of every slice along Z. The band is its 95 % interval, from "
+            "the standard error of the slice."
+        )
+        self.set_reports({})
+
+    def set_reports(self, reports: Mapping[str, PorosityReport]) -> None:
+        """Show the profiles of reports that have one, in the unit of the first."""
+        unit = next((r.unit for r in reports.values()), PIXEL)
+        self._profiles = {}
+        for name, report in reports.items():
+            profile = profile_of(report)
+            if profile is None:
+                continue
+            known = PIXEL not in (unit, report.unit)
+            scale = convert_length(1.0, report.unit, unit) if known else 1.0
+            z, porosity, error = profile
+            self._profiles[name] = (z * scale, 100 * porosity, 100 * error)
+        self._unit = "voxels" if unit == PIXEL else unit
+        self._title.setText(f"porosity (%) along Z ({self._unit})")
+        self.setVisible(bool(self._profiles))
+        self.refresh()
+
+    def _full_height(self) -> int:
+        n_lines = 1 + (len(self._profiles) > 1)
+        return int(self._height + n_lines * self.fontMetrics().height())
+
+    def _is_empty(self) -> bool:
+        return not self._profiles
+
+    def _describe(self) -> str:
+        if not self._profiles:
+            return self.empty_text
+        texts = [
+            f"{name}: {porosity.min():.3g} to {porosity.max():.3g} %"
+            for name, (_, porosity, _) in self._profiles.items()
+        ]
+        return "; ".join(texts)
+
+    def refresh(self) -> None:
+        colours = curve_colors(self.text_color)
+        keys = [
+            (line_pen(colours[i % len(colours)]), name)
+            for i, name in enumerate(self._profiles)
+        ]
+        self._legend.set_keys(keys if len(keys) > 1 else [])
+        super().refresh()
+
+    def _ranges(self) -> tuple[tuple[float, float], tuple[float, float]]:
+        z = np.concatenate([one for one, _, _ in self._profiles.values()])
+        values = np.concatenate(
+            [p + s * _BAND * e for _, p, e in self._profiles.values() for s in (-1, 1)]
+        )
+        low, high = max(float(values.min()), 0.0), min(float(values.max()), 100.0)
+        room = 0.05 * (high - low) or 0.5
+        return (float(z.min()), float(z.max())), (low - room, high + room)
+
+    def _draw(self) -> None:
+        pyqtgraph = load_pyqtgraph()
+        across, up = self._ranges()
+        self.plot.setRange(xRange=across, yRange=up, padding=0)
+        colours = curve_colors(self.text_color)
+        for i, (z, porosity, error) in enumerate(self._profiles.values()):
+            colour = QColor(colours[i % len(colours)])
+            low, high = (
+                pyqtgraph.PlotDataItem(z, porosity + sign * _BAND * error, pen=None)
+                for sign in (-1, 1)
+            )
+            band = QColor(colour)
+            band.setAlpha(_BAND_ALPHA)
+            self.plot.addItem(
+                pyqtgraph.FillBetweenItem(low, high, brush=QBrush(band), pen=None)
+            )
+            self.plot.plot(z, porosity, pen=line_pen(colour), antialias=True)
+
+    def _label_axes(self) -> None:
+        across, up = self._ranges()
+        text = tick_text(linear_ticks(*across)[-1])
+        room = self.fontMetrics().horizontalAdvance(text) / 2 + 2
+        self._set_margins(0, self.fontMetrics().height() / 2, room)
+        self._label_left([(t, tick_text(t)) for t in linear_ticks(*up, 3)])
+        self._label_bottom([(t, tick_text(t)) for t in linear_ticks(*across)])

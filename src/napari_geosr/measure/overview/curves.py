@@ -1,0 +1,193 @@
+"""Curves of a report as pictures: profile, sub-volumes, two-point statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_geosr.core.figure_png import as_label, as_png
+from napari_geosr.core.units import PIXEL, convert_length
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from napari_geosr.measure.report import PorosityReport
+
+Floats = npt.NDArray[np.float64]
+
+#: Colours of Okabe and Ito, and an ink, that are visible on light and dark paper.
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+_INK = "#8a8f98"
+#: Standard errors in the band around a profile (95 %).
+BAND = 1.96
+
+
+def profile_of(report: PorosityReport) -> tuple[Floats, Floats, Floats] | None:
+    """Height, porosity and standard error of each slice; None if not measured.
+
+    Returns
+    -------
+    tuple of ndarray of shape (n,), or None
+        Heights in the unit of the report, from the first slice.
+    """
+    found = report.morphometry.get("profile")
+    curve = None if found is None else found.curves.get("profile")
+    if curve is None or len(curve["distance"]) < 2:
+        return None
+    z, porosity, error = (
+        np.array(curve[key], float)
+        for key in ("distance", "porosity", "standard_error")
+    )
+    return z, porosity, error
+
+
+def curve_pictures(reports: Mapping[str, PorosityReport]) -> dict[str, bytes | Path]:
+    """Plots of the curves that were measured, by their captions.
+
+    Parameters
+    ----------
+    reports : mapping of PorosityReport
+        By the name in the legend; they share the plots, in the unit of the first one.
+
+    Returns
+    -------
+    dict of bytes
+        PNG with a transparent background.
+    """
+    drawn = (
+        (
+            "Porosity of every slice along Z. The band is its 95 % interval, from the "
+            "standard error of the slice.",
+            _profiles(reports),
+        ),
+        (
+            "Standard deviation of the porosity between sub-volumes. From the size at "
+            "which a curve stays below the dotted line, a sub-volume has the porosity "
+            "within ± 5 % (95 % of sub-volumes).",
+            _subvolumes(reports),
+        ),
+        (
+            "Two-point probability S2 (line) of two points in pores, and lineal path "
+            "(dashed) of a line that lies in pores. The dotted line is the squared "
+            "porosity.",
+            _two_point(reports),
+        ),
+    )
+    return {caption: picture for caption, picture in drawn if picture is not None}
+
+
+def _profiles(reports: Mapping[str, PorosityReport]) -> bytes | None:
+    found = {n: p for n, r in reports.items() if (p := profile_of(r)) is not None}
+    if not found:
+        return None
+    plot = _Plot(reports)
+    for name, (z, porosity, error) in found.items():
+        z = z * plot.scale(name)
+        low, high = (100 * (porosity + sign * BAND * error) for sign in (-1, 1))
+        colour = plot.colour(name)
+        plot.axes.fill_between(
+            z, np.maximum(low, 0), np.minimum(high, 100), color=colour, alpha=0.2, lw=0
+        )
+        plot.axes.plot(z, 100 * porosity, color=colour, label=as_label(name), lw=1.5)
+    return plot.finish(f"Z ({plot.unit})", "porosity (%)")
+
+
+def _subvolumes(reports: Mapping[str, PorosityReport]) -> bytes | None:
+    found = _curves(reports, "subvolumes")
+    found = {name: c for name, c in found.items() if len(c["distance"]) > 1}
+    if not found:
+        return None
+    plot = _Plot(reports)
+    for name, curve in found.items():
+        edges = np.array(curve["distance"]) * plot.scale(name)
+        colour = plot.colour(name)
+        plot.axes.plot(
+            edges,
+            100 * np.array(curve["SD"]),
+            color=colour,
+            label=as_label(name),
+            marker="o",
+            markersize=4,
+        )
+        accepted = 100 * 0.05 * reports[name].porosity / BAND
+        plot.axes.axhline(accepted, color=colour, linestyle=":", linewidth=1)
+    plot.axes.set_ylim(bottom=0)
+    return plot.finish(f"edge of a sub-volume ({plot.unit})", "SD of porosity (%)")
+
+
+def _two_point(reports: Mapping[str, PorosityReport]) -> bytes | None:
+    found = _curves(reports, "two_point")
+    if not found:
+        return None
+    plot = _Plot(reports)
+    for name, curve in found.items():
+        distance = np.array(curve["distance"]) * plot.scale(name)
+        colour = plot.colour(name)
+        plot.axes.plot(
+            distance, curve["S2"], color=colour, label=as_label(name), lw=1.5
+        )
+        plot.axes.plot(distance, curve["lineal_path"], "--", color=colour, lw=1)
+        squared = reports[name].porosity ** 2
+        plot.axes.axhline(squared, color=colour, linestyle=":", linewidth=1)
+    plot.axes.set_ylim(bottom=0)
+    return plot.finish(f"distance ({plot.unit})", "probability")
+
+
+def _curves(
+    reports: Mapping[str, PorosityReport], name: str
+) -> dict[str, Mapping[str, Any]]:
+    """The curve of each report that has it."""
+    return {
+        key: report.morphometry[name].curves[name]
+        for key, report in reports.items()
+        if name in report.morphometry and name in report.morphometry[name].curves
+    }
+
+
+class _Plot:
+    """Axes in the unit of the first report."""
+
+    def __init__(self, reports: Mapping[str, PorosityReport]) -> None:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+
+        self._reports = reports
+        self._unit = next(iter(reports.values())).unit
+        figure = Figure(figsize=(7.2, 3.2), dpi=110)
+        figure.patch.set_alpha(0)
+        figure.subplots_adjust(left=0.12, right=0.98, bottom=0.17, top=0.96)
+        self._canvas = FigureCanvasAgg(figure)
+        self.axes: Any = figure.add_subplot()
+        self.axes.patch.set_alpha(0)
+
+    @property
+    def unit(self) -> str:
+        """Unit of lengths, in words."""
+        return "voxels" if self._unit == PIXEL else self._unit
+
+    def colour(self, name: str) -> str:
+        """Colour of a report, the same in all plots."""
+        return _COLOURS[list(self._reports).index(name) % len(_COLOURS)]
+
+    def scale(self, name: str) -> float:
+        """Factor from the unit of a report to that of the plot."""
+        unit = self._reports[name].unit
+        if PIXEL in (unit, self._unit):
+            return 1.0
+        return convert_length(1.0, unit, self._unit)
+
+    def finish(self, x: str, y: str) -> bytes:
+        """Label the axes and draw."""
+        axes = self.axes
+        axes.set_xlabel(x, color=_INK)
+        axes.set_ylabel(y, color=_INK)
+        axes.tick_params(which="both", colors=_INK)
+        for side, spine in axes.spines.items():
+            spine.set_visible(side in ("left", "bottom"))
+            spine.set_color(_INK)
+        if len(self._reports) > 1:
+            axes.legend(frameon=False, labelcolor=_INK)
+        return as_png(self._canvas)

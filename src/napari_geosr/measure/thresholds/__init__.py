@@ -1,0 +1,1 @@
+"""Segmentation by the neighbourhood: local mean, hysteresis, contours of bones."""

@@ -1,0 +1,108 @@
+"""Hysteresis: pores are kept if they contain a voxel far beyond the threshold.
+
+Canny, IEEE Trans. Pattern Anal. Mach. Intell. 8, 679 (1986),
+doi:10.1109/TPAMI.1986.4767851. With both thresholds given as grey values, this is
+`skimage.filters.apply_hysteresis_threshold`, slab by slab.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_geosr.measure.histogram import GreyHistogram
+from napari_geosr.measure.slabs.part import provisional_labels
+
+Mask = npt.NDArray[np.bool_]
+
+
+def core_threshold(
+    histogram: GreyHistogram, threshold: float, share: float, phase: str
+) -> float:
+    """Grey value that a pore must reach, or go beyond, in at least one voxel.
+
+    Parameters
+    ----------
+    share : float
+        Distance from the threshold, relative to that of the mean of the pores.
+    phase : {"dark", "bright"}
+        Which of the two phases are pores.
+    """
+    dark = histogram.centres <= threshold
+    pores = dark if phase == "dark" else ~dark
+    weights = histogram.counts
+    if not weights[pores].any():
+        return threshold
+    mean = float(np.average(histogram.centres[pores], weights=weights[pores]))
+    return threshold + share * (mean - threshold)
+
+
+class CoredComponents:
+    """Components of a mask that contain a voxel of another one, slab by slab.
+
+    Parameters
+    ----------
+    connectivity : {6, 26}
+    """
+
+    def __init__(self, connectivity: Literal[6, 26]) -> None:
+        self._connectivity = connectivity
+        self._parent = np.zeros(1, np.int64)
+        self._sizes: list[npt.NDArray[np.int64]] = [np.zeros(1, np.int64)]
+        self._cored: list[Mask] = [np.zeros(1, bool)]
+        self._n = 0
+        self._last: npt.NDArray[np.int32] | None = None
+
+    def add(self, mask: Mask, core: Mask) -> int:
+        """Label the next slab; returns the offset of its labels.
+
+        Parameters
+        ----------
+        mask, core : ndarray of shape (z, Y, X), bool
+            Every voxel of `core` is in `mask`.
+        """
+        joining = _joining()
+        labels, n = provisional_labels(mask, self._connectivity)
+        offset = self._n
+        self._sizes.append(np.bincount(labels.ravel(), minlength=n + 1)[1:])
+        self._cored.append(np.bincount(labels[core], minlength=n + 1)[1:] > 0)
+        self._n += n
+        if self._n >= len(self._parent):
+            longer = np.zeros(max(2 * len(self._parent), self._n + 1), np.int64)
+            longer[: offset + 1] = self._parent[: offset + 1]
+            self._parent = longer
+        self._parent[offset + 1 : self._n + 1] = np.arange(offset + 1, self._n + 1)
+        if self._last is not None:
+            joining.join_planes(
+                self._last, _moved(labels[0], offset), self._connectivity, self._parent
+            )
+        self._last = _moved(labels[-1], offset)
+        return offset
+
+    def kept(self) -> Mask:
+        """Whether each label, from 0 on, belongs to a component with a core."""
+        roots = _joining().roots_of(self._parent[: self._n + 1])
+        cored = np.zeros(self._n + 1, bool)
+        np.logical_or.at(cored, roots, np.concatenate(self._cored))
+        cored[0] = False
+        kept: Mask = cored[roots]
+        return kept
+
+    def kept_voxels(self) -> int:
+        """Number of voxels in these components."""
+        return int(np.concatenate(self._sizes)[self.kept()].sum())
+
+
+def _joining() -> Any:
+    """The compiled loops, which are imported when they are needed."""
+    from napari_geosr.measure.kernels import joining
+
+    return joining
+
+
+def _moved(plane: np.ndarray, offset: int) -> npt.NDArray[np.int32]:
+    labels = plane.astype(np.int32)
+    labels[labels > 0] += offset
+    return labels

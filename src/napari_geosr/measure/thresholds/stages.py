@@ -1,0 +1,87 @@
+"""Stages of a measurement with a local threshold or with hysteresis."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import replace
+
+import numpy as np
+
+from napari_geosr.core.config import format_available, format_enough
+from napari_geosr.core.errors import VolumeError
+from napari_geosr.core.steps import StageStarted, Step
+from napari_geosr.measure.budget import available_bytes
+from napari_geosr.measure.histogram import GreyHistogram
+from napari_geosr.measure.phases import PackedMask
+from napari_geosr.measure.porosity_run import PorosityRun
+from napari_geosr.measure.segment import phase_mask
+from napari_geosr.measure.slabs.part import provisional_labels
+from napari_geosr.measure.thresholds.hysteresis import CoredComponents, core_threshold
+from napari_geosr.measure.thresholds.local_mean import LevelledArray, levelled_bytes
+
+
+def level_grey_values(run: PorosityRun, histogram: GreyHistogram) -> None:
+    """Read grey values relative to their local mean from now on.
+
+    Raises
+    ------
+    VolumeError
+        If the memory is not enough for the planes around a slab.
+    """
+    window = run.config.local_window
+    assert window is not None
+    shape = run.shape[1:] if run.geometry.flat else run.shape
+    itemsize = np.dtype(run.source.dtype).itemsize
+    needed = levelled_bytes(shape, itemsize, window)
+    free = available_bytes(run.config)
+    if needed > free:
+        raise VolumeError(
+            f"The local threshold of {run.name!r} with a window of {window} voxels "
+            f"needs {format_enough(needed)} of additional memory, but "
+            f"{format_available(free)} are available. Use a smaller window.",
+            fields=["local_window"],
+        )
+    level = float(np.average(histogram.centres, weights=histogram.counts))
+    source = LevelledArray(run.source, run.mask, window, level, flat=run.geometry.flat)
+    run.plan = replace(run.plan, source=source)
+
+
+def hysteresis_steps(
+    run: PorosityRun,
+    histogram: GreyHistogram,
+    threshold: float,
+    limits: tuple[float, float],
+) -> Generator[Step, None, None]:
+    """Find the pores with a core, at the threshold and at both limits."""
+    share, phase = run.config.hysteresis, run.config.phase
+    assert share is not None
+    core = core_threshold(histogram, threshold, share, phase)
+    values = (threshold, *limits)
+    found = [CoredComponents(run.config.connectivity) for _ in values]
+    offsets = []
+    yield StageStarted(message="Finding pores with a core")
+    for slab in run.slabs:
+        run.check("finding pores with a core")
+        block = np.asarray(run.source[slab])
+        sample = run.sample(slab, block)
+        for components, value in zip(found, values, strict=True):
+            pores, inner = (
+                phase_mask(block, at, phase) for at in (value, core + value - threshold)
+            )
+            if sample is not None:
+                pores &= sample
+            offset = components.add(pores, inner & pores)
+            if components is found[0]:
+                offsets.append(offset)
+        yield Step()
+    kept = found[0].kept()
+    run.cored = PackedMask(run.shape)
+    for slab, offset in zip(run.slabs, offsets, strict=True):
+        run.check("finding pores with a core")
+        labels, n = provisional_labels(
+            run.pores_at(slab, threshold)[1], run.config.connectivity
+        )
+        here = np.concatenate([[False], kept[offset + 1 : offset + n + 1]])
+        run.cored.write(slab.start, here[labels])
+        yield Step()
+    run.cored_at_limits = (found[1].kept_voxels(), found[2].kept_voxels())
