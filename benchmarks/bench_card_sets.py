@@ -26,8 +26,9 @@ from napari_geosr.core.steps import run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference.intensity import scan_steps
 from napari_geosr.inference.risk.evaluation import draw_sample
+from napari_geosr.models import zoo
 from napari_geosr.operations.restore.ranking import RankConfig, rank_steps
-from napari_geosr.operations.restore.ranking.tune import TrialSetup
+from napari_geosr.operations.restore.ranking.tune import TrialSetup, for_axes
 from napari_geosr.operations.restore.scale import scaled
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
@@ -52,15 +53,16 @@ def row(model: str, test_set: TestSet, seed: int) -> dict[str, Any]:
     setup = TrialSetup(sample, statistics, ranking.noise, "cpu", 1)
     whole = tuple(slice(0, n) for n in noisy.shape)
     found: dict[str, float] = {}
-    for entry in ranking.rows:
-        if entry.name not in (ranking.choice, model, EARLIER[model]):
-            continue
+    ranked = {entry.name: entry.model for entry in ranking.rows}
+    for name in {ranking.choice, model, EARLIER[model]}:
+        # The ranking leaves out networks that would invent or lose pores.
+        used = ranked[name] if name in ranked else for_axes(zoo.find(name), volume)
         result = noisy
-        if entry.model is not None:
-            scale = scaled(statistics, entry.model.card, volume)
-            result = setup.restorer(entry.model, scale)(noisy, whole)
+        if used is not None:
+            scale = scaled(statistics, used.card, volume)
+            result = setup.restorer(used, scale)(noisy, whole)
         error = float(np.sqrt(np.mean(np.square(result - clean))))
-        found[entry.name] = 20 * float(np.log10(abs(scan.contrast) / error))
+        found[name] = 20 * float(np.log10(abs(scan.contrast) / error))
     true = float((noisy - clean).std())
     return {
         "model": model,
