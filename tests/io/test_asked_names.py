@@ -43,6 +43,7 @@ def raising(error: Exception) -> Any:
     ("number", "says"),
     [
         (errno.ENOSPC, "scan.h5 could not be written: the disk of .* is full"),
+        (errno.EDQUOT, "scan.h5 could not be written: your quota on .* is used up"),
         (errno.EACCES, f"scan.h5 could not .*: {os.strerror(errno.EACCES)}"),
     ],
 )

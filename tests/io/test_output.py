@@ -155,18 +155,24 @@ def test_little_disk_space_is_told_before(
     assert names(tmp_path) == []
 
 
-def test_disk_full_on_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [(errno.ENOSPC, "disk.*full"), (errno.EDQUOT, "your quota.*used up")],
+)
+def test_disk_full_on_the_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, said: str
+) -> None:
     import zarr
 
     def full(*args: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
+        raise OSError(number, os.strerror(number))
 
     def run() -> None:
         with io.create(tmp_path / "out.ome.zarr", io.OutputSpec(**_SPEC)) as output:
             monkeypatch.setattr(zarr.Array, "__setitem__", full)
             output.array[...] = 1
 
-    with pytest.raises(FileError, match=r"out\.ome\.zarr.*disk.*full"):
+    with pytest.raises(FileError, match=rf"out\.ome\.zarr.*{said}"):
         run()
     assert names(tmp_path) == []
 

@@ -151,6 +151,11 @@ def describe_system_error(error: BaseException) -> str:
         )
     if isinstance(error, OSError) and error.errno in FULL_DISK:
         where = f"for {error.filename}" if error.filename else "for the output"
+        if error.errno == errno.EDQUOT:
+            return (
+                f"There is no space left {where}: your quota on this disk is used up. "
+                "Delete some of your files there, or choose another folder."
+            )
         return (
             f"There is no space left {where}: the disk is full. Free some space or "
             "choose another folder."

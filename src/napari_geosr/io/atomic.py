@@ -25,8 +25,6 @@ from napari_geosr.io.hidden import (
     with_user_names,
 )
 
-#: Error codes for a full disk or an exceeded quota.
-_FULL = {errno.ENOSPC, errno.EDQUOT}
 #: Number of bytes that are always left free on a disk.
 _SPARE_BYTES = 16 * 1024**2
 #: Error codes of fsync where the file system does not support it for a file or folder.
@@ -178,7 +176,12 @@ def explained(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in _FULL:
+        if error.errno == errno.EDQUOT:
+            raise FileError(
+                f"{name} could not be written: your quota on the disk of {path.parent} "
+                "is used up. Delete some of your files there, or choose another folder."
+            ) from error
+        if error.errno == errno.ENOSPC:
             raise FileError(
                 f"{name} could not be written: the disk of {path.parent} is full. "
                 "Free some space or choose another folder."
