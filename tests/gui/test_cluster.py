@@ -62,9 +62,9 @@ def submit(dialog, qtbot):
 
 @pytest.mark.usefixtures("busy_oar")
 def test_the_queue_has_the_run_of_the_dock(dialog, viewer, qtbot, tmp_path):
-    dialog.form.set_values({"walltime": "90min", "cores": 8})
+    dialog.form.set_values({"walltime": "90min", "cores": 8, "nodes": 2})
     script = dialog.script.toPlainText()
-    assert "#OAR -l /nodes=1/core=8,walltime=1:30:00" in script
+    assert "#OAR -l /nodes=2/core=8,walltime=1:30:00" in script
     dialog.keep_as.setText("ours")
     submit(dialog, qtbot)
     [folder] = [path for path in tmp_path.iterdir() if path.is_dir()]

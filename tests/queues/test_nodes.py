@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from queue_helpers import Cluster, resubmit, submit, wait_for
 
 from napari_geosr import io
 from napari_geosr.cli.app import run
+from napari_geosr.jobs import allocation
 from napari_geosr.jobs.folder import JobFolder
 
 pytest.importorskip("distributed")
@@ -145,3 +147,12 @@ def test_nodes_of_oar_are_those_of_its_file(
     ]
     assert started[2][2].endswith(" 2")
     assert os.linesep not in started[2][2]
+
+
+def test_the_page_of_dask_is_named_where_there_is_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    client = SimpleNamespace(dashboard_link="http://node0:4321/status")
+    for package, address in ((None, ""), (object(), "http://node0:4321/status")):
+        monkeypatch.setattr(allocation, "find_spec", lambda _, found=package: found)
+        assert allocation.dashboard_of(client) == address

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import Any
 
 from napari_geosr.core.errors import GeoSRError
@@ -69,6 +70,18 @@ def on_all_nodes(job: JobFolder, spec: Job, should_stop: ShouldStop) -> Iterator
     with workers_on_nodes(
         job.path, commands, n_workers, threads, should_stop
     ) as client:
+        if address := dashboard_of(client):
+            job.append("stage", message=f"Dask's dashboard is at {address}")
         # A run takes a client instead of a number; only a file cannot hold one.
         shared: Job = values.model_copy(update={"workers": client})
         yield shared
+
+
+def dashboard_of(client: Any) -> str:
+    """Address of the page on which Dask shows its workers; empty without bokeh.
+
+    Parameters
+    ----------
+    client : distributed.Client
+    """
+    return str(client.dashboard_link or "") if find_spec("bokeh") else ""

@@ -42,7 +42,7 @@ from napari_geosr.jobs.profiles import Profile
 from napari_geosr.jobs.queues import load_queue
 
 #: Fields of a profile that concern one job; the others concern the cluster.
-_SHOWN = ("project", "partition", "walltime", "cores", "gpus", "memory")
+_SHOWN = ("project", "partition", "walltime", "nodes", "cores", "gpus", "memory")
 #: Fields that only another computer needs.
 _REMOTE = ("local_folder", "remote_folder")
 #: Commands that submit jobs, by queue.
