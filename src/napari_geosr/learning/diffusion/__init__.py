@@ -1,0 +1,1 @@
+"""Diffusion models: the noise schedule, and samples drawn with it."""
