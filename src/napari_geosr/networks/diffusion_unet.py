@@ -87,7 +87,7 @@ def parameter_count(config: NetworkConfig) -> int:
     return ends + embedding + down + block(sizes[-1], sizes[-1]) + up
 
 
-class _Block(nn.Module):
+class _TimedBlock(nn.Module):
     """Two convolutions after group norms, with the time added in between."""
 
     def __init__(self, ndim: int, a: int, b: int, time: int) -> None:
@@ -125,12 +125,12 @@ class DiffusionUNet(nn.Module):
         )
         channels = config.adjacent_slices + config.extra_channels
         self.stem = conv(channels, f, 3, padding=1)
-        self.first = _Block(n, f, f, time)
+        self.first = _TimedBlock(n, f, f, time)
         self.shrink = nn.ModuleList(conv(a, a, 3, 2, padding=1) for a, _ in pairs)
-        self.down = nn.ModuleList(_Block(n, a, b, time) for a, b in pairs)
-        self.middle = _Block(n, sizes[-1], sizes[-1], time)
+        self.down = nn.ModuleList(_TimedBlock(n, a, b, time) for a, b in pairs)
+        self.middle = _TimedBlock(n, sizes[-1], sizes[-1], time)
         self.widen = nn.ModuleList(conv(b, a, 3, padding=1) for a, b in pairs)
-        self.up = nn.ModuleList(_Block(n, 2 * a, a, time) for a, _ in pairs)
+        self.up = nn.ModuleList(_TimedBlock(n, 2 * a, a, time) for a, _ in pairs)
         self.norm = _norm(f)
         self.head = conv(f, config.out_channels, 3, padding=1)
         self.spec = NetworkSpec(

@@ -38,10 +38,14 @@ from napari_geosr.core.errors import ConfigError
 Kind = Literal["linear", "cosine"]
 Prediction = Literal["noise", "velocity", "image"]
 
-#: First and last variance of the noise added per step, for 1000 steps [1]_.
-_FIRST_BETA, _LAST_BETA = 1e-4, 0.02
-#: Offset of the cosine schedule, and its largest variance [2]_.
-_OFFSET, _MAX_BETA = 0.008, 0.999
+#: Variance of the noise added at the first time, for 1000 times [1]_.
+_FIRST_BETA = 1e-4
+#: Variance of the noise added at the last time [1]_.
+_LAST_BETA = 0.02
+#: Offset of the cosine schedule, in units of its length [2]_.
+_OFFSET = 0.008
+#: Largest variance added at a time of the cosine schedule [2]_.
+_MAX_BETA = 0.999
 #: Largest weight of a time, in units of the weight of images with unit noise [6]_.
 GAMMA = 5.0
 
