@@ -17,11 +17,12 @@ from napari_geosr.physics.phantoms import sphere_foam
 
 @dataclass(frozen=True)
 class NoisyPair:
-    """Two noisy scans of a foam and the foam."""
+    """Two noisy scans of a foam, the foam, and labels of one slice: 1 is pore."""
 
     first: Path
     second: Path
     truth: Path
+    painted: Path
     clean: npt.NDArray[np.float32]
 
 
@@ -45,6 +46,10 @@ def noisy_pair(tmp_path_factory: pytest.TempPathFactory) -> NoisyPair:
         )
     paths["truth"] = folder / "truth.tif"
     tifffile.imwrite(paths["truth"], clean, imagej=True, metadata={"axes": "ZYX"})
+    labels = np.full(clean.shape, 255, np.uint8)
+    labels[7, :, :40] = clean[7, :, :40] <= 0.5
+    paths["painted"] = folder / "painted.tif"
+    tifffile.imwrite(paths["painted"], labels, imagej=True, metadata={"axes": "ZYX"})
     return NoisyPair(**paths, clean=clean)
 
 

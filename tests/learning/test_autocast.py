@@ -69,6 +69,10 @@ def test_every_weight_has_a_gradient(
     values |= MORE.get(name, {})
     if "target" not in METHODS.load(name).Method.roles:
         values["target"] = []
+    if name in ("ddpm", "ptdr"):  # norms need groups of maps
+        values["width"] = 8
+    if name == "ptdr":
+        values["target"] = [noisy_pair.painted]
     if name == "noise2inverse":
         values["source"] = [noisy_pair.first, noisy_pair.second]
     trainer = build_trainer(name, **values)

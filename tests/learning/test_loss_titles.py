@@ -94,5 +94,6 @@ def test_a_method_of_another_package_brings_its_own() -> None:
 def test_methods_say_their_task(name: str, factor: int) -> None:
     method = METHODS.load(name).Method(config_class(name).create())
     method.upscale_factor = factor
-    kept = "translate" if name in ("pix2pix", "cyclegan") else "denoise"
-    assert _task(method) == (kept if factor == 1 else "super-resolution")
+    others = {"pix2pix": "translate", "cyclegan": "translate", "ddpm": "generate"}
+    kept = others.get(name, "denoise") if factor == 1 else "super-resolution"
+    assert _task(method) == ("segment" if name == "ptdr" else kept)

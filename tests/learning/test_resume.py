@@ -18,11 +18,13 @@ CRITIC = {"network": "resnet", "critic_width": 2}
 #: What a method remembers, or does otherwise from some step on, is switched on.
 CASES: list[tuple[str, dict[str, Any]]] = [
     ("cyclegan", {**CRITIC, "pool_size": 3}),
+    ("ddpm", {"width": 8, "layers": 1}),
     ("neighbor2neighbor", {"increase": 50.0}),
     ("noise2inverse", {}),
     ("noise2noise", {}),
     ("noise2void", {"replacement": "median"}),
     ("pix2pix", {**CRITIC, "distance": "wasserstein"}),
+    ("ptdr", {"width": 8, "layers": 1}),
     ("supervised", {"loss": "huber"}),
     # Batch norms remember as well.
     ("supervised", {"network": "unet", "layers": 1}),
@@ -68,6 +70,8 @@ def test_a_resumed_training_gives_the_same_weights(
     }
     if "target" not in METHODS.load(name).Method.roles:
         values["target"] = []
+    if name == "ptdr":
+        values["target"] = [noisy_pair.painted]
     if name == "noise2inverse":
         values["source"] = [noisy_pair.first, noisy_pair.second]
     whole = build_trainer(name, **values)

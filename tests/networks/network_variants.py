@@ -120,6 +120,11 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
         {"width": 4},
         {"width": 3, "adjacent_slices": 5, "residual": True},
     ],
+    "diffusion_unet": [
+        {"features": 8},
+        {"features": 8, "levels": 1, "adjacent_slices": 3, "residual": True},
+        {"features": 8, "levels": 1, "ndim": 3},
+    ],
     "unet": [
         {"levels": 2, "features": 3},
         {"levels": 1, "features": 3, "adjacent_slices": 5, "top_skip": False},

@@ -60,7 +60,9 @@ def training(
     }
     patches = Patches(volumes, config, factors={"target": factor})
     trainer = SimpleNamespace(
-        method=SimpleNamespace(upscale_factor=factor, noisy_target=noisy),
+        method=SimpleNamespace(
+            upscale_factor=factor, noisy_target=noisy, task="denoise"
+        ),
         average=Nearest(factor, ndim).eval(),
         accelerator=SimpleNamespace(device="cpu"),
     )

@@ -73,6 +73,17 @@ def strangers(shared: Path, folder: Path) -> dict[str, list[Path]]:
     }
 
 
+def painted(shared: Path, folder: Path) -> dict[str, list[Path]]:
+    """A real CT volume, and its pores in one slice; 255: not painted."""
+    good = tifffile.imread(shared / "ct_volumes" / "cement_128x128x128.tif")[:24]
+    labels = np.full(good.shape, 255, np.uint8)
+    labels[12] = good[12] < np.median(good)
+    return {
+        "source": [write(folder / "scan.tif", good)],
+        "target": [write(folder / "painted.tif", labels)],
+    }
+
+
 def write(path: Path, data: Any) -> Path:
     axes = "ZYX"[-data.ndim :]
     geosr.write(Volume(data, axes, (2.0,) * data.ndim, "µm"), path)
@@ -86,6 +97,8 @@ CASES: dict[str, tuple[Data, dict[str, Any]]] = {
     "neighbor2neighbor": (frame, LIGHT | {"dimensions": "2D"}),
     "noise2inverse": (halves, LIGHT),
     "adapt": (noisy, {"from_model": "ct-denoise", "always_write": True}),
+    "ddpm": (noisy, {"width": 8, "layers": 1}),
+    "ptdr": (painted, {"width": 8, "layers": 1}),
     "tomogan": (cement, {"width": 4}),
     "pix2pix": (cement, {}),
     "cyclegan": (strangers, {"batch_size": 1}),
@@ -104,6 +117,8 @@ def test_a_method_trains_on_a_real_file_and_restores_it(
     data = make(shared_data, tmp_path)
     model = geosr.train(method, tmp_path / "job", **data, **(SMALL | settings))
     bundle.verify(model.path)
+    if model.card.task == "generate":
+        return
     scan = geosr.read(data["source"][0])
     result = geosr.restore(scan, str(model.path), memory="1GB")
     assert result.shape == scan.shape
@@ -111,6 +126,8 @@ def test_a_method_trains_on_a_real_file_and_restores_it(
     assert result.unit == "µm"
     values = np.asarray(result.data)
     assert np.isfinite(values).all()
+    if model.card.labels > 1:
+        return
     # Four steps make no model, but the grey scale is that of the target.
     target = np.asarray(geosr.read(data.get("target", data["source"])[0]).data)
     assert abs(values.mean() - target.mean()) < 2 * target.std()

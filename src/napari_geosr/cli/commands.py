@@ -103,6 +103,14 @@ COMMANDS = {
         "simulate:app",
         "Simulate a scan of known porosity, or frames of structured illumination.",
     ),
+    "generate": Command(
+        "generate:generate",
+        "Draw images or volumes from a diffusion model; they are no measurements.",
+        (
+            "generate prior --number 16 -o generated",
+            "generate prior --number 4 --shape 64,64,64 --seed 1 -o generated",
+        ),
+    ),
     "info": Command(
         "info:info",
         "Show the axes, voxel size, origin, noise and other properties of a file.",

@@ -50,6 +50,10 @@ _EXAMPLES = {
         "--source noisy.tif --target clean_elsewhere.tif -o job",
         "--source coarse.tif --target fine.tif --upscale-factor 4 -o job",
     ),
+    "ddpm": (
+        "--source scan1.tif,scan2.tif -o prior",
+        "--source scan.tif -o prior --dimensions 3D --steps 20000 --detach",
+    ),
     "ganrec": (
         "--projections few.h5 --rows 100,110 -o job",
         "--projections few.h5 --rows 100,110 -o job --detach",
@@ -77,6 +81,10 @@ _EXAMPLES = {
     "pix2pix": (
         "--source low.ome.tif --target high.ome.tif -o job",
         "--source low.ome.tif --target high.ome.tif -o job --steps 5000 --detach",
+    ),
+    "ptdr": (
+        "--source scan.tif --target painted.tif --start-from prior -o job",
+        "--source scan.tif --target painted.tif --classes 3 -o job",
     ),
     "shape-completion": (
         "--source skulls/*.tif --name skulls -o job",

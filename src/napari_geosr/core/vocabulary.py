@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Literal
 
 #: Task of a model.
-Task = Literal["denoise", "super-resolution", "translate", "segment", "complete"]
+Task = Literal[
+    "denoise", "super-resolution", "translate", "segment", "complete", "generate"
+]
 #: Imaging modality.
 Modality = Literal["ct", "fluorescence", "light", "electron", "mri", "photo"]
 #: Where a model comes from: the package, or the user's own folder.
@@ -18,6 +20,7 @@ TASKS: dict[Task, str] = {
     "translate": "Translate",
     "segment": "Segment",
     "complete": "Complete shapes",
+    "generate": "Generate images",
 }
 MODALITIES: dict[Modality, str] = {
     "ct": "CT",

@@ -26,9 +26,12 @@ class TrainingConfig(Config):
     images_as_slices : bool
         Whether a single image may be repeated for all slices of a 2.5D network, as when
         a single image is restored.
+    network_settings : frozenset of str
+        Fields that are settings of the network, under the same names.
     """
 
     images_as_slices: ClassVar[bool] = False
+    network_settings: ClassVar[frozenset[str]] = frozenset()
 
     source: Annotated[tuple[Path, ...], MULTIPLE_FILES] = Field(
         (),

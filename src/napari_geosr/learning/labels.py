@@ -46,6 +46,49 @@ def check_labels(targets: Sequence[Volume], labels: int) -> list[str]:
     return [f"{sentence}: the model cannot learn them."]
 
 
+def check_painted(
+    targets: Sequence[Volume], classes: int, unpainted: int
+) -> list[list[int]]:
+    """Check painted labels in all planes; return the painted planes of each target.
+
+    Raises
+    ------
+    VolumeError
+        If a value is neither a class nor `unpainted`, or fewer than two classes are
+        painted.
+    """
+    is_present = np.zeros(classes, bool)
+    found = []
+    for target in targets:
+        planes = []
+        for z in range(target.shape[0] if target.axes == "ZYX" else 1):
+            plane = np.asarray(target.data[z if target.axes == "ZYX" else ...])
+            painted = plane[plane != unpainted]
+            if not painted.size:
+                continue
+            if wrong := invalid_label(painted, classes):
+                raise VolumeError(
+                    f"{target.title} has {wrong}, but painted labels of {classes} "
+                    f"classes may contain only the whole numbers 0 … {classes - 1}, "
+                    f"and {unpainted} where nothing is painted. Correct the labels, or "
+                    "set the number of classes (--classes)."
+                )
+            is_present[np.unique(painted).astype(int)] = True
+            planes.append(z)
+        found.append(planes)
+    n_present = int(is_present.sum())
+    names = ", ".join(target.title for target in targets)
+    if not n_present:
+        raise VolumeError(f"Nothing is painted in {names}: all voxels are {unpainted}.")
+    if n_present < 2:
+        only = int(np.flatnonzero(is_present)[0])
+        raise VolumeError(
+            f"Only class {only} is painted in {names}, so there is nothing to tell "
+            "apart: paint at least two classes."
+        )
+    return found
+
+
 def invalid_label(values: AnyArray, labels: int) -> str:
     """Text for the first value that is not a label 0 … labels - 1; "" if none.
 

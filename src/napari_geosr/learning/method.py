@@ -16,6 +16,7 @@ from napari_geosr.learning.architecture import (
     network_kwargs,
 )
 from napari_geosr.learning.config import TrainingConfig
+from napari_geosr.learning.labels import check_labels
 from napari_geosr.learning.noise_input import apply_network
 from napari_geosr.networks import build_network
 
@@ -80,6 +81,11 @@ class Method:
     stops_by_risk : bool
         Whether training ends when the expected error on held-out blocks stops falling,
         and returns the initial model if that is as good.
+    unpainted : int or None
+        Value of the voxels of a label image that have no label; None: all have one.
+    replaced_settings : frozenset of str
+        Settings of the network that may differ from those of the model to start from,
+        because `starting_weights` replaces the layers concerned.
     validation_measure : str
         Description of the first value of `validate`, if it is the mean squared
         prediction error of voxels that are hidden from the network; otherwise empty.
@@ -105,7 +111,9 @@ class Method:
     stops_by_risk = False
     fits_last_layer = False
     denoises: tuple[str, ...] = ()
-    task: Literal["denoise", "translate"] = "denoise"
+    unpainted: int | None = None
+    replaced_settings: frozenset[str] = frozenset()
+    task: Literal["denoise", "translate", "generate"] = "denoise"
     loss_titles: Mapping[str, str] = {}  # a read-only type: subclasses replace it
     #: The module that becomes the model.
     result = "network"
@@ -165,6 +173,10 @@ class Method:
         Reads only a few slices.
         """
         return []
+
+    def check_targets(self, targets: Sequence[Volume]) -> None:
+        """Raise `VolumeError` if targets of labels contain something else."""
+        check_labels(targets, self.labels)
 
     def independent_noise_along(self) -> str:
         """Axes (of ``"xyz"``) along which the method assumes independent noise.

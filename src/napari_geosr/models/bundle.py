@@ -108,6 +108,12 @@ class Model:
                 f"The model {self.card.name!r} is for shapes, not for grey values. Use "
                 "it with napari-geosr shapes."
             )
+        if self.card.task == "generate":
+            raise ModelError(
+                f"The model {self.card.name!r} has learned what images look like, but "
+                "restores none. Train a model from it with napari-geosr train ptdr "
+                "--start-from."
+            )
         if self.card.data_consistency:
             if self._restorer is None:
                 self._restorer = networks.ConsistentUpscaling(network)

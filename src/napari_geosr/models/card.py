@@ -197,6 +197,9 @@ class FigureRow(Config):
     spectrum_distance: float | None = None
     """Mean difference in log10 in-plane power, as a function of radial frequency,
     from unpaired targets."""
+    noise_error: float | None = None
+    """Mean squared error of the predicted noise of unit variance, over all times of the
+    noise schedule; for models that generate images."""
 
 
 class ModelCard(Config):
@@ -340,4 +343,7 @@ class ModelCard(Config):
         values = self.model_dump(mode="json")
         if self.similarity_sha256 is None:  # earlier releases also read such cards
             del values["similarity_sha256"]
+        for row in values["figures"]:
+            if row["noise_error"] is None:
+                del row["noise_error"]
         return dump_yaml(values, flow=None, width=88)

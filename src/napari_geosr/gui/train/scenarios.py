@@ -52,6 +52,10 @@ _SCENARIOS = (
         defaults={"supervised": {"labels": 2}},
         use="labels",
     ),
+    TrainingScenario("A scan and a few painted slices", ("ptdr",), ("Scan", "Labels")),
+    TrainingScenario(
+        "Unlabelled images of one kind", ("ddpm",), ("Images",), several=True
+    ),
     TrainingScenario(
         "One noisy scan only", ("noise2void", "neighbor2neighbor"), ("Noisy scan",)
     ),

@@ -13,16 +13,47 @@ from torch import Tensor
 from torch.nn import functional
 
 
-def cross_entropy(scores: Tensor, target: Tensor) -> Tensor:
-    """Mean over all voxels of ``-log softmax(scores)`` at the correct label.
+def cross_entropy(
+    scores: Tensor, target: Tensor, unpainted: int | None = None
+) -> Tensor:
+    """Mean over the labelled voxels of ``-log softmax(scores)`` at the correct label.
 
     Parameters
     ----------
     scores : Tensor of shape (N, n, [Z,] Y, X)
     target : Tensor of shape (N, 1, [Z,] Y, X)
         Labels 0 … n - 1, of any dtype.
+    unpainted : int, optional
+        Value of voxels without label; if there are no others, the result is 0.
     """
-    return functional.cross_entropy(scores.float(), target[:, 0].long())
+    if unpainted is None:
+        return functional.cross_entropy(scores.float(), target[:, 0].long())
+    labels = target[:, 0].long()
+    total = functional.cross_entropy(
+        scores.float(), labels, ignore_index=unpainted, reduction="sum"
+    )
+    return total / (labels != unpainted).sum().clamp(min=1)
+
+
+def dice_loss(scores: Tensor, target: Tensor, unpainted: int) -> Tensor:
+    """1 - Dice coefficient [1]_ of probabilities, averaged over the labels in `target`.
+
+    Voxels without label, with the value `unpainted`, do not count; if there are no
+    others, the result is 0.
+
+    Parameters
+    ----------
+    scores : Tensor of shape (N, n, [Z,] Y, X)
+    target : Tensor of shape (N, 1, [Z,] Y, X)
+    """
+    labels = target[:, 0].long()
+    is_painted = labels != unpainted
+    chance = scores.float().softmax(dim=1).movedim(1, -1)[is_painted]
+    truth = functional.one_hot(labels[is_painted], scores.shape[1]).to(chance.dtype)
+    is_present = truth.sum(0) > 0
+    overlap = 2 * (chance * truth).sum(0) / (chance + truth).sum(0).clamp(min=1e-6)
+    missed = (1 - overlap) * is_present
+    return missed.sum() / is_present.sum().clamp(min=1)
 
 
 def mean_dice(predicted: Tensor, target: Tensor, labels: int) -> float:

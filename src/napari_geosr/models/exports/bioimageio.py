@@ -29,6 +29,7 @@ _TAGS = {
     "super-resolution": ("super-resolution", "restoration"),
     "translate": ("image-to-image",),
     "segment": ("segmentation",),
+    "generate": ("diffusion",),
 }
 _UNITS = {"nm": "nanometer", "µm": "micrometer", "mm": "millimeter", "m": "meter"}
 #: Number added to the range of grey values to avoid division by zero; far below real

@@ -303,6 +303,7 @@ _HEADINGS = {
     "branch_precision": "precis.",
     "grey_level_distance": "greys",
     "spectrum_distance": "spectrum",
+    "noise_error": "noise",
 }
 
 

@@ -33,6 +33,9 @@ def summarise_card(bundle: Path) -> str:
         if rows:
             shown = ", ".join(f"{row.method} {getattr(row, key):.3f}" for row in rows)
             lines.append(f"{title}, {rows[0].test_set}: {shown}.")
+    if rows := [row for row in card.figures if row.noise_error is not None]:
+        shown = ", ".join(f"{row.noise_error:.3f} ({row.method})" for row in rows)
+        lines.append(f"Error of the predicted noise, {rows[0].test_set}: {shown}.")
     training = card.provenance.get("training", {})
     if adapted := training.get("adapted"):
         low, high = adapted["interval_db"]

@@ -68,7 +68,7 @@ def export_steps(
     network = trainer.average.eval()
     spec: Any = network.spec
     normalisation = _normalisation(method.normalisation, patches, method.output_role)
-    labels = int(method.network_kwargs().get("out_channels", 1))
+    labels = method.labels
     figures: tuple[FigureRow, ...]
     if adaptation is None:
         figures = yield from evaluate_model_steps(
@@ -92,6 +92,7 @@ def export_steps(
         adjacent_slices=spec.adjacent_slices,
         upscale_factor=spec.upscale_factor[0],
         halo=max(spec.halo),
+        **({} if spec.local else {"local": False}),
         **_inputs(method),
         normalisation=normalisation,
         training=describe(

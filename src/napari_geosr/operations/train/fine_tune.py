@@ -71,6 +71,8 @@ def fine_tune_settings(name_or_path: str | Path, method: str | None = None) -> A
         settings["labels"] = card.labels
     if method is not None:
         known = config_class(method).model_fields
+        own = config_class(method).network_settings
+        settings |= {k: v for k, v in options.items() if k in own}
         settings = {k: v for k, v in settings.items() if k in known}
     return settings
 

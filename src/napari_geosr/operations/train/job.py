@@ -11,7 +11,6 @@ from napari_geosr.core.documents import load_yaml, read_document
 from napari_geosr.core.errors import ConfigError, FileError, VolumeError
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.learning.config import TrainingConfig
-from napari_geosr.learning.labels import check_labels
 from napari_geosr.learning.methods import METHODS, config_class
 from napari_geosr.learning.pairs import check_shapes
 from napari_geosr.networks import NETWORKS
@@ -140,14 +139,15 @@ class TrainJob(Config):
         check_slices(self.training, volumes["source"])
         if method.paired and "target" in volumes:
             self._check_pairs(method, volumes)
-        check_contents(volumes)
+        painted = method.label_roles if method.unpainted is not None else ()
+        check_contents({r: v for r, v in volumes.items() if r not in painted})
         if method.labels > 1 and self.training.similarity_index:
             raise ConfigError(
                 "A similarity index is only for models that restore grey values, but "
                 "this model outputs labels: switch similarity_index off."
             )
         if method.labels > 1:
-            check_labels(volumes["target"], method.labels)
+            method.check_targets(volumes["target"])
         return volumes
 
     def _check_pairs(

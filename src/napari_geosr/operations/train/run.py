@@ -22,12 +22,13 @@ from napari_geosr.inference.device import pick_device
 from napari_geosr.learning import checkpoint
 from napari_geosr.learning.architecture import training_remark
 from napari_geosr.learning.config import TrainingConfig
+from napari_geosr.learning.diffusion.sampling import SamplePreview
 from napari_geosr.learning.energy import Meter
 from napari_geosr.learning.methods import METHODS
 from napari_geosr.learning.pairs import check_pair
 from napari_geosr.learning.patches import Patches
 from napari_geosr.learning.preview import TrainingPreview
-from napari_geosr.learning.trainer import Trainer
+from napari_geosr.learning.trainer import Preview, Trainer
 from napari_geosr.models import zoo
 from napari_geosr.networks import all_settings
 from napari_geosr.operations.train.adapt.run import adapt_steps
@@ -183,7 +184,8 @@ def _load_patches_steps(
     )
     scale = method.grey_scale()
     if scale is not None:
-        patches.grey = dict.fromkeys(patches.grey, scale)
+        own = {r: patches.grey[r] for r in method.label_roles}
+        patches.grey = dict.fromkeys(patches.grey, scale) | own
     _check_grey_scales(job.training, patches, method)
     if method.needs_noise:
         noises = yield from measure_noise_steps(method, volumes, patches)
@@ -191,7 +193,9 @@ def _load_patches_steps(
     return patches
 
 
-def _preview(patches: Patches, method: Method) -> TrainingPreview:
+def _preview(patches: Patches, method: Method) -> Preview | None:
+    if method.task == "generate":
+        return SamplePreview(patches) if method.config.planes == 1 else None
     return TrainingPreview(
         patches,
         "source",
@@ -205,7 +209,7 @@ def _preview(patches: Patches, method: Method) -> TrainingPreview:
 def _check_pairs(
     method: Method, volumes: Mapping[str, Sequence[Volume]]
 ) -> Generator[Step, None, None]:
-    if not (method.paired and "target" in volumes):
+    if not (method.paired and "target" in volumes) or method.unpainted is not None:
         return
 
     for source, target in zip(volumes["source"], volumes["target"], strict=True):
@@ -256,7 +260,7 @@ def _starting_weights(config: TrainingConfig, method: Method) -> AnyDict:
     differ = sorted(
         k
         for k in model_network.keys() | network.keys()
-        if model_network.get(k) != network.get(k)
+        if model_network.get(k) != network.get(k) and k not in method.replaced_settings
     )
     if differ:
         listed = ", ".join(

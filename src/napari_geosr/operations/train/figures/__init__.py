@@ -19,6 +19,7 @@ from napari_geosr.operations.train.figures.blocks import (
     select_scenes,
     validation_block,
 )
+from napari_geosr.operations.train.figures.diffusion import predicted_noise_steps
 from napari_geosr.operations.train.figures.evaluator import (
     SIGMAS,
     Evaluator,
@@ -68,7 +69,9 @@ def evaluate_model_steps(
     evaluator.raise_if_stopped()
     release_memory(evaluator.device)  # cached by the training run
     scenes, n = select_scenes(patches, "source", "target")
-    if scenes:
+    if evaluator.trainer.method.task == "generate":
+        rows = yield from predicted_noise_steps(evaluator)
+    elif scenes:
         rows = yield from _paired_steps(evaluator, scenes, n, labels)
     elif any("target" in scene.volumes for scene in patches.scenes):
         rows = yield from unpaired_steps(evaluator, SIGMAS)
@@ -106,6 +109,7 @@ def _paired_steps(
             where,
             SIGMAS,
             evaluator.raise_if_stopped,
+            unpainted=method.unpainted,
         )
     kind = "against noisy target" if method.noisy_target else "against"
     where = blocks_text(scenes, n, "target", kind)

@@ -21,6 +21,8 @@ def label_figures(
     where: str,
     sigmas: Sequence[float],
     raise_if_stopped: Callable[[], None] = lambda: None,
+    *,
+    unpainted: int | None = None,
 ) -> tuple[FigureRow, ...]:
     """Compute the mean Dice of the model, and for two labels that of Otsu's threshold.
 
@@ -39,21 +41,25 @@ def label_figures(
         Filter widths to try, in voxels.
     raise_if_stopped : callable
         Called between filters; may raise.
+    unpainted : int, optional
+        Value of the true labels at voxels that are not compared.
     """
     truth = _concatenate(targets)
+    is_painted = np.ones(truth.shape, bool) if unpainted is None else truth != unpainted
+    truth = truth[is_painted]
     rows: dict[str, float] = {}
     if labels == 2 and all(source.min() < source.max() for source in sources):
         from scipy.ndimage import gaussian_filter
 
-        rows["Otsu"] = _otsu_dice(sources, truth)
+        rows["Otsu"] = _otsu_dice(sources, truth, is_painted)
         smooth = {}
         for sigma in sigmas:
             raise_if_stopped()
             filtered = [gaussian_filter(source, sigma) for source in sources]
-            smooth[sigma] = _otsu_dice(filtered, truth)
+            smooth[sigma] = _otsu_dice(filtered, truth, is_painted)
         best = max(smooth, key=lambda s: smooth[s])
         rows[f"Gaussian {best:g}, Otsu"] = smooth[best]
-    rows["model"] = _dice(_concatenate(predicted), truth, labels)
+    rows["model"] = _dice(_concatenate(predicted)[is_painted], truth, labels)
     return tuple(
         FigureRow(test_set=where, method=name, dice=round(value, 4))
         for name, value in rows.items()
@@ -64,12 +70,12 @@ def _concatenate(blocks: Sequence[Array]) -> Array:
     return np.concatenate([block.ravel() for block in blocks])
 
 
-def _otsu_dice(images: Sequence[Array], truth: Array) -> float:
+def _otsu_dice(images: Sequence[Array], truth: Array, is_painted: Array) -> float:
     from skimage.filters import threshold_otsu
 
     bright = _concatenate([image > threshold_otsu(image) for image in images]).astype(
         np.uint8
-    )
+    )[is_painted]
     return max(_dice(side, truth, 2) for side in (bright, 1 - bright))
 
 

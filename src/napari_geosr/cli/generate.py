@@ -1,0 +1,58 @@
+"""``napari-geosr generate``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from napari_geosr.cli.kit.console import STOPPING, print_json, run_command
+from napari_geosr.cli.kit.options import (
+    AS_FLAGS,
+    Json,
+    OutFolder,
+    Overwrite,
+    SettingsPath,
+    settings_from,
+)
+from napari_geosr.operations.generate.config import GenerateConfig
+from napari_geosr.operations.models.catalogue import ModelName
+
+
+def generate(
+    model: Annotated[
+        ModelName, Parameter(help="Model of train ddpm: its name, path or job folder.")
+    ],
+    /,
+    *,
+    out: OutFolder,
+    config: Annotated[GenerateConfig | None, AS_FLAGS] = None,
+    settings: SettingsPath = None,
+    json: Json = False,
+    overwrite: Overwrite = False,
+) -> int:
+    """Draw images or volumes from a diffusion model; they are no measurements.
+
+    Each option is documented in its declaration.
+
+    Returns
+    -------
+    int
+        Exit code.
+    """
+    from napari_geosr.operations.generate import generate_steps
+
+    merged = settings_from(GenerateConfig, config, settings)
+    files, warnings = run_command(
+        lambda should_stop: generate_steps(
+            model, out, merged, overwrite=overwrite, should_stop=should_stop
+        ),
+        stopping=STOPPING,
+    )
+    if json:
+        listed = [str(path) for path in files]
+        print_json({"files": listed, "generated": True, "warnings": warnings})
+        return 0
+    print(f"Wrote {len(files)} generated samples to {out}")
+    print("  They show what the model has learned and are no measurements.")
+    return 0

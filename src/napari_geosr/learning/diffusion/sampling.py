@@ -1,0 +1,120 @@
+"""Draws images from a diffusion model.
+
+Two samples with the same seed are the same, and so is the noise at a voxel in whatever
+box it is drawn.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from napari_geosr.core.types import AnyArray
+from napari_geosr.core.volume import Volume
+from napari_geosr.learning.diffusion.schedule import Schedule
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from napari_geosr.learning.patches import Patches
+
+#: Edge of the blocks of noise, in voxels.
+_BLOCK = 32
+#: Edge of the sample shown while a model trains, in voxels, and its number of steps.
+_PREVIEW_EDGE = {2: 128, 3: 32}
+_PREVIEW_STEPS = 10
+
+
+def noise_field(key: Sequence[int], box: Sequence[slice]) -> AnyArray:
+    """Independent normal numbers, a function of `key` and the voxel alone; float32.
+
+    Parameters
+    ----------
+    key : sequence of int
+        Such as the seed and the number of the sample.
+    box : sequence of slice
+        Voxels along Y and X, or Z, Y and X, from 0 on.
+    """
+    ranges = [range(s.start // _BLOCK, -(-s.stop // _BLOCK)) for s in box]
+    lows = [r.start * _BLOCK for r in ranges]
+    noise = np.empty([len(r) * _BLOCK for r in ranges], np.float32)
+    for place in itertools.product(*ranges):
+        rng = np.random.default_rng([*key, len(box), *place])
+        starts = [p * _BLOCK - low for p, low in zip(place, lows, strict=True)]
+        there = tuple(slice(start, start + _BLOCK) for start in starts)
+        noise[there] = rng.standard_normal((_BLOCK,) * len(box), np.float32)
+    crop = (
+        slice(s.start - low, s.stop - low) for s, low in zip(box, lows, strict=True)
+    )
+    return np.ascontiguousarray(noise[tuple(crop)])
+
+
+def schedule_of(network: nn.Module) -> Schedule:
+    """The schedule that a network was trained with."""
+    config: Any = network.config
+    return Schedule(
+        config.noise_schedule, config.prediction, zero_terminal=config.zero_terminal
+    )
+
+
+def sample(
+    network: nn.Module,
+    noise: Tensor,
+    steps: int,
+    on_step: Callable[[int], None] = lambda _: None,
+) -> Tensor:
+    """Turn noise into images with the second-order solver.
+
+    Parameters
+    ----------
+    network : Module
+        A `napari_geosr.networks.diffusion_unet.DiffusionUNet`.
+    noise : Tensor of shape (N, 1, [Z,] Y, X)
+    steps : int
+        Number of steps, each one pass of the network.
+    on_step : callable
+        Called with the number of each step before it is made; may raise.
+
+    Returns
+    -------
+    Tensor
+        Standardised grey values.
+    """
+    net: Any = network
+    schedule = schedule_of(network)
+    times = schedule.evenly_spaced(steps)
+    x, last = noise, None
+    for i, (time, earlier) in enumerate(itertools.pairwise([*times, -1])):
+        on_step(i)
+        with torch.no_grad():
+            output = net.output(x, torch.tensor([time]))
+        image, _ = schedule.parts(x, output, time)
+        x = schedule.solver_step(x, image, time, earlier, last)
+        last = (image, time)
+    return x
+
+
+class SamplePreview:
+    """Draws a sample from the same noise every time, to be shown while training."""
+
+    def __init__(self, patches: Patches) -> None:
+        ndim = patches.config.ndim
+        first = next(iter(patches.scenes[0].volumes.values()))
+        self.grey = patches.grey["source"]
+        box = [slice(0, _PREVIEW_EDGE[ndim])] * ndim
+        field = noise_field([patches.config.seed, 0], box)
+        self.noise = torch.from_numpy(field)[None, None]
+        self.size, self.unit = first.voxel_size[-2:], first.unit
+
+    def __call__(self, network: nn.Module) -> Volume:
+        """Return the (middle) slice of the sample."""
+        noise = self.noise.to(next(network.parameters()).device)
+        made = sample(network, noise, _PREVIEW_STEPS)[0, 0].float().cpu().numpy()
+        plane = made if made.ndim == 2 else made[len(made) // 2]
+        values = self.grey.restore(plane)
+        return Volume(values, "YX", self.size, self.unit, name="generated preview")

@@ -1,0 +1,227 @@
+"""DDPM: learn what images of a modality look like, from unlabelled images alone.
+
+The network is shown images with known amounts of added noise and learns to tell the
+noise from the image [1]_. The model draws new images, and it is a start for methods
+that have few labels (`napari_geosr.learning.methods.ptdr`).
+
+References
+----------
+.. [1] Ho et al. Denoising diffusion probabilistic models. NeurIPS (2020).
+   arXiv:2006.11239
+.. [2] Hang et al. Efficient diffusion training via min-SNR weighting strategy. ICCV
+   (2023). arXiv:2303.09556
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+from pydantic import Field
+
+from napari_geosr.core.errors import ConfigError
+from napari_geosr.core.types import AnyDict
+from napari_geosr.learning import diffusion
+from napari_geosr.learning.architecture import (
+    format_alternatives,
+    network_fields,
+    network_kwargs,
+    networks_supporting,
+)
+from napari_geosr.learning.config import TrainingConfig
+from napari_geosr.learning.method import Arrays, Batch, Losses
+from napari_geosr.learning.method import Method as _Method
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from napari_geosr.learning.diffusion.schedule import Schedule
+    from napari_geosr.learning.patches import Patches
+    from napari_geosr.models.bundle import Model
+
+NEEDS = "unlabelled images or volumes of one modality"
+
+#: Number of times in the noise schedule.
+_TIMES = 1000
+#: Times at which the predicted noise is evaluated, evenly spaced.
+_EVALUATED = range(_TIMES // 16, _TIMES, _TIMES // 8)
+
+
+class Config(TrainingConfig):
+    """Settings of a diffusion model."""
+
+    network_settings: ClassVar[frozenset[str]] = frozenset(
+        {"noise_schedule", "prediction", "zero_terminal"}
+    )
+
+    network: str = Field(
+        "diffusion_unet",
+        title="Network",
+        description="Network architecture: diffusion_unet, which knows how much noise "
+        "there is.",
+    )
+    dimensions: Literal["2D", "2.5D", "3D"] = Field(
+        "2D",
+        title="Dimensions",
+        description="2D: one slice at a time; 2.5D: each slice together with its "
+        "neighbours; 3D: blocks of the volume.",
+    )
+    learning_rate: float = Field(
+        5e-4,
+        gt=0,
+        le=1,
+        title="Learning rate",
+        description="Initial learning rate (Adam).",
+    )
+    sampling: Literal["uniform", "structure"] = Field(
+        "uniform",
+        title="Sampling",
+        description="Where patches are taken. uniform: from everywhere; structure: "
+        "more from regions with structure, which the model then takes to be more "
+        "frequent.",
+    )
+    noise_schedule: Literal["linear", "cosine"] = Field(
+        "cosine",
+        title="Noise schedule",
+        description="How the amount of noise grows over the 1000 times: linear or "
+        "cosine.",
+    )
+    prediction: Literal["noise", "velocity", "image"] = Field(
+        "velocity",
+        title="Prediction",
+        description="What the network predicts: the noise, the image, or the velocity, "
+        "a mixture of both that is accurate at all times.",
+    )
+    zero_terminal: bool = Field(
+        False,
+        title="Pure noise at the end",
+        description="Whether nothing of the image is left at the last time; not if the "
+        "noise is predicted.",
+    )
+
+
+class Method(_Method):
+    """Predicts noise that was added to patches."""
+
+    task: Literal["denoise", "translate", "generate"] = "generate"
+    loss_titles: Mapping[str, str] = {"noise error": "predicted noise"}
+    config: Config
+
+    @classmethod
+    def check(cls, config: TrainingConfig) -> None:
+        """Also check that the network can be told the time, and that greys are kept."""
+        super().check(config)
+        assert isinstance(config, Config)
+        if "noise_schedule" not in network_fields(config.network):
+            networks = networks_supporting(
+                lambda name: "noise_schedule" in network_fields(name)
+            )
+            raise ConfigError(
+                f"The network {config.network!r} cannot be told how much noise there "
+                f"is: choose {format_alternatives(networks)}."
+            )
+        if config.normalisation != "stored":
+            raise ConfigError(
+                "A diffusion model draws images without one to take the grey scale "
+                "from: set normalisation to stored."
+            )
+        if config.network_options.get("residual"):
+            raise ConfigError(
+                "The input cannot be added to predicted noise: remove residual from "
+                "the network's options."
+            )
+        cls(config).schedule()
+
+    def network_kwargs(self) -> AnyDict:
+        """Settings of the network, with the noise schedule."""
+        schedule = self.config.model_dump(include=set(self.config.network_settings))
+        return network_kwargs(self.config, **schedule)
+
+    def schedule(self) -> Schedule:
+        """The noise schedule."""
+        config = self.config
+        return diffusion.schedule.Schedule(
+            config.noise_schedule,
+            config.prediction,
+            _TIMES,
+            zero_terminal=config.zero_terminal,
+        )
+
+    def intended_use(self) -> str:
+        """Intended use, for the card."""
+        return (
+            "A start for segmentation with few labels, and drawing images like the "
+            "training data, which are no measurements."
+        )
+
+    def draw(self, patches: Patches, rng: np.random.Generator) -> Arrays:
+        """Draw a patch, a time and noise."""
+        drawn = patches.draw(rng, ("source",))
+        noise = np.asarray(rng.standard_normal(drawn["source"].shape, np.float32))
+        time = np.array(rng.integers(_TIMES), np.int64)
+        return {"source": drawn["source"], "noise": noise, "time": time}
+
+    def loss(self, batch: Batch) -> tuple[Tensor, Losses]:
+        """Squared error of the output, weighted by min-SNR [2]_."""
+        schedule, time = self.schedule(), batch["time"]
+        x0, noise = batch["source"], batch["noise"]
+        output = self._network_output(schedule.noised(x0, noise, time), time)
+        squares = (output - _centre(schedule.target(x0, noise, time))).square()
+        weight = schedule.weight(time).to(squares.device, squares.dtype)
+        error = (weight * squares.flatten(1).mean(dim=1)).mean()
+        return error, {"loss": error}
+
+    def validate(self, batch: Batch) -> dict[str, float]:
+        """Mean squared error of the noise at eight times, for the same patch."""
+        schedule = self.schedule()
+
+        def predicted(x: Tensor, time: Tensor) -> Tensor:
+            output = self._network_output(x, time)
+            return schedule.parts(_centre(x), output, time)[1]
+
+        return {"noise error": self.noise_error(batch, predicted)}
+
+    def noise_error(
+        self, batch: Batch, predicted: Callable[[Tensor, Tensor], Tensor]
+    ) -> float:
+        """Mean squared error of noise that a function of (x, time) predicts."""
+        schedule, time = self.schedule(), batch["time"]
+        x0, noise = batch["source"], batch["noise"]
+        errors = []
+        for now in _EVALUATED:
+            then = time.new_full(time.shape, now)
+            found = predicted(schedule.noised(x0, noise, then), then)
+            errors.append(float((found - _centre(noise)).square().mean()))
+        return float(np.mean(errors))
+
+    def linear_error(self, batch: Batch) -> float:
+        """The same for the best prediction without looking at neighbours.
+
+        For independent voxels of unit variance, it is x times the amplitude of the
+        noise.
+        """
+        schedule = self.schedule()
+        return self.noise_error(
+            batch, lambda x, time: _centre(x) * schedule.shares(time, x)[1]
+        )
+
+    def _network_output(self, x: Tensor, time: Tensor) -> Tensor:
+        network: Any = self.modules[self.result]
+        output: Tensor = network.output(x, time)
+        return output.float()
+
+    def starting_weights(self, model: Model) -> dict[str, Tensor]:
+        """State dict of another diffusion model."""
+        if model.card.task != "generate":
+            raise ConfigError(
+                f"{model.card.name} is no diffusion model: start from a model of "
+                "ddpm, or without one."
+            )
+        return super().starting_weights(model)
+
+
+def _centre(x: Tensor) -> Tensor:
+    """The middle one of several slices."""
+    middle = x.shape[1] // 2
+    return x[:, middle : middle + 1]

@@ -1,0 +1,347 @@
+"""PTDR: segmentation from a handful of painted slices, with a pre-trained network.
+
+The network of a diffusion model (`napari_geosr.learning.methods.ddpm`) knows the
+modality from unlabelled images. Its last layer is replaced by one with an output per
+class, and all layers are trained on clean images at a fixed time of the noise schedule
+[1]_. Without such a model, the same network is trained from scratch.
+
+Only painted voxels count. The slices that have any become images of their own, and a
+strip of each is held out for validation.
+
+References
+----------
+.. [1] Rousseau et al. Pre-training with diffusion models for dental radiography
+   segmentation. MICCAI DGM4 (2023). arXiv:2307.14066
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import numpy as np
+from cyclopts import Parameter
+from pydantic import Field
+
+from napari_geosr.core.errors import ConfigError, VolumeError
+from napari_geosr.core.types import AnyArray, AnyDict
+from napari_geosr.learning import losses
+from napari_geosr.learning.architecture import (
+    format_alternatives,
+    network_fields,
+    network_kwargs,
+    networks_supporting,
+)
+from napari_geosr.learning.config import MULTIPLE_FILES, TrainingConfig
+from napari_geosr.learning.labels import check_painted
+from napari_geosr.learning.method import Arrays, Batch, Losses
+from napari_geosr.learning.method import Method as _Method
+from napari_geosr.learning.statistics import GreyScale
+from napari_geosr.models import zoo
+from napari_geosr.models.names import MODEL_NAME
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from napari_geosr.core.volume import Volume
+    from napari_geosr.learning.patches import Patches
+    from napari_geosr.models.bundle import Model
+
+NEEDS = "a scan and a few painted slices of it, and a model of ddpm if there is one"
+
+#: Value of voxels where nothing is painted.
+UNPAINTED = 255
+#: Maximum number of painted slices; with more, supervised learning is better.
+_MAX_SLICES = 256
+#: Number of patches drawn until one has painted voxels.
+_TRIES = 100
+#: Standard deviation of the logarithm of random contrast.
+_CONTRAST = 0.15
+#: Standard deviation of random brightness, in standard deviations of the grey values.
+_BRIGHTNESS = 0.15
+#: Largest standard deviation of added noise, in those of the grey values.
+_NOISE = 0.2
+#: Name of the last layer of the networks that can be trained.
+_HEAD = "head."
+
+
+class Config(TrainingConfig):
+    """Settings of segmentation with few labels."""
+
+    target: Annotated[tuple[Path, ...], MULTIPLE_FILES] = Field(
+        (),
+        title="Labels",
+        description="Label images with the classes 0, 1, 2 … where something is "
+        "painted and 255 elsewhere, in the same order as the sources.",
+    )
+    from_model: Annotated[
+        str | None, Parameter(name=("--start-from", "--from-model")), MODEL_NAME
+    ] = Field(
+        None,
+        title="Start from",
+        description="Diffusion model of ddpm to start from; by default, the network is "
+        "trained from scratch.",
+    )
+    classes: int = Field(
+        2,
+        ge=2,
+        le=UNPAINTED,
+        title="Classes",
+        description="Number of classes, numbered 0, 1, 2 and so on in the labels.",
+    )
+    network: str = Field(
+        "diffusion_unet",
+        title="Network",
+        description="Network architecture: diffusion_unet or unet.",
+    )
+    dimensions: Literal["2D", "2.5D", "3D"] = Field(
+        "2D",
+        title="Dimensions",
+        description="2D: one slice at a time; 2.5D: each slice together with its "
+        "neighbours. 3D is not supported, because slices are painted.",
+    )
+    steps: int = Field(
+        1000,
+        ge=1,
+        title="Steps",
+        description="Number of training steps (updates of the weights).",
+    )
+    learning_rate: float = Field(
+        2e-4,
+        gt=0,
+        le=1,
+        title="Learning rate",
+        description="Initial learning rate (Adam) of the layers of the model to start "
+        "from; without one, of all layers, times the factor of the last layer.",
+    )
+    head_rate: float = Field(
+        10.0,
+        ge=1,
+        le=100,
+        title="Last layer",
+        description="Learning rate of new layers, as a multiple of that of the others.",
+        json_schema_extra={"unit": "× rate"},
+    )
+    averaging: float = Field(
+        0.99,
+        ge=0,
+        lt=1,
+        title="Averaging",
+        description="Decay of the moving average of the weights; the model consists of "
+        "these averages.",
+    )
+    sampling: Literal["uniform", "structure"] = Field(
+        "uniform",
+        title="Sampling",
+        description="Where patches are taken. uniform: from everywhere; structure: "
+        "more from regions with structure.",
+    )
+
+
+class Method(_Method):
+    """Cross-entropy and Dice loss of the painted voxels."""
+
+    roles = ("source", "target")
+    output_role = "target"
+    unpainted: int | None = UNPAINTED
+    replaced_settings = frozenset({"out_channels", "fixed_time"})
+    loss_titles: Mapping[str, str] = {
+        "missed overlap": "1 − mean Dice",
+        "entropy": "cross-entropy",
+    }
+    config: Config
+
+    def __init__(self, config: TrainingConfig) -> None:
+        super().__init__(config)
+        self.labels = self.config.classes
+
+    @classmethod
+    def check(cls, config: TrainingConfig) -> None:
+        """Also check that the network works on slices and has a last layer."""
+        super().check(config)
+        if config.dimensions == "3D":
+            raise ConfigError(
+                "Painted slices are learned slice by slice: set dimensions to 2D or "
+                "2.5D."
+            )
+        networks = networks_supporting(_has_head)
+        if config.network not in networks:
+            raise ConfigError(
+                f"The network {config.network!r} has no last layer that can be "
+                f"replaced: choose {format_alternatives(networks)}."
+            )
+        if config.normalisation != "stored":
+            raise ConfigError(
+                "Segmentation with few labels keeps the grey scale of the training "
+                "data: set normalisation to stored."
+            )
+        if config.network_options.get("residual"):
+            raise ConfigError(
+                "The input cannot be added to label scores: remove residual from the "
+                "network's options."
+            )
+
+    def network_kwargs(self) -> AnyDict:
+        """Settings of the network, with one output per class."""
+        return network_kwargs(
+            self.config, out_channels=self.config.classes, residual=False
+        )
+
+    def grey_scale(self) -> GreyScale | None:
+        """Stored grey scale of the model to start from, if there is one."""
+        if self.config.from_model is None:
+            return None
+        scale = zoo.find(self.config.from_model).card.normalisation
+        if scale.mean is None or scale.std is None:
+            return None
+        return GreyScale(scale.mean, scale.std)
+
+    def check_targets(self, targets: Sequence[Volume]) -> None:
+        """Raise `VolumeError` if labels are invalid, or too few or many are painted."""
+        painted = check_painted(targets, self.labels, UNPAINTED)
+        if (n := sum(map(len, painted))) > _MAX_SLICES:
+            raise VolumeError(
+                f"{n} slices have labels, but this method is for up to {_MAX_SLICES}: "
+                "use supervised instead, or paint fewer."
+            )
+
+    def scenes(
+        self, volumes: Mapping[str, Sequence[Volume]]
+    ) -> Mapping[str, Sequence[Volume]]:
+        """Make an image of each painted slice; in 2.5D, with its neighbours."""
+        self.check_targets(volumes["target"])
+        sources, targets = [], []
+        painted = check_painted(volumes["target"], self.labels, UNPAINTED)
+        pairs = zip(volumes["source"], volumes["target"], painted, strict=True)
+        for source, target, slices in pairs:
+            if source.axes == "YX":
+                sources += [source] * len(slices)
+                targets += [target] * len(slices)
+                continue
+            for z in slices:
+                sources.append(self._slab(source, z))
+                targets.append(self._slab(target, z, painted=True))
+        return {"source": sources, "target": targets}
+
+    def _slab(self, volume: Volume, z: int, *, painted: bool = False) -> Volume:
+        reach = self.config.planes // 2
+        low, high = max(0, z - reach), min(volume.shape[0], z + reach + 1)
+        if not reach:
+            data: AnyArray = np.asarray(volume.data[z])
+        elif painted:  # the neighbours have images of their own
+            shape = (high - low, *volume.shape[1:])
+            data = np.full(shape, UNPAINTED, volume.dtype)
+            data[z - low] = np.asarray(volume.data[z])
+        else:
+            data = np.asarray(volume.data[low:high])
+        n = data.ndim
+        return volume.replace(
+            data=data,
+            axes="ZYX"[-n:],
+            voxel_size=volume.voxel_size[-n:],
+            origin=((volume.origin[0] + low * volume.voxel_size[0],) if n == 3 else ())
+            + volume.origin[1:],
+            name=f"{volume.name} slice {z}",
+            source=None,
+        )
+
+    def prepare(self, patches: Patches) -> None:
+        """Check that something is painted in the part that is held out."""
+        super().prepare(patches)
+        for held_out in (False, True):
+            if not any(_is_painted(scene, held_out) for scene in patches.scenes):
+                where = "held out for validation" if held_out else "trained on"
+                raise VolumeError(
+                    f"Nothing is painted in the part of the slices that is {where}. "
+                    "Paint more of a slice, or change the validation share or the "
+                    "seed."
+                )
+
+    def draw(self, patches: Patches, rng: np.random.Generator) -> Arrays:
+        """Draw a patch with painted voxels, and change contrast and brightness."""
+        for _ in range(_TRIES):
+            drawn = patches.draw(rng, ("source", "target"))
+            if (drawn["target"] != UNPAINTED).any():
+                break
+        if not patches.validation and self.config.augment:
+            drawn["source"] = _with_other_greys(drawn["source"], rng)
+        return {"source": drawn["source"], "target": drawn["target"]}
+
+    def starting_weights(self, model: Model) -> dict[str, Tensor]:
+        """Weights of the model; those of the last layer are new.
+
+        They are kept if the model has the same classes.
+        """
+        trained = model.network().state_dict()
+        own: dict[str, Tensor] = self.modules[self.result].state_dict()
+        return {
+            name: own[name]
+            if name.startswith(_HEAD)
+            and name in own
+            and own[name].shape != values.shape
+            else values
+            for name, values in trained.items()
+        }
+
+    def optimiser(self, group: str, parameters: list[Any]) -> Any:
+        """Adam, with a larger learning rate for new layers."""
+        import torch
+
+        rate, factor = self.config.learning_rate, self.config.head_rate
+        if self.config.from_model is None:
+            return torch.optim.Adam(parameters, lr=rate * factor, betas=(0.9, 0.99))
+        network: Any = self.modules[self.result]
+        head = list(network.head.parameters())
+        others = [p for p in parameters if all(p is not q for q in head)]
+        groups: list[AnyDict] = [
+            {"params": others},
+            {"params": head, "lr": rate * factor},
+        ]
+        return torch.optim.Adam(groups, lr=rate, betas=(0.9, 0.99))
+
+    def intended_use(self) -> str:
+        """Intended use, for the card; states the classes."""
+        return (
+            f"{super().intended_use()} Its output is a label image with the classes "
+            f"0 … {self.labels - 1} of the painted slices."
+        )
+
+    def loss(self, batch: Batch) -> tuple[Tensor, Losses]:
+        """Cross-entropy plus the Dice loss, of painted voxels only."""
+        scores, target = self.output(batch), batch["target"]
+        entropy = losses.labels.cross_entropy(scores, target, UNPAINTED)
+        overlap = losses.labels.dice_loss(scores, target, UNPAINTED)
+        total = entropy + overlap
+        return total, {"loss": total, "entropy": entropy}
+
+    def validate(self, batch: Batch) -> dict[str, float]:
+        """1 minus the mean Dice overlap of the painted voxels."""
+        is_painted = batch["target"] != UNPAINTED
+        predicted = self.output(batch)[is_painted]
+        target = batch["target"][is_painted]
+        dice = losses.labels.mean_dice(predicted, target, self.labels)
+        return {"missed overlap": 1 - dice}
+
+
+def _has_head(network: str) -> bool:
+    # Networks with levels are U-Nets; the last layer of others is part of all layers.
+    return {"out_channels", "levels"} <= network_fields(network).keys()
+
+
+def _is_painted(scene: Any, held_out: bool) -> bool:
+    split = scene.split
+    target = np.asarray(scene.volumes["target"].data)
+    for low, high in (split.validation,) if held_out else split.train:
+        if (target.take(range(low, high), split.axis) != UNPAINTED).any():
+            return True
+    return False
+
+
+def _with_other_greys(patch: AnyArray, rng: np.random.Generator) -> AnyArray:
+    """Change contrast and brightness at random, and add white noise."""
+    contrast = np.exp(_CONTRAST * rng.standard_normal())
+    brightness = _BRIGHTNESS * rng.standard_normal()
+    noise = rng.uniform(0, _NOISE) * rng.standard_normal(patch.shape, np.float32)
+    changed: AnyArray = (contrast * patch + brightness + noise).astype(np.float32)
+    return changed

@@ -1,0 +1,56 @@
+"""Settings of samples drawn from a diffusion model. No torch: ``--help`` reads it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field, field_validator
+
+from napari_geosr.core.config import Config
+from napari_geosr.operations.inputs import COMMAS, parse_numbers
+
+
+class GenerateConfig(Config):
+    """Number, size and seed of the samples."""
+
+    number: int = Field(
+        4, ge=1, le=10_000, title="Number", description="Number of samples."
+    )
+    shape: Annotated[tuple[int, ...] | None, COMMAS] = Field(
+        None,
+        title="Shape",
+        description="Voxels along Y,X or Z,Y,X, such as 64,64,64; by default 128,128 "
+        "or 64,64,64.",
+    )
+    seed: int = Field(
+        0,
+        ge=0,
+        title="Seed",
+        description="Random seed: the same seed gives the same samples, in whatever "
+        "number.",
+    )
+    sampling_steps: int = Field(
+        30,
+        ge=2,
+        le=1000,
+        title="Sampling steps",
+        description="Passes of the network per sample; more are slower and slightly "
+        "more accurate.",
+    )
+    device: str = Field(
+        "auto",
+        title="Device",
+        description="Device to use: auto, cpu, cuda, cuda:1 or mps.",
+    )
+
+    @field_validator("shape", mode="before")
+    @classmethod
+    def _read_shape(cls, value: Any) -> object:
+        return parse_numbers(value, int, "64,64,64")
+
+    @field_validator("shape")
+    @classmethod
+    def _check_shape(cls, value: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        if value is not None and (len(value) not in (2, 3) or min(value) < 8):
+            raise ValueError("give two or three numbers of 8 or more")
+        return value

@@ -1,0 +1,201 @@
+"""Segmentation with few labels: painted voxels only, and a pre-trained network."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import tifffile
+import torch
+
+import napari_geosr as geosr
+from napari_geosr.cli.app import run
+from napari_geosr.core.errors import ConfigError, VolumeError
+from napari_geosr.core.steps import run_to_end
+from napari_geosr.core.volume import Volume
+from napari_geosr.io import read
+from napari_geosr.learning import losses
+from napari_geosr.learning.methods.ptdr import UNPAINTED, Config, Method
+from napari_geosr.models import zoo
+from napari_geosr.operations.train import TrainJob, train_steps
+from napari_geosr.operations.train.fine_tune import fine_tune_settings
+
+SMALL: dict[str, Any] = {
+    "patch": 32,
+    "batch_size": 4,
+    "width": 8,
+    "layers": 1,
+    "device": "cpu",
+    "checkpoint_seconds": 60.0,
+}
+
+
+@pytest.fixture
+def painted(noisy_pair: Any, tmp_path: Path) -> Path:
+    """Labels of one slice of the foam, part of it painted: 1 is pore."""
+    labels = np.full(noisy_pair.clean.shape, UNPAINTED, np.uint8)
+    labels[7, :, :40] = noisy_pair.clean[7, :, :40] <= 0.5
+    return write(tmp_path / "painted.tif", labels)
+
+
+def write(path: Path, labels: npt.NDArray[Any]) -> Path:
+    tifffile.imwrite(path, labels, imagej=True, metadata={"axes": "ZYX"})
+    return path
+
+
+def train(folder: Path, **values: Any) -> Path:
+    job = TrainJob(method="ptdr", training=Config.create(**values))
+    job.check()
+    path = run_to_end(train_steps(job, folder))
+    assert path is not None
+    return path
+
+
+def test_losses_of_painted_voxels_by_hand() -> None:
+    """Two painted voxels of class 0 and 1, each with probability 3/4 of class 0."""
+    scores = torch.tensor([np.log(3.0), 0.0]).reshape(1, 2, 1, 1).expand(1, 2, 1, 3)
+    target = torch.tensor([0, 1, UNPAINTED]).reshape(1, 1, 1, 3)
+    entropy = losses.labels.cross_entropy(scores, target, UNPAINTED)
+    assert float(entropy) == pytest.approx(-(np.log(0.75) + np.log(0.25)) / 2)
+    # class 0: 2 · .75 / (1.5 + 1); class 1: 2 · .25 / (.5 + 1)
+    dice = losses.labels.dice_loss(scores, target, UNPAINTED)
+    assert float(dice) == pytest.approx(1 - (0.6 + 1 / 3) / 2)
+    nothing = torch.full_like(target, UNPAINTED)
+    for loss in (losses.labels.cross_entropy, losses.labels.dice_loss):
+        assert float(loss(scores, nothing, UNPAINTED)) == 0
+
+
+@pytest.mark.parametrize("dimensions", ["2D", "2.5D"])
+def test_painted_slices_become_images(dimensions: str) -> None:
+    scan = np.arange(6 * 20 * 24, dtype=np.float32).reshape(6, 20, 24)
+    labels = np.full(scan.shape, UNPAINTED, np.uint8)
+    labels[0, :4], labels[1, :4], labels[4, 0, :2] = 0, 1, (0, 1)
+    config = Config.create(
+        source=["a"], target=["b"], dimensions=dimensions, adjacent_slices=3
+    )
+    given = {
+        "source": [Volume(scan, "ZYX", (2.0, 1.0, 1.0), "µm")],
+        "target": [Volume(labels, "ZYX", (2.0, 1.0, 1.0), "µm")],
+    }
+    made = Method(config).scenes(given)
+    if dimensions == "2D":
+        assert [v.axes for v in made["source"]] == ["YX"] * 3
+        for z, source in zip((0, 1, 4), made["source"], strict=True):
+            np.testing.assert_array_equal(source.data, scan[z])
+        return
+    assert [v.shape[0] for v in made["source"]] == [2, 3, 3]
+    assert [v.origin[0] for v in made["source"]] == [0, 0, 6]
+    for source, target in zip(made["source"], made["target"], strict=True):
+        z = int(np.flatnonzero((target.data != UNPAINTED).any((1, 2)))[0])
+        assert (target.data != UNPAINTED).any((1, 2)).sum() == 1
+        first = int(source.origin[0] / 2)
+        np.testing.assert_array_equal(target.data[z], labels[first + z])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda x: x[:, :50], "shape"),
+        (lambda x: x.astype(np.float32) / 2, "not a whole number"),
+        (lambda x: np.where(x == 1, 0, x), "Only class 0"),
+        (lambda x: np.full_like(x, UNPAINTED), "Nothing is painted"),
+        (lambda x: np.where(x == 1, 7, x), "the value 7"),
+    ],
+)
+def test_unusable_labels(
+    noisy_pair: Any, painted: Path, change: Any, message: str
+) -> None:
+    write(painted, change(tifffile.imread(painted)))
+    values = {"source": [noisy_pair.first], "target": [painted]}
+    job = TrainJob(method="ptdr", training=Config.create(**values))
+    with pytest.raises(VolumeError, match=message):
+        job.check()
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"dimensions": "3D"}, "slice by slice"),
+        ({"network": "msdnet"}, "choose diffusion_unet or unet"),
+        ({"normalisation": "volume"}, "stored"),
+    ],
+)
+def test_unusable_settings(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Method.check(Config.create(source=["a"], target=["b"], **values))
+
+
+def test_from_a_prior_to_a_porosity(
+    noisy_pair: Any,
+    painted: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Pre-train, learn half a slice, restore the scan to labels, and measure them."""
+    prior = geosr.train("ddpm", tmp_path / "prior", noisy_pair.first, steps=40, **SMALL)
+    path = Path(str(prior.path))
+    values = fine_tune_settings(path, "ptdr") | {
+        "source": [noisy_pair.first],
+        "target": [painted],
+        "steps": 80,
+        "learning_rate": 2e-3,
+        "averaging": 0.9,
+        **{k: v for k, v in SMALL.items() if k not in ("width", "layers")},
+    }
+    method = Method(Config.create(**values))
+    torch.manual_seed(1)
+    method.modules = method.build()
+    old, new = prior.network().state_dict(), method.starting_weights(prior)
+    assert old.keys() == new.keys()
+    head = {"head.weight", "head.bias"}
+    assert all(torch.equal(new[k], old[k]) for k in old.keys() - head)
+    assert all(
+        torch.equal(new[k], method.modules["network"].state_dict()[k]) for k in head
+    )
+    assert len(new["head.bias"]) == 2
+    rates = [
+        g["lr"]
+        for g in method.optimiser(
+            "network", list(method.modules["network"].parameters())
+        ).param_groups
+    ]
+    assert rates == pytest.approx([2e-3, 2e-2])
+
+    segmenter = train(tmp_path / "job", **values)
+    card = zoo.find(str(segmenter)).card
+    assert (card.task, card.labels, card.method) == ("segment", 2, "ptdr")
+    assert card.normalisation.mean == prior.card.normalisation.mean
+    dice = {row.method: row.dice for row in card.figures}
+    assert dice["model"] is not None
+
+    out = tmp_path / "labels.ome.tif"
+    line = f"restore {noisy_pair.first} -m {segmenter} -o {out}"
+    assert run(line.split()) == 0
+    labels = np.asarray(read(out).data)
+    truth = noisy_pair.clean <= 0.5
+    assert set(np.unique(labels)) == {0, 1}
+    # a threshold cannot see through the noise
+    scan = tifffile.imread(noisy_pair.first) <= 0.5
+    assert (labels == truth).mean() > (scan == truth).mean()
+    capsys.readouterr()
+    line = f"measure {out} --json -o {tmp_path / 'report'}"
+    assert run(line.split()) == 0
+    porosity = json.loads(capsys.readouterr().out)["porosity"]
+    assert porosity == pytest.approx(float(truth.mean()), abs=0.1)
+
+
+def test_from_scratch_with_a_plain_unet(
+    noisy_pair: Any, painted: Path, tmp_path: Path
+) -> None:
+    path = train(
+        tmp_path / "job",
+        source=[noisy_pair.first],
+        target=[painted],
+        network="unet",
+        **SMALL | {"steps": 3, "width": 4},
+    )
+    assert zoo.find(str(path)).card.network == "unet"
