@@ -15,6 +15,7 @@ from napari_geosr.cli.kit.options import (
     SettingsPath,
     settings_from,
 )
+from napari_geosr.operations import generate as generation
 from napari_geosr.operations.generate.config import GenerateConfig
 from napari_geosr.operations.models.catalogue import ModelName
 
@@ -40,11 +41,9 @@ def generate(
     int
         Exit code.
     """
-    from napari_geosr.operations.generate import generate_steps
-
     merged = settings_from(GenerateConfig, config, settings)
     files, warnings = run_command(
-        lambda should_stop: generate_steps(
+        lambda should_stop: generation.generate_steps(
             model, out, merged, overwrite=overwrite, should_stop=should_stop
         ),
         stopping=STOPPING,

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import ModuleType
 from typing import Any, Literal
 
 import numpy as np
@@ -131,6 +132,13 @@ class RawTable:
         return values
 
 
+def _kernels() -> tuple[ModuleType, ModuleType]:
+    """Compiled functions; numba takes a second to import, so it is done when needed."""
+    from napari_geosr.measure.kernels import cells, joining
+
+    return cells, joining
+
+
 class SlabLabeller:
     """Labels the slabs of a volume in order and returns the table of all pores.
 
@@ -246,8 +254,7 @@ class SlabLabeller:
 
     def _join_planes(self, part: SlabPart, n_before: int) -> None:
         """Join the first plane to the previous slab's last; count between them."""
-        from napari_geosr.measure.kernels import cells, joining
-
+        cells, joining = _kernels()
         if self._last_labels is not None:
             rules, below = self.rules, self._last_labels
             first = part.first + np.int32(n_before) * (part.first > 0)
@@ -278,8 +285,7 @@ class SlabLabeller:
 
     def _release_complete(self) -> None:
         """Merge and release the rows of pores that do not reach the last plane."""
-        from napari_geosr.measure.kernels import joining
-
+        _, joining = _kernels()
         roots = joining.roots_of(self._parent[: self._n_open + 1])
         is_open = np.zeros(len(roots), bool)
         if self._last_labels is not None and self._z < self.shape[0]:
@@ -320,8 +326,7 @@ class SlabLabeller:
 
     def _forget(self, kept: np.ndarray, roots: np.ndarray) -> None:
         """Renumber the labels in `kept` in order, and drop all others."""
-        from napari_geosr.measure.kernels import joining
-
+        _, joining = _kernels()
         new = np.cumsum(kept) - 1
         self._n_open = int(new[-1])
         parent = new[roots[kept]]

@@ -22,7 +22,6 @@ from napari_geosr.gui.porosity.evidence import (
     explained_source,
 )
 from napari_geosr.gui.porosity.job_result import JobMeasurement, job_result_steps
-from napari_geosr.gui.porosity.levels_reader import Key, LevelsReader
 from napari_geosr.gui.porosity.measuring import (
     PoreMeasurement,
     export_dialog,
@@ -31,9 +30,10 @@ from napari_geosr.gui.porosity.measuring import (
 )
 from napari_geosr.gui.porosity.pore_layers import earlier_pore_layers, features
 from napari_geosr.gui.porosity.pores_shown import PoreDisplay
-from napari_geosr.gui.porosity.sample_preview import SamplePreview
+from napari_geosr.gui.porosity.preview.levels_reader import Key, LevelsReader
+from napari_geosr.gui.porosity.preview.sample_preview import SamplePreview
+from napari_geosr.gui.porosity.preview.threshold_preview import ThresholdPreview
 from napari_geosr.gui.porosity.settings import NO_IMAGE, UNUSABLE
-from napari_geosr.gui.porosity.threshold_preview import ThresholdPreview
 from napari_geosr.gui.porosity.widgets import PorosityWidgets
 from napari_geosr.operations.measure import MeasureConfig
 from napari_geosr.operations.measure.grey_levels import GreyLevels

@@ -15,7 +15,7 @@ from napari_geosr.core.types import AnyArray, AnyDict
 from napari_geosr.gui.layers import METADATA, add_labels_result, geometry
 from napari_geosr.gui.layers.position import in_layer_units
 from napari_geosr.gui.porosity.pore_colours import BY_LABEL, colormap_of
-from napari_geosr.gui.porosity.threshold_preview import preview_colormap
+from napari_geosr.gui.porosity.preview.threshold_preview import preview_colormap
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel

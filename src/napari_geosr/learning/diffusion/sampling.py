@@ -99,7 +99,7 @@ def sample(
     return x
 
 
-class SamplePreview:
+class GeneratedPreview:
     """Draws a sample from the same noise every time, to be shown while training."""
 
     def __init__(self, patches: Patches) -> None:

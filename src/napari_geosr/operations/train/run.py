@@ -22,7 +22,7 @@ from napari_geosr.inference.device import pick_device
 from napari_geosr.learning import checkpoint
 from napari_geosr.learning.architecture import training_remark
 from napari_geosr.learning.config import TrainingConfig
-from napari_geosr.learning.diffusion.sampling import SamplePreview
+from napari_geosr.learning.diffusion.sampling import GeneratedPreview
 from napari_geosr.learning.energy import Meter
 from napari_geosr.learning.methods import METHODS
 from napari_geosr.learning.pairs import check_pair
@@ -195,7 +195,7 @@ def _load_patches_steps(
 
 def _preview(patches: Patches, method: Method) -> Preview | None:
     if method.task == "generate":
-        return SamplePreview(patches) if method.config.planes == 1 else None
+        return GeneratedPreview(patches) if method.config.planes == 1 else None
     return TrainingPreview(
         patches,
         "source",

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from napari.layers import Image
 
     from napari_geosr.core.volume import Volume
-    from napari_geosr.gui.porosity.levels_reader import Key, LevelsReader
+    from napari_geosr.gui.porosity.preview.levels_reader import Key, LevelsReader
     from napari_geosr.gui.porosity.settings import PorositySettings
     from napari_geosr.operations.measure.grey_levels import GreyLevels
 

@@ -1,0 +1,1 @@
+"""Live previews in the Porosity dock: histogram, pores of a slice, and their sample."""
