@@ -502,7 +502,7 @@ def head(options: argparse.Namespace, rows: Sequence[Mapping[str, Any]]) -> str:
         f"{options.steps} steps (a third for the U-Net, on the fine grid). Tested on "
         f"{JUDGED_ON} others. Number of seeds: {options.seeds}; ± is half the range. "
         "Errors are mean absolute values over the specimens, "
-        "relative to the known mask, with the sign of the majority. MACs are "
+        "relative to the known mask; their sign is that of most specimens. MACs are "
         "multiply–accumulate operations per input voxel. Times "
         f"(seconds {where}) and energies (joules) are per million voxels of the "
         f"result, measured tile by tile on {2 * EDGE}³ voxels ({EDGE}³ for the "

@@ -259,7 +259,7 @@ FLAGS: Mapping[str, tuple[str, Callable[[Row], bool]]] = {
     "noise": ("noise that was not measured", lambda row: harms(row)),
     "training data": ("training data, or removed part", lambda row: harms(row)),
     "remark": (
-        "remark: pores of up to so many voxels cannot be counted",
+        "remark: size up to which pores cannot be counted",
         lambda row: _are_lost(row),
     ),
 }

@@ -71,7 +71,7 @@ def test_few_projections_are_simulated_once(viewer, monkeypatch, tmp_path):
         viewer.open_sample("napari-geosr", "few_projections")
     assert len(made) == 1
     truth, *views = list(viewer.layers)[:3]
-    assert truth.name == "true foam"
+    assert truth.name == "foam, ground truth"
     assert not truth.visible
     assert truth.data.shape == (4, 32, 32)
     assert [view.metadata[METADATA]["view"] for view in views] == [

@@ -13,7 +13,7 @@ from napari_geosr.physics.correlated_noise import noise_of_scan
 
 
 class NoiseGenerator:
-    """Draws noise of the level and correlation of the scan, standardised.
+    """Draws standardised noise with the level and correlation of the scan's noise.
 
     Attributes
     ----------

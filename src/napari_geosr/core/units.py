@@ -176,7 +176,7 @@ def same_sizes(first: Sequence[float], second: Sequence[float]) -> bool:
 def same_position(
     first: Sequence[float], second: Sequence[float], voxel_size: Sequence[float]
 ) -> bool:
-    """Whether two positions agree to a small part of a voxel, however far from zero.
+    """Whether two positions agree to a small fraction of a voxel, even far from zero.
 
     Examples
     --------

@@ -52,7 +52,7 @@ def few_projections() -> list[LayerData]:
 
     projections, truth = _run_in_thread(_few_projections)
     (data, attributes, kind), *_ = read_layers(str(truth))
-    hidden = (data, attributes | {"name": "true foam", "visible": False}, kind)
+    hidden = (data, attributes | {"name": "foam, ground truth", "visible": False}, kind)
     return [hidden, *read_layers(str(projections))]
 
 

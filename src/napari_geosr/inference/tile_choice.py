@@ -206,7 +206,7 @@ def choose_tile_for_workers(
         fitting = small
 
     def duration(choice: TileChoice) -> tuple[float, int, int]:
-        """Time until all have finished, relative to a single process; lower first."""
+        """Time until all have finished, relative to one process; lower is better."""
         n_rounds = math.ceil(choice.n_tiles / n_workers)
         busiest = n_rounds * n_workers / choice.n_tiles
         # Processes differ in speed: the fewer the tiles, the longer the last one waits.

@@ -205,7 +205,7 @@ class _DamagedFile:
 def taken_for_unfinished(
     out: Path, stamp: Stamp, intact: Sequence[Box]
 ) -> Iterator[None]:
-    """Let a damaged file be resumed like that of a killed run.
+    """Allow a damaged file to be resumed, like one left by a killed run.
 
     At the end, `out` exists again in any case, completely or partly repaired. If the
     process is killed in between, `find_unfinished` finds the file.

@@ -142,8 +142,8 @@ class TrainingConfig(Config):
         ge=0,
         lt=1,
         title="Averaging",
-        description="Decay of the moving average of the weights; the model consists of "
-        "these averages.",
+        description="Decay of the moving average of the weights; the model uses the "
+        "averaged weights.",
     )
     gradient_clip: float = Field(
         1.0,

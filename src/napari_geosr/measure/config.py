@@ -176,7 +176,7 @@ class PorosityConfig(Config):
         for name in value:
             if name not in known:
                 raise ValueError(
-                    f"there is no statistic {name!r}; known are {', '.join(known)}"
+                    f"there is no statistic {name!r}; choose from {', '.join(known)}"
                 )
         return tuple(dict.fromkeys(value))
 

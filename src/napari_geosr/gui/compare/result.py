@@ -94,7 +94,9 @@ class QualityTable(QTableWidget):
             title = titles[key]
             head = QTableWidgetItem(title)
             head.setToolTip(
-                f"{title}: the others are compared with it." if key == base else title
+                f"{title}: the base, with which the others are compared."
+                if key == base
+                else title
             )
             if key == base:
                 font = head.font()

@@ -190,8 +190,8 @@ class PorositySettings(QWidget):
             (
                 self.closing,
                 "Mask closing",
-                "Openings of pores up to twice this wide are closed, and the pores "
-                "belong to the sample. Increase it until the porosity no longer "
+                "Openings of pores up to twice this width are closed, so that the "
+                "pores belong to the sample. Increase it until the porosity no longer "
                 "changes.",
             ),
             (

@@ -136,7 +136,7 @@ class RestoreDock(RestoreWidgets):
             self.model_box.set_model(config.model)
         except GeoSRError:
             # The user's own model no longer exists: start with the first one.
-            remark = f"The last model, {config.model}, no longer exists."
+            remark = f"The model used last, {config.model}, no longer exists."
         self.model_box.set_user_choice(False)  # the choice was for another scan
         # Do not recall the strength: it was chosen for another scan.
         self.strength.set_card(self.model_box.card())

@@ -104,7 +104,7 @@ class SimWidgets(Dock):
             "patterns and drag the circle onto the peak.",
         )
         self.figures = text_label(
-            "Measures of the result",
+            "About the result",
             "Duration, iterations and signal-to-noise ratio of the last run.",
         )
         self.figures.setVisible(False)

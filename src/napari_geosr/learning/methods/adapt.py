@@ -105,8 +105,8 @@ class Config(TrainingConfig):
         ge=0,
         lt=1,
         title="Averaging",
-        description="Decay of the moving average of the weights; the model consists of "
-        "these averages.",
+        description="Decay of the moving average of the weights; the model uses the "
+        "averaged weights.",
     )
     sampling: Literal["uniform", "structure"] = Field(
         "uniform",

@@ -86,7 +86,7 @@ def edge_blur(
     dark, bright = (np.concatenate(values) for values in deep)
     if min(len(dark), len(bright)) < _MIN_DEEP:
         return ScanBlur.unknown(
-            f"it has too few regions of one phase more than {2 * _DEPTH} voxels wide"
+            f"it has too few regions more than {2 * _DEPTH} voxels wide in each phase"
         )
     low, high = float(np.median(dark)), float(np.median(bright))
     contrast = high - low

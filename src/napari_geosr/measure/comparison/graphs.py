@@ -32,12 +32,14 @@ def agreement_rows(
         (
             "Length recall",
             "length_recall",
-            f"Share of the base's length that lies {near} the volume.",
+            f"Share of the total branch length of the base that lies {near} the "
+            "volume.",
         ),
         (
             "Length precision",
             "length_precision",
-            f"Share of the volume's length that lies {near} the base.",
+            f"Share of the total branch length of the volume that lies {near} the "
+            "base.",
         ),
     ):
         shares = {k: percent_text(getattr(a, name)) for k, a in found.items()}

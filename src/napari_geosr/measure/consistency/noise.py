@@ -8,7 +8,8 @@ including its correlation between voxels; the residual should hardly exceed that
 anywhere.
 
 Noise may depend on the grey value (photon counting) and on the position (reconstructed
-slices): it is estimated by part of the volume, as a convex function of the grey value.
+slices): it is estimated for each part of the volume, as a convex function of the grey
+value.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Porosity from grey values: voxels that are partly pore count with their part."""
+"""Porosity from grey values: each voxel contributes its pore fraction."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from napari_geosr.measure.phases.findings import Findings, Quantity
 from napari_geosr.measure.sums import SweepTotals
 
 TITLE = "Partial-volume porosity"
-ABOUT = "Porosity from grey values: voxels that are partly pore count with their part."
+ABOUT = "Porosity from grey values: each voxel contributes its pore fraction."
 CONVENTION = (
     "Around every pore (up to 3 voxels, including diagonals), the difference between "
     "the grey value of the solid and that of a voxel, divided by the difference "

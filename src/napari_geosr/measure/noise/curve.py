@@ -60,8 +60,8 @@ class NoiseCurve:
         """The same curve, up to a grey value that few voxels have.
 
         Small bright objects have no uniform blocks, from which their noise could be
-        measured. If the variance is a line, it is that of counted photons plus a
-        constant, which goes on; any other curve stays constant.
+        measured. A line is the variance of counted photons plus a constant, and is
+        extrapolated; any other curve stays constant.
         """
         low, high = float(self.greys[0]), float(self.greys[-1])
         if not self.is_line or highest <= high:

@@ -149,6 +149,6 @@ def _unknown(given: ModelSource) -> ModelError:
         return ModelError(f"There is no file or folder {given.path}.")
     *most, last = about()
     return ModelError(
-        f"{given.path} is not a model that can be imported. Supported are "
+        f"{given.path} is not a model that can be imported. Supported formats: "
         f"{', '.join(most)} and {last}."
     )

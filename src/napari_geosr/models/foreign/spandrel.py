@@ -150,8 +150,8 @@ def find_descriptor(path: Path, state: AnyMapping) -> Any:
     ):
         raise ModelError(
             f"{path} is a {descriptor.architecture.name} network "
-            f"({descriptor.purpose}, {channels[0]} to {channels[1]} channels), which "
-            "does not restore grey or colour images of any size."
+            f"({descriptor.purpose}, {channels[0]} to {channels[1]} channels). Only "
+            "networks that restore grey or colour images of any size can be imported."
         )
     descriptor.eval()
     return descriptor

@@ -222,9 +222,10 @@ def foreign_table_warning(table: StoredPoreTable, record: AnyMapping) -> str:
         return ""
     name, scan = measured.get("name", "another volume"), record.get("name")
     return (
-        f"The pores of {table.path} were measured on {name!r}, which was not made from "
-        f"{scan!r} according to its record. Only pores found at the same position and "
-        "of the same size are explained. Check that both show the same sample."
+        f"The pores of {table.path} were measured on {name!r}. According to its "
+        f"record, it was not made from {scan!r}. Only pores found at the same "
+        "position and of the same size are explained. Check that both show the same "
+        "sample."
     )
 
 
@@ -410,8 +411,8 @@ def pores_of(
     value = table.threshold if threshold is None else threshold
     if value is None:
         raise ConfigError(
-            f"There is no report.json next to {table.path}, so the grey value between "
-            "pore and solid is not known: give it (--threshold)."
+            f"There is no report.json next to {table.path}, so the threshold "
+            "between pore and solid is unknown. Give it (--threshold)."
         )
     kind: Phase = phase or table.phase or "dark"
     _check_sizes(scene, table)

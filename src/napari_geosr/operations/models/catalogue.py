@@ -244,7 +244,7 @@ def card_text(card: ModelCard) -> str:
     if takes_volumes(card):
         input_kind = "volumes and slices"
     if card.adjacent_slices > 1:
-        input_kind = f"slices with {card.adjacent_slices} neighbours at a time"
+        input_kind = f"groups of {card.adjacent_slices} adjacent slices"
     lines = [
         f"{card.name}: {card.title}",
         "",

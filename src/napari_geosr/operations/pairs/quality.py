@@ -75,7 +75,7 @@ class PairQuality:
             "mutual_information_bits": dict(zip(both, self.information, strict=True)),
             "correlation": dict(zip(both, self.correlation, strict=True)),
             "residual_shift": {
-                "unit": "voxels of the low resolution",
+                "unit": "low-resolution voxels",
                 "median": self.shift,
                 "largest": self.largest_shift,
                 "blocks": [

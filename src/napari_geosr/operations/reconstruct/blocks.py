@@ -97,7 +97,7 @@ class BlockRun:
             self.measured = (self.measured or 0.0) + block.measured
 
     def merge(self, other: BlockRun) -> None:
-        """Add the blocks of another run, of other slices."""
+        """Add the blocks of another run, which reconstructed other slices."""
         self.rows += other.rows
         self.report += other.report
         self.block = max(self.block, other.block)

@@ -109,7 +109,7 @@ class SliceWork:
 
 
 class SlabRun:
-    """A reconstruction on several processes.
+    """A reconstruction by several processes.
 
     Parameters
     ----------

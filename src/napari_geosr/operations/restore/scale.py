@@ -64,7 +64,7 @@ def percentiles(source: ArrayLike, levels: Sequence[float]) -> tuple[float, ...]
     if not found[0] < found[-1]:
         raise VolumeError(
             f"The percentiles {levels[0]:g} and {levels[-1]:g} of the grey values are "
-            f"equal ({found[0]:g}), so this model has nothing to restore."
+            f"equal ({found[0]:g}), so they cannot be scaled for this model."
         )
     return found
 

@@ -112,7 +112,7 @@ PatternsAfter = Annotated[
         ge=0,
         title="Fit patterns after",
         description="For pinn: step after which wave vectors, phases and modulation "
-        "are also fitted. Without effect if the number of steps is smaller.",
+        "are also fitted. Has no effect if the number of steps is smaller.",
     ),
 ]
 ComputeDevice = Annotated[

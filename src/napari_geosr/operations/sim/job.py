@@ -94,7 +94,7 @@ def sim_job_steps(
 ) -> Generator[Step, None, Path | None]:
     """Reconstruct structured illumination in the folder of a job.
 
-    A run that was stopped or killed starts again; a plane takes seconds.
+    After a stop or a crash, the run starts from the beginning; a plane takes seconds.
 
     Parameters
     ----------

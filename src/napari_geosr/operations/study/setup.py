@@ -84,8 +84,9 @@ def study_warnings(scan: Projections, config: StudyConfig) -> list[str]:
     ]
     if adversarial and noisier:
         said.append(
-            f"{_titles(adversarial)} from {', '.join(noisier)} learn the noise "
-            "texture of reconstructions with fewer photons than their input has."
+            f"With {', '.join(noisier)}, the training targets have fewer photons than "
+            f"the inputs, so {_titles(adversarial)} will learn the targets' noise "
+            "texture."
         )
     return said
 

@@ -212,7 +212,7 @@ class ScansConfig(ProjectionsConfig):
         description="Photons of the target, for pairs with fewer projections. "
         "left-out: the input gets four fifths of the photons of its projections and "
         "the target gets all others, so that their noise is independent; all: the "
-        "target has all photons, as in the publications. Without effect if the "
+        "target has all photons, as in the publications. Has no effect if the "
         "projections are not photon counts.",
     )
     counts_per_photon: CountsPerPhoton = "auto"

@@ -117,7 +117,7 @@ class PorePlot(QWidget):
     labelChosen : int
         The user clicked on the point of this pore.
     listingChanged
-        The table is to list only the selected pores, or all.
+        Whether the table should list only the selected pores, or all, was changed.
     groupSaved : str, str
         Keep the selected pores as a column with this name; the filter that selects
         them, or nothing.

@@ -93,7 +93,7 @@ class ThresholdPreview(QObject):
     ) -> None:
         """Show the pores of `source` at `threshold`; deferred if already shown.
 
-        `sample` is a mask on the image's voxels, or None.
+        `sample` is a mask on the voxel grid of the image, or None.
         """
         same = self._source is not None and self._source() is source
         if self.layer is None or not same:

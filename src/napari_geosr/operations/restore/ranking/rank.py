@@ -104,7 +104,7 @@ def rank_steps(
     if second is not None and second.shape != volume.shape:
         raise VolumeError(
             f"{second.title} has {_size(second)} voxels and {volume.title} "
-            f"{_size(volume)}: a second scan needs the same voxels."
+            f"{_size(volume)}: a second scan must have the same voxel grid."
         )
     models, skipped = _candidates(volume, config)
     yield StageStarted(message="Reading intensities")

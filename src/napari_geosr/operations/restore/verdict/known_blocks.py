@@ -116,7 +116,7 @@ class KnownBlockTest:
 
     @property
     def missing(self) -> int | None:
-        """Largest size of which the result has less than half of the scan's pores."""
+        """Largest pore size at which fewer than half of the scan's pores remain."""
         lost = (n for n, (seen, kept) in self.kept.items() if differ(seen, kept))
         return max(lost, default=None)
 
