@@ -1,4 +1,4 @@
-"""Measured pores as a Labels layer: create, pick and find it."""
+"""Layers of a measurement: the pores as labels, and the anisotropy as lines."""
 
 from __future__ import annotations
 
@@ -12,14 +12,19 @@ import numpy as np
 from napari_geosr.core.errors import Cancelled
 from napari_geosr.core.steps import ShouldStop
 from napari_geosr.core.types import AnyArray, AnyDict
-from napari_geosr.gui.layers import METADATA, add_labels_result, geometry
+from napari_geosr.gui.layers import (
+    METADATA,
+    add_labels_result,
+    geometry,
+    helper_metadata,
+)
 from napari_geosr.gui.layers.position import in_layer_units
 from napari_geosr.gui.porosity.pore_colours import BY_LABEL, colormap_of
 from napari_geosr.gui.porosity.preview.threshold_preview import preview_colormap
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
-    from napari.layers import Labels
+    from napari.layers import Labels, Vectors
     from napari.utils.colormaps import DirectLabelColormap
 
     from napari_geosr.core.volume import Volume
@@ -30,6 +35,10 @@ _SAMPLE_COLOUR = "#ffa500"
 #: Metadata key of the checksum of the labels that were put into a layer.
 _CHECKSUM = "labels_checksum"
 _BLOCK_BYTES = 2**24
+#: Length of the longest line relative to the shortest edge of the volume.
+_LONGEST_LINE = 0.45
+#: Kind of the layer of mean intercept lengths (a rose plot).
+_ROSE = "rose"
 
 
 def features(report: PorosityReport) -> Any:
@@ -240,3 +249,69 @@ def row_index(report: PorosityReport, row: int, volume: Volume) -> tuple[float, 
         (float(report.table[f"centroid_{letter.lower()}"][row]) - origin) / size
         for letter, origin, size in places
     )
+
+
+def add_rose(
+    viewer: ViewerModel,
+    report: PorosityReport,
+    volume: Volume,
+    *,
+    place: AnyDict | None = None,
+    visible: bool = True,
+) -> Vectors | None:
+    """Draw one line per direction from the middle of the volume, as long as the MIL.
+
+    An earlier one of the same volume is replaced.
+
+    Parameters
+    ----------
+    viewer : ViewerModel
+    report : PorosityReport
+    volume : Volume
+        The volume measured.
+    place : dict, optional
+        Attributes of the layer beyond the volume's geometry.
+    visible : bool
+
+    Returns
+    -------
+    Vectors or None
+        None if the anisotropy was not measured.
+    """
+    name, record = f"{volume.name} · anisotropy", helper_metadata(_ROSE)
+    active = viewer.layers.selection.active
+    for earlier in list(viewer.layers):
+        if earlier.name == name and earlier.metadata == record:
+            viewer.layers.remove(earlier)
+    found = report.morphometry.get("anisotropy")
+    curve = None if found is None else found.curves.get("rose")
+    if curve is None:
+        return None
+    rates = np.array(curve["changes_per_voxel"], float)
+    known = rates > 0
+    sizes = np.array(report.voxel_size, float)
+    ndim = len(sizes)
+    lengths = min(sizes) / rates[known]
+    directions = np.stack([curve[axis] for axis in "zyx"[-ndim:]], axis=1)[known]
+    # In both directions, in voxels of the volume.
+    both = np.concatenate([directions, -directions]) * np.tile(lengths, 2)[:, None]
+    shortest = float((sizes * report.shape[-ndim:]).min())
+    both *= _LONGEST_LINE * shortest / lengths.max() / sizes
+    centre = (np.array(report.shape[-ndim:], float) - 1) / 2
+    data = np.stack([np.broadcast_to(centre, both.shape), both], axis=1)
+    options = geometry(volume) | (place or {"affine": np.eye(ndim + 1)})
+    layer = viewer.add_vectors(
+        data,
+        name=name,
+        features={"MIL": np.tile(lengths, 2)},
+        edge_color="MIL",
+        edge_colormap="viridis",
+        edge_width=max(0.3, 0.004 * min(report.shape[-ndim:])),
+        vector_style="line",
+        metadata=record,
+        visible=visible,
+        **options,
+    )
+    if active is not None and active in viewer.layers:
+        viewer.layers.selection.active = active
+    return layer

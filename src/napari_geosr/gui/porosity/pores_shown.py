@@ -14,7 +14,6 @@ from napari_geosr.gui.layers.camera import centre_on
 from napari_geosr.gui.porosity import pore_layers
 from napari_geosr.gui.porosity.linked import FeatureLink, MarkedPores
 from napari_geosr.gui.porosity.pore_colours import PoreColours, pore_colours
-from napari_geosr.gui.porosity.rose_layer import add_rose
 
 if TYPE_CHECKING:
     import napari.viewer
@@ -142,7 +141,7 @@ class PoreDisplay(QObject):
         for key, report in measured.reports.items():
             of = self._sources.get(key)
             source = None if of is None else of()
-            add_rose(
+            pore_layers.add_rose(
                 self._viewer,
                 report,
                 measured.volumes[key],
