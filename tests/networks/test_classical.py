@@ -40,6 +40,7 @@ class Plain:
     output_mean: float = 0.0
     output_std: float = 1.0
     hot: None = None
+    padding: None = None
 
 
 def squares(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:

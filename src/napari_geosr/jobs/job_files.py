@@ -49,6 +49,8 @@ _REPORT = (
     "result/report.html",
     "result/histogram.png",
     "result/pores*.csv",
+    "result/*network.csv",
+    "result/overview*.npz",
 )
 _STUDY = (
     "result/study.json",

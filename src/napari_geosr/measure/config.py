@@ -41,7 +41,7 @@ class PorosityConfig(Config):
         default=None,
         ge=5,
         le=1001,
-        title="Local window (voxels)",
+        title="Local window",
         description="For uneven brightness: compare grey values with their local mean "
         "in a Gaussian window this many voxels wide. It must be several times as wide "
         "as the largest pores. By default, the threshold is the same everywhere.",
