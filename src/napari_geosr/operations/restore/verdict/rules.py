@@ -89,6 +89,11 @@ class RunAssessment:
         return self.card.name
 
     @property
+    def interpolates(self) -> bool:
+        """Whether the model only adds voxels, and removes nothing on purpose."""
+        return self.card.upscale_factor > 1 and not self.card.has_weights
+
+    @property
     def returns_scan(self) -> bool:
         """Whether the result is the scan itself, as no noise is known."""
         is_same = self.bound is not None or self.removed.change < _ROUNDING
@@ -176,6 +181,8 @@ def _counts(counts: PoreCounts) -> str:
 
 def cautions(facts: RunAssessment) -> Iterator[Finding]:
     """What the user should check in the result."""
+    if facts.interpolates:
+        return
     noise, removed, name = facts.noise, facts.removed, facts.name
     if facts.finer is not None and facts.finer.gain < 0 <= facts.finer.interval[1]:
         yield Finding("caution", facts.finer.sentence, "doubtful gain")
@@ -227,6 +234,8 @@ def cautions(facts: RunAssessment) -> Iterator[Finding]:
 
 def notes(facts: RunAssessment) -> Iterator[str]:
     """What the user should know, but what makes the result no worse than the scan."""
+    if facts.interpolates:
+        return
     if not facts.noise.is_measured:
         yield from facts.noise.notes[:1]
     if facts.noise.level > 0 and facts.is_gain_certain:
@@ -377,6 +386,11 @@ def all_is_well(facts: RunAssessment) -> str:
     noise = facts.noise
     if facts.finer is not None:
         return facts.finer.sentence
+    if facts.interpolates:
+        return (
+            f"{headline(facts)}. {facts.name} interpolates: it adds no detail, and "
+            "removes hardly any noise."
+        )
     if facts.returns_scan and not noise.is_measured:
         return f"{_no_noise(noise)}, so {facts.name} returns the scan as it is."
     if noise.level == 0 and facts.card.upscale_factor == 1:
@@ -388,11 +402,6 @@ def all_is_well(facts: RunAssessment) -> str:
         return (
             f"{_no_noise(noise)}, and {facts.name} would change the scan by only "
             f"{rough_percent(facts.removed.change)} of the contrast. Leave it as it is."
-        )
-    if facts.card.upscale_factor > 1:
-        return (
-            f"{headline(facts)}. {facts.name} interpolates: it adds no detail, and "
-            "removes hardly any noise."
         )
     lost = lost_pores(facts.known_blocks)
     if lost:
