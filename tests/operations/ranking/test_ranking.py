@@ -102,7 +102,7 @@ def test_a_second_scan_gives_the_same_without_knowing_the_noise() -> None:
     assert found.noise.source == "repeat"
     row = found.chosen
     assert row.gain == pytest.approx(true_gain(volume, truth, row, found.noise), abs=1)
-    with pytest.raises(VolumeError, match="same voxels"):
+    with pytest.raises(VolumeError, match="same voxel grid"):
         ranked(volume, second=other.replace(data=other.data[:5]))
 
 
