@@ -46,6 +46,14 @@ def test_it_is_found_by_the_corners(scan, outside, rng):
     assert padding_value(scan[:, :10]) is None
 
 
+def test_a_phase_in_all_corners_is_no_padding(outside):
+    """Of a segmented volume, every surface has to be interpolated."""
+    segmented = np.where(outside, 0, 200).astype("uint8")
+    segmented[:, 20:30, 20:30] = 0
+    assert padding_value(segmented) is None
+    assert padding_value(segmented[3]) is None
+
+
 def test_a_voxel_is_padded_whatever_box_is_read(scan, outside):
     whole = padded_voxels(scan, [slice(0, n) for n in scan.shape], 0.0)
     assert whole is not None

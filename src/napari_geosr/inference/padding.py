@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
+from numpy.lib.stride_tricks import sliding_window_view
 
 from napari_geosr.core.volume import ArrayLike
 
@@ -13,6 +14,11 @@ from napari_geosr.core.volume import ArrayLike
 _CORNER = 5
 #: Minimum size of a slice, in patches.
 _MIN_PATCHES = 4
+#: Half the edge of the middle of a slice, in voxels.
+_HALF = 128
+#: Fraction of its voxels in uniform squares of other values above which the sample is
+#: itself uniform.
+_MAX_FLAT_SHARE = 0.01
 #: Size of the squares (Z, Y, X) of equal values that padding consists of.
 _SQUARE = (1, 3, 3)
 
@@ -21,7 +27,8 @@ def padding_value(source: ArrayLike) -> float | None:
     """Grey value of the padding around the sample.
 
     A reconstruction within a circle is padded in all four corners of its slices. Only
-    the corners of the first, the middle and the last slice are read.
+    the corners of the first, the middle and the last slice are read, and the middle of
+    one slice.
 
     Parameters
     ----------
@@ -30,7 +37,8 @@ def padding_value(source: ArrayLike) -> float | None:
     Returns
     -------
     float or None
-        None if the corners have different values, as in a scan without padding.
+        None if the corners have different values, as in a scan without padding, or if
+        the sample is as uniform as they are, as in a segmented volume.
 
     Examples
     --------
@@ -61,7 +69,24 @@ def padding_value(source: ArrayLike) -> float | None:
                 # NaN differs from itself.
                 if value != first or not (values == values.flat[0]).all():
                     return None
-    return first
+    middle = np.asarray(source[(*planes[len(planes) // 2], *_centre(rows, columns))])
+    return None if first is None or _is_flat(middle, first) else first
+
+
+def _centre(rows: int, columns: int) -> tuple[slice, slice]:
+    y, x = (slice(max(0, n // 2 - _HALF), n // 2 + _HALF) for n in (rows, columns))
+    return y, x
+
+
+def _is_flat(plane: npt.NDArray[np.generic], value: float) -> bool:
+    """Whether the sample has uniform squares too, as a segmented volume has.
+
+    The same value in all corners is then a phase that happens to be there.
+    """
+    squares = sliding_window_view(plane, _SQUARE[1:])
+    constant = squares.max((2, 3)) == squares.min((2, 3))
+    others = constant & (plane[1:-1, 1:-1] != value)
+    return bool(others.mean() > _MAX_FLAT_SHARE)
 
 
 def _absolute(part: slice, length: int) -> slice:
@@ -101,7 +126,7 @@ def padded_voxels(
     )
     equal = np.asarray(source[wide]) == value
     size = _SQUARE[-len(box) :]
-    # Beyond the edges of the volume, padding goes on.
+    # Beyond the edges of the volume, there is more padding.
     full = ndimage.minimum_filter(equal, size, mode="nearest")
     found = ndimage.maximum_filter(full, size, mode="nearest")
     inner = tuple(
