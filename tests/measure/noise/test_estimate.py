@@ -281,3 +281,33 @@ def test_correlated_noise_with_counting_noise_on_top(rng: np.random.Generator) -
     noise = scan - photons
     for axis, name in enumerate("zyx"):
         assert found.correlation[name] == pytest.approx(lag(noise, axis), abs=0.08)
+
+
+def coarse_rock(width: float) -> np.ndarray:
+    """Grains and pores of a few voxels, as a scan with large voxels shows them."""
+    shape = (32, 64, 64)
+    field = np.random.default_rng(1).normal(size=[4 * n for n in shape])
+    field = gaussian_filter(field.astype(np.float32), width, mode="wrap")
+    rock = field > -0.8 * field.std()
+    return rock.reshape(32, 4, 64, 4, 64, 4).mean((1, 3, 5))
+
+
+@pytest.mark.parametrize(("width", "is_right"), [(6.0, True), (3.0, False)])
+def test_voxels_partly_filled_by_pores_are_no_noise(
+    width: float, is_right: bool, rng: np.random.Generator
+) -> None:
+    """The darker a mixture of rock and pores, the more it varies."""
+    rock = coarse_rock(width)
+    level = 0.02 * float(np.ptp(np.percentile(rock, (2, 98))))
+    scan = rock + level * rng.standard_normal(rock.shape)
+    found = estimate_noise(Volume(scan, "ZYX"))
+    if is_right:  # some blocks are inside of grains
+        assert found.level == pytest.approx(level, rel=0.1)
+    assert found.interval[0] <= level <= found.interval[1]
+    assert any("fine structure" in sentence for sentence in found.doubts)
+
+
+def test_noise_without_structure_is_not_doubted(rng: np.random.Generator) -> None:
+    noise = correlated((0.8, 0.8, 0.8), rng)
+    halves = np.indices(SHAPE)[2] > 30
+    assert not estimate_noise(Volume(noise + 10.0 * halves, "ZYX")).doubts

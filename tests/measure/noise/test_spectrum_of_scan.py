@@ -219,3 +219,16 @@ def test_photon_noise_where_one_class_spans_many_grey_values(
     found = estimate_noise(Volume(scan, "ZYX"))
     greys = np.array([5.0, 10.0, 20.0, 40.0, 80.0])
     assert found.at(greys) == pytest.approx(np.sqrt(gain * greys), rel=0.05)
+
+
+@pytest.mark.parametrize("falls", [True, False])
+def test_noise_that_falls_with_the_grey_value_needs_a_uniform_class(
+    falls: bool,
+) -> None:
+    greys = np.linspace(0, 1, 10)
+    variances = 0.01 + 0.2 * (1 - greys)
+    is_uniform = np.zeros(10, bool)
+    is_uniform[1 if falls else 9] = True
+    curve = fit_curve(greys, variances, np.full(10, 0.06), is_uniform)
+    dark = variances[0] if falls else variances[-1]
+    assert curve.variances[0] == pytest.approx(dark, rel=0.15)

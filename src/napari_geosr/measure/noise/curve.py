@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from napari_geosr.measure.noise.basis import Array, non_negative
+from napari_geosr.measure.noise.sample import Bools
 
 #: Minimum improvement in chi squared for a curve with more parameters.
 _MIN_IMPROVEMENT = 5.0
@@ -90,7 +91,9 @@ class NoiseCurve:
         return tuple(greys[kept].tolist()), tuple(levels[kept].tolist())
 
 
-def fit_curve(greys: Array, variances: Array, doubts: Array) -> NoiseCurve:
+def fit_curve(
+    greys: Array, variances: Array, doubts: Array, is_uniform: Bools | None = None
+) -> NoiseCurve:
     """Fit the variance of classes of grey values: constant, a line, or convex.
 
     Photon noise and camera noise add up to a line; reconstructed slices may have their
@@ -101,9 +104,15 @@ def fit_curve(greys: Array, variances: Array, doubts: Array) -> NoiseCurve:
     ----------
     greys, variances, doubts : ndarray of shape (classes,)
         Ascending grey values, variance of the noise and its relative error.
+    is_uniform : ndarray of shape (classes,), bool, optional
+        Which classes certainly contain nothing but noise. If given, noise that would
+        decrease with the grey value must appear in one of them: mixtures of a uniform
+        bright material and dark pores vary more the more of them is pore.
     """
     places, first = np.unique(greys, return_index=True)
     variances, doubts = variances[first], doubts[first]
+    if is_uniform is not None:
+        is_uniform = is_uniform[first]
     width = float(places[-1] - places[0])
     if not variances.max() > 0 or width == 0:
         return NoiseCurve(places, np.full(len(places), float(variances.min())))
@@ -128,10 +137,29 @@ def fit_curve(greys: Array, variances: Array, doubts: Array) -> NoiseCurve:
     if np.ptp(fitted) <= _ZERO_SHARE * variances.max():
         fitted = np.full(len(places), min(float(fitted[0]), float(upper.min())))
     found = np.minimum(fitted, upper)
+    if is_uniform is not None:
+        found = _without_mixtures(found, variances, is_uniform, is_line)
     # A mixture of two grey values without noise varies like photons too.
     has_noise = variances[doubts <= _CERTAIN_ERROR] > _ZERO_SHARE * variances.max()
     is_photons = is_line and found[-1] > found[0] and has_noise.all()
     return NoiseCurve(places, found, bool(is_photons))
+
+
+def _without_mixtures(
+    found: Array, variances: Array, is_uniform: Bools, is_line: bool
+) -> Array:
+    """The curve without rises that only classes with structure show.
+
+    A line that rises with the grey value is that of photons, and is kept.
+    """
+    lowest = int(np.argmin(found))
+    shown = is_uniform & (variances > _STRUCTURE_FACTOR * found[lowest])
+    capped = found.copy()
+    if not shown[:lowest].any():
+        capped[:lowest] = found[lowest]
+    if not (is_line or shown[lowest:].any()):
+        capped[lowest:] = found[lowest]
+    return capped
 
 
 def _is_free_of_noise(variances: Array, doubts: Array) -> bool:

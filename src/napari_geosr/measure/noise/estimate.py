@@ -18,6 +18,7 @@ from napari_geosr.measure.noise.curve import fit_curve
 from napari_geosr.measure.noise.quiet import QuietBlocks, find_quiet
 from napari_geosr.measure.noise.sample import (
     NoiseSample,
+    averaged,
     rescaled,
     sample_steps,
     usable_sample,
@@ -61,10 +62,15 @@ _MAX_PADDED_SHARE = 0.02
 _MAX_CLIPPED_SHARE = 2e-3
 #: Largest ratio of noise to that of clipped voxels: 1.7 if half of its values are.
 _CLIPPED_FACTOR = 2.0
-#: Fraction of clipped voxels above which the others do not show the noise.
-_MOSTLY_CLIPPED = 0.6
 #: Fraction of clipped voxels above which their reduced noise matters.
 _MUCH_CLIPPED = 0.05
+#: Ratio of the noise of a scan with averaged voxels to its own above which the latter
+#: may be structure. Averaging reduces noise; the estimates scatter by some percent.
+_MAX_AVERAGED_RATIO = 1.1
+_MAY_BE_STRUCTURE = (
+    "What was measured as noise may be fine structure: it does not decrease when "
+    "neighbouring voxels are averaged, as noise does. Its true level may be much lower."
+)
 #: Number of estimates that are kept. The verdict on a model, the ranking, the run and
 #: the check of its result need the noise of the same scan one after another.
 _MAX_KNOWN = 32
@@ -104,7 +110,8 @@ def estimate_noise(volume: Volume, *, second: Volume | None = None) -> Noise:
     Selecting quiet blocks by some coefficients and measuring them by others follows
     Ponomarenko et al. (2007) and Colom, Buades and Morel (2014,
     doi:10.1364/JOSAA.31.000863). Structure that is as fine as the noise everywhere, so
-    that no block is uniform, counts as noise.
+    that no block is uniform, counts as noise; this is told if averaging neighbouring
+    voxels does not reduce it.
 
     Examples
     --------
@@ -146,7 +153,9 @@ def noise_steps(
     if known is None:
         sample = usable_sample(volume, *blocks)
         del blocks  # up to 17 MB
-        known = _from_sample(volume, sample, second is not None, check)
+        known, is_certain = _from_sample(volume, sample, second is not None, check)
+        if not (is_certain or known.level == 0 or second is not None):
+            known = _compared_with_averaged(volume, known, should_stop, check)
         with _lock:
             _known[key] = known
             if len(_known) > _MAX_KNOWN:
@@ -165,9 +174,36 @@ def _key(volume: Volume, *blocks: FloatArray | None) -> bytes:
     return digest.digest()
 
 
+def _compared_with_averaged(
+    volume: Volume, noise: Noise, should_stop: ShouldStop, check: Callable[[], None]
+) -> Noise:
+    """The same noise, doubted if it does not decrease when voxels are averaged.
+
+    The mean of two values varies less than they do, whatever the correlation of their
+    noise. Structure without uniform regions varies more in the averaged scan, where
+    more of it fits into a block.
+    """
+    smaller = averaged(volume)
+    if smaller is None:
+        return noise
+    blocks = run_to_end(sample_steps(smaller, None, should_stop))
+    check()
+    if blocks is None:  # `should_stop` was true only briefly
+        return noise
+    found, _ = _from_sample(smaller, usable_sample(smaller, *blocks), False, check)
+    if found.level <= _MAX_AVERAGED_RATIO * noise.level:
+        return noise
+    return replace(
+        noise,
+        interval=(0.0, noise.interval[1]),
+        doubts=(*noise.doubts, _MAY_BE_STRUCTURE),
+    )
+
+
 def _from_sample(
     volume: Volume, sample: NoiseSample, repeated: bool, check: Callable[[], None]
-) -> Noise:
+) -> tuple[Noise, bool]:
+    """The noise of a sample, and whether some regions contain nothing else."""
     fraction = _QUIET_IN_DIFFERENCE if repeated else _QUIET
     quiet = None
     sample, zero, unit = rescaled(sample)
@@ -179,9 +215,10 @@ def _from_sample(
         del block_energies
     check()
     noise = _noise(volume, sample, quiet, repeated)
+    is_certain = quiet is None or bool(quiet.is_uniform.any())
     if (zero, unit) == (0, 1):
-        return noise
-    return noise.standardised(-zero / unit, 1 / unit)
+        return noise, is_certain
+    return noise.standardised(-zero / unit, 1 / unit), is_certain
 
 
 def _noise(
@@ -200,7 +237,8 @@ def _noise(
             source=source,
             notes=remarks(volume, sample, None, 0.0, False, False),
         )
-    curve = fit_curve(quiet.greys, quiet.variances, quiet.curve_errors)
+    errors, is_uniform = quiet.curve_errors, quiet.is_uniform
+    curve = fit_curve(quiet.greys, quiet.variances, errors, is_uniform)
     # Few voxels are brighter, and some of them are hot.
     curve = curve.extended(float(np.percentile(sample.values, _ALMOST_ALL)))
     greys, levels = curve.levels()
@@ -211,9 +249,7 @@ def _noise(
         interval = (level, _CLIPPED_FACTOR * interval[1])
     if coarse := sample.is_coarse(level):
         interval = (0.0, max(interval[1], sample.step / 2))
-    lags = dict(zip("zyx", quiet.spectrum.lags, strict=True))
-    unknown = _is_mostly_clipped(sample)
-    if unknown:  # it may be as strong as the grey scale is wide
+    if unknown := sample.is_mostly_clipped:  # perhaps as strong as the grey scale
         interval = (0.0, float(np.ptp(sample.values)))
     if structured := quiet.is_structure:
         levels = (0.0,) * len(greys)
@@ -237,7 +273,7 @@ def _noise(
         contrast=contrast,
         greys=greys,
         levels=levels,
-        correlation={name: lags[name] for name in names},
+        correlation={n: quiet.spectrum.lags["zyx".index(n)] for n in names},
         white=quiet.spectrum.white,
         cutoff=quiet.spectrum.cutoff,
         interval=interval,
@@ -245,10 +281,6 @@ def _noise(
         notes=remarks(volume, sample, quiet, interval[1], structured, coarse),
         doubts=doubts(sample, quiet, coarse and not structured, level > contrast > 0),
     )
-
-
-def _is_mostly_clipped(sample: NoiseSample) -> bool:
-    return sample.has_clipped and sample.clipped > _MOSTLY_CLIPPED
 
 
 def _variation(sample: NoiseSample) -> float:
@@ -344,7 +376,6 @@ def remarks(
     ----------
     volume : Volume
     sample : NoiseSample
-        Sampled grey values.
     quiet : QuietBlocks or None
         The most uniform blocks; None if there are none.
     upper : float
@@ -388,14 +419,12 @@ def remarks(
     if sample.unknown > _MAX_UNKNOWN_SHARE:
         found.append(
             f"{100 * sample.unknown:.0f} % of the sampled voxels are NaN or infinite "
-            "and were "
-            "excluded."
+            "and were excluded."
         )
     if sample.padded > _MAX_PADDED_SHARE:
         found.append(
             f"{100 * sample.padded:.0f} % of the sampled blocks are constant, as "
-            "padding "
-            "around a sample is; they were excluded."
+            "padding around a sample is; they were excluded."
         )
     if len(sample.greys) < _MIN_BLOCKS:
         found.append(
@@ -435,9 +464,8 @@ def doubts(
     strong : bool
         Whether the noise exceeds the contrast.
     """
-    found = []
-    if sample.clipped > _MUCH_CLIPPED and quiet is not None:
-        found.append(_clipped(sample))
+    is_clipped = sample.clipped > _MUCH_CLIPPED and quiet is not None
+    found = [_clipped(sample)] if is_clipped else []
     if coarse:
         found.append("Its noise is smaller than the steps between grey values.")
     if strong:
@@ -453,7 +481,7 @@ def _clipped(sample: NoiseSample) -> str:
         f"{100 * sample.clipped:.1f} % of the voxels are clipped at an end of the "
         "grey scale. "
     )
-    if _is_mostly_clipped(sample):
+    if sample.is_mostly_clipped:
         return f"{found}They are everywhere, so the noise cannot be measured."
     if sample.has_clipped:
         return (

@@ -101,6 +101,9 @@ class QuietBlocks:
         Spectrum of all classes together.
     blocks : int
         Number of quiet blocks.
+    is_uniform : ndarray of shape (classes,), bool
+        Whether half of the blocks of a class contain nothing but noise of this
+        spectrum.
     """
 
     greys: Array
@@ -108,6 +111,7 @@ class QuietBlocks:
     doubts: Array
     spectrum: Spectrum
     blocks: int
+    is_uniform: npt.NDArray[np.bool_]
 
     @property
     def curve_errors(self) -> Array:
@@ -172,7 +176,8 @@ def find_quiet(
         return found.quiet
     mixed = _with_mixture(found, check)
     if mixed is not None:
-        return mixed
+        is_uniform = _with_uniform(found.quiet, search, check).is_uniform
+        return replace(mixed, is_uniform=is_uniform)
     for _ in range(_CERTAIN_ITERATIONS):
         found = search.step(found, certain=True) or found
     return _with_uniform(found.quiet, search, check)
@@ -232,6 +237,7 @@ class _Search:
             doubts=_relative_errors(shares, scatter),
             spectrum=spectrum,
             blocks=sum(one.count for one in selected),
+            is_uniform=np.zeros(len(selected), bool),
         )
         return _Found(quiet, energies, shares, scatter)
 
@@ -286,6 +292,7 @@ def _with_uniform(
     """
     noise = quiet.spectrum.noise
     places, variances = quiet.greys.copy(), quiet.variances.copy()
+    is_uniform = quiet.is_uniform.copy()
     for i, (energy, greys) in enumerate(zip(search.classes, search.greys, strict=True)):
         check()
         wide = _quietest(energy, greys, noise, _UNIFORM_SHARE)
@@ -299,7 +306,8 @@ def _with_uniform(
             and wide.scatter <= _MAX_UNIFORM_SCATTER
         ):
             places[i], variances[i] = wide.place, variance
-    return replace(quiet, greys=places, variances=variances)
+            is_uniform[i] = True
+    return replace(quiet, greys=places, variances=variances, is_uniform=is_uniform)
 
 
 def _classes(greys: Array) -> list[npt.NDArray[np.intp]]:

@@ -48,6 +48,8 @@ _MIN_CLIPPED_SHARE = 2e-3
 _CLIPPED_RATIO = 3.0
 #: Maximum fraction of clipped voxels in a block; more would reduce its noise.
 _CLIPPED_SHARE = 0.01
+#: Fraction of clipped voxels above which the others do not show the noise.
+_MOSTLY_CLIPPED = 0.6
 #: Noise level, in steps between grey values, below which it is lost in rounding.
 _ROUNDED = 0.5
 #: Minimum gap between padding and other grey values, as a fraction of their range.
@@ -71,6 +73,8 @@ _SAME = 1e-5
 #: Quantile of the distances between grey values that is their step. Each counts like
 #: the rarer of its values, because the smallest may come from a single voxel.
 _STEP_QUANTILE = 0.1
+#: Number of voxels that are averaged along an axis.
+_PAIR = 2
 #: Range of a block, relative to that of the scan, below which it counts as constant.
 _CONSTANT = 1e-6
 
@@ -115,6 +119,11 @@ class NoiseSample:
     extreme: float = 0.0
     has_clipped: bool = False
 
+    @property
+    def is_mostly_clipped(self) -> bool:
+        """Whether so many voxels are clipped that the others do not show the noise."""
+        return self.has_clipped and self.clipped > _MOSTLY_CLIPPED
+
     def is_coarse(self, level: float) -> bool:
         """Whether rounding of grey values hides noise of this level."""
         return level < _ROUNDED * self.step
@@ -151,6 +160,54 @@ def sample_steps(
     pairs.clear()
     parts.clear()
     return blocks, repeats
+
+
+def averaged(volume: Volume) -> Volume | None:
+    """The scan with neighbouring voxels averaged in pairs along every axis.
+
+    Only what is sampled of it is read. A single slice is averaged within its plane.
+
+    Parameters
+    ----------
+    volume : Volume
+        Axes ZYX or YX.
+
+    Returns
+    -------
+    Volume or None
+        None if it would have no room for a block.
+    """
+    factors = [1 if n == 1 else _PAIR for n in volume.shape]
+    edges = (_EDGE_2D,) * 2 if 1 in volume.shape or volume.ndim == 2 else (_EDGE,) * 3
+    shape = [n // factor for n, factor in zip(volume.shape, factors, strict=True)]
+    if min(shape[-2:]) < edges[0] or (len(edges) == 3 and shape[0] < edges[0]):
+        return None
+    return replace(volume, data=_Averaged(volume.data, factors), provenance=())
+
+
+class _Averaged:
+    """Means over boxes of an array, computed where they are read."""
+
+    dtype = np.dtype(np.float32)
+
+    def __init__(self, data: Any, factors: Sequence[int]) -> None:
+        self._data = data
+        self._factors = factors
+        self.shape = tuple(n // f for n, f in zip(data.shape, factors, strict=True))
+        self.ndim = len(self.shape)
+
+    def __getitem__(self, key: Box) -> FloatArray:
+        box = tuple(
+            slice(k.start * f, k.stop * f)
+            for k, f in zip(key, self._factors, strict=True)
+        )
+        values = np.asarray(self._data[box], np.float64)
+        for axis, factor in enumerate(self._factors):
+            if factor > 1:
+                even = np.take(values, range(0, values.shape[axis], factor), axis)
+                odd = np.take(values, range(1, values.shape[axis], factor), axis)
+                values = (even + odd) / factor
+        return values.astype(np.float32)
 
 
 def rescaled(sample: NoiseSample) -> tuple[NoiseSample, float, float]:
