@@ -242,3 +242,13 @@ def test_parts_that_are_almost_alike_still_have_a_fit(
 
     monkeypatch.setattr("scipy.optimize.nnls", give_up)
     np.testing.assert_allclose(non_negative(matrix, values), expected, atol=1e-4)
+
+
+def test_pores_without_a_single_photon_are_no_padding(
+    rng: np.random.Generator,
+) -> None:
+    foam = sphere_foam((24, 80, 80), porosity=0.3, radius=(5, 9), gap=2.0, seed=3)
+    counts = rng.poisson(30.0 * (foam.fraction < 0.5)).astype(np.float32)
+    found = estimate_noise(Volume(counts, "ZYX"))
+    assert found.contrast == pytest.approx(30.0, rel=0.2)
+    assert not says(found, "padding")

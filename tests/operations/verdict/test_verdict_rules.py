@@ -299,3 +299,26 @@ def with_specks(window, core):
         for x in range(3, 92, 6):
             result[2:6, y : y + 4, x : x + 4] = 0
     return result
+
+
+def test_dark_pores_in_the_struts_of_a_mostly_dark_scan_are_tested():
+    """Struts with pores, beside a large dark space."""
+    data = np.asarray(solid_with_pores().data, float)
+    rng = np.random.default_rng(4)
+    data[..., 42:] = rng.normal(0, 8, data[..., 42:].shape)
+    noise = Noise(
+        8.0, 100.0, correlation=dict.fromkeys("zyx", 0.0), interval=(7.5, 8.5)
+    )
+    sample = draw_known_sample(Volume(data.astype(np.float32), "ZYX"), noise)
+    same, erasing = (
+        run_known_blocks(model, sample, noise) for model in (keep, without_small_pores)
+    )
+    assert same.are_bright
+    assert not same.dark.are_bright
+    assert same.dark.found[33] > 0.8
+    assert same.dark.missing is None
+    assert erasing.dark.found[33] < 0.2
+    assert erasing.dark.missing >= 33
+    facts = facts_of(find("ct-denoise").card, known_blocks=erasing)
+    assert any("Small pores that" in each.sentence for each in rules.cautions(facts))
+    assert "count pores of up to" in rules.lost_pores(erasing)

@@ -48,6 +48,8 @@ _MIN_CLIPPED_SHARE = 2e-3
 _CLIPPED_RATIO = 3.0
 #: Maximum fraction of clipped voxels in a block; more would reduce its noise.
 _CLIPPED_SHARE = 0.01
+#: Edge length of the patches in the corners of a slice.
+_CORNER = 5
 #: Fraction of clipped voxels above which the others do not show the noise.
 _MOSTLY_CLIPPED = 0.6
 #: Noise level, in steps between grey values, below which it is lost in rounding.
@@ -343,7 +345,7 @@ def usable_sample(volume: Volume, blocks: Any, repeats: Any) -> NoiseSample:
     repeats = None if repeats is None else repeats[whole].astype(np.float64)
     lowest, highest = float(blocks.min()), float(blocks.max())
     constant = np.ptp(blocks, (1, 2, 3)) <= _CONSTANT * (highest - lowest)
-    padding = _padding(blocks, constant)
+    padding = _padding(blocks, constant, _outer_values(volume))
     if padding.all():
         padding[:] = False
     repeats = None if repeats is None else repeats[~padding]
@@ -403,16 +405,51 @@ def _extreme(blocks: Any, known: Bools) -> Bools:
     return found
 
 
-def _padding(blocks: Array, constant: Bools) -> Bools:
+def _outer_values(volume: Volume) -> list[float]:
+    """Values that fill all corners, or one edge, of the first, middle or last slice.
+
+    Padding does. Pores in which no photon was counted have a constant value too, but
+    belong to the sample.
+    """
+    n = volume.shape[0]
+    planes: list[Any] = [()]
+    if volume.data.ndim == 3:
+        planes = [(slice(z, z + 1),) for z in sorted({0, n // 2, n - 1})]
+    ends = [
+        (slice(0, _CORNER), slice(max(0, length - _CORNER), length))
+        for length in volume.shape[-2:]
+    ]
+    whole = slice(0, volume.shape[-2]), slice(0, volume.shape[-1])
+    edges = [(y, whole[1]) for y in ends[0]] + [(whole[0], x) for x in ends[1]]
+    found = set()
+    for plane in planes:
+        corners = {
+            _constant(volume, (*plane, y, x)) for y, x in itertools.product(*ends)
+        }
+        if len(corners) == 1:
+            found |= corners
+        found |= {_constant(volume, (*plane, *edge)) for edge in edges}
+    return [value for value in found if value is not None]
+
+
+def _constant(volume: Volume, box: Box) -> float | None:
+    """The value of all voxels of a box, if they have the same."""
+    values = np.asarray(volume.data[box], np.float64)
+    return float(values.flat[0]) if np.ptp(values) == 0 else None
+
+
+def _padding(blocks: Array, constant: Bools, outer: Sequence[float]) -> Bools:
     """Find the blocks that touch the constant surroundings of the sample.
 
-    Padding has one value; if that is an end of the grey scale, hardly any voxel of the
-    sample has a similar value. Constant blocks of several values between the ends are
-    phases of a scan without noise; constant blocks at an end are saturated.
+    Padding has one value, which also fills corners or an edge of a slice; if that is an
+    end of the grey scale, hardly any voxel of the sample has a similar value. Constant
+    blocks of several values between the ends are phases of a scan without noise;
+    constant blocks at an end are saturated.
     """
     is_padding = np.zeros(len(blocks), bool)
     lowest, highest = float(blocks.min()), float(blocks.max())
     values = np.unique(blocks[constant, 0, 0, 0])
+    values = values[np.isin(values, outer)]
     inner = values[(values > lowest) & (values < highest)]
     padding = list(inner) if len(inner) == 1 else []
     near = _GAP * (highest - lowest)

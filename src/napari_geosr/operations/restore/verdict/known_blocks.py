@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,9 +27,9 @@ from napari_geosr.operations.restore.verdict.pore_counts import (
     count_pores,
     differ,
     inside_of,
-    joined_values,
     kept_pores,
     pore_counts,
+    threshold_of,
 )
 from napari_geosr.operations.restore.verdict.run_verdict import DEFAULT_MIN_VOXELS
 
@@ -88,6 +88,9 @@ class KnownBlockTest:
     large : int
         Pore size, in voxels, at and above which pores should be found; that of a pore
         with a diameter of four voxels.
+    dark : KnownBlockTest or None
+        If most of the scan is dark: the same test with dark pores inside its bright
+        parts, such as the struts of a foam. Its `counts` are empty.
     """
 
     gain: float
@@ -98,6 +101,7 @@ class KnownBlockTest:
     kept: Mapping[int, tuple[int, int]] = field(default_factory=dict)
     are_bright: bool = False
     large: int = 33
+    dark: KnownBlockTest | None = None
 
     @property
     def objects(self) -> str:
@@ -164,7 +168,8 @@ def run_known_blocks(
     insides = [inside_of(block, width) for block in sample.blocks]
     truths, noisies, results, shown = [], [], [], []
     before = after = 0.0
-    for block, inside in zip(sample.blocks, insides, strict=True):
+    pairs = list(zip(sample.blocks, insides, strict=True))
+    for block, inside in pairs:
         truth = smoothed(block.window, width)
         unit = noise_of_scan(noise, truth.shape, rng)
         noisy = truth + level_map(truth, noise) * unit
@@ -177,31 +182,45 @@ def run_known_blocks(
         part = inside[block.core]
         before += float(np.square(noisy[block.core] - core)[part].sum())
         after += float(np.square(result - core)[part].sum())
-    test = _test_pores(restore, sample, noise, width, insides)
-    parts = [
-        inside[block.core] for block, inside in zip(sample.blocks, insides, strict=True)
-    ]
+    is_dark = _is_mostly_dark(sample, width, insides)
+    parts = [inside[block.core] for block, inside in pairs]
     counts, small_counts = (
         tuple(
             pore_counts((truths, results, shown), parts, voxels, bright=bright)
-            for bright in ((False, True) if test.are_bright else (False,))
+            for bright in ((False, True) if is_dark else (False,))
         )
         for voxels in (MIN_PORE_VOXELS, DEFAULT_MIN_VOXELS)
     )
     scans = [block.window[block.core] for block in sample.blocks]
-    return KnownBlockTest(
-        gain=10 * math.log10(before / after) if before > 0 and after > 0 else 0.0,
-        counts=counts,
-        small_counts=small_counts,
-        found=test.found,
-        countable=test.countable,
-        kept={
-            n: _kept(scans, shown, noisies, truths, parts, n, bright=test.are_bright)
-            for n in test.countable
-        },
-        are_bright=test.are_bright,
-        large=len(_ball(_MIN_RADIUS, truths[0].shape)),
-    )
+    gain = 10 * math.log10(before / after) if before > 0 and after > 0 else 0.0
+
+    def test_of(bright: bool) -> KnownBlockTest:
+        test = _test_pores(restore, sample, noise, width, insides, bright=bright)
+        return KnownBlockTest(
+            gain,
+            counts=(),
+            small_counts=(),
+            found=test.found,
+            countable=test.countable,
+            kept={
+                n: _kept(scans, shown, noisies, truths, parts, n, bright=bright)
+                for n in test.countable
+            },
+            are_bright=bright,
+            large=len(_ball(_MIN_RADIUS, truths[0].shape)),
+        )
+
+    dark = test_of(bright=False) if is_dark else None
+    found = test_of(bright=is_dark)
+    return replace(found, counts=counts, small_counts=small_counts, dark=dark)
+
+
+def _is_mostly_dark(
+    sample: EvaluationSample, width: float, insides: Sequence[Mask]
+) -> bool:
+    known = [smoothed(block.window, width) for block in sample.blocks]
+    found = threshold_of(known, insides)
+    return found is not None and bool(np.mean(found[1] <= found[0]) > 0.5)
 
 
 def _kept(
@@ -228,7 +247,6 @@ def _kept(
 class _TestPores:
     """Test pores that were found: see `KnownBlockTest`."""
 
-    are_bright: bool = False
     found: Mapping[int, float] = field(default_factory=dict)
     countable: frozenset[int] = frozenset()
 
@@ -239,20 +257,17 @@ def _test_pores(
     noise: Noise,
     width: float,
     insides: Sequence[Mask],
+    *,
+    bright: bool,
 ) -> _TestPores:
-    """Add pores of known sizes to the solid, and find them in scan and result.
-
-    They are bright spots if most of the scan is dark.
-    """
+    """Add pores (or bright spots) of known sizes, and find them in scan and result."""
     from scipy import ndimage
-    from skimage.filters import threshold_otsu
 
     known = [smoothed(block.window, width) for block in sample.blocks]
-    values = joined_values(known, insides)
-    if not (values.size and np.ptp(values) > 0):
+    separated = threshold_of(known, insides)
+    if separated is None:
         return _TestPores()
-    threshold = float(threshold_otsu(values))
-    bright = float(np.mean(values <= threshold)) > 0.5
+    threshold, values = separated
     sign = -1.0 if bright else 1.0
     objects = float(np.median(values[sign * values <= sign * threshold]))
     rng = np.random.default_rng(_SEED + 1)
@@ -297,7 +312,7 @@ def _test_pores(
         )
     }
     found = {n: float(share[1]) for n, share in shares.items()}
-    return _TestPores(bright, found, frozenset(countable))
+    return _TestPores(found, frozenset(countable))
 
 
 def _balls(

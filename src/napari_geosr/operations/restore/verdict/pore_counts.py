@@ -199,19 +199,27 @@ def pore_masks(
     blocks: Sequence[Array], insides: Sequence[Mask], *, bright: bool
 ) -> Iterator[Mask]:
     """Dark (or bright) voxels of all blocks, with one Otsu threshold."""
-    from skimage.filters import threshold_otsu
-
-    values = joined_values(blocks, insides)
-    if not (values.size and np.ptp(values) > 0):
+    found = threshold_of(blocks, insides)
+    if found is None:
         return (np.zeros(block.shape, bool) for block in blocks)
-    threshold = threshold_otsu(values)
+    threshold, _ = found
     return (
         np.ascontiguousarray(((block <= threshold) != bright) & inside)
         for block, inside in zip(blocks, insides, strict=True)
     )
 
 
-def joined_values(blocks: Sequence[Array], insides: Sequence[Mask]) -> Array:
-    """Values of all blocks that show the sample."""
+def threshold_of(
+    blocks: Sequence[Array], insides: Sequence[Mask]
+) -> tuple[float, Array] | None:
+    """Otsu's threshold of all values that show the sample, and these values.
+
+    None if they are all the same.
+    """
+    from skimage.filters import threshold_otsu
+
     parts = [block[part] for block, part in zip(blocks, insides, strict=True)]
-    return np.concatenate(parts)
+    values = np.concatenate(parts)
+    if not (values.size and np.ptp(values) > 0):
+        return None
+    return float(threshold_otsu(values)), values

@@ -305,14 +305,16 @@ def _pores(facts: RunAssessment) -> Iterator[Finding]:
         yield Finding("caution", sentence, "pores")
     elif extra := _extra_pores(facts, test):
         yield Finding("caution", extra, "small pores")
-    size = test.missing
-    if size is not None and size >= test.large:
-        seen, kept = test.kept[size]
+    for one in (test, test.dark):
+        size = None if one is None else one.missing
+        if one is None or size is None or size < one.large:
+            continue
+        seen, kept = one.kept[size]
         yield Finding(
             "caution",
-            f"Small {test.objects} that this scan shows would be lost: of {seen} with "
+            f"Small {one.objects} that this scan shows would be lost: of {seen} with "
             f"about {size} voxels in the examined part, {facts.name} keeps {kept}. "
-            f"Count {test.objects} of that size in the scan.",
+            f"Count {one.objects} of that size in the scan.",
             "lost pores",
         )
 
@@ -349,8 +351,15 @@ def _extra_pores(facts: RunAssessment, test: KnownBlockTest) -> str:
 
 
 def lost_pores(test: KnownBlockTest | None) -> str:
-    """Which pores cannot be counted, as a sentence; empty if all can."""
-    if test is None or test.limit is None:
+    """Which pores cannot be counted, in sentences; empty if all can."""
+    if test is None:
+        return ""
+    sentences = [_lost(test)] + ([] if test.dark is None else [_lost(test.dark)])
+    return " ".join(filter(None, sentences))
+
+
+def _lost(test: KnownBlockTest) -> str:
+    if test.limit is None:
         return ""
     objects = test.objects
     if test.limit in test.countable:
