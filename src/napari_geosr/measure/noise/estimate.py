@@ -67,6 +67,8 @@ _MUCH_CLIPPED = 0.05
 #: Ratio of the noise of a scan with averaged voxels to its own above which the latter
 #: may be structure. Averaging reduces noise; the estimates scatter by some percent.
 _MAX_AVERAGED_RATIO = 1.1
+#: Ratio above which all of it may be structure.
+_CLEAR_RATIO = 1.6
 _MAY_BE_STRUCTURE = (
     "What was measured as noise may be fine structure: it does not decrease when "
     "neighbouring voxels are averaged, as noise does. Its true level may be much lower."
@@ -193,11 +195,11 @@ def _compared_with_averaged(
     found, _ = _from_sample(smaller, usable_sample(smaller, *blocks), False, check)
     if found.level <= _MAX_AVERAGED_RATIO * noise.level:
         return noise
-    return replace(
-        noise,
-        interval=(0.0, noise.interval[1]),
-        doubts=(*noise.doubts, _MAY_BE_STRUCTURE),
-    )
+    low, high = noise.interval
+    if found.level > _CLEAR_RATIO * noise.level:
+        low = 0.0
+    doubts = (*noise.doubts, _MAY_BE_STRUCTURE)
+    return replace(noise, interval=(low, high), doubts=doubts)
 
 
 def _from_sample(

@@ -152,11 +152,12 @@ def decide(rows: list[RankingEntry], noise: Noise) -> tuple[str, str]:
     if best is None:
         return NONE, "Leave the scan as it is: no available model is suitable for it."
     clear = [row for row in candidates if row.is_clearly_better]
+    doubts = "".join(f" {sentence}" for sentence in noise.doubts)
     if not clear:
         return NONE, (
             "Leave the scan as it is: no candidate clearly reduces its error. The "
             f"best candidate, {best.name}, is expected to gain "
-            f"{best.gain_text}."
+            f"{best.gain_text}.{doubts}"
         )
     chosen = min(clear, key=_penalised_error)
     reason = (
@@ -176,7 +177,6 @@ def decide(rows: list[RankingEntry], noise: Noise) -> tuple[str, str]:
         )
     elif others:
         reason += f"; {others[0].name}, the next best, {_number(others[0].gain)} dB"
-    doubts = "".join(f" {sentence}" for sentence in noise.doubts)
     return chosen.name, f"{reason}.{doubts}"
 
 
@@ -195,4 +195,4 @@ def _finite(value: float) -> float | None:
 
 
 def _number(value: float) -> str:
-    return "less than −30" if value < -30 else signed_text(value, 1).lstrip("+")
+    return "below −30" if value < -30 else signed_text(value, 1).lstrip("+")
