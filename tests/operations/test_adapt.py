@@ -18,6 +18,7 @@ from napari_geosr.core.errors import ModelError, VolumeError
 from napari_geosr.core.steps import run_to_end
 from napari_geosr.inference.risk.stein import CellMeans
 from napari_geosr.jobs.folder import JobFolder
+from napari_geosr.jobs.index import is_listed
 from napari_geosr.models import bundle
 from napari_geosr.models.card import ModelCard, TrainingData
 from napari_geosr.networks import build_network
@@ -159,6 +160,19 @@ def test_where_nothing_is_gained_the_model_is_kept(
     assert not list((tmp_path / "job").glob("result/*"))
     status = JobFolder(tmp_path / "job").status()
     assert status.result == start
+
+
+def test_a_refused_scan_leaves_no_job_behind(tmp_path: Path, capsys: Any) -> None:
+    """Neither a folder nor an entry in the list: the command can be repeated."""
+    rng = np.random.default_rng(0)
+    scan = rng.normal(0, 1, (2, 5, 5)).astype(np.float32)
+    tifffile.imwrite(tmp_path / "small.tif", scan, metadata={"axes": "ZYX"})
+    words = ["train", "adapt", "--model", str(model(tmp_path))]
+    words += ["--source", str(tmp_path / "small.tif"), "-o", str(tmp_path / "job")]
+    assert run(words) == 2
+    assert "too small to train on" in capsys.readouterr().err
+    assert not (tmp_path / "job").exists()
+    assert not is_listed(tmp_path / "job")
 
 
 def test_the_settings_of_a_job_are_those_of_the_model(

@@ -130,13 +130,17 @@ def test_sentences():
     assert "no better" in unsure.sentence
     soft = UpscalingVerdict(2.0, (0.8, 3.2), 0.9, (0.25, 0.7), 4)
     assert "softer than" in soft.sentence
+    assert "about 0.9 voxels (standard deviation), and they were" in soft.sentence
+    for excess, says in ((0.004, False), (0.11, True)):  # 0.0 voxels mean nothing
+        sharp = UpscalingVerdict(2.0, (0.8, 3.2), excess, (0.25, 0.7), 4)
+        assert ("sharper than" in sharp.sentence) == says
 
 
 def test_what_cannot_be_judged_is_refused():
     noise = Noise(level=0.0, contrast=1.0)
     with pytest.raises(ModelError, match="does not upscale"):
         upscaling_verdict(scan_of(), zoo.find("ct-denoise"), noise)
-    with pytest.raises(VolumeError, match="too small"):
+    with pytest.raises(VolumeError, match="too small: .* Restore a larger part"):
         upscaling_verdict(scan_of((8, 40, 40)), zoo.find("foam-sr-x2"), noise)
     flat = Volume(np.zeros((40, 40, 40), np.float32), "ZYX")
     with pytest.raises(VolumeError, match="no part of it has structure"):

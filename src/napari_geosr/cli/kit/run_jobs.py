@@ -14,10 +14,11 @@ from cyclopts import Parameter
 from napari_geosr.cli.kit.console import print_json, run_command
 from napari_geosr.cli.kit.options import Json
 from napari_geosr.cli.kit.verbosity import quoted, suggest_next
+from napari_geosr.core.errors import ConfigError, JobError, ModelError, VolumeError
 from napari_geosr.core.steps import WarningIssued
 from napari_geosr.core.types import AnyDict
 from napari_geosr.jobs import local
-from napari_geosr.jobs.index import list_jobs
+from napari_geosr.jobs.index import list_jobs, remove
 from napari_geosr.jobs.kinds import result_kind
 from napari_geosr.jobs.run import run_steps
 from napari_geosr.operations.train.card_summary import summarise_card
@@ -72,7 +73,20 @@ def start(folder: JobFolder, *, detach: bool, prepare: bool, json: bool) -> int:
             {"job": str(folder.path)},
             f"Run it with: napari-geosr jobs resume {folder.path}",
         )
-    return _start_detached(folder, json) if detach else run_here(folder, json=json)
+    return _start_detached(folder, json) if detach else _run_new(folder, json)
+
+
+def _run_new(folder: JobFolder, json: bool) -> int:
+    """Run a new job; if it is refused before any work is done, delete its folder."""
+    try:
+        return run_here(folder, json=json)
+    except (ConfigError, ModelError, VolumeError):
+        # Without checkpoints or prepared data, which have folders of their own, there
+        # is nothing to resume, and the corrected command can use the same folder.
+        if not any(path.is_dir() for path in folder.path.iterdir()):
+            with suppress(JobError):
+                remove(folder)
+        raise
 
 
 def _start_detached(folder: JobFolder, json: bool) -> int:

@@ -172,9 +172,11 @@ class ScanTrial:
             edges.append(min(_PART_EDGE[self.ndim], n // f) * f)
             if n // f < _MIN_EDGE:
                 raise VolumeError(
-                    f"{self.volume.title} is too small for a test of the model "
-                    f"{self.card.name!r}: at least {_MIN_EDGE * f} voxels along each "
-                    f"axis are needed, not {n}."
+                    f"{self.volume.title} is too small: a test of {self.card.name} "
+                    f"needs at least {_MIN_EDGE * f} voxels along each axis, and the "
+                    f"scan has only {n} along one. Restore a larger part of the scan, "
+                    "or restore it with cubic interpolation as well and compare both "
+                    "results."
                 )
         found = structured_boxes(self.volume, edges, _N_PARTS)
         if not found:

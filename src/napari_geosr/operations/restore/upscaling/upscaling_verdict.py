@@ -109,16 +109,21 @@ class UpscalingVerdict:
                 f"The expected gain over cubic interpolation is {figures}, measured on "
                 "parts of the scan itself."
             )
-        blur = self.trained_blur
-        if blur is not None and not blur[0] - 0.1 <= self.excess <= blur[1] + 0.1:
-            low_blur, high_blur = blur
-            what = "softer" if self.excess > high_blur else "sharper"
-            text += (
-                f" The model expects a blur of {low_blur:g} to {high_blur:g} voxels, "
-                f"and its result differs from the scan by {self.excess:.2f}: the scan "
-                f"is {what} than the scans it was trained on."
-            )
-        return text
+        return text + self._blur_sentence()
+
+    def _blur_sentence(self) -> str:
+        """A difference in sharpness from the training scans; empty if there is none."""
+        blur, excess = self.trained_blur, f"{self.excess:.1f}"
+        if blur is None or blur[0] - 0.1 <= self.excess <= blur[1] + 0.1:
+            return ""
+        if float(excess) == 0:  # no blur was found, which says little about the scan
+            return ""
+        what = "softer" if self.excess > blur[1] else "sharper"
+        return (
+            f" The scan is {what} than the scans that the model was trained on: it is "
+            f"blurred by about {excess} voxels (standard deviation), and they were "
+            f"blurred by {blur[0]:g} to {blur[1]:g}."
+        )
 
     def to_json_dict(self) -> AnyDict:
         """Values for records and ``--json``."""

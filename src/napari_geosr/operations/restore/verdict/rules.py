@@ -189,8 +189,8 @@ def cautions(facts: RunAssessment) -> Iterator[Finding]:
     if facts.unjudged:
         yield Finding(
             "caution",
-            "The result could not be compared with cubic interpolation before the run "
-            f"({facts.unjudged}).",
+            "The result could not be compared with cubic interpolation before the "
+            f"run: {facts.unjudged}.",
             "doubtful gain",
         )
     if not noise.is_measured and not facts.returns_scan:
