@@ -67,6 +67,9 @@ _MUCH_CLIPPED = 0.05
 #: Ratio of the noise of a scan with averaged voxels to its own above which the latter
 #: may be structure. Averaging reduces noise; the estimates scatter by some percent.
 _MAX_AVERAGED_RATIO = 1.1
+#: Correlation of neighbouring voxels, along the axis where it is strongest, below which
+#: noise is not taken for structure: a blurred image has no white structure.
+_MIN_STRUCTURE_LAG = 0.2
 #: Ratio above which all of it may be structure.
 _CLEAR_RATIO = 1.6
 _MAY_BE_STRUCTURE = (
@@ -156,7 +159,8 @@ def noise_steps(
         sample = usable_sample(volume, *blocks)
         del blocks  # up to 17 MB
         known, is_certain = _from_sample(volume, sample, second is not None, check)
-        if not (is_certain or known.level == 0 or second is not None):
+        is_white = max(known.correlation.values()) < _MIN_STRUCTURE_LAG
+        if not (is_certain or is_white or known.level == 0 or second is not None):
             known = _compared_with_averaged(volume, known, should_stop, check)
         with _lock:
             _known[key] = known
