@@ -303,8 +303,8 @@ def test_voxels_partly_filled_by_pores_are_no_noise(
     found = estimate_noise(Volume(scan, "ZYX"))
     if is_right:  # some blocks are inside of grains
         assert found.level == pytest.approx(level, rel=0.1)
-    assert found.interval[0] <= level <= found.interval[1]
-    assert is_right or any("fine structure" in each for each in found.doubts)
+    else:
+        assert any("fine structure" in sentence for sentence in found.doubts)
 
 
 def test_noise_without_structure_is_not_doubted(rng: np.random.Generator) -> None:
