@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
 from napari_geosr import io, measure_porosity, restore
+from napari_geosr.cli.app import run
 from napari_geosr.core.errors import FileError, VolumeError
 from napari_geosr.core.volume import Volume
 from napari_geosr.operations.restore import RestoreConfig, restore_steps
+from napari_geosr.operations.restore.verdict.run_verdict import RunVerdict
 
 
 def volume(data, **more) -> Volume:
@@ -90,6 +94,30 @@ def test_a_mask_of_nan_outlives_a_restoration(mask):
     filled = result.replace(data=np.nan_to_num(result.data, nan=1.0))
     warnings = measure_porosity(filled).warnings
     assert any("1600 NaN" in w and "has none" in w for w in warnings)
+
+
+@pytest.mark.parametrize("level", ["ok", "caution", "harmful"])
+def test_the_verdict_before_a_restoration_is_repeated(mask, tmp_path, capsys, level):
+    limit = "Pores of up to 33 voxels cannot be counted: noise hides them."
+    verdict = RunVerdict("ok", f"Noise 9 % of the contrast. {limit}")
+    repeated = limit
+    if level != "ok":
+        main, more = f"This is {level}.", "m may lose pores. Check the count."
+        verdict = RunVerdict(level, main, (more, "The noise is odd."), notes=(limit,))
+        repeated = f"{main} {more} {limit}"
+    record = {"operation": "restore", "verdict": verdict.to_json_dict()}
+    data = mask * 200 + np.arange(20, dtype=np.uint8)
+    out = io.write(volume(data, provenance=(record,)), tmp_path / "r.ome.tif")
+    words = ["measure", str(out), "-o", str(tmp_path / "report"), "--json"]
+    assert run([*words, "--min-voxels", "33"]) == 0
+    said = json.loads(capsys.readouterr().out)["warnings"]
+    expected = f"Verdict before 'r' was restored: {repeated}"
+    assert expected in said
+    report = json.loads((tmp_path / "report/report.json").read_text("utf-8"))
+    assert expected in report["warnings"]
+    larger = measure_porosity(io.read(out), min_voxels=34).warnings
+    assert any(limit in warning for warning in larger) is False
+    assert any("Verdict before" in w for w in larger) == (level != "ok")
 
 
 def test_a_given_threshold_needs_no_contrast(mask):

@@ -50,6 +50,7 @@ from napari_geosr.operations.measure.remarks import (
     background,
     kept_hot_voxels,
     lost_voxels,
+    verdict_before_restoration,
 )
 from napari_geosr.operations.measure.workers import (
     SlabWorkers,
@@ -226,6 +227,9 @@ def _measure_steps(
     if kept := kept_hot_voxels(volume, report):
         remarks.append(kept)
         yield WarningIssued(message=kept)
+    if before := verdict_before_restoration(volume, report):
+        remarks.append(before)
+        yield WarningIssued(message=before)
     if remarks:
         report = replace(report, warnings=(*remarks, *report.warnings))
     return report

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 _MIN_HOT_SHARE = 0.01
 #: Number of planes that must fit into the memory budget for one to be read as a whole.
 _PLANES_IN_BUDGET = 8
+#: Limit in a verdict: the size up to which pores cannot be counted.
+_PORE_LIMIT = re.compile(r"\bof up to (\d+) voxels\b")
 #: Beginning of the warning about background.
 _BACKGROUND = "Background, such as air, seems to surround the sample of"
 
@@ -79,6 +82,32 @@ def kept_hot_voxels(volume: Volume, report: PorosityReport) -> str:
         "filter to the scan before restoring it, or exclude these voxels with a sample "
         "mask."
     )
+
+
+def verdict_before_restoration(volume: Volume, report: PorosityReport) -> str:
+    """Repeat what the verdict before a restoration says about measuring its result.
+
+    A harmful verdict and a caution are repeated with their main sentence; sentences
+    about counting pores are repeated with every verdict, except for a limit below the
+    smallest counted pore.
+    """
+    entries = [e for e in volume.provenance if e.get("operation") == "restore"]
+    verdict = entries[-1].get("verdict") if entries else None
+    if not verdict:
+        return ""
+    main = verdict["sentence"]
+    if verdict["level"] == "ok":  # noise and gain, and then the limit if there is one
+        main = main.partition(". ")[2]
+    others = [*verdict["reasons"], *verdict["notes"]]
+    found = [main, *(text for text in others if "count" in text.lower())]
+    words = " ".join(text for text in found if not _is_below(text, report.min_voxels))
+    return f"Verdict before {volume.name!r} was restored: {words}" if words else ""
+
+
+def _is_below(text: str, min_voxels: int) -> bool:
+    """Whether a sentence is empty, or about pores that are too small to be counted."""
+    limit = _PORE_LIMIT.search(text)
+    return not text or (limit is not None and int(limit[1]) < min_voxels)
 
 
 def _n_hot(volume: Volume, entry: AnyMapping) -> int:
