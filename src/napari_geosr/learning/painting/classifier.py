@@ -20,7 +20,7 @@ from napari_geosr.core.types import AnyArray
 from napari_geosr.learning.painting import forest_compiled
 
 #: Number of trees.
-_TREES = 50
+_TREES = 32
 #: Most samples of a class that a tree learns from, and the number if there are few.
 _MOST = 1000
 _FEW = 50

@@ -22,6 +22,10 @@ _MAX_VOXELS = 2000
 _MAX_CLASSES = 50
 
 
+class TooFewClassesError(VolumeError):
+    """Nothing, or only one class, is painted."""
+
+
 @dataclass(frozen=True)
 class SliceStrokes:
     """Painted voxels of a slice.
@@ -170,12 +174,12 @@ def _values(labels: Volume, plane: AnyArray) -> AnyArray:
 
 def _check_classes(labels: Volume, classes: list[int], unpainted: int) -> None:
     if not classes:
-        raise VolumeError(
+        raise TooFewClassesError(
             f"Nothing is painted in {labels.title}: all voxels are {unpainted}. Paint "
             "a few strokes of at least two classes."
         )
     if len(classes) == 1:
-        raise VolumeError(
+        raise TooFewClassesError(
             f"Only class {classes[0]} is painted in {labels.title}, so there is "
             "nothing to tell apart: paint at least two classes."
         )

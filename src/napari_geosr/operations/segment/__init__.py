@@ -15,12 +15,14 @@ if TYPE_CHECKING:
         Segmenter,
         Suggestion,
     )
+    from napari_geosr.learning.painting.strokes import TooFewClassesError
     from napari_geosr.operations.segment.config import SegmentConfig
     from napari_geosr.operations.segment.live import (
         StrokeAnswer,
         answer_steps,
         segmented_layer_steps,
         suggest_steps,
+        warm_up,
     )
     from napari_geosr.operations.segment.run import (
         Segmentation,
@@ -35,11 +37,13 @@ __all__ = [
     "Segmenter",
     "StrokeAnswer",
     "Suggestion",
+    "TooFewClassesError",
     "answer_steps",
     "open_segmenter",
     "segment_steps",
     "segmented_layer_steps",
     "suggest_steps",
+    "warm_up",
 ]
 __getattr__, __dir__, _ = lazy_loader.attach(
     __name__,
@@ -50,6 +54,8 @@ __getattr__, __dir__, _ = lazy_loader.attach(
             "answer_steps",
             "segmented_layer_steps",
             "suggest_steps",
+            "TooFewClassesError",
+            "warm_up",
         ],
         "run": [
             "Segmentation",

@@ -9,14 +9,32 @@ import numpy as np
 
 from napari_geosr.core.steps import ShouldStop, Step, recount
 from napari_geosr.core.volume import Volume
-from napari_geosr.learning.painting import SegmentedSlice, Segmenter
+from napari_geosr.learning.painting import SegmentedSlice, Segmenter, grow_forest
 from napari_geosr.learning.painting.segmenter import Suggestion
+from napari_geosr.learning.painting.strokes import TooFewClassesError
 from napari_geosr.operations.segment.config import SegmentConfig
 from napari_geosr.operations.segment.run import (
     classify_steps,
     learn_steps,
     record_steps,
 )
+
+__all__ = [
+    "StrokeAnswer",
+    "Suggestion",
+    "TooFewClassesError",
+    "answer_steps",
+    "segmented_layer_steps",
+    "suggest_steps",
+    "warm_up",
+]
+
+
+def warm_up() -> None:
+    """Compile the loops of the forest, so that the first stroke does not wait."""
+    samples = [np.zeros((4, 2), np.float32), np.ones((4, 2), np.float32)]
+    forest = grow_forest(samples, (1, 2), 0)
+    forest.probabilities(samples[0].T)
 
 
 @dataclass(frozen=True)
