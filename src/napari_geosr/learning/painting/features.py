@@ -1,8 +1,9 @@
 """Features of the voxels of a slice: the outputs of filters at several scales.
 
 Grey values, Gaussian filters, gradients and eigenvalues of the Hessian matrix, as in
-ilastik and Labkit [1]_. Each is a function of the voxels nearby in the same slice, so
-that a slice can be processed in bands of rows.
+ilastik and Labkit [1]_, and means that include the slices nearby, which contain less
+noise. Each is a function of the voxels nearby, so that a slice can be processed in
+bands of rows.
 
 References
 ----------
@@ -12,6 +13,7 @@ References
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -21,9 +23,14 @@ from napari_geosr.core.types import AnyArray
 
 #: Standard deviations of the Gaussian filters, in voxels.
 SCALES = (1.0, 2.0, 4.0, 8.0)
-#: Features of a voxel: its grey value, and at each scale the mean, the gradient and
-#: two eigenvalues.
-N_FEATURES = 1 + 4 * len(SCALES)
+#: Slices on either side that a mean includes, and their weights relative to the slice.
+SLICES = 2
+WEIGHTS = tuple(math.exp(-(d**2) / 2) for d in range(-SLICES, SLICES + 1))
+#: Standard deviations of the Gaussian filters of this mean; 0 is none.
+_SCALES_OF_MEAN = (0.0, 1.0, 2.0)
+#: Features of a voxel: its grey value, at each scale the mean, the gradient and two
+#: eigenvalues, and means over slices.
+N_FEATURES = 1 + 4 * len(SCALES) + len(_SCALES_OF_MEAN)
 #: Voxels around a voxel that its features depend on: the Gaussian filters end at four
 #: standard deviations, and two differences of neighbours follow.
 _REACH = int(4 * SCALES[-1] + 0.5) + 2
@@ -31,13 +38,15 @@ _REACH = int(4 * SCALES[-1] + 0.5) + 2
 _BAND_VOXELS = 1 << 19
 
 
-def filter_features(plane: AnyArray) -> AnyArray:
+def filter_features(plane: AnyArray, around: AnyArray) -> AnyArray:
     """Features of all voxels of a slice.
 
     Parameters
     ----------
     plane : ndarray of shape (Y, X)
         Standardised grey values, float32.
+    around : ndarray of shape (Y, X)
+        Their mean with the slices nearby, float32; for an image, the image.
 
     Returns
     -------
@@ -47,7 +56,7 @@ def filter_features(plane: AnyArray) -> AnyArray:
     found = np.empty((N_FEATURES, *plane.shape), np.float32)
     found[0] = plane
     for i, scale in enumerate(SCALES):
-        mean = ndimage.gaussian_filter(plane, scale, mode="nearest", truncate=4.0)
+        mean = _smoothed(plane, scale)
         dy, dx = _differences(mean, scale)
         (yy, yx), xx = _differences(dy, scale), _differences(dx, scale)[1]
         middle, half = (yy + xx) / 2, (yy - xx) / 2
@@ -56,7 +65,16 @@ def filter_features(plane: AnyArray) -> AnyArray:
         found[at] = mean
         found[at + 1] = np.sqrt(dy**2 + dx**2)
         found[at + 2], found[at + 3] = middle + radius, middle - radius
+    for i, scale in enumerate(_SCALES_OF_MEAN, N_FEATURES - len(_SCALES_OF_MEAN)):
+        found[i] = _smoothed(around, scale) if scale else around
     return found
+
+
+def _smoothed(values: AnyArray, scale: float) -> AnyArray:
+    smooth: AnyArray = ndimage.gaussian_filter(
+        values, scale, mode="nearest", truncate=4.0
+    )
+    return smooth
 
 
 def _differences(values: AnyArray, scale: float) -> tuple[AnyArray, AnyArray]:
@@ -75,15 +93,18 @@ def bands(shape: tuple[int, int]) -> list[slice]:
     return [slice(y, min(y + rows, shape[0])) for y in range(0, shape[0], rows)]
 
 
-def banded_features(plane: AnyArray) -> Iterator[tuple[slice, AnyArray]]:
+def banded_features(
+    plane: AnyArray, around: AnyArray
+) -> Iterator[tuple[slice, AnyArray]]:
     """Rows and features of each band of a slice: those of the whole slice.
 
     Parameters
     ----------
-    plane : ndarray of shape (Y, X)
-        Standardised grey values, float32.
+    plane, around : ndarray of shape (Y, X)
+        As for `filter_features`.
     """
     for rows in bands((plane.shape[0], plane.shape[1])):
         low = max(0, rows.start - _REACH)
-        found = filter_features(plane[low : rows.stop + _REACH])
+        wide = slice(low, rows.stop + _REACH)
+        found = filter_features(plane[wide], around[wide])
         yield rows, found[:, rows.start - low : rows.stop - low]

@@ -14,7 +14,12 @@ from napari_geosr.core.steps import PartDone, ShouldStop, Step, never_stop
 from napari_geosr.core.types import AnyArray, AnyDType
 from napari_geosr.core.volume import Volume
 from napari_geosr.learning.painting.classifier import Forest, entropy, grow_forest
-from napari_geosr.learning.painting.features import banded_features, filter_features
+from napari_geosr.learning.painting.features import (
+    SLICES,
+    WEIGHTS,
+    banded_features,
+    filter_features,
+)
 from napari_geosr.learning.painting.strokes import SliceStrokes, Strokes
 from napari_geosr.learning.statistics import grey_scale
 
@@ -94,6 +99,7 @@ class Segmenter:
         self.strokes: Strokes | None = None
         self.forest: Forest | None = None
         self._features: OrderedDict[int, list[tuple[slice, AnyArray]]] = OrderedDict()
+        self._planes: OrderedDict[int, AnyArray] = OrderedDict()
         self._samples: dict[int, tuple[object, AnyArray, AnyArray]] = {}
 
     @property
@@ -119,9 +125,8 @@ class Segmenter:
             self._features.move_to_end(z)
             yield from self._features[z]
             return
-        plane = self.plane(z)
         kept, nbytes = [], 0
-        for rows, found in self._computed(plane):
+        for rows, found in self._computed(z):
             nbytes += found.nbytes
             if nbytes <= _CACHE_BYTES:
                 kept.append((rows, found))
@@ -137,17 +142,30 @@ class Segmenter:
     def _cached_bytes(self) -> int:
         return sum(f.nbytes for parts in self._features.values() for _, f in parts)
 
-    def _computed(self, plane: AnyArray) -> Iterator[tuple[slice, AnyArray]]:
-        standard = self.grey.standardise(plane)
-        if self.prior is None:
-            yield from banded_features(standard)
-            return
-        yield (
-            slice(0, len(plane)),
-            np.concatenate(
-                [filter_features(standard).astype(np.float16), self.prior(plane)]
-            ),
+    def _standardised(self, z: int) -> tuple[AnyArray, AnyArray]:
+        """A slice, and its mean with the slices nearby."""
+        nearby = range(z - SLICES, z + SLICES + 1)
+        numbers = [min(max(other, 0), self.n_slices - 1) for other in nearby]
+        for number in numbers:
+            if number not in self._planes:
+                self._planes[number] = self.grey.standardise(self.plane(number))
+        mean = sum(
+            np.float32(w / sum(WEIGHTS)) * self._planes[number]
+            for number, w in zip(numbers, WEIGHTS, strict=True)
         )
+        plane = self._planes[z]
+        while len(self._planes) > len(WEIGHTS):
+            self._planes.popitem(last=False)
+        return plane, np.asarray(mean)
+
+    def _computed(self, z: int) -> Iterator[tuple[slice, AnyArray]]:
+        plane, around = self._standardised(z)
+        if self.prior is None:
+            yield from banded_features(plane, around)
+            return
+        filtered = filter_features(plane, around).astype(np.float16)
+        known = self.prior(self.plane(z))
+        yield slice(0, len(plane)), np.concatenate([filtered, known])
 
     def learn_steps(
         self, strokes: Strokes, should_stop: ShouldStop = never_stop
@@ -256,25 +274,25 @@ class Segmenter:
 
     def _described(self, z: int) -> AnyArray:
         """Means and deviations of the features of every n-th voxel of a slice."""
-        plane = self.plane(z)
+        plane, around = self._standardised(z)
         step = max(1, max(plane.shape) // _COMPARED_EDGE)
-        found = filter_features(self.grey.standardise(plane[::step, ::step]))
+        found = filter_features(plane[::step, ::step], around[::step, ::step])
         flat = found.reshape(len(found), -1)
         return np.concatenate([flat.mean(axis=1), flat.std(axis=1)])
 
     def _doubt(self, z: int) -> AnyArray:
         """Mean entropy of the middle of a slice."""
         assert self.forest is not None
-        plane = self.plane(z)
         if self.prior is not None:
             (_, found), *_ = self.features(z)
             found = found[:, ::4, ::4]
         else:
+            plane, around = self._standardised(z)
             key = tuple(
                 slice(max(0, (n - _DOUBTED_EDGE) // 2), (n + _DOUBTED_EDGE) // 2)
                 for n in plane.shape
             )
-            found = filter_features(self.grey.standardise(plane[key]))
+            found = filter_features(plane[key], around[key])
         return np.asarray(entropy(self.forest.probabilities(found)).mean())
 
 
