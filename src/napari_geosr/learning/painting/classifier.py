@@ -26,6 +26,8 @@ _MOST = 1000
 _FEW = 50
 #: Smallest number of samples in a leaf.
 _SMALLEST = 3
+#: Voxels whose features are copied at once.
+_AT_ONCE = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -53,19 +55,23 @@ class Forest:
         Parameters
         ----------
         features : ndarray of shape (F, ...)
-            float32.
+            float32 or float16.
 
         Returns
         -------
         ndarray of shape (K, ...)
             float32; their sum is one.
         """
-        voxels = np.ascontiguousarray(features.reshape(len(features), -1).T)
-        total = np.zeros((len(voxels), len(self.classes)), np.float32)
+        flat = features.reshape(len(features), -1)
+        found = np.empty((len(self.classes), flat.shape[1]), np.float32)
         nodes = self.features, self.thresholds, self.children, self.shares
-        forest_compiled.apply(voxels, self.roots, *nodes, total)
-        total /= len(self.roots)
-        return np.ascontiguousarray(total.T).reshape(-1, *features.shape[1:])
+        for start in range(0, flat.shape[1], _AT_ONCE):
+            part = slice(start, start + _AT_ONCE)
+            voxels = np.ascontiguousarray(flat[:, part].T, np.float32)
+            total = np.zeros((len(voxels), len(self.classes)), np.float32)
+            forest_compiled.apply(voxels, self.roots, *nodes, total)
+            found[:, part] = total.T / len(self.roots)
+        return found.reshape(-1, *features.shape[1:])
 
 
 def grow_forest(
