@@ -263,7 +263,8 @@ class Segmenter:
             values[z] = self._described(z) if self.forest is None else self._doubt(z)
             yield PartDone(i + 1, len(seen))
         if self.forest is None:
-            order = _farthest(values, painted, candidates, number)
+            apart = max(1, self.n_slices // _COMPARED * 2)
+            order = _farthest(values, painted, candidates, number, apart)
             return [Suggestion(z, "unlike the others") for z in order]
         near = max(1, self.n_slices // (2 * _DOUBTED))
         free = [z for z in candidates if all(abs(z - p) >= near for p in painted)]
@@ -297,9 +298,16 @@ class Segmenter:
 
 
 def _farthest(
-    values: dict[int, AnyArray], painted: list[int], candidates: list[int], number: int
+    values: dict[int, AnyArray],
+    painted: list[int],
+    candidates: list[int],
+    number: int,
+    apart: int,
 ) -> list[int]:
-    """Candidates that are each as far as possible from all before."""
+    """Candidates that each differ as much as possible from all before.
+
+    They are at least `apart` slices from each other and from painted ones.
+    """
     table = np.stack(list(values.values()))
     spread = table.std(axis=0)
     points = {
@@ -307,9 +315,11 @@ def _farthest(
         for z, v in values.items()
     }
     chosen: list[int] = []
-    for _ in range(min(number, len(set(candidates) - set(painted)))):
+    while len(chosen) < number:
         before = [*painted, *chosen]
-        free = [z for z in candidates if z not in before]
+        free = [z for z in candidates if all(abs(z - b) >= apart for b in before)]
+        if not free:
+            break
 
         def distance(z: int, before: list[int] = before) -> float:
             # Without any, the most typical slice is first.
