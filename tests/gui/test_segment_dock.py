@@ -168,3 +168,28 @@ def test_a_dock_without_a_scan_says_what_to_do(viewer):
     assert dock.bar.state.text() == NO_SCAN
     assert not dock.segment_button.isEnabled()
     assert not dock.new_button.isEnabled()
+
+
+def test_each_time_point_is_a_scan_of_its_own(viewer, phases, qtbot):
+    rng = np.random.default_rng(1)
+    first = 60 * phases + rng.normal(0, 15, SHAPE)
+    series = np.stack([first, 200 - first]).astype(np.float32)
+    viewer.add_image(series, name="series", axis_labels=("t", "z", "y", "x"))
+    dock = opening.opened(viewer, SEGMENT)
+    dock.new_button.click()
+    strokes = dock.strokes.layer()
+    assert strokes.data.shape == SHAPE
+    viewer.dims.current_step = (0, 5, 0, 0)
+    for number in (1, 2):
+        paint(strokes, phases, 5, number)
+    idle(dock, qtbot)
+    assert not dock.message.text
+    assert (dock.shown_layers.prediction.data[0] == phases[5]).mean() > 0.9
+    kept = dock._segmenter
+    viewer.dims.current_step = (0, 6, 0, 0)
+    idle(dock, qtbot)
+    assert dock._segmenter is kept
+    viewer.dims.current_step = (1, 5, 0, 0)
+    idle(dock, qtbot)
+    assert dock._segmenter is not kept
+    assert (dock.shown_layers.prediction.data[0] == phases[5]).mean() > 0.9

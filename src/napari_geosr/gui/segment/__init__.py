@@ -18,6 +18,8 @@ from napari_geosr.gui.kit.frame import open_dock
 from napari_geosr.gui.kit.lifetime import Connections
 from napari_geosr.gui.kit.progress import OperationProgress
 from napari_geosr.gui.layers import (
+    chosen_position,
+    finest,
     volume_from_layer,
 )
 from napari_geosr.gui.layers.camera import centre_on
@@ -66,6 +68,7 @@ class SegmentDock(SegmentWidgets):
         self.shown_layers = SliceLayers(self._viewer)
         self._segmenter: Segmenter | None = None
         self._segmenter_key: Key | None = None
+        self._scan_key: Key = ()
         self._answer: StrokeAnswer | None = None
         self._revision = 0
         self._history: tuple[int, int] = (0, 0)
@@ -163,7 +166,9 @@ class SegmentDock(SegmentWidgets):
         )
         if scan is None or strokes is None or z is None or not self.live.isChecked():
             return None
-        return (id(scan), id(strokes), self._revision, z, repr(self.form.values()))
+        position = sorted(chosen_position(scan, self._viewer).items())
+        settings = repr(self.form.values())
+        return (id(scan), *position, id(strokes), self._revision, z, settings)
 
     def _on_layers(self) -> None:
         """Handle another scan or other strokes."""
@@ -236,6 +241,9 @@ class SegmentDock(SegmentWidgets):
         if scan is None:
             return
         volume = volume_from_layer(scan, self._viewer)
+        position = sorted(chosen_position(scan, self._viewer).items())
+        # The segmenter keeps the array, so that no other can have its id.
+        self._scan_key = (id(finest(scan)), *position)
         config = self.config()
         layer = self.strokes.layer()
         painted = None if layer is None else volume_from_layer(layer, self._viewer)
@@ -301,7 +309,7 @@ class SegmentDock(SegmentWidgets):
 
     def _segmenter_for(self, volume: Volume, config: SegmentConfig) -> Segmenter:
         """Return the segmenter of a scan, with its features; called in a worker."""
-        key: Key = (id(volume.data), volume.shape, config)
+        key: Key = (self._scan_key, config)
         if self._segmenter is None or self._segmenter_key != key:
             self._segmenter = segment.open_segmenter(volume, config)
             self._segmenter_key = key

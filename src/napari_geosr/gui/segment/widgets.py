@@ -75,7 +75,7 @@ class SegmentWidgets(Dock):
             "&New labels",
             "Add an empty Labels layer to the scan, and take napari's brush.",
         )
-        self.live = QCheckBox("&Live")
+        self.live = QCheckBox("L&ive")
         self.live.setAccessibleName("Live")
         self.live.setChecked(True)
         self.live.setToolTip("Segment the slice on screen after each stroke.")
@@ -107,7 +107,7 @@ class SegmentWidgets(Dock):
         )
         self.of_class = combo("Class", "Class whose porosity is measured.")
         self.porosity_button = button(
-            "&Porosity…",
+            "Porosi&ty…",
             "Open the Porosity dock with the chosen class as pores.",
         )
         self.results = QWidget()
@@ -126,7 +126,7 @@ class SegmentWidgets(Dock):
         painting.addWidget(self.new_button, 1)
         painting.addWidget(self.live)
         views = form_layout()
-        add_row(views, "Also sho&w", self.shown)
+        add_row(views, "Also sh&ow", self.shown)
         of_class = QHBoxLayout(self.results)
         of_class.setContentsMargins(0, 0, 0, 0)
         of_class.addWidget(self.of_class)
