@@ -178,6 +178,24 @@ def reconstruct(viewer) -> States:
         yield "done", frame
 
 
+def segment(viewer) -> States:
+    """Empty, with a scan, after strokes, segmented."""
+    frame, dock = opened(viewer, "Segment")
+    yield "empty", frame
+    viewer.open_sample(shots.PLUGIN, "noisy_foam")
+    viewer.layers.selection.active = viewer.layers["noisy foam"]
+    wait(0.5)
+    yield "ready", frame
+    dock.new_button.click()
+    wait(until=lambda: dock.slices.topLevelItemCount() > 0)
+    shots.paint_foam(dock)
+    wait(until=lambda: dock.shown_layers.prediction is not None)
+    yield "painted", frame
+    dock.segment_button.click()
+    wait(until=lambda: dock.fractions.text() != "")
+    yield "done", frame
+
+
 def compare(viewer) -> States:
     """Empty, with two volumes, compared."""
     frame, dock = opened(viewer, "Compare")
@@ -244,6 +262,7 @@ DOCKS = {
         train,
         reconstruct,
         sim,
+        segment,
         compare,
         pairs,
         models,

@@ -149,6 +149,36 @@ def porosity() -> None:
     save(viewer, "porosity")
 
 
+def paint_foam(dock: Any) -> None:
+    """Paint strokes of pores and solid where the clean foam has them."""
+    viewer, strokes = dock._viewer, dock.strokes.layer()
+    pores = np.asarray(viewer.layers["clean foam"].data)
+    pores = pores < (pores.min() + pores.max()) / 2
+    z = dock.slice_on_screen()
+    strokes.brush_size = 2
+    rng = np.random.default_rng(0)
+    for number, inside in ((1, pores[z]), (2, ~pores[z])):
+        for y, x in rng.permutation(np.argwhere(inside))[:8]:
+            for i in range(8):
+                if x + i < inside.shape[1] and inside[y, x + i]:
+                    strokes.paint((z, int(y), int(x + i)), number)
+
+
+def segment() -> None:
+    """Strokes on a noisy foam, and the classes of the slice."""
+    viewer = new_viewer(size=(1280, 820))
+    viewer.open_sample(PLUGIN, "noisy_foam")
+    viewer.layers.selection.active = viewer.layers["noisy foam"]
+    dock = open_dock(viewer, "Segment")
+    dock.new_button.click()
+    wait(until=lambda: dock.slices.topLevelItemCount() > 0)
+    paint_foam(dock)
+    wait(until=lambda: dock.shown_layers.prediction is not None)
+    wait(until=lambda: not dock.activity.busy)
+    viewer.reset_view()
+    save(viewer, "segment")
+
+
 def compare() -> None:
     """A restored foam and its noisy scan against the clean foam."""
     import napari_geosr
@@ -578,6 +608,7 @@ PICTURES = {
         porosity_plot,
         porosity_measured_light,
         porosity,
+        segment,
         compare,
         why,
         train_settings,

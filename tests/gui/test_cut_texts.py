@@ -18,6 +18,7 @@ from napari_geosr.gui.kit.dock_tabs import (
     POROSITY,
     RECONSTRUCT,
     RESTORE,
+    SEGMENT,
     SIM,
 )
 from napari_geosr.gui.kit.widgets import Section
@@ -70,6 +71,16 @@ def compared(viewer, dock, qtbot) -> None:
     qtbot.waitUntil(lambda: not dock.activity.busy, timeout=60_000)
 
 
+def segmented(viewer, dock, qtbot) -> None:
+    dock.new_button.click()
+    strokes = dock.strokes.layer()
+    for z, number in ((1, 1), (2, 2)):
+        strokes.paint((z, 5, 5), number)
+    dock.segment_button.click()
+    qtbot.waitUntil(lambda: not dock.results.isHidden(), timeout=60_000)
+    qtbot.waitUntil(lambda: not dock.activity.busy, timeout=60_000)
+
+
 def chosen(viewer, dock, qtbot) -> None:
     qtbot.waitUntil(lambda: bool(dock.items()), timeout=20_000)
     dock.tree.setCurrentItem(dock.items()[0])
@@ -78,6 +89,7 @@ def chosen(viewer, dock, qtbot) -> None:
 #: What is done in each dock before its texts are looked at again.
 DONE = {
     RESTORE: None,
+    SEGMENT: segmented,
     POROSITY: measured,
     RECONSTRUCT: studied,
     TRAIN: None,

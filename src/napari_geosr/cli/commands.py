@@ -51,6 +51,15 @@ COMMANDS = {
             "explain scan.tif -m foam-sr-x2 --at 24,64,64 --method filter,lam -o why",
         ),
     ),
+    "segment": Command(
+        "segment:segment",
+        "Segment a scan by a few strokes that were painted on it.",
+        (
+            "segment scan.tif --labels painted.tif -o classes.ome.tif",
+            "segment scan.tif --labels painted.tif --model prior -o classes.ome.tif",
+            "segment scan.tif -l painted.tif -p shares.ome.tif -o classes.ome.tif",
+        ),
+    ),
     "measure": Command(
         "measure:measure",
         "Segment the pores, count and measure them; write JSON, CSV, PNG and HTML.",

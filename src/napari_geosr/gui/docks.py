@@ -11,6 +11,12 @@ class RestoreFrame(DockFrame):
     dock_name = "napari_geosr.gui.restore:RestoreDock"
 
 
+class SegmentFrame(DockFrame):
+    """Frame of the Segment dock."""
+
+    dock_name = "napari_geosr.gui.segment:SegmentDock"
+
+
 class TrainFrame(DockFrame):
     """Frame of the Train dock."""
 

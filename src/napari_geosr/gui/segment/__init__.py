@@ -1,0 +1,393 @@
+"""The *Segment* dock: paint a few strokes, see the classes, segment the scan."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Generator, Mapping
+from typing import TYPE_CHECKING
+
+from qtpy.QtWidgets import QTreeWidgetItem
+
+from napari_geosr.core.errors import Cancelled, ConfigError, GeoSRError
+from napari_geosr.core.steps import ShouldStop, Step
+from napari_geosr.core.volume import Volume
+from napari_geosr.gui.kit.activity import Key
+from napari_geosr.gui.kit.dock_tabs import POROSITY
+from napari_geosr.gui.kit.form import ConfigForm
+from napari_geosr.gui.kit.frame import open_dock
+from napari_geosr.gui.kit.lifetime import Connections
+from napari_geosr.gui.kit.progress import OperationProgress
+from napari_geosr.gui.layers import (
+    chosen_position,
+    finest,
+    volume_from_layer,
+)
+from napari_geosr.gui.layers.camera import centre_on
+from napari_geosr.gui.layers.position import plane_on_screen
+from napari_geosr.gui.segment.activity import ANSWER, SEGMENT, SUGGEST, StrokesActivity
+from napari_geosr.gui.segment.layers import (
+    SliceLayers,
+    add_class_as_pores,
+    add_strokes,
+    show_result,
+    warm_up,
+)
+from napari_geosr.gui.segment.widgets import (
+    CLASSES,
+    NO_SCAN,
+    NO_STROKES,
+    PAINT,
+    READY,
+    UNCERTAINTY,
+    SegmentWidgets,
+)
+from napari_geosr.operations import segment
+from napari_geosr.operations.segment import SegmentConfig
+
+if TYPE_CHECKING:
+    import napari.viewer
+    from napari.layers import Labels
+
+    from napari_geosr.operations.segment import Segmenter, StrokeAnswer, Suggestion
+
+
+class SegmentDock(SegmentWidgets):
+    """Segments a scan by strokes, and shows the slice on screen after each.
+
+    Parameters
+    ----------
+    napari_viewer : napari.viewer.Viewer
+        Viewer, given by napari.
+    """
+
+    settings_name = "segment"
+    activity: StrokesActivity
+
+    def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
+        super().__init__(napari_viewer)
+        self.shown_layers = SliceLayers(self._viewer)
+        self._segmenter: Segmenter | None = None
+        self._segmenter_key: Key | None = None
+        self._scan_key: Key = ()
+        self._answer: StrokeAnswer | None = None
+        self._revision = 0
+        self._history: tuple[int, int] = (0, 0)
+        self._result: weakref.ref[Labels] | None = None
+        self._painted = Connections(self)
+        self._progress = OperationProgress(
+            self.bar.state.setText,
+            show_bar=self.bar.show_progress,
+            show_warning=self.show_warning,
+            shows_time_left=True,
+        )
+        self.activity.key, self.activity.begin = self.answer_key, self._begin
+        config, error = self.recall(SegmentConfig)
+        self.form.set_values(config.model_dump())
+        if error is not None:
+            self.message.show_error(error)
+        self._connect()
+        self._on_layers()
+
+    @classmethod
+    def load_steps(cls) -> Generator[Step, None, None]:
+        """Compile the forest, which takes seconds the first time."""
+        yield from ()
+        segment.warm_up()
+        warm_up()
+
+    def _make_activity(self) -> StrokesActivity:
+        return StrokesActivity(self)
+
+    def _connect(self) -> None:
+        self.scan.layerChanged.connect(self._on_layers)
+        self.strokes.layerChanged.connect(self._on_layers)
+        self.new_button.clicked.connect(self.add_labels)
+        self.live.toggled.connect(self._on_live)
+        self.shown.currentIndexChanged.connect(self._show_answer)
+        self.form.changed.connect(self.activity.on_change)
+        self.suggest_button.clicked.connect(lambda: self._request(SUGGEST))
+        self.slices.itemClicked.connect(self._on_slice)
+        self.slices.itemActivated.connect(self._on_slice)
+        self.segment_button.clicked.connect(lambda: self._request(SEGMENT))
+        self.cancel_button.clicked.connect(self.cancel)
+        self.porosity_button.clicked.connect(self.open_porosity)
+        self.connections.connect(self._viewer.dims.events.current_step, self._on_view)
+        self.connections.connect(self._viewer.dims.events.ndisplay, self._on_view)
+
+    # What is chosen
+
+    def settings_forms(self) -> tuple[ConfigForm, ...]:
+        """Return the form with the settings."""
+        return (self.form,)
+
+    def config(self) -> SegmentConfig:
+        """Return the current settings.
+
+        Raises
+        ------
+        ConfigError
+            If one of them is invalid.
+        """
+        return SegmentConfig.create(**self.form.values())
+
+    def add_labels(self) -> None:
+        """Add an empty Labels layer to the scan, and propose slices to paint."""
+        scan = self.scan.layer()
+        if scan is None:
+            return
+        try:
+            volume = volume_from_layer(scan, self._viewer)
+        except GeoSRError as error:
+            self.show_failure(error)
+            return
+        self.message.clear()
+        self.strokes.set_layer(add_strokes(self._viewer, scan, volume))
+        self._on_layers()
+        if volume.axes == "ZYX":
+            self.activity.request(SUGGEST)
+
+    def slice_on_screen(self) -> int | None:
+        """Number of the slice that is seen; None if the view shows no slice."""
+        layer, dims = self.strokes.layer(), self._viewer.dims
+        last = (dims.ndim - 2, dims.ndim - 1)
+        if layer is None or tuple(dims.displayed) != last:
+            return None
+        if layer.ndim < 3:
+            return 0
+        axis = layer.ndim - 3
+        return plane_on_screen(self._viewer, layer, axis, layer.data.shape[axis])
+
+    def answer_key(self) -> Key | None:
+        """What the answer depends on; None if nothing is to be answered."""
+        scan, strokes, z = (
+            self.scan.layer(),
+            self.strokes.layer(),
+            self.slice_on_screen(),
+        )
+        if scan is None or strokes is None or z is None or not self.live.isChecked():
+            return None
+        position = sorted(chosen_position(scan, self._viewer).items())
+        settings = repr(self.form.values())
+        return (id(scan), *position, id(strokes), self._revision, z, settings)
+
+    def _on_layers(self) -> None:
+        """Handle another scan or other strokes."""
+        self.shown_layers.clear()
+        self._answer = None
+        self._painted.end()
+        layer = self.strokes.layer()
+        if layer is not None:
+            events = layer.events
+            for emitter in (events.paint, events.labels_update, events.data):
+                self._painted.connect(emitter, self._on_stroke)
+            self._painted.connect(events.set_data, self._on_refreshed)
+        self._on_stroke()
+        self.show_busy(self.activity.busy)
+
+    def _on_stroke(self, _event: object = None) -> None:
+        self._revision += 1
+        self.activity.on_change()
+
+    def _on_refreshed(self, _event: object = None) -> None:
+        """Handle undo and redo, which napari reports only as another drawing."""
+        layer = self.strokes.layer()
+        history = tuple(
+            len(getattr(layer, name, ())) for name in ("_undo_history", "_redo_history")
+        )
+        if history != self._history:
+            self._history = (history[0], history[1])
+            self._on_stroke()
+
+    def _on_view(self, _event: object = None) -> None:
+        self.activity.on_change()
+
+    def _on_live(self, is_live: bool) -> None:
+        if is_live:
+            self.activity.answer_again()
+        else:
+            self.shown_layers.clear()
+
+    # Running
+
+    def _request(self, what: str) -> None:
+        self.clear_errors()
+        self.activity.request(what)
+
+    def cancel(self) -> None:
+        """Request the running operation to stop."""
+        if self.activity.busy:
+            self.activity.cancel()
+            self.bar.state.setText("Stopping…")
+
+    def show_busy(self, what: str) -> None:
+        """Enable what can be used during the operation `what`."""
+        scan, strokes = self.scan.layer(), self.strokes.layer()
+        has_both = scan is not None and strokes is not None
+        is_long = what == SEGMENT
+        for widget in (self.scan, self.strokes, self.advanced):
+            widget.setEnabled(not is_long)
+        self.new_button.setEnabled(scan is not None and not is_long)
+        self.suggest_button.setEnabled(scan is not None and not is_long)
+        self.segment_button.setEnabled(has_both and not is_long)
+        self.cancel_button.setEnabled(what in (SEGMENT, SUGGEST))
+        idle = NO_SCAN if scan is None else NO_STROKES if strokes is None else PAINT
+        self.bar.state.set_idle(READY if self._answer is not None else idle)
+        self.bar.state.setText("Segmenting this slice…" if what == ANSWER else "")
+        if not what:
+            self.bar.progress.setVisible(False)
+
+    def _begin(self, what: str) -> None:
+        scan = self.scan.layer()
+        if scan is None:
+            return
+        volume = volume_from_layer(scan, self._viewer)
+        position = sorted(chosen_position(scan, self._viewer).items())
+        # The segmenter keeps the array, so that no other can have its id.
+        self._scan_key = (id(finest(scan)), *position)
+        config = self.config()
+        layer = self.strokes.layer()
+        painted = None if layer is None else volume_from_layer(layer, self._viewer)
+        self._progress.restart()
+        if what == SUGGEST:
+            self._start_suggesting(volume, config)
+        elif painted is None:
+            raise ConfigError("Choose the labels, or press New labels.")
+        elif what == SEGMENT:
+            self.remember(config)
+            self._start_segmenting(volume, painted, config)
+        elif (z := self.slice_on_screen()) is not None:
+            self._start_answering(volume, painted, config, z)
+
+    def _start_answering(
+        self, volume: Volume, painted: Volume, config: SegmentConfig, z: int
+    ) -> None:
+        def steps(stop: ShouldStop) -> Generator[Step, None, StrokeAnswer]:
+            segmenter = self._segmenter_for(volume, config)
+            yield from ()
+            return (
+                yield from segment.answer_steps(segmenter, painted, z, config, stop)
+            )
+
+        self.activity.start(
+            ANSWER,
+            steps,
+            lambda answer: self._on_answer(answer, volume),
+            on_step=lambda _step: None,
+            on_error=self._on_answer_error,
+        )
+
+    def _start_suggesting(self, volume: Volume, config: SegmentConfig) -> None:
+        def steps(stop: ShouldStop) -> Generator[Step, None, list[Suggestion]]:
+            segmenter = self._segmenter_for(volume, config)
+            return (yield from segment.suggest_steps(segmenter, stop))
+
+        self.activity.start(
+            SUGGEST, steps, self.show_suggestions, on_step=self._progress.show_step
+        )
+
+    def _start_segmenting(
+        self, volume: Volume, painted: Volume, config: SegmentConfig
+    ) -> None:
+        def steps(
+            stop: ShouldStop,
+        ) -> Generator[Step, None, tuple[Volume, Mapping[int, float]]]:
+            segmenter = self._segmenter_for(volume, config)
+            return (
+                yield from segment.segmented_layer_steps(
+                    segmenter, painted, config, stop
+                )
+            )
+
+        self.activity.start(
+            SEGMENT,
+            steps,
+            self._on_segmented,
+            on_step=self._progress.show_step,
+            on_error=self._on_segment_error,
+            description=f"Segmenting {volume.name}",
+        )
+
+    def _segmenter_for(self, volume: Volume, config: SegmentConfig) -> Segmenter:
+        """Return the segmenter of a scan, with its features; called in a worker."""
+        key: Key = (self._scan_key, config)
+        if self._segmenter is None or self._segmenter_key != key:
+            self._segmenter = segment.open_segmenter(volume, config)
+            self._segmenter_key = key
+        return self._segmenter
+
+    # Results
+
+    def _on_answer(self, answer: StrokeAnswer, volume: Volume) -> None:
+        self._answer = answer
+        self._answered_volume = volume
+        self.message.clear()
+        self.bar.state.set_idle(READY)
+        self.offer_classes(answer.classes)
+        self._show_answer()
+
+    def _on_answer_error(self, error: Exception) -> None:
+        if isinstance(error, Cancelled):
+            self.activity.answer_again()
+        elif isinstance(error, segment.TooFewClassesError):
+            self._answer = None
+            self.shown_layers.clear()
+            self.bar.state.set_idle(PAINT)
+        else:
+            self.show_failure(error)
+
+    def _show_answer(self, _index: int = 0) -> None:
+        """Show the prediction of the slice, and what else is chosen."""
+        scan, strokes, answer = self.scan.layer(), self.strokes.layer(), self._answer
+        if scan is None or strokes is None or answer is None:
+            return
+        place = answer.z, self._answered_volume, scan, strokes
+        found = answer.found
+        self.shown_layers.show_labels(found.labels, *place)
+        chosen, index = self.shown.currentText(), self.shown.currentIndex() - 2
+        if chosen == CLASSES or index >= len(answer.classes):
+            self.shown_layers.hide_values()
+        elif chosen == UNCERTAINTY:
+            self.shown_layers.show_values(found.entropy, *place)
+        else:
+            self.shown_layers.show_values(found.probabilities[index], *place)
+
+    def _on_slice(self, item: QTreeWidgetItem, _column: int = 0) -> None:
+        """Go to a proposed slice."""
+        layer = self.strokes.layer() or self.scan.layer()
+        if layer is not None:
+            z, (height, width) = int(item.text(0)), layer.data.shape[-2:]
+            centre_on(self._viewer, layer, (z, height / 2, width / 2))
+
+    def _on_segment_error(self, error: Exception) -> None:
+        if isinstance(error, Cancelled):
+            self.message.show_message("Cancelled. No layer was added.")
+        else:
+            self.show_failure(error)
+
+    def _on_segmented(self, outcome: tuple[Volume, Mapping[int, float]]) -> None:
+        volume, fractions = outcome
+        earlier = None if self._result is None else self._result()
+        if earlier is not None and earlier not in self._viewer.layers:
+            earlier = None
+        scan, strokes = self.scan.layer(), self.strokes.layer()
+        self.shown_layers.clear()
+        made = show_result(self._viewer, volume, scan, strokes, earlier)
+        self._result, self._result_volume = weakref.ref(made), volume
+        self.show_fractions(fractions)
+        self.scroller.show_part(self.results)
+        if not self._progress.warnings:
+            self.message.show_message(
+                f"The result is in the layer {made.name!r}.", "ok"
+            )
+
+    def open_porosity(self) -> None:
+        """Open the Porosity dock with the chosen class as pores."""
+        result = None if self._result is None else self._result()
+        if result is None or result not in self._viewer.layers:
+            self.message.show_message(
+                "The segmented layer was removed. Segment the scan again.", "warning"
+            )
+            return
+        number = int(self.of_class.currentData())
+        layer = add_class_as_pores(self._viewer, result, self._result_volume, number)
+        open_dock(self._viewer, POROSITY, lambda dock: dock.choose_image(layer))

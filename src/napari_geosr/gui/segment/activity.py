@@ -1,0 +1,68 @@
+"""Runs the work of the Segment dock: the latest stroke wins."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ClassVar
+
+from qtpy.QtCore import QObject
+
+from napari_geosr.gui.kit.activity import Activity, Key
+
+#: Names of its operations.
+ANSWER, SUGGEST, SEGMENT = "answer", "suggest", "segment"
+
+
+class StrokesActivity(Activity):
+    """Answers the latest stroke a moment after it; suggestions can wait.
+
+    Attributes
+    ----------
+    key : callable
+        What the answer depends on: equal keys give equal answers. None if there is
+        nothing to answer.
+    begin : callable
+        Starts an operation, by its name.
+    """
+
+    _debounce_ms: ClassVar[int] = 250
+
+    def __init__(self, parent: QObject) -> None:
+        super().__init__(parent)
+        self.key: Callable[[], Key | None] = lambda: None
+        self.begin: Callable[[str], None] = lambda _what: None
+
+    def on_change(self) -> None:
+        """Answer once nothing has changed for a moment."""
+        self._restart_later()
+
+    def request(self, what: str) -> None:
+        """Start as soon as possible."""
+        self._request_operation(what)
+
+    def _cancel_if_outdated(self) -> None:
+        is_new = self.key() not in (None, self._attempted_key)
+        if self._busy == ANSWER and (is_new or SEGMENT in self._requests):
+            self.cancel(keep_requests=True)
+        elif self._busy == SUGGEST and (is_new or SEGMENT in self._requests):
+            self._requests.add(SUGGEST)  # later
+            self.cancel(keep_requests=True)
+
+    def _start_next(self) -> None:
+        key = self.key()
+        if SEGMENT in self._requests:
+            what = SEGMENT
+        elif key not in (None, self._attempted_key):
+            what = ANSWER
+            self._attempted_key = key
+        elif SUGGEST in self._requests:
+            what = SUGGEST
+        else:
+            return
+        self._requests.discard(what)
+        self.begin(what)
+
+    def answer_again(self) -> None:
+        """Answer although nothing has changed, such as after a cancelled answer."""
+        self._attempted_key = None
+        self._restart_later()

@@ -1,0 +1,213 @@
+"""Layers of the Segment dock: strokes, prediction, uncertainty and result."""
+
+from __future__ import annotations
+
+import weakref
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_geosr.core.types import AnyArray, AnyDict
+from napari_geosr.core.volume import Volume
+from napari_geosr.gui.kit.lifetime import unwrapped
+from napari_geosr.gui.layers import (
+    add_image_result,
+    add_labels_result,
+    alignment_with,
+    geometry,
+    helper_metadata,
+    layer_metadata,
+    replace_data,
+)
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Image, Labels, Layer
+
+#: Suffixes of the names of the layers.
+_STROKES, _PREDICTION, _EXTRA = "labels", "prediction", "certainty"
+#: Opacity of the prediction, through which the scan is seen.
+_OPACITY = 0.4
+#: Opacity of the segmented scan.
+_RESULT_OPACITY = 0.6
+
+
+def warm_up() -> None:
+    """Compile napari's colouring of labels, in a worker: the window does not freeze."""
+    from napari.layers import Labels
+
+    Labels(np.eye(4, dtype=np.uint8)[None].repeat(2, 0))
+
+
+def add_strokes(viewer: ViewerModel, scan: Image, volume: Volume) -> Labels:
+    """Add an empty Labels layer over a scan, and take the brush."""
+    layer: Labels = unwrapped(
+        viewer.add_labels(
+            np.zeros(volume.shape, np.uint8),
+            name=f"{scan.name} {_STROKES}",
+            **geometry(volume),
+            **alignment_with(scan),
+        )
+    )
+    viewer.layers.selection.active = layer
+    layer.brush_size = max(3, min(volume.shape[-2:]) // 100)
+    layer.mode = "paint"
+    return layer
+
+
+class SliceLayers:
+    """Shows the prediction of one slice, below the strokes.
+
+    The layers have the thickness of the slice, so that no other slice shows what was
+    predicted before the last stroke.
+    """
+
+    def __init__(self, viewer: ViewerModel) -> None:
+        self._viewer = viewer
+        self._prediction: weakref.ref[Labels] | None = None
+        self._extra: weakref.ref[Image] | None = None
+
+    @property
+    def prediction(self) -> Labels | None:
+        """Layer of the predicted classes, if it is in the viewer."""
+        return _alive(self._viewer, self._prediction)
+
+    @property
+    def extra(self) -> Image | None:
+        """Layer of the uncertainty or of a probability, if it is in the viewer."""
+        return _alive(self._viewer, self._extra)
+
+    def show_labels(
+        self, labels: AnyArray, z: int, scan: Volume, like: Image, strokes: Layer
+    ) -> None:
+        """Show the predicted classes of a slice."""
+        volume = _slice_of(scan, labels, z)
+        layer = self.prediction
+        if layer is not None:
+            replace_data(self._viewer, layer, volume, like)
+            return
+        options: AnyDict = {
+            "name": f"{like.name} {_PREDICTION}",
+            "opacity": _OPACITY,
+            "metadata": helper_metadata("prediction"),
+        }
+        active = self._viewer.layers.selection.active
+        made = add_labels_result(
+            self._viewer, volume.data, volume, **options, **alignment_with(like)
+        )
+        self._prediction = weakref.ref(made)
+        _put_below(self._viewer, made, strokes, active)
+
+    def show_values(
+        self, values: AnyArray, z: int, scan: Volume, like: Image, strokes: Layer
+    ) -> None:
+        """Show the uncertainty or a probability of a slice, from 0 to 1."""
+        volume = _slice_of(scan, values, z)
+        layer = self.extra
+        if layer is not None:
+            replace_data(self._viewer, layer, volume, like)
+            return
+        active = self._viewer.layers.selection.active
+        made = add_image_result(
+            self._viewer,
+            volume,
+            like,
+            name=f"{like.name} {_EXTRA}",
+            colormap="inferno",
+            contrast_limits=(0.0, 1.0),
+            gamma=1.0,
+            blending="additive",
+            metadata=helper_metadata("certainty"),
+        )
+        self._extra = weakref.ref(made)
+        _put_below(self._viewer, made, strokes, active)
+
+    def hide_values(self) -> None:
+        """Remove the uncertainty or probability."""
+        if self.extra is not None:
+            self._remove(self.extra)
+        self._extra = None
+
+    def clear(self) -> None:
+        """Remove both layers."""
+        self.hide_values()
+        if self.prediction is not None:
+            self._remove(self.prediction)
+        self._prediction = None
+
+    def _remove(self, layer: Layer) -> None:
+        active = self._viewer.layers.selection.active
+        self._viewer.layers.remove(layer)
+        if active is not layer and active in self._viewer.layers:
+            self._viewer.layers.selection.active = active
+
+
+def show_result(
+    viewer: ViewerModel,
+    volume: Volume,
+    like: Image | None,
+    strokes: Layer | None,
+    earlier: Labels | None,
+) -> Labels:
+    """Show the segmented scan below the strokes, in the layer of an earlier one."""
+    if earlier is not None and earlier.data.shape == volume.shape:
+        replace_data(viewer, earlier, volume, like)
+        earlier.metadata = layer_metadata(volume)
+        return earlier
+    active = viewer.layers.selection.active
+    options = {} if like is None else alignment_with(like)
+    made = add_labels_result(
+        viewer,
+        volume.data,
+        volume,
+        name=volume.name,
+        opacity=_RESULT_OPACITY,
+        **options,
+    )
+    _put_below(viewer, made, strokes, active)
+    return made
+
+
+def _put_below(
+    viewer: ViewerModel, layer: Layer, strokes: Layer | None, active: Layer | None
+) -> None:
+    """Put a new layer below the strokes, which can be painted on at once."""
+    layers = viewer.layers
+    if strokes is not None and strokes in layers:
+        layers.move(layers.index(layer), layers.index(strokes))
+    if active is not None and active in layers:
+        layers.selection.active = active
+
+
+def _slice_of(scan: Volume, values: AnyArray, z: int) -> Volume:
+    if scan.axes == "YX":
+        return scan.replace(data=values, metadata={}, source=None)
+    first = scan.origin[0] + z * scan.voxel_size[0]
+    return scan.replace(
+        data=values[None],
+        origin=(first, *scan.origin[1:]),
+        metadata={},
+        source=None,
+    )
+
+
+def _alive(viewer: ViewerModel, reference: weakref.ref[Layer] | None) -> Layer | None:
+    layer = None if reference is None else reference()
+    return layer if layer is not None and layer in viewer.layers else None
+
+
+def add_class_as_pores(
+    viewer: ViewerModel, result: Labels, volume: Volume, number: int
+) -> Image:
+    """Add an image in which one class is dark, like pores, and all else is bright."""
+    values = np.where(np.asarray(result.data) == number, 0, 255).astype(np.uint8)
+    shown = volume.replace(data=values, metadata={})
+    return add_image_result(
+        viewer,
+        shown,
+        None,
+        name=f"{result.name} class {number}",
+        contrast_limits=(0, 255),
+        visible=False,
+        **alignment_with(result),
+    )

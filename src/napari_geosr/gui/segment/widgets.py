@@ -1,0 +1,193 @@
+"""Widgets and layout of the *Segment* dock."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QTreeWidgetItem, QVBoxLayout, QWidget
+
+from napari_geosr.gui.kit.action_bar import ActionBar, fill_dock
+from napari_geosr.gui.kit.dock import Dock
+from napari_geosr.gui.kit.form import ConfigForm
+from napari_geosr.gui.kit.widgets import (
+    FormAligner,
+    PartScroller,
+    Section,
+    add_row,
+    button,
+    combo,
+    form_layout,
+    list_tree,
+    scrolling,
+    text_label,
+)
+from napari_geosr.gui.layers import is_helper, is_measurable
+from napari_geosr.gui.layers.combo import LayerCombo
+from napari_geosr.operations.segment import SegmentConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import napari.viewer
+    from napari.layers import Layer
+
+    from napari_geosr.operations.segment import Suggestion
+
+#: Next action: without a scan, without strokes, while one class is painted, and after.
+NO_SCAN = "Open a scan to segment."
+NO_STROKES = "Choose the scan, then press New labels."
+PAINT = "Paint at least two classes with napari's brush."
+READY = "Paint where the classes are wrong, then segment."
+#: Entries of the menu of what is shown of the prediction.
+CLASSES, UNCERTAINTY = "Classes only", "Uncertainty"
+#: Heights of the list of slices, in pixels.
+_LIST_HEIGHTS = (80, 140)
+
+
+def is_painted(layer: Layer) -> bool:
+    """Whether a layer may hold strokes: labels that are no helper of the plugin."""
+    return bool(layer._type_string == "labels" and not is_helper(layer))
+
+
+class SegmentWidgets(Dock):
+    """The visible parts of the Segment dock."""
+
+    scroller: PartScroller
+
+    def __init__(self, viewer: napari.viewer.Viewer) -> None:
+        super().__init__(viewer)
+        self._make_inputs()
+        self._make_results()
+        self._make_actions()
+        self._lay_out()
+
+    def _make_inputs(self) -> None:
+        self.scan = LayerCombo(self._viewer, is_measurable)
+        self.scan.setAccessibleName("Scan")
+        self.scan.setToolTip("The scan to segment.")
+        self.strokes = LayerCombo(self._viewer, is_painted)
+        self.strokes.setAccessibleName("Labels")
+        self.strokes.setToolTip(
+            "Labels layer in which you paint: class 1, class 2 and so on. 0 stands for "
+            "voxels where nothing is painted."
+        )
+        self.new_button = button(
+            "&New labels",
+            "Add an empty Labels layer to the scan, and take napari's brush.",
+        )
+        self.live = QCheckBox("L&ive")
+        self.live.setAccessibleName("Live")
+        self.live.setChecked(True)
+        self.live.setToolTip("Segment the slice on screen after each stroke.")
+        self.shown = combo(
+            "Also show",
+            "What else is shown of the slice on screen: the uncertainty, or the "
+            "probability of a class.",
+        )
+        self.shown.addItems([CLASSES, UNCERTAINTY])
+        self.form = ConfigForm(SegmentConfig, skip=("unpainted",))
+        self.advanced = Section(
+            "&Advanced", self.form, tool_tip="Diffusion model, seed and device."
+        )
+
+    def _make_results(self) -> None:
+        self.slices = list_tree(
+            ("Slice", "Reason"),
+            "Slices to paint next",
+            "Slices that would help most if you painted them. Click to go there.",
+            heights=_LIST_HEIGHTS,
+        )
+        self.suggest_button = button(
+            "S&uggest slices",
+            "Find the slices that differ most from the painted ones or, once there is "
+            "a prediction, are most uncertain.",
+        )
+        self.fractions = text_label(
+            "Fractions", "Fraction of each class in the segmented scan."
+        )
+        self.of_class = combo("Class", "Class whose porosity is measured.")
+        self.porosity_button = button(
+            "Porosi&ty…",
+            "Open the Porosity dock with the chosen class as pores.",
+        )
+        self.results = QWidget()
+
+    def _make_actions(self) -> None:
+        self.segment_button = button(
+            "Se&gment whole scan", "Segment all slices and add them as a layer."
+        )
+        self.cancel_button = button("&Cancel", "Stop; no layer is added.")
+
+    def _lay_out(self) -> None:
+        inputs = form_layout()
+        add_row(inputs, "Scan", self.scan)
+        add_row(inputs, "Labels", self.strokes)
+        painting = QHBoxLayout()
+        painting.addWidget(self.new_button, 1)
+        painting.addWidget(self.live)
+        views = form_layout()
+        add_row(views, "Also sh&ow", self.shown)
+        of_class = QHBoxLayout(self.results)
+        of_class.setContentsMargins(0, 0, 0, 0)
+        of_class.addWidget(self.of_class)
+        of_class.addWidget(self.porosity_button, 1)
+        inner = QWidget()
+        FormAligner(inner)
+        column = QVBoxLayout(inner)
+        column.setContentsMargins(8, 8, 8, 8)
+        column.addLayout(inputs)
+        column.addLayout(painting)
+        column.addLayout(views)
+        for widget in (
+            self.suggest_button,
+            self.slices,
+            self.advanced,
+            self.fractions,
+            self.results,
+        ):
+            column.addWidget(widget)
+        column.addStretch(1)
+        self.bar = ActionBar(
+            (self.segment_button, self.cancel_button),
+            idle=NO_SCAN,
+            primary=self.segment_button,
+        )
+        area = scrolling(inner)
+        self.scroller = PartScroller(area)
+        fill_dock(self, area, self.message, self.bar)
+        self.show_fractions({})
+
+    def show_fractions(self, fractions: Mapping[int, float]) -> None:
+        """Show the fraction of each class; nothing if there is none."""
+        self.fractions.setText(
+            "\n".join(f"Class {k}: {100 * f:.2f} %" for k, f in fractions.items())
+        )
+        self.of_class.clear()
+        for number in fractions:
+            self.of_class.addItem(f"Class {number}", number)
+        for widget in (self.fractions, self.results):
+            widget.setVisible(bool(fractions))
+
+    def show_suggestions(self, suggestions: Sequence[Suggestion]) -> None:
+        """List slices to paint next."""
+        self.slices.clear()
+        for each in suggestions:
+            item = QTreeWidgetItem([str(each.z), each.reason])
+            item.setData(0, 0x0100, each.z)
+            self.slices.addTopLevelItem(item)
+
+    def offer_classes(self, classes: Sequence[int]) -> None:
+        """Offer the probabilities of these classes; keep the choice if possible."""
+        entries = [
+            CLASSES,
+            UNCERTAINTY,
+            *(f"Probability of class {k}" for k in classes),
+        ]
+        if [self.shown.itemText(i) for i in range(self.shown.count())] == entries:
+            return
+        before = self.shown.currentText()
+        self.shown.blockSignals(True)
+        self.shown.clear()
+        self.shown.addItems(entries)
+        self.shown.setCurrentIndex(max(0, self.shown.findText(before)))
+        self.shown.blockSignals(False)

@@ -1,0 +1,40 @@
+"""Learn classes of voxels from a few strokes, in a fraction of a second.
+
+The modules load numba or torch, so they are loaded on first use.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import lazy_loader
+
+if TYPE_CHECKING:
+    from napari_geosr.learning.painting import prior
+    from napari_geosr.learning.painting.classifier import Forest, entropy, grow_forest
+    from napari_geosr.learning.painting.features import banded_features, filter_features
+    from napari_geosr.learning.painting.segmenter import SegmentedSlice, Segmenter
+    from napari_geosr.learning.painting.strokes import Strokes, read_strokes
+
+__all__ = [
+    "Forest",
+    "SegmentedSlice",
+    "Segmenter",
+    "Strokes",
+    "banded_features",
+    "entropy",
+    "filter_features",
+    "grow_forest",
+    "prior",
+    "read_strokes",
+]
+__getattr__, __dir__, _ = lazy_loader.attach(
+    __name__,
+    submodules=["prior"],
+    submod_attrs={
+        "classifier": ["Forest", "entropy", "grow_forest"],
+        "features": ["banded_features", "filter_features"],
+        "segmenter": ["SegmentedSlice", "Segmenter"],
+        "strokes": ["Strokes", "read_strokes"],
+    },
+)

@@ -1,0 +1,132 @@
+"""Features of a diffusion model: what it knows of images of this kind.
+
+The scan is given to the network with a little noise, as during training, and the
+feature maps of its decoder are taken at three times of the noise schedule [1]_.
+
+References
+----------
+.. [1] Baranchuk et al. Label-efficient semantic segmentation with diffusion models.
+   ICLR (2022). arXiv:2112.03126
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from napari_geosr.core.errors import ModelError, VolumeError
+from napari_geosr.core.types import AnyArray
+from napari_geosr.learning.diffusion.sampling import noise_field, schedule_of
+from napari_geosr.learning.statistics import GreyScale
+from napari_geosr.models.bundle import Model
+
+#: Times of the noise schedule, of 1000.
+_TIMES = (50, 150, 250)
+#: Most voxels of a slice: all features of a whole slice are in memory.
+_MAX_VOXELS = 1 << 21
+
+
+class PriorFeatures:
+    """Feature maps of the decoder of a diffusion model.
+
+    The noise is the same for all slices.
+
+    Parameters
+    ----------
+    model : Model
+        Of ``train ddpm``, for single slices.
+    seed : int
+        Of the noise.
+    device : str
+        Device to compute on.
+
+    Raises
+    ------
+    ModelError
+        If it is no diffusion model, or one for volumes or several slices.
+    """
+
+    def __init__(self, model: Model, seed: int = 0, device: str = "cpu") -> None:
+        card = model.card
+        if card.task != "generate":
+            raise ModelError(
+                f"The model {card.name!r} is no diffusion model: its task is "
+                f"{card.task}. Train one with napari-geosr train ddpm, or segment "
+                "without a model."
+            )
+        if card.axes != "YX" or card.adjacent_slices > 1:
+            raise ModelError(
+                f"The model {card.name!r} does not work on single slices. Train one "
+                "with napari-geosr train ddpm --dimensions 2D."
+            )
+        scale = card.normalisation
+        assert scale.mean is not None
+        assert scale.std is not None
+        self.grey = GreyScale(scale.mean, scale.std)
+        self.seed, self.device = seed, device
+        self.record = {"name": card.name, "weights_sha256": card.weights_sha256}
+        self._network: Any = model.network().to(device).eval()
+        self._schedule = schedule_of(self._network)
+
+    def __call__(self, plane: AnyArray) -> AnyArray:
+        """Features of all voxels of a slice.
+
+        Parameters
+        ----------
+        plane : ndarray of shape (Y, X)
+            Grey values of the scan.
+
+        Returns
+        -------
+        ndarray of shape (F, Y, X)
+            float16.
+
+        Raises
+        ------
+        VolumeError
+            If the slice is too large.
+        """
+        if plane.size > _MAX_VOXELS:
+            raise VolumeError(
+                f"Slices of {plane.shape[0]} × {plane.shape[1]} voxels are too large "
+                f"for the features of a model (limit: {_MAX_VOXELS:,} voxels). Crop "
+                "the scan, or segment without a model."
+            )
+        image = torch.from_numpy(self.grey.standardise(plane))[None, None]
+        image = image.to(self.device)
+        box = [slice(0, n) for n in plane.shape]
+        maps: list[torch.Tensor] = []
+        hooks = [
+            block.register_forward_hook(lambda *given: maps.append(given[-1]))
+            for block in self._network.up
+        ]
+        try:
+            with torch.no_grad():
+                for time in _TIMES:
+                    field = noise_field((self.seed, time), box)
+                    noise = torch.from_numpy(field)[None, None].to(self.device)
+                    at = torch.tensor([time])
+                    self._network.output(self._schedule.noised(image, noise, at), at)
+                levels = len(self._network.up)
+                found = [
+                    _at_full_size(part, 2 ** (levels - 1 - i % levels), plane.shape)
+                    for i, part in enumerate(maps)
+                ]
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return np.concatenate(found)
+
+
+def _at_full_size(maps: torch.Tensor, factor: int, shape: tuple[int, ...]) -> AnyArray:
+    """Feature maps (1, C, y, x) interpolated to the voxels of the slice."""
+    if factor > 1:
+        maps = functional.interpolate(
+            maps, scale_factor=factor, mode="bilinear", align_corners=False
+        )
+    # The network pads the slice at the end to a multiple of its stride.
+    whole: AnyArray = maps[0, :, : shape[0], : shape[1]].half().cpu().numpy()
+    return whole
