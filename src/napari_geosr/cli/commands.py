@@ -101,7 +101,7 @@ COMMANDS = {
     ),
     "simulate": Command(
         "simulate:app",
-        "Simulate a scan of known porosity, or frames of structured illumination.",
+        "Simulate a scan of known porosity, raw SIM frames or dental radiographs.",
     ),
     "generate": Command(
         "generate:generate",
@@ -159,6 +159,11 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "simulate foam -o foam",
         "simulate bone --projections 250 --photons 2e4 -o bone",
         "simulate sim --structure filaments --snr 20 -o frames",
+        "simulate radiographs --number 600 -o radiographs",
+    ),
+    "simulate radiographs": (
+        "simulate radiographs --number 600 -o radiographs",
+        "simulate radiographs --number 60 --painted 1 --seed 1 -o few",
     ),
     "simulate sim": (
         "simulate sim --structure filaments --snr 20 -o frames",
