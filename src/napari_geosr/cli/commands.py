@@ -124,7 +124,7 @@ COMMANDS = {
     "train": Command("train:app", "Train a model on your own data."),
     "study": Command(
         "study:app",
-        "Find the shortest scan that still gives correct pore measurements.",
+        "Find how few projections or labelled slices give correct results.",
     ),
 }
 
@@ -176,6 +176,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "study": (
         "study projections scan.h5 -o study",
         "study projections scan.h5 --counts 50,100,200 --algorithms fbp,sirt -o study",
+        "study labels --source scan.tif --labels painted.tif --counts 1,2,5 -o study",
     ),
     "shapes": (
         "shapes refine coarse.tif --upscale-factor 4 -o fine.ome.tif",
