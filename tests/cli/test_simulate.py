@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 
+from napari_geosr import io
 from napari_geosr.cli.app import run
 from napari_geosr.io.projections import read_projections
 
@@ -66,3 +67,32 @@ def test_errors_are_one_sentence(tmp_path, capsys, words, says):
     assert says in said
     assert "Traceback" not in said
     assert list(tmp_path.iterdir()) == []
+
+
+def test_radiographs_with_some_painted(tmp_path, capsys) -> None:
+    out = tmp_path / "few"
+    words = [
+        "simulate",
+        "radiographs",
+        "--number",
+        "3",
+        "--shape",
+        "64",
+        "-o",
+        str(out),
+    ]
+    assert run([*words, "--painted", "1", "--json"]) == 0
+    made = json.loads(capsys.readouterr().out)
+    grey, labels, painted = (
+        io.read(made["files"][key]) for key in ("radiographs", "labels", "painted")
+    )
+    assert grey.shape == labels.shape == painted.shape == (3, 64, 64)
+    assert (grey.voxel_size[1:], grey.unit) == ((0.5, 0.5), "mm")
+    np.testing.assert_array_equal(painted.data[0], labels.data[0])
+    assert (np.asarray(painted.data[1:]) == 255).all()
+    known = np.asarray(labels.data) != 255
+    assert sum(made["shares"].values()) == pytest.approx(known.mean())
+    assert run(words) == 2
+    assert "already contains" in capsys.readouterr().err
+    assert run([*words, "--painted", "4", "--overwrite"]) == 2
+    assert "painted" in capsys.readouterr().err

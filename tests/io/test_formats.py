@@ -70,6 +70,7 @@ def test_the_order_of_suffixes_in_messages() -> None:
         *(".raw", ".bin", ".dat"),
         *(".nii.gz", ".nii"),
         *(".nrrd", ".nhdr"),
+        *(".dcm", ".dicom"),
         *(".png", ".jpg", ".jpeg", ".bmp"),
     )
     assert io.write_suffixes() == (
@@ -181,7 +182,16 @@ def test_one_that_cannot_be_imported_does_not_stop_the_others(
     bring(monkeypatch, broken="no_such_module_here")
     with caplog.at_level(logging.WARNING, "napari_geosr.core.registry"):
         known = [each.title for each in formats()]
-    assert known == ["TIFF", "OME-Zarr", "HDF5", "raw", "NIfTI", "NRRD", "picture"]
+    assert known == [
+        "TIFF",
+        "OME-Zarr",
+        "HDF5",
+        "raw",
+        "NIfTI",
+        "NRRD",
+        "DICOM",
+        "picture",
+    ]
     (message,) = caplog.messages
     assert re.search("file format 'broken' cannot be used.*no_such_module", message)
 

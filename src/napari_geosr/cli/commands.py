@@ -110,7 +110,7 @@ COMMANDS = {
     ),
     "simulate": Command(
         "simulate:app",
-        "Simulate a scan of known porosity, or frames of structured illumination.",
+        "Simulate a scan of known porosity, raw SIM frames or dental radiographs.",
     ),
     "generate": Command(
         "generate:generate",
@@ -133,7 +133,7 @@ COMMANDS = {
     "train": Command("train:app", "Train a model on your own data."),
     "study": Command(
         "study:app",
-        "Find the shortest scan that still gives correct pore measurements.",
+        "Find how few projections or labelled slices give correct results.",
     ),
 }
 
@@ -168,6 +168,11 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "simulate foam -o foam",
         "simulate bone --projections 250 --photons 2e4 -o bone",
         "simulate sim --structure filaments --snr 20 -o frames",
+        "simulate radiographs --number 600 -o radiographs",
+    ),
+    "simulate radiographs": (
+        "simulate radiographs --number 600 -o radiographs",
+        "simulate radiographs --number 60 --painted 1 --seed 1 -o few",
     ),
     "simulate sim": (
         "simulate sim --structure filaments --snr 20 -o frames",
@@ -180,6 +185,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "study": (
         "study projections scan.h5 -o study",
         "study projections scan.h5 --counts 50,100,200 --algorithms fbp,sirt -o study",
+        "study labels --source scan.tif --labels painted.tif --counts 1,2,5 -o study",
     ),
     "shapes": (
         "shapes refine coarse.tif --upscale-factor 4 -o fine.ome.tif",

@@ -19,8 +19,12 @@ from napari_geosr.cli.kit.options import (
 )
 from napari_geosr.cli.kit.verbosity import quoted, suggest_next
 from napari_geosr.operations.sim import SimulateSimConfig, simulate_sim_steps
-from napari_geosr.operations.simulate import simulate_steps
-from napari_geosr.operations.simulate.config import SimulateConfig, StructureName
+from napari_geosr.operations.simulate import simulate_radiographs_steps, simulate_steps
+from napari_geosr.operations.simulate.config import (
+    SimulateConfig,
+    SimulateRadiographsConfig,
+    StructureName,
+)
 
 app = App(name="simulate", help_epilogue=with_examples(*EXAMPLES["simulate"]))
 
@@ -133,4 +137,48 @@ def simulate_sim(
     print(f"Wrote {files['raw']}")
     print(f"  truth: {files['truth']}, patterns: {files['patterns']}")
     suggest_next(f"sim {quoted(files['raw'])} -o sim.ome.tif")
+    return 0
+
+
+@app.command(
+    name="radiographs",
+    help="Simulate dental radiographs in which the tissue of each pixel is known.",
+    help_epilogue=with_examples(*EXAMPLES["simulate radiographs"]),
+)
+def simulate_radiographs(
+    *,
+    out: OutFolder,
+    config: Annotated[SimulateRadiographsConfig | None, AS_FLAGS] = None,
+    settings: SettingsPath = None,
+    json: Json = False,
+    overwrite: Overwrite = False,
+) -> int:
+    """Simulate dental radiographs in which the tissue of each pixel is known.
+
+    Each option is documented in its declaration.
+
+    Returns
+    -------
+    int
+        Exit code.
+    """
+    merged = settings_from(SimulateRadiographsConfig, config, settings)
+    made, warnings = run_command(
+        lambda should_stop: simulate_radiographs_steps(
+            out, merged, overwrite=overwrite, should_stop=should_stop
+        ),
+        stopping=STOPPING,
+    )
+    files = {key: str(path) for key, path in made.files.items()}
+    if json:
+        print_json({"files": files, "shares": made.shares, "warnings": warnings})
+        return 0
+    print(f"Wrote {files['radiographs']}")
+    for key in ("labels", "painted"):
+        if key in files:
+            print(f"  {key}: {files[key]}")
+    for k, (name, share) in enumerate(made.shares.items()):
+        print(f"  {k} {name}: {100 * share:.1f} % of the pixels")
+    print("  255: restorations, which are not evaluated")
+    suggest_next(f"train ddpm --source {quoted(files['radiographs'])} -o prior")
     return 0

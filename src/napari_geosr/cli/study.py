@@ -20,15 +20,24 @@ from napari_geosr.cli.kit.options import (
 from napari_geosr.operations.inputs import open_volume
 from napari_geosr.operations.reconstruct import open_projections
 from napari_geosr.operations.reconstruct.inputs import ProjectionsInput
-from napari_geosr.operations.study import study_steps
-from napari_geosr.operations.study.config import StudyConfig
+from napari_geosr.operations.study import study_labels_steps, study_steps
+from napari_geosr.operations.study.config import LabelsStudyConfig, StudyConfig
 from napari_geosr.operations.study.report import terminal_table
 from napari_geosr.operations.study.subset import ScanSubset
 
 if TYPE_CHECKING:
-    from napari_geosr.operations.study import StudySummary
+    from napari_geosr.operations.study import LabelsStudySummary, StudySummary
 
 app = App(name="study", help_epilogue=with_examples(*EXAMPLES["study"]))
+
+
+Folder = Annotated[
+    Path,
+    Parameter(
+        alias="-o",
+        help="Folder for the table and the report. An existing study there is resumed.",
+    ),
+]
 
 
 @app.command(name="projections")
@@ -42,14 +51,7 @@ def study_projections(
     ],
     /,
     *,
-    out: Annotated[
-        Path,
-        Parameter(
-            alias="-o",
-            help="Folder for the table and the report. An existing study "
-            "there is resumed.",
-        ),
-    ],
+    out: Folder,
     reference: Annotated[
         Path | None,
         Parameter(
@@ -97,6 +99,64 @@ def study_projections(
     else:
         _print(done)
     return 0
+
+
+@app.command(name="labels")
+def study_labels(
+    *,
+    source: Annotated[Path, Parameter(help="The scan, as a stack of slices.")],
+    labels: Annotated[
+        Path,
+        Parameter(
+            help="Labels of some or all slices: classes 0, 1, 2 …, and 255 where "
+            "nothing is painted."
+        ),
+    ],
+    out: Folder,
+    config: Annotated[LabelsStudyConfig | None, AS_FLAGS] = None,
+    settings: SettingsPath = None,
+    json: Json = False,
+    overwrite: Overwrite = False,
+) -> int:
+    """Find how many labelled slices suffice for a segmentation."""
+    merged = settings_from(LabelsStudyConfig, config, settings)
+    scan, painted = open_volume(source, None), open_volume(labels, None)
+    done, warnings = run_command(
+        lambda should_stop: study_labels_steps(
+            scan, painted, out, merged, overwrite=overwrite, should_stop=should_stop
+        ),
+        stopping=STOPPING,
+    )
+    if json:
+        files = {key: str(path) for key, path in done.files.items()}
+        print_json(
+            {
+                "curve": done.curve,
+                "fewest": done.fewest,
+                "rows": done.rows,
+                "files": files,
+                "warnings": warnings,
+            }
+        )
+    else:
+        _print_labels(done)
+    return 0
+
+
+def _print_labels(done: LabelsStudySummary) -> None:
+    print("Mean intersection over union in the slices held out, in %")
+    for each in done.curve:
+        spread = "" if each["spread"] is None else f" ± {100 * each['spread']:.1f}"
+        print(
+            f"  {each['labels']:>3} labelled slices, {each['method']}: "
+            f"{100 * each['mean_iou']:.1f}{spread}"
+        )
+    for method, count in done.fewest.items():
+        print(
+            f"{method}: {count} labelled slices are within 1 point of the largest "
+            "number tried"
+        )
+    print(f"Wrote {done.files['csv']}")
 
 
 def _print(done: StudySummary) -> None:

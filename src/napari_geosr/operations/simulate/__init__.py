@@ -34,8 +34,13 @@ from napari_geosr.io import atomic
 from napari_geosr.io.hidden import temporary_sibling
 from napari_geosr.io.projections import write_projections
 from napari_geosr.operations.simulate.config import SimulateConfig, StructureName
+from napari_geosr.operations.simulate.radiographs import (
+    RadiographFiles,
+    simulate_radiographs_steps,
+)
 from napari_geosr.physics.packing import NEARLY_REACHED
 from napari_geosr.physics.phantoms import Phantom
+from napari_geosr.physics.radiographs import TISSUES
 from napari_geosr.physics.scan_config import ScanConfig
 from napari_geosr.physics.structures import (
     STRUCTURES,
@@ -53,8 +58,11 @@ from napari_geosr.physics.tomography_simulation import (
 __all__ = [
     "DEFINITIONS",
     "FILES",
+    "TISSUES",
+    "RadiographFiles",
     "SimulateConfig",
     "SimulationResult",
+    "simulate_radiographs_steps",
     "simulate_steps",
 ]
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from napari_geosr.core.config import Config
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.types import AnyDict
 from napari_geosr.core.units import PIXEL, check_edge_range, require_unit
@@ -179,3 +180,41 @@ class SimulateConfig(ScanConfig):
             "seed": self.seed,
             **gap,
         }
+
+
+class SimulateRadiographsConfig(Config):
+    """Number and size of simulated dental radiographs."""
+
+    number: int = Field(
+        60, ge=1, le=100_000, title="Number", description="Number of radiographs."
+    )
+    shape: int = Field(
+        256,
+        ge=32,
+        le=4096,
+        title="Shape",
+        description="Edge length of the radiographs in pixels; they are 32 mm wide.",
+    )
+    painted: int | None = Field(
+        None,
+        ge=1,
+        title="Painted",
+        description="Also write labels in which only this number of radiographs, "
+        "those at the start, are painted, and all others have 255.",
+    )
+    seed: int = Field(
+        0,
+        ge=0,
+        title="Seed",
+        description="Random seed; the first radiographs are the same, in whatever "
+        "number.",
+    )
+
+    @model_validator(mode="after")
+    def _check_painted(self) -> Self:
+        if self.painted is not None and self.painted > self.number:
+            raise ValueError(
+                f"painted: {self.painted} of {self.number} radiographs cannot be "
+                "painted"
+            )
+        return self

@@ -52,6 +52,10 @@ from napari_geosr.operations.study.judge import (
     judged_steps,
     measured_figures,
 )
+from napari_geosr.operations.study.labels import (
+    LabelsStudySummary,
+    study_labels_steps,
+)
 from napari_geosr.operations.study.reference import (
     FULL,
     full_row,
@@ -72,7 +76,15 @@ from napari_geosr.operations.study.training import learned_steps
 
 T = TypeVar("T")
 
-__all__ = ["CellDone", "StudyConfig", "StudySummary", "study", "study_steps"]
+__all__ = [
+    "CellDone",
+    "LabelsStudySummary",
+    "StudyConfig",
+    "StudySummary",
+    "study",
+    "study_labels_steps",
+    "study_steps",
+]
 
 
 def study_steps(

@@ -1,15 +1,17 @@
-"""Settings of a study of the number of projections. No torch here."""
+"""Settings of studies of the numbers of projections and labels. No torch here."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
+from cyclopts import Parameter
 from pydantic import Field, field_validator
 
 from napari_geosr.core.config import Config
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.memory_budget import MemoryBudget
 from napari_geosr.core.types import AnyDict
+from napari_geosr.models.names import MODEL_NAME
 from napari_geosr.operations.inputs import COMMAS, parse_numbers
 from napari_geosr.operations.reconstruct.inputs import AxisColumn
 from napari_geosr.operations.study.algorithms import algorithm_names, checked_options
@@ -302,3 +304,79 @@ def counts_for(n_angles: int) -> tuple[int, ...]:
         return fewer
     parts = {max(2, round(n_angles * part)) for part in (0.125, 0.25, 0.5, 0.75)}
     return tuple(sorted(n for n in parts if n < n_angles))
+
+
+class LabelsStudyConfig(Config):
+    """Numbers of labelled slices to try, and the training."""
+
+    counts: Annotated[tuple[int, ...], COMMAS] = Field(
+        (1, 2, 5, 10),
+        title="Labelled slices",
+        description="Numbers of labelled slices to try, such as 1,2,5,10.",
+    )
+    draws: int = Field(
+        5,
+        ge=2,
+        le=100,
+        title="Draws",
+        description="Number of times that slices are drawn at random for each number.",
+    )
+    held_out: float = Field(
+        0.33,
+        gt=0,
+        lt=1,
+        title="Held out",
+        description="Fraction of the labelled slices that is never trained on and used "
+        "for the evaluation: those at the end.",
+    )
+    from_model: Annotated[
+        str | None, Parameter(name=("--start-from", "--from-model")), MODEL_NAME
+    ] = Field(
+        None,
+        title="Start from",
+        description="Pre-trained model, such as one of ddpm, to compare with training "
+        "from scratch.",
+    )
+    steps: int = Field(
+        1000, ge=1, title="Steps", description="Number of training steps per model."
+    )
+    batch_size: int = Field(
+        8, ge=1, le=1024, title="Batch", description="Patches per training step."
+    )
+    patch: int = Field(
+        64,
+        ge=8,
+        le=1024,
+        title="Patch",
+        description="Edge length of a training patch, in voxels; at most that of a "
+        "slice.",
+    )
+    learning_rate: float = Field(
+        2e-4,
+        gt=0,
+        le=1,
+        title="Learning rate",
+        description="Learning rate of the layers of the pre-trained model; new layers, "
+        "and all layers from scratch, have ten times this rate.",
+    )
+    seed: int = Field(0, ge=0, title="Seed", description="Random seed of the draws.")
+    device: str = Field(
+        "auto",
+        title="Device",
+        description="Device to use: auto, cpu, cuda, cuda:1 or mps.",
+    )
+    threads: int | None = Field(
+        None, ge=1, title="Threads", description="CPU threads; by default one per core."
+    )
+
+    @field_validator("counts", mode="before")
+    @classmethod
+    def _read_label_counts(cls, value: Any) -> Any:
+        return parse_numbers(value, int, "1,2,5,10")
+
+    @field_validator("counts")
+    @classmethod
+    def _check_label_counts(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if not value or min(value) < 1:
+            raise ValueError("give one or more numbers of slices, such as 1,2,5,10")
+        return tuple(sorted(set(value)))
