@@ -352,12 +352,12 @@ class LabelsStudyConfig(Config):
         "slice.",
     )
     learning_rate: float = Field(
-        2e-4,
+        3e-5,
         gt=0,
         le=1,
         title="Learning rate",
         description="Learning rate of the layers of the pre-trained model; new layers, "
-        "and all layers from scratch, have ten times this rate.",
+        "and all layers from scratch, have 100 times this rate.",
     )
     seed: int = Field(0, ge=0, title="Seed", description="Random seed of the draws.")
     device: str = Field(
