@@ -39,7 +39,7 @@ from torch.nn import functional
 
 import napari_geosr as geosr
 from napari_geosr.models.bundle import load
-from napari_geosr.physics.radiographs import RESTORATION, TISSUES, radiographs
+from napari_geosr.physics.shapes.radiographs import RESTORATION, TISSUES, radiographs
 
 COUNTS = (1, 2, 5)
 #: Blur in voxels, and noise, in units of the contrast.
