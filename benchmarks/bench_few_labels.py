@@ -175,7 +175,7 @@ class PixelClassifier:
         self.mean, self.std = scale.mean, scale.std
         rng, parts, truths = np.random.default_rng(0), [], []
         for i in range(8):  # mirrored, with other contrast, brightness and noise
-            flips = [axis for axis in (1, 2) if i >> (axis - 1) & 1]
+            flips = tuple(axis for axis in (1, 2) if i >> (axis - 1) & 1)
             x = self._scaled(np.flip(grey, flips))
             contrast, brightness = 0.15 * rng.standard_normal(2)
             noise = rng.uniform(0, 0.2) * rng.standard_normal(x.shape, np.float32)
@@ -196,7 +196,8 @@ class PixelClassifier:
             picked = torch.randint(0, len(truth), (1024,))
             optimiser.zero_grad()
             scores = self._scores(features[picked])
-            functional.cross_entropy(scores, truth[picked]).backward()
+            loss: Any = functional.cross_entropy(scores, truth[picked])
+            loss.backward()
             optimiser.step()
 
     def __call__(self, grey: Array) -> Array:
@@ -209,7 +210,8 @@ class PixelClassifier:
         return np.stack(found)
 
     def _scaled(self, grey: Array) -> Array:
-        return (grey.astype(np.float32) - self.mean) / np.float32(self.std)
+        scaled: Array = (grey.astype(np.float32) - self.mean) / np.float32(self.std)
+        return scaled
 
     def _features(self, x: Array) -> torch.Tensor:
         """Grey value and features of all decoder levels, one row per pixel."""
