@@ -31,11 +31,15 @@ from typing import Any
 
 import numpy as np
 import tifffile
+import torch
+from PIL import Image
 from scipy.ndimage import gaussian_filter
 from skimage.filters import threshold_otsu
+from torch.nn import functional
 
 import napari_geosr as geosr
-from napari_geosr.physics.radiographs import RESTORATION, TISSUES, radiographs
+from napari_geosr.models.bundle import load
+from napari_geosr.physics.shapes.radiographs import RESTORATION, TISSUES, radiographs
 
 COUNTS = (1, 2, 5)
 #: Blur in voxels, and noise, in units of the contrast.
@@ -124,7 +128,7 @@ def berea(options: argparse.Namespace) -> None:
                 labels[slices] = pores[slices]
                 for method, start in (("from scratch", None), ("PTDR", prior)):
                     # without a prior, all layers have the rate of the last layer
-                    rate = 2e-4
+                    rate = 2e-5  # of the last layer: 100 times as large
                     model = geosr.train(
                         "ptdr",
                         folder / f"{method}{count}{draw}",
@@ -148,13 +152,91 @@ def berea(options: argparse.Namespace) -> None:
 
 #: Methods that are compared on radiographs.
 SCRATCH, DENOISER, DIFFUSION = "from scratch", "denoiser", "ddpm"
-#: Learning rates of the body that are tried; that of the last layer is ten times as
-#: large. From scratch, all layers have the rate of the last layer.
-RATES = (3e-5, 1e-4, 3e-4)
+#: A small classifier of each pixel on features of the unchanged ``ddpm`` model.
+FEATURES = "ddpm, frozen"
+#: Learning rates that are tried: from scratch, of all layers; after pre-training, of
+#: the new last layer, with a hundredth of it for the others.
+RATES = (1e-3, 3e-3, 1e-2)
 #: Noise of the denoising autoencoder, in standard deviations of the grey values.
 DENOISER_NOISE = 0.5
 #: Draw of the label with which learning rates are chosen.
 _SEARCH_DRAW = 1000
+
+
+class PixelClassifier:
+    """A perceptron on the decoder features of a ``ddpm`` model that is not changed.
+
+    After Baranchuk et al. (2022), arXiv:2112.03126, at time 0 and without an ensemble.
+    """
+
+    def __init__(self, model: Any, grey: Array, labels: Array) -> None:
+        self.network = model.network().eval()
+        scale = model.card.normalisation
+        self.mean, self.std = scale.mean, scale.std
+        rng, parts, truths = np.random.default_rng(0), [], []
+        for i in range(8):  # mirrored, with other contrast, brightness and noise
+            flips = tuple(axis for axis in (1, 2) if i >> (axis - 1) & 1)
+            x = self._scaled(np.flip(grey, flips))
+            contrast, brightness = 0.15 * rng.standard_normal(2)
+            noise = rng.uniform(0, 0.2) * rng.standard_normal(x.shape, np.float32)
+            x = np.exp(contrast) * x + brightness + noise
+            parts.append(self._features(x.astype(np.float32)))
+            truths.append(np.flip(labels, flips).ravel())
+        features, truth = torch.cat(parts), torch.from_numpy(np.concatenate(truths))
+        features, truth = features[truth != UNPAINTED], truth[truth != UNPAINTED].long()
+        self.centre, self.spread = features.mean(0), features.std(0) + 1e-6
+        torch.manual_seed(0)
+        self.layers = torch.nn.Sequential(
+            torch.nn.Linear(features.shape[1], 64),
+            torch.nn.ReLU(),
+            torch.nn.Linear(64, len(TISSUES)),
+        )
+        optimiser = torch.optim.Adam(self.layers.parameters(), 3e-3)
+        for _ in range(500):
+            picked = torch.randint(0, len(truth), (1024,))
+            optimiser.zero_grad()
+            scores = self._scores(features[picked])
+            loss: Any = functional.cross_entropy(scores, truth[picked])
+            loss.backward()
+            optimiser.step()
+
+    def __call__(self, grey: Array) -> Array:
+        """The class of each pixel."""
+        found = []
+        for image in self._scaled(grey):
+            with torch.no_grad():
+                scores = self._scores(self._features(image[None]))
+            found.append(scores.argmax(1).reshape(image.shape).numpy())
+        return np.stack(found)
+
+    def _scaled(self, grey: Array) -> Array:
+        scaled: Array = (grey.astype(np.float32) - self.mean) / np.float32(self.std)
+        return scaled
+
+    def _features(self, x: Array) -> torch.Tensor:
+        """Grey value and features of all decoder levels, one row per pixel."""
+        maps: list[torch.Tensor] = []
+        blocks = [self.network.middle, *self.network.up]
+        hooks = [
+            block.register_forward_hook(lambda _module, _x, y: maps.append(y))
+            for block in blocks
+        ]
+        image = torch.from_numpy(np.ascontiguousarray(x))[:, None]
+        with torch.no_grad():
+            self.network.output(image, torch.tensor([0]))
+        for hook in hooks:
+            hook.remove()
+        normed = (functional.group_norm(y, y.shape[1] // 8) for y in maps)
+        wide = [
+            functional.interpolate(functional.silu(y), image.shape[2:], mode="bilinear")
+            for y in normed
+        ]
+        found = torch.cat([*wide, image], 1)
+        return found.movedim(1, -1).flatten(0, 2)
+
+    def _scores(self, features: torch.Tensor) -> torch.Tensor:
+        scores: torch.Tensor = self.layers((features - self.centre) / self.spread)
+        return scores
 
 
 class Radiographs:
@@ -172,7 +254,6 @@ class Radiographs:
         sets["chosen"] = (20, 3)
         self.data = {name: self._images(*each) for name, each in sets.items()}
         self.shared: dict[str, Any] = {
-            "patch": 3 * options.edge // 4,
             "width": 16,
             "layers": 3,
             "network": "diffusion_unet",
@@ -206,6 +287,7 @@ class Radiographs:
         grey = self.data["unlabelled"][0]
         settings: dict[str, Any] = {
             "steps": self.options.prior_steps,
+            "patch": 3 * self.options.edge // 4,
             "batch_size": 4,
             "learning_rate": 1e-3,
             **self.shared,
@@ -242,6 +324,10 @@ class Radiographs:
         grey, truth = self.data["pool"]
         rng = np.random.default_rng([count, draw])
         picked = rng.choice(len(grey), count, replace=False)
+        if method == FEATURES:
+            prior = self.start(DIFFUSION)
+            prior = load(prior) if isinstance(prior, str) else prior
+            return PixelClassifier(prior, grey[picked], truth[picked])(test)
         labels = np.full(truth.shape, UNPAINTED, np.uint8)
         labels[picked] = truth[picked]
         with tempfile.TemporaryDirectory() as folder:
@@ -253,20 +339,37 @@ class Radiographs:
                 from_model=self.start(method),
                 classes=len(TISSUES),
                 steps=self.options.steps,
+                patch=self.options.edge // 2,
                 batch_size=2,
-                learning_rate=rate,
+                learning_rate=rate / 100,
+                head_rate=100,
                 seed=draw,
                 **self.shared,
             )
             return np.asarray(geosr.restore(test, model).data)
 
 
+def draw_picture(path: Path) -> None:
+    """Some radiographs, and their tissues below."""
+    colours = np.zeros((256, 3), np.uint8)
+    colours[: len(TISSUES)] = (
+        *((0, 0, 0), (200, 80, 120), (90, 140, 60)),
+        *((230, 200, 90), (255, 255, 255), (220, 30, 30)),
+    )
+    colours[RESTORATION] = 60, 60, 255
+    made = [next(radiographs(1, 192, seed=3, start=i)) for i in (0, 2, 6, 9)]
+    grey = np.hstack([(each.grey // 16).astype(np.uint8) for each in made])
+    tissues = np.hstack([colours[each.labels] for each in made])
+    Image.fromarray(np.vstack([np.repeat(grey[..., None], 3, 2), tissues])).save(path)
+
+
 def on_radiographs(options: argparse.Namespace) -> None:
     """The table for radiographs."""
     run = Radiographs(options)
     rates: dict[str, float] = {}
-    for method in options.methods.split(","):
-        found = {r: run.overlap(method, 1, _SEARCH_DRAW, r, "chosen") for r in RATES}
+    for method in options.methods.split(";"):
+        tried = RATES if method != FEATURES else (3e-3,)
+        found = {r: run.overlap(method, 1, _SEARCH_DRAW, r, "chosen") for r in tried}
         rates[method] = max(found, key=lambda rate: found[rate])
         print(f"{method}: best learning rate {rates[method]:g}", flush=True)
     for count in map(int, options.counts.split(",")):
@@ -290,14 +393,18 @@ def main() -> None:
     parser.add_argument("--prior-steps", type=int, help="training steps of ddpm")
     parser.add_argument("--folder", default="few_labels", help="of radiographs")
     parser.add_argument("--edge", type=int, default=128, help="pixels of radiographs")
-    parser.add_argument("--steps", type=int, default=300, help="of ptdr (radiographs)")
+    parser.add_argument("--steps", type=int, default=400, help="of ptdr (radiographs)")
     parser.add_argument("--draws", type=int, default=3)
     parser.add_argument("--counts", default="1,2,5")
-    parser.add_argument("--methods", default=f"{SCRATCH},{DIFFUSION},{DENOISER}")
+    parser.add_argument("--methods", default=f"{SCRATCH};{DIFFUSION};{FEATURES}")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--ddpm-model", help="a trained model instead")
     parser.add_argument("--denoiser-model", help="a trained model instead")
+    parser.add_argument("--picture", type=Path, help="only draw radiographs")
     options = parser.parse_args()
+    if options.picture:
+        draw_picture(options.picture)
+        return
     if options.data is None:
         print("Give radiographs, or berea.zip (LukasMosser/PorousMediaGan).")
         return

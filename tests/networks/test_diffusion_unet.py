@@ -47,3 +47,17 @@ def test_scores_in_training_and_labels_after_it() -> None:
     assert scores.shape == (2, 3, 8, 8)
     labels = network.eval()(x)
     assert torch.equal(labels[:, 0].long(), scores.argmax(1))
+
+
+def test_a_last_layer_that_sees_all_levels() -> None:
+    torch.manual_seed(0)
+    network = build_network(
+        "diffusion_unet", features=8, levels=2, out_channels=3, decoder_head=16
+    )
+    config = network.config
+    assert parameter_count(config) == sum(p.numel() for p in network.parameters())
+    scores = network.train()(torch.randn(1, 1, 13, 10))
+    assert scores.shape == (1, 3, 13, 10)
+    scores.square().sum().backward()
+    for mix in network.head.mix:
+        assert float(mix.weight.grad.abs().max()) > 0

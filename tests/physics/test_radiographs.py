@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from napari_geosr.core.errors import ConfigError
-from napari_geosr.physics.radiographs import RESTORATION, TISSUES, radiographs
+from napari_geosr.physics.shapes.radiographs import RESTORATION, TISSUES, radiographs
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,8 @@ References
    arXiv:2006.11239
 .. [3] Rousseau et al. Pre-training with diffusion models for dental radiography
    segmentation. MICCAI DGM4 (2023). arXiv:2307.14066
+.. [4] Baranchuk et al. Label-efficient semantic segmentation with diffusion models.
+   ICLR (2022). arXiv:2112.03126
 """
 
 from __future__ import annotations
@@ -60,6 +62,9 @@ class NetworkConfig(ScoresConfig):
     """What a diffusion model predicts."""
     zero_terminal: bool = False
     """Whether there was only noise at the last time."""
+    decoder_head: int = Field(0, ge=0, le=256)
+    """Feature maps of a last layer that sees all levels of the decoder, as in [4]_; 0:
+    one convolution of the finest level."""
 
 
 def _sizes(config: NetworkConfig) -> list[int]:
@@ -80,7 +85,12 @@ def parameter_count(config: NetworkConfig) -> int:
 
     pairs = list(itertools.pairwise(sizes))
     ends = conv(config.adjacent_slices + config.extra_channels, f)
-    ends += 2 * f + conv(f, config.out_channels)
+    ends += 2 * f
+    if maps := config.decoder_head:
+        ends += sum(sizes) * maps + 2 * sum(sizes[1:]) + maps
+        ends += (maps + 1) * config.out_channels
+    else:
+        ends += conv(f, config.out_channels)
     embedding = (f + 1) * time + (time + 1) * time
     down = block(f, f) + sum(conv(a, a) + block(a, b) for a, b in pairs)
     up = sum(conv(b, a) + block(2 * a, a) for a, b in pairs)
@@ -103,6 +113,32 @@ class _TimedBlock(nn.Module):
         maps = maps + self.time(time).reshape(*maps.shape[:2], *(1,) * (x.ndim - 2))
         maps = self.conv2(functional.silu(self.norm2(maps)))
         result: torch.Tensor = maps + self.skip(x)
+        return result
+
+
+class _DecoderHead(nn.Module):
+    """A small classifier of each voxel from the features of all levels."""
+
+    def __init__(self, ndim: int, sizes: list[int], maps: int, channels: int) -> None:
+        super().__init__()
+        conv = nn.Conv3d if ndim == 3 else nn.Conv2d
+        self.mode = "trilinear" if ndim == 3 else "bilinear"
+        fine, *coarse = sizes
+        self.norms = nn.ModuleList(_norm(size) for size in reversed(coarse))
+        # Mixed before they are enlarged, which gives the same in less memory.
+        self.mix = nn.ModuleList(
+            conv(size, maps, 1, bias=False) for size in reversed(coarse)
+        )
+        self.fine, self.last = conv(fine, maps, 1), conv(maps, channels, 1)
+
+    def forward(self, fine: torch.Tensor, coarse: list[torch.Tensor]) -> torch.Tensor:
+        total: torch.Tensor = self.fine(fine)
+        for maps, norm, mix in zip(coarse, self.norms, self.mix, strict=True):
+            mixed = mix(functional.silu(norm(maps)))
+            total = total + functional.interpolate(
+                mixed, size=fine.shape[2:], mode=self.mode
+            )
+        result: torch.Tensor = self.last(functional.silu(total))
         return result
 
 
@@ -132,7 +168,11 @@ class DiffusionUNet(nn.Module):
         self.widen = nn.ModuleList(conv(b, a, 3, padding=1) for a, b in pairs)
         self.up = nn.ModuleList(_TimedBlock(n, 2 * a, a, time) for a, _ in pairs)
         self.norm = _norm(f)
-        self.head = conv(f, config.out_channels, 3, padding=1)
+        self.head: nn.Module = (
+            _DecoderHead(n, sizes, config.decoder_head, config.out_channels)
+            if config.decoder_head
+            else conv(f, config.out_channels, 3, padding=1)
+        )
         self.spec = NetworkSpec(
             axes="ZYX"[-n:],
             halo=(0,) * n,
@@ -167,10 +207,13 @@ class DiffusionUNet(nn.Module):
             skips.append(maps)
             maps = block(shrink(maps), embedded)
         maps = self.middle(maps, embedded)
+        levels = [maps]
         for widen, block in zip(reversed(self.widen), reversed(self.up), strict=True):
             wide = widen(functional.interpolate(maps, scale_factor=2, mode="nearest"))
             maps = block(torch.cat([skips.pop(), wide], dim=1), embedded)
-        y = self.head(functional.silu(self.norm(maps)))
+            levels.append(maps)
+        fine = functional.silu(self.norm(levels.pop()))
+        y = self.head(fine, levels) if self.config.decoder_head else self.head(fine)
         return crop_to(y, x.shape[2:])
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -108,15 +108,24 @@ class Config(TrainingConfig):
         description="Number of training steps (updates of the weights).",
     )
     learning_rate: float = Field(
-        2e-4,
+        3e-5,
         gt=0,
         le=1,
         title="Learning rate",
         description="Initial learning rate (Adam) of the layers of the model to start "
         "from; without one, of all layers, times the factor of the last layer.",
     )
+    head_maps: int = Field(
+        32,
+        ge=0,
+        le=256,
+        title="Maps of last layer",
+        description="Feature maps of the new last layer of diffusion_unet, which sees "
+        "all levels of the decoder; 0: one convolution of the finest level.",
+        json_schema_extra={"unit": "maps"},
+    )
     head_rate: float = Field(
-        10.0,
+        100.0,
         ge=1,
         le=100,
         title="Last layer",
@@ -145,7 +154,7 @@ class Method(_Method):
     roles = ("source", "target")
     output_role = "target"
     unpainted: int | None = UNPAINTED
-    replaced_settings = frozenset({"out_channels", "fixed_time"})
+    replaced_settings = frozenset({"out_channels", "fixed_time", "decoder_head"})
     loss_titles: Mapping[str, str] = {
         "missed overlap": "1 − mean Dice",
         "entropy": "cross-entropy",
@@ -184,8 +193,11 @@ class Method(_Method):
 
     def network_kwargs(self) -> AnyDict:
         """Settings of the network, with one output per class."""
+        head: AnyDict = {}
+        if "decoder_head" in network_fields(self.config.network):
+            head["decoder_head"] = self.config.head_maps
         return network_kwargs(
-            self.config, out_channels=self.config.classes, residual=False
+            self.config, out_channels=self.config.classes, residual=False, **head
         )
 
     def grey_scale(self) -> GreyScale | None:
@@ -275,14 +287,12 @@ class Method(_Method):
         """
         trained = model.network().state_dict()
         own: dict[str, Tensor] = self.modules[self.result].state_dict()
-        return {
-            name: own[name]
-            if name.startswith(_HEAD)
-            and name in own
-            and own[name].shape != values.shape
-            else values
-            for name, values in trained.items()
-        }
+        new = {name: own[name] for name in own if name.startswith(_HEAD)}
+        old = {name: trained[name] for name in trained if name.startswith(_HEAD)}
+        shapes = ({name: x.shape for name, x in head.items()} for head in (new, old))
+        if len({tuple(sorted(each.items())) for each in shapes}) == 1:
+            new = old
+        return {name: x for name, x in trained.items() if name not in old} | new
 
     def optimiser(self, group: str, parameters: list[Any]) -> Any:
         """Adam, with a larger learning rate for new layers."""

@@ -40,8 +40,8 @@ from napari_geosr.operations.simulate.radiographs import (
 )
 from napari_geosr.physics.packing import NEARLY_REACHED
 from napari_geosr.physics.phantoms import Phantom
-from napari_geosr.physics.radiographs import TISSUES
 from napari_geosr.physics.scan_config import ScanConfig
+from napari_geosr.physics.shapes.radiographs import TISSUES
 from napari_geosr.physics.structures import (
     STRUCTURES,
     Spheres,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from cyclopts import Parameter
 from pydantic import Field, field_validator
 
 from napari_geosr.core.config import Config
@@ -329,9 +328,7 @@ class LabelsStudyConfig(Config):
         description="Fraction of the labelled slices that is never trained on and used "
         "for the evaluation: those at the end.",
     )
-    from_model: Annotated[
-        str | None, Parameter(name=("--start-from", "--from-model")), MODEL_NAME
-    ] = Field(
+    start_from: Annotated[str | None, MODEL_NAME] = Field(
         None,
         title="Start from",
         description="Pre-trained model, such as one of ddpm, to compare with training "
@@ -352,12 +349,12 @@ class LabelsStudyConfig(Config):
         "slice.",
     )
     learning_rate: float = Field(
-        2e-4,
+        3e-5,
         gt=0,
         le=1,
         title="Learning rate",
         description="Learning rate of the layers of the pre-trained model; new layers, "
-        "and all layers from scratch, have ten times this rate.",
+        "and all layers from scratch, have 100 times this rate.",
     )
     seed: int = Field(0, ge=0, title="Seed", description="Random seed of the draws.")
     device: str = Field(

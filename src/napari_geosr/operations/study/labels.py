@@ -156,13 +156,13 @@ class _LabelsStudy:
             )
         self.methods = [_SCRATCH]
         self.network: AnyDict = {}
-        if config.from_model is not None:
-            self.methods.append(f"from {Path(config.from_model).name}")
-            found = fine_tune_settings(config.from_model, "ptdr")
+        if config.start_from is not None:
+            self.methods.append(f"from {Path(config.start_from).name}")
+            found = fine_tune_settings(config.start_from, "ptdr")
             self.network = {k: v for k, v in found.items() if k in NETWORK_FIELDS}
             if self.network["dimensions"] != "2D":
                 raise ConfigError(
-                    f"The model {config.from_model!r} does not work on single slices: "
+                    f"The model {config.start_from!r} does not work on single slices: "
                     "train one with --dimensions 2D."
                 )
         self.rows: list[AnyDict] = []
@@ -283,7 +283,7 @@ class _LabelsStudy:
             "threads": config.threads,
         }
         if method != _SCRATCH:
-            settings["from_model"] = config.from_model
+            settings["from_model"] = config.start_from
         return settings
 
     def _write(self) -> None:

@@ -36,8 +36,16 @@ TISSUES = ("background", "gum", "bone", "dentine", "enamel", "pulp")
 RESTORATION = 255
 #: Width of the detector, in mm.
 WIDTH = 32.0
-#: Attenuation per mm at 35 keV.
-_SOFT, _CORTICAL, _DENTINE, _ENAMEL, _FILLING = 0.031, 0.15, 0.16, 0.33, 1.5
+#: Attenuation of soft tissue per mm at 35 keV, as of water.
+_SOFT = 0.031
+#: That of compact bone,
+_CORTICAL = 0.15
+#: of dentine,
+_DENTINE = 0.16
+#: of enamel,
+_ENAMEL = 0.33
+#: and of composite or metal fillings, of which a thin layer is opaque.
+_FILLING = 1.5
 _MATERIALS = ("soft", "bone", "dentine", "enamel", "filling")
 #: Volume fraction of bone between the cortical plates.
 _TRABECULAE = 0.3
@@ -102,7 +110,7 @@ def radiographs(
 
     Examples
     --------
-    >>> from napari_geosr.physics.radiographs import TISSUES, radiographs
+    >>> from napari_geosr.physics.shapes.radiographs import TISSUES, radiographs
     >>> image = next(radiographs(1, 64, seed=0))
     >>> image.grey.shape, sorted(TISSUES[k] for k in set(image.labels.flat) - {255})
     ((64, 64), ['background', 'bone', 'dentine', 'enamel', 'gum', 'pulp'])
