@@ -20,10 +20,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.ndimage import gaussian_filter
 
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.physics.phantoms import FloatArray
@@ -414,7 +414,7 @@ def _bump(distance: Array, middle: float, width: float) -> Array:
 
 def _smooth(edge: int, width: float, rng: np.random.Generator) -> Array:
     """A random field of unit variance, correlated over `width` pixels."""
-    smooth = gaussian_filter(rng.standard_normal((edge, edge)), width, mode="wrap")
+    smooth = _blurred(rng.standard_normal((edge, edge)), width, "wrap")
     found: Array = smooth / max(float(smooth.std()), 1e-12)
     return found
 
@@ -425,7 +425,7 @@ def _trabeculae(
     """Relative thickness of spongy bone along the rays: strands of mean 1."""
     width = rng.uniform(0.18, 0.35) / pixel
     noise = grain.standard_normal((edge, edge))
-    strands = gaussian_filter(noise, (width * 0.8, width * 1.3), mode="wrap")
+    strands = _blurred(noise, (width * 0.8, width * 1.3), "wrap")
     strands = strands / max(float(strands.std()), 1e-12)
     coarse = _smooth(edge, 2.5 / pixel, grain)
     amount = rng.uniform(0.2, 0.55)
@@ -444,9 +444,11 @@ def _exposed(
         + _ENAMEL * maps.enamel
         + _FILLING * maps.filling
     )
-    primary = gaussian_filter(np.exp(-exponent), rng.uniform(0.05, 0.15) / maps.pixel)
+    primary = _blurred(
+        np.exp(-exponent), rng.uniform(0.05, 0.15) / maps.pixel, "reflect"
+    )
     share = rng.uniform(0.15, 0.6)
-    scatter = gaussian_filter(primary, 5 / maps.pixel, mode="nearest")
+    scatter = _blurred(primary, 5 / maps.pixel, "nearest")
     light = primary + share * scatter
     photons = np.exp(rng.uniform(math.log(3e3), math.log(6e4)))
     area = (maps.pixel / 0.125) ** 2
@@ -467,3 +469,10 @@ def _stored(
     part = np.clip((dense - low) / (high - low), 0, 1) ** np.exp(rng.normal(0, 0.25))
     stored: npt.NDArray[np.uint16] = np.round(_WHITE * part).astype(np.uint16)
     return stored
+
+
+def _blurred(values: Any, width: float | tuple[float, float], mode: str) -> Any:
+    """Gaussian blur; "wrap" for periodic patterns."""
+    from scipy.ndimage import gaussian_filter
+
+    return gaussian_filter(values, width, mode=mode)
