@@ -93,15 +93,30 @@ def structures(data: Path) -> dict[str, Callable[[], Array]]:
             found[name] = lambda path=path: tifffile.imread(path)[crop].astype(float)
     if (folder / "berea.zip").exists():
         found["Berea sandstone"] = lambda: berea(folder / "berea.zip")
+        for n in (2, 3, 4):
+            found[f"Berea averaged × {n}"] = lambda n=n: coarse_berea(
+                folder / "berea.zip", n
+            )
     return found
 
 
 def berea(path: Path) -> Array:
     """The segmented rock as a scanner's blur would show it."""
+    rock = rock_of(path)
+    return ndimage.gaussian_filter(rock[100:148, 100:228, 100:228].astype(float), 0.7)
+
+
+def coarse_berea(path: Path, n: int) -> Array:
+    """The segmented rock as voxels of n times the edge length show it."""
+    rock = rock_of(path)[: 48 * n, : 96 * n, : 96 * n].astype(float)
+    return rock.reshape(48, n, 96, n, 96, n).mean((1, 3, 5))
+
+
+def rock_of(path: Path) -> npt.NDArray[np.uint8]:
     with zipfile.ZipFile(path) as archive:
         (name,) = (n for n in archive.namelist() if n.endswith(".tif"))
-        rock = tifffile.imread(io.BytesIO(archive.read(name)))
-    return ndimage.gaussian_filter(rock[100:148, 100:228, 100:228].astype(float), 0.7)
+        found: npt.NDArray[np.uint8] = tifffile.imread(io.BytesIO(archive.read(name)))
+    return found
 
 
 def noise_of(kind: str, shape: tuple[int, ...], seed: int) -> Array:
