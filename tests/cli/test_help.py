@@ -67,7 +67,11 @@ def test_every_command_has_examples() -> None:
     assert grouped == {"sim", "simulate", "study", "train"}
     shapes = {name.replace("_", "-") for name in shape_needs()}
     assert {*needs(), *shapes, "ganrec", "pinn-sim"} == set(_EXAMPLES)
-    within = {"sim check", "simulate sim"}  # commands of the commands `grouped`
+    within = {
+        "sim check",
+        "simulate sim",
+        "simulate radiographs",
+    }  # commands of the commands `grouped`
     assert set(OF_GROUPS) == {"", *GROUPS, *grouped, *within}
     given = {k: c.examples for k, c in COMMANDS.items() if k not in grouped}
     for group, (_, commands) in GROUPS.items():

@@ -186,6 +186,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "study projections scan.h5 -o study",
         "study projections scan.h5 --counts 50,100,200 --algorithms fbp,sirt -o study",
         "study labels --source scan.tif --labels painted.tif --counts 1,2,5 -o study",
+        "study labels --source scan.tif --labels all.tif --start-from prior -o study",
     ),
     "shapes": (
         "shapes refine coarse.tif --upscale-factor 4 -o fine.ome.tif",
