@@ -169,8 +169,8 @@ def run_known_blocks(
     truths, noisies, results, shown = [], [], [], []
     before = after = 0.0
     pairs = list(zip(sample.blocks, insides, strict=True))
-    for block, inside in pairs:
-        truth = smoothed(block.window, width)
+    known = [smoothed(block.window, width) for block in sample.blocks]
+    for (block, inside), truth in zip(pairs, known, strict=True):
         unit = noise_of_scan(noise, truth.shape, rng)
         noisy = truth + level_map(truth, noise) * unit
         result = restore(noisy, block.core)
@@ -182,7 +182,7 @@ def run_known_blocks(
         part = inside[block.core]
         before += float(np.square(noisy[block.core] - core)[part].sum())
         after += float(np.square(result - core)[part].sum())
-    is_dark = _is_mostly_dark(sample, width, insides)
+    is_dark = _is_mostly_dark(known, insides)
     parts = [inside[block.core] for block, inside in pairs]
     counts, small_counts = (
         tuple(
@@ -195,7 +195,7 @@ def run_known_blocks(
     gain = 10 * math.log10(before / after) if before > 0 and after > 0 else 0.0
 
     def test_of(bright: bool) -> KnownBlockTest:
-        test = _test_pores(restore, sample, noise, width, insides, bright=bright)
+        test = _test_pores(restore, sample, noise, known, insides, bright=bright)
         return KnownBlockTest(
             gain,
             counts=(),
@@ -215,10 +215,7 @@ def run_known_blocks(
     return replace(found, counts=counts, small_counts=small_counts, dark=dark)
 
 
-def _is_mostly_dark(
-    sample: EvaluationSample, width: float, insides: Sequence[Mask]
-) -> bool:
-    known = [smoothed(block.window, width) for block in sample.blocks]
+def _is_mostly_dark(known: Sequence[Array], insides: Sequence[Mask]) -> bool:
     found = threshold_of(known, insides)
     return found is not None and bool(np.mean(found[1] <= found[0]) > 0.5)
 
@@ -255,15 +252,17 @@ def _test_pores(
     restore: Restore,
     sample: EvaluationSample,
     noise: Noise,
-    width: float,
+    known: Sequence[Array],
     insides: Sequence[Mask],
     *,
     bright: bool,
 ) -> _TestPores:
-    """Add pores (or bright spots) of known sizes, and find them in scan and result."""
+    """Add pores (or bright spots) of known sizes, and find them in scan and result.
+
+    `known` are the blocks of `sample` without noise.
+    """
     from scipy import ndimage
 
-    known = [smoothed(block.window, width) for block in sample.blocks]
     separated = threshold_of(known, insides)
     if separated is None:
         return _TestPores()
