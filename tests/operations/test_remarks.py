@@ -111,7 +111,7 @@ def test_the_verdict_before_a_restoration_is_repeated(mask, tmp_path, capsys, le
     words = ["measure", str(out), "-o", str(tmp_path / "report"), "--json"]
     assert run([*words, "--min-voxels", "33"]) == 0
     said = json.loads(capsys.readouterr().out)["warnings"]
-    expected = f"Verdict before 'r' was restored: {repeated}"
+    expected = f"When 'r' was restored, the verdict was: {repeated}"
     assert expected in said
     report = json.loads((tmp_path / "report/report.json").read_text("utf-8"))
     assert expected in report["warnings"]

@@ -101,7 +101,9 @@ def verdict_before_restoration(volume: Volume, report: PorosityReport) -> str:
     others = [*verdict["reasons"], *verdict["notes"]]
     found = [main, *(text for text in others if "count" in text.lower())]
     words = " ".join(text for text in found if not _is_below(text, report.min_voxels))
-    return f"Verdict before {volume.name!r} was restored: {words}" if words else ""
+    return (
+        f"When {volume.name!r} was restored, the verdict was: {words}" if words else ""
+    )
 
 
 def _is_below(text: str, min_voxels: int) -> bool:
