@@ -22,12 +22,12 @@ from napari_geosr.learning.shapes.data import (
     ShapeSet,
     random_solid,
 )
-from napari_geosr.physics.shapes import sampled
-from napari_geosr.physics.shapes.shells import (
+from napari_geosr.networks.sparse._shells import (
     direction_grid,
     fit_ellipsoid,
     shell_maps,
 )
+from napari_geosr.physics.shapes import sampled
 
 if TYPE_CHECKING:
     from napari_geosr.networks.sparse.shell_atlas import ShellAtlas

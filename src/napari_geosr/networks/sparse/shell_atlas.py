@@ -1,7 +1,7 @@
 """A statistical model of closed shells: mean maps, and how they vary together.
 
 Not a neural network: its parameters are the mean of many shells and their principal
-components over the directions from the centre (`physics.shapes.shells`). A shell with a
+components over the directions from the centre (`_shells`). A shell with a
 missing part is fitted where it is known; the deviation from the fit is continued
 smoothly into the missing part.
 
@@ -23,12 +23,12 @@ from torch import nn
 
 from napari_geosr.core.config import Config
 from napari_geosr.core.types import AnyArray
-from napari_geosr.networks.spec import NetworkSpec
-from napari_geosr.physics.shapes.shells import (
+from napari_geosr.networks.sparse._shells import (
     DirectionGrid,
     ShellMaps,
     direction_grid,
 )
+from napari_geosr.networks.spec import NetworkSpec
 
 #: Standard deviation of the fit, relative to the ellipsoid.
 _FIT_ERROR = 0.01

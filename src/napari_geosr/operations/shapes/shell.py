@@ -15,6 +15,12 @@ from napari_geosr.core.config import format_available, format_enough
 from napari_geosr.core.errors import Cancelled, DeviceMemoryError, VolumeError
 from napari_geosr.core.steps import BlockDone, ShouldStop, StageStarted, Step
 from napari_geosr.core.types import AnyArray
+from napari_geosr.networks.sparse._shells import (
+    Ellipsoid,
+    fit_ellipsoid,
+    shell_maps,
+    shell_voxels,
+)
 from napari_geosr.operations.shapes.config import CompleteShapeConfig
 from napari_geosr.operations.shapes.parts import (
     CompletedPart,
@@ -22,12 +28,6 @@ from napari_geosr.operations.shapes.parts import (
     warn_if_unlike,
 )
 from napari_geosr.operations.shapes.refine import memory_budget
-from napari_geosr.physics.shapes.shells import (
-    Ellipsoid,
-    fit_ellipsoid,
-    shell_maps,
-    shell_voxels,
-)
 
 if TYPE_CHECKING:
     from napari_geosr.models.bundle import Model

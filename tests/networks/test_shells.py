@@ -9,8 +9,7 @@ from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.steps import run_to_end
 from napari_geosr.learning.shapes import SHAPE_METHODS
 from napari_geosr.learning.shapes.data import ShapeSet
-from napari_geosr.networks.sparse.shell_atlas import ShellAtlas
-from napari_geosr.physics.shapes.shells import (
+from napari_geosr.networks.sparse._shells import (
     Ellipsoid,
     ShellMaps,
     direction_grid,
@@ -18,6 +17,7 @@ from napari_geosr.physics.shapes.shells import (
     shell_maps,
     shell_voxels,
 )
+from napari_geosr.networks.sparse.shell_atlas import ShellAtlas
 
 CENTRE, AXES = np.array([33.0, 36.5, 30.2]), np.array([24.0, 29.0, 21.0])
 GRID = direction_grid(1500)
