@@ -22,6 +22,7 @@ from napari_geosr.learning.shapes.data import (
     ShapeSet,
     random_solid,
 )
+from napari_geosr.networks import sparse
 from napari_geosr.networks.sparse._shells import (
     direction_grid,
     fit_ellipsoid,
@@ -101,8 +102,6 @@ class Method(FittedMethod):
         self, shapes: ShapeSet, should_stop: ShouldStop
     ) -> Generator[Step, None, ShellAtlas | None]:
         """Measure all shells and fit the model; None if stopped."""
-        from napari_geosr.networks.sparse.shell_atlas import ShellAtlas
-
         grid = direction_grid(self.config.directions)
         total = len(shapes.volumes) or self.config.number
         yield StageStarted(message="Measuring shells", total=total)
@@ -113,7 +112,7 @@ class Method(FittedMethod):
             inside = self._shell(shapes, i)
             shells.append(shell_maps(inside, fit_ellipsoid(inside), grid))
             yield BlockDone(i + 1, total)
-        return ShellAtlas.fitted(shells, self.config.components)
+        return sparse.ShellAtlas.fitted(shells, self.config.components)
 
     def _shell(self, shapes: ShapeSet, i: int) -> AnyArray:
         if shapes.volumes:

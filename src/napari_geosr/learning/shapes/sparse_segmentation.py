@@ -23,6 +23,7 @@ from napari_geosr.learning.shapes.data import (
     ShapeSet,
     turned,
 )
+from napari_geosr.networks import sparse
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -153,10 +154,8 @@ class Method(ShapeMethod):
         """Cross-entropy of the labels of the voxels in the mask."""
         from torch.nn import functional as F  # noqa: N812
 
-        from napari_geosr.networks.sparse.surface_unet import masked_voxels
-
         labels = batch["target"][:, 0].long()
-        voxels = masked_voxels(batch["source"].float(), labels > _OUTSIDE)
+        voxels = sparse.masked_voxels(batch["source"].float(), labels > _OUTSIDE)
         logits = self.modules[self.result](voxels)
         n, z, y, x = logits.coords.long().unbind(1)
         error = F.cross_entropy(logits.features, labels[n, z, y, x])

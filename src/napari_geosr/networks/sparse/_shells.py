@@ -17,17 +17,25 @@ import numpy as np
 
 from napari_geosr.core.types import AnyArray
 
-#: Range of the rays, relative to the ellipsoid, and their step in voxels.
-_NEAR, _FAR, _STEP = 0.25, 1.35, 0.5
+#: Beginning of the rays, relative to the ellipsoid.
+_NEAR = 0.25
+#: End of the rays, relative to the ellipsoid.
+_FAR = 1.35
+#: Step along the rays in voxels.
+_STEP = 0.5
 #: Rays that are followed at once.
 _AT_ONCE = 2000
-#: Directions for the fit of the ellipsoid, its repetitions, and the relative deviation
-#: from which a place counts less.
-_FIT_DIRECTIONS, _FITS, _DEVIATION = 1500, 3, 0.08
+#: Directions for the fit of the ellipsoid.
+_FIT_DIRECTIONS = 1500
+#: Repetitions of the fit from a better centre.
+_FITS = 3
+#: Relative deviation from which a place counts less in the fit.
+_DEVIATION = 0.08
 #: Neighbours of a direction.
 _NEIGHBOURS = 8
 #: Neighbours for interpolation between directions.
 _NEAREST = 6
+#: Value of the surface between 0 (empty) and 1 (full).
 _HALF = 0.5
 
 

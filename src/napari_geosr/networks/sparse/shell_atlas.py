@@ -34,8 +34,13 @@ from napari_geosr.networks.spec import NetworkSpec
 _FIT_ERROR = 0.01
 #: Fraction of training shells with a wall from which a wall is expected.
 _EXPECTED = 0.5
-#: Deviations from the fit, relative to its thickness, of a wall that is cut or missing.
-_INWARD, _OUTWARD, _THIN = -0.5, 0.6, 0.5
+#: Deviation of the outer radius from the fit, relative to its thickness, at which a
+#: wall is cut from outside.
+_INWARD = -0.5
+#: That at which something else lies outside the wall.
+_OUTWARD = 0.6
+#: Thickness relative to the fit at which a wall is cut.
+_THIN = 0.5
 #: Repetitions of the fit without what is missing.
 _FITS = 3
 #: Rings of directions around a missing part that are predicted, too.

@@ -33,8 +33,10 @@ if TYPE_CHECKING:
     from napari_geosr.models.bundle import Model
     from napari_geosr.networks.sparse.shell_atlas import PredictedShell, ShellAtlas
 
-#: Bytes for each voxel of the input, and of a slab that is filled at once.
-_BYTES_PER_VOXEL, _SLAB_BYTES = 10, 64
+#: Bytes for each voxel of the input.
+_BYTES_PER_VOXEL = 10
+#: Bytes for each voxel of a slab that is filled at once.
+_SLAB_BYTES = 64
 #: Voxels of a slab.
 _AT_ONCE = 2**21
 #: Smallest fraction of the expected directions in which a shell has a wall.
