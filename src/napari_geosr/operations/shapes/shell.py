@@ -41,6 +41,8 @@ _SLAB_BYTES = 64
 _AT_ONCE = 2**21
 #: Smallest fraction of the expected directions in which a shell has a wall.
 _MIN_PRESENT = 0.3
+#: Thickness of a wall in voxels from which layers of one or two voxels are removed.
+_MIN_OPENED = 4.0
 #: Voxels around the predicted wall.
 _MARGIN = 3
 
@@ -103,7 +105,11 @@ def complete_shell_steps(
         found = shell_voxels(shell.maps, shell.missing, ellipsoid, atlas.grid, slab)
         implant[slab] = found & ~inside[slab]
         yield BlockDone(i + 1, len(starts))
-    kept, n_pieces = _without_crust(implant[box], config.smallest_piece)
+    thickness = np.median(shell.maps.thickness[shell.missing]) * ellipsoid.axes.mean()
+    part = implant[box]
+    if thickness >= _MIN_OPENED:
+        part = _without_crust(part)
+    kept, n_pieces = large_pieces(part, config.smallest_piece)
     implant[box] = kept
     return CompletedPart(implant, n_pieces, shell.reproduced)
 
@@ -128,9 +134,9 @@ def _box_of(
     )
 
 
-def _without_crust(part: AnyArray, smallest: float) -> tuple[AnyArray, int]:
-    """The part without thin layers on the given shape and without small pieces."""
+def _without_crust(part: AnyArray) -> AnyArray:
+    """The part without thin layers on the given shape."""
     from scipy.ndimage import binary_opening
 
-    opened = binary_opening(part)
-    return large_pieces(opened if opened.any() else part, smallest)
+    opened: AnyArray = binary_opening(part)
+    return opened if opened.any() else part
