@@ -26,9 +26,14 @@ from napari_geosr.io.unfinished import usable_unfinished
 from napari_geosr.models import zoo
 from napari_geosr.operations.inputs import InputConfig, open_series, open_volume
 from napari_geosr.operations.restore.config import RestoreConfig
+from napari_geosr.operations.restore.consistency import (
+    consistency_steps,
+    residual_path,
+)
 from napari_geosr.operations.restore.measurements import FILE, MeasurementStore
 from napari_geosr.operations.restore.ranking.config import AUTO
 from napari_geosr.operations.restore.resume import find_unfinished_deviation
+from napari_geosr.operations.restore.series.plan import refuse_series_check
 from napari_geosr.operations.storage import is_written, open_part, remove_parts
 
 if TYPE_CHECKING:
@@ -123,8 +128,6 @@ class RestoreJob(Config):
         if self.workers is not None:
             _steps().check_workers_for(self.data.open(), self.workers)
         if self.check_consistency:
-            from napari_geosr.operations.restore.series.plan import refuse_series_check
-
             refuse_series_check(self.data.open())
 
     def output_bytes(self) -> int:
@@ -221,11 +224,6 @@ def _checked(
     """Check the result, if the job does so; None if `should_stop` ended the check."""
     if not job.check_consistency:
         return out
-    from napari_geosr.operations.restore.consistency import (
-        consistency_steps,
-        residual_path,
-    )
-
     checked = consistency_steps(
         job.data.open(),
         read_back(out),
