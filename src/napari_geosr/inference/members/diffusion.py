@@ -8,7 +8,7 @@ gives the scan with its noise. The members are drawn by
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from napari_geosr.core.errors import ConfigError
 
@@ -48,7 +48,7 @@ def make(inputs: EnsembleInputs) -> SampledNetwork:
             f"The model {card.name!r} needs adjacent slices and cannot draw samples. "
             "Train one with --dimensions 2D or 3D."
         )
-    network = model.network()
+    network: Any = model.network()
     factors = (inputs.upscale_factor,) * len(card.axes)
     spec = replace(network.spec, upscale_factor=factors, n_outputs=2)
     return SampledNetwork(

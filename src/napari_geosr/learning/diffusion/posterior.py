@@ -177,7 +177,8 @@ class PosteriorSampler:
     def _expected_at_once(self, x: Tensor, at: Tensor) -> Tensor:
         with torch.no_grad():
             output = self.network.output(x, at)
-        return self.schedule.parts(x, output, int(at))[0]
+        image: Tensor = self.schedule.parts(x, output, int(at))[0]
+        return image
 
     def residual(self, scan: AnyArray, sample: AnyArray) -> float:
         """Root-mean-square difference between the scan and a sample as scanned."""

@@ -86,7 +86,8 @@ class SampleStore:
 
     def sample(self, number: int) -> AnyArray:
         """A finished sample, memory-mapped."""
-        return np.load(self.path(number), mmap_mode="r")
+        sample: AnyArray = np.load(self.path(number), mmap_mode="r")
+        return sample
 
     def remove(self) -> None:
         """Remove all samples."""
@@ -343,7 +344,8 @@ class PosteriorRun(VolumeRun):
         shares = []
         config = PorosityConfig(threshold=threshold)
         for n, i in enumerate(used):
-            values = (store.sample(i) * scale[0] + scale[1]).astype(np.float32)
+            values: AnyArray = store.sample(i) * scale[0] + scale[1]
+            values = values.astype(np.float32)
             report = yield from _report_steps(made, values, config, should_stop)
             voxels = np.asarray(report.table["voxels"], np.float64)
             pores = report.porosity * values.size
