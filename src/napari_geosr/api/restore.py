@@ -82,8 +82,9 @@ def restore(
         according to the model; ``"auto"`` chooses the latter if it is consistent with
         the scan.
     uncertainty : str
-        ``"none"``, ``"tta"``, ``"ensemble"`` or ``"diffusion"``. The result is then the mean over the
-        members; `restore_with_uncertainty` also returns their standard deviation.
+        ``"none"``, ``"tta"``, ``"ensemble"`` or ``"diffusion"``. The result is then the
+        mean over the members; `restore_with_uncertainty` also returns their standard
+        deviation.
     uncertainty_members : int, optional
         Number of flips and rotations for ``"tta"``, 2 to 16, or of samples for
         ``"diffusion"``, 2 to 64; by default 8.

@@ -156,7 +156,9 @@ class PosteriorSampler:
         ratio = (a / s) ** 2 * self.factor ** (image.ndim - 2)
         known = 1 / (1 + ratio)
         gain = known / (known + self.noise**2)
-        return image + gain * enlarged(y - block_means(image, self.factor), self.factor)
+        error = y - block_means(image, self.factor)
+        corrected: Tensor = image + gain * enlarged(error, self.factor)
+        return corrected
 
     def expected(self, x: Tensor, time: int) -> Tensor:
         """The image that the network expects behind a state, window by window."""

@@ -324,7 +324,7 @@ class PosteriorRun(VolumeRun):
         scale = statistics.output_std, statistics.output_mean
         yield StageStarted(message="Measuring the samples", total=len(used))
         mean = np.mean([store.sample(i) for i in used], axis=0, dtype=np.float64)
-        grey = (mean * scale[0] + scale[1]).astype(np.float32)
+        grey: AnyArray = np.asarray(mean * scale[0] + scale[1], np.float32)
         try:
             threshold = (
                 yield from _report_steps(made, grey, PorosityConfig(), should_stop)
