@@ -49,8 +49,10 @@ _TIMES = 1000
 _EVALUATED = range(_TIMES // 16, _TIMES, _TIMES // 8)
 #: Fraction of the patches of which the network is not told the porosity.
 _UNTOLD = 0.15
-#: Patches from which the range of the porosity is determined, and their seed.
-_RANGE_PATCHES, _RANGE_KEY = 256, 12
+#: Patches from which the range of the porosity is determined.
+_RANGE_PATCHES = 256
+#: Last entry of their random seed; it differs from all others.
+_RANGE_KEY = 12
 
 
 class Config(TrainingConfig):

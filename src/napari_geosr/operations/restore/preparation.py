@@ -225,11 +225,7 @@ def prepare_steps(
     likeness = yield from _likeness_steps(volume, whole, model, others)
     if alone and model.card.inputs > 1:
         yield WarningIssued(message=_wants_several(model))
-    network: Any
-    if config.uncertainty != members.NONE:
-        network = _all_members(volume, config, (model, *others), statistics)
-    else:
-        network = model.restorer()
+    network = _network(volume, config, (model, *others), statistics)
     if needs_noise(network):
         if noise is None:
             noise = yield from _noise_steps(seen, kept)
@@ -255,12 +251,7 @@ def prepare_steps(
         raise _no_strength(model)
     if members.is_generative(config.uncertainty):
         check_prior_scale(statistics, model.card, volume)
-        network.sampler = diffusion.posterior.PosteriorSampler(
-            network.network,
-            network.noise.level,
-            config.upscale_factor,
-            config.sampling_steps,
-        )
+        network.sampler = _sampler(network, config)
     return PreparedRestoration(
         volume,
         config,
@@ -454,12 +445,23 @@ def _chosen(ranking: Ranking) -> Model:
     return model
 
 
-def _all_members(
+def _sampler(network: Any, config: RestoreConfig) -> Any:
+    """Draws the samples of a diffusion model for the noise of the scan."""
+    level, factor = network.noise.level, config.upscale_factor
+    return diffusion.posterior.PosteriorSampler(
+        network.network, level, factor, config.sampling_steps
+    )
+
+
+def _network(
     volume: Volume,
     config: RestoreConfig,
     models: tuple[Model, ...],
     statistics: IntensityStatistics,
 ) -> Any:
+    """The model's network, or all members of an uncertainty combined."""
+    if config.uncertainty == members.NONE:
+        return models[0].restorer()
     for model in models:
         if model.card.labels > 1:
             raise ConfigError(

@@ -23,8 +23,10 @@ _RANGE_PERCENTILES = (0.5, 99.5)
 #: Minimum fraction of the grey-value range that these percentiles should span.
 _MIN_FILLED_SHARE = 0.1
 #: Largest difference between the mean grey values of a scan and the training data of a
-#: diffusion model in standard deviations, and largest ratio of these deviations.
-_MAX_SHIFT, _MAX_RATIO = 2.0, 3.0
+#: diffusion model, in standard deviations.
+_MAX_SHIFT = 2.0
+#: Largest ratio of these standard deviations.
+_MAX_RATIO = 3.0
 #: Maximum number of voxels that are examined completely; larger volumes are sampled.
 _MAX_VOXELS = 2**22
 

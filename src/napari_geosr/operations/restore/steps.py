@@ -53,6 +53,13 @@ if TYPE_CHECKING:
     from napari_geosr.core.noise import Noise
 
 
+#: Warning if a prediction is required that there is not.
+_NOT_PREDICTED = (
+    "The effect of samples of a diffusion model is not predicted, so --strict does not "
+    "check it."
+)
+
+
 def check_workers_for(volume: Volume, workers: Workers | None) -> None:
     """Raise an error if workers cannot restore a volume.
 
@@ -147,8 +154,7 @@ def restore_steps(
             )
             return (yield from steps)
         config = config.model_copy(update={"model": ranking.choice})
-    generative = is_generative(config.uncertainty)
-    if generative:
+    if generative := is_generative(config.uncertainty):
         refuse_for_samples(workers=workers is not None, series=is_series(volume))
     if is_series(volume):
         steps = restore_series_steps(
@@ -169,13 +175,9 @@ def restore_steps(
         volume, config, should_stop=should_stop, ranking=ranking, kept=kept
     )
     late = None
-    if generative:
-        if strict:
-            yield WarningIssued(
-                message="The effect of samples of a diffusion model is not predicted, "
-                "so --strict does not check it."
-            )
-    elif look or strict:
+    if generative and strict:
+        yield WarningIssued(message=_NOT_PREDICTED)
+    elif (look or strict) and not generative:
         check_budget(prepared, out)
         if may_look_late and not strict and not is_verdict_kept(prepared, kept):
             late = LateVerdict(prepared, kept, should_stop)
