@@ -22,7 +22,10 @@ from napari_geosr.operations.models.catalogue import ModelName
 
 def generate(
     model: Annotated[
-        ModelName, Parameter(help="Model of train ddpm: its name, path or job folder.")
+        ModelName,
+        Parameter(
+            help="Diffusion model from train ddpm: its name, path or job folder."
+        ),
     ],
     /,
     *,
@@ -53,5 +56,5 @@ def generate(
         print_json({"files": listed, "generated": True, "warnings": warnings})
         return 0
     print(f"Wrote {len(files)} generated samples to {out}")
-    print("  They show what the model has learned and are no measurements.")
+    print("  They show what the model has learned, and are not measurements.")
     return 0

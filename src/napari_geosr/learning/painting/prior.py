@@ -53,7 +53,7 @@ class PriorFeatures:
         card = model.card
         if card.task != "generate":
             raise ModelError(
-                f"The model {card.name!r} is no diffusion model: its task is "
+                f"The model {card.name!r} is not a diffusion model: its task is "
                 f"{card.task}. Train one with napari-geosr train ddpm, or segment "
                 "without a model."
             )
