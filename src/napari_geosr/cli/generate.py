@@ -35,7 +35,7 @@ def generate(
     json: Json = False,
     overwrite: Overwrite = False,
 ) -> int:
-    """Draw images or volumes from a diffusion model; they are no measurements.
+    """Generate images or volumes with a diffusion model; they are not measurements.
 
     Each option is documented in its declaration.
 

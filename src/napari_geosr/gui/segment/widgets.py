@@ -45,7 +45,7 @@ _LIST_HEIGHTS = (80, 140)
 
 
 def is_painted(layer: Layer) -> bool:
-    """Whether a layer may hold strokes: labels that are no helper of the plugin."""
+    """Whether a layer may hold strokes: labels that are not a helper layer."""
     return bool(layer._type_string == "labels" and not is_helper(layer))
 
 

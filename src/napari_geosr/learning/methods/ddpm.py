@@ -1,8 +1,8 @@
 """DDPM: learn what images of a modality look like, from unlabelled images alone.
 
-The network is shown images with known amounts of added noise and learns to tell the
-noise from the image [1]_. The model draws new images, and it is a start for methods
-that have few labels (`napari_geosr.learning.methods.ptdr`).
+The network is shown images with known amounts of added noise and learns to separate the
+noise from the image [1]_. The model generates new images, and is a starting point for
+training with few labels (`napari_geosr.learning.methods.ptdr`).
 
 References
 ----------
@@ -109,7 +109,7 @@ class Method(_Method):
 
     @classmethod
     def check(cls, config: TrainingConfig) -> None:
-        """Also check that the network can be told the time, and that greys are kept."""
+        """Also check that the network takes the time, and that grey values are kept."""
         super().check(config)
         assert isinstance(config, Config)
         if "noise_schedule" not in network_fields(config.network):

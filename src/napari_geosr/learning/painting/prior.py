@@ -46,7 +46,7 @@ class PriorFeatures:
     Raises
     ------
     ModelError
-        If it is no diffusion model, or one for volumes or several slices.
+        If it is not a diffusion model, or is one for volumes or several slices.
     """
 
     def __init__(self, model: Model, seed: int = 0, device: str = "cpu") -> None:

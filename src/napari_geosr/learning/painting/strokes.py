@@ -95,12 +95,12 @@ def read_strokes(
     seed : int
         Of the voxels that are kept if a slice has many.
     should_stop : callable
-        Asked before every slice.
+        Called before every slice.
 
     Raises
     ------
     VolumeError
-        If the labels have another shape than the scan, or are not whole numbers from 0
+        If the labels differ in shape from the scan, or are not whole numbers from 0
         on; if there are too many classes, or fewer than two.
     Cancelled
         If `should_stop` returns true.

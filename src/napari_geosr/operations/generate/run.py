@@ -1,4 +1,4 @@
-"""Draw images or volumes from a diffusion model.
+"""Generate images or volumes with a diffusion model.
 
 They are not measurements of anything: every file is named ``generated …``, and its
 record says so.
@@ -67,7 +67,7 @@ def generate_steps(
     overwrite : bool
         Whether to replace files of earlier samples.
     should_stop : callable
-        Asked before every step.
+        Called before every step.
 
     Returns
     -------

@@ -212,7 +212,7 @@ def noise_steps(
     Raises
     ------
     VolumeError
-        If the volume has other axes, the second scan has another shape, or there is
+        If the volume has other axes, the second scan has a different shape, or there is
         nothing to measure.
     """
     yield StageStarted(message="Measuring the noise")
