@@ -22,6 +22,13 @@ from napari_geosr.measure.phases.findings import Morphometry
 
 #: Settings that change neither values nor their definition.
 _WITHOUT_EFFECT = {"memory"}
+#: The threshold rules in words.
+_RULES = {
+    "otsu": "Otsu's method",
+    "multi-otsu": "Otsu's method for three classes",
+    "li": "Li's method",
+    "triangle": "the triangle method",
+}
 _SETTINGS = re.compile(r"^Settings: (.*)\.$", re.MULTILINE)
 _ONE = re.compile(r"(\w+) = (.*?)(?=; \w+ = |$)")
 
@@ -76,14 +83,17 @@ def methods_text(report: MethodsSource) -> str:
     rule = (
         "set by hand"
         if report.threshold_rule == "manual"
-        else f"found by the method of {report.threshold_rule}"
+        else f"found by {_RULES.get(report.threshold_rule, report.threshold_rule)}"
     )
+    neighbours = report.connectivity
+    if len(report.shape) == 2:
+        neighbours = {26: 8, 6: 4}[neighbours]
     lines = [
         f"{report.name} ({shape} voxels{grain}) was measured with napari-geosr "
         f"{__version__}. Voxels {dark} the threshold of {report.threshold:.6g}, "
         f"{rule}, were counted as pores. Pores of at least {report.min_voxels} "
         "voxels, "
-        f"connected by {report.connectivity} neighbours, were counted; the porosity "
+        f"connected by {neighbours} neighbours, were counted; the porosity "
         f"includes pores of all sizes.",
     ]
     lines += [text for text, _ in neighbourhood_texts(report.settings)]
