@@ -247,12 +247,10 @@ def cases() -> list[tuple[Case, str]]:
     published = [((kind, *each, 0), "published") for kind in KINDS for each in grid]
     first = [each for each in published if each[0][:3] in FIRST]
     rest = [each for each in published if each not in first]
-    order = [*methods("linear", 0), *first]
-    for case, part in methods("nonlinear", 0):
-        order += [(case, part), (case, "long")]
-    for seed, kind in itertools.product(SEEDS[1:], KINDS):
+    order = []
+    for kind, seed in itertools.product(KINDS, SEEDS):
         order += methods(kind, seed)
-    return [*[((*key, 0), "curve") for key in CURVES], *order, *rest]
+    return [*order, *first, *[((*key, 0), "curve") for key in CURVES], *rest]
 
 
 def read(path: Path) -> list[Row]:

@@ -11,7 +11,12 @@ import numpy.typing as npt
 from napari_geosr import io
 from napari_geosr.core.documents import load_yaml, read_document
 from napari_geosr.core.errors import ConfigError, FileError, VolumeError
-from napari_geosr.core.sim_frames import Optics, SimFrames
+from napari_geosr.core.sim_frames import (
+    Optics,
+    SimFrames,
+    guess_order,
+    unclear_order,
+)
 from napari_geosr.core.sim_frames.fringes import PatternSet
 from napari_geosr.core.types import AnyMapping
 from napari_geosr.core.units import PIXEL, convert_length
@@ -200,6 +205,34 @@ def psf_remark(frames: SimFrames, config: FramesConfig) -> str:
         f"{silent.title} does not state its pixel size, so the pixels of the "
         "point-spread function are taken to be as large as those of the camera. If "
         "they are smaller, give their number per camera pixel (--psf-sampling)."
+    )
+
+
+def order_remark(frames: SimFrames, config: FramesConfig) -> str:
+    """Why the order of the frames is uncertain, as a sentence.
+
+    Parameters
+    ----------
+    frames : SimFrames
+    config : FramesConfig
+
+    Returns
+    -------
+    str
+        Empty if the order is given, or clear from the frames.
+    """
+    if config.order is not None or config.patterns is not None:
+        return ""
+    _, misfit = guess_order(frames)
+    orders = unclear_order(misfit)
+    if orders is None:
+        return ""
+    best, rival = orders
+    return (
+        f"The order of the frames of {frames.volume.title} is unclear: {best} fits "
+        f"hardly better than {rival} (misfits {misfit[best]:.2f} and "
+        f"{misfit[rival]:.2f}). Check that the stack is complete and unshuffled, and "
+        "give the order (--order)."
     )
 
 
