@@ -213,6 +213,11 @@ BAD = {
         [],
         "no pattern found",
     ),
+    "negative": (lambda f: f.astype("f4") - 5000, [], "contains no light"),
+    "offset": (lambda f: f, ["--offset", "1e9"], "contains no light.*--offset"),
+    "one image": (lambda f: f[0, 0], [], r"has 1 image \(2D\)"),
+    "wavelengths": (lambda f: f, ["--wavelength=500,600"], "has 1 channel"),
+    "no patterns": (lambda f: f, ["--patterns", "none.yaml"], "does not exist"),
     "aperture": (lambda f: f, ["--index", "1.33"], "exceeds the refractive index"),
     "pixel unit": (lambda f: f, ["--pixel", "65um"], "unit of the pixel size"),
     "wavelength": (lambda f: f, ["--wavelength", "525um"], "100 to 5000 nm"),
@@ -230,7 +235,8 @@ def test_bad_input_is_one_sentence(name, tmp_path, capsys):
     frames = frames.astype(np.float32 if dtype == np.float64 else dtype)
     path = save(tmp_path / "raw.tif", frames)
     out = tmp_path / "out.tif"
-    assert run(["sim", str(path), "--out", str(out), *OPTICS, *options]) == 2
+    optics = OPTICS if "--wavelength" not in " ".join(options) else OPTICS[:2]
+    assert run(["sim", str(path), "--out", str(out), *optics, *options]) == 2
     said = capsys.readouterr().err.strip().splitlines()[-1]
     assert said.startswith("napari-geosr: ")
     assert re.search(message, said), said

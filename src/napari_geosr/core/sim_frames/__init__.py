@@ -395,10 +395,11 @@ def _frame_axes(volume: Volume, n_frames: int) -> str:
             if total == n_frames or (number == len(present) and total % n_frames == 0):
                 return "".join(axes)
     images = math.prod(lengths.values())
-    shown = ", ".join(f"{a} {n}" for a, n in lengths.items()) or "one image"
+    shown = ", ".join(f"{a} {n}" for a, n in lengths.items()) or "2D"
     raise VolumeError(
-        f"{volume.title} has {images} images ({shown}), which is not a multiple of the "
-        f"{n_frames} frames of one plane. Check that the stack is complete and that "
+        f"{volume.title} has {images} image{'s' * (images != 1)} ({shown}), which is "
+        f"not a multiple of the {n_frames} frames of one plane. Check that the stack "
+        "is complete and that "
         "--angles and --phases are those of the microscope."
     )
 
