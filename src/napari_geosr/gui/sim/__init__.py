@@ -245,9 +245,8 @@ class SimDock(SimWidgets):
         found = self._found
         self.table.show_estimate(None if found is None else found.estimate)
         self.hint.setVisible(found is not None)
-        overview = self.strip.overview
-        frames = found.frames if found is not None else overview and overview.frames
-        text = texts.arrangement(frames) if frames else ""
+        shown = self.strip.overview if found is None else found
+        text = "" if shown is None else texts.arrangement(shown.frames)
         self.arrangement.setText(text)
         self.arrangement.setVisible(bool(text))
         idle = IDLE if self.combo.layer() is not None else EMPTY
