@@ -372,7 +372,7 @@ GROUPS: dict[str, tuple[str, dict[str, Command]]] = {
         },
     ),
     "shapes": (
-        "Refine, compare and complete shapes; convert them to and from meshes.",
+        "Refine, segment, complete and compare shapes; convert them to meshes.",
         {
             "complete": Command(
                 "shapes:complete",
@@ -391,6 +391,16 @@ GROUPS: dict[str, tuple[str, dict[str, Command]]] = {
                     "shapes refine coarse.tif --upscale-factor 8 -o fine.ome.tif "
                     "--memory 4GB",
                     "shapes refine coarse.tif --model trilinear -o fine.ome.tif",
+                ),
+            ),
+            "segment": Command(
+                "shapes:segment",
+                "Segment a scan inside a mask, in memory that follows the mask.",
+                (
+                    "shapes segment scan.tif --inside mask.tif --model job "
+                    "-o labels.ome.tif",
+                    "shapes segment scan.ome.zarr --inside mask.ome.zarr --model job "
+                    "--memory 4GB -o labels.ome.zarr",
                 ),
             ),
             "compare": Command(

@@ -133,7 +133,11 @@ class PlanSection(QWidget):
             scan=_SCANS[self.scan.currentText()],
             threshold=measuring.threshold,
             phase=measuring.phase,
+            local_window=measuring.local_window,
+            hysteresis=measuring.hysteresis,
             sample_mask=measuring.sample_mask,
+            mask_closing=measuring.mask_closing,
+            connectivity=measuring.connectivity,
             memory=measuring.memory,
         )
 

@@ -33,7 +33,11 @@ SOURCES = (
     "J Appl Phys 28:679-683 (1957), eq. 14. doi:10.1063/1.1722830",
 )
 QUANTITIES = (
-    Quantity("S_v", "specific surface from the slope of S2", -1),
+    Quantity(
+        *("S_v", "specific surface from the slope of S2", -1),
+        flat_name="L_A",
+        flat_title="specific perimeter from the slope of S2",
+    ),
     Quantity("Lc", "correlation length", 1),
     Quantity("Chord.pore", "mean chord length of the pores", 1),
     Quantity("Chord.pore.SD", "standard deviation of the chords of the pores", 1),

@@ -37,6 +37,7 @@ from napari_geosr.measure.remarks import looks_like_labels
 from napari_geosr.measure.report import PorosityReport
 from napari_geosr.measure.statistics import pore_statistics
 from napari_geosr.operations.cluster import Workers
+from napari_geosr.operations.cluster.slabs import SlabWorkers
 from napari_geosr.operations.inputs.scan import input_warnings
 from napari_geosr.operations.measure.deviation import (
     align_deviation,
@@ -53,7 +54,6 @@ from napari_geosr.operations.measure.remarks import (
     verdict_before_restoration,
 )
 from napari_geosr.operations.measure.workers import (
-    SlabWorkers,
     deviation_for_workers,
     for_workers,
     n_processes,
