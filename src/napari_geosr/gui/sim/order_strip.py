@@ -27,8 +27,10 @@ from napari_geosr.operations.sim.inputs import order_remark
 
 FloatArray = npt.NDArray[np.float32]
 
-#: Largest edge of a thumbnail, which shows as many camera pixels, and of a row.
-_EDGE, _ROW = 40, 210
+#: Largest edge of a thumbnail, which shows as many camera pixels.
+_EDGE = 40
+#: Largest width of a row of thumbnails in pixels.
+_ROW = 210
 #: Pixels between two thumbnails.
 _GAP = 2
 #: Milliseconds after the last change of a setting before the frames are read.

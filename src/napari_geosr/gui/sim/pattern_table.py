@@ -18,7 +18,9 @@ from napari_geosr.operations.sim.config import parse_nanometres
 
 #: Columns of the table of patterns.
 _COLUMNS = ("Direction", "Period", "Modulation", "Peak")
-_DIRECTION, _PERIOD = 0, 1
+#: Columns that can be typed into.
+_DIRECTION = 0
+_PERIOD = 1
 _NUMBER = re.compile(r"[-+]?\d+(?:[.,]\d+)?")
 
 
