@@ -323,14 +323,14 @@ _MANY = 4
 
 
 def _is_several(volume: object) -> bool:
-    """Whether several volumes are given, not one as an array or nested lists."""
+    """Whether several volumes are given, rather than one array or nested list."""
     if not isinstance(volume, list | tuple):
         return False
     return not (volume and isinstance(volume[0], list | tuple))
 
 
 def _model_names(models: Sequence[ModelLike]) -> Sequence[ModelLike]:
-    """Return the models' names; other types than list and tuple are refused later."""
+    """Return the models' names; types other than list and tuple are refused later."""
     if not isinstance(models, list | tuple):
         return models
     return tuple(map(name_of, models))

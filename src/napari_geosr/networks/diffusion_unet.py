@@ -1,8 +1,8 @@
-"""U-Net of diffusion models: it knows how much noise its input contains.
+"""U-Net of diffusion models: it receives the noise level of its input.
 
 Residual blocks with group norms [1]_ and strided convolutions, and a sinusoidal
 embedding of the time in the noise schedule that is added in every block [2]_. Without a
-time it is told a fixed one, so that the same network also works on clean images, as in
+time, a fixed one is used, so that the same network also works on clean images, as in
 segmentation with few labels [3]_. The default is light: 0.4 million weights in 2D.
 
 Group norms use statistics of the whole image, so slices (3D: volumes) are processed as
@@ -55,7 +55,7 @@ class NetworkConfig(ScoresConfig):
     features: int = Field(24, ge=_GROUP, le=256, multiple_of=_GROUP)
     """Feature maps at full resolution; 2, 3, … times as many at the levels below."""
     fixed_time: int = Field(0, ge=0, le=999)
-    """Time that the network is told if none is given: for clean images."""
+    """Time that is used if none is given: for clean images."""
     noise_schedule: Literal["linear", "cosine"] = "cosine"
     """Noise schedule of a diffusion model."""
     prediction: Literal["noise", "velocity", "image"] = "velocity"

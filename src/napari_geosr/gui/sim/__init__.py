@@ -126,7 +126,7 @@ class SimDock(SimWidgets):
     # Settings
 
     def config(self) -> SimConfig:
-        """Return the settings as they are now.
+        """Return the current settings.
 
         Raises
         ------
@@ -386,7 +386,7 @@ class SimDock(SimWidgets):
         )
 
     def _on_run_step(self, step: Step, source: Image | None) -> None:
-        """Show progress, and what the network makes of the frames so far."""
+        """Show progress, and the network's current reconstruction of the frames."""
         if not isinstance(step, PreviewReady):
             self._progress.show_step(step)
         elif source is not None and source in self._viewer.layers:
@@ -434,7 +434,7 @@ class SimDock(SimWidgets):
             self.message.show_message(f"Added {name}.", "ok")
 
     def _show_trust(self, result: SimResult, source: Image | None, name: str) -> None:
-        """Show where the result does not explain the frames, and what it contains."""
+        """Show the residual of the frames and the spectrum of the result."""
         self.trust.remove()
         if result.residual is None or result.support is None or source is None:
             return

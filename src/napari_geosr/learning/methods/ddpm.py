@@ -1,8 +1,8 @@
 """DDPM: learn what images of a modality look like, from unlabelled images alone.
 
-The network is shown images with known amounts of added noise and learns to tell the
-noise from the image [1]_. The model draws new images, and it is a start for methods
-that have few labels (`napari_geosr.learning.methods.ptdr`).
+The network is shown images with known amounts of added noise and learns to separate the
+noise from the image [1]_. The model generates new images, and is a starting point for
+training with few labels (`napari_geosr.learning.methods.ptdr`).
 
 References
 ----------
@@ -58,8 +58,8 @@ class Config(TrainingConfig):
     network: str = Field(
         "diffusion_unet",
         title="Network",
-        description="Network architecture: diffusion_unet, which knows how much noise "
-        "there is.",
+        description="Network architecture: diffusion_unet, which receives the noise "
+        "level as input.",
     )
     dimensions: Literal["2D", "2.5D", "3D"] = Field(
         "2D",
@@ -77,27 +77,26 @@ class Config(TrainingConfig):
     sampling: Literal["uniform", "structure"] = Field(
         "uniform",
         title="Sampling",
-        description="Where patches are taken. uniform: from everywhere; structure: "
-        "more from regions with structure, which the model then takes to be more "
-        "frequent.",
+        description="Where patches are taken. uniform: everywhere; structure: more "
+        "often in regions with structure, which the model then overestimates.",
     )
     noise_schedule: Literal["linear", "cosine"] = Field(
         "cosine",
         title="Noise schedule",
-        description="How the amount of noise grows over the 1000 times: linear or "
+        description="How the amount of noise grows over the 1000 time steps: linear or "
         "cosine.",
     )
     prediction: Literal["noise", "velocity", "image"] = Field(
         "velocity",
         title="Prediction",
         description="What the network predicts: the noise, the image, or the velocity, "
-        "a mixture of both that is accurate at all times.",
+        "a mixture of both that is accurate at all time steps.",
     )
     zero_terminal: bool = Field(
         False,
         title="Pure noise at the end",
-        description="Whether nothing of the image is left at the last time; not if the "
-        "noise is predicted.",
+        description="Leave nothing of the image at the last time step; not possible if "
+        "the network predicts the noise.",
     )
 
 
@@ -110,7 +109,7 @@ class Method(_Method):
 
     @classmethod
     def check(cls, config: TrainingConfig) -> None:
-        """Also check that the network can be told the time, and that greys are kept."""
+        """Also check that the network takes the time, and that grey values are kept."""
         super().check(config)
         assert isinstance(config, Config)
         if "noise_schedule" not in network_fields(config.network):
@@ -118,13 +117,13 @@ class Method(_Method):
                 lambda name: "noise_schedule" in network_fields(name)
             )
             raise ConfigError(
-                f"The network {config.network!r} cannot be told how much noise there "
-                f"is: choose {format_alternatives(networks)}."
+                f"The network {config.network!r} does not receive the noise level as "
+                f"input: choose {format_alternatives(networks)}."
             )
         if config.normalisation != "stored":
             raise ConfigError(
-                "A diffusion model draws images without one to take the grey scale "
-                "from: set normalisation to stored."
+                "A diffusion model has no input image that would define the grey "
+                "scale: set normalisation to stored."
             )
         if config.network_options.get("residual"):
             raise ConfigError(
@@ -151,8 +150,8 @@ class Method(_Method):
     def intended_use(self) -> str:
         """Intended use, for the card."""
         return (
-            "A start for segmentation with few labels, and drawing images like the "
-            "training data, which are no measurements."
+            "Pre-training for segmentation with few labels, and generating images that "
+            "resemble the training data (they are not measurements)."
         )
 
     def draw(self, patches: Patches, rng: np.random.Generator) -> Arrays:
@@ -215,8 +214,8 @@ class Method(_Method):
         """State dict of another diffusion model."""
         if model.card.task != "generate":
             raise ConfigError(
-                f"{model.card.name} is no diffusion model: start from a model of "
-                "ddpm, or without one."
+                f"{model.card.name} is not a diffusion model: start from a model "
+                "trained with ddpm, or from scratch."
             )
         return super().starting_weights(model)
 
