@@ -564,9 +564,10 @@ def sim_frames(viewer, folder: Path) -> None:
 def sim() -> None:
     """Raw frames, their spectrum, and the patterns that were found."""
     with tempfile.TemporaryDirectory() as folder:
-        viewer = new_viewer(size=(1280, 900))
+        viewer = new_viewer(size=(1280, 980))
         sim_frames(viewer, Path(folder))
         dock = open_dock(viewer, "SIM")
+        wait(until=lambda: dock.strip.overview is not None)
         dock.find_button.click()
         wait(until=lambda: not dock.activity.busy)
         scroll_to(dock.table)

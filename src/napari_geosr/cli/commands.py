@@ -53,7 +53,7 @@ COMMANDS = {
     ),
     "segment": Command(
         "segment:segment",
-        "Segment a scan by a few strokes that were painted on it.",
+        "Segment a scan from a few painted strokes.",
         (
             "segment scan.tif --labels painted.tif -o classes.ome.tif",
             "segment scan.tif --labels painted.tif --model prior -o classes.ome.tif",
@@ -114,7 +114,7 @@ COMMANDS = {
     ),
     "generate": Command(
         "generate:generate",
-        "Draw images or volumes from a diffusion model; they are no measurements.",
+        "Generate images or volumes with a diffusion model; they are not measurements.",
         (
             "generate prior --number 16 -o generated",
             "generate prior --number 4 --shape 64,64,64 --seed 1 -o generated",

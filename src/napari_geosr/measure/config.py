@@ -167,7 +167,7 @@ class PorosityConfig(Config):
     @field_validator("group", mode="after")
     @classmethod
     def _check_group(cls, value: str | None) -> str | None:
-        """Refuse text that is no expression, before anything is measured."""
+        """Refuse text that is not an expression, before anything is measured."""
         if value is not None:
             try:
                 Group(value)

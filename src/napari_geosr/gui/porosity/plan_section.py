@@ -124,7 +124,7 @@ class PlanSection(QWidget):
         Raises
         ------
         ConfigError
-            If the text of a field has no meaning.
+            If the text of a field is invalid.
         """
         measuring = self._settings.config()
         return PlanConfig.create(
@@ -210,7 +210,7 @@ class PlanSection(QWidget):
 
 
 def _unbroken(text: str) -> str:
-    """A value that is not broken between a number and its unit, or at ±."""
+    """Text without line breaks between a number and its unit, or at ±."""
     return _JOINT.sub("\N{NO-BREAK SPACE}", text)
 
 

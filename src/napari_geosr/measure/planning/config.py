@@ -131,7 +131,7 @@ class PlanConfig(Config):
     @field_validator("spot", mode="after")
     @classmethod
     def _check_spot(cls, value: float | str) -> float | str:
-        """Refuse text that is no length."""
+        """Refuse text that is not a length."""
         if isinstance(value, str):
             number, unit = _parts(value)
             if unit not in ("", "%") and parse_unit(unit) is None:

@@ -28,7 +28,7 @@ def compare_shape_steps(
     Raises
     ------
     VolumeError
-        If a volume is no shape, or the two are not on the same grid.
+        If a volume is not a shape, or the two are not on the same grid.
     """
     check_same_grid(volume, reference)
     one = yield from read_shape_steps(volume, config.label, should_stop)

@@ -1,4 +1,4 @@
-"""Read the voxels of one shape from a volume, and refuse what is no shape."""
+"""Read the voxels of one shape from a volume, and refuse anything else."""
 
 from __future__ import annotations
 
