@@ -42,9 +42,11 @@ def structure(
     return (smooth / smooth.std()).astype(np.float32)
 
 
-def asked(data: npt.NDArray[np.float32]) -> TimeSeriesQuestion | None:
+def asked(
+    data: npt.NDArray[np.float32], *, mixing: bool = False
+) -> TimeSeriesQuestion | None:
     volume = Volume(data, "ZYX", metadata={UNNAMED_AXIS: UnnamedAxis("ZYX")})
-    return time_series_question(volume)
+    return time_series_question(volume, mixing=mixing)
 
 
 def test_a_thousand_small_frames() -> None:
@@ -193,3 +195,24 @@ def test_moving_cells_look_like_slices() -> None:
     volume = io.read(DATA / "microscopy" / "cancer_cell_migration_crop.tif")
     assert time_series_question(volume) is None
     assert any("taken as slices (Z)" in note for note in volume.metadata["notes"])
+    found = time_series_question(volume, mixing=True)
+    assert found is not None
+    assert not found.certain
+
+
+@needs_data
+@pytest.mark.parametrize("name", ["cement", "bone"])
+def test_real_volumes_may_be_mixed_without_a_question(name: str) -> None:
+    data = io.read(DATA / f"ct_volumes/{name}_128x128x128.tif").data
+    assert asked(np.asarray(data), mixing=True) is None
+
+
+@pytest.mark.parametrize(("along", "asks"), [(2.0, False), (0.5, True), (6.0, True)])
+def test_before_slices_are_mixed_they_must_change_like_pixels(
+    along: float, asks: bool
+) -> None:
+    data = structure((40, 96, 96), (along, 2, 2))
+    assert asked(data) is None
+    found = asked(data, mixing=True)
+    assert (found is not None) == asks
+    assert found is None or not found.certain

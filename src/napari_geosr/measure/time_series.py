@@ -65,7 +65,9 @@ _MAX_DIFFERENCE = 0.12
 _DISTANCES = (1, 3)
 
 
-def time_series_question(volume: Volume) -> TimeSeriesQuestion | None:
+def time_series_question(
+    volume: Volume, *, mixing: bool = False
+) -> TimeSeriesQuestion | None:
     """Return a question if the slices of a stack look like frames of a time series.
 
     Parameters
@@ -73,6 +75,10 @@ def time_series_question(volume: Volume) -> TimeSeriesQuestion | None:
     volume : Volume
         If its file does not name the axis that is read as Z, about a dozen planes are
         compared; otherwise there is no question.
+    mixing : bool
+        Whether neighbouring slices are to be combined, so that a doubt is enough to
+        ask: a stack is a volume beyond doubt only if it changes from slice to slice as
+        it does from pixel to pixel. Slices that are further apart than pixels do not.
 
     Returns
     -------
@@ -104,6 +110,8 @@ def time_series_question(volume: Volume) -> TimeSeriesQuestion | None:
         is_similar = similarity is not None and similarity.neighbours >= _MIN_SIMILARITY
         certain = certain or (is_similar and n >= _TOO_DEEP_RATIO * longest)
         reasons.append(f"there are {n} planes of only {height} × {width} pixels")
+    if mixing and not reasons and similarity is not None and not is_volume:
+        reasons.append("they do not change along the stack as they do within a plane")
     if not reasons:
         return None
     return TimeSeriesQuestion(

@@ -76,6 +76,14 @@ _MAY_BE_STRUCTURE = (
     "What was measured as noise may be fine structure: it does not decrease when "
     "neighbouring voxels are averaged, as noise does. Its true level may be much lower."
 )
+#: Number of blocks below which fine texture cannot be told from correlated noise: too
+#: few of them have the same grey value to see which are uniform. A scan of 32³ voxels
+#: has 729.
+_MIN_TEXTURE_BLOCKS = 1000
+_TOO_SMALL = (
+    "What was measured as noise may be fine structure: the scan is too small to tell. "
+    "Its true level may be much lower."
+)
 #: Number of estimates that are kept. The verdict on a model, the ranking, the run and
 #: the check of its result need the noise of the same scan one after another.
 _MAX_KNOWN = 32
@@ -160,8 +168,11 @@ def noise_steps(
         del blocks  # up to 17 MB
         known, is_certain = _from_sample(volume, sample, second is not None, check)
         is_white = max(known.correlation.values()) < _MIN_STRUCTURE_LAG
-        if not (is_certain or is_white or known.level == 0 or second is not None):
-            known = _compared_with_averaged(volume, known, should_stop, check)
+        if not (is_white or known.level == 0 or second is not None):
+            if len(sample.greys) < _MIN_TEXTURE_BLOCKS:
+                known = _doubted(known, _TOO_SMALL, from_zero=True)
+            elif not is_certain:
+                known = _compared_with_averaged(volume, known, should_stop, check)
         with _lock:
             _known[key] = known
             if len(_known) > _MAX_KNOWN:
@@ -199,11 +210,15 @@ def _compared_with_averaged(
     found, _ = _from_sample(smaller, usable_sample(smaller, *blocks), False, check)
     if found.level <= _MAX_AVERAGED_RATIO * noise.level:
         return noise
+    is_clear = found.level > _CLEAR_RATIO * noise.level
+    return _doubted(noise, _MAY_BE_STRUCTURE, from_zero=is_clear)
+
+
+def _doubted(noise: Noise, doubt: str, *, from_zero: bool) -> Noise:
+    """The same noise with one more doubt; its interval may begin at 0."""
     low, high = noise.interval
-    if found.level > _CLEAR_RATIO * noise.level:
-        low = 0.0
-    doubts = (*noise.doubts, _MAY_BE_STRUCTURE)
-    return replace(noise, interval=(low, high), doubts=doubts)
+    interval = (0.0 if from_zero else low, high)
+    return replace(noise, interval=interval, doubts=(*noise.doubts, doubt))
 
 
 def _from_sample(
