@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 MIN_GAIN = -0.1
 #: Expected gain, in dB, from which a wide interval alone does not make it doubtful.
 CLEAR_GAIN = 0.5
+#: The same for the gain over cubic interpolation, whose estimate scatters by 2.5 dB.
+CLEAR_FINER_GAIN = 1.0
 #: Maximum change of a scan without noise, as a fraction of the contrast.
 MAX_CHANGE = 0.01
 #: Change, as a fraction of the contrast, that float32 rounding causes.
@@ -184,8 +186,13 @@ def cautions(facts: RunAssessment) -> Iterator[Finding]:
     if facts.interpolates:
         return
     noise, removed, name = facts.noise, facts.removed, facts.name
-    if facts.finer is not None and facts.finer.gain < 0 <= facts.finer.interval[1]:
-        yield Finding("caution", facts.finer.sentence, "doubtful gain")
+    finer = facts.finer
+    if (
+        finer is not None
+        and finer.interval[0] < 0 <= finer.interval[1]
+        and finer.gain < CLEAR_FINER_GAIN
+    ):
+        yield Finding("caution", finer.sentence, "doubtful gain")
     if facts.unjudged:
         yield Finding(
             "caution",
@@ -205,7 +212,7 @@ def cautions(facts: RunAssessment) -> Iterator[Finding]:
             yield Finding("caution", sentence, "noise")
     found = noise.correlation.values()
     if (
-        facts.finer is not None
+        finer is not None
         and noise.relative > _DOUBTFUL_LEVEL
         and min(found, default=0) > _DOUBTFUL_CORRELATION
     ):
