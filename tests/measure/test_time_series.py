@@ -207,6 +207,27 @@ def test_real_volumes_may_be_mixed_without_a_question(name: str) -> None:
     assert asked(np.asarray(data), mixing=True) is None
 
 
+@pytest.mark.parametrize("level", [0.0, 0.3])
+def test_noise_of_slices_is_no_sign_of_frames(level: float) -> None:
+    noise = np.random.default_rng(0).normal(size=(40, 96, 96))
+    noise = gaussian_filter(noise, (0, 0.8, 0.8))
+    walls = structure((40, 96, 96), 3.0) > 0
+    data = walls + level * noise / noise.std()
+    assert asked(data.astype(np.float32), mixing=True) is None
+
+
+def test_a_distance_between_slices_shows_that_they_are_slices() -> None:
+    data = structure((40, 96, 96), (0.5, 2, 2))
+    volume = Volume(
+        data,
+        "ZYX",
+        voxel_size=(8.0, 2.0, 2.0),
+        unit="micrometer",
+        metadata={UNNAMED_AXIS: UnnamedAxis("ZYX")},
+    )
+    assert time_series_question(volume, mixing=True) is None
+
+
 @pytest.mark.parametrize(("along", "asks"), [(2.0, False), (0.5, True), (6.0, True)])
 def test_before_slices_are_mixed_they_must_change_like_pixels(
     along: float, asks: bool

@@ -61,6 +61,8 @@ _MIN_SIMILARITY = 0.5
 #: Maximum difference, in a volume, between the correlation of planes and that of pixels
 #: within a plane at the same distance.
 _MAX_DIFFERENCE = 0.12
+#: Width of the Gaussian filter that suppresses noise, in pixels.
+_SMOOTHING = 1.5
 #: Distances at which these correlations are compared, in voxels.
 _DISTANCES = (1, 3)
 
@@ -78,7 +80,7 @@ def time_series_question(
     mixing : bool
         Whether neighbouring slices are to be combined, so that a doubt is enough to
         ask: a stack is a volume beyond doubt only if it changes from slice to slice as
-        it does from pixel to pixel. Slices that are further apart than pixels do not.
+        it does from pixel to pixel, or if the file gives a distance between slices.
 
     Returns
     -------
@@ -110,6 +112,7 @@ def time_series_question(
         is_similar = similarity is not None and similarity.neighbours >= _MIN_SIMILARITY
         certain = certain or (is_similar and n >= _TOO_DEEP_RATIO * longest)
         reasons.append(f"there are {n} planes of only {height} × {width} pixels")
+    is_volume = is_volume or volume.has_physical_size
     if mixing and not reasons and similarity is not None and not is_volume:
         reasons.append("they do not change along the stack as they do within a plane")
     if not reasons:
@@ -165,9 +168,14 @@ class _PlaneSimilarity:
         coarse = _between(planes, starts, [k for k in _DISTANCES if k < n])
         if math.isnan(coarse[1]) or math.isnan(fine[1]):
             return None
-        compared = list(planes.values())
-        even = all(
-            abs(c - _within(compared, k)) <= _MAX_DIFFERENCE for k, c in coarse.items()
+        # Noise that is correlated within planes alone makes a volume uneven.
+        smooth = {i: _smooth(planes[i]) for i in planes}
+        even = any(
+            all(
+                abs(c - _within(list(images.values()), k)) <= _MAX_DIFFERENCE
+                for k, c in _between(images, starts, list(coarse)).items()
+            )
+            for images in (planes, smooth)
         )
         decay = _within(list(details.values()), 2)
         low, high = _CORRELATION_RANGE
@@ -192,6 +200,13 @@ def _plane(data: ArrayLike, axes: str, index: int) -> FloatArray:
         key.append(slice(first, first + edge))
     plane = np.asarray(data[tuple(key)], dtype=np.float64)
     return plane.reshape(plane.shape[-2:])
+
+
+def _smooth(plane: FloatArray) -> FloatArray:
+    from scipy.ndimage import gaussian_filter
+
+    smooth: FloatArray = gaussian_filter(plane, _SMOOTHING)
+    return smooth
 
 
 def _detail(plane: FloatArray) -> FloatArray:

@@ -152,13 +152,11 @@ def _without_mixtures(
 
     A line that rises with the grey value is that of photons, and is kept.
     """
-    lowest = int(np.argmin(found))
-    found = found.copy()
     if is_uniform.any():
         # A curve that falls steeply over classes with structure ends below the noise
-        # of the uniform ones.
-        known = min(float(variances[is_uniform].min()), float(variances.min()))
-        found[lowest] = max(float(found[lowest]), known)
+        # of the uniform ones, and below that of all.
+        found = np.maximum(found, variances.min())
+    lowest = int(np.argmin(found))
     shown = is_uniform & (variances > _STRUCTURE_FACTOR * found[lowest])
     capped = found.copy()
     if not shown[:lowest].any():

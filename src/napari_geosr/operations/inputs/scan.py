@@ -162,7 +162,7 @@ def _mixing_error(
 ) -> VolumeError:
     return VolumeError(
         f"{volume.title}: {frames} The model {model!r} uses neighbouring slices and "
-        "would mix time points."
+        f"would mix time points{'' if frames.certain else ' if they are frames'}."
     )
 
 

@@ -38,8 +38,6 @@ if TYPE_CHECKING:
 MIN_GAIN = -0.1
 #: Expected gain, in dB, from which a wide interval alone does not make it doubtful.
 CLEAR_GAIN = 0.5
-#: The same for the gain over cubic interpolation, whose estimate scatters by 2.5 dB.
-CLEAR_FINER_GAIN = 1.0
 #: Maximum change of a scan without noise, as a fraction of the contrast.
 MAX_CHANGE = 0.01
 #: Change, as a fraction of the contrast, that float32 rounding causes.
@@ -187,11 +185,7 @@ def cautions(facts: RunAssessment) -> Iterator[Finding]:
         return
     noise, removed, name = facts.noise, facts.removed, facts.name
     finer = facts.finer
-    if (
-        finer is not None
-        and finer.interval[0] < 0 <= finer.interval[1]
-        and finer.gain < CLEAR_FINER_GAIN
-    ):
+    if finer is not None and finer.is_uncertain and finer.interval[1] >= 0:
         yield Finding("caution", finer.sentence, "doubtful gain")
     if facts.unjudged:
         yield Finding(
