@@ -201,10 +201,12 @@ def test_moving_cells_look_like_slices() -> None:
 
 
 @needs_data
+@pytest.mark.parametrize("part", [slice(None), slice(20, 84)])
 @pytest.mark.parametrize("name", ["cement", "bone"])
-def test_real_volumes_may_be_mixed_without_a_question(name: str) -> None:
+def test_real_volumes_may_be_mixed_without_a_question(name: str, part: slice) -> None:
     data = io.read(DATA / f"ct_volumes/{name}_128x128x128.tif").data
-    assert asked(np.asarray(data), mixing=True) is None
+    data = np.asarray(data[part, part, part])
+    assert asked(data, mixing=True) is None
 
 
 @pytest.mark.parametrize("level", [0.0, 0.3])
@@ -228,8 +230,8 @@ def test_a_distance_between_slices_shows_that_they_are_slices() -> None:
     assert time_series_question(volume, mixing=True) is None
 
 
-@pytest.mark.parametrize(("along", "asks"), [(2.0, False), (0.5, True), (6.0, True)])
-def test_before_slices_are_mixed_they_must_change_like_pixels(
+@pytest.mark.parametrize(("along", "asks"), [(2.0, False), (0.5, True), (6.0, False)])
+def test_before_slices_are_mixed_they_must_not_change_faster_than_pixels(
     along: float, asks: bool
 ) -> None:
     data = structure((40, 96, 96), (along, 2, 2))
