@@ -6,9 +6,10 @@ budget; "peak" is the largest resident memory of the process, with the program, 
 libraries and the model. Then a smaller scan is restored by one and by two worker
 processes of one thread each: the same voxels, in what share of the time? The plan that
 ``--dry-run`` prints for 2000 x 2000 x 2000 voxels is compared with the extrapolation of
-two runs, and the time from ``submit`` to the first tile is measured with SLURM: the one
-of this computer if SLURM_CONF is set, and otherwise a private one, which needs root and
-the programs of ``apt-get install slurm-wlm munge``. Prints Markdown tables. The big
+two runs, tiles of *Preview as a layer* are timed, and the time from ``submit`` to the
+first tile is measured with SLURM: the one of this computer if SLURM_CONF is set, and
+otherwise a private one, which needs root and the programs of ``apt-get install
+slurm-wlm munge``. Prints Markdown tables. The big
 scan needs 12 GB of disk and about ten minutes of two cores.
 
     python benchmarks/bench_scale.py [--planes 512] [--edge 1024] [--repeats 3]
@@ -46,7 +47,22 @@ SAMPLES = (4, 4, 12)
 #: Edge of the planned scan, and of the chunk that is repeated in it.
 PLANNED, CHUNK = 2000, 250
 #: Parts of the benchmark that need no queue.
-CHOICES = ("large", "workers", "thickness", "plan")
+CHOICES = ("large", "workers", "thickness", "plan", "live")
+#: Scan whose tiles are previewed: planes and their edge.
+LIVE = (48, 1024)
+#: Number of planes that are previewed with each model.
+LIVE_PLANES = 3
+LIVE_MODELS = (
+    "gaussian",
+    "nlm",
+    "tv",
+    "ct-denoise",
+    "foam-denoise",
+    "cubic-x2",
+    "foam-sr-x2",
+    "foam-sr-x4",
+    "bone-sr-x8",
+)
 #: The run that is planned, and timed on smaller scans.
 RUN = ("-m", "foam-denoise", "--threads", 1, "--memory", "2GB")
 
@@ -257,6 +273,38 @@ def plan(folder: Path) -> None:
     print(f"({found['seconds'] / measured:.2f} ×); runs: {json.dumps(seconds)} s")
 
 
+def live(folder: Path) -> None:
+    """Print how long a tile of 512 x 512 voxels of *Preview as a layer* takes."""
+    from napari_geosr import read
+    from napari_geosr.core.steps import run_to_end
+    from napari_geosr.operations.restore import RestoreConfig, prepare_steps
+    from napari_geosr.operations.restore.live import EDGE, LiveTiles
+
+    path = folder / "live.tif"
+    write_scan(path, *LIVE)
+    scan = read(path)
+    print("| model | first, from every 4th voxel (s) | restored (s) |\n|---|---|---|")
+    for model in LIVE_MODELS:
+        config = RestoreConfig(model=model, device="cpu", threads=1)
+        tiles = LiveTiles(run_to_end(prepare_steps(scan, config)))
+        first, whole = [], []
+        # The first tile also measures the memory of the network.
+        for plane in range(LIVE[0] // 2, LIVE[0] // 2 + 2 * (1 + LIVE_PLANES), 2):
+            tiles._seconds = np.inf  # as if each tile were the first
+            tiles.levels[0][plane * tiles.factors[0], :EDGE, :EDGE]
+            started = time.perf_counter()
+            steps = tiles.steps()
+            next(steps)
+            first.append(time.perf_counter() - started)
+            for _ in steps:
+                pass
+            whole.append(time.perf_counter() - started)
+        print(
+            f"| `{model}` | {np.median(first[1:]):.2f} | {np.median(whole[1:]):.2f} |",
+            flush=True,
+        )
+
+
 def queue(folder: Path) -> None:
     """Print the time from ``submit`` to the first tile, with SLURM."""
     if "SLURM_CONF" in os.environ:
@@ -350,6 +398,8 @@ def main() -> None:
             thickness(Path(name), options.edge)
         if chosen in (None, "plan"):
             plan(Path(name))
+        if chosen in (None, "live"):
+            live(Path(name))
         if chosen == "queue" or (chosen is None and which("sbatch")):
             queue(Path(name))
 

@@ -1,7 +1,8 @@
 """Structured illumination: the untrained network beside joint Richardson–Lucy.
 
     python benchmarks/bench_sim_network.py --rows rows.jsonl [--minutes 60]
-        [--parts curve methods long published] [--out docs/evidence/sim.md]
+        [--parts curve methods long published] [--kinds linear] [--snrs 5 20]
+        [--out docs/evidence/sim.md]
 
 Every row is appended to a file: a run that was stopped continues where it ended, and
 without time left the tables are written from the rows that there are. Frames are small
@@ -247,12 +248,10 @@ def cases() -> list[tuple[Case, str]]:
     published = [((kind, *each, 0), "published") for kind in KINDS for each in grid]
     first = [each for each in published if each[0][:3] in FIRST]
     rest = [each for each in published if each not in first]
-    order = [*methods("linear", 0), *first]
-    for case, part in methods("nonlinear", 0):
-        order += [(case, part), (case, "long")]
-    for seed, kind in itertools.product(SEEDS[1:], KINDS):
+    order = []
+    for kind, seed in itertools.product(KINDS, SEEDS):
         order += methods(kind, seed)
-    return [*[((*key, 0), "curve") for key in CURVES], *order, *rest]
+    return [*order, *first, *[((*key, 0), "curve") for key in CURVES], *rest]
 
 
 def read(path: Path) -> list[Row]:
@@ -268,12 +267,17 @@ def read(path: Path) -> list[Row]:
     return rows
 
 
-def fill(path: Path, minutes: float, parts: Iterable[str]) -> None:
+def fill(
+    path: Path, minutes: float, parts: Iterable[str], kinds: Iterable[str],
+    snrs: Iterable[int],
+) -> None:  # fmt: skip
     """Append what is missing, until the time is over."""
     end = time.monotonic() + 60 * minutes
     done = {(row.case, row.part) for row in read(path)}
     for case, part in cases():
         if part not in parts or (case, part) in done:
+            continue
+        if case[0] not in kinds or case[2] not in snrs:
             continue
         if time.monotonic() > end:
             print("time is over; start again to continue")
@@ -436,9 +440,11 @@ def main() -> None:
     parser.add_argument("--rows", type=Path, required=True, help="file of rows (JSONL)")
     parser.add_argument("--minutes", type=float, default=60.0, help="0: tables only")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=tuple(KINDS))
+    parser.add_argument("--snrs", nargs="+", type=int, default=SNRS)
     parser.add_argument("--out", type=Path, help="document to write the tables into")
     options = parser.parse_args()
-    fill(options.rows, options.minutes, options.parts)
+    fill(options.rows, options.minutes, options.parts, options.kinds, options.snrs)
     table = Table(read(options.rows))
     for name, make in (
         ("network psnr", psnr_table),

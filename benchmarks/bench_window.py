@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 from qtpy.QtCore import QEventLoop, QTimer
-from qtpy.QtWidgets import QApplication
+from qtpy.QtWidgets import QApplication, QWidget
 
 PLUGIN = "napari-geosr"
 RESTORE, POROSITY = "Restore", "Porosity"
@@ -30,6 +30,11 @@ TARGET = 50.0
 #: What napari takes to add a layer; rows in which one of that kind is added.
 IMAGE, LABELS = "napari alone: add an image layer", "napari alone: add a labels layer"
 PART = "napari alone: add an image layer of the part"
+#: What napari takes to open an empty dock, which resizes and redraws the canvas.
+DOCK = "napari alone: open an empty dock"
+#: What napari takes to add empty labels to the scan, and a slice of labels over it.
+EMPTY, SLICE = "napari alone: add empty labels", "napari alone: add one slice of labels"
+REPLACE = "napari alone: replace the slice of labels"
 #: Planes that are compared, and the shape of the scan with a result to be explained.
 COMPARED, EXPLAINED = 64, (24, 256, 256)
 ADDED = {
@@ -41,6 +46,9 @@ ADDED = {
     "show the difference": PART,
     "explain a pore, show the layer": PART,
     "explain it by local attribution": PART,
+    "new labels (Segment)": EMPTY,
+    "first stroke, show the prediction": SLICE,
+    "second stroke, update the prediction": REPLACE,
 }
 
 
@@ -169,6 +177,47 @@ def explain(viewer: Any, box: Any, data: np.ndarray, found: dict[str, Gaps]) -> 
         viewer.layers.remove(layer)
 
 
+def segment(viewer: Any, scan: Any, found: dict[str, Gaps]) -> None:
+    """Paint strokes and show the classes of the slice, beside napari's own labels."""
+    geometry = {"scale": (1, 1, 1), "units": "um"}
+    shape, rng = scan.data.shape, np.random.default_rng(0)
+    with Gaps() as found[EMPTY]:
+        empty = viewer.add_labels(np.zeros(shape, np.uint8), name="alone", **geometry)
+        wait(0.5)
+    with Gaps() as found[SLICE]:
+        plane = np.ones((1, *shape[1:]), np.uint8)
+        layer = viewer.add_labels(plane, name="slice alone", **geometry)
+        wait(0.5)
+    with Gaps() as found[REPLACE]:
+        layer.data = rng.integers(1, 3, plane.shape).astype(np.uint8)
+        wait(0.5)
+    for added in (layer, empty):
+        viewer.layers.remove(added)
+    viewer.layers.selection.active = scan
+    wait(0.3)
+    with Gaps() as found["open the dock: Segment"]:
+        dock = opened(viewer, "Segment")
+    wait(0.5)
+    with Gaps() as found["new labels (Segment)"]:
+        dock.new_button.click()
+        wait(0.5)
+    wait_until("suggestions", lambda: not dock.activity.busy)
+    strokes = dock.strokes.layer()
+    z = dock.slice_on_screen()
+    rows = ("first stroke, show the prediction", "second stroke, update the prediction")
+    for row, name in enumerate(rows):
+        with Gaps() as found[name]:
+            before = dock._answer
+            strokes.paint((z, 100 + 40 * row, 100), 1)
+            strokes.paint((z, 300 + 40 * row, 300), 2)
+            wait_until("the prediction", lambda old=before: dock._answer is not old)
+            wait(0.5)
+    viewer.window.remove_dock_widget(dock.parent())
+    for added in list(viewer.layers)[1:]:
+        viewer.layers.remove(added)
+    wait(0.3)
+
+
 def measure(planes: int, seconds: float) -> dict[str, Gaps]:
     """Gaps of what people do, by its name; the first is napari alone."""
     import napari
@@ -195,6 +244,13 @@ def measure(planes: int, seconds: float) -> dict[str, Gaps]:
     viewer.layers.remove(layer)
     del layer, pores
     wait(0.3)
+    with Gaps() as found[DOCK]:
+        empty = QWidget()
+        empty.setMinimumWidth(360)
+        area = viewer.window.add_dock_widget(empty, name="empty")
+        wait(0.3)
+    viewer.window.remove_dock_widget(area)
+    wait(0.3)
     with Gaps() as found["open the Restore dock"]:
         dock = opened(viewer, RESTORE)
     restoring = dock.activity
@@ -217,6 +273,7 @@ def measure(planes: int, seconds: float) -> dict[str, Gaps]:
         wait_until("stopped", lambda: restoring.busy == "")
     explain(viewer, dock.explanation_box, data, found)
     viewer.window.remove_dock_widget(dock.parent())
+    segment(viewer, viewer.layers["scan"], found)
     compare(viewer, data, found)
     for name in OTHERS:
         with Gaps() as found[f"open the dock: {name}"]:
@@ -250,7 +307,8 @@ def main() -> int:
     print("|---|---|---|---|---|")
     for name, gaps in found.items():
         longest = max(gaps.found)
-        alone = max(found[ADDED.get(name, first)].found)
+        usual = DOCK if name.startswith("open the") else first
+        alone = max(found[ADDED.get(name, usual)].found)
         high = float(np.percentile(gaps.found, 95))
         print(
             f"| {name} | {high:.0f} | {longest:.0f} | {longest / alone:.2f} "

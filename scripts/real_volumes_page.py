@@ -23,8 +23,8 @@ The scans and their licences: bone and cement paste (qim3d, MIT), Berea sandston
 of 24 × 96 × 96 voxels are used (256 × 256 for the image). The scans are not
 distributed with this project. The part of the MRI scan shows the fruit. Earlier
 versions of this page used the empty background next to it, where *auto* was 2.8 and
-1.3 dB below the best classical filter. Without this scan, *auto* was about +1.1 dB
-above it before earlier changes to the noise measurement and the ranking. **Those
+1.3 dB below the best classical filter; on the other scans, *auto* was about 1.1 dB
+above it. The noise measurement and the ranking were changed afterwards. **These
 changes, and their limits, were chosen with knowledge of the scans on this page**, so
 its figures are not an
 independent test of them. The limits of the last changes (the spectrum of the noise)

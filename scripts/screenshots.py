@@ -179,6 +179,30 @@ def segment() -> None:
     save(viewer, "segment")
 
 
+def shapes() -> None:
+    """A coarse piece of trabeculae, refined four times, and its surface."""
+    from napari_geosr.physics.shapes import coarsened, sampled, trabeculae
+
+    viewer = new_viewer(size=(1280, 820))
+    fine = sampled(trabeculae(np.random.default_rng(4)), (128,) * 3)
+    viewer.add_labels(
+        coarsened(fine, 4).astype(np.uint8),
+        name="trabeculae",
+        scale=(0.08,) * 3,
+        units="mm",
+    )
+    dock = open_dock(viewer, "Shapes")
+    dock.forms["Refine"].set_values({"upscale_factor": 4})
+    dock.run_button.click()
+    wait(until=lambda: not dock.activity.busy)
+    for layer in viewer.layers:
+        layer.visible = layer.name.endswith("surface")
+    viewer.dims.ndisplay = 3
+    viewer.reset_view()
+    viewer.scene.camera.angles = (10, -35, 60)
+    save(viewer, "shapes")
+
+
 def compare() -> None:
     """A restored foam and its noisy scan against the clean foam."""
     import napari_geosr
@@ -540,9 +564,10 @@ def sim_frames(viewer, folder: Path) -> None:
 def sim() -> None:
     """Raw frames, their spectrum, and the patterns that were found."""
     with tempfile.TemporaryDirectory() as folder:
-        viewer = new_viewer(size=(1280, 900))
+        viewer = new_viewer(size=(1280, 980))
         sim_frames(viewer, Path(folder))
         dock = open_dock(viewer, "SIM")
+        wait(until=lambda: dock.strip.overview is not None)
         dock.find_button.click()
         wait(until=lambda: not dock.activity.busy)
         scroll_to(dock.table)
@@ -609,6 +634,7 @@ PICTURES = {
         porosity_measured_light,
         porosity,
         segment,
+        shapes,
         compare,
         why,
         train_settings,

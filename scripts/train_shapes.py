@@ -1,9 +1,8 @@
 """Train the bundled shape models on simulated shapes, and write their bundles.
 
 Run ``python scripts/train_shapes.py NAME FOLDER``; a run that was stopped resumes from
-the checkpoint in FOLDER. The bundle is in ``FOLDER/result``. ``skull-complete-upright``
-(not bundled) starts from the model ``skull-complete`` (``--start-from``). On one core,
-each run takes 10 to 20 minutes.
+the checkpoint in FOLDER. The bundle is in ``FOLDER/result``. On one core,
+``shape-sr-x2`` takes 10 to 20 minutes and ``skull-complete`` one.
 """
 
 from __future__ import annotations
@@ -30,31 +29,13 @@ JOBS: dict[str, dict[str, Any]] = {
         },
     },
     "skull-complete": {
-        "method": "shape_completion",
+        "method": "shell_completion",
         "training": {
             "name": "skull-complete",
             "simulated": "skulls",
-            "channels": (8, 16, 24, 32, 40),
-            "steps": 800,
+            "number": 150,
             "threads": 1,
             "device": "cpu",
-            "averaging": 0.99,
-            "licence": "BSD-3-Clause",
-        },
-    },
-    "skull-complete-upright": {
-        "method": "shape_completion",
-        "training": {
-            "name": "skull-complete-upright",
-            "simulated": "skulls",
-            "channels": (8, 16, 24, 32, 40),
-            "augment": False,
-            "missing_weight": 8.0,
-            "steps": 900,
-            "threads": 1,
-            "device": "cpu",
-            "averaging": 0.99,
-            "seed": 1,
             "licence": "BSD-3-Clause",
         },
     },

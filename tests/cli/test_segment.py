@@ -158,4 +158,4 @@ def test_results_do_not_replace_each_other_or_the_input(files, capsys) -> None:
 def test_a_model_that_is_no_diffusion_model_is_refused(files, tmp_path, capsys) -> None:
     words = ["segment", str(files[0]), "-l", str(files[1]), "-m", "ct-denoise"]
     assert run([*words, "-o", str(tmp_path / "out.tif")]) == 2
-    assert "is no diffusion model" in capsys.readouterr().err
+    assert "is not a diffusion model" in capsys.readouterr().err

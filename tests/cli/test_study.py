@@ -133,7 +133,7 @@ def test_numbers_of_labelled_slices(labelled, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("labels", "more", "says"),
     [
-        (None, ["--counts", "1,5"], "4 can be learned from, but 5 were requested"),
+        (None, ["--counts", "1,5"], "4 remain for training, but 5 were requested"),
         (np.zeros((6, 16, 16), np.uint8), [], "must have the shape of the scan"),
         (np.zeros((6, 32, 32), np.uint8), [], "paint at least two classes"),
     ],

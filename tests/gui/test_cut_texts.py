@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from cut_texts import cut_texts
 from opening import opened
@@ -19,6 +20,7 @@ from napari_geosr.gui.kit.dock_tabs import (
     RECONSTRUCT,
     RESTORE,
     SEGMENT,
+    SHAPES,
     SIM,
 )
 from napari_geosr.gui.kit.widgets import Section
@@ -81,6 +83,17 @@ def segmented(viewer, dock, qtbot) -> None:
     qtbot.waitUntil(lambda: not dock.activity.busy, timeout=60_000)
 
 
+def refined(viewer, dock, qtbot) -> None:
+    labels = np.zeros((24, 24, 24), np.uint8)
+    labels[6:18, 6:18, 6:18] = 1
+    place = {"scale": (0.02,) * 3, "units": "mm"}
+    viewer.add_labels(labels, name="trabeculae of a vertebra", **place)
+    dock.forms["Refine"].set_values({"model": "trilinear"})
+    dock.run_button.click()
+    qtbot.waitUntil(lambda: not dock.results.isHidden(), timeout=60_000)
+    qtbot.waitUntil(lambda: not dock.activity.busy, timeout=60_000)
+
+
 def chosen(viewer, dock, qtbot) -> None:
     qtbot.waitUntil(lambda: bool(dock.items()), timeout=20_000)
     dock.tree.setCurrentItem(dock.items()[0])
@@ -90,6 +103,7 @@ def chosen(viewer, dock, qtbot) -> None:
 DONE = {
     RESTORE: None,
     SEGMENT: segmented,
+    SHAPES: refined,
     POROSITY: measured,
     RECONSTRUCT: studied,
     TRAIN: None,

@@ -104,6 +104,32 @@ def test_zoomed_out_it_shows_a_coarse_level_and_says_so(
     assert found.layer.name == "mine"
 
 
+def test_while_a_tile_takes_long_a_quarter_of_the_resolution_is_shown(
+    viewer, qtbot, scan, monkeypatch
+):
+    monkeypatch.setattr(live, "_MIN_QUICK_EDGE", 16)
+    restored, slow = live.restore_region, [True]
+
+    def wait(network, source, region, *, should_stop, **kwargs):
+        while slow and source.shape == scan.data.shape and not should_stop():
+            time.sleep(0.02)
+        return restored(network, source, region, should_stop=should_stop, **kwargs)
+
+    monkeypatch.setattr(live, "restore_region", wait)
+    dock = dock_of(viewer, qtbot)
+    dock.live.widget.click()
+    found = dock.live.layers[-1]
+    qtbot.waitUntil(lambda: found.layer.name.endswith("preview at 1/4"), timeout=30_000)
+    shown = on_screen(found.layer)
+    assert not np.isnan(shown).any()
+    np.testing.assert_array_equal(shown[::4, ::4], shown[3::4, 3::4])
+    slow.clear()
+    finished(found, qtbot)
+    assert found.layer.name.endswith("preview")
+    expected = restore(scan.data, "gaussian")[2]
+    np.testing.assert_allclose(on_screen(found.layer), expected, rtol=1e-4)
+
+
 def test_super_resolution_lies_over_the_scan(viewer, qtbot, scan):
     dock = dock_of(viewer, qtbot, "cubic-x2")
     found = added(dock, qtbot)

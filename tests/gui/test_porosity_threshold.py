@@ -14,7 +14,9 @@ from porosity_helpers import (
     wait_for_levels,
 )
 
+from napari_geosr.core.volume import Volume
 from napari_geosr.gui.layers import geometry
+from napari_geosr.gui.porosity.preview import local_preview
 
 
 def test_of_a_time_series_the_threshold_follows_the_slider(viewer, qtbot):
@@ -134,8 +136,63 @@ def test_local_threshold_and_hysteresis_are_settings_of_the_dock(viewer, qtbot):
     form.set_values({"local_window": 41, "hysteresis": 0.5})
     config = dock.settings.config()
     assert (config.local_window, config.hysteresis) == (41, 0.5)
-    dock._update_preview()
-    assert dock.preview.layer is None  # one slice does not show its neighbourhood
     measure(dock, qtbot)
     assert dock.result.report.neighbourhood == {"local_window": 41, "hysteresis": 0.5}
     assert dock.result.report.pore_count == 3
+
+
+def uneven() -> np.ndarray:
+    """Pores in uneven brightness, with specks that are barely pores."""
+    shape = (24, 48, 48)
+    z, y, x = np.indices(shape)
+    grey = np.full(shape, 160.0)
+    for centre in ((12, 12, 12), (12, 36, 14), (8, 24, 36)):
+        far = sum((g - c) ** 2 for g, c in zip((z, y, x), centre, strict=True))
+        grey[far <= 16] = 60
+    grey[12, 40:42, 40:42] = 108
+    return (grey + 2.0 * (x - 24)).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    "more", [{"local_window": 25}, {"local_window": 25, "hysteresis": 0.7}]
+)
+def test_the_preview_shows_the_pores_of_the_neighbourhood(viewer, qtbot, more):
+    """As a measurement finds them, in every slice, and again when they change."""
+    add(viewer, Volume(uneven(), "ZYX", voxel_size=(2.0,) * 3, unit="µm", name="s"))
+    dock = open_dock(viewer, qtbot)
+    wait_for_levels(dock, qtbot)
+    dock.settings.form.set_values({**more, "min_voxels": 1})
+    qtbot.waitUntil(lambda: dock.local_preview._found is not None, timeout=20_000)
+    layer = dock.preview.layer
+    assert layer is not None
+    assert layer.visible
+    shown = np.asarray(layer.data)
+    viewer.dims.set_current_step(0, 12)
+    middle = np.asarray(layer._data_view)
+    assert middle.shape == shown[12].shape
+    np.testing.assert_array_equal(middle > 0, shown[12] > 0)
+    speck = bool(shown[12, 40, 40])
+    assert speck == ("hysteresis" not in more)
+    measure(dock, qtbot)
+    np.testing.assert_array_equal(viewer.layers["s · pores"].data > 0, shown > 0)
+    dock.tabs.setCurrentIndex(0)
+    dock.settings.form.set_values({"local_window": None, "hysteresis": None})
+    qtbot.waitUntil(
+        lambda: (
+            dock.preview.layer is not None
+            and not np.array_equal(np.asarray(dock.preview.layer.data), shown)
+        ),
+        timeout=10_000,
+    )
+
+
+def test_a_large_volume_has_no_preview_of_its_neighbourhood(viewer, qtbot, monkeypatch):
+    monkeypatch.setattr(local_preview, "MAX_VOXELS", 1000)
+    add(viewer, scan())
+    dock = open_dock(viewer, qtbot)
+    wait_for_levels(dock, qtbot)
+    assert dock.preview.layer.visible
+    dock.settings.form.set_values({"hysteresis": 0.5})
+    qtbot.wait(600)
+    assert not dock.preview.layer.visible
+    assert dock.local_preview._run is None

@@ -6,12 +6,17 @@ import numpy as np
 import pytest
 import tifffile
 from opening import opened
+from qtpy.QtCore import QPoint, Qt
 
+from napari_geosr.core.errors import ConfigError
+from napari_geosr.core.sim_frames.fringes import FringePattern, PatternSet
 from napari_geosr.core.steps import run_to_end
 from napari_geosr.gui.jobs.result import ResultOpener
 from napari_geosr.gui.kit.dock_tabs import SIM
 from napari_geosr.gui.layers import METADATA, geometry, layer_metadata
+from napari_geosr.gui.sim.order_strip import ThumbnailRow
 from napari_geosr.gui.sim.pattern_layers import moved_vectors, peak_places
+from napari_geosr.gui.sim.pattern_table import length_text, with_typed
 from napari_geosr.io import read
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.handover import job_from_run_steps
@@ -318,6 +323,96 @@ def test_a_pixel_size_given_here_is_that_of_the_frames(viewer, qtbot, simulated)
     np.testing.assert_allclose(
         result.extent.world[:, -2:], raw.extent.world[:, -2:], atol=0.05
     )
+
+
+def test_all_frames_are_drawn_before_the_search(viewer, qtbot, dock):
+    qtbot.waitUntil(lambda: dock.strip.overview is not None, timeout=60_000)
+    assert not dock.strip.isHidden()
+    assert dock.strip.remark.isHidden()
+    overview = dock.strip.overview
+    assert overview.rows.shape == (3, 40, 3 * 42 - 2)
+    assert "order: angle, then phase" in dock.arrangement.text()
+    row = dock.strip.findChildren(ThumbnailRow)[1]
+    qtbot.mouseClick(row, Qt.MouseButton.LeftButton, pos=QPoint(90, 20))
+    assert viewer.dims.current_step[0] == 5  # angle 2, phase 3
+
+    dock.form.set_values({"order": "paz"})
+    qtbot.waitUntil(lambda: dock.strip.overview is not overview, timeout=60_000)
+    changed = dock.strip.overview
+    assert changed.frames.order == "paz"
+    np.testing.assert_array_equal(changed.rows[1, :, :40], overview.rows[0, :, 42:82])
+    dock.form.set_values({"order": "", "angles": 5})
+    qtbot.waitUntil(lambda: dock.strip.isHidden(), timeout=60_000)
+    dock.form.set_values({"angles": None})
+    qtbot.waitUntil(lambda: not dock.strip.isHidden(), timeout=60_000)
+
+
+def test_shuffled_frames_are_noticed_before_the_search(viewer, qtbot, dock):
+    raw = viewer.layers["raw"]
+    raw.data = raw.data[np.random.default_rng(3).permutation(9)]
+    dock.combo.layerChanged.emit()
+    qtbot.waitUntil(lambda: bool(dock.strip.remark.text()), timeout=60_000)
+    said = dock.strip.remark.text()
+    assert "order of the frames of raw.ome.tif is unclear" in said
+    assert "give the order (Order)" in said
+
+
+def test_a_typed_period_is_searched_nearby(viewer, qtbot, dock):
+    dock.find_button.click()
+    wait(qtbot, dock)
+    before = dock._found.estimate.patterns
+    item = dock.table.tree.topLevelItem(1)
+    assert item.child(0).text(0).startswith("phases ")
+    item.setText(1, "a lot")
+    assert "is not a period" in dock.message.text
+    assert dock._found.estimate.patterns is before
+    found = dock._found
+    item = dock.table.tree.topLevelItem(1)
+    item.setText(1, length_text(1.01 / before.fringes[1].frequency * 0.065, "µm"))
+    qtbot.waitUntil(lambda: dock._found is not found, timeout=60_000)
+    wait(qtbot, dock)
+    after = dock._found.estimate.patterns
+    for one, other in zip(before.fringes, after.fringes, strict=True):
+        np.testing.assert_allclose(one.wave_vector, other.wave_vector, atol=0.3 / SIZE)
+
+
+def test_typed_directions_and_periods():
+    fringe = FringePattern((0.0, 0.25), (0.0, 2.1, 4.2))
+    patterns = PatternSet((fringe,), (64, 64), 0.05, "µm")
+    assert with_typed(patterns, 0, True, "200 nm") is patterns
+    assert with_typed(patterns, 0, False, "1: 0.0°") is patterns
+    turned = with_typed(patterns, 0, False, "1: 30°").fringes[0]
+    assert turned.direction == pytest.approx(30)
+    assert turned.frequency == pytest.approx(0.25)
+    for text in ("0.25 µm", "250", "250nm"):
+        longer = with_typed(patterns, 0, True, text).fringes[0]
+        assert longer.wave_vector == pytest.approx((0.0, 0.2))
+    for is_period, text in ((True, "far"), (True, "90 nm"), (False, "up")):
+        with pytest.raises(ConfigError, match="Type"):
+            with_typed(patterns, 0, is_period, text)
+
+
+def test_any_two_results_can_be_compared(viewer, qtbot, dock):
+    dock.rare.set_values({"checks": False, "iterations": 3})
+    methods = ("widefield", "wiener", "joint-rl")
+    for method in methods:
+        dock.form.set_values({"method": method})
+        dock.run_button.click()
+        name = f"raw · {METHOD_TITLES[method]}"
+        qtbot.waitUntil(lambda n=name: n in viewer.layers, timeout=60_000)
+        wait(qtbot, dock)
+    layers = {m: viewer.layers[f"raw · {METHOD_TITLES[m]}"] for m in methods}
+    answers = dock.answers
+    assert answers.box.pair() == (layers["widefield"], layers["joint-rl"])
+    answers.box.curtain_button.setChecked(True)
+    answers.left.setCurrentIndex(answers.left.findData("wiener"))
+    assert answers.box.pair() == (layers["wiener"], layers["joint-rl"])
+    assert answers.box.curtain_button.isChecked()
+    viewer.layers.remove(layers["joint-rl"])
+    assert answers.right.findData("joint-rl") == -1
+    assert not answers.box.isEnabled()
+    answers.right.setCurrentIndex(answers.right.findData("widefield"))
+    assert answers.box.pair() == (layers["wiener"], layers["widefield"])
 
 
 def test_warnings_name_fields_and_not_options(viewer, qtbot, dock):

@@ -54,6 +54,7 @@ def test_menus_name_docks_in_the_order_of_the_work():
         dock_tabs.SIM,
         dock_tabs.RESTORE,
         dock_tabs.SEGMENT,
+        dock_tabs.SHAPES,
         dock_tabs.POROSITY,
         dock_tabs.COMPARE,
         dock_tabs.PAIRS,

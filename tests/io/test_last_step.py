@@ -189,3 +189,27 @@ def test_a_tiff_is_readable_if_its_description_cannot_be_replaced(
     assert back.provenance == ()
     assert back.voxel_size == (1, 2, 3)
     assert (np.asarray(back.data) == 3).all()
+
+
+def test_what_a_full_disk_refuses_is_written_when_there_is_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A shard that could not be written is neither lost nor listed as finished."""
+    import zarr
+
+    boxes = [(slice(z, z + 2), slice(0, 64), slice(0, 64)) for z in range(0, 8, 2)]
+    with io.create(
+        tmp_path / "out.ome.zarr", io.OutputSpec(**_SPEC | {"shape": (16, 64, 64)})
+    ) as output:
+        assert output.block_shape[0] == 16
+        for z, box in enumerate(boxes):
+            output.array[box] = z
+        with monkeypatch.context() as now:
+            now.setattr(zarr.Array, "__setitem__", full)
+            assert output.written(boxes) == []
+            with pytest.raises(FileError, match=r"disk.*full"):
+                output.flush_to_disk()
+        assert output.written(boxes) == boxes
+        output.array[8:] = 7
+    back = np.asarray(io.read(tmp_path / "out.ome.zarr").data)
+    assert list(back[:, 0, 0]) == [0, 0, 1, 1, 2, 2, 3, 3] + [7] * 8

@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
+from napari_geosr import __version__
+
 GOLDEN = Path(__file__).parent / "golden"
 #: Of the terminal that figures are printed to.
 WIDTH = "100"
@@ -103,7 +105,11 @@ def measured(case: str, folder: Path) -> dict[str, str]:
         "csv": (out / "pores.csv").read_text(encoding="utf-8"),
         "html": page,
     }
-    return {kind: text.replace(str(folder), "FOLDER") for kind, text in texts.items()}
+    program = f"napari-geosr {__version__}"
+    return {
+        kind: text.replace(str(folder), "FOLDER").replace(program, "napari-geosr")
+        for kind, text in texts.items()
+    }
 
 
 def dumped(value: Any) -> str:

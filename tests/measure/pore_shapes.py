@@ -51,7 +51,7 @@ def measure(data: Any, axes: str = "ZYX", **settings: Any) -> PorosityReport:
     }
     run = {
         k: settings.pop(k)
-        for k in ("mask", "labels_target", "keep_labels", "should_stop")
+        for k in ("mask", "labels_target", "keep_labels", "should_stop", "deviation")
         if k in settings
     }
     volume = Volume(data, axes, **fields)

@@ -521,3 +521,35 @@ def test_thickness_of_blocks_in_other_processes_is_the_same(to_centres: bool) ->
         solid, share=share, check=lambda: None, message="", block_voxels=10**3
     )
     assert run_to_end(whole).unbounded_voxels == 30**3
+
+
+@pytest.mark.parametrize(("unit", "edge"), [("µm", 1.0), ("µm", 2.0), ("pixel", 1.0)])
+def test_an_image_has_areas_and_perimeters(unit: str, edge: float) -> None:
+    """A disc of 20 pixels in a square of 100, with the names of an image."""
+    disc = ellipsoid((1, 100, 100), (0, 50, 50), 20)[0]
+    names = ("trabecular", "lacunae", "two_point", "additive")
+    found = measured(disc, *names, voxel_size=(edge, edge), unit=unit)
+    pore, total = math.pi * 20**2 * edge**2, 1e4 * edge**2
+    around, solid = 2 * math.pi * 20 * edge, total - math.pi * 20**2 * edge**2
+    per_mm = 1.0 if unit == "pixel" else 1e6
+    expected = {
+        "T.Ar": (total, f"{unit}²"),
+        "B.Ar": (solid, f"{unit}²"),
+        "B.Ar/T.Ar": (solid / total, ""),
+        "B.Pm": (around, unit),
+        "B.Pm/B.Ar": (around / solid, f"1/{unit}"),
+        "B.Pm/T.Ar": (around / total, f"1/{unit}"),
+        "Lc.N/B.Ar": (per_mm / solid, "1/pixel²" if unit == "pixel" else "1/mm²"),
+        "Lc.Ar": (pore, f"{unit}²"),
+        "Lc.T.Ar/B.Ar": (pore / solid, ""),
+        "L_A": (around / total, f"1/{unit}"),
+    }
+    values = {}
+    for one in found.to_json_dict()["morphometry"].values():
+        values |= one["values"]
+    for name, (value, unit_of_value) in expected.items():
+        assert values[name]["value"] == pytest.approx(value, rel=0.04), name
+        assert values[name]["unit"] == unit_of_value, name
+    said = " ".join(one["title"] for one in values.values())
+    assert not any(word in said for word in ("volume", "surface", "sphericity"))
+    assert "Lc.Ar" in " ".join(found.summary_lines())

@@ -84,4 +84,4 @@ def test_pores_without_an_inside_are_told():
         Volume(data, "ZYX"), threshold=100.0, statistics=("partial_volume",)
     )
     assert found.figures["φ(grey)"] is None
-    assert any("too small to know their grey value" in w for w in found.warnings)
+    assert any("too small to determine their grey value" in w for w in found.warnings)

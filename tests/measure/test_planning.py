@@ -11,11 +11,13 @@ from pore_shapes import ellipsoid, scan
 from napari_geosr.core.errors import ConfigError, VolumeError
 from napari_geosr.core.steps import run_to_end
 from napari_geosr.core.volume import Volume
+from napari_geosr.measure.config import PorosityConfig
 from napari_geosr.measure.planning import half_width, n_spots, plan_steps
 from napari_geosr.measure.planning.cells import SMALLEST_SPOT, cells_per_spot
 from napari_geosr.measure.planning.config import PlanConfig
 from napari_geosr.measure.planning.result import ScanPlan
 from napari_geosr.measure.planning.variation import variance_of_cubes
+from napari_geosr.measure.porosity import porosity_steps
 
 
 def planned(pores: np.ndarray, mask: np.ndarray | None = None, **more) -> ScanPlan:
@@ -255,3 +257,60 @@ def test_settings_that_mean_nothing_are_refused(values: dict[str, object]) -> No
 
 def test_percent_and_fractions_are_equal() -> None:
     assert PlanConfig.create(precision="5 %") == PlanConfig.create(precision=0.05)
+
+
+def _uneven() -> np.ndarray:
+    """Grey values of pores in uneven brightness, with faint specks."""
+    rng = np.random.default_rng(4)
+    pores = field((72, 72, 72), 2, -1.0, 5)
+    grey = np.where(pores, 60.0, 180.0) + rng.normal(0, 6, pores.shape)
+    specks = rng.random(pores.shape) < 0.002
+    grey[specks & ~pores] = 105
+    return (grey + np.linspace(-90, 90, 72)).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"local_window": 31},
+        {"threshold": 60.0, "hysteresis": 0.9},
+        {"local_window": 31, "hysteresis": 0.5, "connectivity": 6},
+    ],
+)
+def test_pores_are_found_as_in_a_measurement(settings: dict[str, object]) -> None:
+    volume = Volume(_uneven(), "ZYX", voxel_size=(2.0,) * 3, unit="µm", name="sample")
+    config = PlanConfig.create(spot="24um", precision=0.05, **settings)
+    plan = run_to_end(plan_steps(volume, config))
+    measured = run_to_end(porosity_steps(volume, PorosityConfig.create(**settings)))
+    assert plan.porosity == measured.porosity
+    assert plan.threshold == measured.threshold
+    without = {k: v for k, v in settings.items() if k == "threshold"}
+    config = PlanConfig.create(spot="24um", precision=0.05, **without)
+    assert run_to_end(plan_steps(volume, config)).porosity != plan.porosity
+
+
+def test_a_plan_has_every_setting_that_decides_what_is_a_pore() -> None:
+    """All settings of a measurement but those of counting, listing and reporting."""
+    later = {
+        "min_voxels",
+        "histogram_bins",
+        "interval_factor",
+        "graph",
+        "statistics",
+        "group",
+    }
+    names = set(PorosityConfig.model_fields) - later
+    others = {
+        "threshold": "li",
+        "local_window": 21,
+        "hysteresis": 0.3,
+        "phase": "bright",
+        "connectivity": 6,
+        "sample_mask": "marrow",
+        "mask_closing": 9,
+        "memory": "3GB",
+    }
+    assert set(others) == names
+    config = PlanConfig.create(**others).porosity_config()
+    for name, value in others.items():
+        assert getattr(config, name) == value, name

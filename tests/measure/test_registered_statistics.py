@@ -1,7 +1,8 @@
 """What every registered statistic must have: closed form, invariance, slabs, docs.
 
 Invariance, slabs and documentation of the statistics in `MORPHOMETRY` are tested in
-`test_morphometry`, for every name in the registry.
+`test_morphometry`, for every name in the registry. The known values of the others are
+in `test_closed_forms`, also for every name.
 """
 
 from __future__ import annotations
@@ -15,9 +16,12 @@ import numpy as np
 import pytest
 import test_morphometry
 import test_partial_volume
-from pore_shapes import measure, scan
+from pore_shapes import measure
+from test_graph import grid
 
 from napari_geosr.measure import blocks
+from napari_geosr.measure.graph import network_graph
+from napari_geosr.measure.interval import Deviation
 from napari_geosr.measure.morphometry import MORPHOMETRY
 from napari_geosr.measure.report import PorosityReport
 from napari_geosr.measure.statistics import pore_statistics, volume_statistics
@@ -80,24 +84,28 @@ def _marks(test: Callable[..., None]) -> list[pytest.Mark]:
 
 @pytest.fixture(scope="module")
 def foam() -> np.ndarray:
-    """Pores of many sizes, some cut by the border."""
-    return test_morphometry.field((26, 30, 34), (2, 2.5, 3)) < -0.7
+    """Grey values of pores of many sizes, some cut by the border (threshold 0)."""
+    smooth = test_morphometry.field((26, 30, 34), (2, 2.5, 3))
+    return (40 * (smooth + 0.7)).astype(np.float32)
 
 
-def _report(pores: np.ndarray, size: float = 1.0) -> PorosityReport:
-    options = {"threshold": 120.0, "unit": "µm", "min_voxels": 4}
-    axes = "ZYX"[-pores.ndim :]
-    grey = scan(np.ascontiguousarray(pores))
-    return measure(grey, axes, voxel_size=(size,) * pores.ndim, **options)
+def _report(grey: np.ndarray, size: float = 1.0) -> PorosityReport:
+    """Everything that is measured, with an interval and a graph."""
+    options = {"threshold": 0.0, "unit": "µm", "min_voxels": 4, "graph": True}
+    options["deviation"] = Deviation(np.full(grey.shape, 8, np.float32), 1.5, 0.9)
+    options["voxel_size"] = (size,) * grey.ndim
+    return measure(np.ascontiguousarray(grey), "ZYX"[-grey.ndim :], **options)
 
 
 @pytest.mark.parametrize("ndim", [3, 2])
 def test_figures_do_not_change_when_a_volume_is_turned(
     foam: np.ndarray, ndim: int
 ) -> None:
-    pores = foam if ndim == 3 else foam[10]
-    one, other = _report(pores), _report(np.rot90(pores, axes=(0, ndim - 1)))
+    grey = foam if ndim == 3 else foam[10]
+    one, other = _report(grey), _report(np.rot90(grey, axes=(0, ndim - 1)))
     for statistic in volume_statistics(flat=ndim == 2):
+        if statistic.name.startswith("graph"):
+            continue  # see `test_a_graph_hardly_changes_when_it_is_turned`
         found, expected = (r.figures[statistic.name] for r in (other, one))
         assert _numbers(found) == pytest.approx(_numbers(expected), rel=1e-9), (
             statistic.name
@@ -111,12 +119,16 @@ def test_figures_do_not_change_when_a_volume_is_turned(
 
 @pytest.mark.parametrize("ndim", [3, 2])
 def test_figures_grow_with_the_voxel_size(foam: np.ndarray, ndim: int) -> None:
-    pores = foam if ndim == 3 else foam[10]
-    one, other = _report(pores), _report(pores, 2.0)
+    grey = foam if ndim == 3 else foam[10]
+    one, other = _report(grey), _report(grey, 2.0)
     for statistic in volume_statistics(flat=ndim == 2):
         power = statistic.power
+        if statistic.name == "graph":
+            continue  # the figures that follow, in one mapping
         if statistic.name.startswith("pores_per_mm"):
             power = -ndim
+        if statistic.name == "graph_tubules_per_mm2":
+            power = -2
         factor = 2.0**power
         expected = [factor * v for v in _numbers(one.figures[statistic.name])]
         found = _numbers(other.figures[statistic.name])
@@ -138,6 +150,21 @@ def test_figures_do_not_depend_on_slabs(
         np.testing.assert_array_equal(parts.table[name], values, err_msg=name)
 
 
+def test_a_graph_hardly_changes_when_it_is_turned() -> None:
+    """Thinning removes voxels in a fixed order, so lengths differ a little."""
+    pores = grid()
+    one, other = (
+        network_graph(np.rot90(pores, k, axes=(0, 1)), (0.5,) * 3, unit="µm")
+        for k in (0, 1)
+    )
+    for name in ("junctions", "free_ends", "loops", "components", "mean_degree"):
+        assert getattr(one, name) == getattr(other, name), name
+    assert len(one.paths) == len(other.paths)
+    assert one.length == pytest.approx(other.length, rel=0.02)
+    assert one.crossing(0) == other.crossing(1)
+    assert one.crossing(1) == other.crossing(0)
+
+
 def _numbers(value: object) -> list[float]:
     """All numbers of a figure: itself, or those in it; None is left out."""
     if value is None:
@@ -155,7 +182,15 @@ def _numbers(value: object) -> list[float]:
 def test_every_row_and_column_is_documented(flat: bool) -> None:
     pages = ("porosity.md", "morphometry.md", "tubules.md", "glossary.md")
     text = "".join((DOCS / p).read_text(encoding="utf-8") for p in pages).lower()
+    text = text.replace("_", " ")
     for statistic in pore_statistics(flat=flat):
-        assert statistic.name.replace("_", " ") in text.replace("_", " "), (
-            statistic.name
-        )
+        assert statistic.name.replace("_", " ") in text, statistic.name
+    for statistic in volume_statistics(flat=flat):
+        name = statistic.name.removeprefix("graph_").replace("_", " ")
+        as_volume = name.replace("area", "volume").replace("mm2", "mm3")
+        as_volume = as_volume.replace("perimeter", "surface area")
+        said = {name, as_volume, as_volume.replace("surface volume", "surface area")}
+        row = statistic.row
+        if row is not None and isinstance(row.title, str):
+            said.add(row.title.lower())
+        assert any(words in text for words in said), statistic.name

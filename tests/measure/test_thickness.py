@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_geosr.measure.thickness import local_thickness
+from napari_geosr.measure.thickness import kernels, local_thickness
 
 
 @pytest.mark.parametrize("width", [4, 9, 16])
@@ -43,3 +43,23 @@ def test_a_thin_part_beside_a_thick_one_stays_thin() -> None:
 def test_no_phase_and_nothing_else() -> None:
     assert not local_thickness(np.zeros((4, 4), bool)).any()
     assert np.isinf(local_thickness(np.ones((4, 4), bool))).all()
+
+
+@pytest.mark.parametrize(
+    ("width", "cut"), [(1, 0.0), (2, -1.0), (4, 1.0), (6, 2.5)], ids=str
+)
+def test_distances_are_exact(width: float, cut: float) -> None:
+    """Short and long runs of voxels, beside scipy; the nearest place is that far."""
+    from scipy.ndimage import distance_transform_edt, gaussian_filter
+
+    noise = np.random.default_rng(0).normal(size=(37, 50, 61))
+    smooth = gaussian_filter(noise, width)
+    phase = (smooth / smooth.std() < cut).astype(np.uint8)
+    squares, nearest = (np.empty(phase.shape, np.int32) for _ in range(2))
+    kernels().distances.squared_distances(phase, squares, nearest)
+    expected = np.rint(distance_transform_edt(phase) ** 2)
+    np.testing.assert_array_equal(squares, expected)
+    found = np.stack(np.unravel_index(nearest, phase.shape))
+    assert not phase[tuple(found)].any()
+    offsets = found - np.indices(phase.shape)
+    np.testing.assert_array_equal((offsets**2).sum(0), expected)

@@ -24,6 +24,7 @@ def ball(edge: int = 20, radius: float = 7.0) -> torch.Tensor:
 def test_they_are_not_listed_among_networks_for_grey_values() -> None:
     assert set(SPARSE_NETWORKS.names()) == {
         "interpolation",
+        "shell_atlas",
         "sparse_unet",
         "surface_unet",
     }
@@ -45,6 +46,7 @@ def test_sizes_are_those_of_the_publication(preset: str, published: int) -> None
         ("surface_unet", {"channels": (3, 4)}),
         ("surface_unet", {"channels": (3,), "upscale_factor": 1, "out_channels": 4}),
         ("interpolation", {}),
+        ("shell_atlas", {"directions": 300, "components": 4}),
     ],
 )
 def test_parameter_count_follows_the_formula(name: str, kwargs: dict) -> None:

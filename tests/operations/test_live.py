@@ -162,3 +162,55 @@ def test_a_fault_does_not_repeat(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(GeoSRError, match="disk is gone"):
         run_to_end(tiles.steps())
     assert not tiles.is_waiting
+
+
+@pytest.mark.parametrize(("model", "edge"), [("gaussian", 32), ("cubic-x2", 64)])
+def test_a_slow_tile_is_first_restored_from_every_fourth_voxel(
+    model: str, edge: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "EDGE", edge)
+    monkeypatch.setattr(live, "_MIN_QUICK_EDGE", 16)
+    ready, volume = prepared((3, 64, 50), model)
+    tiles = LiveTiles(ready)
+    factor = tiles.factors[-1]
+    plane, level = 2 * tiles.factors[0] - 1, tiles.levels[0]
+    # The last tile of the request, which is 18 voxels wide, is the newest.
+    corner = np.s_[plane, 32 * factor :, 32 * factor :]
+    assert np.isnan(level[plane]).all()
+    assert tiles.step_on_screen(0) == 1
+    steps = tiles.steps()
+    next(steps)
+    coarse = volume.data[:, ::4, ::4]
+    expected = restore_region(
+        ready.network,
+        coarse,
+        (slice(1, 2), slice(8, 16), slice(8, 13)),
+        statistics=ready.statistics,
+        budget=1 << 28,
+    )[-1]
+    expected = expected.repeat(4, 0).repeat(4, 1)[:, : 18 * factor]
+    np.testing.assert_allclose(level[corner], expected, rtol=1e-4, atol=1e-2)
+    assert tiles.step_on_screen(0) == 4
+    n_steps = 1 + sum(1 for _ in steps)
+    assert n_steps == 2 * len(tiles._done)
+    whole = np.asarray(geosr.restore(volume, model).data)
+    np.testing.assert_allclose(level[plane], whole[plane], rtol=1e-5, atol=1e-3)
+    assert tiles.step_on_screen(0) == 1
+    assert not tiles._quick
+    # Tiles that are known to be fast are restored at once.
+    tiles._seconds = 0.1
+    level[0]
+    assert sum(1 for _ in tiles.steps()) == n_steps // 2
+
+
+def test_few_quick_versions_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "_MIN_QUICK_EDGE", 16)
+    monkeypatch.setattr(live, "_MAX_QUICK", 3)
+    ready, _ = prepared((9, 16, 16))
+    tiles = LiveTiles(ready)
+    for plane in range(9):
+        tiles.levels[0][plane]
+        next(tiles.steps())
+    assert [tile.plane for tile in tiles._quick] == [6, 7, 8]
+    tiles.forget()
+    assert not tiles._quick

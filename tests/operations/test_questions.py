@@ -10,11 +10,11 @@ import pytest
 import tifffile
 from scipy.ndimage import gaussian_filter
 
-from napari_geosr import io, measure_porosity
+from napari_geosr import io, load_model, measure_porosity
 from napari_geosr.cli.app import run as main
 from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.steps import Step, WarningIssued, run_to_end
-from napari_geosr.operations.inputs.scan import open_questions
+from napari_geosr.operations.inputs.scan import input_warnings, open_questions
 from napari_geosr.operations.restore import RestoreConfig, prepare_steps
 from napari_geosr.operations.train.checks import reading_warnings
 
@@ -134,3 +134,22 @@ def test_a_training_asks_before_it_starts(frames: Path, inches: Path) -> None:
     said = " ".join(reading_warnings(volumes))
     assert "frames.tif: its 1000 planes look like frames" in said
     assert "inches.tif: the file gives a voxel size of 1 × 0.01 × 0.01 in" in said
+
+
+def test_a_model_that_adds_slices_warns_where_the_file_names_none(tmp_path):
+    rng = np.random.default_rng(0)
+    pores = gaussian_filter(rng.normal(size=(24, 32, 32)), 2) > 0.05
+    data = np.where(pores, 180, 60) + rng.normal(0, 5, pores.shape)
+    path = tmp_path / "stack.tif"
+    tifffile.imwrite(path, data.astype(np.float32), photometric="minisblack")
+
+    def said(model: str, axes: str | None = None) -> list[str]:
+        cards = [load_model(model).card]
+        messages = input_warnings(io.read(path, axes=axes), cards)
+        return [each for each in messages if "adds slices" in each]
+
+    (warning,) = said("foam-sr-x2")
+    assert "does not name its axis of length 24" in warning
+    assert "--axes ZYX" in warning
+    assert said("foam-sr-x2", axes="ZYX") == []
+    assert said("ct-denoise") == []

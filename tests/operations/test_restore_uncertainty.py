@@ -289,7 +289,7 @@ def test_an_ensemble_is_bounded_only_if_all_its_models_are(
 @pytest.mark.parametrize(
     ("settings", "reason"),
     [
-        ({"uncertainty": "dropout"}, "one of 'none', 'ensemble', 'tta'"),
+        ({"uncertainty": "dropout"}, "one of 'none', 'diffusion', 'ensemble', 'tta'"),
         ({"uncertainty_members": 1}, "uncertainty members"),
         ({"uncertainty": "none"}, "only with an uncertainty"),
         (

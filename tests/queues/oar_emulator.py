@@ -1,6 +1,7 @@
 """OAR on one computer, as far as its commands are documented.
 
-``oarsub -S SCRIPT`` reads the ``#OAR`` lines of a script, ``oarstat [-u] [-j ID] -J``
+``oarsub -S SCRIPT`` reads the ``#OAR`` lines of a script, ``oarsub OPTIONS COMMAND``
+takes the same options and a command, ``oarstat [-u] [-j ID] -J``
 prints JSON, ``oardel [-c] ID`` deletes a job or sends it the checkpoint signal. One job
 runs at a time. An idempotent job that ends with exit code 99 is resubmitted under a new
 number that records the old one as ``resubmit_job_id``. ``oarsh NODE COMMAND`` runs a
@@ -91,17 +92,26 @@ def _fail(text: str, code: int = 1) -> int:
 
 
 def oarsub(words: list[str]) -> int:
-    """Submit a script."""
-    if len(words) != 2 or words[0] != "-S":
-        return _fail("# Error: only oarsub -S SCRIPT is emulated", 3)
-    script = Path(words[1])
-    if not os.access(script, os.X_OK):
-        return _fail(f"# Error: {script} is not executable.", 5)
+    """Submit a script, or a command with options."""
     facts: Job = {"types": []}
-    for line in script.read_text().splitlines():
-        if not line.startswith("#OAR "):
-            continue
-        option, _, value = line.removeprefix("#OAR ").strip().partition(" ")
+    if words[:1] == ["-S"] and len(words) == 2:
+        command, script = words[1], Path(words[1])
+        if not os.access(script, os.X_OK):
+            return _fail(f"# Error: {script} is not executable.", 5)
+        lines = script.read_text().splitlines()
+        options = [
+            line.removeprefix("#OAR ").strip().partition(" ")[::2]
+            for line in lines
+            if line.startswith("#OAR ")
+        ]
+    elif len(words) % 2:
+        *given, command = words
+        options = list(zip(given[::2], given[1::2], strict=True))
+        # OAR names these files by itself.
+        facts |= {"stdout_file": "OAR.stdout", "stderr_file": "OAR.stderr"}
+    else:
+        return _fail("# Error: neither oarsub -S SCRIPT nor OPTIONS COMMAND", 3)
+    for option, value in options:
         if option not in _OPTIONS:
             return _fail(f"# Error: unknown option {option}", 4)
         name = _OPTIONS[option]
@@ -122,7 +132,7 @@ def oarsub(words: list[str]) -> int:
         return _fail("# Error: no walltime", 4)
     hours, minutes, seconds = map(int, clock.groups())
     facts["walltime"] = (hours * 60 + minutes) * 60 + seconds
-    number = _submit({**facts, "command": words[1], "launchingDirectory": os.getcwd()})
+    number = _submit({**facts, "command": command, "launchingDirectory": os.getcwd()})
     print(f"OAR_JOB_ID={number}")
     return 0
 

@@ -46,7 +46,7 @@ def submit(capsys: Any, *words: str) -> dict[str, Any]:
 
 
 def wait_for(
-    job: JobFolder, is_reached: Callable[[], object], seconds: float = 90
+    job: JobFolder, is_reached: Callable[[], object], seconds: float = 240
 ) -> None:
     """Wait, asking the queue as a dock would; what happened is shown if it fails."""
     end = time.monotonic() + seconds

@@ -173,9 +173,16 @@ def test_a_dry_run_prints_the_plan(
     plan = run_plan.restoration.plan_steps
 
     def long(*args: Any, **kwargs: Any) -> Any:
-        return replace((yield from plan(*args, **kwargs)), seconds=12 * 3600)
+        done = yield from plan(*args, **kwargs)
+        return replace(done, seconds=12 * 3600, parts=n_parts)
 
     monkeypatch.setattr(run_plan.restoration, "plan_steps", long)
+    n_parts = 1
+    short = restoring(scan, "--dry-run", *words, "--walltime", "5h")
+    assert (
+        "The walltime 5:00:00 is too short: one tile takes about 12.0 h"
+    ) in refused_last(capsys, *short)
+    n_parts = 10
     said = _dry_run(scan, capsys, *words, "--walltime", "5h")
     assert "about 12.0 h on a computer like this one" in said
     assert ", 3 runs within the walltime" in said

@@ -31,7 +31,8 @@ def busy(cluster: Cluster, folder: Path, seconds: int = 60) -> None:
     script = (
         "#!/bin/bash\n#OAR -l /nodes=1/core=1,walltime=1:00:00\n#OAR -O o\n#OAR -E o\n"
     )
-    script += f"#SBATCH --exclusive\n#SBATCH --output=o\nexec sleep {seconds}\n"
+    script += "#SBATCH --exclusive --nodes=2\n#SBATCH --output=o\n"
+    script += f"exec sleep {seconds}\n"
     path = folder / "busy.sh"
     path.write_text(script)
     path.chmod(0o755)

@@ -144,6 +144,36 @@ def test_stack_with_time_channels_and_slices(tmp_path, capsys):
     assert values["shape"] == [2, 2, 128, 128]
 
 
+@pytest.mark.parametrize("order", ["apz", "zap"])
+def test_time_channels_and_interleaved_slices(tmp_path, capsys, order):
+    """Every plane is that of its own frames: 2 times × 2 channels × 2 slices × 9."""
+    planes = [scene(snr=30, size=64, plane=n).frames for n in range(8)]
+    stack = np.stack(planes).reshape(2, 2, 2, 3, 3, 64, 64)
+    axes = [0, 1, *(2 + "zap".index(letter) for letter in order), 5, 6]
+    data = stack.transpose(axes).reshape(2, 2, 18, 64, 64).astype(np.uint16)
+    io.write(Volume(data, "TCZYX", (0.2, PIXEL, PIXEL), "µm"), tmp_path / "raw.ome.tif")
+    words = ["sim", f"{tmp_path}/raw.ome.tif", "--out", f"{tmp_path}/o.ome.tif"]
+    # The same patterns everywhere, so that no plane depends on the search in another.
+    given = yaml.safe_dump(scene(snr=30, size=64).patterns.to_dict())
+    (tmp_path / "p.yaml").write_text(given, "utf-8")
+    options = [*OPTICS, "--method", "wiener", "--no-checks", "--offset", "100"]
+    options += ["--patterns", f"{tmp_path}/p.yaml", "--json"]
+    assert run([*words, *options]) == 0
+    values = json.loads(capsys.readouterr().out)
+    assert values["axes"] == "TCZYX"
+    assert values["shape"] == [2, 2, 2, 128, 128]
+    found = np.asarray(io.read(tmp_path / "o.ome.tif").data)
+    single = save(tmp_path / "one.tif", np.rint(planes[5]).astype(np.uint16))
+    words = ["sim", str(single), "--out", f"{tmp_path}/one.ome.tif"]
+    assert run([*words, *options]) == 0
+    alone = np.asarray(io.read(tmp_path / "one.ome.tif").data)
+    span = float(np.ptp(alone))
+    errors = np.abs(found - alone).max(axis=(3, 4)).ravel() / span
+    assert int(np.argmin(errors)) == 5
+    assert errors[5] < 0.02  # the other one was rounded instead of cut
+    assert np.delete(errors, 5).min() > 0.2
+
+
 def test_an_unknown_sampling_of_the_psf_is_said(folder, tmp_path, capsys):
     f = np.fft.fftfreq(32)
     ideal = Otf(2 * 1.4 * PIXEL / 0.525).at(f[:, None], f[None])
@@ -183,6 +213,11 @@ BAD = {
         [],
         "no pattern found",
     ),
+    "negative": (lambda f: f.astype("f4") - 5000, [], "contains no light"),
+    "offset": (lambda f: f, ["--offset", "1e9"], "contains no light.*--offset"),
+    "one image": (lambda f: f[0, 0], [], r"has 1 image \(2D\)"),
+    "wavelengths": (lambda f: f, ["--wavelength=500,600"], "has 1 channel"),
+    "no patterns": (lambda f: f, ["--patterns", "none.yaml"], "does not exist"),
     "aperture": (lambda f: f, ["--index", "1.33"], "exceeds the refractive index"),
     "pixel unit": (lambda f: f, ["--pixel", "65um"], "unit of the pixel size"),
     "wavelength": (lambda f: f, ["--wavelength", "525um"], "100 to 5000 nm"),
@@ -200,7 +235,8 @@ def test_bad_input_is_one_sentence(name, tmp_path, capsys):
     frames = frames.astype(np.float32 if dtype == np.float64 else dtype)
     path = save(tmp_path / "raw.tif", frames)
     out = tmp_path / "out.tif"
-    assert run(["sim", str(path), "--out", str(out), *OPTICS, *options]) == 2
+    optics = OPTICS if "--wavelength" not in " ".join(options) else OPTICS[:2]
+    assert run(["sim", str(path), "--out", str(out), *optics, *options]) == 2
     said = capsys.readouterr().err.strip().splitlines()[-1]
     assert said.startswith("napari-geosr: ")
     assert re.search(message, said), said
@@ -275,6 +311,19 @@ def test_drifting_patterns_are_said_and_found_again(tmp_path, capsys):
     assert any("drift" in warning for warning in warnings)
 
 
+def test_an_unclear_order_is_said(tmp_path, capsys):
+    frames = scene("spots", snr=20, size=64).frames.reshape(9, 64, 64)
+    mixed = frames[np.random.default_rng(3).permutation(9)].astype(np.uint16)
+    path = save(tmp_path / "raw.tif", mixed)
+    words = ["sim", "check", str(path), *OPTICS[:4], "--json", "--overwrite"]
+    words += ["--out", f"{tmp_path}/check"]
+    assert run(words) == 0
+    (note,) = json.loads(capsys.readouterr().out)["notes"]
+    assert "order of the frames of raw.tif is unclear" in note
+    assert run([*words, "--order", "apz"]) == 0
+    assert json.loads(capsys.readouterr().out)["notes"] == []
+
+
 def test_optics_of_a_microscope_file(tmp_path):
     """NA, medium and wavelength from OME-XML as microscopes write it."""
     from napari_geosr.io.optics import read_optics
@@ -294,6 +343,29 @@ def test_optics_of_a_microscope_file(tmp_path):
     assert found.numerical_aperture == 1.27
     assert found.refractive_index == 1.333
     assert found.wavelengths == pytest.approx((525.0,))
+
+
+def test_a_microscope_file_needs_no_options(tmp_path, capsys):
+    """Optics and pixel size from OME-XML reach the search for patterns."""
+    wavelength = 2 * 1.4 * PIXEL / 0.37
+    xml = f"""<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06">
+    <Instrument ID="Instrument:0"><Objective ID="Objective:0" LensNA="1.4"
+    Immersion="Oil"/></Instrument>
+    <Image ID="Image:0"><ObjectiveSettings ID="Objective:0"/><Pixels ID="Pixels:0"
+    DimensionOrder="XYZCT" Type="uint16" SizeX="64" SizeY="64" SizeZ="9" SizeC="1"
+    SizeT="1" PhysicalSizeX="{PIXEL}" PhysicalSizeXUnit="µm" PhysicalSizeY="{PIXEL}"
+    PhysicalSizeYUnit="µm"><Channel ID="Channel:0:0"
+    EmissionWavelength="{wavelength}" EmissionWavelengthUnit="µm"/>
+    <TiffData/></Pixels></Image></OME>"""
+    data = scene(snr=30, size=64).frames.reshape(9, 64, 64).astype(np.uint16)
+    path = tmp_path / "m.ome.tif"
+    tifffile.imwrite(path, data, description=xml.encode(), metadata=None)
+    words = ["sim", "check", str(path), "--out", f"{tmp_path}/c", "--json"]
+    assert run(words) == 0
+    values = json.loads(capsys.readouterr().out)
+    assert values["frames"]["numerical_aperture"] == 1.4
+    assert values["cut_off_cycles_per_pixel"] == pytest.approx(0.37, rel=1e-4)
+    assert [angle["found"] for angle in values["angles"]] == [True] * 3
 
 
 def test_a_job_gives_the_same_result(tmp_path):

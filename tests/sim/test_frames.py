@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 
 from napari_geosr.core.errors import ConfigError, VolumeError
-from napari_geosr.core.sim_frames import ORDERS, Optics, SimFrames, guess_order
+from napari_geosr.core.sim_frames import (
+    ORDERS,
+    Optics,
+    SimFrames,
+    guess_order,
+    unclear_order,
+)
 from napari_geosr.core.volume import Volume
 from napari_geosr.physics.illumination.simulation import SimScene, simulate_frames
 from sim.sim_scenes import frames_of_scene, scene, volume_of
@@ -109,3 +115,17 @@ def test_offset_is_subtracted():
     made = scene()
     frames = frames_of_scene(made)
     np.testing.assert_allclose(frames.frames(), made.frames - 100)
+
+
+@pytest.mark.parametrize("structure", ["filaments", "spots"])
+@pytest.mark.parametrize("snr", [5, 20])
+def test_an_order_that_cannot_be_told_is_noticed(structure, snr):
+    """Shuffled frames fit no order; frames in order fit one of them clearly."""
+    volume = volume_of(scene(structure, snr=snr, size=64))
+    frames = SimFrames.from_volume(volume, angles=3, phases=3)
+    assert unclear_order(guess_order(frames)[1]) is None
+    mixed = np.random.default_rng(3).permutation(9)
+    shuffled = volume.replace(data=volume.data[mixed])
+    frames = SimFrames.from_volume(shuffled, angles=3, phases=3)
+    assert set(unclear_order(guess_order(frames)[1])) == {"apz", "paz"}
+    assert unclear_order({"apz": 0.2, "azp": 0.2}) is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from napari_geosr.api.arrays import VolumeLike, as_pair
 from napari_geosr.api.running import run_with_warnings
+from napari_geosr.operations.cluster import Workers
 from napari_geosr.operations.restore.consistency import (
     ConsistencyCheck,
     consistency_steps,
@@ -11,7 +12,11 @@ from napari_geosr.operations.restore.consistency import (
 
 
 def check_consistency(
-    scan: VolumeLike, result: VolumeLike, *, axes: str | None = None
+    scan: VolumeLike,
+    result: VolumeLike,
+    *,
+    axes: str | None = None,
+    workers: Workers | None = None,
 ) -> ConsistencyCheck:
     """Compare a restored volume with the scan from which it was made.
 
@@ -28,6 +33,9 @@ def check_consistency(
         position of the other volume.
     axes : str, optional
         Meaning of the axes of plain arrays, ``"ZYX"`` or ``"YX"`` by default.
+    workers : int or distributed.Client, optional
+        Number of processes, or a client of a Dask cluster, that share the comparison;
+        requires the extra ``cluster``.
 
     Returns
     -------
@@ -40,7 +48,7 @@ def check_consistency(
     VolumeError
         If the volumes do not show the same region on compatible grids.
     ConfigError
-        If `axes` is given but neither input is an array.
+        If `axes` is given but neither input is an array, or `workers` is invalid.
 
     Examples
     --------
@@ -58,4 +66,6 @@ def check_consistency(
     'In one region, the result does not fit the '
     """
     scan_volume, result_volume = as_pair(scan, result, axes, ("scan", "result"))
-    return run_with_warnings(consistency_steps(scan_volume, result_volume))
+    return run_with_warnings(
+        consistency_steps(scan_volume, result_volume, workers=workers)
+    )

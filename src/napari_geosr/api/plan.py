@@ -22,8 +22,12 @@ def plan_scan(
     confidence: float = 0.95,
     scan: Literal["whole", "spot"] = "whole",
     threshold: Literal["otsu", "multi-otsu", "li", "triangle"] | float = "otsu",
+    local_window: int | None = None,
+    hysteresis: float | None = None,
     phase: Literal["dark", "bright"] = "dark",
     sample_mask: Literal["none", "auto", "cortex", "marrow"] = "none",
+    mask_closing: int = 5,
+    connectivity: Literal[6, 26] = 26,
     seed: int = 0,
     hours_per_spot: float | None = None,
     kilowatts: float | None = None,
@@ -52,10 +56,20 @@ def plan_scan(
         Whether the scan shows the whole sample, or one spot of a larger one.
     threshold : str or float
         Method that finds the threshold, or a grey value.
+    local_window : int, optional
+        Compare grey values with their local mean in a window of this many voxels.
+    hysteresis : float, optional
+        Keep only pores in which a voxel is this far beyond the threshold, relative to
+        the mean grey value of the pores.
     phase : {"dark", "bright"}
         Whether pores are at or below the threshold, or above it.
     sample_mask : {"none", "auto", "cortex", "marrow"}
-        Whether the sample is everything, or the largest solid object with its pores.
+        Whether the sample is everything, the largest solid object with its pores, or
+        a part of a bone along Z.
+    mask_closing : int
+        For an automatic sample mask: close openings up to twice this many voxels wide.
+    connectivity : {6, 26}
+        Which adjacent voxels belong to the same pore, for the hysteresis.
     seed : int
         Seed for the random positions.
     hours_per_spot : float, optional
@@ -96,8 +110,12 @@ def plan_scan(
         confidence=confidence,
         scan=scan,
         threshold=threshold,
+        local_window=local_window,
+        hysteresis=hysteresis,
         phase=phase,
         sample_mask=sample_mask,
+        mask_closing=mask_closing,
+        connectivity=connectivity,
         seed=seed,
         hours_per_spot=hours_per_spot,
         kilowatts=kilowatts,

@@ -1,9 +1,10 @@
-"""A window of a scan as a differentiable function: its voxels to those of the result.
+"""A window of a scan as a differentiable function from its voxels to the result's.
 
 Only the halo of a network is read: what lies beyond cannot change the result
-(`napari_geosr.inference.receptive_field`). So the function is the same in a volume of
-any size. Planes that a 2.5D network sees beyond the border are reflected ones; here
-they are drawn from the voxels that they copy, so gradients end at real voxels.
+(`napari_geosr.inference.receptive_field`). The function is therefore the same in a
+volume of any size. Planes that a 2.5D network sees beyond the border are reflected
+ones; here they are drawn from the voxels that they copy, so gradients end at real
+voxels.
 """
 
 from __future__ import annotations
@@ -105,7 +106,7 @@ class ExplainedScan:
 
 
 class Window:
-    """The input voxels of a region of the result, and the network between them.
+    """The input voxels of a region of the result, and the network that maps them to it.
 
     Attributes
     ----------
@@ -182,7 +183,9 @@ class Window:
 
     @property
     def gain(self) -> float:
-        """Grey values of the result per grey value of the scan, if the network is 1."""
+        """Grey values of the result per grey value of the scan, for a network of slope
+        1.
+        """
         statistics = self.scene.statistics
         return statistics.output_std / statistics.input_std
 

@@ -1,8 +1,8 @@
 """Similar training patches: whether the network has seen such structure before.
 
 A patch around the place is described by the means of the network's last feature maps,
-and compared with the patches of the training volumes in the index of the model. How far
-apart training patches are from each other tells whether a distance is unusual.
+and compared with the patches of the training volumes in the index of the model.
+Distances between training patches show whether a distance is unusual.
 """
 
 from __future__ import annotations

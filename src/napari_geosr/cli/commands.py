@@ -53,7 +53,7 @@ COMMANDS = {
     ),
     "segment": Command(
         "segment:segment",
-        "Segment a scan by a few strokes that were painted on it.",
+        "Segment a scan from a few painted strokes.",
         (
             "segment scan.tif --labels painted.tif -o classes.ome.tif",
             "segment scan.tif --labels painted.tif --model prior -o classes.ome.tif",
@@ -114,7 +114,7 @@ COMMANDS = {
     ),
     "generate": Command(
         "generate:generate",
-        "Draw images or volumes from a diffusion model; they are no measurements.",
+        "Generate images or volumes with a diffusion model; they are not measurements.",
         (
             "generate prior --number 16 -o generated",
             "generate prior --number 4 --shape 64,64,64 --seed 1 -o generated",
@@ -372,7 +372,7 @@ GROUPS: dict[str, tuple[str, dict[str, Command]]] = {
         },
     ),
     "shapes": (
-        "Refine, compare and complete shapes; convert them to and from meshes.",
+        "Refine, segment, complete and compare shapes; convert them to meshes.",
         {
             "complete": Command(
                 "shapes:complete",
@@ -391,6 +391,16 @@ GROUPS: dict[str, tuple[str, dict[str, Command]]] = {
                     "shapes refine coarse.tif --upscale-factor 8 -o fine.ome.tif "
                     "--memory 4GB",
                     "shapes refine coarse.tif --model trilinear -o fine.ome.tif",
+                ),
+            ),
+            "segment": Command(
+                "shapes:segment",
+                "Segment a scan inside a mask, in memory that follows the mask.",
+                (
+                    "shapes segment scan.tif --inside mask.tif --model job "
+                    "-o labels.ome.tif",
+                    "shapes segment scan.ome.zarr --inside mask.ome.zarr --model job "
+                    "--memory 4GB -o labels.ome.zarr",
                 ),
             ),
             "compare": Command(

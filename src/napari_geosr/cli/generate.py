@@ -22,7 +22,10 @@ from napari_geosr.operations.models.catalogue import ModelName
 
 def generate(
     model: Annotated[
-        ModelName, Parameter(help="Model of train ddpm: its name, path or job folder.")
+        ModelName,
+        Parameter(
+            help="Diffusion model from train ddpm: its name, path or job folder."
+        ),
     ],
     /,
     *,
@@ -32,7 +35,7 @@ def generate(
     json: Json = False,
     overwrite: Overwrite = False,
 ) -> int:
-    """Draw images or volumes from a diffusion model; they are no measurements.
+    """Generate images or volumes with a diffusion model; they are not measurements.
 
     Each option is documented in its declaration.
 
@@ -53,5 +56,5 @@ def generate(
         print_json({"files": listed, "generated": True, "warnings": warnings})
         return 0
     print(f"Wrote {len(files)} generated samples to {out}")
-    print("  They show what the model has learned and are no measurements.")
+    print("  They show what the model has learned, and are not measurements.")
     return 0

@@ -162,6 +162,7 @@ def restore(
             result.volume,
             out=restoration.residual_path(out),
             overwrite=overwrite,
+            workers=workers,
             should_stop=should_stop,
         )
 

@@ -30,8 +30,8 @@ def segment(
         Path,
         Parameter(
             alias="-l",
-            help="Label image of the same shape: the number of the class where "
-            "something is painted.",
+            help="Label image of the same shape, with the class number of each painted "
+            "voxel.",
         ),
     ],
     out: Annotated[

@@ -1,4 +1,4 @@
-"""``napari-geosr shapes complete | refine | compare | mesh | voxelise | simulate``."""
+"""``napari-geosr shapes complete | refine | segment | compare | mesh | …``."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from napari_geosr.operations.shapes import (
     CompleteShapeConfig,
     MeshConfig,
     RefineShapeConfig,
+    SegmentInsideConfig,
     SimulateShapesConfig,
     VoxeliseConfig,
 )
@@ -64,6 +65,7 @@ def refine(
                 "shape": result.shape,
                 "surface_voxels": result.n_active,
                 "volume_change": result.volume_change,
+                "changed_voxels": result.n_changed,
                 "warnings": warnings,
             }
         )
@@ -71,6 +73,7 @@ def refine(
     print(f"Wrote {result.path}: {' × '.join(map(str, result.shape))} voxels")
     print(f"  {result.n_active:,} voxels of the input are next to the surface")
     print(f"  the volume of the shape changed by {100 * result.volume_change:+.2f} %")
+    print(f"  voxels of the input that changed as a whole: {result.n_changed:,}")
     suggest_next(f"shapes mesh {quoted(result.path)} -o surface.stl")
     return 0
 
@@ -120,6 +123,48 @@ def complete(
     print(f"  voxels of the input that were removed: {result.n_removed}")
     if result.surface is not None:
         print(f"  {result.surface.path}: {result.surface.sentence}")
+    return 0
+
+
+def segment(
+    input: Annotated[  # noqa: A002  # the name shown in the help
+        Path, Parameter(help="Scan to segment (grey values).")
+    ],
+    /,
+    *,
+    inside: Annotated[
+        Path,
+        Parameter(help="Mask on the same grid; voxels outside it are 0."),
+    ],
+    out: OutPath,
+    config: Annotated[SegmentInsideConfig, AS_FLAGS],
+    reading: Annotated[InputConfig | None, AS_FLAGS] = None,
+    json: Json = False,
+    overwrite: Overwrite = False,
+) -> int:
+    """Run ``napari-geosr shapes segment``."""
+    volume, mask = open_volume(input, reading), open_volume(inside, reading)
+    result, warnings = run_command(
+        lambda should_stop: shapes.segment_inside_steps(
+            volume, mask, out, config, overwrite=overwrite, should_stop=should_stop
+        ),
+        stopping=STOPPING,
+        out=out,
+    )
+    if json:
+        print_json(
+            {
+                "file": str(result.path),
+                "voxels_inside": result.n_inside,
+                "fractions": result.fractions,
+                "warnings": warnings,
+            }
+        )
+        return 0
+    print(f"Wrote {result.path}")
+    print(f"  {result.n_inside:,} voxels inside the mask were segmented")
+    for label, fraction in result.fractions.items():
+        print(f"  label {label}: {100 * fraction:.2f} % of the mask")
     return 0
 
 
@@ -195,7 +240,8 @@ def mesh(
     print(f"Wrote {result.path}: {result.n_faces:,} triangles, in {result.unit}")
     print(f"  {result.sentence}")
     share = 100 * (result.volume / result.voxel_volume - 1)
-    print(f"  volume {result.volume:.6g} {result.unit}³, {share:+.2f} % of the voxels'")
+    shown = f"{result.volume:.6g} {result.unit}³"
+    print(f"  volume {shown} ({share:+.2f} % relative to the voxels)")
     return 0
 
 

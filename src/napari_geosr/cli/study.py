@@ -144,7 +144,7 @@ def study_labels(
 
 
 def _print_labels(done: LabelsStudySummary) -> None:
-    print("Mean intersection over union in the slices held out, in %")
+    print("Mean intersection over union on the held-out slices, in %")
     for each in done.curve:
         spread = "" if each["spread"] is None else f" ± {100 * each['spread']:.1f}"
         print(
@@ -153,7 +153,7 @@ def _print_labels(done: LabelsStudySummary) -> None:
         )
     for method, count in done.fewest.items():
         print(
-            f"{method}: {count} labelled slices are within 1 point of the largest "
+            f"{method}: {count} labelled slices come within 1 point of the largest "
             "number tried"
         )
     print(f"Wrote {done.files['csv']}")

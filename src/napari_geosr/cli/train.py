@@ -94,6 +94,14 @@ _EXAMPLES = {
         "--source fine1.tif,fine2.tif --name mine -o job",
         "--simulated mixed --name simulated -o job --detach",
     ),
+    "shell-completion": (
+        "--source skulls/*.tif --name skulls -o job",
+        "--simulated skulls --number 150 --name simulated -o job",
+    ),
+    "sparse-segmentation": (
+        "--source scan.tif --target labels.tif --labels 2 --name phases -o job",
+        "--source a.tif,b.tif --target a_labels.tif,b_labels.tif --labels 3 -o job",
+    ),
     "supervised": (
         "--source noisy.tif --target clean.tif -o job",
         "--projections whole.h5 --counts 100 -o job",

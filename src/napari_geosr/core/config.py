@@ -263,7 +263,7 @@ def format_enough(n: float) -> str:
 def format_available(n: float) -> str:
     """Format an amount that may not suffice, rounded down.
 
-    Next to a larger requirement written by `format_enough`, it never looks the same.
+    It never looks the same as a larger requirement written by `format_enough`.
 
     Examples
     --------

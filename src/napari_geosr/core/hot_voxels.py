@@ -195,8 +195,8 @@ class GreySample:
         return float(others.min()), float(others.max())
 
     def far_voxels(self, low: float, high: float) -> FarVoxels | None:
-        """Voxels so far from most others that these hardly differ; None if there are
-        none.
+        """Voxels so extreme that all others hardly differ in comparison; None if there
+        are none.
 
         Parameters
         ----------

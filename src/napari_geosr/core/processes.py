@@ -45,9 +45,9 @@ def has_run_since(pid: int, moment: float) -> bool:
 def let_threads_sleep() -> None:
     """Let waiting threads sleep, unless the environment says otherwise.
 
-    By default, threads of OpenMP that wait for each other keep their cores busy. Beside
-    several workers, which use the same cores, most of the processor time is then lost
-    by waiting. A process that has the computer to itself is 10 to 25 % faster without
-    this. It has an effect only before torch is imported.
+    By default, threads of OpenMP that wait for each other keep their cores busy. With
+    several workers on the same cores, this wastes most of the processor time. A process
+    that has the computer to itself is 10 to 25 % faster without this. It has an effect
+    only before torch is imported.
     """
     os.environ.setdefault(_POLICY, "PASSIVE")

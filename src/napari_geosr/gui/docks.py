@@ -17,6 +17,12 @@ class SegmentFrame(DockFrame):
     dock_name = "napari_geosr.gui.segment:SegmentDock"
 
 
+class ShapesFrame(DockFrame):
+    """Frame of the Shapes dock."""
+
+    dock_name = "napari_geosr.gui.shapes:ShapesDock"
+
+
 class TrainFrame(DockFrame):
     """Frame of the Train dock."""
 

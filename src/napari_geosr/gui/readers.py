@@ -96,7 +96,7 @@ def read_surface(path: str | list[str]) -> list[LayerData]:
     Raises
     ------
     FileError
-        If trimesh is not installed, or the file is no mesh.
+        If trimesh is not installed, or the file is not a mesh.
     """
     one = Path(path[0] if isinstance(path, list) else path)
     vertices, faces = read_mesh(one)

@@ -60,8 +60,8 @@ class IntensityStatistics:
         Fraction of the voxels that look like hot or dead voxels, if these are too many
         to be treated as such; otherwise 0.
     far : FarVoxels or None
-        Voxels that are not hot, but so far from most others that the standardised
-        values of these hardly differ; None if there are none.
+        Voxels that are not hot, but so extreme that the standardised values of all
+        others hardly differ; None if there are none.
     padding : float or None
         Grey value of constant padding around the sample, which is kept; None if there
         is none.

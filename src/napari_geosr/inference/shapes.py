@@ -100,11 +100,11 @@ def plan_refinement(
     """
     surface = surface_mask(inside)
     n_active = int(surface.sum())
-    halos = _halos(stages, spec)
+    halos = stage_halos(stages, spec)
     needed = 0
     for edge in _EDGES:
-        blocks = tuple(_blocks(inside.shape, edge))
-        counts = [int(surface[_widened(b, 1, inside.shape)].sum()) for b in blocks]
+        blocks = tuple(block_grid(inside.shape, edge))
+        counts = [int(surface[widened(b, 1, inside.shape)].sum()) for b in blocks]
         window = (edge << (stages - 1)) + 2 * halos[-1] + (2 << (stages - 1))
         window = min(window, max(inside.shape) << (stages - 1))
         dense = (2 * window) ** 3 * _DENSE_BYTES
@@ -130,7 +130,7 @@ def surface_mask(inside: AnyArray) -> AnyArray:
     return found
 
 
-def _halos(stages: int, spec: NetworkSpec) -> tuple[int, ...]:
+def stage_halos(stages: int, spec: NetworkSpec) -> tuple[int, ...]:
     """Margin of each stage's input so that the last stage gets a correct margin.
 
     The margin of a stage is computed by the one before, whose input needs half of it
@@ -144,7 +144,8 @@ def _halos(stages: int, spec: NetworkSpec) -> tuple[int, ...]:
     return tuple(halos)
 
 
-def _blocks(shape: Sequence[int], edge: int) -> list[tuple[slice, ...]]:
+def block_grid(shape: Sequence[int], edge: int) -> list[tuple[slice, ...]]:
+    """Blocks of this edge that cover a box."""
     starts = [range(0, n, edge) for n in shape]
     return [
         tuple(slice(a, min(a + edge, n)) for a, n in zip(corner, shape, strict=True))
@@ -152,9 +153,10 @@ def _blocks(shape: Sequence[int], edge: int) -> list[tuple[slice, ...]]:
     ]
 
 
-def _widened(
+def widened(
     box: Sequence[slice], margin: int, shape: Sequence[int]
 ) -> tuple[slice, ...]:
+    """A block with a margin, as far as the box reaches."""
     return tuple(
         slice(max(0, part.start - margin), min(n, part.stop + margin))
         for part, n in zip(box, shape, strict=True)
@@ -208,7 +210,7 @@ def _refined_block(
 ) -> AnyArray:
     """One block after all stages; margins are cut down to what each stage needs."""
     shape = inside.shape
-    window = _widened(block, halos[0], shape)
+    window = widened(block, halos[0], shape)
     part = np.ascontiguousarray(inside[window])
     values = torch.from_numpy(part).to(device)[None, None].float()
     for halo in [*halos[1:], 0]:
@@ -216,7 +218,7 @@ def _refined_block(
             fine = refiner.refined(values)
         shape = tuple(2 * n for n in shape)
         block = tuple(slice(2 * p.start, 2 * p.stop) for p in block)
-        wanted = _widened(block, halo, shape)
+        wanted = widened(block, halo, shape)
         cut: tuple[slice, ...] = tuple(
             slice(w.start - 2 * old.start, w.stop - 2 * old.start)
             for w, old in zip(wanted, window, strict=True)

@@ -84,7 +84,7 @@ def read_mesh(path: Path) -> tuple[AnyArray, AnyArray]:
     Raises
     ------
     FileError
-        If trimesh is not installed, or the file is no mesh.
+        If trimesh is not installed, or the file is not a mesh.
     """
     if not path.is_file():
         raise FileError(f"There is no file {path}. Check the name.")

@@ -119,6 +119,13 @@ class Output(ABC):
     def adopt(self, finished: Sequence[Slices]) -> None:  # noqa: B027
         """Register boxes that are already in the file."""
 
+    def written(self, boxes: Sequence[Slices]) -> list[Slices]:
+        """Return those of the `boxes`, filled before, whose voxels are in the file.
+
+        Voxels may be held back until more arrive, and are lost if the disk is full.
+        """
+        return list(boxes)
+
     def shared(self) -> SharedOutput | None:
         """Access for other processes; None if only this process can write."""
         return None

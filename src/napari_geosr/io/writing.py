@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from napari_geosr.core.errors import ConfigError, FileError, GeoSRError
@@ -146,7 +146,10 @@ def _created(
             _finish(output, overwrite)
     finally:
         if not output.is_left_in_place:
-            remove_with_journal(temporary)
+            # A disk that has become read-only keeps them for the next run; the error
+            # that the caller sees is that of the disk.
+            with suppress(OSError):
+                remove_with_journal(temporary)
 
 
 def _open_output(
@@ -266,6 +269,11 @@ def _save_unfinished(output: Output) -> None:
         output.complete(pyramid=False)
     except (OSError, GeoSRError):  # usually a full disk: keep what is written so far
         output.close()
+        entry = read_journal(output.temporary)
+        if entry is not None and entry.boxes:
+            # The file does not say what is finished, but the journal does.
+            output.is_left_in_place = True
+            return
     with explained(output.incomplete_path):
         move_into_place(output.temporary, output.incomplete_path, True)
 

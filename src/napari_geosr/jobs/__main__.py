@@ -36,8 +36,8 @@ class _Asked:
     ----------
     warning_due : float
         Time at which the queue should warn this process, by `time.monotonic`. A warning
-        shortly before it takes effect then; one that comes much earlier has another
-        reason, such as a more urgent job, and takes effect at once.
+        shortly before this time takes effect at this time; one that comes much earlier
+        has another reason, such as a more urgent job, and takes effect immediately.
     warned : bool
         Whether the queue has warned this process.
     """

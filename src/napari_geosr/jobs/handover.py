@@ -47,7 +47,7 @@ MakeJob = Callable[[Path, ShouldStop], Generator[Step, None, Job]]
 
 
 class Run(Protocol):
-    """A run of a dock that another process, or another computer, can do."""
+    """A run of a dock that another process, or another computer, can take over."""
 
     @property
     def name(self) -> str:
@@ -252,7 +252,8 @@ class StoppedReconstruction:
 
 @dataclass(frozen=True)
 class StoppedSim:
-    """A reconstruction of structured illumination, which a job begins again.
+    """A reconstruction of structured illumination, which a job starts from the
+    beginning.
 
     Attributes
     ----------

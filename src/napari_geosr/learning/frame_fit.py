@@ -285,7 +285,7 @@ class FrameFit:
         operator = self.operator if fringes is None else fringes.operator()
         expected = operator.forward(image)
         if self.settings.recipe == "published":
-            loss = 1 - _similarity(expected, self.frames)
+            loss = 1 - frames_similarity(expected, self.frames)
         else:
             loss = self._misfit(expected, image)
         optimisers = [self.optimiser]
@@ -310,7 +310,7 @@ class FrameFit:
         residual = (scale * expected - self.frames).square() * self.weight
         unit = image / self.scale
         rough = unit.diff(dim=0).abs().mean() + unit.diff(dim=1).abs().mean()
-        similarity = _similarity(expected, self.frames)
+        similarity = frames_similarity(expected, self.frames)
         return residual.mean() + _SIMILARITY * (1 - similarity) + _VARIATION * rough
 
     def _operator(self) -> IlluminationOperator:
@@ -392,8 +392,14 @@ class FrameFit:
         self.iteration = int(state["iteration"])
 
 
-def _similarity(expected: Tensor, frames: Tensor) -> Tensor:
-    """Mean structural similarity of simulated and measured frames, scaled to 0 … 1."""
+def frames_similarity(expected: Tensor, frames: Tensor) -> Tensor:
+    """Mean structural similarity of simulated and measured frames, scaled to 0 … 1.
+
+    Parameters
+    ----------
+    expected, frames : Tensor of shape (frames, Y, X)
+        Each is scaled by the smallest and the largest value of all its frames.
+    """
     low, high = expected.amin(), expected.amax()
     simulated = (expected - low) / (high - low).clamp(min=1e-12)
     measured = frames - frames.amin()

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
 from cyclopts import Parameter
-from pydantic import Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator
 
 from napari_geosr.core.config import Config
 from napari_geosr.core.errors import ConfigError
@@ -15,6 +15,55 @@ from napari_geosr.measure.groups import Group
 from napari_geosr.measure.morphometry import MORPHOMETRY
 
 ThresholdRule = Literal["otsu", "multi-otsu", "li", "triangle"]
+
+
+def _number(value: object) -> object:
+    """Accept numbers given as text on the command line, as other fields do."""
+    return int(value) if isinstance(value, str) and value.isdigit() else value
+
+
+LocalWindow = Annotated[
+    int | None,
+    Field(
+        ge=5,
+        le=1001,
+        title="Local window",
+        description="For uneven brightness: compare grey values with their local mean "
+        "in a Gaussian window this many voxels wide. It must be several times as wide "
+        "as the largest pores. By default, the threshold is the same everywhere.",
+    ),
+]
+Hysteresis = Annotated[
+    float | None,
+    Field(
+        gt=0,
+        le=2,
+        title="Hysteresis",
+        description="Keep only pores in which a voxel is this far beyond the "
+        "threshold, relative to the mean grey value of the pores: 0.5 is half-way to "
+        "it. By default, all pores are kept.",
+    ),
+]
+Connectivity = Annotated[
+    Literal[6, 26],
+    BeforeValidator(_number),
+    Field(
+        title="Connectivity",
+        description="Which adjacent voxels belong to the same pore: 26 includes "
+        "those that touch at a corner, 6 only those that share a face (in 2D: "
+        "8 or 4).",
+    ),
+]
+MaskClosing = Annotated[
+    int,
+    Field(
+        ge=0,
+        le=200,
+        title="Mask closing (voxels)",
+        description="For an automatic sample mask: close openings (cortex, marrow: "
+        "also cortical pores and trabeculae) up to twice this many voxels wide.",
+    ),
+]
 
 
 def finite_threshold(value: str | float) -> str | float:
@@ -37,25 +86,9 @@ class PorosityConfig(Config):
         "grey value.",
     )
 
-    local_window: int | None = Field(
-        default=None,
-        ge=5,
-        le=1001,
-        title="Local window",
-        description="For uneven brightness: compare grey values with their local mean "
-        "in a Gaussian window this many voxels wide. It must be several times as wide "
-        "as the largest pores. By default, the threshold is the same everywhere.",
-    )
+    local_window: LocalWindow = None
 
-    hysteresis: float | None = Field(
-        default=None,
-        gt=0,
-        le=2,
-        title="Hysteresis",
-        description="Keep only pores in which a voxel is this far beyond the "
-        "threshold, relative to the mean grey value of the pores: 0.5 is half-way to "
-        "it. By default, all pores are kept.",
-    )
+    hysteresis: Hysteresis = None
 
     phase: Literal["dark", "bright"] = Field(
         default="dark",
@@ -73,13 +106,7 @@ class PorosityConfig(Config):
         "voxels. Smaller pores still count towards the porosity.",
     )
 
-    connectivity: Literal[6, 26] = Field(
-        default=26,
-        title="Connectivity",
-        description="Which adjacent voxels belong to the same pore: 26 includes "
-        "those that touch at a corner, 6 only those that share a face (in 2D: "
-        "8 or 4).",
-    )
+    connectivity: Connectivity = 26
 
     sample_mask: Annotated[
         Literal["none", "auto", "cortex", "marrow"],
@@ -92,14 +119,7 @@ class PorosityConfig(Config):
         "marrow space with its trabeculae, of a bone along Z.",
     )
 
-    mask_closing: int = Field(
-        default=5,
-        ge=0,
-        le=200,
-        title="Mask closing (voxels)",
-        description="For an automatic sample mask: close openings (cortex, marrow: "
-        "also cortical pores and trabeculae) up to twice this many voxels wide.",
-    )
+    mask_closing: MaskClosing = 5
 
     histogram_bins: int = Field(
         default=20,
@@ -147,7 +167,7 @@ class PorosityConfig(Config):
     @field_validator("group", mode="after")
     @classmethod
     def _check_group(cls, value: str | None) -> str | None:
-        """Refuse text that is no expression, before anything is measured."""
+        """Refuse text that is not an expression, before anything is measured."""
         if value is not None:
             try:
                 Group(value)
@@ -179,11 +199,5 @@ class PorosityConfig(Config):
                     f"there is no statistic {name!r}; choose from {', '.join(known)}"
                 )
         return tuple(dict.fromkeys(value))
-
-    @field_validator("connectivity", mode="before")
-    @classmethod
-    def _number(cls, value: object) -> object:
-        """Accept numbers given as text on the command line, as other fields do."""
-        return int(value) if isinstance(value, str) and value.isdigit() else value
 
     _check_threshold = field_validator("threshold", mode="after")(finite_threshold)

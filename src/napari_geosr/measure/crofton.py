@@ -38,7 +38,7 @@ PAIRS: tuple[tuple[tuple[int, int, int], tuple[int, int, int]], ...] = (
 
 
 def bit(corner: tuple[int, ...]) -> int:
-    """Number of the bit of corner (dz, dy, dx) in a code."""
+    """Index of the bit in a code that stands for the corner (dz, dy, dx)."""
     dz, dy, dx = corner
     return 4 * dx + 2 * dz + dy
 

@@ -216,10 +216,10 @@ def _notes(report: PorosityReport) -> str:
 
 
 def _methods(reports: Sequence[PorosityReport]) -> list[str]:
-    """Methods sections, if more than porosity was measured."""
+    """Methods sections, as far as the settings are known."""
     parts = []
     for report in reports:
-        if report.morphometry or report.group is not None:
+        if report.has_methods:
             parts += [f"<p>{escape(p)}</p>" for p in methods_text(report).splitlines()]
     return ["<h2>Methods</h2>", *parts] if parts else []
 

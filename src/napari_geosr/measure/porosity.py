@@ -20,6 +20,7 @@ from napari_geosr.core.steps import (
     never_stop,
     run_to_end,
 )
+from napari_geosr.core.types import AnyArray
 from napari_geosr.core.volume import ArrayLike, Volume
 from napari_geosr.io.lazy import cache_limited
 from napari_geosr.measure.blocks import RawTable
@@ -286,6 +287,40 @@ def _trace_graph(
         run.geometry,
         run.config.min_voxels,
     )
+
+
+def pore_mask_steps(
+    volume: Volume,
+    config: PorosityConfig,
+    mask: ArrayLike | None = None,
+    *,
+    should_stop: ShouldStop = never_stop,
+) -> Generator[Step, None, AnyArray]:
+    """Find all pores as a measurement does, before small ones are removed.
+
+    Returns
+    -------
+    ndarray of bool
+        One value per voxel of the volume.
+
+    Raises
+    ------
+    VolumeError, Cancelled
+        As in `porosity_steps`.
+    """
+    run, _ = prepare(volume, config, mask, None, None, False, should_stop, None)
+    histogram, threshold = yield from segment_steps(
+        run, [], SweepProgress(2 * len(run.slabs))
+    )
+    if config.hysteresis is not None:
+        limits = shifted_thresholds(histogram, threshold)
+        yield from hysteresis_steps(run, histogram, threshold, limits)
+    found = np.empty(run.shape, bool)
+    for slab in run.slabs:
+        run.check("finding the pores")
+        found[slab] = run.pores(slab, threshold)[1]
+        yield Step()
+    return found.reshape(volume.spatial_shape)
 
 
 def segment_steps(

@@ -251,6 +251,11 @@ class PorosityReport:
         names = ("local_window", "hysteresis")
         return {n: self.settings[n] for n in names if self.settings.get(n) is not None}
 
+    @property
+    def has_methods(self) -> bool:
+        """Whether all settings are known, as they are not in older stored reports."""
+        return "threshold" in self.settings
+
     def summary_lines(self) -> list[str]:
         """The summary as lines ``label: value unit``."""
         return [f"{label}: {text}" for label, text in summary_rows(self)]
@@ -337,7 +342,7 @@ class PorosityReport:
             }
         if self.group is not None:
             values["group"] = self.group.to_json_dict()
-        if values:
+        if self.has_methods:
             values["methods"] = methods_text(self)
         return values
 

@@ -132,7 +132,7 @@ def thickness_steps(
     block_voxels : int, optional
         Number of voxels of a block, `BLOCK_VOXELS` by default; memory is about 10
         bytes per voxel of a block and of the voxels around it (the largest radius
-        and some), and 14 bytes per sphere (one per 20 to 60 voxels of the phase).
+        and some), and 8 bytes per sphere (one per 8 to 15 voxels of the phase).
     target : writable array of uint16 of the same shape, optional
         Filled with diameters in steps of 1/32 voxel; 0 outside the phase, 65535 where
         the phase has no surface.
@@ -256,6 +256,7 @@ def with_margin(
         )
         read = np.asarray(phase[box[0], box[1], box[2]], bool)
         block = read.astype(np.uint8)  # a copy, which is changed later
+        del read
         squares = np.empty(block.shape, np.int32)
         nearest = np.empty(block.shape, np.int32)
         kernels().distances.squared_distances(block, squares, nearest)
@@ -272,7 +273,7 @@ def with_margin(
             start = np.array([b.start for b in box])
             return _PhaseBlock(block, squares, nearest, place, start, margin)
         check()
-        del read, block, squares, nearest  # before larger ones are made
+        del block, squares, nearest  # before larger ones are made
         wide = math.ceil(unknown) + spheres.REACH + 5
         margin = max(margin + 8, min(wide, 2 * margin))
 
@@ -283,14 +284,15 @@ class SphereList:
 
     Attributes
     ----------
-    centres : ndarray of shape (n, 3), int32
-        In the volume, in `kernels.spheres.PLACES` per voxel.
+    centres : ndarray of shape (n, 3), int16 or int32
+        In the volume, in `kernels.spheres.PLACES` per voxel. 16 bits are used for
+        volumes of up to 2,000 voxels along each axis.
     diameters : ndarray of shape (n,), uint16
     box : ndarray of shape (2, 3), float
         First and last place that any of them reaches, in voxels.
     """
 
-    centres: npt.NDArray[np.int32]
+    centres: npt.NDArray[np.signedinteger[Any]]
     diameters: npt.NDArray[np.uint16]
     box: npt.NDArray[np.float64]
 
@@ -301,7 +303,9 @@ class SphereList:
 
     @classmethod
     def of(
-        cls, centres: npt.NDArray[np.int32], diameters: npt.NDArray[np.uint16]
+        cls,
+        centres: npt.NDArray[np.signedinteger[Any]],
+        diameters: npt.NDArray[np.uint16],
     ) -> SphereList:
         """With the box that they reach."""
         spheres = kernels().spheres
@@ -310,6 +314,8 @@ class SphereList:
             return cls.none()
         reach = spheres.painted_radius(int(diameters.max()))
         ends = np.stack([centres.min(0), centres.max(0)]) / spheres.PLACES
+        if centres.max() < 2**15 and centres.min() >= -(2**15):
+            centres = centres.astype(np.int16)
         return cls(centres, diameters, ends + np.array([[-reach], [reach]]))
 
     def within(
@@ -325,8 +331,8 @@ class SphereList:
         ):
             return self.none()
         reach = spheres.painted_radius(int(self.diameters.max()))
-        lower = np.floor((first - reach) * spheres.PLACES).astype(np.int32)
-        upper = np.ceil((last + reach) * spheres.PLACES).astype(np.int32)
+        lower = np.floor((first - reach) * spheres.PLACES).astype(np.int64)
+        upper = np.ceil((last + reach) * spheres.PLACES).astype(np.int64)
         near = ((self.centres >= lower) & (self.centres <= upper)).all(1)
         return SphereList(self.centres[near], self.diameters[near], self.box)
 
@@ -372,7 +378,7 @@ def painted(
     if mask.any():
         first = np.array([s.start for s in box])
         near = [part.within(first, first + mask.shape) for part in found]
-        centres = np.concatenate([part.centres for part in near])
+        centres = np.concatenate([part.centres for part in near]).astype(np.int32)
         diameters = np.concatenate([part.diameters for part in near])
         order = np.argsort(np.uint16(spheres.MOST) - diameters, kind="stable")
         following = np.empty((*mask.shape[:2], mask.shape[2] + 1), np.uint16)

@@ -1,8 +1,8 @@
-"""U-Net of diffusion models: it knows how much noise its input contains.
+"""U-Net of diffusion models: it receives the noise level of its input.
 
 Residual blocks with group norms [1]_ and strided convolutions, and a sinusoidal
 embedding of the time in the noise schedule that is added in every block [2]_. Without a
-time it is told a fixed one, so that the same network also works on clean images, as in
+time, a fixed one is used, so that the same network also works on clean images, as in
 segmentation with few labels [3]_. The default is light: 0.4 million weights in 2D.
 
 Group norms use statistics of the whole image, so slices (3D: volumes) are processed as
@@ -17,6 +17,7 @@ References
    segmentation. MICCAI DGM4 (2023). arXiv:2307.14066
 .. [4] Baranchuk et al. Label-efficient semantic segmentation with diffusion models.
    ICLR (2022). arXiv:2112.03126
+.. [5] Ho & Salimans. Classifier-free diffusion guidance (2022). arXiv:2207.12598
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ class NetworkConfig(ScoresConfig):
     features: int = Field(24, ge=_GROUP, le=256, multiple_of=_GROUP)
     """Feature maps at full resolution; 2, 3, … times as many at the levels below."""
     fixed_time: int = Field(0, ge=0, le=999)
-    """Time that the network is told if none is given: for clean images."""
+    """Time that is used if none is given: for clean images."""
     noise_schedule: Literal["linear", "cosine"] = "cosine"
     """Noise schedule of a diffusion model."""
     prediction: Literal["noise", "velocity", "image"] = "velocity"
@@ -65,6 +66,12 @@ class NetworkConfig(ScoresConfig):
     decoder_head: int = Field(0, ge=0, le=256)
     """Feature maps of a last layer that sees all levels of the decoder, as in [4]_; 0:
     one convolution of the finest level."""
+    porosity: bool = False
+    """Whether the network can be told the porosity of the image [5]_."""
+    porosity_range: tuple[float, float] = (0.0, 1.0)
+    """Percentiles 1 and 99 of the porosity of training patches."""
+    porosity_threshold: float = 0.0
+    """Grey value below which voxels of training patches counted as pores."""
 
 
 def _sizes(config: NetworkConfig) -> list[int]:
@@ -92,6 +99,7 @@ def parameter_count(config: NetworkConfig) -> int:
     else:
         ends += conv(f, config.out_channels)
     embedding = (f + 1) * time + (time + 1) * time
+    embedding += (2 + 1) * time if config.porosity else 0
     down = block(f, f) + sum(conv(a, a) + block(a, b) for a, b in pairs)
     up = sum(conv(b, a) + block(2 * a, a) for a, b in pairs)
     return ends + embedding + down + block(sizes[-1], sizes[-1]) + up
@@ -159,6 +167,8 @@ class DiffusionUNet(nn.Module):
         self.embedding = nn.Sequential(
             nn.Linear(f, time), nn.SiLU(), nn.Linear(time, time), nn.SiLU()
         )
+        # Of the porosity, and of whether it is known; added to that of the time.
+        self.told = nn.Linear(2, time) if config.porosity else None
         channels = config.adjacent_slices + config.extra_channels
         self.stem = conv(channels, f, 3, padding=1)
         self.first = _TimedBlock(n, f, f, time)
@@ -182,7 +192,9 @@ class DiffusionUNet(nn.Module):
             local=False,
         )
 
-    def _embedded(self, time: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    def _embedded(
+        self, time: torch.Tensor, x: torch.Tensor, porosity: torch.Tensor | None
+    ) -> torch.Tensor:
         half = self.config.features // 2
         rates = torch.arange(half, dtype=torch.float32, device=x.device) / half
         angles = time.to(x.device).reshape(-1, 1) * torch.exp(
@@ -190,17 +202,32 @@ class DiffusionUNet(nn.Module):
         )
         waves = torch.cat([angles.sin(), angles.cos()], dim=1).to(x.dtype)
         embedded: torch.Tensor = self.embedding(waves)
+        if self.told is not None and porosity is not None:
+            low, high = self.config.porosity_range
+            given = porosity.to(x.device, x.dtype).reshape(-1, 1)
+            known = given.isfinite()
+            scaled = torch.where(known, (given - low) / (high - low) - 0.5, 0.0)
+            told = self.told(torch.cat([scaled, known.to(x.dtype)], dim=1))
+            embedded = embedded + torch.where(known, told, 0.0)
         return embedded.expand(len(x), -1)
 
-    def output(self, x: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
+    def output(
+        self,
+        x: torch.Tensor,
+        time: torch.Tensor,
+        porosity: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         """Output for noisy images at times in the noise schedule.
 
         Parameters
         ----------
         x : Tensor of shape (N, C, [Z,] Y, X)
         time : Tensor of shape (N,) or (1,)
+        porosity : Tensor of shape (N,) or (1,), optional
+            Porosity of each image, NaN where it is unknown; by default unknown. A
+            network that cannot be told the porosity ignores it.
         """
-        embedded = self._embedded(time, x)
+        embedded = self._embedded(time, x, porosity)
         maps = self.first(self.stem(pad_to(x, 2**self.config.levels)), embedded)
         skips = []
         for shrink, block in zip(self.shrink, self.down, strict=True):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from napari_geosr.cli.kit.console import run_command
 from napari_geosr.core.config import format_bytes
+from napari_geosr.core.errors import ConfigError
 from napari_geosr.io.suffixes import suffix_of
 from napari_geosr.jobs import submission
 from napari_geosr.jobs.profiles import Profile
@@ -37,7 +38,8 @@ def rows_for_job(job: RestoreJob, profile: Profile) -> dict[str, str]:
     Raises
     ------
     GeoSRError
-        If the run could not be started.
+        If the run could not be started, or could not finish a part of the volume within
+        the walltime.
     """
     volume, reason = job.data.open(), ""
     if volume.nbytes > _QUICK_BYTES:
@@ -64,6 +66,7 @@ def rows_for_job(job: RestoreJob, profile: Profile) -> dict[str, str]:
         )
 
     plan, _ = run_command(steps)
+    _check_walltime(plan, profile)
     runs = math.ceil(plan.seconds / profile.seconds)
     pieces = "one run" if runs == 1 else f"{runs} runs"
     within = f", {pieces} within the walltime"
@@ -80,6 +83,19 @@ def rows_for_job(job: RestoreJob, profile: Profile) -> dict[str, str]:
         "memory": f"{size}, plus the program and the model",
         "time": f"about {time_text(plan.seconds)} on {place}",
     }
+
+
+def _check_walltime(plan: RestorePlan, profile: Profile) -> None:
+    """Raise `ConfigError` if a run ends before its first tile is finished."""
+    part = plan.seconds / plan.parts * min(plan.parts, plan.workers)
+    if profile.queue == submission.LOCAL or part <= profile.seconds:
+        return
+    what = "tile" if plan.workers == 1 else "shard"
+    raise ConfigError(
+        f"The walltime {profile.walltime} is too short: one {what} takes about "
+        f"{time_text(part)} on a computer like this one, so no run would finish any. "
+        "Request more time (--walltime), or less memory (--memory) for smaller ones."
+    )
 
 
 def shape_text(plan: RestorePlan) -> str:

@@ -29,7 +29,6 @@ from napari_geosr.operations.restore.job import RestoreJob
 #: Jobs that measure always write labels, because the dock shows them.
 _LEFT_OUT = (
     "average",
-    "check_consistency",
     "detach",
     "dry_run",
     "labels",

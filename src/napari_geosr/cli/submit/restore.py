@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from napari_geosr import io
 from napari_geosr.cli.kit.options import settings_from
 from napari_geosr.cli.restore import restore as restore_command
 from napari_geosr.cli.submit.command import SubmitRequest, submitted
@@ -11,6 +12,7 @@ from napari_geosr.cli.submit.paths import absolute_model, absolute_path, modifie
 from napari_geosr.io.suffixes import stem_of
 from napari_geosr.jobs.queues._scripts import plain_name
 from napari_geosr.operations.inputs import InputConfig, check_not_source
+from napari_geosr.operations.restore import residual_path
 from napari_geosr.operations.restore.config import RestoreConfig
 from napari_geosr.operations.restore.job import RestoreInput, RestoreJob
 
@@ -23,6 +25,7 @@ def _restore(
     reading: InputConfig | None = None,
     settings: Path | None = None,
     resume: bool = False,
+    check_consistency: bool = False,
     strict: bool = False,
     workers: int | None = None,
     overwrite: bool = False,
@@ -36,6 +39,8 @@ def _restore(
         volume=absolute_path(input), reading=reading or InputConfig(), whole=True
     )
     check_not_source(data.open(), out)
+    if check_consistency:
+        io.check_output(residual_path(out), overwrite=overwrite)
     name = plain_name(stem_of(out))
     job = RestoreJob(
         name=name,
@@ -46,6 +51,7 @@ def _restore(
         look=True,
         strict=strict,
         workers=workers,
+        check_consistency=check_consistency,
     )
     job.check()
     return SubmitRequest(

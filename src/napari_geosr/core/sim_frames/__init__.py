@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -41,6 +41,10 @@ _MAX_PIXELS = 50
 _MIN_PIXELS = 0.25
 #: Largest number of pixels along each axis that are read to guess the order.
 _GUESS_EDGE = 256
+#: Misfit of the best order relative to that of another one above which they cannot be
+#: told apart: 0.15 to 0.8 for frames in a regular order, 0.96 and more for shuffled
+#: ones.
+_CLEAR = 0.9
 
 
 @dataclass(frozen=True)
@@ -317,6 +321,30 @@ def guess_order(frames: SimFrames) -> tuple[str, dict[str, float]]:
     return order, misfit
 
 
+def unclear_order(misfit: Mapping[str, float]) -> tuple[str, str] | None:
+    """Two orders that fit the frames about equally well, although they differ.
+
+    Frames in neither order, such as shuffled ones or those of another acquisition, fit
+    all orders equally badly.
+
+    Parameters
+    ----------
+    misfit : mapping of str to float
+        By order, from `guess_order`; orders of equal misfit read the same frames.
+
+    Returns
+    -------
+    (str, str) or None
+        The best order and its rival; None if the best one is clear.
+    """
+    best = min(misfit, key=lambda order: misfit[order])
+    others = [o for o in misfit if misfit[o] > misfit[best] * (1 + 1e-6)]
+    if not others:
+        return None
+    rival = min(others, key=lambda order: misfit[order])
+    return (best, rival) if misfit[best] > _CLEAR * misfit[rival] else None
+
+
 def _check_grey(volume: Volume) -> None:
     channels = volume.metadata.get("colour_channels") or volume.metadata.get("rgb")
     if channels:
@@ -367,10 +395,11 @@ def _frame_axes(volume: Volume, n_frames: int) -> str:
             if total == n_frames or (number == len(present) and total % n_frames == 0):
                 return "".join(axes)
     images = math.prod(lengths.values())
-    shown = ", ".join(f"{a} {n}" for a, n in lengths.items()) or "one image"
+    shown = ", ".join(f"{a} {n}" for a, n in lengths.items()) or "2D"
     raise VolumeError(
-        f"{volume.title} has {images} images ({shown}), which is not a multiple of the "
-        f"{n_frames} frames of one plane. Check that the stack is complete and that "
+        f"{volume.title} has {images} image{'s' * (images != 1)} ({shown}), which is "
+        f"not a multiple of the {n_frames} frames of one plane. Check that the stack "
+        "is complete and that "
         "--angles and --phases are those of the microscope."
     )
 

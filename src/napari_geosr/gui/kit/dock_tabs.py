@@ -10,7 +10,7 @@ from qtpy.QtWidgets import QDockWidget, QLabel, QMainWindow, QTabBar, QWidget
 #: Titles of docks, as in the manifest, in the order in which they are used.
 RECONSTRUCT, RESTORE, PAIRS, TRAIN = "Reconstruct", "Restore", "Pairs", "Train"
 POROSITY, COMPARE, MODELS, JOBS = "Porosity", "Compare", "Models", "Jobs"
-SIM, SEGMENT = "SIM", "Segment"
+SIM, SEGMENT, SHAPES = "SIM", "Segment", "Shapes"
 PLUGIN = "napari-geosr"
 #: Numbers the docks in the order in which they are opened.
 _numbers = itertools.count()

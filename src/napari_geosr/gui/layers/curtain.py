@@ -170,6 +170,15 @@ class CompareBox(QWidget):
         self.clear()
         self._set_pair(source, result)
 
+    def change_pair(
+        self, source: Image, result: Image, labels: tuple[str, str]
+    ) -> None:
+        """Compare two other layers in the same way, under other labels."""
+        if self.pair() == (source, result) and self._labels == labels:
+            return
+        self._labels = labels
+        self._replace_pair(source, result)
+
     def set_preview(self, source: Image, preview: Layer) -> None:
         """Compare a layer with its preview until the preview is removed.
 

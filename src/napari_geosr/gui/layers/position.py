@@ -149,7 +149,8 @@ def _width(viewer: ViewerModel) -> float:
 def click_callback(picker: weakref.ref[Any]) -> Any:
     """Make a viewer mouse callback that calls `picker.pick` on a click.
 
-    A drag, which pans the view, does not count as a click; a few pixels are no drag.
+    A drag, which pans the view, does not count as a click; a movement of a few pixels
+    is not a drag.
     """
 
     def pick(viewer: Any, event: Event) -> Generator[None, None, None]:

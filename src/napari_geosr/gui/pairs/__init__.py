@@ -134,7 +134,7 @@ class PairsDock(PairsWidgets):
                 row.combo.set_layer(layer)
 
     def config(self) -> PairsConfig | DegradeConfig:
-        """Return the settings as they are now.
+        """Return the current settings.
 
         Raises
         ------

@@ -31,6 +31,7 @@ from napari_geosr.gui.porosity.measuring import (
 from napari_geosr.gui.porosity.pore_layers import earlier_pore_layers, features
 from napari_geosr.gui.porosity.pores_shown import PoreDisplay
 from napari_geosr.gui.porosity.preview.levels_reader import Key, LevelsReader
+from napari_geosr.gui.porosity.preview.local_preview import LocalPreview
 from napari_geosr.gui.porosity.preview.sample_preview import SamplePreview
 from napari_geosr.gui.porosity.preview.threshold_preview import ThresholdPreview
 from napari_geosr.gui.porosity.settings import NO_IMAGE, UNUSABLE
@@ -81,6 +82,7 @@ class PorosityDock(PorosityWidgets):
         self.levels = LevelsReader(self._viewer, self)
         self.pores = PoreDisplay(self._viewer, self.result, self)
         self.preview = ThresholdPreview(self._viewer, self)
+        self.local_preview = LocalPreview(self._viewer, self.levels, self.preview, self)
         self.sample = SamplePreview(self._viewer, self.settings, self.levels, self)
         self._connect()
         self._recall()
@@ -227,14 +229,17 @@ class PorosityDock(PorosityWidgets):
             self.clear_errors()
             self._complains = False
         in_3d = self._viewer.dims.ndisplay == 3
-        # One slice does not show its neighbourhood.
         is_local = config.local_window is not None or config.hysteresis is not None
-        if not settings.previews or is_local:
+        if not settings.previews:
             self.preview.hide()
         elif self.is_running or in_3d or self.tabs.currentIndex() != 0:
             self.preview.pause()
+        elif is_local:
+            self.local_preview.show(layer, threshold, config)
+            return
         else:
             self.preview.show(layer, threshold, config, sample)
+        self.local_preview.stop()
 
     # Measuring
 

@@ -124,7 +124,7 @@ class PlanSection(QWidget):
         Raises
         ------
         ConfigError
-            If the text of a field has no meaning.
+            If the text of a field is invalid.
         """
         measuring = self._settings.config()
         return PlanConfig.create(
@@ -133,7 +133,11 @@ class PlanSection(QWidget):
             scan=_SCANS[self.scan.currentText()],
             threshold=measuring.threshold,
             phase=measuring.phase,
+            local_window=measuring.local_window,
+            hysteresis=measuring.hysteresis,
             sample_mask=measuring.sample_mask,
+            mask_closing=measuring.mask_closing,
+            connectivity=measuring.connectivity,
             memory=measuring.memory,
         )
 
@@ -206,7 +210,7 @@ class PlanSection(QWidget):
 
 
 def _unbroken(text: str) -> str:
-    """A value that is not broken between a number and its unit, or at ±."""
+    """Text without line breaks between a number and its unit, or at ±."""
     return _JOINT.sub("\N{NO-BREAK SPACE}", text)
 
 

@@ -60,7 +60,7 @@ class PoreColours:
     colours : ndarray of float32, shape (256, 4)
         RGBA colour of each class.
     low, high : float or None
-        Values at the ends of the scale; None if the colours are no scale.
+        Values at the ends of the scale; None if the colours do not form a scale.
     """
 
     classes: AnyArray
@@ -124,7 +124,7 @@ class PoreColormap(CyclicLabelColormap):
 
     @property
     def _selected_class(self) -> int:
-        """Class that napari calculates for the label that alone is shown."""
+        """Class that napari calculates for a label that is shown alone."""
         return int(self.selection - 1) % (len(self.colors) - 1) + 1
 
     def _map_without_cache(self, values: AnyArray) -> AnyArray:
@@ -156,7 +156,7 @@ def colour_columns(report: PorosityReport) -> list[str]:
 
 
 def number_columns(report: PorosityReport) -> list[str]:
-    """Columns of numbers, and of yes and no, without the labels."""
+    """Columns of numbers and truth values, except the labels."""
     return [
         name
         for name, values in report.table.items()

@@ -285,7 +285,7 @@ def column_title(name: str, unit: str) -> str:
 
 
 class PoreTable(QTableView):
-    """Shows pores and emits the one the user chooses.
+    """Lists pores and emits the label of the one that the user chooses.
 
     Signals
     -------
@@ -422,10 +422,10 @@ class PoreTable(QTableView):
         return self.pores.label_at(ranges[0].top()) if len(ranges) else None
 
     def set_marked(self, mask: AnyArray, *, only: bool = False) -> None:
-        """Show which pores are selected, without `labelsMarked`.
+        """Show which pores are selected, without emitting `labelsMarked`.
 
-        The rows are drawn as selected, but are no selection of Qt's, which takes
-        seconds for thousands of separate rows.
+        The rows are drawn as selected, but are not a Qt selection, which takes seconds
+        for thousands of separate rows.
 
         Parameters
         ----------

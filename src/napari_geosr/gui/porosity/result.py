@@ -50,8 +50,8 @@ _NO_EVIDENCE = (
     "or from a file."
 )
 _STALE = (
-    "These results belong to another image than the one chosen under Settings. Press "
-    "Measure to measure the chosen image."
+    "These results belong to a different image from the one chosen under Settings. "
+    "Press Measure to measure the chosen image."
 )
 _EXPORT = "Save the results and the table as CSV, JSON, PNG and HTML."
 #: Minimum height of the figures, in pixels.

@@ -164,7 +164,8 @@ class PorositySettings(QWidget):
                 "Show pores on the slice",
                 "Highlight the pores in the current slice, that is, everything below "
                 "(or above) the threshold. Small pores are excluded only when "
-                "measuring.",
+                "measuring. With a local window or hysteresis, the pores of the whole "
+                "volume are found first (up to 33 million voxels).",
             ),
             (
                 self.sample,

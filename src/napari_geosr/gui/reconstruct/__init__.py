@@ -128,7 +128,7 @@ class ReconstructDock(ReconstructWidgets):
         return "" if error is None else f"Default settings are used. {error}"
 
     def config(self) -> ReconstructConfig:
-        """Return the settings as they are now.
+        """Return the current settings.
 
         Raises
         ------

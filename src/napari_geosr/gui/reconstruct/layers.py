@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 class HiddenViews:
     """Hides projections and sinograms, which would cover slices.
 
-    Because these images have another size than slices, the camera moves to the first
+    Because these images differ in size from slices, the camera moves to the first
     slices shown after views were hidden, and back.
     """
 

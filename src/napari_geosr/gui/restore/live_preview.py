@@ -228,12 +228,12 @@ class LiveLayer(QObject):
             self._show_level()
 
     def _show_level(self) -> None:
-        """Add the resolution of the level on screen to the layer's name."""
+        """Add the resolution of what is on screen to the layer's name."""
         layer = self.layer
         if layer is None:
             return
-        level = layer.data_level
-        name = self._name if level == 0 else f"{self._name} at 1/{2**level}"
+        step = self._tiles.step_on_screen(layer.data_level)
+        name = self._name if step == 1 else f"{self._name} at 1/{step}"
         # Unless the user has renamed the layer.
         if layer.name != name and layer.name.startswith(self._name):
             layer.name = name

@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 
 
 class SegmentDock(SegmentWidgets):
-    """Segments a scan by strokes, and shows the slice on screen after each.
+    """Segments a scan from strokes, and predicts the current slice after each of them.
 
     Parameters
     ----------
@@ -147,7 +147,7 @@ class SegmentDock(SegmentWidgets):
             self.activity.request(SUGGEST)
 
     def slice_on_screen(self) -> int | None:
-        """Number of the slice that is seen; None if the view shows no slice."""
+        """Index of the current slice; None if the view shows no slice."""
         layer, dims = self.strokes.layer(), self._viewer.dims
         last = (dims.ndim - 2, dims.ndim - 1)
         if layer is None or tuple(dims.displayed) != last:
@@ -158,7 +158,9 @@ class SegmentDock(SegmentWidgets):
         return plane_on_screen(self._viewer, layer, axis, layer.data.shape[axis])
 
     def answer_key(self) -> Key | None:
-        """What the answer depends on; None if nothing is to be answered."""
+        """Everything that the prediction depends on; None if there is nothing to
+        predict.
+        """
         scan, strokes, z = (
             self.scan.layer(),
             self.strokes.layer(),
@@ -336,7 +338,7 @@ class SegmentDock(SegmentWidgets):
             self.show_failure(error)
 
     def _show_answer(self, _index: int = 0) -> None:
-        """Show the prediction of the slice, and what else is chosen."""
+        """Show the prediction of the slice, and the chosen overlay."""
         scan, strokes, answer = self.scan.layer(), self.strokes.layer(), self._answer
         if scan is None or strokes is None or answer is None:
             return

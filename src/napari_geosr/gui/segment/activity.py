@@ -14,13 +14,13 @@ ANSWER, SUGGEST, SEGMENT = "answer", "suggest", "segment"
 
 
 class StrokesActivity(Activity):
-    """Answers the latest stroke a moment after it; suggestions can wait.
+    """Predicts the slice shortly after the latest stroke; suggestions come later.
 
     Attributes
     ----------
     key : callable
-        What the answer depends on: equal keys give equal answers. None if there is
-        nothing to answer.
+        Everything that the prediction depends on: equal keys give equal predictions.
+        None if there is nothing to predict.
     begin : callable
         Starts an operation, by its name.
     """

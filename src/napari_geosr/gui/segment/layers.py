@@ -33,14 +33,14 @@ _RESULT_OPACITY = 0.6
 
 
 def warm_up() -> None:
-    """Compile napari's colouring of labels, in a worker: the window does not freeze."""
+    """Compile napari's colouring of labels in a worker, so that the window goes on."""
     from napari.layers import Labels
 
     Labels(np.eye(4, dtype=np.uint8)[None].repeat(2, 0))
 
 
 def add_strokes(viewer: ViewerModel, scan: Image, volume: Volume) -> Labels:
-    """Add an empty Labels layer over a scan, and take the brush."""
+    """Add an empty Labels layer over a scan, and activate the brush."""
     layer: Labels = unwrapped(
         viewer.add_labels(
             np.zeros(volume.shape, np.uint8),
@@ -149,7 +149,7 @@ def show_result(
     strokes: Layer | None,
     earlier: Labels | None,
 ) -> Labels:
-    """Show the segmented scan below the strokes, in the layer of an earlier one."""
+    """Show the segmented scan below the strokes, if possible in an earlier layer."""
     if earlier is not None and earlier.data.shape == volume.shape:
         replace_data(viewer, earlier, volume, like)
         earlier.metadata = layer_metadata(volume)
@@ -199,7 +199,9 @@ def _alive(viewer: ViewerModel, reference: weakref.ref[Layer] | None) -> Layer |
 def add_class_as_pores(
     viewer: ViewerModel, result: Labels, volume: Volume, number: int
 ) -> Image:
-    """Add an image in which one class is dark, like pores, and all else is bright."""
+    """Add an image in which one class is dark, like pores, and everything else is
+    bright.
+    """
     values = np.where(np.asarray(result.data) == number, 0, 255).astype(np.uint8)
     shown = volume.replace(data=values, metadata={})
     return add_image_result(

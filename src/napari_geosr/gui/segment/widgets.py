@@ -45,7 +45,7 @@ _LIST_HEIGHTS = (80, 140)
 
 
 def is_painted(layer: Layer) -> bool:
-    """Whether a layer may hold strokes: labels that are no helper of the plugin."""
+    """Whether a layer may hold strokes: labels that are not a helper layer."""
     return bool(layer._type_string == "labels" and not is_helper(layer))
 
 
@@ -68,21 +68,21 @@ class SegmentWidgets(Dock):
         self.strokes = LayerCombo(self._viewer, is_painted)
         self.strokes.setAccessibleName("Labels")
         self.strokes.setToolTip(
-            "Labels layer in which you paint: class 1, class 2 and so on. 0 stands for "
-            "voxels where nothing is painted."
+            "Labels layer in which you paint: class 1, class 2 and so on. 0 means not "
+            "painted."
         )
         self.new_button = button(
             "&New labels",
-            "Add an empty Labels layer to the scan, and take napari's brush.",
+            "Add an empty Labels layer to the scan and switch to napari's brush.",
         )
         self.live = QCheckBox("L&ive")
         self.live.setAccessibleName("Live")
         self.live.setChecked(True)
-        self.live.setToolTip("Segment the slice on screen after each stroke.")
+        self.live.setToolTip("Segment the current slice after each stroke.")
         self.shown = combo(
             "Also show",
-            "What else is shown of the slice on screen: the uncertainty, or the "
-            "probability of a class.",
+            "Also show the uncertainty, or the probability of a class, for the current "
+            "slice.",
         )
         self.shown.addItems([CLASSES, UNCERTAINTY])
         self.form = ConfigForm(SegmentConfig, skip=("unpainted",))
@@ -94,13 +94,13 @@ class SegmentWidgets(Dock):
         self.slices = list_tree(
             ("Slice", "Reason"),
             "Slices to paint next",
-            "Slices that would help most if you painted them. Click to go there.",
+            "Slices where painting would help most. Click to go there.",
             heights=_LIST_HEIGHTS,
         )
         self.suggest_button = button(
             "S&uggest slices",
             "Find the slices that differ most from the painted ones or, once there is "
-            "a prediction, are most uncertain.",
+            "a prediction, those with the highest uncertainty.",
         )
         self.fractions = text_label(
             "Fractions", "Fraction of each class in the segmented scan."

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_geosr.core.errors import ConfigError, GeoSRError
-from napari_geosr.core.sim_frames import ORDER_PRESETS, SimFrames
+from napari_geosr.core.sim_frames import SimFrames
 from napari_geosr.core.sim_frames.fringes import PatternSet
 from napari_geosr.core.steps import PreviewReady, Step
 from napari_geosr.core.types import AnyDict
 from napari_geosr.core.units import PIXEL, convert_length
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.jobs.handover import RunHandover
+from napari_geosr.gui.kit.form import fields_of_options
 from napari_geosr.gui.kit.lifetime import unwrapped
 from napari_geosr.gui.kit.progress import OperationProgress
 from napari_geosr.gui.layers import (
@@ -30,6 +31,7 @@ from napari_geosr.gui.layers import (
 from napari_geosr.gui.layers.contents import contents_key
 from napari_geosr.gui.layers.geometry import geometry_of_layer
 from napari_geosr.gui.layers.position import indices_at, plane_on_screen
+from napari_geosr.gui.sim import texts
 from napari_geosr.gui.sim.network_preview import NetworkPreview
 from napari_geosr.gui.sim.pattern_layers import PatternLayers
 from napari_geosr.gui.sim.steps import (
@@ -79,12 +81,13 @@ class SimDock(SimWidgets):
         super().__init__(napari_viewer)
         self._found: FoundPatterns | None = None
         self._found_key: tuple[object, ...] = ()
+        #: The same for the frames that are drawn.
+        self._drawn_key: tuple[object, ...] = ()
         #: Results of the methods with these patterns, for a comparison.
         self._answers: dict[str, FloatArray] = {}
         #: What was assumed when the patterns were found.
         self._remarks: tuple[str, ...] = ()
         self._preview: weakref.ref[Image] | None = None
-        self._results: dict[str, weakref.ref[Image]] = {}
         self._progress = OperationProgress(
             self.bar.state.setText,
             show_bar=self.bar.show_progress,
@@ -101,7 +104,7 @@ class SimDock(SimWidgets):
         if error is not None:
             self.message.show_error(error)
         self._connect()
-        self._show_found()
+        self._on_changed()
         self.show_busy("")
 
     def _connect(self) -> None:
@@ -114,12 +117,16 @@ class SimDock(SimWidgets):
         self.cancel_button.clicked.connect(self._on_cancel)
         self.cluster.set_run(self._run_elsewhere, self.run_button)
         self.patterns.moved.connect(self._on_moved)
+        self.table.edited.connect(self._on_moved)
+        self.table.failed.connect(self.show_failure)
+        self.strip.drawn.connect(self._on_drawn)
+        self.strip.frame_chosen.connect(self._show_frame)
         self.compare.failed.connect(self.show_failure)
 
     # Settings
 
     def config(self) -> SimConfig:
-        """Return the settings as they are now.
+        """Return the current settings.
 
         Raises
         ------
@@ -147,11 +154,16 @@ class SimDock(SimWidgets):
         return contents_key(layer), config.model_dump_json(include=_OF_PATTERNS)
 
     def _on_changed(self) -> None:
-        """Discard patterns of another layer or of other settings."""
+        """Discard patterns of another layer or of other settings; draw its frames."""
+        key: tuple[object, ...] = ()
         try:
-            key = self._key(self._source(), self.config())
+            layer, config = self._source(), self.config()
+            key = self._key(layer, config)
+            if key != self._drawn_key:
+                self.strip.look(volume_from_layer(layer, whole=True), config)
         except GeoSRError:
-            key = ()
+            self.strip.look(None, None)
+        self._drawn_key = key
         if self._found is not None and key != self._found_key:
             self._found = None
             self.patterns.remove()
@@ -233,11 +245,36 @@ class SimDock(SimWidgets):
         found = self._found
         self.table.show_estimate(None if found is None else found.estimate)
         self.hint.setVisible(found is not None)
-        text = "" if found is None else _arrangement(found.frames)
+        shown = self.strip.overview if found is None else found
+        text = "" if shown is None else texts.arrangement(shown.frames)
         self.arrangement.setText(text)
         self.arrangement.setVisible(bool(text))
         idle = IDLE if self.combo.layer() is not None else EMPTY
         self.bar.state.set_idle(idle if found is None else FOUND)
+
+    def _on_drawn(self) -> None:
+        overview = self.strip.overview
+        if overview is not None:
+            text, _ = fields_of_options(overview.remark, self.settings_forms())
+            self.strip.show_remark(text)
+        if not self.activity.busy:
+            self._show_found()
+
+    def _show_frame(self, angle: int, phase: int) -> None:
+        """Move the sliders to a frame of the middle slice."""
+        overview, layer = self.strip.overview, self.combo.layer()
+        if overview is None or layer is None:
+            return
+        frames = overview.frames
+        lengths = [frames.volume.length(axis) for axis in frames.frame_axes]
+        at = frames.index(angle, phase, frames.n_planes // 2)
+        axes = geometry_of_layer(layer).axes
+        offset = self._viewer.dims.ndim - layer.ndim
+        for axis, i in zip(
+            frames.frame_axes, np.unravel_index(at, lengths), strict=True
+        ):
+            if axis in axes:
+                self._viewer.dims.set_current_step(offset + axes.index(axis), int(i))
 
     def _on_moved(self, near: PatternSet) -> None:
         """Find the patterns again, close to a peak that the user has moved."""
@@ -245,6 +282,7 @@ class SimDock(SimWidgets):
         if found is None or self.activity.busy:
             if found is not None:
                 self.patterns.update_patterns(found.estimate.patterns)
+                self.table.show_estimate(found.estimate)
             return
         try:
             config = self.config()
@@ -348,7 +386,7 @@ class SimDock(SimWidgets):
         )
 
     def _on_run_step(self, step: Step, source: Image | None) -> None:
-        """Show progress, and what the network makes of the frames so far."""
+        """Show progress, and the network's current reconstruction of the frames."""
         if not isinstance(step, PreviewReady):
             self._progress.show_step(step)
         elif source is not None and source in self._viewer.layers:
@@ -381,19 +419,22 @@ class SimDock(SimWidgets):
         title = METHOD_TITLES[result.method]
         name = title if source is None else f"{source.name} · {title}"
         layer = self._add(result.volume, source, name)
-        self._results[result.method] = weakref.ref(layer)
+        self.answers.add(result.method, layer)
         self._show_trust(result, source, name)
-        self._compare_with(layer)
-        self.figures.setText(_figures(result))
+        self.figures.setText(texts.figures(result))
         self.figures.setVisible(True)
         self.bar.state.set_idle(DONE)
-        warnings = [*self._remarks, *self._progress.warnings, *_warnings_of(result)]
+        warnings = [
+            *self._remarks,
+            *self._progress.warnings,
+            *texts.warnings_of(result),
+        ]
         self._show_warnings(warnings)
         if not warnings:
             self.message.show_message(f"Added {name}.", "ok")
 
     def _show_trust(self, result: SimResult, source: Image | None, name: str) -> None:
-        """Show where the result does not explain the frames, and what it contains."""
+        """Show the residual of the frames and the spectrum of the result."""
         self.trust.remove()
         if result.residual is None or result.support is None or source is None:
             return
@@ -404,15 +445,6 @@ class SimDock(SimWidgets):
         self.trust.show_residual(residual)
         self.trust.show_support(result.support, source, name)
         self._viewer.layers.selection.active = active
-
-    def _compare_with(self, layer: Image) -> None:
-        """Offer the curtain between the widefield image and the newest result."""
-        before = self._results.get("widefield")
-        widefield = None if before is None else before()
-        if widefield is None or widefield is layer:
-            return
-        if widefield in self._viewer.layers and widefield.ndim == layer.ndim:
-            self.compare.set_pair(widefield, layer)
 
     def _add(
         self, volume: Volume, source: Image | None, name: str, helper: str = ""
@@ -462,39 +494,3 @@ def _give_pixel_size(layer: Image, edge: float) -> None:
         sizes = (depth, edge, edge)
     if known.unit != "µm" or not np.allclose(known.voxel_size, sizes, rtol=1e-6):
         set_voxel_size(layer, sizes, "µm")
-
-
-def _arrangement(frames: SimFrames) -> str:
-    """Describe how the frames are arranged."""
-    order = ORDER_PRESETS.get(frames.order, frames.order)
-    parts = [f"{frames.angles} angles × {frames.phases} phases", f"order: {order}"]
-    for number, word in (
-        (frames.n_planes, "slices"),
-        (frames.n_times, "time points"),
-        (frames.n_channels, "channels"),
-    ):
-        if number > 1:
-            parts.append(f"{number} {word}")
-    if frames.offset:
-        parts.append(f"camera offset {frames.offset:.4g}")
-    return "; ".join(parts) + "."
-
-
-def _figures(result: SimResult) -> str:
-    """Describe a result in one line."""
-    facts = result.summary
-    parts = [f"{METHOD_TITLES[result.method]}: {facts['seconds']:.1f} s"]
-    if used := facts.get("iterations"):
-        numbers = sorted({int(n) for n in np.ravel(used)})
-        shown = f"{numbers[0]}" if len(numbers) == 1 else f"{numbers[0]}–{numbers[-1]}"
-        parts.append(f"{shown} iterations")
-    text = ", ".join(parts) + "."
-    if (snr := facts.get("snr")) is not None:
-        text += f" Signal-to-noise ratio of the frames: {snr:.3g}."
-    return text
-
-
-def _warnings_of(result: SimResult) -> tuple[str, ...]:
-    """Warnings of the checks of a result."""
-    checks = getattr(result, "checks", None)
-    return () if checks is None else tuple(checks.warnings)

@@ -1,4 +1,4 @@
-"""The layer that shows what the network makes of the frames while it is fitted."""
+"""The layer that shows the network's reconstruction while the network is fitted."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 
 class NetworkPreview(QObject):
-    """Shows the latest preview of a run; a layer that the user removes stays away.
+    """Shows the latest preview of a run; a layer that the user removes is not added
+    again.
 
     Parameters
     ----------

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
-from qtpy.QtWidgets import QLineEdit, QTreeWidgetItem, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QLineEdit, QVBoxLayout, QWidget
 
 from napari_geosr.core.sim_frames import ORDERS
 from napari_geosr.gui.jobs.cluster import ClusterButton
@@ -20,14 +19,15 @@ from napari_geosr.gui.kit.widgets import (
     add_row,
     button,
     form_layout,
-    list_tree,
     scrolling,
     text_label,
 )
 from napari_geosr.gui.layers.combo import LayerCombo
-from napari_geosr.gui.layers.curtain import CompareBox
 from napari_geosr.gui.layers.data_row import is_training_image
-from napari_geosr.operations.sim import MIN_CONFIDENCE, PatternEstimate, SimConfig
+from napari_geosr.gui.sim.answers import AnswerCompare
+from napari_geosr.gui.sim.order_strip import OrderStrip
+from napari_geosr.gui.sim.pattern_table import PatternTable
+from napari_geosr.operations.sim import SimConfig
 
 if TYPE_CHECKING:
     import napari.viewer
@@ -51,8 +51,6 @@ _RARE_GROUPS = {
     "Physics-informed network": ("recipe", "steps", "features", "patterns_after"),
     "Run": ("checks", "memory", "threads", "device"),
 }
-#: Columns of the table of patterns.
-_COLUMNS = ("Direction", "Period", "Modulation", "Peak")
 
 
 class SimWidgets(Dock):
@@ -78,6 +76,7 @@ class SimWidgets(Dock):
             "Arrangement of the frames",
             "How the frames are arranged, as set or as detected.",
         )
+        self.strip = OrderStrip()
         self.form = ConfigForm(
             SimConfig,
             skip=[name for name in SimConfig.model_fields if name not in _SHOWN],
@@ -101,16 +100,16 @@ class SimWidgets(Dock):
             "Hint about the patterns",
             "How to correct a pattern.",
             "If a circle misses its peak in the spectrum, select the layer of "
-            "patterns and drag the circle onto the peak.",
+            "patterns and drag the circle onto the peak, or double-click a direction "
+            "or period and type it.",
         )
         self.figures = text_label(
             "About the result",
             "Duration, iterations and signal-to-noise ratio of the last run.",
         )
         self.figures.setVisible(False)
-        self.compare = CompareBox(self._viewer, labels=("widefield", "result"))
-        # The grey values of the methods differ by an order of magnitude.
-        self.compare.link_box.setChecked(False)
+        self.answers = AnswerCompare(self._viewer)
+        self.compare = self.answers.box
 
     def _make_actions(self) -> None:
         self.find_button = button(
@@ -141,12 +140,13 @@ class SimWidgets(Dock):
         for widget in (
             self.job_row,
             self.arrangement,
+            self.strip,
             self.form,
             self.advanced,
             self.table,
             self.hint,
             self.figures,
-            self.compare,
+            self.answers,
             self.cluster.widget,
         ):
             column.addWidget(widget)
@@ -164,57 +164,3 @@ class SimWidgets(Dock):
     def settings_forms(self) -> list[ConfigForm]:
         """Return the forms with the settings, from the top."""
         return [self.form, self.rare]
-
-
-class PatternTable(QWidget):
-    """Direction, period, modulation and confidence of the pattern of each angle.
-
-    Hidden while no pattern is known.
-    """
-
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self.tree = list_tree(
-            _COLUMNS,
-            "Patterns",
-            "Illumination patterns. Modulation ranges from 0 to 1. Peak is the "
-            "confidence, that is, the height of the correlation peak relative to its "
-            f"surroundings; below {MIN_CONFIDENCE:g}, the pattern counts as not found.",
-            heights=(90, 110),
-        )
-        column = QVBoxLayout(self)
-        column.setContentsMargins(0, 0, 0, 0)
-        column.addWidget(self.tree)
-        self.setVisible(False)
-
-    def show_estimate(self, estimate: PatternEstimate | None) -> None:
-        """Show the patterns of an estimate; hide the table without one."""
-        self.tree.clear()
-        patterns = None if estimate is None else estimate.patterns
-        self.setVisible(patterns is not None and bool(patterns.fringes))
-        if estimate is None or patterns is None:
-            return
-        for i, fringe in enumerate(patterns.fringes):
-            known = i < len(patterns.confidence)
-            peak = patterns.confidence[i] if known else math.nan
-            row = QTreeWidgetItem(
-                [
-                    f"{i + 1}: {fringe.direction:.1f}°",
-                    length_text(patterns.pixel_size / fringe.frequency, patterns.unit),
-                    " / ".join(f"{m:.2f}" for m in fringe.modulation),
-                    f"{peak:.1f}" if math.isfinite(peak) else "–",
-                ]
-            )
-            problem = estimate.fits[i].problem if i < len(estimate.fits) else ""
-            if problem:
-                row.setText(0, f"{row.text(0)} \N{WARNING SIGN}")
-                for column in range(len(_COLUMNS)):
-                    row.setToolTip(column, problem)
-            self.tree.addTopLevelItem(row)
-
-
-def length_text(length: float, unit: str) -> str:
-    """A length with three or more digits before the unit, such as ``"221 nm"``."""
-    if unit == "µm" and length < 1:
-        length, unit = 1000 * length, "nm"
-    return f"{length:.3g} {unit}"

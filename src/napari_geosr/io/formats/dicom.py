@@ -26,7 +26,7 @@ _SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
 #: Bytes in front of the letters DICM.
 _PREAMBLE = 128
 _PATIENT_NOTE = (
-    "data about the patient in the file were not read; results do not contain them."
+    "the patient data in the file were not read, so results do not contain them."
 )
 
 

@@ -38,7 +38,8 @@ def read_nrrd(path: Path) -> Volume:
     Raises
     ------
     FileError
-        If pynrrd is not installed, or the file is damaged or no image or volume.
+        If pynrrd is not installed, or the file is damaged or contains no image or
+        volume.
     """
     try:
         import nrrd

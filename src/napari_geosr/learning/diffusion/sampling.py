@@ -1,7 +1,7 @@
 """Draws images from a diffusion model.
 
-Two samples with the same seed are the same, and so is the noise at a voxel in whatever
-box it is drawn.
+Samples with the same seed are equal, and the noise at a voxel does not depend on the
+box in which it is drawn.
 """
 
 from __future__ import annotations

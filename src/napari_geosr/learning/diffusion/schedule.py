@@ -99,8 +99,8 @@ class Schedule:
     ) -> None:
         if zero_terminal and prediction == "noise":
             raise ConfigError(
-                "If only noise is left at the last time, predicting it says nothing "
-                "about the image: set the prediction to velocity or image."
+                "If only noise is left at the last time step, predicting it says "
+                "nothing about the image: set the prediction to velocity or image."
             )
         variances = noise_variances(kind, times)
         if zero_terminal:

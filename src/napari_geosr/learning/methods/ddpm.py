@@ -1,8 +1,8 @@
 """DDPM: learn what images of a modality look like, from unlabelled images alone.
 
-The network is shown images with known amounts of added noise and learns to tell the
-noise from the image [1]_. The model draws new images, and it is a start for methods
-that have few labels (`napari_geosr.learning.methods.ptdr`).
+The network is shown images with known amounts of added noise and learns to separate the
+noise from the image [1]_. The model generates new images, and is a starting point for
+training with few labels (`napari_geosr.learning.methods.ptdr`).
 
 References
 ----------
@@ -10,6 +10,7 @@ References
    arXiv:2006.11239
 .. [2] Hang et al. Efficient diffusion training via min-SNR weighting strategy. ICCV
    (2023). arXiv:2303.09556
+.. [3] Ho & Salimans. Classifier-free diffusion guidance (2022). arXiv:2207.12598
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import numpy as np
 from pydantic import Field
 
 from napari_geosr.core.errors import ConfigError
-from napari_geosr.core.types import AnyDict
+from napari_geosr.core.types import AnyArray, AnyDict
 from napari_geosr.learning import diffusion
 from napari_geosr.learning.architecture import (
     format_alternatives,
@@ -46,6 +47,12 @@ NEEDS = "unlabelled images or volumes of one modality"
 _TIMES = 1000
 #: Times at which the predicted noise is evaluated, evenly spaced.
 _EVALUATED = range(_TIMES // 16, _TIMES, _TIMES // 8)
+#: Fraction of the patches of which the network is not told the porosity.
+_UNTOLD = 0.15
+#: Patches from which the range of the porosity is determined.
+_RANGE_PATCHES = 256
+#: Last entry of their random seed; it differs from all others.
+_RANGE_KEY = 12
 
 
 class Config(TrainingConfig):
@@ -58,8 +65,8 @@ class Config(TrainingConfig):
     network: str = Field(
         "diffusion_unet",
         title="Network",
-        description="Network architecture: diffusion_unet, which knows how much noise "
-        "there is.",
+        description="Network architecture: diffusion_unet, which receives the noise "
+        "level as input.",
     )
     dimensions: Literal["2D", "2.5D", "3D"] = Field(
         "2D",
@@ -77,27 +84,32 @@ class Config(TrainingConfig):
     sampling: Literal["uniform", "structure"] = Field(
         "uniform",
         title="Sampling",
-        description="Where patches are taken. uniform: from everywhere; structure: "
-        "more from regions with structure, which the model then takes to be more "
-        "frequent.",
+        description="Where patches are taken. uniform: everywhere; structure: more "
+        "often in regions with structure, which the model then overestimates.",
     )
     noise_schedule: Literal["linear", "cosine"] = Field(
         "cosine",
         title="Noise schedule",
-        description="How the amount of noise grows over the 1000 times: linear or "
+        description="How the amount of noise grows over the 1000 time steps: linear or "
         "cosine.",
     )
     prediction: Literal["noise", "velocity", "image"] = Field(
         "velocity",
         title="Prediction",
         description="What the network predicts: the noise, the image, or the velocity, "
-        "a mixture of both that is accurate at all times.",
+        "a mixture of both that is accurate at all time steps.",
     )
     zero_terminal: bool = Field(
         False,
         title="Pure noise at the end",
-        description="Whether nothing of the image is left at the last time; not if the "
-        "noise is predicted.",
+        description="Leave nothing of the image at the last time step; not possible if "
+        "the network predicts the noise.",
+    )
+    condition: Literal["none", "porosity"] = Field(
+        "none",
+        title="Condition",
+        description="What the network is told of each patch. porosity: the fraction of "
+        "dark voxels (Otsu), so that images of a given porosity can be generated.",
     )
 
 
@@ -107,10 +119,13 @@ class Method(_Method):
     task: Literal["denoise", "translate", "generate"] = "generate"
     loss_titles: Mapping[str, str] = {"noise error": "predicted noise"}
     config: Config
+    replaced_settings = frozenset({"porosity", "porosity_range", "porosity_threshold"})
+    #: Grey value that separates pores and solid, and the range of the porosity.
+    pores: tuple[float, tuple[float, float]] | None = None
 
     @classmethod
     def check(cls, config: TrainingConfig) -> None:
-        """Also check that the network can be told the time, and that greys are kept."""
+        """Also check that the network takes the time, and that grey values are kept."""
         super().check(config)
         assert isinstance(config, Config)
         if "noise_schedule" not in network_fields(config.network):
@@ -118,13 +133,13 @@ class Method(_Method):
                 lambda name: "noise_schedule" in network_fields(name)
             )
             raise ConfigError(
-                f"The network {config.network!r} cannot be told how much noise there "
-                f"is: choose {format_alternatives(networks)}."
+                f"The network {config.network!r} does not receive the noise level as "
+                f"input: choose {format_alternatives(networks)}."
             )
         if config.normalisation != "stored":
             raise ConfigError(
-                "A diffusion model draws images without one to take the grey scale "
-                "from: set normalisation to stored."
+                "A diffusion model has no input image that would define the grey "
+                "scale: set normalisation to stored."
             )
         if config.network_options.get("residual"):
             raise ConfigError(
@@ -135,8 +150,40 @@ class Method(_Method):
 
     def network_kwargs(self) -> AnyDict:
         """Settings of the network, with the noise schedule."""
-        schedule = self.config.model_dump(include=set(self.config.network_settings))
-        return network_kwargs(self.config, **schedule)
+        settings = self.config.model_dump(include=set(self.config.network_settings))
+        if self.config.condition == "porosity":
+            settings["porosity"] = True
+            if self.pores is not None:
+                settings["porosity_threshold"], limits = self.pores
+                settings["porosity_range"] = list(limits)
+        return network_kwargs(self.config, **settings)
+
+    def prepare(self, patches: Patches) -> None:
+        """Determine what is a pore, and the porosity of patches.
+
+        Raises
+        ------
+        ConfigError
+            If all patches have the same porosity.
+        """
+        if self.config.condition != "porosity":
+            return
+        from skimage.filters import threshold_otsu
+
+        rng = np.random.default_rng([self.config.seed, _RANGE_KEY])
+        drawn = [
+            patches.draw(rng, ("source",))["source"] for _ in range(_RANGE_PATCHES)
+        ]
+        threshold = float(threshold_otsu(np.stack(drawn)))
+        shares = [float((_middle(patch) < threshold).mean()) for patch in drawn]
+        low, high = (round(float(q), 4) for q in np.quantile(shares, (0.01, 0.99)))
+        if not low < high:
+            raise ConfigError(
+                "All patches of the training data have the same fraction of dark "
+                "voxels, so the network cannot learn the porosity: set the condition "
+                "to none, or give scans with pores."
+            )
+        self.pores = threshold, (low, high)
 
     def schedule(self) -> Schedule:
         """The noise schedule."""
@@ -151,8 +198,8 @@ class Method(_Method):
     def intended_use(self) -> str:
         """Intended use, for the card."""
         return (
-            "A start for segmentation with few labels, and drawing images like the "
-            "training data, which are no measurements."
+            "Pre-training for segmentation with few labels, and generating images that "
+            "resemble the training data (they are not measurements)."
         )
 
     def draw(self, patches: Patches, rng: np.random.Generator) -> Arrays:
@@ -160,13 +207,21 @@ class Method(_Method):
         drawn = patches.draw(rng, ("source",))
         noise = np.asarray(rng.standard_normal(drawn["source"].shape, np.float32))
         time = np.array(rng.integers(_TIMES), np.int64)
-        return {"source": drawn["source"], "noise": noise, "time": time}
+        sample = {"source": drawn["source"], "noise": noise, "time": time}
+        if self.pores is not None:
+            porosity = (_middle(drawn["source"]) < self.pores[0]).mean()
+            if not patches.validation and rng.random() < _UNTOLD:  # as in [3]_
+                porosity = np.nan
+            sample["porosity"] = np.array(porosity, np.float32)
+        return sample
 
     def loss(self, batch: Batch) -> tuple[Tensor, Losses]:
         """Squared error of the output, weighted by min-SNR [2]_."""
         schedule, time = self.schedule(), batch["time"]
         x0, noise = batch["source"], batch["noise"]
-        output = self._network_output(schedule.noised(x0, noise, time), time)
+        output = self._network_output(
+            schedule.noised(x0, noise, time), time, batch.get("porosity")
+        )
         squares = (output - _centre(schedule.target(x0, noise, time))).square()
         weight = schedule.weight(time).to(squares.device, squares.dtype)
         error = (weight * squares.flatten(1).mean(dim=1)).mean()
@@ -177,7 +232,7 @@ class Method(_Method):
         schedule = self.schedule()
 
         def predicted(x: Tensor, time: Tensor) -> Tensor:
-            output = self._network_output(x, time)
+            output = self._network_output(x, time, batch.get("porosity"))
             return schedule.parts(_centre(x), output, time)[1]
 
         return {"noise error": self.noise_error(batch, predicted)}
@@ -206,19 +261,28 @@ class Method(_Method):
             batch, lambda x, time: _centre(x) * schedule.shares(time, x)[1]
         )
 
-    def _network_output(self, x: Tensor, time: Tensor) -> Tensor:
+    def _network_output(
+        self, x: Tensor, time: Tensor, porosity: Tensor | None = None
+    ) -> Tensor:
         network: Any = self.modules[self.result]
-        output: Tensor = network.output(x, time)
+        told = {} if porosity is None else {"porosity": porosity}
+        output: Tensor = network.output(x, time, **told)
         return output.float()
 
     def starting_weights(self, model: Model) -> dict[str, Tensor]:
         """State dict of another diffusion model."""
         if model.card.task != "generate":
             raise ConfigError(
-                f"{model.card.name} is no diffusion model: start from a model of "
-                "ddpm, or without one."
+                f"{model.card.name} is not a diffusion model: start from a model "
+                "trained with ddpm, or from scratch."
             )
         return super().starting_weights(model)
+
+
+def _middle(patch: AnyArray) -> AnyArray:
+    """The voxels of a patch (C, [Z,] Y, X) that the output is for."""
+    middle: AnyArray = patch[len(patch) // 2]
+    return middle
 
 
 def _centre(x: Tensor) -> Tensor:

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from napari_geosr.learning.patches import Patches
     from napari_geosr.models.bundle import Model
 
-NEEDS = "a scan and a few painted slices of it, and a model of ddpm if there is one"
+NEEDS = "a scan with a few painted slices, optionally with a model trained by ddpm"
 
 #: Value of voxels where nothing is painted.
 UNPAINTED = 255
@@ -80,8 +80,8 @@ class Config(TrainingConfig):
     ] = Field(
         None,
         title="Start from",
-        description="Diffusion model of ddpm to start from; by default, the network is "
-        "trained from scratch.",
+        description="Diffusion model, trained by ddpm, to start from; by default, the "
+        "network is trained from scratch.",
     )
     classes: int = Field(
         2,
@@ -112,16 +112,16 @@ class Config(TrainingConfig):
         gt=0,
         le=1,
         title="Learning rate",
-        description="Initial learning rate (Adam) of the layers of the model to start "
-        "from; without one, of all layers, times the factor of the last layer.",
+        description="Initial learning rate (Adam) of the pre-trained layers; from "
+        "scratch, all layers use this rate times the factor of the new layers.",
     )
     head_maps: int = Field(
         32,
         ge=0,
         le=256,
         title="Maps of last layer",
-        description="Feature maps of the new last layer of diffusion_unet, which sees "
-        "all levels of the decoder; 0: one convolution of the finest level.",
+        description="Feature maps of the new last layer of diffusion_unet, which uses "
+        "all levels of the decoder; 0: a single convolution of the finest level.",
         json_schema_extra={"unit": "maps"},
     )
     head_rate: float = Field(
@@ -143,8 +143,8 @@ class Config(TrainingConfig):
     sampling: Literal["uniform", "structure"] = Field(
         "uniform",
         title="Sampling",
-        description="Where patches are taken. uniform: from everywhere; structure: "
-        "more from regions with structure.",
+        description="Where patches are taken. uniform: everywhere; structure: more "
+        "often in regions with structure.",
     )
 
 
@@ -266,7 +266,7 @@ class Method(_Method):
                 where = "held out for validation" if held_out else "trained on"
                 raise VolumeError(
                     f"Nothing is painted in the part of the slices that is {where}. "
-                    "Paint more of a slice, or change the validation share or the "
+                    "Paint more of a slice, or change the validation fraction or the "
                     "seed."
                 )
 

@@ -32,7 +32,7 @@ _AT_ONCE = 1 << 16
 
 @dataclass(frozen=True)
 class Forest:
-    """Trees that tell the class of a voxel from its features.
+    """Trees that predict the class of a voxel from its features.
 
     Attributes
     ----------

@@ -1,7 +1,7 @@
 """Extremely randomised trees, grown and applied by compiled loops.
 
 Random numbers are computed here (splitmix64), so that a forest is a function of its
-samples and seed alone, in whatever thread it grows.
+samples and seed alone, not on the thread in which it grows.
 """
 
 from __future__ import annotations

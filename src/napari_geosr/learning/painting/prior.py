@@ -46,14 +46,14 @@ class PriorFeatures:
     Raises
     ------
     ModelError
-        If it is no diffusion model, or one for volumes or several slices.
+        If it is not a diffusion model, or is one for volumes or several slices.
     """
 
     def __init__(self, model: Model, seed: int = 0, device: str = "cpu") -> None:
         card = model.card
         if card.task != "generate":
             raise ModelError(
-                f"The model {card.name!r} is no diffusion model: its task is "
+                f"The model {card.name!r} is not a diffusion model: its task is "
                 f"{card.task}. Train one with napari-geosr train ddpm, or segment "
                 "without a model."
             )

@@ -1,4 +1,4 @@
-"""Learns classes from strokes on a scan, and segments any of its slices at once."""
+"""Learns classes from strokes on a scan, and segments any of its slices immediately."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class Suggestion:
 
 
 class Segmenter:
-    """Segments the slices of a scan by what was painted on some of them.
+    """Segments the slices of a scan from strokes painted on some of them.
 
     Parameters
     ----------
@@ -176,7 +176,7 @@ class Segmenter:
         ----------
         strokes : Strokes
         should_stop : callable
-            Asked before every painted slice.
+            Called before every painted slice.
 
         Raises
         ------
@@ -248,7 +248,7 @@ class Segmenter:
         number : int
             Number of slices.
         should_stop : callable
-            Asked before every slice.
+            Called before every slice.
         """
         painted = [] if self.strokes is None else list(self.strokes.slices)
         most = _COMPARED if self.forest is None else _DOUBTED

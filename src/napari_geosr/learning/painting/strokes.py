@@ -95,12 +95,12 @@ def read_strokes(
     seed : int
         Of the voxels that are kept if a slice has many.
     should_stop : callable
-        Asked before every slice.
+        Called before every slice.
 
     Raises
     ------
     VolumeError
-        If the labels have another shape than the scan, or are not whole numbers from 0
+        If the labels differ in shape from the scan, or are not whole numbers from 0
         on; if there are too many classes, or fewer than two.
     Cancelled
         If `should_stop` returns true.
@@ -142,7 +142,7 @@ def read_strokes(
     if len(painted) > _MAX_SLICES:
         warnings.append(
             f"{len(painted)} slices are painted; {_MAX_SLICES} evenly spaced ones are "
-            "used. With so many, train supervised is better."
+            "used. For this many, train supervised gives better results."
         )
     return Strokes(unpainted, dict(sorted(counts.items())), slices, warnings)
 
@@ -180,13 +180,13 @@ def _check_classes(labels: Volume, classes: list[int], unpainted: int) -> None:
         )
     if len(classes) == 1:
         raise TooFewClassesError(
-            f"Only class {classes[0]} is painted in {labels.title}, so there is "
-            "nothing to tell apart: paint at least two classes."
+            f"Only class {classes[0]} is painted in {labels.title}: paint at least two "
+            "classes."
         )
     if len(classes) > _MAX_CLASSES:
         raise VolumeError(
             f"{labels.title} contains {len(classes)} different labels, which look like "
-            f"numbers of objects. Paint at most {_MAX_CLASSES} classes, with the same "
+            f"object numbers. Paint at most {_MAX_CLASSES} classes, with the same "
             "number for all objects of a class."
         )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import numpy as np
@@ -18,6 +18,7 @@ from napari_geosr.physics.shapes import SOLIDS, Solid
 if TYPE_CHECKING:
     from torch import nn
 
+    from napari_geosr.core.steps import ShouldStop, Step
     from napari_geosr.core.volume import Volume
 
 ShapeKind = Literal["skulls", "mixed"]
@@ -90,10 +91,18 @@ class ShapeSet(Patches):
     volumes : sequence of Volume
         Empty for simulated shapes. Some are held out for validation; if there is only
         one, the upper part of it is.
+    targets : sequence of Volume
+        Labels of the volumes, for methods that learn labels.
     """
 
-    def __init__(self, config: ShapeConfig, volumes: Sequence[Volume] = ()) -> None:
+    def __init__(
+        self,
+        config: ShapeConfig,
+        volumes: Sequence[Volume] = (),
+        targets: Sequence[Volume] = (),
+    ) -> None:
         self.config, self.volumes = config, tuple(volumes)
+        self.targets = tuple(targets)
         self.scenes, self.validation = [], False
         self.n_held_out = max(1, round(config.validation * len(volumes)))
 
@@ -104,6 +113,10 @@ class ShapeSet(Patches):
             kept = len(chosen) - self.n_held_out
             chosen = chosen[kept:] if self.validation else chosen[:kept]
         return chosen[int(rng.integers(len(chosen)))]
+
+    def target_of(self, volume: Volume) -> Volume:
+        """The labels of one of the volumes."""
+        return self.targets[[v is volume for v in self.volumes].index(True)]
 
     def planes(self, volume: Volume, size: int) -> tuple[int, int]:
         """First and last plane at which a block of `size` planes may begin."""
@@ -195,4 +208,14 @@ class ShapeMethod(Method):
         self, shapes: ShapeSet, rng: np.random.Generator
     ) -> tuple[AnyArray, AnyArray]:
         """Draw the input of the network and its desired output (Z, Y, X), of bool."""
+        raise NotImplementedError
+
+
+class FittedMethod(ShapeMethod):
+    """Base of methods whose model is computed in one pass, without optimisation."""
+
+    def fit_steps(
+        self, shapes: ShapeSet, should_stop: ShouldStop
+    ) -> Generator[Step, None, nn.Module | None]:
+        """Compute the model; None if it was stopped."""
         raise NotImplementedError

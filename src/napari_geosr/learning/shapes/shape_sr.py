@@ -1,4 +1,4 @@
-"""Shape super-resolution: learn how the surface of a coarse shape runs in between.
+"""Shape super-resolution: learn where the surface runs between coarse voxels.
 
 Fine shapes are made coarse by averaging and a threshold, as in the segmentation of a
 scan with voxels twice as wide. The network predicts the fine voxels next to the surface

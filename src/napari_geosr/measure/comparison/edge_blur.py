@@ -113,7 +113,7 @@ def _threshold(values: AnyArray) -> float | None:
 def _fitted(
     sigmas: AnyArray, normals: AnyArray, voxel_size: tuple[float, float, float]
 ) -> ScanBlur:
-    """Widths along the axes, from edges of all directions.
+    """Widths along the axes, from edges in all directions.
 
     Parameters
     ----------

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, field, replace
+from contextlib import closing
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Literal
 
@@ -29,23 +30,33 @@ from napari_geosr.core.steps import (
     never_stop,
 )
 from napari_geosr.core.types import AnyArray
+from napari_geosr.measure.consistency.boxes import (
+    MAX_GROUPED_VOXELS,
+    BoxComparison,
+    BoxFindings,
+    ResidualNoise,
+    ResidualSums,
+    smoothed,
+)
 from napari_geosr.measure.consistency.noise import Windows, excess, windows
 from napari_geosr.measure.consistency.regions import MismatchRegion, mismatch_regions
 from napari_geosr.measure.consistency.slope import SlopeSums
 from napari_geosr.measure.redegrade import (
     TRUNCATE,
     Box,
-    FloatArray,
     Pair,
     blur_reach,
     evenly,
     within,
 )
+from napari_geosr.measure.slabs.sharing import SlabPool
 
 Array = npt.NDArray[np.float64]
 
 #: Candidate blurs, in voxels of the scan; the one with the smallest residual is used.
 _BLURS = (0.0, 0.35, 0.6, 0.85, 1.1, 1.5)
+#: Edge length of the boxes that several processes share, in voxels of the result.
+_SHARED_EDGE = 192
 #: Approximate number of result voxels from which blur and noise are estimated.
 _SAMPLE_VOXELS = 1 << 20
 #: Edge length of the sampled boxes, in voxels.
@@ -57,13 +68,9 @@ _MIN_NOISE = 0.2
 #: Width of the smoothing of the residual, in units of the smallest voxel edge: a pore
 #: of a few voxels then stands out even from noise that is stronger than the pore.
 SMOOTHING = 1.5
-#: Tolerated shift of an edge of the result, in voxels.
-_EDGE_SHIFT = 0.5
 #: Number of standard deviations by which a flagged residual must exceed the expected
 #: maximum of pure noise.
 _MARGIN = 1.2
-#: Number of flagged voxels above which they are counted, but not grouped into regions.
-_MAX_GROUPED_VOXELS = 200_000
 #: Absolute correlation above which the residual follows the structure of the result.
 STRUCTURE_LIMIT = 0.1
 #: Limits of the slope of a consistent result, with a tolerance of three standard
@@ -175,44 +182,13 @@ class Consistency:
         return sign * (self.slope - limit) > _SLOPE_ERRORS * self.slope_error
 
 
-@dataclass
-class _ResidualSums:
-    """Sums accumulated over the volume."""
-
-    slope: SlopeSums
-    n: int = 0
-    n_pairs: int = 0
-    squares: float = 0.0
-    noise: float = 0.0
-    beyond: int = 0
-    flagged: int = 0
-    pairs: Array = field(default_factory=lambda: np.zeros(5))
-    spots: list[npt.NDArray[np.int64]] = field(default_factory=list)
-    values: list[FloatArray] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class _ResidualNoise:
-    """Noise level by grey value, and that of the smoothed residual."""
-
-    blur: tuple[float, float, float]
-    centres: Array
-    levels: Array
-    overall: float
-    smoothed: float
-    excess: float
-
-    def at(self, grey: FloatArray) -> FloatArray:
-        """Standard deviation of the noise at these grey values."""
-        return np.interp(grey, self.centres, self.levels).astype(np.float32)
-
-
 def consistency_steps(
     pair: Pair,
     residual: Any,
     voxel_size: Sequence[float],
     *,
     name: str = "scan",
+    pool: SlabPool | None = None,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, Consistency]:
     """Compare a result with its scan, box by box.
@@ -223,6 +199,9 @@ def consistency_steps(
         Receives scan minus simulated scan of the result; NaN where either is unknown.
     voxel_size : sequence of float
         Voxel size of the scan along Z, Y, X.
+    pool : SlabPool, optional
+        Processes that share the boxes, which are then smaller. The result does not
+        depend on their number.
 
     Returns
     -------
@@ -240,16 +219,36 @@ def consistency_steps(
     noise = _estimate(pair, widths, name, should_stop)
     reach = _reach(widths)
     outer = tuple(a + b for a, b in zip(reach, blur_reach(noise.blur), strict=True))
-    boxes = pair.boxes(outer)
+    boxes = pair.boxes(outer, None if pool is None else _SHARED_EDGE)
     limit = math.sqrt(2 * math.log(max(2, math.prod(pair.shape)))) + _MARGIN
-    sums = _ResidualSums(SlopeSums(pair.shape))
+    sums = ResidualSums(SlopeSums(pair.shape))
+    work = BoxComparison(pair, noise, reach, widths, limit)
     yield StageStarted(0, len(boxes), message="Comparing with the scan")
-    for done, box in enumerate(boxes, start=1):
-        if should_stop():
-            raise Cancelled("The comparison with the scan was cancelled.")
-        residual[box] = _sweep(pair, box, reach, widths, noise, limit, sums)
-        yield BlockDone(done, len(boxes))
+    with closing(_findings(work, boxes, pool, should_stop)) as findings:
+        for done, found in enumerate(findings, start=1):
+            residual[found.box] = found.residual
+            sums.add(found)
+            yield BlockDone(done, len(boxes))
     return _result(sums, noise, limit)
+
+
+def _findings(
+    work: BoxComparison,
+    boxes: Sequence[Box],
+    pool: SlabPool | None,
+    should_stop: ShouldStop,
+) -> Generator[BoxFindings, None, None]:
+    """Compare the boxes in order, in the processes of a pool if there is one."""
+    try:
+        if pool is not None and len(boxes) > 1:
+            yield from pool.results(work, boxes, should_stop)
+            return
+        for box in boxes:
+            if should_stop():
+                raise Cancelled("Stopped.")
+            yield work(box)
+    except Cancelled:
+        raise Cancelled("The comparison with the scan was cancelled.") from None
 
 
 def _widths(
@@ -274,7 +273,7 @@ def _estimate(
     widths: tuple[float, float, float],
     name: str,
     should_stop: ShouldStop,
-) -> _ResidualNoise:
+) -> ResidualNoise:
     """Blur and noise, estimated from some boxes of the volume."""
     widest = max(_BLURS)
     reach = tuple(
@@ -305,7 +304,7 @@ def _estimate(
         levels = [_robust_std(part) for part in np.split(residual[order], cuts)]
     overall = _robust_std(residual)
     minimum = max(_MIN_NOISE * float(np.median(levels)), float(np.finfo("f4").tiny))
-    noise = _ResidualNoise(
+    noise = ResidualNoise(
         blur,
         np.array(centres),
         np.maximum(levels, minimum),
@@ -314,7 +313,7 @@ def _estimate(
         excess=excess(variances, pair.shape),
     )
     smooth = [
-        _smoothed(scan, simulated, widths, noise)[0][inner].ravel()
+        smoothed(scan, simulated, widths, noise)[0][inner].ravel()
         for inner, scan, simulated in parts
     ]
     return replace(noise, smoothed=_robust_std(np.concatenate(smooth)) or 1.0)
@@ -357,106 +356,17 @@ def _best_blur(
     return along, plane, plane
 
 
-def _smoothed(
-    scan: FloatArray,
-    simulated: FloatArray,
-    widths: tuple[float, float, float],
-    noise: _ResidualNoise,
-) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """The smoothed residual in units of the noise, and its part explained by edges.
-
-    The third array is the result after the same smoothing, minus its central grey
-    value.
-    """
-    from scipy import ndimage
-
-    level = noise.at(np.nan_to_num(simulated))
-    residual = np.nan_to_num((scan - simulated) / level)
-    # Zero padding: at the border fewer voxels are averaged, and the sum stays small.
-    smooth = ndimage.gaussian_filter(
-        residual, widths, mode="constant", truncate=TRUNCATE
-    )
-    middle = np.float32(noise.centres.mean())
-    grey = np.where(np.isfinite(simulated), simulated, middle)
-    grey = ndimage.gaussian_filter(grey, widths, mode="nearest", truncate=TRUNCATE)
-    return smooth, _gradient(grey) / level, grey - middle
-
-
-def _gradient(values: FloatArray) -> FloatArray:
-    """Magnitude of the gradient; axes of one voxel are ignored."""
-    axes = tuple(i for i, n in enumerate(values.shape) if n > 1)
-    if not axes:
-        return np.zeros_like(values)
-    slopes = np.gradient(values, axis=axes)
-    slopes = slopes if isinstance(slopes, (tuple, list)) else [slopes]
-    total: FloatArray = np.sqrt(sum(np.square(slope) for slope in slopes))
-    return total
-
-
-def _sweep(
-    pair: Pair,
-    box: Box,
-    reach: Sequence[int],
-    widths: tuple[float, float, float],
-    noise: _ResidualNoise,
-    limit: float,
-    sums: _ResidualSums,
-) -> FloatArray:
-    """Add a box to the sums and return its residual."""
-    from scipy import ndimage
-
-    around = pair.widened(box, reach)
-    inner = within(box, around)
-    scan, simulated = pair.scan_and_simulation(around, noise.blur)
-    smooth, edges, result = _smoothed(scan, simulated, widths, noise)
-    strength = np.abs(smooth) - np.float32(_EDGE_SHIFT) * edges
-    strength = (strength / np.float32(noise.smoothed))[inner]
-    residual = scan - simulated
-    smooth_residual = ndimage.gaussian_filter(
-        np.nan_to_num(residual), widths, mode="nearest", truncate=TRUNCATE
-    )
-    residual = residual[inner]
-    known = np.isfinite(residual)
-    sums.slope.add(box, result[inner], smooth_residual[inner], known)
-    values = residual[known].astype(np.float64)
-    sums.n += values.size
-    sums.squares += float(np.dot(values, values))
-    level = noise.at(np.nan_to_num(simulated[inner]))
-    sums.noise += float(np.square(level[known], dtype=np.float64).sum())
-    sizes = np.abs(residual) / level
-    sums.beyond += int(np.count_nonzero(sizes[known] > 3))
-    # There is no gradient next to unknown voxels.
-    slopes = _gradient(simulated)[inner]
-    both = known & np.isfinite(slopes)
-    sizes, gradient = (v[both].astype(np.float64) for v in (sizes, slopes))
-    sums.n_pairs += sizes.size
-    sums.pairs += (
-        sizes.sum(),
-        gradient.sum(),
-        np.dot(sizes, sizes),
-        np.dot(gradient, gradient),
-        np.dot(sizes, gradient),
-    )
-    flagged = known & (strength > limit)
-    n = int(np.count_nonzero(flagged))
-    sums.flagged += n
-    if n and sums.flagged <= _MAX_GROUPED_VOXELS:
-        sums.spots.append(np.argwhere(flagged) + [part.start for part in box])
-        signed = np.copysign(strength, smooth[inner])
-        sums.values.append(signed[flagged].astype(np.float32))
-    return np.asarray(residual, np.float32)
-
-
-def _result(sums: _ResidualSums, noise: _ResidualNoise, limit: float) -> Consistency:
-    n = max(1, sums.n)
-    a, b, aa, bb, ab = sums.pairs / max(1, sums.n_pairs)
+def _result(sums: ResidualSums, noise: ResidualNoise, limit: float) -> Consistency:
+    n, squares, noise_squares, beyond, n_pairs, *pairs = sums.sums.tolist()
+    n, n_pairs = max(1, n), max(1, n_pairs)
+    a, b, aa, bb, ab = (value / n_pairs for value in pairs)
     slope = sums.slope.slope()
     spread = math.sqrt(max(0.0, aa - a * a) * max(0.0, bb - b * b))
     return Consistency(
-        residual_rms=math.sqrt(sums.squares / n),
+        residual_rms=math.sqrt(squares / n),
         noise=noise.overall,
-        noise_rms=math.sqrt(sums.noise / n),
-        beyond_3_sigma=sums.beyond / n,
+        noise_rms=math.sqrt(noise_squares / n),
+        beyond_3_sigma=beyond / n,
         structure=float((ab - a * b) / spread) if spread > 0 else 0.0,
         slope=None if slope is None else slope[0],
         slope_error=None if slope is None else slope[1],
@@ -465,8 +375,8 @@ def _result(sums: _ResidualSums, noise: _ResidualNoise, limit: float) -> Consist
         blur=noise.blur,
         limit=limit,
         flagged_voxels=sums.flagged,
-        places=mismatch_regions(sums.spots, sums.values)
-        if sums.flagged <= _MAX_GROUPED_VOXELS
+        places=mismatch_regions(sums.spots, sums.strengths)
+        if sums.flagged <= MAX_GROUPED_VOXELS
         else (),
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +24,60 @@ _MIN_BLOCKS = 4
 _UNIFORM_VARIANCE = 1e-6
 
 
+class BlockSums(NamedTuple):
+    """Sums of the blocks that a box touches.
+
+    Attributes
+    ----------
+    blocks : list of ndarray
+        Indices of the blocks along each axis.
+    sums : ndarray of shape (Z, Y, X, 6)
+    """
+
+    blocks: list[npt.NDArray[np.int64]]
+    sums: Array
+
+
+def _block_edge(shape: Sequence[int]) -> int:
+    deep = sum(n > 1 for n in shape)
+    edge = float((math.prod(shape) / _MAX_BLOCKS) ** (1 / max(1, deep)))
+    return max(_MIN_BLOCK_EDGE, math.ceil(edge))
+
+
+def block_sums(
+    shape: Sequence[int],
+    box: Box,
+    result: FloatArray,
+    residual: FloatArray,
+    known: npt.NDArray[np.bool_],
+) -> BlockSums:
+    """Sums over a box of the volume; only its `known` voxels are used.
+
+    Parameters
+    ----------
+    shape : sequence of int
+        Shape of the scan.
+    result, residual : ndarray of the box's shape
+        The simulated scan of the result, centred at zero, and the scan minus this
+        simulation.
+    """
+    edge = _block_edge(shape)
+    starts, blocks = [], []
+    for part in box:
+        index = np.arange(part.start, part.stop) // edge
+        touched, first = np.unique(index, return_index=True)
+        starts.append(first)
+        blocks.append(touched)
+    a, r = np.where(known, result, 0), np.where(known, residual, 0)
+    sums = np.empty((*map(len, blocks), 6))
+    for i, values in enumerate((known, a, r, a * r, a * a, r * r)):
+        total = values
+        for axis, first in enumerate(starts):
+            total = np.add.reduceat(total, first, axis=axis, dtype=np.float64)
+        sums[..., i] = total
+    return BlockSums(blocks, sums)
+
+
 class SlopeSums:
     """Sums of a regression of the scan on the result, block by block.
 
@@ -36,39 +91,12 @@ class SlopeSums:
     """
 
     def __init__(self, shape: Sequence[int]) -> None:
-        deep = sum(n > 1 for n in shape)
-        edge = (math.prod(shape) / _MAX_BLOCKS) ** (1 / max(1, deep))
-        self._edge = max(_MIN_BLOCK_EDGE, math.ceil(edge))
-        self._sums = np.zeros((*(-(-n // self._edge) for n in shape), 6))
+        edge = _block_edge(shape)
+        self._sums = np.zeros((*(-(-n // edge) for n in shape), 6))
 
-    def add(
-        self,
-        box: Box,
-        result: FloatArray,
-        residual: FloatArray,
-        known: npt.NDArray[np.bool_],
-    ) -> None:
-        """Add a box of the volume; only its `known` voxels are used.
-
-        Parameters
-        ----------
-        result, residual : ndarray of the box's shape
-            The simulated scan of the result, centred at zero, and the scan minus this
-            simulation.
-        """
-        starts, blocks = [], []
-        for part in box:
-            index = np.arange(part.start, part.stop) // self._edge
-            touched, first = np.unique(index, return_index=True)
-            starts.append(first)
-            blocks.append(touched)
-        a, r = np.where(known, result, 0), np.where(known, residual, 0)
-        for i, values in enumerate((known, a, r, a * r, a * a, r * r)):
-            total = values
-            for axis, first in enumerate(starts):
-                total = np.add.reduceat(total, first, axis=axis, dtype=np.float64)
-            sums = self._sums[..., i]
-            sums[np.ix_(*blocks)] += total
+    def add(self, found: BlockSums) -> None:
+        """Add the sums of a box of the volume."""
+        self._sums[np.ix_(*found.blocks)] += found.sums
 
     @property
     def is_result_uniform(self) -> bool:

@@ -159,8 +159,11 @@ class NetworkGraph:
         )
 
     def to_json_dict(self) -> AnyDict:
-        """The results in JSON-serialisable form; lengths in `unit`."""
-        return {
+        """The results in JSON-serialisable form; lengths in `unit`.
+
+        Of an image, only what images have: no faces along Z, and no tubes per area.
+        """
+        found: AnyDict = {
             "nodes": len(self.nodes),
             "junctions": self.junctions,
             "free_ends": self.free_ends,
@@ -172,10 +175,12 @@ class NetworkGraph:
             "mean_branch_length": self.mean_length,
             "unit": self.unit,
             "joining_components": dict(self.joining),
-            "tubules_per_mm2": {
-                letter: self.tubules_per_mm2(axis) for axis, letter in enumerate("ZYX")
-            },
         }
+        if "Z" in self.joining:
+            found["tubules_per_mm2"] = {
+                letter: self.tubules_per_mm2(axis) for axis, letter in enumerate("ZYX")
+            }
+        return found
 
 
 def segment_lengths(path: Array) -> Array:
@@ -250,6 +255,8 @@ def _components(mask: Mask, smallest: int) -> tuple[Mask, dict[str, int]]:
         labels[~mask] = 0
     joining = {}
     for axis, letter in enumerate("ZYX"):
+        if mask.shape[axis] == 1:
+            continue  # an image has no faces along Z
         first, last = (np.unique(np.take(labels, i, axis)) for i in (0, -1))
         both = np.intersect1d(first, last, assume_unique=True)
         joining[letter] = int(np.count_nonzero(both))

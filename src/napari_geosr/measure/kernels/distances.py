@@ -8,6 +8,8 @@ from napari_geosr.measure.kernels.compiled import compiled
 
 #: Squared distance of voxels without any voxel outside the phase.
 FAR = np.int32(2**30)
+#: Runs of up to this many voxels are compared pair by pair.
+SHORT = 24
 
 
 @compiled
@@ -74,20 +76,78 @@ def _along_columns(distances: np.ndarray, nearest: np.ndarray) -> None:
     tile = 16
     values = np.empty((tile, n), np.int32)
     places = np.empty((tile, n), np.int32)
+    old = np.empty((2, n), np.int32)
     sites = np.empty(n, np.int32)
     limits = np.empty(n + 1, np.float64)
     for left in range(0, width, tile):
         m = min(tile, width - left)
+        largest = np.int32(0)
         for i in range(n):
             for k in range(m):
                 values[k, i] = distances[i, left + k]
                 places[k, i] = nearest[i, left + k]
+                largest = max(largest, values[k, i])
+        if largest == 0:
+            continue
         for k in range(m):
-            _envelope(values[k], places[k], sites, limits)
+            _along_line(values[k], places[k], old, sites, limits)
         for i in range(n):
             for k in range(m):
                 distances[i, left + k] = values[k, i]
                 nearest[i, left + k] = places[k, i]
+
+
+@compiled
+def _along_line(
+    values: np.ndarray,
+    places: np.ndarray,
+    old: np.ndarray,
+    sites: np.ndarray,
+    limits: np.ndarray,
+) -> None:
+    """Replace values by the lower envelope of their parabolas, in place.
+
+    Nothing beyond a voxel outside is nearer than that voxel, so each run of voxels of
+    the phase is independent, with the voxel outside at either end. Of equal distances,
+    the first place is taken.
+    """
+    n = len(values)
+    i = 0
+    while i < n:
+        if values[i] == 0:
+            i += 1
+            continue
+        first = i
+        while i < n and values[i] != 0:
+            i += 1
+        low, high = max(first - 1, 0), min(i + 1, n)
+        if high - low <= SHORT:
+            _short_run(values, places, old, low, high)
+        else:
+            _envelope(values[low:high], places[low:high], sites, limits)
+
+
+@compiled
+def _short_run(
+    values: np.ndarray, places: np.ndarray, old: np.ndarray, low: int, high: int
+) -> None:
+    """The same for a short run: all places that may be nearer are compared."""
+    for i in range(low, high):
+        old[0, i], old[1, i] = values[i], places[i]
+    for i in range(low, high):
+        best, place = old[0, i], i
+        offset = 1
+        while offset < high - low and offset * offset <= best:
+            squared = offset * offset
+            if i - offset >= low and squared + old[0, i - offset] <= best:
+                # Places come in descending order on this side.
+                before = squared + old[0, i - offset]
+                if before < best or i - offset < place:
+                    best, place = before, i - offset
+            if i + offset < high and squared + old[0, i + offset] < best:
+                best, place = squared + old[0, i + offset], i + offset
+            offset += 1
+        values[i], places[i] = best, old[1, place]
 
 
 @compiled

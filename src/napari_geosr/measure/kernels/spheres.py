@@ -11,6 +11,7 @@ import numpy as np
 
 from napari_geosr.measure.kernels.compiled import compiled
 from napari_geosr.measure.kernels.surface import STEPS as DEPTHS
+from napari_geosr.measure.kernels.walls import fit_sphere
 
 #: Steps of the stored diameter per voxel.
 STEPS = 32
@@ -18,17 +19,11 @@ STEPS = 32
 MOST = 65535
 #: Positions of the centre of a sphere per voxel.
 PLACES = 16
-#: Walls up to this much farther than the nearest one are touched by a sphere (voxels).
-TOUCHING = 0.18
-#: Added to the radius of a sphere that is touched on all sides (voxels): of spheres in
-#: plates and rods, which are many, the largest are painted; of these there is only one.
-ENCLOSED = 0.13
-#: Radius below which walls are points, not planes: directions are too coarse.
-SMALL = 3.3
 #: Spheres are painted this many voxels larger, because the surface is only estimated.
 MARGIN = 0.1
-#: Distances in voxels at which a sphere that covers another is sought.
-HOPS = (6.0, 4.0, 3.0, 2.0, 1.5, 1.0)
+#: Distances in voxels at which a sphere that covers another is sought, in the order in
+#: which it is most often found.
+HOPS = (1.5, 2.0, 3.0, 4.0, 6.0, 1.0)
 #: Distances are read up to this many voxels from a voxel.
 REACH = 7
 #: A sphere that covers another may leave out this many voxels of it.
@@ -156,7 +151,8 @@ def collect(
     int
         How many spheres there are; no more than `n` are filled in.
     """
-    walls = np.empty((27, 5), np.float64)
+    walls = np.empty((7, 27), np.float64)
+    places = np.empty(27, np.int64)
     sphere = np.empty(4, np.float64)
     found = np.empty((8, 3), np.int64)
     n = 0
@@ -168,7 +164,10 @@ def collect(
                 for i in range(count):
                     if n < len(centres):
                         a, b, c = found[i, 0], found[i, 1], found[i, 2]
-                        _largest(distances, nearest, a, b, c, average, walls, sphere)
+                        fit_sphere(
+                            *(distances, nearest, a, b, c, average),
+                            *(walls, places, sphere),
+                        )
                         centres[n, 0] = np.rint(PLACES * (start[0] + a + sphere[0]))
                         centres[n, 1] = np.rint(PLACES * (start[1] + b + sphere[1]))
                         centres[n, 2] = np.rint(PLACES * (start[2] + c + sphere[2]))
@@ -211,159 +210,6 @@ def _of_cell(
 @compiled
 def _stored(radius: float) -> int:
     return int(min(np.rint(2 * radius * STEPS), MOST))
-
-
-@compiled
-def _largest(
-    distances: np.ndarray,
-    nearest: np.ndarray,
-    z: int,
-    y: int,
-    x: int,
-    average: bool,
-    walls: np.ndarray,
-    sphere: np.ndarray,
-) -> None:
-    """Fill in the largest sphere near a voxel: centre relative to it, and radius."""
-    count = _walls(distances, nearest, z, y, x, walls)
-    _move(walls, count, sphere)
-    if average and walls[0, 4] == 0:
-        _average(walls, count, sphere)
-    sphere[3] = max(sphere[3], 0.5)
-
-
-@compiled
-def _average(walls: np.ndarray, count: int, sphere: np.ndarray) -> None:
-    """Replace the radius by the mean distance to the walls that are touched."""
-    total, n = 0.0, 0
-    zz, yy, xx, zy, zx, yx = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
-    for i in range(count):
-        far = _distance(walls, i, sphere[0], sphere[1], sphere[2])
-        if far <= sphere[3] + TOUCHING:
-            total += far
-            n += 1
-            dz, dy, dx = walls[i, 0], walls[i, 1], walls[i, 2]
-            zz += dz * dz
-            yy += dy * dy
-            xx += dx * dx
-            zy += dz * dy
-            zx += dz * dx
-            yx += dy * dx
-    determinant = zz * (yy * xx - yx * yx) - zy * (zy * xx - yx * zx)
-    determinant += zx * (zy * yx - yy * zx)
-    sphere[3] = total / n + ENCLOSED * 27 * determinant / (n * n * n)
-
-
-@compiled
-def _walls(
-    distances: np.ndarray,
-    nearest: np.ndarray,
-    z: int,
-    y: int,
-    x: int,
-    walls: np.ndarray,
-) -> int:
-    """Walls near a sphere: the nearest of a voxel and of its neighbours.
-
-    A wall is a plane: the direction from it, and the distance of the voxel. If the
-    radius is below `SMALL`, it is a point: the vector from it, and minus its own
-    distance from the surface. The fifth number is 1 for points.
-    """
-    n_z, n_y, n_x = distances.shape
-    is_small = distances[z, y, x] < SMALL * DEPTHS
-    count = 0
-    for a in range(max(z - 1, 0), min(z + 2, n_z)):
-        for b in range(max(y - 1, 0), min(y + 2, n_y)):
-            for c in range(max(x - 1, 0), min(x + 2, n_x)):
-                index = nearest[a, b, c]
-                if index < 0 or (distances[a, b, c] <= 0 and not is_small):
-                    continue
-                if distances[a, b, c] <= 0:  # outside: a wall itself
-                    walls[count, 0], walls[count, 1] = z - a, y - b
-                    walls[count, 2], walls[count, 4] = x - c, 1.0
-                    walls[count, 3] = distances[a, b, c] / DEPTHS
-                    count += 1
-                    continue
-                row = index // n_x
-                plane = row // n_y
-                dz = float(a - plane)
-                dy = float(b - (row - plane * n_y))
-                dx = float(c - (index - row * n_x))
-                length = np.sqrt(dz * dz + dy * dy + dx * dx)
-                dz, dy, dx = dz / length, dy / length, dx / length
-                walls[count, 4] = 0.0
-                if is_small:
-                    walls[count, 0] = z - a + length * dz
-                    walls[count, 1] = y - b + length * dy
-                    walls[count, 2] = x - c + length * dx
-                    walls[count, 3] = distances[a, b, c] / DEPTHS - length
-                    walls[count, 4] = 1.0
-                    count += 1
-                    continue
-                walls[count, 0], walls[count, 1], walls[count, 2] = dz, dy, dx
-                offset = dz * (z - a) + dy * (y - b) + dx * (x - c)
-                walls[count, 3] = distances[a, b, c] / DEPTHS + offset
-                count += 1
-    return count
-
-
-@compiled
-def _distance(walls: np.ndarray, i: int, z: float, y: float, x: float) -> float:
-    if walls[i, 4] > 0:
-        z, y, x = walls[i, 0] + z, walls[i, 1] + y, walls[i, 2] + x
-        return float(np.sqrt(z * z + y * y + x * x) + walls[i, 3])
-    return float(walls[i, 3] + walls[i, 0] * z + walls[i, 1] * y + walls[i, 2] * x)
-
-
-@compiled
-def _radius(walls: np.ndarray, count: int, z: float, y: float, x: float) -> float:
-    radius = 1e9
-    for i in range(count):
-        radius = min(radius, _distance(walls, i, z, y, x))
-    return radius
-
-
-@compiled
-def _move(walls: np.ndarray, count: int, sphere: np.ndarray) -> None:
-    """Move a sphere away from the walls that it touches until it is largest.
-
-    Steps of half a voxel, a quarter and an eighth; by a voxel at most along each axis,
-    because only the walls of the neighbours are known.
-    """
-    z, y, x = 0.0, 0.0, 0.0
-    best = _radius(walls, count, z, y, x)
-    step = 0.5
-    is_point = walls[0, 4] > 0
-    for _ in range(9):
-        # The mean direction away from all walls that are about to be touched.
-        pz, py, px = 0.0, 0.0, 0.0
-        for i in range(count):
-            if _distance(walls, i, z, y, x) <= best + step:
-                if is_point:
-                    dz, dy, dx = walls[i, 0] + z, walls[i, 1] + y, walls[i, 2] + x
-                    far = np.sqrt(dz * dz + dy * dy + dx * dx) + 1e-9
-                    pz += dz / far
-                    py += dy / far
-                    px += dx / far
-                    continue
-                pz += walls[i, 0]
-                py += walls[i, 1]
-                px += walls[i, 2]
-        length = np.sqrt(pz * pz + py * py + px * px)
-        moved = False
-        if length > 1e-6:
-            tz = min(max(z + step * pz / length, -1.0), 1.0)
-            ty = min(max(y + step * py / length, -1.0), 1.0)
-            tx = min(max(x + step * px / length, -1.0), 1.0)
-            radius = _radius(walls, count, tz, ty, tx)
-            if radius > best + 1e-9:
-                z, y, x, best = tz, ty, tx, radius
-                moved = True
-        if not moved:
-            step /= 2
-            if step < 0.1:
-                break
-    sphere[0], sphere[1], sphere[2], sphere[3] = z, y, x, best
 
 
 @compiled

@@ -7,6 +7,7 @@ numbers of a report from its text.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from typing import Protocol
@@ -21,6 +22,13 @@ from napari_geosr.measure.phases.findings import Morphometry
 
 #: Settings that change neither values nor their definition.
 _WITHOUT_EFFECT = {"memory"}
+#: The threshold rules in words.
+_RULES = {
+    "otsu": "Otsu's method",
+    "multi-otsu": "Otsu's method for three classes",
+    "li": "Li's method",
+    "triangle": "the triangle method",
+}
 _SETTINGS = re.compile(r"^Settings: (.*)\.$", re.MULTILINE)
 _ONE = re.compile(r"(\w+) = (.*?)(?=; \w+ = |$)")
 
@@ -46,6 +54,8 @@ class MethodsSource(Protocol):
     def min_voxels(self) -> int: ...
     @property
     def connectivity(self) -> int: ...
+    @property
+    def figures(self) -> AnyMapping: ...
     @property
     def morphometry(self) -> Mapping[str, Morphometry]: ...
     @property
@@ -73,17 +83,21 @@ def methods_text(report: MethodsSource) -> str:
     rule = (
         "set by hand"
         if report.threshold_rule == "manual"
-        else f"found by the method of {report.threshold_rule}"
+        else f"found by {_RULES.get(report.threshold_rule, report.threshold_rule)}"
     )
+    neighbours = report.connectivity
+    if len(report.shape) == 2:
+        neighbours = {26: 8, 6: 4}[neighbours]
     lines = [
         f"{report.name} ({shape} voxels{grain}) was measured with napari-geosr "
         f"{__version__}. Voxels {dark} the threshold of {report.threshold:.6g}, "
         f"{rule}, were counted as pores. Pores of at least {report.min_voxels} "
         "voxels, "
-        f"connected by {report.connectivity} neighbours, were counted; the porosity "
+        f"connected by {neighbours} neighbours, were counted; the porosity "
         f"includes pores of all sizes.",
     ]
     lines += [text for text, _ in neighbourhood_texts(report.settings)]
+    lines += sample_texts(report)
     sources = [source for _, source in neighbourhood_texts(report.settings)]
     for found in report.morphometry.values():
         lines.append(f"{found.title}: {found.convention}")
@@ -97,6 +111,40 @@ def methods_text(report: MethodsSource) -> str:
     )
     lines.append(f"Settings: {written}.")
     return "\n".join([*lines, *(f"[{i}] {s}" for i, s in enumerate(sources, start=1))])
+
+
+#: The automatic sample masks in words.
+_SAMPLES = {
+    "auto": "the largest solid object with its pores",
+    "cortex": "the cortex with its pores (Buie et al. 2007)",
+    "marrow": "the marrow space with its trabeculae (Buie et al. 2007)",
+}
+
+
+def sample_texts(report: MethodsSource) -> list[str]:
+    """What was measured of the volume, and which other files the values depend on."""
+    found = []
+    figures, settings = report.figures, report.settings
+    if (sample := _SAMPLES.get(str(settings.get("sample_mask")))) is not None:
+        found.append(
+            f"Only the sample was measured: {sample}; openings of up to twice "
+            f"{settings['mask_closing']} voxels were closed."
+        )
+    inside = figures.get("sample_voxels")
+    outside = figures.get("nonfinite_voxels") or 0
+    if inside is None:
+        return found
+    if not found and inside + outside < math.prod(report.shape):
+        found.append(
+            f"Only the voxels inside a sample mask ({inside:,}) were measured; the "
+            "mask is not part of this text."
+        )
+    if figures.get("porosity_spread") is not None:
+        found.append(
+            "The porosity interval was calculated from the standard deviations of the "
+            "restoration, which are not part of this text."
+        )
+    return found
 
 
 def neighbourhood_texts(settings: AnyMapping) -> list[tuple[str, str]]:

@@ -41,7 +41,9 @@ QUANTITIES = (
     Quantity("Depth.median", "median depth", 1),
     Quantity("NND", "mean distance to the nearest pore", 1),
     Quantity(
-        "Irregular", "fraction of pores with a sphericity below 0.6", text="percent"
+        *("Irregular", "fraction of pores with a sphericity below 0.6"),
+        flat_title="fraction of pores with a circularity below 0.6",
+        text="percent",
     ),
 )
 #: Sphericity below which pores are counted as irregular, such as lack of fusion.
@@ -70,10 +72,11 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
             "The depth of pores has no value: without a sample mask, the free surface "
             "is unknown. Use a sample mask (--sample auto)."
         )
+    shapes = "circularity is" if phases.flat else "√area and sphericity are"
     if n and np.median(pores.voxels) < 27:
         remarks.append(
             f"Half of the pores have {np.median(pores.voxels):.0f} voxels or fewer: "
-            "√area and sphericity are uncertain. Smaller voxels are needed."
+            f"{shapes} uncertain. Smaller voxels are needed."
         )
     shape = totals.table.get("sphericity", totals.table.get("circularity"))
     irregular = None
@@ -81,7 +84,8 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
         known = shape[np.isfinite(shape)]
         irregular = float(np.mean(known < _IRREGULAR)) if len(known) else None
     if n and irregular is None:
-        remarks.append("No pore has a reliable sphericity.")
+        shape_name = "circularity" if phases.flat else "sphericity"
+        remarks.append(f"No pore has a reliable {shape_name}.")
     if n == 1:
         remarks.append("NND has no value: there is only one pore.")
     values: dict[str, float | None] = {

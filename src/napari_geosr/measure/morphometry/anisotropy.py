@@ -18,10 +18,10 @@ ABOUT = "Degree of anisotropy (DA) and main direction, from mean intercept lengt
 CONVENTION = (
     "The mean intercept length MIL along a direction is the total length of parallel "
     "lines ÷ the number of phase changes along them (into and out of the pores), "
-    "sampled at every voxel length (Harrigan & Mann 1984). The ellipsoid 1/MIL² = nᵀ "
-    "A n is fitted by least squares; its radii are a ≥ b ≥ c. DA is given in three "
-    "conventions: 1 − c²/a² (as BoneJ: ratio of the eigenvalues of A), 1 − c/a, and "
-    "a/c (from 1 to infinity, as CTAn)."
+    "sampled at every voxel length (Harrigan & Mann 1984). The ellipsoid 1/MIL² = nᵀ A "
+    "n is fitted by least squares; its radii are a ≥ b ≥ c. DA is given in three "
+    "conventions: 1 − c²/a² (as in BoneJ: ratio of the eigenvalues of A), 1 − c/a, and "
+    "a/c (from 1 to infinity, as in CTAn)."
 )
 SOURCES = (
     "Harrigan TP, Mann RW. Characterization of microstructural anisotropy in "

@@ -15,14 +15,14 @@ from napari_geosr.measure.thickness import local_thickness
 TITLE = "Cortical bone"
 ABOUT = "Tt.Ar, Ct.Ar, Ct.Th, Ct.Po, Po.N and Ct.Po.Dm of the slices normal to Z."
 CONVENTION = (
-    "Each slice normal to Z is measured on its own; values are means over the slices "
-    "with bone. The periosteal contour encloses the largest piece of bone with all "
-    "its holes; the marrow cavity is the largest hole, if it is larger than all the "
-    "other holes together, so that pores that open into it belong to it. Tt.Ar is "
-    "the area inside the periosteal contour, Ct.Ar that without the marrow cavity "
-    "(pores included), Ct.Po the share of the pores in Ct.Ar, Po.N their number, "
-    "Ct.Po.Dm the mean diameter of the circle of equal area, and Ct.Th the mean "
-    "local thickness of the cortex with its pores filled, in the slice."
+    "Each slice normal to Z is measured separately; values are means over the slices "
+    "with bone. The periosteal contour encloses the largest piece of bone with all its "
+    "holes; the marrow cavity is the largest hole, if it is larger than all the other "
+    "holes together, so that pores that open into it belong to it. Tt.Ar is the area "
+    "inside the periosteal contour, Ct.Ar that without the marrow cavity (pores "
+    "included), Ct.Po the share of the pores in Ct.Ar, Po.N their number, Ct.Po.Dm the "
+    "mean diameter of the circle of equal area, and Ct.Th the mean local thickness of "
+    "the cortex with its pores filled, in the slice."
 )
 SOURCES = (
     "Bouxsein ML et al. Guidelines for assessment of bone microstructure in rodents "

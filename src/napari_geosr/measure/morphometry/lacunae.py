@@ -32,11 +32,34 @@ SOURCES = (
 )
 QUANTITIES = (
     Quantity("Lc.N", "number of lacunae"),
-    Quantity("Lc.N/BV", "lacunae per bone volume", -3, True, flat_name="-"),
-    Quantity("Lc.V", "mean volume of a lacuna", 3, flat_name="-"),
-    Quantity("Lc.V.SD", "standard deviation of the volume", 3, flat_name="-"),
-    Quantity("Lc.TV/BV", "volume of all lacunae ÷ bone volume", text="percent"),
-    Quantity("Lc.St", "mean stretch, from 0 (sphere) to 1"),
+    Quantity(
+        *("Lc.N/BV", "lacunae per bone volume", -3, True),
+        flat_name="Lc.N/B.Ar",
+        flat_title="lacunae per bone area",
+        flat_power=-2,
+    ),
+    Quantity(
+        *("Lc.V", "mean volume of a lacuna", 3),
+        flat_name="Lc.Ar",
+        flat_title="mean area of a lacuna",
+        flat_power=2,
+    ),
+    Quantity(
+        *("Lc.V.SD", "standard deviation of the volume", 3),
+        flat_name="Lc.Ar.SD",
+        flat_title="standard deviation of the area",
+        flat_power=2,
+    ),
+    Quantity(
+        *("Lc.TV/BV", "volume of all lacunae ÷ bone volume"),
+        flat_name="Lc.T.Ar/B.Ar",
+        flat_title="area of all lacunae ÷ bone area",
+        text="percent",
+    ),
+    Quantity(
+        *("Lc.St", "mean stretch, from 0 (sphere) to 1"),
+        flat_title="mean stretch, from 0 (circle) to 1",
+    ),
     Quantity("Lc.Ob", "mean oblateness, from −1 (rod) to 1 (plate)", flat_name="-"),
     Quantity("Lc.Align", "alignment of the longest axes"),
 )

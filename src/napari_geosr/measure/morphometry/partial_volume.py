@@ -17,14 +17,14 @@ from napari_geosr.measure.sums import SweepTotals
 TITLE = "Partial-volume porosity"
 ABOUT = "Porosity from grey values: each voxel contributes its pore fraction."
 CONVENTION = (
-    "Around every pore (up to 3 voxels, including diagonals), the difference between "
-    "the grey value of the solid and that of a voxel, divided by the difference "
-    "between solid and pore, is the part of the voxel that is pore; φ(grey) is their "
-    "sum divided by the voxels of the sample. It does not depend on blur that is "
+    "Within 3 voxels of a pore (including diagonals), the pore fraction of a voxel is "
+    "the difference between the grey value of the solid and that of the voxel, divided "
+    "by the difference between solid and pore; φ(grey) is the sum of these fractions "
+    "divided by the number of sample voxels. It does not depend on blur that is "
     "narrower than these 3 voxels, nor on the exact threshold. Grey.solid is the mean "
     "of solid voxels more than 3 voxels from pores and from the border of the sample, "
-    "Grey.pore that of the pore voxels farthest from the solid: more than 4, 3, 2 or "
-    "1.5 voxels, the first with at least 100 voxels."
+    "Grey.pore that of the pore voxels farthest from the solid: at more than 4, 3, 2 "
+    "or 1.5 voxels, whichever comes first with at least 100 voxels."
 )
 SOURCES = (
     "Maire E, Withers PJ. Quantitative X-ray tomography. Int Mater Rev 59:1-43 "
@@ -119,7 +119,10 @@ def _findings(
     if pore is None or pore == solid.value:
         return Findings(
             values,
-            ["φ(grey) has no value: the pores are too small to know their grey value."],
+            [
+                "φ(grey) has no value: the pores are too small to determine their grey "
+                "value."
+            ],
         )
     parts = (near.count * solid.value - near.total) / (solid.value - pore)
     values["φ(grey)"] = parts / totals.sample_voxels
@@ -127,7 +130,7 @@ def _findings(
     if depth == _INSIDE[-1]:
         remarks.append(
             "φ(grey) may be too high: few pore voxels are more than two voxels away "
-            "from the solid, so that blur reaches the grey value of the pores."
+            "from the solid, so blur affects the grey value of the pores."
         )
     return Findings(values, remarks)
 

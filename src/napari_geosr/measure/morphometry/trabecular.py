@@ -45,12 +45,40 @@ SOURCES = (
     "14:173-182 (1993). doi:10.1016/8756-3282(93)90245-6",
 )
 QUANTITIES = (
-    Quantity("TV", "total volume of the sample", 3, flat_name="T.Ar"),
-    Quantity("BV", "volume of the bone (solid)", 3, flat_name="B.Ar"),
-    Quantity("BV/TV", "bone volume fraction", flat_name="B.Ar/T.Ar", text="percent"),
-    Quantity("BS", "bone surface", 2, flat_name="B.Pm"),
-    Quantity("BS/BV", "bone surface ÷ bone volume", -1, flat_name="B.Pm/B.Ar"),
-    Quantity("BS/TV", "bone surface ÷ total volume", -1, flat_name="B.Pm/T.Ar"),
+    Quantity(
+        *("TV", "total volume of the sample", 3),
+        flat_name="T.Ar",
+        flat_title="total area of the sample",
+        flat_power=2,
+    ),
+    Quantity(
+        *("BV", "volume of the bone (solid)", 3),
+        flat_name="B.Ar",
+        flat_title="area of the bone (solid)",
+        flat_power=2,
+    ),
+    Quantity(
+        *("BV/TV", "bone volume fraction"),
+        flat_name="B.Ar/T.Ar",
+        flat_title="bone area fraction",
+        text="percent",
+    ),
+    Quantity(
+        *("BS", "bone surface", 2),
+        flat_name="B.Pm",
+        flat_title="bone perimeter",
+        flat_power=1,
+    ),
+    Quantity(
+        *("BS/BV", "bone surface ÷ bone volume", -1),
+        flat_name="B.Pm/B.Ar",
+        flat_title="bone perimeter ÷ bone area",
+    ),
+    Quantity(
+        *("BS/TV", "bone surface ÷ total volume", -1),
+        flat_name="B.Pm/T.Ar",
+        flat_title="bone perimeter ÷ total area",
+    ),
     Quantity("Tb.N", "trabecular number, from the mid-axes", -1, per_millimetre=True),
     Quantity("Tb.N(Th+Sp)", "trabecular number, 1 ÷ (Tb.Th + Tb.Sp)", -1, True),
     Quantity("Conn", "connectivity: loops of the purified bone", flat_name="-"),
@@ -79,9 +107,7 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
         "Tb.N": number,
         "Tb.N(Th+Sp)": None if both is None else 1 / both,
     }
-    if phases.flat:  # areas and perimeters
-        values["TV"], values["BV"] = total / phases.edge, bone / phases.edge
-        values["BS"] = surface / phases.edge
+    if phases.flat:
         return Findings(values, remarks)
     pure = yield from purified_steps(phases)
     connectivity = 1 - (pure.euler_number - pure.shared_euler)

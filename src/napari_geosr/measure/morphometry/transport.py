@@ -20,11 +20,11 @@ ABOUT = "Tortuosity factor of the pores, and a Kozeny–Carman estimate of perme
 CONVENTION = (
     "The tortuosity factor τ along an axis is φ D0 ÷ D_eff, where D_eff is the "
     "effective diffusivity of the pores from a finite-volume solution of Laplace's "
-    "equation (6 neighbours, fixed concentrations on the two faces of the volume, "
-    "no flux through the others), as in TauFactor (Cooper et al. 2016, eq. 3). The "
+    "equation (6 neighbours, fixed concentrations on the two faces of the volume, no "
+    "flux through the others), as in TauFactor (Cooper et al. 2016, eq. 3). The "
     "solution has converged when the fluxes through all planes agree within 0.5 %. The "
-    "permeability is not simulated: k(estimate) = φ³ ÷ (5 S_v²), after Kozeny and "
-    "Carman (1937), with the surface per total volume S_v."
+    "permeability is not simulated: k(estimate) = φ³ ÷ (5 S_v²) (Kozeny and Carman, "
+    "1937), with the surface per total volume S_v."
 )
 SOURCES = (
     "Cooper SJ, Bertei A, Shearing PR, Kilner JA, Brandon NP. TauFactor: an "
@@ -40,7 +40,9 @@ QUANTITIES = (
     Quantity("D_eff/D0.z", "relative diffusivity along Z", flat_name="-"),
     Quantity("D_eff/D0.y", "relative diffusivity along Y"),
     Quantity("D_eff/D0.x", "relative diffusivity along X"),
-    Quantity("k(estimate)", "permeability after Kozeny and Carman", 2, flat_name="-"),
+    Quantity(
+        "k(estimate)", "permeability by the Kozeny–Carman equation", 2, flat_name="-"
+    ),
 )
 #: Fluxes through all planes must agree within this fraction.
 _TOLERANCE = 0.005

@@ -33,7 +33,11 @@ SOURCES = (
     "J Appl Phys 28:679-683 (1957), eq. 14. doi:10.1063/1.1722830",
 )
 QUANTITIES = (
-    Quantity("S_v", "specific surface from the slope of S2", -1),
+    Quantity(
+        *("S_v", "specific surface from the slope of S2", -1),
+        flat_name="L_A",
+        flat_title="specific perimeter from the slope of S2",
+    ),
     Quantity("Lc", "correlation length", 1),
     Quantity("Chord.pore", "mean chord length of the pores", 1),
     Quantity("Chord.pore.SD", "standard deviation of the chords of the pores", 1),
@@ -186,7 +190,7 @@ def _surface(phases: Phases) -> Generator[Step, None, float | None]:
 
 
 def _corner(corner: tuple[int, ...], n: int, shape: tuple[int, ...]) -> Box:
-    """One end of the pairs along a diagonal, within `n` planes and the next one."""
+    """One end of the pairs along a diagonal, for at most `n` planes of first ends."""
     lengths = (min(n, shape[0] - 1), shape[1] - 1, shape[2] - 1)
     z, y, x = (slice(c, c + m) for c, m in zip(corner, lengths, strict=True))
     return z, y, x

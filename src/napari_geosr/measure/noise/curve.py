@@ -107,7 +107,7 @@ def fit_curve(
     is_uniform : ndarray of shape (classes,), bool, optional
         Which classes certainly contain nothing but noise. If given, noise that would
         decrease with the grey value must appear in one of them: mixtures of a uniform
-        bright material and dark pores vary more the more of them is pore.
+        bright material and dark pores vary more if they contain more pore space.
     """
     places, first = np.unique(greys, return_index=True)
     variances, doubts = variances[first], doubts[first]

@@ -35,6 +35,10 @@ class Quantity:
         Name in an image; empty if it is the same, ``"-"`` if it does not exist there.
     text : str
         ``"percent"`` for a fraction that is shown as a percentage.
+    flat_title : str
+        What it is in an image; empty if it is the same.
+    flat_power : int or None
+        Power of the unit of length in an image; None if it is the same.
     """
 
     name: str
@@ -43,6 +47,8 @@ class Quantity:
     per_millimetre: bool = False
     flat_name: str = ""
     text: str = ""
+    flat_title: str = ""
+    flat_power: int | None = None
 
     def unit_in(self, unit: str) -> str:
         """Unit of the values in files, for a volume in `unit`."""

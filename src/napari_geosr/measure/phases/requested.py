@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from napari_geosr.core.steps import Step, WarningIssued
@@ -113,13 +114,13 @@ def _curve(curve: Mapping[str, Sequence[float]], phases: Phases) -> AnyDict:
 
 
 def _renamed(quantity: Quantity, flat: bool) -> Quantity:
-    """The quantity under the name that it has in an image."""
-    if not flat or quantity.flat_name in ("", "-"):
+    """The quantity as it is in an image: its name, what it is, and its unit."""
+    if not flat or quantity.flat_name == "-":
         return quantity
-    return Quantity(
-        quantity.flat_name,
-        quantity.title,
-        quantity.power,
-        quantity.per_millimetre,
-        text=quantity.text,
+    power = quantity.flat_power
+    return replace(
+        quantity,
+        name=quantity.flat_name or quantity.name,
+        title=quantity.flat_title or quantity.title,
+        power=quantity.power if power is None else power,
     )

@@ -32,6 +32,8 @@ from napari_geosr.measure.planning.result import Costs, ScanPlan, SizeRow, Spot
 from napari_geosr.measure.planning.variation import Variation
 from napari_geosr.measure.porosity import segment_steps
 from napari_geosr.measure.porosity_run import PorosityRun, SweepProgress, prepare
+from napari_geosr.measure.segment import shifted_thresholds
+from napari_geosr.measure.thresholds.stages import hysteresis_steps
 
 #: Fewest spots: with two, their difference tells how much they vary.
 FEWEST = 2
@@ -90,7 +92,10 @@ def plan_steps(
             caches.enter_context(cache_limited(array, nbytes))
         wanted, shortest = _spot_and_scan(run, config)
         progress = SweepProgress(2 * len(run.slabs))
-        _, threshold = yield from segment_steps(run, warnings, progress)
+        histogram, threshold = yield from segment_steps(run, warnings, progress)
+        if config.hysteresis is not None:
+            limits = shifted_thresholds(histogram, threshold)
+            yield from hysteresis_steps(run, histogram, threshold, limits)
         phases = run.phases(threshold)
     for note in phases.notes:
         yield WarningIssued(message=note)

@@ -12,6 +12,10 @@ from napari_geosr.core.config import Config
 from napari_geosr.core.memory_budget import MemoryBudget
 from napari_geosr.core.units import MILLIMETRES, PIXEL, parse_unit
 from napari_geosr.measure.config import (
+    Connectivity,
+    Hysteresis,
+    LocalWindow,
+    MaskClosing,
     PorosityConfig,
     ThresholdRule,
     finite_threshold,
@@ -58,6 +62,8 @@ class PlanConfig(Config):
         description="Method that finds the threshold between pore and solid, or a "
         "grey value.",
     )
+    local_window: LocalWindow = None
+    hysteresis: Hysteresis = None
     phase: Literal["dark", "bright"] = Field(
         default="dark",
         title="Pores are",
@@ -71,8 +77,11 @@ class PlanConfig(Config):
         default="none",
         title="Sample mask",
         description="Which voxels belong to the sample. none: all; auto: the largest "
-        "solid object, including its pores.",
+        "solid object, including its pores; cortex, marrow: the compact bone, or the "
+        "marrow space with its trabeculae, of a bone along Z.",
     )
+    mask_closing: MaskClosing = 5
+    connectivity: Connectivity = 26
     seed: int = Field(
         default=0,
         ge=0,
@@ -122,7 +131,7 @@ class PlanConfig(Config):
     @field_validator("spot", mode="after")
     @classmethod
     def _check_spot(cls, value: float | str) -> float | str:
-        """Refuse text that is no length."""
+        """Refuse text that is not a length."""
         if isinstance(value, str):
             number, unit = _parts(value)
             if unit not in ("", "%") and parse_unit(unit) is None:
@@ -171,7 +180,11 @@ class PlanConfig(Config):
         return PorosityConfig(
             threshold=self.threshold,
             phase=self.phase,
+            local_window=self.local_window,
+            hysteresis=self.hysteresis,
             sample_mask=self.sample_mask,
+            mask_closing=self.mask_closing,
+            connectivity=self.connectivity,
             memory=self.memory,
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from napari_geosr.measure.shapes.figures import ShapeFigures, describe_shape_steps
 from napari_geosr.measure.shapes.quality import (
     ShapeAgreement,
     border_dice,
@@ -17,11 +18,13 @@ from napari_geosr.measure.shapes.surface import (
 
 __all__ = [
     "ShapeAgreement",
+    "ShapeFigures",
     "SurfaceCheck",
     "SurfaceMesh",
     "border_dice",
     "check_surface",
     "compare_shapes",
+    "describe_shape_steps",
     "dice",
     "extract_surface",
 ]

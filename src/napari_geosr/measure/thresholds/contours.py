@@ -125,8 +125,9 @@ def _moved(
 ) -> Generator[Step, None, Mask]:
     """Grow a mask and shrink it again (closing), or the other way round (opening).
 
-    The first and last slices are repeated outside, so that a bone that is cut there is
-    neither closed nor shortened; at the other sides, nothing is outside.
+    The first and last slices are repeated beyond the volume, so that a bone that is cut
+    there is neither closed nor shortened; on the other sides, everything outside is
+    background.
     """
     from scipy import ndimage
 

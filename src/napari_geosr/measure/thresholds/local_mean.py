@@ -1,4 +1,5 @@
-"""Grey values relative to their local mean, so that one threshold is a local one.
+"""Grey values relative to their local mean, so that a single threshold acts as a local
+one.
 
 The local mean is the mean weighted by a Gaussian, as in
 `skimage.filters.threshold_local` (Gonzalez & Woods, Digital Image Processing). With the

@@ -24,17 +24,21 @@ if TYPE_CHECKING:
     )
     from napari_geosr.networks.sparse._maps import RowPairs
     from napari_geosr.networks.sparse._tensor import SparseTensor, union_add
+    from napari_geosr.networks.sparse.shell_atlas import ShellAtlas
+    from napari_geosr.networks.sparse.surface_unet import masked_voxels
 
 __all__ = [
     "SPARSE_NETWORKS",
     "GenerativeConvolution",
     "RowBatchNorm",
     "RowPairs",
+    "ShellAtlas",
     "SparseTensor",
     "StridedConvolution",
     "SubmanifoldConvolution",
     "UpConvolution",
     "gather_bytes",
+    "masked_voxels",
     "sparse_convolution",
     "union_add",
 ]
@@ -59,5 +63,7 @@ __getattr__, _, _ = lazy_loader.attach(
         ],
         "_maps": ["RowPairs"],
         "_tensor": ["SparseTensor", "union_add"],
+        "shell_atlas": ["ShellAtlas"],
+        "surface_unet": ["masked_voxels"],
     },
 )

@@ -193,6 +193,22 @@ def surface_voxels(occupied: Tensor) -> SparseTensor:
     return SparseTensor.from_dense(features, (highest != lowest)[:, 0])
 
 
+def masked_voxels(grey: Tensor, mask: Tensor) -> SparseTensor:
+    """The voxels of a mask: grey value, and its means over their neighbourhoods.
+
+    Parameters
+    ----------
+    grey : Tensor of shape (N, 1, Z, Y, X)
+        Standardised grey values.
+    mask : Tensor of bool, shape (N, Z, Y, X)
+    """
+    means = [
+        F.avg_pool3d(grey, edge, 1, edge // 2, count_include_pad=False)
+        for edge in _MEAN_EDGES
+    ]
+    return SparseTensor.from_dense(torch.cat([grey, *means], 1), mask)
+
+
 def _rectified(x: SparseTensor, norm: nn.Module) -> SparseTensor:
     return x.with_features(norm(x.features).relu())
 

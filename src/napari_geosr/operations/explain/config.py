@@ -78,7 +78,7 @@ class ExplainConfig(Config):
         le=16,
         title="Radius",
         description="Half-width, in voxels, of the cube that is explained where there "
-        "is no pore.",
+        "is not a pore.",
     )
     feature: Literal["grey", "edge"] = Field(
         "grey",

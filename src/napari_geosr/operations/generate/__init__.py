@@ -1,4 +1,4 @@
-"""Draw images or volumes from a diffusion model; settings load without torch."""
+"""Generate images or volumes with a diffusion model; settings load without torch."""
 
 from __future__ import annotations
 

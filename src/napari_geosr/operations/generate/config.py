@@ -26,7 +26,7 @@ class GenerateConfig(Config):
         0,
         ge=0,
         title="Seed",
-        description="Random seed: the same seed gives the same samples, in whatever "
+        description="Random seed: the same seed gives the same samples, whatever their "
         "number.",
     )
     sampling_steps: int = Field(

@@ -1,4 +1,4 @@
-"""Draw images or volumes from a diffusion model.
+"""Generate images or volumes with a diffusion model.
 
 They are not measurements of anything: every file is named ``generated …``, and its
 record says so.
@@ -67,7 +67,7 @@ def generate_steps(
     overwrite : bool
         Whether to replace files of earlier samples.
     should_stop : callable
-        Asked before every step.
+        Called before every step.
 
     Returns
     -------
@@ -128,21 +128,21 @@ def _checked_shape(model: Model, config: GenerateConfig) -> tuple[int, ...]:
     card = model.card
     if card.task != "generate":
         raise ModelError(
-            f"The model {card.name!r} draws no images: its task is {card.task}. Train "
-            "one with napari-geosr train ddpm."
+            f"The model {card.name!r} cannot generate images: its task is {card.task}. "
+            "Train one with napari-geosr train ddpm."
         )
     if card.adjacent_slices > 1:
         raise ModelError(
-            f"The model {card.name!r} works on slices with their neighbours and draws "
-            "no images; train one with --dimensions 2D or 3D."
+            f"The model {card.name!r} works on slices with their neighbours and cannot "
+            "generate images; train one with --dimensions 2D or 3D."
         )
     ndim = len(card.axes)
     shape = config.shape or (_EDGES[ndim],) * ndim
     if len(shape) != ndim:
         kind = "images (Y,X)" if ndim == 2 else "volumes (Z,Y,X)"
         raise ConfigError(
-            f"The model {card.name!r} draws {kind}: give {ndim} numbers for the shape, "
-            f"not {len(shape)}."
+            f"The model {card.name!r} generates {kind}: give {ndim} numbers for the "
+            f"shape, not {len(shape)}."
         )
     return shape
 

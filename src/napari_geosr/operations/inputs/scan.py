@@ -10,6 +10,7 @@ from napari_geosr.core.file_warnings import (
     SIZE_GIVEN,
     assumed_distances,
     file_warnings,
+    notes_of,
 )
 from napari_geosr.core.noise import FLOOR, Noise
 from napari_geosr.core.questions import (
@@ -33,10 +34,36 @@ _CORRECTION = "If that is wrong, give the voxel size (--voxel-size and --unit)."
 def input_warnings(volume: Volume, cards: Iterable[ModelCard] = ()) -> list[str]:
     """List everything in a volume's files that could make a result wrong.
 
-    Combines `reader_warnings` and `open_questions`; parameters and errors are those of
-    `open_questions`.
+    Combines `reader_warnings`, `open_questions` and `unnamed_slices`; parameters and
+    errors are those of `open_questions`.
     """
-    return [*reader_warnings(volume), *open_questions(volume, cards)]
+    cards = list(cards)
+    return [
+        *reader_warnings(volume),
+        *open_questions(volume, cards),
+        *unnamed_slices(volume, cards),
+    ]
+
+
+def unnamed_slices(volume: Volume, cards: Iterable[ModelCard]) -> list[str]:
+    """Warn of models that add slices along an axis that the file does not name.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> unnamed_slices(Volume(np.zeros((4, 8, 8)), "ZYX"), [])
+    []
+    """
+    assumed = [n for n in notes_of(volume.metadata) if n.corrected_by == "axes"]
+    if not assumed or "Z" not in volume.axes:
+        return []
+    return [
+        f"{volume.title}: {assumed[0]} The model {card.name!r} adds slices between "
+        "them. If they are slices, give --axes ZYX; if they are frames, give --axes "
+        "TYX."
+        for card in cards
+        if card.axes == "ZYX" and card.upscale_factor > 1
+    ]
 
 
 def reader_warnings(volume: Volume) -> list[str]:
@@ -195,7 +222,7 @@ def noise_steps(
     Raises
     ------
     VolumeError
-        If the volume has other axes, the second scan has another shape, or there is
+        If the volume has other axes, the second scan has a different shape, or there is
         nothing to measure.
     """
     yield StageStarted(message="Measuring the noise")

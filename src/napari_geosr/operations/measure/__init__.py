@@ -37,6 +37,7 @@ from napari_geosr.measure.remarks import looks_like_labels
 from napari_geosr.measure.report import PorosityReport
 from napari_geosr.measure.statistics import pore_statistics
 from napari_geosr.operations.cluster import Workers
+from napari_geosr.operations.cluster.slabs import SlabWorkers
 from napari_geosr.operations.inputs.scan import input_warnings
 from napari_geosr.operations.measure.deviation import (
     align_deviation,
@@ -48,12 +49,13 @@ from napari_geosr.operations.measure.mask import align_mask
 from napari_geosr.operations.measure.pore_size import same_smallest_pore
 from napari_geosr.operations.measure.remarks import (
     background,
+    generated,
     kept_hot_voxels,
     lost_voxels,
+    sampled_porosity,
     verdict_before_restoration,
 )
 from napari_geosr.operations.measure.workers import (
-    SlabWorkers,
     deviation_for_workers,
     for_workers,
     n_processes,
@@ -227,11 +229,17 @@ def _measure_steps(
     if kept := kept_hot_voxels(volume, report):
         remarks.append(kept)
         yield WarningIssued(message=kept)
+    for sentence in (generated(volume), sampled_porosity(volume, report)):
+        if sentence:
+            remarks.append(sentence)
+            yield WarningIssued(message=sentence)
     if before := verdict_before_restoration(volume, report):
         remarks.append(before)
         yield WarningIssued(message=before)
     if remarks:
         report = replace(report, warnings=(*remarks, *report.warnings))
+    if generated(volume) and "generated" not in report.name.lower():
+        report = replace(report, name=f"generated: {report.name}")
     return report
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,12 +36,14 @@ from napari_geosr.operations.reconstruct.resume import (
     as_volume,
     boxes_of,
     finished_part,
+    joined,
     rows_of,
     scan_entry_steps,
 )
 from napari_geosr.operations.reconstruct.scan import ReconstructionInput
 from napari_geosr.operations.reconstruct.workers import SlabRun
 from napari_geosr.operations.restore.resume import FinishedPart, begin_journal
+from napari_geosr.operations.restore.run import kept_sentence
 from napari_geosr.operations.storage import array_for
 from napari_geosr.tomography.algorithms import titles
 from napari_geosr.tomography.centre import Centre
@@ -153,6 +155,11 @@ def run_steps(
         filled = yield from watch.steps(
             _fill(ready, array, journal, kept, shared, should_stop)
         )
+        if output is not None and not filled.complete:
+            planes = [(i, i + 1) for a, b in filled.rows for i in range(a, b)]
+            boxes = [box for plane in planes for box in boxes_of([plane], ready.shape)]
+            rows = [(box[0].start, box[0].stop) for box in output.written(boxes)]
+            filled = replace(filled, rows=joined(rows))
         # Slices from invalid projections must not be reused once the projections are
         # corrected.
         useless = isinstance(filled.error, ProjectionsError)
@@ -171,11 +178,12 @@ def run_steps(
             if not filled.complete:
                 output.blank(boxes_of(filled.rows, ready.shape))
                 path = output.keep_incomplete()
-    if path is not None and unfinished is not None and unfinished.source != path:
+    is_kept = path is not None and path.exists()
+    if is_kept and unfinished is not None and unfinished.source != path:
         remove_unfinished(unfinished, Path(str(out)))
     if filled.error is not None:
         assert path is not None
-        message = f"{filled.error} The finished part is kept as {path.name}."
+        message = f"{filled.error} {kept_sentence([path])}"
         raise type(filled.error)(message) from filled.error
     if path is not None:
         result = io.read_back(path).replace(name=result.name, metadata=result.metadata)

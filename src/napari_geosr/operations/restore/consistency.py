@@ -21,12 +21,14 @@ from napari_geosr.core.volume import ArrayLike, Volume
 from napari_geosr.io.suffixes import sibling_path
 from napari_geosr.measure.consistency import consistency_steps as engine_steps
 from napari_geosr.measure.redegrade import Pair
+from napari_geosr.operations.cluster import Workers, check_workers
+from napari_geosr.operations.cluster.slabs import ordered_workers
 from napari_geosr.operations.inputs import check_not_source
 from napari_geosr.operations.restore.consistency_verdict import (
     ConsistencyVerdict,
     verdict_of,
 )
-from napari_geosr.operations.storage import array_for
+from napari_geosr.operations.storage import array_for, array_for_workers
 
 if TYPE_CHECKING:
     from napari_geosr.measure.consistency import Consistency, Fault
@@ -152,6 +154,7 @@ def consistency_steps(
     *,
     out: str | Path | None = None,
     overwrite: bool = False,
+    workers: Workers | None = None,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, ConsistencyCheck]:
     """Simulate the scan from the result, and compare it with the real scan.
@@ -167,6 +170,8 @@ def consistency_steps(
         Its restoration, or any other volume at the same position.
     out : path, optional
         File for the residual; by default it is kept in memory.
+    workers : int or distributed.Client, optional
+        Processes that share the comparison. Its findings do not depend on their number.
 
     Yields
     ------
@@ -183,6 +188,8 @@ def consistency_steps(
         If the two have different positions or incompatible grids.
     FileError
         If the residual cannot be written.
+    ConfigError
+        If `workers` is invalid, or the extra ``cluster`` is not installed.
     Cancelled
         If `should_stop` returns True.
     """
@@ -194,7 +201,9 @@ def consistency_steps(
             check_not_source(volume, out)
     target = array_for(scan.shape, np.dtype(np.float32), np.nan)
     watch = FileWatch([scan, result], only_lazy=True)
-    steps = consistency_figures_steps(scan, result, target, should_stop=should_stop)
+    steps = consistency_figures_steps(
+        scan, result, target, workers=workers, should_stop=should_stop
+    )
     figures = yield from watch.steps(steps)
     record = yield from provenance.record_steps(
         "check",
@@ -228,6 +237,7 @@ def consistency_figures_steps(
     result: Volume,
     residual: AnyArray | None = None,
     *,
+    workers: Workers | None = None,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, Consistency]:
     """Compute the figures of a check alone, without a record.
@@ -236,6 +246,8 @@ def consistency_figures_steps(
     ----------
     residual : array-like of the scan's shape, optional
         Receives scan minus simulated scan of the result; by default it is discarded.
+    workers : int or distributed.Client, optional
+        Processes that share the comparison.
 
     Raises
     ------
@@ -246,23 +258,33 @@ def consistency_figures_steps(
     """
     scan, result = scan.select(), result.select()
     flat = len(scan.shape) == 2
+    factors = _factors(scan, result)
+    if workers is not None:
+        check_workers(workers)
+        scan, result = (
+            volume.replace(data=array_for_workers(volume.data))
+            for volume in (scan, result)
+        )
     pair = Pair(
         _SinglePlane(scan.data) if flat else scan.data,
         _SinglePlane(result.data) if flat else result.data,
-        _factors(scan, result),
+        factors,
     )
     if residual is None:
         target: object = _NullArray()
     else:
         target = residual[None] if flat else residual
-    steps = engine_steps(
-        pair,
-        target,
-        (min(scan.voxel_size), *scan.voxel_size)[-3:],
-        name=scan.name,
-        should_stop=should_stop,
-    )
-    return (yield from steps)
+    with ordered_workers(workers) as pool:
+        return (
+            yield from engine_steps(
+                pair,
+                target,
+                (min(scan.voxel_size), *scan.voxel_size)[-3:],
+                name=scan.name,
+                pool=pool,
+                should_stop=should_stop,
+            )
+        )
 
 
 class _NullArray:

@@ -17,6 +17,7 @@ from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.version import __version__
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference.members import NONE
+from napari_geosr.io import read_back
 from napari_geosr.io.atomic import explained
 from napari_geosr.io.hidden import leftovers
 from napari_geosr.io.journal import remove_with_journal
@@ -25,9 +26,14 @@ from napari_geosr.io.unfinished import usable_unfinished
 from napari_geosr.models import zoo
 from napari_geosr.operations.inputs import InputConfig, open_series, open_volume
 from napari_geosr.operations.restore.config import RestoreConfig
+from napari_geosr.operations.restore.consistency import (
+    consistency_steps,
+    residual_path,
+)
 from napari_geosr.operations.restore.measurements import FILE, MeasurementStore
 from napari_geosr.operations.restore.ranking.config import AUTO
 from napari_geosr.operations.restore.resume import find_unfinished_deviation
+from napari_geosr.operations.restore.series.plan import refuse_series_check
 from napari_geosr.operations.storage import is_written, open_part, remove_parts
 
 if TYPE_CHECKING:
@@ -89,6 +95,9 @@ class RestoreJob(Config):
     """Whether to refuse a run that would do more harm than good."""
     workers: int | None = None
     """Number of processes that share the work; by default, there is one process."""
+    check_consistency: bool = False
+    """Whether to check the result against the scan, and to write the residual next to
+    it."""
 
     @classmethod
     def from_values(cls, values: AnyMapping) -> RestoreJob:
@@ -118,6 +127,8 @@ class RestoreJob(Config):
         """
         if self.workers is not None:
             _steps().check_workers_for(self.data.open(), self.workers)
+        if self.check_consistency:
+            refuse_series_check(self.data.open())
 
     def output_bytes(self) -> int:
         """Size of the result and its standard deviations, without compression.
@@ -132,6 +143,7 @@ class RestoreJob(Config):
         if settings.model != AUTO:  # which is a model that only denoises
             card = zoo.find(settings.model).card
             factor, labels, n_axes = card.upscale_factor, card.labels, len(card.axes)
+        factor = max(factor, settings.upscale_factor)  # of samples
         keeps = settings.output_dtype == "input" and volume.dtype.kind in "iu"
         itemsize = volume.dtype.itemsize if keeps else _FLOAT_BYTES
         itemsize = 1 if labels > 1 else itemsize
@@ -179,7 +191,7 @@ def restore_job_steps(
     # the job was killed before it reported the result
     if is_written(out, job.replaces):
         remove_parts(folder, job.part, job.part_deviation)
-        return out
+        return (yield from _checked(job, out, should_stop))
     with explained(out):
         out.parent.mkdir(parents=True, exist_ok=True)
     unfinished, deviation = _unfinished_parts(job, out)
@@ -204,7 +216,28 @@ def restore_job_steps(
     if not done.complete:
         return None
     remove_parts(folder, job.part, job.part_deviation)
-    return done.path
+    return (yield from _checked(job, out, should_stop))
+
+
+def _checked(
+    job: RestoreJob, out: Path, should_stop: ShouldStop
+) -> Generator[Step, None, Path | None]:
+    """Check the result, if the job does so; None if `should_stop` ended the check."""
+    if not job.check_consistency:
+        return out
+    checked = consistency_steps(
+        job.data.open(),
+        read_back(out),
+        out=residual_path(out),
+        overwrite=True,  # by an earlier run of the job
+        workers=job.workers,
+        should_stop=should_stop,
+    )
+    try:
+        yield from checked
+    except Cancelled:
+        return None
+    return out
 
 
 def _steps() -> ModuleType:

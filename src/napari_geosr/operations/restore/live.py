@@ -1,7 +1,8 @@
 """Restores tiles of a volume while a viewer shows them.
 
 The arrays of this module compute nothing themselves: voxels that are not restored yet
-are NaN until `LiveTiles.steps` restores them in a worker.
+are NaN until `LiveTiles.steps` restores them in a worker. If a tile takes long, it is
+first restored from every fourth voxel.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING, NamedTuple
@@ -29,6 +31,14 @@ if TYPE_CHECKING:
 EDGE = 512
 #: Maximum number of tiles per request, because in 3D a viewer requests every plane.
 _MAX_TILES = 64
+#: Step between the voxels of the quick version of a tile, relative to its level.
+QUICK_STEP = 4
+#: Seconds above which a tile is first restored in its quick version.
+_QUICK_SECONDS = 0.5
+#: Minimum edge of a tile with a quick version, in voxels of a level's input.
+_MIN_QUICK_EDGE = 64
+#: Maximum number of quick versions; the oldest are removed.
+_MAX_QUICK = 256
 #: Maximum memory of restored tiles in bytes; the least recently used are removed.
 _CACHE_BYTES = 256 * 2**20
 
@@ -86,6 +96,9 @@ class LiveTiles:
         self._lock = threading.Lock()
         self._waiting: OrderedDict[LiveTile, None] = OrderedDict()
         self._done: OrderedDict[LiveTile, AnyArray] = OrderedDict()
+        self._quick: OrderedDict[LiveTile, AnyArray] = OrderedDict()
+        #: Seconds that the latest tile took.
+        self._seconds = math.inf
         self._nbytes = 0
         self._shown = 0
         self.on_request: Callable[[], None] = lambda: None
@@ -137,6 +150,30 @@ class LiveTiles:
             self.on_request()
         return None
 
+    def find_quick(self, tile: LiveTile) -> AnyArray | None:
+        """Return the quick version of a tile that is not restored yet, if it is ready.
+
+        It has the shape of the tile.
+        """
+        found = self._quick.get(tile)
+        if found is None:
+            return None
+        for axis in (-2, -1):
+            found = found.repeat(QUICK_STEP, axis)
+        sizes = [
+            (part.stop - part.start) * s
+            for part, s in zip(self.region(tile), self.factors, strict=True)
+        ]
+        return found[tuple(slice(0, n) for n in sizes)]
+
+    def step_on_screen(self, level: int) -> int:
+        """Step between the input voxels of what a level shows."""
+        with self._lock:
+            is_quick = any(
+                tile.level == level and tile in self._quick for tile in self._waiting
+            )
+        return int(2**level) * (QUICK_STEP if is_quick else 1)
+
     @property
     def is_waiting(self) -> bool:
         """Whether there are tiles to restore."""
@@ -153,6 +190,7 @@ class LiveTiles:
             self.on_request = lambda: None
             self._waiting.clear()
             self._done.clear()
+            self._quick.clear()
             self._nbytes = 0
 
     def steps(
@@ -160,12 +198,13 @@ class LiveTiles:
     ) -> Generator[Step, None, None]:
         """Restore the requested tiles: the level on screen and the newest first.
 
-        If the request for a tile is withdrawn, its restoration stops.
+        If tiles take long, their quick versions come before the first tile. If the
+        request for a tile is withdrawn, its restoration stops.
 
         Yields
         ------
         Step
-            One for each tile.
+            One for each tile, and for each quick version.
 
         Raises
         ------
@@ -173,15 +212,21 @@ class LiveTiles:
             If a tile cannot be restored; all requests are then discarded.
         """
         while not should_stop() and (tile := self._next()) is not None:
+            quick = self._next_quick()
             try:
-                found = self._restore(tile, should_stop)
+                if quick is not None:
+                    self._restore_quick(quick, should_stop)
+                else:
+                    started = time.perf_counter()
+                    found = self._restore(tile, should_stop)
+                    self._seconds = time.perf_counter() - started
+                    self._keep(tile, found)
             except Cancelled:
                 continue
             except BaseException:
                 with self._lock:
                     self._waiting.clear()
                 raise
-            self._keep(tile, found)
             yield Step()
 
     def _next(self) -> LiveTile | None:
@@ -190,12 +235,47 @@ class LiveTiles:
             shown = (tile for tile in newest if tile.level == self._shown)
             return next(itertools.chain(shown, newest), None)
 
-    def _restore(self, tile: LiveTile, should_stop: ShouldStop) -> AnyArray:
+    def _next_quick(self) -> LiveTile | None:
+        """The next tile on screen to restore in its quick version."""
+        if self._seconds <= _QUICK_SECONDS:
+            return None
+        with self._lock:
+            for tile in reversed(self._waiting):
+                sizes = [part.stop - part.start for part in self.region(tile)[-2:]]
+                if (
+                    tile.level == self._shown
+                    and tile not in self._quick
+                    and min(sizes) >= _MIN_QUICK_EDGE
+                ):
+                    return tile
+        return None
+
+    def _restore_quick(self, tile: LiveTile, should_stop: ShouldStop) -> None:
+        source = CoarseScan(self._prepared.volume.data, 2**tile.level * QUICK_STEP)
+        *planes, rows, columns = self.region(tile)
+        parts = [
+            slice(part.start // QUICK_STEP, -(-part.stop // QUICK_STEP))
+            for part in (rows, columns)
+        ]
+        found = self._restore(tile, should_stop, source, (*planes, *parts))
+        with self._lock:
+            self._quick[tile] = found.astype(np.float32, copy=False)
+            while len(self._quick) > _MAX_QUICK:
+                self._quick.popitem(last=False)
+
+    def _restore(
+        self,
+        tile: LiveTile,
+        should_stop: ShouldStop,
+        source: ArrayLike | None = None,
+        region: tuple[slice, ...] | None = None,
+    ) -> AnyArray:
+        """Restore a tile, or another region while the tile is requested."""
         prepared = self._prepared
         return restore_region(
             prepared.network,
-            self._sources[tile.level],
-            self.region(tile),
+            self._sources[tile.level] if source is None else source,
+            self.region(tile) if region is None else region,
             statistics=prepared.statistics,
             device=prepared.device,
             budget=prepared.budget,
@@ -230,6 +310,7 @@ class LiveTiles:
         found = found.astype(np.float32, copy=False)
         with self._lock:
             self._waiting.pop(tile, None)
+            self._quick.pop(tile, None)
             self._done[tile] = found
             self._nbytes += found.nbytes
             while self._nbytes > _CACHE_BYTES and len(self._done) > 1:
@@ -260,6 +341,8 @@ class LiveLevel:
             return np.asarray(out[after])
         for tile in places:
             found = self._tiles.find(tile)
+            if found is None:
+                found = self._tiles.find_quick(tile)
             if found is not None:
                 self._copy(found, tile, parts, out)
         return np.asarray(out[after])

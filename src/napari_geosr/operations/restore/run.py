@@ -8,7 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from napari_geosr.core.boxes import BoxIndex, boxes_to_lists
-from napari_geosr.core.errors import Cancelled, ConfigError, GeoSRError
+from napari_geosr.core.errors import (
+    Cancelled,
+    ConfigError,
+    FileError,
+    GeoSRError,
+)
 from napari_geosr.core.file_state import FileWatch
 from napari_geosr.core.steps import (
     ShouldStop,
@@ -233,6 +238,8 @@ def work_steps(
         if late is not None:
             tiles = late.after_first_tile(tiles, stage)
         filled = yield from watch.steps(tiles)
+        if not filled.complete:
+            filled = replace(filled, places=targets.written(filled.places))
         predicted = {} if late is None else late.to_record()
         if any(target.cached for target in targets.all):
             for journal in journals:
@@ -243,10 +250,14 @@ def work_steps(
             done = {**volume.provenance[-1], **predicted}
             done |= {**filled.to_record(), **watch.to_record()}
             target.close_with(done, None if filled.complete else filled.places)
+    kept_as = [t.path for t in targets.all if t.path is not None]
     if filled.error is not None:
-        names = " and ".join(t.path.name for t in targets.all if t.path is not None)
-        sentence = f"{filled.error} The finished part is kept as {names}."
+        sentence = f"{filled.error} {kept_sentence(kept_as)}"
         raise type(filled.error)(sentence) from filled.error
+    if not all(path.exists() for path in kept_as):  # stopped, on a full disk
+        raise FileError(
+            f"{kept_as[0].name} could not be written. {kept_sentence(kept_as)}"
+        )
     volumes = [target.from_file() for target in targets.all]
     if filled.complete:
         _remove_parts((unfinished, unfinished_deviation), targets)
@@ -262,6 +273,13 @@ def work_steps(
         volumes[1] if len(volumes) > 1 else None,
         prepared.verdict if late is None else late.verdict,
     )
+
+
+def kept_sentence(paths: Sequence[Path]) -> str:
+    """Where the finished part of a run that failed is kept."""
+    if not all(path.exists() for path in paths):
+        return "The finished part is kept, and the run can be resumed."
+    return f"The finished part is kept as {' and '.join(p.name for p in paths)}."
 
 
 def _common_parts(
@@ -327,6 +345,8 @@ class TileProgress:
         Backend that computed them, for the record.
     workers : mapping or None
         Processes that shared the work, for the record.
+    samples : mapping or None
+        Measurements of each sample of a diffusion model, for the record.
     """
 
     summary: RunSummary | None
@@ -335,6 +355,7 @@ class TileProgress:
     error: GeoSRError | None = None
     backend: AnyMapping | None = None
     workers: AnyMapping | None = None
+    samples: AnyMapping | None = None
 
     def to_record(self) -> AnyDict:
         """Statistics for the provenance record."""
@@ -344,6 +365,8 @@ class TileProgress:
             record["backend"] = dict(self.backend)
         if self.workers is not None:
             record["workers"] = dict(self.workers)
+        if self.samples is not None:
+            record["porosity_samples"] = dict(self.samples)
         if not self.complete:
             record["finished"] = boxes_to_lists(self.places)
         return record if self.error is None else {**record, "error": str(self.error)}

@@ -83,6 +83,14 @@ class Targets:
         """All existing targets."""
         return [self.result, *([] if self.deviation is None else [self.deviation])]
 
+    def written(self, places: Sequence[Box]) -> list[Box]:
+        """Return those of the filled `places` that are in the files of all targets."""
+        found = list(places)
+        for target in self.all:
+            if target.output is not None:
+                found = target.output.written(found)
+        return found
+
     @property
     def notes(self) -> list[str]:
         """Notes for the user about the file formats, without duplicates."""

@@ -1,4 +1,4 @@
-"""Segment a scan by what was painted on some of its slices.
+"""Segment a scan from strokes painted on some of its slices.
 
 Settings load without numba and torch.
 """

@@ -100,7 +100,7 @@ def segment_steps(
         Volume file to write the probabilities to: float32, axis C along the classes.
     overwrite : bool
     should_stop : callable
-        Asked before every slice.
+        Called before every slice.
 
     Returns
     -------

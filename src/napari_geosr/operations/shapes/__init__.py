@@ -14,6 +14,7 @@ from napari_geosr.operations.shapes.config import (
     CompleteShapeConfig,
     MeshConfig,
     RefineShapeConfig,
+    SegmentInsideConfig,
     SimulateShapesConfig,
     VoxeliseConfig,
 )
@@ -24,16 +25,29 @@ from napari_geosr.operations.shapes.job import (
 )
 
 if TYPE_CHECKING:
+    from napari_geosr.measure.shapes import SurfaceMesh
     from napari_geosr.operations.shapes.agreement import compare_shape_steps
     from napari_geosr.operations.shapes.complete import (
         ShapeCompletion,
         complete_shape_steps,
+    )
+    from napari_geosr.operations.shapes.inside import (
+        MaskSegmentation,
+        segment_inside_steps,
+    )
+    from napari_geosr.operations.shapes.layers import (
+        ShapeLayer,
+        completed_layer_steps,
+        part_surface_steps,
+        preview_steps,
+        refined_layer_steps,
     )
     from napari_geosr.operations.shapes.meshing import (
         MeshResult,
         mesh_steps,
         voxelise_steps,
     )
+    from napari_geosr.operations.shapes.models import COMPLETING, shape_models
     from napari_geosr.operations.shapes.refine import (
         ShapeRefinement,
         refine_shape_steps,
@@ -42,21 +56,32 @@ if TYPE_CHECKING:
     from napari_geosr.operations.shapes.training import train_shape_steps
 
 __all__ = [
+    "COMPLETING",
     "CompareShapesConfig",
     "CompleteShapeConfig",
+    "MaskSegmentation",
     "MeshConfig",
     "MeshResult",
     "RefineShapeConfig",
+    "SegmentInsideConfig",
     "ShapeCompletion",
+    "ShapeLayer",
     "ShapeRefinement",
     "ShapeTrainJob",
     "SimulateShapesConfig",
+    "SurfaceMesh",
     "VoxeliseConfig",
     "compare_shape_steps",
     "complete_shape_steps",
+    "completed_layer_steps",
     "mesh_steps",
+    "part_surface_steps",
+    "preview_steps",
     "refine_shape_steps",
+    "refined_layer_steps",
+    "segment_inside_steps",
     "shape_config_class",
+    "shape_models",
     "shape_needs",
     "simulate_shape_steps",
     "train_shape_steps",
@@ -68,6 +93,16 @@ __getattr__, _, _ = lazy_loader.attach(
     submod_attrs={
         "agreement": ["compare_shape_steps"],
         "complete": ["ShapeCompletion", "complete_shape_steps"],
+        "inside": ["MaskSegmentation", "segment_inside_steps"],
+        "layers": [
+            "ShapeLayer",
+            "SurfaceMesh",
+            "completed_layer_steps",
+            "part_surface_steps",
+            "preview_steps",
+            "refined_layer_steps",
+        ],
+        "models": ["COMPLETING", "shape_models"],
         "meshing": ["MeshResult", "mesh_steps", "voxelise_steps"],
         "refine": ["ShapeRefinement", "refine_shape_steps"],
         "simulation": ["simulate_shape_steps"],

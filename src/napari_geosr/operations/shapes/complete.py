@@ -38,18 +38,26 @@ from napari_geosr.operations.inputs import check_not_source
 from napari_geosr.operations.shapes.config import CompleteShapeConfig, MeshConfig
 from napari_geosr.operations.shapes.masks import anisotropy, read_shape_steps
 from napari_geosr.operations.shapes.meshing import MeshResult, write_surface
-from napari_geosr.operations.shapes.models import find_shape_model
+from napari_geosr.operations.shapes.models import COMPLETING, find_shape_model
+from napari_geosr.operations.shapes.parts import (
+    CompletedPart,
+    large_pieces,
+    warn_if_unlike,
+)
 from napari_geosr.operations.shapes.refine import (
     load_refiner,
     memory_budget,
     refined_in_memory,
 )
+from napari_geosr.operations.shapes.shell import complete_shell_steps
 from napari_geosr.physics.shapes import coarsened
 
 if TYPE_CHECKING:
     from napari_geosr.models.bundle import Model
     from napari_geosr.networks.sparse.sparse_unet import SparseUNet
 
+#: The model of closed shells, which is not computed on a grid.
+_ATLAS = "shell_atlas"
 #: Edge of the network's grid if the model does not state it.
 _GRID = 64
 #: Largest extent of a shape on this grid.
@@ -58,8 +66,6 @@ _EXTENT = 0.9
 _FACTORS = (1, 2, 4, 8, 16)
 #: Largest accepted ratio of the edges of a voxel.
 _MAX_ANISOTROPY = 1.5
-#: If the network reproduces less of the input, the shape is unlike its training data.
-_MIN_REPRODUCED = 0.8
 #: Bytes for each voxel of the refined box.
 _BYTES_PER_VOXEL = 12
 
@@ -112,24 +118,6 @@ class ShapeCompletion:
         }
 
 
-@dataclass(frozen=True)
-class CompletedPart:
-    """The part that completes a shape.
-
-    Attributes
-    ----------
-    implant : ndarray of bool, shape (Z, Y, X)
-        On the grid of the input; shares no voxel with it.
-    n_pieces : int
-    reproduced : float
-        Fraction of the input that the network predicts, too.
-    """
-
-    implant: AnyArray
-    n_pieces: int
-    reproduced: float
-
-
 def complete_shape_steps(
     volume: Volume,
     out: Path,
@@ -165,21 +153,14 @@ def complete_shape_steps(
         io.check_output(path, overwrite)
     if mesh is not None:
         check_mesh_path(mesh, overwrite=overwrite)
-    if (ratio := anisotropy(volume)) > _MAX_ANISOTROPY:
-        raise VolumeError(
-            f"The voxels of {volume.title} are {ratio:.3g} times longer along one axis "
-            "than along another. Resample the volume to cubic voxels first."
-        )
-    model = find_shape_model(config.model, "shape_completion", "complete")
+    model = find_shape_model(config.model, COMPLETING, "complete")
+    check_cubic(volume, model)
     if model.card.remarks:
         yield WarningIssued(message=" ".join(model.card.remarks))
     inside = yield from read_shape_steps(volume, config.label, should_stop)
     part = yield from complete_mask_steps(inside, config, should_stop=should_stop)
     if not part.implant.any():
-        raise VolumeError(
-            f"The model finds nothing to complete in {volume.title}. Check that a part "
-            "is missing, and that the model is for such shapes."
-        )
+        raise VolumeError(nothing_missing(volume))
     record = yield from provenance.record_steps(
         "shapes complete",
         inputs={"shape": volume},
@@ -214,6 +195,25 @@ def complete_shape_steps(
     )
 
 
+def check_cubic(volume: Volume, model: Model) -> None:
+    """Raise `VolumeError` if the model needs cubic voxels, and they are not."""
+    if model.card.network == _ATLAS:
+        return
+    if (ratio := anisotropy(volume)) > _MAX_ANISOTROPY:
+        raise VolumeError(
+            f"The voxels of {volume.title} are {ratio:.3g} times longer along one axis "
+            "than along another. Resample the volume to cubic voxels first."
+        )
+
+
+def nothing_missing(volume: Volume) -> str:
+    """Message if a model completes nothing."""
+    return (
+        f"The model finds nothing to complete in {volume.title}. Check that a part is "
+        "missing, and that the model is for such shapes."
+    )
+
+
 def complete_mask_steps(
     inside: AnyArray,
     config: CompleteShapeConfig,
@@ -236,7 +236,9 @@ def complete_mask_steps(
         If there is not enough memory, before anything is computed.
     """
     device = pick_device(config.device)
-    model = find_shape_model(config.model, "shape_completion", "complete")
+    model = find_shape_model(config.model, COMPLETING, "complete")
+    if model.card.network == _ATLAS:
+        return (yield from complete_shell_steps(inside, model, config, should_stop))
     grid, box = _grid_edge(model), bounding_box(inside)
     given = inside[box]
     factor = _reduction(given, grid)
@@ -259,12 +261,7 @@ def complete_mask_steps(
     )
     predicted = _predicted(coarse, model, device)
     reproduced = float((predicted & coarse).sum() / max(1, coarse.sum()))
-    if reproduced < _MIN_REPRODUCED:
-        yield WarningIssued(
-            message=f"The model reproduces only {100 * reproduced:.0f} % of the given "
-            "shape, so the shape is unlike those that it was trained on. Do not trust "
-            "the completed part."
-        )
+    yield from warn_if_unlike(reproduced)
     if should_stop():
         raise Cancelled("Stopped; no file was written.")
     missing = _missing_part(predicted & ~coarse, coarse)
@@ -273,7 +270,7 @@ def complete_mask_steps(
         yield StageStarted(message=f"Refining the completed part {factor} times")
         fine = _refined_part(missing, coarse, padded, factor, config, device)
     fine = fine & ~padded
-    fine, n_pieces = _large_pieces(fine, config.smallest_piece)
+    fine, n_pieces = large_pieces(fine, config.smallest_piece)
     implant: AnyArray = np.zeros_like(inside)
     kept = tuple(slice(b, b + n) for b, n in zip(before, given.shape, strict=True))
     # The missing part may lie outside the box of what is left.
@@ -358,17 +355,3 @@ def _refined_part(
     part = fine & near & ~padded
     opened: AnyArray = binary_opening(part)
     return opened if opened.any() else part
-
-
-def _large_pieces(part: AnyArray, smallest: float) -> tuple[AnyArray, int]:
-    """Pieces of at least the fraction `smallest` of the largest, and their number."""
-    from scipy.ndimage import label
-
-    pieces, n = label(part, np.ones((3, 3, 3)))
-    if not n:
-        return part, 0
-    sizes = np.bincount(pieces.ravel())
-    sizes[0] = 0
-    keep = (sizes > 0) & (sizes >= smallest * sizes.max())
-    found: AnyArray = keep[pieces]
-    return found, int(keep.sum())

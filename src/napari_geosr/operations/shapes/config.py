@@ -80,6 +80,16 @@ class CompleteShapeConfig(_Computed):
     )
 
 
+class SegmentInsideConfig(_Computed):
+    """Settings for segmenting a scan inside a mask."""
+
+    model: str = Field(
+        ...,
+        title="Model",
+        description="Model trained with train sparse-segmentation, by path.",
+    )
+
+
 class CompareShapesConfig(ShapeChoice):
     """Settings for comparing two shapes."""
 

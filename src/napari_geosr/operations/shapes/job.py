@@ -7,6 +7,7 @@ from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.learning.shapes import SHAPE_METHODS
 from napari_geosr.learning.shapes.data import ShapeConfig, ShapeSet
 from napari_geosr.operations.inputs import InputConfig, open_volume
+from napari_geosr.operations.shapes.grids import check_same_grid
 
 #: Operation of such jobs in ``config.yaml``.
 OPERATION = "train shapes"
@@ -49,7 +50,9 @@ class ShapeTrainJob(Config):
     def with_absolute_paths(self) -> ShapeTrainJob:
         """Return the job with absolute paths."""
         source = tuple(path.expanduser().resolve() for path in self.training.source)
-        training = self.training.model_copy(update={"source": source})
+        target = tuple(path.expanduser().resolve() for path in self.training.target)
+        paths = {"source": source, "target": target}
+        training = self.training.model_copy(update=paths)
         return self.model_copy(update={"training": training})
 
     def check(self) -> None:
@@ -64,7 +67,18 @@ class ShapeTrainJob(Config):
         self.shapes()
 
     def shapes(self) -> ShapeSet:
-        """Open the shapes to learn from."""
+        """Open the shapes, or the scans and their labels, to learn from.
+
+        Raises
+        ------
+        VolumeError
+            If labels and scan are not on the same grid.
+        """
         reading = InputConfig()
-        volumes = [open_volume(path, reading) for path in self.training.source]
-        return ShapeSet(self.training, volumes)
+        volumes, targets = (
+            [open_volume(path, reading) for path in paths]
+            for paths in (self.training.source, self.training.target)
+        )
+        for volume, target in zip(volumes, targets, strict=False):
+            check_same_grid(target, volume)
+        return ShapeSet(self.training, volumes, targets)

@@ -1,4 +1,4 @@
-"""Read the voxels of one shape from a volume, and refuse what is no shape."""
+"""Read the voxels of one shape from a volume, and refuse anything else."""
 
 from __future__ import annotations
 
@@ -62,11 +62,7 @@ def read_shape_steps(
             )
         values.update(np.unique(part).tolist())
         if len(values) > _MAX_LABELS and label is None:
-            raise VolumeError(
-                f"{volume.title} has more than {_MAX_LABELS} different values, so it "
-                "is a grey-value image or has many labels. Segment it first "
-                "(napari-geosr measure), or choose one label (--label)."
-            )
+            raise VolumeError(_too_many_values(volume))
         inside[start : start + depth] = part != 0 if label is None else part == label
         yield BlockDone(min(start + depth, volume.shape[0]), volume.shape[0])
     _check_values(volume, label, values)
@@ -78,6 +74,32 @@ def read_shape_steps(
             "surface. Voxels outside the shape must be 0."
         )
     return inside
+
+
+def shape_in(volume: Volume, box: tuple[slice, ...], label: int | None) -> AnyArray:
+    """Which voxels of a part of a volume belong to the shape.
+
+    Raises
+    ------
+    VolumeError
+        If the part has several labels, and none is chosen.
+    """
+    part = np.asarray(volume.data[box])
+    if label is None:
+        values = np.unique(part)
+        if len(values) > _MAX_LABELS:
+            raise VolumeError(_too_many_values(volume))
+        _check_values(volume, None, set(values.tolist()))
+    inside: AnyArray = part != 0 if label is None else part == label
+    return inside
+
+
+def _too_many_values(volume: Volume) -> str:
+    return (
+        f"{volume.title} has more than {_MAX_LABELS} different values, so it is a "
+        "grey-value image or has many labels. Segment it first (napari-geosr measure), "
+        "or choose one label (--label)."
+    )
 
 
 def _check_values(volume: Volume, label: int | None, values: set[float]) -> None:

@@ -8,7 +8,10 @@ from napari_geosr.core.errors import ModelError
 from napari_geosr.learning.shapes import SHAPE_METHODS
 from napari_geosr.models import bundle, zoo
 from napari_geosr.models.bundle import Model
+from napari_geosr.operations.shapes.config import TRILINEAR
 
+#: Methods whose models complete shapes.
+COMPLETING = ("shape_completion", "shell_completion")
 #: Folder of the bundled models for shapes.
 BUNDLED = zoo.bundled_folder() / "shapes"
 
@@ -18,14 +21,24 @@ def bundled_names() -> list[str]:
     return sorted(path.parent.name for path in BUNDLED.glob("*/card.yaml"))
 
 
-def find_shape_model(name: str, method: str, verb: str) -> Model:
+def shape_models(*methods: str) -> tuple[str, ...]:
+    """Names of the models for shapes that were trained by methods, for a menu."""
+    names = [
+        name
+        for name in bundled_names()
+        if bundle.read_card(BUNDLED / name).method in methods
+    ]
+    return (*names, TRILINEAR) if "shape_sr" in methods else tuple(names)
+
+
+def find_shape_model(name: str, method: str | tuple[str, ...], verb: str) -> Model:
     """Return a model for shapes by name or path.
 
     Parameters
     ----------
     name : str
-    method : str
-        Learning method that the model must have been trained by.
+    method : str or tuple of str
+        Learning methods that the model may have been trained by.
     verb : str
         What the model is wanted for, in messages.
 
@@ -49,7 +62,7 @@ def find_shape_model(name: str, method: str, verb: str) -> Model:
             f"The model {model.card.name} is for grey values, not for shapes. Use it "
             "with napari-geosr restore, or choose another model."
         )
-    if model.card.method != method:
+    if model.card.method not in ((method,) if isinstance(method, str) else method):
         raise ModelError(
             f"The model {model.card.name} was trained with {model.card.method}, so it "
             f"cannot {verb} shapes. Choose another model."

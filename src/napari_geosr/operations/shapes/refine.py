@@ -42,8 +42,9 @@ if TYPE_CHECKING:
 
 #: Fraction of the free memory that is used if no budget is given.
 _SHARE = 0.5
-#: A surface that moves further than this, in voxels of the input, is reported.
-_MAX_MOVE = 1.0
+#: Fraction of the surface voxels of the input that may change as a whole, that is, at
+#: which the surface moves by a voxel or more, before a warning is issued.
+_MAX_CHANGED = 1e-3
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,8 @@ class ShapeRefinement:
         Relative change of the volume of the shape.
     block : int
         Edge of the blocks, in input voxels.
+    n_changed : int
+        Input voxels that change as a whole: the surface moves by a voxel or more there.
     """
 
     path: Path
@@ -69,6 +72,84 @@ class ShapeRefinement:
     n_active: int
     volume_change: float
     block: int
+    n_changed: int
+
+
+@dataclass(frozen=True)
+class PlannedRefinement:
+    """A shape, and how it is refined.
+
+    Attributes
+    ----------
+    inside : ndarray of bool, shape (Z, Y, X)
+    refiner : ShapeRefiner
+    plan : RefinementPlan
+    device : str
+    model : mapping or None
+        Record of the model.
+    """
+
+    inside: AnyArray
+    refiner: ShapeRefiner
+    plan: RefinementPlan
+    device: str
+    model: AnyMapping | None
+
+
+class ChangeCounter:
+    """Compares the finished blocks of a refinement with the input.
+
+    Parameters
+    ----------
+    inside : ndarray of bool, shape (Z, Y, X)
+    plan : RefinementPlan
+
+    Attributes
+    ----------
+    n_fine : int
+        Fine voxels of the result.
+    n_changed : int
+        Input voxels of which no fine voxel has the phase of the input.
+    """
+
+    def __init__(self, inside: AnyArray, plan: RefinementPlan) -> None:
+        self._inside, self._plan = inside, plan
+        self._factor = 2 ** len(plan.halos)
+        self.n_fine = self.n_changed = 0
+
+    def add(self, block: TileDone) -> None:
+        """Count the voxels of a finished block."""
+        fine, factor = block.array, self._factor
+        assert fine is not None
+        self.n_fine += int(np.count_nonzero(fine))
+        coarse = tuple(
+            slice(part.start // factor, part.stop // factor) for part in block.slices
+        )
+        before = self._inside[coarse]
+        shape = [n for size in before.shape for n in (size, factor)]
+        parts = fine.reshape(shape)
+        lost = before & ~parts.any((1, 3, 5))
+        gained = ~before & parts.all((1, 3, 5))
+        self.n_changed += int(np.count_nonzero(lost)) + int(np.count_nonzero(gained))
+
+    @property
+    def volume_change(self) -> float:
+        """Relative change of the volume of the shape."""
+        before = int(np.count_nonzero(self._inside)) * self._factor**3
+        return float(self.n_fine / before) - 1
+
+    @property
+    def warning(self) -> str:
+        """What to tell the user about moved surfaces; empty if there is nothing."""
+        active = self._plan.n_active
+        if self.n_changed <= _MAX_CHANGED * active:
+            return ""
+        share = 100 * self.n_changed / active
+        return (
+            f"The result moves the surface by a whole voxel of the input or more at "
+            f"{self.n_changed:,} of {active:,} surface voxels ({share:.2g} %). Details "
+            "there are not in the input: compare the two shapes."
+        )
 
 
 def refine_shape_steps(
@@ -98,6 +179,54 @@ def refine_shape_steps(
     """
     check_not_source(volume, out)
     io.check_output(out, overwrite)
+    ready = yield from plan_shape_steps(volume, config, should_stop)
+    inside, plan = ready.inside, ready.plan
+    record = yield from provenance.record_steps(
+        "shapes refine",
+        inputs={"shape": volume},
+        settings=config.model_dump(mode="json"),
+        model=ready.model,
+        should_stop=should_stop,
+    )
+    spec = refined_spec(volume, config.upscale_factor, record)
+    yield StageStarted(
+        message=f"Refining {plan.n_active:,} voxels at the surface",
+        total=len(plan.blocks),
+    )
+    changes = ChangeCounter(inside, plan)
+    with io.create(out, spec, overwrite=overwrite) as output:
+        for step in refine_steps(
+            inside, ready.refiner, plan, ready.device, should_stop=should_stop
+        ):
+            if isinstance(step, TileDone):
+                assert step.array is not None
+                output.array[step.slices] = step.array.astype(np.uint8)
+                changes.add(step)
+            yield step
+        if should_stop():
+            raise Cancelled("Stopped; no file was written.")
+    if changes.warning:
+        yield WarningIssued(message=changes.warning)
+    return ShapeRefinement(
+        out,
+        tuple(int(n) for n in spec.shape),
+        plan.n_active,
+        changes.volume_change,
+        plan.edge,
+        changes.n_changed,
+    )
+
+
+def plan_shape_steps(
+    volume: Volume, config: RefineShapeConfig, should_stop: ShouldStop
+) -> Generator[Step, None, PlannedRefinement]:
+    """Read a shape and plan its refinement.
+
+    Raises
+    ------
+    GeoSRError
+        If there is no such model, the volume is no shape, or the memory is too small.
+    """
     device = pick_device(config.device)
     refiner, features, model = load_refiner(config.model, device)
     inside = yield from read_shape_steps(volume, config.label, should_stop)
@@ -110,33 +239,7 @@ def refine_shape_steps(
     stages = config.upscale_factor.bit_length() - 1
     budget = memory_budget(config.memory, device)
     plan = plan_refinement(inside, stages, refiner.spec, features, budget)
-    record = yield from provenance.record_steps(
-        "shapes refine",
-        inputs={"shape": volume},
-        settings=config.model_dump(mode="json"),
-        model=model,
-        should_stop=should_stop,
-    )
-    spec = refined_spec(volume, config.upscale_factor, record)
-    yield StageStarted(
-        message=f"Refining {plan.n_active:,} voxels at the surface",
-        total=len(plan.blocks),
-    )
-    n_fine = 0
-    with io.create(out, spec, overwrite=overwrite) as output:
-        steps = refine_steps(inside, refiner, plan, device, should_stop=should_stop)
-        for step in steps:
-            if isinstance(step, TileDone):
-                assert step.array is not None
-                output.array[step.slices] = step.array.astype(np.uint8)
-                n_fine += int(np.count_nonzero(step.array))
-            yield step
-        if should_stop():
-            raise Cancelled("Stopped; no file was written.")
-    change = n_fine / config.upscale_factor**3 / int(inside.sum()) - 1
-    return ShapeRefinement(
-        out, tuple(int(n) for n in spec.shape), plan.n_active, change, plan.edge
-    )
+    return PlannedRefinement(inside, refiner, plan, device, model)
 
 
 def load_refiner(name: str, device: str) -> tuple[ShapeRefiner, int, AnyMapping | None]:

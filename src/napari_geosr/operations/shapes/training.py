@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -12,6 +13,7 @@ from napari_geosr.core import provenance
 from napari_geosr.core.steps import JudgingStarted, ShouldStop, Step, never_stop
 from napari_geosr.inference.device import pick_device
 from napari_geosr.learning.shapes import SHAPE_METHODS
+from napari_geosr.learning.shapes.data import FittedMethod
 from napari_geosr.learning.trainer import Trainer
 from napari_geosr.models import bundle
 from napari_geosr.models.card import ModelCard, TrainingData
@@ -19,6 +21,9 @@ from napari_geosr.operations.shapes.job import ShapeTrainJob
 from napari_geosr.operations.shapes.models import find_shape_model
 
 if TYPE_CHECKING:
+    from torch import nn
+
+    from napari_geosr.core.types import AnyDict
     from napari_geosr.learning.method import Method
     from napari_geosr.networks.spec import NetworkSpec
 
@@ -37,6 +42,18 @@ _TEXTS = {
         "Medical use. A completion is a guess that resembles the training shapes.",
     ),
 }
+_TEXTS["sparse_segmentation"] = (
+    "segment",
+    "Labels the voxels of a scan inside a mask.",
+    "Scans recorded in the same way as the training data, with masks of the same kind.",
+    "Voxels outside the mask, and other materials than those of the training data.",
+)
+_TEXTS["shell_completion"] = (
+    "complete",
+    "Completes a closed shell with a missing part.",
+    "Shells of the kind and orientation that it was made from.",
+    "Medical use. A completion is a guess that resembles the training shapes.",
+)
 #: Remarks on models of which nothing is measured.
 _REMARKS = {
     "shape_completion": (
@@ -44,6 +61,7 @@ _REMARKS = {
         "complete shapes that it was not trained on.",
     )
 }
+_REMARKS["shell_completion"] = _REMARKS["shape_completion"]
 
 
 def train_shape_steps(
@@ -71,6 +89,14 @@ def train_shape_steps(
     job.check()
     method: Method = SHAPE_METHODS.load(job.method).Method(job.training)
     device = pick_device(job.training.device)
+    if isinstance(method, FittedMethod):
+        began = time.monotonic()
+        fitted = yield from method.fit_steps(job.shapes(), should_stop)
+        if fitted is None:
+            return None
+        seconds = round(time.monotonic() - began, 3)
+        card = _card(job, method, fitted, "", {"training_seconds": seconds})
+        return (yield from _write_steps(card, fitted, folder))
     trainer = Trainer(method, job.shapes(), folder / "checkpoints", device=device)
     start = job.training.from_model
     if not trainer.resume() and start is not None:
@@ -79,51 +105,65 @@ def train_shape_steps(
     finished = yield from trainer.run(should_stop)
     if not (finished or (trainer.step and keep_unfinished())):
         return None
-    yield JudgingStarted(message="Writing the model")
-    result = folder / "result" / job.training.name
-    result.parent.mkdir(parents=True, exist_ok=True)
     network = trainer.average.cpu().eval()
-    bundle.save(result, _card(job, trainer), network, half=True)
+    facts = {
+        "steps": trainer.step,
+        "device": str(trainer.accelerator.device),
+        "training_seconds": round(trainer.seconds, 3),
+    }
+    done = f" Trained in {trainer.step} steps."
+    return (
+        yield from _write_steps(
+            _card(job, method, network, done, facts), network, folder
+        )
+    )
+
+
+def _write_steps(
+    card: ModelCard, network: nn.Module, folder: Path
+) -> Generator[Step, None, Path]:
+    yield JudgingStarted(message="Writing the model")
+    result = folder / "result" / card.name
+    result.parent.mkdir(parents=True, exist_ok=True)
+    bundle.save(result, card, network, half=True)
     bundle.verify(result)
     return result
 
 
-def _card(job: ShapeTrainJob, trainer: Trainer) -> ModelCard:
-    config, spec = job.training, cast("NetworkSpec", trainer.average.spec)
+def _card(
+    job: ShapeTrainJob, method: Method, network: nn.Module, done: str, facts: AnyDict
+) -> ModelCard:
+    config, spec = job.training, cast("NetworkSpec", network.spec)
     task, description, use, limits = _TEXTS[job.method]
+    noun = "scans with labels" if config.target else "volumes of shapes"
     trained_on = (
-        f"{len(config.source)} volumes of shapes, provided by the user."
+        f"{len(config.source)} {noun}, provided by the user."
         if config.source
-        else f"Simulated shapes ({config.simulated}), with new ones in every step."
+        else f"Simulated shapes ({config.simulated})."
     )
     record = provenance.record(
         "train",
         inputs={},
         settings=job.to_values(),
-        training={
-            "steps": trainer.step,
-            "seed": config.seed,
-            "device": str(trainer.accelerator.device),
-            "training_seconds": round(trainer.seconds, 3),
-            "numpy": np.__version__,
-        },
+        training={"seed": config.seed, "numpy": np.__version__, **facts},
     )
     return ModelCard.create(
         name=config.name,
         title=config.name,
         task=task,
+        labels=method.labels,
         method=job.method,
         network=config.network,
         network_kwargs={
             key: list(value) if isinstance(value, tuple) else value
-            for key, value in trainer.method.network_kwargs().items()
+            for key, value in method.network_kwargs().items()
         },
         axes=spec.axes,
         upscale_factor=spec.upscale_factor[0],
         halo=max(spec.halo),
         local=spec.local,
         training=TrainingData(description=trained_on),
-        description=f"{description} Trained in {trainer.step} steps.",
+        description=f"{description}{done}",
         intended_use=use,
         not_for=limits,
         remarks=_REMARKS.get(job.method, ()),

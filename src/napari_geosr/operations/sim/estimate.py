@@ -27,6 +27,7 @@ from napari_geosr.operations.sim.config import FramesConfig
 from napari_geosr.operations.sim.inputs import (
     check_patterns,
     check_plane,
+    order_remark,
     psf_remark,
     read_patterns,
     transfer_function,
@@ -116,7 +117,8 @@ def estimate_steps(
     Yields
     ------
     Step
-        `BlockDone` in angles; `WarningIssued` for what is assumed about the optics.
+        `BlockDone` in angles; `WarningIssued` for what is assumed about the optics, or
+        uncertain about the order.
 
     Returns
     -------
@@ -134,8 +136,10 @@ def estimate_steps(
     check_plane(block, frames)
     noise = frame_noise(block, otf)
     is_first = near is None and time == channel == 0
-    if is_first and (remark := psf_remark(frames, config)):
-        yield WarningIssued(message=remark)
+    remarks = (psf_remark, order_remark) if is_first else ()
+    for remark in remarks:
+        if message := remark(frames, config):
+            yield WarningIssued(message=message)
     if config.patterns is not None:
         given = read_patterns(config.patterns, frames)
         check_patterns(given, otf)

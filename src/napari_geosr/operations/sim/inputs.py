@@ -11,7 +11,12 @@ import numpy.typing as npt
 from napari_geosr import io
 from napari_geosr.core.documents import load_yaml, read_document
 from napari_geosr.core.errors import ConfigError, FileError, VolumeError
-from napari_geosr.core.sim_frames import Optics, SimFrames
+from napari_geosr.core.sim_frames import (
+    Optics,
+    SimFrames,
+    guess_order,
+    unclear_order,
+)
 from napari_geosr.core.sim_frames.fringes import PatternSet
 from napari_geosr.core.types import AnyMapping
 from napari_geosr.core.units import PIXEL, convert_length
@@ -88,6 +93,15 @@ def frames_of(volume: Volume, config: FramesConfig) -> SimFrames:
             f"{config.harmonics} harmonics need at least {2 * config.harmonics + 1} "
             f"phases per angle, but there are {frames.phases}. Use fewer harmonics "
             "(--harmonics), or check --phases."
+        )
+    given = len(config.wavelength or ())
+    if given > 1 and given != frames.n_channels:
+        n = frames.n_channels
+        raise ConfigError(
+            f"{given} wavelengths are given, but {volume.title} has {n} "
+            f"channel{'s' * (n > 1)}. Give "
+            "one for each channel, or one for all (--wavelength).",
+            fields=("wavelength",),
         )
     offset = config.offset
     return replace(frames, offset=_dark_level(frames) if offset is None else offset)
@@ -203,6 +217,34 @@ def psf_remark(frames: SimFrames, config: FramesConfig) -> str:
     )
 
 
+def order_remark(frames: SimFrames, config: FramesConfig) -> str:
+    """Why the order of the frames is uncertain, as a sentence.
+
+    Parameters
+    ----------
+    frames : SimFrames
+    config : FramesConfig
+
+    Returns
+    -------
+    str
+        Empty if the order is given, or clear from the frames.
+    """
+    if config.order is not None or config.patterns is not None:
+        return ""
+    _, misfit = guess_order(frames)
+    orders = unclear_order(misfit)
+    if orders is None:
+        return ""
+    best, rival = orders
+    return (
+        f"The order of the frames of {frames.volume.title} is unclear: {best} fits "
+        f"hardly better than {rival} (misfits {misfit[best]:.2f} and "
+        f"{misfit[rival]:.2f}). Check that the stack is complete and unshuffled, and "
+        "give the order (--order)."
+    )
+
+
 def read_patterns(path: Path, frames: SimFrames) -> PatternSet:
     """Known patterns from a YAML file, or from images with one pattern per frame.
 
@@ -212,6 +254,8 @@ def read_patterns(path: Path, frames: SimFrames) -> PatternSet:
         If the file cannot be read, or its patterns do not fit the frames.
     """
     if path.suffix.lower() in (".yaml", ".yml", ".json"):
+        if not path.exists():
+            raise FileError(f"{path} does not exist. Check the name and the folder.")
         try:
             values = load_yaml(read_document(path))
         except (OSError, UnicodeDecodeError, ConfigError) as error:
@@ -284,7 +328,8 @@ def check_plane(block: FloatArray, frames: SimFrames, where: str = "") -> None:
     Raises
     ------
     VolumeError
-        For NaN, frames without detail, saturated frames and very small frames.
+        For NaN, frames without light or detail, saturated frames and very small
+        frames.
     """
     title = f"{frames.volume.title}{where}"
     if min(block.shape[-2:]) < 16:
@@ -299,9 +344,17 @@ def check_plane(block: FloatArray, frames: SimFrames, where: str = "") -> None:
             f"{title} has {int(unknown.sum())} NaN or infinite pixels, the first in "
             f"angle {angle + 1}, phase {phase + 1}. Replace or crop them."
         )
+    mean = block.mean(axis=(2, 3), dtype=np.float64)
+    if mean.min() < 0:
+        angle, phase = np.unravel_index(int(np.argmin(mean)), mean.shape)
+        raise VolumeError(
+            f"{title}: the frame of angle {angle + 1}, phase {phase + 1} has a "
+            f"mean of {mean.min():.4g} after the camera offset of "
+            f"{frames.offset:.4g} is subtracted, so it contains no light. Correct "
+            "the offset (--offset)."
+        )
     _refuse_saturated(block, frames, title)
     spread = block.std(axis=(2, 3))
-    mean = np.abs(block.mean(axis=(2, 3)))
     flat = np.argwhere(spread <= _CONSTANT * np.maximum(mean, 1e-30))
     if len(flat):
         angle, phase = flat[0]

@@ -206,7 +206,7 @@ class SimulateRadiographsConfig(Config):
         0,
         ge=0,
         title="Seed",
-        description="Random seed; the first radiographs are the same, in whatever "
+        description="Random seed; the first radiographs are the same, whatever their "
         "number.",
     )
 

@@ -318,15 +318,15 @@ class LabelsStudyConfig(Config):
         ge=2,
         le=100,
         title="Draws",
-        description="Number of times that slices are drawn at random for each number.",
+        description="Number of random selections of slices for each number of slices.",
     )
     held_out: float = Field(
         0.33,
         gt=0,
         lt=1,
         title="Held out",
-        description="Fraction of the labelled slices that is never trained on and used "
-        "for the evaluation: those at the end.",
+        description="Fraction of the labelled slices that is held out for the "
+        "evaluation, at the end of the stack.",
     )
     start_from: Annotated[str | None, MODEL_NAME] = Field(
         None,
@@ -356,7 +356,9 @@ class LabelsStudyConfig(Config):
         description="Learning rate of the layers of the pre-trained model; new layers, "
         "and all layers from scratch, have 100 times this rate.",
     )
-    seed: int = Field(0, ge=0, title="Seed", description="Random seed of the draws.")
+    seed: int = Field(
+        0, ge=0, title="Seed", description="Random seed of the selections."
+    )
     device: str = Field(
         "auto",
         title="Device",

@@ -150,7 +150,7 @@ class _LabelsStudy:
         if (most := max(config.counts)) > len(self.pool):
             raise VolumeError(
                 f"{len(slices)} slices have labels, of which {n_held_out} are held "
-                f"out, so that {len(self.pool)} can be learned from, but {most} were "
+                f"out, so {len(self.pool)} remain for training, but {most} were "
                 "requested (--counts). Request fewer, hold out fewer (--held-out), or "
                 "label more slices."
             )

@@ -114,7 +114,7 @@ def shape_of(
     Raises
     ------
     VolumeError
-        If one of them has another shape.
+        If one of them has a different shape.
     """
     size = scan.n_columns
     for word, volume in (("reference", reference), ("mask", mask)):

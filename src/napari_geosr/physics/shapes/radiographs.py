@@ -32,7 +32,7 @@ Array = npt.NDArray[np.float64]
 
 #: Tissues by their label. The background includes the cheeks.
 TISSUES = ("background", "gum", "bone", "dentine", "enamel", "pulp")
-#: Label of restorations, which are no tissue: they are neither learned nor evaluated.
+#: Label of restorations, which are not tissue: they are neither learned nor evaluated.
 RESTORATION = 255
 #: Width of the detector, in mm.
 WIDTH = 32.0

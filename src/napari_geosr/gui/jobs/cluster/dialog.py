@@ -49,8 +49,8 @@ _REMOTE = ("local_folder", "remote_folder")
 _COMMANDS = {"slurm": "sbatch", "oar": "oarsub"}
 _SUBMIT = "submit"
 NOT_ESTIMATED = (
-    "Walltime and memory are those of the profile, as the dock has no estimate for "
-    "this run."
+    "The walltime and memory of the profile are used, because the dock has no estimate "
+    "for this run."
 )
 #: Minimum height of the script, in pixels: about ten lines.
 _SCRIPT_HEIGHT = 180

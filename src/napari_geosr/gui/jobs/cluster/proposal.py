@@ -65,8 +65,8 @@ def propose(estimate: RunEstimate, profile: Profile, *, limited: bool) -> Propos
     profile : Profile
         Of the cluster.
     limited : bool
-        Whether its walltime is the user's own limit for one run, so that no longer one
-        is proposed.
+        Whether its walltime is a limit set by the user, which a proposal must not
+        exceed.
     """
     needed = _rounded(_TIME_FACTOR * estimate.seconds + _MORE_SECONDS)
     longest = profile.seconds if limited else _LONGEST

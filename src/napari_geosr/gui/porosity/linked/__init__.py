@@ -253,7 +253,7 @@ class PorePlot(QWidget):
         self.legend.set_scale(f"{title}", colours.low, colours.high)
 
     def _show_marked(self) -> None:
-        """Highlight the selected points, and tell how many there are."""
+        """Highlight the selected points, and show their number."""
         report, mask = self._report, self._marked.mask
         self.scatter.set_mask(mask)
         count, total = self._marked.count, len(mask)
@@ -312,7 +312,7 @@ class PorePlot(QWidget):
 
 
 def _share(report: PorosityReport, mask: AnyArray) -> str:
-    """Share of the selected pores in the size of all."""
+    """Share of the selected pores in the total size of all pores."""
     column = "area" if report.is_flat else "volume"
     sizes = report.table.get(column)
     if sizes is None or not sizes.sum() > 0:

@@ -56,7 +56,7 @@ class MarkedPores(QObject):
         return labels
 
     def restart(self, count: int) -> None:
-        """Select none of `count` other pores."""
+        """Begin with `count` other pores, none of them selected."""
         self._mask = np.zeros(count, bool)
         self.changed.emit()
 
@@ -67,7 +67,7 @@ class MarkedPores(QObject):
             self.changed.emit()
 
     def set_labels(self, labels: Any) -> None:
-        """Select pores by their labels; labels that are no pores are ignored."""
+        """Select pores by their labels; labels without a pore are ignored."""
         rows = np.asarray(labels, np.int64).reshape(-1) - 1
         mask = np.zeros(len(self._mask), bool)
         mask[rows[(rows >= 0) & (rows < len(mask))]] = True
@@ -119,7 +119,7 @@ class FeatureLink(QObject):
         return np.asarray(features[name])[1:]  # without the background
 
     def _write(self) -> None:
-        """Put the selection into the features in place: a copy of all takes long."""
+        """Write the selection into the features in place; copying them is slow."""
         layer = self._followed()
         if layer is None or len(layer.features) != len(self._marked.mask) + 1:
             return

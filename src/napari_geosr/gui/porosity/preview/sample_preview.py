@@ -35,8 +35,8 @@ _DELAY_MS = 250
 class SamplePreview(QObject):
     """Finds the automatic mask in the background, and aligns labels with the image.
 
-    While the mask is being found, the preview shows the pores of the whole volume, and
-    so it does for a volume of more than `MAX_VOXELS` voxels.
+    While the mask is being found, and for volumes of more than `MAX_VOXELS` voxels, the
+    preview shows the pores of the whole volume.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class SamplePreview(QObject):
         return None if self._found is None else self._found[1].mask
 
     def _refresh(self, layer: Image) -> None:
-        """Find the mask if the settings ask for another one than was found."""
+        """Find the mask, if the settings ask for a different one from the one found."""
         wanted = self._key(layer)
         if wanted == self._wanted:
             return

@@ -41,6 +41,8 @@ class ThresholdedArray:
 
     def __init__(self, data: Any, sample: Any = None) -> None:
         self._data, self.sample = data, sample
+        #: Pores that were found before, as a mask like `sample`; None to threshold.
+        self.pores: Any = None
         self.shape = tuple(data.shape)
         self.ndim = len(self.shape)
         self.size = int(np.prod(self.shape))
@@ -50,13 +52,20 @@ class ThresholdedArray:
 
     def __getitem__(self, key: Any) -> AnyArray:
         block = np.asarray(self._data[key])
+        if self.pores is not None:
+            found = np.broadcast_to(self._part(self.pores, key), block.shape)
+            return found.view(np.uint8)
         mask = preview_mask(block, self.threshold, self.config)
         if self.sample is not None:
-            key = key if isinstance(key, tuple) else (key,)
-            key += (slice(None),) * (self.ndim - len(key))
-            part = self.sample[key[self.ndim - self.sample.ndim :]]
-            mask = mask & (np.asarray(part) != 0)
+            mask = mask & self._part(self.sample, key)
         return mask.view(np.uint8)
+
+    def _part(self, mask: Any, key: Any) -> AnyArray:
+        """A part of a mask with the shape of the last axes."""
+        key = key if isinstance(key, tuple) else (key,)
+        key += (slice(None),) * (self.ndim - len(key))
+        part: AnyArray = np.asarray(mask[key[self.ndim - mask.ndim :]]) != 0
+        return part
 
     def __array__(
         self, dtype: npt.DTypeLike | None = None, copy: bool | None = None
@@ -90,21 +99,23 @@ class ThresholdPreview(QObject):
         threshold: float,
         config: MeasureConfig,
         sample: object = None,
+        pores: object = None,
     ) -> None:
         """Show the pores of `source` at `threshold`; deferred if already shown.
 
-        `sample` is a mask on the voxel grid of the image, or None.
+        `sample` is a mask on the voxel grid of the image, or None. Pores that are
+        given, as such a mask, are shown as they are.
         """
         same = self._source is not None and self._source() is source
         if self.layer is None or not same:
             self.hide()
-            self._add(source, threshold, config, sample)
+            self._add(source, threshold, config, sample, pores)
             return
         layer = self.layer
         assert self._array is not None
         assert layer is not None
         self._array.threshold, self._array.config = threshold, config
-        self._array.sample = sample
+        self._array.sample, self._array.pores = sample, pores
         layer.visible = True
         if not self._timer.isActive():
             self._timer.start()
@@ -128,10 +139,15 @@ class ThresholdPreview(QObject):
         self._layer = self._source = self._array = None
 
     def _add(
-        self, source: Image, threshold: float, config: MeasureConfig, sample: object
+        self,
+        source: Image,
+        threshold: float,
+        config: MeasureConfig,
+        sample: object,
+        pores: object,
     ) -> None:
         array = ThresholdedArray(finest(source), sample)
-        array.threshold, array.config = threshold, config
+        array.threshold, array.config, array.pores = threshold, config, pores
         active = self._viewer.layers.selection.active
         layer = self._viewer.add_labels(
             array,

@@ -10,6 +10,7 @@ import math
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_geosr.core.boxes import Box
+from napari_geosr.core.errors import FileError
 from napari_geosr.core.indexing import Slices, as_slices
 from napari_geosr.core.types import AnyArray
 from napari_geosr.io.atomic import explained, sync_file, sync_folder
@@ -261,7 +263,9 @@ class ShardBuffer:
         return sum(block.nbytes for block in self._pending.values())
 
     def _flush_one(self, index: tuple[int, ...]) -> None:
-        self._write(index, self._pending.pop(index))
+        self._write(index, self._pending[index])
+        # If it cannot be written, for example on a full disk, it is kept.
+        del self._pending[index]
 
     def _write(self, index: tuple[int, ...], block: AnyArray) -> None:
         with explained(self.path):
@@ -274,6 +278,16 @@ class ShardBuffer:
         with self._lock:
             for index in list(self._pending):
                 self._flush_one(index)
+
+    def written(self, boxes: Sequence[Slices]) -> list[Slices]:
+        """The `boxes` whose voxels are all in the file, after writing what can be."""
+        with self._lock:
+            for index in list(self._pending):
+                with suppress(FileError):
+                    self._flush_one(index)
+            return [
+                box for box in boxes if self._pending.keys().isdisjoint(self._grid(box))
+            ]
 
     def flush_to_disk(self, folder: Path) -> None:
         """Write all buffered shards and flush the new ones to disk.

@@ -161,6 +161,10 @@ class ZarrOutput(Output):
         """Keep the `finished` boxes of a reopened file when its shards are filled."""
         self.array.adopt(finished)
 
+    def written(self, boxes: Sequence[Slices]) -> list[Slices]:
+        """Return the boxes whose shards could be written; see `Output.written`."""
+        return list(self.array.written(boxes))
+
     def flush_to_disk(self) -> None:
         """Write all buffered shards and flush them to disk."""
         self.array.flush_to_disk(self.temporary / "0")

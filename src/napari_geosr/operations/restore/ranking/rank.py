@@ -91,7 +91,7 @@ def rank_steps(
     Raises
     ------
     VolumeError
-        If the volume has no suitable voxels, or `second` has another shape.
+        If the volume has no suitable voxels, or `second` has a different shape.
     ModelError
         If a model named in the settings does not fit.
     Cancelled

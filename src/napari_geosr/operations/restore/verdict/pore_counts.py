@@ -106,7 +106,7 @@ def inside_of(block: Block, width: float) -> Mask:
 
     Not those without values, of padding, or near these. Padding has one value, and
     hardly any voxel of the sample has a similar one: pores that are clipped to black
-    are no padding.
+    are not padding.
     """
     from scipy import ndimage
 

@@ -5,9 +5,9 @@ an error above that of the scan, or a number of pores off by more than a factor 
 ``docs/evidence/verdicts.md`` reports how often harm is recognised.
 
 The verdict predicts whether the result is worse than the scan. What applies to the scan
-as well (noise hides its small pores) is told without changing the verdict, and so are
-indirect signs of a loss (a scan unlike the training data), if the gain, the direct one,
-is certain.
+as well (noise hides its small pores) is reported without changing the verdict, and so
+are indirect signs of a loss (a scan unlike the training data), if the gain, the direct
+one, is certain.
 """
 
 from __future__ import annotations
@@ -234,7 +234,9 @@ def cautions(facts: RunAssessment) -> Iterator[Finding]:
 
 
 def notes(facts: RunAssessment) -> Iterator[str]:
-    """What the user should know, but what makes the result no worse than the scan."""
+    """What the user should know, although it does not make the result worse than the
+    scan.
+    """
     if facts.interpolates:
         return
     if not facts.noise.is_measured:

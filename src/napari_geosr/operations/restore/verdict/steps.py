@@ -292,7 +292,7 @@ def bound_of(prepared: PreparedRestoration) -> float | None:
 def _findings(
     prepared: PreparedRestoration, facts: rules.RunAssessment
 ) -> tuple[list[rules.Finding], tuple[str, ...]]:
-    """All findings, most severe first, and notes that are none."""
+    """All findings, most severe first, and notes that are not findings."""
     found = [*rules.harms(facts), *rules.cautions(facts)]
     found += rules.imaging(facts.card, prepared.volume)
     notes = list(rules.notes(facts))

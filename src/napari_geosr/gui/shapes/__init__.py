@@ -1,0 +1,258 @@
+"""The *Shapes* dock: refine and complete shapes, and look at their surfaces."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qtpy.QtWidgets import QFileDialog
+
+from napari_geosr.core.errors import Cancelled, ConfigError
+from napari_geosr.core.steps import ShouldStop, Step
+from napari_geosr.core.volume import Volume
+from napari_geosr.gui.kit.form import ConfigForm
+from napari_geosr.gui.kit.progress import OperationProgress
+from napari_geosr.gui.layers import volume_from_layer
+from napari_geosr.gui.shapes.layers import PreviewSurface, add_shape, centre_of_view
+from napari_geosr.gui.shapes.widgets import (
+    COMPLETE,
+    DONE,
+    NO_SHAPE,
+    READY,
+    REFINE,
+    ShapesWidgets,
+)
+from napari_geosr.operations import shapes
+from napari_geosr.operations.shapes import (
+    CompleteShapeConfig,
+    MeshConfig,
+    RefineShapeConfig,
+)
+
+if TYPE_CHECKING:
+    import napari.viewer
+    from napari.layers import Labels
+
+    from napari_geosr.operations.shapes import MeshResult, ShapeLayer, SurfaceMesh
+
+#: Names of the operations.
+_PREVIEW, _RUN, _EXPORT = "preview of a shape", "shape", "mesh"
+#: Files that a mesh can be saved as, for the dialog.
+_MESHES = "STL (*.stl);;PLY (*.ply);;OBJ (*.obj);;3MF (*.3mf)"
+
+
+class ShapesDock(ShapesWidgets):
+    """Refines and completes shapes, and shows figures and surfaces of the results.
+
+    Parameters
+    ----------
+    napari_viewer : napari.viewer.Viewer
+        Viewer, given by napari.
+    """
+
+    settings_name = "shapes"
+
+    def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
+        super().__init__(napari_viewer)
+        self.preview = PreviewSurface(self._viewer)
+        self._made: ShapeLayer | None = None
+        self._progress = OperationProgress(
+            self.bar.state.setText,
+            show_bar=self.bar.show_progress,
+            show_warning=self.show_warning,
+            shows_time_left=True,
+        )
+        for task, kind in (
+            (COMPLETE, CompleteShapeConfig),
+            (REFINE, RefineShapeConfig),
+        ):
+            config, error = self.recall(kind, task.lower())
+            for form in (self.forms[task], self.common):
+                form.set_values(config.model_dump())
+            if error is not None:
+                self.message.show_error(error)
+        self._connect()
+        self.show_busy("")
+
+    def _connect(self) -> None:
+        self.shape_layer.layerChanged.connect(self._on_changed)
+        self.task.currentIndexChanged.connect(self._on_task)
+        for form in (*self.forms.values(), self.common):
+            form.changed.connect(self._on_changed)
+        self.preview_button.clicked.connect(self._on_preview)
+        self.run_button.clicked.connect(self._on_run)
+        self.cancel_button.clicked.connect(self.cancel)
+        self.mesh_button.clicked.connect(self._on_export)
+
+    # Settings
+
+    def settings_forms(self) -> tuple[ConfigForm, ...]:
+        """Return the form of the task, and what all tasks share."""
+        return (self.forms[self.task.currentText()], self.common)
+
+    def config(self) -> RefineShapeConfig | CompleteShapeConfig:
+        """Return the settings of the chosen task.
+
+        Raises
+        ------
+        ConfigError
+            If one of them is invalid.
+        """
+        kind: type[RefineShapeConfig | CompleteShapeConfig] = RefineShapeConfig
+        if self.task.currentText() == COMPLETE:
+            kind = CompleteShapeConfig
+        values = {
+            k: v for form in self.settings_forms() for k, v in form.values().items()
+        }
+        return kind.create(**{k: None if v == "" else v for k, v in values.items()})
+
+    def _shape(self) -> Labels:
+        layer = self.shape_layer.layer()
+        if layer is None:
+            raise ConfigError(
+                "Choose the labels of a shape. Segment a scan first if there are none."
+            )
+        return layer
+
+    def _on_task(self, _index: int = 0) -> None:
+        self.show_task()
+        self._on_changed()
+
+    def _on_changed(self) -> None:
+        """Another shape or setting: the preview no longer shows what a run gives."""
+        if self.activity.busy != _RUN:
+            self.preview.clear()
+        self.show_busy(self.activity.busy)
+
+    # Running
+
+    def show_busy(self, what: str) -> None:
+        """Enable what can be used during the operation `what`."""
+        has_shape = self.shape_layer.layer() is not None
+        for widget in (
+            self.shape_layer,
+            self.task,
+            self.advanced,
+            *self.forms.values(),
+        ):
+            widget.setEnabled(not what)
+        for button in (self.preview_button, self.run_button):
+            button.setEnabled(has_shape and not what)
+        self.mesh_button.setEnabled(self._made is not None and not what)
+        self.cancel_button.setEnabled(bool(what))
+        idle = READY if self._made is None else DONE
+        self.bar.state.set_idle(idle if has_shape else NO_SHAPE)
+        if not what:
+            self.bar.state.setText("")
+            self.bar.progress.setVisible(False)
+
+    def cancel(self) -> None:
+        """Request the running operation to stop."""
+        if self.activity.busy:
+            self.activity.cancel()
+            self.bar.state.setText("Stopping…")
+
+    def _begin(self) -> tuple[Labels, Volume, RefineShapeConfig | CompleteShapeConfig]:
+        self.clear_errors()
+        layer = self._shape()
+        volume, config = volume_from_layer(layer, self._viewer), self.config()
+        self._progress.restart()
+        return layer, volume, config
+
+    def _on_preview(self) -> None:
+        try:
+            layer, volume, config = self._begin()
+        except ConfigError as error:
+            self.show_failure(error)
+            return
+        centre = [float(n) for n in centre_of_view(self._viewer, layer)]
+
+        def steps(stop: ShouldStop) -> Generator[Step, None, SurfaceMesh]:
+            if isinstance(config, CompleteShapeConfig):
+                return (yield from shapes.part_surface_steps(volume, config, stop))
+            return (yield from shapes.preview_steps(volume, config, centre, stop))
+
+        self.activity.start(
+            _PREVIEW,
+            steps,
+            lambda mesh: self.preview.show(mesh, layer),
+            on_step=self._progress.show_step,
+            on_error=self._on_error,
+        )
+
+    def _on_run(self) -> None:
+        try:
+            layer, volume, config = self._begin()
+            self.remember(config, self.task.currentText().lower())
+        except ConfigError as error:
+            self.show_failure(error)
+            return
+
+        def steps(stop: ShouldStop) -> Generator[Step, None, ShapeLayer]:
+            if isinstance(config, CompleteShapeConfig):
+                return (yield from shapes.completed_layer_steps(volume, config, stop))
+            return (yield from shapes.refined_layer_steps(volume, config, stop))
+
+        self.activity.start(
+            _RUN,
+            steps,
+            lambda made: self._on_made(made, layer),
+            on_step=self._progress.show_step,
+            on_error=self._on_error,
+            description=f"Processing {volume.name}",
+        )
+
+    def _on_error(self, error: Exception) -> None:
+        if isinstance(error, Cancelled):
+            self.message.show_message("Cancelled. No layer was added.")
+        else:
+            self.show_failure(error)
+
+    # Results
+
+    def _on_made(self, made: ShapeLayer, layer: Labels) -> None:
+        self._made = made
+        self.preview.clear()
+        labels, _ = add_shape(self._viewer, made, layer)
+        self.show_figures(made)
+        if not self._progress.warnings:
+            self.message.show_message(
+                f"The result is in the layer {labels.name!r}.", "ok"
+            )
+
+    def _on_export(self) -> None:
+        made = self._made
+        if made is None:
+            return
+        shown = made.part if made.part is not None else made.volume
+        folder = Path.cwd() / f"{shown.name}.stl"
+        name, _ = QFileDialog.getSaveFileName(self, "Export mesh", str(folder), _MESHES)
+        if name:
+            self.export(Path(name))
+
+    def export(self, path: Path) -> None:
+        """Write the surface of the result, or of the completed part, as a mesh."""
+        made = self._made
+        if made is None:
+            return
+        shown = made.part if made.part is not None else made.volume
+        path = path if path.suffix else path.with_suffix(".stl")
+        self.clear_errors()
+        self._progress.restart()
+        self.activity.start(
+            _EXPORT,
+            lambda stop: shapes.mesh_steps(
+                shown, path, MeshConfig(), overwrite=True, should_stop=stop
+            ),
+            self._on_exported,
+            on_step=self._progress.show_step,
+            on_error=self._on_error,
+        )
+
+    def _on_exported(self, result: MeshResult) -> None:
+        self.message.show_message(
+            f"Wrote {result.path}: {result.n_faces:,} triangles, in {result.unit}. "
+            f"{result.sentence}",
+            "ok" if result.is_watertight else "warning",
+        )

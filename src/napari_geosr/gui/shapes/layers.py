@@ -1,0 +1,135 @@
+"""Layers of the Shapes dock: results, their surfaces, and the preview."""
+
+from __future__ import annotations
+
+import weakref
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_geosr.core import layer_data
+from napari_geosr.core.types import AnyDict
+from napari_geosr.gui.kit.lifetime import unwrapped
+from napari_geosr.gui.layers import (
+    add_labels_result,
+    alignment_with,
+    helper_metadata,
+    layer_metadata,
+)
+from napari_geosr.gui.layers.camera import remove_in_place
+from napari_geosr.gui.layers.position import Floats, indices_at
+
+if TYPE_CHECKING:
+    import napari.viewer
+    from napari.components import ViewerModel
+    from napari.layers import Labels, Layer, Surface
+
+    from napari_geosr.operations.shapes import ShapeLayer, SurfaceMesh
+
+#: Colours of surfaces: the result, a completed part, and the preview.
+_RESULT, _PART, _PREVIEW = "gray", "bop orange", "bop blue"
+#: Opacity of the result's labels.
+_OPACITY = 0.6
+
+
+def centre_of_view(viewer: ViewerModel, layer: Layer) -> Floats:
+    """Voxel of a layer (Z, Y, X) in the middle of the view."""
+    point = list(viewer.dims.point)
+    displayed = list(viewer.dims.displayed)
+    middle = viewer.scene.camera.center[-len(displayed) :]
+    for axis, place in zip(displayed, middle, strict=True):
+        point[axis] = place
+    return indices_at(viewer, layer, point)[-3:]
+
+
+def add_shape(
+    viewer: napari.viewer.Viewer, made: ShapeLayer, source: Layer
+) -> tuple[Labels, Surface]:
+    """Add the labels of a result, and its surface, in the place of the source.
+
+    Only the surface of a completed part is shown: the rest is the input itself.
+    """
+    like = alignment_with(source)
+    shown = made.part if made.part is not None else made.volume
+    labels = add_labels_result(
+        viewer,
+        made.volume.data,
+        made.volume,
+        name=made.volume.name,
+        opacity=_OPACITY,
+        **like,
+    )
+    if made.part is not None:
+        labels = add_labels_result(
+            viewer, made.part.data, made.part, name=made.part.name, **like
+        )
+    surface = add_surface(
+        viewer,
+        made.surface,
+        name=f"{shown.name} surface",
+        colormap=_PART if made.part is not None else _RESULT,
+        metadata=layer_metadata(shown),
+        **like,
+    )
+    viewer.layers.selection.active = labels
+    return labels, surface
+
+
+def add_surface(
+    viewer: napari.viewer.Viewer, mesh: SurfaceMesh, **options: object
+) -> Surface:
+    """Add a mesh as a layer at its own positions."""
+    n = len(mesh.vertices)
+    place = layer_data.geometry("ZYX", (1.0,) * 3, mesh.unit, (0.0,) * 3)
+    made: AnyDict = {**place, "shading": "smooth", **options}
+    data = (mesh.vertices, mesh.faces, np.ones(n, np.float32))
+    layer: Surface = unwrapped(
+        viewer.add_surface(data, contrast_limits=(0.0, 1.0), **made)
+    )
+    return layer
+
+
+class PreviewSurface:
+    """The surface of the block that was refined for a preview."""
+
+    def __init__(self, viewer: napari.viewer.Viewer) -> None:
+        self._viewer = viewer
+        self._layer: weakref.ref[Surface] | None = None
+
+    @property
+    def layer(self) -> Surface | None:
+        """The layer, if it is in the viewer."""
+        layer = None if self._layer is None else self._layer()
+        return layer if layer is not None and layer in self._viewer.layers else None
+
+    def show(self, mesh: SurfaceMesh, source: Layer) -> None:
+        """Show a surface in 3D, instead of an earlier one."""
+        self.clear()
+        active = self._viewer.layers.selection.active
+        made = add_surface(
+            self._viewer,
+            mesh,
+            name=f"{source.name} preview",
+            colormap=_PREVIEW,
+            metadata=helper_metadata("preview"),
+            **alignment_with(source),
+        )
+        self._layer = weakref.ref(made)
+        if active is not None and active in self._viewer.layers:
+            self._viewer.layers.selection.active = active
+        if self._viewer.dims.ndisplay != 3:
+            self._viewer.dims.ndisplay = 3
+            _look_at(self._viewer, made)
+
+    def clear(self) -> None:
+        """Remove the surface."""
+        if self.layer is not None:
+            remove_in_place(self._viewer, self.layer)
+        self._layer = None
+
+
+def _look_at(viewer: napari.viewer.Viewer, layer: Surface) -> None:
+    """Move the camera to a surface, seen from the side."""
+    low, high = layer.extent.world
+    viewer.scene.camera.center = tuple((np.asarray(low) + np.asarray(high)) / 2)
+    viewer.scene.camera.angles = (10, -35, 60)

@@ -1,0 +1,189 @@
+"""Widgets and layout of the *Shapes* dock."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qtpy.QtWidgets import QTreeWidgetItem, QVBoxLayout, QWidget
+
+from napari_geosr.gui.kit.action_bar import ActionBar, fill_dock
+from napari_geosr.gui.kit.dock import Dock
+from napari_geosr.gui.kit.form import ConfigForm
+from napari_geosr.gui.kit.widgets import (
+    FormAligner,
+    PartScroller,
+    Section,
+    add_row,
+    button,
+    combo,
+    form_layout,
+    list_tree,
+    scrolling,
+    text_label,
+)
+from napari_geosr.gui.layers import is_helper
+from napari_geosr.gui.layers.combo import LayerCombo
+from napari_geosr.operations import shapes
+from napari_geosr.operations.shapes import CompleteShapeConfig, RefineShapeConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import napari.viewer
+    from napari.layers import Layer
+
+    from napari_geosr.core.config import Config
+
+#: Tasks, in the order of their menu.
+REFINE, COMPLETE = "Refine", "Complete"
+#: What the bar says while nothing runs: without a shape, with one, and after a run.
+NO_SHAPE = "Open the labels of a shape."
+READY = "Preview a block, or run the task on the whole shape."
+DONE = "Compare the result with the input before you use it."
+#: Settings of a run as a whole, which are rarely changed.
+_ADVANCED = ("memory", "device")
+#: Heights of the table, in pixels.
+_TABLE_HEIGHTS = (110, 140)
+
+
+def holds_shape(layer: Layer) -> bool:
+    """Whether a layer may hold a shape: labels that are no helper of the plugin."""
+    return bool(layer._type_string == "labels" and not is_helper(layer))
+
+
+class ShapesWidgets(Dock):
+    """The visible parts of the Shapes dock."""
+
+    scroller: PartScroller
+
+    def __init__(self, viewer: napari.viewer.Viewer) -> None:
+        super().__init__(viewer)
+        self._make_inputs()
+        self._make_results()
+        self._make_actions()
+        self._lay_out()
+        self.show_task()
+
+    def _make_inputs(self) -> None:
+        self.shape_layer = LayerCombo(self._viewer, holds_shape)
+        self.shape_layer.setAccessibleName("Shape")
+        self.shape_layer.setToolTip(
+            "Labels layer with the shape. Voxels outside the shape are 0."
+        )
+        self.task = combo("Task", "What is done with the shape.")
+        self.task.addItems([REFINE, COMPLETE])
+        self.forms = {
+            REFINE: self._form(RefineShapeConfig, shapes.shape_models("shape_sr")),
+            COMPLETE: self._form(
+                CompleteShapeConfig, shapes.shape_models(*shapes.COMPLETING)
+            ),
+        }
+        self.common = ConfigForm(
+            RefineShapeConfig, skip=("upscale_factor", "model", "label")
+        )
+        self.advanced = Section(
+            "&Advanced", self.common, tool_tip="Memory budget and device."
+        )
+
+    @staticmethod
+    def _form(config: type[Config], models: Sequence[str]) -> ConfigForm:
+        return ConfigForm(config, skip=_ADVANCED, choices={"model": models})
+
+    def _make_results(self) -> None:
+        self.table = list_tree(
+            ("Shape", "Before", "After"),
+            "Before and after",
+            "Figures of the shape before and after. Surface: area of the smoothed "
+            "surface. Thickness: mean local thickness, for cubic voxels. Euler number: "
+            "objects minus tunnels plus cavities.",
+            heights=_TABLE_HEIGHTS,
+        )
+        self.summary = text_label(
+            "Result", "How far the result departs from what was given."
+        )
+        self.mesh_button = button(
+            "E&xport mesh…",
+            "Save the surface of the result as STL, PLY, OBJ or 3MF; after a "
+            "completion, that of the completed part.",
+        )
+        self.results = QWidget()
+
+    def _make_actions(self) -> None:
+        self.preview_button = button(
+            "P&review",
+            "Show the refined surface of the block in the middle of the view in 3D; "
+            "for a completion, that of the completed part.",
+        )
+        self.run_button = button("R&un", "Process the whole shape and add the result.")
+        self.cancel_button = button("&Cancel", "Stop; no layer is added.")
+
+    def _lay_out(self) -> None:
+        inputs = form_layout()
+        add_row(inputs, "&Shape", self.shape_layer)
+        add_row(inputs, "&Task", self.task)
+        inner = QWidget()
+        FormAligner(inner)
+        column = QVBoxLayout(inner)
+        column.setContentsMargins(8, 8, 8, 8)
+        column.addLayout(inputs)
+        for form in self.forms.values():
+            column.addWidget(form)
+        below = QVBoxLayout(self.results)
+        below.setContentsMargins(0, 0, 0, 0)
+        for widget in (self.table, self.summary, self.mesh_button):
+            below.addWidget(widget)
+        column.addWidget(self.advanced)
+        column.addWidget(self.results)
+        column.addStretch(1)
+        self.results.setVisible(False)
+        self.bar = ActionBar(
+            (self.preview_button, self.run_button, self.cancel_button),
+            idle=NO_SHAPE,
+            primary=self.run_button,
+        )
+        area = scrolling(inner)
+        self.scroller = PartScroller(area)
+        fill_dock(self, area, self.message, self.bar)
+
+    def show_task(self) -> None:
+        """Show the settings of the chosen task."""
+        for name, form in self.forms.items():
+            form.setVisible(name == self.task.currentText())
+
+    def show_figures(self, made: shapes.ShapeLayer) -> None:
+        """Show the shape before and after, and what changed."""
+        self.table.clear()
+        unit = made.before.unit
+        before, after = made.before, made.after
+        rows = (
+            (f"Volume ({unit}³)", before.volume, after.volume),
+            ("Volume fraction (%)", 100 * before.fraction, 100 * after.fraction),
+            (f"Surface ({unit}²)", before.surface, after.surface),
+            (f"Thickness ({unit})", before.thickness, after.thickness),
+            ("Euler number", before.euler, after.euler),
+        )
+        for title, one, other in rows:
+            texts = ["–" if n is None else f"{n:.5g}" for n in (one, other)]
+            self.table.addTopLevelItem(QTreeWidgetItem([title, *texts]))
+        self.summary.setText(summary_of(made))
+        self.results.setVisible(True)
+        self.scroller.show_part(self.results)
+
+
+def summary_of(made: shapes.ShapeLayer) -> str:
+    """How far a result departs from the input, in sentences."""
+    unit = made.before.unit
+    if made.part_figures is not None:
+        volume = f"{made.part_figures.volume:.5g}"
+        pieces = "1 piece" if made.n_pieces == 1 else f"{made.n_pieces} pieces"
+        return (
+            f"Completed part: {volume} {unit}³ in {pieces}. Given voxels removed: "
+            f"{made.n_changed}. {made.closed}"
+        )
+    change = 100 * (made.after.volume / made.before.volume - 1)
+    share = 100 * made.n_changed / max(1, made.n_surface)
+    return (
+        f"Volume changed by {change:+.2f} %. The surface moved by a whole voxel of the "
+        f"input or more at {made.n_changed:,} of {made.n_surface:,} surface voxels "
+        f"({share:.2g} %). {made.closed}"
+    )

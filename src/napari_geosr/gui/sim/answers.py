@@ -1,0 +1,114 @@
+"""Which two answers of the SIM dock are compared, and the tools to compare them."""
+
+from __future__ import annotations
+
+import weakref
+from typing import TYPE_CHECKING
+
+from qtpy.QtWidgets import QHBoxLayout, QLabel, QVBoxLayout, QWidget
+
+from napari_geosr.gui.kit.lifetime import Connections
+from napari_geosr.gui.layers.combo import ElidingCombo
+from napari_geosr.gui.layers.curtain import CompareBox
+from napari_geosr.operations.sim import METHOD_TITLES
+
+if TYPE_CHECKING:
+    import napari.viewer
+    from napari.layers import Image
+
+#: Labels on the line of the curtain, which must be short.
+_SHORT = {
+    "widefield": "widefield",
+    "wiener": "Wiener",
+    "joint-rl": "Richardson–Lucy",
+    "pinn": "network",
+}
+
+
+class AnswerCompare(QWidget):
+    """Menus for two of the results, one for each method, above curtain and blink.
+
+    Parameters
+    ----------
+    viewer : napari.viewer.Viewer
+    """
+
+    def __init__(
+        self, viewer: napari.viewer.Viewer, parent: QWidget | None = None
+    ) -> None:
+        super().__init__(parent)
+        self._viewer = viewer
+        self._layers: dict[str, weakref.ref[Image]] = {}
+        self.left, self.right = (
+            self._menu(side) for side in ("to the left", "to the right")
+        )
+        self.menus = QWidget()
+        row = QHBoxLayout(self.menus)
+        row.setContentsMargins(0, 0, 0, 0)
+        row.addWidget(self.left, 1)
+        middle = QLabel("and")
+        middle.setAccessibleName("and")
+        middle.setToolTip("The two results that are compared.")
+        row.addWidget(middle)
+        row.addWidget(self.right, 1)
+        self.box = CompareBox(viewer, labels=("left", "right"))
+        # The grey values of the methods differ by an order of magnitude.
+        self.box.link_box.setChecked(False)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.addWidget(self.menus)
+        column.addWidget(self.box)
+        self.menus.setVisible(False)
+        Connections(self).connect(viewer.layers.events.removed, self._on_removed)
+
+    def _menu(self, side: str) -> ElidingCombo:
+        menu = ElidingCombo()
+        menu.setAccessibleName(f"Result {side}")
+        menu.setToolTip(f"Method whose result is shown {side} of the curtain's line.")
+        menu.setMinimumWidth(60)
+        menu.currentIndexChanged.connect(self._on_chosen)
+        return menu
+
+    def layer(self, method: str) -> Image | None:
+        """The newest result of a method, if it is still in the viewer."""
+        found = self._layers.get(method)
+        layer = None if found is None else found()
+        return layer if layer is not None and layer in self._viewer.layers else None
+
+    def add(self, method: str, layer: Image) -> None:
+        """Offer a new result, and compare it with widefield or an earlier one."""
+        before = self.left.currentData()
+        self._layers.pop(method, None)
+        others = [name for name in self._layers if self.layer(name) is not None]
+        self._layers[method] = weakref.ref(layer)
+        if "widefield" in others:
+            before = "widefield"
+        elif before not in others:
+            before = others[0] if others else None
+        self._fill(before, method)
+
+    def _fill(self, left: str | None, right: str | None) -> None:
+        """Offer the results that are in the viewer, and choose two of them."""
+        present = [name for name in METHOD_TITLES if self.layer(name) is not None]
+        for menu, chosen in ((self.left, left), (self.right, right)):
+            menu.blockSignals(True)
+            menu.clear()
+            for name in present:
+                menu.addItem(METHOD_TITLES[name], name)
+            menu.setCurrentIndex(menu.findData(chosen))
+            menu.blockSignals(False)
+        self.menus.setVisible(len(present) > 1)
+        self._on_chosen()
+
+    def _on_chosen(self, _index: int = 0) -> None:
+        names = self.left.currentData(), self.right.currentData()
+        one, other = (None if n is None else self.layer(n) for n in names)
+        if one is None or other is None or one is other or one.ndim != other.ndim:
+            self.box.clear()
+            return
+        self.box.change_pair(one, other, (_SHORT[names[0]], _SHORT[names[1]]))
+
+    def _on_removed(self, event: object) -> None:
+        removed = getattr(event, "value", None)
+        if any(found() is removed for found in self._layers.values()):
+            self._fill(self.left.currentData(), self.right.currentData())

@@ -1,0 +1,203 @@
+"""The table of illumination patterns, in which directions and periods can be typed."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import replace
+
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import QTreeWidgetItem, QVBoxLayout, QWidget
+
+from napari_geosr.core.errors import ConfigError
+from napari_geosr.core.sim_frames.fringes import FringePattern, PatternSet
+from napari_geosr.core.units import PIXEL, convert_length
+from napari_geosr.gui.kit.widgets import list_tree
+from napari_geosr.operations.sim import MIN_CONFIDENCE, PatternEstimate
+from napari_geosr.operations.sim.config import parse_nanometres
+
+#: Columns of the table of patterns.
+_COLUMNS = ("Direction", "Period", "Modulation", "Peak")
+#: Columns that can be typed into.
+_DIRECTION = 0
+_PERIOD = 1
+_NUMBER = re.compile(r"[-+]?\d+(?:[.,]\d+)?")
+
+
+class PatternTable(QWidget):
+    """Direction, period, phases, modulation and confidence for each angle.
+
+    Hidden while no pattern is known.
+
+    Signals
+    -------
+    edited : PatternSet
+        The user has typed a direction or a period: the patterns with its wave vector.
+    failed : ConfigError
+        What was typed is no direction or period.
+    """
+
+    edited = Signal(object)
+    failed = Signal(object)
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._estimate: PatternEstimate | None = None
+        self._is_filling = False
+        self.tree = list_tree(
+            _COLUMNS,
+            "Patterns",
+            "Illumination patterns. Double-click a direction or period to type a "
+            "value, near which the pattern is then searched. Modulation ranges from 0 "
+            "to 1. Peak is the confidence, that is, the height of the correlation peak "
+            f"relative to its surroundings; below {MIN_CONFIDENCE:g}, the pattern "
+            "counts as not found.",
+            heights=(140, 190),
+        )
+        self.tree.setEditTriggers(self.tree.EditTrigger.NoEditTriggers)
+        self.tree.itemDoubleClicked.connect(self._on_double_click)
+        self.tree.itemChanged.connect(self._on_item)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.addWidget(self.tree)
+        self.setVisible(False)
+
+    def show_estimate(self, estimate: PatternEstimate | None) -> None:
+        """Show the patterns of an estimate; hide the table without one."""
+        self._estimate = estimate
+        self._is_filling = True
+        self.tree.clear()
+        patterns = None if estimate is None else estimate.patterns
+        self.setVisible(patterns is not None and bool(patterns.fringes))
+        if estimate is not None and patterns is not None:
+            for i, fringe in enumerate(patterns.fringes):
+                self._add_row(i, fringe, estimate)
+        self._is_filling = False
+
+    def _add_row(
+        self, i: int, fringe: FringePattern, estimate: PatternEstimate
+    ) -> None:
+        patterns = estimate.patterns
+        known = i < len(patterns.confidence)
+        peak = patterns.confidence[i] if known else math.nan
+        row = QTreeWidgetItem(
+            [
+                f"{i + 1}: {fringe.direction:.1f}°",
+                length_text(patterns.pixel_size / fringe.frequency, patterns.unit),
+                " / ".join(f"{m:.2f}" for m in fringe.modulation),
+                f"{peak:.1f}" if math.isfinite(peak) else "–",
+            ]
+        )
+        row.setFlags(row.flags() | Qt.ItemFlag.ItemIsEditable)
+        problem = estimate.fits[i].problem if i < len(estimate.fits) else ""
+        if problem:
+            row.setText(0, f"{row.text(0)} \N{WARNING SIGN}")
+            for column in range(len(_COLUMNS)):
+                row.setToolTip(column, problem)
+        self.tree.addTopLevelItem(row)
+        phases = " ".join(f"{math.degrees(p) % 360:.0f}°" for p in fringe.phases)
+        below = QTreeWidgetItem([f"phases {phases}"])
+        below.setToolTip(0, f"Phases of angle {i + 1} in the middle of the frames.")
+        row.addChild(below)
+        row.setExpanded(True)
+        self.tree.setFirstColumnSpanned(0, self.tree.indexFromItem(row), True)
+
+    def _on_double_click(self, item: QTreeWidgetItem, column: int) -> None:
+        if column in (_DIRECTION, _PERIOD) and item.parent() is None:
+            self.tree.editItem(item, column)
+
+    def _on_item(self, item: QTreeWidgetItem, column: int) -> None:
+        estimate = self._estimate
+        if self._is_filling or estimate is None:
+            return
+        row = self.tree.indexOfTopLevelItem(item)
+        text = item.text(column)
+        patterns = estimate.patterns
+        try:
+            changed = with_typed(patterns, row, column == _PERIOD, text)
+        except ConfigError as error:
+            self.show_estimate(estimate)
+            self.failed.emit(error)
+            return
+        if changed is patterns:
+            self.show_estimate(estimate)
+            return
+        self.edited.emit(changed)
+
+
+def with_typed(
+    patterns: PatternSet, angle: int, is_period: bool, text: str
+) -> PatternSet:
+    """Patterns with a direction or period that was typed.
+
+    Parameters
+    ----------
+    patterns : PatternSet
+    angle : int
+        From 0.
+    is_period : bool
+        Whether `text` is a period such as ``"221 nm"`` instead of a direction such as
+        ``"1: 114.7°"``.
+    text : str
+
+    Returns
+    -------
+    PatternSet
+        The same object if nothing has changed.
+
+    Raises
+    ------
+    ConfigError
+        If the text is no such value.
+    """
+    fringe = patterns.fringes[angle]
+    direction, period = fringe.direction, patterns.pixel_size / fringe.frequency
+    if is_period:
+        if text == length_text(period, patterns.unit):
+            return patterns
+        period = _length(text, patterns.unit)
+    else:
+        numbers = _NUMBER.findall(text.split(":")[-1])
+        if not numbers:
+            raise ConfigError(
+                f"{text!r} is not a direction. Type degrees, such as 114.7."
+            )
+        typed = float(numbers[0].replace(",", "."))
+        if f"{typed:.1f}" == f"{direction:.1f}":
+            return patterns
+        direction = typed
+    frequency, turn = patterns.pixel_size / period, math.radians(direction)
+    vector = (frequency * math.sin(turn), frequency * math.cos(turn))
+    if max(abs(k) for k in vector) >= 0.5:
+        raise ConfigError(
+            f"A period of {length_text(period, patterns.unit)} is below two pixels, "
+            "which the camera cannot resolve. Type a longer one."
+        )
+    fringes = list(patterns.fringes)
+    fringes[angle] = replace(fringe, wave_vector=vector)
+    return replace(patterns, fringes=tuple(fringes))
+
+
+def _length(text: str, unit: str) -> float:
+    """A positive length, by default in nm, in the unit of the patterns."""
+    problem = f"{text!r} is not a period. Type a length, such as 221 nm."
+    if unit == PIXEL:
+        numbers = _NUMBER.findall(text)
+        value = float(numbers[0].replace(",", ".")) if numbers else 0.0
+    else:
+        try:
+            nanometres = parse_nanometres(text)
+        except ValueError as error:
+            raise ConfigError(problem) from error
+        assert isinstance(nanometres, float), "a text gives a number"
+        value = convert_length(nanometres, "nm", unit)
+    if not value > 0:
+        raise ConfigError(problem)
+    return value
+
+
+def length_text(length: float, unit: str) -> str:
+    """A length with three or more digits before the unit, such as ``"221 nm"``."""
+    if unit == "µm" and length < 1:
+        length, unit = 1000 * length, "nm"
+    return f"{length:.3g} {unit}"

@@ -1,0 +1,43 @@
+"""What the SIM dock says about frames and results."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from napari_geosr.core.sim_frames import ORDER_PRESETS, SimFrames
+from napari_geosr.operations.sim import METHOD_TITLES, SimResult
+
+
+def arrangement(frames: SimFrames) -> str:
+    """Describe how the frames are arranged."""
+    order = ORDER_PRESETS.get(frames.order, frames.order)
+    parts = [f"{frames.angles} angles × {frames.phases} phases", f"order: {order}"]
+    for number, word in (
+        (frames.n_planes, "slices"),
+        (frames.n_times, "time points"),
+        (frames.n_channels, "channels"),
+    ):
+        if number > 1:
+            parts.append(f"{number} {word}")
+    if frames.offset:
+        parts.append(f"camera offset {frames.offset:.4g}")
+    return "; ".join(parts) + "."
+
+
+def figures(result: SimResult) -> str:
+    """Describe a result in one line."""
+    facts = result.summary
+    parts = [f"{METHOD_TITLES[result.method]}: {facts['seconds']:.1f} s"]
+    if used := facts.get("iterations"):
+        numbers = sorted({int(n) for n in np.ravel(used)})
+        shown = f"{numbers[0]}" if len(numbers) == 1 else f"{numbers[0]}–{numbers[-1]}"
+        parts.append(f"{shown} iterations")
+    text = ", ".join(parts) + "."
+    if (snr := facts.get("snr")) is not None:
+        text += f" Signal-to-noise ratio of the frames: {snr:.3g}."
+    return text
+
+
+def warnings_of(result: SimResult) -> tuple[str, ...]:
+    """Warnings of the checks of a result."""
+    return () if result.checks is None else tuple(result.checks.warnings)

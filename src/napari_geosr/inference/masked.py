@@ -1,0 +1,155 @@
+"""Predict labels of the voxels of a mask, block by block; others are skipped.
+
+Blocks are read with the halo of the network and begin at multiples of its stride, so
+that the result does not depend on them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import torch
+
+from napari_geosr.core.config import format_available, format_enough
+from napari_geosr.core.errors import Cancelled, DeviceMemoryError
+from napari_geosr.core.steps import ShouldStop, Step, TileDone, never_stop
+from napari_geosr.core.types import AnyArray
+from napari_geosr.inference.shapes import block_grid, widened
+from napari_geosr.networks.sparse.surface_unet import masked_voxels
+
+if TYPE_CHECKING:
+    from napari_geosr.networks.sparse import SparseTensor
+    from napari_geosr.networks.spec import NetworkSpec
+
+#: Edges of blocks in voxels, from the largest; multiples of all strides.
+_EDGES = (160, 128, 96, 64, 48, 32, 16)
+#: Bytes for each voxel of a window: grey values and their means in float32.
+_DENSE_BYTES = 24
+#: Number of copies of the features of each voxel of the mask.
+_COPIES = 8
+
+
+class VoxelClassifier(Protocol):
+    """A network that predicts logits of labels for the voxels that it is given."""
+
+    spec: NetworkSpec
+
+    def __call__(self, voxels: SparseTensor) -> SparseTensor: ...
+
+
+@dataclass(frozen=True)
+class MaskPlan:
+    """How the voxels of a mask are labelled.
+
+    Attributes
+    ----------
+    edge : int
+        Edge of the blocks.
+    blocks : tuple of tuple of slice
+    busy : tuple of bool
+        Whether a block has voxels of the mask.
+    n_active : int
+        Number of voxels of the mask.
+    n_bytes : int
+        Memory that the fullest block needs.
+    """
+
+    edge: int
+    blocks: tuple[tuple[slice, ...], ...]
+    busy: tuple[bool, ...]
+    n_active: int
+    n_bytes: int
+
+
+def plan_mask(
+    inside: AnyArray, spec: NetworkSpec, features: int, budget: int
+) -> MaskPlan:
+    """Choose the largest blocks that fit into the budget of bytes.
+
+    Raises
+    ------
+    DeviceMemoryError
+        If not even the smallest block fits; nothing has been computed then.
+    """
+    n_active = int(np.count_nonzero(inside))
+    needed = 0
+    for edge in _EDGES:
+        blocks = tuple(block_grid(inside.shape, edge))
+        windows = (widened(b, spec.halo[0], inside.shape) for b in blocks)
+        counts = [int(np.count_nonzero(inside[w])) for w in windows]
+        own = [bool(inside[b].any()) for b in blocks]
+        window = min(edge + 2 * spec.halo[0], max(inside.shape))
+        fullest = max((n for n, o in zip(counts, own, strict=True) if o), default=0)
+        needed = window**3 * _DENSE_BYTES + fullest * features * 4 * _COPIES
+        if needed <= budget:
+            return MaskPlan(edge, blocks, tuple(own), n_active, needed)
+    raise DeviceMemoryError(
+        f"The mask has {n_active:,} voxels; even the smallest blocks need "
+        f"{format_enough(needed)}, but {format_available(budget)} may be used. Allow "
+        "more memory (--memory)."
+    )
+
+
+def label_steps(
+    grey: Any,
+    inside: AnyArray,
+    scale: tuple[float, float],
+    network: VoxelClassifier,
+    plan: MaskPlan,
+    device: str = "cpu",
+    *,
+    should_stop: ShouldStop = never_stop,
+) -> Generator[Step, None, None]:
+    """Label the voxels of a mask; each `TileDone` holds a finished block of uint8.
+
+    Parameters
+    ----------
+    grey : array-like, shape (Z, Y, X)
+        Grey values; only the blocks with voxels of the mask are read.
+    inside : ndarray of bool, shape (Z, Y, X)
+    scale : (float, float)
+        Mean and standard deviation of the grey values inside the mask.
+    network : VoxelClassifier
+        In evaluation mode and on `device`.
+    plan : MaskPlan
+    device : str
+
+    Raises
+    ------
+    Cancelled
+        If `should_stop` returns true.
+    """
+    halo, total = network.spec.halo[0], len(plan.blocks)
+    for i, (block, busy) in enumerate(zip(plan.blocks, plan.busy, strict=True)):
+        if should_stop():
+            raise Cancelled("Stopped; no file was written.")
+        labels: AnyArray = np.zeros([p.stop - p.start for p in block], np.uint8)
+        if busy:
+            window = widened(block, halo, inside.shape)
+            values = np.asarray(grey[window]).astype(np.float32)
+            values = (values - scale[0]) / scale[1]
+            found = _labels_of(values, inside[window], network, device)
+            labels = found[
+                tuple(
+                    slice(b.start - w.start, b.stop - w.start)
+                    for b, w in zip(block, window, strict=True)
+                )
+            ]
+        yield TileDone(i + 1, total, block, labels)
+
+
+def _labels_of(
+    values: AnyArray, inside: AnyArray, network: VoxelClassifier, device: str
+) -> AnyArray:
+    grey = torch.from_numpy(np.ascontiguousarray(values)).to(device)[None, None]
+    mask = torch.from_numpy(np.ascontiguousarray(inside)).to(device)[None]
+    with torch.no_grad():
+        logits = network(masked_voxels(grey, mask))
+    found: AnyArray = np.zeros(inside.shape, np.uint8)
+    _, z, y, x = logits.coords.long().cpu().unbind(1)
+    chosen = logits.features.argmax(1).cpu().numpy().astype(np.uint8) + 1
+    found[z.numpy(), y.numpy(), x.numpy()] = chosen
+    return found

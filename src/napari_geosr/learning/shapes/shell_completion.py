@@ -1,0 +1,128 @@
+"""Completion of closed shells, such as skulls, by a statistical shape model.
+
+The model is computed from complete shells in one pass, without optimisation steps: it
+takes a fraction of a second per shell. See `networks.sparse.shell_atlas`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import TYPE_CHECKING
+
+import numpy as np
+from pydantic import Field
+
+from napari_geosr.core.errors import ConfigError
+from napari_geosr.core.steps import BlockDone, ShouldStop, StageStarted, Step
+from napari_geosr.core.types import AnyArray, AnyDict
+from napari_geosr.learning.config import TrainingConfig
+from napari_geosr.learning.shapes.data import (
+    FittedMethod,
+    ShapeConfig,
+    ShapeSet,
+    random_solid,
+)
+from napari_geosr.networks import sparse
+from napari_geosr.networks.sparse._shells import (
+    direction_grid,
+    fit_ellipsoid,
+    shell_maps,
+)
+from napari_geosr.physics.shapes import sampled
+
+if TYPE_CHECKING:
+    from napari_geosr.networks.sparse.shell_atlas import ShellAtlas
+
+NEEDS = "three or more complete shells of one orientation, or simulated skulls"
+
+#: Smallest number of shells.
+_MIN_SHELLS = 3
+
+
+class Config(ShapeConfig):
+    """Settings of the completion of shells."""
+
+    network: str = Field("shell_atlas", title="Network", description="Kind of model.")
+    number: int = Field(
+        100,
+        ge=_MIN_SHELLS,
+        le=10_000,
+        title="Shells",
+        description="Number of simulated shells; of files, all are used.",
+    )
+    components: int = Field(
+        16,
+        ge=1,
+        le=200,
+        title="Components",
+        description="Number of principal components, fewer than there are shells.",
+    )
+    directions: int = Field(
+        6000,
+        ge=200,
+        le=100_000,
+        title="Directions",
+        description="Number of directions in which shells are described.",
+    )
+    patch: int = Field(
+        96,
+        ge=32,
+        le=512,
+        title="Grid",
+        description="Edge length of the simulated volumes in voxels.",
+    )
+
+
+class Method(FittedMethod):
+    """Fits mean and principal components of complete shells."""
+
+    config: Config
+
+    @classmethod
+    def check(cls, config: TrainingConfig) -> None:
+        """Raise `ConfigError` if there are too few shells."""
+        super().check(config)
+        assert isinstance(config, Config)
+        n = len(config.source) or config.number
+        if n < max(_MIN_SHELLS, config.components + 1):
+            raise ConfigError(
+                f"There are {n} shells for {config.components} components. Give at "
+                f"least {max(_MIN_SHELLS, config.components + 1)} complete shells, or "
+                "fewer components (--components)."
+            )
+
+    def network_kwargs(self) -> AnyDict:
+        """Settings of the model, for its card."""
+        return {
+            "directions": self.config.directions,
+            "components": self.config.components,
+        }
+
+    def fit_steps(
+        self, shapes: ShapeSet, should_stop: ShouldStop
+    ) -> Generator[Step, None, ShellAtlas | None]:
+        """Measure all shells and fit the model; None if stopped."""
+        grid = direction_grid(self.config.directions)
+        total = len(shapes.volumes) or self.config.number
+        yield StageStarted(message="Measuring shells", total=total)
+        shells = []
+        for i in range(total):
+            if should_stop():
+                return None
+            inside = self._shell(shapes, i)
+            shells.append(shell_maps(inside, fit_ellipsoid(inside), grid))
+            yield BlockDone(i + 1, total)
+        return sparse.ShellAtlas.fitted(shells, self.config.components)
+
+    def _shell(self, shapes: ShapeSet, i: int) -> AnyArray:
+        if shapes.volumes:
+            inside = shapes.inside(np.asarray(shapes.volumes[i].data))
+            if not inside.any():
+                raise ConfigError(
+                    f"{shapes.volumes[i].title} is empty: no voxel belongs to a shell."
+                )
+            return np.ascontiguousarray(inside)
+        assert self.config.simulated is not None
+        rng = np.random.default_rng([self.config.seed, 4, i])
+        _, solid = random_solid(rng, self.config.simulated)
+        return sampled(solid, (self.config.patch,) * 3)

@@ -1,0 +1,118 @@
+"""Size, surface, thickness and connectivity of one shape."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from napari_geosr.core.errors import Cancelled
+from napari_geosr.core.steps import (
+    ShouldStop,
+    StageStarted,
+    Step,
+    never_stop,
+)
+from napari_geosr.core.types import AnyArray
+from napari_geosr.measure.shapes.surface import SurfaceMesh, extract_surface
+from napari_geosr.measure.thickness import thickness_steps
+
+#: Largest ratio of voxel edges for which a thickness in voxels is given as a length.
+_CUBIC = 1.05
+
+
+@dataclass(frozen=True)
+class ShapeFigures:
+    """Figures of a shape.
+
+    Attributes
+    ----------
+    volume : float
+        In `unit` cubed.
+    fraction : float
+        Fraction of the volume (box) that the shape fills.
+    surface : float
+        Area of the smoothed surface, in `unit` squared.
+    thickness : float or None
+        Mean local thickness in `unit`; None if the voxels are not cubic.
+    euler : int
+        Objects minus tunnels plus cavities.
+    unit : str
+    """
+
+    volume: float
+    fraction: float
+    surface: float
+    thickness: float | None
+    euler: int
+    unit: str
+
+
+def describe_shape_steps(
+    inside: AnyArray,
+    voxel_size: Sequence[float],
+    unit: str,
+    origin: Sequence[float] = (0.0, 0.0, 0.0),
+    *,
+    should_stop: ShouldStop = never_stop,
+) -> Generator[Step, None, tuple[ShapeFigures, SurfaceMesh]]:
+    """Measure a shape and extract its surface.
+
+    Parameters
+    ----------
+    inside : ndarray of bool, shape (Z, Y, X)
+        Not empty.
+    voxel_size, origin : sequence of float
+        As in a `Volume`.
+    unit : str
+
+    Returns
+    -------
+    figures : ShapeFigures
+    mesh : SurfaceMesh
+        In `unit`.
+
+    Raises
+    ------
+    Cancelled
+        If `should_stop` returns true.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from napari_geosr.core.steps import run_to_end
+    >>> plate = np.zeros((12, 20, 20), bool)
+    >>> plate[4:8] = True
+    >>> steps = describe_shape_steps(plate, (0.5, 0.5, 0.5), "mm")
+    >>> figures, mesh = run_to_end(steps)
+    >>> figures.volume, figures.euler, round(figures.thickness, 2)
+    (200.0, 1, 2.0)
+    """
+    from skimage.measure import euler_number
+
+    def check() -> None:
+        if should_stop():
+            raise Cancelled("Stopped while measuring the shape.")
+
+    yield StageStarted(message="Extracting the surface")
+    check()
+    mesh = extract_surface(inside, voxel_size, unit, origin)
+    corners = mesh.vertices.astype(np.float64)[mesh.faces]
+    sides = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    area = float(np.linalg.norm(sides, axis=1).sum() / 2)
+    count = int(np.count_nonzero(inside))
+    thickness = None
+    if max(voxel_size) <= _CUBIC * min(voxel_size):
+        found = yield from thickness_steps(inside, check=check)
+        if found.mean is not None:
+            thickness = found.mean * float(voxel_size[0])
+    figures = ShapeFigures(
+        volume=count * float(np.prod(voxel_size)),
+        fraction=count / inside.size,
+        surface=area,
+        thickness=thickness,
+        euler=int(euler_number(np.pad(inside, 1), connectivity=3)),
+        unit=unit,
+    )
+    return figures, mesh

@@ -1,0 +1,320 @@
+"""Closed shells, such as skulls, as two maps over the directions from their centre.
+
+An ellipsoid is fitted to the outer surface. In each direction, the outer radius and the
+thickness of the outermost wall are measured along a ray, both relative to the
+ellipsoid; one of them is missing where the ray meets no wall. The directions are nearly
+equally spaced (a Fibonacci lattice), so that no direction is special.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any
+
+import numpy as np
+
+from napari_geosr.core.types import AnyArray
+
+#: Beginning of the rays, relative to the ellipsoid.
+_NEAR = 0.25
+#: End of the rays, relative to the ellipsoid.
+_FAR = 1.35
+#: Step along the rays in voxels.
+_STEP = 0.5
+#: Rays that are followed at once.
+_AT_ONCE = 2000
+#: Directions for the fit of the ellipsoid.
+_FIT_DIRECTIONS = 1500
+#: Repetitions of the fit from a better centre.
+_FITS = 3
+#: Relative deviation from which a place counts less in the fit.
+_DEVIATION = 0.08
+#: Neighbours of a direction.
+_NEIGHBOURS = 8
+#: Neighbours for interpolation between directions.
+_NEAREST = 6
+#: Value of the surface between 0 (empty) and 1 (full).
+_HALF = 0.5
+
+
+@dataclass(frozen=True)
+class Ellipsoid:
+    """An ellipsoid along the axes of a volume, in voxels.
+
+    Attributes
+    ----------
+    centre, axes : ndarray of shape (3,)
+        Position, and half-axes (Z, Y, X).
+    """
+
+    centre: AnyArray
+    axes: AnyArray
+
+
+@dataclass(frozen=True)
+class ShellMaps:
+    """A shell over the directions of a grid; NaN where there is no wall.
+
+    Attributes
+    ----------
+    outer, thickness : ndarray of float64, shape (N,)
+        Relative to the ellipsoid, whose radius is 1.
+    """
+
+    outer: AnyArray
+    thickness: AnyArray
+
+    @property
+    def present(self) -> AnyArray:
+        """Directions in which there is a wall."""
+        found: AnyArray = np.isfinite(self.outer) & np.isfinite(self.thickness)
+        return found
+
+
+class DirectionGrid:
+    """Nearly equally spaced directions, with their neighbours.
+
+    Parameters
+    ----------
+    n : int
+        Number of directions.
+
+    Attributes
+    ----------
+    units : ndarray of shape (n, 3)
+        Unit vectors (Z, Y, X).
+    """
+
+    def __init__(self, n: int) -> None:
+        from scipy.spatial import cKDTree
+
+        self.units = _fibonacci(n)
+        self.tree = cKDTree(self.units)
+        self.distances, self.neighbours = (
+            part[:, 1:] for part in self.tree.query(self.units, _NEIGHBOURS + 1)
+        )
+
+    def __len__(self) -> int:
+        return len(self.units)
+
+    @cached_property
+    def _bending(self) -> Any:
+        """Sparse matrix whose quadratic form is the bending energy of a map."""
+        from scipy import sparse
+
+        n, k = len(self), _NEIGHBOURS
+        weights = np.exp(-((self.distances / self.distances.mean()) ** 2))
+        rows = np.repeat(np.arange(n), k)
+        links = sparse.csr_matrix(
+            (weights.ravel(), (rows, self.neighbours.ravel())), (n, n)
+        )
+        links = (links + links.T) / 2
+        laplacian = sparse.diags(np.asarray(links.sum(1)).ravel()) - links
+        return (laplacian.T @ laplacian).tocsr()
+
+    def filled(self, values: AnyArray, known: AnyArray) -> AnyArray:
+        """A map whose unknown values continue the known ones like a thin plate.
+
+        Parameters
+        ----------
+        values : ndarray of shape (n,)
+        known : ndarray of bool, shape (n,)
+            Not all False.
+        """
+        from scipy.sparse.linalg import spsolve
+
+        found = np.where(known, values, 0.0)
+        unknown = ~known
+        if unknown.any() and known.any():
+            rows = self._bending[unknown]
+            right = -(rows[:, known] @ values[known])
+            found[unknown] = spsolve(rows[:, unknown].tocsc(), right)
+        return found
+
+    def grown(self, chosen: AnyArray, rings: int = 1) -> AnyArray:
+        """Chosen directions and their neighbours, `rings` times."""
+        for _ in range(rings):
+            chosen = chosen | chosen[self.neighbours].any(1)
+        return chosen
+
+    def shrunk(self, chosen: AnyArray, rings: int = 1) -> AnyArray:
+        """Chosen directions without those next to others, `rings` times."""
+        found: AnyArray = ~self.grown(~chosen, rings)
+        return found
+
+    def pieces(self, chosen: AnyArray) -> list[AnyArray]:
+        """Connected pieces of the chosen directions, as lists of their numbers."""
+        from scipy import sparse
+
+        index = np.flatnonzero(chosen)
+        rows = np.repeat(np.arange(len(self)), _NEIGHBOURS)
+        ones = np.ones(rows.size, np.int8)
+        links = sparse.csr_matrix(
+            (ones, (rows, self.neighbours.ravel())), (len(self),) * 2
+        )
+        n, labels = sparse.csgraph.connected_components(
+            links[index][:, index], directed=False
+        )
+        return [index[labels == i] for i in range(n)]
+
+    def weights(self, units: AnyArray) -> tuple[AnyArray, AnyArray]:
+        """Nearest directions of unit vectors (M, 3), and their weights, (M, 6)."""
+        distance, index = self.tree.query(units, _NEAREST)
+        spacing = np.sqrt(4 * np.pi / len(self))
+        weights = np.exp(-((distance / spacing) ** 2))
+        return index, weights / weights.sum(1, keepdims=True)
+
+
+@lru_cache(maxsize=2)
+def direction_grid(n: int) -> DirectionGrid:
+    """The grid of `n` directions; kept, because its neighbours take a moment."""
+    return DirectionGrid(n)
+
+
+def _fibonacci(n: int) -> AnyArray:
+    i = np.arange(n) + 0.5
+    z = 1 - 2 * i / n
+    turn = np.pi * (1 + np.sqrt(5)) * i
+    radius = np.sqrt(1 - z * z)
+    units: AnyArray = np.stack([z, radius * np.sin(turn), radius * np.cos(turn)], 1)
+    return units
+
+
+def fit_ellipsoid(inside: AnyArray) -> Ellipsoid:
+    """Fit an ellipsoid to the outer surface of a shell, also if a part is missing.
+
+    Parameters
+    ----------
+    inside : ndarray of bool, shape (Z, Y, X)
+        Not empty.
+    """
+    centre, axes = np.zeros(3), np.ones(3)
+    for axis in range(3):
+        others = tuple(a for a in range(3) if a != axis)
+        where = np.flatnonzero(inside.any(others))
+        centre[axis] = (where[0] + where[-1]) / 2
+        axes[axis] = (where[-1] - where[0] + 1) / 2
+    units = _fibonacci(_FIT_DIRECTIONS)
+    for _ in range(_FITS):
+        maps = _rays(inside, Ellipsoid(centre, axes), units, 1.0)
+        hit = np.isfinite(maps.outer)
+        places = units[hit] * maps.outer[hit, None]  # on a unit sphere
+        terms = np.concatenate([places**2, 2 * places], 1)
+        weights = np.ones(len(places))
+        for _ in range(4):
+            rows = terms * weights[:, None]
+            solution = np.linalg.lstsq(rows, weights, rcond=None)[0]
+            deviation = np.abs(terms @ solution - 1)
+            weights = 1 / (1 + (deviation / _DEVIATION) ** 2)
+        square = np.maximum(solution[:3], 0.2)
+        level = 1 + (solution[3:] ** 2 / square).sum()
+        centre = centre - solution[3:] / square * axes
+        axes = axes * np.sqrt(level / square)
+    return Ellipsoid(centre, axes)
+
+
+def shell_maps(
+    inside: AnyArray, ellipsoid: Ellipsoid, grid: DirectionGrid
+) -> ShellMaps:
+    """Measure outer radius and thickness of a shell in all directions of a grid.
+
+    Parameters
+    ----------
+    inside : ndarray of bool, shape (Z, Y, X)
+    ellipsoid : Ellipsoid
+    grid : DirectionGrid
+    """
+    return _rays(inside, ellipsoid, grid.units, _STEP)
+
+
+def _rays(
+    inside: AnyArray, ellipsoid: Ellipsoid, units: AnyArray, step: float
+) -> ShellMaps:
+    from scipy.ndimage import map_coordinates
+
+    rays = units * ellipsoid.axes
+    n = int(np.ceil(_FAR * np.linalg.norm(rays, axis=1).max() / step))
+    radii = np.linspace(_NEAR, _FAR, max(n, 2))
+    outer, thickness = np.full((2, len(units)), np.nan)
+    values = inside.view(np.uint8)
+    for start in range(0, len(units), _AT_ONCE):
+        part = slice(start, start + _AT_ONCE)
+        places = ellipsoid.centre[:, None, None] + rays[part].T[:, :, None] * radii
+        along = map_coordinates(values, places, np.float32, order=1, prefilter=False)
+        outer[part], thickness[part] = _outermost_wall(along, radii)
+    return ShellMaps(outer, thickness)
+
+
+def _outermost_wall(along: AnyArray, radii: AnyArray) -> tuple[AnyArray, AnyArray]:
+    """Outer radius and thickness of the last wall on each ray; NaN if there is none."""
+    n, step = len(radii), radii[1] - radii[0]
+    rows = np.arange(len(along))
+    occupied = along >= _HALF
+    hit = occupied.any(1)
+    last = n - 1 - occupied[:, ::-1].argmax(1)
+    outer = radii[last] + step * _crossing(along, rows, last, last + 1)
+    free = ~occupied & (np.arange(n) < last[:, None])
+    first = n - 1 - free[:, ::-1].argmax(1)
+    inner = radii[first] + step * _crossing(along, rows, first, first + 1)
+    outer = np.where(hit, outer, np.nan)
+    return outer, np.where(hit & free.any(1), outer - inner, np.nan)
+
+
+def _crossing(
+    along: AnyArray, rows: AnyArray, one: AnyArray, other: AnyArray
+) -> AnyArray:
+    """Fraction of a step after `one` at which the values pass one half."""
+    a, b = along[rows, one], along[rows, np.minimum(other, along.shape[1] - 1)]
+    change = np.where(a == b, 1, b - a)
+    found: AnyArray = np.clip((_HALF - a) / change, 0, 1) * (a != b)
+    return found
+
+
+def shell_voxels(
+    maps: ShellMaps,
+    chosen: AnyArray,
+    ellipsoid: Ellipsoid,
+    grid: DirectionGrid,
+    box: Sequence[slice],
+) -> AnyArray:
+    """Voxels of a box in the wall of a shell, in the chosen directions.
+
+    Parameters
+    ----------
+    maps : ShellMaps
+        Known in the chosen directions and next to them.
+    chosen : ndarray of bool, shape (N,)
+    ellipsoid : Ellipsoid
+    grid : DirectionGrid
+    box : sequence of slice
+
+    Returns
+    -------
+    ndarray of bool
+    """
+    inner = maps.outer - maps.thickness
+    near = grid.grown(chosen)
+    low, high = inner[near].min() * 0.98, maps.outer[near].max() * 1.02
+    axes = [
+        (np.arange(part.start, part.stop) - middle) / half
+        for part, middle, half in zip(
+            box, ellipsoid.centre, ellipsoid.axes, strict=True
+        )
+    ]
+    z, y, x = np.meshgrid(*axes, indexing="ij", sparse=True)
+    radius = np.sqrt(z**2 + y**2 + x**2)
+    candidate = (radius >= low) & (radius <= high)
+    found: AnyArray = np.zeros(radius.shape, bool)
+    places = np.argwhere(candidate)
+    if not len(places):
+        return found
+    units = np.stack([axes[a][places[:, a]] for a in range(3)], 1)
+    radii = radius[candidate]
+    index, weights = grid.weights(units / radii[:, None])
+    share = (weights * chosen[index]).sum(1)
+    outer = (weights * maps.outer[index]).sum(1)
+    inside = (radii <= outer) & (radii >= (weights * inner[index]).sum(1))
+    found[candidate] = inside & (share >= _HALF)
+    return found

@@ -1,0 +1,336 @@
+"""Refine and complete shapes in memory, with what a viewer shows: surface and figures.
+
+The files that the commands write and the results in memory come from the same steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_geosr.core import provenance
+from napari_geosr.core.config import format_available, format_enough
+from napari_geosr.core.errors import Cancelled, DeviceMemoryError, VolumeError
+from napari_geosr.core.memory import free_host_memory
+from napari_geosr.core.steps import (
+    ShouldStop,
+    StageStarted,
+    Step,
+    TileDone,
+    WarningIssued,
+    never_stop,
+)
+from napari_geosr.core.types import AnyArray, AnyMapping
+from napari_geosr.core.volume import Volume
+from napari_geosr.inference.device import pick_device
+from napari_geosr.inference.shapes import (
+    plan_refinement,
+    refine_steps,
+    stage_halos,
+)
+from napari_geosr.measure.shapes import (
+    SurfaceMesh,
+    check_surface,
+    describe_shape_steps,
+    extract_surface,
+)
+from napari_geosr.operations.shapes.complete import (
+    check_cubic,
+    complete_mask_steps,
+    nothing_missing,
+)
+from napari_geosr.operations.shapes.config import (
+    CompleteShapeConfig,
+    RefineShapeConfig,
+)
+from napari_geosr.operations.shapes.masks import read_shape_steps, shape_in
+from napari_geosr.operations.shapes.models import COMPLETING, find_shape_model
+from napari_geosr.operations.shapes.refine import (
+    ChangeCounter,
+    load_refiner,
+    memory_budget,
+    plan_shape_steps,
+    refined_spec,
+)
+
+if TYPE_CHECKING:
+    from napari_geosr.measure.shapes import ShapeFigures
+
+__all__ = [
+    "ShapeLayer",
+    "SurfaceMesh",
+    "completed_layer_steps",
+    "part_surface_steps",
+    "preview_steps",
+    "refined_layer_steps",
+]
+
+#: Bytes for each voxel of a result in memory: the labels and the surface.
+_BYTES_PER_VOXEL = 16
+#: Edge of the block that a preview refines, in input voxels.
+PREVIEW_EDGE = 40
+
+
+@dataclass(frozen=True)
+class ShapeLayer:
+    """A shape made from another one, in memory.
+
+    Attributes
+    ----------
+    volume : Volume
+        Labels: 1 inside the shape.
+    surface : SurfaceMesh
+        Surface of the shape (of a completion: of the completed part), in the unit of
+        the volume.
+    before, after : ShapeFigures
+    closed : str
+        Whether the surface is closed, in a sentence.
+    part : Volume or None
+        Labels of the completed part.
+    part_figures : ShapeFigures or None
+    n_pieces : int
+        Separate completed parts.
+    n_changed : int
+        Voxels of the input that change as a whole: for a refinement, where the surface
+        moves by a voxel or more; for a completion, given voxels that were removed.
+    n_surface : int
+        Voxels of the input next to its surface.
+    """
+
+    volume: Volume
+    surface: SurfaceMesh
+    before: ShapeFigures
+    after: ShapeFigures
+    closed: str
+    part: Volume | None = None
+    part_figures: ShapeFigures | None = None
+    n_pieces: int = 0
+    n_changed: int = 0
+    n_surface: int = 0
+
+
+def refined_layer_steps(
+    volume: Volume, config: RefineShapeConfig, should_stop: ShouldStop = never_stop
+) -> Generator[Step, None, ShapeLayer]:
+    """Refine a shape in memory, and measure it before and after.
+
+    Raises
+    ------
+    DeviceMemoryError
+        If the result does not fit into memory, before anything is computed.
+    """
+    factor = config.upscale_factor
+    _check_memory(volume, factor)
+    ready = yield from plan_shape_steps(volume, config, should_stop)
+    plan = ready.plan
+    yield StageStarted(
+        message=f"Refining {plan.n_active:,} voxels at the surface",
+        total=len(plan.blocks),
+    )
+    fine: AnyArray = np.zeros([factor * n for n in ready.inside.shape], bool)
+    changes = ChangeCounter(ready.inside, plan)
+    for step in refine_steps(
+        ready.inside, ready.refiner, plan, ready.device, should_stop=should_stop
+    ):
+        if isinstance(step, TileDone):
+            assert step.array is not None
+            fine[step.slices] = step.array
+            changes.add(step)
+        yield step
+    if changes.warning:
+        yield WarningIssued(message=changes.warning)
+    if not fine.any():
+        raise VolumeError(
+            f"Nothing is left of {volume.title}: all of it is thinner than a voxel."
+        )
+    record = yield from provenance.record_steps(
+        "shapes refine",
+        inputs={"shape": volume},
+        settings=config.model_dump(mode="json"),
+        model=ready.model,
+        should_stop=should_stop,
+    )
+    spec = refined_spec(volume, factor, record)
+    made = volume.replace(
+        data=fine.view(np.uint8),
+        voxel_size=spec.voxel_size,
+        origin=spec.origin,
+        name=f"{volume.name} refined {factor}×",
+        provenance=spec.provenance,
+        source=None,
+        metadata={},
+    )
+    before, _ = yield from _described(ready.inside, volume, should_stop)
+    after, surface = yield from _described(fine, made, should_stop)
+    return ShapeLayer(
+        made,
+        surface,
+        before,
+        after,
+        check_surface(surface.faces).sentence,
+        n_changed=changes.n_changed,
+        n_surface=plan.n_active,
+    )
+
+
+def completed_layer_steps(
+    volume: Volume, config: CompleteShapeConfig, should_stop: ShouldStop = never_stop
+) -> Generator[Step, None, ShapeLayer]:
+    """Complete a shape in memory, and measure it before and after.
+
+    Raises
+    ------
+    VolumeError
+        If the model finds nothing to complete.
+    """
+    _check_memory(volume, 1)
+    model = find_shape_model(config.model, COMPLETING, "complete")
+    check_cubic(volume, model)
+    if model.card.remarks:
+        yield WarningIssued(message=" ".join(model.card.remarks))
+    inside = yield from read_shape_steps(volume, config.label, should_stop)
+    found = yield from complete_mask_steps(inside, config, should_stop=should_stop)
+    if not found.implant.any():
+        raise VolumeError(nothing_missing(volume))
+    card = {"name": model.card.name, "weights_sha256": model.card.weights_sha256}
+    record = yield from provenance.record_steps(
+        "shapes complete",
+        inputs={"shape": volume},
+        settings=config.model_dump(mode="json"),
+        model=card,
+        should_stop=should_stop,
+    )
+    whole: AnyArray = inside | found.implant
+    made = _like(volume, whole, f"{volume.name} completed", record)
+    part = _like(volume, found.implant, f"{volume.name} completed part", record)
+    before, _ = yield from _described(inside, volume, should_stop)
+    after, _ = yield from _described(whole, volume, should_stop)
+    figures, surface = yield from _described(found.implant, volume, should_stop)
+    return ShapeLayer(
+        made,
+        surface,
+        before,
+        after,
+        check_surface(surface.faces).sentence,
+        part,
+        figures,
+        found.n_pieces,
+        int(np.count_nonzero(inside & ~whole)),
+    )
+
+
+def part_surface_steps(
+    volume: Volume, config: CompleteShapeConfig, should_stop: ShouldStop = never_stop
+) -> Generator[Step, None, SurfaceMesh]:
+    """Surface of the completed part, without the figures.
+
+    Raises
+    ------
+    VolumeError
+        If the model finds nothing to complete.
+    """
+    check_cubic(volume, find_shape_model(config.model, COMPLETING, "complete"))
+    inside = yield from read_shape_steps(volume, config.label, should_stop)
+    found = yield from complete_mask_steps(inside, config, should_stop=should_stop)
+    if not found.implant.any():
+        raise VolumeError(nothing_missing(volume))
+    place = volume.voxel_size, volume.unit, volume.origin
+    return extract_surface(found.implant, *place)
+
+
+def preview_steps(
+    volume: Volume,
+    config: RefineShapeConfig,
+    centre: Sequence[float],
+    should_stop: ShouldStop = never_stop,
+) -> Generator[Step, None, SurfaceMesh]:
+    """Surface of one refined block, the same as in the whole result.
+
+    Parameters
+    ----------
+    volume : Volume
+    config : RefineShapeConfig
+    centre : sequence of float
+        Voxel (Z, Y, X) in the middle of the block.
+    should_stop : callable
+
+    Raises
+    ------
+    VolumeError
+        If there is no surface in the block.
+    """
+    yield StageStarted(message="Refining the block in the middle of the view")
+    device = pick_device(config.device)
+    refiner, features, _ = load_refiner(config.model, device)
+    factor, stages = config.upscale_factor, config.upscale_factor.bit_length() - 1
+    halo, stride = stage_halos(stages, refiner.spec)[0], refiner.spec.stride[0]
+    core, window = [], []
+    for place, n in zip(centre, volume.shape, strict=True):
+        first = int(min(max(0, place - PREVIEW_EDGE // 2), max(0, n - PREVIEW_EDGE)))
+        first -= first % stride  # blocks of the whole begin at multiples, too
+        core.append((first, min(n, first + PREVIEW_EDGE)))
+        window.append(slice(max(0, first - halo), min(n, core[-1][1] + halo)))
+    inside = shape_in(volume, tuple(window), config.label)
+    own = tuple(
+        slice(a - w.start, b - w.start) for (a, b), w in zip(core, window, strict=True)
+    )
+    if inside[own].all() or not inside[own].any():
+        raise VolumeError(
+            "There is no surface of the shape in the middle of the view. Move the view "
+            "to a surface."
+        )
+    budget = memory_budget(config.memory, device)
+    plan = plan_refinement(inside, stages, refiner.spec, features, budget)
+    fine: AnyArray = np.zeros([factor * n for n in inside.shape], bool)
+    for step in refine_steps(inside, refiner, plan, device, should_stop=should_stop):
+        if isinstance(step, TileDone):
+            assert step.array is not None
+            fine[step.slices] = step.array
+        yield step
+    if should_stop():
+        raise Cancelled("Stopped.")
+    block = fine[tuple(slice(factor * p.start, factor * p.stop) for p in own)]
+    size, origin = volume.upscaled_geometry(factor)
+    first_voxel = [
+        place + factor * a * edge
+        for place, edge, (a, _) in zip(origin, size, core, strict=True)
+    ]
+    return extract_surface(block, size, volume.unit, first_voxel)
+
+
+def _like(volume: Volume, mask: AnyArray, name: str, record: AnyMapping) -> Volume:
+    return volume.replace(
+        data=mask.view(np.uint8),
+        name=name,
+        provenance=(*volume.provenance, record),
+        source=None,
+        metadata={},
+    )
+
+
+def _described(
+    inside: AnyArray, volume: Volume, should_stop: ShouldStop
+) -> Generator[Step, None, tuple[ShapeFigures, SurfaceMesh]]:
+    return (
+        yield from describe_shape_steps(
+            inside,
+            volume.voxel_size,
+            volume.unit,
+            volume.origin,
+            should_stop=should_stop,
+        )
+    )
+
+
+def _check_memory(volume: Volume, factor: int) -> None:
+    n_voxels = int(np.prod(volume.shape)) * factor**3
+    needed, free = n_voxels * _BYTES_PER_VOXEL, free_host_memory()
+    if needed > free:
+        raise DeviceMemoryError(
+            f"A result of {n_voxels:,} voxels needs {format_enough(needed)}, but "
+            f"{format_available(free)} are free. Choose a smaller factor, or write the "
+            "result to a file with napari-geosr shapes."
+        )

@@ -1,0 +1,142 @@
+"""Complete a closed shell by a statistical shape model, at the voxels of the input.
+
+The given voxels are measured along rays, and the missing part is filled slab by slab,
+so that memory hardly exceeds that of the input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+
+from napari_geosr.core.config import format_available, format_enough
+from napari_geosr.core.errors import Cancelled, DeviceMemoryError, VolumeError
+from napari_geosr.core.steps import BlockDone, ShouldStop, StageStarted, Step
+from napari_geosr.core.types import AnyArray
+from napari_geosr.networks.sparse._shells import (
+    Ellipsoid,
+    fit_ellipsoid,
+    shell_maps,
+    shell_voxels,
+)
+from napari_geosr.operations.shapes.config import CompleteShapeConfig
+from napari_geosr.operations.shapes.parts import (
+    CompletedPart,
+    large_pieces,
+    warn_if_unlike,
+)
+from napari_geosr.operations.shapes.refine import memory_budget
+
+if TYPE_CHECKING:
+    from napari_geosr.models.bundle import Model
+    from napari_geosr.networks.sparse.shell_atlas import PredictedShell, ShellAtlas
+
+#: Bytes for each voxel of the input.
+_BYTES_PER_VOXEL = 10
+#: Bytes for each voxel of a slab that is filled at once.
+_SLAB_BYTES = 64
+#: Voxels of a slab.
+_AT_ONCE = 2**21
+#: Smallest fraction of the expected directions in which a shell has a wall.
+_MIN_PRESENT = 0.3
+#: Thickness of a wall in voxels from which layers of one or two voxels are removed.
+_MIN_OPENED = 4.0
+#: Voxels around the predicted wall.
+_MARGIN = 3
+
+
+def complete_shell_steps(
+    inside: AnyArray,
+    model: Model,
+    config: CompleteShapeConfig,
+    should_stop: ShouldStop,
+) -> Generator[Step, None, CompletedPart]:
+    """Predict the missing part of a closed shell.
+
+    Parameters
+    ----------
+    inside : ndarray of bool, shape (Z, Y, X)
+    model : Model
+    config : CompleteShapeConfig
+    should_stop : callable
+
+    Raises
+    ------
+    DeviceMemoryError
+        If there is not enough memory, before anything is computed.
+    VolumeError
+        If the shape is no closed shell.
+    """
+    budget = memory_budget(config.memory, "cpu")
+    needed = inside.size * _BYTES_PER_VOXEL + _AT_ONCE * _SLAB_BYTES
+    if needed > budget:
+        raise DeviceMemoryError(
+            f"Completing the shape ({int(np.count_nonzero(inside)):,} voxels in a "
+            f"volume of {inside.size:,}) needs {format_enough(needed)}, but "
+            f"{format_available(budget)} may be used. Allow more (--memory)."
+        )
+    atlas = cast("ShellAtlas", model.network().float())
+    yield StageStarted(message="Fitting the shell")
+    ellipsoid = fit_ellipsoid(inside)
+    given = shell_maps(inside, ellipsoid, atlas.grid)
+    share = atlas.present_share(given)
+    if share < _MIN_PRESENT:
+        raise VolumeError(
+            "The shape is no closed shell around a cavity: only "
+            f"{100 * share:.0f} % of the rays from its centre meet a wall where one is "
+            "expected. Choose a model for such shapes (--model)."
+        )
+    shell = atlas.predicted(given, config.smallest_piece)
+    yield from warn_if_unlike(shell.reproduced)
+    implant: AnyArray = np.zeros(inside.shape, bool)
+    if not shell.missing.any():
+        return CompletedPart(implant, 0, shell.reproduced)
+    box = _box_of(shell, atlas, ellipsoid, inside.shape)
+    plane = max(1, (box[1].stop - box[1].start) * (box[2].stop - box[2].start))
+    depth = max(1, _AT_ONCE // plane)
+    starts = range(box[0].start, box[0].stop, depth)
+    yield StageStarted(message="Filling the missing part", total=len(starts))
+    for i, start in enumerate(starts):
+        if should_stop():
+            raise Cancelled("Stopped; no file was written.")
+        slab = (slice(start, min(start + depth, box[0].stop)), *box[1:])
+        found = shell_voxels(shell.maps, shell.missing, ellipsoid, atlas.grid, slab)
+        implant[slab] = found & ~inside[slab]
+        yield BlockDone(i + 1, len(starts))
+    thickness = np.median(shell.maps.thickness[shell.missing]) * ellipsoid.axes.mean()
+    part = implant[box]
+    if thickness >= _MIN_OPENED:
+        part = _without_crust(part)
+    kept, n_pieces = large_pieces(part, config.smallest_piece)
+    implant[box] = kept
+    return CompletedPart(implant, n_pieces, shell.reproduced)
+
+
+def _box_of(
+    shell: PredictedShell,
+    atlas: ShellAtlas,
+    ellipsoid: Ellipsoid,
+    shape: tuple[int, ...],
+) -> tuple[slice, ...]:
+    """Voxels around the wall in the missing directions."""
+    near = atlas.grid.grown(shell.missing)
+    rays = atlas.grid.units[near] * ellipsoid.axes
+    outer, thickness = shell.maps.outer[near], shell.maps.thickness[near]
+    ends = [ellipsoid.centre + rays * r[:, None] for r in (outer, outer - thickness)]
+    places = np.concatenate(ends)
+    low = np.floor(places.min(0)).astype(int) - _MARGIN
+    high = np.ceil(places.max(0)).astype(int) + _MARGIN + 1
+    return tuple(
+        slice(min(n, max(0, int(a))), max(0, min(n, int(b))))
+        for a, b, n in zip(low, high, shape, strict=True)
+    )
+
+
+def _without_crust(part: AnyArray) -> AnyArray:
+    """The part without thin layers on the given shape."""
+    from scipy.ndimage import binary_opening
+
+    opened: AnyArray = binary_opening(part)
+    return opened if opened.any() else part

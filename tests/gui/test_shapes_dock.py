@@ -1,0 +1,187 @@
+"""The *Shapes* dock: refine and complete a shape, look at it, and export a mesh."""
+
+from __future__ import annotations
+
+import numpy as np
+import opening
+import pytest
+from scipy import ndimage
+
+from napari_geosr import io
+from napari_geosr.core.steps import run_to_end
+from napari_geosr.gui.kit.dock_tabs import SHAPES
+from napari_geosr.gui.shapes.widgets import COMPLETE, DONE, NO_SHAPE, READY, REFINE
+from napari_geosr.operations import shapes
+from napari_geosr.operations.shapes.layers import PREVIEW_EDGE
+from napari_geosr.operations.shapes.simulation import simulated_skull
+
+SIZE, ORIGIN = 0.5, (10.0, 20.0, 30.0)
+
+
+def ball(edge: int = 24) -> np.ndarray:
+    places = np.indices((edge,) * 3) - (edge - 1) / 2
+    return (np.sqrt((places**2).sum(0)) < edge / 3).astype(np.uint8)
+
+
+def add_labels(viewer, labels, **more):
+    options = {"scale": (SIZE,) * 3, "translate": ORIGIN, "units": "mm", **more}
+    return viewer.add_labels(labels, name="bone", **options)
+
+
+@pytest.fixture
+def labels(viewer):
+    return add_labels(viewer, ball())
+
+
+@pytest.fixture
+def dock(viewer, labels):
+    return opening.opened(viewer, SHAPES)
+
+
+def idle(dock, qtbot):
+    qtbot.waitUntil(lambda: not dock.activity.busy, timeout=120_000)
+
+
+def test_a_shape_is_refined_in_its_place(viewer, dock, labels, qtbot, tmp_path):
+    assert dock.bar.state.text() == READY
+    dock.forms[REFINE].set_values({"upscale_factor": 4, "model": "trilinear"})
+    dock.run_button.click()
+    assert dock.cancel_button.isEnabled()
+    assert not dock.run_button.isEnabled()
+    idle(dock, qtbot)
+    made, surface = (viewer.layers[f"bone refined 4×{s}"] for s in ("", " surface"))
+    assert made.data.shape == (96,) * 3
+    np.testing.assert_allclose(made.scale, SIZE / 4)
+    # Outer edges are kept: the first voxel moves by 3/8 of an old one.
+    np.testing.assert_allclose(made.translate, np.array(ORIGIN) - 0.375 * SIZE)
+    config = shapes.RefineShapeConfig.create(upscale_factor=4, model="trilinear")
+    source = io.read(save(labels, tmp_path))
+    run_to_end(shapes.refine_shape_steps(source, tmp_path / "fine.tif", config))
+    np.testing.assert_array_equal(made.data, io.read(tmp_path / "fine.tif").data)
+
+    # The surface lies on the boundary of the labels, in the world.
+    place = surface.data[0] * surface.scale + surface.translate
+    voxel = np.rint((place - made.translate) / made.scale).astype(int)
+    inside = np.asarray(made.data) > 0
+    both = ndimage.maximum_filter(inside, 5) & ~ndimage.minimum_filter(inside, 5)
+    assert both[tuple(voxel.T)].all()
+    assert surface.units == made.units
+
+    rows = [dock.table.topLevelItem(i) for i in range(dock.table.topLevelItemCount())]
+    texts = {row.text(0): (row.text(1), row.text(2)) for row in rows}
+    before, after = map(float, texts["Volume (mm³)"])
+    assert before == pytest.approx(ball().sum() * SIZE**3, rel=1e-4)
+    assert after == pytest.approx(inside.sum() * (SIZE / 4) ** 3, rel=1e-4)
+    assert texts["Euler number"] == ("1", "1")
+    assert "watertight" in dock.summary.text()
+    assert dock.bar.state.text() == DONE
+
+    dock.export(tmp_path / "bone")
+    idle(dock, qtbot)
+    assert (tmp_path / "bone.stl").stat().st_size > 84
+    assert "Wrote" in dock.message.text
+
+
+def save(layer, folder):
+
+    from napari_geosr.gui.layers import volume_from_layer
+
+    return io.write(volume_from_layer(layer), folder / "bone.tif", kind="labels")
+
+
+def test_the_preview_is_a_part_of_the_result(viewer, labels, qtbot):
+    viewer.layers.clear()
+    big = ball(72)
+    add_labels(viewer, big)
+    dock = opening.opened(viewer, SHAPES)
+    at = np.array([36, 36, 12])  # on the surface of the ball
+    viewer.dims.set_point(0, ORIGIN[0] + SIZE * at[0])
+    viewer.scene.camera.center = tuple(np.array(ORIGIN) + SIZE * at)
+    dock.preview_button.click()
+    idle(dock, qtbot)
+    shown = dock.preview.layer
+    assert viewer.dims.ndisplay == 3
+    box = shown.data[0].max(0) - shown.data[0].min(0)
+    assert box.max() <= SIZE * (PREVIEW_EDGE + 2)
+    dock.run_button.click()
+    idle(dock, qtbot)
+    assert dock.preview.layer is None
+    whole = viewer.layers["bone refined 2× surface"].data[0]
+    # Vertices inside the block are vertices of the whole, up to the level of the
+    # surface, which is chosen for the volume of each.
+    low, high = shown.data[0].min(0) + 2 * SIZE, shown.data[0].max(0) - 2 * SIZE
+    own = shown.data[0][((shown.data[0] > low) & (shown.data[0] < high)).all(1)]
+    from scipy.spatial import cKDTree
+
+    distance = cKDTree(whole).query(own)[0]
+    assert len(own) > 500
+    assert np.median(distance) < 0.1 * SIZE
+
+
+def test_a_view_without_a_surface_is_told(viewer, dock, qtbot, labels):
+    labels.data = np.pad(ball(), 60)
+    viewer.dims.set_point(0, ORIGIN[0])
+    viewer.scene.camera.center = ORIGIN
+    dock.preview_button.click()
+    idle(dock, qtbot)
+    assert "There is no surface of the shape in the middle" in dock.message.text
+
+
+def test_a_skull_is_completed(viewer, qtbot, tmp_path):
+    made = simulated_skull(3, 56, "sphere")
+    add_labels(viewer, made.incomplete.astype(np.uint8))
+    dock = opening.opened(viewer, SHAPES)
+    dock.task.setCurrentText(COMPLETE)
+    assert not dock.forms[REFINE].isVisible()
+    dock.run_button.click()
+    idle(dock, qtbot)
+    assert "simulated skulls" in dock.message.text  # the warning of the model stays
+    whole, part = (
+        np.asarray(viewer.layers[f"bone completed{s}"].data) > 0 for s in ("", " part")
+    )
+    assert whole[made.incomplete].all()
+    np.testing.assert_array_equal(part, whole & ~made.incomplete)
+    assert "Given voxels removed: 0" in dock.summary.text()
+    assert f"{part.sum() * SIZE**3:.5g} mm³" in dock.summary.text()
+    assert "bone completed part surface" in viewer.layers
+    dock.export(tmp_path / "implant.stl")
+    idle(dock, qtbot)
+    trimesh = pytest.importorskip("trimesh", reason="trimesh is not installed")
+    mesh = trimesh.load_mesh(tmp_path / "implant.stl")
+    assert mesh.volume == pytest.approx(part.sum() * SIZE**3, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (np.zeros((8, 8, 8), np.uint8), "is empty"),
+        (np.ones((8, 8, 8), np.uint8), "is full"),
+        (np.eye(8, dtype=np.uint8)[None].repeat(8, 0) * np.arange(8, dtype=np.uint8),
+         "has 7 labels"),
+    ],
+)  # fmt: skip
+def test_what_is_no_shape_is_refused(viewer, qtbot, values, message):
+    add_labels(viewer, values)
+    dock = opening.opened(viewer, SHAPES)
+    dock.run_button.click()
+    idle(dock, qtbot)
+    found = [dock.message.text, *dock.forms[REFINE].faults.values()]
+    assert message in " ".join(found)
+    assert len(viewer.layers) == 1
+    assert dock.results.isHidden()
+
+
+def test_a_run_can_be_cancelled_and_nothing_is_added(viewer, dock, labels, qtbot):
+    labels.data = np.pad(ball(72), 30)
+    dock.forms[REFINE].set_values({"upscale_factor": 8})
+    dock.run_button.click()
+    dock.cancel_button.click()
+    idle(dock, qtbot)
+    assert "Cancelled" in dock.message.text
+    assert list(viewer.layers) == [labels]
+
+
+def test_without_labels_nothing_can_be_run(viewer, qtbot):
+    dock = opening.opened(viewer, SHAPES)
+    assert dock.bar.state.text() == NO_SHAPE
+    assert not dock.run_button.isEnabled()

@@ -1,0 +1,209 @@
+"""Segmentation inside a mask: learning, blocks, and the command."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+
+from napari_geosr import io
+from napari_geosr.cli.app import run
+from napari_geosr.core.errors import ConfigError, DeviceMemoryError, VolumeError
+from napari_geosr.core.steps import TileDone, run_to_end
+from napari_geosr.core.volume import Volume
+from napari_geosr.inference import masked
+from napari_geosr.learning.shapes import SHAPE_METHODS
+from napari_geosr.learning.shapes.data import ShapeSet
+from napari_geosr.networks import build_network
+from napari_geosr.networks.sparse.surface_unet import masked_voxels
+from napari_geosr.operations.shapes import ShapeTrainJob, train_shape_steps
+
+SIZE = (0.5, 0.5, 0.5)
+
+
+def specimen(seed: int, shape: tuple[int, ...] = (40, 44, 48)):
+    """A noisy scan of two phases in a ball, among the same phases outside it."""
+    rng = np.random.default_rng(seed)
+    phases = 1 + (ndimage.gaussian_filter(rng.standard_normal(shape), 3) > 0)
+    scan = 50 * phases + rng.normal(0, 25, shape)
+    places = np.indices(shape) - (np.array(shape)[:, None, None, None] - 1) / 2
+    mask = (places**2).sum(0) < 18**2
+    return scan.astype(np.float32), phases * mask, mask
+
+
+def write(folder: Path, name: str, values: np.ndarray, **more) -> Path:
+    volume = Volume(values, "ZYX", SIZE, "mm", **more)
+    kind = "labels" if values.dtype == np.uint8 else "image"
+    return io.write(volume, folder / f"{name}.tif", kind=kind)
+
+
+def files(folder: Path, seed: int) -> tuple[Path, Path, Path]:
+    scan, labels, mask = specimen(seed)
+    return (
+        write(folder, f"scan{seed}", scan),
+        write(folder, f"labels{seed}", labels.astype(np.uint8)),
+        write(folder, f"mask{seed}", mask.astype(np.uint8)),
+    )
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("model")
+    scan, labels, _ = files(folder, 1)
+    training = {
+        "source": (scan,), "target": (labels,), "name": "phases", "steps": 80,
+        "channels": (8, 8), "patch": 24, "threads": 1, "device": "cpu",
+        "learning_rate": 1e-2, "warm_up": 5, "averaging": 0.9,
+    }  # fmt: skip
+    job = ShapeTrainJob.from_values(
+        {"method": "sparse_segmentation", "training": training}
+    )
+    job.check()
+    made = run_to_end(train_shape_steps(job, folder / "job"))
+    assert made is not None
+    return made
+
+
+def test_another_scan_is_segmented_better_than_by_a_threshold(
+    model, tmp_path, capsys
+) -> None:
+    scan, _, mask = files(tmp_path, 2)
+    values, labels, inside = specimen(2)
+    out = tmp_path / "out.tif"
+    words = ["shapes", "segment", str(scan), "--inside", str(mask)]
+    assert run([*words, "--model", str(model), "-o", str(out), "--json"]) == 0
+    found = io.read(out)
+    answer = json.loads(capsys.readouterr().out)
+    result = np.asarray(found.data)
+    assert not result[~inside].any()
+    assert set(np.unique(result[inside])) == {1, 2}
+    by_threshold = np.where(values > 75, 2, 1)
+    right, plain = ((r == labels)[inside].mean() for r in (result, by_threshold))
+    assert plain < 0.87  # 25 / 25: one standard deviation
+    assert right > plain + 0.07
+    assert answer["voxels_inside"] == inside.sum()
+    assert answer["fractions"]["1"] == pytest.approx((result[inside] == 1).mean())
+    assert found.voxel_size == SIZE
+    assert found.unit == "mm"
+    assert found.provenance[-1]["operation"] == "shapes segment"
+
+
+def test_blocks_equal_the_whole(monkeypatch) -> None:
+    torch.manual_seed(1)
+    network = build_network(
+        "surface_unet", channels=(4, 4, 4), upscale_factor=1, out_channels=3
+    ).eval()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.normal_(0, 0.4)
+    scan, _, inside = specimen(3, (37, 50, 45))
+    inside[:, :, 30:] = False
+    monkeypatch.setattr(masked, "_EDGES", (16,))
+    plan = masked.plan_mask(inside, network.spec, 4, 10**12)
+    assert len(plan.blocks) > 20
+    assert not all(plan.busy)
+    found = np.zeros(inside.shape, np.uint8)
+    for step in masked.label_steps(scan, inside, (75.0, 35.0), network, plan):
+        assert isinstance(step, TileDone)
+        found[step.slices] = step.array
+    grey = torch.from_numpy((scan - 75) / 35).float()[None, None]
+    with torch.no_grad():
+        logits = network(masked_voxels(grey, torch.from_numpy(inside)[None]))
+    expected = np.zeros(inside.shape, np.uint8)
+    _, z, y, x = logits.coords.long().unbind(1)
+    expected[z, y, x] = logits.features.argmax(1).numpy() + 1
+    assert len(np.unique(expected)) == 4
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_too_little_memory_is_told_beforehand() -> None:
+    network = build_network("surface_unet", channels=(4,), upscale_factor=1)
+    with pytest.raises(DeviceMemoryError, match="8,000 voxels; even the smallest"):
+        masked.plan_mask(np.ones((20, 20, 20), bool), network.spec, 4, 1000)
+
+
+def test_outside_the_mask_nothing_is_learned() -> None:
+    """Neither loss nor gradients see labels or counts outside the mask."""
+    module = SHAPE_METHODS.load("sparse_segmentation")
+    config = module.Config.create(
+        source=("a.tif",), target=("b.tif",), channels=(3,), labels=2
+    )
+    method = module.Method(config)
+    method.modules = method.build()
+    grey = torch.randn(1, 1, 12, 12, 12)
+    labels = torch.full((1, 1, 12, 12, 12), -1)
+    labels[..., 3:9] = torch.randint(0, 2, (1, 1, 12, 12, 6))
+    method.modules["network"].eval().requires_grad_(False)
+    first = float(method.loss({"source": grey, "target": labels})[0])
+    far = grey.clone()
+    far[..., 11] = 100.0  # beyond the means of 5³ voxels
+    again = float(method.loss({"source": far, "target": labels})[0])
+    near = grey.clone()
+    near[..., 9] = 100.0
+    assert again == first
+    assert float(method.loss({"source": near, "target": labels})[0]) != first
+
+
+def test_more_labels_than_stated_are_refused(tmp_path) -> None:
+    scan, labels, _ = files(tmp_path, 1)
+    module = SHAPE_METHODS.load("sparse_segmentation")
+    config = module.Config.create(source=(scan,), target=(labels,), patch=24)
+    three = io.read(labels)
+    three = three.replace(data=np.where(np.asarray(three.data) == 2, 3, 1))
+    shapes = ShapeSet(config, [io.read(scan)], [three])
+    with pytest.raises(ConfigError, match="has the label 3, but --labels is 2"):
+        module.Method(config).draw(shapes, np.random.default_rng(0))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({}, "Give the scans"),
+        ({"source": ("a.tif",)}, "1 scans and 0 labels"),
+        ({"simulated": "skulls"}, "takes no simulated shapes"),
+    ],
+)
+def test_missing_data_are_named(given, message) -> None:
+    module = SHAPE_METHODS.load("sparse_segmentation")
+    with pytest.raises(ConfigError, match=message):
+        module.Method.check(module.Config.create(**given))
+
+
+def test_bad_input_is_refused_in_one_sentence(model, tmp_path, capsys) -> None:
+    scan, _, mask = files(tmp_path, 2)
+    other = write(tmp_path, "small", np.ones((8, 8, 8), np.uint8))
+    empty = write(tmp_path, "empty", np.zeros((40, 44, 48), np.uint8))
+    nan = np.full((40, 44, 48), np.nan, np.float32)
+    holes = write(tmp_path, "holes", nan)
+    cases = (
+        (scan, other, model, "must be on the same grid"),
+        (scan, empty, model, "is empty"),
+        (holes, mask, model, "NaN or infinite values inside the mask"),
+        (scan, mask, "shape-sr-x2", "cannot segment shapes"),
+        (scan, mask, "nothing", "There is no model for shapes"),
+    )
+    out = tmp_path / "out.tif"
+    for source, inside, name, message in cases:
+        words = ["shapes", "segment", str(source), "--inside", str(inside)]
+        assert run([*words, "--model", str(name), "-o", str(out)]) == 2
+        assert message in " ".join(capsys.readouterr().err.split())
+        assert not out.exists()
+
+
+def test_a_scan_and_labels_of_other_places_are_refused(tmp_path) -> None:
+    scan, labels, _ = files(tmp_path, 1)
+    moved = write(
+        tmp_path, "moved", np.asarray(io.read(labels).data), origin=(9.0, 0.0, 0.0)
+    )
+    job = ShapeTrainJob.from_values(
+        {
+            "method": "sparse_segmentation",
+            "training": {"source": (scan,), "target": (moved,)},
+        }
+    )
+    with pytest.raises(VolumeError, match="do not show the same region"):
+        job.check()
