@@ -24,6 +24,7 @@ from napari_geosr.io.output import Output, copy_boxes
 from napari_geosr.io.reading import read_file
 from napari_geosr.io.suffixes import sibling_path
 from napari_geosr.io.unfinished import clear, find_unfinished
+from napari_geosr.operations.restore.config import RestoreConfig
 from napari_geosr.operations.storage import CachedResult, find_unfinished_results
 
 #: Suffix added to the name of standard deviations and of their file.
@@ -31,6 +32,9 @@ DEVIATION = "std"
 
 #: Settings that affect the course of a run, but not its result.
 _HOW = ("device", "memory", "threads", "backend", "model", "ensemble_with")
+
+#: Value of each setting that a record does not have.
+_DEFAULTS = {name: field.default for name, field in RestoreConfig.model_fields.items()}
 
 #: Difference if another channel or time point of the same file was restored.
 _OTHER_PART = "a different part of the input"
@@ -186,7 +190,8 @@ def _differing(before: AnyMapping, now: AnyMapping) -> str:
 
     def seen(record: AnyMapping) -> AnyDict:
         inputs = record.get("inputs") or {}
-        settings = dict(record.get("settings") or {})
+        # A run of an earlier version used today's defaults of newer settings.
+        settings = _DEFAULTS | dict(record.get("settings") or {})
         return {
             "a different input": (inputs.get("input") or {}).get("checksum"),
             _OTHER_PART: (record.get("series") or {}).get("points"),
