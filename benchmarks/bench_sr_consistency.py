@@ -6,7 +6,7 @@ data-consistency layer (as sharp as the scan, as sharp as the network makes it, 
 a restoration chooses by itself). The noise is measured as in a restoration, or given
 with ``--known-noise``. Figures are the PSNR against the real volume (range: 2nd to 98th
 percentile) and the error of the porosity by Otsu's threshold, in points. The last
-columns are what `upscaling_verdict` says before the run. Prints Markdown, or writes it
+columns are what the verdict says before the run. Prints Markdown, or writes it
 into a document with ``--out``.
 
     python benchmarks/bench_sr_consistency.py --data ../shared/data \
@@ -46,12 +46,14 @@ from napari_geosr.models import zoo
 from napari_geosr.networks import set_network_noise
 from napari_geosr.networks._consistent import ConsistentUpscaling, Sharpness
 from napari_geosr.networks._upsampling import cubic_kernel, interpolated
+from napari_geosr.operations.restore import RestoreConfig, prepare_steps
 from napari_geosr.operations.restore.upscaling.sharpness import sharpness_steps
 from napari_geosr.operations.restore.upscaling.upscaling_verdict import (
     MARGIN_ABOVE,
     MARGIN_BELOW,
     upscaling_verdict,
 )
+from napari_geosr.operations.restore.verdict.steps import verdict_steps
 from napari_geosr.physics.correlated_noise import noise_of_scan
 
 Array = npt.NDArray[np.float32]
@@ -188,10 +190,14 @@ def measured(
             set_network_noise(made, noise.standardised(scale.mean, scale.std))
             made.set_sharpness(sharpness)
             found[name] = made(x)
-    verdict = upscaling_verdict(volume, model, noise)
+    config = RestoreConfig(model=MODELS[factor], device="cpu", threads=1)
+    prepared = run_to_end(prepare_steps(volume, config, noise=noise))
+    verdict = run_to_end(verdict_steps(prepared, noise=noise))
+    assert verdict.gain is not None
+    gain, low, high = verdict.gain
     said = (
         f"{'object' if chosen.keep else 'scan'}, {chosen.excess:.2f} | "
-        f"{verdict.gain:+.1f} ({verdict.interval[0]:+.1f} … {verdict.interval[1]:+.1f})"
+        f"{gain:+.1f} ({low:+.1f} … {high:+.1f}) | {verdict.level}"
     )
     results = {k: v[0, 0].numpy() * scale.std + scale.mean for k, v in found.items()}
     return results, said
@@ -200,8 +206,12 @@ def measured(
 def table(args: argparse.Namespace) -> Iterator[str]:
     """Lines of the main table."""
     heads = ("cubic", "network", "as the scan", "as the object", "auto")
-    yield "| volume | × | noise | " + " | ".join(heads) + " | choice | expected gain |"
-    yield "|" + "---|" * (5 + len(heads))
+    yield (
+        "| volume | × | noise | "
+        + " | ".join(heads)
+        + " | choice | expected gain | verdict |"
+    )
+    yield "|" + "---|" * (6 + len(heads))
     gains, expected = [], []
     for name, truth in real_volumes(args.data, args.edge):
         for factor in args.factors:

@@ -47,7 +47,10 @@ SETTINGS: dict[str, tuple[type[Config], set[str]]] = {
     "restore": (RestoreConfig, set()),
     "restore_blocks": (
         RestoreConfig,
-        {"uncertainty", "uncertainty_members", "ensemble_with"},
+        {
+            *("uncertainty", "uncertainty_members", "ensemble_with"),
+            *("sampling_steps", "upscale_factor", "seed"),
+        },
     ),
     "restore_with_uncertainty": (RestoreConfig, {"uncertainty"}),
     "simulate": (SimulateConfig, set()),

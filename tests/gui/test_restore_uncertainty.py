@@ -273,3 +273,33 @@ def test_deviations_of_what_was_not_restored_are_left_out():
     assert _deviation_layer.upper_limit(data) == 0
     data[:, 100:] = 3
     assert _deviation_layer.upper_limit(data) == 3
+
+
+def test_a_diffusion_model_only_draws_samples(viewer, qtbot, scan, models):
+    import napari_geosr as geosr
+
+    settings = {"width": 8, "layers": 1, "steps": 2, "patch": 16, "batch_size": 2}
+    job = zoo.user_folder().parent / "job"
+    geosr.train("ddpm", job, scan, name="prior", **settings)
+    name = str(zoo.user_folder() / "prior")
+    (job / "result" / "prior").rename(name)
+    viewer.add_image(scan, name="scan", **PLACE)
+    dock = opened(viewer, models[0])
+    box = dock.uncertainty
+    model = box.combo.model()
+
+    def offered() -> set[str]:
+        numbers = range(box.combo.count())
+        return {box.combo.itemData(i) for i in numbers if model.item(i).isEnabled()}
+
+    assert offered() == {"none", "tta", "ensemble"}
+    dock.model_box.set_model(name)
+    assert offered() == {"diffusion"}
+    assert box.values()["uncertainty"] == "diffusion"
+    box.members.setValue(2)
+    restored = finished(dock, qtbot)
+    assert restored.deviation is not None
+    names = [layer.name for layer in viewer.layers]
+    assert any(name.endswith("(std)") for name in names)
+    dock.model_box.set_model(models[0])
+    assert box.values()["uncertainty"] == "none"

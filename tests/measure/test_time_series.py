@@ -42,9 +42,11 @@ def structure(
     return (smooth / smooth.std()).astype(np.float32)
 
 
-def asked(data: npt.NDArray[np.float32]) -> TimeSeriesQuestion | None:
+def asked(
+    data: npt.NDArray[np.float32], *, mixing: bool = False
+) -> TimeSeriesQuestion | None:
     volume = Volume(data, "ZYX", metadata={UNNAMED_AXIS: UnnamedAxis("ZYX")})
-    return time_series_question(volume)
+    return time_series_question(volume, mixing=mixing)
 
 
 def test_a_thousand_small_frames() -> None:
@@ -193,3 +195,47 @@ def test_moving_cells_look_like_slices() -> None:
     volume = io.read(DATA / "microscopy" / "cancer_cell_migration_crop.tif")
     assert time_series_question(volume) is None
     assert any("taken as slices (Z)" in note for note in volume.metadata["notes"])
+    found = time_series_question(volume, mixing=True)
+    assert found is not None
+    assert not found.certain
+
+
+@needs_data
+@pytest.mark.parametrize("part", [slice(None), slice(20, 84)])
+@pytest.mark.parametrize("name", ["cement", "bone"])
+def test_real_volumes_may_be_mixed_without_a_question(name: str, part: slice) -> None:
+    data = io.read(DATA / f"ct_volumes/{name}_128x128x128.tif").data
+    data = np.asarray(data[part, part, part])
+    assert asked(data, mixing=True) is None
+
+
+@pytest.mark.parametrize("level", [0.0, 0.3])
+def test_noise_of_slices_is_no_sign_of_frames(level: float) -> None:
+    noise = np.random.default_rng(0).normal(size=(40, 96, 96))
+    noise = gaussian_filter(noise, (0, 0.8, 0.8))
+    walls = structure((40, 96, 96), 3.0) > 0
+    data = walls + level * noise / noise.std()
+    assert asked(data.astype(np.float32), mixing=True) is None
+
+
+def test_a_distance_between_slices_shows_that_they_are_slices() -> None:
+    data = structure((40, 96, 96), (0.5, 2, 2))
+    volume = Volume(
+        data,
+        "ZYX",
+        voxel_size=(8.0, 2.0, 2.0),
+        unit="micrometer",
+        metadata={UNNAMED_AXIS: UnnamedAxis("ZYX")},
+    )
+    assert time_series_question(volume, mixing=True) is None
+
+
+@pytest.mark.parametrize(("along", "asks"), [(2.0, False), (0.5, True), (6.0, False)])
+def test_before_slices_are_mixed_they_must_not_change_faster_than_pixels(
+    along: float, asks: bool
+) -> None:
+    data = structure((40, 96, 96), (along, 2, 2))
+    assert asked(data) is None
+    found = asked(data, mixing=True)
+    assert (found is not None) == asks
+    assert found is None or not found.certain

@@ -223,3 +223,13 @@ def test_without_noise_there_is_nothing_to_adapt_to(tmp_path: Path) -> None:
     with pytest.raises(VolumeError, match="nothing to adapt"):
         run_to_end(train_steps(job, tmp_path / "job"))
     assert not list((tmp_path / "job").glob("model*"))
+
+
+def test_a_model_that_increases_the_resolution_is_no_denoiser(
+    scans: Path, tmp_path: Path, capsys: Any
+) -> None:
+    words = ["train", "adapt", "--model", "foam-sr-x2", "-o", str(tmp_path / "job")]
+    assert run([*words, "--source", str(scans / "a.tif")]) == 2
+    error = " ".join(capsys.readouterr().err.split())
+    assert "foam-sr-x2 increases the resolution" in error
+    assert "choose a denoiser" in error

@@ -26,6 +26,7 @@ from napari_geosr.operations.restore import (
     prepare_steps,
     run_steps,
 )
+from napari_geosr.operations.restore.verdict.steps import bound_of
 
 PLACE = {"voxel_size": (4.0, 2.0, 2.0), "unit": "µm", "origin": (1.0, 2.0, 3.0)}
 
@@ -265,10 +266,30 @@ def test_two_models_make_an_ensemble(restored, volume, tiny, tmp_path):
     np.testing.assert_array_equal(twice.deviation.data, result.deviation.data)
 
 
+@pytest.mark.parametrize("bound", [4.0, None])
+def test_an_ensemble_is_bounded_only_if_all_its_models_are(
+    restored, volume, tiny, tmp_path, bound
+):
+    second = small_model(tmp_path / "second", seed=1, noise_bound=bound)
+    both = {
+        "uncertainty": "ensemble",
+        "uncertainty_members": None,
+        "ensemble_with": (second,),
+    }
+    config = RestoreConfig(model=tiny, device="cpu", threads=1, **both)
+    prepared = run_to_end(prepare_steps(volume, config))
+    assert bound_of(prepared) == bound
+    if bound is None:
+        with pytest.raises(GeoSRError, match=r"'second' does not use the noise level"):
+            restored(volume, strength=0.5, **both)
+    else:
+        restored(volume, strength=0.5, **both)
+
+
 @pytest.mark.parametrize(
     ("settings", "reason"),
     [
-        ({"uncertainty": "dropout"}, "one of 'none', 'ensemble', 'tta'"),
+        ({"uncertainty": "dropout"}, "one of 'none', 'diffusion', 'ensemble', 'tta'"),
         ({"uncertainty_members": 1}, "uncertainty members"),
         ({"uncertainty": "none"}, "only with an uncertainty"),
         (

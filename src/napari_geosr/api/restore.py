@@ -38,6 +38,9 @@ def restore(
     uncertainty: str = "none",
     uncertainty_members: int | None = None,
     ensemble_with: tuple[ModelLike, ...] = (),
+    sampling_steps: int = 20,
+    upscale_factor: int = 1,
+    seed: int = 0,
     workers: Workers | None = None,
 ) -> Volume:
     """Restore a volume (denoise or super-resolve) with a model.
@@ -79,12 +82,17 @@ def restore(
         according to the model; ``"auto"`` chooses the latter if it is consistent with
         the scan.
     uncertainty : str
-        ``"none"``, ``"tta"`` or ``"ensemble"``. The result is then the mean over the
-        members; `restore_with_uncertainty` also returns their standard deviation.
+        ``"none"``, ``"tta"``, ``"ensemble"`` or ``"diffusion"``. The result is then the
+        mean over the members; `restore_with_uncertainty` also returns their standard
+        deviation.
     uncertainty_members : int, optional
-        Number of flips and rotations for ``"tta"``, 2 to 16; by default 8.
+        Number of flips and rotations for ``"tta"``, 2 to 16, or of samples for
+        ``"diffusion"``, 2 to 64; by default 8.
     ensemble_with : tuple of str, Path, Model or ZooEntry
         Further models for ``"ensemble"``, with the same task and upscale factor.
+    sampling_steps, upscale_factor, seed : int
+        Of samples of a diffusion model (``"diffusion"``): passes of the network per
+        sample, voxels of the result per voxel of the scan, and random seed.
     workers : int or distributed.Client, optional
         Processes that share the work: their number on this computer, where they share
         `memory` and `threads`, or the client of a Dask cluster. By default, only this
@@ -133,6 +141,9 @@ def restore(
         uncertainty=uncertainty,
         uncertainty_members=uncertainty_members,
         ensemble_with=_model_names(ensemble_with),
+        sampling_steps=sampling_steps,
+        upscale_factor=upscale_factor,
+        seed=seed,
     )
     if _is_several(volume):
         _question_slices(cast("Sequence[object]", volume))
@@ -165,6 +176,9 @@ def restore_with_uncertainty(
     sharpness: Literal["auto", "scan", "object"] = "auto",
     uncertainty_members: int | None = None,
     ensemble_with: tuple[ModelLike, ...] = (),
+    sampling_steps: int = 20,
+    upscale_factor: int = 1,
+    seed: int = 0,
 ) -> tuple[Volume, Volume]:
     """Restore a volume several times; return the mean and the standard deviation.
 
@@ -176,16 +190,21 @@ def restore_with_uncertainty(
         As in `restore`.
     uncertainty : str
         ``"tta"``: the model applied to flips and rotations of the volume;
-        ``"ensemble"``: the model and those of `ensemble_with`.
+        ``"ensemble"``: the model and those of `ensemble_with`; ``"diffusion"``:
+        objects that agree with the scan, drawn from a model of ``train("ddpm")``.
     axes : str, optional
         Meaning of the axes of a plain array.
     device, memory, output_dtype, nonfinite, threads, backend, strength, sharpness
         As in `restore`.
     uncertainty_members : int, optional
-        Number of flips and rotations for ``"tta"``, 2 to 16; by default 8. Each member
+        Number of flips and rotations for ``"tta"``, 2 to 16, or of samples for
+        ``"diffusion"``, 2 to 64; by default 8. Each member
         takes as long as a run without uncertainty.
     ensemble_with : tuple of str, Path, Model or ZooEntry
         Further models for ``"ensemble"``, with the same task and upscale factor.
+    sampling_steps, upscale_factor, seed : int
+        Of samples of a diffusion model (``"diffusion"``): passes of the network per
+        sample, voxels of the result per voxel of the scan, and random seed.
 
     Returns
     -------
@@ -211,7 +230,9 @@ def restore_with_uncertainty(
     True
     """
     if uncertainty == "none":
-        raise ConfigError("Choose a kind of uncertainty: 'tta' or 'ensemble'.")
+        raise ConfigError(
+            "Choose a kind of uncertainty: 'tta', 'ensemble' or 'diffusion'."
+        )
     config = RestoreConfig.create(
         model=name_of(model),
         device=device,
@@ -225,6 +246,9 @@ def restore_with_uncertainty(
         uncertainty=uncertainty,
         uncertainty_members=uncertainty_members,
         ensemble_with=_model_names(ensemble_with),
+        sampling_steps=sampling_steps,
+        upscale_factor=upscale_factor,
+        seed=seed,
     )
     restored = run_with_warnings(restore_steps(as_volume(volume, axes), config))
     assert restored.deviation is not None

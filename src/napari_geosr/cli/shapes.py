@@ -240,8 +240,8 @@ def mesh(
     print(f"Wrote {result.path}: {result.n_faces:,} triangles, in {result.unit}")
     print(f"  {result.sentence}")
     share = 100 * (result.volume / result.voxel_volume - 1)
-    volume = f"{result.volume:.6g} {result.unit}³"
-    print(f"  volume {volume} ({share:+.2f} % relative to the voxels)")
+    shown = f"{result.volume:.6g} {result.unit}³"
+    print(f"  volume {shown} ({share:+.2f} % relative to the voxels)")
     return 0
 
 

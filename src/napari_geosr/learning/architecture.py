@@ -91,6 +91,11 @@ def _check_factor(config: TrainingConfig) -> None:
     if not offered:
         return
     if not has_factor and (1 not in offered or option not in (None, 1)):
+        if config.from_model:
+            raise ConfigError(
+                f"The model {config.from_model} increases the resolution, but this "
+                "method keeps the voxel size: choose a denoiser, such as ct-denoise."
+            )
         default = type(config).model_fields["network"].default
         raise ConfigError(
             f"{network} increases the resolution, but this method keeps the voxel "

@@ -61,11 +61,15 @@ _MIN_SIMILARITY = 0.5
 #: Maximum difference, in a volume, between the correlation of planes and that of pixels
 #: within a plane at the same distance.
 _MAX_DIFFERENCE = 0.12
+#: Width of the Gaussian filter that suppresses noise, in pixels.
+_SMOOTHING = 1.5
 #: Distances at which these correlations are compared, in voxels.
 _DISTANCES = (1, 3)
 
 
-def time_series_question(volume: Volume) -> TimeSeriesQuestion | None:
+def time_series_question(
+    volume: Volume, *, mixing: bool = False
+) -> TimeSeriesQuestion | None:
     """Return a question if the slices of a stack look like frames of a time series.
 
     Parameters
@@ -73,6 +77,10 @@ def time_series_question(volume: Volume) -> TimeSeriesQuestion | None:
     volume : Volume
         If its file does not name the axis that is read as Z, about a dozen planes are
         compared; otherwise there is no question.
+    mixing : bool
+        Whether neighbouring slices are to be combined, so that a doubt is enough to
+        ask: planes that change faster from one to the next than from pixel to pixel may
+        be frames, unless the file gives a distance between slices.
 
     Returns
     -------
@@ -104,6 +112,9 @@ def time_series_question(volume: Volume) -> TimeSeriesQuestion | None:
         is_similar = similarity is not None and similarity.neighbours >= _MIN_SIMILARITY
         certain = certain or (is_similar and n >= _TOO_DEEP_RATIO * longest)
         reasons.append(f"there are {n} planes of only {height} × {width} pixels")
+    changes_fast = similarity is not None and similarity.faster
+    if mixing and not reasons and changes_fast and not volume.has_physical_size:
+        reasons.append("they change faster along the stack than within a plane")
     if not reasons:
         return None
     return TimeSeriesQuestion(
@@ -121,6 +132,8 @@ class _PlaneSimilarity:
         Correlation of adjacent planes, including coarse structure.
     even : bool
         Whether the correlation over a few planes equals that over a few pixels.
+    faster : bool
+        Whether it is lower, also after smoothing within the planes.
     far, lag : float, int
         `lag` is the largest number of planes over which fine detail keeps its position,
         i.e. changes far more slowly than within a plane; `far` is its correlation over
@@ -129,6 +142,7 @@ class _PlaneSimilarity:
 
     neighbours: float
     even: bool
+    faster: bool
     far: float = math.nan
     lag: int = 0
 
@@ -157,10 +171,12 @@ class _PlaneSimilarity:
         coarse = _between(planes, starts, [k for k in _DISTANCES if k < n])
         if math.isnan(coarse[1]) or math.isnan(fine[1]):
             return None
-        compared = list(planes.values())
-        even = all(
-            abs(c - _within(compared, k)) <= _MAX_DIFFERENCE for k, c in coarse.items()
-        )
+        raw = _excesses(planes, starts, list(coarse))
+        # Noise that is correlated within planes alone makes a volume uneven.
+        smooth = {i: _smooth(planes[i]) for i in planes}
+        filtered = _excesses(smooth, starts, list(coarse))
+        even = all(abs(excess) <= _MAX_DIFFERENCE for excess in raw)
+        faster = max(min(raw), min(filtered)) < -_MAX_DIFFERENCE
         decay = _within(list(details.values()), 2)
         low, high = _CORRELATION_RANGE
         in_plane = -math.log(min(max(decay, low), high)) / 2
@@ -171,8 +187,16 @@ class _PlaneSimilarity:
                 continue
             between = math.log(max(fine[1] / far, 1.0)) / (lag - 1)
             if between * _MIN_DECAY_RATIO <= in_plane:
-                return cls(coarse[1], even, far, lag)
-        return cls(coarse[1], even)
+                return cls(coarse[1], even, faster, far, lag)
+        return cls(coarse[1], even, faster)
+
+
+def _excesses(
+    planes: Mapping[int, FloatArray], starts: Sequence[int], lags: Sequence[int]
+) -> list[float]:
+    """Correlation between planes minus that within planes at the same distances."""
+    between = _between(planes, starts, lags)
+    return [c - _within(list(planes.values()), k) for k, c in between.items()]
 
 
 def _plane(data: ArrayLike, axes: str, index: int) -> FloatArray:
@@ -184,6 +208,13 @@ def _plane(data: ArrayLike, axes: str, index: int) -> FloatArray:
         key.append(slice(first, first + edge))
     plane = np.asarray(data[tuple(key)], dtype=np.float64)
     return plane.reshape(plane.shape[-2:])
+
+
+def _smooth(plane: FloatArray) -> FloatArray:
+    from scipy.ndimage import gaussian_filter
+
+    smooth: FloatArray = gaussian_filter(plane, _SMOOTHING)
+    return smooth
 
 
 def _detail(plane: FloatArray) -> FloatArray:

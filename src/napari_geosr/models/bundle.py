@@ -110,9 +110,9 @@ class Model:
             )
         if self.card.task == "generate":
             raise ModelError(
-                f"The model {self.card.name!r} has learned what images look like, but "
-                "cannot restore them. Train a model from it with napari-geosr train "
-                "ptdr --start-from."
+                f"The model {self.card.name!r} restores no images by itself: draw "
+                "samples (--uncertainty diffusion), or train a model from it with "
+                "napari-geosr train ptdr --start-from."
             )
         if self.card.data_consistency:
             if self._restorer is None:

@@ -311,3 +311,17 @@ def test_noise_without_structure_is_not_doubted(rng: np.random.Generator) -> Non
     noise = correlated((0.8, 0.8, 0.8), rng)
     halves = np.indices(SHAPE)[2] > 30
     assert not estimate_noise(Volume(noise + 10.0 * halves, "ZYX")).doubts
+
+
+@pytest.mark.parametrize(
+    ("edge", "width", "doubted"), [(32, 0.7, True), (32, 0.0, False), (48, 0.7, False)]
+)
+def test_in_a_small_scan_correlated_noise_may_be_texture(
+    edge: int, width: float, doubted: bool, rng: np.random.Generator
+) -> None:
+    noise = correlated((width,) * 3, rng, (edge,) * 3)
+    halves = np.indices(noise.shape)[2] > edge // 2
+    found = estimate_noise(Volume(noise + 10.0 * halves, "ZYX"))
+    assert found.level == pytest.approx(1.0, rel=0.15)
+    assert any("too small to tell" in sentence for sentence in found.doubts) == doubted
+    assert (found.interval[0] == 0) == doubted

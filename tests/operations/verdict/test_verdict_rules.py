@@ -15,6 +15,9 @@ from napari_geosr.core.noise import Noise
 from napari_geosr.core.volume import Volume
 from napari_geosr.measure.removed import RemovalStatistics
 from napari_geosr.models.zoo import find
+from napari_geosr.operations.restore.upscaling.upscaling_verdict import (
+    UpscalingVerdict,
+)
 from napari_geosr.operations.restore.verdict import rules
 from napari_geosr.operations.restore.verdict.known_blocks import (
     KnownBlockTest,
@@ -322,3 +325,20 @@ def test_dark_pores_in_the_struts_of_a_mostly_dark_scan_are_tested():
     facts = facts_of(find("ct-denoise").card, known_blocks=erasing)
     assert any("Small pores that" in each.sentence for each in rules.cautions(facts))
     assert "count pores of up to" in rules.lost_pores(erasing)
+
+
+@pytest.mark.parametrize(
+    ("gain", "low", "high", "cause"),
+    [
+        (2.0, 0.3, 6.0, set()),
+        (1.5, -0.5, 5.0, set()),
+        (0.6, -1.6, 4.7, {"doubtful gain"}),
+        (0.6, 0.1, 4.7, set()),
+        (-0.5, -2.5, 3.5, {"doubtful gain"}),
+        (-5.0, -7.0, -0.9, {"gain"}),
+    ],
+)
+def test_a_small_gain_over_interpolation_is_doubted(gain, low, high, cause):
+    finer = UpscalingVerdict(gain, (low, high), 0.3, None, 4)
+    facts = facts_of(find("foam-sr-x2").card, finer=finer, gain=None, known_blocks=None)
+    assert causes(facts) == cause

@@ -105,8 +105,8 @@ class ModelBox(QWidget):
         self.open_button.clicked.connect(self._on_open)
         entries, self._damaged = catalogue.scan_folders()
         for entry in entries:
-            if entry.card.task == "generate":
-                continue
+            if entry.card.task == "generate" and entry.card.adjacent_slices > 1:
+                continue  # it draws no samples
             self._cards[entry.name if entry.bundled else str(entry.path)] = entry.card
         self._fill()
         self.combo.currentIndexChanged.connect(self._on_chosen)

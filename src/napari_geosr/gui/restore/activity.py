@@ -104,6 +104,7 @@ class RestoreActivity(Activity):
         self._wants_all = False
         self._ready: RunPreparation | None = None
         self._is_announced = False  # whether `ready` was emitted since the last change
+        self._doubts: list[str] = []  # of the preparation, told when the run starts
         self._preview = PreviewLayer(viewer)
         self._preview_key: Key | None = None
         self._preview_edge = PREVIEW_EDGES[0]
@@ -252,8 +253,6 @@ class RestoreActivity(Activity):
         if self._busy == PREVIEW:
             self.cancel(keep_requests=True)
 
-    # Sequence of operations
-
     def _restart_later(self) -> None:
         if self._busy in (PREPARE, PREVIEW):
             self.cancel(keep_requests=True)
@@ -268,8 +267,7 @@ class RestoreActivity(Activity):
     def _on_removed(self, event: Event) -> None:
         layer: Layer = event.value
         if layer is self._preview.layer:
-            self._preview.layer = None
-            self._preview_key = None
+            self._preview.layer = self._preview_key = None
         elif layer is self._preview.source:
             self._preview_timer.start(0)
         if layer is self.source():
@@ -335,6 +333,7 @@ class RestoreActivity(Activity):
 
     def _start_prepare(self, layer: Image, key: Key) -> None:
         self._ready = None
+        self._doubts = []
         config = self._config
         volume = volume_from_layer(layer, self._viewer, whole=self._wants_all)
         self.start(
@@ -368,7 +367,6 @@ class RestoreActivity(Activity):
         )
 
     def _is_outdated(self, layer: Image) -> bool:
-        """Whether the preview in progress no longer matches the screen."""
         return self._on_screen(layer) != self._previewing
 
     def _on_screen(self, layer: Image) -> tuple[Region, dict[str, int]]:
@@ -411,6 +409,8 @@ class RestoreActivity(Activity):
         else:
             self._restored_from["series"] = True
         stopped_as = stopped_run(ready, layer, self._viewer, stopped, stopped_deviation)
+        for doubt in self._doubts:
+            self.warned.emit(doubt)
         description = f"Restoring {layer.name}"
         self.handover.begin(RUN, description, lambda: stopped_as(self._run_result))
         self.start(
@@ -489,9 +489,10 @@ class RestoreActivity(Activity):
             self.warned.emit(message)
 
     def _on_step(self, step: Step) -> None:
-        if isinstance(step, WarningIssued) and self._busy != RUN:
-            return  # the run itself reports them
-        super()._on_step(step)
+        if not isinstance(step, WarningIssued) or self._busy == RUN:
+            super()._on_step(step)
+        elif self._busy == PREPARE:
+            self._doubts.append(step.message)
 
     def _on_finished(self) -> None:
         self._refreshers = []

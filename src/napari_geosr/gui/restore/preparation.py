@@ -72,12 +72,12 @@ class RunPreparation:
     @property
     def result_bytes(self) -> int:
         """Size of the result, in memory or on disk."""
-        volume, card = self.prepared.volume, self.prepared.model.card
+        volume = self.prepared.volume
         itemsize = self.prepared.output_dtype.itemsize
         n_voxels = math.prod(volume.shape)
         if self.prepared.has_deviation:
             itemsize += 4  # deviations are float32
-        return int(n_voxels * card.upscale_factor ** len(card.axes) * itemsize)
+        return int(n_voxels * math.prod(self.prepared.factors) * itemsize)
 
 
 def estimate_text(ready: RunPreparation) -> str:

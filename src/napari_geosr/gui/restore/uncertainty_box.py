@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from napari_geosr.operations.models.catalogue import ModelCard
     from napari_geosr.operations.restore import RestoreConfig
 
-#: Maximum number of members of an ensemble.
-_MAX_MEMBERS = 16
+#: Maximum number of members (settings check those of each kind).
+_MAX_MEMBERS = 64
 #: Maximum height of the list of models, in rows.
 _MAX_ROWS = 3
 
@@ -74,9 +74,9 @@ class UncertaintyBox(QWidget):
         self.members.setKeyboardTracking(False)
         self.members.setAccessibleName("Members")
         self.members.setToolTip(
-            "Number of mirrored and rotated copies, each of which takes as long as "
-            "one run. Automatic: 8, or as many as the model and the voxel size "
-            "allow, if that is fewer."
+            "Number of mirrored and rotated copies, or of samples of a diffusion "
+            "model, each of which takes as long as one run. Automatic: 8, or as many "
+            "as the model and the voxel size allow, if that is fewer."
         )
         entry = self.members.lineEdit()
         entry.setAccessibleName(self.members.accessibleName())
@@ -133,9 +133,27 @@ class UncertaintyBox(QWidget):
             with QSignalBlocker(self.combo):
                 self.combo.setCurrentIndex(0)
         self.setEnabled(card is None or card.labels == 1)
+        self._choose_possible_kind(card)
         self._card = card
         self._fill()
         self._show_kind()
+
+    def _choose_possible_kind(self, card: ModelCard | None) -> None:
+        """A diffusion model only draws samples, and other models never do."""
+        if card is None:
+            return
+        draws = card.task == "generate"
+        item_of = getattr(self.combo.model(), "item")  # noqa: B009  # a Qt item model
+        for i in range(self.combo.count()):
+            item_of(i).setEnabled(self._draws(self.combo.itemData(i)) == draws)
+        if self._draws(self.combo.currentData()) != draws:
+            wanted = [k for k in self._kinds if self._draws(k) == draws]
+            chosen = wanted[0] if draws and wanted else NONE
+            with QSignalBlocker(self.combo):
+                self.combo.setCurrentIndex(self.combo.findData(chosen))
+
+    def _draws(self, kind: str) -> bool:
+        return kind in self._kinds and self._kinds[kind].generative
 
     def _fill(self) -> None:
         """List the models compatible with the chosen one; keep the checked ones."""

@@ -43,12 +43,24 @@ class EnsembleInputs:
         Grey scales of the run's input and output.
     n_members : int or None
         Requested number; None for the default of the kind.
+    upscale_factor : int
+        Voxels of the result per voxel of the scan, for samples of a diffusion model.
+    seed, steps : int
+        Seed of these samples, and number of steps of each.
     """
 
     models: Sequence[Model]
     voxel_size: tuple[float, ...]
     statistics: Standardisation
     n_members: int | None = None
+    upscale_factor: int = 1
+    seed: int = 0
+    steps: int = 20
+
+
+def is_generative(kind: str) -> bool:
+    """Whether the members of a kind are drawn by a generative model."""
+    return kind != NONE and bool(getattr(load(kind), "GENERATIVE", False))
 
 
 def check_kind(kind: str, n_others: int, n_members: int | None) -> None:
@@ -67,7 +79,8 @@ def check_kind(kind: str, n_others: int, n_members: int | None) -> None:
         if n_others or n_members is not None:
             raise ConfigError(
                 "Additional models and the number of members are used only with an "
-                "uncertainty: choose its kind (--uncertainty tta or ensemble), or "
+                "uncertainty: choose its kind (--uncertainty tta, ensemble or "
+                "diffusion), or "
                 "remove them."
             )
         return

@@ -1,6 +1,6 @@
 """Diffusion models: the noise schedule, and samples drawn with it.
 
-Both modules import torch, so they are loaded on first use.
+All modules import torch, so they are loaded on first use.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import lazy_loader
 
 if TYPE_CHECKING:
-    from napari_geosr.learning.diffusion import sampling, schedule
+    from napari_geosr.learning.diffusion import posterior, sampling, schedule
 
-__all__ = ["sampling", "schedule"]
+__all__ = ["posterior", "sampling", "schedule"]
 __getattr__, __dir__, _ = lazy_loader.attach(__name__, submodules=__all__)

@@ -152,6 +152,10 @@ def _without_mixtures(
 
     A line that rises with the grey value is that of photons, and is kept.
     """
+    if is_uniform.any():
+        # A curve that falls steeply over classes with structure ends below the noise
+        # of the uniform ones, and below that of all.
+        found = np.maximum(found, variances.min())
     lowest = int(np.argmin(found))
     shown = is_uniform & (variances > _STRUCTURE_FACTOR * found[lowest])
     capped = found.copy()

@@ -16,6 +16,7 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.measure.noise.basis import Array, FloatArray, energies
 from napari_geosr.measure.noise.curve import fit_curve
 from napari_geosr.measure.noise.quiet import QuietBlocks, find_quiet
+from napari_geosr.measure.noise.remarks import doubts, remarks
 from napari_geosr.measure.noise.sample import (
     NoiseSample,
     averaged,
@@ -23,7 +24,6 @@ from napari_geosr.measure.noise.sample import (
     sample_steps,
     usable_sample,
 )
-from napari_geosr.measure.number_text import rough_percent
 
 #: Minimum half-width of the noise level's interval, relative to the level.
 _MIN_HALF_WIDTH = 0.03
@@ -50,20 +50,8 @@ PERCENTILES = (2.0, 98.0)
 #: Noise level, relative to the range between these percentiles, above which 2 × 2 × 2
 #: voxels are averaged first.
 _STRONG_NOISE = 0.12
-#: Number of blocks below which the estimate is called rough.
-_MIN_BLOCKS = 200
-#: Correlation of adjacent voxels above which the scan is considered smoothed.
-_SMOOTHED = 0.72
-#: Fraction of unknown voxels above which a remark is made.
-_MAX_UNKNOWN_SHARE = 1e-3
-#: Fraction of padded voxels above which a remark is made.
-_MAX_PADDED_SHARE = 0.02
-#: Fraction of clipped voxels above which a remark is made.
-_MAX_CLIPPED_SHARE = 2e-3
 #: Largest ratio of noise to that of clipped voxels: 1.7 if half of its values are.
 _CLIPPED_FACTOR = 2.0
-#: Fraction of clipped voxels above which their reduced noise matters.
-_MUCH_CLIPPED = 0.05
 #: Ratio of the noise of a scan with averaged voxels to its own above which the latter
 #: may be structure. Averaging reduces noise; the estimates scatter by some percent.
 _MAX_AVERAGED_RATIO = 1.1
@@ -75,6 +63,14 @@ _CLEAR_RATIO = 1.6
 _MAY_BE_STRUCTURE = (
     "What was measured as noise may be fine structure: it does not decrease when "
     "neighbouring voxels are averaged, as noise does. Its true level may be much lower."
+)
+#: Number of blocks below which fine texture cannot be told from correlated noise: too
+#: few of them have the same grey value to see which are uniform. A scan of 32³ voxels
+#: has 729.
+_MIN_TEXTURE_BLOCKS = 1000
+_TOO_SMALL = (
+    "What was measured as noise may be fine structure: the scan is too small to tell. "
+    "Its true level may be much lower."
 )
 #: Number of estimates that are kept. The verdict on a model, the ranking, the run and
 #: the check of its result need the noise of the same scan one after another.
@@ -160,8 +156,11 @@ def noise_steps(
         del blocks  # up to 17 MB
         known, is_certain = _from_sample(volume, sample, second is not None, check)
         is_white = max(known.correlation.values()) < _MIN_STRUCTURE_LAG
-        if not (is_certain or is_white or known.level == 0 or second is not None):
-            known = _compared_with_averaged(volume, known, should_stop, check)
+        if not (is_white or known.level == 0 or second is not None):
+            if len(sample.greys) < _MIN_TEXTURE_BLOCKS:
+                known = _doubted(known, _TOO_SMALL, from_zero=True)
+            elif not is_certain:
+                known = _compared_with_averaged(volume, known, should_stop, check)
         with _lock:
             _known[key] = known
             if len(_known) > _MAX_KNOWN:
@@ -199,11 +198,15 @@ def _compared_with_averaged(
     found, _ = _from_sample(smaller, usable_sample(smaller, *blocks), False, check)
     if found.level <= _MAX_AVERAGED_RATIO * noise.level:
         return noise
+    is_clear = found.level > _CLEAR_RATIO * noise.level
+    return _doubted(noise, _MAY_BE_STRUCTURE, from_zero=is_clear)
+
+
+def _doubted(noise: Noise, doubt: str, *, from_zero: bool) -> Noise:
+    """The same noise with one more doubt; its interval may begin at 0."""
     low, high = noise.interval
-    if found.level > _CLEAR_RATIO * noise.level:
-        low = 0.0
-    doubts = (*noise.doubts, _MAY_BE_STRUCTURE)
-    return replace(noise, interval=(low, high), doubts=doubts)
+    interval = (0.0 if from_zero else low, high)
+    return replace(noise, interval=interval, doubts=(*noise.doubts, doubt))
 
 
 def _from_sample(
@@ -220,7 +223,7 @@ def _from_sample(
         quiet = find_quiet(block_energies, sample.greys, fraction=fraction, check=check)
         del block_energies
     check()
-    noise = _noise(volume, sample, quiet, repeated)
+    noise = _noise(volume, sample, quiet, repeated, unit)
     is_certain = quiet is None or bool(quiet.is_uniform.any())
     if (zero, unit) == (0, 1):
         return noise, is_certain
@@ -228,8 +231,13 @@ def _from_sample(
 
 
 def _noise(
-    volume: Volume, sample: NoiseSample, quiet: QuietBlocks | None, repeated: bool
+    volume: Volume,
+    sample: NoiseSample,
+    quiet: QuietBlocks | None,
+    repeated: bool,
+    unit: float,
 ) -> Noise:
+    """The noise in the grey values of the sample, which are multiples of `unit`."""
     source = "repeat" if repeated else "scan"
     names = "zyx" if volume.axes == "ZYX" and volume.shape[0] > 1 else "yx"
     if quiet is None:
@@ -241,7 +249,7 @@ def _noise(
             correlation=dict.fromkeys(names, 0.0),
             interval=(0.0, _variation(sample)),
             source=source,
-            notes=remarks(volume, sample, None, 0.0, False, False),
+            notes=remarks(volume, sample, None, 0.0, False, False, unit),
         )
     errors, is_uniform = quiet.curve_errors, quiet.is_uniform
     curve = fit_curve(quiet.greys, quiet.variances, errors, is_uniform)
@@ -284,7 +292,7 @@ def _noise(
         cutoff=quiet.spectrum.cutoff,
         interval=interval,
         source=source,
-        notes=remarks(volume, sample, quiet, interval[1], structured, coarse),
+        notes=remarks(volume, sample, quiet, interval[1], structured, coarse, unit),
         doubts=doubts(sample, quiet, coarse and not structured, level > contrast > 0),
     )
 
@@ -366,135 +374,3 @@ def _deconvolved(values: Array, level: Callable[[Array], Array]) -> float:
     share = np.concatenate([[0], np.cumsum(clean)]) / clean.sum()
     low, high = np.interp(np.array(PERCENTILES) / 100, share, edges)
     return float(high - low)
-
-
-def remarks(
-    volume: Volume,
-    sample: NoiseSample,
-    quiet: QuietBlocks | None,
-    upper: float,
-    structured: bool,
-    coarse: bool,
-) -> tuple[str, ...]:
-    """Notes for the user about the estimate.
-
-    Parameters
-    ----------
-    volume : Volume
-    sample : NoiseSample
-    quiet : QuietBlocks or None
-        The most uniform blocks; None if there are none.
-    upper : float
-        Upper limit of the noise level, in grey values.
-    structured : bool
-        Whether even the quietest blocks contain structure.
-    coarse : bool
-        Whether grey values are rounded to steps as large as the noise.
-    """
-    found = []
-    is_constant = sample.levels == 1 or not np.ptp(sample.values) > 0
-    if is_constant:
-        found.append(
-            "All voxels have the same grey value: there is nothing to measure."
-        )
-    elif 0 < sample.levels <= 4:
-        found.append(
-            f"There are only {sample.levels} different grey values, as in a segmented "
-            "volume: its noise cannot be measured."
-        )
-    elif coarse and not structured:
-        found.append(
-            f"Grey values are rounded to steps of {sample.step:.3g}, which are too "
-            "coarse for this noise: its level may be anything below "
-            f"{0.5 * sample.step:.2g}."
-        )
-    if structured:
-        found.append(
-            "No region is uniform: even the most uniform ones contain "
-            f"structure. The noise level is below {upper:.3g}, but otherwise unknown."
-        )
-    if sample.clipped > _MAX_CLIPPED_SHARE and not (
-        is_constant or 0 < sample.levels <= 4
-    ):
-        found.append(_clipped(sample))
-    if sample.extreme > 0:
-        found.append(
-            f"{rough_percent(sample.extreme)} of the sampled voxels have values far "
-            "outside the range of all others and were excluded."
-        )
-    if sample.unknown > _MAX_UNKNOWN_SHARE:
-        found.append(
-            f"{100 * sample.unknown:.0f} % of the sampled voxels are NaN or infinite "
-            "and were excluded."
-        )
-    if sample.padded > _MAX_PADDED_SHARE:
-        found.append(
-            f"{100 * sample.padded:.0f} % of the sampled blocks are constant, as "
-            "padding around a sample is; they were excluded."
-        )
-    if len(sample.greys) < _MIN_BLOCKS:
-        found.append(
-            f"Only {len(sample.greys)} small blocks could be used: the estimate is "
-            "rough."
-        )
-    if volume.axes == "YX" or volume.shape[0] == 1:
-        found.append(
-            "The noise was measured in a single slice, so its correlation between "
-            "slices is not known."
-        )
-    if quiet is not None and not structured:
-        names = "zyx"
-        smooth = [
-            name.upper()
-            for name, lag in zip(names, quiet.spectrum.lags, strict=True)
-            if lag > _SMOOTHED
-        ]
-        if smooth:
-            found.append(
-                f"Along {' and '.join(smooth)} the noise has hardly any fine detail: "
-                "the scan was smoothed, enlarged or compressed, and its noise is hard "
-                "to distinguish from texture."
-            )
-    return tuple(found)
-
-
-def doubts(
-    sample: NoiseSample, quiet: QuietBlocks | None, coarse: bool, strong: bool
-) -> tuple[str, ...]:
-    """Notes that matter even where only the noise level is shown.
-
-    Parameters
-    ----------
-    sample, quiet, coarse
-        As in `remarks`.
-    strong : bool
-        Whether the noise exceeds the contrast.
-    """
-    is_clipped = sample.clipped > _MUCH_CLIPPED and quiet is not None
-    found = [_clipped(sample)] if is_clipped else []
-    if coarse:
-        found.append("Its noise is smaller than the steps between grey values.")
-    if strong:
-        found.append(
-            "The noise is stronger than the contrast of the scan: most of its "
-            "structure cannot be recovered."
-        )
-    return tuple(found)
-
-
-def _clipped(sample: NoiseSample) -> str:
-    found = (
-        f"{100 * sample.clipped:.1f} % of the voxels are clipped at an end of the "
-        "grey scale. "
-    )
-    if sample.is_mostly_clipped:
-        return f"{found}They are everywhere, so the noise cannot be measured."
-    if sample.has_clipped:
-        return (
-            f"{found}They are everywhere, so they could not be excluded: the noise is "
-            "higher than measured, perhaps up to twice as high."
-        )
-    return (
-        f"{found}They were excluded from the estimate; the noise elsewhere may be "
-        "higher than measured."
-    )

@@ -137,9 +137,10 @@ def open_questions(volume: Volume, cards: Iterable[ModelCard] = ()) -> list[str]
         If the slices look like frames of a time series and a model uses neighbouring
         slices: it would mix time points.
     """
-    frames = frames_question(volume)
-    if frames is not None and frames.certain:
-        _check_no_mixing(volume, frames, cards)
+    mixing = _mixing(cards)
+    frames = frames_question(volume, mixing=bool(mixing))
+    if frames is not None and frames.certain and mixing:
+        raise _mixing_error(volume, frames, mixing[0])
     return [f"{volume.title}: {question}" for question in _questions(volume, frames)]
 
 
@@ -155,9 +156,14 @@ def _questions(
     return [question for question in questions if question is not None]
 
 
-def frames_question(volume: Volume) -> TimeSeriesQuestion | None:
-    """Ask whether slices are frames of a time series, if they look like it."""
-    return time_series_question(volume)
+def frames_question(
+    volume: Volume, *, mixing: bool = False
+) -> TimeSeriesQuestion | None:
+    """Ask whether slices are frames of a time series, if they look like it.
+
+    With `mixing`, also if nothing shows that they are slices.
+    """
+    return time_series_question(volume, mixing=mixing)
 
 
 def check_no_mixing(volume: Volume, cards: Iterable[ModelCard]) -> None:
@@ -168,19 +174,23 @@ def check_no_mixing(volume: Volume, cards: Iterable[ModelCard]) -> None:
     VolumeError
         If it would mix time points, or may do so.
     """
-    if (frames := frames_question(volume)) is not None:
-        _check_no_mixing(volume, frames, cards)
+    mixing = _mixing(cards)
+    if mixing and (frames := frames_question(volume, mixing=True)) is not None:
+        raise _mixing_error(volume, frames, mixing[0])
 
 
-def _check_no_mixing(
-    volume: Volume, frames: TimeSeriesQuestion, cards: Iterable[ModelCard]
-) -> None:
-    for card in cards:
-        if card.axes == "ZYX" or card.adjacent_slices > 1:
-            raise VolumeError(
-                f"{volume.title}: {frames} The model {card.name!r} uses neighbouring "
-                "slices and would mix time points."
-            )
+def _mixing(cards: Iterable[ModelCard]) -> list[str]:
+    """Names of the models that use neighbouring slices."""
+    return [c.name for c in cards if c.axes == "ZYX" or c.adjacent_slices > 1]
+
+
+def _mixing_error(
+    volume: Volume, frames: TimeSeriesQuestion, model: str
+) -> VolumeError:
+    return VolumeError(
+        f"{volume.title}: {frames} The model {model!r} uses neighbouring slices and "
+        f"would mix time points{'' if frames.certain else ' if they are frames'}."
+    )
 
 
 #: Correlation between neighbouring voxels at and above which noise counts as

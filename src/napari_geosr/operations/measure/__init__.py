@@ -49,8 +49,10 @@ from napari_geosr.operations.measure.mask import align_mask
 from napari_geosr.operations.measure.pore_size import same_smallest_pore
 from napari_geosr.operations.measure.remarks import (
     background,
+    generated,
     kept_hot_voxels,
     lost_voxels,
+    sampled_porosity,
     verdict_before_restoration,
 )
 from napari_geosr.operations.measure.workers import (
@@ -227,11 +229,17 @@ def _measure_steps(
     if kept := kept_hot_voxels(volume, report):
         remarks.append(kept)
         yield WarningIssued(message=kept)
+    for sentence in (generated(volume), sampled_porosity(volume, report)):
+        if sentence:
+            remarks.append(sentence)
+            yield WarningIssued(message=sentence)
     if before := verdict_before_restoration(volume, report):
         remarks.append(before)
         yield WarningIssued(message=before)
     if remarks:
         report = replace(report, warnings=(*remarks, *report.warnings))
+    if generated(volume) and "generated" not in report.name.lower():
+        report = replace(report, name=f"generated: {report.name}")
     return report
 
 

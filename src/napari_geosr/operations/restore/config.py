@@ -10,7 +10,7 @@ from pydantic import Field, field_validator
 
 from napari_geosr.core.config import Config
 from napari_geosr.core.memory_budget import MemoryBudget
-from napari_geosr.inference.members import KINDS, NONE
+from napari_geosr.inference.members import KINDS, NONE, is_generative
 from napari_geosr.models.names import MODEL_NAME
 from napari_geosr.operations.inputs import COMMAS
 
@@ -81,16 +81,42 @@ class RestoreConfig(Config):
         NONE,
         title="Uncertainty",
         description="Also write a volume of standard deviations. tta: over mirrored "
-        "and rotated copies of the scan; ensemble: over several models; none: write "
-        "none.",
+        "and rotated copies of the scan; ensemble: over several models; diffusion: "
+        "over objects drawn from a model of train ddpm that agree with the scan; none: "
+        "write none.",
     )
     uncertainty_members: int | None = Field(
         None,
         ge=2,
-        le=16,
+        le=64,
         title="Members",
-        description="Number of mirrored and rotated copies; each takes as long as a "
-        "normal run. By default 8, or as many as the model and the voxel size allow.",
+        description="Number of mirrored and rotated copies, or of samples of a "
+        "diffusion model; each takes as long as a normal run. By default 8, or as many "
+        "as the model and the voxel size allow.",
+    )
+    sampling_steps: int = Field(
+        20,
+        ge=2,
+        le=1000,
+        title="Sampling steps",
+        description="Samples of a diffusion model: passes of the network per sample. "
+        "More are slower and slightly more accurate.",
+    )
+    upscale_factor: int = Field(
+        1,
+        ge=1,
+        le=8,
+        title="Upscale factor",
+        description="Samples of a diffusion model: voxels of the result per voxel of "
+        "the scan, along each axis that the model works on. Other models have a fixed "
+        "factor.",
+    )
+    seed: int = Field(
+        0,
+        ge=0,
+        title="Seed",
+        description="Samples of a diffusion model: random seed; the same seed gives "
+        "the same samples.",
     )
     ensemble_with: Annotated[tuple[str, ...], COMMAS] = Field(
         (),
@@ -133,12 +159,15 @@ class UncertaintyKind:
         Texts shown to the user.
     needs_others : bool
         Whether it requires further models.
+    generative : bool
+        Whether it requires a diffusion model.
     """
 
     name: str
     title: str
     help: str
     needs_others: bool
+    generative: bool = False
 
 
 def kinds() -> list[UncertaintyKind]:
@@ -147,9 +176,17 @@ def kinds() -> list[UncertaintyKind]:
     for name in KINDS.names():
         module = KINDS.load(name)
         found.append(
-            UncertaintyKind(name, module.TITLE, module.HELP, module.NEEDS_OTHERS)
+            UncertaintyKind(
+                name,
+                module.TITLE,
+                module.HELP,
+                module.NEEDS_OTHERS,
+                is_generative(name),
+            )
         )
-    return sorted(found, key=lambda kind: (kind.needs_others, kind.name))
+    return sorted(
+        found, key=lambda kind: (kind.generative, kind.needs_others, kind.name)
+    )
 
 
 def are_compatible(one: ModelCard, other: ModelCard) -> bool:

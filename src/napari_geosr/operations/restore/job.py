@@ -143,6 +143,7 @@ class RestoreJob(Config):
         if settings.model != AUTO:  # which is a model that only denoises
             card = zoo.find(settings.model).card
             factor, labels, n_axes = card.upscale_factor, card.labels, len(card.axes)
+        factor = max(factor, settings.upscale_factor)  # of samples
         keeps = settings.output_dtype == "input" and volume.dtype.kind in "iu"
         itemsize = volume.dtype.itemsize if keeps else _FLOAT_BYTES
         itemsize = 1 if labels > 1 else itemsize

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -27,7 +27,8 @@ from napari_geosr.inference.intensity import (
     scan_steps,
     without_hot_voxels,
 )
-from napari_geosr.measure.noise import estimate_noise
+from napari_geosr.learning import diffusion
+from napari_geosr.measure.noise import noise_steps
 from napari_geosr.models import zoo
 from napari_geosr.models.distribution import compare_with_training, draw_sample
 from napari_geosr.networks import needs_noise, set_network_noise
@@ -42,6 +43,7 @@ from napari_geosr.operations.restore.memory import (
 )
 from napari_geosr.operations.restore.ranking.tune import TunedFilter, tune_steps
 from napari_geosr.operations.restore.scale import (
+    check_prior_scale,
     check_same_scale,
     scale_doubts,
     scaled,
@@ -223,12 +225,10 @@ def prepare_steps(
     likeness = yield from _likeness_steps(volume, whole, model, others)
     if alone and model.card.inputs > 1:
         yield WarningIssued(message=_wants_several(model))
-    network: Any = model.restorer()
-    if config.uncertainty != members.NONE:
-        network = _all_members(volume, config, (model, *others), statistics)
+    network = _network(volume, config, (model, *others), statistics)
     if needs_noise(network):
         if noise is None:
-            noise = yield from _noise_steps(seen, kept)
+            noise = yield from _noise_steps(seen, kept, should_stop)
         _set_network_noise(network, noise, config, model.card, statistics, volume)
         budget = run_budget(config, device)
         with memory_of_run_in_errors(network, volume, statistics, budget, device):
@@ -245,22 +245,13 @@ def prepare_steps(
                 of=weights_of((model, *others)),
                 should_stop=should_stop,
             )
-    elif config.strength != 1 and (
-        model.card.has_weights or model.card.task != "denoise"
-    ):
-        raise _no_strength(model)
-    return PreparedRestoration(
-        volume,
-        config,
-        model,
-        network,
-        statistics,
-        device,
-        likeness,
-        others,
-        noise,
-        ranking,
-    )
+    if members.is_generative(config.uncertainty):
+        check_prior_scale(statistics, model.card, volume)
+        network.sampler = _sampler(network, config)
+    elif config.strength != 1:
+        _check_strength((model, *others))
+    found = volume, config, model, network, statistics, device, likeness, others
+    return PreparedRestoration(*found, noise, ranking)
 
 
 def _models(
@@ -270,9 +261,22 @@ def _models(
     model = zoo.find(config.model) if ranking is None else _chosen(ranking)
     others = tuple(zoo.find(name) for name in config.ensemble_with)
     members.check_kind(config.uncertainty, len(others), config.uncertainty_members)
+    if config.upscale_factor > 1 and not members.is_generative(config.uncertainty):
+        raise ConfigError(
+            "The upscale factor can be chosen only for samples of a diffusion model "
+            "(--uncertainty diffusion): leave it out, or choose a super-resolution "
+            "model with this factor."
+        )
     for each in (model, *others):
         _check_fit(volume, each)
     return model, others
+
+
+def _check_strength(models: Sequence[Model]) -> None:
+    for model in models:
+        is_filter = not model.card.has_weights and model.card.task == "denoise"
+        if not is_filter and not needs_noise(model.restorer()):
+            raise _no_strength(model)
 
 
 def _no_strength(model: Model) -> ConfigError:
@@ -302,11 +306,13 @@ def _tuned_steps(
     return fitted, noise
 
 
-def _noise_steps(seen: Volume, kept: MeasurementStore) -> Generator[Step, None, Noise]:
+def _noise_steps(
+    seen: Volume, kept: MeasurementStore, should_stop: ShouldStop
+) -> Generator[Step, None, Noise]:
     noise = kept.read("noise", Noise)
     if noise is None:
         yield StageStarted(message="Measuring the noise")
-        noise = estimate_noise(seen)
+        noise = yield from noise_steps(seen, should_stop=should_stop)
         kept.keep("noise", noise)
     return noise
 
@@ -361,9 +367,11 @@ def _set_network_noise(
     # The strength of a classical filter is a separate setting.
     scaled_noise = noise.scaled(config.strength if card.has_weights else 1.0)
     integers = volume.dtype.kind in "iu"
-    if config.uncertainty != members.NONE and integers and not noise.level:
-        # In results of integer type, members of an ensemble may differ by the rounding
-        # error.
+    is_finer = card.upscale_factor > 1
+    if config.uncertainty != members.NONE and integers and is_finer and not noise.level:
+        # Averaged over the voxels of an integer scan, the members of an ensemble may
+        # differ by its rounding error. A denoiser returns a scan without noise as it
+        # is.
         scaled_noise = replace(
             scaled_noise, level=_ROUNDING, levels=(_ROUNDING,) * len(scaled_noise.greys)
         )
@@ -393,10 +401,7 @@ def with_strength(
     values = {**prepared.config.model_dump(), "strength": strength}
     config = RestoreConfig.create(**values)
     if prepared.noise is None or not needs_noise(prepared.network):
-        raise ConfigError(
-            f"The model {prepared.model.card.name!r} does not use the noise level, so "
-            "its strength cannot be set."
-        )
+        raise _no_strength(prepared.model)
     network = deepcopy(prepared.network)  # the original may be in use
     statistics = prepared.statistics
     card, volume = prepared.model.card, prepared.volume
@@ -436,12 +441,23 @@ def _chosen(ranking: Ranking) -> Model:
     return model
 
 
-def _all_members(
+def _sampler(network: Any, config: RestoreConfig) -> Any:
+    """Draws the samples of a diffusion model for the noise of the scan."""
+    level, factor = network.noise.level, config.upscale_factor
+    return diffusion.posterior.PosteriorSampler(
+        network.network, level, factor, config.sampling_steps
+    )
+
+
+def _network(
     volume: Volume,
     config: RestoreConfig,
     models: tuple[Model, ...],
     statistics: IntensityStatistics,
 ) -> Any:
+    """The model's network, or all members of an uncertainty combined."""
+    if config.uncertainty == members.NONE:
+        return models[0].restorer()
     for model in models:
         if model.card.labels > 1:
             raise ConfigError(
@@ -449,7 +465,13 @@ def _all_members(
                 "neither mean nor standard deviation: leave the uncertainty out."
             )
     question = members.EnsembleInputs(
-        models, volume.voxel_size, statistics, config.uncertainty_members
+        models,
+        volume.voxel_size,
+        statistics,
+        config.uncertainty_members,
+        upscale_factor=config.upscale_factor,
+        seed=config.seed,
+        steps=config.sampling_steps,
     )
     return members.make_members(config.uncertainty, question)
 

@@ -345,6 +345,8 @@ class TileProgress:
         Backend that computed them, for the record.
     workers : mapping or None
         Processes that shared the work, for the record.
+    samples : mapping or None
+        Measurements of each sample of a diffusion model, for the record.
     """
 
     summary: RunSummary | None
@@ -353,6 +355,7 @@ class TileProgress:
     error: GeoSRError | None = None
     backend: AnyMapping | None = None
     workers: AnyMapping | None = None
+    samples: AnyMapping | None = None
 
     def to_record(self) -> AnyDict:
         """Statistics for the provenance record."""
@@ -362,6 +365,8 @@ class TileProgress:
             record["backend"] = dict(self.backend)
         if self.workers is not None:
             record["workers"] = dict(self.workers)
+        if self.samples is not None:
+            record["porosity_samples"] = dict(self.samples)
         if not self.complete:
             record["finished"] = boxes_to_lists(self.places)
         return record if self.error is None else {**record, "error": str(self.error)}

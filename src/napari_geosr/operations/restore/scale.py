@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_geosr.core.errors import ConfigError, VolumeError
+from napari_geosr.core.errors import ConfigError, ModelError, VolumeError
 from napari_geosr.core.types import AnyDType
 from napari_geosr.inference.padding import padding_value
 
@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 _RANGE_PERCENTILES = (0.5, 99.5)
 #: Minimum fraction of the grey-value range that these percentiles should span.
 _MIN_FILLED_SHARE = 0.1
+#: Largest difference between the mean grey values of a scan and the training data of a
+#: diffusion model, in standard deviations.
+_MAX_SHIFT = 2.0
+#: Largest ratio of these standard deviations.
+_MAX_RATIO = 3.0
 #: Maximum number of voxels that are examined completely; larger volumes are sampled.
 _MAX_VOXELS = 2**22
 
@@ -136,6 +141,38 @@ def scale_doubts(card: ModelCard, volume: Volume) -> Iterator[str]:
             "few voxels stretch the range: 99 % of all voxels lie within "
             f"{100 * part:.1f} % of it, where the model sees little contrast. Clip the "
             "outliers first."
+        )
+
+
+def check_prior_scale(
+    statistics: IntensityStatistics, card: ModelCard, volume: Volume
+) -> None:
+    """Refuse a scan with a grey scale other than that of a diffusion model.
+
+    Parameters
+    ----------
+    statistics : IntensityStatistics
+        Of the whole volume, with the scale that the card requires.
+    card : ModelCard
+    volume : Volume
+
+    Raises
+    ------
+    ModelError
+        The message gives both scales.
+    """
+    mean, std = statistics.input_mean, statistics.input_std
+    ratio = statistics.std / std
+    if (
+        abs(statistics.mean - mean) > _MAX_SHIFT * std
+        or not 1 / _MAX_RATIO < ratio < _MAX_RATIO
+    ):
+        raise ModelError(
+            f"{volume.title} has another grey scale (mean {statistics.mean:.4g}, "
+            f"standard deviation {statistics.std:.4g}) than the training data of "
+            f"{card.name} ({mean:.4g} and {std:.4g}). Rescale the scan so that pores "
+            "and solid have the grey values of the training data, or train a model on "
+            "scans like it."
         )
 
 

@@ -18,6 +18,7 @@ from napari_geosr.core.steps import (
 )
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference.members import NONE as NO_MEMBERS
+from napari_geosr.inference.members import is_generative
 from napari_geosr.models.distribution import TrainingLikeness
 from napari_geosr.operations.cluster import Workers, check_workers
 from napari_geosr.operations.inputs import check_not_source
@@ -25,6 +26,7 @@ from napari_geosr.operations.inputs.scan import reader_warnings
 from napari_geosr.operations.restore.config import RestoreConfig
 from napari_geosr.operations.restore.measurements import MeasurementStore
 from napari_geosr.operations.restore.memory import reads_within_budget
+from napari_geosr.operations.restore.posterior import PosteriorRun, refuse_for_samples
 from napari_geosr.operations.restore.preparation import prepare_steps
 from napari_geosr.operations.restore.ranking.config import AUTO, NONE, RankConfig
 from napari_geosr.operations.restore.ranking.rank import find_ranking, rank_steps
@@ -49,6 +51,13 @@ from napari_geosr.operations.restore.verdict.steps import (
 
 if TYPE_CHECKING:
     from napari_geosr.core.noise import Noise
+
+
+#: Warning if a prediction is required that there is not.
+_NOT_PREDICTED = (
+    "The effect of samples of a diffusion model is not predicted, so --strict does not "
+    "check it."
+)
 
 
 def check_workers_for(volume: Volume, workers: Workers | None) -> None:
@@ -145,6 +154,8 @@ def restore_steps(
             )
             return (yield from steps)
         config = config.model_copy(update={"model": ranking.choice})
+    if generative := is_generative(config.uncertainty):
+        refuse_for_samples(workers=workers is not None, series=is_series(volume))
     if is_series(volume):
         steps = restore_series_steps(
             volume,
@@ -164,7 +175,9 @@ def restore_steps(
         volume, config, should_stop=should_stop, ranking=ranking, kept=kept
     )
     late = None
-    if look or strict:
+    if generative and strict:
+        yield WarningIssued(message=_NOT_PREDICTED)
+    elif (look or strict) and not generative:
         check_budget(prepared, out)
         if may_look_late and not strict and not is_verdict_kept(prepared, kept):
             late = LateVerdict(prepared, kept, should_stop)
@@ -172,7 +185,7 @@ def restore_steps(
             prepared = yield from reported_verdict_steps(
                 prepared, strict=strict, kept=kept, should_stop=should_stop
             )
-    work = VolumeRun(prepared)
+    work = PosteriorRun(prepared) if generative else VolumeRun(prepared)
     if workers is not None:
         work = ShardedRun(prepared, workers)
     steps = work_steps(

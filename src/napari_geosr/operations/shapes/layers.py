@@ -32,6 +32,7 @@ from napari_geosr.inference.shapes import (
     stage_halos,
 )
 from napari_geosr.measure.shapes import (
+    SurfaceMesh,
     check_surface,
     describe_shape_steps,
     extract_surface,
@@ -56,7 +57,16 @@ from napari_geosr.operations.shapes.refine import (
 )
 
 if TYPE_CHECKING:
-    from napari_geosr.measure.shapes import ShapeFigures, SurfaceMesh
+    from napari_geosr.measure.shapes import ShapeFigures
+
+__all__ = [
+    "ShapeLayer",
+    "SurfaceMesh",
+    "completed_layer_steps",
+    "part_surface_steps",
+    "preview_steps",
+    "refined_layer_steps",
+]
 
 #: Bytes for each voxel of a result in memory: the labels and the surface.
 _BYTES_PER_VOXEL = 16

@@ -53,6 +53,9 @@ if TYPE_CHECKING:
 MARGIN_BELOW = 2.2
 #: How far the true gain may lie above the expected gain, likewise.
 MARGIN_ABOVE = 4.1
+#: Expected gain, in dB, below which the model may be no better than interpolation. The
+#: estimate scatters by 2 dB.
+CLEAR_GAIN = 1.0
 #: Minimum ratio of the detail on one scale to the detail on the next coarser one.
 _MIN_RATIO = 0.05
 #: Quantile of the normal distribution for a two-sided 90 % interval.
@@ -90,6 +93,11 @@ class UpscalingVerdict:
         return self.gain < 0
 
     @property
+    def is_uncertain(self) -> bool:
+        """Whether the model may be no better than interpolation."""
+        return self.gain < CLEAR_GAIN and self.interval[0] < 0
+
+    @property
     def sentence(self) -> str:
         """Message for the user."""
         low, high = self.interval
@@ -99,7 +107,7 @@ class UpscalingVerdict:
                 f"Cubic interpolation is expected to be closer to the sample than this "
                 f"model: {figures} on parts of the scan itself. Choose cubic."
             )
-        elif low < 0:
+        elif self.is_uncertain:
             text = (
                 f"This model may be no better than cubic interpolation: {figures} on "
                 "parts of the scan itself."

@@ -184,8 +184,9 @@ def cautions(facts: RunAssessment) -> Iterator[Finding]:
     if facts.interpolates:
         return
     noise, removed, name = facts.noise, facts.removed, facts.name
-    if facts.finer is not None and facts.finer.gain < 0 <= facts.finer.interval[1]:
-        yield Finding("caution", facts.finer.sentence, "doubtful gain")
+    finer = facts.finer
+    if finer is not None and finer.is_uncertain and finer.interval[1] >= 0:
+        yield Finding("caution", finer.sentence, "doubtful gain")
     if facts.unjudged:
         yield Finding(
             "caution",
@@ -205,7 +206,7 @@ def cautions(facts: RunAssessment) -> Iterator[Finding]:
             yield Finding("caution", sentence, "noise")
     found = noise.correlation.values()
     if (
-        facts.finer is not None
+        finer is not None
         and noise.relative > _DOUBTFUL_LEVEL
         and min(found, default=0) > _DOUBTFUL_CORRELATION
     ):

@@ -259,7 +259,7 @@ def _verdict_of(
         gain=gain,
         known_blocks=known_blocks,
         finer=better,
-        bound=prepared.model.card.noise_bound,
+        bound=bound_of(prepared),
         unjudged=unjudged,
     )
     findings, notes = _findings(prepared, facts)
@@ -280,6 +280,13 @@ def _verdict_of(
         gain_over="cubic" if finer else "scan",
         figures=_figures(facts),
     )
+
+
+def bound_of(prepared: PreparedRestoration) -> float | None:
+    """Noise bound of all models; None if one of an ensemble has none."""
+    bounds = [model.card.noise_bound for model in prepared.models]
+    known = [bound for bound in bounds if bound is not None]
+    return max(known) if len(known) == len(bounds) else None
 
 
 def _findings(

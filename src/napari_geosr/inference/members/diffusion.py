@@ -1,0 +1,56 @@
+"""Samples of a diffusion model that agree with the scan.
+
+Each member is a possible object: an image that the model holds for likely, and that
+gives the scan with its noise. The members are drawn by
+`napari_geosr.learning.diffusion.posterior`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from napari_geosr.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from napari_geosr.inference.members import EnsembleInputs
+    from napari_geosr.inference.members._samples import SampledNetwork
+
+TITLE = "samples of a diffusion model"
+HELP = "objects that agree with the scan, drawn from a model of train ddpm"
+NEEDS_OTHERS = False
+#: Whether the members are drawn by a generative model.
+GENERATIVE = True
+
+#: Default number of samples.
+_N_DEFAULT = 8
+
+
+def make(inputs: EnsembleInputs) -> SampledNetwork:
+    """The network of the first model, and the number of samples.
+
+    Raises
+    ------
+    ConfigError
+        If the model is no diffusion model, or needs adjacent slices.
+    """
+    from napari_geosr.inference.members._samples import SampledNetwork
+
+    model = inputs.models[0]
+    card = model.card
+    if card.task != "generate":
+        raise ConfigError(
+            f"The model {card.name!r} cannot draw samples: its task is {card.task}. "
+            "Choose a diffusion model (napari-geosr train ddpm), or --uncertainty tta."
+        )
+    if card.adjacent_slices > 1:
+        raise ConfigError(
+            f"The model {card.name!r} needs adjacent slices and cannot draw samples. "
+            "Train one with --dimensions 2D or 3D."
+        )
+    network: Any = model.network()
+    factors = (inputs.upscale_factor,) * len(card.axes)
+    spec = replace(network.spec, upscale_factor=factors, n_outputs=2)
+    return SampledNetwork(
+        network, spec, inputs.n_members or _N_DEFAULT, inputs.seed, inputs.steps
+    )

@@ -1,0 +1,225 @@
+"""Draws images that a diffusion model holds for likely and that agree with a scan.
+
+The scan is ``y = A x + noise``, where A averages blocks of voxels (or does nothing) and
+the noise is white. Each sample is one possible object; together they show how much of
+it the scan leaves open.
+
+Without blocks, the scan is itself a noisy image as in training: mixed with a little
+more noise, it is the state at the time with as much noise, and random steps from there
+[1]_ draw samples of the posterior distribution. Nothing is approximated except by the
+network and the number of steps.
+
+With blocks, each step corrects the expected image by the difference from the scan,
+enlarged [2]_, weighted by how well scan and model know the means of blocks [3]_. If the
+scan has no noise, the blocks of every sample have exactly its means.
+
+Large images are cut into overlapping windows at every step, and the expected images are
+averaged where windows overlap [4]_. The noise is a function of seed, sample and voxel,
+so windows agree on it.
+
+References
+----------
+.. [1] Ho et al. Denoising diffusion probabilistic models. NeurIPS (2020).
+   arXiv:2006.11239
+.. [2] Wang, Yu, Zhang. Zero-shot image restoration using denoising diffusion null-space
+   model. ICLR (2023). arXiv:2212.00490
+.. [3] Song et al. Pseudoinverse-guided diffusion models for inverse problems. ICLR
+   (2023).
+.. [4] Bar-Tal et al. MultiDiffusion: fusing diffusion paths for controlled image
+   generation. ICML (2023). arXiv:2302.08113
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from napari_geosr.core.errors import ConfigError
+from napari_geosr.core.types import AnyArray
+from napari_geosr.learning.diffusion.sampling import noise_field, schedule_of
+
+if TYPE_CHECKING:
+    from torch import nn
+
+#: Edge of windows in voxels, by the number of axes; a quarter of it overlaps.
+WINDOW = {2: 256, 3: 64}
+#: Images of up to this many edges of a window along each axis are not cut.
+_UNCUT = 1.25
+
+
+class PosteriorSampler:
+    """Draws samples for one scan, or one slice of it.
+
+    Parameters
+    ----------
+    network : Module
+        A `napari_geosr.networks.diffusion_unet.DiffusionUNet`.
+    noise : float
+        Standard deviation of the scan's noise, in the network's grey scale.
+    factor : int
+        Edge of the blocks, in voxels of the samples.
+    steps : int
+        Number of steps of each sample.
+    window : int, optional
+        Edge of windows, in voxels of the samples.
+
+    Raises
+    ------
+    ConfigError
+        If there is nothing to sample, or more noise than the model has learned.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        noise: float,
+        factor: int = 1,
+        steps: int = 20,
+        window: int | None = None,
+    ) -> None:
+        self.network: Any = network
+        self.noise, self.factor = float(noise), factor
+        self.schedule = schedule_of(network)
+        self.window = window
+        if factor > 1:
+            self.times = self.schedule.evenly_spaced(steps)
+            return
+        ratio = ((1 - self.schedule.signal) / self.schedule.signal).sqrt()
+        if not ratio[0] <= self.noise <= ratio[-2]:
+            raise ConfigError(
+                "No noise was measured in the scan, so only one object agrees with it "
+                "and there is nothing to sample: leave the uncertainty out."
+                if self.noise < ratio[0]
+                else "The scan has more noise than the model has learned."
+            )
+        first = int(torch.searchsorted(ratio, self.noise))
+        n = min(steps, first + 1)
+        self.times = [round((first + 1) * (n - i) / n) - 1 for i in range(n)]
+
+    def __call__(
+        self,
+        scan: AnyArray,
+        key: Sequence[int],
+        on_step: Callable[[int], None] = lambda _: None,
+    ) -> AnyArray:
+        """Draw one sample.
+
+        Parameters
+        ----------
+        scan : ndarray of shape ([Z,] Y, X)
+            In the network's grey scale.
+        key : sequence of int
+            Such as the seed, the number of the sample and that of the slice.
+        on_step : callable
+            Called with the number of each step before it is made; may raise.
+
+        Returns
+        -------
+        ndarray of shape ([Z,] Y, X)
+            Enlarged by the factor; float32.
+        """
+        device = next(self.network.parameters()).device
+        y = torch.from_numpy(np.ascontiguousarray(scan, np.float32))[None, None]
+        y = y.to(device)
+        box = [slice(0, n * self.factor) for n in scan.shape]
+
+        def new_noise(i: int) -> Tensor:
+            return torch.from_numpy(noise_field((*key, i), box))[None, None].to(device)
+
+        a, s = (float(part) for part in self.schedule.shares(self.times[0], y))
+        if self.factor == 1:
+            more = math.sqrt(max(s**2 - (a * self.noise) ** 2, 0.0))
+            x = a * y + more * new_noise(0)
+        else:
+            x = a * enlarged(y, self.factor) + s * new_noise(0)
+        for i, (time, earlier) in enumerate(itertools.pairwise([*self.times, -1])):
+            on_step(i)
+            image = self.corrected(self.expected(x, time), y, time)
+            x = self.schedule.ddpm_step(x, image, time, earlier, new_noise(i + 1))
+        sample: AnyArray = x[0, 0].float().cpu().numpy()
+        return sample
+
+    def corrected(self, image: Tensor, y: Tensor, time: int) -> Tensor:
+        """Correct the expected image by what the scan says of the means of blocks."""
+        if self.factor == 1:  # the scan is the state itself
+            return image
+        a, s = (float(part) for part in self.schedule.shares(time, y))
+        # Variance of a block's mean if only the state is known, for images of unit
+        # variance.
+        ratio = (a / s) ** 2 * self.factor ** (image.ndim - 2)
+        known = 1 / (1 + ratio)
+        gain = known / (known + self.noise**2)
+        error = y - block_means(image, self.factor)
+        corrected: Tensor = image + gain * enlarged(error, self.factor)
+        return corrected
+
+    def expected(self, x: Tensor, time: int) -> Tensor:
+        """The image that the network expects behind a state, window by window."""
+        at = torch.tensor([time])
+        window = self.window or WINDOW[x.ndim - 2]
+        shape = x.shape[2:]
+        if max(shape) <= _UNCUT * window:
+            return self._expected_at_once(x, at)
+        total, weights = torch.zeros_like(x), torch.zeros_like(x)
+        for box in windows(shape, window):
+            place = (slice(None), slice(None), *box)
+            part = x[place]
+            weight = _ramp(part)
+            total[place] += weight * self._expected_at_once(part, at)
+            weights[place] += weight
+        return total / weights
+
+    def _expected_at_once(self, x: Tensor, at: Tensor) -> Tensor:
+        with torch.no_grad():
+            output = self.network.output(x, at)
+        image: Tensor = self.schedule.parts(x, output, int(at))[0]
+        return image
+
+    def residual(self, scan: AnyArray, sample: AnyArray) -> float:
+        """Root-mean-square difference between the scan and a sample as scanned."""
+        seen = torch.from_numpy(np.array(sample))[None, None]
+        means = block_means(seen, self.factor)[0, 0].numpy()
+        return float(np.sqrt(np.mean((np.asarray(scan, np.float64) - means) ** 2)))
+
+
+def block_means(x: Tensor, factor: int) -> Tensor:
+    """Means of blocks of `factor` voxels along each axis."""
+    if factor == 1:
+        return x
+    pool = functional.avg_pool3d if x.ndim == 5 else functional.avg_pool2d
+    means: Tensor = pool(x, factor)
+    return means
+
+
+def enlarged(x: Tensor, factor: int) -> Tensor:
+    """Repeat each voxel `factor` times along each axis."""
+    for axis in range(2, x.ndim):
+        x = x.repeat_interleave(factor, axis)
+    return x
+
+
+def windows(shape: Sequence[int], edge: int) -> Iterator[tuple[slice, ...]]:
+    """Overlapping windows that cover an image, at fixed places."""
+    axes = []
+    for n in shape:
+        starts = list(range(0, max(n - edge, 0), edge * 3 // 4))
+        starts.append(max(n - edge, 0))
+        axes.append([slice(i, min(i + edge, n)) for i in starts])
+    return itertools.product(*axes)
+
+
+def _ramp(part: Tensor) -> Tensor:
+    """Weights that fall towards the border of a window."""
+    weight = torch.ones((), device=part.device)
+    for n in part.shape[2:]:
+        at = torch.arange(n, device=part.device)
+        edge = (torch.minimum(at, n - 1 - at) + 1).clamp(max=max(n // 4, 1))
+        weight = weight[..., None] * edge
+    return weight.to(part.dtype)

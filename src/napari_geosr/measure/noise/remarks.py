@@ -1,0 +1,159 @@
+"""Sentences about a measurement of noise, for the user."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from napari_geosr.core.volume import Volume
+from napari_geosr.measure.noise.quiet import QuietBlocks
+from napari_geosr.measure.noise.sample import NoiseSample
+from napari_geosr.measure.number_text import rough_percent
+
+#: Number of blocks below which the estimate is called rough.
+_MIN_BLOCKS = 200
+#: Correlation of adjacent voxels above which the scan is considered smoothed.
+_SMOOTHED = 0.72
+#: Fraction of unknown voxels above which a remark is made.
+_MAX_UNKNOWN_SHARE = 1e-3
+#: Fraction of padded voxels above which a remark is made.
+_MAX_PADDED_SHARE = 0.02
+#: Fraction of clipped voxels above which a remark is made.
+_MAX_CLIPPED_SHARE = 2e-3
+#: Fraction of clipped voxels above which their reduced noise matters.
+_MUCH_CLIPPED = 0.05
+
+
+def remarks(
+    volume: Volume,
+    sample: NoiseSample,
+    quiet: QuietBlocks | None,
+    upper: float,
+    structured: bool,
+    coarse: bool,
+    unit: float = 1.0,
+) -> tuple[str, ...]:
+    """Notes for the user about the estimate.
+
+    Parameters
+    ----------
+    volume : Volume
+    sample : NoiseSample
+    quiet : QuietBlocks or None
+        The most uniform blocks; None if there are none.
+    upper : float
+        Upper limit of the noise level, in grey values.
+    structured : bool
+        Whether even the quietest blocks contain structure.
+    coarse : bool
+        Whether grey values are rounded to steps as large as the noise.
+    unit : float
+        Grey values of the scan per grey value of the sample.
+    """
+    found = []
+    step = unit * sample.step
+    is_constant = sample.levels == 1 or not np.ptp(sample.values) > 0
+    if is_constant:
+        found.append(
+            "All voxels have the same grey value: there is nothing to measure."
+        )
+    elif 0 < sample.levels <= 4:
+        found.append(
+            f"There are only {sample.levels} different grey values, as in a segmented "
+            "volume: its noise cannot be measured."
+        )
+    elif coarse and not structured:
+        found.append(
+            f"Grey values are rounded to steps of {step:.3g}, which are too coarse for "
+            f"this noise: its level may be anything below {0.5 * step:.2g}."
+        )
+    if structured:
+        found.append(
+            "No region is uniform: even the most uniform ones contain "
+            f"structure. The noise level is below {unit * upper:.3g}, but otherwise "
+            "unknown."
+        )
+    if sample.clipped > _MAX_CLIPPED_SHARE and not (
+        is_constant or 0 < sample.levels <= 4
+    ):
+        found.append(_clipped(sample))
+    if sample.extreme > 0:
+        found.append(
+            f"{rough_percent(sample.extreme)} of the sampled voxels have values far "
+            "outside the range of all others and were excluded."
+        )
+    if sample.unknown > _MAX_UNKNOWN_SHARE:
+        found.append(
+            f"{100 * sample.unknown:.0f} % of the sampled voxels are NaN or infinite "
+            "and were excluded."
+        )
+    if sample.padded > _MAX_PADDED_SHARE:
+        found.append(
+            f"{100 * sample.padded:.0f} % of the sampled blocks are constant, as "
+            "padding around a sample is; they were excluded."
+        )
+    if len(sample.greys) < _MIN_BLOCKS:
+        found.append(
+            f"Only {len(sample.greys)} small blocks could be used: the estimate is "
+            "rough."
+        )
+    if volume.axes == "YX" or volume.shape[0] == 1:
+        found.append(
+            "The noise was measured in a single slice, so its correlation between "
+            "slices is not known."
+        )
+    if quiet is not None and not structured:
+        names = "zyx"
+        smooth = [
+            name.upper()
+            for name, lag in zip(names, quiet.spectrum.lags, strict=True)
+            if lag > _SMOOTHED
+        ]
+        if smooth:
+            found.append(
+                f"Along {' and '.join(smooth)} the noise has hardly any fine detail: "
+                "the scan was smoothed, enlarged or compressed, and its noise is hard "
+                "to distinguish from texture."
+            )
+    return tuple(found)
+
+
+def doubts(
+    sample: NoiseSample, quiet: QuietBlocks | None, coarse: bool, strong: bool
+) -> tuple[str, ...]:
+    """Notes that matter even where only the noise level is shown.
+
+    Parameters
+    ----------
+    sample, quiet, coarse
+        As in `remarks`.
+    strong : bool
+        Whether the noise exceeds the contrast.
+    """
+    is_clipped = sample.clipped > _MUCH_CLIPPED and quiet is not None
+    found = [_clipped(sample)] if is_clipped else []
+    if coarse:
+        found.append("Its noise is smaller than the steps between grey values.")
+    if strong:
+        found.append(
+            "The noise is stronger than the contrast of the scan: most of its "
+            "structure cannot be recovered."
+        )
+    return tuple(found)
+
+
+def _clipped(sample: NoiseSample) -> str:
+    found = (
+        f"{100 * sample.clipped:.1f} % of the voxels are clipped at an end of the "
+        "grey scale. "
+    )
+    if sample.is_mostly_clipped:
+        return f"{found}They are everywhere, so the noise cannot be measured."
+    if sample.has_clipped:
+        return (
+            f"{found}They are everywhere, so they could not be excluded: the noise is "
+            "higher than measured, perhaps up to twice as high."
+        )
+    return (
+        f"{found}They were excluded from the estimate; the noise elsewhere may be "
+        "higher than measured."
+    )

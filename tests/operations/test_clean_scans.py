@@ -1,0 +1,34 @@
+"""A scan without noise comes back as it is, in every way of restoring it."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+
+from napari_geosr import restore
+from napari_geosr.core.volume import Volume
+
+
+@pytest.fixture(scope="module")
+def phases() -> np.ndarray:
+    """Two phases without noise: 0 and 200."""
+    blocks = np.random.default_rng(0).random((2, 8, 8)) > 0.7
+    return (200 * np.kron(blocks, np.ones((2, 8, 8)))).astype(np.uint8)
+
+
+@pytest.mark.parametrize("strength", [1.0, 0.0])
+@pytest.mark.parametrize("uncertainty", ["none", "tta"])
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+def test_a_clean_scan_is_returned(
+    phases: np.ndarray, dtype: str, uncertainty: str, strength: float
+) -> None:
+    scan = Volume(phases.astype(dtype), "ZYX")
+    settings = {"uncertainty": uncertainty, "strength": strength, "threads": 1}
+    if uncertainty == "tta":
+        settings["uncertainty_members"] = 2
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of two phases, the noise is not known
+        found = restore(scan, model="ct-denoise", **settings)
+    np.testing.assert_allclose(np.asarray(found.data), scan.data, atol=1e-4)

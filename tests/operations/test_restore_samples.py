@@ -1,0 +1,238 @@
+"""Restoring by samples of a diffusion model: result, resume, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+from scipy.ndimage import gaussian_filter
+
+import napari_geosr as geosr
+from napari_geosr.cli.app import run
+from napari_geosr.core.errors import ConfigError, ModelError
+from napari_geosr.core.steps import BlockDone, run_to_end
+from napari_geosr.core.volume import Volume
+from napari_geosr.io.unfinished import find_unfinished
+from napari_geosr.operations.restore import posterior
+from napari_geosr.operations.restore.config import RestoreConfig
+from napari_geosr.operations.restore.posterior import SampleStore
+from napari_geosr.operations.restore.resume import find_unfinished_deviation
+from napari_geosr.operations.restore.steps import restore_steps
+
+SMALL: dict[str, Any] = {
+    "batch_size": 4,
+    "patch": 16,
+    "device": "cpu",
+    "averaging": 0.9,
+}
+
+
+def rock(shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
+    field = gaussian_filter(np.random.default_rng(seed).normal(size=shape), 3)
+    return (100 + 80 * (field > -0.5 * field.std())).astype(np.float32)
+
+
+def noisy(shape: tuple[int, ...], seed: int = 5) -> np.ndarray:
+    noise = np.random.default_rng(seed).normal(0, 20, shape)
+    return (rock(shape, seed) + noise).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def prior(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("prior") / "job"
+    settings = {"width": 8, "layers": 1, "steps": 150, "learning_rate": 5e-3}
+    geosr.train("ddpm", folder, rock((12, 48, 48)), name="rock", **SMALL | settings)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def volume_prior(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("prior3d") / "job"
+    settings = {"width": 8, "layers": 1, "steps": 2, "dimensions": "3D"}
+    geosr.train("ddpm", folder, rock((24, 32, 32)), name="rock3d", **SMALL | settings)
+    return str(folder)
+
+
+def settings(prior: str, **values: Any) -> RestoreConfig:
+    chosen = {"model": prior, "uncertainty": "diffusion", "uncertainty_members": 3}
+    return RestoreConfig.create(**{**chosen, "sampling_steps": 6, **values})
+
+
+def scan(shape: tuple[int, ...] = (2, 40, 40)) -> Volume:
+    return Volume(noisy(shape), "ZYX"[-len(shape) :], 2.0, "um", name="scan")
+
+
+def test_the_mean_is_closer_and_samples_are_measured(
+    prior: str, tmp_path: Path
+) -> None:
+    out = tmp_path / "p.ome.tif"
+    made = run_to_end(restore_steps(scan(), settings(prior), out=out))
+    truth, before = rock((2, 40, 40), 5), noisy((2, 40, 40))
+    result = np.asarray(geosr.read(out).data)
+    assert np.abs(result - truth).mean() < 0.6 * np.abs(before - truth).mean()
+    assert made.deviation is not None
+    assert (np.asarray(made.deviation.data) >= 0).all()
+    record = geosr.read(out).provenance[-1]
+    assert record["complete"] is True
+    found = record["porosity_samples"]
+    assert len(found["porosity"]) == len(found["euler_number"]) == 3
+    pores = (truth < found["threshold"]).mean()
+    assert found["porosity"] == pytest.approx([pores] * 3, abs=0.08)
+    assert len(set(found["porosity"])) > 1
+    # The recorded curve gives the same porosity at the threshold.
+    at = np.interp(found["threshold"], found["levels"], found["below_level"][0])
+    assert at == pytest.approx(found["porosity"][0], abs=0.03)
+    assert (made.volume.voxel_size, made.volume.unit) == ((2.0,) * 3, "µm")
+    # nothing is left but the two files
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["p.ome.tif", "p_std.ome.tif"]
+
+
+def test_a_repeated_run_is_the_same_and_another_seed_differs(prior: str) -> None:
+    whole = scan((3, 40, 40))
+    made = run_to_end(restore_steps(whole, settings(prior)))
+    again = run_to_end(restore_steps(whole, settings(prior)))
+    np.testing.assert_array_equal(made.volume.data, again.volume.data)
+    other = run_to_end(restore_steps(whole, settings(prior, seed=1)))
+    assert np.abs(np.asarray(other.volume.data) - made.volume.data).max() > 1
+
+
+def test_a_killed_run_is_resumed_to_the_same_result(
+    prior: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = run_to_end(restore_steps(scan(), settings(prior)))
+    out = tmp_path / "p.ome.tif"
+    stop = iter(range(1000))
+    stopped = run_to_end(
+        restore_steps(
+            scan(), settings(prior), out=out, should_stop=lambda: next(stop) > 35
+        )
+    )
+    assert not stopped.complete
+    kept = sorted(p.name for p in (tmp_path / ".p.ome.tif.samples").glob("s*.npy"))
+    assert 0 < len(kept) < 3
+    drawn = []
+    new = SampleStore.new
+
+    def counted(self: SampleStore, number: int, shape: tuple[int, ...]) -> Any:
+        drawn.append(number)
+        return new(self, number, shape)
+
+    monkeypatch.setattr(SampleStore, "new", counted)
+    resumed = run_to_end(
+        restore_steps(
+            scan(),
+            settings(prior),
+            out=out,
+            overwrite=True,
+            unfinished=find_unfinished(out),
+            unfinished_deviation=find_unfinished_deviation(out),
+        )
+    )
+    assert drawn == list(range(len(kept), 3))
+    assert resumed.complete
+    np.testing.assert_array_equal(resumed.volume.data, whole.volume.data)
+    assert resumed.deviation is not None
+    assert whole.deviation is not None
+    np.testing.assert_array_equal(resumed.deviation.data, whole.deviation.data)
+    assert not (tmp_path / ".p.ome.tif.samples").exists()
+
+
+def test_super_resolution_agrees_with_the_scan(prior: str) -> None:
+    fine = rock((1, 48, 48), 5)
+    coarse = fine.reshape(1, 24, 2, 24, 2).mean((2, 4))
+    volume = Volume(coarse, "ZYX", 2.0, "um", name="coarse")
+    config = settings(prior, upscale_factor=2, sampling_steps=10)
+    made = run_to_end(restore_steps(volume, config))
+    result = np.asarray(made.volume.data)
+    assert result.shape == (1, 48, 48)
+    assert made.volume.voxel_size == (2.0, 1.0, 1.0)
+    means = result.reshape(1, 24, 2, 24, 2).mean((2, 4))
+    assert np.abs(means - coarse).max() < 2  # of a contrast of 80
+    plain = np.kron(coarse[0], np.ones((2, 2)))[None]
+    inside = np.corrcoef((result - plain).ravel(), (fine - plain).ravel())[0, 1]
+    assert inside > 0.2  # what blocks hide is continued from their surroundings
+
+
+def test_samples_that_differ_from_the_scan_are_left_out(
+    volume_prior: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    volume, config = scan((16, 24, 24)), settings(volume_prior, sampling_steps=3)
+    made = run_to_end(restore_steps(volume, config))
+    found = made.volume.provenance[-1]["porosity_samples"]
+    assert found["left_out"] == 0
+    monkeypatch.setattr(posterior, "_MAX_MISFIT", 0.0)
+    # one of the three samples is just beyond the limit
+    monkeypatch.setattr(posterior, "_TOLERANCE", max(found["misfit"]) - 1e-4)
+    steps = list(restore_steps(volume, config))
+    assert any("samples differ from the scan" in str(step) for step in steps)
+    monkeypatch.setattr(posterior, "_TOLERANCE", 1e-9)
+    with pytest.raises(ModelError, match="does not know this kind"):
+        run_to_end(restore_steps(volume, config))
+
+
+def test_voxels_without_a_value(prior: str) -> None:
+    volume = scan()
+    data = np.array(volume.data)
+    data[0, :3, :5] = np.nan
+    made = run_to_end(restore_steps(volume.replace(data=data), settings(prior)))
+    assert made.deviation is not None
+    for result in (made.volume, made.deviation):
+        missing = ~np.isfinite(np.asarray(result.data))
+        np.testing.assert_array_equal(missing, np.isnan(data))
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"model": "tv"}, "cannot draw samples: its task is denoise"),
+        ({"uncertainty": "none", "uncertainty_members": None}, "--uncertainty diff"),
+        ({"upscale_factor": 2, "uncertainty": "tta"}, "only for samples"),
+        ({"ensemble_with": "tv"}, "used by the uncertainty 'ensemble'"),
+    ],
+)
+def test_settings_that_do_not_fit(
+    prior: str, values: dict[str, Any], message: str
+) -> None:
+    with pytest.raises((ConfigError, ModelError), match=message):
+        run_to_end(restore_steps(scan(), settings(prior, **values)))
+
+
+def test_scans_that_are_refused(prior: str, volume_prior: str) -> None:
+    other = scan().replace(data=np.asarray(scan().data) * 50)
+    with pytest.raises(ModelError, match="another grey scale"):
+        run_to_end(restore_steps(other, settings(prior)))
+    with pytest.raises(ModelError, match="single Y, X image"):
+        run_to_end(restore_steps(scan((40, 40)), settings(volume_prior)))
+    clean = scan().replace(data=rock((2, 40, 40)))
+    with pytest.raises(ConfigError, match="No noise was measured"):
+        run_to_end(restore_steps(clean, settings(prior)))
+    series = Volume(noisy((2, 2, 40, 40)), "TZYX", 2.0, "um", name="series")
+    with pytest.raises(ConfigError, match="one volume"):
+        run_to_end(restore_steps(series, settings(prior)))
+
+
+def test_progress_is_reported(prior: str) -> None:
+    steps = list(restore_steps(scan(), settings(prior)))
+    done = [s for s in steps if isinstance(s, BlockDone)]
+    assert len([s for s in done if s.total == 6]) >= 6
+
+
+def test_command(
+    prior: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, out = tmp_path / "scan.tif", tmp_path / "p.ome.tif"
+    tifffile.imwrite(path, noisy((2, 40, 40)), imagej=True, metadata={"axes": "ZYX"})
+    line = f"restore {path} --model {prior} --uncertainty diffusion --sampling-steps 4"
+    assert run([*line.split(), "--uncertainty-members", "2", "-o", str(out)]) == 0
+    assert "p_std.ome.tif" in capsys.readouterr().out
+    assert run(["measure", str(out), "-o", str(tmp_path / "report"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)
+    again = [*line.split(), "--uncertainty-members", "1", "-o", str(tmp_path / "q.tif")]
+    assert run(again) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("napari-geosr: uncertainty members: ")
+    assert "greater than or equal to 2" in error
