@@ -17,7 +17,6 @@ References
    segmentation. MICCAI DGM4 (2023). arXiv:2307.14066
 .. [4] Baranchuk et al. Label-efficient semantic segmentation with diffusion models.
    ICLR (2022). arXiv:2112.03126
-.. [5] Ho & Salimans. Classifier-free diffusion guidance (2022). arXiv:2207.12598
 """
 
 from __future__ import annotations
@@ -66,12 +65,6 @@ class NetworkConfig(ScoresConfig):
     decoder_head: int = Field(0, ge=0, le=256)
     """Feature maps of a last layer that sees all levels of the decoder, as in [4]_; 0:
     one convolution of the finest level."""
-    porosity: bool = False
-    """Whether the network can be told the porosity of the image [5]_."""
-    porosity_range: tuple[float, float] = (0.0, 1.0)
-    """Percentiles 1 and 99 of the porosity of training patches."""
-    porosity_threshold: float = 0.0
-    """Grey value below which voxels of training patches counted as pores."""
 
 
 def _sizes(config: NetworkConfig) -> list[int]:
@@ -99,7 +92,6 @@ def parameter_count(config: NetworkConfig) -> int:
     else:
         ends += conv(f, config.out_channels)
     embedding = (f + 1) * time + (time + 1) * time
-    embedding += (2 + 1) * time if config.porosity else 0
     down = block(f, f) + sum(conv(a, a) + block(a, b) for a, b in pairs)
     up = sum(conv(b, a) + block(2 * a, a) for a, b in pairs)
     return ends + embedding + down + block(sizes[-1], sizes[-1]) + up
@@ -167,8 +159,6 @@ class DiffusionUNet(nn.Module):
         self.embedding = nn.Sequential(
             nn.Linear(f, time), nn.SiLU(), nn.Linear(time, time), nn.SiLU()
         )
-        # Of the porosity, and of whether it is known; added to that of the time.
-        self.told = nn.Linear(2, time) if config.porosity else None
         channels = config.adjacent_slices + config.extra_channels
         self.stem = conv(channels, f, 3, padding=1)
         self.first = _TimedBlock(n, f, f, time)
@@ -192,9 +182,7 @@ class DiffusionUNet(nn.Module):
             local=False,
         )
 
-    def _embedded(
-        self, time: torch.Tensor, x: torch.Tensor, porosity: torch.Tensor | None
-    ) -> torch.Tensor:
+    def _embedded(self, time: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
         half = self.config.features // 2
         rates = torch.arange(half, dtype=torch.float32, device=x.device) / half
         angles = time.to(x.device).reshape(-1, 1) * torch.exp(
@@ -202,32 +190,17 @@ class DiffusionUNet(nn.Module):
         )
         waves = torch.cat([angles.sin(), angles.cos()], dim=1).to(x.dtype)
         embedded: torch.Tensor = self.embedding(waves)
-        if self.told is not None and porosity is not None:
-            low, high = self.config.porosity_range
-            given = porosity.to(x.device, x.dtype).reshape(-1, 1)
-            known = given.isfinite()
-            scaled = torch.where(known, (given - low) / (high - low) - 0.5, 0.0)
-            told = self.told(torch.cat([scaled, known.to(x.dtype)], dim=1))
-            embedded = embedded + torch.where(known, told, 0.0)
         return embedded.expand(len(x), -1)
 
-    def output(
-        self,
-        x: torch.Tensor,
-        time: torch.Tensor,
-        porosity: torch.Tensor | None = None,
-    ) -> torch.Tensor:
+    def output(self, x: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
         """Output for noisy images at times in the noise schedule.
 
         Parameters
         ----------
         x : Tensor of shape (N, C, [Z,] Y, X)
         time : Tensor of shape (N,) or (1,)
-        porosity : Tensor of shape (N,) or (1,), optional
-            Porosity of each image, NaN where it is unknown; by default unknown. A
-            network that cannot be told the porosity ignores it.
         """
-        embedded = self._embedded(time, x, porosity)
+        embedded = self._embedded(time, x)
         maps = self.first(self.stem(pad_to(x, 2**self.config.levels)), embedded)
         skips = []
         for shrink, block in zip(self.shrink, self.down, strict=True):

@@ -10,7 +10,6 @@ References
    arXiv:2006.11239
 .. [2] Hang et al. Efficient diffusion training via min-SNR weighting strategy. ICCV
    (2023). arXiv:2303.09556
-.. [3] Ho & Salimans. Classifier-free diffusion guidance (2022). arXiv:2207.12598
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ import numpy as np
 from pydantic import Field
 
 from napari_geosr.core.errors import ConfigError
-from napari_geosr.core.types import AnyArray, AnyDict
+from napari_geosr.core.types import AnyDict
 from napari_geosr.learning import diffusion
 from napari_geosr.learning.architecture import (
     format_alternatives,
@@ -47,12 +46,6 @@ NEEDS = "unlabelled images or volumes of one modality"
 _TIMES = 1000
 #: Times at which the predicted noise is evaluated, evenly spaced.
 _EVALUATED = range(_TIMES // 16, _TIMES, _TIMES // 8)
-#: Fraction of the patches of which the network is not told the porosity.
-_UNTOLD = 0.15
-#: Patches from which the range of the porosity is determined.
-_RANGE_PATCHES = 256
-#: Last entry of their random seed; it differs from all others.
-_RANGE_KEY = 12
 
 
 class Config(TrainingConfig):
@@ -105,12 +98,6 @@ class Config(TrainingConfig):
         description="Leave nothing of the image at the last time step; not possible if "
         "the network predicts the noise.",
     )
-    condition: Literal["none", "porosity"] = Field(
-        "none",
-        title="Condition",
-        description="What the network is told of each patch. porosity: the fraction of "
-        "dark voxels (Otsu), so that images of a given porosity can be generated.",
-    )
 
 
 class Method(_Method):
@@ -119,9 +106,6 @@ class Method(_Method):
     task: Literal["denoise", "translate", "generate"] = "generate"
     loss_titles: Mapping[str, str] = {"noise error": "predicted noise"}
     config: Config
-    replaced_settings = frozenset({"porosity", "porosity_range", "porosity_threshold"})
-    #: Grey value that separates pores and solid, and the range of the porosity.
-    pores: tuple[float, tuple[float, float]] | None = None
 
     @classmethod
     def check(cls, config: TrainingConfig) -> None:
@@ -150,40 +134,8 @@ class Method(_Method):
 
     def network_kwargs(self) -> AnyDict:
         """Settings of the network, with the noise schedule."""
-        settings = self.config.model_dump(include=set(self.config.network_settings))
-        if self.config.condition == "porosity":
-            settings["porosity"] = True
-            if self.pores is not None:
-                settings["porosity_threshold"], limits = self.pores
-                settings["porosity_range"] = list(limits)
-        return network_kwargs(self.config, **settings)
-
-    def prepare(self, patches: Patches) -> None:
-        """Determine what is a pore, and the porosity of patches.
-
-        Raises
-        ------
-        ConfigError
-            If all patches have the same porosity.
-        """
-        if self.config.condition != "porosity":
-            return
-        from skimage.filters import threshold_otsu
-
-        rng = np.random.default_rng([self.config.seed, _RANGE_KEY])
-        drawn = [
-            patches.draw(rng, ("source",))["source"] for _ in range(_RANGE_PATCHES)
-        ]
-        threshold = float(threshold_otsu(np.stack(drawn)))
-        shares = [float((_middle(patch) < threshold).mean()) for patch in drawn]
-        low, high = (round(float(q), 4) for q in np.quantile(shares, (0.01, 0.99)))
-        if not low < high:
-            raise ConfigError(
-                "All patches of the training data have the same fraction of dark "
-                "voxels, so the network cannot learn the porosity: set the condition "
-                "to none, or give scans with pores."
-            )
-        self.pores = threshold, (low, high)
+        schedule = self.config.model_dump(include=set(self.config.network_settings))
+        return network_kwargs(self.config, **schedule)
 
     def schedule(self) -> Schedule:
         """The noise schedule."""
@@ -207,21 +159,13 @@ class Method(_Method):
         drawn = patches.draw(rng, ("source",))
         noise = np.asarray(rng.standard_normal(drawn["source"].shape, np.float32))
         time = np.array(rng.integers(_TIMES), np.int64)
-        sample = {"source": drawn["source"], "noise": noise, "time": time}
-        if self.pores is not None:
-            porosity = (_middle(drawn["source"]) < self.pores[0]).mean()
-            if not patches.validation and rng.random() < _UNTOLD:  # as in [3]_
-                porosity = np.nan
-            sample["porosity"] = np.array(porosity, np.float32)
-        return sample
+        return {"source": drawn["source"], "noise": noise, "time": time}
 
     def loss(self, batch: Batch) -> tuple[Tensor, Losses]:
         """Squared error of the output, weighted by min-SNR [2]_."""
         schedule, time = self.schedule(), batch["time"]
         x0, noise = batch["source"], batch["noise"]
-        output = self._network_output(
-            schedule.noised(x0, noise, time), time, batch.get("porosity")
-        )
+        output = self._network_output(schedule.noised(x0, noise, time), time)
         squares = (output - _centre(schedule.target(x0, noise, time))).square()
         weight = schedule.weight(time).to(squares.device, squares.dtype)
         error = (weight * squares.flatten(1).mean(dim=1)).mean()
@@ -232,7 +176,7 @@ class Method(_Method):
         schedule = self.schedule()
 
         def predicted(x: Tensor, time: Tensor) -> Tensor:
-            output = self._network_output(x, time, batch.get("porosity"))
+            output = self._network_output(x, time)
             return schedule.parts(_centre(x), output, time)[1]
 
         return {"noise error": self.noise_error(batch, predicted)}
@@ -261,12 +205,9 @@ class Method(_Method):
             batch, lambda x, time: _centre(x) * schedule.shares(time, x)[1]
         )
 
-    def _network_output(
-        self, x: Tensor, time: Tensor, porosity: Tensor | None = None
-    ) -> Tensor:
+    def _network_output(self, x: Tensor, time: Tensor) -> Tensor:
         network: Any = self.modules[self.result]
-        told = {} if porosity is None else {"porosity": porosity}
-        output: Tensor = network.output(x, time, **told)
+        output: Tensor = network.output(x, time)
         return output.float()
 
     def starting_weights(self, model: Model) -> dict[str, Tensor]:
@@ -277,12 +218,6 @@ class Method(_Method):
                 "trained with ddpm, or from scratch."
             )
         return super().starting_weights(model)
-
-
-def _middle(patch: AnyArray) -> AnyArray:
-    """The voxels of a patch (C, [Z,] Y, X) that the output is for."""
-    middle: AnyArray = patch[len(patch) // 2]
-    return middle
 
 
 def _centre(x: Tensor) -> Tensor:
