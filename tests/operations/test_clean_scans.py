@@ -31,4 +31,7 @@ def test_a_clean_scan_is_returned(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of two phases, the noise is not known
         found = restore(scan, model="ct-denoise", **settings)
-    np.testing.assert_allclose(np.asarray(found.data), scan.data, atol=1e-4)
+    # The members of an ensemble differ by the rounding error of whole numbers.
+    is_rounded = uncertainty == "tta" and dtype != "float32" and strength > 0
+    tolerance = 4 * 12**-0.5 if is_rounded else 1e-4
+    np.testing.assert_allclose(np.asarray(found.data), scan.data, atol=tolerance)

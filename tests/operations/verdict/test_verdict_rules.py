@@ -264,6 +264,30 @@ def test_surroundings_of_the_sample_hide_no_change_of_pores(surroundings):
     assert speckling.counts[0].is_off(2)
 
 
+@pytest.mark.parametrize(("level", "is_shown"), [(12.0, True), (45.0, False)])
+def test_the_scan_is_not_blamed_for_what_a_filter_removes(level, is_shown):
+    """Small cavities stand out of weak noise, and vanish under a wide filter."""
+    rng = np.random.default_rng(4)
+    truth = np.full((20, 96, 96), 150.0)
+    for z, y, x in zip(
+        *(rng.integers(2, n - 4, 400) for n in truth.shape), strict=True
+    ):
+        truth[z : z + 2, y : y + 3, x : x + 2] = 60
+    scan = truth + level * rng.standard_normal(truth.shape)
+    noise = Noise(
+        level,
+        90.0,
+        correlation=dict.fromkeys("zyx", 0.0),
+        interval=(0.95 * level, 1.05 * level),
+    )
+    sample = draw_known_sample(Volume(scan.astype(np.float32), "ZYX"), noise)
+    test = run_known_blocks(without_small_pores, sample, noise)
+    assert test.limit is not None
+    assert (19 in test.shown) == is_shown
+    words = rules.lost_pores(test)
+    assert ("neither in the scan" in words) != is_shown
+
+
 def test_an_image_is_tested_alike_with_and_without_a_z_axis():
     image = np.asarray(solid_with_pores().data)[8]
     noise = Noise(8.0, 100.0, correlation={"y": 0.0, "x": 0.0}, interval=(7, 9))

@@ -366,12 +366,10 @@ def _set_network_noise(
     """Set a network's noise to that of the scan, scaled by the strength setting."""
     # The strength of a classical filter is a separate setting.
     scaled_noise = noise.scaled(config.strength if card.has_weights else 1.0)
-    integers = volume.dtype.kind in "iu"
-    is_finer = card.upscale_factor > 1
-    if config.uncertainty != members.NONE and integers and is_finer and not noise.level:
-        # Averaged over the voxels of an integer scan, the members of an ensemble may
-        # differ by its rounding error. A denoiser returns a scan without noise as it
-        # is.
+    rounded = volume.dtype.kind in "iu" and not noise.level and config.strength > 0
+    if rounded and config.uncertainty != members.NONE:
+        # Whole numbers are known to within their rounding error, so members of an
+        # ensemble may differ by that.
         scaled_noise = replace(
             scaled_noise, level=_ROUNDING, levels=(_ROUNDING,) * len(scaled_noise.greys)
         )

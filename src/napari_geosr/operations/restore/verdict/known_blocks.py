@@ -20,6 +20,7 @@ import numpy.typing as npt
 from napari_geosr.core.noise import Noise
 from napari_geosr.inference.risk.evaluation import draw_sample, is_flat
 from napari_geosr.inference.risk.probes import level_map, noise_of_scan
+from napari_geosr.measure.quality import pore_volumes
 from napari_geosr.operations.restore.verdict.pore_counts import (
     MIN_PORE_VOXELS,
     Mask,
@@ -29,6 +30,7 @@ from napari_geosr.operations.restore.verdict.pore_counts import (
     inside_of,
     kept_pores,
     pore_counts,
+    pore_masks,
     threshold_of,
 )
 from napari_geosr.operations.restore.verdict.run_verdict import DEFAULT_MIN_VOXELS
@@ -53,6 +55,8 @@ _PORE_BLUR = 0.6
 _TEST_PORES = 24
 #: Minimum fraction of the test pores of a size that must be found.
 MIN_FOUND_SHARE = 0.7
+#: Maximum number of specks of noise, relative to the objects in a scan that shows them.
+_MAX_SPECKS_SHARE = 0.2
 #: Number of blocks used for the test, and their shape in a volume. They are thicker
 #: than those for the expected gain, because a thin slab cuts connected pores apart.
 _BLOCKS = {2: 3, 3: 2}
@@ -79,6 +83,9 @@ class KnownBlockTest:
         Sizes, in voxels, at and above which pores can be counted in the noisy scan
         itself: it shows the test pores of this size, and noise does not change the
         number of pores.
+    shown : frozenset of int
+        Sizes, in voxels, of test pores that are found in the noisy scan, and at and
+        above which noise alone shows far fewer objects than the scan.
     kept : mapping of int to (int, int)
         By each size in `countable`: number of pores of half to twice this size in the
         scan itself, without the specks of noise that are expected among them, and how
@@ -98,6 +105,7 @@ class KnownBlockTest:
     small_counts: tuple[PoreCounts, ...]
     found: Mapping[int, float] = field(default_factory=dict)
     countable: frozenset[int] = frozenset()
+    shown: frozenset[int] = frozenset()
     kept: Mapping[int, tuple[int, int]] = field(default_factory=dict)
     are_bright: bool = False
     large: int = 33
@@ -202,6 +210,7 @@ def run_known_blocks(
             small_counts=(),
             found=test.found,
             countable=test.countable,
+            shown=test.shown,
             kept={
                 n: _kept(scans, shown, noisies, truths, parts, n, bright=bright)
                 for n in test.countable
@@ -246,6 +255,7 @@ class _TestPores:
 
     found: Mapping[int, float] = field(default_factory=dict)
     countable: frozenset[int] = frozenset()
+    shown: frozenset[int] = frozenset()
 
 
 def _test_pores(
@@ -271,8 +281,9 @@ def _test_pores(
     objects = float(np.median(values[sign * values <= sign * threshold]))
     rng = np.random.default_rng(_SEED + 1)
     seen: dict[int, list[tuple[bool, bool]]] = {}
-    truths, scans = [], []
+    truths, scans, empty = [], [], []
     parts = []
+    solids = float(np.median(values[sign * values > sign * threshold]))
     for block, window, inside in zip(sample.blocks, known, insides, strict=True):
         n = math.ceil(_TEST_PORES / len(known))
         solid = (sign * window > sign * threshold) & inside
@@ -284,6 +295,8 @@ def _test_pores(
         truth = window + mask * (objects - window)
         unit = noise_of_scan(noise, truth.shape, rng)
         noisy = truth + level_map(truth, noise) * unit
+        filled = np.where(sign * window > sign * threshold, window, solids)
+        empty.append((filled + level_map(filled, noise) * unit)[block.core])
         truths.append(truth[block.core])
         scans.append(noisy[block.core])
         parts.append(inside[block.core])
@@ -310,8 +323,25 @@ def _test_pores(
             )
         )
     }
+    own = [block.window[block.core] for block in sample.blocks]
+    masks = list(pore_masks(own, parts, bright=bright))
+    specks = [
+        ((image <= threshold) != bright) & part
+        for image, part in zip(empty, parts, strict=True)
+    ]
+    shown = {
+        n
+        for n, share in shares.items()
+        if share[0] >= MIN_FOUND_SHARE
+        and _number(specks, n) <= _MAX_SPECKS_SHARE * _number(masks, n)
+    }
     found = {n: float(share[1]) for n, share in shares.items()}
-    return _TestPores(found, frozenset(countable))
+    return _TestPores(found, frozenset(countable), frozenset(shown))
+
+
+def _number(masks: Sequence[Mask], smallest: int) -> int:
+    """Number of objects of at least `smallest` voxels."""
+    return sum(len(pore_volumes(mask, smallest=smallest)) for mask in masks)
 
 
 def _balls(

@@ -365,7 +365,7 @@ def _lost(test: KnownBlockTest) -> str:
     if test.limit is None:
         return ""
     objects = test.objects
-    if test.limit in test.countable:
+    if test.limit in test.countable or test.limit in test.shown:
         return (
             f"Do not count {objects} of up to {test.limit} voxels in the result: they "
             "are removed together with the noise."
@@ -406,7 +406,7 @@ def all_is_well(facts: RunAssessment) -> str:
     if facts.returns_scan and not noise.is_measured:
         return f"{_no_noise(noise)}, so {facts.name} returns the scan as it is."
     if noise.level == 0 and facts.card.upscale_factor == 1:
-        if facts.bound is not None:
+        if facts.bound is not None and facts.removed.change < _ROUNDING:
             return (
                 f"{_no_noise(noise)}: the result will be identical to the scan. Leave "
                 "it as it is."
