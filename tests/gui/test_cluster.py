@@ -131,7 +131,7 @@ def test_walltime_and_memory_come_from_the_estimate(viewer, qtbot, tmp_path, rng
     dock.activity.notReady.emit()
     dock.cluster.widget.click()
     shown = dock.cluster.dialog
-    assert "those of the profile" in shown.origin.text()
+    assert "of the profile are used" in shown.origin.text()
     shown.reject()
 
 

@@ -315,7 +315,7 @@ def test_a_run_needs_a_place_for_what_the_network_gives(
 
 
 def test_every_kind_is_found_by_its_file():
-    assert KINDS.names() == ["ensemble", "tta"]
+    assert KINDS.names() == ["diffusion", "ensemble", "tta"]
     for name in KINDS.names():
         kind = KINDS.load(name)
         assert kind.TITLE

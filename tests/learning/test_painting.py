@@ -215,7 +215,7 @@ def test_255_stands_for_unpainted_where_it_occurs(scan: Volume) -> None:
         (np.full(SHAPE, 0.5), "0.5, which is not a whole number"),
         (np.full(SHAPE, np.nan), "not a whole number"),
         (np.full(SHAPE, -1, np.int16), "the value -1"),
-        (np.arange(12 * 96 * 104).reshape(SHAPE), "numbers of objects"),
+        (np.arange(12 * 96 * 104).reshape(SHAPE), "object numbers"),
     ],
 )
 def test_unsuitable_labels_are_refused(scan: Volume, data, message: str) -> None:

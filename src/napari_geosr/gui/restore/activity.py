@@ -409,7 +409,7 @@ class RestoreActivity(Activity):
         else:
             self._restored_from["series"] = True
         stopped_as = stopped_run(ready, layer, self._viewer, stopped, stopped_deviation)
-        for doubt in self._doubts:
+        for doubt in ready.untold(self._doubts):
             self.warned.emit(doubt)
         description = f"Restoring {layer.name}"
         self.handover.begin(RUN, description, lambda: stopped_as(self._run_result))

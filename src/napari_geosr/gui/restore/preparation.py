@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -62,6 +62,11 @@ class RunPreparation:
     estimate: Any
     series: PreparedSeries | None = None
     finished_part: FinishedPart | None = None
+
+    def untold(self, doubts: Iterable[str]) -> list[str]:
+        """The doubts that the verdict does not state anyway."""
+        told = self.prepared.likeness.reasons
+        return [one for one in doubts if not any(reason in one for reason in told)]
 
     def at(self, position: Mapping[str, int]) -> PreparedRestoration:
         """The prepared restoration of the part at `position`, which is on screen."""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from napari_geosr.inference.members import EnsembleInputs
     from napari_geosr.inference.members._samples import SampledNetwork
 
-TITLE = "samples of a diffusion model"
+TITLE = "diffusion samples"
 HELP = "objects that agree with the scan, drawn from a model of train ddpm"
 NEEDS_OTHERS = False
 #: Whether the members are drawn by a generative model.
