@@ -67,6 +67,8 @@ def sample(
     noise: Tensor,
     steps: int,
     on_step: Callable[[int], None] = lambda _: None,
+    porosity: float | None = None,
+    guidance: float = 1.0,
 ) -> Tensor:
     """Turn noise into images with the second-order solver.
 
@@ -79,11 +81,20 @@ def sample(
         Number of steps, each one pass of the network.
     on_step : callable
         Called with the number of each step before it is made; may raise.
+    porosity : float, optional
+        Porosity that the network is told, if it was trained with it.
+    guidance : float
+        How much the difference counts that the porosity makes to the output: 1: as
+        trained; more: closer to the porosity, with less variety [1]_.
 
     Returns
     -------
     Tensor
         Standardised grey values.
+
+    References
+    ----------
+    .. [1] Ho & Salimans. Classifier-free diffusion guidance (2022). arXiv:2207.12598
     """
     net: Any = network
     schedule = schedule_of(network)
@@ -91,8 +102,15 @@ def sample(
     x, last = noise, None
     for i, (time, earlier) in enumerate(itertools.pairwise([*times, -1])):
         on_step(i)
+        at = torch.tensor([time])
         with torch.no_grad():
-            output = net.output(x, torch.tensor([time]))
+            if porosity is None:
+                output = net.output(x, at)
+            else:
+                output = net.output(x, at, torch.tensor([porosity]))
+                if guidance != 1:
+                    plain = net.output(x, at)
+                    output = plain + guidance * (output - plain)
         image, _ = schedule.parts(x, output, time)
         x = schedule.solver_step(x, image, time, earlier, last)
         last = (image, time)
