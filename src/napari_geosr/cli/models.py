@@ -90,7 +90,7 @@ def _table(entries: list[ZooEntry]) -> Any:
             escape(card.name),
             f"{card.task}{finer}",
             ", ".join(card.modalities) or "any",
-            "3D" if card.axes == "ZYX" else "2D, 3D",
+            "3D" if card.axes == "ZYX" and card.has_weights else "2D, 3D",
             f"{card.n_parameters:,}" if card.has_weights else "–",
             "bundled" if entry.bundled else "own",
         )
