@@ -7,7 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from napari_geosr import restore_with_uncertainty
 from napari_geosr.core.steps import run_to_end
+from napari_geosr.core.volume import Volume
 from napari_geosr.inference.intensity import scan_steps
 from napari_geosr.inference.padding import padded_voxels, padding_value
 from napari_geosr.inference.risk.evaluation import draw_blocks
@@ -105,6 +107,22 @@ def test_it_keeps_its_value_in_every_tiling(scan, outside, make_network, ndim):
     run_to_end(steps)
     assert np.abs(target[padded]).max() > 1
     np.testing.assert_allclose(target[~padded], results[0][~padded], rtol=1e-5)
+
+
+def test_an_ensemble_keeps_its_value(scan, outside):
+    """In the mean and in the deviations."""
+    volume = Volume(scan.astype("float32"), "ZYX")
+    mean, deviation = restore_with_uncertainty(
+        volume,
+        "ct-denoise",
+        uncertainty="ensemble",
+        ensemble_with=("foam-denoise",),
+        threads=1,
+    )
+    padded = padded_voxels(scan, [slice(0, n) for n in scan.shape], 0.0)
+    assert (np.asarray(mean.data)[padded] == 0).all()
+    assert (np.asarray(deviation.data)[padded] == 0).all()
+    assert np.asarray(deviation.data)[~padded].max() > 0
 
 
 def test_finer_voxels_of_it_keep_its_value(scan, make_network):

@@ -16,7 +16,7 @@ from napari_geosr.cli.kit.verbosity import quoted, suggest_next
 from napari_geosr.core.config import (
     format_bytes,
 )
-from napari_geosr.core.errors import GeoSRError
+from napari_geosr.core.errors import ConfigError, GeoSRError
 from napari_geosr.core.file_state import OPENED
 from napari_geosr.core.file_warnings import (
     FILE_WARNINGS,
@@ -106,6 +106,13 @@ def info(
 
 
 def _measure_noise(volume: Volume, second: Path | None, reading: InputConfig) -> Noise:
+    options = {"T": "a time point (--time)", "C": "a channel (--channel)"}
+    missing = [text for axis, text in options.items() if axis in volume.axes]
+    if missing:
+        raise ConfigError(
+            f"The noise is measured in one volume or image: choose "
+            f"{' and '.join(missing)} of {volume.title}."
+        )
     other = None if second is None else open_volume(second, reading)
     return run_to_end(noise_steps(volume, second=other))
 

@@ -23,6 +23,7 @@ from napari_geosr.operations.restore import (
     RestoreConfig,
     prepare_steps,
     preview_steps,
+    restore_average_steps,
     restore_steps,
     with_strength,
 )
@@ -180,6 +181,17 @@ def test_strict_refuses_harm_before_anything_is_written(clean, tmp_path, monkeyp
     assert any(restored.verdict.sentence in message for message in warned)
     record = restored.volume.provenance[-1]["verdict"]
     assert record["level"] == "harmful"
+
+
+def test_strict_judges_every_input_of_an_average(clean, tmp_path, monkeypatch):
+    monkeypatch.setattr(Model, "restorer", Model.network)
+    config = RestoreConfig(model="foam-denoise", device="cpu", threads=1)
+    out = tmp_path / "out.tif"
+    given = [noisy(clean, 20), noisy(clean, 0).replace(name="clean one")]
+    steps = restore_average_steps(given, config, out=out, strict=True)
+    with pytest.raises(ModelError, match="clean one. was not restored"):
+        run_to_end(steps)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -80,7 +80,8 @@ def restore_average_steps(
         File to write at the end. By default the result is kept in memory, or in a zarr
         in the cache folder if it does not fit.
     look, strict : bool
-        As in `napari_geosr.operations.restore.restore_steps`, for the first volume.
+        As in `napari_geosr.operations.restore.restore_steps`: `look` for the first
+        volume, `strict` for all of them.
 
     Yields
     ------
@@ -190,9 +191,13 @@ def _mean_steps(
             reported,
             volume.name,
         )
-        if total is None and (look or strict):
-            prepared = yield from reported_verdict_steps(
-                prepared, strict=strict, should_stop=should_stop
+        if strict or (look and total is None):  # strict: every input has to pass
+            prepared = yield from _without_repetition(
+                reported_verdict_steps(
+                    prepared, strict=strict, should_stop=should_stop
+                ),
+                reported,
+                volume.name,
             )
         restored = yield from _without_repetition(
             run_steps(prepared, should_stop=should_stop), reported, volume.name

@@ -51,6 +51,7 @@ from napari_geosr.operations.restore.scale import (
     check_same_scale,
     scale_doubts,
     scaled,
+    with_padding,
 )
 from napari_geosr.operations.restore.unusual_voxels import doubts, refuse_nonfinite
 from napari_geosr.operations.restore.upscaling.sharpness import sharpness_steps
@@ -217,7 +218,9 @@ def prepare_steps(
     seen = without_hot_voxels(volume, statistics)
     whole = without_hot_voxels(whole, statistics)
     if others:  # each model has its own scale
-        check_same_scale((model.card, *(other.card for other in others)))
+        cards = (model.card, *(other.card for other in others))
+        check_same_scale(cards)
+        statistics = with_padding(statistics, cards, whole)
     else:
         statistics = scaled(statistics, model.card, whole)
     if not model.card.has_weights and model.card.task == "denoise":

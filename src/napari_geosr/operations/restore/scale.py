@@ -176,6 +176,19 @@ def check_prior_scale(
         )
 
 
+def with_padding(
+    statistics: IntensityStatistics, cards: Sequence[ModelCard], volume: Volume
+) -> IntensityStatistics:
+    """Statistics for an ensemble, whose models have their own scales.
+
+    The value of constant padding is added if all models return the grey values of the
+    scan.
+    """
+    if any(card.normalisation.output_mean is not None for card in cards):
+        return statistics
+    return replace(statistics, padding=padding_value(volume.data))
+
+
 def check_same_scale(cards: tuple[ModelCard, ...]) -> None:
     """Raise `ConfigError` if models of an ensemble have incompatible scales."""
     for card in cards:
