@@ -85,13 +85,21 @@ class PoreColours:
         hide_others : bool
             Show only these.
         """
-        classes = self.classes
-        if marked is not None and marked.any():
-            classes = np.zeros_like(classes) if hide_others else classes.copy()
-            classes[1:][marked] = _SELECTED
         colormap = PoreColormap(colors=self.colours, background_value=0)
-        colormap._classes = classes
+        colormap._classes = self.highlighted(marked, hide_others=hide_others)
         return colormap
+
+    def highlighted(
+        self, marked: AnyArray | None = None, *, hide_others: bool = False
+    ) -> AnyArray:
+        """Class of each label, shape (n + 1,), with marked pores highlighted."""
+        if marked is None or not marked.any():
+            return self.classes
+        classes: AnyArray = self.classes.copy()
+        if hide_others:
+            classes.fill(0)
+        classes[1:][marked] = _SELECTED
+        return classes
 
 
 class PoreColormap(CyclicLabelColormap):
@@ -103,11 +111,14 @@ class PoreColormap(CyclicLabelColormap):
 
     _classes: Any = PrivateAttr(default=None)
 
+    def set_classes(self, classes: AnyArray) -> None:
+        """Give the labels other classes, shape (n + 1,); napari is not told."""
+        self._classes = classes
+
     def _class_of(self, labels: AnyArray) -> AnyArray:
         """Classes of labels; grey for labels added by hand."""
-        last = len(self._classes)
         extended = np.append(self._classes, np.uint8(_GREY))
-        found: AnyArray = extended[np.clip(labels, 0, last)]
+        found: AnyArray = extended.take(labels, mode="clip")
         return found
 
     def _data_to_texture(self, values: Any) -> Any:
