@@ -64,7 +64,8 @@ def field_widget(field: FieldInfo, suggestions: Sequence[str] = ()) -> ValueWidg
     field : FieldInfo
         Its annotation may be a bool, number, text, `Literal`, union of `Literal` and
         number, mapping, or any of these or None. Bounds and `NameChoices` come from
-        its metadata, a unit and titles of choices from its `json_schema_extra`.
+        its metadata; a unit, titles of choices, and the text of a number that is not
+        given (``none``) from its `json_schema_extra`.
     suggestions : sequence of str
         For a text field: entries of an editable menu.
 
@@ -101,6 +102,8 @@ def field_widget(field: FieldInfo, suggestions: Sequence[str] = ()) -> ValueWidg
         widget = made(min=low, max=high, nullable=optional)
         if unit := unit_of(field):
             widget.native.setSuffix(f" {unit}")
+        if optional:
+            widget.native.setSpecialValueText(_extra(field, "none", AUTOMATIC))
     elif dict in (kind, get_origin(kind)):
         widget = MappingField()
     else:
