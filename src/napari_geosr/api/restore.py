@@ -56,7 +56,9 @@ def restore(
     model : str, Path, Model or ZooEntry
         Name of a model, path of its bundle, or a result of `load_model`, `list_models`
         or `train`. ``"auto"`` chooses the model with the smallest expected error on
-        this scan, or returns the scan if no model is expected to improve it.
+        this scan, or returns the scan if no model is expected to improve it; with an
+        `upscale_factor`, it chooses a super-resolution model with this factor, or
+        cubic interpolation.
     axes : str, optional
         Meaning of the axes of a plain array, e.g. ``"TYX"``; by default ``"YX"``,
         ``"ZYX"`` or ``"TZYX"``.
@@ -92,7 +94,8 @@ def restore(
         Further models for ``"ensemble"``, with the same task and upscale factor.
     sampling_steps, upscale_factor, seed : int
         Of samples of a diffusion model (``"diffusion"``): passes of the network per
-        sample, voxels of the result per voxel of the scan, and random seed.
+        sample, voxels of the result per voxel of the scan (also for the model
+        ``"auto"``), and random seed.
     workers : int or distributed.Client, optional
         Processes that share the work: their number on this computer, where they share
         `memory` and `threads`, or the client of a Dask cluster. By default, only this
@@ -204,7 +207,8 @@ def restore_with_uncertainty(
         Further models for ``"ensemble"``, with the same task and upscale factor.
     sampling_steps, upscale_factor, seed : int
         Of samples of a diffusion model (``"diffusion"``): passes of the network per
-        sample, voxels of the result per voxel of the scan, and random seed.
+        sample, voxels of the result per voxel of the scan (also for the model
+        ``"auto"``), and random seed.
 
     Returns
     -------
