@@ -11,7 +11,7 @@ from napari_geosr.gui.porosity.choices import AUTOMATIC, WHOLE
 
 if TYPE_CHECKING:
     from napari_geosr.gui.layers.combo import LayerCombo
-    from napari_geosr.measure.reliability.mask_fit import SampleMaskFit
+    from napari_geosr.operations.measure.automatic_sample import AutomaticSample
 
 _SURROUNDED = "The background around the sample is not counted."
 _SURROUNDED_HELP = (
@@ -67,12 +67,12 @@ class SampleProposal(QObject):
         self._say(_SURROUNDED, _SURROUNDED_HELP)
         self.note.setVisible(self.is_active)
 
-    def check(self, fit: SampleMaskFit) -> None:
+    def check(self, found: AutomaticSample) -> None:
         """Withdraw the proposal if the mask, once it was made, cuts the sample.
 
         Only the first mask is judged: later ones are made with settings of the user.
         """
-        cuts, self._is_unchecked = self._is_unchecked and fit.cuts, False
+        cuts, self._is_unchecked = self._is_unchecked and found.fit.cuts, False
         if self.is_active and cuts:
             self.is_active = False
             self._say(_OPEN, _OPEN_HELP)
