@@ -12,9 +12,12 @@ from napari_geosr.gui.kit.lifetime import Connections
 from napari_geosr.gui.layers import alignment_with
 from napari_geosr.gui.layers.camera import centre_on
 from napari_geosr.gui.porosity import pore_layers
-from napari_geosr.gui.porosity.highlight import Highlighter
 from napari_geosr.gui.porosity.linked import FeatureLink, MarkedPores
-from napari_geosr.gui.porosity.pore_colours import PoreColours, pore_colours
+from napari_geosr.gui.porosity.pore_colours import (
+    Highlighter,
+    PoreColours,
+    pore_colours,
+)
 
 if TYPE_CHECKING:
     import napari.viewer

@@ -41,13 +41,13 @@ from napari_geosr.gui.porosity.choices import (
     METHODS,
     NOTHING,
     WHOLE,
+    SampleProposal,
     is_deviation,
     is_labels,
 )
 from napari_geosr.gui.porosity.faults import SettingsFaults
 from napari_geosr.gui.porosity.morphometry_box import SHOWN_ELSEWHERE, MorphometryBox
 from napari_geosr.gui.porosity.rows import align_fields, form_of
-from napari_geosr.gui.porosity.sample_proposal import SampleProposal
 from napari_geosr.operations.measure import MeasureConfig, number_text
 from napari_geosr.operations.measure.deviation import belongs_to
 from napari_geosr.operations.measure.grey_levels import GreyLevels
