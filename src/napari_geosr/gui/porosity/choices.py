@@ -80,14 +80,15 @@ class SampleProposal(QObject):
     def __init__(self, sample: LayerCombo, parent: QObject) -> None:
         super().__init__(parent)
         self._sample = sample
-        self._by_hand = self.is_active = self._is_unchecked = False
+        self._by_hand = self._refused = False
+        self.is_active = self._is_unchecked = False
         self.note = text_label("About the sample", _SURROUNDED_HELP, _SURROUNDED)
         self.note.setVisible(False)
         sample.activated.connect(self._on_choice)
 
     def propose(self, surrounded: bool) -> None:
         """Choose the automatic mask if background surrounds the sample."""
-        if self._by_hand:
+        if self._by_hand or self._refused:
             return
         chosen = self._sample.fixed_entry()
         self.is_active &= chosen == AUTOMATIC  # otherwise the user changed it
@@ -107,13 +108,13 @@ class SampleProposal(QObject):
         """
         cuts, self._is_unchecked = self._is_unchecked and found.fit.cuts, False
         if self.is_active and cuts:
-            self.is_active = False
+            self.is_active, self._refused = False, True
             self._say(_OPEN, _OPEN_HELP)
             self._sample.setCurrentText(WHOLE)
 
     def restart(self) -> None:
         """Forget what was proposed and chosen for another image."""
-        self._by_hand = False
+        self._by_hand = self._refused = False
         if self.is_active:
             self.is_active = False
             self._sample.setCurrentText(WHOLE)

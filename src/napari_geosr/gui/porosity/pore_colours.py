@@ -249,8 +249,8 @@ class Highlighter(QObject):
     """Shows which pores are selected in the colours of a layer.
 
     Assigning a colormap has napari compile a shader, and redraw the layer list and the
-    layer controls. While a lasso is drawn, only the part of the labels on screen is sent
-    to the graphics card. The rest follows when the selection rests.
+    layer controls. While a lasso is drawn, only the labels on screen are sent to the
+    graphics card. The rest follows when the selection rests.
     """
 
     def __init__(self, parent: QObject) -> None:

@@ -315,7 +315,8 @@ class ScatterView(Chart):
         inner = np.ascontiguousarray(canvas.reshape(-1, self._stride)[r:-r, r:-r])
         rows = inner.view(np.uint8).reshape(*inner.shape, 4)
         image = load_pyqtgraph().functions.ndarray_to_qimage(rows, _FORMAT)
-        self._image.setPixmap(QPixmap.fromImage(image))
+        # A copy: Qt does not keep the array, and the pixmap may use its memory.
+        self._image.setPixmap(QPixmap.fromImage(image.copy()))
         for strip, axis in zip(self._own_strips, (0, 1), strict=True):
             strip.setVisible(bool(chosen.any()))
             strip.setPath(self._bars(axis, self._bins[axis][chosen]))
