@@ -34,9 +34,10 @@ def more_settings() -> tuple[Section, QFormLayout]:
     content, rows = QWidget(), form_layout()
     content.setLayout(rows)
     section = Section(
-        "M&ore settings",
+        "More settings",
         content,
         tool_tip="Local threshold, hysteresis, connectivity and memory.",
+        shortcut="Alt+Shift+O",
     )
     return section, rows
 
