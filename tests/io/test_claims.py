@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -19,7 +21,7 @@ import pytest
 from napari_geosr import io
 from napari_geosr.core.errors import FileError
 from napari_geosr.core.volume import Volume
-from napari_geosr.io.claims import FileInUseError, claimed, refuse_claimed
+from napari_geosr.io.claims import FileInUseError, claimed, lock_of, refuse_claimed
 
 SPEC: dict[str, Any] = {
     "shape": (4, 30, 31),
@@ -83,6 +85,20 @@ def test_a_killed_process_holds_nothing(tmp_path: Path) -> None:
         assert names(tmp_path) == []
         io.write(Volume(np.zeros((4, 5)), "YX"), path)
     assert names(tmp_path) == ["out.tif"]
+
+
+def test_the_claim_of_a_dead_process_is_waited_for(tmp_path: Path) -> None:
+    """A process counts as dead before the system has released its lock."""
+    path = tmp_path / "out.tif"
+    place = lock_of(path)
+    with other_process(path) as process:
+        own = {"pid": process.pid, "host": socket.gethostname(), "started": 1.0}
+        place.write_text(json.dumps(own))  # another process once had this number
+        assert process.stdin is not None
+        release = threading.Timer(1.0, process.stdin.close)
+        release.start()
+        refuse_claimed(path)
+        release.join()
 
 
 def test_another_thread_is_refused_and_the_same_one_is_not(tmp_path: Path) -> None:

@@ -7,7 +7,10 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ import pytest
 from filelock import FileLock
 
 from napari_geosr.cli.app import run
+from napari_geosr.core import processes
 from napari_geosr.core.errors import JobError
 from napari_geosr.core.steps import run_to_end
 from napari_geosr.jobs import index, local
@@ -25,6 +29,28 @@ HOLD = (
     "import sys, time; from napari_geosr.jobs.folder import JobFolder\n"
     "with JobFolder(sys.argv[1]).hold(): print('held', flush=True); time.sleep(60)"
 )
+#: As a killed process whose threads are still ending: it holds the lock, but the record
+#: names a process that has ended.
+OUTLIVE = (
+    "import sys, time; from filelock import FileLock\n"
+    "with FileLock(sys.argv[1]):\n"
+    "    print('held', flush=True); time.sleep(float(sys.argv[2]))"
+)
+
+
+@contextmanager
+def locked_by_another(job: JobFolder, seconds: float) -> Iterator[None]:
+    """The lock of a job whose recorded process is dead is held for some seconds."""
+    host = socket.gethostname()
+    job.set_state("running", pid=os.getpid(), host=host, started=1.0)
+    words = [sys.executable, "-c", OUTLIVE, str(job.path / "lock"), str(seconds)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        try:
+            yield
+        finally:
+            holder.kill()
 
 
 @pytest.fixture
@@ -81,6 +107,44 @@ def test_a_kill_lets_go(job: JobFolder) -> None:
         holder.wait(10)
     with job.hold():
         pass
+
+
+def test_the_lock_of_a_dead_process_is_waited_for(job: JobFolder) -> None:
+    """A process counts as dead before the system has released its lock."""
+    with locked_by_another(job, 1.0):
+        assert job.status().state == "interrupted"
+        with job.hold():
+            job.claim("queued")
+    assert job.status().state == "queued"
+
+
+def test_a_lock_that_outlives_its_process_is_refused(
+    job: JobFolder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(processes, "_MAX_RELEASE", 0.5)
+    with locked_by_another(job, 600.0):
+        before = facts(job)
+        assert run(["jobs", "resume", str(job.path)]) == 2
+        error = " ".join(capsys.readouterr().err.split())
+        assert f"process {os.getpid()} has ended" in error
+        assert "running" not in error
+        assert facts(job) == before
+
+
+def test_a_process_that_took_over_is_not_waited_for(
+    job: JobFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It records itself while another process waits for the lock of the dead one."""
+    monkeypatch.setattr(processes, "_MAX_RELEASE", 600.0)
+    with locked_by_another(job, 600.0):
+        started = processes.own_start_time()
+        take_over = threading.Timer(
+            0.5, job.set_state, ("running",), {"started": started}
+        )
+        take_over.start()
+        with pytest.raises(JobError, match="running in another process"), job.hold():
+            pass
+        take_over.join()
 
 
 def test_a_second_click_begins_nothing(

@@ -56,7 +56,9 @@ def restore(
     model : str, Path, Model or ZooEntry
         Name of a model, path of its bundle, or a result of `load_model`, `list_models`
         or `train`. ``"auto"`` chooses the model with the smallest expected error on
-        this scan, or returns the scan if no model is expected to improve it.
+        this scan, or returns the scan if no model is expected to improve it; with an
+        `upscale_factor`, it chooses a super-resolution model with this factor, or
+        cubic interpolation.
     axes : str, optional
         Meaning of the axes of a plain array, e.g. ``"TYX"``; by default ``"YX"``,
         ``"ZYX"`` or ``"TZYX"``.
@@ -93,7 +95,8 @@ def restore(
     sampling_steps : int
         Passes of the network per sample of a diffusion model (``"diffusion"``).
     upscale_factor : int
-        Voxels per voxel of the scan in samples of a diffusion model.
+        Voxels of the result per voxel of the scan, for samples of a diffusion model
+        and for the model ``"auto"``.
     seed : int
         Random seed of the samples of a diffusion model.
     workers : int or distributed.Client, optional
@@ -222,7 +225,8 @@ def restore_with_uncertainty(
     sampling_steps : int
         Passes of the network per sample of a diffusion model (``"diffusion"``).
     upscale_factor : int
-        Voxels per voxel of the scan in samples of a diffusion model.
+        Voxels of the result per voxel of the scan, for samples of a diffusion model
+        and for the model ``"auto"``.
     seed : int
         Random seed of the samples of a diffusion model.
 

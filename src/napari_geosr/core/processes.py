@@ -1,16 +1,27 @@
-"""Whether a recorded process is still running, and how the threads of this one wait."""
+"""Whether a recorded process is still running, locks, and how threads wait."""
 
 from __future__ import annotations
 
 import os
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import psutil
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
 
 #: Read by OpenMP, which torch uses, when it is loaded.
 _POLICY = "OMP_WAIT_POLICY"
 
 #: Tolerance for start times, in seconds, because system clocks are adjusted.
 _TOLERANCE = 2.0
+
+#: Maximum time, in seconds, that the system needs to release the locks of a killed
+#: process: its threads end one by one, and large memory is freed first.
+_MAX_RELEASE = 10.0
+_POLL_SECONDS = 0.1
 
 
 def own_start_time() -> float:
@@ -40,6 +51,40 @@ def has_run_since(pid: int, moment: float) -> bool:
         return older and process.status() != psutil.STATUS_ZOMBIE
     except (psutil.Error, ValueError, OverflowError):
         return False
+
+
+def acquire_lock(
+    lock: BaseFileLock, wait: float, has_holder_ended: Callable[[], bool]
+) -> None:
+    """Acquire a lock on a file.
+
+    A killed process counts as ended before the system has released its locks. If the
+    recorded holder has ended, this therefore waits some seconds for the release.
+
+    Parameters
+    ----------
+    wait : float
+        Seconds to wait for a holder that is running.
+    has_holder_ended : callable
+        Whether the process that is recorded as the holder ran on this host and has
+        ended.
+
+    Raises
+    ------
+    filelock.Timeout
+        If the lock is still held.
+    """
+    from filelock import Timeout
+
+    deadline = time.monotonic() + max(wait, _MAX_RELEASE)
+    while True:
+        try:
+            lock.acquire(timeout=wait)
+            return
+        except Timeout:
+            if time.monotonic() >= deadline or not has_holder_ended():
+                raise
+        wait = _POLL_SECONDS
 
 
 def let_threads_sleep() -> None:

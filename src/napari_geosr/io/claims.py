@@ -14,6 +14,7 @@ from pathlib import Path
 
 from platformdirs import user_state_path
 
+from napari_geosr.core import processes
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.types import AnyDict
 from napari_geosr.io.atomic import check_writable
@@ -84,7 +85,7 @@ def _locked(path: Path, place: Path) -> Iterator[None]:
     lock = FileLock(place, thread_local=False, **real)
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=0)
+        processes.acquire_lock(lock, 0.0, lambda: _has_holder_ended(place))
     except Timeout as error:
         raise FileInUseError(in_use_message(path, *_holder(place))) from error
     except (OSError, NotImplementedError):
@@ -92,7 +93,11 @@ def _locked(path: Path, place: Path) -> Iterator[None]:
         return
     try:
         with suppress(OSError):
-            own = {"pid": os.getpid(), "host": socket.gethostname()}
+            own = {
+                "pid": os.getpid(),
+                "host": socket.gethostname(),
+                "started": processes.own_start_time(),
+            }
             place.write_text(json.dumps(own), encoding="utf-8")
         yield
     finally:
@@ -119,6 +124,17 @@ def _holder(place: Path) -> tuple[int | None, str]:
         return int(entry["pid"]), str(entry["host"])
     except (OSError, ValueError, KeyError, TypeError):
         return None, ""
+
+
+def _has_holder_ended(place: Path) -> bool:
+    """Whether the process that holds a lock ran on this computer and has ended."""
+    try:
+        entry = json.loads(place.read_text(encoding="utf-8"))
+        pid, started = int(entry["pid"]), float(entry["started"])
+        is_own = entry["host"] == socket.gethostname()
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return is_own and not processes.is_process_running(pid, started)
 
 
 def in_use_message(path: Path, pid: int | None, host: str) -> str:

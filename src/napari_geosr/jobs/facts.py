@@ -201,6 +201,12 @@ def is_alive(facts: AnyMapping) -> bool:
     return processes.is_process_running(count(facts.get("pid")), started)
 
 
+def has_ended_here(facts: AnyMapping) -> bool:
+    """Whether ``job.json`` names a process on this host that has ended."""
+    is_own = facts.get("host") == socket.gethostname() and count(facts.get("pid")) > 0
+    return is_own and not is_alive(facts)
+
+
 def open_for_appending(path: Path) -> BinaryIO:
     """Open a file of lines for appending; its last line may be incomplete."""
     stream: BinaryIO = path.open("ab+")

@@ -338,8 +338,8 @@ class JobFolder:
     def hold(self, wait: float = 0.0) -> Iterator[None]:
         """Keep all other processes from working on the job.
 
-        The operating system releases the lock when the process ends in any way. The
-        lock is reentrant within one `JobFolder`.
+        The operating system releases the lock when the process ends in any way, after
+        a kill with a delay. The lock is reentrant within one `JobFolder`.
 
         Parameters
         ----------
@@ -355,7 +355,7 @@ class JobFolder:
 
         with atomic.explained(self.path / _LOCK_FILE):
             try:
-                self._lock.acquire(timeout=wait)
+                processes.acquire_lock(self._lock, wait, self._has_process_ended)
             except Timeout as error:
                 raise JobError(self._lock_message()) from error
         try:
@@ -370,8 +370,17 @@ class JobFolder:
         # Another thread may close the generator that holds the lock.
         return FileLock(self.path / _LOCK_FILE, thread_local=False)
 
+    def _has_process_ended(self) -> bool:
+        return reading.has_ended_here(self._facts())
+
     def _lock_message(self) -> str:
         status = self.status()
+        if self._has_process_ended():
+            return (
+                f"{status.name} cannot be used yet: its process {status.pid} has "
+                f"ended, but another one keeps {self.path / _LOCK_FILE} locked. Wait "
+                "until that process has finished, or end it."
+            )
         which = f" (process {status.pid} on {status.host})" if status.pid else ""
         return (
             f"{status.name} is already running in another process{which}. Watch it or "

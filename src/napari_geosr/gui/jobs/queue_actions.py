@@ -35,7 +35,7 @@ def resume(
         return
     profile = submission.profile_of(job)
     if profile is None:
-        local.start(job)
+        _run(lambda: local.start(job), owner, on_error)
         return
     known = profile
     _run(lambda: submission.submit(job, known), owner, on_error)

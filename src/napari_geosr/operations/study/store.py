@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 1
 #: File that the process running the study keeps locked.
 _LOCK_FILE = ".study.lock"
+#: Seconds that the system may need to release the lock of a killed process.
+_RELEASE_SECONDS = 2.0
 #: Columns of the table, with units.
 COLUMNS = {
     "projections": "",
@@ -175,7 +177,7 @@ class StudyStore:
         from filelock import Timeout
 
         try:
-            self._lock.acquire(timeout=0)
+            self._lock.acquire(timeout=_RELEASE_SECONDS)
         except Timeout as error:
             raise ConfigError(
                 f"The study in {self.folder} is running. Wait until it has finished, "
