@@ -24,8 +24,8 @@ from napari_geosr.gui.jobs.cluster import ClusterButton
 from napari_geosr.gui.jobs.row import JobRow
 from napari_geosr.gui.kit.action_bar import ActionBar, fill_dock
 from napari_geosr.gui.kit.dock import Dock
-from napari_geosr.gui.kit.durations import format_duration
 from napari_geosr.gui.kit.form import ConfigForm
+from napari_geosr.gui.kit.progress import format_duration
 from napari_geosr.gui.kit.widgets import (
     Heading,
     PartScroller,
