@@ -12,8 +12,6 @@ from qtpy.QtWidgets import (
     QCheckBox,
     QComboBox,
     QDoubleSpinBox,
-    QFormLayout,
-    QLabel,
     QSizePolicy,
     QSpinBox,
     QVBoxLayout,
@@ -47,7 +45,13 @@ from napari_geosr.gui.porosity.choices import (
 )
 from napari_geosr.gui.porosity.faults import SettingsFaults
 from napari_geosr.gui.porosity.morphometry_box import SHOWN_ELSEWHERE, MorphometryBox
-from napari_geosr.gui.porosity.rows import align_fields, form_of
+from napari_geosr.gui.porosity.rows import (
+    SELDOM_CHANGED,
+    add_physical_size,
+    align_fields,
+    form_of,
+    more_settings,
+)
 from napari_geosr.operations.measure import MeasureConfig, number_text
 from napari_geosr.operations.measure.deviation import belongs_to
 from napari_geosr.operations.measure.grey_levels import GreyLevels
@@ -106,9 +110,14 @@ class PorositySettings(QWidget):
         self.histogram.empty_text = "Reading grey values…"
         self.preview = QCheckBox("Show pores on the sli&ce")
         self.preview.setChecked(True)
-        self.form = ConfigForm(MeasureConfig, skip=SHOWN_ELSEWHERE)
+        self.more, rows = more_settings()
+        self.form = ConfigForm(
+            MeasureConfig,
+            skip=SHOWN_ELSEWHERE,
+            elsewhere=dict.fromkeys(SELDOM_CHANGED, rows),
+        )
         self.smallest = ElidedLabel("")
-        self._add_physical_size()
+        add_physical_size(self.form, self.smallest)
         self.morphometry = MorphometryBox()
         self.sample = LayerCombo(viewer, is_labels, fixed=tuple(MASKS))
         self.other = LayerCombo(viewer, self._can_compare, fixed=(NOTHING,))
@@ -198,19 +207,6 @@ class PorositySettings(QWidget):
             widget.setAccessibleName(name)
             widget.setToolTip(tip)
 
-    def _add_physical_size(self) -> None:
-        """Show the physical size below the corresponding number of voxels."""
-        rows, editor = self.form.layout(), self.form.editor("min_voxels")
-        assert isinstance(rows, QFormLayout)
-        assert isinstance(editor, QSpinBox)
-        label = rows.labelForField(editor)
-        assert isinstance(label, QLabel)
-        label.setText("Min. por&e size")
-        label.setBuddy(editor)
-        editor.setSuffix(" voxels")
-        row, _ = rows.getWidgetPosition(editor)
-        rows.insertRow(row + 1, "", self.smallest)
-
     def _lay_out(self) -> None:
         for field in (self.method, self.value):
             field.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
@@ -243,6 +239,7 @@ class PorositySettings(QWidget):
         bottom.insertRow(1, "", self.proposal.note)
         self._show_closing()
         layout.addLayout(bottom)
+        layout.addWidget(self.more)
         layout.addWidget(self.morphometry.section)
         layout.addStretch(1)
 
@@ -250,6 +247,7 @@ class PorositySettings(QWidget):
         """Align the fields, now that the labels have the theme's font."""
         super().showEvent(event)
         align_fields([self.rows_above, self.form.layout(), self.rows_below])
+        align_fields([self.more.content.layout()])
 
     def _can_compare(self, layer: Layer) -> bool:
         return is_measurable(layer) and bool(layer is not self.image.layer())
