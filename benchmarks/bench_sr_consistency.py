@@ -6,8 +6,8 @@ data-consistency layer (as sharp as the scan, as sharp as the network makes it, 
 a restoration chooses by itself). The noise is measured as in a restoration, or given
 with ``--known-noise``. Figures are the PSNR against the real volume (range: 2nd to 98th
 percentile) and the error of the porosity by Otsu's threshold, in points. The last
-columns are what the verdict says before the run. Prints Markdown, or writes it
-into a document with ``--out``.
+columns are what the verdict says before the run, and what ``--model auto`` chooses with
+this upscale factor. Prints Markdown, or writes it into a document with ``--out``.
 
     python benchmarks/bench_sr_consistency.py --data ../shared/data \
         --out docs/evidence/agreement.md
@@ -47,6 +47,7 @@ from napari_geosr.networks import set_network_noise
 from napari_geosr.networks._consistent import ConsistentUpscaling, Sharpness
 from napari_geosr.networks._upsampling import cubic_kernel, interpolated
 from napari_geosr.operations.restore import RestoreConfig, prepare_steps
+from napari_geosr.operations.restore.ranking import RankConfig, rank_steps
 from napari_geosr.operations.restore.upscaling.sharpness import sharpness_steps
 from napari_geosr.operations.restore.upscaling.upscaling_verdict import (
     MARGIN_ABOVE,
@@ -192,14 +193,19 @@ def measured(
             found[name] = made(x)
     config = RestoreConfig(model=MODELS[factor], device="cpu", threads=1)
     prepared = run_to_end(prepare_steps(volume, config, noise=noise))
-    verdict = run_to_end(verdict_steps(prepared, noise=noise))
+    settings = RankConfig(upscale_factor=factor, device="cpu", threads=1)
+    ranking = run_to_end(rank_steps(volume, settings, noise=noise))
+    chosen_name = "cubic" if ranking.choice.startswith("cubic") else "auto"
+    verdict = run_to_end(verdict_steps(prepared, noise=noise, ranking=ranking))
     assert verdict.gain is not None
     gain, low, high = verdict.gain
     said = (
         f"{'object' if chosen.keep else 'scan'}, {chosen.excess:.2f} | "
-        f"{gain:+.1f} ({low:+.1f} … {high:+.1f}) | {verdict.level}"
+        f"{gain:+.1f} ({low:+.1f} … {high:+.1f}) | {verdict.level} | "
+        f"{'cubic' if chosen_name == 'cubic' else ranking.choice}"
     )
     results = {k: v[0, 0].numpy() * scale.std + scale.mean for k, v in found.items()}
+    results["best"] = results[chosen_name]
     return results, said
 
 
@@ -209,10 +215,10 @@ def table(args: argparse.Namespace) -> Iterator[str]:
     yield (
         "| volume | × | noise | "
         + " | ".join(heads)
-        + " | choice | expected gain | verdict |"
+        + " | choice | expected gain | verdict | `--model auto` |"
     )
-    yield "|" + "---|" * (6 + len(heads))
-    gains, expected = [], []
+    yield "|" + "---|" * (7 + len(heads))
+    gains, expected, chosen = [], [], []
     for name, truth in real_volumes(args.data, args.edge):
         for factor in args.factors:
             for level in args.noise:
@@ -223,6 +229,13 @@ def table(args: argparse.Namespace) -> Iterator[str]:
                     f"{porosity(results[h]) - right:+.1f}"
                     for h in heads
                 ]
+                off = {k: abs(porosity(v) - right) for k, v in results.items()}
+                chosen.append(
+                    (
+                        psnr(results["best"], truth) - psnr(results["cubic"], truth),
+                        off["best"] - off["cubic"],
+                    )
+                )
                 if level:
                     gains.append(
                         psnr(results["auto"], truth) - psnr(results["cubic"], truth)
@@ -242,6 +255,13 @@ def table(args: argparse.Namespace) -> Iterator[str]:
             f"{np.std(np.subtract(expected, gains)):.2f} dB, correlation "
             f"{np.corrcoef(gains, expected)[0, 1]:.2f}."
         )
+    better, worse = np.array(chosen).T
+    yield ""
+    yield (
+        f"`--model auto --upscale-factor` over cubic: mean {better.mean():+.2f} dB, "
+        f"smallest {better.min():+.2f} dB; error of the porosity: mean "
+        f"{worse.mean():+.1f}, largest {worse.max():+.1f} percentage points."
+    )
 
 
 def spread_table(args: argparse.Namespace) -> Iterator[str]:

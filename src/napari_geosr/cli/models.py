@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -89,7 +90,7 @@ def _table(entries: list[ZooEntry]) -> Any:
             escape(card.name),
             f"{card.task}{finer}",
             ", ".join(card.modalities) or "any",
-            "3D" if card.axes == "ZYX" else "2D, 3D",
+            "3D" if card.axes == "ZYX" and card.has_weights else "2D, 3D",
             f"{card.n_parameters:,}" if card.has_weights else "–",
             "bundled" if entry.bundled else "own",
         )
@@ -135,7 +136,8 @@ def rank_models(
     """Compare models, classical filters and the unchanged scan.
 
     The expected error of each on this scan is estimated on a few blocks, without ground
-    truth; `restore --model auto` uses the best.
+    truth; `restore --model auto` uses the best. With an upscale factor,
+    super-resolution models are compared with cubic interpolation.
     """
     from rich.console import Console
 
@@ -161,7 +163,9 @@ def rank_models(
     for name, reason in ranked.skipped.items():
         print(f"Not compared: {name} ({reason.rstrip('.')})")
     print(ranked.reason)
-    suggest_next(f"restore {quoted(input)} -m auto -o restored.ome.tif")
+    factor = ranked.upscale_factor
+    finer = "" if factor == 1 else f" --upscale-factor {factor}"
+    suggest_next(f"restore {quoted(input)} -m auto{finer} -o restored.ome.tif")
     return 0
 
 
@@ -169,20 +173,21 @@ def _ranking_table(ranking: Ranking) -> Any:
     from rich.markup import escape
     from rich.table import Column, Table
 
+    over = "" if ranking.gain_over == "scan" else " over cubic"
     table = Table(
         Column("", no_wrap=True),
         Column("model", no_wrap=True),
-        Column("expected gain", no_wrap=True),
+        Column(f"expected gain{over}", no_wrap=True),
         Column("expected error", no_wrap=True),
-        Column("strength", no_wrap=True),
+        Column("" if over else "strength", no_wrap=True),
         box=None,
     )
     for row in ranking.rows:
         table.add_row(
             "→" if row.name == ranking.choice else "",
             escape(row.name),
-            row.gain_text if row.model is not None else "0 dB",
-            f"{row.error:.3g}",
+            row.gain_text if row.gain or row.interval != (0, 0) else "0 dB",
+            f"{row.error:.3g}" if math.isfinite(row.error) else "–",
             "" if row.strength is None else f"{row.strength:.2f}",
         )
     return table

@@ -289,7 +289,7 @@ def _spectrum_reason(features: Signature, card: ModelCard) -> str:
 
 def _anisotropy_reasons(card: ModelCard, volume: Volume) -> tuple[str, ...]:
     """Warn if a 3D model may not have been trained on voxels this far from cubic."""
-    if card.axes != "ZYX" or not volume.has_physical_size:
+    if card.axes != "ZYX" or not card.has_weights or not volume.has_physical_size:
         return ()
     # A range of voxel edge lengths in the training data may stem from non-cubic voxels.
     low, high = card.training.voxel_size or (1.0, 1.0)

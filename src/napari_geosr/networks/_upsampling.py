@@ -62,6 +62,8 @@ def pixel_shuffle(x: torch.Tensor, factor: int) -> torch.Tensor:
     """
     n, channels, *spatial = x.shape
     axes = len(spatial)
+    if axes == 2:
+        return functional.pixel_shuffle(x, factor)
     c = channels // factor**axes
     x = x.reshape(n, c, *(factor,) * axes, *spatial)
     order = [p for i in range(axes) for p in (2 + axes + i, 2 + i)]

@@ -104,8 +104,10 @@ class _TwoLayerBlock(nn.Module):
             self.second.weight.mul_(0.3)  # type: ignore[operator]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        changed: torch.Tensor = self.second(functional.relu(self.first(x)))
-        return x + changed
+        # In place: these maps are large, and nothing else needs them.
+        maps = functional.relu(self.first(x), inplace=True)
+        changed: torch.Tensor = self.second(maps)
+        return changed.add_(x)
 
 
 class MultiscaleBody(nn.Module):
@@ -157,8 +159,8 @@ class MultiscaleBody(nn.Module):
         maps = torch.cat([merge_voxels(padded, 2), mean(level, 2)], 1)
         if x.ndim == 4:
             maps = maps.contiguous(memory_format=torch.channels_last)
-        maps = self.before(functional.relu(self.head(maps)))
-        below = self.coarse(functional.relu(self.down(maps)))
+        maps = self.before(functional.relu(self.head(maps), inplace=True))
+        below = self.coarse(functional.relu(self.down(maps), inplace=True))
         maps = maps + pixel_shuffle(self.up(below), 2)
         maps = self.tail(self.after(maps))
         return crop_to(pixel_shuffle(maps, 2), x.shape[2:])

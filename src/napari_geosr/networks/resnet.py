@@ -80,6 +80,8 @@ def merge_voxels(x: torch.Tensor, factor: int) -> torch.Tensor:
     """
     n, c, *spatial = x.shape
     axes = len(spatial)
+    if axes == 2:
+        return functional.pixel_unshuffle(x, factor)
     split = [p for m in spatial for p in (m // factor, factor)]
     x = x.reshape(n, c, *split)
     fine = [3 + 2 * i for i in range(axes)]

@@ -70,7 +70,7 @@ def test_a_noisy_scan_gets_a_ranking_a_proposal_and_a_sentence(viewer, qtbot, no
     settled(dock, qtbot)
     # The state line says that models are compared.
     assert ("rank", "Comparing models…") in states
-    qtbot.waitUntil(lambda: dock.progress_label.text() == "Ready.")
+    qtbot.waitUntil(lambda: dock.progress_label.text() == "Ready.", timeout=_LONG)
     ranking = dock.verdict_panel.ranking
     assert ranking is not None
     assert dock.model_box.model() == ranking.choice != NONE
@@ -175,13 +175,45 @@ def test_the_strength_changes_the_preview_without_preparing_again(
 def test_a_choice_by_hand_is_not_replaced(viewer, qtbot, noisy):
     viewer.add_image(noisy, name="scan", **PLACE)
     dock = opened(viewer)
-    dock.model_box.set_model("foam-sr-x2")
+    dock.model_box.set_model("nlm")
     settled(dock, qtbot)
     assert dock.verdict_panel.ranking is not None
-    assert dock.model_box.model() == "foam-sr-x2"
+    assert dock.model_box.model() == "nlm"
     dock.verdict_panel.find_button.click()
     settled(dock, qtbot)
-    assert dock.model_box.model() != "foam-sr-x2"
+    assert dock.model_box.model() == dock.verdict_panel.ranking.choice
+
+
+def test_super_resolution_models_are_compared_with_interpolation(viewer, qtbot, rng):
+    """The button compares the models with the factor of the chosen one."""
+    soft = ndimage.gaussian_filter(rng.normal(size=(36, 36, 36)), 3, mode="wrap")
+    data = 100 * ndimage.gaussian_filter((soft > 0).astype(np.float32), 0.7)
+    viewer.add_image(data + rng.normal(0, 5, data.shape), name="scan", **PLACE)
+    dock = opened(viewer)
+    settled(dock, qtbot)
+    denoisers = dock.verdict_panel.ranking
+    assert dock.verdict_panel.find_button.text() == "Find the best model for this scan"
+    dock.model_box.set_model("foam-sr-x2")
+    settled(dock, qtbot)
+    button = dock.verdict_panel.find_button
+    assert button.text() == "Find the best model for 2 × finer voxels"
+    button.click()
+    settled(dock, qtbot)
+    assert dock.verdict_panel.ranking is denoisers
+    finer = dock.verdict_panel.rankings[-1]
+    assert finer.gain_over == "cubic"
+    assert dock.model_box.model() == finer.choice
+    combo = dock.model_box.combo
+    gain = finer.row("foam-sr-x2").short_gain
+    assert combo.itemText(combo.findData("foam-sr-x2")).endswith(gain)
+    if finer.choice == "foam-sr-x2":
+        # One figure, in the menu and in the sentence.
+        assert dock.verdict_panel.run_verdict.gain[0] == finer.chosen.gain
+        dock.model_box.set_model("cubic-x2")
+        settled(dock, qtbot)
+        assert "no detail" in dock.verdict.text
+    else:
+        assert dock.verdict.text.endswith(finer.reason)
 
 
 def test_a_run_waits_until_what_the_model_does_was_looked_at(

@@ -15,9 +15,7 @@ from napari_geosr.core.noise import Noise
 from napari_geosr.core.volume import Volume
 from napari_geosr.measure.removed import RemovalStatistics
 from napari_geosr.models.zoo import find
-from napari_geosr.operations.restore.upscaling.upscaling_verdict import (
-    UpscalingVerdict,
-)
+from napari_geosr.operations.restore.upscaling.result import UpscalingVerdict
 from napari_geosr.operations.restore.verdict import rules
 from napari_geosr.operations.restore.verdict.known_blocks import (
     KnownBlockTest,

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 KEEP_SCAN, KEEP_SCAN_TITLE = "Leave it as it is", "Leave the scan as it is."
 #: Text between the name of a model and its expected gain.
 _GAP = "  "
-_Order = tuple[bool, float, bool, bool, bool, str]
+_Order = tuple[bool, bool, float, bool, bool, str]
 
 
 class _ModelMenu(ElidingCombo):
@@ -68,6 +68,7 @@ class ModelBox(QWidget):
         super().__init__(parent)
         self._volume: Volume | None = None
         self._ranking: Ranking | None = None
+        self._finer: Ranking | None = None
         self._is_user_choice = False
         self._cards: dict[str, ModelCard] = {}
         self.combo = _ModelMenu()
@@ -133,12 +134,17 @@ class ModelBox(QWidget):
     def set_ranking(self, ranking: Ranking | None, *, propose: bool = True) -> None:
         """Show the expected gain of each model on the scan, the best first.
 
+        Gains of super-resolution models are those over cubic interpolation.
+
         Parameters
         ----------
         propose : bool
             Whether to choose the proposed model; a user's choice is kept.
         """
-        self._ranking = ranking
+        if ranking is not None and ranking.upscale_factor > 1:
+            self._finer = ranking
+        else:
+            self._ranking = ranking
         chosen = None
         if ranking is not None and propose and not self._is_user_choice:
             chosen = self._key_of(ranking.chosen)
@@ -162,7 +168,7 @@ class ModelBox(QWidget):
 
     def set_volume(self, volume: Volume | None) -> None:
         """List the models that fit `volume` first."""
-        self._volume, self._ranking = volume, None
+        self._volume, self._ranking, self._finer = volume, None, None
         self._fill()
 
     def _fill(self, keep: str | None = None) -> None:
@@ -212,15 +218,18 @@ class ModelBox(QWidget):
 
     def _gain_text(self, name: str) -> str:
         row = self._ranked_row(name)
-        if row is None:
+        if row is None or (row.model is not None and self._interpolates(name)):
             return ""
         return f"{_GAP}{row.short_gain}"
 
+    def _interpolates(self, name: str) -> bool:
+        card = self._cards.get(name)
+        return card is not None and card.upscale_factor > 1 and not card.has_weights
+
     def _ranked_row(self, name: str) -> RankingEntry | None:
-        if self._ranking is None:
-            return None
-        rows = [row for row in self._ranking.rows if self._key_of(row) == name]
-        return rows[0] if rows else None
+        rankings = [each for each in (self._ranking, self._finer) if each is not None]
+        rows = (row for ranking in rankings for row in ranking.rows)
+        return next((row for row in rows if self._key_of(row) == name), None)
 
     def _key_of(self, row: RankingEntry) -> str:
         """Key of a ranked model: its name, or the path of a user's own model."""
@@ -235,9 +244,9 @@ class ModelBox(QWidget):
         expected = math.inf if row is None else -row.gain
         return (
             unfit,
+            card.task != "denoise",
             expected,
             other_size,
-            card.task != "denoise",
             not_first,
             card.name,
         )

@@ -12,8 +12,8 @@ from qtpy.QtCore import QTimer
 from napari_geosr.core.errors import ConfigError, GeoSRError
 from napari_geosr.core.steps import StageStarted, Step
 from napari_geosr.gui.kit.dock_tabs import POROSITY
-from napari_geosr.gui.kit.durations import RemainingTime
 from napari_geosr.gui.kit.frame import open_dock
+from napari_geosr.gui.kit.progress import RemainingTime
 from napari_geosr.gui.layers import chosen_position, volume_from_layer
 from napari_geosr.gui.models.handover import ModelHandover
 from napari_geosr.gui.restore import copying
@@ -229,6 +229,9 @@ class RestoreDock(RestoreWidgets):
         return self.extent.is_series() and self.extent.wants_all()
 
     def _on_settings(self) -> None:
+        card = self.model_box.card()
+        factor = 1 if card is None or card.labels > 1 else card.upscale_factor
+        self.verdict_panel.set_upscale_factor(factor)
         keeps_scan = self.model_box.model() == NONE
         layer = None if keeps_scan or self._usable is None else self._usable()
         if layer is not self.activity.source():
@@ -244,8 +247,8 @@ class RestoreDock(RestoreWidgets):
 
     def _on_voxel_size(self, layer: Layer) -> None:
         self.model_box.set_volume(volume_from_layer(layer, self._viewer))
-        if self.verdict_panel.ranking is not None:  # the voxels are unchanged
-            self.model_box.set_ranking(self.verdict_panel.ranking, propose=False)
+        for ranking in self.verdict_panel.rankings:  # the voxels are unchanged
+            self.model_box.set_ranking(ranking, propose=False)
         self.activity.prepare_again()
 
     # Actions
@@ -309,7 +312,7 @@ class RestoreDock(RestoreWidgets):
 
     def _on_find(self) -> None:
         self.model_box.set_user_choice(False)  # accept the proposal
-        self.verdict_panel.activity.request_ranking()
+        self.verdict_panel.request_ranking()
 
     def _on_cancel(self) -> None:
         if self._runs_after_verdict:

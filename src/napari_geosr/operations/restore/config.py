@@ -27,7 +27,8 @@ class RestoreConfig(Config):
         "ct-denoise",
         title="Model",
         description="Name or path of a model. auto: choose the model with the "
-        "smallest expected error on this scan, or leave the scan as it is.",
+        "smallest expected error on this scan, or leave the scan as it is; with an "
+        "upscale factor, choose a super-resolution model or cubic interpolation.",
     )
     device: str = Field(
         "auto",
@@ -107,9 +108,9 @@ class RestoreConfig(Config):
         ge=1,
         le=8,
         title="Upscale factor",
-        description="Samples of a diffusion model: voxels of the result per voxel of "
-        "the scan, along each axis that the model works on. Other models have a fixed "
-        "factor.",
+        description="With the model auto, or for samples of a diffusion model: voxels "
+        "of the result per voxel of the scan, along each axis. Other models have a "
+        "fixed factor.",
     )
     seed: int = Field(
         0,

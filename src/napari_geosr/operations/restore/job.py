@@ -140,10 +140,12 @@ class RestoreJob(Config):
         """
         volume, settings = self.data.open(), self.settings
         factor = labels = n_axes = 1
-        if settings.model != AUTO:  # which is a model that only denoises
+        if settings.model == AUTO:
+            n_axes = sum(axis in "ZYX" for axis in volume.axes)
+        else:
             card = zoo.find(settings.model).card
             factor, labels, n_axes = card.upscale_factor, card.labels, len(card.axes)
-        factor = max(factor, settings.upscale_factor)  # of samples
+        factor = max(factor, settings.upscale_factor)  # chosen, or of samples
         keeps = settings.output_dtype == "input" and volume.dtype.kind in "iu"
         itemsize = volume.dtype.itemsize if keeps else _FLOAT_BYTES
         itemsize = 1 if labels > 1 else itemsize

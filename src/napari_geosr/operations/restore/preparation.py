@@ -41,7 +41,11 @@ from napari_geosr.operations.restore.memory import (
     reads_within_budget,
     run_budget,
 )
-from napari_geosr.operations.restore.ranking.tune import TunedFilter, tune_steps
+from napari_geosr.operations.restore.ranking.tune import (
+    TunedFilter,
+    for_axes,
+    tune_steps,
+)
 from napari_geosr.operations.restore.scale import (
     check_prior_scale,
     check_same_scale,
@@ -259,13 +263,15 @@ def _models(
 ) -> tuple[Model, tuple[Model, ...]]:
     """The model, and further ones of an ensemble, after checking that they fit."""
     model = zoo.find(config.model) if ranking is None else _chosen(ranking)
+    if model.card.upscale_factor > 1:
+        model = for_axes(model, volume)  # images can be interpolated too
     others = tuple(zoo.find(name) for name in config.ensemble_with)
     members.check_kind(config.uncertainty, len(others), config.uncertainty_members)
     if config.upscale_factor > 1 and not members.is_generative(config.uncertainty):
         raise ConfigError(
-            "The upscale factor can be chosen only for samples of a diffusion model "
-            "(--uncertainty diffusion): leave it out, or choose a super-resolution "
-            "model with this factor."
+            f"The model {config.model!r} has a fixed upscale factor: leave the factor "
+            "out, choose a super-resolution model with this factor, or let one be "
+            "chosen (--model auto)."
         )
     for each in (model, *others):
         _check_fit(volume, each)

@@ -99,7 +99,8 @@ def restore_steps(
     """Prepare and run; see `prepare_steps` and `run_steps`.
 
     With the model ``"auto"`` the models are ranked first. If the scan is best left
-    unchanged, the result is the scan.
+    unchanged, the result is the scan. With an upscale factor, the super-resolution
+    models with this factor are ranked, and the scan is interpolated if none is better.
 
     Each point of a time series or of several channels is restored separately; see
     `run_series_steps`.
@@ -153,7 +154,8 @@ def restore_steps(
                 should_stop=should_stop,
             )
             return (yield from steps)
-        config = config.model_copy(update={"model": ranking.choice})
+        chosen = {"model": ranking.choice, "upscale_factor": 1}
+        config = config.model_copy(update=chosen)
     if generative := is_generative(config.uncertainty):
         refuse_for_samples(workers=workers is not None, series=is_series(volume))
     if is_series(volume):
@@ -265,20 +267,31 @@ def choose_steps(
     Raises
     ------
     ConfigError
-        If the settings name further models, which is not possible when the model is
-        chosen automatically.
+        If the settings name further models, or samples of a diffusion model, which is
+        not possible when the model is chosen automatically.
     """
     if config.ensemble_with:
         raise ConfigError(
             "The models of an ensemble must be named: replace --model auto with one "
             "of them, or omit --ensemble-with."
         )
-    settings = RankConfig(device=config.device, threads=config.threads)
+    if is_generative(config.uncertainty):
+        raise ConfigError(
+            "The model that samples are drawn from must be named: replace --model auto "
+            "with a model of napari-geosr train ddpm."
+        )
+    settings = RankConfig(
+        device=config.device,
+        threads=config.threads,
+        upscale_factor=config.upscale_factor,
+        sharpness=config.sharpness,
+    )
+    of = {} if config.upscale_factor == 1 else settings.finer_settings()
     kept = kept or MeasurementStore()
-    ranking = find_ranking(kept, volume)
+    ranking = find_ranking(kept, volume, **of)
     if ranking is None:
         ranking = yield from rank_steps(volume, settings, should_stop, noise=noise)
-        kept.keep("ranking", ranking)
+        kept.keep("ranking", ranking, **of)
     yield WarningIssued(message=f"auto: {ranking.reason}")
     return ranking
 

@@ -14,7 +14,7 @@ from napari_geosr.core.errors import Cancelled, GeoSRError
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.kit.activity import Activity
 from napari_geosr.gui.kit.notify import error_sentence
-from napari_geosr.operations.restore.ranking import rank_steps
+from napari_geosr.operations.restore.ranking import RankConfig, rank_steps
 from napari_geosr.operations.restore.verdict.steps import verdict_steps
 
 if TYPE_CHECKING:
@@ -57,7 +57,9 @@ class VerdictActivity(Activity):
         self._prepared: PreparedRestoration | None = None
         self._has_verdict = True
         self._noise: Noise | None = None
-        self._ranking: Ranking | None = None
+        #: By upscale factor; 1: of the denoisers.
+        self._rankings: dict[int, Ranking] = {}
+        self._factor = 1
         self._is_paused = False
 
     @property
@@ -67,7 +69,8 @@ class VerdictActivity(Activity):
 
     def set_volume(self, volume: Volume | None, *, rank: bool) -> None:
         """Set another scan; with `rank`, rank the models for it automatically."""
-        self._volume, self._noise, self._ranking = volume, None, None
+        self._volume, self._noise, self._factor = volume, None, 1
+        self._rankings = {}
         self._wants_ranking, self._rank_requested = rank and volume is not None, False
         self.set_prepared(None)
 
@@ -92,9 +95,10 @@ class VerdictActivity(Activity):
             self.cancel()
         self._timer.start(0)
 
-    def request_ranking(self) -> None:
-        """Rank the models for the scan on request."""
+    def request_ranking(self, upscale_factor: int = 1) -> None:
+        """Rank the models with an upscale factor for the scan on request."""
         if self._volume is not None:
+            self._factor = upscale_factor
             self._wants_ranking = self._rank_requested = True
             self._timer.start(0)
 
@@ -123,16 +127,17 @@ class VerdictActivity(Activity):
         if operation == RANK:
             assert volume is not None
             scan: Volume = volume
+            config = RankConfig(upscale_factor=self._factor)
             self.start(
                 operation,
-                lambda stop: rank_steps(scan, None, stop, noise=noise),
+                lambda stop: rank_steps(scan, config, stop, noise=noise),
                 lambda ranking: self._on_ranked(ranking, scan),
                 on_error=lambda error: self._on_not_ranked(error, scan),
             )
             return
         assert prepared is not None
         ready: PreparedRestoration = prepared
-        ranking = self._ranking
+        ranking = self._rankings.get(ready.model.card.upscale_factor)
         self.start(
             operation,
             lambda stop: verdict_steps(
@@ -146,7 +151,8 @@ class VerdictActivity(Activity):
         if volume is not self._volume:
             return
         self._wants_ranking = self._rank_requested = False
-        self._noise, self._ranking = ranking.noise, ranking
+        self._noise = ranking.noise
+        self._rankings[ranking.upscale_factor] = ranking
         if self._prepared is not None:
             self._has_verdict = False  # examine again, with the ranked gain
         self.ranked.emit(ranking)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 _KINDS = {"ok": "ok", "caution": "warning", "harmful": "harm"}
 _FIND, _FINDING = "Find the best model for this scan", "Comparing models…"
+_FIND_FINER = "Find the best model for {} × finer voxels"
 
 _FIND_KEY = "Alt+Shift+B"
 
@@ -57,13 +58,17 @@ class VerdictPanel(QWidget):
         self.find_button.setShortcut(_FIND_KEY)
         self.find_button.setToolTip(
             "Compare all models, classical filters and the unchanged scan by their "
-            f"expected error on this scan ({_FIND_KEY})."
+            "expected error on this scan. While a super-resolution model is chosen: "
+            "compare the models with its upscale factor and cubic interpolation "
+            f"({_FIND_KEY})."
         )
         self.removed_button = RemovedButton(viewer)
         self.adapt_button = AdaptButton()
         self.activity = VerdictActivity(self)
         self._run_verdict: RunVerdict | None = None
         self._ranking: Ranking | None = None
+        self._finer: Ranking | None = None
+        self._upscale_factor, self._interpolates = 1, False
         self._approved: set[tuple[Key, str]] = set()
         self._source: weakref.ref[Image] | None = None
         layout = QVBoxLayout(self)
@@ -100,13 +105,27 @@ class VerdictPanel(QWidget):
         """The models ordered by expected error on the scan; None while unknown."""
         return self._ranking
 
+    @property
+    def rankings(self) -> list[Ranking]:
+        """All rankings for the scan: of denoisers, and of super-resolution models."""
+        return [each for each in (self._ranking, self._finer) if each is not None]
+
     def set_scan(self, volume: Volume | None, source: Image | None) -> None:
         """Set another scan and rank the models for it."""
-        self._run_verdict = self._ranking = None
+        self._run_verdict = self._ranking = self._finer = None
         self._source = None if source is None else weakref.ref(source)
         self._has_scan = volume is not None
         self.find_button.setEnabled(self._has_scan)
         self.activity.set_volume(volume, rank=True)
+
+    def set_upscale_factor(self, factor: int) -> None:
+        """Set which models the button compares: those with this factor."""
+        self._upscale_factor = factor
+        self._on_busy(self.activity.busy)
+
+    def request_ranking(self) -> None:
+        """Compare the models with the factor that was set."""
+        self.activity.request_ranking(self._upscale_factor)
 
     def set_not_ready(self) -> None:
         """Clear the verdict after a change of the layer, model or settings."""
@@ -127,6 +146,8 @@ class VerdictPanel(QWidget):
         """
         self._run_verdict = None
         prepared = on_screen()
+        card = prepared.model.card
+        self._interpolates = card.upscale_factor > 1 and not card.has_weights
         if prepared.likeness.level == "ok":
             self.message.show_message("Checking the effect of this model on the scan…")
         else:
@@ -183,17 +204,29 @@ class VerdictPanel(QWidget):
         kind = _KINDS[verdict.level]
         if kind == "ok" and not verdict.earns_tick:
             kind = "info"  # no tick if detail is lost, or the noise is unknown
-        self.message.show_message(verdict.sentence, kind)
+        self.message.show_message(self._sentence(verdict), kind)
         reasons = "\n\n".join((*verdict.reasons, *verdict.notes))
         self.message.label.setToolTip(reasons or "You can select and copy this text.")
 
+    def _sentence(self, verdict: RunVerdict) -> str:
+        """What is expected; of interpolation, why no model was proposed."""
+        finer = self._finer
+        if not self._interpolates or finer is None or verdict.level != "ok":
+            return verdict.sentence
+        return verdict.sentence if finer.chosen.finer else finer.reason
+
     def _on_ranked(self, ranking: Ranking) -> None:
-        self._ranking = ranking
+        if ranking.upscale_factor > 1:
+            self._finer = ranking
+        else:
+            self._ranking = ranking
         self.ranked.emit(ranking)
 
     def _on_busy(self, what: str) -> None:
         ranks = what == "rank"
-        self.find_button.setText(_FINDING if ranks else _FIND)
+        factor = self._upscale_factor
+        text = _FIND if factor == 1 else _FIND_FINER.format(factor)
+        self.find_button.setText(_FINDING if ranks else text)
         self.find_button.setShortcut(_FIND_KEY)  # setText clears the shortcut
         self.find_button.setEnabled(self._has_scan and not ranks)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
@@ -31,6 +31,19 @@ class RankConfig(Config):
         description="Names or paths of the models to compare; by default all "
         "denoisers and the classical filters.",
     )
+    upscale_factor: int = Field(
+        1,
+        ge=1,
+        le=8,
+        title="Upscale factor",
+        description="Compare super-resolution models with this factor, and cubic "
+        "interpolation, instead of denoisers.",
+    )
+    sharpness: Literal["auto", "scan", "object"] = Field(
+        "auto",
+        title="Sharpness",
+        description="Sharpness of super-resolved results, as in a restoration.",
+    )
     device: str = Field(
         "auto",
         title="Device",
@@ -55,3 +68,7 @@ class RankConfig(Config):
             for word in words
             for name in (word.split(",") if isinstance(word, str) else [word])
         )
+
+    def finer_settings(self) -> dict[str, object]:
+        """Settings that apply only to super-resolution models."""
+        return {"upscale_factor": self.upscale_factor, "sharpness": self.sharpness}

@@ -8,7 +8,13 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from napari_geosr.core.errors import Cancelled, GeoSRError, ModelError, VolumeError
+from napari_geosr.core.errors import (
+    Cancelled,
+    ConfigError,
+    GeoSRError,
+    ModelError,
+    VolumeError,
+)
 from napari_geosr.core.noise import Noise
 from napari_geosr.core.steps import (
     BlockDone,
@@ -32,6 +38,7 @@ from napari_geosr.models import zoo
 from napari_geosr.models.bundle import Model
 from napari_geosr.operations.restore.measurements import MeasurementStore
 from napari_geosr.operations.restore.ranking.config import NONE, RankConfig
+from napari_geosr.operations.restore.ranking.finer import rank_finer_steps
 from napari_geosr.operations.restore.ranking.result import Ranking, RankingEntry, decide
 from napari_geosr.operations.restore.ranking.tune import (
     TrialSetup,
@@ -69,6 +76,9 @@ def rank_steps(
     of the object, the error is the difference from that scan, less its noise. If there
     is hardly any noise, nothing is compared, and the scan should be left unchanged.
 
+    With an upscale factor, super-resolution models are compared with cubic
+    interpolation instead; see `rank_finer_steps`.
+
     Parameters
     ----------
     volume : Volume
@@ -92,6 +102,9 @@ def rank_steps(
     ------
     VolumeError
         If the volume has no suitable voxels, or `second` has a different shape.
+    ConfigError
+        If no model has the upscale factor, or super-resolution models are to be
+        compared with a second scan.
     ModelError
         If a model named in the settings does not fit.
     Cancelled
@@ -106,6 +119,14 @@ def rank_steps(
             f"{second.title} has {_size(second)} voxels and {volume.title} "
             f"{_size(volume)}: a second scan must have the same voxel grid."
         )
+    if config.upscale_factor > 1:
+        if second is not None:
+            raise ConfigError(
+                "Super-resolution models cannot be compared with a second scan: leave "
+                "it out (--second), or compare denoisers (--upscale-factor 1)."
+            )
+        found = rank_finer_steps(volume, config, should_stop, noise=noise)
+        return (yield from found)
     models, skipped = _candidates(volume, config)
     yield StageStarted(message="Reading intensities")
     statistics = yield from scan_steps(volume.data, should_stop=should_stop)
@@ -148,9 +169,11 @@ def rank_steps(
     return _ranking(rows, noise, skipped, began)
 
 
-def find_ranking(kept: MeasurementStore, volume: Volume) -> Ranking | None:
+def find_ranking(
+    kept: MeasurementStore, volume: Volume, **depends_on: object
+) -> Ranking | None:
     """Ranking of an earlier run, with its models; None if one of them is missing."""
-    ranking = kept.read("ranking", Ranking)
+    ranking = kept.read("ranking", Ranking, **depends_on)
     if ranking is None:
         return None
     rows = []

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from napari_geosr.core.noise import Noise
 from napari_geosr.core.types import AnyDict
 from napari_geosr.measure.number_text import bound_text, signed_text
 from napari_geosr.operations.restore.ranking.config import NONE
+from napari_geosr.operations.restore.upscaling.result import UpscalingVerdict
 
 if TYPE_CHECKING:
     from napari_geosr.models.bundle import Model
@@ -33,13 +34,16 @@ class RankingEntry:
     error : float
         Expected root-mean-square error, in grey values of the scan.
     gain : float
-        Expected gain over the unchanged scan, in dB.
+        Expected gain, in dB: of a denoiser over the unchanged scan, of a
+        super-resolution model over cubic interpolation.
     interval : (float, float)
         Confidence interval of the gain (about 90 %).
     strength : float or None
         Strength of a classical filter, with the smallest expected error.
     model : Model or None
         The model, for a filter with its strength set; None for the unchanged scan.
+    finer : UpscalingVerdict or None
+        Of a super-resolution model: its test on the scan.
     """
 
     name: str
@@ -49,6 +53,7 @@ class RankingEntry:
     interval: tuple[float, float]
     strength: float | None = None
     model: Model | None = field(default=None, repr=False, compare=False)
+    finer: UpscalingVerdict | None = None
 
     @property
     def is_clearly_better(self) -> bool:
@@ -71,7 +76,7 @@ class RankingEntry:
         return {
             "name": self.name,
             "title": self.title,
-            "expected_error": self.error,
+            "expected_error": _finite(self.error),
             "expected_gain_db": _finite(self.gain),
             "interval_db": [_finite(end) for end in self.interval],
             "strength": self.strength,
@@ -96,6 +101,8 @@ class Ranking:
         Models that were not compared, with the reason.
     seconds : float
         Duration in seconds.
+    upscale_factor : int
+        Upscale factor of the compared models; 1 for denoisers.
     """
 
     rows: tuple[RankingEntry, ...]
@@ -104,6 +111,7 @@ class Ranking:
     noise: Noise
     skipped: Mapping[str, str] = field(default_factory=dict)
     seconds: float = 0.0
+    upscale_factor: int = 1
 
     @property
     def chosen(self) -> RankingEntry:
@@ -115,6 +123,11 @@ class Ranking:
         """Whether the scan is best left unchanged."""
         return self.choice == NONE
 
+    @property
+    def gain_over(self) -> Literal["scan", "cubic"]:
+        """What the gains refer to: the unchanged scan, or cubic interpolation."""
+        return "scan" if self.upscale_factor == 1 else "cubic"
+
     def row(self, name: str) -> RankingEntry:
         """The row of a candidate."""
         return next(row for row in self.rows if row.name == name)
@@ -124,6 +137,8 @@ class Ranking:
         return {
             "choice": self.choice,
             "why": self.reason,
+            "upscale_factor": self.upscale_factor,
+            "gain_over": self.gain_over,
             "candidates": [row.to_json_dict() for row in self.rows],
             "noise": self.noise.to_json_dict(),
             "skipped": dict(self.skipped),

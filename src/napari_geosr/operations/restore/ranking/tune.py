@@ -111,11 +111,18 @@ def is_tunable(model: Model) -> bool:
 
 
 def for_axes(model: Model, volume: Volume) -> Model:
-    """A classical filter adapted to the axes of a volume; other models unchanged."""
+    """A classical filter adapted to the axes of a volume; other models unchanged.
+
+    Settings of its card are kept, except that an image has no third axis.
+    """
     card = model.card
-    if card.has_weights or "ndim" in card.network_kwargs:
+    if card.has_weights or card.method != "classical":
         return model
-    return model.with_settings(ndim=len(volume.axes))
+    n = len(volume.axes)
+    n_axes = min(n, int(card.network_kwargs.get("ndim", n)))
+    if n_axes == card.network_kwargs.get("ndim"):
+        return model
+    return model.with_settings(ndim=n_axes)
 
 
 def tuned(model: Model, setup: TrialSetup) -> tuple[Model, CellMeans]:

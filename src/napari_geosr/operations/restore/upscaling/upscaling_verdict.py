@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,8 +35,8 @@ import numpy.typing as npt
 from napari_geosr.core.errors import Cancelled, ModelError
 from napari_geosr.core.noise import Noise
 from napari_geosr.core.steps import BlockDone, ShouldStop, Step, never_stop, run_to_end
-from napari_geosr.core.types import AnyDict
 from napari_geosr.core.volume import Volume
+from napari_geosr.operations.restore.upscaling.result import UpscalingVerdict
 from napari_geosr.operations.restore.upscaling.sharpness import Choice
 from napari_geosr.operations.restore.upscaling.trial import (
     ScanTrial,
@@ -53,99 +53,10 @@ if TYPE_CHECKING:
 MARGIN_BELOW = 2.2
 #: How far the true gain may lie above the expected gain, likewise.
 MARGIN_ABOVE = 4.1
-#: Expected gain, in dB, below which the model may be no better than interpolation. The
-#: estimate scatters by 2 dB.
-CLEAR_GAIN = 1.0
 #: Minimum ratio of the detail on one scale to the detail on the next coarser one.
 _MIN_RATIO = 0.05
 #: Quantile of the normal distribution for a two-sided 90 % interval.
 _Z_90 = 1.645
-
-
-@dataclass(frozen=True)
-class UpscalingVerdict:
-    """Expected performance of a super-resolution model on a scan.
-
-    Attributes
-    ----------
-    gain : float
-        Expected gain over cubic interpolation, in dB.
-    interval : (float, float)
-        Confidence interval of the gain (about 90 %).
-    excess : float
-        Excess sharpness of the model's result over the scan: the standard deviation, in
-        voxels of the scan, of the blur between the two.
-    trained_blur : (float, float) or None
-        Blur of the model's training scans, in their voxels.
-    parts : int
-        Number of parts of the scan that were evaluated, each on two scales.
-    """
-
-    gain: float
-    interval: tuple[float, float]
-    excess: float
-    trained_blur: tuple[float, float] | None
-    parts: int
-
-    @property
-    def is_doubtful(self) -> bool:
-        """Whether interpolation is expected to perform better."""
-        return self.gain < 0
-
-    @property
-    def is_uncertain(self) -> bool:
-        """Whether the model may be no better than interpolation."""
-        return self.gain < CLEAR_GAIN and self.interval[0] < 0
-
-    @property
-    def sentence(self) -> str:
-        """Message for the user."""
-        low, high = self.interval
-        figures = f"{self.gain:+.1f} dB ({low:+.1f} to {high:+.1f})"
-        if self.is_doubtful:
-            text = (
-                f"Cubic interpolation is expected to be closer to the sample than this "
-                f"model: {figures} on parts of the scan itself. Choose cubic."
-            )
-        elif self.is_uncertain:
-            text = (
-                f"This model may be no better than cubic interpolation: {figures} on "
-                "parts of the scan itself."
-            )
-        else:
-            text = (
-                f"The expected gain over cubic interpolation is {figures}, measured on "
-                "parts of the scan itself."
-            )
-        return text + self._blur_sentence()
-
-    def _blur_sentence(self) -> str:
-        """A difference in sharpness from the training scans; empty if there is none."""
-        blur, excess = self.trained_blur, f"{self.excess:.1f}"
-        if blur is None or blur[0] - 0.1 <= self.excess <= blur[1] + 0.1:
-            return ""
-        if float(excess) == 0:  # no blur was found, which says little about the scan
-            return ""
-        what = "softer" if self.excess > blur[1] else "sharper"
-        return (
-            f" The scan is {what} than the scans that the model was trained on: it is "
-            f"blurred by about {excess} voxels (standard deviation), and they were "
-            f"blurred by {blur[0]:g} to {blur[1]:g}."
-        )
-
-    def to_json_dict(self) -> AnyDict:
-        """Values for records and ``--json``."""
-        return {
-            "expected_gain_over_cubic_db": self.gain,
-            "interval_db": list(self.interval),
-            "excess_sharpness": self.excess,
-            "trained_blur": None
-            if self.trained_blur is None
-            else list(self.trained_blur),
-            "parts": self.parts,
-            "doubtful": self.is_doubtful,
-            "sentence": self.sentence,
-        }
 
 
 def upscaling_verdict_steps(
@@ -252,7 +163,7 @@ def _combine_parts(
     """Gain over all parts, with its standard error (jackknife)."""
     detail = np.array(details, np.float64)
 
-    def gain(kept: list[int]) -> float:
+    def errors_of(kept: list[int]) -> tuple[float, float]:
         fine, wide = detail[kept].mean(axis=0)
         ratio = float(np.clip(fine / wide, _MIN_RATIO, 1.0)) if wide > 0 else 1.0
         of_means = own[kept].mean(axis=0)[:, 0]
@@ -260,12 +171,18 @@ def _combine_parts(
         errors = np.maximum(of_means, 0) + ratio * np.maximum(of_detail, 0)
         least = 1e-3 * float(errors.max()) or 1e-12
         model, cubic = (max(least, float(v)) for v in errors)
+        return model, cubic
+
+    def gain(kept: list[int]) -> float:
+        model, cubic = errors_of(kept)
         return 10 * math.log10(cubic / model)
 
     n = len(own)
     value, spread = gain(list(range(n))), 0.0
+    errors = tuple(map(math.sqrt, errors_of(list(range(n)))))
     if n > 1:
         others = [gain([j for j in range(n) if j != i]) for i in range(n)]
         spread = _Z_90 * math.sqrt((n - 1) * float(np.var(others)))
     low, high = math.hypot(spread, MARGIN_BELOW), math.hypot(spread, MARGIN_ABOVE)
-    return UpscalingVerdict(value, (value - low, value + high), excess, trained, n)
+    interval = value - low, value + high
+    return UpscalingVerdict(value, interval, excess, trained, n, (errors[0], errors[1]))

@@ -21,16 +21,19 @@ from napari_geosr.core.noise import Noise
 from napari_geosr.core.units import MILLIMETRES
 from napari_geosr.core.vocabulary import MODALITIES
 from napari_geosr.measure.number_text import bound_text, rough_percent, signed_text
+from napari_geosr.operations.restore.upscaling.result import structure_doubt
 from napari_geosr.operations.restore.verdict.pore_counts import MAX_PORE_RATIO
-from napari_geosr.operations.restore.verdict.run_verdict import Cause, Level
+from napari_geosr.operations.restore.verdict.run_verdict import (
+    Cause,
+    CountLimit,
+    Level,
+)
 
 if TYPE_CHECKING:
     from napari_geosr.core.volume import Volume
     from napari_geosr.measure.removed import RemovalStatistics
     from napari_geosr.models.card import ModelCard
-    from napari_geosr.operations.restore.upscaling.upscaling_verdict import (
-        UpscalingVerdict,
-    )
+    from napari_geosr.operations.restore.upscaling.result import UpscalingVerdict
     from napari_geosr.operations.restore.verdict.known_blocks import KnownBlockTest
     from napari_geosr.operations.restore.verdict.pore_counts import PoreCounts
 
@@ -54,11 +57,6 @@ DOUBTFUL_PORE_RATIO = 1.5
 LOSSY_PORE_RATIO = 4 / 3
 #: Gain in a simulated scan, in dB, below which the expected gain is doubtful.
 MIN_TEST_GAIN = -0.5
-#: Level, as a fraction of the contrast, above which measured noise may be fine
-#: structure: in a scan 32 voxels wide, texture was mistaken for noise.
-_DOUBTFUL_LEVEL = 0.33
-#: Correlation above which measured noise may be fine structure.
-_DOUBTFUL_CORRELATION = 0.35
 #: Maximum factor by which noise may be outside the range in training without a caution.
 _OUTSIDE = 1.25
 #: Typical voxel sizes, in mm, by imaging modality.
@@ -204,19 +202,8 @@ def cautions(facts: RunAssessment) -> Iterator[Finding]:
     if noise.level > 0:
         for sentence in noise.doubts:
             yield Finding("caution", sentence, "noise")
-    found = noise.correlation.values()
-    if (
-        finer is not None
-        and noise.relative > _DOUBTFUL_LEVEL
-        and min(found, default=0) > _DOUBTFUL_CORRELATION
-    ):
-        yield Finding(
-            "caution",
-            f"The noise was measured as {rough_percent(noise.relative)} of the "
-            "contrast and is correlated along every axis, so fine structure may have "
-            "been mistaken for noise. Compare the result with cubic interpolation.",
-            "noise",
-        )
+    if finer is not None and (doubt := structure_doubt(noise)):
+        yield Finding("caution", doubt, "noise")
     if noise.level > 0:
         if removed.has_places:
             yield Finding(
@@ -353,27 +340,34 @@ def _extra_pores(facts: RunAssessment, test: KnownBlockTest) -> str:
     return ""
 
 
+def count_limits(test: KnownBlockTest | None) -> tuple[CountLimit, ...]:
+    """Up to which size pores cannot be counted; empty if all can."""
+    if test is None:
+        return ()
+    tests = [test] if test.dark is None else [test, test.dark]
+    return tuple(limit for one in tests for limit in _limits(one))
+
+
 def lost_pores(test: KnownBlockTest | None) -> str:
     """Which pores cannot be counted, in sentences; empty if all can."""
-    if test is None:
-        return ""
-    sentences = [_lost(test)] + ([] if test.dark is None else [_lost(test.dark)])
-    return " ".join(filter(None, sentences))
+    return " ".join(limit.sentence for limit in count_limits(test))
 
 
-def _lost(test: KnownBlockTest) -> str:
+def _limits(test: KnownBlockTest) -> Iterator[CountLimit]:
     if test.limit is None:
-        return ""
+        return
     objects = test.objects
     if test.limit in test.countable or test.limit in test.shown:
-        return (
+        sentence = (
             f"Do not count {objects} of up to {test.limit} voxels in the result: they "
             "are removed together with the noise."
         )
-    return (
-        f"{objects.capitalize()} of up to {test.limit} voxels cannot be counted, "
-        "neither in the scan nor in the result: noise hides them."
-    )
+    else:
+        sentence = (
+            f"{objects.capitalize()} of up to {test.limit} voxels cannot be counted, "
+            "neither in the scan nor in the result: noise hides them."
+        )
+    yield CountLimit(objects, test.limit, sentence)
 
 
 def imaging(card: ModelCard, volume: Volume) -> Iterator[Finding]:

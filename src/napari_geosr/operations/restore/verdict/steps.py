@@ -39,6 +39,7 @@ from napari_geosr.operations.restore.verdict.known_blocks import (
 )
 from napari_geosr.operations.restore.verdict.run_verdict import (
     COUNTED_SIZE,
+    COUNTING,
     DEFAULT_MIN_VOXELS,
     LOST_FROM_SCAN,
     LOST_SIZE,
@@ -54,10 +55,8 @@ if TYPE_CHECKING:
     from napari_geosr.core.volume import Volume
     from napari_geosr.inference.risk.stein import CellMeans
     from napari_geosr.operations.restore.preparation import PreparedRestoration
-    from napari_geosr.operations.restore.ranking import Ranking
-    from napari_geosr.operations.restore.upscaling.upscaling_verdict import (
-        UpscalingVerdict,
-    )
+    from napari_geosr.operations.restore.ranking import Ranking, RankingEntry
+    from napari_geosr.operations.restore.upscaling.result import UpscalingVerdict
 
 #: Number of blocks to examine.
 _BLOCKS = 5
@@ -248,7 +247,10 @@ def _verdict_of(
         )
     better, unjudged = None, ""
     if finer:
-        better, unjudged = _gain_over_cubic(prepared, measured_noise, should_stop)
+        ranked = ranking if prepared.config.sharpness == "auto" else None
+        better, unjudged = _gain_over_cubic(
+            prepared, measured_noise, prepared.ranking or ranked, should_stop
+        )
     gain = _ranked_gain(prepared, prepared.ranking or ranking)
     if gain is None and blocks.cells is not None:
         gain = _gain(blocks.cells, measured_noise)
@@ -279,6 +281,8 @@ def _verdict_of(
         gain=gain,
         gain_over="cubic" if finer else "scan",
         figures=_figures(facts),
+        limits=rules.count_limits(facts.known_blocks),
+        counting=tuple(f.sentence for f in findings[1:] if f.cause in COUNTING),
     )
 
 
@@ -311,11 +315,17 @@ def _findings(
 
 
 def _gain_over_cubic(
-    prepared: PreparedRestoration, noise: Noise, should_stop: ShouldStop
+    prepared: PreparedRestoration,
+    noise: Noise,
+    ranking: Ranking | None,
+    should_stop: ShouldStop,
 ) -> tuple[UpscalingVerdict | None, str]:
     """Gain of a finer result over interpolation, or why it cannot be estimated."""
     if not prepared.model.card.has_weights:
         return None, ""  # the model is itself an interpolation
+    row = _ranked_row(prepared, ranking)
+    if row is not None and row.finer is not None:
+        return row.finer, ""
     try:
         found = run_to_end(
             upscaling_verdict_steps(
@@ -351,12 +361,24 @@ def _verdict_from_likeness(
 def _ranked_gain(
     prepared: PreparedRestoration, ranking: Ranking | None
 ) -> tuple[float, float, float] | None:
-    """The gain by which a model was ranked, if the run has the same settings."""
-    if ranking is None or prepared.has_deviation or prepared.config.strength != 1:
+    """The gain by which a denoiser was ranked, if the run has the same settings."""
+    if prepared.config.strength != 1:
+        return None
+    row = _ranked_row(prepared, ranking)
+    if row is None or ranking is None or ranking.gain_over != "scan":
+        return None
+    return row.gain, *row.interval
+
+
+def _ranked_row(
+    prepared: PreparedRestoration, ranking: Ranking | None
+) -> RankingEntry | None:
+    """The row of the model; None if it was not ranked, or is one of an ensemble."""
+    if ranking is None or prepared.has_deviation:
         return None
     for row in ranking.rows:
         if row.model is not None and row.model.path == prepared.model.path:
-            return row.gain, *row.interval
+            return row
     return None
 
 

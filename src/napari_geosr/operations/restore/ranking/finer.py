@@ -1,0 +1,232 @@
+"""Compares super-resolution models for a scan with cubic interpolation."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Generator
+from typing import TYPE_CHECKING, cast
+
+from napari_geosr.core.errors import Cancelled, ConfigError, GeoSRError, ModelError
+from napari_geosr.core.noise import Noise
+from napari_geosr.core.steps import BlockDone, ShouldStop, StageStarted, Step
+from napari_geosr.inference.device import pick_device
+from napari_geosr.inference.intensity import scan_steps, without_hot_voxels
+from napari_geosr.measure.noise import noise_steps
+from napari_geosr.measure.number_text import signed_text
+from napari_geosr.models import zoo
+from napari_geosr.models.bundle import Model
+from napari_geosr.operations.restore.ranking.result import Ranking, RankingEntry
+from napari_geosr.operations.restore.ranking.tune import for_axes
+from napari_geosr.operations.restore.upscaling.result import structure_doubt
+from napari_geosr.operations.restore.upscaling.trial import TrialResources
+from napari_geosr.operations.restore.upscaling.upscaling_verdict import (
+    upscaling_verdict_steps,
+)
+
+if TYPE_CHECKING:
+    from napari_geosr.core.volume import Volume
+    from napari_geosr.operations.restore.ranking.config import RankConfig
+    from napari_geosr.operations.restore.upscaling.result import UpscalingVerdict
+
+
+def rank_finer_steps(
+    volume: Volume,
+    config: RankConfig,
+    should_stop: ShouldStop,
+    *,
+    noise: Noise | None = None,
+) -> Generator[Step, None, Ranking]:
+    """Rank super-resolution models with one upscale factor, and interpolation.
+
+    Each model is tested on parts of the scan, on two scales; see
+    `napari_geosr.operations.restore.upscaling.upscaling_verdict`. A model is chosen
+    only if it is expected to be clearly better than cubic interpolation.
+
+    Parameters
+    ----------
+    volume : Volume
+        Axes ZYX or YX.
+    config : RankConfig
+        With an upscale factor above 1.
+    noise : Noise, optional
+        Noise of the volume, in its grey values; measured by default.
+
+    Yields
+    ------
+    Step
+        A `BlockDone` for each model.
+
+    Returns
+    -------
+    Ranking
+
+    Raises
+    ------
+    ConfigError
+        If there is no interpolation with this factor.
+    ModelError
+        If a model named in the settings does not fit.
+    VolumeError
+        If the volume has no suitable voxels.
+    Cancelled
+        If `should_stop` returns True.
+    """
+    began = time.monotonic()
+    models, cubic, skipped = _candidates(volume, config)
+    yield StageStarted(message="Reading intensities")
+    statistics = yield from scan_steps(volume.data, should_stop=should_stop)
+    volume = without_hot_voxels(volume, statistics)
+    if noise is None:
+        yield StageStarted(message="Measuring the noise")
+        noise = yield from noise_steps(volume, should_stop=should_stop)
+    machine = TrialResources(pick_device(config.device), threads=config.threads)
+    rows: list[RankingEntry] = []
+    yield StageStarted(0, 100 * len(models), message="Testing models on the scan")
+    for i, model in enumerate(models):
+        try:
+            steps = upscaling_verdict_steps(
+                volume,
+                model,
+                noise,
+                sharpness=config.sharpness,
+                machine=machine,
+                should_stop=should_stop,
+            )
+            found = yield from _as_part(steps, i, len(models))
+        except Cancelled:
+            raise
+        except GeoSRError as error:
+            if config.models:
+                raise
+            skipped[model.card.name] = str(error)
+        else:
+            rows.append(_entry(model, found))
+        yield BlockDone(100 * (i + 1), 100 * len(models))
+    errors = [row.finer.errors[1] for row in rows if row.finer and row.finer.errors]
+    baseline = sum(errors) / len(errors) if errors else math.nan
+    interpolation = RankingEntry(
+        cubic.card.name, cubic.card.title, baseline, 0.0, (0.0, 0.0), model=cubic
+    )
+    # At equal gains, interpolation comes first.
+    rows = sorted([interpolation, *rows], key=lambda row: -row.gain)
+    choice, reason = decide_finer(rows, interpolation, noise)
+    seconds = time.monotonic() - began
+    return Ranking(
+        tuple(rows), choice, reason, noise, skipped, seconds, config.upscale_factor
+    )
+
+
+def decide_finer(
+    rows: list[RankingEntry], interpolation: RankingEntry, noise: Noise
+) -> tuple[str, str]:
+    """Choose a model, or interpolation; return the name and the reason.
+
+    A model is chosen only if it is expected to be clearly better, and the noise of the
+    scan is certain: structure that was mistaken for noise is what a model would remove.
+    """
+    cubic = f"{interpolation.name} (cubic interpolation)"
+    models = [row for row in rows if row is not interpolation]
+    if not models:
+        return interpolation.name, (
+            f"{cubic}: no super-resolution model could be compared with it."
+        )
+    best = max(models, key=lambda row: row.gain)
+    clear = [row for row in models if row.finer and not row.finer.is_uncertain]
+    found = f"expected to gain {best.gain_text} over cubic interpolation"
+    if best not in clear:
+        return interpolation.name, (
+            f"{cubic}: no model is clearly better on this scan. The best one, "
+            f"{best.name}, is {found}."
+        )
+    doubts = [*noise.doubts, *filter(None, [structure_doubt(noise)])]
+    if not noise.is_measured:
+        doubts.append("The noise could not be measured.")
+    if doubts:
+        return interpolation.name, (
+            f"{cubic}: {best.name} is {found}, but that is uncertain. "
+            f"{' '.join(doubts)}"
+        )
+    others = [row for row in models if row is not best]
+    next_best = ""
+    if others:
+        second = max(others, key=lambda row: row.gain)
+        next_best = f"; {second.name}, the next best, {signed_text(second.gain, 1)} dB"
+    return best.name, f"{best.name} is {found}{next_best}."
+
+
+def _as_part(
+    steps: Generator[Step, None, UpscalingVerdict], i: int, n: int
+) -> Generator[Step, None, UpscalingVerdict]:
+    """The steps of test `i` of `n`, with the progress of all tests."""
+    while True:
+        try:
+            step = next(steps)
+        except StopIteration as end:
+            return cast("UpscalingVerdict", end.value)
+        if isinstance(step, BlockDone):
+            yield BlockDone(100 * i + 100 * step.done // step.total, 100 * n)
+
+
+def _entry(model: Model, found: UpscalingVerdict) -> RankingEntry:
+    card = model.card
+    error = math.nan if found.errors is None else found.errors[0]
+    gain = found.gain, found.interval
+    return RankingEntry(card.name, card.title, error, *gain, model=model, finer=found)
+
+
+def _candidates(
+    volume: Volume, config: RankConfig
+) -> tuple[list[Model], Model, dict[str, str]]:
+    """Models to compare, interpolation, and the unsuitable models with the reason."""
+    factor = config.upscale_factor
+    entries, faults = zoo.scan_folders()
+    finer = [
+        Model(entry.card, entry.path)
+        for entry in entries
+        if entry.card.upscale_factor > 1 and entry.card.labels == 1
+    ]
+    plain = [model for model in finer if not model.card.has_weights]
+    cubic = next((m for m in plain if m.card.upscale_factor == factor), None)
+    if cubic is None:
+        known = sorted({model.card.upscale_factor for model in plain})
+        raise ConfigError(
+            f"No model can make voxels {factor} times finer: choose an upscale factor "
+            f"of {', '.join(map(str, known[:-1]))} or {known[-1]}."
+        )
+    cubic = for_axes(cubic, volume)
+    if config.models:
+        named = [zoo.find(name) for name in config.models]
+        for model in named:
+            reason = _reason_unsuitable(model, volume, config, None)
+            if reason:
+                raise ModelError(f"{model.card.name!r} cannot be compared: {reason}.")
+        return [m for m in named if m.card.has_weights], cubic, {}
+    found, skipped = [], {path.stem: reason for path, reason in faults.items()}
+    for model in finer:
+        if not model.card.has_weights or model.card.upscale_factor != factor:
+            continue
+        reason = _reason_unsuitable(model, volume, config, config.modality)
+        if reason:
+            skipped[model.card.name] = reason
+        else:
+            found.append(model)
+    return found, cubic, skipped
+
+
+def _reason_unsuitable(
+    model: Model, volume: Volume, config: RankConfig, modality: str | None
+) -> str:
+    """Reason why a model cannot be compared; "" if it can."""
+    card = model.card
+    if card.upscale_factor != config.upscale_factor or card.labels > 1:
+        return f"it does not make voxels {config.upscale_factor} times finer"
+    if card.axes == "ZYX" and volume.axes == "YX" and card.has_weights:
+        return "it needs a volume, but this is a single image"
+    if card.axes == "YX" and volume.axes == "ZYX":
+        return "it makes voxels finer only within slices"
+    if modality and card.modalities and modality not in card.modalities:
+        return f"it is made for {', '.join(card.modalities)}"
+    if card.inputs > 1:
+        return "it needs several scans of one object together"
+    return ""

@@ -1,0 +1,120 @@
+"""Result of a test of a super-resolution model on a scan."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from napari_geosr.core.noise import Noise
+from napari_geosr.core.types import AnyDict
+from napari_geosr.measure.number_text import rough_percent
+
+#: Expected gain, in dB, below which the model may be no better than interpolation. The
+#: estimate scatters by 2 dB.
+CLEAR_GAIN = 1.0
+#: Level, as a fraction of the contrast, above which measured noise may be fine
+#: structure: in a scan 32 voxels wide, texture was mistaken for noise.
+_DOUBTFUL_LEVEL = 0.33
+#: Correlation above which measured noise may be fine structure.
+_DOUBTFUL_CORRELATION = 0.35
+
+
+@dataclass(frozen=True)
+class UpscalingVerdict:
+    """Expected performance of a super-resolution model on a scan.
+
+    Attributes
+    ----------
+    gain : float
+        Expected gain over cubic interpolation, in dB.
+    interval : (float, float)
+        Confidence interval of the gain (about 90 %).
+    excess : float
+        Excess sharpness of the model's result over the scan: the standard deviation, in
+        voxels of the scan, of the blur between the two.
+    trained_blur : (float, float) or None
+        Blur of the model's training scans, in their voxels.
+    parts : int
+        Number of parts of the scan that were evaluated, each on two scales.
+    errors : (float, float) or None
+        Expected root-mean-square errors of the model and of cubic interpolation, in
+        grey values of the scan.
+    """
+
+    gain: float
+    interval: tuple[float, float]
+    excess: float
+    trained_blur: tuple[float, float] | None
+    parts: int
+    errors: tuple[float, float] | None = None
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether interpolation is expected to perform better."""
+        return self.gain < 0
+
+    @property
+    def is_uncertain(self) -> bool:
+        """Whether the model may be no better than interpolation."""
+        return self.gain < CLEAR_GAIN and self.interval[0] < 0
+
+    @property
+    def sentence(self) -> str:
+        """Message for the user."""
+        low, high = self.interval
+        figures = f"{self.gain:+.1f} dB ({low:+.1f} to {high:+.1f})"
+        if self.is_doubtful:
+            text = (
+                f"Cubic interpolation is expected to be closer to the sample than this "
+                f"model: {figures} on parts of the scan itself. Choose cubic."
+            )
+        elif self.is_uncertain:
+            text = (
+                f"This model may be no better than cubic interpolation: {figures} on "
+                "parts of the scan itself."
+            )
+        else:
+            text = (
+                f"The expected gain over cubic interpolation is {figures}, measured on "
+                "parts of the scan itself."
+            )
+        return text + self._blur_sentence()
+
+    def _blur_sentence(self) -> str:
+        """A difference in sharpness from the training scans; empty if there is none."""
+        blur, excess = self.trained_blur, f"{self.excess:.1f}"
+        if blur is None or blur[0] - 0.1 <= self.excess <= blur[1] + 0.1:
+            return ""
+        if float(excess) == 0:  # no blur was found, which says little about the scan
+            return ""
+        what = "softer" if self.excess > blur[1] else "sharper"
+        return (
+            f" The scan is {what} than the scans that the model was trained on: it is "
+            f"blurred by about {excess} voxels (standard deviation), and they were "
+            f"blurred by {blur[0]:g} to {blur[1]:g}."
+        )
+
+    def to_json_dict(self) -> AnyDict:
+        """Values for records and ``--json``."""
+        return {
+            "expected_gain_over_cubic_db": self.gain,
+            "interval_db": list(self.interval),
+            "excess_sharpness": self.excess,
+            "trained_blur": None
+            if self.trained_blur is None
+            else list(self.trained_blur),
+            "parts": self.parts,
+            "doubtful": self.is_doubtful,
+            "sentence": self.sentence,
+        }
+
+
+def structure_doubt(noise: Noise) -> str:
+    """A sentence if fine structure may have been taken for noise; otherwise empty."""
+    least = min(noise.correlation.values(), default=0)
+    if noise.relative <= _DOUBTFUL_LEVEL or least <= _DOUBTFUL_CORRELATION:
+        return ""
+    return (
+        f"The noise was measured as {rough_percent(noise.relative)} of the contrast "
+        "and is correlated along every axis, so fine structure may have been mistaken "
+        "for noise. Compare the result with cubic interpolation."
+    )

@@ -1,0 +1,273 @@
+"""Model auto with an upscale factor: a model if it is clearly better, or cubic."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from hypothesis import given
+from hypothesis import strategies as st
+
+from napari_geosr import io, restore
+from napari_geosr.cli.app import run
+from napari_geosr.core.errors import Cancelled, ConfigError, ModelError, VolumeError
+from napari_geosr.core.noise import Noise
+from napari_geosr.core.steps import run_to_end
+from napari_geosr.core.volume import Volume
+from napari_geosr.models import zoo
+from napari_geosr.operations.restore import RestoreConfig
+from napari_geosr.operations.restore.job import RestoreInput, RestoreJob
+from napari_geosr.operations.restore.measurements import MeasurementStore
+from napari_geosr.operations.restore.ranking import (
+    RankConfig,
+    Ranking,
+    RankingEntry,
+    rank_steps,
+)
+from napari_geosr.operations.restore.ranking import finer as finer_module
+from napari_geosr.operations.restore.ranking.finer import decide_finer
+from napari_geosr.operations.restore.ranking.rank import find_ranking
+from napari_geosr.operations.restore.steps import choose_steps
+from napari_geosr.operations.restore.upscaling.result import UpscalingVerdict
+from napari_geosr.physics.phantoms import sphere_foam
+
+TWICE = RankConfig(upscale_factor=2, threads=1)
+NOISE = Noise(0.05, 1.0, correlation={"z": 0.0, "y": 0.0, "x": 0.0})
+CUBIC = RankingEntry("cubic-x2", "Interpolation", 1.0, 0.0, (0.0, 0.0))
+
+
+def fine_foam() -> np.ndarray:
+    """Dark spheres, on the grid of the sample."""
+    found = sphere_foam((80, 80, 80), porosity=0.3, radius=(4, 12), seed=4)
+    return (1 - found.fraction).astype(np.float32)
+
+
+def averaged(values: np.ndarray) -> np.ndarray:
+    """Means over blocks of two voxels along every axis."""
+    split = [part for n in values.shape for part in (n // 2, 2)]
+    return values.reshape(split).mean(axis=tuple(range(1, 2 * values.ndim, 2)))
+
+
+def scan(level: float, axes: str = "ZYX") -> tuple[Volume, np.ndarray, Noise]:
+    """A foam on a grid of half the resolution, with known noise."""
+    truth = fine_foam() if axes == "ZYX" else fine_foam()[40]
+    coarse = averaged(truth)
+    coarse = coarse + level * np.random.default_rng(1).standard_normal(coarse.shape)
+    noise = Noise(level, 1.0, correlation={axis.lower(): 0.0 for axis in axes})
+    size = (2.0,) * len(axes)
+    return Volume(coarse.astype(np.float32), axes, size, "µm"), truth, noise
+
+
+def outcome(gain: float, low: float, high: float) -> UpscalingVerdict:
+    return UpscalingVerdict(gain, (low, high), 0.3, None, 4, (0.8, 1.0))
+
+
+def entry(name: str, gain: float, low: float, high: float) -> RankingEntry:
+    found = outcome(gain, low, high)
+    return RankingEntry(name, name, 0.8, gain, (low, high), finer=found)
+
+
+def decided(*models: RankingEntry, noise: Noise = NOISE) -> tuple[str, str]:
+    return decide_finer([CUBIC, *models], CUBIC, noise)
+
+
+def test_a_clear_gain_is_taken_and_the_best_of_several():
+    choice, reason = decided(entry("a", 2.0, 0.5, 6.0), entry("b", 3.0, 0.8, 7.0))
+    assert choice == "b"
+    assert "3.0 dB" in reason
+    assert "a, the next best" in reason
+
+
+def test_what_may_be_a_loss_is_interpolated():
+    for gain, low in ((-0.5, -2.7), (0.0, -2.2), (0.6, -1.5)):
+        choice, reason = decided(entry("a", gain, low, gain + 4))
+        assert choice == "cubic-x2"
+        assert "no model is clearly better" in reason
+
+
+def test_doubtful_noise_is_no_basis_for_a_model():
+    unknown = Noise(0.0, 1.0, interval=(0.0, 0.3))
+    structure = Noise(0.5, 1.0, correlation={"z": 0.5, "y": 0.5, "x": 0.5})
+    for noise in (unknown, structure):
+        choice, reason = decided(entry("a", 5.0, 3.0, 9.0), noise=noise)
+        assert choice == "cubic-x2"
+        assert "uncertain" in reason
+
+
+def test_without_a_model_it_is_interpolated():
+    assert decided()[0] == "cubic-x2"
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.floats(-10, 10), st.floats(0, 10), st.floats(0, 10), st.booleans()
+        ),
+        max_size=5,
+    )
+)
+def test_a_chosen_model_is_never_expected_to_lose(gains):
+    rows = [
+        entry(f"m{i}", gain, gain - below, gain + above)
+        for i, (gain, below, above, _) in enumerate(gains)
+    ]
+    choice, _ = decided(*rows)
+    row = next(row for row in [CUBIC, *rows] if row.name == choice)
+    assert row.gain >= 0
+    assert row.finer is None or not row.finer.is_uncertain
+
+
+def test_the_proposal_is_closer_to_the_sample_than_interpolation(tmp_path: Path):
+    volume, truth, noise = scan(0.2)
+    ranking = run_to_end(rank_steps(volume, TWICE, noise=noise))
+    assert ranking.choice == "foam-sr-x2"
+    assert ranking.gain_over == "cubic"
+    names = [row.name for row in ranking.rows]
+    assert names == ["foam-sr-x2", "cubic-x2"]
+    assert "within slices" in ranking.skipped["fluo-sr-x2"]
+    errors = {
+        name: np.square(restore(volume, name, threads=1).data - truth).mean()
+        for name in names
+    }
+    assert errors["foam-sr-x2"] < errors["cubic-x2"]
+    # The expected errors are root-mean-square errors in grey values of the scan.
+    cubic = ranking.row("cubic-x2")
+    assert cubic.error == pytest.approx(np.sqrt(errors["cubic-x2"]), rel=0.5)
+    # A resumed run reads the ranking.
+    store = MeasurementStore(tmp_path / "kept.json")
+    of = TWICE.finer_settings()
+    store.keep("ranking", ranking, **of)
+    again = MeasurementStore(tmp_path / "kept.json")
+    found = find_ranking(again, volume, **of)
+    assert found is not None
+    assert found.choice == ranking.choice
+    assert found.chosen.model is not None
+    assert found.chosen.finer == ranking.chosen.finer
+    assert find_ranking(again, volume) is None  # that of denoisers is another
+
+
+def test_a_network_that_invents_detail_is_not_chosen(monkeypatch):
+    """Whatever its name: the test on the scan decides."""
+    volume, _, noise = scan(0.05)
+
+    def worse(*_args, **_more):
+        return outcome(-4.0, -6.2, 0.1)
+        yield
+
+    monkeypatch.setattr(finer_module, "upscaling_verdict_steps", worse)
+    ranking = run_to_end(rank_steps(volume, TWICE, noise=noise))
+    assert ranking.choice == "cubic-x2"
+    assert [row.name for row in ranking.rows] == ["cubic-x2", "foam-sr-x2"]
+
+
+def test_images_are_interpolated_within_their_plane():
+    ramp = np.add.outer(3.0 * np.arange(24), np.arange(32)).astype(np.float32)
+    image = Volume(ramp, "YX", (2.0, 2.0), "µm")
+    fine = restore(image, "cubic-x2", threads=1)
+    assert fine.axes == "YX"
+    assert fine.shape == (48, 64)
+    assert fine.voxel_size == (1.0, 1.0)
+    # Cubic interpolation reproduces ramps; sub-pixels lie at quarters of a pixel.
+    y, x = (np.arange(2 * n) / 2 - 0.25 for n in ramp.shape)
+    inner = (slice(8, -8), slice(8, -8))
+    expected = np.add.outer(3.0 * y, x)
+    np.testing.assert_allclose(np.asarray(fine.data)[inner], expected[inner], atol=1e-3)
+
+
+def test_an_image_gets_a_proposal_too():
+    volume, _, noise = scan(0.1, "YX")
+    ranking = run_to_end(rank_steps(volume, TWICE, noise=noise))
+    assert {row.name for row in ranking.rows} == {"fluo-sr-x2", "cubic-x2"}
+    assert "needs a volume" in ranking.skipped["foam-sr-x2"]
+
+
+def test_auto_on_the_command_line(tmp_path: Path, capsys, monkeypatch):
+    volume, _, _ = scan(0.02)
+    path, out = tmp_path / "scan.ome.tif", tmp_path / "fine.ome.tif"
+    io.write(volume, path)
+    words = [str(path), "--upscale-factor", "2", "--threads", "1"]
+    assert run(["models", "rank", *words, "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["gain_over"] == "cubic"
+    assert run(["restore", *words, "-m", "auto", "-o", str(out)]) == 0
+    said = capsys.readouterr().err
+    assert "over cubic interpolation" in " ".join(said.split())
+    fine = io.read(out)
+    assert fine.shape == (80, 80, 80)
+    assert fine.voxel_size == (1.0, 1.0, 1.0)
+    # The outer edges agree: the centre of the first voxel moves by a quarter.
+    assert fine.origin == pytest.approx((-0.5, -0.5, -0.5))
+    record = fine.provenance[-1]
+    assert record["model"]["name"] == printed["choice"]
+    assert record["ranking"]["choice"] == printed["choice"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["-m", "auto", "--upscale-factor", "3"], "factor of 2, 4 or 8"),
+        (["-m", "foam-sr-x2", "--upscale-factor", "4"], "has a fixed upscale factor"),
+        (
+            ["-m", "auto", "--upscale-factor", "2", "--uncertainty", "diffusion"],
+            "must be named",
+        ),
+    ],
+)
+def test_settings_that_contradict_each_other(tmp_path: Path, capsys, words, said):
+    path, out = tmp_path / "scan.tif", tmp_path / "fine.ome.tif"
+    tifffile.imwrite(path, averaged(fine_foam())[:16])
+    assert run(["restore", str(path), "--axes", "ZYX", *words, "-o", str(out)]) == 2
+    assert said in " ".join(capsys.readouterr().err.split())
+    assert not out.exists()
+
+
+def test_what_cannot_be_compared_is_refused():
+    volume, _, noise = scan(0.1)
+    steps = rank_steps(volume, TWICE, noise=noise, second=volume)
+    with pytest.raises(ConfigError, match="second scan"):
+        run_to_end(steps)
+    named = TWICE.model_copy(update={"models": ("ct-denoise",)})
+    with pytest.raises(ModelError, match="does not make voxels 2 times finer"):
+        run_to_end(rank_steps(volume, named, noise=noise))
+    small = Volume(np.asarray(volume.data)[:6], "ZYX")
+    named = TWICE.model_copy(update={"models": ("foam-sr-x2",)})
+    with pytest.raises(VolumeError, match="too small"):
+        run_to_end(rank_steps(small, named, noise=noise))
+    # With all models, those that cannot be tested are named, and it is interpolated.
+    ranking: Ranking = run_to_end(rank_steps(small, TWICE, noise=noise))
+    assert ranking.choice == "cubic-x2"
+    assert "too small" in ranking.skipped["foam-sr-x2"]
+
+
+def test_it_can_be_cancelled():
+    volume, _, noise = scan(0.1)
+    with pytest.raises(Cancelled):
+        run_to_end(rank_steps(volume, TWICE, lambda: True, noise=noise))
+
+
+def test_the_size_of_the_result_of_a_job_is_known(tmp_path: Path):
+    path = tmp_path / "scan.tif"
+    tifffile.imwrite(path, np.zeros((10, 12, 14), np.uint8), metadata={"axes": "ZYX"})
+    config = RestoreConfig(model="auto", upscale_factor=2)
+    data = RestoreInput(volume=path)
+    job = RestoreJob(name="fine", data=data, settings=config)
+    assert job.output_bytes() == 8 * 4 * 10 * 12 * 14
+
+
+def test_the_settings_of_a_run_reach_the_ranking(monkeypatch):
+    seen = []
+
+    def ranked(_volume, config, *_args, **_more):
+        seen.append(config)
+        return Ranking((CUBIC,), "cubic-x2", "", NOISE, upscale_factor=2)
+        yield
+
+    monkeypatch.setattr("napari_geosr.operations.restore.steps.rank_steps", ranked)
+    volume, _, _ = scan(0.0)
+    config = RestoreConfig(model="auto", upscale_factor=2, sharpness="scan")
+    run_to_end(choose_steps(volume, config))
+    assert (seen[0].upscale_factor, seen[0].sharpness) == (2, "scan")
+    assert zoo.find("cubic-x2").card.upscale_factor == 2
