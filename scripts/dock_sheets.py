@@ -2,7 +2,8 @@
 
 Run under a display, e.g. ``xvfb-run -a -s "-screen 0 1600x1000x24" python
 scripts/dock_sheets.py --out FOLDER [DOCK…]``. The window has 1366 × 768 pixels. A sheet
-shows one state of one dock: 360 and 300 pixels wide, in the dark and the light theme.
+shows one state of one dock: 360 and 300 pixels wide, in the dark and the light
+theme. ``--data FOLDER`` adds sheets of Restore and Porosity on real scans.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import argparse
 import os
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -233,6 +235,47 @@ def models(viewer) -> States:
     yield "chosen", frame
 
 
+def shapes(viewer) -> States:
+    """Empty, with a coarse shape, refined."""
+    from napari_geosr.physics.shapes import coarsened, sampled, trabeculae
+
+    frame, dock = opened(viewer, "Shapes")
+    yield "empty", frame
+    fine = sampled(trabeculae(np.random.default_rng(4)), (64,) * 3)
+    coarse = coarsened(fine, 4).astype(np.uint8)
+    viewer.add_labels(coarse, name="trabeculae", scale=(0.08,) * 3, units="mm")
+    wait(0.5)
+    yield "ready", frame
+    dock.run_button.click()
+    wait(until=lambda: not dock.activity.busy)
+    yield "done", frame
+
+
+def real(viewer, file: str) -> States:
+    """A real scan in Restore and Porosity: as opened, previewed, measured."""
+    assert shots.DATA is not None
+    restore_frame, dock = opened(viewer, "Restore")
+    viewer.open(str(shots.DATA / file), plugin=shots.PLUGIN)
+    wait(1)
+    wait(until=lambda: dock.verdict_panel.activity.is_settled)
+    yield "restore", restore_frame
+    frame, dock = opened(viewer, "Porosity")
+    wait(until=lambda: dock.settings.threshold is not None)
+    wait(1)
+    yield "porosity", frame
+    dock.measure()
+    wait(until=lambda: not dock.is_running)
+    yield "measured", frame
+
+
+REAL_FILES = {
+    "bone": "ct_volumes/bone_128x128x128.tif",
+    "cement": "ct_volumes/cement_128x128x128.tif",
+    "pollen": "microscopy/pollen.tif",
+    "movie": "microscopy/membrane_2d_timelapse.tif",
+}
+
+
 def jobs(viewer) -> States:
     """Without a job, with a finished training, with the parts of a run."""
     frame, _ = opened(viewer, "Jobs")
@@ -266,9 +309,11 @@ DOCKS = {
         compare,
         pairs,
         models,
+        shapes,
         jobs,
     )
 }
+ON_REAL = {name: partial(real, file=file) for name, file in REAL_FILES.items()}
 
 
 def sheet(viewer, frame: QWidget) -> QPixmap:
@@ -298,14 +343,17 @@ def main() -> None:
     """Draw the docks asked for, or all."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--data", type=Path, help="folder with real scans")
     parser.add_argument("names", nargs="*", metavar="DOCK")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
-    for name in arguments.names or DOCKS:
+    shots.DATA = arguments.data
+    known = DOCKS | (ON_REAL if arguments.data else {})
+    for name in arguments.names or known:
         for kind in ("CONFIG", "DATA", "STATE"):  # no jobs of other docks
             os.environ[f"XDG_{kind}_HOME"] = tempfile.mkdtemp()
         viewer = shots.new_viewer(size=WINDOW)
-        for state, frame in DOCKS[name](viewer):
+        for state, frame in known[name](viewer):
             path = arguments.out / f"{name}_{state}.png".replace(" ", "_")
             sheet(viewer, frame).save(str(path))
             print(path, flush=True)

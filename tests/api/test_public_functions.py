@@ -76,6 +76,17 @@ def test_everything_public_has_an_example(name):
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
+def test_arguments_described_together_have_the_same_default(name):
+    """The reference of the site shows one default for all of them."""
+    function = getattr(geosr, name)
+    arguments = inspect.signature(function).parameters
+    together = re.findall(r"(?m)^    (\w+(?:, \w+)+)(?: :.*)?$", function.__doc__ or "")
+    for names in together:
+        known = [arguments[n].default for n in names.split(", ") if n in arguments]
+        assert all(default == known[0] for default in known), names
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
 def test_every_argument_is_documented(name):
     function = getattr(geosr, name)
     arguments = {

@@ -288,6 +288,22 @@ def test_a_message_is_shown_whole_whatever_was_shown_before(qtbot, width):
         assert pane.height() == pane.widget().height() <= needed + 12
 
 
+@pytest.mark.parametrize("width", [*range(300, 340, 4), 360])
+def test_a_message_is_whole_beside_the_border_of_the_style(qtbot, width):
+    """napari's style draws one; the text then wraps at a smaller width."""
+    dock, message, body = QWidget(), MessageRow(), QScrollArea()
+    qtbot.addWidget(dock)
+    dock.setStyleSheet("QScrollArea { border: 3px solid; }")
+    fill_dock(dock, body, message, ActionBar((QPushButton("Run"),)))
+    dock.resize(width, 1600)
+    dock.show()
+    message.show_message(LONG, "warning")
+    qtbot.wait(50)
+    pane = dock.findChild(MessagePane)
+    assert message.label.height() >= message.label.heightForWidth(message.label.width())
+    assert pane.widget().height() == pane.viewport().height()
+
+
 def test_a_message_that_is_shown_is_laid_out_and_then_left_alone(qtbot):
     """Else the window is drawn again and again, as long as a message is in sight."""
     dock, message, body = QWidget(), MessageRow(), QScrollArea()

@@ -15,7 +15,7 @@ from napari_geosr.core.config import Config
 from napari_geosr.core.errors import GeoSRError
 from napari_geosr.gui.kit import dock as _dock
 from napari_geosr.gui.kit.dock import Dock
-from napari_geosr.gui.kit.durations import RemainingTime
+from napari_geosr.gui.kit.progress import RemainingTime
 from napari_geosr.gui.kit.remembered import settings_path
 from napari_geosr.gui.kit.widgets import FolderRow, SentenceLabel
 
@@ -139,7 +139,7 @@ def test_a_folder_is_chosen_by_its_button(qtbot, monkeypatch, tmp_path):
 
 def test_the_time_that_is_left_follows_from_the_time_it_took(monkeypatch):
     now = [100.0]
-    monkeypatch.setattr("napari_geosr.gui.kit.durations.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("napari_geosr.gui.kit.progress.time.monotonic", lambda: now[0])
     left = RemainingTime()
     assert left.text(2, 10) == ""  # those were finished before
     now[0] = 110.0

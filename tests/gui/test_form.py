@@ -14,14 +14,18 @@ from qtpy.QtWidgets import (
     QFormLayout,
     QLabel,
     QLineEdit,
+    QPushButton,
     QSpinBox,
+    QVBoxLayout,
+    QWidget,
 )
 
 from napari_geosr.core.config import Config
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.name_choices import NameChoices
+from napari_geosr.core.questions import TimeSeriesQuestion
 from napari_geosr.gui.kit.form import AUTOMATIC, ConfigForm, fields_of_options
-from napari_geosr.gui.kit.widgets import SentenceLabel
+from napari_geosr.gui.kit.widgets import Heading, SentenceLabel, form_layout
 from napari_geosr.operations.restore import RestoreConfig
 
 
@@ -238,3 +242,65 @@ def test_lines_are_broken_within_names_and_not_within_numbers(qtbot):
     shown = QLabel.text(label).replace("\u00a0", "~")
     assert shown == "+8.9~dB in 3~s, of 40~% in 12 slices"
     assert label.text() == "+8.9 dB in 3 s, of 40 % in 12 slices"
+
+
+class Optional(Config):
+    window: int | None = Field(
+        None, ge=5, title="Window", json_schema_extra={"unset": "off"}
+    )
+    start: str | None = Field(None, title="Start", json_schema_extra={"unset": "none"})
+    threads: int | None = Field(None, ge=1, title="Threads")
+
+
+def test_a_blank_value_says_what_it_means(qtbot):
+    form = ConfigForm(Optional)
+    qtbot.addWidget(form)
+    assert form.editor("window").text() == "off"
+    assert form.editor("start").placeholderText() == "none"
+    assert form.editor("threads").text() == AUTOMATIC
+    assert form.config() == Optional()
+
+
+def test_fields_may_stand_in_a_layout_of_the_dock(qtbot):
+    outside = QWidget()
+    rows = form_layout()
+    outside.setLayout(rows)
+    form = ConfigForm(Optional, elsewhere={"window": rows})
+    for widget in (outside, form):
+        qtbot.addWidget(widget)
+    assert form.editor("window").parentWidget() is outside
+    assert form.editor("threads").parentWidget() is form
+    form.set_values({"window": 7})
+    assert form.config().window == 7
+    form.add_fault("window", "too small.")
+    form.add_fault("threads", "too many.")
+    assert list(form.faults) == ["threads", "window"]
+    assert len(outside.findChildren(SentenceLabel)) == 1
+    form.clear_faults()
+    assert not form.faults
+    assert rows.rowCount() == 1
+
+
+def test_a_heading_is_shown_with_what_stands_below_it(qtbot):
+    box = QWidget()
+    qtbot.addWidget(box)
+    column = QVBoxLayout(box)
+    parts = QPushButton("one"), QPushButton("two")
+    for part in parts:
+        part.hide()
+    heading = Heading("Result", parts)
+    for widget in (heading, *parts):
+        column.addWidget(widget)
+    box.show()
+    assert heading.isHidden()
+    parts[1].show()
+    assert heading.isVisible()
+    parts[1].hide()
+    assert heading.isHidden()
+
+
+def test_docks_name_their_buttons_instead_of_an_option():
+    """The dock asks whether planes are frames with two buttons."""
+    text = str(TimeSeriesQuestion(5, "TYX", ("fine detail stays in place",)))
+    shown, _ = fields_of_options(text, [])
+    assert shown.endswith("(Z). Choose Time series or Slices.")

@@ -20,7 +20,7 @@ from qtpy.QtWidgets import (
 from napari_geosr import restore
 from napari_geosr.core.units import parse_unit
 from napari_geosr.gui.kit import remembered as _remembered
-from napari_geosr.gui.kit.durations import format_duration
+from napari_geosr.gui.kit.progress import format_duration
 from napari_geosr.gui.restore import RestoreDock
 from napari_geosr.operations.restore import RestoreConfig
 

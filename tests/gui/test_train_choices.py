@@ -8,7 +8,7 @@ from qtpy.QtWidgets import QLabel
 from train_helpers import TRAIN, noisy_scans, opened, set_small
 
 from napari_geosr.gui import train as train_dock
-from napari_geosr.gui.kit.durations import format_estimate
+from napari_geosr.gui.kit.progress import format_estimate
 from napari_geosr.gui.kit.remembered import remember
 from napari_geosr.gui.train import scenarios
 from napari_geosr.gui.train.method_settings import MethodMemory

@@ -113,3 +113,14 @@ def test_what_another_reader_left_out_the_file_says(viewer, qtbot, tmp_path):
     assert tuple(told.scale) == (0.7, 0.25, 0.5)
     assert parse_unit(str(told.units[0])) == "nm"
     assert row.isHidden()
+
+
+def test_a_long_number_is_whole_in_a_narrow_dock(viewer, row):
+    """Otherwise 1.953125 reads as 953125."""
+    layer = viewer.add_image(np.zeros((4, 5, 6)), scale=(1.953125,) * 3)
+    row.set_layer(layer)
+    row.resize(284, 100)
+    row.show()
+    for edge in row.edges:
+        assert edge.text() == "1.953125"
+        assert edge.width() > edge.fontMetrics().horizontalAdvance(edge.text()) + 8

@@ -153,3 +153,12 @@ def test_a_model_that_adds_slices_warns_where_the_file_names_none(tmp_path):
     assert "--axes ZYX" in warning
     assert said("foam-sr-x2", axes="ZYX") == []
     assert said("ct-denoise") == []
+
+
+def test_an_axis_in_doubt_is_mentioned_once(frames: Path) -> None:
+    """Whether planes are frames is asked; that a model adds slices is not added."""
+    few = io.read(frames)
+    few = few.replace(data=few.data[:20])
+    said = input_warnings(few, [load_model("foam-sr-x2").card])
+    (about_axes,) = [each for each in said if "axes" in each]
+    assert "may be frames" in about_axes

@@ -83,7 +83,15 @@ def explain(
         Edge length of the cubes of ``"occlusion"``, in voxels of the scan.
     seed : int
         Seed for the random noise.
-    device, nonfinite, threads, strength, sharpness
+    device : str
+        As in `restore`.
+    nonfinite : {"mean", "zero", "refuse"}
+        As in `restore`.
+    threads : int, optional
+        As in `restore`.
+    strength : float
+        As in `restore`.
+    sharpness : {"auto", "scan", "object"}
         As in `restore`.
 
     Returns

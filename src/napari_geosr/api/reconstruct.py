@@ -103,8 +103,10 @@ def reconstruct(
         median; 8 is a common value, 0 disables this.
     stripes : {"none", "sorting", "filtering", "large", "dead", "all"}
         Stripes to remove from sinograms, which become rings in slices.
-    stripe_size, large_stripe_size : int
-        Width of the median filter for narrow and wide stripes, in columns.
+    stripe_size : int
+        Width of the median filter for narrow stripes, in columns.
+    large_stripe_size : int
+        Width of the median filter for wide stripes, in columns.
     stripe_contrast : float
         Contrast above which a wide stripe is removed; lower values find more stripes.
     workers : int or distributed.Client, optional

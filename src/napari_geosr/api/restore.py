@@ -92,10 +92,13 @@ def restore(
         ``"diffusion"``, 2 to 64; by default 8.
     ensemble_with : tuple of str, Path, Model or ZooEntry
         Further models for ``"ensemble"``, with the same task and upscale factor.
-    sampling_steps, upscale_factor, seed : int
-        Of samples of a diffusion model (``"diffusion"``): passes of the network per
-        sample, voxels of the result per voxel of the scan (also for the model
-        ``"auto"``), and random seed.
+    sampling_steps : int
+        Passes of the network per sample of a diffusion model (``"diffusion"``).
+    upscale_factor : int
+        Voxels of the result per voxel of the scan, for samples of a diffusion model
+        and for the model ``"auto"``.
+    seed : int
+        Random seed of the samples of a diffusion model.
     workers : int or distributed.Client, optional
         Processes that share the work: their number on this computer, where they share
         `memory` and `threads`, or the client of a Dask cluster. By default, only this
@@ -197,7 +200,21 @@ def restore_with_uncertainty(
         objects that agree with the scan, drawn from a model of ``train("ddpm")``.
     axes : str, optional
         Meaning of the axes of a plain array.
-    device, memory, output_dtype, nonfinite, threads, backend, strength, sharpness
+    device : str
+        As in `restore`.
+    memory : str, optional
+        As in `restore`.
+    output_dtype : {"float32", "input"}
+        As in `restore`.
+    nonfinite : {"mean", "zero", "refuse"}
+        As in `restore`.
+    threads : int, optional
+        As in `restore`.
+    backend : {"auto", "torch", "openvino"}
+        As in `restore`.
+    strength : float
+        As in `restore`.
+    sharpness : {"auto", "scan", "object"}
         As in `restore`.
     uncertainty_members : int, optional
         Number of flips and rotations for ``"tta"``, 2 to 16, or of samples for
@@ -205,10 +222,13 @@ def restore_with_uncertainty(
         takes as long as a run without uncertainty.
     ensemble_with : tuple of str, Path, Model or ZooEntry
         Further models for ``"ensemble"``, with the same task and upscale factor.
-    sampling_steps, upscale_factor, seed : int
-        Of samples of a diffusion model (``"diffusion"``): passes of the network per
-        sample, voxels of the result per voxel of the scan (also for the model
-        ``"auto"``), and random seed.
+    sampling_steps : int
+        Passes of the network per sample of a diffusion model (``"diffusion"``).
+    upscale_factor : int
+        Voxels of the result per voxel of the scan, for samples of a diffusion model
+        and for the model ``"auto"``.
+    seed : int
+        Random seed of the samples of a diffusion model.
 
     Returns
     -------
@@ -292,9 +312,22 @@ def restore_blocks(
     chunks : tuple of int, optional
         Largest block to restore at once, in voxels of the result. By default, it
         depends on the free memory and the network.
-    device, memory, output_dtype, nonfinite, threads, backend, strength, sharpness
-        As in `restore`. Blocks are restored one after another, each with all of the
-        memory and threads.
+    device : str
+        As in `restore`.
+    memory : str, optional
+        As in `restore`, for each block.
+    output_dtype : {"float32", "input"}
+        As in `restore`.
+    nonfinite : {"mean", "zero", "refuse"}
+        As in `restore`.
+    threads : int, optional
+        As in `restore`, for each block.
+    backend : {"auto", "torch", "openvino"}
+        As in `restore`.
+    strength : float
+        As in `restore`.
+    sharpness : {"auto", "scan", "object"}
+        As in `restore`.
 
     Returns
     -------

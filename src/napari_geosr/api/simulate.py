@@ -59,8 +59,10 @@ def simulate(
         Whether to replace the files of an earlier simulation.
     projections : int
         Number of projections.
-    angle_range, first_angle : float
+    angle_range : float
         In degrees. Projections are evenly spaced over the range, excluding its end.
+    first_angle : float
+        Angle of the first projection, in degrees.
     sub_angles : int
         Number of angles averaged per exposure: 1 if the sample stands still, 5 or more
         if it rotates.
@@ -83,8 +85,10 @@ def simulate(
         Standard deviation of the error of the gain in flat fields, which causes rings.
     dead_columns, zingers : float
         Fractions of dead detector columns and of pixels hit by zingers.
-    dark, read_noise : float
-        Counts without beam, and standard deviation of the camera noise.
+    dark : float
+        Counts without beam.
+    read_noise : float
+        Standard deviation of the camera noise, in counts.
     flats, darks : int
         Number of flat and dark fields.
     seed : int

@@ -188,6 +188,7 @@ class TrainingConfig(Config):
         None,
         title="Start from",
         description="Model to start from (fine-tuning).",
+        json_schema_extra={"unset": "none"},
     )
     seed: int = Field(
         0,

@@ -31,6 +31,7 @@ LocalWindow = Annotated[
         description="For uneven brightness: compare grey values with their local mean "
         "in a Gaussian window this many voxels wide. It must be several times as wide "
         "as the largest pores. By default, the threshold is the same everywhere.",
+        json_schema_extra={"unit": "voxels", "unset": "off"},
     ),
 ]
 Hysteresis = Annotated[
@@ -42,6 +43,7 @@ Hysteresis = Annotated[
         description="Keep only pores in which a voxel is this far beyond the "
         "threshold, relative to the mean grey value of the pores: 0.5 is half-way to "
         "it. By default, all pores are kept.",
+        json_schema_extra={"unset": "off"},
     ),
 ]
 Connectivity = Annotated[

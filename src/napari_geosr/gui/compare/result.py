@@ -20,7 +20,8 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_geosr.gui.kit.widgets import combo, list_tree, text_label
+from napari_geosr.gui.kit.lists import list_tree
+from napari_geosr.gui.kit.widgets import combo, text_label
 from napari_geosr.operations.measure import number_text
 
 if TYPE_CHECKING:

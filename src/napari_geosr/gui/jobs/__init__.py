@@ -10,7 +10,7 @@ from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QFileDialog,
-    QGridLayout,
+    QHBoxLayout,
     QInputDialog,
     QMessageBox,
     QPushButton,
@@ -31,7 +31,8 @@ from napari_geosr.gui.kit.chart import load_pyqtgraph
 from napari_geosr.gui.kit.dock import Dock
 from napari_geosr.gui.kit.dock_tabs import TRAIN
 from napari_geosr.gui.kit.frame import open_dock
-from napari_geosr.gui.kit.widgets import button, list_tree, scrolling
+from napari_geosr.gui.kit.lists import list_tree
+from napari_geosr.gui.kit.widgets import button, scrolling
 from napari_geosr.jobs import index, submission
 from napari_geosr.jobs.folder import JobFolder, JobStatus
 from napari_geosr.jobs.job_files import foreign_files
@@ -133,11 +134,15 @@ class JobsDock(Dock):
         self.compare = JobComparison(self._viewer)
 
     def _lay_out(self) -> None:
-        buttons = QGridLayout()
-        buttons.addWidget(self.train_button, 0, 0)
-        buttons.addWidget(self.add_button, 0, 1)
-        buttons.addWidget(self.host_button, 1, 0)
-        buttons.addWidget(self.remove_button, 1, 1)
+        buttons = QVBoxLayout()
+        for pair in (
+            (self.train_button, self.add_button),
+            (self.host_button, self.remove_button),
+        ):
+            row = QHBoxLayout()
+            for widget in pair:
+                row.addWidget(widget, 1)
+            buttons.addLayout(row)
         inner = QWidget()
         column = QVBoxLayout(inner)
         column.setContentsMargins(8, 8, 8, 8)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from napari_geosr.core.config import format_bytes
 from napari_geosr.gui.jobs.watch import JobWatch
-from napari_geosr.gui.kit.durations import format_duration
 from napari_geosr.gui.kit.loss_plot import Line
+from napari_geosr.gui.kit.progress import format_duration
 from napari_geosr.jobs.folder import JobStatus
 from napari_geosr.jobs.index import describe_state
 from napari_geosr.jobs.kinds import FIT_NETWORKS, describe_resume
@@ -17,6 +18,7 @@ VALIDATION = "validation"
 #: Units of progress for jobs that do not train a network; jobs not listed here are
 #: shown in per cent.
 _UNITS = {"restore": "tiles", "study projections": "cells"}
+_PERCENTAGE_AT_END = re.compile(r" \(\d+ %\)$| \d+ % done\.$")
 _REQUEST_TEXTS = {"pause": "Pausing…", "finish": "Stopping…", "cancel": "Stopping…"}
 
 
@@ -97,6 +99,8 @@ def line_text(watch: JobWatch) -> str:
     if status.state == "running" and seconds is not None:
         parts.append(f"{format_duration(float(seconds))} left")
     text = f"{status.name}: {state_text(watch)}"
+    if parts:  # the percentage is given at the beginning
+        text = _PERCENTAGE_AT_END.sub("", text)
     return f"{', '.join(parts)} · {text}" if parts else text
 
 

@@ -208,7 +208,9 @@ class MessagePane(QScrollArea):
         if not shown or dock is None:
             return
         layout = self.widget().layout()
-        needed = layout.totalHeightForWidth(max(self.width(), _MIN_WRAP_WIDTH))
+        # Without the border of napari's style, which leaves less width for the text.
+        width = self.contentsRect().width()
+        needed = layout.totalHeightForWidth(max(width, _MIN_WRAP_WIDTH))
         most = max(48, round(_MAX_SHARE_OF_DOCK * dock.height()))
         if self._max_lines is not None:
             most = self._max_lines * self._message.fontMetrics().lineSpacing() + 2
@@ -217,7 +219,8 @@ class MessagePane(QScrollArea):
         self.setVerticalScrollBarPolicy(
             bar.ScrollBarAsNeeded if needed > most else bar.ScrollBarAlwaysOff
         )
-        self.setFixedHeight(min(needed, most))
+        border = self.height() - self.contentsRect().height()
+        self.setFixedHeight(min(needed, most) + border)
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
         """Refit after layout, because a label wraps its text in a later event."""

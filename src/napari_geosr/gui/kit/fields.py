@@ -21,6 +21,7 @@ from magicgui.widgets.bases import RangedWidget, ValueWidget
 from pydantic.fields import FieldInfo
 from qtpy.QtCore import QLocale, Qt, Signal
 from qtpy.QtWidgets import (
+    QAbstractSpinBox,
     QComboBox,
     QDoubleSpinBox,
     QHBoxLayout,
@@ -64,7 +65,8 @@ def field_widget(field: FieldInfo, suggestions: Sequence[str] = ()) -> ValueWidg
     field : FieldInfo
         Its annotation may be a bool, number, text, `Literal`, union of `Literal` and
         number, mapping, or any of these or None. Bounds and `NameChoices` come from
-        its metadata, a unit and titles of choices from its `json_schema_extra`.
+        its metadata, a unit, titles of choices and the word for a blank value
+        (`unset`) from its `json_schema_extra`.
     suggestions : sequence of str
         For a text field: entries of an editable menu.
 
@@ -105,8 +107,18 @@ def field_widget(field: FieldInfo, suggestions: Sequence[str] = ()) -> ValueWidg
         widget = MappingField()
     else:
         widget = TextField(nullable=optional)
+    if unset := str(_extra(field, "unset", "")):
+        _name_unset(widget.native, unset)
     show(widget, field.get_default(call_default_factory=True))
     return widget
+
+
+def _name_unset(editor: Any, text: str) -> None:
+    """Show a word of its own for a blank value, where nothing is automatic."""
+    if isinstance(editor, QAbstractSpinBox):
+        editor.setSpecialValueText(text)
+    else:
+        editor.setPlaceholderText(text)
 
 
 def unit_of(field: FieldInfo) -> str:

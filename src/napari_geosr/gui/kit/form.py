@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -124,6 +125,8 @@ class ConfigForm(QWidget):
         Suggestions for text fields; other text can be entered.
     groups : mapping of str to sequence of str
         Titles and their fields; an empty sequence stands for all other fields.
+    elsewhere : mapping of str to QFormLayout
+        Layouts of the dock, such as that of a section, for some of the fields.
 
     Signals
     -------
@@ -140,22 +143,26 @@ class ConfigForm(QWidget):
         skip: Sequence[str] = (),
         choices: Mapping[str, Sequence[str]] | None = None,
         groups: Mapping[str, Sequence[str]] | None = None,
+        elsewhere: Mapping[str, QFormLayout] | None = None,
         parent: QWidget | None = None,
     ) -> None:
         super().__init__(parent)
         self._type = config_type
         self._fields: dict[str, ValueWidget[Any]] = {}
-        layout = QFormLayout(self)
-        self._faults = FieldFaults(layout)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
-        layout.setRowWrapPolicy(QFormLayout.RowWrapPolicy.WrapLongRows)
+        layout = form_layout()
+        self.setLayout(layout)
+        self._rows: Mapping[str, Any] = defaultdict(lambda: layout, elsewhere or {})
+        self._faults = {rows: FieldFaults(rows) for rows in self._layouts()}
         shown = [name for name in config_type.model_fields if name not in skip]
         for title, names in _fields_by_group(shown, groups or {"": ()}).items():
             if title:
                 self._add_title(title)
             for name in names:
                 self._add_field(name, (choices or {}).get(name, ()))
+
+    def _layouts(self) -> list[Any]:
+        """The layouts that the fields are in, the form's own first."""
+        return list(dict.fromkeys([self.layout(), *self._rows.values()]))
 
     def _add_field(self, name: str, suggestions: Sequence[str]) -> None:
         field = self._type.model_fields[name]
@@ -192,7 +199,7 @@ class ConfigForm(QWidget):
         for inner in editor.findChildren(QLineEdit):
             inner.setAccessibleName(title)
             inner.setToolTip(editor.toolTip())
-        rows: Any = self.layout()
+        rows = self._rows[name]
         rows.addRow(title, editor)
         label = rows.labelForField(editor)
         label.setToolTip(editor.toolTip())
@@ -220,16 +227,19 @@ class ConfigForm(QWidget):
 
     def add_fault(self, name: str, text: str) -> None:
         """Show an error below a field."""
-        self._faults.add(name, self.editor(name), text)
+        self._faults[self._rows[name]].add(name, self.editor(name), text)
 
     def clear_faults(self) -> None:
         """Remove all errors shown below fields."""
-        self._faults.clear()
+        for faults in self._faults.values():
+            faults.clear()
 
     @property
     def faults(self) -> dict[str, str]:
         """Errors shown below fields, by name."""
-        return self._faults.texts
+        return {
+            n: t for faults in self._faults.values() for n, t in faults.texts.items()
+        }
 
     def editor(self, name: str) -> QWidget:
         """Return the Qt widget of one field."""
@@ -367,6 +377,10 @@ def _fields_by_group(
 
 #: One or more command-line options in brackets, as in messages of operations.
 _OPTION = re.compile(r"\(--([a-z][a-z0-9-]*)(?:, [^)]*|( [^)]*))?\)")
+#: The answer to a question that docks ask with two buttons.
+_FRAMES_OR_SLICES = re.compile(
+    r"Give --axes \w+ if they are frames, --axes \w+ if they are slices\."
+)
 #: Options within a sentence, and an option and its value before another option.
 _BARE_OPTION = re.compile(r"--([a-z][a-z0-9-]*)")
 _ONE_OF_SEVERAL = re.compile(r"(--[a-z][a-z0-9-]* (?!and )[^\s-]\S*) (?=--)")
@@ -394,6 +408,7 @@ def fields_of_options(
     """
     known = {name: form for form in reversed(list(forms)) for name in form.names}
     fields = []
+    text = _FRAMES_OR_SLICES.sub("Choose Time series or Slices.", text)
     text = _ONE_OF_SEVERAL.sub(r"\1, ", text)
     for option, value in _OPTION.findall(text):
         name = option.replace("-", "_")

@@ -195,7 +195,7 @@ class HistogramView(Chart):
         per_unit = self.width() / ((last - first) or 1.0)
         left = right = float(_MARGIN)
         for place, text in labels:
-            half = self.fontMetrics().horizontalAdvance(text) / 2 + 1
+            half = self.fontMetrics().horizontalAdvance(text) / 2 + 4
             left = max(left, half - (place - first) * per_unit)
             right = max(right, half - (last - place) * per_unit)
         self._set_margins(left, 4, right)

@@ -15,20 +15,17 @@ from platformdirs import user_data_path
 from qtpy.compat import isalive
 from qtpy.QtCore import QEvent, QObject, QPoint, QSize, Qt, QTimer, Signal
 from qtpy.QtWidgets import (
-    QAbstractItemView,
     QComboBox,
     QFileDialog,
     QFormLayout,
     QFrame,
     QHBoxLayout,
-    QHeaderView,
     QLabel,
     QProgressBar,
     QPushButton,
     QScrollArea,
     QSizePolicy,
     QToolButton,
-    QTreeWidget,
     QVBoxLayout,
     QWidget,
 )
@@ -227,6 +224,36 @@ def add_row(
     label.setToolTip(buddy.toolTip())
     label.setAccessibleName(f"Label for {buddy.accessibleName()}")
     form.addRow(label, widget)
+
+
+class Heading(QLabel):
+    """A bold title that is shown while one of the widgets below it is shown.
+
+    Parameters
+    ----------
+    title : str
+    widgets : sequence of QWidget
+        In the same parent as the heading.
+    """
+
+    def __init__(self, title: str, widgets: Sequence[QWidget]) -> None:
+        super().__init__(f"<b>{title}</b>")
+        self.setAccessibleName(f"Group {title}")
+        self.setToolTip(f"What can be done with the {title.lower()}.")
+        self.setContentsMargins(0, 6, 0, 0)
+        self._widgets = tuple(widgets)
+        for widget in self._widgets:
+            widget.installEventFilter(self)
+        self._follow()
+
+    def eventFilter(self, watched: Any, event: QEvent) -> bool:
+        """Follow the widgets as they are shown and hidden."""
+        if event.type() in (QEvent.Type.ShowToParent, QEvent.Type.HideToParent):
+            self._follow()
+        return bool(super().eventFilter(watched, event))
+
+    def _follow(self) -> None:
+        self.setHidden(all(widget.isHidden() for widget in self._widgets))
 
 
 class FormAligner(QObject):
@@ -455,36 +482,3 @@ def open_sections(widget: QWidget) -> None:
         if isinstance(parent, Section):
             parent.set_open(True)
         parent = parent.parentWidget()
-
-
-def list_tree(
-    columns: Sequence[str], name: str, tip: str, *, heights: tuple[int, int]
-) -> QTreeWidget:
-    """Create an empty list.
-
-    Parameters
-    ----------
-    columns : sequence of str
-        Titles of the columns.
-    name, tip : str
-        Accessible name and tool tip.
-    heights : (int, int)
-        Minimum and maximum height in pixels.
-    """
-    tree = QTreeWidget()
-    tree.setHeaderLabels(list(columns))
-    tree.setRootIsDecorated(False)
-    tree.setUniformRowHeights(True)
-    # Names often differ only at their end.
-    tree.setTextElideMode(Qt.TextElideMode.ElideMiddle)
-    tree.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
-    tree.setAccessibleName(name)
-    tree.setToolTip(tip)
-    header = tree.header()
-    header.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
-    for column in range(1, len(columns)):
-        header.setSectionResizeMode(column, QHeaderView.ResizeMode.ResizeToContents)
-    header.setStretchLastSection(False)
-    tree.setMinimumHeight(heights[0])
-    tree.setMaximumHeight(heights[1])
-    return tree

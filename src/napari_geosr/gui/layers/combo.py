@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 #: Minimum width, in pixels; Qt's default leaves room for the whole placeholder.
 _MIN_WIDTH = 96
+#: Shown while no layer can be chosen.
+_NOTHING_TO_LIST = "No suitable layer"
 
 
 class ElidingCombo(QComboBox):
@@ -141,6 +143,10 @@ class LayerCombo(ElidingCombo):
             self.setCurrentIndex(0 if self.count() else -1)
         elif layer in known:
             self.setCurrentIndex(len(self._fixed) + known.index(layer))
+
+    def _empty_text(self) -> str:
+        """Return what an empty list lacks."""
+        return super()._empty_text() if self.count() else _NOTHING_TO_LIST
 
     def refresh(self) -> None:
         """Refill the list, because the results of `accept` may have changed."""

@@ -303,5 +303,5 @@ def _small_button(text: str, tool_tip: str, key: str) -> QPushButton:
     button.setShortcut(f"Alt+Shift+{key}")
     button.setAccessibleName(tool_tip.split(" (")[0])
     button.setToolTip(tool_tip)
-    button.setSizePolicy(QSizePolicy.Policy.Maximum, QSizePolicy.Policy.Fixed)
+    button.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
     return button

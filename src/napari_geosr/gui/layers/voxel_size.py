@@ -96,16 +96,16 @@ class VoxelSizeRow(QWidget):
         self.button.setAccessibleName("Set the voxel size")
         self.button.setEnabled(False)
         self.button.clicked.connect(self.apply)
-        row = QHBoxLayout()
-        row.setContentsMargins(0, 0, 0, 0)
+        row, answer = QHBoxLayout(), QHBoxLayout()
         for edge in self.edges:
             row.addWidget(edge, 1)
-        row.addWidget(self.unit)
-        row.addWidget(self.button)
+        for widget in (self.unit, self.button):
+            answer.addWidget(widget, 1)
         layout = QGridLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.question, 0, 0)
-        layout.addLayout(row, 1, 0)
+        layout.addLayout(row, 1, 0)  # of their own: numbers can be long
+        layout.addLayout(answer, 2, 0)
         self.setVisible(False)
 
     def _make_edge(self, axis: str) -> QLineEdit:

@@ -27,10 +27,11 @@ from napari_geosr.gui.kit.activity import Activity
 from napari_geosr.gui.kit.dock import Dock
 from napari_geosr.gui.kit.dock_tabs import RESTORE
 from napari_geosr.gui.kit.frame import open_dock
+from napari_geosr.gui.kit.lists import list_tree
 from napari_geosr.gui.kit.notify import MessageLog
 from napari_geosr.gui.kit.progress import OperationProgress
 from napari_geosr.gui.kit.warm_up import load_torch_libraries
-from napari_geosr.gui.kit.widgets import button, list_tree, scrolling
+from napari_geosr.gui.kit.widgets import button, scrolling
 from napari_geosr.gui.kit.worker import MakeSteps
 from napari_geosr.gui.models.box import card_html, text_label
 from napari_geosr.gui.models.find import ModelSearch

@@ -36,7 +36,7 @@ from napari_geosr.gui.porosity.preview.sample_preview import SamplePreview
 from napari_geosr.gui.porosity.preview.threshold_preview import ThresholdPreview
 from napari_geosr.gui.porosity.settings import NO_IMAGE, UNUSABLE
 from napari_geosr.gui.porosity.widgets import PorosityWidgets
-from napari_geosr.operations.measure import MeasureConfig
+from napari_geosr.operations.measure import MeasureConfig, morphometry_choices
 from napari_geosr.operations.measure.grey_levels import GreyLevels
 
 if TYPE_CHECKING:
@@ -91,8 +91,9 @@ class PorosityDock(PorosityWidgets):
 
     @classmethod
     def load_steps(cls) -> Generator[Step, None, None]:
-        """Import the modules that draw charts."""
+        """Import the statistics and the modules that draw charts."""
         yield from ()
+        morphometry_choices()
         load_pyqtgraph()
 
     def _connect(self) -> None:

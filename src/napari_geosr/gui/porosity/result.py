@@ -68,7 +68,7 @@ class FiguresTable(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._grid = QGridLayout(self)
-        self._grid.setContentsMargins(0, 0, 0, 0)
+        self._grid.setContentsMargins(0, 0, 6, 0)  # not up to the scroll bar
         self._grid.setVerticalSpacing(1)
         self._grid.setHorizontalSpacing(8)
         self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Maximum)

@@ -5,7 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QFormLayout, QLabel
+from qtpy.QtWidgets import QFormLayout, QLabel, QSpinBox, QWidget
+
+from napari_geosr.gui.kit.form import ConfigForm
+from napari_geosr.gui.kit.widgets import Section, form_layout
+
+#: Settings in a section that is closed at first.
+SELDOM_CHANGED = ("local_window", "hysteresis", "connectivity", "graph", "memory")
 
 
 def form_of(rows: Any) -> QFormLayout:
@@ -21,6 +27,33 @@ def form_of(rows: Any) -> QFormLayout:
         label.setAccessibleName(text.replace("&", ""))
         form.addRow(label, field)
     return form
+
+
+def more_settings() -> tuple[Section, QFormLayout]:
+    """Create the section of the settings that are seldom changed, and its rows."""
+    content, rows = QWidget(), form_layout()
+    content.setLayout(rows)
+    section = Section(
+        "More settings",
+        content,
+        tool_tip="Local threshold, hysteresis, connectivity and memory.",
+        shortcut="Alt+Shift+O",
+    )
+    return section, rows
+
+
+def add_physical_size(form: ConfigForm, label: QLabel) -> None:
+    """Show the physical size below the corresponding number of voxels."""
+    rows, editor = form.layout(), form.editor("min_voxels")
+    assert isinstance(rows, QFormLayout)
+    assert isinstance(editor, QSpinBox)
+    title = rows.labelForField(editor)
+    assert isinstance(title, QLabel)
+    title.setText("Min. por&e size")
+    title.setBuddy(editor)
+    editor.setSuffix(" voxels")
+    row, _ = rows.getWidgetPosition(editor)
+    rows.insertRow(row + 1, "", label)
 
 
 def align_fields(forms: list[Any]) -> None:

@@ -12,8 +12,6 @@ from qtpy.QtWidgets import (
     QCheckBox,
     QComboBox,
     QDoubleSpinBox,
-    QFormLayout,
-    QLabel,
     QSizePolicy,
     QSpinBox,
     QVBoxLayout,
@@ -24,7 +22,7 @@ from napari_geosr.core.errors import ConfigError
 from napari_geosr.gui.kit.fields import field_widget
 from napari_geosr.gui.kit.form import ConfigForm
 from napari_geosr.gui.kit.histogram import Bars, ThresholdView
-from napari_geosr.gui.kit.widgets import ElidedLabel, text_label
+from napari_geosr.gui.kit.widgets import ElidedLabel
 from napari_geosr.gui.layers import (
     METADATA,
     holds_deviations,
@@ -41,12 +39,19 @@ from napari_geosr.gui.porosity.choices import (
     METHODS,
     NOTHING,
     WHOLE,
+    SampleProposal,
     is_deviation,
     is_labels,
 )
 from napari_geosr.gui.porosity.faults import SettingsFaults
 from napari_geosr.gui.porosity.morphometry_box import SHOWN_ELSEWHERE, MorphometryBox
-from napari_geosr.gui.porosity.rows import align_fields, form_of
+from napari_geosr.gui.porosity.rows import (
+    SELDOM_CHANGED,
+    add_physical_size,
+    align_fields,
+    form_of,
+    more_settings,
+)
 from napari_geosr.operations.measure import MeasureConfig, number_text
 from napari_geosr.operations.measure.deviation import belongs_to
 from napari_geosr.operations.measure.grey_levels import GreyLevels
@@ -60,11 +65,6 @@ if TYPE_CHECKING:
 
 NO_IMAGE = "Open an image to measure its pores."
 UNUSABLE = "This image cannot be measured."
-_SURROUNDED = "The background around the sample is not counted."
-_SURROUNDED_HELP = (
-    "Background reaches the faces of the volume, so pores are counted inside an "
-    f"automatic sample mask. Choose “{WHOLE}” to count everything."
-)
 #: Largest grey value that can be entered. Its negative stands for an unknown value.
 _MAX_VALUE = 1e12
 
@@ -110,20 +110,23 @@ class PorositySettings(QWidget):
         self.histogram.empty_text = "Reading grey values…"
         self.preview = QCheckBox("Show pores on the sli&ce")
         self.preview.setChecked(True)
-        self.form = ConfigForm(MeasureConfig, skip=SHOWN_ELSEWHERE)
+        self.more, rows = more_settings()
+        self.form = ConfigForm(
+            MeasureConfig,
+            skip=SHOWN_ELSEWHERE,
+            elsewhere=dict.fromkeys(SELDOM_CHANGED, rows),
+        )
         self.smallest = ElidedLabel("")
-        self._add_physical_size()
+        add_physical_size(self.form, self.smallest)
         self.morphometry = MorphometryBox()
         self.sample = LayerCombo(viewer, is_labels, fixed=tuple(MASKS))
         self.other = LayerCombo(viewer, self._can_compare, fixed=(NOTHING,))
         self.deviation = LayerCombo(viewer, is_deviation, fixed=(NOTHING,))
-        self.sample_note = text_label("About the sample", _SURROUNDED_HELP, _SURROUNDED)
-        self.sample_note.setVisible(False)
+        self.proposal = SampleProposal(self.sample, self)
         closing = field_widget(MeasureConfig.model_fields["mask_closing"]).native
         assert isinstance(closing, QSpinBox)
         self.closing = closing
         self.closing.setSuffix(" voxels")
-        self._sample_by_hand = self._sample_proposed = False
         self._source: weakref.ref[Layer] | None = None  # the proposed reference
         self._describe()
         self._lay_out()
@@ -136,7 +139,6 @@ class PorositySettings(QWidget):
         self.form.changed.connect(self._on_form)
         self.sample.layerChanged.connect(self._on_sample)
         self.closing.valueChanged.connect(lambda _: self.thresholdChanged.emit())
-        self.sample.activated.connect(self._on_sample_by_hand)
 
     def _describe(self) -> None:
         for widget, name, tip in (
@@ -205,19 +207,6 @@ class PorositySettings(QWidget):
             widget.setAccessibleName(name)
             widget.setToolTip(tip)
 
-    def _add_physical_size(self) -> None:
-        """Show the physical size below the corresponding number of voxels."""
-        rows, editor = self.form.layout(), self.form.editor("min_voxels")
-        assert isinstance(rows, QFormLayout)
-        assert isinstance(editor, QSpinBox)
-        label = rows.labelForField(editor)
-        assert isinstance(label, QLabel)
-        label.setText("Min. por&e size")
-        label.setBuddy(editor)
-        editor.setSuffix(" voxels")
-        row, _ = rows.getWidgetPosition(editor)
-        rows.insertRow(row + 1, "", self.smallest)
-
     def _lay_out(self) -> None:
         for field in (self.method, self.value):
             field.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
@@ -247,9 +236,10 @@ class PorositySettings(QWidget):
         layout.addWidget(self.histogram)
         layout.addWidget(self.preview)
         layout.addWidget(self.form)
-        bottom.insertRow(1, "", self.sample_note)
+        bottom.insertRow(1, "", self.proposal.note)
         self._show_closing()
         layout.addLayout(bottom)
+        layout.addWidget(self.more)
         layout.addWidget(self.morphometry.section)
         layout.addStretch(1)
 
@@ -257,6 +247,7 @@ class PorositySettings(QWidget):
         """Align the fields, now that the labels have the theme's font."""
         super().showEvent(event)
         align_fields([self.rows_above, self.form.layout(), self.rows_below])
+        align_fields([self.more.content.layout()])
 
     def _can_compare(self, layer: Layer) -> bool:
         return is_measurable(layer) and bool(layer is not self.image.layer())
@@ -348,19 +339,10 @@ class PorositySettings(QWidget):
 
     def _propose_sample(self, levels: GreyLevels) -> None:
         """Propose the automatic mask if background surrounds the sample."""
-        if self._sample_by_hand or self.threshold is None:
-            return
-        phase = self.form.values()["phase"]
-        surrounded = levels.surroundings.has_background(self.threshold, phase)
-        chosen = self.sample.fixed_entry()
-        self._sample_proposed &= chosen == AUTOMATIC  # otherwise the user changed it
-        if surrounded and chosen == WHOLE:
-            self.sample.setCurrentText(AUTOMATIC)
-            self._sample_proposed = True
-        elif self._sample_proposed and not surrounded:
-            self.sample.setCurrentText(WHOLE)
-            self._sample_proposed = False
-        self.sample_note.setVisible(self._sample_proposed)
+        if self.threshold is not None:
+            phase = self.form.values()["phase"]
+            around = levels.surroundings.has_background(self.threshold, phase)
+            self.proposal.propose(around)
 
     def _on_sample(self) -> None:
         self._show_closing()
@@ -372,15 +354,11 @@ class PorositySettings(QWidget):
         for part in (self.closing, self.rows_below.labelForField(self.closing)):
             part.setVisible(is_automatic)
 
-    def _on_sample_by_hand(self, _index: int) -> None:
-        self._sample_by_hand, self._sample_proposed = True, False
-        self.sample_note.setVisible(False)
-
     @property
     def reusable_config(self) -> MeasureConfig:
         """The settings that also apply to other images."""
         config = self.config()
-        if not self._sample_proposed:
+        if not self.proposal.is_active:
             return config
         return config.model_copy(update={"sample_mask": "none"})
 
@@ -462,11 +440,7 @@ class PorositySettings(QWidget):
         self._draw_threshold(value)
 
     def _on_image(self) -> None:
-        self._sample_by_hand = False
-        if self._sample_proposed:  # for the previous image
-            self._sample_proposed = False
-            self.sample_note.setVisible(False)
-            self.sample.setCurrentText(WHOLE)
+        self.proposal.restart()
         with QSignalBlocker(self.other):
             self.other.refresh()
         self.sourceChanged.emit()

@@ -12,8 +12,8 @@ from qtpy.QtCore import QTimer
 from napari_geosr.core.errors import ConfigError, GeoSRError
 from napari_geosr.core.steps import StageStarted, Step
 from napari_geosr.gui.kit.dock_tabs import POROSITY
-from napari_geosr.gui.kit.durations import RemainingTime
 from napari_geosr.gui.kit.frame import open_dock
+from napari_geosr.gui.kit.progress import RemainingTime
 from napari_geosr.gui.layers import chosen_position, volume_from_layer
 from napari_geosr.gui.models.handover import ModelHandover
 from napari_geosr.gui.restore import copying

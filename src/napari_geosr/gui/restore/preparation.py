@@ -13,7 +13,7 @@ from napari_geosr.core.errors import Cancelled
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.jobs.cluster.proposal import RunEstimate
-from napari_geosr.gui.kit.durations import format_duration
+from napari_geosr.gui.kit.progress import format_duration
 from napari_geosr.gui.kit.warm_up import load_torch_libraries
 from napari_geosr.gui.layers import part_of_file
 from napari_geosr.gui.restore.preview import PREVIEW_EDGES, Region

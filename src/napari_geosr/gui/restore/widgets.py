@@ -24,9 +24,16 @@ from napari_geosr.gui.jobs.cluster import ClusterButton
 from napari_geosr.gui.jobs.row import JobRow
 from napari_geosr.gui.kit.action_bar import ActionBar, fill_dock
 from napari_geosr.gui.kit.dock import Dock
-from napari_geosr.gui.kit.durations import format_duration
 from napari_geosr.gui.kit.form import ConfigForm
-from napari_geosr.gui.kit.widgets import PartScroller, Section, scrolling
+from napari_geosr.gui.kit.progress import format_duration
+from napari_geosr.gui.kit.widgets import (
+    Heading,
+    PartScroller,
+    Section,
+    add_row,
+    form_layout,
+    scrolling,
+)
 from napari_geosr.gui.layers import holds_deviations, is_helper, is_own_result
 from napari_geosr.gui.layers.combo import LayerCombo
 from napari_geosr.gui.layers.curtain import CompareBox
@@ -281,11 +288,7 @@ class RestoreWidgets(Dock):
         return _NONE_CHOSEN if self.layer_combo.count() else _NO_IMAGE
 
     def _lay_out(self) -> None:
-        choices = QFormLayout()
-        choices.setContentsMargins(0, 0, 0, 0)
-        choices.setFieldGrowthPolicy(
-            QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow
-        )
+        choices = form_layout()
         choices.setRowWrapPolicy(QFormLayout.RowWrapPolicy.DontWrapRows)
         for title, widget, buddy in (
             ("&Image", self.layer_combo, self.layer_combo),
@@ -293,11 +296,7 @@ class RestoreWidgets(Dock):
             ("Strength", self.strength, self.strength.slider),
             ("Uncertainty", self.uncertainty, self.uncertainty.combo),
         ):
-            label = QLabel(title)
-            label.setBuddy(buddy)
-            label.setToolTip(buddy.toolTip())
-            label.setAccessibleName(f"Label for {buddy.accessibleName()}")
-            choices.addRow(label, widget)
+            add_row(choices, title, widget, buddy)
         choices.insertRow(1, self.extent.label, self.extent)
         self.bar = ActionBar(
             (self.preview_button, self.run_button, self.cancel_button),
@@ -324,16 +323,16 @@ class RestoreWidgets(Dock):
             self.finished_part_row,
             self.estimate,
             self.live.widget,
+            self.compare,
         ):
             column.addWidget(widget)
+        column.addWidget(Heading("Result", (self.save_button, self.measure_button)))
         column.addLayout(results)
         for widget in (
             self.compare_button,
             self.check_button,
             self.check_verdict,
             self.explanation_box,
-            _line(),
-            self.compare,
             _line(),
             self.settings,
             self.card,

@@ -9,6 +9,7 @@ from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QTreeWidgetItem, QVBoxLayout,
 from napari_geosr.gui.kit.action_bar import ActionBar, fill_dock
 from napari_geosr.gui.kit.dock import Dock
 from napari_geosr.gui.kit.form import ConfigForm
+from napari_geosr.gui.kit.lists import list_tree
 from napari_geosr.gui.kit.widgets import (
     FormAligner,
     PartScroller,
@@ -17,7 +18,6 @@ from napari_geosr.gui.kit.widgets import (
     button,
     combo,
     form_layout,
-    list_tree,
     scrolling,
     text_label,
 )
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 NO_SCAN = "Open a scan to segment."
 NO_STROKES = "Choose the scan, then press New labels."
 PAINT = "Paint at least two classes with napari's brush."
-READY = "Paint where the classes are wrong, then segment."
+READY = "Paint over mistakes, then segment."
 #: Entries of the menu of what is shown of the prediction.
 CLASSES, UNCERTAINTY = "Classes only", "Uncertainty"
 #: Heights of the list of slices, in pixels.

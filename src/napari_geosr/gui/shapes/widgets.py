@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QTreeWidgetItem, QVBoxLayout, QWidget
 
 from napari_geosr.gui.kit.action_bar import ActionBar, fill_dock
 from napari_geosr.gui.kit.dock import Dock
 from napari_geosr.gui.kit.form import ConfigForm
+from napari_geosr.gui.kit.lists import list_tree
 from napari_geosr.gui.kit.widgets import (
     FormAligner,
     PartScroller,
@@ -17,7 +19,6 @@ from napari_geosr.gui.kit.widgets import (
     button,
     combo,
     form_layout,
-    list_tree,
     scrolling,
     text_label,
 )
@@ -39,11 +40,12 @@ REFINE, COMPLETE = "Refine", "Complete"
 #: What the bar says while nothing runs: without a shape, with one, and after a run.
 NO_SHAPE = "Open the labels of a shape."
 READY = "Preview a block, or run the task on the whole shape."
-DONE = "Compare the result with the input before you use it."
+DONE = "Compare the result with the input."
 #: Settings of a run as a whole, which are rarely changed.
 _ADVANCED = ("memory", "device")
 #: Heights of the table, in pixels.
 _TABLE_HEIGHTS = (110, 140)
+_EULER = "Euler number"
 
 
 def holds_shape(layer: Layer) -> bool:
@@ -160,11 +162,15 @@ class ShapesWidgets(Dock):
             ("Volume fraction (%)", 100 * before.fraction, 100 * after.fraction),
             (f"Surface ({unit}²)", before.surface, after.surface),
             (f"Thickness ({unit})", before.thickness, after.thickness),
-            ("Euler number", before.euler, after.euler),
+            (_EULER, before.euler, after.euler),
         )
         for title, one, other in rows:
-            texts = ["–" if n is None else f"{n:.5g}" for n in (one, other)]
-            self.table.addTopLevelItem(QTreeWidgetItem([title, *texts]))
+            style = ".0f" if title == _EULER else "#.5g"
+            texts = ["–" if n is None else f"{n:{style}}" for n in (one, other)]
+            row = QTreeWidgetItem([title, *texts])
+            for column in (1, 2):
+                row.setTextAlignment(column, Qt.AlignmentFlag.AlignRight)
+            self.table.addTopLevelItem(row)
         self.summary.setText(summary_of(made))
         self.results.setVisible(True)
         self.scroller.show_part(self.results)

@@ -234,6 +234,7 @@ class SimDock(SimWidgets):
         self._found, self._found_key, self._answers = found, key, {}
         self.patterns.show(found, layer)
         self._show_found()
+        self.scroller.show_part(self.table)
         self._remarks = tuple(self._progress.warnings)
         self._show_warnings([*self._remarks, *found.check.warnings])
 

@@ -12,7 +12,7 @@ from qtpy.QtWidgets import QTreeWidgetItem, QVBoxLayout, QWidget
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.sim_frames.fringes import FringePattern, PatternSet
 from napari_geosr.core.units import PIXEL, convert_length
-from napari_geosr.gui.kit.widgets import list_tree
+from napari_geosr.gui.kit.lists import list_tree
 from napari_geosr.operations.sim import MIN_CONFIDENCE, PatternEstimate
 from napari_geosr.operations.sim.config import parse_nanometres
 

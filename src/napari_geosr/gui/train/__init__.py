@@ -19,10 +19,9 @@ from napari_geosr.gui.jobs.cluster import RunEstimate
 from napari_geosr.gui.jobs.start import TrainingPlan, start_steps, time_steps
 from napari_geosr.gui.kit.chart import load_pyqtgraph
 from napari_geosr.gui.kit.dock_tabs import JOBS
-from napari_geosr.gui.kit.durations import format_estimate
 from napari_geosr.gui.kit.form import error_in_fields, texts_by_field
 from napari_geosr.gui.kit.frame import open_dock
-from napari_geosr.gui.kit.progress import OperationProgress
+from napari_geosr.gui.kit.progress import OperationProgress, format_estimate
 from napari_geosr.gui.kit.widgets import add_row
 from napari_geosr.gui.kit.worker import BackgroundTask
 from napari_geosr.gui.layers.data_row import DataRow, names_of_empty_rows, suggest

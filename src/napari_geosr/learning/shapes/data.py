@@ -42,6 +42,7 @@ class ShapeConfig(TrainingConfig):
         title="Label",
         description="Label of the shape in the volumes; by default all non-zero "
         "voxels.",
+        json_schema_extra={"unset": "all"},
     )
     channels: Annotated[tuple[int, ...], MULTIPLE_FILES] = Field(
         (16, 16, 24),

@@ -34,14 +34,16 @@ _CORRECTION = "If that is wrong, give the voxel size (--voxel-size and --unit)."
 def input_warnings(volume: Volume, cards: Iterable[ModelCard] = ()) -> list[str]:
     """List everything in a volume's files that could make a result wrong.
 
-    Combines `reader_warnings`, `open_questions` and `unnamed_slices`; parameters and
-    errors are those of `open_questions`.
+    Combines `reader_warnings`, `open_questions` and, if it is not asked whether the
+    slices are frames, `unnamed_slices`; parameters and errors are those of
+    `open_questions`.
     """
     cards = list(cards)
+    frames = _frames_of(volume, cards)
     return [
         *reader_warnings(volume),
-        *open_questions(volume, cards),
-        *unnamed_slices(volume, cards),
+        *_doubts(volume, frames),
+        *(unnamed_slices(volume, cards) if frames is None else ()),
     ]
 
 
@@ -137,10 +139,19 @@ def open_questions(volume: Volume, cards: Iterable[ModelCard] = ()) -> list[str]
         If the slices look like frames of a time series and a model uses neighbouring
         slices: it would mix time points.
     """
+    return _doubts(volume, _frames_of(volume, cards))
+
+
+def _frames_of(volume: Volume, cards: Iterable[ModelCard]) -> TimeSeriesQuestion | None:
+    """The question whether slices are frames; an error if a model would mix them."""
     mixing = _mixing(cards)
     frames = frames_question(volume, mixing=bool(mixing))
     if frames is not None and frames.certain and mixing:
         raise _mixing_error(volume, frames, mixing[0])
+    return frames
+
+
+def _doubts(volume: Volume, frames: TimeSeriesQuestion | None) -> list[str]:
     return [f"{volume.title}: {question}" for question in _questions(volume, frames)]
 
 

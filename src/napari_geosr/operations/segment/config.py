@@ -19,6 +19,7 @@ class SegmentConfig(Config):
         title="Model",
         description="Diffusion model of train ddpm whose features are used as well; by "
         "default, none.",
+        json_schema_extra={"unset": "none"},
     )
     unpainted: int | None = Field(
         None,

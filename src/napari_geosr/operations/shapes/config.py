@@ -26,6 +26,7 @@ class ShapeChoice(Config):
         title="Label",
         description="Label of the shape, for a volume with several labels; by default "
         "all non-zero voxels.",
+        json_schema_extra={"unset": "all"},
     )
 
 
@@ -155,6 +156,7 @@ class MeshConfig(ShapeChoice):
         title="Triangles",
         description="Approximate number of triangles after simplification; by default "
         "all are kept.",
+        json_schema_extra={"unset": "all"},
     )
 
 

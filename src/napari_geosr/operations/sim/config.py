@@ -188,6 +188,7 @@ class FramesConfig(Config):
         title="PSF image",
         description="Image of a measured point-spread function; replaces numerical "
         "aperture and wavelength.",
+        json_schema_extra={"unset": "none"},
     )
     psf_sampling: int | None = Field(
         None,

@@ -64,6 +64,7 @@ class DegradationConfig(Config):
         title="Resolution (MTF 10 %)",
         description="Resolution of the low-resolution system, in line pairs per mm at "
         "10 % contrast; replaces the blur.",
+        json_schema_extra={"unset": "none"},
     )
     grey_gain: float = Field(
         1.0,

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from napari_geosr.core.config import format_bytes
-from napari_geosr.gui.kit.durations import format_duration
+from napari_geosr.gui.kit.progress import format_duration
 from napari_geosr.jobs.profiles import Profile, format_walltime
 
 #: Nodes may be slower than this computer.

@@ -277,7 +277,7 @@ class PorePlot(QWidget):
         self._marked.set_mask(mask)
 
     def _show_fault(self, text: str) -> None:
-        self.fault.setText(text)
+        self.fault.setText(f"\N{WARNING SIGN} {text}" if text else "")
         self.fault.setVisible(bool(text))
 
     def _save_group(self) -> None:
