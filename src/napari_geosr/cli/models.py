@@ -164,8 +164,10 @@ def rank_models(
         print(f"Not compared: {name} ({reason.rstrip('.')})")
     print(ranked.reason)
     factor = ranked.upscale_factor
-    finer = "" if factor == 1 else f" --upscale-factor {factor}"
-    suggest_next(f"restore {quoted(input)} -m auto{finer} -o restored.ome.tif")
+    words = "" if factor == 1 else f" --upscale-factor {factor}"
+    if factor > 1 and config is not None and config.sharpness != "auto":
+        words += f" --sharpness {config.sharpness}"
+    suggest_next(f"restore {quoted(input)} -m auto{words} -o restored.ome.tif")
     return 0
 
 

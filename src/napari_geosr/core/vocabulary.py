@@ -10,6 +10,8 @@ Task = Literal[
 ]
 #: Imaging modality.
 Modality = Literal["ct", "fluorescence", "light", "electron", "mri", "photo"]
+#: Sharpness of a super-resolved result; see `RestoreConfig`.
+SharpnessChoice = Literal["auto", "scan", "object"]
 #: Where a model comes from: the package, or the user's own folder.
 ModelOrigin = Literal["bundled", "own"]
 

@@ -16,7 +16,8 @@ from scipy import ndimage
 from napari_geosr.gui.restore import RestoreDock
 from napari_geosr.gui.restore.verdict import panel
 from napari_geosr.models import zoo
-from napari_geosr.operations.restore.ranking import NONE
+from napari_geosr.operations.restore.ranking import NONE, upscaling
+from napari_geosr.operations.restore.upscaling.result import UpscalingVerdict
 
 PLACE = {"scale": (2.0, 0.5, 0.5), "translate": (10.0, 20.0, 30.0), "units": "um"}
 _LONG = 300_000
@@ -184,36 +185,61 @@ def test_a_choice_by_hand_is_not_replaced(viewer, qtbot, noisy):
     assert dock.model_box.model() == dock.verdict_panel.ranking.choice
 
 
-def test_super_resolution_models_are_compared_with_interpolation(viewer, qtbot, rng):
-    """The button compares the models with the factor of the chosen one."""
+def finer_scan(rng) -> np.ndarray:
     soft = ndimage.gaussian_filter(rng.normal(size=(36, 36, 36)), 3, mode="wrap")
     data = 100 * ndimage.gaussian_filter((soft > 0).astype(np.float32), 0.7)
-    viewer.add_image(data + rng.normal(0, 5, data.shape), name="scan", **PLACE)
+    return data + rng.normal(0, 5, data.shape)
+
+
+def ranking_of(gain: float):
+    """Replaces the test of super-resolution models on the scan."""
+
+    def steps(*_args, sharpness="auto", **_more):
+        interval = gain - 2.2, gain + 4.1
+        yield from ()
+        return UpscalingVerdict(gain, interval, 0.3, None, 4, (1.0, 2.0), sharpness)
+
+    return steps
+
+
+def test_super_resolution_models_are_compared_with_interpolation(
+    viewer, qtbot, rng, monkeypatch
+):
+    """The button compares the models with the factor of the chosen one."""
+    monkeypatch.setattr(upscaling, "upscaling_verdict_steps", ranking_of(3.0))
+    viewer.add_image(finer_scan(rng), name="scan", **PLACE)
     dock = opened(viewer)
-    settled(dock, qtbot)
-    denoisers = dock.verdict_panel.ranking
-    assert dock.verdict_panel.find_button.text() == "Find the best model for this scan"
-    dock.model_box.set_model("foam-sr-x2")
-    settled(dock, qtbot)
     button = dock.verdict_panel.find_button
-    assert button.text() == "Find the best model for 2 × finer voxels"
+    # At once, before the denoisers are ranked, which is done afterwards.
+    dock.model_box.set_model("foam-sr-x2")
+    qtbot.waitUntil(
+        lambda: button.text() == "Find the best model for 2 × finer voxels",
+        timeout=_LONG,
+    )
+    dock._on_find()
+    settled(dock, qtbot)
+    assert dock.verdict_panel.ranking is not None
+    combo = dock.model_box.combo
+    assert dock.model_box.model() == "foam-sr-x2"
+    assert combo.currentText().endswith("+3.0 dB")
+    assert dock.verdict_panel.run_verdict.gain[0] == 3.0
+    # Another factor, with another result: each keeps its own.
+    monkeypatch.setattr(upscaling, "upscaling_verdict_steps", ranking_of(-1.0))
+    dock.model_box.set_model("foam-sr-x4")
     button.click()
     settled(dock, qtbot)
-    assert dock.verdict_panel.ranking is denoisers
-    finer = dock.verdict_panel.rankings[-1]
-    assert finer.gain_over == "cubic"
-    assert dock.model_box.model() == finer.choice
-    combo = dock.model_box.combo
-    gain = finer.row("foam-sr-x2").short_gain
-    assert combo.itemText(combo.findData("foam-sr-x2")).endswith(gain)
-    if finer.choice == "foam-sr-x2":
-        # One figure, in the menu and in the sentence.
-        assert dock.verdict_panel.run_verdict.gain[0] == finer.chosen.gain
-        dock.model_box.set_model("cubic-x2")
-        settled(dock, qtbot)
-        assert "no detail" in dock.verdict.text
-    else:
-        assert dock.verdict.text.endswith(finer.reason)
+    assert dock.model_box.model() == "cubic-x4"
+    assert not dock.strength.is_offered
+    reason = dock.verdict_panel.activity.rankings[4].reason
+    assert dock.verdict.text.endswith(reason)
+    assert combo.itemText(combo.findData("foam-sr-x2")).endswith("+3.0 dB")
+    dock.model_box.set_model("cubic-x2")
+    settled(dock, qtbot)
+    assert "no detail" in dock.verdict.text
+    # Models for slices make another grid: nothing to compare them with in a stack.
+    dock.model_box.set_model("fluo-sr-x2")
+    settled(dock, qtbot)
+    assert button.text() == "Find the best model for this scan"
 
 
 def test_a_run_waits_until_what_the_model_does_was_looked_at(

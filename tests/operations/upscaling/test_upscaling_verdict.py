@@ -58,7 +58,7 @@ def test_a_network_of_noise_is_expected_to_be_worse(monkeypatch):
     monkeypatch.setattr(model, "restorer", lambda: Wild().eval())
     found = upscaling_verdict(scan_of(), model, Noise(level=0.0, contrast=1.0))
     assert found.gain < -5
-    assert "Choose cubic" in found.sentence
+    assert "Choose interpolation" in found.sentence
 
 
 def blurred(width: float, rng: np.random.Generator) -> np.ndarray:
@@ -122,7 +122,7 @@ def test_sentences():
     good = UpscalingVerdict(2.0, (0.8, 3.2), 0.4, (0.25, 0.7), 4)
     worse = UpscalingVerdict(-0.4, (-2.4, 3.2), 0.4, (0.25, 0.7), 4)
     assert worse.is_doubtful
-    assert "Choose cubic" in worse.sentence
+    assert "Choose interpolation" in worse.sentence
     assert not good.is_doubtful
     assert "+2.0 dB" in good.sentence
     unsure = UpscalingVerdict(0.3, (-0.8, 1.3), 0.4, (0.25, 0.7), 4)

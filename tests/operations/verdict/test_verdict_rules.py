@@ -355,7 +355,6 @@ def test_dark_pores_in_the_struts_of_a_mostly_dark_scan_are_tested():
         (2.0, 0.3, 6.0, set()),
         (1.5, -0.5, 5.0, set()),
         (0.6, -1.6, 4.7, {"doubtful gain"}),
-        (0.6, 0.1, 4.7, set()),
         (-0.5, -2.5, 3.5, {"doubtful gain"}),
         (-5.0, -7.0, -0.9, {"gain"}),
     ],

@@ -67,8 +67,7 @@ class ModelBox(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._volume: Volume | None = None
-        self._ranking: Ranking | None = None
-        self._finer: Ranking | None = None
+        self._rankings: dict[int, Ranking] = {}
         self._is_user_choice = False
         self._cards: dict[str, ModelCard] = {}
         self.combo = _ModelMenu()
@@ -122,6 +121,23 @@ class ModelBox(QWidget):
         """Return the card of the chosen model; None if none is chosen."""
         return self._cards.get(self.model())
 
+    def compared_factor(self) -> int:
+        """Upscale factor of the models that can be compared with the chosen one.
+
+        It is 1 where there is nothing to compare it with: for denoisers, for models
+        that make voxels finer only within slices, and if there is no interpolation.
+        """
+        card = self.card()
+        if card is None or card.upscale_factor == 1 or card.labels > 1:
+            return 1
+        is_stack = self._volume is not None and "Z" in self._volume.axes
+        if card.axes == "YX" and is_stack:
+            return 1
+        known = {
+            card.upscale_factor for card in self._cards.values() if not card.has_weights
+        }
+        return card.upscale_factor if card.upscale_factor in known else 1
+
     @property
     def is_user_choice(self) -> bool:
         """Whether the user chose the model, so that no proposal replaces it."""
@@ -131,7 +147,7 @@ class ModelBox(QWidget):
         """Set whether the user made the current choice."""
         self._is_user_choice = by_hand
 
-    def set_ranking(self, ranking: Ranking | None, *, propose: bool = True) -> None:
+    def set_ranking(self, ranking: Ranking, *, propose: bool = True) -> None:
         """Show the expected gain of each model on the scan, the best first.
 
         Gains of super-resolution models are those over cubic interpolation.
@@ -141,12 +157,9 @@ class ModelBox(QWidget):
         propose : bool
             Whether to choose the proposed model; a user's choice is kept.
         """
-        if ranking is not None and ranking.upscale_factor > 1:
-            self._finer = ranking
-        else:
-            self._ranking = ranking
+        self._rankings[ranking.upscale_factor] = ranking
         chosen = None
-        if ranking is not None and propose and not self._is_user_choice:
+        if propose and not self._is_user_choice:
             chosen = self._key_of(ranking.chosen)
         self._fill(keep=chosen)
 
@@ -168,7 +181,7 @@ class ModelBox(QWidget):
 
     def set_volume(self, volume: Volume | None) -> None:
         """List the models that fit `volume` first."""
-        self._volume, self._ranking, self._finer = volume, None, None
+        self._volume, self._rankings = volume, {}
         self._fill()
 
     def _fill(self, keep: str | None = None) -> None:
@@ -204,7 +217,7 @@ class ModelBox(QWidget):
 
     def _add_unchanged_scan(self) -> None:
         """Add the entry that leaves the scan unrestored, at its rank."""
-        ranking = self._ranking
+        ranking = self._rankings.get(1)
         if ranking is None:
             return
         worse = [self._key_of(row) for row in ranking.rows if row.gain < 0]
@@ -227,8 +240,7 @@ class ModelBox(QWidget):
         return card is not None and card.upscale_factor > 1 and not card.has_weights
 
     def _ranked_row(self, name: str) -> RankingEntry | None:
-        rankings = [each for each in (self._ranking, self._finer) if each is not None]
-        rows = (row for ranking in rankings for row in ranking.rows)
+        rows = (row for ranking in self._rankings.values() for row in ranking.rows)
         return next((row for row in rows if self._key_of(row) == name), None)
 
     def _key_of(self, row: RankingEntry) -> str:

@@ -229,9 +229,7 @@ class RestoreDock(RestoreWidgets):
         return self.extent.is_series() and self.extent.wants_all()
 
     def _on_settings(self) -> None:
-        card = self.model_box.card()
-        factor = 1 if card is None or card.labels > 1 else card.upscale_factor
-        self.verdict_panel.set_upscale_factor(factor)
+        self.verdict_panel.set_upscale_factor(self.model_box.compared_factor())
         keeps_scan = self.model_box.model() == NONE
         layer = None if keeps_scan or self._usable is None else self._usable()
         if layer is not self.activity.source():
@@ -312,7 +310,13 @@ class RestoreDock(RestoreWidgets):
 
     def _on_find(self) -> None:
         self.model_box.set_user_choice(False)  # accept the proposal
-        self.verdict_panel.request_ranking()
+        try:
+            config = self.config()
+        except (
+            ConfigError
+        ):  # shown beside its field; models can be compared all the same
+            config = None
+        self.verdict_panel.request_ranking(config)
 
     def _on_cancel(self) -> None:
         if self._runs_after_verdict:

@@ -55,6 +55,7 @@ from napari_geosr.gui.restore.live_preview import LivePreview
 from napari_geosr.gui.restore.uncertainty_box import UncertaintyBox
 from napari_geosr.gui.restore.verdict.activity import RANK, VERDICT
 from napari_geosr.gui.restore.verdict.panel import VerdictPanel
+from napari_geosr.operations.models import catalogue
 from napari_geosr.operations.restore import RestoreConfig
 from napari_geosr.operations.restore.ranking import NONE
 
@@ -480,9 +481,7 @@ class StrengthSlider(QWidget):
 
     def set_card(self, card: ModelCard | None) -> None:
         """Enable the slider for noise-bounded models and filters."""
-        self._is_offered = card is not None and (
-            card.noise_bound is not None or not card.has_weights
-        )
+        self._is_offered = card is not None and catalogue.has_strength(card)
         self.setEnabled(self._is_offered)
         self._show_value()
 

@@ -218,6 +218,12 @@ def fit(card: ModelCard, volume: Volume) -> Compatibility:
     return Compatibility(True)
 
 
+def has_strength(card: ModelCard) -> bool:
+    """Whether a model has a strength: noise-bounded models and filters that denoise."""
+    is_filter = not card.has_weights and card.task == "denoise"
+    return is_filter or card.noise_bound is not None
+
+
 def summary(entry: ZooEntry) -> AnyDict:
     """One model as a row of ``models list --json``."""
     card = entry.card

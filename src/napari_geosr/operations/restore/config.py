@@ -10,6 +10,7 @@ from pydantic import Field, field_validator
 
 from napari_geosr.core.config import Config
 from napari_geosr.core.memory_budget import MemoryBudget
+from napari_geosr.core.vocabulary import SharpnessChoice
 from napari_geosr.inference.members import KINDS, NONE, is_generative
 from napari_geosr.models.names import MODEL_NAME
 from napari_geosr.operations.inputs import COMMAS
@@ -70,7 +71,7 @@ class RestoreConfig(Config):
         description="How much noise to remove, for models that take the noise level as "
         "input: 0 returns the scan, 1 removes as much noise as was measured.",
     )
-    sharpness: Literal["auto", "scan", "object"] = Field(
+    sharpness: SharpnessChoice = Field(
         "auto",
         title="Sharpness",
         description="Sharpness of a super-resolved result. scan: as sharp as the scan, "

@@ -139,12 +139,12 @@ class RestoreJob(Config):
             If the model is unknown.
         """
         volume, settings = self.data.open(), self.settings
-        factor = labels = n_axes = 1
-        if settings.model == AUTO:
-            n_axes = sum(axis in "ZYX" for axis in volume.axes)
-        else:
+        factor = labels = 1
+        n_axes = sum(axis in "ZYX" for axis in volume.axes)
+        if settings.model != AUTO:
             card = zoo.find(settings.model).card
-            factor, labels, n_axes = card.upscale_factor, card.labels, len(card.axes)
+            factor, labels = card.upscale_factor, card.labels
+            n_axes = min(n_axes, len(card.axes))
         factor = max(factor, settings.upscale_factor)  # chosen, or of samples
         keeps = settings.output_dtype == "input" and volume.dtype.kind in "iu"
         itemsize = volume.dtype.itemsize if keeps else _FLOAT_BYTES

@@ -266,11 +266,15 @@ def _models(
 ) -> tuple[Model, tuple[Model, ...]]:
     """The model, and further ones of an ensemble, after checking that they fit."""
     model = zoo.find(config.model) if ranking is None else _chosen(ranking)
-    if model.card.upscale_factor > 1:
-        model = for_axes(model, volume)  # images can be interpolated too
+    model = for_axes(model, volume)
     others = tuple(zoo.find(name) for name in config.ensemble_with)
     members.check_kind(config.uncertainty, len(others), config.uncertainty_members)
     if config.upscale_factor > 1 and not members.is_generative(config.uncertainty):
+        if model.card.task == "generate":
+            raise ConfigError(
+                "The upscale factor is for samples of a diffusion model: add "
+                "--uncertainty diffusion, or leave the factor out."
+            )
         raise ConfigError(
             f"The model {config.model!r} has a fixed upscale factor: leave the factor "
             "out, choose a super-resolution model with this factor, or let one be "

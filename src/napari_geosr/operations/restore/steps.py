@@ -280,13 +280,19 @@ def choose_steps(
             "The model that samples are drawn from must be named: replace --model auto "
             "with a model of napari-geosr train ddpm."
         )
+    if config.upscale_factor > 1 and config.strength != 1:
+        raise ConfigError(
+            "The strength cannot be set while a super-resolution model is chosen "
+            "automatically, because interpolation has none: leave --strength at 1, or "
+            "name a model (--model)."
+        )
     settings = RankConfig(
         device=config.device,
         threads=config.threads,
         upscale_factor=config.upscale_factor,
         sharpness=config.sharpness,
     )
-    of = {} if config.upscale_factor == 1 else settings.finer_settings()
+    of = {} if config.upscale_factor == 1 else settings.upscaling_settings()
     kept = kept or MeasurementStore()
     ranking = find_ranking(kept, volume, **of)
     if ranking is None:

@@ -53,13 +53,14 @@ class VerdictActivity(Activity):
     def __init__(self, parent: QObject) -> None:
         super().__init__(parent)
         self._volume: Volume | None = None
-        self._wants_ranking = self._rank_requested = self._verdict_first = False
+        #: Settings of the rankings to be made, and the upscale factors asked for.
+        self._wanted: list[RankConfig] = []
+        self._requested: set[int] = set()
+        self._verdict_first = False
         self._prepared: PreparedRestoration | None = None
         self._has_verdict = True
         self._noise: Noise | None = None
-        #: By upscale factor; 1: of the denoisers.
         self._rankings: dict[int, Ranking] = {}
-        self._factor = 1
         self._is_paused = False
 
     @property
@@ -69,9 +70,9 @@ class VerdictActivity(Activity):
 
     def set_volume(self, volume: Volume | None, *, rank: bool) -> None:
         """Set another scan; with `rank`, rank the models for it automatically."""
-        self._volume, self._noise, self._factor = volume, None, 1
-        self._rankings = {}
-        self._wants_ranking, self._rank_requested = rank and volume is not None, False
+        self._volume, self._noise, self._rankings = volume, None, {}
+        self._wanted = [RankConfig()] if rank and volume is not None else []
+        self._requested = set()
         self.set_prepared(None)
 
     def set_prepared(self, prepared: PreparedRestoration | None) -> None:
@@ -95,12 +96,22 @@ class VerdictActivity(Activity):
             self.cancel()
         self._timer.start(0)
 
-    def request_ranking(self, upscale_factor: int = 1) -> None:
-        """Rank the models with an upscale factor for the scan on request."""
-        if self._volume is not None:
-            self._factor = upscale_factor
-            self._wants_ranking = self._rank_requested = True
-            self._timer.start(0)
+    @property
+    def rankings(self) -> dict[int, Ranking]:
+        """Rankings of the scan by upscale factor; 1: of denoisers."""
+        return self._rankings
+
+    def request_ranking(self, config: RankConfig) -> None:
+        """Rank models for the scan on request, before others that are waiting."""
+        if self._volume is None:
+            return
+        factor = config.upscale_factor
+        waiting = [each for each in self._wanted if each.upscale_factor != factor]
+        self._wanted = [config, *waiting]
+        self._requested.add(factor)
+        if self._busy == RANK:
+            self.cancel()
+        self._timer.start(0)
 
     def set_paused(self, paused: bool) -> None:
         """Pause while the dock is busy, and start over afterwards."""
@@ -115,7 +126,7 @@ class VerdictActivity(Activity):
     def _next(self) -> str:
         if self._is_paused:
             return ""
-        if self._wants_ranking and not (self._verdict_first and not self._has_verdict):
+        if self._wanted and not (self._verdict_first and not self._has_verdict):
             return RANK
         return "" if self._has_verdict else VERDICT
 
@@ -127,12 +138,12 @@ class VerdictActivity(Activity):
         if operation == RANK:
             assert volume is not None
             scan: Volume = volume
-            config = RankConfig(upscale_factor=self._factor)
+            config = self._wanted[0]
             self.start(
                 operation,
                 lambda stop: rank_steps(scan, config, stop, noise=noise),
                 lambda ranking: self._on_ranked(ranking, scan),
-                on_error=lambda error: self._on_not_ranked(error, scan),
+                on_error=lambda error: self._on_not_ranked(error, scan, config),
             )
             return
         assert prepared is not None
@@ -150,9 +161,10 @@ class VerdictActivity(Activity):
     def _on_ranked(self, ranking: Ranking, volume: Volume) -> None:
         if volume is not self._volume:
             return
-        self._wants_ranking = self._rank_requested = False
+        factor = ranking.upscale_factor
+        self._forget(factor)
         self._noise = ranking.noise
-        self._rankings[ranking.upscale_factor] = ranking
+        self._rankings[factor] = ranking
         if self._prepared is not None:
             self._has_verdict = False  # examine again, with the ranked gain
         self.ranked.emit(ranking)
@@ -176,12 +188,20 @@ class VerdictActivity(Activity):
         )
         self.verdictEnded.emit()
 
-    def _on_not_ranked(self, error: Exception, volume: Volume) -> None:
+    def _on_not_ranked(
+        self, error: Exception, volume: Volume, config: RankConfig
+    ) -> None:
         if isinstance(error, Cancelled) or volume is not self._volume:
             return
-        was_requested, self._wants_ranking = self._rank_requested, False
-        self._rank_requested = False
+        was_requested = self._forget(config.upscale_factor)
         if was_requested or not isinstance(error, GeoSRError):
             self.failed.emit(error)
         else:
             self.unavailable.emit(f"The models could not be compared: {error}")
+
+    def _forget(self, factor: int) -> bool:
+        """A ranking has ended; return whether it had been requested."""
+        self._wanted = [one for one in self._wanted if one.upscale_factor != factor]
+        was_requested = factor in self._requested
+        self._requested.discard(factor)
+        return was_requested

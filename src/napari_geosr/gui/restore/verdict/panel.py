@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QMessageBox, QPushButton, QVBoxLayout, QWidget
 
+from napari_geosr.core.types import AnyDict
 from napari_geosr.gui.kit.activity import Key
 from napari_geosr.gui.kit.notify import MessageRow
 from napari_geosr.gui.layers.contents import contents_key
 from napari_geosr.gui.restore.verdict.activity import VerdictActivity
 from napari_geosr.gui.restore.verdict.adapt_button import AdaptButton
 from napari_geosr.gui.restore.verdict.removed_button import RemovedButton
+from napari_geosr.operations.restore.ranking import RankConfig
 from napari_geosr.operations.restore.verdict.run_verdict import RunVerdict
 
 if TYPE_CHECKING:
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from napari.layers import Image
 
     from napari_geosr.core.volume import Volume
-    from napari_geosr.operations.restore import PreparedRestoration
+    from napari_geosr.operations.restore import PreparedRestoration, RestoreConfig
     from napari_geosr.operations.restore.ranking import Ranking
     from napari_geosr.operations.restore.verdict.run_verdict import RunVerdict
 
@@ -66,9 +68,9 @@ class VerdictPanel(QWidget):
         self.adapt_button = AdaptButton()
         self.activity = VerdictActivity(self)
         self._run_verdict: RunVerdict | None = None
-        self._ranking: Ranking | None = None
-        self._finer: Ranking | None = None
-        self._upscale_factor, self._interpolates = 1, False
+        self._upscale_factor = 1
+        #: Upscale factor of the prepared interpolation; 1: another model is prepared.
+        self._interpolated_by = 1
         self._approved: set[tuple[Key, str]] = set()
         self._source: weakref.ref[Image] | None = None
         layout = QVBoxLayout(self)
@@ -103,16 +105,16 @@ class VerdictPanel(QWidget):
     @property
     def ranking(self) -> Ranking | None:
         """The models ordered by expected error on the scan; None while unknown."""
-        return self._ranking
+        return self.activity.rankings.get(1)
 
     @property
     def rankings(self) -> list[Ranking]:
         """All rankings for the scan: of denoisers, and of super-resolution models."""
-        return [each for each in (self._ranking, self._finer) if each is not None]
+        return list(self.activity.rankings.values())
 
     def set_scan(self, volume: Volume | None, source: Image | None) -> None:
         """Set another scan and rank the models for it."""
-        self._run_verdict = self._ranking = self._finer = None
+        self._run_verdict = None
         self._source = None if source is None else weakref.ref(source)
         self._has_scan = volume is not None
         self.find_button.setEnabled(self._has_scan)
@@ -123,9 +125,19 @@ class VerdictPanel(QWidget):
         self._upscale_factor = factor
         self._on_busy(self.activity.busy)
 
-    def request_ranking(self) -> None:
-        """Compare the models with the factor that was set."""
-        self.activity.request_ranking(self._upscale_factor)
+    def request_ranking(self, config: RestoreConfig | None = None) -> None:
+        """Compare the models with the factor that was set.
+
+        Parameters
+        ----------
+        config : RestoreConfig, optional
+            Settings of the dock.
+        """
+        settings: AnyDict = {"upscale_factor": self._upscale_factor}
+        if config is not None:
+            settings |= {"device": config.device, "threads": config.threads}
+            settings["sharpness"] = config.sharpness
+        self.activity.request_ranking(RankConfig(**settings))
 
     def set_not_ready(self) -> None:
         """Clear the verdict after a change of the layer, model or settings."""
@@ -147,7 +159,7 @@ class VerdictPanel(QWidget):
         self._run_verdict = None
         prepared = on_screen()
         card = prepared.model.card
-        self._interpolates = card.upscale_factor > 1 and not card.has_weights
+        self._interpolated_by = 1 if card.has_weights else card.upscale_factor
         if prepared.likeness.level == "ok":
             self.message.show_message("Checking the effect of this model on the scan…")
         else:
@@ -159,7 +171,7 @@ class VerdictPanel(QWidget):
         """Show why the scan is best left unchanged, or that nothing will be run."""
         self.activity.set_prepared(None)
         self.removed_button.set_ready(None, None)
-        ranking = self._ranking
+        ranking = self.ranking
         if not self._has_scan:
             self.message.clear()
         elif ranking is not None and ranking.keeps_scan:
@@ -210,16 +222,13 @@ class VerdictPanel(QWidget):
 
     def _sentence(self, verdict: RunVerdict) -> str:
         """What is expected; of interpolation, why no model was proposed."""
-        finer = self._finer
-        if not self._interpolates or finer is None or verdict.level != "ok":
+        ranking = self.activity.rankings.get(self._interpolated_by)
+        if ranking is None or ranking.upscale_factor == 1 or verdict.level != "ok":
             return verdict.sentence
-        return verdict.sentence if finer.chosen.finer else finer.reason
+        is_proposed = ranking.chosen.upscaling_verdict is None
+        return ranking.reason if is_proposed else verdict.sentence
 
     def _on_ranked(self, ranking: Ranking) -> None:
-        if ranking.upscale_factor > 1:
-            self._finer = ranking
-        else:
-            self._ranking = ranking
         self.ranked.emit(ranking)
 
     def _on_busy(self, what: str) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field, field_validator
 
 from napari_geosr.core.config import Config
-from napari_geosr.core.vocabulary import Modality
+from napari_geosr.core.vocabulary import Modality, SharpnessChoice
 from napari_geosr.operations.inputs import COMMAS
 
 #: Model name that stands for an automatic choice by ranking.
@@ -23,26 +23,28 @@ class RankConfig(Config):
         None,
         title="Modality",
         description="How the scan was acquired; models for other kinds of image are "
-        "excluded. By default all denoisers are compared.",
+        "excluded. By default models for all kinds are compared.",
     )
     models: Annotated[tuple[str, ...], COMMAS] = Field(
         (),
         title="Models",
         description="Names or paths of the models to compare; by default all "
-        "denoisers and the classical filters.",
+        "denoisers and the classical filters or, with an upscale factor, all "
+        "super-resolution models with this factor.",
     )
     upscale_factor: int = Field(
         1,
         ge=1,
-        le=8,
+        le=16,
         title="Upscale factor",
         description="Compare super-resolution models with this factor, and cubic "
         "interpolation, instead of denoisers.",
     )
-    sharpness: Literal["auto", "scan", "object"] = Field(
+    sharpness: SharpnessChoice = Field(
         "auto",
         title="Sharpness",
-        description="Sharpness of super-resolved results, as in a restoration.",
+        description="With an upscale factor: sharpness of the results, as in a "
+        "restoration.",
     )
     device: str = Field(
         "auto",
@@ -69,6 +71,6 @@ class RankConfig(Config):
             for name in (word.split(",") if isinstance(word, str) else [word])
         )
 
-    def finer_settings(self) -> dict[str, object]:
+    def upscaling_settings(self) -> dict[str, object]:
         """Settings that apply only to super-resolution models."""
         return {"upscale_factor": self.upscale_factor, "sharpness": self.sharpness}

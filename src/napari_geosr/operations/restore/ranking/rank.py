@@ -38,7 +38,6 @@ from napari_geosr.models import zoo
 from napari_geosr.models.bundle import Model
 from napari_geosr.operations.restore.measurements import MeasurementStore
 from napari_geosr.operations.restore.ranking.config import NONE, RankConfig
-from napari_geosr.operations.restore.ranking.finer import rank_finer_steps
 from napari_geosr.operations.restore.ranking.result import Ranking, RankingEntry, decide
 from napari_geosr.operations.restore.ranking.tune import (
     TrialSetup,
@@ -46,6 +45,7 @@ from napari_geosr.operations.restore.ranking.tune import (
     is_tunable,
     tuned,
 )
+from napari_geosr.operations.restore.ranking.upscaling import rank_upscaling_steps
 from napari_geosr.operations.restore.scale import scaled
 from napari_geosr.operations.restore.verdict.known_blocks import (
     draw_known_sample,
@@ -77,7 +77,7 @@ def rank_steps(
     is hardly any noise, nothing is compared, and the scan should be left unchanged.
 
     With an upscale factor, super-resolution models are compared with cubic
-    interpolation instead; see `rank_finer_steps`.
+    interpolation instead; see `rank_upscaling_steps`.
 
     Parameters
     ----------
@@ -125,7 +125,7 @@ def rank_steps(
                 "Super-resolution models cannot be compared with a second scan: leave "
                 "it out (--second), or compare denoisers (--upscale-factor 1)."
             )
-        found = rank_finer_steps(volume, config, should_stop, noise=noise)
+        found = rank_upscaling_steps(volume, config, should_stop, noise=noise)
         return (yield from found)
     models, skipped = _candidates(volume, config)
     yield StageStarted(message="Reading intensities")
@@ -172,7 +172,10 @@ def rank_steps(
 def find_ranking(
     kept: MeasurementStore, volume: Volume, **depends_on: object
 ) -> Ranking | None:
-    """Ranking of an earlier run, with its models; None if one of them is missing."""
+    """Ranking of an earlier run, with its models.
+
+    None if one of them is missing, or has other weights.
+    """
     ranking = kept.read("ranking", Ranking, **depends_on)
     if ranking is None:
         return None
@@ -184,6 +187,8 @@ def find_ranking(
         try:
             model = for_axes(zoo.find(row.name), volume)
         except ModelError:
+            return None
+        if model.card.weights_sha256 != row.weights:
             return None
         if row.strength is not None:
             model = model.with_settings(strength=row.strength)
@@ -322,6 +327,7 @@ def _ranked(tried: _CandidateResponse, found: Risk) -> RankingEntry:
         found.interval,
         tried.strength,
         tried.model,
+        weights=card.weights_sha256,
     )
 
 

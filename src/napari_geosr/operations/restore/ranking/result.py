@@ -42,8 +42,10 @@ class RankingEntry:
         Strength of a classical filter, with the smallest expected error.
     model : Model or None
         The model, for a filter with its strength set; None for the unchanged scan.
-    finer : UpscalingVerdict or None
+    upscaling_verdict : UpscalingVerdict or None
         Of a super-resolution model: its test on the scan.
+    weights : str
+        Checksum of the model's weights.
     """
 
     name: str
@@ -53,7 +55,8 @@ class RankingEntry:
     interval: tuple[float, float]
     strength: float | None = None
     model: Model | None = field(default=None, repr=False, compare=False)
-    finer: UpscalingVerdict | None = None
+    upscaling_verdict: UpscalingVerdict | None = None
+    weights: str = ""
 
     @property
     def is_clearly_better(self) -> bool:

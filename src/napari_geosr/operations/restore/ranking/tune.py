@@ -113,16 +113,23 @@ def is_tunable(model: Model) -> bool:
 def for_axes(model: Model, volume: Volume) -> Model:
     """A classical filter adapted to the axes of a volume; other models unchanged.
 
-    Settings of its card are kept, except that an image has no third axis.
+    Settings of its card are kept, except that an image has no third axis, and a single
+    slice is not interpolated along Z.
     """
     card = model.card
     if card.has_weights or card.method != "classical":
         return model
-    n = len(volume.axes)
+    is_slice = card.upscale_factor > 1 and is_image(volume)
+    n = 2 if is_slice else len(volume.axes)
     n_axes = min(n, int(card.network_kwargs.get("ndim", n)))
     if n_axes == card.network_kwargs.get("ndim"):
         return model
     return model.with_settings(ndim=n_axes)
+
+
+def is_image(volume: Volume) -> bool:
+    """Whether a volume is an image, or a single slice."""
+    return volume.axes == "YX" or volume.shape[0] == 1
 
 
 def tuned(model: Model, setup: TrialSetup) -> tuple[Model, CellMeans]:

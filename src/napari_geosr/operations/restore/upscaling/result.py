@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from napari_geosr.core.noise import Noise
 from napari_geosr.core.types import AnyDict
-from napari_geosr.measure.number_text import rough_percent
+from napari_geosr.core.vocabulary import SharpnessChoice
+from napari_geosr.measure.number_text import rough_percent, signed_text
 
 #: Expected gain, in dB, below which the model may be no better than interpolation. The
 #: estimate scatters by 2 dB.
@@ -38,6 +39,8 @@ class UpscalingVerdict:
     errors : (float, float) or None
         Expected root-mean-square errors of the model and of cubic interpolation, in
         grey values of the scan.
+    sharpness : str
+        Sharpness with which the model was tested, as in the settings of a restoration.
     """
 
     gain: float
@@ -46,6 +49,7 @@ class UpscalingVerdict:
     trained_blur: tuple[float, float] | None
     parts: int
     errors: tuple[float, float] | None = None
+    sharpness: SharpnessChoice = "auto"
 
     @property
     def is_doubtful(self) -> bool:
@@ -55,17 +59,18 @@ class UpscalingVerdict:
     @property
     def is_uncertain(self) -> bool:
         """Whether the model may be no better than interpolation."""
-        return self.gain < CLEAR_GAIN and self.interval[0] < 0
+        return self.gain < CLEAR_GAIN
 
     @property
     def sentence(self) -> str:
         """Message for the user."""
         low, high = self.interval
-        figures = f"{self.gain:+.1f} dB ({low:+.1f} to {high:+.1f})"
+        low_text, high_text = signed_text(low, 1), signed_text(high, 1)
+        figures = f"{signed_text(self.gain, 1)} dB ({low_text} to {high_text})"
         if self.is_doubtful:
             text = (
                 f"Cubic interpolation is expected to be closer to the sample than this "
-                f"model: {figures} on parts of the scan itself. Choose cubic."
+                f"model: {figures} on parts of the scan itself. Choose interpolation."
             )
         elif self.is_uncertain:
             text = (
@@ -116,5 +121,5 @@ def structure_doubt(noise: Noise) -> str:
     return (
         f"The noise was measured as {rough_percent(noise.relative)} of the contrast "
         "and is correlated along every axis, so fine structure may have been mistaken "
-        "for noise. Compare the result with cubic interpolation."
+        "for noise."
     )

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,7 @@ from napari_geosr.core.errors import Cancelled
 from napari_geosr.core.noise import Noise
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step, never_stop
 from napari_geosr.core.types import AnyArray, AnyDict, AnyMapping
+from napari_geosr.core.vocabulary import SharpnessChoice
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference.runner import restore_region
 from napari_geosr.measure.redegrade import blur_reach, blurred_means
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 
 FloatArray = npt.NDArray[np.float32]
 #: Values of the setting ``sharpness``.
-Choice = Literal["auto", "scan", "object"]
 
 #: Maximum misfit at which the sharpening is kept: the difference between the scan and a
 #: scan simulated from the result, as a fraction of the scan's standard deviation, both
@@ -75,7 +75,7 @@ def sharpness_steps(
     volume: Volume,
     statistics: Standardisation,
     noise: Noise,
-    choice: Choice = "auto",
+    choice: SharpnessChoice = "auto",
     *,
     device: str = "cpu",
     budget: int = 2 * 10**9,

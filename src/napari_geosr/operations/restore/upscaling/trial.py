@@ -20,6 +20,7 @@ from napari_geosr import networks
 from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.noise import Noise
 from napari_geosr.core.steps import ShouldStop, never_stop
+from napari_geosr.core.vocabulary import SharpnessChoice
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference.risk.probes import level_map, noise_of_scan
 from napari_geosr.inference.runner import restore_region
@@ -28,7 +29,7 @@ from napari_geosr.operations.restore.upscaling.sample_boxes import (
     Slices,
     structured_boxes,
 )
-from napari_geosr.operations.restore.upscaling.sharpness import Choice, fit_sharpness
+from napari_geosr.operations.restore.upscaling.sharpness import fit_sharpness
 from napari_geosr.physics.correlated_noise import filtered_covariance
 
 if TYPE_CHECKING:
@@ -110,12 +111,13 @@ class ScanTrial:
         model: Model,
         volume: Volume,
         noise: Noise,
-        choice: Choice,
+        choice: SharpnessChoice,
         machine: TrialResources | None = None,
+        strength: float = 1.0,
     ) -> None:
         self.machine = machine or TrialResources()
         self.card, self.volume, self.noise = model.card, volume, noise
-        self.choice = choice
+        self.choice, self.strength = choice, strength
         # Copy the network: the run in preparation uses the same one with other noise
         # settings.
         self.network: Any = deepcopy(model.restorer())
@@ -235,7 +237,8 @@ class ScanTrial:
         values = np.concatenate([part.network_input.ravel() for part in parts])
         std = float(values.std(dtype=np.float64)) or 1.0
         self.statistics = _PooledStatistics(float(values.mean(dtype=np.float64)), std)
-        set_network_noise(self.network, noise.standardised(self.statistics.mean, std))
+        told = noise.scaled(self.strength)
+        set_network_noise(self.network, told.standardised(self.statistics.mean, std))
         layer = (
             self.network
             if isinstance(self.network, networks.ConsistentUpscaling)

@@ -35,9 +35,9 @@ import numpy.typing as npt
 from napari_geosr.core.errors import Cancelled, ModelError
 from napari_geosr.core.noise import Noise
 from napari_geosr.core.steps import BlockDone, ShouldStop, Step, never_stop, run_to_end
+from napari_geosr.core.vocabulary import SharpnessChoice
 from napari_geosr.core.volume import Volume
 from napari_geosr.operations.restore.upscaling.result import UpscalingVerdict
-from napari_geosr.operations.restore.upscaling.sharpness import Choice
 from napari_geosr.operations.restore.upscaling.trial import (
     ScanTrial,
     TrialPart,
@@ -64,7 +64,8 @@ def upscaling_verdict_steps(
     model: Model,
     noise: Noise,
     *,
-    sharpness: Choice = "auto",
+    sharpness: SharpnessChoice = "auto",
+    strength: float = 1.0,
     seed: int = 0,
     machine: TrialResources | None = None,
     should_stop: ShouldStop = never_stop,
@@ -80,6 +81,7 @@ def upscaling_verdict_steps(
     noise : Noise
         Noise of the scan, in its grey values.
     sharpness : {"auto", "scan", "object"}
+    strength : float
         As in the settings of a restoration.
     seed : int
         Seed of the added noise.
@@ -112,7 +114,7 @@ def upscaling_verdict_steps(
         )
     volume = volume.select()
     machine = replace(machine or TrialResources(), should_stop=should_stop)
-    trial = ScanTrial(model, volume, noise, sharpness, machine)
+    trial = ScanTrial(model, volume, noise, sharpness, machine, strength)
     boxes = trial.boxes()
     rng = np.random.default_rng(seed)
     drawn = []
@@ -128,7 +130,8 @@ def upscaling_verdict_steps(
         trial, [c for _, c in drawn], len(boxes), should_stop
     )
     ratios = [trial.detail(part) for _, part in drawn]
-    return _combine_parts(own, coarse, ratios, excess, model.card.training.blur)
+    found = _combine_parts(own, coarse, ratios, excess, model.card.training.blur)
+    return replace(found, sharpness=sharpness)
 
 
 def upscaling_verdict(

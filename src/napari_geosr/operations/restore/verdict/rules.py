@@ -203,7 +203,8 @@ def cautions(facts: RunAssessment) -> Iterator[Finding]:
         for sentence in noise.doubts:
             yield Finding("caution", sentence, "noise")
     if finer is not None and (doubt := structure_doubt(noise)):
-        yield Finding("caution", doubt, "noise")
+        advice = "Compare the result with cubic interpolation."
+        yield Finding("caution", f"{doubt} {advice}", "noise")
     if noise.level > 0:
         if removed.has_places:
             yield Finding(

@@ -247,9 +247,8 @@ def _verdict_of(
         )
     better, unjudged = None, ""
     if finer:
-        ranked = ranking if prepared.config.sharpness == "auto" else None
         better, unjudged = _gain_over_cubic(
-            prepared, measured_noise, prepared.ranking or ranked, should_stop
+            prepared, measured_noise, prepared.ranking or ranking, should_stop
         )
     gain = _ranked_gain(prepared, prepared.ranking or ranking)
     if gain is None and blocks.cells is not None:
@@ -324,8 +323,9 @@ def _gain_over_cubic(
     if not prepared.model.card.has_weights:
         return None, ""  # the model is itself an interpolation
     row = _ranked_row(prepared, ranking)
-    if row is not None and row.finer is not None:
-        return row.finer, ""
+    known = None if row is None else row.upscaling_verdict
+    if known is not None and known.sharpness == prepared.config.sharpness:
+        return known, ""
     try:
         found = run_to_end(
             upscaling_verdict_steps(
@@ -333,6 +333,7 @@ def _gain_over_cubic(
                 prepared.model,
                 noise,
                 sharpness=prepared.config.sharpness,
+                strength=prepared.config.strength,
                 machine=TrialResources(
                     prepared.device, prepared.budget, prepared.config.threads
                 ),
@@ -362,8 +363,6 @@ def _ranked_gain(
     prepared: PreparedRestoration, ranking: Ranking | None
 ) -> tuple[float, float, float] | None:
     """The gain by which a denoiser was ranked, if the run has the same settings."""
-    if prepared.config.strength != 1:
-        return None
     row = _ranked_row(prepared, ranking)
     if row is None or ranking is None or ranking.gain_over != "scan":
         return None
@@ -373,11 +372,13 @@ def _ranked_gain(
 def _ranked_row(
     prepared: PreparedRestoration, ranking: Ranking | None
 ) -> RankingEntry | None:
-    """The row of the model; None if it was not ranked, or is one of an ensemble."""
-    if ranking is None or prepared.has_deviation:
+    """The row of the model if it was ranked with the settings of this run."""
+    config, model = prepared.config, prepared.model
+    if ranking is None or prepared.has_deviation or config.strength != 1:
         return None
     for row in ranking.rows:
-        if row.model is not None and row.model.path == prepared.model.path:
+        is_same = row.model is not None and row.model.path == model.path
+        if is_same and row.weights == model.card.weights_sha256:
             return row
     return None
 

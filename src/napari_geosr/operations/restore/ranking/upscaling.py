@@ -5,11 +5,17 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Generator
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from napari_geosr.core.errors import Cancelled, ConfigError, GeoSRError, ModelError
 from napari_geosr.core.noise import Noise
-from napari_geosr.core.steps import BlockDone, ShouldStop, StageStarted, Step
+from napari_geosr.core.steps import (
+    BlockDone,
+    ShouldStop,
+    StageStarted,
+    Step,
+    StepIterator,
+)
 from napari_geosr.inference.device import pick_device
 from napari_geosr.inference.intensity import scan_steps, without_hot_voxels
 from napari_geosr.measure.noise import noise_steps
@@ -17,7 +23,7 @@ from napari_geosr.measure.number_text import signed_text
 from napari_geosr.models import zoo
 from napari_geosr.models.bundle import Model
 from napari_geosr.operations.restore.ranking.result import Ranking, RankingEntry
-from napari_geosr.operations.restore.ranking.tune import for_axes
+from napari_geosr.operations.restore.ranking.tune import for_axes, is_image
 from napari_geosr.operations.restore.upscaling.result import structure_doubt
 from napari_geosr.operations.restore.upscaling.trial import TrialResources
 from napari_geosr.operations.restore.upscaling.upscaling_verdict import (
@@ -30,7 +36,7 @@ if TYPE_CHECKING:
     from napari_geosr.operations.restore.upscaling.result import UpscalingVerdict
 
 
-def rank_finer_steps(
+def rank_upscaling_steps(
     volume: Volume,
     config: RankConfig,
     should_stop: ShouldStop,
@@ -94,8 +100,8 @@ def rank_finer_steps(
                 should_stop=should_stop,
             )
             found = yield from _as_part(steps, i, len(models))
-        except Cancelled:
-            raise
+        except Cancelled as error:
+            raise Cancelled("The ranking was cancelled.") from error
         except GeoSRError as error:
             if config.models:
                 raise
@@ -103,21 +109,31 @@ def rank_finer_steps(
         else:
             rows.append(_entry(model, found))
         yield BlockDone(100 * (i + 1), 100 * len(models))
-    errors = [row.finer.errors[1] for row in rows if row.finer and row.finer.errors]
+    errors = [
+        row.upscaling_verdict.errors[1]
+        for row in rows
+        if row.upscaling_verdict and row.upscaling_verdict.errors
+    ]
     baseline = sum(errors) / len(errors) if errors else math.nan
     interpolation = RankingEntry(
-        cubic.card.name, cubic.card.title, baseline, 0.0, (0.0, 0.0), model=cubic
+        cubic.card.name,
+        cubic.card.title,
+        baseline,
+        0.0,
+        (0.0, 0.0),
+        model=cubic,
+        weights=cubic.card.weights_sha256,
     )
     # At equal gains, interpolation comes first.
     rows = sorted([interpolation, *rows], key=lambda row: -row.gain)
-    choice, reason = decide_finer(rows, interpolation, noise)
+    choice, reason = decide_upscaling(rows, interpolation, noise)
     seconds = time.monotonic() - began
     return Ranking(
         tuple(rows), choice, reason, noise, skipped, seconds, config.upscale_factor
     )
 
 
-def decide_finer(
+def decide_upscaling(
     rows: list[RankingEntry], interpolation: RankingEntry, noise: Noise
 ) -> tuple[str, str]:
     """Choose a model, or interpolation; return the name and the reason.
@@ -129,50 +145,69 @@ def decide_finer(
     models = [row for row in rows if row is not interpolation]
     if not models:
         return interpolation.name, (
-            f"{cubic}: no super-resolution model could be compared with it."
+            f"{cubic}: there is no super-resolution model to compare with it."
         )
     best = max(models, key=lambda row: row.gain)
-    clear = [row for row in models if row.finer and not row.finer.is_uncertain]
-    found = f"expected to gain {best.gain_text} over cubic interpolation"
+    clear = [
+        row
+        for row in models
+        if row.upscaling_verdict and not row.upscaling_verdict.is_uncertain
+    ]
+    found = _expectation(best)
     if best not in clear:
         return interpolation.name, (
             f"{cubic}: no model is clearly better on this scan. The best one, "
-            f"{best.name}, is {found}."
+            f"{best.name}, {found}."
         )
     doubts = [*noise.doubts, *filter(None, [structure_doubt(noise)])]
     if not noise.is_measured:
         doubts.append("The noise could not be measured.")
     if doubts:
         return interpolation.name, (
-            f"{cubic}: {best.name} is {found}, but that is uncertain. "
-            f"{' '.join(doubts)}"
+            f"{cubic}: {best.name} {found}, but that is uncertain. {' '.join(doubts)}"
         )
     others = [row for row in models if row is not best]
     next_best = ""
     if others:
         second = max(others, key=lambda row: row.gain)
         next_best = f"; {second.name}, the next best, {signed_text(second.gain, 1)} dB"
-    return best.name, f"{best.name} is {found}{next_best}."
+    return best.name, f"{best.name} {found}{next_best}."
+
+
+def _expectation(row: RankingEntry) -> str:
+    """What a model is expected to gain or lose, as part of a sentence."""
+    low, high = (signed_text(end, 1) for end in row.interval)
+    gain = signed_text(row.gain, 1)
+    return (
+        f"is expected to be {gain.lstrip('+−-')} dB "
+        f"{'worse' if row.gain < 0 else 'better'} than interpolation ({low} to {high})"
+    )
 
 
 def _as_part(
     steps: Generator[Step, None, UpscalingVerdict], i: int, n: int
 ) -> Generator[Step, None, UpscalingVerdict]:
     """The steps of test `i` of `n`, with the progress of all tests."""
-    while True:
-        try:
-            step = next(steps)
-        except StopIteration as end:
-            return cast("UpscalingVerdict", end.value)
-        if isinstance(step, BlockDone):
-            yield BlockDone(100 * i + 100 * step.done // step.total, 100 * n)
+    with StepIterator(steps) as iterator:
+        for step in iterator:
+            if isinstance(step, BlockDone):
+                yield BlockDone(100 * i + 100 * step.done // step.total, 100 * n)
+    return iterator.result
 
 
 def _entry(model: Model, found: UpscalingVerdict) -> RankingEntry:
     card = model.card
     error = math.nan if found.errors is None else found.errors[0]
     gain = found.gain, found.interval
-    return RankingEntry(card.name, card.title, error, *gain, model=model, finer=found)
+    return RankingEntry(
+        card.name,
+        card.title,
+        error,
+        *gain,
+        model=model,
+        upscaling_verdict=found,
+        weights=card.weights_sha256,
+    )
 
 
 def _candidates(
@@ -191,8 +226,9 @@ def _candidates(
     if cubic is None:
         known = sorted({model.card.upscale_factor for model in plain})
         raise ConfigError(
-            f"No model can make voxels {factor} times finer: choose an upscale factor "
-            f"of {', '.join(map(str, known[:-1]))} or {known[-1]}."
+            f"There is no interpolation by a factor of {factor} to compare models "
+            f"with: choose an upscale factor of {', '.join(map(str, known[:-1]))} or "
+            f"{known[-1]}, or name a model."
         )
     cubic = for_axes(cubic, volume)
     if config.models:
@@ -221,9 +257,9 @@ def _reason_unsuitable(
     card = model.card
     if card.upscale_factor != config.upscale_factor or card.labels > 1:
         return f"it does not make voxels {config.upscale_factor} times finer"
-    if card.axes == "ZYX" and volume.axes == "YX" and card.has_weights:
+    if card.axes == "ZYX" and is_image(volume) and card.has_weights:
         return "it needs a volume, but this is a single image"
-    if card.axes == "YX" and volume.axes == "ZYX":
+    if card.axes == "YX" and not is_image(volume):
         return "it makes voxels finer only within slices"
     if modality and card.modalities and modality not in card.modalities:
         return f"it is made for {', '.join(card.modalities)}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,10 @@ from napari_geosr import io, restore
 from napari_geosr.cli.app import run
 from napari_geosr.core.errors import Cancelled, ConfigError, ModelError, VolumeError
 from napari_geosr.core.noise import Noise
-from napari_geosr.core.steps import run_to_end
+from napari_geosr.core.steps import StageStarted, Step, run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.models import zoo
-from napari_geosr.operations.restore import RestoreConfig
+from napari_geosr.operations.restore import RestoreConfig, prepare_steps
 from napari_geosr.operations.restore.job import RestoreInput, RestoreJob
 from napari_geosr.operations.restore.measurements import MeasurementStore
 from napari_geosr.operations.restore.ranking import (
@@ -26,12 +27,17 @@ from napari_geosr.operations.restore.ranking import (
     Ranking,
     RankingEntry,
     rank_steps,
+    upscaling,
 )
-from napari_geosr.operations.restore.ranking import finer as finer_module
-from napari_geosr.operations.restore.ranking.finer import decide_finer
 from napari_geosr.operations.restore.ranking.rank import find_ranking
+from napari_geosr.operations.restore.ranking.upscaling import decide_upscaling
 from napari_geosr.operations.restore.steps import choose_steps
 from napari_geosr.operations.restore.upscaling.result import UpscalingVerdict
+from napari_geosr.operations.restore.upscaling.upscaling_verdict import (
+    upscaling_verdict,
+)
+from napari_geosr.operations.restore.verdict import steps as verdict_module
+from napari_geosr.operations.restore.verdict.steps import verdict_steps
 from napari_geosr.physics.phantoms import sphere_foam
 
 TWICE = RankConfig(upscale_factor=2, threads=1)
@@ -67,17 +73,17 @@ def outcome(gain: float, low: float, high: float) -> UpscalingVerdict:
 
 def entry(name: str, gain: float, low: float, high: float) -> RankingEntry:
     found = outcome(gain, low, high)
-    return RankingEntry(name, name, 0.8, gain, (low, high), finer=found)
+    return RankingEntry(name, name, 0.8, gain, (low, high), upscaling_verdict=found)
 
 
 def decided(*models: RankingEntry, noise: Noise = NOISE) -> tuple[str, str]:
-    return decide_finer([CUBIC, *models], CUBIC, noise)
+    return decide_upscaling([CUBIC, *models], CUBIC, noise)
 
 
 def test_a_clear_gain_is_taken_and_the_best_of_several():
     choice, reason = decided(entry("a", 2.0, 0.5, 6.0), entry("b", 3.0, 0.8, 7.0))
     assert choice == "b"
-    assert "3.0 dB" in reason
+    assert "3.0 dB better than interpolation" in reason
     assert "a, the next best" in reason
 
 
@@ -103,21 +109,20 @@ def test_without_a_model_it_is_interpolated():
 
 @given(
     st.lists(
-        st.tuples(
-            st.floats(-10, 10), st.floats(0, 10), st.floats(0, 10), st.booleans()
-        ),
+        st.tuples(st.floats(-10, 10), st.floats(2.2, 10), st.floats(4.1, 10)),
         max_size=5,
     )
 )
 def test_a_chosen_model_is_never_expected_to_lose(gains):
     rows = [
         entry(f"m{i}", gain, gain - below, gain + above)
-        for i, (gain, below, above, _) in enumerate(gains)
+        for i, (gain, below, above) in enumerate(gains)
     ]
     choice, _ = decided(*rows)
     row = next(row for row in [CUBIC, *rows] if row.name == choice)
-    assert row.gain >= 0
-    assert row.finer is None or not row.finer.is_uncertain
+    assert row is CUBIC or row.gain >= 1
+    if max((gain for gain, *_ in gains), default=0) >= 1:
+        assert row.gain == max(gain for gain, *_ in gains)
 
 
 def test_the_proposal_is_closer_to_the_sample_than_interpolation(tmp_path: Path):
@@ -138,14 +143,14 @@ def test_the_proposal_is_closer_to_the_sample_than_interpolation(tmp_path: Path)
     assert cubic.error == pytest.approx(np.sqrt(errors["cubic-x2"]), rel=0.5)
     # A resumed run reads the ranking.
     store = MeasurementStore(tmp_path / "kept.json")
-    of = TWICE.finer_settings()
+    of = TWICE.upscaling_settings()
     store.keep("ranking", ranking, **of)
     again = MeasurementStore(tmp_path / "kept.json")
     found = find_ranking(again, volume, **of)
     assert found is not None
     assert found.choice == ranking.choice
     assert found.chosen.model is not None
-    assert found.chosen.finer == ranking.chosen.finer
+    assert found.chosen.upscaling_verdict == ranking.chosen.upscaling_verdict
     assert find_ranking(again, volume) is None  # that of denoisers is another
 
 
@@ -157,7 +162,7 @@ def test_a_network_that_invents_detail_is_not_chosen(monkeypatch):
         return outcome(-4.0, -6.2, 0.1)
         yield
 
-    monkeypatch.setattr(finer_module, "upscaling_verdict_steps", worse)
+    monkeypatch.setattr(upscaling, "upscaling_verdict_steps", worse)
     ranking = run_to_end(rank_steps(volume, TWICE, noise=noise))
     assert ranking.choice == "cubic-x2"
     assert [row.name for row in ranking.rows] == ["cubic-x2", "foam-sr-x2"]
@@ -194,7 +199,7 @@ def test_auto_on_the_command_line(tmp_path: Path, capsys, monkeypatch):
     assert printed["gain_over"] == "cubic"
     assert run(["restore", *words, "-m", "auto", "-o", str(out)]) == 0
     said = capsys.readouterr().err
-    assert "over cubic interpolation" in " ".join(said.split())
+    assert "than interpolation" in " ".join(said.split())
     fine = io.read(out)
     assert fine.shape == (80, 80, 80)
     assert fine.voxel_size == (1.0, 1.0, 1.0)
@@ -242,10 +247,80 @@ def test_what_cannot_be_compared_is_refused():
     assert "too small" in ranking.skipped["foam-sr-x2"]
 
 
-def test_it_can_be_cancelled():
+def test_it_can_be_cancelled_while_a_model_is_tested():
     volume, _, noise = scan(0.1)
-    with pytest.raises(Cancelled):
-        run_to_end(rank_steps(volume, TWICE, lambda: True, noise=noise))
+    tests = []
+
+    def note(step: Step) -> None:
+        is_first = isinstance(step, StageStarted) and "Testing" in step.message
+        if tests or is_first:
+            tests.append(step)
+
+    def stop() -> bool:
+        return any(step.done for step in tests)
+
+    with pytest.raises(Cancelled, match="ranking was cancelled"):
+        run_to_end(rank_steps(volume, TWICE, stop, noise=noise), note)
+    # The scan has one part, tested on two scales: noticed before the second.
+    assert [(step.done, step.total) for step in tests] == [(0, 100), (50, 100)]
+
+
+def test_the_verdict_uses_the_test_of_the_ranking(monkeypatch):
+    """Not of other settings, or of other weights."""
+    volume, _, noise = scan(0.2)
+    ranking = run_to_end(rank_steps(volume, TWICE, noise=noise))
+    known = ranking.row("foam-sr-x2").upscaling_verdict
+    monkeypatch.setattr(
+        verdict_module,
+        "upscaling_verdict_steps",
+        lambda *_args, **_more: (_ for _ in ()).throw(VolumeError("tested again.")),
+    )
+
+    def verdict(given: Ranking, **settings):
+        config = RestoreConfig(model="foam-sr-x2", threads=1, **settings)
+        prepared = run_to_end(prepare_steps(volume, config, noise=noise))
+        return run_to_end(verdict_steps(prepared, noise=noise, ranking=given))
+
+    assert verdict(ranking).gain == (known.gain, *known.interval)
+    rows = [replace(row, weights="others") for row in ranking.rows]
+    for tested, settings in (
+        (ranking, {"strength": 0.5}),
+        (ranking, {"sharpness": "scan"}),
+        (replace(ranking, rows=tuple(rows)), {}),
+    ):
+        assert "tested again" in verdict(tested, **settings).words
+
+
+def test_the_strength_counts(tmp_path: Path):
+    """At strength 0 the noise of the scan stays, which interpolation reduces."""
+    volume, _, noise = scan(0.2)
+    full, none = (
+        upscaling_verdict(volume, zoo.find("foam-sr-x2"), noise, strength=strength)
+        for strength in (1.0, 0.0)
+    )
+    assert none.gain < full.gain - 3
+    config = RestoreConfig(model="auto", upscale_factor=2, strength=0.5)
+    with pytest.raises(ConfigError, match="interpolation has none"):
+        run_to_end(choose_steps(volume, config))
+
+
+def test_one_slice_is_an_image():
+    volume, _, noise = scan(0.1)
+    one = Volume(np.asarray(volume.data)[20:21], "ZYX", (2.0, 2.0, 2.0), "µm")
+    ranking = run_to_end(rank_steps(one, TWICE, noise=noise))
+    assert "fluo-sr-x2" in [row.name for row in ranking.rows]
+    fine = restore(one, "cubic-x2", threads=1)
+    assert fine.shape == (1, 80, 80)
+    assert fine.voxel_size == (2.0, 1.0, 1.0)
+
+
+@pytest.mark.parametrize(("model", "factor"), [("auto", 2), ("cubic-x2", 1)])
+def test_the_size_of_an_interpolated_image_is_known(tmp_path: Path, model, factor):
+    path = tmp_path / "plane.tif"
+    tifffile.imwrite(path, np.zeros((12, 14), np.uint8), metadata={"axes": "YX"})
+    config = RestoreConfig(model=model, upscale_factor=factor)
+    job = RestoreJob(name="fine", data=RestoreInput(volume=path), settings=config)
+    assert job.output_bytes() == 4 * 4 * 12 * 14
 
 
 def test_the_size_of_the_result_of_a_job_is_known(tmp_path: Path):
@@ -270,4 +345,3 @@ def test_the_settings_of_a_run_reach_the_ranking(monkeypatch):
     config = RestoreConfig(model="auto", upscale_factor=2, sharpness="scan")
     run_to_end(choose_steps(volume, config))
     assert (seen[0].upscale_factor, seen[0].sharpness) == (2, "scan")
-    assert zoo.find("cubic-x2").card.upscale_factor == 2
