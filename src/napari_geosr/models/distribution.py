@@ -252,6 +252,10 @@ def _distances(card: ModelCard, features: Signature) -> dict[str, float]:
     }
 
 
+def _signed(value: float) -> str:
+    return f"{value:+.1f}".replace("-", "−")
+
+
 def _ordinal(level: float) -> str:
     """``1st``, ``5th``, ``25th`` …, for percentiles."""
     suffix = "st" if level % 10 == 1 else "th"
@@ -263,8 +267,8 @@ def _intensity_reason(features: Signature, card: ModelCard) -> str:
     examples = np.asarray(card.training.examples)
     low, high = examples.min(axis=0), examples.max(axis=0)
     outside = [
-        f"the {_ordinal(level)} percentile lies {value:+.1f} standard deviations from "
-        f"the mean (training: {a:+.1f} to {b:+.1f})"
+        f"the {_ordinal(level)} percentile lies {_signed(value)} standard deviations "
+        f"from the mean (training: {_signed(a)} to {_signed(b)})"
         for level, value, a, b in zip(
             QUANTILE_LEVELS, features.quantiles, low, high, strict=True
         )

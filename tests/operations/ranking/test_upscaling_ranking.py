@@ -103,8 +103,21 @@ def test_doubtful_noise_is_no_basis_for_a_model():
         assert "uncertain" in reason
 
 
-def test_without_a_model_it_is_interpolated():
+def test_without_a_model_it_is_interpolated_and_the_reason_given():
     assert decided()[0] == "cubic-x2"
+    skipped = {"a": "the scan is too small."}
+    choice, reason = decide_upscaling([CUBIC], CUBIC, NOISE, (), skipped)
+    assert choice == "cubic-x2"
+    assert "a: the scan is too small." in reason
+
+
+def test_a_model_for_other_scans_is_not_chosen():
+    best, second = entry("a", 5.0, 2.8, 9.1), entry("b", 2.0, -0.2, 6.1)
+    rows = [CUBIC, best, second]
+    assert decide_upscaling(rows, CUBIC, NOISE, {"a"})[0] == "b"
+    choice, reason = decide_upscaling([CUBIC, best], CUBIC, NOISE, {"a"})
+    assert choice == "cubic-x2"
+    assert "unlike its training data" in reason
 
 
 @given(
@@ -277,7 +290,8 @@ def test_the_verdict_uses_the_test_of_the_ranking(monkeypatch):
     )
 
     def verdict(given: Ranking, **settings):
-        config = RestoreConfig(model="foam-sr-x2", threads=1, **settings)
+        used = {"sharpness": "scan", **settings}
+        config = RestoreConfig(model="foam-sr-x2", threads=1, **used)
         prepared = run_to_end(prepare_steps(volume, config, noise=noise))
         return run_to_end(verdict_steps(prepared, noise=noise, ranking=given))
 
@@ -285,7 +299,7 @@ def test_the_verdict_uses_the_test_of_the_ranking(monkeypatch):
     rows = [replace(row, weights="others") for row in ranking.rows]
     for tested, settings in (
         (ranking, {"strength": 0.5}),
-        (ranking, {"sharpness": "scan"}),
+        (ranking, {"sharpness": "object"}),
         (replace(ranking, rows=tuple(rows)), {}),
     ):
         assert "tested again" in verdict(tested, **settings).words
@@ -342,6 +356,9 @@ def test_the_settings_of_a_run_reach_the_ranking(monkeypatch):
 
     monkeypatch.setattr("napari_geosr.operations.restore.steps.rank_steps", ranked)
     volume, _, _ = scan(0.0)
-    config = RestoreConfig(model="auto", upscale_factor=2, sharpness="scan")
+    config = RestoreConfig(model="auto", upscale_factor=2, sharpness="object")
     run_to_end(choose_steps(volume, config))
-    assert (seen[0].upscale_factor, seen[0].sharpness) == (2, "scan")
+    assert (seen[0].upscale_factor, seen[0].sharpness) == (2, "object")
+    # A model that nobody has looked at does not sharpen on its own.
+    run_to_end(choose_steps(volume, RestoreConfig(model="auto", upscale_factor=2)))
+    assert seen[1].sharpness == "scan"

@@ -161,6 +161,8 @@ class ModelBox(QWidget):
         chosen = None
         if propose and not self._is_user_choice:
             chosen = self._key_of(ranking.chosen)
+            # The user asked for it; a ranking of denoisers may still be running.
+            self._is_user_choice = ranking.upscale_factor > 1
         self._fill(keep=chosen)
 
     def set_model(self, name: str) -> None:

@@ -16,6 +16,8 @@ from napari_geosr.core.steps import (
     WarningIssued,
     never_stop,
 )
+from napari_geosr.core.types import AnyDict
+from napari_geosr.core.vocabulary import SharpnessChoice
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference.members import NONE as NO_MEMBERS
 from napari_geosr.inference.members import is_generative
@@ -154,7 +156,9 @@ def restore_steps(
                 should_stop=should_stop,
             )
             return (yield from steps)
-        chosen = {"model": ranking.choice, "upscale_factor": 1}
+        chosen: AnyDict = {"model": ranking.choice, "upscale_factor": 1}
+        if ranking.upscale_factor > 1:
+            chosen["sharpness"] = _sharpness_of_auto(config)
         config = config.model_copy(update=chosen)
     if generative := is_generative(config.uncertainty):
         refuse_for_samples(workers=workers is not None, series=is_series(volume))
@@ -225,6 +229,15 @@ def _check_outputs(
     check_not_source(volume, *outputs)
 
 
+def _sharpness_of_auto(config: RestoreConfig) -> SharpnessChoice:
+    """Sharpness with which models are tested and run if none was chosen by hand.
+
+    Results as sharp as the scan agree with it within the noise bound. Nobody has looked
+    at a model that is chosen automatically, so it must not sharpen on its own.
+    """
+    return "scan" if config.sharpness == "auto" else config.sharpness
+
+
 def _example(volume: Volume) -> Volume:
     """The volume used to choose a model: for a series, a typical point."""
     if not is_series(volume):
@@ -290,7 +303,7 @@ def choose_steps(
         device=config.device,
         threads=config.threads,
         upscale_factor=config.upscale_factor,
-        sharpness=config.sharpness,
+        sharpness=_sharpness_of_auto(config),
     )
     of = {} if config.upscale_factor == 1 else settings.upscaling_settings()
     kept = kept or MeasurementStore()

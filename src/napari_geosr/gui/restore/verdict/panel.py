@@ -216,7 +216,10 @@ class VerdictPanel(QWidget):
         kind = _KINDS[verdict.level]
         if kind == "ok" and not verdict.earns_tick:
             kind = "info"  # no tick if detail is lost, or the noise is unknown
-        self.message.show_message(self._sentence(verdict), kind)
+        sentence = self._sentence(verdict)
+        if kind == "ok" and sentence != verdict.sentence:
+            kind = "info"  # interpolation, because no model is clearly better
+        self.message.show_message(sentence, kind)
         reasons = "\n\n".join((*verdict.reasons, *verdict.notes))
         self.message.label.setToolTip(reasons or "You can select and copy this text.")
 

@@ -41,7 +41,7 @@ class RankConfig(Config):
         "interpolation, instead of denoisers.",
     )
     sharpness: SharpnessChoice = Field(
-        "auto",
+        "scan",
         title="Sharpness",
         description="With an upscale factor: sharpness of the results, as in a "
         "restoration.",

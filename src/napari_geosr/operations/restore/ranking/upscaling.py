@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Generator
+from collections.abc import Collection, Generator, Mapping
 from typing import TYPE_CHECKING
 
 from napari_geosr.core.errors import Cancelled, ConfigError, GeoSRError, ModelError
@@ -22,6 +22,7 @@ from napari_geosr.measure.noise import noise_steps
 from napari_geosr.measure.number_text import signed_text
 from napari_geosr.models import zoo
 from napari_geosr.models.bundle import Model
+from napari_geosr.models.distribution import compare_with_training, draw_sample
 from napari_geosr.operations.restore.ranking.result import Ranking, RankingEntry
 from napari_geosr.operations.restore.ranking.tune import for_axes, is_image
 from napari_geosr.operations.restore.upscaling.result import structure_doubt
@@ -126,7 +127,15 @@ def rank_upscaling_steps(
     )
     # At equal gains, interpolation comes first.
     rows = sorted([interpolation, *rows], key=lambda row: -row.gain)
-    choice, reason = decide_upscaling(rows, interpolation, noise)
+    sample = draw_sample(volume)
+    unlike = {
+        row.name
+        for row in rows
+        if row.model is not None
+        and row is not interpolation
+        and compare_with_training(row.model.card, sample, volume).level == "unlike"
+    }
+    choice, reason = decide_upscaling(rows, interpolation, noise, unlike, skipped)
     seconds = time.monotonic() - began
     return Ranking(
         tuple(rows), choice, reason, noise, skipped, seconds, config.upscale_factor
@@ -134,27 +143,42 @@ def rank_upscaling_steps(
 
 
 def decide_upscaling(
-    rows: list[RankingEntry], interpolation: RankingEntry, noise: Noise
+    rows: list[RankingEntry],
+    interpolation: RankingEntry,
+    noise: Noise,
+    unlike: Collection[str] = (),
+    skipped: Mapping[str, str] | None = None,
 ) -> tuple[str, str]:
     """Choose a model, or interpolation; return the name and the reason.
 
-    A model is chosen only if it is expected to be clearly better, and the noise of the
-    scan is certain: structure that was mistaken for noise is what a model would remove.
+    A model is chosen only if it is expected to be clearly better, the scan is like its
+    training data, and the noise of the scan is certain: structure that was mistaken for
+    noise is what a model would remove.
+
+    Parameters
+    ----------
+    rows : list of RankingEntry
+        The models and `interpolation`.
+    unlike : collection of str
+        Names of the models whose training data are unlike the scan.
+    skipped : mapping of str to str, optional
+        Models that could not be tested, with the reason.
     """
     cubic = f"{interpolation.name} (cubic interpolation)"
     models = [row for row in rows if row is not interpolation]
     if not models:
+        reasons = [
+            f" {name}: {reason.rstrip('.')}."
+            for name, reason in (skipped or {}).items()
+        ]
         return interpolation.name, (
             f"{cubic}: there is no super-resolution model to compare with it."
+            f"{''.join(reasons)}"
         )
-    best = max(models, key=lambda row: row.gain)
-    clear = [
-        row
-        for row in models
-        if row.upscaling_verdict and not row.upscaling_verdict.is_uncertain
-    ]
-    found = _expectation(best)
-    if best not in clear:
+    models.sort(key=lambda row: (row.name in unlike, -row.gain))
+    best, *others = models
+    found, test = _expectation(best), best.upscaling_verdict
+    if test is None or test.is_uncertain:
         return interpolation.name, (
             f"{cubic}: no model is clearly better on this scan. The best one, "
             f"{best.name}, {found}."
@@ -162,15 +186,16 @@ def decide_upscaling(
     doubts = [*noise.doubts, *filter(None, [structure_doubt(noise)])]
     if not noise.is_measured:
         doubts.append("The noise could not be measured.")
+    if best.name in unlike:
+        doubts.append("The scan is unlike its training data.")
     if doubts:
         return interpolation.name, (
             f"{cubic}: {best.name} {found}, but that is uncertain. {' '.join(doubts)}"
         )
-    others = [row for row in models if row is not best]
     next_best = ""
     if others:
-        second = max(others, key=lambda row: row.gain)
-        next_best = f"; {second.name}, the next best, {signed_text(second.gain, 1)} dB"
+        gain = signed_text(others[0].gain, 1)
+        next_best = f"; {others[0].name}, the next best, {gain} dB"
     return best.name, f"{best.name} {found}{next_best}."
 
 
