@@ -17,6 +17,7 @@ References
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from pydantic import Field
@@ -66,7 +67,7 @@ class TotalVariation(Filter):
         """
         weight = self.strength * self.level
         if weight == 0:
-            return x[(..., *core)].clone()
+            return _cut(x, core).clone()
         n = self.config.ndim
         step = 1 / (4 * n * weight)
         # The dual field with one component per axis (first dimension), and the point
@@ -92,7 +93,7 @@ class TotalVariation(Filter):
                 )
                 for part, first, size in zip(core, start, x.shape[2:], strict=True)
             ]
-            x, p, ahead = (field[(..., *needed)] for field in (x, p, ahead))
+            x, p, ahead = (_cut(field, needed) for field in (x, p, ahead))
             start = [a + part.start for a, part in zip(start, needed, strict=True)]
             # `vector_norm` over the first axis is ten times slower on a CPU.
             ahead /= ahead.square().sum(0).sqrt_().clamp_(min=1)
@@ -103,7 +104,14 @@ class TotalVariation(Filter):
             slice(part.start - a, part.stop - a)
             for part, a in zip(core, start, strict=True)
         ]
-        return _primal(x, p, weight)[(..., *inner)]
+        return _cut(_primal(x, p, weight), inner)
+
+
+def _cut(field: torch.Tensor, parts: Sequence[slice]) -> torch.Tensor:
+    """A part of ``(..., [Z,] Y, X)``, with a slice for each spatial axis."""
+    for axis, part in enumerate(parts, -len(parts)):
+        field = field.narrow(axis, part.start, part.stop - part.start)
+    return field
 
 
 def _primal(x: torch.Tensor, p: torch.Tensor, weight: float) -> torch.Tensor:
