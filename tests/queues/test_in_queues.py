@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ def running_training(cluster: Cluster, scan: Path, capsys: Any) -> JobFolder:
     words = ["train", "neighbor2neighbor", "--source", str(scan), *LONG]
     words += ["--threads", "1", "-o", str(scan.parent / "job")]
     job = JobFolder(submit(capsys, *words, "--queue", cluster.name)["job"])
-    wait_for(job, lambda: job.status().done > 2, 240)
+    wait_for(job, lambda: job.status().done > 2)
     return job
 
 
@@ -144,7 +145,7 @@ def test_a_killed_job_is_noticed_and_resumed(
     """The process of the job ends without a word, as on a node without memory."""
     job = running_training(cluster, scan, capsys)
     os.kill(job.status().pid, signal.SIGKILL)
-    wait_for(job, lambda: not job.status().is_alive, 30)
+    wait_for(job, lambda: not job.status().is_alive)
     assert listed_state(job, capsys) == "interrupted"
     done = job.status().done
     assert run(["jobs", "resume", str(job.path)]) == 0
@@ -178,5 +179,8 @@ def workers_of(job: JobFolder) -> list[psutil.Process]:
     """Processes that a job has started to share its work."""
     if not (pid := job.status().pid):
         return []
-    children = psutil.Process(pid).children(recursive=True)
-    return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+    found = []
+    with suppress(psutil.Error):  # processes that end while they are looked at
+        for child in psutil.Process(pid).children(recursive=True):
+            found += [child] if "spawn_main" in " ".join(child.cmdline()) else []
+    return found
