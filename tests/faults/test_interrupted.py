@@ -48,7 +48,7 @@ def test_asked_to_stop_it_keeps_the_finished_part(scan, tmp_path, number):
     out = tmp_path / "result.ome.tif"
     process = start(scan, out)
     process.send_signal(number)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=300)
     assert process.returncode == 130
     assert not out.exists()
     kept = tmp_path / "result.incomplete.ome.tif"
@@ -67,7 +67,7 @@ def test_killed_it_leaves_the_old_result_alone(scan, tmp_path):
     command_out = tmp_path / "other.ome.tif"
     process = start(scan, command_out)
     process.kill()
-    process.communicate(timeout=60)
+    process.communicate(timeout=300)
     assert not command_out.exists()
     assert out.read_bytes() == b"the old result"
     left = {p.name for p in tmp_path.iterdir()} - {scan.name, out.name}

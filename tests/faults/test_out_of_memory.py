@@ -265,7 +265,7 @@ def test_a_failed_read_ahead_costs_no_finished_tile(source, memory):
     forward = type(network).forward
 
     def after_the_failure(self, x):
-        failed.wait(5)
+        failed.wait(60)
         return forward(self, x)
 
     type(network).forward = after_the_failure

@@ -100,8 +100,8 @@ def kill(running: subprocess.Popen[bytes], rng: np.random.Generator) -> None:
     for each in one or [psutil.Process(running.pid), *children]:
         with suppress(psutil.NoSuchProcess):
             each.kill()
-    running.wait(120)  # of one process less, the launcher ends the other
-    psutil.wait_procs(children, 60)
+    running.wait(300)  # of one process less, the launcher ends the other
+    psutil.wait_procs(children, 300)
 
 
 def model(job: JobFolder) -> dict[str, Any]:
@@ -166,7 +166,7 @@ def test_killed_again_and_again_it_gives_the_same_model(
         if running.poll() is None:
             kill(running, rng)
             tally.kills += 1
-        running.wait(120)
+        running.wait(300)
         check_files(cut)
         if cut.status().state == "done":
             compare()
@@ -213,7 +213,7 @@ def test_methods_that_remember_more_go_on_as_well(
         time.sleep(float(rng.uniform(0.0, 0.1)))
         if running.poll() is None:
             os.killpg(running.pid, signal.SIGKILL)
-        running.wait(60)
+        running.wait(300)
         check_files(cut)
         state = checkpoint.load(cut.path / "checkpoints")
         assert state is not None
@@ -223,7 +223,7 @@ def test_methods_that_remember_more_go_on_as_well(
     assert 0 < reached[0] < settings["steps"]
     assert reached == sorted(reached)
     if cut.status().state != "done":
-        assert process(cut).wait(120) == 0
+        assert process(cut).wait(300) == 0
     np.testing.assert_equal(model(cut), model(whole))
 
 
@@ -255,7 +255,7 @@ def test_data_that_vanish_are_one_sentence(scans: list[Path], tmp_path: Path) ->
     mine.write_bytes(scans[0].read_bytes())
     job = new_job(tmp_path / "job", [mine, scans[1]])
     mine.unlink()
-    assert process(job).wait(60) == 2
+    assert process(job).wait(300) == 2
     status = job.status()
     assert status.state == "failed"
     assert "a.tif" in status.message

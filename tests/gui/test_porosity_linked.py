@@ -84,6 +84,67 @@ def test_a_lasso_selects_in_picture_table_and_features(viewer, qtbot, dock):
     assert highlighted(layer) == [] == marked_rows(table)
 
 
+def picture_of(viewer) -> np.ndarray:
+    """The canvas as it is drawn."""
+    picture = viewer.window.screenshot(flash=False, canvas_only=True)
+    return picture[..., :3].astype(int)
+
+
+def test_a_changed_selection_is_drawn_without_a_new_colormap(viewer, qtbot, dock):
+    layer, report, marked = dock.pores.layer(), dock.result.report, dock.pores.marked
+    viewer.dims.set_point(0, report.table["centroid_z"][1])
+    layer.opacity = 1.0
+    marked.set_labels([1, 2])
+    shown = picture_of(viewer)
+    events, drawn_rows = [], []
+    layer.events.colormap.connect(events.append)
+    rows = viewer.window._qt_viewer.layers.model().sourceModel()
+    rows.dataChanged.connect(drawn_rows.append)
+    marked.set_labels([1, 3])
+    changed = picture_of(viewer)
+    marked.set_labels([1, 2])
+    again = picture_of(viewer)
+    assert not events
+    assert not drawn_rows  # nor the layer list
+    qtbot.waitUntil(lambda: bool(drawn_rows))  # the thumbnail follows
+    assert np.any(changed != shown)
+    np.testing.assert_array_equal(again, shown)
+    # The same as with a new colormap.
+    layer.colormap = layer.colormap.model_copy()
+    assert events
+    np.testing.assert_array_equal(picture_of(viewer), again)
+    marked.set_labels([1, 3])
+    np.testing.assert_array_equal(picture_of(viewer), changed)
+
+
+@pytest.mark.parametrize("state", ["contour", "hidden", "3d", "slice", "shuffled"])
+def test_a_selection_is_drawn_in_every_state_of_the_layer(viewer, qtbot, dock, state):
+    layer, marked = dock.pores.layer(), dock.pores.marked
+    layer.opacity = 1.0
+    viewer.dims.set_point(0, dock.result.report.table["centroid_z"][1])
+    marked.set_labels([1, 2])
+    marked.set_labels([1, 3])
+    if state == "contour":
+        layer.contour = 1
+    elif state == "hidden":
+        layer.visible = False
+    elif state == "3d":
+        viewer.dims.ndisplay = 3
+    elif state == "slice":
+        viewer.dims.set_point(0, 0)
+    else:
+        layer.new_colormap(seed=1)
+    marked.set_labels([2, 3])
+    viewer.dims.set_point(0, dock.result.report.table["centroid_z"][1])
+    layer.visible = True
+    assert highlighted(layer) == [2, 3]
+    quick = picture_of(viewer)
+    colormap = layer.colormap.model_copy()
+    colormap.set_classes(layer.colormap._classes.copy())
+    layer.colormap = colormap
+    np.testing.assert_array_equal(quick, picture_of(viewer))
+
+
 def test_table_picture_and_other_plugins_select_in_the_plot(viewer, qtbot, dock):
     plot, layer, table = dock.result.plot, dock.pores.layer(), dock.result.table
     shown = lambda: (np.flatnonzero(plot.scatter._mask) + 1).tolist()  # noqa: E731

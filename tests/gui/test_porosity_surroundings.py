@@ -99,13 +99,48 @@ def test_background_beside_solid_corners_is_told_from_pores(
 
 
 def test_air_beside_a_cropped_bone_is_excluded(viewer, qtbot, shared_data) -> None:
-    add(viewer, io.read(shared_data / "ct_volumes" / "bone_128x128x128.tif"))
+    """Of its outer part, which is compact; `AUTOMATIC` stays."""
+    bone = io.read(shared_data / "ct_volumes" / "bone_128x128x128.tif")
+    add(viewer, bone.replace(data=np.ascontiguousarray(bone.data[..., :50])))
     dock = open_dock(viewer, qtbot)
     wait_for_levels(dock, qtbot)
     assert dock.settings.sample.currentText() == AUTOMATIC
-    assert dock.settings.sample_note.isVisible()
+    qtbot.waitUntil(lambda: dock.sample._found is not None, timeout=60_000)
+    assert dock.settings.sample.currentText() == AUTOMATIC
+    assert dock.settings.proposal.note.isVisible()
+    assert "not counted" in dock.settings.proposal.note.text()
     measure(dock, qtbot)
-    assert dock.result.report.porosity == pytest.approx(0.201, abs=0.002)
+    report = dock.result.report
+    inside = np.asarray(viewer.layers[f"{bone.name} · sample"].data) == 1
+    assert not inside[:, 0, 0].any()
+    dark = bone.data[..., :50] <= report.threshold
+    assert report.porosity == pytest.approx(dark[inside].mean())
+    assert report.porosity < 0.1 < dark.mean()
+
+
+@pytest.mark.parametrize("part", ["whole", "marrow"])
+def test_marrow_at_the_faces_is_not_taken_for_air(
+    viewer, qtbot, shared_data, part
+) -> None:
+    """A mask would exclude it, so the proposal is withdrawn once the mask is made."""
+    bone = io.read(shared_data / "ct_volumes" / "bone_128x128x128.tif")
+    data = bone.data if part == "whole" else bone.data[:, 50:, 80:]
+    add(viewer, bone.replace(data=np.ascontiguousarray(data)))
+    dock = open_dock(viewer, qtbot)
+    wait_for_levels(dock, qtbot)
+    proposal = dock.settings.proposal
+    qtbot.waitUntil(lambda: not proposal.is_active, timeout=60_000)
+    assert dock.settings.sample.currentText() == WHOLE
+    assert "counted as pores" in proposal.note.text()
+    assert proposal.note.isVisible()
+    assert "marrow" in proposal.note.toolTip()
+    measure(dock, qtbot)
+    report = dock.result.report
+    assert report.porosity == pytest.approx(np.mean(data <= report.threshold))
+    dock.levels.outdated.emit()  # read again: the mask is not proposed again
+    wait_for_levels(dock, qtbot)
+    qtbot.wait(1000)
+    assert dock.settings.sample.currentText() == WHOLE
 
 
 def test_what_was_taken_as_the_sample_is_outlined(viewer, qtbot, rng):
@@ -169,7 +204,7 @@ def test_the_automatic_mask_is_proposed_and_said(viewer, qtbot, rng):
     wait_for_levels(dock, qtbot)
     settings = dock.settings
     assert settings.sample.currentText() == AUTOMATIC
-    assert settings.sample_note.isVisible()
+    assert settings.proposal.note.isVisible()
     measure(dock, qtbot)
     assert dock.result.report.porosity < 0.4
     kept = recall("porosity", MeasureConfig)
@@ -177,7 +212,7 @@ def test_the_automatic_mask_is_proposed_and_said(viewer, qtbot, rng):
     dock.tabs.setCurrentIndex(0)
     settings.sample.setCurrentText(WHOLE)
     settings.sample.activated.emit(0)
-    assert not settings.sample_note.isVisible()
+    assert not settings.proposal.note.isVisible()
     settings.form.set_values({"min_voxels": 9})
     dock.levels.outdated.emit()
     wait_for_levels(dock, qtbot)
@@ -195,7 +230,7 @@ def test_the_automatic_mask_is_proposed_and_said(viewer, qtbot, rng):
     settings.image.set_layer(layer)
     wait_for_levels(dock, qtbot)
     assert settings.sample.currentText() == WHOLE
-    assert not settings.sample_note.isVisible()
+    assert not settings.proposal.note.isVisible()
 
 
 @pytest.mark.slow

@@ -133,6 +133,8 @@ def test_local_threshold_and_hysteresis_are_settings_of_the_dock(viewer, qtbot):
     assert dock.preview.layer is not None
     form = dock.settings.form
     assert dock.settings.config().local_window is None
+    for name in ("local_window", "hysteresis"):
+        assert form.editor(name).text() == "off"
     form.set_values({"local_window": 41, "hysteresis": 0.5})
     config = dock.settings.config()
     assert (config.local_window, config.hysteresis) == (41, 0.5)

@@ -81,7 +81,7 @@ def test_nothing_is_left_of_the_image_before(viewer, qtbot, following):
         qtbot.waitUntil(lambda: dock.message.text.startswith("Error"), timeout=10_000)
     assert "noise is high" not in dock.message.text
     assert settings.notes.isHidden()
-    assert settings.sample_note.isHidden()
+    assert settings.proposal.note.isHidden()
     assert settings.sample.fixed_entry() == WHOLE
     assert settings.threshold is None
     assert settings.value.text() == "–"

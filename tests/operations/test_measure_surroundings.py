@@ -10,7 +10,12 @@ import pytest
 from napari_geosr import io
 from napari_geosr.core.steps import run_to_end
 from napari_geosr.core.volume import Volume
-from napari_geosr.operations.measure import MeasureConfig, measure_steps
+from napari_geosr.operations.measure import (
+    MeasureConfig,
+    automatic_sample,
+    measure_steps,
+)
+from napari_geosr.operations.measure.remarks import includes_background
 from napari_geosr.operations.measure.surroundings import Surroundings
 
 WORDS = "counted as pores"
@@ -66,6 +71,27 @@ def test_planes_larger_than_the_memory_are_not_read(shape: tuple[int, ...]):
     assert Surroundings.of(Unreadable(*shape)).planes == ()
     small = Unreadable(*shape[:-2], 1000, 1000)
     assert Surroundings.of(small, max_plane_bytes=10**6).planes == ()
+
+
+def test_a_mask_that_would_cut_pores_is_not_suggested(shared_data: Path):
+    """Marrow that the border cuts looks like air, but the mask would exclude it."""
+    bone = io.read(shared_data / "ct_volumes" / "bone_128x128x128.tif")
+    outer = bone.replace(data=bone.data[..., :50])  # compact bone beside air
+    (warning,) = warnings_of(outer)
+    assert warning.startswith("Background, such as air, seems to surround")
+    assert "--sample auto" in warning
+    for part in (bone.data, bone.data[:, 50:, 80:], bone.data[64:, 32:96, 64:]):
+        (warning,) = warnings_of(bone.replace(data=part))
+        assert warning.startswith("Space without solid reaches the faces")
+        assert "--sample auto" not in warning
+        assert "marrow" in warning
+        assert not includes_background([warning])
+
+
+def test_a_volume_too_large_to_check_is_left_to_the_reader(monkeypatch):
+    monkeypatch.setattr(automatic_sample, "_MAX_CHECKED", 1000)
+    (warning,) = warnings_of(cylinder(20))
+    assert "Check that the mask excludes only background" in warning
 
 
 @pytest.mark.parametrize(

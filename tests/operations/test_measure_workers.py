@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import dask
 import dask.array as da
 import numpy as np
 import psutil
@@ -24,6 +25,7 @@ from napari_geosr.measure import blocks, thickness
 from napari_geosr.measure.report import PorosityReport
 from napari_geosr.measure.slabs import thickness as shared
 from napari_geosr.operations import storage
+from napari_geosr.operations.cluster import worker_settings
 from napari_geosr.operations.measure import MeasureConfig, measure_several_steps
 from napari_geosr.operations.measure import journal as journals
 from napari_geosr.operations.measure.journal import MeasureJournal
@@ -39,16 +41,17 @@ SHAPE = (47, 36, 38)
 @pytest.fixture(scope="module")
 def client() -> Iterator[Client]:
     """Two processes for all tests, as their start takes seconds."""
-    cluster = distributed.LocalCluster(
-        n_workers=2,
-        threads_per_worker=1,
-        dashboard_address="127.0.0.1:0",
-        silence_logs=60,
-    )
-    with distributed.Client(cluster, set_as_default=False) as client:
-        yield client
-    with suppress(KeyError):  # of a worker that was killed
-        cluster.close()
+    with dask.config.set(worker_settings(1)):
+        cluster = distributed.LocalCluster(
+            n_workers=2,
+            threads_per_worker=1,
+            dashboard_address="127.0.0.1:0",
+            silence_logs=60,
+        )
+        with distributed.Client(cluster, set_as_default=False) as client:
+            yield client
+        with suppress(KeyError):  # of a worker that was killed
+            cluster.close()
 
 
 @pytest.fixture(autouse=True)
@@ -211,23 +214,24 @@ def test_a_killed_worker_costs_one_slab(client, scan):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 @pytest.mark.skipif(os.name == "nt", reason="no SIGKILL there")
-def test_workers_that_are_killed_again_and_again(client, scan, monkeypatch):
+def test_workers_that_are_killed_again_and_again(scan, monkeypatch):
     """Twenty times, one of the two is killed after a few slabs."""
     volume = io.read(scan)
     doubled = np.concatenate([np.asarray(volume.data)] * 6)
     volume = volume.replace(data=doubled)
     alone, _ = measured(volume)
     monkeypatch.setattr(storage, "cached_zarr", thin_chunks(storage.cached_zarr))
-    draw, killed = np.random.default_rng(4), set()
+    draw, killed, others = np.random.default_rng(4), set(), set(worker_pids())
 
     def kill(n: int) -> None:
-        pids = worker_pids()
+        pids = sorted(set(worker_pids()) - others)
         if n % 4 == 1 and pids:
             killed.add(pid := int(draw.choice(pids)))
             os.kill(pid, signal.SIGKILL)
 
-    shared, n_shared = measured(volume, client, on_slab=kill)
+    shared, n_shared = measured(volume, 2, on_slab=kill)
     assert len(killed) >= 20
     assert n_shared == -(-doubled.shape[0] // 3)
     assert_equal(shared, alone)

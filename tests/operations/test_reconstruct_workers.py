@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import dask
 import h5py
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from napari_geosr.core.errors import ConfigError, DeviceMemoryError, FileError
 from napari_geosr.core.projections import Projections
 from napari_geosr.core.steps import Step, TileDone, WarningIssued, run_to_end
 from napari_geosr.io.projections import read_projections, write_projections
+from napari_geosr.operations.cluster import worker_settings
 from napari_geosr.operations.inputs import open_volume
 from napari_geosr.operations.reconstruct import (
     ReconstructConfig,
@@ -47,16 +49,17 @@ TIMES = ("time", "seconds", "started", "workers", "inputs")
 @pytest.fixture(scope="module")
 def client() -> Iterator[Client]:
     """Two processes for all tests, as their start takes seconds."""
-    cluster = distributed.LocalCluster(
-        n_workers=2,
-        threads_per_worker=1,
-        dashboard_address="127.0.0.1:0",
-        silence_logs=60,
-    )
-    with distributed.Client(cluster, set_as_default=False) as client:
-        yield client
-    with suppress(KeyError):  # of a worker that was killed
-        cluster.close()
+    with dask.config.set(worker_settings(1)):
+        cluster = distributed.LocalCluster(
+            n_workers=2,
+            threads_per_worker=1,
+            dashboard_address="127.0.0.1:0",
+            silence_logs=60,
+        )
+        with distributed.Client(cluster, set_as_default=False) as client:
+            yield client
+        with suppress(KeyError):  # of a worker that was killed
+            cluster.close()
 
 
 @pytest.fixture(autouse=True)

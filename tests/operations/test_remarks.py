@@ -12,7 +12,10 @@ from napari_geosr.cli.app import run
 from napari_geosr.core.errors import FileError, VolumeError
 from napari_geosr.core.volume import Volume
 from napari_geosr.operations.restore import RestoreConfig, restore_steps
-from napari_geosr.operations.restore.verdict.run_verdict import RunVerdict
+from napari_geosr.operations.restore.verdict.run_verdict import (
+    CountLimit,
+    RunVerdict,
+)
 
 
 def volume(data, **more) -> Volume:
@@ -99,11 +102,19 @@ def test_a_mask_of_nan_outlives_a_restoration(mask):
 @pytest.mark.parametrize("level", ["ok", "caution", "harmful"])
 def test_the_verdict_before_a_restoration_is_repeated(mask, tmp_path, capsys, level):
     limit = "Pores of up to 33 voxels cannot be counted: noise hides them."
-    verdict = RunVerdict("ok", f"Noise 9 % of the contrast. {limit}")
+    limits = (CountLimit("pores", 33, limit),)
+    verdict = RunVerdict("ok", f"Noise 9 % of the contrast. {limit}", limits=limits)
     repeated = limit
     if level != "ok":
         main, more = f"This is {level}.", "m may lose pores. Check the count."
-        verdict = RunVerdict(level, main, (more, "The noise is odd."), notes=(limit,))
+        verdict = RunVerdict(
+            level,
+            main,
+            (more, "The noise is odd. Count on it."),
+            notes=(limit,),
+            limits=limits,
+            counting=(more,),
+        )
         repeated = f"{main} {more} {limit}"
     record = {"operation": "restore", "verdict": verdict.to_json_dict()}
     data = mask * 200 + np.arange(20, dtype=np.uint8)

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import dask
 import numpy as np
 import pytest
 import tifffile
@@ -42,6 +43,7 @@ SHAPE = (57, 43, 35)
 def client() -> Iterator[Client]:
     """Two processes for all tests, as their start takes seconds."""
     with (
+        dask.config.set(pool.worker_settings(1)),
         distributed.LocalCluster(
             n_workers=2,
             threads_per_worker=1,
@@ -276,6 +278,25 @@ def test_all_workers_gone_is_one_sentence(scan, tmp_path, monkeypatch):
                 on_tile=lambda n: cluster.scale(0) if n == 1 else None,
             )
         assert "The finished part is kept" in str(caught.value)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no SIGKILL there")
+def test_a_worker_that_dask_gives_up_is_replaced(monkeypatch):
+    """It gives up if the next one has not started in time."""
+    monkeypatch.setattr(pool, "_RESTART_SECONDS", 0.001)
+    with pool.open_pool(1, threads=1, memory=None) as opened:
+        (before,) = opened.client.run(os.getpid).values()
+        killed = False
+        for _, found in opened.results(pid_of_worker, range(4), lambda: False):
+            if not killed:
+                assert found == before
+                os.kill(before, signal.SIGKILL)
+                killed = True
+        assert found != before
+
+
+def pid_of_worker(item, should_stop, worker):
+    return os.getpid()
 
 
 @pytest.mark.slow

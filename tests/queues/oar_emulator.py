@@ -284,7 +284,7 @@ def end_all() -> None:
         left = [k for k, job in live.items() if "resources" in job]
     for number in left:
         oardel([number])
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while left and time.monotonic() < deadline:
         with _jobs() as jobs:
             left = [number for number in left if jobs[number]["state"] in _LIVE]

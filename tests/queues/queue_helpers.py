@@ -14,6 +14,8 @@ from napari_geosr.cli.app import run
 from napari_geosr.jobs import submission
 from napari_geosr.jobs.folder import JobFolder
 
+#: Seconds after which a job hangs, also on a computer with much other work.
+PATIENCE = 480.0
 #: Seconds after the end of a run before it is started again.
 _PAUSE_SECONDS = 5
 
@@ -46,7 +48,7 @@ def submit(capsys: Any, *words: str) -> dict[str, Any]:
 
 
 def wait_for(
-    job: JobFolder, is_reached: Callable[[], object], seconds: float = 240
+    job: JobFolder, is_reached: Callable[[], object], seconds: float = PATIENCE
 ) -> None:
     """Wait, asking the queue as a dock would; what happened is shown if it fails."""
     end = time.monotonic() + seconds

@@ -151,7 +151,7 @@ def _is_idle(env: dict[str, str]) -> bool:
     return set(done.stdout.split()) == {"idle"}
 
 
-def _wait_for(is_ready: object, what: str, seconds: float = 30.0) -> None:
+def _wait_for(is_ready: object, what: str, seconds: float = 180.0) -> None:
     assert callable(is_ready)
     end = time.monotonic() + seconds
     while not is_ready():

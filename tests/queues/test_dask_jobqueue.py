@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
-from queue_helpers import Cluster
+from queue_helpers import PATIENCE, Cluster
 
 from napari_geosr import measure_porosity, read, restore
 from napari_geosr.core.steps import Step, TileDone, run_to_end
@@ -87,7 +87,7 @@ def started(cluster: Cluster, folder: Path) -> Iterator[Any]:
 
 def wait_until(is_reached: Callable[[], object], folder: Path) -> None:
     """Wait; if it takes too long, show what the jobs have written."""
-    end = time.monotonic() + 180
+    end = time.monotonic() + PATIENCE
     while not is_reached():
         if time.monotonic() > end:
             logs = [*folder.glob("*.err"), *folder.glob("OAR.*")]

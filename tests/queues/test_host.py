@@ -134,13 +134,13 @@ def test_watching_streams(other: Path, capfd: Any) -> None:
     words = ["list", str(go)]
     thread = threading.Thread(target=run_on, args=("login", words, Profile()))
     thread.start()
-    end = time.monotonic() + 10
+    end = time.monotonic() + 120
     while "first" not in "".join(out) and time.monotonic() < end:
         out.append(capfd.readouterr().out)
         time.sleep(0.02)
     assert "".join(out) == "first\n"
     go.touch()
-    thread.join(10)
+    thread.join(120)
     assert capfd.readouterr().out == "last\n"
 
 
@@ -149,12 +149,12 @@ def test_nothing_is_left_on_the_login_node(other: Path) -> None:
     fake_ssh.put_program(
         other,
         "#!/bin/sh\n[ $1 = --version ] && { echo " + __version__ + "; exit; }\n"
-        f"echo $$ >{other}/pid; exec sleep 60\n",
+        f"echo $$ >{other}/pid; exec sleep 600\n",
     )
     process = subprocess.Popen(
         [sys.executable, "-m", "napari_geosr", "jobs", "watch", "x", "--host", "login"]
     )
-    end = time.monotonic() + 20
+    end = time.monotonic() + 240
     while not (other / "pid").exists() or not (other / "pid").read_text():
         assert time.monotonic() < end
         time.sleep(0.05)
@@ -303,7 +303,7 @@ def server(
     (folder / "ssh").chmod(0o755)
     monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
     process = subprocess.Popen([daemon, "-D", "-e", "-f", folder / "sshd_config"])
-    end = time.monotonic() + 10
+    end = time.monotonic() + 120
     while not _listens(port):
         assert process.poll() is None
         assert time.monotonic() < end

@@ -26,7 +26,7 @@ from napari_geosr.jobs.queues import slurm as slurm_queue
 from napari_geosr.jobs.queues._scripts import STARTED
 
 
-def busy(cluster: Cluster, folder: Path, seconds: int = 60) -> None:
+def busy(cluster: Cluster, folder: Path, seconds: int = 1200) -> None:
     """Keep the cluster busy, so that other jobs wait."""
     script = (
         "#!/bin/bash\n#OAR -l /nodes=1/core=1,walltime=1:00:00\n#OAR -O o\n#OAR -E o\n"
@@ -38,7 +38,19 @@ def busy(cluster: Cluster, folder: Path, seconds: int = 60) -> None:
     path.chmod(0o755)
     words = {"slurm": ["sbatch"], "oar": ["oarsub", "-S"]}[cluster.name]
     subprocess.run([*words, "./busy.sh"], cwd=folder, check=True, capture_output=True)
-    time.sleep(0.5)
+    end = time.monotonic() + 120
+    while "running" not in states(cluster):
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+def states(cluster: Cluster) -> list[str]:
+    """States of all jobs, as the queue itself names them."""
+    if cluster.name == "slurm":
+        words = ["squeue", "--noheader", "--format=%T"]
+        return subprocess.check_output(words, text=True).lower().split()
+    said = subprocess.check_output(["oarstat", "-u", "-J"], text=True)
+    return [job["state"].lower() for job in json.loads(said or "{}").values()]
 
 
 def waiting_job(cluster: Cluster, scan: Path, capsys: Any) -> JobFolder:
@@ -91,7 +103,7 @@ def test_a_job_cancelled_in_the_queue_is_noticed(
     number = job.status().queue.number
     command = {"slurm": "scancel", "oar": "oardel"}[cluster.name]
     subprocess.run([command, number], check=True, capture_output=True)
-    wait_for(job, lambda: not job.status().is_alive, 10)
+    wait_for(job, lambda: not job.status().is_alive)
     assert job.status().state == "cancelled"
     assert job.status().can_resume
 
@@ -116,7 +128,7 @@ def test_a_running_job_is_watched_and_stopped(
     assert run(["jobs", "stop", str(job.path)]) == 0
     wait_for(job, lambda: not job.status().is_alive)
     assert job.status().state == "cancelled"
-    out, _ = watching.communicate(timeout=60)
+    out, _ = watching.communicate(timeout=300)
     assert "cancelled" in out
     assert list(job.path.glob("checkpoints/*.pt"))
 

@@ -351,6 +351,8 @@ def collected(block: _PhaseBlock, *, locate: bool) -> SphereList:
     slabs = range(-((first + block.start[0]) % _SLAB) + first, last, _SLAB)
     n_room = (_SLAB // 4) * (int(y1 - y0) // 4 + 2) * (int(x1 - x0) // 4 + 2) * 8
     centres, diameters = np.empty((n_room, 3), np.int32), np.empty(n_room, np.uint16)
+    reach = int((block.start + block.phase.shape).max()) * spheres.PLACES
+    kind = np.int16 if reach < 2**15 else np.int32
     parts = []
     for z in slabs:
         ends = np.array(
@@ -359,7 +361,7 @@ def collected(block: _PhaseBlock, *, locate: bool) -> SphereList:
         n = spheres.collect(
             squares, nearest, ends, block.start, locate, centres, diameters
         )
-        parts.append((centres[:n].copy(), diameters[:n].copy()))
+        parts.append((centres[:n].astype(kind), diameters[:n].copy()))
     return SphereList.of(*(np.concatenate(part) for part in zip(*parts, strict=True)))
 
 

@@ -295,6 +295,12 @@ def test_small_pores_that_the_noise_hides_are_said(clean, level, along, loses):
     )
     said = "cannot be counted, neither in the scan nor in the result" in verdict.words
     assert said == loses
+    # The record has the size as a number, for measurements of the result.
+    limits = verdict.to_json_dict()["limits"]
+    assert [limit["objects"] for limit in limits] == ["pores"] * loses
+    for limit in limits:
+        assert limit["voxels"] == verdict.figures["largest_lost_voxels"]
+        assert limit["sentence"] in verdict.words
     assert verdict.level == "ok"
     assert verdict.earns_tick == (not loses)
     found = verdict.figures["found_of_33_voxels"]

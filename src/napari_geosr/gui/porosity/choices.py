@@ -1,13 +1,19 @@
-"""Entries and layers that the menus of the Porosity dock offer."""
+"""Entries and layers that the menus of the Porosity dock offer, and propose."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from qtpy.QtCore import QObject
+
+from napari_geosr.gui.kit.widgets import text_label
 from napari_geosr.gui.layers import holds_deviations, is_helper
 
 if TYPE_CHECKING:
     from napari.layers import Layer
+
+    from napari_geosr.gui.layers.combo import LayerCombo
+    from napari_geosr.operations.measure.automatic_sample import AutomaticSample
 
 #: Name of each rule in settings, by its title; None for a manual threshold.
 METHODS: dict[str, str | None] = {
@@ -27,6 +33,18 @@ MASKS = {
 }
 #: Suffixes of the names of standard deviations: as a layer, and as a file.
 _DEVIATIONS = ("(std)", "_std")
+_SURROUNDED = "The background around the sample is not counted."
+_SURROUNDED_HELP = (
+    "Background reaches the faces of the volume, so pores are counted inside an "
+    f"automatic sample mask. Choose “{WHOLE}” to count everything."
+)
+_OPEN = "Dark space at the faces is counted as pores."
+_OPEN_HELP = (
+    "Space without solid reaches the faces of the volume. It may be air, or pores that "
+    "the border cuts open, such as marrow. An automatic mask would exclude open pores "
+    "too, so everything is counted. If it is air, draw the sample in a Labels layer "
+    "and choose that layer here."
+)
 
 
 def is_deviation(layer: Layer) -> bool:
@@ -40,3 +58,72 @@ def is_deviation(layer: Layer) -> bool:
 def is_labels(layer: Layer) -> bool:
     """Whether `layer` can mark the sample."""
     return bool(layer._type_string == "labels" and not is_helper(layer))
+
+
+class SampleProposal(QObject):
+    """Chooses the automatic mask, until the user chooses.
+
+    Parameters
+    ----------
+    sample : LayerCombo
+        The menu of samples.
+    parent : QObject
+
+    Attributes
+    ----------
+    note : QLabel
+        Says what was proposed; hidden if nothing was.
+    is_active : bool
+        Whether the automatic mask is chosen because it was proposed.
+    """
+
+    def __init__(self, sample: LayerCombo, parent: QObject) -> None:
+        super().__init__(parent)
+        self._sample = sample
+        self._by_hand = self._refused = False
+        self.is_active = self._is_unchecked = False
+        self.note = text_label("About the sample", _SURROUNDED_HELP, _SURROUNDED)
+        self.note.setVisible(False)
+        sample.activated.connect(self._on_choice)
+
+    def propose(self, surrounded: bool) -> None:
+        """Choose the automatic mask if background surrounds the sample."""
+        if self._by_hand or self._refused:
+            return
+        chosen = self._sample.fixed_entry()
+        self.is_active &= chosen == AUTOMATIC  # otherwise the user changed it
+        if surrounded and chosen == WHOLE:
+            self._sample.setCurrentText(AUTOMATIC)
+            self.is_active = self._is_unchecked = True
+        elif self.is_active and not surrounded:
+            self._sample.setCurrentText(WHOLE)
+            self.is_active = False
+        self._say(_SURROUNDED, _SURROUNDED_HELP)
+        self.note.setVisible(self.is_active)
+
+    def check(self, found: AutomaticSample) -> None:
+        """Withdraw the proposal if the mask, once it was made, cuts the sample.
+
+        Only the first mask is judged: later ones are made with settings of the user.
+        """
+        cuts, self._is_unchecked = self._is_unchecked and found.fit.cuts, False
+        if self.is_active and cuts:
+            self.is_active, self._refused = False, True
+            self._say(_OPEN, _OPEN_HELP)
+            self._sample.setCurrentText(WHOLE)
+
+    def restart(self) -> None:
+        """Forget what was proposed and chosen for another image."""
+        self._by_hand = self._refused = False
+        if self.is_active:
+            self.is_active = False
+            self._sample.setCurrentText(WHOLE)
+        self.note.setVisible(False)
+
+    def _say(self, text: str, help_text: str) -> None:
+        self.note.setText(text)
+        self.note.setToolTip(help_text)
+
+    def _on_choice(self, _index: int) -> None:
+        self._by_hand, self.is_active = True, False
+        self.note.setVisible(False)

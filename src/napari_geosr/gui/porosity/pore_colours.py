@@ -7,6 +7,7 @@ pores, and labels are looked up only in the part of the volume that is shown.
 
 from __future__ import annotations
 
+import weakref
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +15,14 @@ import numpy as np
 from napari.utils.colormaps import CyclicLabelColormap, ensure_colormap
 from napari.utils.colormaps.colormap_utils import label_colormap
 from pydantic import PrivateAttr
+from qtpy.QtCore import QObject, QTimer
 
 from napari_geosr.core.types import AnyArray, AnyDict
 from napari_geosr.operations import measure
 
 if TYPE_CHECKING:
+    from napari.layers import Labels
+
     from napari_geosr.operations.measure import PorosityReport
 
 #: Name of the colouring that gives neighbouring pores different colours.
@@ -47,6 +51,8 @@ _GREY = 254
 _SELECTED = 255
 #: Ratio of the largest to the smallest value from which a scale is logarithmic.
 _LOG_RATIO = 100.0
+#: Milliseconds after the last change until the layer's thumbnail is drawn.
+_REST = 200
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,13 +91,21 @@ class PoreColours:
         hide_others : bool
             Show only these.
         """
-        classes = self.classes
-        if marked is not None and marked.any():
-            classes = np.zeros_like(classes) if hide_others else classes.copy()
-            classes[1:][marked] = _SELECTED
         colormap = PoreColormap(colors=self.colours, background_value=0)
-        colormap._classes = classes
+        colormap._classes = self.highlighted(marked, hide_others=hide_others)
         return colormap
+
+    def highlighted(
+        self, marked: AnyArray | None = None, *, hide_others: bool = False
+    ) -> AnyArray:
+        """Class of each label, shape (n + 1,), with marked pores highlighted."""
+        if marked is None or not marked.any():
+            return self.classes
+        classes: AnyArray = self.classes.copy()
+        if hide_others:
+            classes.fill(0)
+        classes[1:][marked] = _SELECTED
+        return classes
 
 
 class PoreColormap(CyclicLabelColormap):
@@ -103,11 +117,14 @@ class PoreColormap(CyclicLabelColormap):
 
     _classes: Any = PrivateAttr(default=None)
 
+    def set_classes(self, classes: AnyArray) -> None:
+        """Give the labels other classes, shape (n + 1,); napari is not told."""
+        self._classes = classes
+
     def _class_of(self, labels: AnyArray) -> AnyArray:
         """Classes of labels; grey for labels added by hand."""
-        last = len(self._classes)
         extended = np.append(self._classes, np.uint8(_GREY))
-        found: AnyArray = extended[np.clip(labels, 0, last)]
+        found: AnyArray = extended.take(labels, mode="clip")
         return found
 
     def _data_to_texture(self, values: Any) -> Any:
@@ -226,3 +243,86 @@ def scale_colours(fractions: AnyArray) -> AnyArray:
 def colormap_of(report: PorosityReport, column: str) -> PoreColormap:
     """The colormap of the pores of a report by `column`, without a selection."""
     return pore_colours(report, column).colormap()
+
+
+class Highlighter(QObject):
+    """Shows which pores are selected in the colours of a layer.
+
+    Assigning a colormap has napari compile a shader, and redraw the layer list and the
+    layer controls. While a lasso is drawn, only the labels on screen are sent to the
+    graphics card. The rest follows when the selection rests.
+    """
+
+    def __init__(self, parent: QObject) -> None:
+        super().__init__(parent)
+        self._layer: weakref.ref[Labels] | None = None
+        self._colormap: PoreColormap | None = None
+        self._of: PoreColours | None = None
+        self._timer = QTimer(self)
+        self._timer.setSingleShot(True)
+        self._timer.setInterval(_REST)
+        self._timer.timeout.connect(self._rest)
+
+    def show(
+        self,
+        layer: Labels,
+        colours: PoreColours,
+        marked: AnyArray,
+        *,
+        hide_others: bool = False,
+    ) -> None:
+        """Colour the pores of a layer, and highlight the marked ones.
+
+        Parameters
+        ----------
+        layer : Labels
+        colours : PoreColours
+        marked : ndarray of bool, shape (n,)
+            Pores to highlight.
+        hide_others : bool
+            Show only these.
+        """
+        colormap = self._colormap
+        if (
+            colormap is None
+            or self._of is not colours
+            or layer.colormap is not colormap
+            or not _can_be_quick(layer)
+        ):
+            self._timer.stop()
+            colormap = colours.colormap(marked, hide_others=hide_others)
+            layer.colormap = colormap
+            self._layer, self._of = weakref.ref(layer), colours
+            self._colormap = colormap
+            return
+        colormap.set_classes(colours.highlighted(marked, hide_others=hide_others))
+        image = layer._slice.image
+        shown = image.view
+        shown[...] = colormap._data_to_texture(image.raw)
+        with layer.events.blocker():  # the layer list would be drawn for any event
+            layer.events.labels_update(data=shown, offset=(0,) * shown.ndim)
+        self._timer.start()
+
+    def _rest(self) -> None:
+        """Draw the layer's thumbnail, and show the colour of the selected label."""
+        layer = None if self._layer is None else self._layer()
+        if layer is not None:
+            layer.refresh(data_displayed=False, highlight=False, extent=False)
+            layer.events.selected_label()
+
+
+def _can_be_quick(layer: Labels) -> bool:
+    """Whether the labels on screen can be replaced without anything else."""
+    from napari.settings import get_settings
+
+    image = layer._slice.image
+    return bool(
+        layer.visible
+        and layer.loaded
+        and layer.contour == 0
+        and image.raw.shape == image.view.shape
+        and not layer.multiscale
+        and not layer.show_selected_label
+        and layer.data.dtype.itemsize > 2  # others are looked up on the graphics card
+        and not get_settings().experimental.async_
+    )

@@ -6,14 +6,18 @@ import weakref
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QObject, Signal
+from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_geosr.gui.kit.lifetime import Connections
 from napari_geosr.gui.layers import alignment_with
 from napari_geosr.gui.layers.camera import centre_on
 from napari_geosr.gui.porosity import pore_layers
 from napari_geosr.gui.porosity.linked import FeatureLink, MarkedPores
-from napari_geosr.gui.porosity.pore_colours import PoreColours, pore_colours
+from napari_geosr.gui.porosity.pore_colours import (
+    Highlighter,
+    PoreColours,
+    pore_colours,
+)
 
 if TYPE_CHECKING:
     import napari.viewer
@@ -21,6 +25,11 @@ if TYPE_CHECKING:
 
     from napari_geosr.gui.porosity.measuring import PoreMeasurement
     from napari_geosr.gui.porosity.result import PorosityResult
+
+
+#: Milliseconds without a change, while a lasso is drawn, after which the selected pores
+#: are listed.
+_LISTING_DELAY = 100
 
 
 class PoreDisplay(QObject):
@@ -52,6 +61,11 @@ class PoreDisplay(QObject):
         self.marked = MarkedPores(self)
         self._features = FeatureLink(self.marked, self)
         self._colours: PoreColours | None = None
+        self._highlighter = Highlighter(self)
+        self._listing = QTimer(self)
+        self._listing.setSingleShot(True)
+        self._listing.setInterval(_LISTING_DELAY)
+        self._listing.timeout.connect(self._list_marked)
         self._label = 0  # last known label of the layer's tools
         self._follower = Connections(self)
         self._layers: dict[str, weakref.ref[Labels]] = {}
@@ -254,7 +268,18 @@ class PoreDisplay(QObject):
         self._recolour()
 
     def _show_marked(self) -> None:
-        """Show in the table which pores are selected."""
+        """Show in the table which pores are selected.
+
+        A table of these alone is laid out again, which waits for the end of a movement.
+        """
+        plot = self._result.plot
+        if plot.lists_only_selected and plot.scatter.is_drawing:
+            self._listing.start()
+        else:
+            self._list_marked()
+
+    def _list_marked(self) -> None:
+        self._listing.stop()
         only = self._result.plot.lists_only_selected
         self._result.table.set_marked(self.marked.mask, only=only)
 
@@ -271,7 +296,8 @@ class PoreDisplay(QObject):
             return
         mask, only = self.marked.mask, self._result.only_selected.isChecked()
         several = self.marked.count > 1
-        layer.colormap = self._colours.colormap(mask, hide_others=only and several)
+        hide_others = only and several
+        self._highlighter.show(layer, self._colours, mask, hide_others=hide_others)
         if self.marked.count == 1:
             self._select_in(layer, int(self.marked.labels[0]))
         if layer.show_selected_label or (only and not several):

@@ -22,7 +22,7 @@ from napari_geosr.core.errors import ConfigError
 from napari_geosr.gui.kit.fields import field_widget
 from napari_geosr.gui.kit.form import ConfigForm
 from napari_geosr.gui.kit.histogram import Bars, ThresholdView
-from napari_geosr.gui.kit.widgets import ElidedLabel, text_label
+from napari_geosr.gui.kit.widgets import ElidedLabel
 from napari_geosr.gui.layers import (
     METADATA,
     holds_deviations,
@@ -39,6 +39,7 @@ from napari_geosr.gui.porosity.choices import (
     METHODS,
     NOTHING,
     WHOLE,
+    SampleProposal,
     is_deviation,
     is_labels,
 )
@@ -64,11 +65,6 @@ if TYPE_CHECKING:
 
 NO_IMAGE = "Open an image to measure its pores."
 UNUSABLE = "This image cannot be measured."
-_SURROUNDED = "The background around the sample is not counted."
-_SURROUNDED_HELP = (
-    "Background reaches the faces of the volume, so pores are counted inside an "
-    f"automatic sample mask. Choose “{WHOLE}” to count everything."
-)
 #: Largest grey value that can be entered. Its negative stands for an unknown value.
 _MAX_VALUE = 1e12
 
@@ -126,13 +122,11 @@ class PorositySettings(QWidget):
         self.sample = LayerCombo(viewer, is_labels, fixed=tuple(MASKS))
         self.other = LayerCombo(viewer, self._can_compare, fixed=(NOTHING,))
         self.deviation = LayerCombo(viewer, is_deviation, fixed=(NOTHING,))
-        self.sample_note = text_label("About the sample", _SURROUNDED_HELP, _SURROUNDED)
-        self.sample_note.setVisible(False)
+        self.proposal = SampleProposal(self.sample, self)
         closing = field_widget(MeasureConfig.model_fields["mask_closing"]).native
         assert isinstance(closing, QSpinBox)
         self.closing = closing
         self.closing.setSuffix(" voxels")
-        self._sample_by_hand = self._sample_proposed = False
         self._source: weakref.ref[Layer] | None = None  # the proposed reference
         self._describe()
         self._lay_out()
@@ -145,7 +139,6 @@ class PorositySettings(QWidget):
         self.form.changed.connect(self._on_form)
         self.sample.layerChanged.connect(self._on_sample)
         self.closing.valueChanged.connect(lambda _: self.thresholdChanged.emit())
-        self.sample.activated.connect(self._on_sample_by_hand)
 
     def _describe(self) -> None:
         for widget, name, tip in (
@@ -243,7 +236,7 @@ class PorositySettings(QWidget):
         layout.addWidget(self.histogram)
         layout.addWidget(self.preview)
         layout.addWidget(self.form)
-        bottom.insertRow(1, "", self.sample_note)
+        bottom.insertRow(1, "", self.proposal.note)
         self._show_closing()
         layout.addLayout(bottom)
         layout.addWidget(self.more)
@@ -346,19 +339,10 @@ class PorositySettings(QWidget):
 
     def _propose_sample(self, levels: GreyLevels) -> None:
         """Propose the automatic mask if background surrounds the sample."""
-        if self._sample_by_hand or self.threshold is None:
-            return
-        phase = self.form.values()["phase"]
-        surrounded = levels.surroundings.has_background(self.threshold, phase)
-        chosen = self.sample.fixed_entry()
-        self._sample_proposed &= chosen == AUTOMATIC  # otherwise the user changed it
-        if surrounded and chosen == WHOLE:
-            self.sample.setCurrentText(AUTOMATIC)
-            self._sample_proposed = True
-        elif self._sample_proposed and not surrounded:
-            self.sample.setCurrentText(WHOLE)
-            self._sample_proposed = False
-        self.sample_note.setVisible(self._sample_proposed)
+        if self.threshold is not None:
+            phase = self.form.values()["phase"]
+            around = levels.surroundings.has_background(self.threshold, phase)
+            self.proposal.propose(around)
 
     def _on_sample(self) -> None:
         self._show_closing()
@@ -370,15 +354,11 @@ class PorositySettings(QWidget):
         for part in (self.closing, self.rows_below.labelForField(self.closing)):
             part.setVisible(is_automatic)
 
-    def _on_sample_by_hand(self, _index: int) -> None:
-        self._sample_by_hand, self._sample_proposed = True, False
-        self.sample_note.setVisible(False)
-
     @property
     def reusable_config(self) -> MeasureConfig:
         """The settings that also apply to other images."""
         config = self.config()
-        if not self._sample_proposed:
+        if not self.proposal.is_active:
             return config
         return config.model_copy(update={"sample_mask": "none"})
 
@@ -460,11 +440,7 @@ class PorositySettings(QWidget):
         self._draw_threshold(value)
 
     def _on_image(self) -> None:
-        self._sample_by_hand = False
-        if self._sample_proposed:  # for the previous image
-            self._sample_proposed = False
-            self.sample_note.setVisible(False)
-            self.sample.setCurrentText(WHOLE)
+        self.proposal.restart()
         with QSignalBlocker(self.other):
             self.other.refresh()
         self.sourceChanged.emit()

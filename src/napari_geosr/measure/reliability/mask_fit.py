@@ -73,6 +73,18 @@ class SampleMaskFit:
     wider: tuple[int, float, float] | None = None
 
     @property
+    def cuts(self) -> bool:
+        """Whether the mask excludes solid or open pores, not only surroundings."""
+        return (
+            self.leaves_out_solid or self.cuts_filled_volume or self.depends_on_closing
+        )
+
+    @property
+    def leaves_out_solid(self) -> bool:
+        """Whether a noticeable part of the solid lies outside the mask."""
+        return self.solid_outside > _MAX_SOLID_OUTSIDE
+
+    @property
     def cuts_filled_volume(self) -> bool:
         """Whether the sample fills the volume, but the mask excludes pores."""
         return self.fills_volume and _differ(self.porosity, self.whole)
@@ -160,7 +172,7 @@ def _fills_volume(solid: Mask) -> bool:
 
 def sample_mask_remarks(fit: SampleMaskFit, name: str) -> Iterator[str]:
     """Messages if the mask does not outline the sample."""
-    if fit.solid_outside > _MAX_SOLID_OUTSIDE:
+    if fit.leaves_out_solid:
         yield (
             f"{rough_percent(fit.solid_outside)} of the solid of {name!r} lies outside "
             "the automatic sample mask, which covers only the largest connected solid. "

@@ -52,8 +52,13 @@ _ITEMS_PER_WORKER = 2
 _MAX_AHEAD = 4
 #: Seconds between checks of the stop flag and of the workers.
 _INTERVAL_SECONDS = 0.2
+#: Seconds in which Dask can replace a worker that has died. After them, another one is
+#: started under its name.
+_RESTART_SECONDS = 60.0
 #: Seconds without any worker after which a run ends.
-_PATIENCE_SECONDS = 60.0
+_PATIENCE_SECONDS = 180.0
+#: Seconds after which it is checked whether a result was lost before it was fetched.
+_FETCH_SECONDS = 2.0
 #: Seconds that a stopped run waits for its workers to stop.
 _STOP_SECONDS = 60.0
 #: Number of times that an item is given to another worker if its worker dies.
@@ -161,7 +166,7 @@ def open_pool(
         If no process can be started.
     """
     if not isinstance(workers, int):
-        yield WorkerPool(workers, is_own=False)
+        yield WorkerPool(workers)
         return
     import dask
 
@@ -176,7 +181,7 @@ def open_pool(
         cluster = _local_cluster(workers, memory)
         try:
             with Client(cluster, set_as_default=False) as client:
-                yield WorkerPool(client, is_own=True)
+                yield WorkerPool(client, cluster, workers)
         finally:
             # A worker that died last may be unknown to Dask's cluster (KeyError).
             with suppress(TimeoutError, KeyError):
@@ -194,6 +199,9 @@ def worker_settings(threads: int) -> AnyDict:
         "distributed.worker.memory.spill": False,
         "distributed.worker.memory.pause": False,
         "distributed.worker.multiprocessing-method": "spawn",
+        # On a busy computer, the next worker may not have started within the 15 seconds
+        # after which Dask would give up by default.
+        "distributed.deploy.lost-worker-timeout": f"{_RESTART_SECONDS} seconds",
         "distributed.scheduler.allowed-failures": _RETRIES,
         **{
             f"distributed.nanny.pre-spawn-environ.{name}": value
@@ -231,12 +239,20 @@ class WorkerPool:
 
     Attributes
     ----------
-    is_own : bool
-        Whether the workers were started for this run.
+    cluster : LocalCluster or None
+        The workers, if they were started for this run.
+    n_own : int
+        Number of workers that were started for this run.
     """
 
     client: Client
-    is_own: bool
+    cluster: LocalCluster | None = None
+    n_own: int = 0
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the workers were started for this run."""
+        return self.cluster is not None
 
     def results(
         self,
@@ -375,8 +391,8 @@ class _Task(Generic[T, R]):
         except queue.Empty:
             return None
         item = self.running.pop(future)
-        if future.status == "finished":
-            return item, future.result()
+        if (outcome := self._fetch(future)) is not None:
+            return item, outcome
         if future.status != "error" and self._lost[item[0]] < _MAX_LOST:
             # Its worker died before the result was fetched.
             self._lost[item[0]] += 1
@@ -385,9 +401,25 @@ class _Task(Generic[T, R]):
         error = future.exception() if future.status == "error" else None
         raise _failure(error) from error
 
+    def _fetch(self, future: Future[Outcome]) -> Outcome | None:
+        """The result of an item; None if it failed, or was lost with its worker."""
+        seconds = _FETCH_SECONDS
+        while future.status == "finished":
+            try:
+                return future.result(timeout=seconds)
+            except TimeoutError:
+                seconds *= 2  # it may be large
+            except Exception:
+                if future.status == "finished":
+                    raise
+        return None
+
     def _look_at_workers(self) -> None:
-        """Count the workers; raise if there has been none for long."""
+        """Count the workers, and replace lost ones; raise if none starts for long."""
         n = len(self.client.nthreads())
+        if self.pool.cluster is not None and n < self.pool.n_own:
+            # Dask replaces a worker itself, but forgets one whose replacement failed.
+            self.pool.cluster.scale(self.pool.n_own)
         now = time.monotonic()
         if n:
             self._n_workers, self._seen = n, now

@@ -48,7 +48,7 @@ from napari_geosr.operations.measure.grey_levels import one_volume
 from napari_geosr.operations.measure.mask import align_mask
 from napari_geosr.operations.measure.pore_size import same_smallest_pore
 from napari_geosr.operations.measure.remarks import (
-    background,
+    background_steps,
     generated,
     kept_hot_voxels,
     lost_voxels,
@@ -223,9 +223,11 @@ def _measure_steps(
     if mask is None and (lost := lost_voxels(volume, report)):
         remarks.append(lost)
         yield WarningIssued(message=lost)
-    if mask is None and (around := background(volume, config, report)):
-        remarks.append(around)
-        yield WarningIssued(message=around)
+    if mask is None:
+        around = yield from background_steps(volume, config, report, should_stop)
+        if around:
+            remarks.append(around)
+            yield WarningIssued(message=around)
     if kept := kept_hot_voxels(volume, report):
         remarks.append(kept)
         yield WarningIssued(message=kept)

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from napari_geosr.core.config import parse_bytes
+from napari_geosr.core.steps import ShouldStop, Step, never_stop
 from napari_geosr.core.types import AnyMapping
 from napari_geosr.core.volume import Volume
 from napari_geosr.measure.config import PorosityConfig as MeasureConfig
-from napari_geosr.measure.number_text import number_text, percent_text
+from napari_geosr.measure.number_text import (
+    number_text,
+    percent_text,
+    rough_percent,
+)
 from napari_geosr.measure.remarks import hides_phases
+from napari_geosr.operations.measure.automatic_sample import automatic_fit_steps
 from napari_geosr.operations.measure.surroundings import MAX_PLANE_BYTES, Surroundings
 
 if TYPE_CHECKING:
@@ -25,8 +30,6 @@ if TYPE_CHECKING:
 _MIN_HOT_SHARE = 0.01
 #: Number of planes that must fit into the memory budget for one to be read as a whole.
 _PLANES_IN_BUDGET = 8
-#: Limit in a verdict: the size up to which pores cannot be counted.
-_PORE_LIMIT = re.compile(r"\bof up to (\d+) voxels\b")
 #: Beginning of the warning about background.
 _BACKGROUND = "Background, such as air, seems to surround the sample of"
 
@@ -46,23 +49,52 @@ def lost_voxels(volume: Volume, report: PorosityReport) -> str:
     )
 
 
-def background(volume: Volume, config: MeasureConfig, report: PorosityReport) -> str:
-    """Warn that the porosity includes what surrounds the sample."""
+def background_steps(
+    volume: Volume,
+    config: MeasureConfig,
+    report: PorosityReport,
+    should_stop: ShouldStop = never_stop,
+) -> Generator[Step, None, str]:
+    """Warn that the porosity may include what surrounds the sample.
+
+    Dark space at the faces can be air, or pores that the border cuts, such as marrow.
+    The automatic mask is suggested only if it would exclude neither solid nor pores.
+    """
     if config.sample_mask != "none" or volume.metadata.get("kind") == "labels":
         return ""
-    most = MAX_PLANE_BYTES
+    most, limit = MAX_PLANE_BYTES, None
     if config.memory is not None:
-        most = min(most, parse_bytes(config.memory) // _PLANES_IN_BUDGET)
+        limit = parse_bytes(config.memory)
+        most = min(most, limit // _PLANES_IN_BUDGET)
     around = Surroundings.of(volume.data, most)
     if not around.has_background(report.threshold, config.phase):
         return ""
     if hides_phases(report.warnings):  # at another threshold it may be solid
         return ""
-    return (
-        f"{_BACKGROUND} {volume.name!r} and is counted as pores: it is part of the "
-        f"porosity of {percent_text(report.porosity)}. To measure only the sample, "
-        "choose the automatic sample mask (--sample auto)."
+    fit = yield from automatic_fit_steps(
+        volume, report.threshold, config, max_bytes=limit, should_stop=should_stop
     )
+    porosity = percent_text(report.porosity)
+    if fit is not None and fit.cuts:
+        return (
+            f"Space without solid reaches the faces of {volume.name!r} and is counted "
+            f"as pores: it is part of the porosity of {porosity}. If it is pores that "
+            "the border of the volume cuts open, such as marrow, this is right. If it "
+            "is air around the sample, measure with a sample mask of your own: the "
+            "automatic one would exclude open pores too (porosity "
+            f"{rough_percent(fit.porosity)})."
+        )
+    text = (
+        f"{_BACKGROUND} {volume.name!r} and is counted as pores: it is part of the "
+        f"porosity of {porosity}. To measure only the sample, choose the automatic "
+        "sample mask (--sample auto)."
+    )
+    if fit is None:
+        text += (
+            " Check that the mask excludes only background: pores that the border cuts "
+            "open, such as marrow, look the same."
+        )
+    return text
 
 
 def includes_background(warnings: Iterable[str]) -> bool:
@@ -122,29 +154,26 @@ def generated(volume: Volume) -> str:
 def verdict_before_restoration(volume: Volume, report: PorosityReport) -> str:
     """Repeat what the verdict before a restoration says about measuring its result.
 
-    A harmful verdict and a caution are repeated with their main sentence; sentences
-    about counting pores are repeated with every verdict, except for a limit below the
-    smallest counted pore.
+    A harmful verdict and a caution are repeated with their main sentence and what they
+    say about the number of pores; the size up to which pores cannot be counted is
+    repeated with every verdict, unless it is below the smallest counted pore.
     """
     entries = [e for e in volume.provenance if e.get("operation") == "restore"]
     verdict = entries[-1].get("verdict") if entries else None
     if not verdict:
         return ""
-    main = verdict["sentence"]
-    if verdict["level"] == "ok":  # noise and gain, and then the limit if there is one
-        main = main.partition(". ")[2]
-    others = [*verdict["reasons"], *verdict["notes"]]
-    found = [main, *(text for text in others if "count" in text.lower())]
-    words = " ".join(text for text in found if not _is_below(text, report.min_voxels))
+    found = []
+    if verdict["level"] != "ok":
+        found = [verdict["sentence"], *verdict.get("counting", ())]
+    found += [
+        limit["sentence"]
+        for limit in verdict.get("limits", ())
+        if limit["voxels"] >= report.min_voxels
+    ]
+    words = " ".join(found)
     return (
         f"When {volume.name!r} was restored, the verdict was: {words}" if words else ""
     )
-
-
-def _is_below(text: str, min_voxels: int) -> bool:
-    """Whether a sentence is empty, or about pores that are too small to be counted."""
-    limit = _PORE_LIMIT.search(text)
-    return not text or (limit is not None and int(limit[1]) < min_voxels)
 
 
 def _n_hot(volume: Volume, entry: AnyMapping) -> int:

@@ -11,8 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from qtpy.QtCore import QPoint, QPointF, QSize, Qt, QTimer, Signal
-from qtpy.QtGui import QColor, QImage, QPainter, QPen, QPolygonF
-from qtpy.QtWidgets import QGraphicsPathItem, QSizePolicy, QWidget
+from qtpy.QtGui import QColor, QImage, QPainter, QPen, QPixmap, QPolygonF, QTransform
+from qtpy.QtWidgets import (
+    QGraphicsPathItem,
+    QGraphicsPixmapItem,
+    QSizePolicy,
+    QWidget,
+)
 
 from napari_geosr.core.types import AnyArray
 from napari_geosr.gui.kit.chart import (
@@ -40,9 +45,11 @@ _RADII = ((2_000, 3), (20_000, 2))
 _REACH = 8.0
 #: Distance in pixels from which a moved mouse draws a lasso.
 _DRAG = 5.0
-#: Milliseconds between two updates of the selection while the lasso is drawn.
-_UPDATE_INTERVAL = 50
+#: Milliseconds between two updates of the selection while the lasso is drawn: a frame.
+_UPDATE_INTERVAL = 16
 _PICK = QColor.fromRgbF(*HIGHLIGHT)
+#: Colours of pixels that Qt draws without conversion, one number each.
+_FORMAT = QImage.Format.Format_ARGB32_Premultiplied
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,6 +95,16 @@ class _Scale:
         return pixels
 
 
+def _pixel_values(colours: AnyArray) -> AnyArray:
+    """Values of pixels for opaque RGBA colours of shape (n, 4), as Qt stores them."""
+    red, green, blue, alpha = np.rint(255 * colours).astype(np.uint32).T
+    values: AnyArray = alpha << 24 | red << 16 | green << 8 | blue
+    return values
+
+
+_HIGHLIGHT_VALUE = _pixel_values(np.array([HIGHLIGHT]))[0]
+
+
 def _scale_of(positions: AnyArray) -> _Scale:
     low, high = float(positions.min()), float(positions.max())
     margin = _MARGIN * (high - low) or 0.5 * (abs(high) or 1.0)
@@ -124,7 +141,7 @@ class ScatterView(Chart):
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.setInterval(_UPDATE_INTERVAL)
-        self._timer.timeout.connect(self._apply_lasso)
+        self._timer.timeout.connect(self._follow_lasso)
         self.refresh()
 
     def sizeHint(self) -> QSize:
@@ -154,8 +171,7 @@ class ScatterView(Chart):
 
     def set_colours(self, colours: AnyArray) -> None:
         """Set the RGBA colour of each point, shape (n, 4)."""
-        rgba = np.ascontiguousarray(np.rint(255 * colours), np.uint8)
-        self._colors = rgba.view(np.uint32)[:, 0]
+        self._colors = _pixel_values(colours)
         self._paint_all()
 
     def set_mask(self, mask: AnyArray) -> None:
@@ -170,6 +186,11 @@ class ScatterView(Chart):
     def drawn_rows(self) -> AnyArray:
         """Rows that have a value in both columns."""
         return self._drawn if self._axes is not None else np.zeros(0, np.int64)
+
+    @property
+    def is_drawing(self) -> bool:
+        """Whether the mouse button is pressed, and may draw a lasso."""
+        return self._press is not None
 
     def point_of(self, row: int) -> QPointF:
         """Place of a point in pixels of the widget."""
@@ -197,7 +218,7 @@ class ScatterView(Chart):
     def _draw(self) -> None:
         horizontal, vertical = self._scales
         self.plot.setRange(xRange=horizontal.whole, yRange=vertical.whole, padding=0)
-        self._image = load_pyqtgraph().ImageItem(axisOrder="row-major")
+        self._image = QGraphicsPixmapItem()
         self._outline = QGraphicsPathItem()
         self._outline.setPen(line_pen(self.text_color, style=Qt.PenStyle.DashLine))
         shade = QColor(self.text_color)
@@ -247,42 +268,55 @@ class ScatterView(Chart):
             )
         )
         self._pixels = (x, y)
-        #: Places in an image with a margin, so that no point reaches beyond it.
+        self._flat = y * width + x
+        #: Places in an image with a margin, so that no point reaches beyond it; its
+        #: first row is the top one.
         self._radius, self._stride = radius, width + 2 * radius
-        self._places = (y + radius) * self._stride + x + radius
+        self._places = (height - 1 - y + radius) * self._stride + x + radius
         canvas = np.zeros((height + 2 * radius) * self._stride, np.uint32)
-        self._stamp(canvas, self._places, self._colors[self._drawn])
+        colors = self._colors[self._drawn]
+        for step in self._disc():
+            canvas[self._places + step] = colors  # later points cover earlier ones
         self._canvas = canvas
         for strip, axis in zip(self._strips, (0, 1), strict=True):
             strip.setPath(self._bars(axis, self._bins[axis]))
+        (left, right), (bottom, top) = (scale.whole for scale in self._scales)
+        size = ((right - left) / width, (top - bottom) / height)
+        self._image.setTransform(QTransform(size[0], 0, 0, -size[1], left, top))
         self._paint_selected()
 
-    def _stamp(self, canvas: AnyArray, places: AnyArray, colors: Any) -> None:
-        """Draw discs; later points cover earlier ones."""
-        reach = range(-self._radius, self._radius + 1)
-        for dy in reach:
-            for dx in reach:
-                if dx * dx + dy * dy <= self._radius**2 + 1:
-                    canvas[places + dy * self._stride + dx] = colors
+    def _disc(self) -> list[int]:
+        """Distances in the image from the middle of a point to its pixels."""
+        r = self._radius
+        reach = range(-r, r + 1)
+        return [
+            dy * self._stride + dx
+            for dy in reach
+            for dx in reach
+            if dx * dx + dy * dy <= r**2 + 1
+        ]
 
     def _paint_selected(self) -> None:
         """Draw the selected points over the others."""
         if not self._is_drawn or self._canvas is None:
             return
         chosen = self._mask[self._drawn]
-        canvas = self._canvas.copy()
-        pick = np.rint(255 * np.array(HIGHLIGHT)).astype(np.uint8).view(np.uint32)[0]
-        self._stamp(canvas, self._places[chosen], pick)
+        # Discs are grown from all middles at once: many points share a pixel.
+        middles = np.zeros(len(self._canvas), bool)
+        middles[self._places[chosen]] = True
+        covered = middles.copy()
+        for step in self._disc():
+            if step > 0:
+                covered[step:] |= middles[:-step]
+            elif step < 0:
+                covered[:step] |= middles[-step:]
+        canvas = np.where(covered, _HIGHLIGHT_VALUE, self._canvas)
         r = self._radius
-        whole = canvas.view(np.uint8).reshape(-1, self._stride, 4)
-        self._image.setImage(whole[r:-r, r:-r], levels=(0, 255))
-        horizontal, vertical = (scale.whole for scale in self._scales)
-        self._image.setRect(
-            horizontal[0],
-            vertical[0],
-            horizontal[1] - horizontal[0],
-            vertical[1] - vertical[0],
-        )
+        inner = np.ascontiguousarray(canvas.reshape(-1, self._stride)[r:-r, r:-r])
+        rows = inner.view(np.uint8).reshape(*inner.shape, 4)
+        image = load_pyqtgraph().functions.ndarray_to_qimage(rows, _FORMAT)
+        # A copy: Qt does not keep the array, and the pixmap may use its memory.
+        self._image.setPixmap(QPixmap.fromImage(image.copy()))
         for strip, axis in zip(self._own_strips, (0, 1), strict=True):
             strip.setVisible(bool(chosen.any()))
             strip.setPath(self._bars(axis, self._bins[axis][chosen]))
@@ -322,14 +356,13 @@ class ScatterView(Chart):
             self._lasso = [self._place(event)]
 
     def mouseMoveEvent(self, event: QEvent) -> None:
-        """Draw the lasso, and select the points inside."""
+        """Extend the lasso; it is drawn with the points inside, once a frame."""
         if self._press is None:
             return
         moved = event.position() - self._press
         if len(self._lasso) == 1 and moved.manhattanLength() < _DRAG:
             return
         self._lasso.append(self._place(event))
-        self._draw_lasso()
         if not self._timer.isActive():
             self._timer.start()
 
@@ -358,6 +391,11 @@ class ScatterView(Chart):
                 return
             mask[self._drawn] = True
         self.encircled.emit(mask)
+
+    def _follow_lasso(self) -> None:
+        """Draw the lasso, and select the points inside."""
+        self._draw_lasso()
+        self._apply_lasso()
 
     def _draw_lasso(self) -> None:
         x, y = np.array(self._lasso or [(0.0, 0.0)]).T
@@ -390,15 +428,15 @@ class ScatterView(Chart):
                 zip(self._scales, (width, height), strict=True)
             )
         )
-        image = QImage(width, height, QImage.Format.Format_ARGB32)
+        image = QImage(width, height, QImage.Format.Format_Grayscale8)
         image.fill(0)
         painter = QPainter(image)
         painter.setPen(Qt.PenStyle.NoPen)
         painter.setBrush(QColor(255, 255, 255))
         painter.drawPolygon(QPolygonF([QPointF(*c) for c in zip(x, y, strict=True)]))
         painter.end()
-        filled = load_pyqtgraph().functions.ndarray_from_qimage(image)[..., 3] > 0
-        rows: AnyArray = self._drawn[filled[self._pixels[1], self._pixels[0]]]
+        filled = load_pyqtgraph().functions.ndarray_from_qimage(image).reshape(-1) > 0
+        rows: AnyArray = self._drawn[filled[self._flat]]
         return rows
 
     def _choose_at(self, place: tuple[float, float]) -> None:

@@ -127,6 +127,7 @@ class SamplePreview(QObject):
         if key == self._wanted:
             self._found = (key, found)
             self._settings.set_levels_inside(found.levels)
+            self._settings.proposal.check(found)
 
     def _stop(self) -> None:
         self._timer.stop()

@@ -23,7 +23,11 @@ from napari_geosr.core.vocabulary import MODALITIES
 from napari_geosr.measure.number_text import bound_text, rough_percent, signed_text
 from napari_geosr.operations.restore.upscaling.result import structure_doubt
 from napari_geosr.operations.restore.verdict.pore_counts import MAX_PORE_RATIO
-from napari_geosr.operations.restore.verdict.run_verdict import Cause, Level
+from napari_geosr.operations.restore.verdict.run_verdict import (
+    Cause,
+    CountLimit,
+    Level,
+)
 
 if TYPE_CHECKING:
     from napari_geosr.core.volume import Volume
@@ -336,27 +340,34 @@ def _extra_pores(facts: RunAssessment, test: KnownBlockTest) -> str:
     return ""
 
 
+def count_limits(test: KnownBlockTest | None) -> tuple[CountLimit, ...]:
+    """Up to which size pores cannot be counted; empty if all can."""
+    if test is None:
+        return ()
+    tests = [test] if test.dark is None else [test, test.dark]
+    return tuple(limit for one in tests for limit in _limits(one))
+
+
 def lost_pores(test: KnownBlockTest | None) -> str:
     """Which pores cannot be counted, in sentences; empty if all can."""
-    if test is None:
-        return ""
-    sentences = [_lost(test)] + ([] if test.dark is None else [_lost(test.dark)])
-    return " ".join(filter(None, sentences))
+    return " ".join(limit.sentence for limit in count_limits(test))
 
 
-def _lost(test: KnownBlockTest) -> str:
+def _limits(test: KnownBlockTest) -> Iterator[CountLimit]:
     if test.limit is None:
-        return ""
+        return
     objects = test.objects
     if test.limit in test.countable or test.limit in test.shown:
-        return (
+        sentence = (
             f"Do not count {objects} of up to {test.limit} voxels in the result: they "
             "are removed together with the noise."
         )
-    return (
-        f"{objects.capitalize()} of up to {test.limit} voxels cannot be counted, "
-        "neither in the scan nor in the result: noise hides them."
-    )
+    else:
+        sentence = (
+            f"{objects.capitalize()} of up to {test.limit} voxels cannot be counted, "
+            "neither in the scan nor in the result: noise hides them."
+        )
+    yield CountLimit(objects, test.limit, sentence)
 
 
 def imaging(card: ModelCard, volume: Volume) -> Iterator[Finding]:

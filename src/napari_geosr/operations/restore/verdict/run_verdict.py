@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from napari_geosr.core.noise import Noise
 from napari_geosr.core.types import AnyDict
@@ -41,6 +41,27 @@ Cause = Literal[
 ]
 
 
+#: Causes of findings about the number of pores.
+COUNTING: tuple[Cause, ...] = ("pores", "small pores", "lost pores")
+
+
+class CountLimit(NamedTuple):
+    """Size up to which objects cannot be counted in the result.
+
+    Attributes
+    ----------
+    objects : str
+        ``"pores"``, or what is counted instead.
+    voxels : int
+        Largest size, in voxels (in images: pixels), that cannot be counted.
+    sentence : str
+    """
+
+    objects: str
+    voxels: int
+    sentence: str
+
+
 @dataclass(frozen=True)
 class RunVerdict:
     """Predicted effect of a model on a scan.
@@ -70,6 +91,10 @@ class RunVerdict:
         What `sentence` and each of `reasons` are about, without repetitions.
     notes : tuple of str
         Sentences that did not influence `level`.
+    limits : tuple of CountLimit
+        Which objects cannot be counted.
+    counting : tuple of str
+        Those of `reasons` that are about the number of pores.
     """
 
     level: Level
@@ -82,6 +107,8 @@ class RunVerdict:
     removed: Volume | None = field(default=None, repr=False)
     causes: tuple[Cause, ...] = ()
     notes: tuple[str, ...] = ()
+    limits: tuple[CountLimit, ...] = ()
+    counting: tuple[str, ...] = ()
 
     @property
     def is_harmful(self) -> bool:
@@ -129,4 +156,6 @@ class RunVerdict:
             "noise": None if self.noise is None else self.noise.to_json_dict(),
             "expected_gain": gain,
             "figures": dict(self.figures),
+            "limits": [limit._asdict() for limit in self.limits],
+            "counting": list(self.counting),
         }

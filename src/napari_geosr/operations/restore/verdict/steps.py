@@ -39,6 +39,7 @@ from napari_geosr.operations.restore.verdict.known_blocks import (
 )
 from napari_geosr.operations.restore.verdict.run_verdict import (
     COUNTED_SIZE,
+    COUNTING,
     DEFAULT_MIN_VOXELS,
     LOST_FROM_SCAN,
     LOST_SIZE,
@@ -280,6 +281,8 @@ def _verdict_of(
         gain=gain,
         gain_over="cubic" if finer else "scan",
         figures=_figures(facts),
+        limits=rules.count_limits(facts.known_blocks),
+        counting=tuple(f.sentence for f in findings[1:] if f.cause in COUNTING),
     )
 
 
