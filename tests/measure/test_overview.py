@@ -13,9 +13,10 @@ from PIL import Image
 
 from napari_geosr import measure_porosity
 from napari_geosr.core.volume import Volume
+from napari_geosr.measure.export import write_html
 from napari_geosr.measure.overview import MOST_CELLS, Overview, OverviewBuilder
-from napari_geosr.measure.overview.curves import curve_pictures, profile_of
-from napari_geosr.measure.overview.drawing import caption_of, draw
+from napari_geosr.measure.overview.curves import _Plot, curve_pictures, profile_of
+from napari_geosr.measure.overview.drawing import caption_of, draw, pictures_of
 from napari_geosr.measure.report import PorosityReport
 
 
@@ -151,3 +152,20 @@ def test_the_profile_of_a_gradient_rises_and_has_errors():
 
 def test_one_phase_is_not_drawn():
     assert draw(_built(np.ones((8, 8, 8), bool))) is None
+
+
+def test_lengths_without_a_unit_are_not_called_voxels(tmp_path) -> None:
+    """Voxels of 1.953 without a unit: 20 voxels are 39.06, which are no voxels."""
+    rng = np.random.default_rng(0)
+    grey = 200 * (rng.random((20, 20, 20)) < 0.6).astype(np.uint8)
+    options = {"threshold": 100.0, "statistics": ("profile",)}
+    for size, words in ((1.953, "39.06 unit"), (1.0, "20 voxels")):
+        volume = Volume(grey, "ZYX", voxel_size=(size,) * 3, name="scan")
+        report = measure_porosity(volume, **options)
+        numbers, unit = words.split()
+        (caption,) = pictures_of({"scan": report})
+        assert f"{numbers} × {numbers} × {words} (Z × Y × X)" in caption
+        assert _Plot({"scan": report}).unit == unit
+        path = write_html(tmp_path / f"{size}.html", {"scan": report})
+        page = path.read_text("utf-8")
+        assert ("1.953 (unit unknown)" in page) == (size > 1)

@@ -113,6 +113,20 @@ def shown_unit(
     return PIXEL if is_flat else VOXEL
 
 
+def shown_units(
+    unit: str, voxel_size: Iterable[float], *, flat: bool | None = None
+) -> str:
+    """As `shown_unit`, in the plural: ``"voxels"``, ``"pixels"``, ``"unit"``, ``"µm"``.
+
+    Examples
+    --------
+    >>> shown_units("pixel", (1, 1, 1)), shown_units("pixel", (1.95, 1.95, 1.95))
+    ('voxels', 'unit')
+    """
+    shown = shown_unit(unit, voxel_size, flat=flat)
+    return f"{shown}s" if shown in (PIXEL, VOXEL) else shown
+
+
 def require_unit(text: str) -> str:
     """Like `parse_unit`, but raise `ConfigError` for an unknown unit."""
     unit = parse_unit(text)

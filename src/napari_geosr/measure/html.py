@@ -6,7 +6,7 @@ from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from html import escape
 
-from napari_geosr.core.units import MILLIMETRES
+from napari_geosr.core.units import MILLIMETRES, shown_unit
 from napari_geosr.measure.methods import methods_text
 from napari_geosr.measure.number_text import number_text
 from napari_geosr.measure.report import PorosityReport
@@ -195,12 +195,14 @@ def _settings(names: Sequence[str], reports: Sequence[PorosityReport]) -> str:
 
 
 def _voxel_size(report: PorosityReport) -> str:
-    if report.unit not in MILLIMETRES:
-        return "unknown"
     sizes = (
         report.voxel_size if len(set(report.voxel_size)) > 1 else report.voxel_size[:1]
     )
-    return f"{' × '.join(f'{v:.4g}' for v in sizes)} {report.unit}"
+    numbers = " × ".join(f"{v:.4g}" for v in sizes)
+    if report.unit in MILLIMETRES:
+        return f"{numbers} {report.unit}"
+    unit = shown_unit(report.unit, sizes, flat=report.is_flat)
+    return f"{numbers} (unit unknown)" if unit == "unit" else "unknown"
 
 
 def _notes(report: PorosityReport) -> str:

@@ -10,7 +10,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtGui import QBrush, QColor
 from qtpy.QtWidgets import QWidget
 
-from napari_geosr.core.units import PIXEL, convert_length
+from napari_geosr.core.units import PIXEL, convert_length, shown_units
 from napari_geosr.gui.kit.chart import (
     Chart,
     Legend,
@@ -61,7 +61,8 @@ class ProfileChart(Chart):
             scale = convert_length(1.0, report.unit, unit) if known else 1.0
             z, porosity, error = profile
             self._profiles[name] = (z * scale, 100 * porosity, 100 * error)
-        self._unit = "voxels" if unit == PIXEL else unit
+        sizes = next((r.voxel_size for r in reports.values()), (1.0,))
+        self._unit = shown_units(unit, sizes, flat=False)
         self._title.setText(f"porosity (%) along Z ({self._unit})")
         self.setVisible(bool(self._profiles))
         self.refresh()

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_geosr.core.figure_png import as_label, as_png
-from napari_geosr.core.units import PIXEL, convert_length
+from napari_geosr.core.units import PIXEL, convert_length, shown_units
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -155,7 +155,9 @@ class _Plot:
         from matplotlib.figure import Figure
 
         self._reports = reports
-        self._unit = next(iter(reports.values())).unit
+        first = next(iter(reports.values()))
+        self._unit = first.unit
+        self._shown = shown_units(first.unit, first.voxel_size, flat=first.is_flat)
         figure = Figure(figsize=(7.2, 3.2), dpi=110)
         figure.patch.set_alpha(0)
         figure.subplots_adjust(left=0.12, right=0.98, bottom=0.17, top=0.96)
@@ -166,7 +168,7 @@ class _Plot:
     @property
     def unit(self) -> str:
         """Unit of lengths, in words."""
-        return "voxels" if self._unit == PIXEL else self._unit
+        return self._shown
 
     def colour(self, name: str) -> str:
         """Colour of a report, the same in all plots."""

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_geosr.core.figure_png import as_png
-from napari_geosr.core.units import PIXEL
+from napari_geosr.core.units import PIXEL, shown_units
 from napari_geosr.measure.overview import Overview
 
 if TYPE_CHECKING:
@@ -57,11 +57,11 @@ def shown_phase(overview: Overview) -> Literal["pores", "solid"] | None:
     return "pores" if pores <= solid else "solid"
 
 
-def caption_of(overview: Overview, name: str) -> str:
-    """What the picture shows, in a sentence."""
+def caption_of(overview: Overview, name: str, unit: str = "") -> str:
+    """What the picture shows, in a sentence; lengths are in `unit`."""
     phase = shown_phase(overview)
     lengths = " × ".join(f"{n:.4g}" for n in overview.lengths)
-    unit = "voxels" if overview.unit == PIXEL else overview.unit
+    unit = unit or ("voxels" if overview.unit == PIXEL else overview.unit)
     text = f"The {phase} of {name} in a box of {lengths} {unit} (Z × Y × X)"
     if overview.planes_apart > 1:
         n = len(overview.pores)
@@ -76,7 +76,8 @@ def pictures_of(reports: Mapping[str, PorosityReport]) -> dict[str, bytes | Path
         if report.overview is not None:
             picture = draw(report.overview)
             if picture is not None:
-                pictures[caption_of(report.overview, name)] = picture
+                unit = shown_units(report.unit, report.voxel_size, flat=False)
+                pictures[caption_of(report.overview, name, unit)] = picture
     return pictures
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 
 from napari_geosr.core.types import AnyDict, AnyMapping
-from napari_geosr.core.units import PIXEL, VOXEL, shown_unit
+from napari_geosr.core.units import shown_unit, shown_units
 from napari_geosr.measure.number_text import percent_text
 
 
@@ -184,8 +184,8 @@ class ScanPlan:
         """A length with its unit."""
         if length is None:
             return "larger than this scan"
-        unit = self.shown_unit
-        return f"{length:.4g} {f'{unit}s' if unit in (PIXEL, VOXEL) else unit}"
+        unit = shown_units(self.unit, [self.voxel_size], flat=self.flat)
+        return f"{length:.4g} {unit}"
 
     @property
     def shown_unit(self) -> str:
