@@ -109,9 +109,9 @@ class SampleProposal(QObject):
         found : AutomaticSample or None
             The mask; None if the volume is too large to make it now.
         """
-        if not self.is_wanted:
-            return
-        self.is_wanted = False
+        is_wanted, self.is_wanted = self.is_wanted, False
+        if not is_wanted or self._sample.fixed_entry() != WHOLE:
+            return  # another sample was chosen meanwhile
         self._refused = found is not None and found.fit.cuts
         self.is_active = not self._refused
         text, tip = (_OPEN, _OPEN_HELP) if self._refused else _DECIDED
