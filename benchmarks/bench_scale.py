@@ -43,7 +43,7 @@ QUEUED = (48, 384)
 FIELDS = ("processor", "seconds")
 #: Planes of the scans from which the time of the planned scan is extrapolated. The
 #: first run also fills the caches, and does not count.
-SAMPLES = (4, 4, 12)
+SAMPLES = (4, 4, 44)
 #: Edge of the planned scan, and of the chunk that is repeated in it.
 PLANNED, CHUNK = 2000, 250
 #: Parts of the benchmark that need no queue.

@@ -107,6 +107,26 @@ def test_any_size_will_do(name: str, kwargs: dict[str, Any]) -> None:
         assert torch.allclose(y[:1], network(x[:1]))
 
 
+@pytest.mark.parametrize("starts", [(0, 0, 0), (4, 5, 6), (9, 0, 12)])
+@pytest.mark.parametrize("sizes", [(1, 9, 8), (2, 20, 11)])
+def test_a_part_of_tv_is_exactly_that_of_the_whole(
+    starts: tuple[int, ...], sizes: tuple[int, ...], rng: np.random.Generator
+) -> None:
+    network = build_network("tv", iterations=4, ndim=3).eval()
+    network.set_noise(Noise(level=0.4, contrast=1.0))
+    x = torch.from_numpy(rng.standard_normal((1, 1, 11, 25, 23)))
+    core = tuple(slice(a, a + n) for a, n in zip(starts, sizes, strict=True))
+    assert torch.equal(network.restore_core(x, core), network(x)[(..., *core)])
+    # With the halo alone, nothing changes either.
+    halo = [slice(max(0, a.start - 4), a.stop + 4) for a in core]
+    inner = tuple(
+        slice(a.start - b.start, a.stop - b.start)
+        for a, b in zip(core, halo, strict=True)
+    )
+    found = network.restore_core(x[(..., *halo)], inner)
+    assert torch.equal(found, network(x)[(..., *core)])
+
+
 @pytest.mark.parametrize("name", ["gaussian", "tv", "nlm"])
 def test_strength_zero_changes_nothing(name: str, rng: np.random.Generator) -> None:
     image = rng.standard_normal((12, 13))

@@ -88,10 +88,16 @@ def test_slurm_itself_warns(slurm: Cluster, scan: Path, capsys: Any) -> None:
     where = ["--queue", "slurm", "--walltime", "1min"]
     said = submit(capsys, *words, "-o", str(out), *where)
     job = JobFolder(said["job"])
-    wait_for(job, lambda: job.status().queue.resubmitted == 1, 120)
+
+    def is_warned_while_training() -> bool:
+        """On a busy computer, the first run may not reach a step."""
+        if (status := job.status()).state == "queued" and not status.done:
+            hasten(slurm, job)
+        return status.queue.resubmitted > 0 and status.done > 0
+
+    wait_for(job, is_warned_while_training)
     wait_for(job, lambda: job.status().queue.words == "waiting: starts again soon")
     done = job.status().done
-    assert done > 0
     assert run(["jobs", "stop", str(job.path)]) == 0
     assert job.status().state == "cancelled"
     assert job.status().done == done

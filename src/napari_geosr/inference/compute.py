@@ -231,15 +231,13 @@ def restore_window(
             out = torch.empty((n_outputs, *shape), dtype=whole.dtype)
             if not layout.per_plane:
                 x = whole[None, None].to(device)
-                y = _forward(network, x, layout, forward)
-                out.copy_(y[0][(slice(None), *crop)])
+                out.copy_(_core(network, x, layout, forward, crop))
             else:
                 n_channels = 2 * layout.context + 1
                 for i in range(shape[0]):
                     raise_if_stopped()
                     x = whole[i : i + n_channels][None].to(device)
-                    y = _forward(network, x, layout, forward)
-                    out[:, i].copy_(y[0][(slice(None), *crop[1:])])
+                    out[:, i].copy_(_core(network, x, layout, forward, crop[1:]))
             values: AnyArray = out.numpy()
             return values if n_outputs > 1 else values[0]
     except Exception as error:
@@ -256,6 +254,21 @@ def _convert_error(error: Exception, network: nn.Module, window: Any) -> Excepti
         f"The network {type(network).__name__} failed on a window of "
         f"{tuple(window)} voxels: {error}"
     )
+
+
+def _core(
+    network: nn.Module,
+    x: torch.Tensor,
+    layout: Layout,
+    forward: Callable[[torch.Tensor], torch.Tensor],
+    crop: tuple[slice, ...],
+) -> torch.Tensor:
+    """The part of the output that is kept; some networks can compute just this part."""
+    restore_core = getattr(network, "restore_core", None)
+    if forward is network and restore_core is not None:
+        core: torch.Tensor = restore_core(x, crop)
+        return core[0]
+    return _forward(network, x, layout, forward)[0][(slice(None), *crop)]
 
 
 def _forward(

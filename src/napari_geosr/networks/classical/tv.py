@@ -17,6 +17,7 @@ References
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from pydantic import Field
@@ -47,12 +48,26 @@ class TotalVariation(Filter):
         self.iterations = config.iterations
         self.strength = config.strength
 
-    @torch.no_grad()
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Filter ``(N, 1, [Z,] Y, X)``."""
+        return self.restore_core(x, tuple(slice(0, size) for size in x.shape[2:]))
+
+    @torch.no_grad()
+    def restore_core(self, x: torch.Tensor, core: tuple[slice, ...]) -> torch.Tensor:
+        """Filter ``(N, 1, [Z,] Y, X)``, and return only a part of the result.
+
+        Each iteration needs one voxel less around this part, so that a window with a
+        halo takes about half as long as with `forward`.
+
+        Parameters
+        ----------
+        x : Tensor
+        core : tuple of slice
+            The part, with a slice for each spatial axis.
+        """
         weight = self.strength * self.level
         if weight == 0:
-            return x.clone()
+            return _cut(x, core).clone()
         n = self.config.ndim
         step = 1 / (4 * n * weight)
         # The dual field with one component per axis (first dimension), and the point
@@ -60,21 +75,43 @@ class TotalVariation(Filter):
         p = x.new_zeros((n, *x.shape))
         ahead = p.clone()
         t = 1.0
-        for _ in range(self.iterations):
+        start = [0] * n
+        for left in reversed(range(self.iterations)):
             self.pause()
-            u = _primal(x, ahead, weight)
+            u = _primal(x, ahead, weight) if t > 1 else x
             for axis, part in enumerate(ahead):
                 length = u.shape[2 + axis]
                 rise = u.narrow(2 + axis, 1, length - 1) - u.narrow(
                     2 + axis, 0, length - 1
                 )
                 part.narrow(2 + axis, 0, length - 1).add_(rise, alpha=-step)
+            # Voxels at the edge of what is left are wrong unless the scan ends there.
+            needed = [
+                slice(
+                    max(0, part.start - 1 - left - first),
+                    min(size, part.stop + left - first),
+                )
+                for part, first, size in zip(core, start, x.shape[2:], strict=True)
+            ]
+            x, p, ahead = (_cut(field, needed) for field in (x, p, ahead))
+            start = [a + part.start for a, part in zip(start, needed, strict=True)]
             # `vector_norm` over the first axis is ten times slower on a CPU.
             ahead /= ahead.square().sum(0).sqrt_().clamp_(min=1)
             following = (1 + math.sqrt(1 + 4 * t * t)) / 2
             momentum = (t - 1) / following
             p, ahead, t = ahead, ahead + momentum * (ahead - p), following
-        return _primal(x, p, weight)
+        inner = [
+            slice(part.start - a, part.stop - a)
+            for part, a in zip(core, start, strict=True)
+        ]
+        return _cut(_primal(x, p, weight), inner)
+
+
+def _cut(field: torch.Tensor, parts: Sequence[slice]) -> torch.Tensor:
+    """A part of ``(..., [Z,] Y, X)``, with a slice for each spatial axis."""
+    for axis, part in enumerate(parts, -len(parts)):
+        field = field.narrow(axis, part.start, part.stop - part.start)
+    return field
 
 
 def _primal(x: torch.Tensor, p: torch.Tensor, weight: float) -> torch.Tensor:
@@ -82,9 +119,7 @@ def _primal(x: torch.Tensor, p: torch.Tensor, weight: float) -> torch.Tensor:
     u = x.clone()
     for axis, part in enumerate(p):
         length = u.shape[2 + axis]
-        u.narrow(2 + axis, 0, length - 1).sub_(
-            part.narrow(2 + axis, 0, length - 1), alpha=weight
-        )
+        u.sub_(part, alpha=weight)
         u.narrow(2 + axis, 1, length - 1).add_(
             part.narrow(2 + axis, 0, length - 1), alpha=weight
         )
