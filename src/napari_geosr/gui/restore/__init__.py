@@ -310,13 +310,7 @@ class RestoreDock(RestoreWidgets):
 
     def _on_find(self) -> None:
         self.model_box.set_user_choice(False)  # accept the proposal
-        try:
-            config = self.config()
-        except (
-            ConfigError
-        ):  # shown beside its field; models can be compared all the same
-            config = None
-        self.verdict_panel.request_ranking(config)
+        self.verdict_panel.request_ranking(self.config)
 
     def _on_cancel(self) -> None:
         if self._runs_after_verdict:

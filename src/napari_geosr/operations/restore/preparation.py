@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -53,6 +53,7 @@ from napari_geosr.operations.restore.scale import (
     scaled,
     with_padding,
 )
+from napari_geosr.operations.restore.strength import check_strength, no_strength
 from napari_geosr.operations.restore.unusual_voxels import doubts, refuse_nonfinite
 from napari_geosr.operations.restore.upscaling.sharpness import sharpness_steps
 
@@ -256,7 +257,7 @@ def prepare_steps(
         check_prior_scale(statistics, model.card, volume)
         network.sampler = _sampler(network, config)
     elif config.strength != 1:
-        _check_strength((model, *others))
+        check_strength((model, *others))
     found = volume, config, model, network, statistics, device, likeness, others
     return PreparedRestoration(*found, noise, ranking)
 
@@ -283,20 +284,6 @@ def _models(
     for each in (model, *others):
         _check_fit(volume, each)
     return model, others
-
-
-def _check_strength(models: Sequence[Model]) -> None:
-    for model in models:
-        is_filter = not model.card.has_weights and model.card.task == "denoise"
-        if not is_filter and not needs_noise(model.restorer()):
-            raise _no_strength(model)
-
-
-def _no_strength(model: Model) -> ConfigError:
-    return ConfigError(
-        f"The model {model.card.name!r} does not use the noise level, so its strength "
-        "cannot be set: leave --strength at 1, or choose a noise-bounded model."
-    )
 
 
 def _tuned_steps(
@@ -412,7 +399,7 @@ def with_strength(
     values = {**prepared.config.model_dump(), "strength": strength}
     config = RestoreConfig.create(**values)
     if prepared.noise is None or not needs_noise(prepared.network):
-        raise _no_strength(prepared.model)
+        raise no_strength(prepared.model)
     network = deepcopy(prepared.network)  # the original may be in use
     statistics = prepared.statistics
     card, volume = prepared.model.card, prepared.volume

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QMessageBox, QPushButton, QVBoxLayout, QWidget
 
+from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.types import AnyDict
 from napari_geosr.gui.kit.activity import Key
 from napari_geosr.gui.kit.notify import MessageRow
@@ -125,19 +127,20 @@ class VerdictPanel(QWidget):
         self._upscale_factor = factor
         self._on_busy(self.activity.busy)
 
-    def request_ranking(self, config: RestoreConfig | None = None) -> None:
+    def request_ranking(self, settings: Callable[[], RestoreConfig]) -> None:
         """Compare the models with the factor that was set.
 
         Parameters
         ----------
-        config : RestoreConfig, optional
-            Settings of the dock.
+        settings : callable
+            Returns the settings of the dock; invalid ones are not used.
         """
-        settings: AnyDict = {"upscale_factor": self._upscale_factor}
-        if config is not None:
-            settings |= {"device": config.device, "threads": config.threads}
-            settings["sharpness"] = config.sharpness
-        self.activity.request_ranking(RankConfig(**settings))
+        values: AnyDict = {"upscale_factor": self._upscale_factor}
+        with suppress(ConfigError):  # it is shown beside its field
+            config = settings()
+            values |= {"device": config.device, "threads": config.threads}
+            values["sharpness"] = config.sharpness
+        self.activity.request_ranking(RankConfig(**values))
 
     def set_not_ready(self) -> None:
         """Clear the verdict after a change of the layer, model or settings."""
