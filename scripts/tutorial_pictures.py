@@ -56,7 +56,13 @@ def slices(
         axis.set(xticks=[], yticks=[])
         axis.set_title(title, color=INK, fontsize=13)
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=80, pil_kwargs={"quality": 80})
+    figure.savefig(
+        path,
+        dpi=80,
+        bbox_inches="tight",  # without the margin below a figure of a fixed height
+        pad_inches=0.05,
+        pil_kwargs={"quality": 80},
+    )
     pyplot.close(figure)
 
 

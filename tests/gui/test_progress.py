@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from napari_geosr.core.steps import BlockDone, StageStarted, Step, WarningIssued
-from napari_geosr.gui.kit import durations
+from napari_geosr.gui.kit import progress as durations
 from napari_geosr.gui.kit.progress import OperationProgress
 
 

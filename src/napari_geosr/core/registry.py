@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
 import pkgutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
@@ -59,6 +60,20 @@ def _check(
             )
 
 
+def _with_time(folder: str) -> tuple[str, int]:
+    """A folder with the time of its last change."""
+    try:
+        return folder, os.stat(folder).st_mtime_ns
+    except OSError:  # within an archive
+        return folder, 0
+
+
+@lru_cache(maxsize=64)
+def _names_in(folders: tuple[tuple[str, int], ...]) -> tuple[str, ...]:
+    """Names of the modules in folders; listed once, because docks load dozens."""
+    return tuple(info.name for info in pkgutil.iter_modules([f for f, _ in folders]))
+
+
 @dataclass(frozen=True)
 class Registry:
     """Modules of one package, plus those that third parties add by entry points.
@@ -89,11 +104,11 @@ class Registry:
     def modules(self) -> dict[str, str]:
         """Dotted module name by key; raises `ConfigError` on a duplicate key."""
         spec = find_spec(self.package)
-        locations = spec.submodule_search_locations if spec else None
+        locations = (spec and spec.submodule_search_locations) or ()
         modules = {
-            info.name: f"{self.package}.{info.name}"
-            for info in pkgutil.iter_modules(locations)
-            if not info.name.startswith("_") and info.name not in self.not_entries
+            name: f"{self.package}.{name}"
+            for name in _names_in(tuple(map(_with_time, locations)))
+            if not name.startswith("_") and name not in self.not_entries
         }
         for point in _third_party_entry_points(entry_points, self.group):
             if modules.get(point.name, point.module) != point.module:

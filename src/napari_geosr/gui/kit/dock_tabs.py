@@ -53,7 +53,9 @@ class DockTabifier(QObject):
         side = window.dockWidgetArea(dock)
         neighbours = [
             other
-            for other in window.findChildren(QDockWidget)
+            for other in window.findChildren(
+                QDockWidget, options=Qt.FindChildOption.FindDirectChildrenOnly
+            )
             if other is not dock
             and other.isVisible()
             and not other.isFloating()

@@ -121,11 +121,19 @@ class DockFrame(QWidget):
         self.message.show_error(error)
 
     def _create_dock(self, kind: type[Dock]) -> None:
-        """Create the dock now and show it in the next event; both take a moment."""
+        """Create the dock now, adopt it in the next event and show it after that.
+
+        Each of these takes a moment.
+        """
         type(self)._is_loaded = True
         self._pending_dock = kind(self._viewer)
-        self._pending_dock.setParent(self)  # deleted together with the frame
-        QTimer.singleShot(0, self._insert_dock)
+        QTimer.singleShot(0, self._adopt_dock)
+
+    def _adopt_dock(self) -> None:
+        """Become the dock's parent, which gives its parts the style of the window."""
+        if self._pending_dock is not None:
+            self._pending_dock.setParent(self)  # deleted together with the frame
+            QTimer.singleShot(0, self._insert_dock)
 
     def _insert_dock(self) -> None:
         if self._pending_dock is None:

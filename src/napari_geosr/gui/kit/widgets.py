@@ -267,21 +267,32 @@ class FormAligner(QObject):
 
     def __init__(self, body: QWidget) -> None:
         super().__init__(body)
+        self._body: Any = body
+        # A dock that opens is laid out dozens of times, and finding forms takes long.
+        self._timer = QTimer(self)
+        self._timer.setSingleShot(True)
+        self._timer.timeout.connect(self._align)
         body.installEventFilter(self)
 
     def eventFilter(self, watched: Any, event: QEvent) -> bool:
-        """Give labels equal widths whenever the body is laid out."""
-        if event.type() in (QEvent.Type.LayoutRequest, QEvent.Type.Show):
-            groups: dict[int, list[QWidget]] = {}
-            for form in watched.findChildren(QFormLayout):
-                labels = [la for la in _labels_of(form) if la.isVisibleTo(watched)]
-                groups.setdefault(_section_of(form), []).extend(labels)
-            for labels in groups.values():
-                widest = max((la.sizeHint().width() for la in labels), default=0)
-                for label in labels:
-                    if label.minimumWidth() != widest:
-                        label.setMinimumWidth(widest)
+        """Align once when the body is shown, and once after it has been laid out."""
+        if event.type() == QEvent.Type.Show:
+            self._align()
+        elif event.type() == QEvent.Type.LayoutRequest and not self._timer.isActive():
+            self._timer.start(0)
         return False
+
+    def _align(self) -> None:
+        """Give labels equal widths."""
+        groups: dict[int, list[QWidget]] = {}
+        for form in self._body.findChildren(QFormLayout):
+            labels = [la for la in _labels_of(form) if la.isVisibleTo(self._body)]
+            groups.setdefault(_section_of(form), []).extend(labels)
+        for labels in groups.values():
+            widest = max((la.sizeHint().width() for la in labels), default=0)
+            for label in labels:
+                if label.minimumWidth() != widest:
+                    label.setMinimumWidth(widest)
 
 
 def _section_of(form: QFormLayout) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ from qtpy.QtCore import QTimer
 
 from napari_geosr.core.config import Config
 from napari_geosr.core.errors import ConfigError, FileError, GeoSRError, VolumeError
+from napari_geosr.core.steps import Step
 from napari_geosr.core.types import AnyDict
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.kit.dock_tabs import TRAIN
@@ -26,7 +28,11 @@ from napari_geosr.gui.pairs.steps import (
 )
 from napari_geosr.gui.pairs.widgets import BUILT, IDLE, ONE, TWO, PairsWidgets
 from napari_geosr.gui.train import scenarios
-from napari_geosr.operations.pairs.config import DegradeConfig, PairsConfig
+from napari_geosr.operations.pairs.config import (
+    DegradeConfig,
+    PairsConfig,
+    imaging_titles,
+)
 from napari_geosr.operations.pairs.quality import report_lines
 
 if TYPE_CHECKING:
@@ -62,6 +68,12 @@ class PairsDock(PairsWidgets):
     """
 
     settings_name = "pairs"
+
+    @classmethod
+    def load_steps(cls) -> Generator[Step, None, None]:
+        """Import the kinds of imaging that can be simulated."""
+        yield from ()
+        imaging_titles()
 
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
         super().__init__(napari_viewer)
