@@ -65,7 +65,7 @@ def test_nothing_is_left_of_the_image_before(viewer, qtbot, following):
     dock = open_dock(viewer, qtbot)
     wait_for_levels(dock, qtbot)
     settings = dock.settings
-    assert settings.sample.fixed_entry() == AUTOMATIC
+    qtbot.waitUntil(lambda: settings.sample.fixed_entry() == AUTOMATIC, timeout=30_000)
     assert "1 of 2 chunks" in settings.notes.text
     measure(dock, qtbot)
     dock.message.show_message("The noise is high.", "warning")

@@ -38,6 +38,7 @@ _SURROUNDED_HELP = (
     "Background reaches the faces of the volume, so pores are counted inside an "
     f"automatic sample mask. Choose “{WHOLE}” to count everything."
 )
+_DECIDED = (_SURROUNDED, _SURROUNDED_HELP)
 _OPEN = "Dark space at the faces is counted as pores."
 _OPEN_HELP = (
     "Space without solid reaches the faces of the volume. It may be air, or pores that "
@@ -75,55 +76,59 @@ class SampleProposal(QObject):
         Says what was proposed; hidden if nothing was.
     is_active : bool
         Whether the automatic mask is chosen because it was proposed.
+    is_wanted : bool
+        Whether the mask is to be made, to see if it can be proposed.
     """
 
     def __init__(self, sample: LayerCombo, parent: QObject) -> None:
         super().__init__(parent)
         self._sample = sample
         self._by_hand = self._refused = False
-        self.is_active = self._is_unchecked = False
+        self.is_active = self.is_wanted = False
         self.note = text_label("About the sample", _SURROUNDED_HELP, _SURROUNDED)
         self.note.setVisible(False)
         sample.activated.connect(self._on_choice)
 
-    def propose(self, surrounded: bool) -> None:
-        """Choose the automatic mask if background surrounds the sample."""
+    def consider(self, surrounded: bool) -> None:
+        """Ask for the automatic mask if background may surround the sample."""
         if self._by_hand or self._refused:
             return
         chosen = self._sample.fixed_entry()
         self.is_active &= chosen == AUTOMATIC  # otherwise the user changed it
-        if surrounded and chosen == WHOLE:
-            self._sample.setCurrentText(AUTOMATIC)
-            self.is_active = self._is_unchecked = True
-        elif self.is_active and not surrounded:
+        self.is_wanted = surrounded and chosen == WHOLE
+        if self.is_active and not surrounded:
             self._sample.setCurrentText(WHOLE)
             self.is_active = False
-        self._say(_SURROUNDED, _SURROUNDED_HELP)
         self.note.setVisible(self.is_active)
 
-    def check(self, found: AutomaticSample) -> None:
-        """Withdraw the proposal if the mask, once it was made, cuts the sample.
+    def decide(self, found: AutomaticSample | None) -> None:
+        """Choose the mask, unless it cuts the sample.
 
-        Only the first mask is judged: later ones are made with settings of the user.
+        Parameters
+        ----------
+        found : AutomaticSample or None
+            The mask; None if the volume is too large to make it now.
         """
-        cuts, self._is_unchecked = self._is_unchecked and found.fit.cuts, False
-        if self.is_active and cuts:
-            self.is_active, self._refused = False, True
-            self._say(_OPEN, _OPEN_HELP)
-            self._sample.setCurrentText(WHOLE)
+        is_wanted, self.is_wanted = self.is_wanted, False
+        if not is_wanted or self._sample.fixed_entry() != WHOLE:
+            return  # another sample was chosen meanwhile
+        self._refused = found is not None and found.fit.cuts
+        self.is_active = not self._refused
+        text, tip = (_OPEN, _OPEN_HELP) if self._refused else _DECIDED
+        self.note.setText(text)
+        self.note.setToolTip(tip)
+        self.note.setVisible(True)
+        if self.is_active:
+            self._sample.setCurrentText(AUTOMATIC)
 
     def restart(self) -> None:
         """Forget what was proposed and chosen for another image."""
-        self._by_hand = self._refused = False
+        self._by_hand = self._refused = self.is_wanted = False
         if self.is_active:
             self.is_active = False
             self._sample.setCurrentText(WHOLE)
         self.note.setVisible(False)
 
-    def _say(self, text: str, help_text: str) -> None:
-        self.note.setText(text)
-        self.note.setToolTip(help_text)
-
     def _on_choice(self, _index: int) -> None:
-        self._by_hand, self.is_active = True, False
+        self._by_hand, self.is_active, self.is_wanted = True, False, False
         self.note.setVisible(False)

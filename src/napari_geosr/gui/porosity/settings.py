@@ -338,11 +338,13 @@ class PorositySettings(QWidget):
             self._source = None
 
     def _propose_sample(self, levels: GreyLevels) -> None:
-        """Propose the automatic mask if background surrounds the sample."""
+        """Propose the automatic mask if background may surround the sample."""
         if self.threshold is not None:
             phase = self.form.values()["phase"]
             around = levels.surroundings.has_background(self.threshold, phase)
-            self.proposal.propose(around)
+            self.proposal.consider(around)
+            if self.proposal.is_wanted:
+                self.thresholdChanged.emit()
 
     def _on_sample(self) -> None:
         self._show_closing()

@@ -76,8 +76,9 @@ class SamplePreview(QObject):
                 volume_from_layer(mask, self._viewer),
                 volume_from_layer(layer, self._viewer),
             )
-        # That of other settings is shown until the new one is found.
-        return None if self._found is None else self._found[1].mask
+        if self._found is None or not self._is_automatic:
+            return None
+        return self._found[1].mask  # of other settings, until the new one is found
 
     def _refresh(self, layer: Image) -> None:
         """Find the mask, if the settings ask for a different one from the one found."""
@@ -95,7 +96,8 @@ class SamplePreview(QObject):
     def _key(self, layer: Image) -> Key:
         """Build the key that the mask depends on; empty if there is none to find."""
         settings = self._settings
-        if settings.sample.fixed_entry() != AUTOMATIC or self._whole is None:
+        is_asked = self._is_automatic or settings.proposal.is_wanted
+        if not is_asked or self._whole is None:
             return ()
         config = settings.config()
         depends = (config.threshold, config.phase, config.mask_closing)
@@ -108,6 +110,8 @@ class SamplePreview(QObject):
             config = self._settings.config()
         except GeoSRError:
             return  # reported by the preview
+        if layer is not None and volume is None:
+            self._settings.proposal.decide(None)
         if volume is None or levels is None:
             return
         self._run = BackgroundTask(
@@ -119,6 +123,10 @@ class SamplePreview(QObject):
             on_error=lambda _error: None,  # reported by the measurement
         )
 
+    @property
+    def _is_automatic(self) -> bool:
+        return bool(self._settings.sample.fixed_entry() == AUTOMATIC)
+
     def _volume(self, layer: Image) -> Volume | None:
         volume = volume_from_layer(layer, self._viewer)
         return volume if math.prod(volume.shape) <= MAX_VOXELS else None
@@ -126,8 +134,9 @@ class SamplePreview(QObject):
     def _on_found(self, key: Key, found: AutomaticSample) -> None:
         if key == self._wanted:
             self._found = (key, found)
-            self._settings.set_levels_inside(found.levels)
-            self._settings.proposal.check(found)
+            self._settings.proposal.decide(found)
+            if self._is_automatic:
+                self._settings.set_levels_inside(found.levels)
 
     def _stop(self) -> None:
         self._timer.stop()
