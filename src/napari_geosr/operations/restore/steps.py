@@ -156,10 +156,7 @@ def restore_steps(
                 should_stop=should_stop,
             )
             return (yield from steps)
-        chosen: AnyDict = {"model": ranking.choice, "upscale_factor": 1}
-        if ranking.upscale_factor > 1:
-            chosen["sharpness"] = _sharpness_of_auto(config)
-        config = config.model_copy(update=chosen)
+        config = _with_choice(config, ranking)
     if generative := is_generative(config.uncertainty):
         refuse_for_samples(workers=workers is not None, series=is_series(volume))
     if is_series(volume):
@@ -227,6 +224,14 @@ def _check_outputs(
             continues=unfinished is not None,
         )
     check_not_source(volume, *outputs)
+
+
+def _with_choice(config: RestoreConfig, ranking: Ranking) -> RestoreConfig:
+    """The settings of the run with the chosen model."""
+    chosen: AnyDict = {"model": ranking.choice, "upscale_factor": 1}
+    if ranking.upscale_factor > 1:
+        chosen["sharpness"] = _sharpness_of_auto(config)
+    return config.model_copy(update=chosen)
 
 
 def _sharpness_of_auto(config: RestoreConfig) -> SharpnessChoice:
