@@ -205,7 +205,7 @@ def test_what_was_stopped_goes_on_as_it_was(viewer, qtbot, path, tmp_path, start
     dock.study_section.set_open(True)
     qtbot.waitUntil(box.resume_button.isEnabled, timeout=30_000)
     box.resume_button.click()
-    assert started == [job.path]
+    qtbot.waitUntil(lambda: started == [job.path], timeout=30_000)
 
 
 def test_more_numbers_are_added_and_other_settings_start_anew(

@@ -19,6 +19,14 @@ import slurm_cluster
 from queue_helpers import Cluster
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of several waits may take longer than others on a busy computer."""
+    for item in items:
+        is_own = Path(__file__).parent in item.path.parents
+        if is_own and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(1800))
+
+
 @pytest.fixture(autouse=True)
 def own_settings(
     new_folder: Callable[[], Path], monkeypatch: pytest.MonkeyPatch
