@@ -49,11 +49,12 @@ from napari_geosr.operations.restore.ranking.tune import (
 from napari_geosr.operations.restore.scale import (
     check_prior_scale,
     check_same_scale,
+    check_strength,
+    no_strength,
     scale_doubts,
     scaled,
     with_padding,
 )
-from napari_geosr.operations.restore.strength import check_strength, no_strength
 from napari_geosr.operations.restore.unusual_voxels import doubts, refuse_nonfinite
 from napari_geosr.operations.restore.upscaling.sharpness import sharpness_steps
 

@@ -1,4 +1,4 @@
-"""Conversion between the grey scale of a volume and that of a model."""
+"""Conversion between the grey scales of a volume and a model; checks of the strength."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ import numpy as np
 from napari_geosr.core.errors import ConfigError, ModelError, VolumeError
 from napari_geosr.core.types import AnyDType
 from napari_geosr.inference.padding import padding_value
+from napari_geosr.networks import needs_noise
 
 if TYPE_CHECKING:
     from napari_geosr.core.volume import ArrayLike, Volume
     from napari_geosr.inference.intensity import IntensityStatistics
+    from napari_geosr.models.bundle import Model
     from napari_geosr.models.card import ModelCard
 
 #: Percentiles that enclose nearly all voxels.
@@ -198,3 +200,19 @@ def check_same_scale(cards: tuple[ModelCard, ...]) -> None:
                 "cannot be combined with that of other models. Leave the model out of "
                 "the ensemble."
             )
+
+
+def check_strength(models: Sequence[Model]) -> None:
+    """Raise `ConfigError` if a model has no strength that could be set."""
+    for model in models:
+        is_filter = not model.card.has_weights and model.card.task == "denoise"
+        if not is_filter and not needs_noise(model.restorer()):
+            raise no_strength(model)
+
+
+def no_strength(model: Model) -> ConfigError:
+    """The error for a model without a strength."""
+    return ConfigError(
+        f"The model {model.card.name!r} does not use the noise level, so its strength "
+        "cannot be set: leave --strength at 1, or choose a noise-bounded model."
+    )
