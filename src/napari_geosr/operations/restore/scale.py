@@ -1,4 +1,4 @@
-"""Conversion between the grey scales of a volume and a model; checks of the strength."""
+"""Conversion between grey scales of volumes and models; checks of the strength."""
 
 from __future__ import annotations
 
