@@ -213,7 +213,7 @@ BAD = {
         [],
         "no pattern found",
     ),
-    "negative": (lambda f: f.astype("f4") - 5000, [], "contains no light"),
+    "negative": (lambda f: f.astype("f4") - 5000, [], "contains no (light|signal)"),
     "offset": (lambda f: f, ["--offset", "1e9"], "contains no light.*--offset"),
     "one image": (lambda f: f[0, 0], [], r"has 1 image \(2D\)"),
     "wavelengths": (lambda f: f, ["--wavelength=500,600"], "has 1 channel"),

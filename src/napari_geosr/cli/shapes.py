@@ -30,7 +30,7 @@ from napari_geosr.operations.shapes import (
 
 ShapePath = Annotated[
     Path,
-    Parameter(help="Volume of labels; voxels outside the shape are 0."),
+    Parameter(help="Label volume; voxels outside the shape are 0."),
 ]
 OutPath = Annotated[
     Path, Parameter(alias="-o", help="Volume to write, such as fine.ome.tif.")

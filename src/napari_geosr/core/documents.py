@@ -102,7 +102,7 @@ def load_yaml(text: str, *, aliases: bool = True) -> Any:
         raise ConfigError("it has too many levels of nesting.") from error
     except _YAML_ERRORS as error:
         reason = " ".join(str(error).split())
-        # From version 6.0.4, the scanner has its own limit, and it reads ahead.
+        # From PyYAML 6.0.4 on, the scanner has its own limit, and it reads ahead.
         if "maximum nesting depth" in reason:
             raise ConfigError(_TOO_DEEP) from error
         raise ConfigError(f"{reason}.") from error

@@ -155,8 +155,8 @@ class Projections:
         if len(shape) != 3 or shape[0] < 1 or shape[1:] != self.data.shape[1:]:
             raise ProjectionsError(
                 f"{self.title}: the {word} fields have shape {shape}, the projections "
-                f"{tuple(self.data.shape)}. Both need the same rows and columns: give "
-                f"{word} fields of this detector."
+                f"{tuple(self.data.shape)}. They must have the same numbers of rows "
+                f"and columns: use {word} fields from this detector."
             )
 
     def _checked_pixel_size(self) -> tuple[float, float]:
@@ -313,8 +313,8 @@ class Projections:
         """Take every `k`-th projection, starting with projection `first`."""
         if k < 1 or not 0 <= first < self.n_angles:
             raise ProjectionsError(
-                f"{self.title} has {self.n_angles} projections; cannot take every "
-                f"{k}th, starting with {first}."
+                f"{self.title} has {self.n_angles} projections; cannot take one in "
+                f"every {k}, starting with {first}."
             )
         return self.subset(range(first, self.n_angles, k))
 

@@ -168,8 +168,8 @@ def convert_length(value: float, unit: str, to: str) -> float:
         return value * (MILLIMETRES[unit] / MILLIMETRES[to])
     except KeyError as error:
         raise ConfigError(
-            f"A length in {unit!r} cannot be given in {to!r}: set a voxel size with a "
-            "physical unit first."
+            f"A length in {unit!r} cannot be converted to {to!r}: set a voxel size "
+            "with a physical unit first."
         ) from error
 
 

@@ -79,7 +79,7 @@ def _centre(rows: int, columns: int) -> tuple[slice, slice]:
 
 
 def _is_flat(plane: npt.NDArray[np.generic], value: float) -> bool:
-    """Whether the sample has uniform squares too, as a segmented volume has.
+    """Whether the sample also contains uniform squares, as in a segmented volume.
 
     The same value in all corners is then a phase that happens to be there.
     """

@@ -156,7 +156,7 @@ def block_grid(shape: Sequence[int], edge: int) -> list[tuple[slice, ...]]:
 def widened(
     box: Sequence[slice], margin: int, shape: Sequence[int]
 ) -> tuple[slice, ...]:
-    """A block with a margin, as far as the box reaches."""
+    """A block widened by a margin and clipped to the box."""
     return tuple(
         slice(max(0, part.start - margin), min(n, part.stop + margin))
         for part, n in zip(box, shape, strict=True)

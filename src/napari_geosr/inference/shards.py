@@ -32,7 +32,7 @@ from napari_geosr.inference.windows import NonFinite, Standardisation
 if TYPE_CHECKING:
     from torch import nn
 
-#: Largest number of planes of a shard of a network that restores planes.
+#: Maximum number of planes per shard, for networks that restore single planes.
 _SHARD_DEPTH = 32
 #: Larger numbers of planes are multiples of this number.
 _CHUNK_DEPTH = 8

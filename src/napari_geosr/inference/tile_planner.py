@@ -205,7 +205,7 @@ class TilePlanner:
                 box=self.region,
                 priority_region=priority_region,
             )
-            # The run stays unmeasured: its tiles are not to be cut.
+            # Take no measurement: the tiles of this run must not be divided.
             known = self.unit is not None
             cost = measure_cost(self.network, self.device) if known else self.cost
             self._choice = self._weighed(fixed, cost)

@@ -93,7 +93,7 @@ class FittedFringes(nn.Module):
         self.patterns, self.fixed = patterns, operator
         like = operator.basis
         fringes = patterns.fringes
-        #: Cycles per field of view, radians, and logarithms.
+        #: In cycles per field of view, radians, and as logarithms.
         self.cycles = nn.Parameter(like.new_zeros(len(fringes), 2))
         self.phases = nn.Parameter(like.new_zeros(len(fringes), len(fringes[0].phases)))
         self.modulation = nn.Parameter(like.new_zeros(len(fringes), patterns.harmonics))

@@ -16,8 +16,9 @@ _OPTION = "--host"
 Host = Annotated[
     str | None,
     Parameter(
-        help="Run this command on another computer, through your own ssh: user@login "
-        "or a name from ~/.ssh/config. Paths and profiles refer to that computer."
+        help="Run this command on another computer, over your own SSH connection: "
+        "user@login or a name from ~/.ssh/config. Paths and profiles refer to that "
+        "computer."
     ),
 ]
 

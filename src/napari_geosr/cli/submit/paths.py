@@ -12,7 +12,7 @@ from napari_geosr.core.types import AnyDict
 
 AnyConfig = TypeVar("AnyConfig", bound=Config)
 
-#: Settings that give a file, or something inside a file, as text.
+#: Settings that name a file, or a dataset inside a file, as a string.
 _FILES_AS_TEXT = ("angles", "flats", "darks")
 
 

@@ -122,8 +122,8 @@ class JobsDock(Dock):
         )
         self.host_button = button(
             "Co&mputer…",
-            "List the jobs of another computer, such as the login node of a cluster, "
-            "through your own ssh.",
+            "List the jobs on another computer, such as the login node of a cluster, "
+            "over your own SSH connection.",
         )
         self.train_button = button("&Train…", "Open the Train dock.")
         self.offer = ResumeOffer(self)
@@ -334,7 +334,7 @@ class JobsDock(Dock):
     def _on_add_host(self) -> None:
         host, is_given = QInputDialog.getText(
             self,
-            "Jobs of another computer",
+            "Jobs on another computer",
             "user@login, or a name from ~/.ssh/config. ssh must work without a "
             "password.",
         )

@@ -94,7 +94,7 @@ def plane_on_screen(viewer: ViewerModel, layer: Layer, axis: int, size: int) -> 
 
 
 def edge_at(viewer: ViewerModel, layer: Layer, axis: int, x: float) -> float:
-    """Return the fractional voxel-edge position at a pixel of the canvas.
+    """Return the position at a canvas pixel, in voxels from the first edge.
 
     Parameters
     ----------

@@ -182,8 +182,8 @@ class PoreDisplay(QObject):
     def _add_group(self, group: str, expression: str) -> None:
         """Add a column with the selected pores to table and features.
 
-        A filter that selects them becomes the group of the report, with which the
-        methods section reproduces it.
+        If a filter selects the same pores, it is stored in the report as its group, so
+        that the methods section can reproduce the selection.
         """
         name, report = self._result.which.currentText(), self._result.report
         if report is None:

@@ -145,7 +145,7 @@ class RestoreDock(RestoreWidgets):
             self.uncertainty.set_values(config)
         except GeoSRError:
             names = ", ".join(config.ensemble_with)
-            remark = f"Models of the last ensemble, {names}, no longer exist."
+            remark = f"These models of the last ensemble no longer exist: {names}."
         return remark
 
     def config(self) -> RestoreConfig:

@@ -52,7 +52,7 @@ class LivePreview(QObject):
         self.layers: list[LiveLayer] = []
         self.widget = button(
             "Preview as a layer",
-            "Add a layer whose visible part is restored, at any slice and zoom. It is "
+            "Add a layer that restores the visible part as you scroll and zoom. It is "
             "a preview, not a result.",
             "Alt+Shift+L",
         )

@@ -37,7 +37,7 @@ class SourceWatch:
         self._last_check = time.monotonic()
 
     def check(self, *, now: bool = False) -> str:
-        """Return once how the layer was changed; empty if unchanged or reported.
+        """Describe how the layer was changed; empty if it was not, or after a report.
 
         Parameters
         ----------

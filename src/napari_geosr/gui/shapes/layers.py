@@ -103,7 +103,7 @@ class PreviewSurface:
         return layer if layer is not None and layer in self._viewer.layers else None
 
     def show(self, mesh: SurfaceMesh, source: Layer) -> None:
-        """Show a surface in 3D, instead of an earlier one."""
+        """Show a surface in 3D, replacing any earlier one."""
         self.clear()
         active = self._viewer.layers.selection.active
         made = add_surface(

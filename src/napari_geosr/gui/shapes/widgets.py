@@ -95,9 +95,9 @@ class ShapesWidgets(Dock):
         self.table = list_tree(
             ("Shape", "Before", "After"),
             "Before and after",
-            "Figures of the shape before and after. Surface: area of the smoothed "
-            "surface. Thickness: mean local thickness, for cubic voxels. Euler number: "
-            "objects minus tunnels plus cavities.",
+            "Measurements of the shape before and after. Surface: area of "
+            "the smoothed surface. Thickness: mean local thickness (only for cubic "
+            "voxels). Euler number: objects minus tunnels plus cavities.",
             heights=_TABLE_HEIGHTS,
         )
         self.summary = text_label(
@@ -189,7 +189,7 @@ def summary_of(made: shapes.ShapeLayer) -> str:
     change = 100 * (made.after.volume / made.before.volume - 1)
     share = 100 * made.n_changed / max(1, made.n_surface)
     return (
-        f"Volume changed by {change:+.2f} %. The surface moved by a whole voxel of the "
-        f"input or more at {made.n_changed:,} of {made.n_surface:,} surface voxels "
+        f"Volume changed by {change:+.2f} %. The surface moved by at least one "
+        f"input voxel at {made.n_changed:,} of {made.n_surface:,} surface voxels "
         f"({share:.2g} %). {made.closed}"
     )

@@ -57,7 +57,7 @@ _KEYS = (("1", "2"), ("3", "4"), ("5", "6"))
 class TrainChoices(Config):
     """Choices that the dock remembers in addition to the settings of a method."""
 
-    method: str = Field("noise2noise", title="Method", description="The last method.")
+    method: str = Field("noise2noise", title="Method", description="Method used last.")
     use: str = Field(
         "",
         title="Use",

@@ -1,6 +1,6 @@
 """Samples of a diffusion model that agree with the scan.
 
-Each member is a possible object: an image that the model holds for likely, and that
+Each member is a possible object: an image that is likely under the model, and that
 gives the scan with its noise. The members are drawn by
 `napari_geosr.learning.diffusion.posterior`.
 """

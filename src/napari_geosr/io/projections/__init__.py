@@ -344,8 +344,8 @@ def write_projections(
     target = Path(path).expanduser()
     if suffix_of(target) not in PROJECTION_SUFFIXES:
         raise FileError(
-            f"{target.name} does not have a suffix for projections. Use one of: "
-            f"{', '.join(PROJECTION_SUFFIXES)}."
+            f"{target.name}: projections cannot be written with this suffix. Use one "
+            f"of: {', '.join(PROJECTION_SUFFIXES)}."
         )
     source = projections.source
     if source is not None and target.exists() and source.samefile(target):

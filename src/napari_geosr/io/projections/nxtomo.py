@@ -179,7 +179,7 @@ def _angles(
             "--angle-range 0,180)."
         )
     raise FileError(
-        f"{path.name} does not contain its {n} angles (NXtomo: "
+        f"{path.name} does not contain the angles of its {n} projections (NXtomo: "
         "sample/rotation_angle). "
         "Give a text file with one angle per line (--angles FILE), or a range "
         "(--angle-range 0,180)."

@@ -1,4 +1,4 @@
-"""Draws images that a diffusion model holds for likely and that agree with a scan.
+"""Draws images that are likely under a diffusion model and agree with a scan.
 
 The scan is ``y = A x + noise``, where A averages blocks of voxels (or does nothing) and
 the noise is white. Each sample is one possible object; together they show how much of
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
 #: Edge of windows in voxels, by the number of axes; a quarter of it overlaps.
 WINDOW = {2: 256, 3: 64}
-#: Images of up to this many edges of a window along each axis are not cut.
+#: Images up to this many window lengths along each axis are not split.
 _UNCUT = 1.25
 
 

@@ -121,7 +121,7 @@ class Config(TrainingConfig):
         le=256,
         title="Maps of last layer",
         description="Feature maps of the new last layer of diffusion_unet, which uses "
-        "all levels of the decoder; 0: a single convolution of the finest level.",
+        "all levels of the decoder; 0: use a single convolution at the finest level.",
         json_schema_extra={"unit": "maps"},
     )
     head_rate: float = Field(

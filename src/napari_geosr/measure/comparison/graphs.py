@@ -61,7 +61,7 @@ def agreement_numbers(found: GraphAgreement) -> dict[str, float]:
 
 
 def graph_numbers(graph: NetworkGraph) -> dict[str, float | None]:
-    """The figures of a graph, by the name of their column; one for each axis."""
+    """Values of a graph by the name of their column; directional ones for each axis."""
     numbers: dict[str, float | None] = {}
     for name, value in graph.to_json_dict().items():
         if isinstance(value, dict):

@@ -34,8 +34,8 @@ FLAT = 0.7
 WIDE = 16.0
 #: How often voxels that no sphere contains take values of their neighbours.
 FILLED = 4
-#: Fraction of its radius by which a sphere is painted larger, if more than `MARGIN`,
-#: and by which it may leave out others.
+#: Relative tolerance of radii: spheres are painted larger by this fraction (at least by
+#: `MARGIN`), and spheres that add less than this are skipped.
 TOLERANCE = 0.02
 
 

@@ -52,8 +52,8 @@ PERCENTILES = (2.0, 98.0)
 _STRONG_NOISE = 0.12
 #: Largest ratio of noise to that of clipped voxels: 1.7 if half of its values are.
 _CLIPPED_FACTOR = 2.0
-#: Ratio of the noise of a scan with averaged voxels to its own above which the latter
-#: may be structure. Averaging reduces noise; the estimates scatter by some percent.
+#: If averaging voxels leaves more than this fraction of the noise level, the supposed
+#: noise may be structure. Averaging reduces noise; estimates scatter by some percent.
 _MAX_AVERAGED_RATIO = 1.1
 #: Correlation of neighbouring voxels, along the axis where it is strongest, below which
 #: noise is not taken for structure: a blurred image has no white structure.

@@ -26,8 +26,8 @@ Floats = npt.NDArray[np.float64]
 _AZIMUTH = float(np.deg2rad(55))
 #: Angle of view from above.
 _ELEVATION = float(np.deg2rad(25))
-#: Direction of view along (Z, Y, X), from the corner at the origin. Like its partners
-#: to the right and up, it is right-handed, as in napari.
+#: Direction of view along (Z, Y, X), from the corner at the origin. With the
+#: vectors to the right and up it forms a right-handed system, as in napari.
 _FORWARD = np.array(
     [
         -np.sin(_ELEVATION),

@@ -1,9 +1,9 @@
 """Agreement of two shapes: overlap, distances of their surfaces, volume, topology.
 
 The surface of a shape consists of the corners of voxels at which both phases meet, as
-in [1]_. Each of them counts by the area that it represents. Here, the area is estimated
-from the mean difference across the eight voxels around the corner, in [1]_ from
-triangles.
+in [1]_. Each corner is weighted by the area that it represents. Here, the area is
+estimated from the mean difference across the eight voxels around the corner, in [1]_
+from triangles.
 
 References
 ----------
@@ -218,7 +218,7 @@ def _corners(
 ) -> tuple[AnyArray, AnyArray]:
     """Corners of voxels at which both phases meet, and the area of each.
 
-    There is one more corner than voxels along each axis.
+    Along each axis, there is one more corner than there are voxels.
     """
     padded = np.pad(inside, 1).astype(np.int8)
     n = [length - 1 for length in padded.shape]

@@ -39,7 +39,7 @@ _EXPECTED = 0.5
 _INWARD = -0.5
 #: That at which something else lies outside the wall.
 _OUTWARD = 0.6
-#: Thickness relative to the fit at which a wall is cut.
+#: Walls thinner than this fraction of the fitted thickness are cut.
 _THIN = 0.5
 #: Repetitions of the fit without what is missing.
 _FITS = 3

@@ -34,7 +34,7 @@ from napari_geosr.networks.spec import NetworkSpec
 if TYPE_CHECKING:
     from torch import Tensor
 
-#: Features per level of the two networks of the publication, and of one between.
+#: Features per level of the two published networks, and of one of intermediate size.
 PRESETS: dict[str, tuple[int, ...]] = {
     "completion": (2, 2, 4, 4, 4, 4, 16),
     "between": (4, 4, 8, 8, 16, 16, 32),

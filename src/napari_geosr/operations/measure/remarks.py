@@ -154,9 +154,9 @@ def generated(volume: Volume) -> str:
 def verdict_before_restoration(volume: Volume, report: PorosityReport) -> str:
     """Repeat what the verdict before a restoration says about measuring its result.
 
-    A harmful verdict and a caution are repeated with their main sentence and what they
-    say about the number of pores; the size up to which pores cannot be counted is
-    repeated with every verdict, unless it is below the smallest counted pore.
+    For *harmful* and *caution*, the main sentence and the findings on the number of
+    pores are repeated. For every verdict, the size up to which pores cannot be counted
+    is repeated, unless it is below the smallest counted pore.
     """
     entries = [e for e in volume.provenance if e.get("operation") == "restore"]
     verdict = entries[-1].get("verdict") if entries else None

@@ -62,7 +62,7 @@ _ATLAS = "shell_atlas"
 _GRID = 64
 #: Largest extent of a shape on this grid.
 _EXTENT = 0.9
-#: Reductions from the input to the grid.
+#: Possible reduction factors from the input to the grid.
 _FACTORS = (1, 2, 4, 8, 16)
 #: Largest accepted ratio of the edges of a voxel.
 _MAX_ANISOTROPY = 1.5

@@ -87,7 +87,7 @@ class SegmentInsideConfig(_Computed):
     model: str = Field(
         ...,
         title="Model",
-        description="Model trained with train sparse-segmentation, by path.",
+        description="Path of a model trained with train sparse-segmentation.",
     )
 
 

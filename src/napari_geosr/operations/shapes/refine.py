@@ -146,7 +146,7 @@ class ChangeCounter:
             return ""
         share = 100 * self.n_changed / active
         return (
-            f"The result moves the surface by a whole voxel of the input or more at "
+            f"The result moves the surface by at least one input voxel at "
             f"{self.n_changed:,} of {active:,} surface voxels ({share:.2g} %). Details "
             "there are not in the input: compare the two shapes."
         )

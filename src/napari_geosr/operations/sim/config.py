@@ -125,7 +125,7 @@ ComputeDevice = Annotated[
 
 
 class FramesConfig(Config):
-    """How the frames are arranged in a file, and the microscope."""
+    """Arrangement of the frames in a file, and settings of the microscope."""
 
     na: float | None = Field(
         None,

@@ -298,7 +298,7 @@ def read_patterns(path: Path, frames: SimFrames) -> PatternSet:
     mean = float(images.mean())
     if images.min() < 0 or not mean > 0:
         raise ConfigError(
-            f"{path.name} has negative values or contains no light. "
+            f"{path.name} has negative values or contains no signal. "
             "Subtract its offset, or choose another file."
         )
     # Patterns are stored in the order of the frames of one plane.

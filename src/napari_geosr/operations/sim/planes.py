@@ -445,7 +445,7 @@ def most_iterations(patterns: PatternSet) -> int:
 
 
 def trial_edge(block: FloatArray) -> int:
-    """Edge of a part that is reconstructed to learn something about the frames.
+    """Edge of the part that is reconstructed in trials.
 
     The more frames, the smaller it is, so that the grey values are as many.
     """

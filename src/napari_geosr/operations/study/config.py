@@ -354,7 +354,7 @@ class LabelsStudyConfig(Config):
         le=1,
         title="Learning rate",
         description="Learning rate of the layers of the pre-trained model; new layers, "
-        "and all layers from scratch, have 100 times this rate.",
+        "and all layers when training from scratch, have 100 times this rate.",
     )
     seed: int = Field(
         0, ge=0, title="Seed", description="Random seed of the selections."

@@ -190,8 +190,8 @@ class _LabelsStudy:
         stored = read_json(self.files["json"])
         if stored.get("study") != self._essential():
             raise ConfigError(
-                f"{self.folder} contains a study of other data or settings. Choose "
-                "another folder, or replace it (--overwrite)."
+                f"{self.folder} contains a study with different data or settings. "
+                "Choose another folder, or replace it (--overwrite)."
             )
         self.rows = list(stored["rows"])
 

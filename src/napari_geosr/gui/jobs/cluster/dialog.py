@@ -92,7 +92,7 @@ class ClusterDialog(QDialog):
         self.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         self.cluster = combo(
             "Cluster",
-            "Profile of the cluster, with its queue and the settings of every job.",
+            "Cluster profile: the queue and the settings used for every job.",
         )
         for name in (*profiles.own_profiles(), *profiles.TEMPLATES):
             if self.cluster.findData(name) < 0 and name != submission.LOCAL:

@@ -14,8 +14,8 @@ from napari_geosr.jobs.profiles import Profile, format_walltime
 _TIME_FACTOR = 2.0
 #: Seconds for the start of the program, loading and reading.
 _MORE_SECONDS = 600
-#: Walltimes are rounded up to a multiple of the second number of seconds, the first one
-#: that holds for walltimes up to the first number.
+#: Pairs (longest walltime, step), in seconds: a walltime is rounded up to a multiple of
+#: the step of the first pair that covers it.
 _STEPS = ((2 * 3600, 600), (12 * 3600, 1800), (math.inf, 3600))
 #: Longest walltime that is proposed if the user has not said how long a run may take.
 _LONGEST = 24 * 3600

@@ -1,1 +1,1 @@
-"""Questions of docks about a layer: whether its planes are slices or frames."""
+"""Questions that docks ask about a layer: whether its planes are slices or frames."""

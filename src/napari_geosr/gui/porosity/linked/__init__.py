@@ -167,8 +167,8 @@ class PorePlot(QWidget):
             (
                 self.expression,
                 "Filter",
-                "Comparisons of columns with numbers, joined by & (and), | (or), "
-                f"! (not): {_EXAMPLE}",
+                "Comparisons of columns with numbers, combined with & (and), | (or) "
+                f"and ! (not): {_EXAMPLE}",
             ),
             (self.name, "Name of the group", "Name of the new column of the table."),
             (

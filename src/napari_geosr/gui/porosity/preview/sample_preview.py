@@ -78,7 +78,7 @@ class SamplePreview(QObject):
             )
         if self._found is None or not self._is_automatic:
             return None
-        return self._found[1].mask  # of other settings, until the new one is found
+        return self._found[1].mask  # of the previous settings, for now
 
     def _refresh(self, layer: Image) -> None:
         """Find the mask, if the settings ask for a different one from the one found."""

@@ -153,8 +153,8 @@ class ZarrOutput(Output):
         for place in (self.temporary, self.temporary / "0"):
             if not (place / "zarr.json").exists():
                 raise FileError(
-                    f"Files of the unfinished {self.path.name} in {self.path.parent} "
-                    "were removed while it was being written. Run again."
+                    f"Some files of {self.path.name} in {self.path.parent} were "
+                    "removed before it was complete. Run again."
                 )
 
     def adopt(self, finished: Sequence[Slices]) -> None:

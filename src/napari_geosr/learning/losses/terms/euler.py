@@ -27,9 +27,9 @@ WEIGHT = 0.3
 def loss(phase: Tensor, target: Tensor, scales: GeometryScales) -> Tensor:
     """Huber loss of the difference d: mean of ``d² / 2``, or ``|d| - 1/2`` above 1.
 
-    It is divided by the square root of a box's number of voxels, which the statistical
-    scatter of counts is proportional to; so 2D and 3D, and boxes of all sizes, have the
-    same weight. Boxes have an edge length of ``scales.window`` and overlap by half.
+    The statistical scatter of counts grows with the square root of the number of voxels
+    in a box. The loss is divided by it, so that boxes of all sizes, in 2D and 3D, have
+    the same weight. Boxes have an edge length of ``scales.window`` and overlap by half.
     Voxels that share a corner are connected (26 or 8 neighbours), as when counting
     pores.
     """

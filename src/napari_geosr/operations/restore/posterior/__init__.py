@@ -157,7 +157,8 @@ class PosteriorRun(VolumeRun):
                     yield WarningIssued(
                         message=f"{len(misfits) - len(used)} of {len(misfits)} samples "
                         "differ from the scan by more than its noise and were left "
-                        "out: the model may not know this kind of object."
+                        "out: the model may not have been trained on "
+                        "this kind of object."
                     )
                 places = yield from self._average_steps(store, used, targets)
                 samples = yield from self._measure_steps(

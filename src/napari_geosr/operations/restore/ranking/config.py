@@ -43,8 +43,8 @@ class RankConfig(Config):
     sharpness: SharpnessChoice = Field(
         "scan",
         title="Sharpness",
-        description="With an upscale factor: sharpness of the results, as in a "
-        "restoration.",
+        description="With an upscale factor: sharpness of the results, as in "
+        "restore --sharpness.",
     )
     device: str = Field(
         "auto",
