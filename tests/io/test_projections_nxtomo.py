@@ -77,7 +77,7 @@ def test_several_detectors_need_a_choice(tmp_path):
         ({f"{DETECTOR}/image_key": KEYS * 0 + 1}, "no frame of .* is a projection"),
         (
             {"entry/sample/rotation_angle": None},
-            "does not contain the angles of its 8 projections",
+            "contain the angles of its 8 projections",
         ),
         (
             {"entry/sample/rotation_angle": np.arange(7.0)},
