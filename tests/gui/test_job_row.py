@@ -75,8 +75,10 @@ def test_a_paused_run_is_offered_when_the_dock_opens(
 
     monkeypatch.setattr(local, "start", start)
     row.button.click()
+    # It is started in a worker, because a lock may have to be waited for.
+    said = "foam is running in the background: 25 %."
+    qtbot.waitUntil(lambda: row.label.text() == said, timeout=10_000)
     assert started == [job.path]
-    assert row.label.text() == "foam is running in the background: 25 %."
     assert row.button.isHidden()
     job.set_state("running", done=6)
     qtbot.waitUntil(lambda: "50 %" in row.label.text(), timeout=10_000)

@@ -190,7 +190,7 @@ def test_an_interrupted_job_is_offered(viewer, qtbot, tmp_path, monkeypatch, nam
     qtbot.waitUntil(lambda: not dock.offer.isHidden(), timeout=10_000)
     assert "torn was interrupted at step 200 of 1000" in dock.offer.label.text()
     dock.offer.button.click()
-    assert begun == [job.path]
+    qtbot.waitUntil(lambda: begun == [job.path], timeout=10_000)
     assert dock.view.job == job.path
     assert dock.offer.isHidden()
 

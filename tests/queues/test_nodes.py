@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from contextlib import suppress
 from pathlib import Path
@@ -102,11 +101,10 @@ def test_without_a_number_there_is_a_worker_for_each_node(
     words = ["measure", str(porous), "--threshold", "80", "--memory", "300MB"]
     where = ["--nodes", "2", "--cores", "1", "--queue", cluster.name]
     job = JobFolder(submit(capsys, *words, "-o", str(out), *where)["job"])
+    wait_for(job, lambda: len(workers_of(job)) == 2)
     assert run([*words, "-o", str(here), "--labels"]) == 0
     wait_for(job, lambda: not job.status().is_alive)
     assert job.status().state == "done", job.status().message
-    report = json.loads((out / "report.json").read_text())
-    assert report["provenance"][-1]["workers"]["processes"] == 2
     assert (out / "pores.csv").read_bytes() == (here / "pores.csv").read_bytes()
 
 

@@ -46,11 +46,16 @@ class JobOffer(QWidget):
     def resume(self, job: Path) -> bool:
         """Start the process of a job; on failure, show the error and return False."""
         try:
-            queue_actions.resume(JobFolder(job), self, self.show_failure)
+            queue_actions.resume(
+                JobFolder(job), self, self.show_failure, self.on_resumed
+            )
         except (GeoSRError, OSError) as error:
             self.show_failure(error)
             return False
         return True
+
+    def on_resumed(self) -> None:
+        """Do nothing by default when a job was started, or could not be."""
 
     def set_aside(self, job: Path) -> None:
         """Mark the job as seen, so that it is not offered again."""

@@ -13,7 +13,10 @@ from napari_geosr.jobs.folder import JobFolder, JobStatus
 
 
 def resume(
-    job: JobFolder, owner: QObject, on_error: Callable[[Exception], None]
+    job: JobFolder,
+    owner: QObject,
+    on_error: Callable[[Exception], None],
+    on_finished: Callable[[], None] | None = None,
 ) -> None:
     """Resume a job where it ran before: on this computer, or in its queue.
 
@@ -22,23 +25,31 @@ def resume(
     owner : QObject
         Owner of the worker.
     on_error : callable
-        Called with the error if the queue does not accept the job.
+        Called with the error if the job cannot be started, or if its queue does not
+        accept it.
+    on_finished : callable, optional
+        Called when the job was started, or after an error.
 
     Raises
     ------
     GeoSRError
-        If the job cannot be started on this computer.
+        If the profile of the job's last submission is damaged.
     """
     elsewhere = index.elsewhere_of(job.path)
     if elsewhere is not None:
-        _run(lambda: remote.resume(elsewhere, in_queue=True), owner, on_error)
+        _run(
+            lambda: remote.resume(elsewhere, in_queue=True),
+            owner,
+            on_error,
+            on_finished,
+        )
         return
     profile = submission.profile_of(job)
     if profile is None:
-        _run(lambda: local.start(job), owner, on_error)
+        _run(lambda: local.start(job), owner, on_error, on_finished)
         return
     known = profile
-    _run(lambda: submission.submit(job, known), owner, on_error)
+    _run(lambda: submission.submit(job, known), owner, on_error, on_finished)
 
 
 def is_waiting_in_queue(status: JobStatus) -> bool:
@@ -56,10 +67,13 @@ def stop(job: JobFolder, owner: QObject, on_error: Callable[[Exception], None]) 
 
 
 def _run(
-    action: Callable[[], object], owner: QObject, on_error: Callable[[Exception], None]
+    action: Callable[[], object],
+    owner: QObject,
+    on_error: Callable[[Exception], None],
+    on_finished: Callable[[], None] | None = None,
 ) -> None:
     def steps(_stop: object) -> Generator[Step, None, None]:
         yield from ()
         action()
 
-    BackgroundTask(steps, owner=owner, on_error=on_error)
+    BackgroundTask(steps, owner=owner, on_error=on_error, on_finished=on_finished)

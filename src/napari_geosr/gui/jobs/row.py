@@ -143,7 +143,13 @@ class JobRow(JobOffer):
         if status.state == "done":
             self.opener.open(status.path)
             return
-        self.resume(status.path)
+        # Once only: starting may take some seconds.
+        self.button.setEnabled(not self.resume(status.path))
+        self._poll()
+
+    def on_resumed(self) -> None:
+        """Show that the job runs, or offer it again."""
+        self.button.setEnabled(True)
         self._poll()
 
     def _on_jobs(self) -> None:

@@ -194,7 +194,9 @@ class JobView(JobWidgets):
         try:
             if changes:
                 change_training(self._watch.folder, **changes)
-            queue_actions.resume(self._watch.folder, self, self.message.show_error)
+            queue_actions.resume(
+                self._watch.folder, self, self.message.show_error, self._poll
+            )
         except (GeoSRError, OSError) as error:
             self.message.show_error(error)
         else:

@@ -336,7 +336,9 @@ class StudyBox(StudyWidgets):
         if self._watch is not None:
             try:
                 folder = JobFolder(self._watch.path)
-                queue_actions.resume(folder, self, self.failed.emit)
+                queue_actions.resume(
+                    folder, self, self.failed.emit, self._update_status
+                )
             except (GeoSRError, OSError) as error:
                 self.failed.emit(error)
             self._update_status()

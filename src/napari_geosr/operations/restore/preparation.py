@@ -274,7 +274,7 @@ def _models(
     if config.upscale_factor > 1 and not members.is_generative(config.uncertainty):
         if model.card.task == "generate":
             raise ConfigError(
-                "The upscale factor is for samples of a diffusion model: add "
+                "The upscale factor is only for samples of a diffusion model: add "
                 "--uncertainty diffusion, or leave the factor out."
             )
         raise ConfigError(
