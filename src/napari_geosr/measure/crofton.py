@@ -142,7 +142,8 @@ def integer_weights(weights: np.ndarray, n_voxels: int) -> tuple[np.ndarray, flo
     unit : float
         Surface represented by 1: a power of two.
     """
-    # A pair may be added for both of its labels, and subtracted again for both.
+    # The factor of 4 allows each pair to be added once for each of its two labels, and
+    # to be subtracted again.
     maximum = 4 * float(weights.sum()) * 8 * n_voxels
     unit = 2.0 ** (math.ceil(math.log2(maximum)) - 62)
     whole: np.ndarray = np.rint(weights / unit).astype(np.int64)

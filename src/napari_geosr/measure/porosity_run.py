@@ -104,7 +104,8 @@ class PorosityRun:
     offsets: list[int] = field(default_factory=list)
     #: Ends along Z of the slabs that an interrupted run has already labelled.
     resumed_ends: list[int] = field(default_factory=list)
-    #: Number of the first slab with labels in `target`; from there on, all have some.
+    #: Number of the first slab with labels in `target`; all later slabs also have
+    #: labels.
     first_stored: int = 0
     #: For the picture in the report; None for an image.
     overview: OverviewBuilder | None = None
@@ -112,7 +113,8 @@ class PorosityRun:
     pool: SlabPool | None = None
     #: With hysteresis: the pores that have a core.
     cored: PackedMask | None = None
-    #: With hysteresis: their voxels at both shifted thresholds.
+    #: With hysteresis: number of voxels of pores that have a core, at both shifted
+    #: thresholds.
     cored_at_limits: tuple[int, int] = (0, 0)
 
     @property

@@ -220,7 +220,7 @@ def window(shape: Sequence[int], *, planes: bool = False) -> list[Array]:
 
 
 def _transformed(values: AnyArray, *, planes: bool) -> tuple[AnyArray, float]:
-    """Fourier transform with a window, over all axes or in each slice, and its unit.
+    """Windowed Fourier transform, over all axes or of each slice, and its unit.
 
     The unit is a power of two, by which the values are divided exactly: squares of
     grey values such as 1e20 do not fit into float32.

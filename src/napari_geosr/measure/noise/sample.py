@@ -67,7 +67,7 @@ _MAX_RANGE = 1e9
 _MAX_OFFSET = 2.0**20
 #: Percentiles between which nearly all grey values are, and their middle.
 _RANGE = (0.01, 50.0, 99.99)
-#: Distance from the middle, in such ranges, from which a value is extreme.
+#: Minimum distance of an extreme value from the middle, in units of this range.
 _EXTREME = 1e3
 #: Distance, relative to the range of grey values, below which two of them are equal up
 #: to rounding in the computer.
@@ -388,7 +388,7 @@ def usable_sample(volume: Volume, blocks: Any, repeats: Any) -> NoiseSample:
 
 
 def _extreme(blocks: Any, known: Bools) -> Bools:
-    """Values far outside the range of nearly all others, such as marks of no data.
+    """Values far outside the range of nearly all others, such as no-data markers.
 
     A single one would make all differences between the others look like rounding.
     """
