@@ -61,7 +61,7 @@ class _KnownRun:
 
 
 _runs: dict[str, _KnownRun] = {}
-#: A process does one item at a time, so that it needs memory for one item only.
+#: A process works on one item at a time, so that it needs memory for one item only.
 _one_at_a_time = threading.Lock()
 
 

@@ -10,7 +10,8 @@ import numpy as np
 from napari_geosr.core.steps import Step, WarningIssued
 from napari_geosr.core.types import AnyArray
 
-#: If a model reproduces less of the input, the shape is unlike its training data.
+#: Minimum fraction of the input that a model reproduces; below it, the shape differs
+#: from the training data.
 _MIN_REPRODUCED = 0.8
 
 

@@ -52,15 +52,15 @@ MOST_NONLINEAR_ITERATIONS = 1000
 #: chosen.
 _TRIAL_EDGE = 192
 _SMALLEST_TRIAL_EDGE = 64
-#: Pixels around a tile, in cut-off periods.
+#: Margin around a tile, in cut-off periods.
 _HALO = 12.0
-#: Arrays of the size of the result, besides the terms of the patterns.
+#: Number of arrays of the size of the result, in addition to the terms of the patterns.
 _OTHER_ARRAYS = 9
-#: Bytes of a network's maps for each of its features and each pixel of the result.
+#: Bytes of a network's maps per feature and per pixel of the result.
 _NETWORK_MAPS = 110
 #: Edge in camera pixels of the part on which the number of steps is chosen.
 _NETWORK_TRIAL_EDGE = 96
-#: Steps after the best one before the search for it ends.
+#: Number of steps without improvement after which the search ends.
 _NETWORK_PATIENCE = 25
 #: Seconds between two previews of a network.
 _PREVIEW_SECONDS = 3.0
@@ -307,7 +307,7 @@ def choose_network_steps(
             network.step()
         yield BlockDone(done + 1, config.steps)
     yield StageStarted(message=METHOD_TITLES[config.method])
-    # An improvement within the scatter of the misfit is none.
+    # An improvement smaller than the scatter of the misfit does not count.
     scatter = math.sqrt(2 / target.numel())
     best = int(np.argmin(misfits))
     return best if misfits[0] - misfits[best] > scatter else 0

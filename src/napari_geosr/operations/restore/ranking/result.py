@@ -201,9 +201,9 @@ def decide(rows: list[RankingEntry], noise: Noise) -> tuple[str, str]:
 def _penalised_error(row: RankingEntry) -> float:
     """Expected error, increased for a filter that was tuned by the same estimate.
 
-    The minimum of many estimates is biased: it favours the error that was most
-    underestimated. On real volumes with correlated noise, tuned filters with a smaller
-    lead than this were worse than the next network.
+    The minimum of many estimates is biased towards the most underestimated error. On
+    real volumes with correlated noise, tuned filters with a lead below `_MIN_LEAD` were
+    worse than the next network.
     """
     return row.error * (1.0 if row.strength is None else 10 ** (_MIN_LEAD / 20))
 
