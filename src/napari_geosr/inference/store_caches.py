@@ -19,9 +19,10 @@ from napari_geosr.io.file_voxels import row_cache_disabled
 from napari_geosr.io.lazy import read_unit
 from napari_geosr.io.mapping import MappedFile
 
-#: Fraction of the budget for the input's cache, and also for the result's buffer.
+#: Fraction of the budget for each of two stores: the cache of the input and the buffer
+#: of the result.
 _SHARE = 1 / 6
-#: Upper limit of either in bytes; larger caches do not help.
+#: Upper limit of each of these stores, in bytes; larger ones do not help.
 _MAX_BYTES = 176 << 20
 
 

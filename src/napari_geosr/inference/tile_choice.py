@@ -140,8 +140,8 @@ def choose_tile(
     target = clip_box(layout, box)
     stack = _planes_per_tile(layout, seconds_per_voxel, chunks)
     choices = _choices(layout, target, stack, cost, buffers or Buffers())
-    # Exclude tiles that cost too much work, except after an out-of-memory error: small
-    # tiles are then better than none.
+    # Exclude tiles that cost too much work, except after an out-of-memory error, when
+    # only small tiles may be possible.
     if box is None and max_voxels is None:
         choices = _worthwhile(choices, MAX_COST_FACTOR)
     fitting = [c for c in choices if c.peak_bytes <= budget]
@@ -249,7 +249,7 @@ def _worthwhile(
     max_factor: float,
     work: Callable[[TileChoice], float] | None = None,
 ) -> list[TileChoice]:
-    """Those whose work stays below a factor, or the cheapest if none does.
+    """Tiles whose work stays below a factor, or the cheapest tile if there are none.
 
     By default, work is counted, not timed, so the same budget is always refused.
     """
