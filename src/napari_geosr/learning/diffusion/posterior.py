@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
 #: Edge of windows in voxels, by the number of axes; a quarter of it overlaps.
 WINDOW = {2: 256, 3: 64}
-#: Images up to this many window lengths along each axis are not split.
+#: Maximum edge of an image, in window lengths, that is not split into windows.
 _UNCUT = 1.25
 
 
