@@ -35,9 +35,10 @@ from napari_geosr.networks._scores import ScoresConfig, most_likely_label
 from napari_geosr.networks.resnet import crop_to, pad_to
 from napari_geosr.networks.spec import NetworkSpec
 
-#: Feature maps share a norm in groups of this many; widths are multiples of it.
+#: Number of feature maps per normalisation group; all widths are multiples of this
+#: number.
 _GROUP = 8
-#: Longest wavelength of the time's embedding, in times.
+#: Longest wavelength of the time embedding, in time steps.
 _LONGEST = 10_000.0
 
 
