@@ -21,7 +21,7 @@ from pydantic import Field, model_validator
 from napari_geosr.physics.degradations import ContrastLevels, fluo
 
 TITLE = "Under-sampled scanning"
-#: The low-resolution voxels are single voxels of the high-resolution scan.
+#: Each low-resolution voxel is a single voxel of the high-resolution scan.
 SAMPLING = "kept"
 
 
