@@ -10,7 +10,7 @@ from napari_geosr.core.errors import FileError
 from napari_geosr.core.units import MILLIMETRES, parse_unit
 
 _TIFF = (".tif", ".tiff", ".btf")
-#: Refractive indices of immersion media as OME-XML names them.
+#: Refractive indices of immersion media, by their names in OME-XML.
 _MEDIA = {"Oil": 1.515, "Water": 1.333, "Glycerol": 1.47, "Air": 1.0}
 
 

@@ -79,8 +79,8 @@ class Output(ABC):
         #: Whether the unfinished file is kept at `incomplete_path` when the context
         #: ends.
         self.is_kept_incomplete = False
-        #: Whether the file stays at `temporary`, for example if it could not be
-        #: renamed.
+        #: Whether the file stays under its temporary name, for example because it could
+        #: not be renamed.
         self.is_left_in_place = False
         #: Whether the file already contains what a killed run had finished.
         self.is_reopened = False

@@ -74,7 +74,7 @@ def _is_log_enabled(_record: logging.LogRecord) -> bool:
 
 @contextmanager
 def _tifffile_silenced() -> Iterator[None]:
-    """Suppress tifffile's log messages, as ours name the file and what to do.
+    """Suppress tifffile's log messages; ours name the file and the remedy.
 
     Several threads may read at the same time, and tifffile starts its own threads.
     """
