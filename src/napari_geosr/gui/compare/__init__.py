@@ -144,7 +144,7 @@ class CompareDock(CompareWidgets):
             If one of them is invalid.
         """
         values = self.common.values() | self.rare.values()
-        if not values["graph"]:  # the distance stays in the form
+        if not values["graph"]:  # the distance remains in the form
             values["graph_distance"] = None
         return CompareConfig.create(**values)
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 #: Suffixes of the names of the layers.
 _STROKES, _PREDICTION, _EXTRA = "labels", "prediction", "certainty"
-#: Opacity of the prediction, through which the scan is seen.
+#: Opacity of the prediction, low enough to see the scan below.
 _OPACITY = 0.4
 #: Opacity of the segmented scan.
 _RESULT_OPACITY = 0.6
