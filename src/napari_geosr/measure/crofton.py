@@ -38,7 +38,7 @@ PAIRS: tuple[tuple[tuple[int, int, int], tuple[int, int, int]], ...] = (
 
 
 def bit(corner: tuple[int, ...]) -> int:
-    """Index of the bit in a code that stands for the corner (dz, dy, dx)."""
+    """Index of the bit that represents the corner (dz, dy, dx) in a code."""
     dz, dy, dx = corner
     return 4 * dx + 2 * dz + dy
 

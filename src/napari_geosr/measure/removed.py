@@ -94,7 +94,7 @@ class RemovalStatistics:
 
 
 def describe(pieces: Sequence[ScanBlock], noise: Noise) -> RemovalStatistics:
-    """Compare what was removed with the noise of the scan.
+    """Compare the removed part with the noise of the scan.
 
     Parameters
     ----------

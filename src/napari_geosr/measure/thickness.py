@@ -321,7 +321,7 @@ class SphereList:
     def within(
         self, first: npt.NDArray[np.int64], last: npt.NDArray[np.int64]
     ) -> SphereList:
-        """Those that reach a box."""
+        """The spheres that reach a box."""
         spheres = kernels().spheres
 
         if (

@@ -101,8 +101,8 @@ class FourierCorrelation:
     def resolution(self, criterion: str) -> float | None:
         """Period of the cut-off, in `unit`.
 
-        The period of the highest frequency if there is no cut-off; None if nothing
-        correlates.
+        Without a cut-off, this is the period of the highest frequency; None if the
+        volumes are uncorrelated.
         """
         found = self.cut_off(criterion)
         if found is None:

@@ -120,7 +120,7 @@ class OverviewBuilder:
         )
 
     def add(self, slab: slice, pores: Mask, sample: Mask | None) -> None:
-        """Take what is needed from a slab of planes.
+        """Extract the planes needed for the overview from a slab.
 
         Parameters
         ----------

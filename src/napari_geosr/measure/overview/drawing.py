@@ -59,7 +59,7 @@ def shown_phase(overview: Overview) -> Literal["pores", "solid"] | None:
 
 
 def caption_of(overview: Overview, name: str, unit: str = "") -> str:
-    """What the picture shows, in a sentence; lengths are in `unit`."""
+    """Describe the picture in a sentence; lengths are in `unit`."""
     phase = shown_phase(overview)
     lengths = " × ".join(f"{n:.4g}" for n in overview.lengths)
     unit = unit or ("voxels" if overview.unit == PIXEL else overview.unit)
