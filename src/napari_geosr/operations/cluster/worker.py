@@ -66,7 +66,7 @@ _one_at_a_time = threading.Lock()
 
 
 class RunPlugin(WorkerPlugin):
-    """Hands the work of a run to every worker, also to those that start later.
+    """Sends the work of a run to all workers, including those that start later.
 
     Parameters
     ----------

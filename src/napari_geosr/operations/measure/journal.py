@@ -178,7 +178,7 @@ class _Part:
         self._due = now + max(_MIN_INTERVAL, _WRITE_TIME_FACTOR * (now - began))
 
     def remove(self) -> None:
-        """Remove the stored state, and those that this measurement has replaced."""
+        """Remove the stored state, and the states replaced by this measurement."""
         for path in (self._path, self._new, *self._outdated):
             atomic.remove(path)
 

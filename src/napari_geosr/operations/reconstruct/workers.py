@@ -135,7 +135,7 @@ class SlabRun:
 
     @cached_property
     def shared(self) -> ReconstructionInput:
-        """The scan as one process sees it.
+        """The scan with the settings of one process.
 
         The budget of its blocks leaves room for the slabs that wait to be fetched.
         """
@@ -224,7 +224,7 @@ class SlabRun:
 def for_workers(ready: ReconstructionInput) -> ReconstructionInput:
     """The same scan, with arrays that other processes can read.
 
-    Those that they cannot open are copied to the cache folder.
+    Arrays that other processes cannot open are copied to the cache folder.
     """
     scan = ready.scan
     shared = scan.replace(

@@ -1,4 +1,4 @@
-"""Keeps what a restoration measures on a scan, so that a resumed run reads it."""
+"""Stores measurements made on a scan before its restoration, for resumed runs."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ _SAMPLE_EDGES = (96, 256)
 
 @dataclass(frozen=True)
 class RestorePlan:
-    """What a run would do.
+    """Plan of a run.
 
     Attributes
     ----------

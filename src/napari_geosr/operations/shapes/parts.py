@@ -34,7 +34,7 @@ class CompletedPart:
 
 
 def warn_if_unlike(reproduced: float) -> Generator[Step, None, None]:
-    """Warn if a shape is unlike those that the model was trained on."""
+    """Warn if a shape differs from the training shapes of the model."""
     if reproduced < _MIN_REPRODUCED:
         yield WarningIssued(
             message=f"The model reproduces only {100 * reproduced:.0f} % of the given "

@@ -192,7 +192,7 @@ def _psf_sampling(psf: Volume, frames: SimFrames) -> int | None:
 
 
 def psf_remark(frames: SimFrames, config: FramesConfig) -> str:
-    """What is assumed about the point-spread function, as a sentence.
+    """Sentence on the assumptions about the point-spread function.
 
     Parameters
     ----------

@@ -447,7 +447,8 @@ def most_iterations(patterns: PatternSet) -> int:
 def trial_edge(block: FloatArray) -> int:
     """Edge of the part that is reconstructed in trials.
 
-    The more frames, the smaller it is, so that the grey values are as many.
+    The edge decreases with the number of frames, so that the total number of pixels is
+    constant.
     """
     edge = round(_TRIAL_EDGE * math.sqrt(9 / (block.shape[0] * block.shape[1])))
     return min(_TRIAL_EDGE, max(_SMALLEST_TRIAL_EDGE, edge))

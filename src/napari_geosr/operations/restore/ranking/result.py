@@ -128,7 +128,7 @@ class Ranking:
 
     @property
     def gain_over(self) -> Literal["scan", "cubic"]:
-        """What the gains refer to: the unchanged scan, or cubic interpolation."""
+        """Baseline of the gains: the unchanged scan, or cubic interpolation."""
         return "scan" if self.upscale_factor == 1 else "cubic"
 
     def row(self, name: str) -> RankingEntry:

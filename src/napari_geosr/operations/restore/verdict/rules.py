@@ -89,7 +89,7 @@ class RunAssessment:
 
     @property
     def interpolates(self) -> bool:
-        """Whether the model only adds voxels, and removes nothing on purpose."""
+        """Whether the model is an interpolation, which is not meant to remove noise."""
         return self.card.upscale_factor > 1 and not self.card.has_weights
 
     @property
