@@ -359,7 +359,7 @@ class _IntensitySums:
         self.n = total
 
     def result(self, *, sampled: bool) -> IntensityStatistics:
-        """Statistics of all blocks; `VolumeError` if there is nothing in them."""
+        """Statistics of all blocks; `VolumeError` if they contain no valid voxels."""
         n_bad = self.n_nan + self.n_inf
         if self.n == 0:
             raise VolumeError(

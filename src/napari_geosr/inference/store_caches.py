@@ -28,7 +28,7 @@ _MAX_BYTES = 176 << 20
 
 @dataclass(frozen=True)
 class PlannedArray:
-    """A result of which only shape and dtype are known."""
+    """A result with known shape and dtype, but without data."""
 
     shape: tuple[int, ...]
     dtype: AnyDType
