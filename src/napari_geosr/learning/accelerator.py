@@ -232,7 +232,7 @@ class BatchParts:
         self.double(error)
 
     def double(self, error: Exception | None) -> None:
-        """Process batches in twice as many parts from now on.
+        """Process all further batches in twice as many parts.
 
         Parameters
         ----------

@@ -147,7 +147,7 @@ class PosteriorSampler:
         return sample
 
     def corrected(self, image: Tensor, y: Tensor, time: int) -> Tensor:
-        """Correct the expected image by what the scan says of the means of blocks."""
+        """Correct the expected image so that its block means agree with the scan."""
         if self.factor == 1:  # the scan is the state itself
             return image
         a, s = (float(part) for part in self.schedule.shares(time, y))

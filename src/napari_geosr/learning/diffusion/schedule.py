@@ -60,7 +60,7 @@ def noise_variances(kind: Kind, times: int) -> Tensor:
 
 
 def without_signal_at_end(variances: Tensor) -> Tensor:
-    """Rescale the variances so that nothing of the image is left at the last time [7]_.
+    """Rescale the variances so that no signal remains at the last time [7]_.
 
     The first one is unchanged.
     """

@@ -90,7 +90,7 @@ def _differences(values: AnyArray, scale: float) -> tuple[AnyArray, AnyArray]:
 
 
 def bands(shape: tuple[int, int]) -> list[slice]:
-    """Rows of a slice that are processed at once."""
+    """Bands of rows of a slice that are processed one at a time."""
     rows = max(1, _BAND_VOXELS // max(1, shape[1]))
     return [slice(y, min(y + rows, shape[0])) for y in range(0, shape[0], rows)]
 
