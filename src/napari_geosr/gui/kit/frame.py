@@ -113,7 +113,7 @@ class DockFrame(QWidget):
             self.filled.connect(then)
 
     def sizeHint(self) -> QSize:
-        """Return the width of docks, so that nothing moves later."""
+        """Return the width of docks, so that the layout does not change later."""
         return QSize(WIDTH, _HEIGHT)
 
     def _on_error(self, error: Exception) -> None:

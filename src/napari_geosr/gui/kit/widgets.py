@@ -208,7 +208,7 @@ def form_layout() -> QFormLayout:
 def add_row(
     form: QFormLayout, title: str, widget: QWidget, buddy: QWidget | None = None
 ) -> None:
-    """Add a row whose label belongs to `buddy`, by default the widget.
+    """Add a row; its label belongs to `buddy`, by default the widget.
 
     Parameters
     ----------

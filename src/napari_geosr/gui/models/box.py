@@ -124,8 +124,9 @@ class ModelBox(QWidget):
     def compared_factor(self) -> int:
         """Upscale factor of the models that can be compared with the chosen one.
 
-        It is 1 where there is nothing to compare it with: for denoisers, for models
-        that make voxels finer only within slices, and if there is no interpolation.
+        The factor is 1 if the model cannot be compared with interpolation: for
+        denoisers, for models that make voxels finer only within slices, and without
+        interpolation.
         """
         card = self.card()
         if card is None or card.upscale_factor == 1 or card.labels > 1:

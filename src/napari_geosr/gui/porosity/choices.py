@@ -122,7 +122,7 @@ class SampleProposal(QObject):
             self._sample.setCurrentText(AUTOMATIC)
 
     def restart(self) -> None:
-        """Forget what was proposed and chosen for another image."""
+        """Discard the proposal and the choice made for another image."""
         self._by_hand = self._refused = self.is_wanted = False
         if self.is_active:
             self.is_active = False

@@ -33,7 +33,7 @@ _RESULT_OPACITY = 0.6
 
 
 def warm_up() -> None:
-    """Compile napari's colouring of labels in a worker, so that the window goes on."""
+    """Compile napari's label colouring in a worker, to keep the window responsive."""
     from napari.layers import Labels
 
     Labels(np.eye(4, dtype=np.uint8)[None].repeat(2, 0))

@@ -188,7 +188,7 @@ class OrderStrip(QWidget):
         self.drawn.emit()
 
     def show_remark(self, text: str) -> None:
-        """Show what is uncertain about the order; an empty text hides it."""
+        """Show a remark on the uncertain order; an empty text hides the remark."""
         self.remark.setText(text)
         self.remark.setVisible(bool(text))
 

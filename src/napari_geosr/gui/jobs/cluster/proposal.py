@@ -27,7 +27,7 @@ _MORE_BYTES = 10**9
 
 @dataclass(frozen=True)
 class RunEstimate:
-    """What a run would take on this computer.
+    """Resources that a run would need on this computer.
 
     Attributes
     ----------
