@@ -160,7 +160,7 @@ class _VirtualParts:
     inner: dict[str, None] = field(default_factory=dict)
 
     def warnings(self) -> tuple[str, ...]:
-        """Describe what is read as the fill value."""
+        """Describe the parts that are read as the fill value."""
         sources = _MappedFiles(self.path, self.depth)
         mappings = self.found.virtual_sources()
         for mapping in mappings:

@@ -47,7 +47,7 @@ class JournaledFile(Protocol):
 
     @property
     def path(self) -> Path:
-        """Path that the user asked for."""
+        """Path requested by the user."""
 
     @property
     def temporary(self) -> Path:

@@ -35,7 +35,7 @@ class StatedOptics:
 
 
 def read_optics(path: Path) -> StatedOptics:
-    """Read the optics from the OME-XML of a TIFF; nothing is known of other files.
+    """Read the optics from the OME-XML of a TIFF; all unknown for other files.
 
     Raises
     ------

@@ -109,7 +109,7 @@ class Output(ABC):
             flush()
 
     def check_intact(self) -> None:
-        """Raise `FileError` if another program removed what was written."""
+        """Raise `FileError` if another program removed written data."""
         if not self.temporary.exists():
             raise FileError(
                 f"The unfinished {self.path.name}, or its folder, was removed from "
@@ -120,7 +120,7 @@ class Output(ABC):
         """Register boxes that are already in the file."""
 
     def written(self, boxes: Sequence[Slices]) -> list[Slices]:
-        """Return those of the `boxes`, filled before, whose voxels are in the file.
+        """Return those of the filled `boxes` whose voxels have reached the file.
 
         Voxels may be held back until more arrive, and are lost if the disk is full.
         """

@@ -283,7 +283,7 @@ class ShardBuffer:
                 self._flush_one(index)
 
     def written(self, boxes: Sequence[Slices]) -> list[Slices]:
-        """The `boxes` whose voxels are all in the file, after writing what can be."""
+        """Write the buffered shards if possible; return the `boxes` now in the file."""
         with self._lock:
             for index in list(self._pending):
                 with suppress(FileError):

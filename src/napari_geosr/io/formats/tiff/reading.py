@@ -91,7 +91,7 @@ def _tifffile_silenced() -> Iterator[None]:
 def read_tiff(
     path: Path, *, axes: str | None = None, dataset: str | None = None
 ) -> Volume:
-    """Read one image of a TIFF file, lazily where it is large.
+    """Read one image of a TIFF file, lazily if the image is large.
 
     Images of up to 32 MiB are read at once. In larger images, contiguous voxels are
     read on demand, and compressed or scattered voxels are decoded page by page.
