@@ -60,7 +60,7 @@ class Run(Protocol):
     def job_steps(
         self, folder: Path, should_stop: ShouldStop
     ) -> Generator[Step, None, Job]:
-        """Put what the job needs into `folder`."""
+        """Write all data that the job needs into `folder`."""
 
 
 @dataclass(frozen=True)
@@ -294,7 +294,7 @@ class StoppedSim:
 
 @dataclass(frozen=True)
 class StoppedMeasurement:
-    """A stopped measurement, of which no partial result can be kept.
+    """A stopped measurement, which has no partial result to keep.
 
     Attributes
     ----------

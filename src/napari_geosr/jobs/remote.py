@@ -393,7 +393,7 @@ def watched_hosts() -> list[str]:
 
 
 def watch_host(host: str) -> None:
-    """List the jobs of a computer from now on.
+    """Add a computer to those whose jobs are listed.
 
     Raises
     ------
