@@ -35,7 +35,7 @@ class _Kernel(nn.Module):
 class SubmanifoldConvolution(_Kernel):
     """3³ convolution whose output voxels are its input voxels.
 
-    It equals a dense convolution with zero padding at these voxels.
+    At these voxels, the result equals that of a dense convolution with zero padding.
     """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:

@@ -115,7 +115,7 @@ class DirectionGrid:
         return (laplacian.T @ laplacian).tocsr()
 
     def filled(self, values: AnyArray, known: AnyArray) -> AnyArray:
-        """A map whose unknown values continue the known ones like a thin plate.
+        """A map with unknown values filled in by a thin plate through the known ones.
 
         Parameters
         ----------

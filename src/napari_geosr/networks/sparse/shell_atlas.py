@@ -95,7 +95,7 @@ class PredictedShell:
 
 
 class ShellAtlas(nn.Module):
-    """The model; see the module.
+    """Statistical model of closed shells; see the module.
 
     Parameters
     ----------
