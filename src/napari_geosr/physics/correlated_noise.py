@@ -1,7 +1,7 @@
 """Gaussian noise with a given correlation or spectrum (without torch).
 
-`noise_of_scan` draws noise, and `filtered_covariance` computes what a linear filter
-leaves of it.
+`noise_of_scan` draws noise, and `filtered_covariance` computes its covariance after a
+linear filter.
 """
 
 from __future__ import annotations
