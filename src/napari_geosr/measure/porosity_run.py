@@ -229,7 +229,7 @@ class PorosityRun:
             if sample is not None:
                 mask &= sample
             shifted.append(int(np.count_nonzero(mask)))
-        # With hysteresis, they were counted with the cores.
+        # With hysteresis, these voxels were counted with the cores.
         at_limits = shifted or (0, 0)
         counts = SampleCounts(n_sample, int(np.count_nonzero(pores)), *at_limits)
         shares = []

@@ -65,9 +65,9 @@ _MAY_BE_STRUCTURE = (
     "What was measured as noise may be fine structure: it does not decrease when "
     "neighbouring voxels are averaged, as noise does. Its true level may be much lower."
 )
-#: Number of blocks below which fine texture cannot be told from correlated noise: too
-#: few of them have the same grey value to see which are uniform. A scan of 32³ voxels
-#: has 729.
+#: Number of blocks below which fine texture cannot be distinguished from correlated
+#: noise: too few blocks have the same grey value to recognise the uniform ones. A scan
+#: of 32³ voxels has 729 blocks.
 _MIN_TEXTURE_BLOCKS = 1000
 _TOO_SMALL = (
     "What was measured as noise may be fine structure: the scan is too small to tell. "
