@@ -66,7 +66,7 @@ _EXTENT = 0.9
 _FACTORS = (1, 2, 4, 8, 16)
 #: Largest accepted ratio of the edges of a voxel.
 _MAX_ANISOTROPY = 1.5
-#: Bytes for each voxel of the refined box.
+#: Memory per voxel of the refined box, in bytes.
 _BYTES_PER_VOXEL = 12
 
 

@@ -14,7 +14,7 @@ from napari_geosr.core.volume import Volume
 #: Maximum number of different values in a label volume; with more, the values are
 #: treated as grey values.
 _MAX_LABELS = 64
-#: Number of voxels read at once.
+#: Number of voxels read at a time.
 _AT_ONCE = 2**24
 #: Maximum ratio of voxel edges without a warning, in operations that count in voxels.
 _NEARLY_CUBIC = 1.05

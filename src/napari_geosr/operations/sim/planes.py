@@ -48,8 +48,8 @@ FloatArray = npt.NDArray[np.float32]
 #: average.
 MOST_ITERATIONS = 300
 MOST_NONLINEAR_ITERATIONS = 1000
-#: Edge in camera pixels of the part of 9 frames on which the number of iterations is
-#: chosen.
+#: Edge, in camera pixels, of the part of 9 frames with which the number of iterations
+#: is chosen.
 _TRIAL_EDGE = 192
 _SMALLEST_TRIAL_EDGE = 64
 #: Margin around a tile, in cut-off periods.
