@@ -25,7 +25,7 @@ _TREES = 32
 #: class if there are few samples.
 _MOST = 1000
 _FEW = 50
-#: Smallest number of samples in a leaf.
+#: Minimum number of samples in a leaf.
 _SMALLEST = 3
 #: Number of voxels whose features are copied at a time.
 _AT_ONCE = 1 << 16

@@ -253,7 +253,8 @@ class Segmenter:
         """
         painted = [] if self.strokes is None else list(self.strokes.slices)
         most = _COMPARED if self.forest is None else _DOUBTED
-        # The middles of as many equal parts: the ends of a scan are often poor.
+        # Use the centres of equal parts, because the ends of a scan are often of poor
+        # quality.
         edges = np.linspace(0, self.n_slices, min(most, self.n_slices) + 1)
         candidates = np.unique(((edges[1:] + edges[:-1]) / 2).astype(int)).tolist()
         values = {}
