@@ -302,7 +302,7 @@ class ScatterView(Chart):
         if not self._is_drawn or self._canvas is None:
             return
         chosen = self._mask[self._drawn]
-        # Discs are grown from all middles at once: many points share a pixel.
+        # Grow the discs from all centres together, because many points share a pixel.
         middles = np.zeros(len(self._canvas), bool)
         middles[self._places[chosen]] = True
         covered = middles.copy()
