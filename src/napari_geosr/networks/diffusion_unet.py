@@ -126,7 +126,8 @@ class _DecoderHead(nn.Module):
         self.mode = "trilinear" if ndim == 3 else "bilinear"
         fine, *coarse = sizes
         self.norms = nn.ModuleList(_norm(size) for size in reversed(coarse))
-        # Mixed before they are enlarged, which gives the same in less memory.
+        # Mix the maps before enlarging them: the result is the same and needs less
+        # memory.
         self.mix = nn.ModuleList(
             conv(size, maps, 1, bias=False) for size in reversed(coarse)
         )
