@@ -43,8 +43,8 @@ _PLANNED_WORKERS = 4
 #: Maximum factor by which work may increase so that runs with fewer workers use the
 #: same tiles.
 _ACCEPTED_WORK = 1.05
-#: Work relative to that of one process with all the memory above which the user is
-#: warned.
+#: Work, relative to that of a single process with all the memory, above which the user
+#: is warned.
 _COSTLY_WORK = 1.25
 #: Memory for a file, as a multiple of the maximum size of a shard; the remainder is
 #: needed for packing the shard.
