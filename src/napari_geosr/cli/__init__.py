@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of ``napari-geosr``; exits with the command's exit code."""
     try:
-        # Imported here because it takes a few tenths of a second, in which the user
-        # may press Ctrl-C.
+        # Imported here because the import takes a few tenths of a second, and the user
+        # may press Ctrl-C during this time.
         from napari_geosr.cli.app import run
 
         code = run(arguments)

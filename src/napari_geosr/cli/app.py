@@ -70,7 +70,7 @@ def _add(app: App, commands: Mapping[str, Command]) -> None:
             end = with_examples(*command.examples)
             names = (name, *command.aliases)
             app.command(place, name=names, help=command.help, help_epilogue=end)
-        else:  # a sub-app, whose own commands have examples
+        else:  # a sub-app; its commands have their own examples
             app.command(place, name=name, help=command.help)
 
 
@@ -163,7 +163,7 @@ class _OutputError(GeoSRError):
 
 
 class _CheckedOutput:
-    """Standard output, with errors that differ from those of other files."""
+    """Standard output, whose errors can be told apart from those of other files."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream

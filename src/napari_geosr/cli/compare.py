@@ -152,7 +152,7 @@ def _refuse_studies(paths: Sequence[Path]) -> None:
     FileError
         If one of the paths is such a folder.
     """
-    # A study started in napari is in the folder of its job.
+    # A study started in napari is stored in the folder of its job.
     folders = [f for path in paths for f in (path, path / "result")]
     folders = [folder for folder in folders if (folder / "study.json").exists()]
     if not folders:

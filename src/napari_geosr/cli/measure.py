@@ -184,7 +184,7 @@ def _print_notes(notes: list[str]) -> None:
 
 
 def _missing_size(volume: Volume) -> str:
-    """Say what is unknown about the voxel size and how to give it."""
+    """Describe what is unknown about the voxel size and how to specify it."""
     if volume.has_physical_size:
         return ""
     missing = "the voxel size is unknown; give --voxel-size and --unit"

@@ -75,7 +75,7 @@ def _table(entries: list[ZooEntry]) -> Any:
     from rich.table import Column, Table
 
     table = Table(
-        Column("name", no_wrap=True),  # users must be able to copy it
+        Column("name", no_wrap=True),  # users must be able to copy names
         Column("task", no_wrap=True),
         Column("images", no_wrap=True),
         Column("works on", no_wrap=True),

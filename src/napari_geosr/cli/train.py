@@ -177,7 +177,8 @@ def command_of(method: str) -> Callable[..., int]:
         return start(_create(out, job), detach=detach, prepare=prepare, json=json)
 
     train.__doc__ = f"Needs {needs()[method]}."
-    # Annotations are set here because the method's config is known only here.
+    # Annotations are set here because the method's config class is known only at run
+    # time.
     train.__annotations__ = {
         "out": Annotated[
             Path, Parameter(alias="-o", help="Folder for the job; must not exist yet.")

@@ -169,7 +169,8 @@ def _layers(levels: list[Volume]) -> list[LayerData]:
             options["colormap"] = _THREE_COLOURS[c]
         channel = [level.take(channel=c) for level in levels]
         layer = _layer(channel, f"{first.name} · channel {c}", options)
-        # The file contains more than this layer, so it is not recorded as its source.
+        # The file contains more than this layer, so it is not recorded as the layer's
+        # source.
         layer[1]["metadata"][METADATA] |= {
             "source": None,
             "file": first.source,

@@ -325,7 +325,7 @@ def frugal_allocator(device: str) -> Iterator[None]:
     finally:
         with _frugal_lock:
             _frugal_runs.pop()
-            if not _frugal_runs:  # a preview must not undo it for a concurrent run
+            if not _frugal_runs:  # a preview must not undo this for another run
                 libc.mallopt(_M_MMAP_THRESHOLD, 32 << 20)
                 libc.mallopt(_M_TRIM_THRESHOLD, 64 << 20)
         release_memory(device)

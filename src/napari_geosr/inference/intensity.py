@@ -223,7 +223,7 @@ def _crowd_steps(
     blocks: Sequence[tuple[slice, ...]],
     should_stop: ShouldStop,
 ) -> Generator[Step, None, float]:
-    """Fraction of voxels that look hot or dead, but are too many; 0 if there are none.
+    """Fraction of voxels that look hot or dead, but are too many to be; otherwise 0.
 
     Of a large volume, evenly spaced blocks are read again. Voxels of small pores and
     grains may also be far from all others, but most of them have neighbours that are.
@@ -253,7 +253,7 @@ def _whole_box(block: tuple[slice, ...], shape: Sequence[int]) -> tuple[slice, .
 
 
 def _without_positions(voxels: AnyArray, positions: AnyArray) -> AnyArray:
-    """The voxels outside the given positions; the block itself if there are none."""
+    """The voxels outside the given positions; the whole block without positions."""
     if not len(positions):
         return voxels
     is_kept = np.ones(voxels.shape, bool)
@@ -359,7 +359,7 @@ class _IntensitySums:
         self.n = total
 
     def result(self, *, sampled: bool) -> IntensityStatistics:
-        """Statistics of all blocks; `VolumeError` if there is nothing in them."""
+        """Statistics of all blocks; `VolumeError` if they contain no valid voxels."""
         n_bad = self.n_nan + self.n_inf
         if self.n == 0:
             raise VolumeError(

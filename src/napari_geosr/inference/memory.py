@@ -33,7 +33,8 @@ FIRST_SAFETY = 1.6
 MIN_SAFETY = 1.3
 #: Upper limit of the measured ratio: the growth may include that of other threads.
 _MAX_SAFETY = 3.0
-#: Bytes that do not depend on the window: library code, thread stacks, scratch.
+#: Memory, in bytes, that does not depend on the window: library code, thread stacks and
+#: scratch space.
 _FIXED = {"cpu": 48 * 10**6, "cuda": 400 * 10**6, "mps": 200 * 10**6}
 _PROBES = {2: (96, 160), 3: (16, 28)}
 

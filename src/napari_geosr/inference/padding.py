@@ -14,10 +14,10 @@ from napari_geosr.core.volume import ArrayLike
 _CORNER = 5
 #: Minimum size of a slice, in patches.
 _MIN_PATCHES = 4
-#: Half the edge of the middle of a slice, in voxels.
+#: Half the edge of the central square of a slice, in voxels.
 _HALF = 128
-#: Fraction of its voxels in uniform squares of other values above which the sample is
-#: itself uniform.
+#: Fraction of voxels within uniform squares of other values above which the sample
+#: itself counts as uniform.
 _MAX_FLAT_SHARE = 0.01
 #: Size of the squares (Z, Y, X) of equal values that padding consists of.
 _SQUARE = (1, 3, 3)
@@ -81,7 +81,7 @@ def _centre(rows: int, columns: int) -> tuple[slice, slice]:
 def _is_flat(plane: npt.NDArray[np.generic], value: float) -> bool:
     """Whether the sample also contains uniform squares, as in a segmented volume.
 
-    The same value in all corners is then a phase that happens to be there.
+    Equal values in all corners then belong to a phase of the sample.
     """
     squares = sliding_window_view(plane, _SQUARE[1:])
     constant = squares.max((2, 3)) == squares.min((2, 3))

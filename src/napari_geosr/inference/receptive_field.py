@@ -145,7 +145,7 @@ class _Slab:
         return torch.randn(shape, generator=generator, dtype=torch.float64)
 
     def round_up(self, length: int) -> int:
-        """`length` rounded up to what the network accepts along the axis."""
+        """Round `length` up to a length that the network accepts along the axis."""
         return math.ceil(max(length, self.min_size[self.axis]) / self.step) * self.step
 
     def halo(self) -> int | None:

@@ -373,8 +373,8 @@ class TiledRun:
             pipe.stop_reading()
         else:
             return
-        # Done outside the handler, where no traceback holds the failed tensors any
-        # more.
+        # Done outside the exception handler, where the traceback no longer keeps the
+        # failed tensors alive.
         compute.release_memory(self.device)
         self.n_retries += 1
         self.free_at_failure = free_memory(self.device)

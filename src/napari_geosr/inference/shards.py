@@ -34,18 +34,20 @@ if TYPE_CHECKING:
 
 #: Maximum number of planes per shard, for networks that restore single planes.
 _SHARD_DEPTH = 32
-#: Larger numbers of planes are multiples of this number.
+#: Divisor of the number of planes per shard, if that number is larger than this.
 _CHUNK_DEPTH = 8
 #: Minimum number of shards per worker, if the result is large enough.
 _SHARDS_PER_WORKER = 4
-#: Fewer workers get the tiles and shards of this number of workers.
+#: Number of workers for which tiles and shards are planned if a run has fewer workers.
 _PLANNED_WORKERS = 4
-#: Work that may be added so that fewer workers get the same tiles, as a factor.
+#: Maximum factor by which work may increase so that runs with fewer workers use the
+#: same tiles.
 _ACCEPTED_WORK = 1.05
-#: Work relative to that of one process with all the memory above which the user is
-#: warned.
+#: Work, relative to that of a single process with all the memory, above which the user
+#: is warned.
 _COSTLY_WORK = 1.25
-#: Fraction of a file's memory that a shard may take; the rest is for packing it.
+#: Memory for a file, as a multiple of the maximum size of a shard; the remainder is
+#: needed for packing the shard.
 _PARTS = 6
 
 
@@ -218,7 +220,7 @@ class ShardPlanner:
         self._network = network.to(device)
         self._source, self._dtype, self._device = source, np.dtype(dtype), device
         self._n_planned = max(n_workers, _PLANNED_WORKERS)
-        #: Bytes of the budget for each file that a process fills.
+        #: Part of the memory budget, in bytes, for each file that a process writes.
         self.memory = self._memory(budget)
         self._planner = self._planner_for(budget)
         try:
@@ -274,7 +276,8 @@ class ShardPlanner:
     def _deepened(self) -> tuple[int, int, int]:
         """The tile, or several on top of each other if a network restores planes.
 
-        A 2.5D network then reads a plane once for all tiles that need it.
+        A 2.5D network then reads each plane only once for all tiles that need the
+        plane.
         """
         z, y, x = self.choice.tile
         if not self.layout.per_plane:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from napari_geosr.inference.tiling import Layout, Size
 from napari_geosr.io.lazy import ReadUnit
 
-#: Seconds to decode a voxel until it is measured, typical of deflate.
+#: Seconds to decode a voxel, typical of deflate; used until the time is measured.
 _DECODING_SECONDS = 6e-9
 #: Seconds to restore a voxel, if the speed of the network is unknown.
 _RESTORING_SECONDS = 2e-7
@@ -48,7 +48,7 @@ class SourceReads:
         return share * (self.factor - 1.0)
 
 
-#: Reads of a source in which each voxel can be read alone.
+#: Reads of a source from which each voxel can be read individually.
 DIRECT = SourceReads()
 
 

@@ -19,15 +19,16 @@ from napari_geosr.io.file_voxels import row_cache_disabled
 from napari_geosr.io.lazy import read_unit
 from napari_geosr.io.mapping import MappedFile
 
-#: Fraction of the budget for the input's cache, and also for the result's buffer.
+#: Fraction of the budget for each of two stores: the cache of the input and the buffer
+#: of the result.
 _SHARE = 1 / 6
-#: Upper limit of either in bytes; larger caches do not help.
+#: Upper limit of each of these stores, in bytes; larger ones do not help.
 _MAX_BYTES = 176 << 20
 
 
 @dataclass(frozen=True)
 class PlannedArray:
-    """A result of which only shape and dtype are known."""
+    """A result with known shape and dtype, but without data."""
 
     shape: tuple[int, ...]
     dtype: AnyDType

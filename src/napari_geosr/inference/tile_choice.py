@@ -53,9 +53,8 @@ _SECONDS_PER_STACK = 0.25
 #: Numbers of planes that a tile of a 2D network may group if several processes share
 #: the work.
 _STACKS = (1, 2, 4, 8, 16)
-#: Input voxels of a tile above which a smaller one of little more work is preferred if
-#: several processes share the work, because a process that is killed loses its current
-#: tile.
+#: Number of input voxels above which a smaller tile with little more work is preferred
+#: if several processes share the work, because a killed process loses its current tile.
 _MAX_SHARED_VOXELS = 1 << 24
 
 
@@ -140,8 +139,8 @@ def choose_tile(
     target = clip_box(layout, box)
     stack = _planes_per_tile(layout, seconds_per_voxel, chunks)
     choices = _choices(layout, target, stack, cost, buffers or Buffers())
-    # Exclude tiles that cost too much work, except after an out-of-memory error: small
-    # tiles are then better than none.
+    # Exclude tiles that cost too much work, except after an out-of-memory error, when
+    # only small tiles may be possible.
     if box is None and max_voxels is None:
         choices = _worthwhile(choices, MAX_COST_FACTOR)
     fitting = [c for c in choices if c.peak_bytes <= budget]
@@ -249,7 +248,7 @@ def _worthwhile(
     max_factor: float,
     work: Callable[[TileChoice], float] | None = None,
 ) -> list[TileChoice]:
-    """Those whose work stays below a factor, or the cheapest if none does.
+    """Tiles whose work stays below a factor, or the cheapest tile if there are none.
 
     By default, work is counted, not timed, so the same budget is always refused.
     """

@@ -96,14 +96,15 @@ class TilePlanner:
         self.tile_memory, self.fixed_bytes = tile_memory, fixed_bytes
         self.spec = network_spec(network)
         self.layout = lay_out(source.shape, self.spec)
-        #: Block in which the source is read, if the plan chooses how much is cached.
+        #: Shape of the blocks in which the source is read, if the plan determines the
+        #: size of the cache.
         self.unit = None if is_preview else read_unit(source)
         self.buffers = self.buffers_for(budget)
         fine = _SAFE_OUTPUT_BYTES * math.prod(self.layout.scale)
         self._guess = CostModel(base=0.0, slope=max(_SAFE_INPUT_BYTES, fine))
         self.cost = self._guess
         self._choice: TileChoice | None = None
-        #: Seconds that the network takes for a voxel, if known.
+        #: Time of the network per voxel, in seconds, if known.
         self._speed: float | None = None
         #: Largest window known to work from an earlier run.
         self._known_max_voxels: int | None = None

@@ -119,7 +119,7 @@ def read(
 
 
 def _chosen(volume: Volume, time: int | None, channel: int | None) -> Volume:
-    """One channel or time point of a file, if one is given."""
+    """Select one channel or time point of a file, if requested."""
     try:
         return volume.take(time=time, channel=channel)
     except VolumeError as error:  # the file lacks this channel or time point

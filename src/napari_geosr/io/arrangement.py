@@ -21,8 +21,8 @@ from napari_geosr.io.voxel_sources import ArrangedSource, arrange
 
 #: Maximum size in bytes of a volume that is read, and thereby verified, when opened.
 EAGER_BYTES = 32 * 1024**2
-#: Maximum size in bytes of a single contiguous image that is read when opened: it may
-#: be one of many slices.
+#: Maximum size in bytes of a single contiguous image that is read when opened; the
+#: limit is lower because the image may be one of many slices.
 EAGER_IMAGE_BYTES = 1024**2
 
 

@@ -135,8 +135,8 @@ def move_into_place(temporary: Path, path: Path, overwrite: bool) -> None:
     """
     refuse_existing(path, overwrite)
     if path.is_dir() or (temporary.is_dir() and path.exists()):
-        # A folder cannot be replaced in one step: move it aside first, so that one of
-        # the two is always complete on the disk.
+        # A folder cannot be replaced in one step: move the old folder aside first, so
+        # that either the old or the new one is always complete on the disk.
         aside = temporary_sibling(path)
         _rename(path, aside)
         try:
@@ -229,7 +229,7 @@ def created_folder(folder: Path) -> Iterator[None]:
         yield
     finally:
         for each in missing:
-            with suppress(OSError):  # it contains something
+            with suppress(OSError):  # the folder is not empty
                 each.rmdir()
 
 
@@ -391,6 +391,6 @@ def write_text(
     FileError
         If the file exists and `overwrite` is false, or cannot be written.
     """
-    # File names may contain any bytes; they are escaped as in JSON.
+    # File names may contain any bytes; invalid ones are escaped as in JSON.
     content = text.encode("utf-8", "backslashreplace")
     return write_bytes(path, content, overwrite=overwrite, durable=durable)

@@ -73,7 +73,7 @@ def lock_of(path: Path) -> Path:
 
 @contextmanager
 def _locked(path: Path, place: Path) -> Iterator[None]:
-    # Imported here because it takes noticeable time.
+    # Imported here because the import takes noticeable time.
     from filelock import FileLock, Timeout
 
     check_writable(path)
@@ -101,8 +101,9 @@ def _locked(path: Path, place: Path) -> Iterator[None]:
             place.write_text(json.dumps(own), encoding="utf-8")
         yield
     finally:
-        # Remove the file while it is locked, because another process could lock it
-        # right after the release. Windows cannot remove open files, so try again there.
+        # Remove the lock file while it is locked, because another process could lock it
+        # right after the release. Windows cannot remove open files, so try again after
+        # the release.
         with suppress(OSError):
             place.unlink(missing_ok=True)
         lock.release()

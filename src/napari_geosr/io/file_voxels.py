@@ -32,10 +32,10 @@ from napari_geosr.io.voxel_sources import VoxelSource
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-#: Largest gap, in bytes, between two contiguous runs that is read together with them:
-#: reading it is as fast as another system call.
+#: Maximum gap, in bytes, between two contiguous runs that are read together: reading
+#: the gap is as fast as another system call.
 _GAP = 16 * 1024
-#: Largest single read, in bytes, when only parts of it are needed.
+#: Maximum size, in bytes, of a single read of which only parts are needed.
 _SCRATCH = 2**20
 #: Approximate number of samples compared to find out whether a file has changed.
 _N_SAMPLES = 32
@@ -178,7 +178,8 @@ class FileVoxels:
         Where gaps are small, whole rows are read: neighbouring tiles, or consecutive
         slices along X, would otherwise read the same rows over and over.
         """
-        # Rather than wait for another thread's band, a thread reads its own voxels.
+        # If another thread is reading a band, read these voxels directly instead of
+        # waiting.
         if not _ROW_CACHE.lock.acquire(blocking=False):
             return False
         try:
@@ -244,7 +245,7 @@ class FileVoxels:
             self._open.read_into(target[i * run : (i + 1) * run], place + first)
 
     def _fill_with_gaps(self, out: AnyArray, key: Slices, axis: int) -> None:
-        """Read several rows along `axis` at once, and copy the part needed of each.
+        """Read several rows along `axis` at once; copy the required part of each.
 
         Large reads, such as a slice across all planes, are shared by several threads.
         """
@@ -312,7 +313,8 @@ class _OpenFile:
 
     def _state(self) -> tuple[int, int, int]:
         status = os.fstat(self._number)
-        # The time of modification can be set back, but that of the last change cannot.
+        # The modification time (mtime) can be reset, but the change time (ctime)
+        # cannot.
         return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
     def _sampled(self, size: int) -> bytes:

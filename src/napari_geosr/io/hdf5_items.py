@@ -17,7 +17,7 @@ from napari_geosr.io.suffixes import looks_like
 if TYPE_CHECKING:
     import h5py
 
-#: Opens the bytes of a file that is not on this computer.
+#: Function that opens a remote file as a binary stream.
 OpenBytes: TypeAlias = Callable[[], BinaryIO]
 
 #: Maximum depth of nested groups that is searched.
@@ -84,8 +84,8 @@ def _decoding_bytes(found: h5py.Dataset) -> int:
     chunk: int = math.prod(found.chunks) * itemsize
     nbytes = math.prod(found.shape) * itemsize
     stored = min(1.0, found.id.get_storage_size() / max(1, nbytes))
-    # Memory for the stored chunk, and for the decoded one, which deflate doubles until
-    # it is large enough.
+    # Memory for the stored chunk and for the decoded chunk, whose buffer deflate
+    # doubles until it is large enough.
     return int((2 + stored) * chunk)
 
 
@@ -151,7 +151,7 @@ def walk(
         if isinstance(item, h5py.Group):
             yield from walk(item, f"{prefix}{name}/", missing, depth + 1, seen)
         elif isinstance(item, h5py.Dataset) and item.dtype.kind in "biufc":
-            if item.shape is None:  # a null dataset, which holds nothing
+            if item.shape is None:  # a null dataset, which contains no data
                 continue
             long_axes = sum(n > 1 for n in item.shape)
             if 2 <= item.ndim <= 5 and long_axes >= 2:

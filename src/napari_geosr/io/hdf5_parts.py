@@ -150,17 +150,17 @@ class _VirtualParts:
     path: Path
     names: tuple[str, ...]
     depth: int
-    #: Parts that can be read.
+    #: Mapped parts that can be read.
     there: list[Region] = field(default_factory=list)
     #: Parts that are mapped, but cannot be read.
     lost: list[Region] = field(default_factory=list)
-    #: What each reason concerns.
+    #: Names of the sources to which each reason applies.
     reasons: dict[str, dict[str, None]] = field(default_factory=dict)
     #: Warnings about the sources themselves.
     inner: dict[str, None] = field(default_factory=dict)
 
     def warnings(self) -> tuple[str, ...]:
-        """Describe what is read as the fill value."""
+        """Describe the parts that are read as the fill value."""
         sources = _MappedFiles(self.path, self.depth)
         mappings = self.found.virtual_sources()
         for mapping in mappings:
@@ -259,7 +259,7 @@ _SENTENCES: dict[str, Callable[[list[str], int], str]] = {
 
 @dataclass(frozen=True)
 class _MappedDataset:
-    """Shape of a mapped dataset and its own warnings, or why it cannot be read."""
+    """Shape and warnings of a mapped dataset, or the reason why it cannot be read."""
 
     shape: tuple[int, ...] = ()
     problem: str = ""
@@ -380,7 +380,7 @@ def _blocks(
 
 
 def _reached(mapping: h5py.VDSmap, shape: tuple[int, ...]) -> tuple[bool, int | None]:
-    """Whether a source has all that is mapped, and its length along an unlimited axis.
+    """Whether a source contains all mapped voxels; its length along an unlimited axis.
 
     Parameters
     ----------
@@ -433,7 +433,7 @@ def _starts(n: int, blocks: Sequence[Blocks]) -> tuple[int, ...]:
 def _painted(
     shape: Sequence[int], there: Sequence[Region], lost: Sequence[Region]
 ) -> tuple[npt.NDArray[np.bool_] | None, npt.NDArray[np.bool_]]:
-    """Mark the cells of a grid over the dataset: those readable, and those mapped.
+    """Masks of the readable and of the mapped cells of a grid over the dataset.
 
     The first mask is None if the grid has too many cells.
     """

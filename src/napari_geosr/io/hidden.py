@@ -67,7 +67,7 @@ def is_abandoned(part: Path) -> bool:
         return False
     try:
         written = part.lstat().st_mtime
-    except OSError:  # it no longer exists: its process may have finished it
+    except OSError:  # the file no longer exists: its process may have finished it
         return False
     return not processes.has_run_since(int(token[2], 16), written)
 

@@ -34,8 +34,8 @@ JOURNAL = ".journal.json"
 _MIN_INTERVAL = 10.0
 #: Maximum time between two entries if writing is slow, in seconds.
 _MAX_INTERVAL = 60.0
-#: Interval between entries as a multiple of the time that the last one took, so that
-#: the journal takes about 1 % of the run.
+#: Interval between entries as a multiple of the time taken to write the last entry, so
+#: that the journal takes about 1 % of the run.
 _INTERVAL_FACTOR = 100.0
 #: Time in seconds without an entry after which a run on another computer counts as
 #: dead.
@@ -47,7 +47,7 @@ class JournaledFile(Protocol):
 
     @property
     def path(self) -> Path:
-        """Path that the user asked for."""
+        """Path requested by the user."""
 
     @property
     def temporary(self) -> Path:
@@ -188,8 +188,8 @@ class JournalEntry:
             return False
         if self.started is not None:
             return processes.is_process_running(self.pid, self.started)
-        # Earlier releases did not write the start time; a process that started after
-        # the last entry is not the one that wrote it.
+        # Earlier releases did not write the start time. A process that started after
+        # the last entry cannot have written that entry.
         return journal.exists() and processes.has_run_since(
             self.pid, journal.stat().st_mtime
         )

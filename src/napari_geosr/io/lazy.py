@@ -29,9 +29,10 @@ Reopening: TypeAlias = tuple[Callable[..., object], tuple[object, ...]]
 
 #: Default maximum size of an array's cache of decoded blocks, in bytes.
 DEFAULT_CACHE_BYTES = 128 * 1024**2
-#: Bytes of blocks that are always decoded together, so that small blocks are read fast.
+#: Minimum total size, in bytes, of blocks that are decoded together, so that small
+#: blocks are read fast.
 _MIN_GROUP_BYTES = 4 * 1024**2
-#: Largest fraction of the cache that is decoded together.
+#: Maximum size of blocks that are decoded together, as a fraction of the cache.
 _GROUP_SHARE = 1 / 8
 #: Minimum number of decoded bytes from which the decoding time is estimated.
 _TIMED_BYTES = 16 * 1024**2
@@ -181,7 +182,8 @@ class LazyArray:
         self.chunks = tuple(max(1, min(int(c), n)) for c, n in pairs)
         #: Whether the voxels are on another computer, so that `path` is only a name.
         self.is_remote = False
-        #: How another process opens the same array; None if it cannot.
+        #: Function and arguments with which another process can open the same array;
+        #: None if this is impossible.
         self.reopening: Reopening | None = None
         # Caches of dask's results outlive arrays, so the name must never be reused.
         self.token = uuid.uuid4().hex
@@ -189,7 +191,7 @@ class LazyArray:
         self._limit = int(cache_bytes)
         self._cache: OrderedDict[tuple[int, ...], AnyArray] = OrderedDict()
         self._cached_bytes = 0
-        #: Number of decoded blocks, and the time for them.
+        #: Number of decoded blocks, and the total time for decoding, in seconds.
         self._n_decoded, self._seconds = 0, 0.0
         self._lock = threading.RLock()
 
@@ -246,7 +248,7 @@ class LazyArray:
         return self.shape[0]
 
     def __reduce__(self) -> Reopening:
-        """Pickle how to open the file, not its voxels."""
+        """Pickle the arguments for opening the file, not its voxels."""
         if self.reopening is None:
             raise TypeError(f"{self!r} cannot be opened in another process")
         return self.reopening
@@ -397,7 +399,7 @@ class LazyArray:
         missing = [i for i in itertools.product(*group) if i not in found]
         if not missing:
             return
-        # Room is made first, so that old and new blocks are never held together.
+        # Free memory first, so that old and new blocks are never in memory together.
         self._evict(len(missing) * self.block_bytes)
         hull = tuple(
             slice(g.start * c, min(g.stop * c, n))

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 #: Number of accessed bytes after which the pages of a mapping are released.
 RELEASE_BYTES = 4 * 1024**2
-#: Bytes that the system maps around a page fault.
+#: Number of bytes that the operating system maps around a page fault.
 _FAULT_AROUND = 64 * 1024
 #: Modes of `numpy.memmap` in which all writes go to the file.
 _SHARED_MODES = ("r", "r+", "w+")

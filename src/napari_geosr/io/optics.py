@@ -10,7 +10,7 @@ from napari_geosr.core.errors import FileError
 from napari_geosr.core.units import MILLIMETRES, parse_unit
 
 _TIFF = (".tif", ".tiff", ".btf")
-#: Refractive indices of immersion media as OME-XML names them.
+#: Refractive indices of immersion media, by their names in OME-XML.
 _MEDIA = {"Oil": 1.515, "Water": 1.333, "Glycerol": 1.47, "Air": 1.0}
 
 
@@ -35,7 +35,7 @@ class StatedOptics:
 
 
 def read_optics(path: Path) -> StatedOptics:
-    """Read the optics from the OME-XML of a TIFF; nothing is known of other files.
+    """Read the optics from the OME-XML of a TIFF; all unknown for other files.
 
     Raises
     ------

@@ -79,8 +79,8 @@ class Output(ABC):
         #: Whether the unfinished file is kept at `incomplete_path` when the context
         #: ends.
         self.is_kept_incomplete = False
-        #: Whether the file stays at `temporary`, for example if it could not be
-        #: renamed.
+        #: Whether the file stays under its temporary name, for example because it could
+        #: not be renamed.
         self.is_left_in_place = False
         #: Whether the file already contains what a killed run had finished.
         self.is_reopened = False
@@ -109,7 +109,7 @@ class Output(ABC):
             flush()
 
     def check_intact(self) -> None:
-        """Raise `FileError` if another program removed what was written."""
+        """Raise `FileError` if another program removed written data."""
         if not self.temporary.exists():
             raise FileError(
                 f"The unfinished {self.path.name}, or its folder, was removed from "
@@ -120,7 +120,7 @@ class Output(ABC):
         """Register boxes that are already in the file."""
 
     def written(self, boxes: Sequence[Slices]) -> list[Slices]:
-        """Return those of the `boxes`, filled before, whose voxels are in the file.
+        """Return those of the filled `boxes` whose voxels have reached the file.
 
         Voxels may be held back until more arrive, and are lost if the disk is full.
         """

@@ -34,9 +34,9 @@ from napari_geosr.io.voxel_sources import VoxelSource
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
-#: Bytes that are fetched at once from a file.
+#: Number of bytes that are fetched from a file at a time.
 _BLOCK_BYTES = 1 << 20
-#: What identifies the contents of a file without reading it.
+#: Metadata that identify the contents of a file without reading the file.
 _IDENTITY = ("size", "etag", "lastmodified", "last-modified", "mtime", "modified")
 #: Schemes that can be read, with settings of their file systems. A redirect could lead
 #: to an address that is not encrypted.
@@ -98,7 +98,7 @@ def _reopen(address: str, options: ReadOptions) -> ArrayLike:
 
 
 class _RemoteFile:
-    """Opens a file at an address; bytes are fetched in blocks around those read."""
+    """Opens a file at an address; its bytes are fetched in whole blocks."""
 
     def __init__(self, address: str) -> None:
         self.address = address
@@ -129,7 +129,7 @@ class _RemoteFile:
 
 
 class _RemoteVoxels:
-    """A `VoxelSource` whose errors name the address, and show no credentials."""
+    """A `VoxelSource` whose errors name the address without credentials."""
 
     def __init__(self, source: VoxelSource, address: str) -> None:
         self.source, self.address = source, address
@@ -207,7 +207,7 @@ def _explained_imports(address: str) -> Iterator[None]:
 
 
 def _unreadable(error: Exception, address: str) -> FileError:
-    """The error for the user; raise it ``from None``: its cause may show secrets."""
+    """Error for the user; raise it ``from None``, as its cause may contain secrets."""
     return FileError(
         f"{without_secrets(address)} cannot be read "
         f"({clean_reason(error, address)}). Check the address, your access and the "

@@ -21,7 +21,7 @@ from napari_geosr.io.formats import format_of
 from napari_geosr.io.reader_questions import unnamed_axis
 from napari_geosr.io.reading import read_file
 
-#: Maximum number of gaps that the warning names.
+#: Maximum number of gaps in the numbering that the warning lists.
 _MAX_SHOWN = 3
 #: Approximate maximum number of headers checked when a folder is opened; if it contains
 #: more slices, they are sampled evenly.

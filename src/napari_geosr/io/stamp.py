@@ -102,7 +102,7 @@ def parse(text: str | None) -> Stamp | None:
     try:
         return from_dict(load_json(text, MAX_RESULT_BYTES)[KEY])
     except (ValueError, KeyError, TypeError):
-        # Text that only mentions the package, or a block that was edited by hand.
+        # The text only mentions the package, or the block was edited by hand.
         return None
 
 

@@ -198,7 +198,7 @@ class _DamagedFile:
     stamp: Stamp
 
     def flush_to_disk(self) -> None:
-        """Do nothing: it was written long ago."""
+        """Do nothing, as the file was flushed by an earlier run."""
 
 
 @contextmanager

@@ -137,7 +137,7 @@ def _created(
                 _save_unfinished(output)
             else:
                 output.close()
-                # Keep what was there before this run.
+                # Keep the file as it was before this run.
                 output.is_left_in_place = output.is_reopened
             raise
         if output.is_kept_incomplete:
@@ -146,8 +146,8 @@ def _created(
             _finish(output, overwrite)
     finally:
         if not output.is_left_in_place:
-            # A disk that has become read-only keeps them for the next run; the error
-            # that the caller sees is that of the disk.
+            # If the disk has become read-only, the files remain for the next run, and
+            # the caller gets the error of the disk.
             with suppress(OSError):
                 remove_with_journal(temporary)
 
@@ -155,7 +155,7 @@ def _created(
 def _open_output(
     path: Path, spec: OutputSpec, overwrite: bool, continues: Path | None
 ) -> Output:
-    """A file to be filled: new, or one that a killed run left unfinished."""
+    """A file to write to: a new one, or the unfinished file of a killed run."""
     entry = None if continues is None else _resumable_journal(path, spec, continues)
     needed = spec.nbytes if entry is None else 0
     target = _checked_output(path, overwrite, needed, continues is not None)
@@ -263,15 +263,15 @@ def _note_on_leftovers(left: Sequence[Path]) -> str:
 
 
 def _save_unfinished(output: Output) -> None:
-    """Keep the unfinished file, if necessary without what could not be written."""
+    """Keep the unfinished file, if necessary without the data that failed to write."""
     output.check_intact()
     try:
         output.complete(pyramid=False)
-    except (OSError, GeoSRError):  # usually a full disk: keep what is written so far
+    except (OSError, GeoSRError):  # usually a full disk: keep the data written so far
         output.close()
         entry = read_journal(output.temporary)
         if entry is not None and entry.boxes:
-            # The file does not say what is finished, but the journal does.
+            # The journal, but not the file, records which parts are finished.
             output.is_left_in_place = True
             return
     with explained(output.incomplete_path):
@@ -279,7 +279,7 @@ def _save_unfinished(output: Output) -> None:
 
 
 def _finish(output: Output, overwrite: bool) -> None:
-    """Complete the file and move it to its name; a failure here loses no voxels.
+    """Complete and rename the file; a failure here does not lose voxels.
 
     Raises
     ------
@@ -307,7 +307,7 @@ def _finish(output: Output, overwrite: bool) -> None:
 
 
 def _with_location(error: Exception, what: str, kept: Path) -> str:
-    """The error followed by where the file is kept, if it still exists."""
+    """The error, with the path of the kept file if it still exists."""
     if kept.exists():
         return f"{error} {what} is kept as {kept.name}."
     return f"{error} {what} is missing because its folder was removed or replaced."

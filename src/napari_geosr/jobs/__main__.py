@@ -119,9 +119,10 @@ def _run_in_queue(job: JobFolder, asked: _Asked) -> int:
 
 
 def _replace_lost_process(job: JobFolder, asked: _Asked) -> None:
-    """Replace a process on a node that was lost.
+    """Replace a process that was lost with its node.
 
-    Its last heartbeat may be so recent that other processes consider it alive.
+    The last heartbeat of the lost process may be so recent that other processes still
+    consider it alive.
     """
     status = job.status()
     if status.state not in ("running", "finishing"):
@@ -129,7 +130,7 @@ def _replace_lost_process(job: JobFolder, asked: _Asked) -> None:
     deadline = time.monotonic() + _MAX_SILENCE
     while time.monotonic() < deadline and not asked.stop:
         if job.status().updated != status.updated:
-            return  # it is alive, so `claim` will refuse
+            return  # the process is alive, so `claim` will raise an error
         time.sleep(0.5)
     job.set_state("queued", pid=0, host="")
 

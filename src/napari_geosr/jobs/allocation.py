@@ -72,7 +72,8 @@ def on_all_nodes(job: JobFolder, spec: Job, should_stop: ShouldStop) -> Iterator
     ) as client:
         if address := dashboard_of(client):
             job.append("stage", message=f"Dask's dashboard is at {address}")
-        # A run takes a client instead of a number; only a file cannot hold one.
+        # A run accepts a client instead of a number, but a client cannot be stored in a
+        # file.
         shared: Job = values.model_copy(update={"workers": client})
         yield shared
 

@@ -27,9 +27,10 @@ from napari_geosr.jobs.index import list_jobs
 from napari_geosr.jobs.run import run_steps
 
 _POLL_SECONDS = 0.1
-#: An estimate needs this many progress reports, or reports over the time span below.
+#: Minimum number of progress reports for an estimate, unless the reports cover
+#: `_ENOUGH_SECONDS`.
 _ENOUGH_REPORTS = 6
-#: This time span is in seconds.
+#: Minimum time span of the progress reports for an estimate, in seconds.
 _ENOUGH_SECONDS = 5.0
 #: Maximum lifetime of the estimating process, in seconds.
 _MAX_LIFETIME = 1800.0

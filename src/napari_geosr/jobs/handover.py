@@ -60,7 +60,7 @@ class Run(Protocol):
     def job_steps(
         self, folder: Path, should_stop: ShouldStop
     ) -> Generator[Step, None, Job]:
-        """Put what the job needs into `folder`."""
+        """Write all data that the job needs into `folder`."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ class LayerVolume:
                 same and same_position(file.origin, volume.origin, volume.voxel_size)
             ):
                 return False
-            if isinstance(volume.data, np.ndarray):  # the user may have edited it
+            if isinstance(volume.data, np.ndarray):  # the user may have edited them
                 return same_voxels(file.data, volume.data)
             return array_checksum(file.data) == array_checksum(volume.data)
         except (FileError, VolumeError, ConfigError):
@@ -294,7 +294,7 @@ class StoppedSim:
 
 @dataclass(frozen=True)
 class StoppedMeasurement:
-    """A stopped measurement, of which no partial result can be kept.
+    """A stopped measurement, which has no partial result to keep.
 
     Attributes
     ----------

@@ -38,7 +38,7 @@ class RunSteps(Protocol):
 
 #: Operations whose result is a model.
 MAKE_MODELS = ("train", "train from projections", "train shapes")
-#: Operations that fit networks; they give losses, previews and results throughout.
+#: Operations that fit networks; they report losses, previews and results while running.
 FIT_NETWORKS = (*MAKE_MODELS, "ganrec", "pinn-sim")
 #: Kind of result of the other operations.
 _OTHER_RESULTS = {
@@ -50,7 +50,7 @@ _OTHER_RESULTS = {
     "measure": "report",
     "study projections": "report",
 }
-#: Operations that keep nothing of a stopped run.
+#: Operations that always start again, because a stopped run leaves no partial result.
 _START_AGAIN = ("sim",)
 #: Starting point for resuming a job without checkpoints.
 _RESUME_FROM = {

@@ -49,7 +49,7 @@ def start(job: JobFolder) -> int:
         job.set_state("queued", pid=0, host="", message="")
         process = _spawn(job)
         # Set the state here, because a second click may precede the process's update.
-        with suppress(psutil.NoSuchProcess):  # it ended at once; log.txt has the reason
+        with suppress(psutil.NoSuchProcess):  # it ended at once; see log.txt
             job.set_state(
                 "queued",
                 pid=process.pid,

@@ -23,7 +23,8 @@ from napari_geosr.core.steps import ShouldStop, never_stop
 from napari_geosr.core.version import __version__
 from napari_geosr.jobs.profiles import Profile, load_profile, own_profiles
 
-#: Command that starts napari-geosr on a login node, unless a profile gives another.
+#: Command that starts napari-geosr on a login node, unless the profile sets a different
+#: one.
 PROGRAM = "napari-geosr"
 #: Exit code of ssh for its own errors.
 _SSH_FAILED = 255

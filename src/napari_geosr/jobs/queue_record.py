@@ -23,8 +23,8 @@ from napari_geosr.jobs import facts as reading
 RECORD, STATE = "queue.json", "queue_state.json"
 #: Consecutive full runs without progress after which a job is not resubmitted again.
 MAX_IDLE = 3
-#: The same for runs of any length: the queue may warn a run long before its walltime
-#: (SLURM up to a minute), so that it has no time for a step.
+#: The same limit for runs of any length: the queue may warn a run long before its
+#: walltime (SLURM up to a minute), so that the run has no time for a step.
 MAX_IDLE_OR_SHORT = 12
 
 
@@ -120,7 +120,7 @@ class QueuePlace:
         )
 
 
-#: Place of a job that was never submitted.
+#: Queue place of a job that was never submitted.
 NO_QUEUE = QueuePlace()
 
 
@@ -219,7 +219,7 @@ def with_run(record: QueueRecord, done: int, *, is_full: bool) -> QueueRecord:
 
 
 def is_stuck(record: QueueRecord) -> bool:
-    """Whether so many runs made no progress that further ones would not either."""
+    """Whether so many runs made no progress that further runs are pointless."""
     return record.idle >= MAX_IDLE or record.idle + record.short >= MAX_IDLE_OR_SHORT
 
 

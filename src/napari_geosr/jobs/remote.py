@@ -219,7 +219,7 @@ def submit_steps(
                 raise
         else:
             number = _number(text)
-    # The queue has the job from here on, so that its folder must stay.
+    # From here on, the job is in the queue, so its folder must be kept.
     index.register(job, elsewhere=Elsewhere(profile.host, folder_there))
     watch_host(profile.host)
     return folder, number
@@ -274,7 +274,7 @@ def resume(
     job: Elsewhere, *, in_queue: bool, should_stop: ShouldStop = never_stop
 ) -> None:
     """Resume a job on another computer: in its queue, or in the background."""
-    # Without either, the command would run the job itself until its end.
+    # Without either option, the command would run the job in the foreground.
     words = ["resume", job.folder, *([] if in_queue else ["--detach"])]
     _run(job, words, should_stop)
 
@@ -285,7 +285,7 @@ def _run(job: Elsewhere, words: list[str], should_stop: ShouldStop) -> None:
 
 
 def _status(values: AnyDict) -> JobStatus:
-    """Read a job from a list in JSON; what is missing has its default."""
+    """Read a job from a list in JSON; missing fields get their default values."""
     place = values.get("queue") or {}
     result = values.get("result")
     queue = NO_QUEUE
@@ -367,7 +367,7 @@ def _stored_folders(host: str) -> list[SharedFolder]:
 def _profile_folders(host: str) -> list[SharedFolder]:
     found = []
     for name in own_profiles():
-        with suppress(GeoSRError):  # an invalid profile does not matter here
+        with suppress(GeoSRError):  # ignore invalid profiles, which are irrelevant here
             profile = load_profile(name)
             if profile.host == host:
                 found.append(SharedFolder.of(profile))
@@ -393,7 +393,7 @@ def watched_hosts() -> list[str]:
 
 
 def watch_host(host: str) -> None:
-    """List the jobs of a computer from now on.
+    """Add a computer to those whose jobs are listed.
 
     Raises
     ------

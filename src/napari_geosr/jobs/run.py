@@ -81,7 +81,7 @@ class Coverage:
             self.add(step.slices)
 
     def begin(self, shape: Sequence[int]) -> None:
-        """Start a volume of this shape, of which nothing is finished."""
+        """Start a volume of this shape without finished parts."""
         self._shape = tuple(shape)
         self._planes = np.zeros(math.prod(self._shape[:-2]))
 

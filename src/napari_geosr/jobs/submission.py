@@ -25,7 +25,7 @@ LOCAL = "local"
 IN_QUEUE = "--in-queue"
 #: Seconds during which a queue is not queried again.
 _FRESH_SECONDS = 1.5
-#: Fraction of the time before the queue's warning that a full run has used.
+#: Minimum fraction of the time up to the queue's warning that a full run has used.
 _FULL_SHARE = 0.5
 
 
@@ -247,7 +247,7 @@ def stop(job: JobFolder) -> None:
             "step."
         ) from error
     if status.pid:
-        return  # its process writes the state
+        return  # the job's process writes the state
     with job.hold():
         now = job.status()
         if now.state == "queued" and not now.pid:

@@ -157,7 +157,7 @@ class Processes:
             total: torch.Tensor = self.accelerator.reduce(
                 local_value.to(self.accelerator.device), "sum"
             )
-        except RuntimeError as error:  # torch raises it if a connection breaks
+        except RuntimeError as error:  # torch raises this error if a connection breaks
             raise TrainingError(
                 "Another process of this training run has ended; see its output for "
                 "the "
@@ -211,7 +211,7 @@ class BatchParts:
             if not self.processes.any(failure is not None):
                 return result
             self.double(failure)
-            del failure  # and with it the tensors in its traceback
+            del failure  # releases the tensors in the traceback as well
             empty_cache(self.processes.accelerator.device)
 
     def repeat(self, error: Exception) -> None:
@@ -232,7 +232,7 @@ class BatchParts:
         self.double(error)
 
     def double(self, error: Exception | None) -> None:
-        """Process batches in twice as many parts from now on.
+        """Process all further batches in twice as many parts.
 
         Parameters
         ----------

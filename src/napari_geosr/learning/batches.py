@@ -83,7 +83,7 @@ class Batches:
         self._prefetched = (step, self._executor.submit(self.draw, step))
 
     def in_parts(self, samples: Sequence[Arrays], parts: int) -> list[Batch]:
-        """Samples on the device, in as many batches as there are `parts`."""
+        """Samples on the device, divided into `parts` batches."""
         return [
             self.on_device(samples[i::parts]) for i in range(min(parts, len(samples)))
         ]

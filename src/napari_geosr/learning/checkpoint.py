@@ -44,7 +44,7 @@ def save(folder: Path, state: AnyDict) -> Path:
     with atomic.replacing(path, overwrite=True) as temporary:
         try:
             torch.save({"schema": _SCHEMA, **state}, temporary)
-        except RuntimeError as error:  # torch's zip writer raises it on a full disk
+        except RuntimeError as error:  # raised by torch's zip writer on a full disk
             raise OSError(*_os_error_args(error)) from error
     return path
 

@@ -37,14 +37,15 @@ Recipe = Literal["ours", "published"]
 
 #: Sharpness of the softplus, for grey values of about 0 … 1.
 _SOFTPLUS_BETA = 20.0
-#: Grey value at which ``published`` starts. Below 0 and above 1, where the paper clips
-#: the output, there are no gradients: without it, some fits never begin.
+#: Initial grey value of ``published``. The paper clips the output to 0 … 1, and there
+#: are no gradients outside this range, so that some fits with other initial values make
+#: no progress.
 _START = 0.3
 #: Number of times that the U-Net halves the image.
 _LEVELS = 3
-#: Factor by which the learning rate falls.
+#: Factor by which the learning rate is multiplied every `_DECAY_STEPS` steps.
 _DECAY = 0.9
-#: Number of steps between two falls.
+#: Number of steps between two reductions of the learning rate.
 _DECAY_STEPS = 50
 #: Learning rate of the patterns: cycles per field of view, radians, or a logarithm.
 _FRINGE_RATE = 2e-3
@@ -93,7 +94,8 @@ class FittedFringes(nn.Module):
         self.patterns, self.fixed = patterns, operator
         like = operator.basis
         fringes = patterns.fringes
-        #: In cycles per field of view, radians, and as logarithms.
+        #: Patterns: wave vectors in cycles per field of view, phases in radians, and
+        #: logarithms of amplitudes.
         self.cycles = nn.Parameter(like.new_zeros(len(fringes), 2))
         self.phases = nn.Parameter(like.new_zeros(len(fringes), len(fringes[0].phases)))
         self.modulation = nn.Parameter(like.new_zeros(len(fringes), patterns.harmonics))

@@ -34,7 +34,7 @@ class ImagePool:
         return other
 
     def exchange(self, images: Tensor) -> Tensor:
-        """Add the images ``(N, …)`` and return as many, new and old ones."""
+        """Add N images ``(N, …)`` and return N images, some new and some old."""
         if not self.size:
             return images
         returned = []

@@ -102,7 +102,7 @@ def fit_last_layer(network: object, batches: Batches, ndim: int) -> bool:
 
 
 def _rows(network: LinearEnd, batch: dict[str, Tensor]) -> Tensor:
-    """Maps, a row of ones and the target as rows, at the voxels of the mask if any."""
+    """Maps, ones and target as rows of a matrix; only voxels of the mask, if given."""
     import torch
 
     maps = network.feature_maps(batch["source"])[0].flatten(1)

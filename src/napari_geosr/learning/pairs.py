@@ -13,7 +13,8 @@ from napari_geosr.core.volume import Volume
 
 FloatArray = npt.NDArray[np.float64]
 
-#: Shift in voxels above which a warning is given; Noise2Noise needs a smaller one.
+#: Shift, in voxels, above which a warning is given, because Noise2Noise needs aligned
+#: scans.
 MAX_SHIFT = 0.2
 #: Size of the compared region along Y and X, in voxels of the source.
 _REGION_EDGE = 128

@@ -54,7 +54,8 @@ if TYPE_CHECKING:
 MAX_RADIUS = 10
 #: Fraction of the voxels in a phase below which a warning is given.
 _MIN_SHARE = 0.001
-#: Minimum standard deviation of the binary phase, reached at about this fraction.
+#: Minimum standard deviation of the binary phase, which corresponds to about a fraction
+#: of `_MIN_SHARE`.
 _MIN_DEVIATION = 0.03
 
 

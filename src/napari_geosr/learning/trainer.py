@@ -417,7 +417,7 @@ class Trainer:
         batches: Sequence[Batch],
         loss: Callable[[Batch], tuple[torch.Tensor, Losses]],
     ) -> dict[str, float]:
-        """Accumulate the gradients of `batches`, in more parts if memory runs out.
+        """Accumulate the gradients of `batches`, in smaller parts if memory runs out.
 
         No weights change before all gradients are computed. So only this part is
         repeated, not the whole step: other optimisers may have updated their weights.

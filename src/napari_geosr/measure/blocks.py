@@ -169,10 +169,10 @@ class SlabLabeller:
         #: Physical value of one unit in each column of the boundary table.
         self._units = np.array([self.rules.unit, 1.0])
         self._z = 0
-        #: Number of labels so far, and number of labels of open pores (1 … n_open).
+        #: Number of labels used so far, and number of open pores (labels 1 … n_open).
         self._n = self._n_open = 0
         self._parent = np.zeros(1 << 10, np.int64)
-        #: Provisional label of each label of an open pore.
+        #: Provisional label of each open pore, indexed by its current label.
         self._provisional = np.zeros(1, np.int64)
         self._parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = [_no_rows()]
         self._contacts: list[tuple[np.ndarray, np.ndarray]] = [_no_contacts()]
@@ -301,8 +301,8 @@ class SlabLabeller:
                 table, part, row_of[ids], column.MERGE_RULES, rows, boundary
             )
         for pairs, weights in self._contacts:
-            # Where two parts face each other, each was given a surface; if they are one
-            # pore, it must be removed.
+            # Where two parts touch, each was given a surface; if both belong to one
+            # pore, these surfaces must be removed.
             one, other = row_of[pairs].T
             same = (one == other) & (one > 0)
             np.subtract.at(boundary[:, column.SURFACE], one[same], 2 * weights[same])

@@ -28,8 +28,8 @@ from napari_geosr.measure.sample_mask import sample_mask_bytes
 Companions: TypeAlias = Sequence[Any]
 #: Fraction of the free memory for arrays of labels and masks.
 MEMORY_SHARE = 0.5
-#: Bytes per voxel of a slab, in addition to its grey values: labels, masks and, if it
-#: is full of specks, one row for each.
+#: Bytes per voxel of a slab, in addition to its grey values: labels, masks and, if the
+#: slab is full of specks, one table row for each speck.
 _BYTES_PER_VOXEL = 12
 #: Bytes per voxel of a plane between two slabs, if it is full of specks.
 _SEAM_BYTES_PER_VOXEL = 130
@@ -142,7 +142,7 @@ def min_bytes(
 
 
 def _stored(array: Any) -> Any:
-    """The array in a file behind one that is resampled or seen as a stack."""
+    """The stored array from which a resampled or stacked view is derived."""
     return getattr(array, "stored", array)
 
 
@@ -154,7 +154,7 @@ def _is_in_blocks(source: Any, companions: Companions) -> bool:
 def _ways_of_reading(
     source: Any, thickness: int, companions: Companions
 ) -> list[_SlabReads]:
-    """Memory and repeated work of reading slabs of some planes, with or without caches.
+    """Memory and repeated work of reading slabs, with and without caches.
 
     The way that needs the least memory comes first.
     """

@@ -38,7 +38,7 @@ PAIRS: tuple[tuple[tuple[int, int, int], tuple[int, int, int]], ...] = (
 
 
 def bit(corner: tuple[int, ...]) -> int:
-    """Index of the bit in a code that stands for the corner (dz, dy, dx)."""
+    """Index of the bit that represents the corner (dz, dy, dx) in a code."""
     dz, dy, dx = corner
     return 4 * dx + 2 * dz + dy
 
@@ -142,7 +142,8 @@ def integer_weights(weights: np.ndarray, n_voxels: int) -> tuple[np.ndarray, flo
     unit : float
         Surface represented by 1: a power of two.
     """
-    # A pair may be added for both of its labels, and subtracted again for both.
+    # The factor of 4 allows each pair to be added once for each of its two labels, and
+    # to be subtracted again.
     maximum = 4 * float(weights.sum()) * 8 * n_voxels
     unit = 2.0 ** (math.ceil(math.log2(maximum)) - 62)
     whole: np.ndarray = np.rint(weights / unit).astype(np.int64)

@@ -26,8 +26,9 @@ MAX_BINS = 1 << 17
 _MIN_BINS = 1 << 10
 #: Largest integer up to which float64 represents every integer.
 _MAX_EXACT_INTEGER = 2**53
-#: Largest integer with a bin of its own; kernels count in 64 bits with a sign. Larger
-#: ones share this bin: they are outliers, or the volume is refused.
+#: Largest integer with a bin of its own, because kernels count with signed 64-bit
+#: integers. Larger integers share this bin: they are outliers, or the volume is
+#: refused.
 _MAX_BIN_NUMBER = 2**62
 #: Maximum number of sweeps; each narrows the range by a factor of at least 2¹⁶.
 _MAX_SWEEPS = 4
@@ -470,7 +471,7 @@ def _without_outliers(
         else:
             inner = yield from sweep(limits)
         if not inner.n or inner.minimum == inner.maximum:
-            break  # the outliers are a phase: a segmentation with hardly any pores
+            break  # the outliers form a phase, as in a segmentation with few pores
         inner.n_nonfinite = whole.n_nonfinite
         inner.n_outliers = whole.n - inner.n
         histogram = inner

@@ -12,8 +12,8 @@ from napari_geosr.measure.number_text import number_text
 from napari_geosr.measure.report import PorosityReport
 from napari_geosr.measure.rows import table_rows
 
-#: Name of the column with which the others are compared; if there is none, they are
-#: compared with the first.
+#: Name of the column with which the other columns are compared; without a column of
+#: this name, they are compared with the first one.
 _TRUTH = "truth"
 
 #: Style sheet of every report page.

@@ -73,7 +73,7 @@ class PorosityInterval:
 
 @dataclass(frozen=True, eq=False)
 class IntervalPart:
-    """What the shifted grey values of one slab give.
+    """Results from the shifted grey values of one slab.
 
     Attributes
     ----------

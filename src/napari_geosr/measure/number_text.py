@@ -8,9 +8,10 @@ import math
 NOTHING = "–"
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _POWERS = {1: "", 2: "²", 3: "³"}
-#: Upper limit of a level, as a fraction, from which it does not limit anything.
+#: Upper limit of a level, as a fraction of the contrast, at and above which it is too
+#: high to be informative.
 _MAX_BOUND = 0.5
-#: Change in per cent from which no digits are shown.
+#: Change, in per cent, at and above which no decimals are shown.
 _MAX_CHANGE = 999.5
 
 

@@ -240,7 +240,7 @@ def _measure(
 
 
 def _overview(run: PorosityRun, threshold: float) -> Overview | None:
-    """The coarse grid for the picture; reads what an earlier run had labelled."""
+    """The coarse grid for the picture, including slabs labelled by an earlier run."""
     if run.overview is None:
         return None
     for slab in run.overview.missing():

@@ -104,7 +104,8 @@ class PorosityRun:
     offsets: list[int] = field(default_factory=list)
     #: Ends along Z of the slabs that an interrupted run has already labelled.
     resumed_ends: list[int] = field(default_factory=list)
-    #: Number of the first slab with labels in `target`; from there on, all have some.
+    #: Number of the first slab with labels in `target`; all later slabs also have
+    #: labels.
     first_stored: int = 0
     #: For the picture in the report; None for an image.
     overview: OverviewBuilder | None = None
@@ -112,7 +113,8 @@ class PorosityRun:
     pool: SlabPool | None = None
     #: With hysteresis: the pores that have a core.
     cored: PackedMask | None = None
-    #: With hysteresis: their voxels at both shifted thresholds.
+    #: With hysteresis: number of voxels of pores that have a core, at both shifted
+    #: thresholds.
     cored_at_limits: tuple[int, int] = (0, 0)
 
     @property
@@ -227,7 +229,7 @@ class PorosityRun:
             if sample is not None:
                 mask &= sample
             shifted.append(int(np.count_nonzero(mask)))
-        # With hysteresis, they were counted with the cores.
+        # With hysteresis, these voxels were counted with the cores.
         at_limits = shifted or (0, 0)
         counts = SampleCounts(n_sample, int(np.count_nonzero(pores)), *at_limits)
         shares = []

@@ -94,7 +94,7 @@ class RemovalStatistics:
 
 
 def describe(pieces: Sequence[ScanBlock], noise: Noise) -> RemovalStatistics:
-    """Compare what was removed with the noise of the scan.
+    """Compare the removed part with the noise of the scan.
 
     Parameters
     ----------
@@ -152,7 +152,7 @@ def smoothed_spread(noise: Noise, ndim: int) -> float:
 
 
 def _at_least(noise: Noise) -> Noise:
-    """The noise level, or its upper limit if none was measured."""
+    """The noise level, or its upper limit if the level could not be measured."""
     if noise.level > 0:
         return noise
     hidden = max(noise.interval[1], FLOOR * noise.contrast)

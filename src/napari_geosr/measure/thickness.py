@@ -28,12 +28,12 @@ from napari_geosr.measure.phases import Box, Mask, MaskSource
 
 #: Diameters are stored in steps of 1/32 voxel in 16 bits (`kernels.spheres.STEPS`).
 STEPS_PER_VOXEL = 32
-#: Default number of voxels of a block, without the voxels around it.
+#: Default number of voxels of a block, without its margin.
 BLOCK_VOXELS = 200**3
-#: Planes of a block whose spheres are collected together.
+#: Number of planes of a block whose spheres are collected together.
 _SLAB = 16
-#: First number of voxels that are read around a block; the largest radius and some are
-#: needed, which is found by trying.
+#: Initial width, in voxels, of the margin read around a block. It must exceed the
+#: largest radius and is increased until it does.
 FIRST_MARGIN = 16
 
 
@@ -321,7 +321,7 @@ class SphereList:
     def within(
         self, first: npt.NDArray[np.int64], last: npt.NDArray[np.int64]
     ) -> SphereList:
-        """Those that reach a box."""
+        """The spheres that reach a box."""
         spheres = kernels().spheres
 
         if (

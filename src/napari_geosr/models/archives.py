@@ -82,7 +82,7 @@ def reading_zip(name: str) -> Iterator[None]:
         yield
     except _ZIP_ERRORS as error:
         raise ModelError(f"{name} is not a readable zip file ({error}).") from error
-    except RuntimeError as error:  # zipfile raises it for encrypted members
+    except RuntimeError as error:  # zipfile raises this for encrypted members
         raise ModelError(f"{name} cannot be read: {error}.") from error
 
 
@@ -98,7 +98,8 @@ def zip_names(path: Path) -> list[str]:
 class _Table(io.FileIO):
     """A file object that limits the number of bytes in one read.
 
-    zipfile reads the whole table of contents at once, whatever its declared length.
+    zipfile reads the whole table of contents at once, regardless of its declared
+    length.
     """
 
     def __init__(self, path: Path) -> None:

@@ -422,7 +422,7 @@ def _build(card: ModelCard, state: dict[str, Tensor], path: Path) -> nn.Module:
 
 
 def _is_as_small_as(state: Mapping[str, Tensor], card: ModelCard) -> bool:
-    """Whether the network of a card has no more parameters than the weights read.
+    """Whether a card's network has no more parameters than the weights file.
 
     If so, it can be built at once: torch takes a second or two to prepare for tensors
     without values.

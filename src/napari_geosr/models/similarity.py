@@ -31,7 +31,8 @@ MAX_INDEX_BYTES = 150_000
 MAX_PATCHES = 2000
 MAX_FEATURES = 24
 MAX_SOURCES = 64
-#: Maximum number of feature maps that are used; of more, evenly spaced ones.
+#: Maximum number of feature maps that are used; if there are more, an evenly spaced
+#: selection is used.
 MAX_MAPS = 256
 #: Minimum number of patches.
 MIN_PATCHES = 8
@@ -372,7 +373,7 @@ def _shortened(index: SimilarityIndex) -> SimilarityIndex:
 
 
 def _projected(scaled: AnyArray, projection: AnyArray) -> AnyArray:
-    """Principal components, and the length of what they leave out."""
+    """Principal components, and the norm of the residual."""
     components = scaled @ projection
     rest = scaled - components @ projection.T
     length = np.linalg.norm(rest, axis=-1, keepdims=True)

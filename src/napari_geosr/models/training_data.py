@@ -21,8 +21,8 @@ from napari_geosr.models.distribution import (
 _MAX_PARTS = 24
 #: Minimum edge length of a part in voxels.
 _MIN_EDGE = 24
-#: Minimum of the stored distance: parts of one scan are nearly equal, whereas another
-#: scan of the same kind differs a little more.
+#: Minimum of the stored distance: parts of one scan are nearly equal, whereas two scans
+#: of the same kind differ slightly more.
 _MIN_DISTANCE = 0.05
 
 
@@ -54,7 +54,7 @@ def describe(volumes: Sequence[Volume], description: str, seed: int) -> Training
         unit=units.pop() if len(units) == 1 else None,
         seeds=(seed,),
     )
-    if not parts:  # all of them are constant
+    if not parts:  # all parts are constant
         return known
     return TrainingData(
         **known.model_dump(exclude_defaults=True),
@@ -126,7 +126,7 @@ def _reference(rows: tuple[tuple[float, ...], ...]) -> TrainingStatistic:
 
 
 def _nearest_distances(rows: tuple[tuple[float, ...], ...]) -> tuple[float, float]:
-    """Median and 99th percentile of the distance of each row to its nearest other."""
+    """Median and 99th percentile of the rows' distances to their nearest neighbours."""
     each = [
         distance(np.array(row), [*rows[:i], *rows[i + 1 :]])
         for i, row in enumerate(rows)

@@ -77,7 +77,7 @@ def check_header(stream: IO[bytes], size: int, name: str) -> bytes:
 
 
 def _total_bytes(tensors: object) -> int:
-    """Bytes of all tensors by shape; `ValueError` if the offsets contradict them."""
+    """Total size of all tensors in bytes; `ValueError` if the offsets contradict it."""
     if not isinstance(tensors, dict):
         raise ValueError("its header is not a JSON object")
     total = 0

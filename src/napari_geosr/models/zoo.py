@@ -100,8 +100,8 @@ def find(name_or_path: str | Path) -> Model:
         If there is no such model or it is damaged.
     """
     text = str(name_or_path)
-    # The user's models may have any folder name. Other cards are not read: all together
-    # take a quarter of a second.
+    # The user's models may have any folder name. The other cards are not read, because
+    # reading all of them takes a quarter of a second.
     entry = _scan(user_folder(), bundled=False)[0].get(text) or _bundled_entry(text)
     if entry is not None:
         return Model(entry.card, entry.path)
@@ -307,7 +307,7 @@ def _bundled_entry(name: str) -> ZooEntry | None:
         for path in _bundles(_BUNDLED):
             if path.name == name:
                 return ZooEntry(name, path, _card(path), bundled=True)
-    except (OSError, ModelError):  # reported with the other faults
+    except (OSError, ModelError):  # reported with other errors
         pass
     return None
 
@@ -320,7 +320,7 @@ def _card(path: Path) -> ModelCard:
         return bundle.read_card(path)
     if time.time_ns() - stat.st_mtime_ns < _YOUNG_NS:
         return bundle.read_card(path)
-    # A copy may keep the file times; its inode and change time differ.
+    # A copy may preserve the file times, but has a different inode and change time.
     return _parsed(path, stat.st_mtime_ns, stat.st_size, stat.st_ino, stat.st_ctime_ns)
 
 

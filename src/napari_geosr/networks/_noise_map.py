@@ -27,7 +27,7 @@ BOX = 5
 REACH = BOX // 2
 #: Axes of the noise correlation, in the order of the input channels.
 AXES = ("z", "y", "x")
-#: Noise level assumed until it is set, in standard deviations of the input.
+#: Noise level assumed until `set_noise` is called, in standard deviations of the input.
 UNKNOWN_LEVEL = 0.25
 #: Minimum bound used as a divisor, to avoid dividing by zero.
 _MIN_BOUND = 1e-12

@@ -35,9 +35,10 @@ from napari_geosr.networks._scores import ScoresConfig, most_likely_label
 from napari_geosr.networks.resnet import crop_to, pad_to
 from napari_geosr.networks.spec import NetworkSpec
 
-#: Feature maps share a norm in groups of this many; widths are multiples of it.
+#: Number of feature maps per normalisation group; all widths are multiples of this
+#: number.
 _GROUP = 8
-#: Longest wavelength of the time's embedding, in times.
+#: Longest wavelength of the time embedding, in time steps.
 _LONGEST = 10_000.0
 
 
@@ -125,7 +126,8 @@ class _DecoderHead(nn.Module):
         self.mode = "trilinear" if ndim == 3 else "bilinear"
         fine, *coarse = sizes
         self.norms = nn.ModuleList(_norm(size) for size in reversed(coarse))
-        # Mixed before they are enlarged, which gives the same in less memory.
+        # Mix the maps before enlarging them: the result is the same and needs less
+        # memory.
         self.mix = nn.ModuleList(
             conv(size, maps, 1, bias=False) for size in reversed(coarse)
         )

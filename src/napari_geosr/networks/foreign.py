@@ -27,7 +27,7 @@ from napari_geosr.networks.spec import NetworkSpec
 if TYPE_CHECKING:
     from torch import Tensor
 
-#: A pointwise operation: its name, then its numbers.
+#: A pointwise operation: its name, followed by its parameters.
 Pointwise = tuple[Any, ...]
 
 

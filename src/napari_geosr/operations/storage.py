@@ -204,7 +204,7 @@ def find_unfinished_results() -> list[Volume]:
             array: Any = zarr.open_array(entry.part, mode="r+")
             found.append(_as_volume(entry, array))
         except (OSError, ValueError, KeyError, TypeError, GeoSRError):
-            continue  # it is damaged, or has been removed in the meantime
+            continue  # the record is damaged, or has been removed in the meantime
     return found
 
 

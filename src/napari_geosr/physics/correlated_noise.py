@@ -1,7 +1,7 @@
 """Gaussian noise with a given correlation or spectrum (without torch).
 
-`noise_of_scan` draws noise, and `filtered_covariance` computes what a linear filter
-leaves of it.
+`noise_of_scan` draws noise, and `filtered_covariance` computes its covariance after a
+linear filter.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ _MAX_WIDTH = 3.2
 #: Largest correlation of the part of the noise that is not white: that of adjacent
 #: voxels at the largest kernel width.
 _MAX_CORRELATION = math.exp(-1 / (4 * _MAX_WIDTH**2))
-#: White fraction above which the rest is not simulated.
+#: Fraction of white noise above which the correlated part is not simulated.
 _ALL_WHITE = 0.98
-#: Voxels added to the edges of planes that are filtered as a whole.
+#: Number of voxels added at each edge of planes that are filtered as a whole.
 _PLANE_MARGIN = 16
 #: Smallest number of frequencies along an axis at which a spectrum is integrated.
 _FREQUENCIES = 256

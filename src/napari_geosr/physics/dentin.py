@@ -30,7 +30,8 @@ from napari_geosr.physics.tubes import bent_path, render_tubes
 
 Array = npt.NDArray[np.float64]
 
-#: Light of the dentin between tubules, relative to that of the stain inside them.
+#: Brightness of the dentin between tubules, relative to that of the stain inside the
+#: tubules.
 AUTOFLUORESCENCE = 0.15
 #: Attenuation of a cuff divided by that of other dentin, minus one.
 CUFF_DENSITY = 0.25
@@ -202,7 +203,7 @@ def _max_radii(centres: Array) -> Array:
 def _tubule(
     shape: Shape, centre: Array, lean: Array, sway: Array, reach: float
 ) -> Array:
-    """A path through the volume; all bend in the same way, so they stay parallel."""
+    """A path through the volume; all paths bend in the same way and stay parallel."""
     depth, n = shape[0], 2 + math.ceil(shape[0] / _PIECE)
     z = np.linspace(-reach - 2, depth + reach + 1, n)
     turn = 2 * np.pi * z / max(depth, 1)

@@ -357,8 +357,8 @@ def scan_coarsely(
 ) -> FloatArray:
     """Image `light` with a scan that stops only at the centre of every block of voxels.
 
-    The lens and the time at each position are those of a scan of all voxels: the blur
-    is the same, and as many photons are counted in each sample.
+    The lens and the dwell time at each position are those of a scan of all voxels, so
+    that blur and photon count per sample are the same.
 
     Parameters
     ----------

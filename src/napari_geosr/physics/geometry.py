@@ -237,7 +237,7 @@ class ConeGeometry(FanGeometry):
         return (self.n_rows, self.n_angles, self.n_columns)
 
     def rows_of(self, first: int, stop: int) -> tuple[int, int]:
-        """Detector rows that see the slices `first` … `stop` - 1.
+        """Detector rows reached by rays through the slices `first` … `stop` - 1.
 
         Returns
         -------

@@ -109,7 +109,7 @@ class SpectralNoise:
 
 
 def _filter(shape: tuple[int, int], spectrum: Sequence[float]) -> FloatArray:
-    """Amplitudes of the filter that gives white noise this spectrum, at variance 1."""
+    """Amplitudes of the filter that gives white noise this spectrum and variance 1."""
     from scipy import fft
 
     fy = fft.fftfreq(shape[0])[:, None]

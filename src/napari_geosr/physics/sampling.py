@@ -51,8 +51,8 @@ def kept_samples(
 def without_kept(volume: AnyArray, factors: Sequence[int], first: int = 0) -> AnyArray:
     """Replace the voxels of `kept_samples` by interpolation from skipped voxels.
 
-    The result contains nothing of the kept voxels. If noise is independent from voxel
-    to voxel, the noise of the result is independent of theirs.
+    The result does not depend on the kept voxels. If noise is independent from voxel to
+    voxel, the noise of the result is independent of that of the kept voxels.
 
     Parameters
     ----------

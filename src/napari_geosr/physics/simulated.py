@@ -31,7 +31,8 @@ from napari_geosr.physics.blur import gaussian_blur
 from napari_geosr.physics.phantoms import FloatArray, Phantom, Shape
 
 PREFIX = "simulated:"
-#: Cache for simulated volumes, in bytes; 128 scans in all versions take 450 MB.
+#: Size of the cache for simulated volumes, in bytes; 128 scans in all versions take 450
+#: MB.
 CACHE_BYTES = 1 << 30
 _MAX_NUMBER = 100_000
 #: Seed of the CT scans. Each kind of scan has its own random numbers.

@@ -39,7 +39,7 @@ def _shadow(
     k: np.float32,
     high: np.float32,
 ) -> tuple[np.float32, np.int32, np.float32]:
-    """1 / u of a voxel, and its column as from `_sample`."""
+    """1 / u of a voxel, and its detector column and weight as given by `_sample`."""
     over = np.float32(1) / (np.float32(1) + k * (y * c - x * s))
     m, f = _sample(centre + (x * c + y * s) * over, high)
     return over, m, f

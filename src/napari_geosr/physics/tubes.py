@@ -31,7 +31,7 @@ Array = npt.NDArray[np.float64]
 
 #: Number of points along a bent path.
 _POINTS = 9
-#: Number of random candidates for each cube of the minimum spacing in the volume.
+#: Number of random candidate positions per cube with an edge of the minimum spacing.
 _MAX_TRIES = 40
 #: Short semi-axes of a lacuna relative to the long one.
 _LACUNA = (0.5, 0.35)

@@ -32,10 +32,10 @@ FloatArray = npt.NDArray[np.float32]
 _FLOOR = 1e-3
 #: Smallest weight by which an update is divided, relative to the largest.
 _WEIGHT_FLOOR = 0.02
-#: Iterations after the best one before the search for it ends.
+#: Number of iterations without improvement after which the search ends.
 _PATIENCE = 6
-#: Held-out photons predict the best number for half of the photons; with all of them
-#: more iterations are useful.
+#: Factor for the number of iterations: held-out photons give the best number for half
+#: of the photons, and more iterations are useful with all photons.
 _MORE = 1.15
 
 

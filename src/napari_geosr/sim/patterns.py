@@ -37,11 +37,11 @@ _FADE = 0.06
 #: Fractions of each edge over which filtered frames fade: 0 up to the first, 1 from the
 #: second.
 _INNER = (0.07, 0.2)
-#: Smallest part of the energy of a band that counts as signal.
+#: Minimum fraction of a band's energy that counts as signal.
 _MIN_SIGNAL = 0.02
-#: Number of times that bands are separated with the phases found.
+#: Number of times that the bands are separated again with the phases found.
 _SEPARATIONS = 4
-#: Condition of points above which they do not determine a circle.
+#: Condition number of the fit above which points do not determine a circle.
 _MAX_CONDITION = 20
 #: Confidence below which a pattern does not count as found.
 MIN_CONFIDENCE = 6.0
@@ -238,7 +238,7 @@ class AngleFit:
         return phases, modulation, evenness
 
     def _separate(self, phases: npt.NDArray[np.float64]) -> bool:
-        """Take the central band from a least-squares separation; whether it exists."""
+        """Separate the bands by least squares; return False if ill-conditioned."""
         columns = [np.ones(len(phases)), np.exp(1j * phases), np.exp(-1j * phases)]
         matrix = np.stack(columns, 1)
         if len(phases) < 3 or np.linalg.cond(matrix) > 10:

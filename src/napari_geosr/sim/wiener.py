@@ -173,7 +173,7 @@ def _noise_to_signal(
     fy, fx = _frequencies(grid)
     radius = np.hypot(fy, fx)
     pixels = frames.shape[-2] * frames.shape[-1]
-    # Every angle averages its phases, and the sum over bands all angles.
+    # Each angle is an average over phases, and the sum over bands runs over all angles.
     level = noise * pixels * grid.upscale_factor**4 / len(frames)
     edges = np.linspace(0, 1, 33)[1:] * radius[power > 1e-3].max()
     index = np.searchsorted(edges, radius)
@@ -227,7 +227,7 @@ def _half_pixel(
 
 
 def _padded(frame: FloatArray, grid: SimGrid) -> FloatArray:
-    """A frame continued into the margin, where it fades to its mean at the border."""
+    """A frame with a margin in which it fades to its mean value at the border."""
     pads = [
         (part.start, n - part.stop)
         for part, n in zip(grid.inside, grid.padded, strict=True)

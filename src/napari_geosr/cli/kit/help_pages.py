@@ -56,8 +56,8 @@ _GROUPS: dict[str, str] = {
     "synchrotron-kilowatts target-light temperature uncertainty-members "
     "validate-every validation warm-up weight width window",
 }
-#: Options that mean something else in one command, keyed by an option that only this
-#: command has, with their groups there.
+#: Groups of options with a different meaning in a certain command, keyed by an option
+#: that only this command has.
 _EXCEPTIONS: dict[str, dict[str, str]] = {
     "--phases": {"--angles": "Input", "--frames": "Input"},
     "--bleaching": {"--saturation": _METHOD},
@@ -78,7 +78,8 @@ _OTHER_NAMES = {
     "--sample-mask",
     "--scan-dataset",
 }
-#: Earlier names that are the current name of another option, keyed by the current name.
+#: Earlier names that now belong to another option, keyed by the current name of the
+#: renamed option.
 _EARLIER_NAMES = {"--deviation": "--uncertainty"}
 
 

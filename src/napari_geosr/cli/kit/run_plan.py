@@ -86,7 +86,7 @@ def rows_for_job(job: RestoreJob, profile: Profile) -> dict[str, str]:
 
 
 def _check_walltime(plan: RestorePlan, profile: Profile) -> None:
-    """Raise `ConfigError` if a run ends before its first tile is finished."""
+    """Raise `ConfigError` if the walltime ends before the first tile is finished."""
     part = plan.seconds / plan.parts * min(plan.parts, plan.workers)
     if profile.queue == submission.LOCAL or part <= profile.seconds:
         return

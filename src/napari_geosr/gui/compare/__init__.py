@@ -144,7 +144,7 @@ class CompareDock(CompareWidgets):
             If one of them is invalid.
         """
         values = self.common.values() | self.rare.values()
-        if not values["graph"]:  # the distance stays in the form
+        if not values["graph"]:  # the distance remains in the form
             values["graph_distance"] = None
         return CompareConfig.create(**values)
 
@@ -353,7 +353,7 @@ class CompareDock(CompareWidgets):
         if not checked:
             self._side_by_side.end()
             return
-        for toggle in self.view.toggles():  # these show and hide layers, too
+        for toggle in self.view.toggles():  # these also show and hide layers
             toggle.setChecked(False)
         report, n = self._report, int(self.slices.currentData())
         keys = self._layers if report is None else report.volumes

@@ -74,7 +74,7 @@ class QualityTable(QTableWidget):
         header.setTextElideMode(Qt.TextElideMode.ElideMiddle)
         rows = self.verticalHeader()
         rows.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
-        rows.setTextElideMode(Qt.TextElideMode.ElideNone)  # it would join lines
+        rows.setTextElideMode(Qt.TextElideMode.ElideNone)  # this would join lines
         rows.setMaximumWidth(_LABELS)
         rows.setDefaultAlignment(
             Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter
@@ -85,7 +85,8 @@ class QualityTable(QTableWidget):
         rows = [] if report is None else report.rows()
         titles = {} if report is None else dict(report.titles)
         base = "" if report is None else report.base
-        # The base comes last because it has the fewest figures and the dock is narrow.
+        # The base is the last column because it has the fewest figures and the dock is
+        # narrow.
         keys = sorted(titles, key=lambda key: key == base)
         self._keys = keys
         places = [list(titles).index(key) for key in keys]

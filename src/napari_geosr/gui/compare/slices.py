@@ -142,7 +142,7 @@ class SliceMontage(QObject):
         self._layers: list[weakref.ref[Layer]] = []
         self._waiting: list[tuple[SliceRow, weakref.ref[Image]]] = []
         self._request: _Request | None = None
-        #: Number of the latest request; results of earlier ones are dropped.
+        #: Number of the latest request; results of earlier requests are discarded.
         self._number = 0
         #: Number of shown axes, order of the axes, centre and zoom.
         self._view_before: (
@@ -225,7 +225,7 @@ class SliceMontage(QObject):
         self._adding.start(0)
 
     def _add_next(self) -> None:
-        """Add one layer in each turn of the event loop, because it takes a while."""
+        """Add one layer per event-loop cycle, because adding a layer takes a while."""
         if self._waiting:
             self._add(*self._waiting.pop(0))
             self._adding.start(0)

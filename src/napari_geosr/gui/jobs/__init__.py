@@ -66,7 +66,7 @@ class JobsDock(Dock):
         self._known: dict[str, JobStatus] = {}
         self._local: list[JobStatus] = []
         self._shared: set[Identity] = set()
-        self._hosts: dict[str, str] = {}  # of jobs that only other computers see
+        self._hosts: dict[str, str] = {}  # for jobs visible only to other computers
         self._chosen = False
         self._make_widgets()
         self._lay_out()
@@ -260,14 +260,14 @@ class JobsDock(Dock):
         self.view.set_job(first, others=[path for path in paths if path != first])
 
     def _show_remote(self) -> None:
-        """Show the job that is selected, if only another computer sees its folder."""
+        """Show the selected job if its folder is visible only to another computer."""
         keys = [item.data(0, _PATH) for item in self.tree.selectedItems()]
         key = keys[0] if len(keys) == 1 else ""
         host = self._hosts.get(key, "")
         self.remote.set_job(host, self._known.get(key) if host else None)
 
     def _missing(self, path: Path) -> JobStatus | None:
-        """Status of a job whose folder is gone; None for all other jobs."""
+        """Status of a job whose folder no longer exists; None for all other jobs."""
         job = self._known.get(str(path))
         return job if job is not None and job.state == "missing" else None
 
@@ -408,7 +408,8 @@ def _list_steps() -> Generator[Step, None, tuple[list[JobStatus], set[Identity]]
     """List the jobs, and those among them that were submitted on other computers."""
     yield from ()
     jobs = index.list_jobs()
-    # A queue that does not respond is queried again; its last state stays listed.
+    # A queue that does not respond is queried again later; until then, the last known
+    # state is listed.
     submission.refresh(jobs)
     places = [(job, index.elsewhere_of(job.path)) for job in jobs]
     shared = {

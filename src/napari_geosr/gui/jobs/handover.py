@@ -109,7 +109,7 @@ class RunHandover(QObject):
 
     @property
     def description(self) -> str:
-        """What the run does, as the beginning of a sentence."""
+        """Description of the run, as the beginning of a sentence."""
         return self._description
 
     @property

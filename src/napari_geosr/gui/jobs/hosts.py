@@ -23,7 +23,7 @@ from napari_geosr.jobs.index import Elsewhere, describe_state
 if TYPE_CHECKING:
     import napari.viewer
 
-#: Kinds of jobs whose result is a volume.
+#: Kinds of jobs whose result is a volume that can be opened.
 _OPENED = tuple(kind for kind in SHOWN_AS_LAYER if kind != "measure")
 #: Milliseconds between checks whether a computer is due to be queried.
 _TICK_MS = 1000

@@ -105,7 +105,7 @@ class JobPreview(QObject):
             remove_in_place(self._viewer, layer)
 
     def _on_error(self, step: int, error: Exception) -> None:
-        self._shown_step = step  # do not retry; the next one may be readable
+        self._shown_step = step  # do not retry; the next preview may be readable
         self.failed.emit(error)
 
     def _show(self, path: Path, step: int, volume: Volume) -> None:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 #: Kinds of jobs whose result is shown as a layer, or as layers of pores.
 SHOWN_AS_LAYER = ("restore", "reconstruct", "ganrec", "measure", "sim", "pinn-sim")
-#: Kinds whose result has other pixels and axes than their input.
+#: Kinds of jobs whose result has pixels and axes different from those of the input.
 _ON_THEIR_OWN = ("sim", "pinn-sim")
 
 

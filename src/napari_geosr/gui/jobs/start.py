@@ -72,7 +72,7 @@ class TrainingPlan:
     def job_steps(
         self, folder: Path, should_stop: ShouldStop
     ) -> Generator[Step, None, TrainJob]:
-        """Put what the job needs into `folder`.
+        """Write all data that the job needs into `folder`.
 
         Raises
         ------

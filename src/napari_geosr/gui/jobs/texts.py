@@ -23,7 +23,7 @@ _REQUEST_TEXTS = {"pause": "Pausing…", "finish": "Stopping…", "cancel": "Sto
 
 
 def state_text(watch: JobWatch) -> str:
-    """What a job is doing, in a sentence."""
+    """Describe the current activity of a job in a sentence."""
     status = watch.status
     done, total = steps_of(watch)
     fits = status.operation in FIT_NETWORKS

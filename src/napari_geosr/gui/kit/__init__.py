@@ -1,1 +1,1 @@
-"""Building blocks of docks: workers, messages, forms, charts. Knows no layers."""
+"""Building blocks of docks: workers, messages, forms, charts; none for layers."""

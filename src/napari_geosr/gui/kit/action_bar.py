@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 #: Maximum height of a message, as a fraction of the dock's; longer messages scroll.
 _MAX_SHARE_OF_DOCK = 0.2
-#: napari gives only disabled buttons a border, which makes them taller than others.
-#: The primary button is marked by a border that is visible on both themes.
+#: Style of buttons: napari gives only disabled buttons a border, which makes them
+#: taller than others. The border of the primary button is visible in both themes.
 _STYLE = (
     "QPushButton:enabled { border: 1px solid transparent; }"
     "QPushButton[primary='true'] { font-weight: bold; }"

@@ -135,13 +135,13 @@ class Activity(QObject):
     # Requests
 
     def _request_operation(self, what: str) -> None:
-        """Start an operation as soon as possible, even if it failed before."""
+        """Start an operation as soon as possible, even if an earlier attempt failed."""
         self._requests.add(what)
         self._failed_key = None
         self._timer.start(0)
 
     def _restart_later(self) -> None:
-        """Start over once nothing has changed for a while."""
+        """Restart the operation once no setting has changed for a while."""
         self._failed_key = None
         self._timer.start(self._debounce_ms)
 

@@ -158,8 +158,8 @@ class CloseFilter(QObject):
             return False
         event.ignore()
         if answer != _STAY:
-            # Pretend that a script closes the window; otherwise napari would ask a
-            # second time.
+            # Close the window as a script would; otherwise napari would ask a second
+            # time.
             window: Any = self.parent()
             self.hand_over_and_close(
                 answer, partial(QTimer.singleShot, 0, window.close)
@@ -279,7 +279,7 @@ class CloseCommand(QObject):
         closing.hand_over_and_close(answer, close, everywhere=self._quits)
 
     def _closing(self) -> CloseFilter | None:
-        """The object that watches the active window; for *Exit*, any window."""
+        """The object that watches the active window or, for *Exit*, any window."""
         active = QApplication.activeWindow()
         closings = _all_closings()
         if active is not None:

@@ -102,7 +102,7 @@ class Dock(QWidget):
         if not fields:
             self.message.show_error(self.reworded(error))
             return
-        self.message.clear()  # it was about the previous operation
+        self.message.clear()  # the message was about the previous operation
         if self.scroller is not None:
             self.scroller.show_part(fields[0])
 

@@ -114,7 +114,7 @@ def field_widget(field: FieldInfo, suggestions: Sequence[str] = ()) -> ValueWidg
 
 
 def _name_unset(editor: Any, text: str) -> None:
-    """Show a word of its own for a blank value, where nothing is automatic."""
+    """Show a specific word for a blank value of a setting that is never automatic."""
     if isinstance(editor, QAbstractSpinBox):
         editor.setSpecialValueText(text)
     else:

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 #: Style of a field with an invalid value; the reason is shown below the field.
 _FAULT_STYLE = "border: 1px solid #d9534f;"
-#: A word at the beginning of a sentence.
+#: Pattern of a word at the beginning of a sentence.
 _WORD = re.compile(r"[a-z]+(?=[\s,:;]|$)")
 
 __all__ = ["AUTOMATIC", "ConfigForm", "KindForm"]
@@ -445,7 +445,7 @@ def show_in_fields(error: Exception, forms: Iterable[ConfigForm]) -> list[QWidge
     shown = [field for form in forms for field in form.show_faults(error)]
     if not shown and isinstance(error, GeoSRError):
         text, fields = fields_of_options(str(error), forms)
-        for form, name in fields[:1]:  # the others are alternatives
+        for form, name in fields[:1]:  # the other options are alternatives
             form.add_fault(name, text)
             shown.append(form.editor(name))
     for field in shown:

@@ -113,7 +113,7 @@ class DockFrame(QWidget):
             self.filled.connect(then)
 
     def sizeHint(self) -> QSize:
-        """Return the width of docks, so that nothing moves later."""
+        """Return the width of docks, so that the layout does not change later."""
         return QSize(WIDTH, _HEIGHT)
 
     def _on_error(self, error: Exception) -> None:
@@ -121,7 +121,7 @@ class DockFrame(QWidget):
         self.message.show_error(error)
 
     def _create_dock(self, kind: type[Dock]) -> None:
-        """Create the dock now, adopt it in the next event and show it after that.
+        """Create the dock, adopt it in the next event, and then show it.
 
         Each of these takes a moment.
         """
@@ -130,7 +130,7 @@ class DockFrame(QWidget):
         QTimer.singleShot(0, self._adopt_dock)
 
     def _adopt_dock(self) -> None:
-        """Become the dock's parent, which gives its parts the style of the window."""
+        """Become the dock's parent, so that its widgets get the style of the window."""
         if self._pending_dock is not None:
             self._pending_dock.setParent(self)  # deleted together with the frame
             QTimer.singleShot(0, self._insert_dock)

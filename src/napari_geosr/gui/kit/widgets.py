@@ -34,13 +34,14 @@ from superqt import QElidingLabel
 if TYPE_CHECKING:
     from qtpy.QtGui import QResizeEvent, QShowEvent
 
-#: Places within a name at which a line may be broken.
+#: Positions within a name at which a line may be broken.
 _JOINT = re.compile(r"(?<=\w)[_/-](?=\w)|(?<=[^\W\d])\.(?=\w)|(?<=\d)\.(?=[^\W\d])")
 #: Spaces between a number and its unit, at which no line is broken.
 _BEFORE_UNIT = re.compile(r"(?<=\d) (?=%|(?:dB|[kMGT]?B|[nµm]?m|m?s|min|h|voxels?)\b)")
 #: Longest entry, in widths of an X, for which a menu reserves space.
 _MAX_ENTRY = 26
-#: Pixels that Qt reserves at the sides of an entry beyond what napari's style uses.
+#: Number of pixels that Qt reserves at the sides of an entry in addition to those of
+#: napari's style.
 _SPARE = 16
 #: Margin, in pixels, around a part that is scrolled into view.
 _MARGIN = 40
@@ -207,7 +208,7 @@ def form_layout() -> QFormLayout:
 def add_row(
     form: QFormLayout, title: str, widget: QWidget, buddy: QWidget | None = None
 ) -> None:
-    """Add a row whose label belongs to `buddy`, by default the widget.
+    """Add a row; its label belongs to `buddy`, by default the widget.
 
     Parameters
     ----------
@@ -268,7 +269,7 @@ class FormAligner(QObject):
     def __init__(self, body: QWidget) -> None:
         super().__init__(body)
         self._body: Any = body
-        # A dock that opens is laid out dozens of times, and finding forms takes long.
+        # A dock is laid out dozens of times while it opens, and finding forms is slow.
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.timeout.connect(self._align)

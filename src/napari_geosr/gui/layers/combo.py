@@ -47,7 +47,7 @@ class ElidingCombo(QComboBox):
         return self._shortened(self.currentText() or self._empty_text(), room - 2)
 
     def _shortened(self, text: str, room: int) -> str:
-        """A text that fits into `room` pixels."""
+        """Shorten a text so that it fits into `room` pixels."""
         return str(self.fontMetrics().elidedText(text, self.elide_mode, room))
 
     def paintEvent(self, _event: QPaintEvent | None) -> None:
@@ -145,7 +145,7 @@ class LayerCombo(ElidingCombo):
             self.setCurrentIndex(len(self._fixed) + known.index(layer))
 
     def _empty_text(self) -> str:
-        """Return what an empty list lacks."""
+        """Return the text that explains why the list is empty."""
         return super()._empty_text() if self.count() else _NOTHING_TO_LIST
 
     def refresh(self) -> None:

@@ -67,8 +67,8 @@ class _LimitsReader:
 
     def __init__(self, layer: Image, data: Any) -> None:
         self._layer = weakref.ref(layer)
-        # napari sets limits from the first slice once: either now or when it first
-        # draws.
+        # napari sets limits from the first slice only once: either now or when the
+        # layer is first drawn.
         lowest, highest = layer.contrast_limits_range
         self._n_expected_changes = int(
             tuple(layer.contrast_limits) == (lowest, highest)
@@ -137,7 +137,7 @@ def _sample(data: AnyArray) -> AnyArray:
 
 
 def _strides(shape: tuple[int, ...]) -> tuple[slice, ...]:
-    """Strided slices per axis; the unused share of short axes goes to long axes."""
+    """Strided slices per axis; long axes use samples not needed for short axes."""
     steps = [1] * len(shape)
     room = _MAX_VOXELS
     by_length = sorted(range(len(shape)), key=lambda axis: shape[axis])

@@ -246,7 +246,7 @@ class CompareBox(QWidget):
         self.slider.setVisible(checked)
         pair = self.pair()
         if checked and pair is not None:
-            self.difference_button.setChecked(False)  # it would cover the curtain
+            self.difference_button.setChecked(False)  # would cover the curtain
             pair[1].visible = True
             self._draw()
             return

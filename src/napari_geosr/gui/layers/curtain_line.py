@@ -62,7 +62,7 @@ class CurtainLine(QWidget):
         self.setToolTip("Drag to move the line between before and after.")
         canvas.installEventFilter(self)
         self._arrange()
-        self.raise_()  # only once, so that later notifications appear above it
+        self.raise_()  # only once, so that later notifications appear above the line
         self.hide()
 
     @property

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from napari_geosr.core.types import AnyMapping
 
-#: Settings of the run that its explanation must share.
+#: Settings of a run that must be the same for its explanation.
 _REPEATED = ("device", "nonfinite", "strength", "sharpness")
 
 

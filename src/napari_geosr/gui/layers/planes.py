@@ -81,7 +81,7 @@ class Planes:
         raise NotImplementedError
 
     def _add_to_cache(self, planes: Mapping[int, Image]) -> None:
-        """Cache planes just read, the most recent last, and as many others as fit."""
+        """Cache the planes just read, most recent last, and as many others as fit."""
         room = _CACHE_BYTES - sum(image.nbytes for image in planes.values())
         cache = dict(planes)
         for plane, image in reversed(self._cache.items()):

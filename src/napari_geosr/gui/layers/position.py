@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from napari.layers import Layer
     from napari.utils.events import Event
 
-#: Distance in pixels from which a moved mouse drags, as in napari.
+#: Minimum mouse movement, in pixels, that counts as dragging, as in napari.
 _DRAG = 5
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]

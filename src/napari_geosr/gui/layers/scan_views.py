@@ -133,7 +133,7 @@ def _on_inserted(event: Event) -> None:
 
 
 class _Reading(threading.Thread):
-    """Reads one plane. It refers to no widget, so it may outlive them all."""
+    """Reads one plane; refers to no widget, so it may outlive all of them."""
 
     def __init__(self, planes: Planes, plane: int) -> None:
         super().__init__(name=f"reading plane {plane}", daemon=True)
@@ -159,16 +159,16 @@ class _Reading(threading.Thread):
 
 
 class _ScanReader(QObject):
-    """Reads planes for one layer, one at a time; the latest request wins.
+    """Reads planes for one layer, one at a time; the latest request takes precedence.
 
-    It lives as long as the view and holds a weak reference to the layer.
+    The reader exists as long as the view and holds a weak reference to the layer.
     """
 
     def __init__(self, planes: Planes, layer: Layer) -> None:
         super().__init__()
         self._planes, self._layer = planes, weakref.ref(layer)
         self._blank_value = float(layer.contrast_limits[0])
-        self._readings: list[_Reading] = []  # at most one
+        self._readings: list[_Reading] = []  # at most one reading
         self._requested: int | None = None
         self._failed: set[int] = set()
         self._bar: Any = None

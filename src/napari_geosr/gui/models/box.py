@@ -106,7 +106,7 @@ class ModelBox(QWidget):
         entries, self._damaged = catalogue.scan_folders()
         for entry in entries:
             if entry.card.task == "generate" and entry.card.adjacent_slices > 1:
-                continue  # it draws no samples
+                continue  # the model does not draw samples
             self._cards[entry.name if entry.bundled else str(entry.path)] = entry.card
         self._fill()
         self.combo.currentIndexChanged.connect(self._on_chosen)
@@ -124,8 +124,9 @@ class ModelBox(QWidget):
     def compared_factor(self) -> int:
         """Upscale factor of the models that can be compared with the chosen one.
 
-        It is 1 where there is nothing to compare it with: for denoisers, for models
-        that make voxels finer only within slices, and if there is no interpolation.
+        The factor is 1 if the model cannot be compared with interpolation: for
+        denoisers, for models that make voxels finer only within slices, and without
+        interpolation.
         """
         card = self.card()
         if card is None or card.upscale_factor == 1 or card.labels > 1:
@@ -161,7 +162,8 @@ class ModelBox(QWidget):
         chosen = None
         if propose and not self._is_user_choice:
             chosen = self._key_of(ranking.chosen)
-            # The user asked for it; a ranking of denoisers may still be running.
+            # The user requested this ranking; a ranking of denoisers may still be
+            # running.
             self._is_user_choice = ranking.upscale_factor > 1
         self._fill(keep=chosen)
 

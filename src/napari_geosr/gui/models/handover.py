@@ -38,7 +38,7 @@ class ModelHandover(QObject):
         self._viewer = viewer
         self._activity = Activity(self)
         self._activity.failed.connect(self.failed)
-        self._adopted: Path | None = None  # the model that Restore will choose
+        self._adopted: Path | None = None  # the model that Restore will select
 
     def use(
         self, bundle: Path, still_needed: Callable[[], bool] = lambda: True

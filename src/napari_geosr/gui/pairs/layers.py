@@ -58,7 +58,8 @@ def show_pair(
             "contrast_limits": shown.limits,
         }
         if is_aligned:
-            # Opaque, because the scans below stay visible and would add to the colours.
+            # Opaque, because the scans below remain visible and would add to the
+            # colours.
             options["blending"] = "additive" if key == "low" else "opaque"
             colour = LOW_COLOUR if key == "low" else HIGH_COLOUR
             options["colormap"] = Colormap(

@@ -94,7 +94,7 @@ class SampleProposal(QObject):
         if self._by_hand or self._refused:
             return
         chosen = self._sample.fixed_entry()
-        self.is_active &= chosen == AUTOMATIC  # otherwise the user changed it
+        self.is_active &= chosen == AUTOMATIC  # otherwise edited by the user
         self.is_wanted = surrounded and chosen == WHOLE
         if self.is_active and not surrounded:
             self._sample.setCurrentText(WHOLE)
@@ -122,7 +122,7 @@ class SampleProposal(QObject):
             self._sample.setCurrentText(AUTOMATIC)
 
     def restart(self) -> None:
-        """Forget what was proposed and chosen for another image."""
+        """Discard the proposal and the choice made for another image."""
         self._by_hand = self._refused = self.is_wanted = False
         if self.is_active:
             self.is_active = False

@@ -46,7 +46,7 @@ class SettingsFaults:
             FieldFaults(rows) for rows in (settings.rows_above, settings.rows_below)
         )
         self._parts = above, below
-        #: Form and menu, keyed by the name of a setting or layer in errors.
+        #: Form and menu, keyed by the name of a setting or layer in error messages.
         self._menus = {
             "threshold": (above, settings.method),
             "sample_mask": (below, settings.sample),

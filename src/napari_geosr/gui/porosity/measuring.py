@@ -61,7 +61,7 @@ class PoreMeasurement:
     kept: tuple[str, ...] = ()
 
     def without_labels(self) -> PoreMeasurement:
-        """Copy without labels and masks, which the layers hold from now on."""
+        """Copy without labels and masks, which are now stored in layers."""
         reports = {
             key: replace(r, labels=None, sample_mask=None)
             for key, r in self.reports.items()

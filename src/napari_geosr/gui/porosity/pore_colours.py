@@ -51,7 +51,7 @@ _GREY = 254
 _SELECTED = 255
 #: Ratio of the largest to the smallest value from which a scale is logarithmic.
 _LOG_RATIO = 100.0
-#: Milliseconds after the last change until the layer's thumbnail is drawn.
+#: Delay in milliseconds from the last change until the layer's thumbnail is drawn.
 _REST = 200
 
 
@@ -130,7 +130,7 @@ class PoreColormap(CyclicLabelColormap):
     def _data_to_texture(self, values: Any) -> Any:
         array = np.asarray(values)
         if self._classes is None or array.dtype.itemsize <= 2:
-            # napari sends such labels to the screen as they are.
+            # napari sends such labels to the graphics card unchanged.
             return super()._data_to_texture(values)
         if self.use_selection:
             shown = (array == self.selection) & (array != self.background_value)

@@ -293,7 +293,7 @@ def add_rose(
     ndim = len(sizes)
     lengths = min(sizes) / rates[known]
     directions = np.stack([curve[axis] for axis in "zyx"[-ndim:]], axis=1)[known]
-    # In both directions, in voxels of the volume.
+    # Draw lines in both directions, in voxels of the volume.
     both = np.concatenate([directions, -directions]) * np.tile(lengths, 2)[:, None]
     shortest = float((sizes * report.shape[-ndim:]).min())
     both *= _LONGEST_LINE * shortest / lengths.max() / sizes

@@ -92,7 +92,7 @@ class PoreDisplay(QObject):
         self._layers.clear()
         self._unfollow()
         first = next(iter(measured.reports))
-        # Add the first one last, so that it lies on top and is the active layer.
+        # Add the first layer last, so that it lies on top and is the active layer.
         for key in reversed(measured.reports):
             of, earlier = sources.get(key), measured.into.get(key)
             source = None if of is None else of()
@@ -127,7 +127,7 @@ class PoreDisplay(QObject):
             self._follower.connect(events.selected_label, self._on_selected_label)
 
     def _unfollow(self) -> None:
-        """Forget the layer that is shown, whose pores change."""
+        """Stop following the layer shown, because its pores will change."""
         self._colours = None
         self._features.set_layer(None)
         self._follower.end()
@@ -226,7 +226,7 @@ class PoreDisplay(QObject):
         self._select_in(layer, label)
 
     def _select_in(self, layer: Labels | None, label: int) -> None:
-        """Make `label` the one that napari's tools of the layer use."""
+        """Make `label` the selected label of the layer, which napari's tools use."""
         if layer is not None:
             self._label = label
             layer.selected_label = label
@@ -235,7 +235,7 @@ class PoreDisplay(QObject):
         """Select the pore that was chosen in napari's controls or features table."""
         layer = self.layer()
         if layer is None or layer.selected_label == self._label:
-            return  # napari also announces it when the colours change
+            return  # napari also emits this event when the colours change
         self._label = label = int(layer.selected_label)
         if 0 < label <= len(self.marked.mask):
             self.marked.set_labels([label])

@@ -25,7 +25,7 @@ from napari_geosr.operations.measure import profile_of
 if TYPE_CHECKING:
     from napari_geosr.operations.measure import PorosityReport
 
-#: Standard errors in the band around the profile (95 %).
+#: Half-width of the band around the profile, in standard errors (95 %).
 _BAND = 1.96
 #: Opacity of the band, from 0 to 255.
 _BAND_ALPHA = 60

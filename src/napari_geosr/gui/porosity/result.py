@@ -214,7 +214,7 @@ class PorosityResult(QWidget):
         self.least.setKeyboardTracking(False)
         self.only_selected = QCheckBox("Show only selected pores")
         self.table = PoreTable()
-        #: Shown in a tab of its own.
+        #: Plot of the pores, shown in a separate tab.
         self.plot = PorePlot()
         self.evidence = QPushButton("Evi&dence")
         self.export = QPushButton("E&xport…")
@@ -404,7 +404,7 @@ class PorosityResult(QWidget):
             return
         before = self.colour.currentText()
         self.colour.setCurrentText(EVIDENCE)
-        if before == self.colour.currentText():  # the same column, other values
+        if before == self.colour.currentText():  # same column with different values
             self.colourChosen.emit(self.colour_column)
 
     def set_extended(self, name: str, report: PorosityReport) -> None:

@@ -351,7 +351,7 @@ class PorositySettings(QWidget):
         self.thresholdChanged.emit()
 
     def _show_closing(self) -> None:
-        """Show the closing only for the mask that it belongs to."""
+        """Show the setting of the closing only for the mask that uses it."""
         is_automatic = self.sample.fixed_entry() == AUTOMATIC
         for part in (self.closing, self.rows_below.labelForField(self.closing)):
             part.setVisible(is_automatic)

@@ -73,7 +73,7 @@ class CentreBox(QWidget):
             "Rotation axis source", "How the rotation axis was determined."
         )
         self.slider.setMinimumWidth(40)
-        row = QHBoxLayout()  # next to the spin box, it would be too wide
+        row = QHBoxLayout()  # a slider next to the spin box would be too wide
         row.addWidget(self.slider, 1)
         row.addWidget(self.find_button)
         column = QVBoxLayout(self)

@@ -235,7 +235,7 @@ class DenoiseBox(QWidget):
         self.state.setText(f"{status.name}: {words}{steps}.{message}")
         self.open_button.setVisible(done)
         if not status.is_alive:
-            self._timer.setInterval(4 * _PAUSE)  # it may be resumed in the Jobs dock
+            self._timer.setInterval(4 * _PAUSE)  # may be resumed in Jobs
 
     def _on_open(self) -> None:
         if self.job is None or self.activity.busy:

@@ -196,7 +196,7 @@ class RestoreActivity(Activity):
     def set_source(self, layer: Image | None) -> None:
         """Choose the layer to restore."""
         if layer is not self.source():
-            self._requests.discard(RUN)  # it was for the previous layer
+            self._requests.discard(RUN)  # the message was for the previous layer
         self._source = None if layer is None else weakref.ref(layer)
         self._restart_later()
 

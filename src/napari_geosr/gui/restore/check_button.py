@@ -73,7 +73,7 @@ class CheckButton(QPushButton):
         self.activity = Activity(self)
         self.activity.failed.connect(self.failed)
         self.activity.busyChanged.connect(lambda what: self.setEnabled(not what))
-        #: Pairs of a checked result and a layer that was added for it.
+        #: Pairs of a checked result and a layer that the check added for this result.
         self._added: list[tuple[weakref.ref[Image], weakref.ref[Layer]]] = []
         self.clicked.connect(self.check)
         self.setVisible(False)

@@ -54,7 +54,7 @@ class DeviationLayer:
         self._layer = self.stopped = None
 
     def can_resume(self) -> bool:
-        """Whether nothing was stopped, or its layer still holds the partial data."""
+        """Whether no run was stopped, or the layer still contains its partial data."""
         if self.stopped is None:
             return True
         layer = self.layer()

@@ -53,7 +53,7 @@ _ABOUT = (
     "Whether the pore would appear even if the scan did not show it, and the distance "
     "within which voxels affect the result."
 )
-#: Methods that have no menu entry because they are added to the usual ones.
+#: Methods without a menu entry, which always accompany the usual methods.
 _ADDED = ("filter", "similar")
 _HINT = "Click on a pore or a voxel of the result."
 
@@ -321,7 +321,7 @@ class ExplanationBox(QWidget):
 def _answer(prepared: PreparedExplanation, explanation: Explanation) -> _Answer:
     """The map to show, computed in the worker."""
     overlays = dict(explanation.overlays)
-    # Evidence replaces only the pore itself, so its map shows less.
+    # The method evidence replaces only the pore itself, so its map shows less.
     name = next((n for n in overlays if n != "evidence"), None)
     if name is None:
         return _Answer(prepared, explanation)

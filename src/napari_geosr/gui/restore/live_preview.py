@@ -202,7 +202,7 @@ class LiveLayer(QObject):
             self._start_timer.start(0)
 
     def _on_idle(self) -> None:
-        if self.layer is None:  # it has ended
+        if self.layer is None:  # the run has ended
             self.deleteLater()
         elif self._tiles.is_waiting:
             self._start_timer.start(0)
@@ -228,7 +228,7 @@ class LiveLayer(QObject):
             self._show_level()
 
     def _show_level(self) -> None:
-        """Add the resolution of what is on screen to the layer's name."""
+        """Add the resolution on screen to the layer's name."""
         layer = self.layer
         if layer is None:
             return

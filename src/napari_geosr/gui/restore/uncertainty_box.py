@@ -139,7 +139,7 @@ class UncertaintyBox(QWidget):
         self._show_kind()
 
     def _choose_possible_kind(self, card: ModelCard | None) -> None:
-        """A diffusion model only draws samples, and other models never do."""
+        """Allow samples for diffusion models only, and nothing else for these."""
         if card is None:
             return
         draws = card.task == "generate"

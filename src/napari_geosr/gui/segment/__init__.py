@@ -244,7 +244,8 @@ class SegmentDock(SegmentWidgets):
             return
         volume = volume_from_layer(scan, self._viewer)
         position = sorted(chosen_position(scan, self._viewer).items())
-        # The segmenter keeps the array, so that no other can have its id.
+        # The segmenter holds a reference to the array, so that no other array can have
+        # the same id.
         self._scan_key = (id(finest(scan)), *position)
         config = self.config()
         layer = self.strokes.layer()

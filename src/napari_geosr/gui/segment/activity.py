@@ -9,7 +9,7 @@ from qtpy.QtCore import QObject
 
 from napari_geosr.gui.kit.activity import Activity, Key
 
-#: Names of its operations.
+#: Names of the operations of the dock.
 ANSWER, SUGGEST, SEGMENT = "answer", "suggest", "segment"
 
 

@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 
 #: Suffixes of the names of the layers.
 _STROKES, _PREDICTION, _EXTRA = "labels", "prediction", "certainty"
-#: Opacity of the prediction, through which the scan is seen.
+#: Opacity of the prediction, low enough to see the scan below.
 _OPACITY = 0.4
 #: Opacity of the segmented scan.
 _RESULT_OPACITY = 0.6
 
 
 def warm_up() -> None:
-    """Compile napari's colouring of labels in a worker, so that the window goes on."""
+    """Compile napari's label colouring in a worker, to keep the window responsive."""
     from napari.layers import Labels
 
     Labels(np.eye(4, dtype=np.uint8)[None].repeat(2, 0))

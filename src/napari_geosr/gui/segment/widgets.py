@@ -38,7 +38,7 @@ NO_SCAN = "Open a scan to segment."
 NO_STROKES = "Choose the scan, then press New labels."
 PAINT = "Paint at least two classes with napari's brush."
 READY = "Paint over mistakes, then segment."
-#: Entries of the menu of what is shown of the prediction.
+#: Entries of the menu that determines which part of the prediction is shown.
 CLASSES, UNCERTAINTY = "Classes only", "Uncertainty"
 #: Heights of the list of slices, in pixels.
 _LIST_HEIGHTS = (80, 140)

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 #: Names of the operations.
 _PREVIEW, _RUN, _EXPORT = "preview of a shape", "shape", "mesh"
-#: Files that a mesh can be saved as, for the dialog.
+#: File filters for meshes in the save dialog.
 _MESHES = "STL (*.stl);;PLY (*.ply);;OBJ (*.obj);;3MF (*.3mf)"
 
 
@@ -120,7 +120,7 @@ class ShapesDock(ShapesWidgets):
         self._on_changed()
 
     def _on_changed(self) -> None:
-        """Another shape or setting: the preview no longer shows what a run gives."""
+        """Handle another shape or setting, which makes the preview outdated."""
         if self.activity.busy != _RUN:
             self.preview.clear()
         self.show_busy(self.activity.busy)

@@ -37,11 +37,11 @@ if TYPE_CHECKING:
 
 #: Tasks, in the order of their menu.
 REFINE, COMPLETE = "Refine", "Complete"
-#: What the bar says while nothing runs: without a shape, with one, and after a run.
+#: Text of the bar while nothing runs: without a shape, with a shape, and after a run.
 NO_SHAPE = "Open the labels of a shape."
 READY = "Preview a block, or run the task on the whole shape."
 DONE = "Compare the result with the input."
-#: Settings of a run as a whole, which are rarely changed.
+#: General settings of a run that are rarely changed.
 _ADVANCED = ("memory", "device")
 #: Heights of the table, in pixels.
 _TABLE_HEIGHTS = (110, 140)

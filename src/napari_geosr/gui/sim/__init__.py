@@ -58,7 +58,7 @@ if TYPE_CHECKING:
 
 #: Settings that belong to a single scan and are not remembered.
 _NOT_REMEMBERED = ("pixel", "angles", "phases", "order", "offset", "patterns")
-#: Settings that the patterns depend on; the others are those of reconstructions.
+#: Settings that affect the patterns; all others affect only the reconstruction.
 _OF_PATTERNS = FramesConfig.model_fields.keys() - {"threads"}
 #: Names of the operations.
 _FIND, _REFINE, _PREVIEW, _RUN = "find", "refine", "preview", "run"
@@ -81,11 +81,11 @@ class SimDock(SimWidgets):
         super().__init__(napari_viewer)
         self._found: FoundPatterns | None = None
         self._found_key: tuple[object, ...] = ()
-        #: The same for the frames that are drawn.
+        #: The same key for the frames on screen.
         self._drawn_key: tuple[object, ...] = ()
-        #: Results of the methods with these patterns, for a comparison.
+        #: Results of each method with the current patterns, for comparison.
         self._answers: dict[str, FloatArray] = {}
-        #: What was assumed when the patterns were found.
+        #: Assumptions that were made when the patterns were found.
         self._remarks: tuple[str, ...] = ()
         self._preview: weakref.ref[Image] | None = None
         self._progress = OperationProgress(
@@ -172,7 +172,7 @@ class SimDock(SimWidgets):
             self._show_found()
 
     def _current(self, config: SimConfig) -> FoundPatterns | None:
-        """The patterns on screen, if they are those of the layer and settings."""
+        """The patterns on screen, if they match the current layer and settings."""
         if self._found_key != self._key(self._source(), config):
             return None
         return self._found
@@ -450,7 +450,7 @@ class SimDock(SimWidgets):
     def _add(
         self, volume: Volume, source: Image | None, name: str, helper: str = ""
     ) -> Image:
-        """Add a result in the place of its frames, with contrast of its own."""
+        """Add a result at the position of its frames, with separate contrast limits."""
         values = np.asarray(volume.data[..., ::4, ::4], np.float32)
         values = values[np.isfinite(values)]
         low, high = (float(v) for v in np.percentile(values, (0.5, 99.8)))
@@ -487,7 +487,7 @@ class SimDock(SimWidgets):
 
 
 def _give_pixel_size(layer: Image, edge: float) -> None:
-    """Give the frames a pixel size in µm, so that results are in the same place."""
+    """Give the frames a pixel size in µm, so that results have the same position."""
     known = geometry_of_layer(layer)
     sizes = (edge,) * len(known.voxel_size)
     if known.unit != PIXEL and len(sizes) == 3:

@@ -88,7 +88,7 @@ class AnswerCompare(QWidget):
         self._fill(before, method)
 
     def _fill(self, left: str | None, right: str | None) -> None:
-        """Offer the results that are in the viewer, and choose two of them."""
+        """List the results that are in the viewer, and select two of them."""
         present = [name for name in METHOD_TITLES if self.layer(name) is not None]
         for menu, chosen in ((self.left, left), (self.right, right)):
             menu.blockSignals(True)

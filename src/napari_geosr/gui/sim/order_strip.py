@@ -27,13 +27,13 @@ from napari_geosr.operations.sim.inputs import order_remark
 
 FloatArray = npt.NDArray[np.float32]
 
-#: Largest edge of a thumbnail, which shows as many camera pixels.
+#: Maximum edge of a thumbnail, in screen pixels and in camera pixels.
 _EDGE = 40
 #: Largest width of a row of thumbnails in pixels.
 _ROW = 210
-#: Pixels between two thumbnails.
+#: Gap between two thumbnails, in pixels.
 _GAP = 2
-#: Milliseconds after the last change of a setting before the frames are read.
+#: Delay in milliseconds from the last change of a setting until the frames are read.
 _WAIT_MS = 300
 
 
@@ -188,7 +188,7 @@ class OrderStrip(QWidget):
         self.drawn.emit()
 
     def show_remark(self, text: str) -> None:
-        """Show what is uncertain about the order; an empty text hides it."""
+        """Show a remark on the uncertain order; an empty text hides the remark."""
         self.remark.setText(text)
         self.remark.setVisible(bool(text))
 

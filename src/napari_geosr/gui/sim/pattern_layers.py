@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 #: Gap between the frames and the spectrum, as a fraction of the width of a frame.
 _GAP = 0.05
-#: Smallest distance, in pixels of the spectrum, by which a moved peak counts as moved.
+#: Minimum distance, in pixels of the spectrum, at which a peak counts as moved.
 _MOVED = 0.25
 #: Colours of the angles, in turn; readable for people with colour blindness.
 _COLOURS = ("#56b4e9", "#e69f00", "#009e73", "#f0e442", "#cc79a7")

@@ -18,7 +18,7 @@ from napari_geosr.operations.sim.config import parse_nanometres
 
 #: Columns of the table of patterns.
 _COLUMNS = ("Direction", "Period", "Modulation", "Peak")
-#: Columns that can be typed into.
+#: Columns that can be edited.
 _DIRECTION = 0
 _PERIOD = 1
 _NUMBER = re.compile(r"[-+]?\d+(?:[.,]\d+)?")

@@ -1,4 +1,4 @@
-"""What the *SIM* dock computes in its worker, without Qt."""
+"""Computations of the *SIM* dock in its worker, without Qt."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the SIM dock says about frames and results."""
+"""Texts of the SIM dock about frames and results."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ _COLOURS = ("white", "#56b4e9")
 
 
 class TrustLayers:
-    """The residual map on the latest result, and its spectrum beside the frames.
+    """The residual map over the latest result, and its spectrum next to the frames.
 
     Parameters
     ----------

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 #: Milliseconds between status checks of the job.
 _PAUSE = 700
-#: Settings that are taken from the dock.
+#: Settings that are taken from the Reconstruct dock.
 FROM_DOCK = ("centre", "filter", "stripes", "device", "threads", "memory")
 
 

@@ -209,7 +209,7 @@ class StudyPlot(Chart):
             )
 
     def _draw_lines(self) -> None:
-        """Draw zero and the tolerance on both sides of it."""
+        """Draw the zero line and the tolerance on both sides of zero."""
         lines = [(0.0, Qt.PenStyle.SolidLine)] if self._metric.from_zero else []
         if self._tolerance is not None:
             limits = (-self._tolerance, self._tolerance)

@@ -40,8 +40,8 @@ TORCH: Setting = "torch"
 OPENVINO: Setting = "openvino"
 
 #: Memory in bytes that openvino needs regardless of the window size: import, graph and
-#: kernels took 20 to 56 MB. Per window it took less than the memory model predicts for
-#: torch.
+#: kernels took 20 to 56 MB. Its memory per window was below the prediction of the
+#: memory model for torch.
 FIXED_BYTES = 64 * 10**6
 #: Shortest remaining run, in seconds, for which `auto` converts: converting and
 #: checking takes a few seconds.

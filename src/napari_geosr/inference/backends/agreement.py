@@ -29,7 +29,7 @@ def differences(theirs: Array, ours: Array) -> tuple[float, float]:
     largest, squares = 0.0, 0.0
     for a, b in zip(theirs, ours, strict=True):  # part by part: tiles are large
         part = np.abs(a - b)
-        # Not max(): it would lose a NaN.
+        # Do not use max(), which would lose a NaN.
         largest = float(np.maximum(largest, part.max()))
         squares += float(np.square(part, out=part).sum(dtype=np.float64))
     return largest, math.sqrt(squares / ours.size)

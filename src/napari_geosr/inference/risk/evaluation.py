@@ -342,7 +342,7 @@ def evaluate(
 
 
 def _cells(block: Block, maps: Sequence[FloatArray]) -> list[list[float]]:
-    """Number of valid voxels and means over them, for each cell that has any."""
+    """Number of valid voxels, and means over them, for each cell with valid voxels."""
     rows = []
     for place in block.cells():
         valid: Any = block.valid[place]

@@ -35,7 +35,7 @@ FORMATS = Registry("napari_geosr.io.formats", "napari_geosr.formats", "file form
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """What the user specifies about a file because the file does not state it.
+    """Properties that the user specifies because a file does not state them.
 
     Attributes
     ----------

@@ -23,7 +23,7 @@ pydicom: Any = lazy_loader.load("pydicom")
 
 #: Elements with the height and width of a pixel in mm, the most exact first.
 _SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
-#: Bytes in front of the letters DICM.
+#: Number of bytes before the signature ``DICM``.
 _PREAMBLE = 128
 _PATIENT_NOTE = (
     "the patient data in the file were not read, so results do not contain them."
@@ -93,7 +93,7 @@ def _inverted(data: AnyArray, dataset: Any) -> tuple[AnyArray, int]:
 
 
 def _pixel_size(dataset: Any, ndim: int) -> tuple[float, ...] | None:
-    """Edges of a voxel in mm; the depth of several frames is that of the slices."""
+    """Edges of a voxel in mm; with several frames, the depth is the slice spacing."""
     found = (dataset.get(name) for name in _SPACINGS)
     plane = next((tuple(map(float, each)) for each in found if each), None)
     if plane is None or min(plane) <= 0:

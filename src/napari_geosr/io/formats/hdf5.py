@@ -161,7 +161,7 @@ def _find(file: object, path: Path, notes: list[str]) -> str:
     missing: list[str] = []
     for name, item in walk(file, "", missing, 0, set()):
         known = found.setdefault(identity(item), (name, item))
-        # Of several links to a dataset, prefer the one next to its coordinates.
+        # If several links lead to a dataset, prefer the link next to its coordinates.
         if "axes" in item.parent.attrs and "axes" not in known[1].parent.attrs:
             found[identity(item)] = name, item
     candidates = list(found.values())

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 
-#: Held while nibabel's messages are collected.
+#: Lock that is held while nibabel's messages are collected.
 _LOGGING = threading.Lock()
 
 
@@ -111,7 +111,7 @@ def _refuse_low_offset(path: Path, offset: int, least: int) -> None:
 
 @contextmanager
 def _corrections() -> Iterator[list[str]]:
-    """Collect nibabel's corrections to a header as notes; it would print them."""
+    """Collect nibabel's corrections to a header as notes instead of printing them."""
     notes: list[str] = []
 
     class Collector(logging.Handler):
@@ -149,7 +149,7 @@ def _origin(affine: Any, axes: str) -> tuple[dict[str, float], tuple[str, ...]]:
 
 
 class _Proxy:
-    """A `VoxelSource` over nibabel's array proxy, which locks its file itself."""
+    """A `VoxelSource` for nibabel's array proxy, which handles file locking."""
 
     def __init__(
         self, proxy: Any, shape: tuple[int, ...], dtype: npt.DTypeLike | None

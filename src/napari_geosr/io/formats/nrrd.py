@@ -17,8 +17,8 @@ from napari_geosr.io.suffixes import stem_of
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-#: Spaces of medical images, whose unit is millimetres, and the axes (X, Y) that point
-#: to the opposite side of those of NIfTI, which are right, anterior, superior.
+#: Spaces of medical images, whose unit is millimetres, and whether X and Y are reversed
+#: relative to the axes of NIfTI (right, anterior, superior).
 _FLIPPED = {
     "left-posterior-superior": (0, 1),
     "lps": (0, 1),

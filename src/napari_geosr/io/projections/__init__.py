@@ -130,7 +130,7 @@ def read_projections(
     return _apply_user_values(scan, pixel_size, unit, centre, line_integrals)
 
 
-#: Fields of `Projections` with frames.
+#: Fields of `Projections` that contain frames.
 _FRAMES = ("data", "flats", "darks")
 
 
@@ -141,7 +141,7 @@ def _let_others_open(
     flats: str | Path | None,
     darks: str | Path | None,
 ) -> None:
-    """Note how other processes open the lazy arrays of a scan."""
+    """Set how other processes can open the lazy arrays of a scan."""
     given = [
         None if f is None else Path(f).expanduser().absolute() for f in (flats, darks)
     ]
@@ -266,8 +266,8 @@ def _with_note(metadata: AnyMapping, note: str) -> AnyDict:
 def _implausible_size_changes(scan: Projections) -> AnyDict:
     """Changes that mark an implausible pixel size of the file as unknown.
 
-    It is kept for fan and cone beams, whose distances are in the same unit, and for
-    files written by this package.
+    The pixel size is kept for fan and cone beams, whose distances are in the same unit,
+    and for files written by this package.
     """
     question = voxel_size_question(scan.metadata)
     reasons, _ = implausibility_reasons(scan.pixel_size, scan.unit)

@@ -80,7 +80,7 @@ def read_images(
     notes = [*file_warnings(views.metadata), *views.metadata.get("notes", ())]
     notes = [n for n in notes if "slices (Z)" not in n and "their distance" not in n]
     asked = _asked(views)
-    if asked is not None:  # the question already mentions it and says what to do
+    if asked is not None:  # the question already explains the problem and what to do
         notes = [n for n in notes if "dots per inch" not in n]
     remarks = tuple(
         f"{stack.shape[0]} of the files are {word[:-1]} fields."

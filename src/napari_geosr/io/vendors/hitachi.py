@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _MARKS = ("[SemImageFile]", "[TemImageFile]")
 _BYTE_ORDER_MARKS = (b"\xff\xfe", b"\xfe\xff")
-#: Largest text file that is read, in bytes: those written by microscopes are a few kB.
+#: Maximum size of a text file that is read, in bytes; microscopes write a few kB.
 _LARGEST = 1 << 20
 _NM = 1e-9
 
@@ -52,7 +52,7 @@ def _beside(path: Path) -> str:
                 continue
             content = file.read_bytes()
         except OSError:
-            continue  # missing or unreadable: the size stays unknown
+            continue  # missing or unreadable: the pixel size remains unknown
         if content.startswith(_BYTE_ORDER_MARKS):
             return content.decode("utf-16", errors="replace")
         return content.decode("latin-1")

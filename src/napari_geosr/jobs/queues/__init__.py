@@ -19,7 +19,7 @@ from napari_geosr.jobs.profiles import Profile
 Phase = Literal["waiting", "running", "ended"]
 
 QUEUES = Registry("napari_geosr.jobs.queues", "napari_geosr.queues", "queue")
-#: Exit code of a job that needs to be restarted, as documented by OAR.
+#: Exit code by which a job asks OAR to resubmit it, as documented by OAR.
 RESUBMIT = 99
 
 

@@ -130,7 +130,7 @@ def _nodes() -> list[str]:
         lines = Path(path).read_text().split() if path else []
     except OSError:
         lines = []
-    # A name that begins with a hyphen would be an option.
+    # A name that begins with a hyphen would be interpreted as an option.
     return list(dict.fromkeys(line for line in lines if not line.startswith("-")))
 
 

@@ -126,10 +126,11 @@ class Slurm:
             f"--ntasks={n}",
             f"--ntasks-per-node={-(-n // n_nodes)}",
             f"--cpus-per-task={threads}",
-            # Besides the job itself, which takes little, and other steps.
+            # Run alongside other steps and the job script itself, which needs few
+            # resources.
             "--overlap",
             "--overcommit",
-            # A worker or a node that is lost ends no others.
+            # The loss of a worker or a node does not end the other workers.
             "--wait=0",
             "--kill-on-bad-exit=0",
             "--no-kill",

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
 #: Edge of windows in voxels, by the number of axes; a quarter of it overlaps.
 WINDOW = {2: 256, 3: 64}
-#: Images up to this many window lengths along each axis are not split.
+#: Maximum edge of an image, in window lengths, that is not split into windows.
 _UNCUT = 1.25
 
 
@@ -147,7 +147,7 @@ class PosteriorSampler:
         return sample
 
     def corrected(self, image: Tensor, y: Tensor, time: int) -> Tensor:
-        """Correct the expected image by what the scan says of the means of blocks."""
+        """Correct the expected image so that its block means agree with the scan."""
         if self.factor == 1:  # the scan is the state itself
             return image
         a, s = (float(part) for part in self.schedule.shares(time, y))

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 #: Edge of the blocks of noise, in voxels.
 _BLOCK = 32
-#: Edge of the sample shown while a model trains, in voxels, and its number of steps.
+#: Edge of the sample shown during training, in voxels by number of axes, and its number
+#: of sampling steps.
 _PREVIEW_EDGE = {2: 128, 3: 32}
 _PREVIEW_STEPS = 10
 

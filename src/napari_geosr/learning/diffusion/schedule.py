@@ -46,7 +46,7 @@ _LAST_BETA = 0.02
 _OFFSET = 0.008
 #: Largest variance added at a time of the cosine schedule [2]_.
 _MAX_BETA = 0.999
-#: Largest weight of a time, in units of the weight of images with unit noise [6]_.
+#: Maximum loss weight of a time, relative to that of images with unit noise [6]_.
 GAMMA = 5.0
 
 
@@ -60,7 +60,7 @@ def noise_variances(kind: Kind, times: int) -> Tensor:
 
 
 def without_signal_at_end(variances: Tensor) -> Tensor:
-    """Rescale the variances so that nothing of the image is left at the last time [7]_.
+    """Rescale the variances so that no signal remains at the last time [7]_.
 
     The first one is unchanged.
     """
@@ -106,7 +106,7 @@ class Schedule:
         if zero_terminal:
             variances = without_signal_at_end(variances)
         self.prediction, self.times = prediction, times
-        #: Variance of the image that is left at every time, if it was 1; float64.
+        #: Remaining variance of an image of unit variance at every time; float64.
         self.signal = (1 - variances).cumprod(0)
 
     def evenly_spaced(self, steps: int) -> list[int]:

@@ -211,7 +211,7 @@ class Method(_Method):
     def __init__(self, config: TrainingConfig) -> None:
         super().__init__(config)
         self.how: LearningMode = "recorrupted"
-        #: Sentence with the reason for the choice, once it is made.
+        #: Sentence that explains the choice; empty until the choice is made.
         self.reason = ""
         self._blind_spots: BlindSpots | None = None
         self._card: ModelCard | None = None

@@ -54,15 +54,15 @@ NEEDS = "a scan with a few painted slices, optionally with a model trained by dd
 UNPAINTED = 255
 #: Maximum number of painted slices; with more, supervised learning is better.
 _MAX_SLICES = 256
-#: Number of patches drawn until one has painted voxels.
+#: Maximum number of patches drawn until one contains painted voxels.
 _TRIES = 100
 #: Standard deviation of the logarithm of random contrast.
 _CONTRAST = 0.15
 #: Standard deviation of random brightness, in standard deviations of the grey values.
 _BRIGHTNESS = 0.15
-#: Largest standard deviation of added noise, in those of the grey values.
+#: Maximum standard deviation of added noise, in standard deviations of the grey values.
 _NOISE = 0.2
-#: Name of the last layer of the networks that can be trained.
+#: Name of the last layer in networks that this method can train.
 _HEAD = "head."
 
 

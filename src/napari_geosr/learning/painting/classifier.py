@@ -21,12 +21,13 @@ from napari_geosr.learning.painting import forest_compiled
 
 #: Number of trees.
 _TREES = 32
-#: Most samples of a class that a tree learns from, and the number if there are few.
+#: Maximum number of samples per class for each tree, and minimum number of draws per
+#: class if there are few samples.
 _MOST = 1000
 _FEW = 50
-#: Smallest number of samples in a leaf.
+#: Minimum number of samples in a leaf.
 _SMALLEST = 3
-#: Voxels whose features are copied at once.
+#: Number of voxels whose features are copied at a time.
 _AT_ONCE = 1 << 16
 
 

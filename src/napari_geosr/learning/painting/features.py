@@ -23,16 +23,18 @@ from napari_geosr.core.types import AnyArray
 
 #: Standard deviations of the Gaussian filters, in voxels.
 SCALES = (1.0, 2.0, 4.0, 8.0)
-#: Slices on either side that a mean includes, and their weights relative to the slice.
+#: Number of slices on either side that are included in a mean, and their weights
+#: relative to the central slice.
 SLICES = 2
 WEIGHTS = tuple(math.exp(-(d**2) / 2) for d in range(-SLICES, SLICES + 1))
-#: Standard deviations of the Gaussian filters of this mean; 0 is none.
+#: Standard deviations, in voxels, of the Gaussian filters applied to this mean; 0 means
+#: no filter.
 _SCALES_OF_MEAN = (0.0, 1.0, 2.0)
 #: Features of a voxel: its grey value, at each scale the mean, the gradient and two
 #: eigenvalues, and means over slices.
 N_FEATURES = 1 + 4 * len(SCALES) + len(_SCALES_OF_MEAN)
-#: Voxels around a voxel that its features depend on: the Gaussian filters end at four
-#: standard deviations, and two differences of neighbours follow.
+#: Radius, in voxels, of the neighbourhood that determines the features: the Gaussian
+#: filters end at four standard deviations, and two differences of neighbours follow.
 _REACH = int(4 * SCALES[-1] + 0.5) + 2
 #: Approximate number of voxels in a band of rows.
 _BAND_VOXELS = 1 << 19
@@ -88,7 +90,7 @@ def _differences(values: AnyArray, scale: float) -> tuple[AnyArray, AnyArray]:
 
 
 def bands(shape: tuple[int, int]) -> list[slice]:
-    """Rows of a slice that are processed at once."""
+    """Bands of rows of a slice that are processed one at a time."""
     rows = max(1, _BAND_VOXELS // max(1, shape[1]))
     return [slice(y, min(y + rows, shape[0])) for y in range(0, shape[0], rows)]
 

@@ -11,9 +11,9 @@ import numpy as np
 from napari_geosr.core.types import AnyArray
 from napari_geosr.physics.compiled import compiled
 
-#: In place of the feature of a node that is a leaf.
+#: Feature index that marks a node as a leaf.
 LEAF = -1
-#: Voxels that go through all trees before the next ones do.
+#: Number of voxels per block; each block passes through all trees before the next one.
 _BLOCK = 1024
 
 

@@ -1,4 +1,4 @@
-"""Features of a diffusion model: what it knows of images of this kind.
+"""Features of a diffusion model that was trained on images of this kind.
 
 The scan is given to the network with a little noise, as during training, and the
 feature maps of its decoder are taken at three times of the noise schedule [1]_.
@@ -23,9 +23,10 @@ from napari_geosr.learning.diffusion.sampling import noise_field, schedule_of
 from napari_geosr.learning.statistics import GreyScale
 from napari_geosr.models.bundle import Model
 
-#: Times of the noise schedule, of 1000.
+#: Times of the noise schedule (0 … 999) at which features are extracted.
 _TIMES = (50, 150, 250)
-#: Most voxels of a slice: all features of a whole slice are in memory.
+#: Maximum number of voxels of a slice, because the features of a whole slice are held
+#: in memory.
 _MAX_VOXELS = 1 << 21
 
 

@@ -26,13 +26,14 @@ from napari_geosr.learning.statistics import grey_scale
 if TYPE_CHECKING:
     from napari_geosr.learning.painting.prior import PriorFeatures
 
-#: Most bytes of features that are kept for the next stroke.
+#: Maximum size, in bytes, of features that are kept for the next stroke.
 _CACHE_BYTES = 256 * 1024**2
-#: Most slices that are compared to propose some to paint, and their largest edge after
-#: every n-th voxel is taken.
+#: Maximum number of slices compared to suggest slices for painting, and maximum edge,
+#: in voxels, to which they are subsampled.
 _COMPARED = 64
 _COMPARED_EDGE = 128
-#: Most slices whose entropy is computed for that, and the edge of their middle part.
+#: Maximum number of slices whose entropy is computed for these suggestions, and edge of
+#: their central part, in voxels.
 _DOUBTED = 16
 _DOUBTED_EDGE = 128
 
@@ -252,7 +253,8 @@ class Segmenter:
         """
         painted = [] if self.strokes is None else list(self.strokes.slices)
         most = _COMPARED if self.forest is None else _DOUBTED
-        # The middles of as many equal parts: the ends of a scan are often poor.
+        # Use the centres of equal parts, because the ends of a scan are often of poor
+        # quality.
         edges = np.linspace(0, self.n_slices, min(most, self.n_slices) + 1)
         candidates = np.unique(((edges[1:] + edges[:-1]) / 2).astype(int)).tolist()
         values = {}
@@ -304,7 +306,7 @@ def _farthest(
     number: int,
     apart: int,
 ) -> list[int]:
-    """Candidates that each differ as much as possible from all before.
+    """Candidates, each chosen to differ as much as possible from all previous ones.
 
     They are at least `apart` slices from each other and from painted ones.
     """
@@ -322,7 +324,7 @@ def _farthest(
             break
 
         def distance(z: int, before: list[int] = before) -> float:
-            # Without any, the most typical slice is first.
+            # Without painted slices, begin with the most typical slice.
             if not before:
                 return -float(np.linalg.norm(points[z]))
             return min(float(np.linalg.norm(points[z] - points[b])) for b in before)

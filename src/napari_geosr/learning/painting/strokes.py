@@ -15,10 +15,11 @@ from napari_geosr.core.volume import Volume
 
 #: Value of unpainted voxels in files of ``train ptdr``; in napari, it is 0.
 _UNPAINTED_IN_FILES = 255
-#: Most painted slices that are learned from, and most voxels per class of each.
+#: Maximum number of painted slices used for training, and maximum number of voxels per
+#: class in each slice.
 _MAX_SLICES = 256
 _MAX_VOXELS = 2000
-#: Most classes: with more, the labels are probably numbers of objects.
+#: Maximum number of classes; with more, the labels probably number individual objects.
 _MAX_CLASSES = 50
 
 
@@ -192,7 +193,7 @@ def _check_classes(labels: Volume, classes: list[int], unpainted: int) -> None:
 
 
 def _kept(classes: AnyArray, rng: np.random.Generator) -> AnyArray:
-    """Indices of at most so many voxels of each class, in increasing order."""
+    """Indices of a limited number of voxels of each class, in ascending order."""
     parts = []
     for number in np.unique(classes):
         of_class = np.flatnonzero(classes == number)

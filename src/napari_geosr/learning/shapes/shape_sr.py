@@ -47,7 +47,7 @@ _SCALES = {
 }
 #: Minimum number of fine voxels of each phase in a block.
 _MIN_VOXELS = 200
-#: Largest number of blocks that are drawn to find one with a surface.
+#: Maximum number of blocks drawn until one contains a surface.
 _MAX_TRIES = 20
 
 

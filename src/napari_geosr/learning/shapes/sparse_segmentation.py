@@ -33,12 +33,13 @@ if TYPE_CHECKING:
 
 NEEDS = "scans, and labels of them: 0 outside the mask, 1, 2, 3 … inside it"
 
-#: Minimum number of labelled voxels in a block, and of blocks drawn to find them.
+#: Minimum number of labelled voxels in a block, and maximum number of blocks drawn to
+#: find one.
 _MIN_VOXELS = 100
 _MAX_TRIES = 30
 #: Value of voxels outside the mask, which are not trained on.
 _OUTSIDE = -1
-#: Voxels of the mask from which mean and deviation are estimated, at most.
+#: Maximum number of voxels of the mask used to estimate mean and standard deviation.
 _MAX_SAMPLES = 2**22
 
 

@@ -23,7 +23,8 @@ VOXEL_VARIANCE = 1 / 12
 _SMOOTHING = 1.0
 #: Distance from an edge at which the grey value is that of the phase, in voxels.
 _DEPTH = 4
-#: Minimum number of such voxels of each phase, and of edges across an axis.
+#: Minimum number of voxels at least `_DEPTH` from any edge in each phase, and of edges
+#: across an axis.
 _MIN_DEEP = 64
 _MIN_EDGES = 64
 #: Maximum sum of the squared components of an edge's unit normal along axes whose blur
@@ -128,7 +129,7 @@ def _fitted(
     known = squares.sum(axis=0) >= _MIN_EDGES
     if not known.any():
         return ScanBlur.unknown("it has too few isolated edges")
-    # Edges that point along an axis without a width say nothing about the others.
+    # Edges normal to an axis without a width do not constrain the other widths.
     used = squares[:, ~known].sum(axis=1) < _MAX_UNKNOWN
     logs, parts = np.log(sigmas[used]), squares[used][:, known]
 
@@ -177,7 +178,7 @@ class _EdgeBlock:
 
         dark = self.smooth <= threshold
         if dark.all() or not dark.any():
-            # Without an edge in this part, every voxel is far from one.
+            # If this part contains no edge, every voxel is far from an edge.
             self.depth = np.where(dark, np.inf, 0.0), np.where(dark, 0.0, np.inf)
             return
         self.depth = (

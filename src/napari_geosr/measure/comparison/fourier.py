@@ -101,8 +101,8 @@ class FourierCorrelation:
     def resolution(self, criterion: str) -> float | None:
         """Period of the cut-off, in `unit`.
 
-        The period of the highest frequency if there is no cut-off; None if nothing
-        correlates.
+        Without a cut-off, this is the period of the highest frequency; None if the
+        volumes are uncorrelated.
         """
         found = self.cut_off(criterion)
         if found is None:
@@ -220,7 +220,7 @@ def window(shape: Sequence[int], *, planes: bool = False) -> list[Array]:
 
 
 def _transformed(values: AnyArray, *, planes: bool) -> tuple[AnyArray, float]:
-    """Fourier transform with a window, over all axes or in each slice, and its unit.
+    """Windowed Fourier transform, over all axes or of each slice, and its unit.
 
     The unit is a power of two, by which the values are divided exactly: squares of
     grey values such as 1e20 do not fit into float32.

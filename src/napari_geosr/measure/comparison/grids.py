@@ -14,14 +14,14 @@ from napari_geosr.measure.rows import figure_rows
 
 @dataclass(frozen=True)
 class PairGrid:
-    """What the grey-value metrics of a volume refer to.
+    """Grids on which the grey-value metrics of a volume were computed.
 
     Attributes
     ----------
     frame : Frame
         Grid on which the volume is compared with the base.
     voxels : int
-        Number of its voxels that are known and inside the sample.
+        Number of voxels of the frame that are known and inside the sample.
     data_range : float
         Range of grey values for PSNR and SSIM.
     ssim_window : str
@@ -58,7 +58,7 @@ def each_once(texts: Mapping[str, str], titles: Mapping[str, str]) -> str:
 
 
 def sentences_of(grids: Mapping[str, PairGrid], titles: Mapping[str, str]) -> list[str]:
-    """What was compared on which voxels: a sentence for each grid."""
+    """Describe what was compared on which voxels, with one sentence per grid."""
     found: dict[str, list[str]] = {}
     for key, grid in grids.items():
         shape = " × ".join(map(str, grid.frame.shape))

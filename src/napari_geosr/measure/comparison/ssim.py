@@ -26,9 +26,9 @@ _Slab = tuple[Array, Array, Mask]
 
 #: Standard deviation of the Gaussian window of SSIM, in voxels.
 _SIGMA = 1.5
-#: Multiple of the standard deviation at which it is truncated.
+#: Radius at which this window is truncated, in standard deviations.
 _TRUNCATE = 3.5
-#: Radius of the window in voxels, and its width.
+#: Radius and width of the window, in voxels.
 SSIM_REACH = 5
 SSIM_WINDOW = 2 * SSIM_REACH + 1
 #: Exponents of the scales of MS-SSIM, from the finest to the coarsest [2]_.
@@ -133,7 +133,7 @@ class _ScaleSums:
         self._reach = tuple(reach)
         self._c1, self._c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
         #: Last slices, which the windows of the next slab need, and the last slice if
-        #: its partner on the next scale is still missing.
+        #: the slice it is averaged with for the next scale has not been read yet.
         self._tail: _Slab | None = None
         self._single: _Slab | None = None
         self._sums: list[Array] = []

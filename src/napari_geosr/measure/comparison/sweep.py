@@ -77,7 +77,7 @@ class FrameVolumes:
         return values, known
 
     def thickness(self, budget: int, halo: int = 0) -> int:
-        """Number of slices (of an image: rows) to read at once."""
+        """Number of slices (for an image: rows) to read at a time."""
         plane = math.prod(self.shape[1:])
         bytes_read = sum(
             plane * math.prod(p.factors) * (4 + p.volume.dtype.itemsize)

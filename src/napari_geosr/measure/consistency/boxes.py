@@ -44,7 +44,7 @@ class ResidualNoise:
 
 @dataclass(frozen=True)
 class BoxFindings:
-    """What was found in one box.
+    """Findings in one box.
 
     Attributes
     ----------

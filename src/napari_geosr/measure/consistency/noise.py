@@ -28,7 +28,7 @@ Windows = npt.NDArray[np.float32]
 
 #: Edge of a window, in voxels.
 _WINDOW_EDGE = 5
-#: Width of the smoothing applied beforehand, in voxels.
+#: Width of the Gaussian smoothing before the windows are evaluated, in voxels.
 _SMOOTHING_WIDTH = 1.0
 #: Distance between adjacent windows, in voxels; smaller than a window, so they overlap.
 _STEP = 2

@@ -87,7 +87,7 @@ def _shares(
 
 
 def _inside(parts: list[Array], box: Array) -> list[Array]:
-    """Points within a box; parts without any are dropped."""
+    """Points within a box; parts without points in the box are dropped."""
     kept = [part[((part >= box[0]) & (part <= box[1])).all(axis=1)] for part in parts]
     return [part for part in kept if len(part)]
 

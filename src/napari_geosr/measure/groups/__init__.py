@@ -204,7 +204,7 @@ class Group:
         return _COMPARISONS[tree.sign](values, limit) & ~np.isnan(values)
 
     def _factor(self, comparison: _Comparison, unit: str) -> float:
-        """From the unit of the expression to that of the column."""
+        """Conversion factor from the unit of the expression to that of the column."""
         if not comparison.unit:
             return 1.0
         if comparison.unit == "%" and not unit:
@@ -227,7 +227,7 @@ def _columns(tree: _Comparison | _Joined) -> set[str]:
 
 
 def _parts(unit: str) -> tuple[str, int]:
-    """Unit of length and its power: ``um2`` is ("µm", 2)."""
+    """Split a unit into a unit of length and its power: ``um2`` is ("µm", 2)."""
     found = re.fullmatch(r"(\D+?)\^?([23²³])?", unit)
     if found is None:
         return unit, 1

@@ -88,8 +88,8 @@ def _sweep_simple_row(
 ) -> None:
     """Like `_sweep_row`, for rows without special cells.
 
-    The only branch is where one pore follows another, which suits branch prediction:
-    cells without boundary add zeros.
+    The only branch is taken where one pore follows another, so that it is easy to
+    predict; cells without a boundary add zeros.
     """
     current = np.int64(0)
     surface, euler = np.int64(0), np.int64(0)
@@ -127,8 +127,9 @@ def _sweep_row(
 ) -> int:
     """Add the cells between two rows of two planes, one column of voxels at a time.
 
-    `low` and `high` are (2, X). Cells with several labels, or partly outside the
-    sample, are not added: their x is stored in `special`, their number is returned.
+    `low` and `high` have shape (2, X). Cells with several labels, or partly outside the
+    sample, are not added: their X indices are stored in `special`, and the number of
+    such cells is returned.
     """
     n_special = 0
     # Sums of the current label; written to the table when another label follows.

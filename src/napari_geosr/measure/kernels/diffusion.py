@@ -11,8 +11,9 @@ from napari_geosr.measure.kernels.compiled import compiled
 def relax(phase: np.ndarray, values: np.ndarray, factor: float, n_sweeps: int) -> None:
     """Relax concentrations in place, red and black voxels in turn.
 
-    The first face has the concentration 1 and the last 0, half a voxel outside the
-    first and last voxels; nothing flows through other faces or out of the phase.
+    The concentration is 1 at the first face and 0 at the last face, each half a voxel
+    outside the outermost voxels. There is no flux through the other faces or out of the
+    phase.
 
     Parameters
     ----------

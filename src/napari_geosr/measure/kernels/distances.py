@@ -6,7 +6,7 @@ import numpy as np
 
 from napari_geosr.measure.kernels.compiled import compiled
 
-#: Squared distance of voxels without any voxel outside the phase.
+#: Squared distance assigned if there is no voxel outside the phase.
 FAR = np.int32(2**30)
 #: Runs of up to this many voxels are compared pair by pair.
 SHORT = 24
@@ -20,7 +20,7 @@ def squared_distances(
 
     Felzenszwalb & Huttenlocher, Theory of Computing 8, 415 (2012),
     doi:10.4086/toc.2012.v008a019: one pass along each axis; along Y and Z, the lower
-    envelope of parabolas. Outside the array, there is nothing.
+    envelope of parabolas. No voxels are assumed outside the array.
 
     Parameters
     ----------
@@ -107,9 +107,9 @@ def _along_line(
 ) -> None:
     """Replace values by the lower envelope of their parabolas, in place.
 
-    Nothing beyond a voxel outside is nearer than that voxel, so each run of voxels of
-    the phase is independent, with the voxel outside at either end. Of equal distances,
-    the first place is taken.
+    No site beyond a voxel outside the phase is nearer than that voxel. Each run of
+    phase voxels, with the outside voxel at either end, is therefore independent. If two
+    sites are equally near, the first one is taken.
     """
     n = len(values)
     i = 0

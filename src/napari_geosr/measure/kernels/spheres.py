@@ -13,26 +13,30 @@ from napari_geosr.measure.kernels.compiled import compiled
 from napari_geosr.measure.kernels.surface import STEPS as DEPTHS
 from napari_geosr.measure.kernels.walls import fit_sphere
 
-#: Steps of the stored diameter per voxel.
+#: Number of steps per voxel in which diameters are stored.
 STEPS = 32
 #: Largest stored diameter: steps of 1/32 voxel in 16 bits.
 MOST = 65535
-#: Positions of the centre of a sphere per voxel.
+#: Number of steps per voxel in which positions of sphere centres are stored.
 PLACES = 16
-#: Spheres are painted this many voxels larger, because the surface is only estimated.
+#: Increase of the radius of painted spheres, in voxels, because the position of the
+#: surface is only estimated.
 MARGIN = 0.1
-#: Distances in voxels at which a sphere that covers another is sought, in the order in
-#: which it is most often found.
+#: Distances, in voxels, at which a covering sphere is searched for, the most successful
+#: distance first.
 HOPS = (1.5, 2.0, 3.0, 4.0, 6.0, 1.0)
-#: Distances are read up to this many voxels from a voxel.
+#: Maximum distance, in voxels, from a voxel at which the distance map is read.
 REACH = 7
-#: A sphere that covers another may leave out this many voxels of it.
+#: Maximum distance, in voxels, by which a covered sphere may extend beyond the sphere
+#: that covers it.
 OUT = 0.2
-#: Slope of the distances below which no sphere covers that around a voxel.
+#: Gradient of the distance map (voxels per voxel) below which the sphere around a voxel
+#: is not covered by another one.
 FLAT = 0.7
-#: Radius from which one sphere of a cell of 4³ voxels is enough.
+#: Minimum radius, in voxels, at which one sphere per cell of 4³ voxels is sufficient.
 WIDE = 16.0
-#: How often voxels that no sphere contains take values of their neighbours.
+#: Number of passes in which voxels outside all spheres take the largest diameter of
+#: their neighbours.
 FILLED = 4
 #: Relative tolerance of radii: spheres are painted larger by this fraction (at least by
 #: `MARGIN`), and spheres that add less than this are skipped.
@@ -41,9 +45,9 @@ TOLERANCE = 0.02
 
 @compiled
 def _is_covered(distances: np.ndarray, z: int, y: int, x: int) -> bool:
-    """Whether the sphere around a voxel is almost within one farther from the surface.
+    """Whether the sphere around a voxel is almost contained in a larger sphere.
 
-    It is sought uphill, where the distances increase by a voxel per voxel.
+    The larger sphere is searched for along the gradient of the distance map.
     """
     n_z, n_y, n_x = distances.shape
     here = distances[z, y, x]

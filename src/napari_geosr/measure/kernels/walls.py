@@ -7,12 +7,14 @@ import numpy as np
 from napari_geosr.measure.kernels.compiled import compiled
 from napari_geosr.measure.kernels.surface import STEPS as DEPTHS
 
-#: Walls up to this much farther than the nearest one are touched by a sphere (voxels).
+#: Maximum excess distance, in voxels, over that of the nearest wall at which a sphere
+#: touches a wall.
 TOUCHING = 0.18
 #: Added to the radius of a sphere that is touched on all sides (voxels): of spheres in
 #: plates and rods, which are many, the largest are painted; of these there is only one.
 ENCLOSED = 0.13
-#: Radius below which walls are points, not planes: directions are too coarse.
+#: Radius, in voxels, below which walls are represented by points instead of planes,
+#: because directions are too coarse.
 SMALL = 3.3
 
 
@@ -91,15 +93,16 @@ def _points(
 ) -> int:
     """Walls near a small sphere: voxels outside, nearest to a voxel or its neighbours.
 
-    Of each wall, the vector from it, minus its own distance from the surface, and how
-    many of the neighbours it is nearest to.
+    `walls` receives, for each wall, the vector from the wall to the voxel, the signed
+    distance of the wall voxel from the surface, and the number of examined voxels to
+    which the wall is nearest.
     """
     n_z, n_y, n_x = distances.shape
     count = 0
     for a in range(max(z - 1, 0), min(z + 2, n_z)):
         for b in range(max(y - 1, 0), min(y + 2, n_y)):
             for c in range(max(x - 1, 0), min(x + 2, n_x)):
-                index = nearest[a, b, c]  # that of a voxel outside is its own
+                index = nearest[a, b, c]  # a voxel outside is its own nearest one
                 if index < 0:
                     continue
                 known = 0
@@ -188,9 +191,9 @@ def _reach(
 def _move(walls: np.ndarray, count: int, is_point: bool, sphere: np.ndarray) -> None:
     """Move a sphere away from the walls that it touches until it is largest.
 
-    Steps of half a voxel, a quarter and an eighth; by a voxel at most along each axis,
-    because only the walls of the neighbours are known. The distances of the walls from
-    its centre are left in the sixth row of `walls`.
+    The steps are half, a quarter and an eighth of a voxel. The sphere moves by at most
+    one voxel along each axis, because only the walls near adjacent voxels are known.
+    The distances of the walls from its centre are stored in the sixth row of `walls`.
     """
     z, y, x = 0.0, 0.0, 0.0
     here, there = 5, 6  # rows for the distances from this place, and from the next

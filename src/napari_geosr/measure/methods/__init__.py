@@ -122,7 +122,7 @@ _SAMPLES = {
 
 
 def sample_texts(report: MethodsSource) -> list[str]:
-    """What was measured of the volume, and which other files the values depend on."""
+    """Describe the measured part of the volume, and the other files used."""
     found = []
     figures, settings = report.figures, report.settings
     if (sample := _SAMPLES.get(str(settings.get("sample_mask")))) is not None:

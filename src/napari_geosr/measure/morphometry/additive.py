@@ -115,7 +115,7 @@ def _known(
 def _depths(
     phases: Phases, places: npt.NDArray[np.float64]
 ) -> Generator[Step, None, npt.NDArray[np.float64]]:
-    """Distance from each place to the border of the sample mask; NaN without one."""
+    """Distance of each position from the mask's border; NaN without a mask."""
     from scipy.spatial import cKDTree
 
     depth = np.full(len(places), np.nan)

@@ -45,7 +45,7 @@ QUANTITIES = (
 _N_DIRECTIONS = 307
 #: Number of directions in an image.
 _N_FLAT = 90
-#: Total number of samples on all lines, about.
+#: Approximate total number of samples on all lines.
 _N_SAMPLES = 3 * 10**7
 #: Phase changes per direction below which the fit is unreliable.
 _FEW = 200

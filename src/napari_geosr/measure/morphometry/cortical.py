@@ -40,7 +40,7 @@ QUANTITIES = (
     Quantity("Ct.Po.Dm", "mean diameter of the cortical pores in a slice", 1),
 )
 _NAMES = tuple(q.name for q in QUANTITIES)
-#: Slices whose cortical thickness is measured, at most.
+#: Maximum number of slices in which the cortical thickness is measured.
 _MOST_THICKNESSES = 64
 
 

@@ -63,7 +63,7 @@ QUANTITIES = (
     Quantity("Lc.Ob", "mean oblateness, from −1 (rod) to 1 (plate)", flat_name="-"),
     Quantity("Lc.Align", "alignment of the longest axes"),
 )
-#: Voxels below which the shape of a pore is uncertain.
+#: Number of voxels below which the shape of a pore is uncertain.
 _FEW_VOXELS = 125
 
 

@@ -149,7 +149,8 @@ def divide(
     n = int(tops.max())
     places = np.array(ndimage.center_of_mass(tops > 0, tops, np.arange(1, n + 1)))
     heights = ndimage.maximum(distance, tops, np.arange(1, n + 1))
-    # From the highest on, a top is kept unless a kept one is nearer than its height.
+    # In descending order of height, keep each maximum unless a maximum already kept is
+    # nearer than its height.
     tree, kept = cKDTree(places), np.ones(n, bool)
     for i in np.argsort(-heights, kind="stable"):
         if kept[i]:
@@ -166,7 +167,7 @@ def divide(
 def _throats(
     labels: npt.NDArray[np.int32],
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-    """Pairs of labels that share faces, and the area (in an image, length) between.
+    """Pairs of labels that share faces, and the area (2D: length) of their interface.
 
     Faces across each axis are the projections of a flat throat.
     """

@@ -35,14 +35,14 @@ QUANTITIES = (
     Quantity("Grey.pore", "grey value of the pores, away from their surface"),
     Quantity("Grey.solid", "grey value of the solid, away from the pores"),
 )
-#: Distance from pores in voxels within which voxels may be partly pore.
+#: Distance from pores, in voxels, within which a voxel may be partly pore.
 _REACH = 3
 #: Distances from the solid, in voxels, of pore voxels that are completely pore; the
 #: first is preferred, and the last is too small for blurred scans.
 _INSIDE = (4.0, 3.0, 2.0, 1.5)
-#: Planes around a slab in which these distances are found.
+#: Number of planes around a slab that are read to find these distances.
 _HALO = 5
-#: Fewest voxels for a mean grey value.
+#: Minimum number of voxels for a mean grey value.
 _FEWEST = 100
 
 

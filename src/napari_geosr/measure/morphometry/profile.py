@@ -31,7 +31,8 @@ QUANTITIES = (
 )
 #: Fields of a slice along each axis.
 _FIELDS = 4
-#: Slices count with at least this fraction of the sample of the fullest slice.
+#: Minimum area of the sample in a slice that is evaluated, as a fraction of its largest
+#: area in any slice.
 _ENOUGH = 0.5
 
 

@@ -42,15 +42,16 @@ QUANTITIES = (
 )
 #: Standard deviation of the smoothing in voxels.
 _SIGMA = 1.6
-#: Voxels that the smoothing and its derivatives reach; as many are left out along the
-#: border.
+#: Reach of the smoothing and its derivatives, in voxels; a border of this width is
+#: excluded.
 _HALO = 8
-#: Sum of the curvatures, per voxel, up to which a surface is flat.
+#: Maximum sum of the principal curvatures of a flat surface, in 1/voxel.
 _FLAT = 0.02
-#: Standard deviation in voxels over which curvatures are averaged before their sign is
-#: judged: the steps of voxels have both signs.
+#: Standard deviation, in voxels, of the average over curvatures from which their sign
+#: is determined: single voxel steps have curvatures of both signs.
 _AVERAGED = 2.5
-#: Voxels that are read around a block, for the smoothing and this average.
+#: Width of the margin read around a block, in voxels, for the smoothing and the
+#: averaging of curvatures.
 _WIDE = 16
 #: Half the range of levels around 0.5.
 _RANGE = 0.3
@@ -116,7 +117,7 @@ def _sums_of(phases: Phases, block: Box) -> Floats:
     level, slopes = _smoothed(solid)
     inside: npt.NDArray[np.bool_] | None = None
     if phases.sample is not None:
-        # Of the sample only, so that its border is not a surface.
+        # Smooth within the sample only, so that its border does not count as a surface.
         inside = phases.sample[box]
         share, changes = _smoothed(inside)
         share = np.maximum(share, 1e-6)

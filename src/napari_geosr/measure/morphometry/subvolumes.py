@@ -36,19 +36,19 @@ QUANTITIES = (
     Quantity("Sub.high", "porosity, upper end of the 95 % interval", text="percent"),
     Quantity("RVE", "edge of a sub-volume with the porosity within ± 5 %", 1),
 )
-#: Sub-volumes along the longest edge for the interval.
+#: Number of sub-volumes along the longest edge for the interval.
 _PARTS = 4
-#: Sub-volumes along the longest edge for the curve.
+#: Numbers of sub-volumes along the longest edge for the points of the curve.
 _CURVE = (16, 12, 8, 6, 4, 3, 2)
-#: Fewest voxels along an edge of a sub-volume.
+#: Minimum edge length of a sub-volume, in voxels.
 _SMALLEST = 4
 #: Number of bootstrap samples.
 _RESAMPLED = 2000
-#: Fewer sub-volumes give no interval.
+#: Minimum number of sub-volumes for an interval.
 _FEWEST = 8
 #: Accepted error of the porosity of a representative volume, relative to it.
 _ACCEPTED = 0.05
-#: Standard deviations that this error covers.
+#: Number of standard deviations that this error covers (95 %).
 _FACTOR = 1.96
 
 
@@ -132,7 +132,7 @@ def _summed(mask: Mask, y: Counts, x: Counts) -> Counts:
 
 
 def _fractions(pores: Counts, sample: Counts, whole: Counts) -> tuple[Counts, Counts]:
-    """Pore and sample voxels of the sub-volumes that count, by their porosity."""
+    """Pore and sample voxels of the evaluated sub-volumes, sorted by porosity."""
     used = 2 * sample >= whole
     p, s = pores[used], sample[used]
     order = np.lexsort((s, p / s))  # so that the draws do not depend on directions

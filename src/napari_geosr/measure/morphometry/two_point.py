@@ -44,7 +44,7 @@ QUANTITIES = (
     Quantity("Chord.solid", "mean chord length of the solid", 1),
     Quantity("Chord.solid.SD", "standard deviation of the chords of the solid", 1),
 )
-#: Largest distance of S2 in voxels.
+#: Largest distance at which S2 is computed, in voxels.
 _MOST_LAG = 128
 
 

@@ -30,7 +30,8 @@ _CERTAIN_ERROR = 0.1
 _STRUCTURE_ERROR = 0.5
 #: Relative difference below which levels count as one level.
 _SAME_LEVEL = 0.1
-#: Levels below this fraction of the largest are simplified like one of this fraction.
+#: Minimum scale for simplifying levels, as a fraction of the largest level; lower
+#: levels are simplified with this scale.
 _LOW_SHARE = 0.1
 #: Number of knots from which levels are chosen.
 _KNOTS = 17
@@ -153,8 +154,8 @@ def _without_mixtures(
     A line that rises with the grey value is that of photons, and is kept.
     """
     if is_uniform.any():
-        # A curve that falls steeply over classes with structure ends below the noise
-        # of the uniform ones, and below that of all.
+        # A curve that falls steeply over classes with structure ends below the noise of
+        # the uniform classes, and thus below that of all classes.
         found = np.maximum(found, variances.min())
     lowest = int(np.argmin(found))
     shown = is_uniform & (variances > _STRUCTURE_FACTOR * found[lowest])

@@ -43,14 +43,15 @@ _MIN_BLOCK_VOXELS = 16
 _ALMOST_ALL = 99.99
 #: Number of bins of the histogram for the contrast.
 _BINS = 256
-#: Number of iterations of its deconvolution.
+#: Number of iterations of the deconvolution of this histogram.
 _ITERATIONS = 400
 #: Percentiles of the noise-free grey values between which the contrast is measured.
 PERCENTILES = (2.0, 98.0)
 #: Noise level, relative to the range between these percentiles, above which 2 × 2 × 2
 #: voxels are averaged first.
 _STRONG_NOISE = 0.12
-#: Largest ratio of noise to that of clipped voxels: 1.7 if half of its values are.
+#: Largest factor by which clipping may reduce the noise: 1.7 if half of the values are
+#: clipped.
 _CLIPPED_FACTOR = 2.0
 #: If averaging voxels leaves more than this fraction of the noise level, the supposed
 #: noise may be structure. Averaging reduces noise; estimates scatter by some percent.
@@ -58,15 +59,15 @@ _MAX_AVERAGED_RATIO = 1.1
 #: Correlation of neighbouring voxels, along the axis where it is strongest, below which
 #: noise is not taken for structure: a blurred image has no white structure.
 _MIN_STRUCTURE_LAG = 0.2
-#: Ratio above which all of it may be structure.
+#: Ratio after averaging above which all of the supposed noise may be structure.
 _CLEAR_RATIO = 1.6
 _MAY_BE_STRUCTURE = (
     "What was measured as noise may be fine structure: it does not decrease when "
     "neighbouring voxels are averaged, as noise does. Its true level may be much lower."
 )
-#: Number of blocks below which fine texture cannot be told from correlated noise: too
-#: few of them have the same grey value to see which are uniform. A scan of 32³ voxels
-#: has 729.
+#: Number of blocks below which fine texture cannot be distinguished from correlated
+#: noise: too few blocks have the same grey value to recognise the uniform ones. A scan
+#: of 32³ voxels has 729 blocks.
 _MIN_TEXTURE_BLOCKS = 1000
 _TOO_SMALL = (
     "What was measured as noise may be fine structure: the scan is too small to tell. "
@@ -184,9 +185,9 @@ def _compared_with_averaged(
 ) -> Noise:
     """The same noise, doubted if it does not decrease when voxels are averaged.
 
-    The mean of two values varies less than they do, whatever the correlation of their
-    noise. Structure without uniform regions varies more in the averaged scan, where
-    more of it fits into a block.
+    The mean of two values varies less than either value, whatever the correlation of
+    their noise. Structure without uniform regions varies more in the averaged scan,
+    where each block covers more structure.
     """
     smaller = averaged(volume)
     if smaller is None:
@@ -253,7 +254,7 @@ def _noise(
         )
     errors, is_uniform = quiet.curve_errors, quiet.is_uniform
     curve = fit_curve(quiet.greys, quiet.variances, errors, is_uniform)
-    # Few voxels are brighter, and some of them are hot.
+    # Ignore brighter voxels: they are few, and some are hot voxels.
     curve = curve.extended(float(np.percentile(sample.values, _ALMOST_ALL)))
     greys, levels = curve.levels()
     level = float(np.sqrt(np.mean(np.interp(sample.greys, greys, levels) ** 2)))

@@ -28,7 +28,7 @@ from napari_geosr.measure.noise.spectrum import (
 
 #: Number of groups of adjacent classes that the spectrum is fitted to.
 _MAX_GROUPS = 4
-#: Initial step of that search, in voxels (widths) or Nyquist frequencies (cutoffs).
+#: Initial step of the simplex search, in voxels (widths) or Nyquist units (cutoffs).
 _STEP = 0.12
 #: Limit of evaluations of the simplex search, for each kind of noise.
 _MAX_EVALUATIONS = 50

@@ -50,7 +50,7 @@ _MAX_VARIANCE_RATIO = 1.3
 #: Error of the variance of a class, relative to that of the most certain class, above
 #: which the class does not contribute to the spectrum.
 _MAX_DOUBT_RATIO = 1.25
-#: Relative error of the most certain class up to which this applies.
+#: Maximum relative error of the most certain class at which `_MAX_DOUBT_RATIO` applies.
 _MAX_CERTAIN_ERROR = 0.1
 #: Fraction of the classes that always contribute.
 _MIN_CERTAIN_SHARE = 0.25
@@ -60,7 +60,7 @@ _MIN_CLASS_ERROR = 0.06
 _NOT_SEPARATED = 1.5
 #: Expected scatter of (correlated) noise in a class.
 _EXPECTED_SCATTER = 2.0
-#: Increase of the relative error per unit of scatter above the expected one.
+#: Increase of the relative error per unit of scatter above `_EXPECTED_SCATTER`.
 _ERROR_PER_SCATTER = 0.05
 #: Deviance from every noise spectrum above which even quiet blocks contain structure.
 _MAX_DEVIANCE = 0.15
@@ -75,7 +75,7 @@ _MIN_MISFIT = 1.12
 _MAX_DEVIANCE_RATIO = 0.9
 #: Fraction of the blocks of a class that is measured if most of them are uniform.
 _UNIFORM_SHARE = 0.5
-#: Limits of structure, deviance and scatter up to which these blocks are uniform.
+#: Maximum structure, deviance and scatter of uniform blocks.
 _MAX_UNIFORM_STRUCTURE = 0.05
 _MAX_UNIFORM_DEVIANCE = 3.0
 _MAX_UNIFORM_SCATTER = 2.2

@@ -52,7 +52,7 @@ _CLIPPED_SHARE = 0.01
 _CORNER = 5
 #: Fraction of clipped voxels above which the others do not show the noise.
 _MOSTLY_CLIPPED = 0.6
-#: Noise level, in steps between grey values, below which it is lost in rounding.
+#: Noise level, in steps between grey values, below which noise is lost in rounding.
 _ROUNDED = 0.5
 #: Minimum gap between padding and other grey values, as a fraction of their range.
 _GAP = 0.03
@@ -67,7 +67,7 @@ _MAX_RANGE = 1e9
 _MAX_OFFSET = 2.0**20
 #: Percentiles between which nearly all grey values are, and their middle.
 _RANGE = (0.01, 50.0, 99.99)
-#: Distance from the middle, in such ranges, from which a value is extreme.
+#: Minimum distance of an extreme value from the middle, in units of this range.
 _EXTREME = 1e3
 #: Distance, relative to the range of grey values, below which two of them are equal up
 #: to rounding in the computer.
@@ -271,7 +271,8 @@ def _boxes(shape: Sequence[int]) -> list[Box]:
         plane = [_evenly_spaced(n, _WINDOW_2D, _WINDOWS_IN_PLANE) for n in shape[-2:]]
         boxes: list[Box] = list(itertools.product(*plane))
         return boxes if len(shape) == 2 else [(slice(0, 1), *box) for box in boxes]
-    # Read about as many voxels from deep, narrow volumes as from flat, wide ones.
+    # Read about the same number of voxels from deep, narrow volumes as from flat, wide
+    # ones.
     along = [
         _evenly_spaced(shape[0], _WINDOW_DEPTH, _WINDOWS_ALONG_Z),
         *(_evenly_spaced(n, _WINDOW_EDGE, _WINDOWS_IN_PLANE) for n in shape[1:]),
@@ -388,7 +389,7 @@ def usable_sample(volume: Volume, blocks: Any, repeats: Any) -> NoiseSample:
 
 
 def _extreme(blocks: Any, known: Bools) -> Bools:
-    """Values far outside the range of nearly all others, such as marks of no data.
+    """Values far outside the range of nearly all others, such as no-data markers.
 
     A single one would make all differences between the others look like rounding.
     """
@@ -467,7 +468,7 @@ def _steps(values: Array) -> tuple[float, int]:
     """The usual smallest distance between grey values, and the number of these."""
     some = values[:: max(1, len(values) // _MAX_VALUES)]
     most = min(_MAX_LEVELS, len(some) // 10)
-    # Sorting is slow. If these values are already too many, the others do not matter.
+    # Sorting is slow, so skip the remaining values if there are already too many.
     distinct = np.unique(some[: 2 * most])
     numbers: Any = None
     if len(distinct) <= most:

@@ -165,7 +165,7 @@ def _described(
     z, y, x = family.lags(values)
     lags = ((1 - white) * z, (1 - white) * y, (1 - white) * x)
     if family.cutoff(values) is None and max(map(abs, (z, y, x))) < _BLURRED:
-        white = 1.0  # noise blurred by nothing is white as well: one name for it
+        white = 1.0  # unblurred noise is white noise, so use the same name
     found = tuple((family, values) for _, family, values in fits)
     return Spectrum(
         noise,

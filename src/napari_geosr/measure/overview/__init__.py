@@ -16,7 +16,7 @@ Mask = npt.NDArray[np.bool_]
 #: A layer of cells, and the share of pores and of solid in each of them.
 PlaneShares: TypeAlias = "tuple[int, npt.NDArray[np.uint8], npt.NDArray[np.uint8]]"
 
-#: Most cells along an axis.
+#: Maximum number of cells along an axis.
 MOST_CELLS = 96
 
 
@@ -109,7 +109,7 @@ class OverviewBuilder:
         ]
         self._shape, self._lengths, self._unit = shape, lengths, unit
         self._pores, self._solid = np.zeros((2, *cells), np.uint8)
-        #: The plane to read, by layer of cells.
+        #: Index of the plane that is read for each layer of cells.
         self._planes = (2 * np.arange(cells[0]) + 1) * shape[0] // (2 * cells[0])
         self._is_read = np.zeros(cells[0], bool)
         self._y, self._x = (
@@ -120,7 +120,7 @@ class OverviewBuilder:
         )
 
     def add(self, slab: slice, pores: Mask, sample: Mask | None) -> None:
-        """Take what is needed from a slab of planes.
+        """Extract the planes needed for the overview from a slab.
 
         Parameters
         ----------

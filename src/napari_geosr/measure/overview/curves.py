@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 Floats = npt.NDArray[np.float64]
 
-#: Colours of Okabe and Ito, and an ink, that are visible on light and dark paper.
+#: Colours of Okabe and Ito, and a grey, all visible on light and dark backgrounds.
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 _INK = "#8a8f98"
-#: Standard errors in the band around a profile (95 %).
+#: Half-width of the band around a profile, in standard errors (95 %).
 BAND = 1.96
 
 
@@ -139,7 +139,7 @@ def _two_point(reports: Mapping[str, PorosityReport]) -> bytes | None:
 def _curves(
     reports: Mapping[str, PorosityReport], name: str
 ) -> dict[str, Mapping[str, Any]]:
-    """The curve of each report that has it."""
+    """The curve of each report that contains one."""
     return {
         key: report.morphometry[name].curves[name]
         for key, report in reports.items()

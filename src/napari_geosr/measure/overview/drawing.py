@@ -37,15 +37,16 @@ _FORWARD = np.array(
 )
 _RIGHT = np.array([0.0, -np.cos(_AZIMUTH), np.sin(_AZIMUTH)])
 _UP = np.cross(_FORWARD, _RIGHT)
-#: From the surface to the light: over the left shoulder of the viewer.
+#: Direction from the surface to the light, which is above and to the left of the
+#: viewer.
 _LIGHT = -_FORWARD - 0.5 * _RIGHT + 0.7 * _UP
 _LIGHT /= np.linalg.norm(_LIGHT)
 _COLOUR = {"pores": (0.86, 0.47, 0.16), "solid": (0.80, 0.72, 0.58)}
-#: Visible on light and dark paper.
+#: Colour of lines and text, visible on light and dark backgrounds.
 _INK = "#8a8f98"
-#: Picture elements per cell.
+#: Number of pixels of the picture per cell.
 _FINER = 2.0
-#: Depth steps per cell.
+#: Number of steps per cell along the direction of view.
 _STEPS = 1.4
 
 
@@ -58,7 +59,7 @@ def shown_phase(overview: Overview) -> Literal["pores", "solid"] | None:
 
 
 def caption_of(overview: Overview, name: str, unit: str = "") -> str:
-    """What the picture shows, in a sentence; lengths are in `unit`."""
+    """Describe the picture in a sentence; lengths are in `unit`."""
     phase = shown_phase(overview)
     lengths = " × ".join(f"{n:.4g}" for n in overview.lengths)
     unit = unit or ("voxels" if overview.unit == PIXEL else overview.unit)

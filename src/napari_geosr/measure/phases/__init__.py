@@ -19,7 +19,8 @@ Share = Callable[[Any, Sequence[Any]], Generator[Any, None, None]]
 
 #: Number of voxels of the slabs in which statistics read whole planes.
 SLAB_VOXELS = 2**22
-#: Masks of more bytes (one bit per voxel) are kept in a temporary file.
+#: Maximum size in bytes of a mask (one bit per voxel) that is kept in memory; larger
+#: masks are stored in a temporary file.
 _MOST_BYTES_IN_MEMORY = 256 * 2**20
 
 

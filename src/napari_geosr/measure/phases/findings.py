@@ -69,7 +69,7 @@ class Quantity:
 
 @dataclass(frozen=True, eq=False)
 class Findings:
-    """What a statistic found, with lengths in voxels.
+    """Results of a statistic, with lengths in voxels.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""Reads morphometry back from the JSON file of a report and the tables beside it."""
+"""Reads morphometry from the JSON file of a report and the tables next to it."""
 
 from __future__ import annotations
 

@@ -35,16 +35,17 @@ from napari_geosr.measure.porosity_run import PorosityRun, SweepProgress, prepar
 from napari_geosr.measure.segment import shifted_thresholds
 from napari_geosr.measure.thresholds.stages import hysteresis_steps
 
-#: Fewest spots: with two, their difference tells how much they vary.
+#: Minimum number of spots: at least two are needed to estimate their variation.
 FEWEST = 2
-#: Fewest cubes from which a standard deviation is measured, in an image and in a
-#: volume: all that there are in the sample, or a part of them in a spot of it.
+#: Minimum number of cubes for a standard deviation, by number of axes: in a scan of the
+#: whole sample, or of one spot.
 _ENOUGH = {"whole": {2: 4, 3: 8}, "spot": {2: 16, 3: 27}}
-#: In a scan of one spot, cubes are at most this fraction of its shortest edge.
+#: Maximum edge of the cubes in a scan of one spot, as a fraction of its shortest edge.
 _PART = 0.25
-#: From this fraction of all spots on, scanning the whole sample is recommended.
+#: Fraction of all spots at and above which scanning the whole sample is recommended.
 MANY = 1 / 3
-#: A spot of fewer correlation lengths is not much more than a single pore.
+#: Minimum edge of a spot in correlation lengths; smaller spots contain little more than
+#: a single pore.
 _FEW_LENGTHS = 5
 
 
@@ -241,7 +242,7 @@ def _plan(
 
 
 def _factor(config: PlanConfig, variation: Variation, edge: float) -> float:
-    """Standard errors that the interval covers.
+    """Half-width of the interval in standard errors.
 
     A scan of the whole sample has all spots, so that their standard deviation is known;
     from a single spot, it is estimated, and Student's distribution applies.

@@ -15,11 +15,11 @@ from napari_geosr.measure.phases import Phases
 Floats = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]
 
-#: Smallest spot in voxels: smaller ones do not contain a structure.
+#: Minimum edge of a spot in voxels; smaller spots do not represent the structure.
 SMALLEST_SPOT = 8
-#: A cube counts if at least this fraction of it belongs to the sample.
+#: Minimum fraction of a cube within the sample for the cube to be evaluated.
 INSIDE = 0.5
-#: Cells per edge of a spot: the fewest, and the most.
+#: Minimum and maximum number of cells along an edge of a spot.
 _CELLS = (4, 12)
 
 

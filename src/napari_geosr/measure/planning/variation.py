@@ -15,7 +15,7 @@ import numpy as np
 
 from napari_geosr.measure.planning.cells import Cubes, Floats
 
-#: Points per axis of the integral.
+#: Number of points per axis for numerical integration.
 _POINTS = 48
 
 

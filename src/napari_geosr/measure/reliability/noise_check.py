@@ -35,8 +35,8 @@ from napari_geosr.measure.number_text import rough_percent
 
 Array = npt.NDArray[np.float64]
 
-#: Level at one grey value, relative to that at others, up to which it has no noise: the
-#: variation at the others is then structure.
+#: Maximum noise level at one grey value, relative to that at others, at which this
+#: value counts as noise-free; the variation at the others is then structure.
 _NO_NOISE = 0.01
 #: Minimum constant fraction of one side of the threshold at which this side is padding
 #: or has no noise.

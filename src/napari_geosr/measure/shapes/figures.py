@@ -18,7 +18,7 @@ from napari_geosr.core.types import AnyArray
 from napari_geosr.measure.shapes.surface import SurfaceMesh, extract_surface
 from napari_geosr.measure.thickness import thickness_steps
 
-#: Largest ratio of voxel edges for which a thickness in voxels is given as a length.
+#: Maximum ratio of voxel edges at which a thickness in voxels is converted to a length.
 _CUBIC = 1.05
 
 

@@ -23,8 +23,8 @@ import numpy as np
 from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.types import AnyArray, AnyDict
 
-#: Smallest area of a place, relative to the smallest face of a voxel: where surfaces
-#: meet, the differences may cancel.
+#: Minimum surface area assigned to a position, relative to the smallest face of a
+#: voxel: where surfaces meet, the differences may cancel.
 _LEAST_AREA = 0.1
 
 

@@ -19,7 +19,7 @@ from napari_geosr.measure.slabs.sharing import SlabWork
 
 R = TypeVar("R")
 
-#: A slab in a form that other processes can be sent: its planes along Z.
+#: A slab in a form that can be sent to other processes: its range of planes along Z.
 Planes = tuple[int, int]
 
 

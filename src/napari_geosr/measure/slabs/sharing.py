@@ -12,7 +12,7 @@ R_co = TypeVar("R_co", covariant=True)
 
 
 class SlabWork(Protocol[R_co]):
-    """What is done with each slab, in this or another process."""
+    """Processing of each slab, in this or another process."""
 
     def __call__(self, planes: Any, should_stop: ShouldStop, worker: int, /) -> R_co:
         """Process one slab; called with its item, a stop flag and a worker's number."""

@@ -24,7 +24,7 @@ def _figure(name: str) -> Callable[[SweepTotals], Any]:
 
 
 def _along_axes(found: Mapping[str, float | None]) -> str:
-    """Values as text, such as ``Z 12, Y 0, X 3``."""
+    """Format values along the axes as text, such as ``Z 12, Y 0, X 3``."""
     return ", ".join(
         f"{letter} {number_text(value)}"
         for letter, value in found.items()

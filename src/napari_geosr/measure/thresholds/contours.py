@@ -137,7 +137,7 @@ def _moved(
     for grow in (grow_first, not grow_first):
         for _ in range(distance):
             check()
-            # What is outside of the box neither grows into it nor erodes it.
+            # Voxels outside the box neither grow into it nor erode it.
             grown = (
                 ndimage.binary_dilation(grown, cross)
                 if grow

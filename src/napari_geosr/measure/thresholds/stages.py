@@ -21,7 +21,7 @@ from napari_geosr.measure.thresholds.local_mean import LevelledArray, levelled_b
 
 
 def level_grey_values(run: PorosityRun, histogram: GreyHistogram) -> None:
-    """Read grey values relative to their local mean from now on.
+    """Read all further grey values relative to their local mean.
 
     Raises
     ------

@@ -113,7 +113,7 @@ def read(
     for module in _modules():
         try:
             mine = module.recognises(given)
-        except ModelError as error:  # another format may recognise it
+        except ModelError as error:  # another format may recognise the file
             refusal = refusal or error
             continue
         if mine:

@@ -154,7 +154,7 @@ def weights_of(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _normalisation(data: AnyMapping) -> tuple[Normalisation, str]:
-    """Scaling of the training data, and a remark that is empty unless it is unknown."""
+    """Scaling of the training data, and a remark if the scaling is unknown."""
     given = data.get("normalization")
     scheme = given if isinstance(given, Mapping) else {}
     kind = scheme.get("name", "mean_std")

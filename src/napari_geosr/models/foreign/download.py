@@ -35,7 +35,7 @@ def file_name_of(url: str) -> str:
     """Last part of a URL's path; ``""`` if there is none or the URL is invalid."""
     try:
         return Path(urlsplit(url).path).name
-    except ValueError:  # `download` says what is wrong with it
+    except ValueError:  # `download` reports what is wrong with the URL
         return ""
 
 
@@ -57,7 +57,7 @@ def download(
     Cancelled
         If `should_stop` returns True between two chunks.
     """
-    _host_and_port(address, address)  # said even if httpx is missing
+    _host_and_port(address, address)  # report this error even if httpx is missing
     try:
         import httpx
     except ImportError as error:

@@ -48,7 +48,7 @@ class ReferenceImage:
 
 @dataclass(frozen=True)
 class ImportDraft:
-    """A third-party network and what is known about it.
+    """A third-party network with its known properties.
 
     Attributes
     ----------

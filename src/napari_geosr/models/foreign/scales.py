@@ -21,7 +21,7 @@ Array = AnyArray
 #: Settings of an operation: an instance of a class of the library that reads packages.
 Settings: TypeAlias = Any
 Operation = tuple[str, Settings]
-#: A pointwise operation as networks store it: its name, then numbers.
+#: A pointwise operation as stored by networks: its name, followed by its parameters.
 Applied = tuple[Any, ...]
 
 #: Constant that BioImage.IO adds to fixed standard deviations.

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 ABOUT = "weights of 2D networks that spandrel supports (.pth, .pt, .safetensors)"
 SUFFIXES = tensors.SUFFIXES
-#: This format is tried last: spandrel can only recognise a network from its tensors.
+#: Try this format last, because spandrel recognises a network only from its tensors.
 FALLBACK = True
 #: Maximum difference from the library's own result, on a scale from 0 to 1.
 _TOLERANCE = 1e-3

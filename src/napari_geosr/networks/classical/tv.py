@@ -85,7 +85,8 @@ class TotalVariation(Filter):
                     2 + axis, 0, length - 1
                 )
                 part.narrow(2 + axis, 0, length - 1).add_(rise, alpha=-step)
-            # Voxels at the edge of what is left are wrong unless the scan ends there.
+            # Voxels at the edge of the remaining region are wrong unless the scan ends
+            # there.
             needed = [
                 slice(
                     max(0, part.start - 1 - left - first),

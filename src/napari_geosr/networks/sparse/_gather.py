@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from napari_geosr.networks.sparse._maps import RowPairs
 
-#: Bytes of the rows that are gathered at once.
+#: Maximum size, in bytes, of the rows that are gathered at a time.
 _BYTES: ContextVar[int] = ContextVar("gather_bytes", default=16 * 1024**2)
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class _Kernel(nn.Module):
-    """Base of the convolutions: one matrix for each place of the kernel."""
+    """Base of the convolutions: one matrix for each position in the kernel."""
 
     def __init__(self, places: int, in_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class _Kernel(nn.Module):
 class SubmanifoldConvolution(_Kernel):
     """3³ convolution whose output voxels are its input voxels.
 
-    It equals a dense convolution with zero padding at these voxels.
+    At these voxels, the result equals that of a dense convolution with zero padding.
     """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:

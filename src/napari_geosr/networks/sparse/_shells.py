@@ -23,17 +23,17 @@ _NEAR = 0.25
 _FAR = 1.35
 #: Step along the rays in voxels.
 _STEP = 0.5
-#: Rays that are followed at once.
+#: Number of rays that are traced at a time.
 _AT_ONCE = 2000
-#: Directions for the fit of the ellipsoid.
+#: Number of directions for the fit of the ellipsoid.
 _FIT_DIRECTIONS = 1500
-#: Repetitions of the fit from a better centre.
+#: Number of repetitions of the fit, each from an improved centre.
 _FITS = 3
-#: Relative deviation from which a place counts less in the fit.
+#: Relative deviation at which the weight of a position in the fit drops to one half.
 _DEVIATION = 0.08
-#: Neighbours of a direction.
+#: Number of neighbours of a direction.
 _NEIGHBOURS = 8
-#: Neighbours for interpolation between directions.
+#: Number of neighbours for interpolation between directions.
 _NEAREST = 6
 #: Value of the surface between 0 (empty) and 1 (full).
 _HALF = 0.5
@@ -115,7 +115,7 @@ class DirectionGrid:
         return (laplacian.T @ laplacian).tocsr()
 
     def filled(self, values: AnyArray, known: AnyArray) -> AnyArray:
-        """A map whose unknown values continue the known ones like a thin plate.
+        """A map with unknown values filled in by a thin plate through the known ones.
 
         Parameters
         ----------

@@ -28,7 +28,7 @@ def parameter_count(config: NetworkConfig) -> int:
 
 
 class ShapeInterpolation(nn.Module):
-    """The interpolation; see the module."""
+    """Interpolation of a shape; see the module."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -32,20 +32,21 @@ from napari_geosr.networks.spec import NetworkSpec
 
 #: Standard deviation of the fit, relative to the ellipsoid.
 _FIT_ERROR = 0.01
-#: Fraction of training shells with a wall from which a wall is expected.
+#: Minimum fraction of training shells with a wall in a direction for a wall to be
+#: expected there.
 _EXPECTED = 0.5
 #: Deviation of the outer radius from the fit, relative to its thickness, at which a
 #: wall is cut from outside.
 _INWARD = -0.5
-#: That at which something else lies outside the wall.
+#: The same deviation at which another structure lies outside the wall.
 _OUTWARD = 0.6
-#: Walls thinner than this fraction of the fitted thickness are cut.
+#: Thickness, as a fraction of the fitted thickness, below which a wall counts as cut.
 _THIN = 0.5
-#: Repetitions of the fit without what is missing.
+#: Number of repetitions of the fit without the missing parts.
 _FITS = 3
-#: Rings of directions around a missing part that are predicted, too.
+#: Number of rings of directions around a missing part that are predicted as well.
 _MARGIN = 3
-#: Smallest number of directions of a missing part.
+#: Minimum number of directions in a missing part.
 _MIN_DIRECTIONS = 6
 
 
@@ -94,7 +95,7 @@ class PredictedShell:
 
 
 class ShellAtlas(nn.Module):
-    """The model; see the module.
+    """Statistical model of closed shells; see the module.
 
     Parameters
     ----------

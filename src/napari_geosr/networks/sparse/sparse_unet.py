@@ -80,7 +80,7 @@ def _rectified(x: SparseTensor, norm: nn.Module) -> SparseTensor:
 
 
 class SparseUNet(nn.Module):
-    """The network; see the module.
+    """Sparse U-Net that generates complete shapes; see the module.
 
     Parameters
     ----------

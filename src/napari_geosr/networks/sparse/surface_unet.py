@@ -91,7 +91,7 @@ def parameter_count(config: NetworkConfig) -> int:
 
 
 class SurfaceUNet(nn.Module):
-    """The network; see the module.
+    """U-Net on the voxels near a surface; see the module.
 
     Parameters
     ----------

@@ -36,7 +36,8 @@ if TYPE_CHECKING:
 #: A number of processes on this computer, or a client of any Dask cluster.
 Workers: TypeAlias = "int | Client"
 
-#: Every worker imports the script that starts it, like every process on Windows.
+#: Message shown if a script starts workers outside ``if __name__ == "__main__":``. Each
+#: worker imports the script that starts it, as every process on Windows does.
 _UNGUARDED = (
     'In a script, put the call below the line if __name__ == "__main__":, because each '
     "worker imports the script."
@@ -52,12 +53,12 @@ _ITEMS_PER_WORKER = 2
 _MAX_AHEAD = 4
 #: Seconds between checks of the stop flag and of the workers.
 _INTERVAL_SECONDS = 0.2
-#: Seconds in which Dask can replace a worker that has died. After them, another one is
-#: started under its name.
+#: Seconds that Dask has to replace a worker that has died. After this time, a new
+#: worker with the same name is started.
 _RESTART_SECONDS = 60.0
 #: Seconds without any worker after which a run ends.
 _PATIENCE_SECONDS = 180.0
-#: Seconds after which it is checked whether a result was lost before it was fetched.
+#: Seconds between checks whether a result was lost before it was fetched.
 _FETCH_SECONDS = 2.0
 #: Seconds that a stopped run waits for its workers to stop.
 _STOP_SECONDS = 60.0
@@ -71,11 +72,12 @@ _PROGRAM_BYTES = 1 << 30
 #: Maximum memory of a worker process as a multiple of its budget; above it, the process
 #: is ended.
 _TOLERANCE = 1.25
-#: Variable with the size of unused memory above which glibc returns it to the system.
+#: Environment variable with the amount of unused memory above which glibc returns
+#: memory to the system.
 _TRIM = "MALLOC_TRIM_THRESHOLD_"
-#: Its value in workers of Dask.
+#: Value that Dask assigns to this variable in its workers.
 _TRIM_OF_DASK = "65536"
-#: Limits of glibc's allocator as they are in a process that was not started by Dask.
+#: Limits of glibc's allocator in a process that was not started by Dask.
 #: Dask lowers the first, which also fixes the second at 128 kB: every larger array is
 #: then a new mapping, and page faults take a quarter of the processor time.
 _MEMORY_ALLOCATOR = {
@@ -175,7 +177,8 @@ def open_pool(
     from distributed import Client
 
     if os.environ.get(_TRIM) == _TRIM_OF_DASK:
-        # An earlier cluster of this process left it, and it would take precedence.
+        # An earlier cluster of this process set the variable, which would take
+        # precedence.
         del os.environ[_TRIM]
     with dask.config.set(worker_settings(threads)):
         cluster = _local_cluster(workers, memory)
@@ -329,7 +332,8 @@ class _Task(Generic[T, R]):
 
         self.pool, self.client = pool, pool.client
         self.token = f"geosr-{uuid.uuid4().hex}"
-        #: Items are looked up when they are given to a worker: they may be large.
+        #: Items are looked up only when they are given to a worker, as they may be
+        #: large.
         self.items = items
         self.waiting = deque(range(len(items)))
         self.running: dict[Future[Outcome], tuple[int, T]] = {}
@@ -385,7 +389,7 @@ class _Task(Generic[T, R]):
             future.add_done_callback(self._done.put)
 
     def _next(self, seconds: float) -> tuple[tuple[int, T], Outcome] | None:
-        """The next item that ended; None if there is none for some seconds."""
+        """The next item that ended; None if no item ends within some seconds."""
         try:
             future = self._done.get(timeout=seconds)
         except queue.Empty:
@@ -408,7 +412,7 @@ class _Task(Generic[T, R]):
             try:
                 return future.result(timeout=seconds)
             except TimeoutError:
-                seconds *= 2  # it may be large
+                seconds *= 2  # the result may be large
             except Exception:
                 if future.status == "finished":
                     raise
@@ -418,7 +422,7 @@ class _Task(Generic[T, R]):
         """Count the workers, and replace lost ones; raise if none starts for long."""
         n = len(self.client.nthreads())
         if self.pool.cluster is not None and n < self.pool.n_own:
-            # Dask replaces a worker itself, but forgets one whose replacement failed.
+            # Dask replaces lost workers, but does not retry if the replacement fails.
             self.pool.cluster.scale(self.pool.n_own)
         now = time.monotonic()
         if n:

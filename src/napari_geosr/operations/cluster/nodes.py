@@ -25,7 +25,8 @@ from napari_geosr.core.steps import ShouldStop
 from napari_geosr.io.atomic import explained
 from napari_geosr.operations.cluster import worker_settings
 
-#: Seconds within which all workers should have started; then those there are begin.
+#: Seconds to wait for all workers to start; after that, the run begins with those that
+#: have started.
 _START_SECONDS = 180.0
 #: Seconds that the commands which started the workers are given to end.
 _END_SECONDS = 15.0

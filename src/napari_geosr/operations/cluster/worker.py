@@ -61,12 +61,12 @@ class _KnownRun:
 
 
 _runs: dict[str, _KnownRun] = {}
-#: A process does one item at a time, so that it needs memory for one item only.
+#: A process works on one item at a time, so that it needs memory for one item only.
 _one_at_a_time = threading.Lock()
 
 
 class RunPlugin(WorkerPlugin):
-    """Hands the work of a run to every worker, also to those that start later.
+    """Sends the work of a run to all workers, including those that start later.
 
     Parameters
     ----------

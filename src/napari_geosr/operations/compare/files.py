@@ -30,8 +30,8 @@ from napari_geosr.operations.measure.files import (
     safe_name,
 )
 
-#: Keys omitted from JSON files: `QualityReport.to_dict` has them only for old scripts,
-#: as duplicates of other entries.
+#: Keys omitted from JSON files: they duplicate other entries, and
+#: `QualityReport.to_dict` includes them only for compatibility with old scripts.
 _DUPLICATE_KEYS = ("volume", "reference")
 
 

@@ -55,7 +55,7 @@ def scan_check_steps(
             figures = yield from consistency_figures_steps(
                 placed[scan], volume, should_stop=should_stop
             )
-        except VolumeError:  # it has been cropped or moved since
+        except VolumeError:  # the volume has since been cropped or moved
             continue
         verdict = verdict_of(figures, math.prod(placed[scan].shape))
         noise = figures.noise_rms

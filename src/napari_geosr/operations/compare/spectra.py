@@ -90,7 +90,7 @@ def _detail(placed: FrameVolume, most_voxels: int) -> float | None:
     size = own["it"].frame.voxel_size[-2:]
     found = [finest_detail(planes[z], size) for z in places]
     periods = [f for f in found if f is not None]
-    # If most slices give no result, those of the others are not reliable.
+    # If most slices give no result, the results of the others are not reliable.
     if 2 * len(periods) <= len(found):
         return None
     own_unit, unit = own["it"].frame.unit, placed.frame.unit

@@ -33,7 +33,7 @@ _COLUMNS = {
         ("similar_distance", ("distance",)),
     ),
 }
-#: Columns of words; all others are numbers.
+#: Columns that contain text; all others contain numbers.
 _WORDS = ("evidence", "similar")
 #: Columns in the unit of the scan.
 _LENGTHS = ("reach_90",)

@@ -15,7 +15,7 @@ from napari_geosr.core.volume import Volume
 
 
 def recorded_input(record: AnyMapping) -> AnyMapping | None:
-    """What the record of a restoration says about its scan.
+    """Information about the scan in the record of a restoration.
 
     None if the scan was not a file with one volume or image.
     """

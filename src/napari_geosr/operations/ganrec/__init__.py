@@ -136,7 +136,7 @@ class _Blocks(ObjectFit):
             ready.incident,
         )
         self.starts = range(0, ready.scan.n_rows, config.together)
-        #: Facts that must be unchanged for a checkpoint to be resumed.
+        #: Facts that must match those of a checkpoint for a run to be resumed from it.
         self.of = {
             "input": identity_of(record["inputs"]["input"]),
             "centre": record["centre"]["column"],

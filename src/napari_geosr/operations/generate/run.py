@@ -40,7 +40,7 @@ from napari_geosr.operations.generate.config import GenerateConfig
 
 #: Edge of samples by default, in voxels, by the number of axes.
 _EDGES = {2: 128, 3: 64}
-#: In the record of every sample.
+#: Note in the provenance record of every sample.
 _NOTE = "Drawn from a diffusion model: not a measurement of any object."
 
 

@@ -172,7 +172,7 @@ def frames_question(
 ) -> TimeSeriesQuestion | None:
     """Ask whether slices are frames of a time series, if they look like it.
 
-    With `mixing`, also if nothing shows that they are slices.
+    With `mixing`, ask also if there is no evidence that they are slices.
     """
     return time_series_question(volume, mixing=mixing)
 

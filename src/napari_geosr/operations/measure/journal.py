@@ -117,10 +117,10 @@ class _Part:
     def __init__(self, place: Path, make_key: Callable[[], str | None]) -> None:
         self._place, self._make_key = place, make_key
         self._key: str | None = None
-        #: States of interrupted measurements with other settings.
+        #: State files of interrupted measurements with other settings.
         self.others: list[Path] = []
-        #: States with the same settings, for files that have changed or from another
-        #: version.
+        #: State files with the same settings, but for input files that have changed
+        #: since, or from another version.
         self._outdated: list[Path] = []
         self._path = temporary_sibling(place, _SUFFIX)
         self._new = temporary_sibling(place, _NEW)
@@ -178,7 +178,7 @@ class _Part:
         self._due = now + max(_MIN_INTERVAL, _WRITE_TIME_FACTOR * (now - began))
 
     def remove(self) -> None:
-        """Remove the stored state, and those that this measurement has replaced."""
+        """Remove the stored state, and the states replaced by this measurement."""
         for path in (self._path, self._new, *self._outdated):
             atomic.remove(path)
 

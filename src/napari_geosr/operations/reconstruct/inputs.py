@@ -16,9 +16,9 @@ from napari_geosr.core.units import require_unit
 from napari_geosr.io.projections import read_projections
 from napari_geosr.operations.inputs import COMMAS, parse_numbers
 
-#: Accepts ``--angle-range 0 180`` and ``--angle-range 0,180``; the same for ``--rows``.
-#: Largest distance from the axis, in the unit of the pixel size.
+#: Maximum distance from the axis, in the unit of the pixel size.
 _MAX_DISTANCE = 1e12
+#: Accepts ``--angle-range 0 180`` and ``--angle-range 0,180``; the same for ``--rows``.
 _TWO_VALUES = Parameter(negative="", consume_multiple=True)
 
 

@@ -30,8 +30,9 @@ Rows = tuple[int, int]
 
 #: Default memory budget of a run, as a fraction of the free memory.
 _FREE_SHARE = 0.5
-#: Distance of the rotation axis from the detector's centre, as a fraction of its width,
-#: above which the offset is considered intentional (extended field of view).
+#: Distance of the rotation axis from the detector's centre, as a fraction of the
+#: detector's width, above which the offset is considered intentional (extended field of
+#: view).
 _OFF_MIDDLE = 0.05
 #: Peak memory per row during reconstruction, in units of the row's sinogram: spectra
 #: and their padding.
@@ -121,7 +122,7 @@ class ReconstructionInput:
         return max(1, round(self.scan.n_rows * height / width))
 
     def slice_of(self, row: int) -> int:
-        """Slice at the height where a detector row sees the rotation axis."""
+        """Slice where the rays of a detector row cross the rotation axis."""
         if not self.is_cone:
             return row
         height, width = self.scan.pixel_size
@@ -254,7 +255,7 @@ class ReconstructionInput:
         ) * _SINOGRAM_COPIES * sinogram + n * _SLICE_COPIES * 4 * self.size**2
 
     def max_rows(self) -> int:
-        """Number of slices that fit into the budget at once, at any position.
+        """Number of slices that fit into the budget together, at any position.
 
         Raises
         ------
@@ -289,7 +290,7 @@ class ReconstructionInput:
         return bisect_right(fits, budget, key=needed) + least - 1
 
     def band_rows(self) -> int:
-        """Number of rows to read from a file at once."""
+        """Number of rows to read from a file at a time."""
         scan = self.scan
         frames = sum(frame_count(f) for f in (scan.data, scan.flats, scan.darks))
         row = frames * scan.n_columns * np.dtype(scan.data.dtype).itemsize

@@ -41,7 +41,8 @@ from napari_geosr.operations.storage import array_for_workers
 
 #: Maximum size of a slab as a fraction of the budget of a worker.
 _SLAB_SHARE = 0.1
-#: Slabs that a worker holds at most: one in progress, and one that is being fetched.
+#: Maximum number of slabs that a worker holds: one in progress, and one that is being
+#: fetched.
 _SLABS_HELD = 2
 #: Minimum number of slabs for each worker, so that all end at about the same time.
 _SLABS_PER_WORKER = 4
@@ -78,7 +79,7 @@ class SliceWork:
         self.ready = ready
 
     def __call__(self, rows: Rows, should_stop: ShouldStop, worker: int) -> SlabResult:
-        """Reconstruct the slices from the first of `rows` to the one before the last.
+        """Reconstruct the slices from ``rows[0]`` to ``rows[1] - 1``.
 
         The blocks, and thus the voxels, are those of a run without workers.
         """
@@ -122,7 +123,7 @@ class SlabRun:
         self.ready, self.workers = ready, workers
         self.n_workers = count_workers(workers)
         n = workers_per_host(workers)
-        #: Bytes that each process may use.
+        #: Memory budget of each process, in bytes.
         self.budget = ready.budget // -(-n // count_devices(ready.device))
         #: CPU threads of each process.
         self.threads = max(1, (ready.config.threads or default_threads()) // n)
@@ -134,7 +135,7 @@ class SlabRun:
 
     @cached_property
     def shared(self) -> ReconstructionInput:
-        """The scan as one process sees it.
+        """The scan with the settings of one process.
 
         The budget of its blocks leaves room for the slabs that wait to be fetched.
         """
@@ -223,7 +224,7 @@ class SlabRun:
 def for_workers(ready: ReconstructionInput) -> ReconstructionInput:
     """The same scan, with arrays that other processes can read.
 
-    Those that they cannot open are copied to the cache folder.
+    Arrays that other processes cannot open are copied to the cache folder.
     """
     scan = ready.scan
     shared = scan.replace(

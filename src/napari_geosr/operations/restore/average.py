@@ -53,7 +53,7 @@ T = TypeVar("T")
 
 #: Matches a number with its sign.
 _FIGURE = re.compile(r"[-+]?\d[\d.,]*")
-#: Number of planes that are added up at once.
+#: Number of planes that are summed at a time.
 _PLANES = 8
 
 

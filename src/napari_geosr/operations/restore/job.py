@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from napari_geosr.operations.restore.run import RestorationResult
 
 OPERATION = "restore"
-#: Size of a voxel of type float32.
+#: Size of a float32 voxel, in bytes.
 _FLOAT_BYTES = 4
 
 
@@ -285,8 +285,8 @@ def _unfinished_parts(
         try:
             return own, find_unfinished_deviation(out)
         except ConfigError:
-            # The run was killed before the other file had any data, so neither can be
-            # used.
+            # The run was killed before the other file had any data, so neither file can
+            # be used.
             for left in leftovers(out, suffix_of(out)):
                 remove_with_journal(left)
     part, deviation = _part(job.part), _part(job.part_deviation)

@@ -97,7 +97,7 @@ class LiveTiles:
         self._waiting: OrderedDict[LiveTile, None] = OrderedDict()
         self._done: OrderedDict[LiveTile, AnyArray] = OrderedDict()
         self._quick: OrderedDict[LiveTile, AnyArray] = OrderedDict()
-        #: Seconds that the latest tile took.
+        #: Time for the latest tile, in seconds.
         self._seconds = math.inf
         self._nbytes = 0
         self._shown = 0

@@ -1,4 +1,4 @@
-"""Keeps what a restoration measures on a scan, so that a resumed run reads it."""
+"""Stores measurements made on a scan before its restoration, for resumed runs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 #: Name of the file in the folder of a job.
 FILE = "measurements.json"
-#: Fields that hold models and voxels, which are not kept, and the names of their types.
+#: Fields that contain models or voxels, which are not stored, and a placeholder for
+#: each of their types.
 _LEFT_OUT = ("model", "removed")
 _THEIR_TYPES = {"Model": object, "Volume": object}
 

@@ -34,7 +34,7 @@ _SAMPLE_EDGES = (96, 256)
 
 @dataclass(frozen=True)
 class RestorePlan:
-    """What a run would do.
+    """Plan of a run.
 
     Attributes
     ----------
@@ -159,8 +159,8 @@ def plan_steps(
 def _storage_seconds(prepared: PreparedRestoration, suffix: str) -> float:
     """Time to write the result, from the times of two small volumes.
 
-    They are cut from the scan and enlarged like the result, so that they compress about
-    as well. The time of an empty file cancels out.
+    These volumes are cut from the scan and enlarged like the result, so that they
+    compress about as well. The fixed time for creating a file cancels out.
     """
     n = math.prod(prepared.volume.shape) * math.prod(prepared.factors)
     small, large = (_write_seconds(prepared, suffix, edge) for edge in _SAMPLE_EDGES)

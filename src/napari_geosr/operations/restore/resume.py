@@ -38,8 +38,8 @@ _DEFAULTS = {name: field.default for name, field in RestoreConfig.model_fields.i
 
 #: Difference if another channel or time point of the same file was restored.
 _OTHER_PART = "a different part of the input"
-#: Largest difference between statistics of the same grey values, in their standard
-#: deviations.
+#: Maximum difference between statistics of the same grey values, in units of their
+#: standard deviation.
 _ROUNDING = 1e-7
 
 T = TypeVar("T")

@@ -27,7 +27,7 @@ _MIN_FILLED_SHARE = 0.1
 #: Largest difference between the mean grey values of a scan and the training data of a
 #: diffusion model, in standard deviations.
 _MAX_SHIFT = 2.0
-#: Largest ratio of these standard deviations.
+#: Maximum ratio of the standard deviations of scan and training data.
 _MAX_RATIO = 3.0
 #: Maximum number of voxels that are examined completely; larger volumes are sampled.
 _MAX_VOXELS = 2**22

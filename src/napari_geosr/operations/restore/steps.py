@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from napari_geosr.core.noise import Noise
 
 
-#: Warning if a prediction is required that there is not.
+#: Warning if a prediction is required but not available.
 _NOT_PREDICTED = (
     "The effect of samples of a diffusion model is not predicted, so --strict does not "
     "check it."

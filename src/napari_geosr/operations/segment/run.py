@@ -32,7 +32,7 @@ from napari_geosr.models import zoo
 from napari_geosr.operations.inputs import check_not_source
 from napari_geosr.operations.segment.config import SegmentConfig
 
-#: Receives each slice and its number.
+#: Callback that receives the index of each slice, and the slice.
 Receive = Callable[[int, SegmentedSlice], None]
 
 

@@ -60,13 +60,13 @@ if TYPE_CHECKING:
 _ATLAS = "shell_atlas"
 #: Edge of the network's grid if the model does not state it.
 _GRID = 64
-#: Largest extent of a shape on this grid.
+#: Largest extent of a shape, as a fraction of the edge of this grid.
 _EXTENT = 0.9
 #: Possible reduction factors from the input to the grid.
 _FACTORS = (1, 2, 4, 8, 16)
 #: Largest accepted ratio of the edges of a voxel.
 _MAX_ANISOTROPY = 1.5
-#: Bytes for each voxel of the refined box.
+#: Memory per voxel of the refined box, in bytes.
 _BYTES_PER_VOXEL = 12
 
 
@@ -170,7 +170,7 @@ def complete_shape_steps(
     )
     yield StageStarted(message="Writing the result")
     masks = [inside | part.implant, part.implant]
-    with ExitStack() as stack:  # all files, or none
+    with ExitStack() as stack:  # write all files or none
         for path, mask in zip(volumes, masks, strict=False):
             like = volume.replace(data=mask, provenance=(*volume.provenance, record))
             spec = io.OutputSpec.like(like, dtype=np.uint8, kind="labels")
@@ -273,7 +273,7 @@ def complete_mask_steps(
     fine, n_pieces = large_pieces(fine, config.smallest_piece)
     implant: AnyArray = np.zeros_like(inside)
     kept = tuple(slice(b, b + n) for b, n in zip(before, given.shape, strict=True))
-    # The missing part may lie outside the box of what is left.
+    # The missing part may lie outside the bounding box of the remaining shape.
     wide = [
         slice(max(0, part.start - b), min(n, part.start - b + grid * factor))
         for part, b, n in zip(box, before, inside.shape, strict=True)

@@ -31,7 +31,7 @@ class ShapeChoice(Config):
 
 
 class _Computed(ShapeChoice):
-    """What operations that run a network share."""
+    """Settings shared by operations that run a network."""
 
     memory: MemoryBudget = None
     device: str = Field(

@@ -36,7 +36,7 @@ from napari_geosr.operations.shapes.refine import memory_budget
 if TYPE_CHECKING:
     from napari_geosr.inference.masked import VoxelClassifier
 
-#: Number of voxels read at once.
+#: Number of voxels read at a time.
 _AT_ONCE = 2**24
 
 

@@ -270,7 +270,7 @@ def preview_steps(
     core, window = [], []
     for place, n in zip(centre, volume.shape, strict=True):
         first = int(min(max(0, place - PREVIEW_EDGE // 2), max(0, n - PREVIEW_EDGE)))
-        first -= first % stride  # blocks of the whole begin at multiples, too
+        first -= first % stride  # blocks of the whole also begin at multiples
         core.append((first, min(n, first + PREVIEW_EDGE)))
         window.append(slice(max(0, first - halo), min(n, core[-1][1] + halo)))
     inside = shape_in(volume, tuple(window), config.label)

@@ -11,11 +11,12 @@ from napari_geosr.core.steps import BlockDone, ShouldStop, StageStarted, Step
 from napari_geosr.core.types import AnyArray
 from napari_geosr.core.volume import Volume
 
-#: A volume with more different values is taken for grey values.
+#: Maximum number of different values in a label volume; with more, the values are
+#: treated as grey values.
 _MAX_LABELS = 64
-#: Number of voxels read at once.
+#: Number of voxels read at a time.
 _AT_ONCE = 2**24
-#: Largest ratio of voxel edges that operations in voxels accept without a warning.
+#: Maximum ratio of voxel edges without a warning, in operations that count in voxels.
 _NEARLY_CUBIC = 1.05
 
 

@@ -45,7 +45,7 @@ _BYTES_PER_VOXEL = 14
 #: Largest number of voxels of a voxelised mesh, and bytes for each.
 _MAX_VOXELS = 2**31
 _BYTES_PER_FILLED_VOXEL = 3
-#: Rays that are followed at a time.
+#: Number of rays that are traced at a time.
 _RAYS = 2**18
 
 

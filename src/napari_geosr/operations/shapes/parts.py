@@ -10,7 +10,8 @@ import numpy as np
 from napari_geosr.core.steps import Step, WarningIssued
 from napari_geosr.core.types import AnyArray
 
-#: If a model reproduces less of the input, the shape is unlike its training data.
+#: Minimum fraction of the input that a model reproduces; below it, the shape differs
+#: from the training data.
 _MIN_REPRODUCED = 0.8
 
 
@@ -33,7 +34,7 @@ class CompletedPart:
 
 
 def warn_if_unlike(reproduced: float) -> Generator[Step, None, None]:
-    """Warn if a shape is unlike those that the model was trained on."""
+    """Warn if a shape differs from the training shapes of the model."""
     if reproduced < _MIN_REPRODUCED:
         yield WarningIssued(
             message=f"The model reproduces only {100 * reproduced:.0f} % of the given "

@@ -42,8 +42,8 @@ if TYPE_CHECKING:
 
 #: Fraction of the free memory that is used if no budget is given.
 _SHARE = 0.5
-#: Fraction of the surface voxels of the input that may change as a whole, that is, at
-#: which the surface moves by a voxel or more, before a warning is issued.
+#: Maximum fraction of the input's surface voxels at which the surface moves by a voxel
+#: or more; above it, a warning is given.
 _MAX_CHANGED = 1e-3
 
 

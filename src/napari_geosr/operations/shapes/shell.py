@@ -33,17 +33,18 @@ if TYPE_CHECKING:
     from napari_geosr.models.bundle import Model
     from napari_geosr.networks.sparse.shell_atlas import PredictedShell, ShellAtlas
 
-#: Bytes for each voxel of the input.
+#: Memory per voxel of the input, in bytes.
 _BYTES_PER_VOXEL = 10
-#: Bytes for each voxel of a slab that is filled at once.
+#: Memory per voxel of a slab while it is filled, in bytes.
 _SLAB_BYTES = 64
-#: Voxels of a slab.
+#: Number of voxels per slab.
 _AT_ONCE = 2**21
-#: Smallest fraction of the expected directions in which a shell has a wall.
+#: Minimum fraction of the expected directions in which a shell must have a wall.
 _MIN_PRESENT = 0.3
-#: Thickness of a wall in voxels from which layers of one or two voxels are removed.
+#: Minimum thickness of a wall, in voxels, at which layers of one or two voxels are
+#: removed.
 _MIN_OPENED = 4.0
-#: Voxels around the predicted wall.
+#: Margin around the predicted wall, in voxels.
 _MARGIN = 3
 
 

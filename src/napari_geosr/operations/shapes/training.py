@@ -54,7 +54,7 @@ _TEXTS["shell_completion"] = (
     "Shells of the kind and orientation that it was made from.",
     "Medical use. A completion is a guess that resembles the training shapes.",
 )
-#: Remarks on models of which nothing is measured.
+#: Remarks on the cards of models without measured figures.
 _REMARKS = {
     "shape_completion": (
         "The accuracy of this model was not measured. Compare its results with "

@@ -69,7 +69,7 @@ class PatternEstimate:
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """One sentence for each angle whose pattern cannot be relied on."""
+        """One sentence for each angle with an unreliable pattern."""
         return tuple(
             f"Angle {i}: {fit.problem}"
             for i, fit in enumerate(self.fits, start=1)

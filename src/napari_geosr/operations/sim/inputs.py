@@ -36,7 +36,7 @@ OIL = 1.515
 _DARK_PERCENTILE = 0.1
 #: Highest frequency of a pattern relative to the cut-off.
 MAX_FREQUENCY = 1.2
-#: Frame without detail: deviation relative to the mean.
+#: Standard deviation, relative to the mean, below which a frame has no detail.
 _CONSTANT = 1e-6
 
 
@@ -192,7 +192,7 @@ def _psf_sampling(psf: Volume, frames: SimFrames) -> int | None:
 
 
 def psf_remark(frames: SimFrames, config: FramesConfig) -> str:
-    """What is assumed about the point-spread function, as a sentence.
+    """Sentence on the assumptions about the point-spread function.
 
     Parameters
     ----------

@@ -48,19 +48,19 @@ FloatArray = npt.NDArray[np.float32]
 #: average.
 MOST_ITERATIONS = 300
 MOST_NONLINEAR_ITERATIONS = 1000
-#: Edge in camera pixels of the part of 9 frames on which the number of iterations is
-#: chosen.
+#: Edge, in camera pixels, of the part of 9 frames with which the number of iterations
+#: is chosen.
 _TRIAL_EDGE = 192
 _SMALLEST_TRIAL_EDGE = 64
-#: Pixels around a tile, in cut-off periods.
+#: Margin around a tile, in cut-off periods.
 _HALO = 12.0
-#: Arrays of the size of the result, besides the terms of the patterns.
+#: Number of arrays of the size of the result, in addition to the terms of the patterns.
 _OTHER_ARRAYS = 9
-#: Bytes of a network's maps for each of its features and each pixel of the result.
+#: Bytes of a network's maps per feature and per pixel of the result.
 _NETWORK_MAPS = 110
 #: Edge in camera pixels of the part on which the number of steps is chosen.
 _NETWORK_TRIAL_EDGE = 96
-#: Steps after the best one before the search for it ends.
+#: Number of steps without improvement after which the search ends.
 _NETWORK_PATIENCE = 25
 #: Seconds between two previews of a network.
 _PREVIEW_SECONDS = 3.0
@@ -307,7 +307,7 @@ def choose_network_steps(
             network.step()
         yield BlockDone(done + 1, config.steps)
     yield StageStarted(message=METHOD_TITLES[config.method])
-    # An improvement within the scatter of the misfit is none.
+    # An improvement smaller than the scatter of the misfit does not count.
     scatter = math.sqrt(2 / target.numel())
     best = int(np.argmin(misfits))
     return best if misfits[0] - misfits[best] > scatter else 0
@@ -447,7 +447,8 @@ def most_iterations(patterns: PatternSet) -> int:
 def trial_edge(block: FloatArray) -> int:
     """Edge of the part that is reconstructed in trials.
 
-    The more frames, the smaller it is, so that the grey values are as many.
+    The edge decreases with the number of frames, so that the total number of pixels is
+    constant.
     """
     edge = round(_TRIAL_EDGE * math.sqrt(9 / (block.shape[0] * block.shape[1])))
     return min(_TRIAL_EDGE, max(_SMALLEST_TRIAL_EDGE, edge))

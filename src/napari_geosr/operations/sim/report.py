@@ -22,7 +22,7 @@ FILES = {
     "residual": "residual.ome.tif",
     "picture": "checks.png",
 }
-#: Residual, in units of the noise, at the top of the colours.
+#: Residual, in units of the noise, at the upper end of the colour scale.
 RESIDUAL_TOP = 4.0
 
 

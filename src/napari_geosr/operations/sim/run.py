@@ -275,7 +275,7 @@ def _target(
 
 
 class _PlaneRun:
-    """The planes of a run, and what is found about them."""
+    """The planes of a run, with their patterns and warnings."""
 
     def __init__(
         self,

@@ -40,7 +40,7 @@ FloatArray = npt.NDArray[np.float32]
 
 #: Edge in camera pixels of the part that is checked.
 CHECKED_EDGE = 192
-#: Iterations with which frames are explained.
+#: Number of iterations for fitting an object to the frames.
 _ITERATIONS = 15
 #: Difference of a phase from the one in the frames above which patterns are doubted.
 MAX_PHASE_ERROR = math.radians(5)
@@ -204,7 +204,7 @@ def trust_steps(
 
 
 class _Explained:
-    """An object fitted to all frames, and how well it explains each of them."""
+    """An object fitted to all frames, and its misfit to each frame."""
 
     def __init__(
         self,
@@ -255,7 +255,7 @@ def _image_warnings(
     device: str,
     should_stop: ShouldStop,
 ) -> Generator[Step, None, list[str]]:
-    """Frames that another pattern than their own explains better.
+    """Warn of frames that are explained better by a pattern other than their own.
 
     Each frame is compared with an object that is fitted without the frames of its
     angle, because an object can adapt to a wrong pattern.

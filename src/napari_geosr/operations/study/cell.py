@@ -155,8 +155,8 @@ class StudyContext:
         values = self.reconstruction.model_dump(exclude_unset=True)
         if changes.get("algorithm", "fbp") != "fbp":
             values.pop("filter", None)
-            # Iterative algorithms must account for everything that the detector saw, so
-            # widen the slices, by an amount that keeps the central voxels on the same
+            # Iterative algorithms must account for everything in the field of view, so
+            # widen the slices by an amount that keeps the central voxels on the same
             # grid.
             room = max(0, self.scan.n_columns - self.size)
             values["size"] = self.size + 2 * ((room + 1) // 2)

@@ -207,7 +207,7 @@ def _measured_steps(
     algorithm: str,
     should_stop: ShouldStop,
 ) -> Generator[Step, None, _ViewIntegrals]:
-    """The data that slices of `algorithm` are compared with.
+    """The data with which slices of `algorithm` are compared.
 
     Parameters
     ----------

@@ -41,9 +41,11 @@ from napari_geosr.operations.train.in_memory import entry_for
 
 #: Value of voxels where nothing is painted.
 _UNPAINTED = 255
-#: Number of draws until all classes are painted in one; else, the best one is taken.
+#: Maximum number of draws until one contains painted voxels of all classes; otherwise,
+#: the best draw is used.
 _TRIES = 50
-#: Means within this difference of that of the most slices are equally good.
+#: Maximum difference from the mean with the most slices at which a mean counts as
+#: equally good.
 TOLERANCE = 0.01
 _SCRATCH = "from scratch"
 #: Settings that do not affect finished cells.

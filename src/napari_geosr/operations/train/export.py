@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 
 #: Number of simulated volumes per role with a recorded checksum.
 _MAX_SIMULATED_CHECKSUMS = 2
-#: How the mean and the standard deviation of the training volumes were computed.
+#: Value for cards: how the mean and standard deviation of the training volumes were
+#: computed.
 _STATISTICS: Literal["without hot voxels"] = "without hot voxels"
 
 

@@ -221,7 +221,7 @@ def _shared_noise_warning(
         pair.source.title
         for pair in pairs
         if pair.target.scan is scan
-        and pair.source.light is not None  # photons of this scan, not of a second one
+        and pair.source.light is not None  # photons of this scan, not of another
         and (is_continuous or 2 * pair.source.scan.n_angles > scan.n_angles)
     ]
     if not affected:

@@ -71,7 +71,7 @@ def _detect_hot_voxels(volume: Volume) -> HotVoxels | None:
 
 
 def _count_hot_voxels(plane: np.ndarray, hot: HotVoxels) -> int:
-    """Hot voxels of a plane, found without its neighbours."""
+    """Count the hot voxels of a plane without using adjacent planes."""
     return len(HotVoxelFilter(plane, hot).read(tuple(map(_all, plane.shape)))[1])
 
 

@@ -21,7 +21,7 @@ from pydantic import Field, model_validator
 from napari_geosr.physics.degradations import ContrastLevels, fluo
 
 TITLE = "Under-sampled scanning"
-#: The low-resolution voxels are single voxels of the high-resolution scan.
+#: Each low-resolution voxel is a single voxel of the high-resolution scan.
 SAMPLING = "kept"
 
 
@@ -75,7 +75,8 @@ def blur_widths(
 def separates_noise(config: Config) -> bool:
     """Whether the target must not contain the voxels of the low-resolution scan.
 
-    If photons are to be counted, the scan has no noise of its own.
+    This is unnecessary if photon counting is simulated, because the high-resolution
+    scan is then assumed to be noise-free.
     """
     return config.photons is None and not config.shared_noise
 

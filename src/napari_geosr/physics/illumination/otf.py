@@ -23,7 +23,7 @@ from napari_geosr.core.types import AnyArray
 
 Array = npt.NDArray[np.float64]
 
-#: Transfer below which a frequency counts as not transmitted.
+#: Value of the transfer function below which a frequency counts as not transmitted.
 SUPPORT = 0.005
 #: Number of frequencies at which the radial mean of a measured function is computed.
 _RADII = 512

@@ -27,17 +27,18 @@ FloatArray = npt.NDArray[np.float32]
 STRUCTURES = ("filaments", "rings", "er", "spots")
 #: Responses of the fluorophores to the light.
 RESPONSES = ("linear", "saturated", "saturated-hyperbolic", "switching")
-#: Pixels of the finest grid per camera pixel.
+#: Number of pixels of the finest grid per camera pixel, along each axis.
 _FINE = 4
-#: Fine pixels over which a structure is blurred, so that it is sampled well.
+#: Blur of structures, in fine pixels, which avoids undersampling.
 _THICKNESS = 0.8
-#: Points along one period at which a response is expanded into harmonics.
+#: Number of points along one period for the expansion of a response into harmonics.
 _PERIOD = 256
 #: Frequency below which out-of-focus haze varies, relative to the cut-off.
 _HAZE_CUT_OFF = 0.12
-#: Harmonics of a nonlinear response above this relative amplitude are simulated.
+#: Minimum relative amplitude of the harmonics of a nonlinear response that are
+#: simulated.
 _MIN_HARMONIC = 1e-3
-#: Harmonics that are simulated at most.
+#: Maximum number of harmonics that are simulated.
 _MAX_HARMONICS = 8
 
 

@@ -36,15 +36,15 @@ TISSUES = ("background", "gum", "bone", "dentine", "enamel", "pulp")
 RESTORATION = 255
 #: Width of the detector, in mm.
 WIDTH = 32.0
-#: Attenuation of soft tissue per mm at 35 keV, as of water.
+#: Attenuation of soft tissue, which is that of water, per mm at 35 keV.
 _SOFT = 0.031
-#: That of compact bone,
+#: Attenuation of compact bone per mm at 35 keV.
 _CORTICAL = 0.15
-#: of dentine,
+#: Attenuation of dentine per mm at 35 keV.
 _DENTINE = 0.16
-#: of enamel,
+#: Attenuation of enamel per mm at 35 keV.
 _ENAMEL = 0.33
-#: and of composite or metal fillings, of which a thin layer is opaque.
+#: Attenuation of composite or metal fillings per mm at 35 keV; thin layers are opaque.
 _FILLING = 1.5
 _MATERIALS = ("soft", "bone", "dentine", "enamel", "filling")
 #: Volume fraction of bone between the cortical plates.
@@ -152,7 +152,7 @@ class _Maps:
 
 
 def _anatomy(edge: int, rng: np.random.Generator, grain: np.random.Generator) -> _Maps:
-    """Two jaws, of which one or both are on the detector, seen at some angle."""
+    """Two jaws at a random angle, with one or both on the detector."""
     pixel = WIDTH / edge
     row, column = (np.indices((edge, edge), np.float32) + 0.5) * pixel - WIDTH / 2
     turn, zoom = math.radians(6) * rng.standard_normal(), rng.uniform(0.9, 1.15)

@@ -13,7 +13,7 @@ from napari_geosr.physics.shapes.solids import Solid, waves
 
 #: Outer half-axes (Z, Y, X) of the mean skull: height, length and width.
 _AXES = (0.71, 0.85, 0.65)
-#: Mean thickness of the bone. 1 is half the longest edge of the box.
+#: Mean thickness of the bone, in units of half the longest edge of the box.
 _THICKNESS = 0.075
 #: Depth and half-width of a suture.
 _SUTURE_DEPTH = 0.012

@@ -92,7 +92,7 @@ class ClusterButton(QObject):
         return False
 
     def set_estimate(self, estimate: RunEstimate | None) -> None:
-        """Set what the run would take on this computer; None if it is not known."""
+        """Set the estimate of time and memory on this computer; None if unknown."""
         self._estimate = estimate
 
     def _on_clicked(self) -> None:

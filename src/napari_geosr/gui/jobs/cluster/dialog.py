@@ -41,9 +41,9 @@ from napari_geosr.jobs.handover import Run, submit_run_steps
 from napari_geosr.jobs.profiles import Profile
 from napari_geosr.jobs.queues import load_queue
 
-#: Fields of a profile that concern one job; the others concern the cluster.
+#: Fields of a profile that apply to a single job; the others describe the cluster.
 _SHOWN = ("project", "partition", "walltime", "nodes", "cores", "gpus", "memory")
-#: Fields that only another computer needs.
+#: Fields that are needed only for another computer.
 _REMOTE = ("local_folder", "remote_folder")
 #: Commands that submit jobs, by queue.
 _COMMANDS = {"slurm": "sbatch", "oar": "oarsub"}
@@ -247,7 +247,7 @@ class ClusterDialog(QDialog):
         self._fit_timer.start(0)  # after the layout
 
     def _fit(self) -> None:
-        """Make room for errors below fields: texts that wrap set no minimum height."""
+        """Make room for errors below fields, as wrapped text sets no minimum height."""
         column = self.layout()
         if column is not None:
             needed = column.totalHeightForWidth(self.width())
@@ -281,7 +281,7 @@ class ClusterDialog(QDialog):
         )
 
     def _keep(self, profile: Profile) -> None:
-        """Save the settings as a profile if a name for it was given."""
+        """Save the settings as a profile if the user entered a name for the profile."""
         name = self.keep_as.text().strip()
         if not name:
             return

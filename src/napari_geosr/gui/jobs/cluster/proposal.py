@@ -10,24 +10,24 @@ from napari_geosr.core.config import format_bytes
 from napari_geosr.gui.kit.progress import format_duration
 from napari_geosr.jobs.profiles import Profile, format_walltime
 
-#: Nodes may be slower than this computer.
+#: Factor for the run time, because nodes may be slower than this computer.
 _TIME_FACTOR = 2.0
-#: Seconds for the start of the program, loading and reading.
+#: Additional time for starting the program and reading data, in seconds.
 _MORE_SECONDS = 600
 #: Pairs (longest walltime, step), in seconds: a walltime is rounded up to a multiple of
 #: the step of the first pair that covers it.
 _STEPS = ((2 * 3600, 600), (12 * 3600, 1800), (math.inf, 3600))
-#: Longest walltime that is proposed if the user has not said how long a run may take.
+#: Maximum proposed walltime, in seconds, unless the user has set a limit.
 _LONGEST = 24 * 3600
-#: Runs on other data may need somewhat more than estimated.
+#: Factor for memory, because runs on other data may need more than estimated.
 _MEMORY_FACTOR = 1.25
-#: Bytes for the program and its libraries.
+#: Additional memory for the program and its libraries, in bytes.
 _MORE_BYTES = 10**9
 
 
 @dataclass(frozen=True)
 class RunEstimate:
-    """What a run would take on this computer.
+    """Resources that a run would need on this computer.
 
     Attributes
     ----------

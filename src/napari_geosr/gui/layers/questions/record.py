@@ -81,7 +81,7 @@ def _names_axes(layer: Layer, place: LayerGeometry) -> bool:
 
 
 def is_answered(layer: Layer) -> bool:
-    """Whether the user stated what the planes of a layer are."""
+    """Whether the user has specified the meaning of a layer's planes."""
     return _AXES_KEY in layer.metadata
 
 

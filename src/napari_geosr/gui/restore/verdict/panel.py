@@ -136,7 +136,7 @@ class VerdictPanel(QWidget):
             Returns the settings of the dock; invalid ones are not used.
         """
         values: AnyDict = {"upscale_factor": self._upscale_factor}
-        with suppress(ConfigError):  # it is shown beside its field
+        with suppress(ConfigError):  # the error is shown next to its field
             config = settings()
             values |= {"device": config.device, "threads": config.threads}
             values["sharpness"] = config.sharpness

@@ -17,7 +17,7 @@ from pathlib import Path
 from napari_geosr.core.types import ZarrNode
 from napari_geosr.io.missing_places import missing_of_chunks
 
-#: Key in our block of a group's attributes that states that every chunk was written.
+#: Key, in our block of a group's attributes, which states that every chunk was written.
 ALL_CHUNKS = "all_chunks"
 #: Pattern of an index in the name of a chunk. Zarr does not find chunks whose names
 #: have leading zeros, as renamed copies may have.

@@ -195,7 +195,7 @@ def _volume(
     plain = "TZYX" if array.ndim == 4 else "TCZYX"[-array.ndim :]
     order, final = arrangement(shape, letters or plain, axes, path, notes)
     if letters and not axes:
-        # The file names its axes, so those of length one are meaningful (Z = 1).
+        # The file names its axes, so axes of length one are meaningful (Z = 1).
         named = "".join(a for a in "TCZYX" if a in letters)
         stored = (
             stamp.axes
@@ -253,8 +253,8 @@ class _Source:
         self.array = array
         self.shape = tuple(int(n) for n in array.shape)
         self.dtype = np.dtype(array.dtype)
-        # Memory for the stored chunk, which is no larger than its voxels, and for the
-        # decoded one, which has the full size even at the border.
+        # Memory for the stored chunk, which is at most as large as its voxels, and for
+        # the decoded chunk, which has the full size even at the border.
         self.decoding_bytes = 2 * math.prod(array.chunks) * self.dtype.itemsize
 
     def __getitem__(self, key: tuple[slice, ...]) -> AnyArray:

@@ -38,7 +38,8 @@ SHARD_BYTES = 16 << 20
 _CHUNK_DEPTH = 8
 #: Number of planes per shard.
 _SHARD_DEPTH = 32
-#: Minimum edge of a chunk: a tile edge without a divisor this large is not divided.
+#: Minimum edge of a chunk, in voxels; a tile edge without a divisor of at least this
+#: size is not divided.
 _MIN_EDGE = 32
 #: Default limit for incomplete shards held in memory, in bytes.
 BUFFER_BYTES = 128 << 20
@@ -176,7 +177,8 @@ class ShardBuffer:
         self._given: dict[tuple[int, ...], int] = {}
         self._written: set[tuple[int, ...]] = set()
         self._unsynced: set[tuple[int, ...]] = set()
-        # Tiles come from one thread while another may flush the file to disk.
+        # Tiles are written by one thread while another thread may flush the file to
+        # disk.
         self._lock = threading.RLock()
 
     @property
@@ -243,7 +245,7 @@ class ShardBuffer:
         part = voxels[tuple(source)]
         if index not in self._pending:
             lengths = tuple(w.stop - w.start for w in whole)
-            if index in self._written:  # it was flushed while incomplete
+            if index in self._written:  # the shard was flushed while incomplete
                 self.n_rewrites += 1
                 self._pending[index] = np.asarray(self.array[whole])
             elif part.shape == lengths:
@@ -264,7 +266,8 @@ class ShardBuffer:
 
     def _flush_one(self, index: tuple[int, ...]) -> None:
         self._write(index, self._pending[index])
-        # If it cannot be written, for example on a full disk, it is kept.
+        # If the shard cannot be written, for example to a full disk, it is kept in
+        # memory.
         del self._pending[index]
 
     def _write(self, index: tuple[int, ...], block: AnyArray) -> None:
@@ -280,7 +283,7 @@ class ShardBuffer:
                 self._flush_one(index)
 
     def written(self, boxes: Sequence[Slices]) -> list[Slices]:
-        """The `boxes` whose voxels are all in the file, after writing what can be."""
+        """Write the buffered shards if possible; return the `boxes` now in the file."""
         with self._lock:
             for index in list(self._pending):
                 with suppress(FileError):

@@ -152,7 +152,7 @@ def n_planes(series: TiffPageSeries) -> int:
 
 
 def stated_planes(metadata: AnyMapping) -> int:
-    """Number of planes that an ImageJ description states; 1 if it does not say."""
+    """Number of planes stated by an ImageJ description; 1 if not stated."""
     counts = [metadata.get(word, 1) for word in ("channels", "slices", "frames")]
     known = all(isinstance(n, int) and n > 0 for n in counts)
     return math.prod(counts) if known else 1

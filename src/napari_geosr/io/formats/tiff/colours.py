@@ -28,7 +28,7 @@ def can_invert(page: TiffPage) -> bool:
 def _is_python_mask(page: TiffPage) -> bool:
     """Whether tifffile wrote a page of Booleans.
 
-    It always states that white is zero, but stores True as 1.
+    For such pages, tifffile always states that white is zero, but stores True as 1.
     """
     software = page.tags.get("Software")
     by_tifffile = software is not None and str(software.value).startswith("tifffile")

@@ -26,8 +26,8 @@ _COMMON_DPI = (
     196, 200, 204, 220, 240, 250, 254, 264, 300, 326, 350, 360, 400, 450, 600, 720,
     1200, 2400, 4800,
 )  # fmt: skip
-#: Two of these are 10 and 100 dots per centimetre: if stated as such, they are real
-#: pixel sizes of 1 mm and 100 µm.
+#: Two of these resolutions equal 10 and 100 dots per centimetre. If stated per
+#: centimetre, they are real pixel sizes of 1 mm and 100 µm.
 _ROUND_PER_CENTIMETRE = (25.4, 254)
 #: TIFF's code for the resolution unit centimetre.
 _CENTIMETRE = 3
@@ -318,7 +318,7 @@ def from_resolution_tags(page: TiffPage) -> PhysicalSpace:
             return PhysicalSpace()
         dpi = resolution * inch
         if is_common_dpi(dpi, metric=unit == _CENTIMETRE):
-            if resolution == 1:  # the default value, so it was never set
+            if resolution == 1:  # the default value, so the resolution was never set
                 return PhysicalSpace()
             note = (
                 f"The file gives {dpi:g} dots per inch, the default of programs that "

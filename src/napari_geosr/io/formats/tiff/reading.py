@@ -74,7 +74,7 @@ def _is_log_enabled(_record: logging.LogRecord) -> bool:
 
 @contextmanager
 def _tifffile_silenced() -> Iterator[None]:
-    """Suppress tifffile's log messages, as ours name the file and what to do.
+    """Suppress tifffile's log messages; ours name the file and the remedy.
 
     Several threads may read at the same time, and tifffile starts its own threads.
     """
@@ -91,7 +91,7 @@ def _tifffile_silenced() -> Iterator[None]:
 def read_tiff(
     path: Path, *, axes: str | None = None, dataset: str | None = None
 ) -> Volume:
-    """Read one image of a TIFF file, lazily where it is large.
+    """Read one image of a TIFF file, lazily if the image is large.
 
     Images of up to 32 MiB are read at once. In larger images, contiguous voxels are
     read on demand, and compressed or scattered voxels are decoded page by page.

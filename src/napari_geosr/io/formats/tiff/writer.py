@@ -43,8 +43,8 @@ _OME_NAMESPACE = "http://www.openmicroscopy.org/Schemas/OME/2016-06"
 _INFO_TAG = 50839
 #: TIFF tag with the sizes of the entries in ImageJ's metadata.
 _INFO_COUNTS_TAG = 50838
-#: Bytes at the end of an unfinished file that are kept free for its final description,
-#: which is longer than the first one; the disk may be full by then.
+#: Bytes reserved at the end of an unfinished file for its final description, which is
+#: longer than the initial one; the disk may be full by then.
 _RESERVED_BYTES = 64 * 1024
 #: End of the reserved space: a magic number, and the size of the file without it.
 _MARK = struct.Struct("<8sQ")
@@ -243,7 +243,7 @@ def _reserve(path: Path) -> None:
 
 
 def _release(path: Path) -> None:
-    """Remove the reserved space, if the file is still there and has any."""
+    """Remove the reserved space, if the file still exists and has reserved space."""
     if not path.exists():
         return
     with path.open("r+b") as stream:
@@ -341,7 +341,7 @@ def ome_xml(stamp: Stamp, dtype: AnyDType) -> bytes:
         element(pixels, "Channel", ID=f"Channel:0:{c}", SamplesPerPixel=1, **named)
     n_planes = math.prod(length.get(a, 1) for a in "ZCT")
     element(pixels, "TiffData", IFD=0, PlaneCount=n_planes)
-    # Readers take the position of a volume from its first plane.
+    # Programs read the position of a volume from its first plane.
     element(pixels, "Plane", TheZ=0, TheC=0, TheT=0, **_first_position(stamp))
     annotations = element(root, "StructuredAnnotations")
     note = element(annotations, "MapAnnotation", ID="Annotation:0", Namespace=KEY)

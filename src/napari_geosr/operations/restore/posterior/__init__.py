@@ -53,14 +53,14 @@ if TYPE_CHECKING:
 
 #: Largest ratio of the difference between scan and sample to the noise of the scan.
 _MAX_MISFIT = 1.3
-#: The same difference that is allowed in a scan without noise, in standard deviations
-#: of the training data.
+#: Maximum difference between a noise-free scan and a sample, in standard deviations of
+#: the training data.
 _TOLERANCE = 0.02
-#: Correlation of the noise of adjacent voxels from which on users are warned.
+#: Noise correlation of adjacent voxels at and above which a warning is given.
 _CORRELATED = 0.15
-#: Voxels of the result that are averaged at once.
+#: Number of voxels of the result that are averaged at a time.
 _AT_ONCE = 1 << 22
-#: Thresholds at which the porosity of the samples is recorded.
+#: Number of thresholds at which the porosity of the samples is recorded.
 _LEVELS = 65
 
 

@@ -301,7 +301,7 @@ def without_harmful(
 
 @dataclass(eq=False)
 class _PoreTest:
-    """Tests what networks do to pores; draws its blocks only if one is tested."""
+    """Tests the effect of networks on pores; draws its blocks only when needed."""
 
     volume: Volume
     setup: TrialSetup

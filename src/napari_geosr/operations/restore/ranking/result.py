@@ -128,7 +128,7 @@ class Ranking:
 
     @property
     def gain_over(self) -> Literal["scan", "cubic"]:
-        """What the gains refer to: the unchanged scan, or cubic interpolation."""
+        """Baseline of the gains: the unchanged scan, or cubic interpolation."""
         return "scan" if self.upscale_factor == 1 else "cubic"
 
     def row(self, name: str) -> RankingEntry:
@@ -201,9 +201,9 @@ def decide(rows: list[RankingEntry], noise: Noise) -> tuple[str, str]:
 def _penalised_error(row: RankingEntry) -> float:
     """Expected error, increased for a filter that was tuned by the same estimate.
 
-    The minimum of many estimates is biased: it favours the error that was most
-    underestimated. On real volumes with correlated noise, tuned filters with a smaller
-    lead than this were worse than the next network.
+    The minimum of many estimates is biased towards the most underestimated error. On
+    real volumes with correlated noise, tuned filters with a lead below `_MIN_LEAD` were
+    worse than the next network.
     """
     return row.error * (1.0 if row.strength is None else 10 ** (_MIN_LEAD / 20))
 

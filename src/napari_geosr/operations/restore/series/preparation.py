@@ -41,7 +41,8 @@ if TYPE_CHECKING:
     from napari_geosr.models.distribution import TrainingLikeness
     from napari_geosr.operations.restore.verdict.run_verdict import RunVerdict
 
-#: Ratio of the noise levels of two time points above which a warning is given.
+#: Ratio of the highest to the lowest noise level of all time points above which a
+#: warning is given.
 _CHANGES = 1.5
 _LEVELS = ("ok", "caution", "unlike")
 _VERDICT_LEVELS = ("ok", "caution", "harmful")

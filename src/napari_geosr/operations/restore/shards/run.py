@@ -60,7 +60,7 @@ class ShardedRun(VolumeRun):
         self.workers = workers
         self.n_workers = count_workers(workers)
         n = workers_per_host(workers)
-        #: Bytes that each process may use.
+        #: Memory budget of each process, in bytes.
         self.budget = prepared.budget // -(-n // count_devices(prepared.device))
         #: CPU threads of each process.
         self.threads = max(1, (prepared.config.threads or default_threads()) // n)

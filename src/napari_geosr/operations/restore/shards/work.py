@@ -94,7 +94,7 @@ class ShardWork:
     def __call__(
         self, shard: Shard, should_stop: ShouldStop, worker: int
     ) -> ShardResult:
-        """Restore one shard, and write it if it has a file."""
+        """Restore one shard, and write it if it has a target file."""
         parts: list[OutputPart] = [
             file.part(shard.place, self.memory) for file in self.files
         ]

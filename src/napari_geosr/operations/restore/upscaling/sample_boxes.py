@@ -16,7 +16,8 @@ Slices = tuple[slice, ...]
 _BOXES_PER_AXIS = 3
 #: Maximum fraction of padding in a box.
 _MAX_PADDING = 0.03
-#: If all boxes have more: by how much a box may exceed the one with the least.
+#: Maximum excess over the smallest fraction of padding in any box, used if all boxes
+#: contain more than `_MAX_PADDING`.
 _MORE_PADDING = 0.1
 
 
@@ -123,7 +124,7 @@ def _candidates(
 
 
 def _apart(candidates: Sequence[_BoxStatistics]) -> list[_BoxStatistics]:
-    """Those that do not overlap an earlier one."""
+    """Boxes that do not overlap an earlier box in the list."""
     chosen: list[_BoxStatistics] = []
     for each in candidates:
         if not any(each.overlaps(other) for other in chosen):

@@ -1,7 +1,7 @@
 """Tests a super-resolution model on parts of a scan, on two scales.
 
-One scale is that of the scan. The other is coarser by the model's factor, so that the
-scan is its ground truth; see
+One scale is that of the scan. The other scale is coarser by the model's upscale factor,
+so that the scan is the ground truth on that scale; see
 `napari_geosr.operations.restore.upscaling.upscaling_verdict`.
 """
 

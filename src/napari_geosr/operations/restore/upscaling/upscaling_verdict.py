@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 #: variation between parts. With the two combined in quadrature, the interval contains
 #: the true gain in nine of ten cases of ``benchmarks/bench_sr_consistency.py --gains``.
 MARGIN_BELOW = 2.2
-#: How far the true gain may lie above the expected gain, likewise.
+#: The same margin above the expected gain, in dB.
 MARGIN_ABOVE = 4.1
 #: Minimum ratio of the detail on one scale to the detail on the next coarser one.
 _MIN_RATIO = 0.05

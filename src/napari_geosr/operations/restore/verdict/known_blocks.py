@@ -354,7 +354,7 @@ def _balls(
     from scipy import ndimage
 
     room = ndimage.distance_transform_edt(solid)
-    # One of each size at a time, so that none takes the room of the others.
+    # Place one of each size in turn, so that no size uses up the space for the others.
     for _ in range(per_size):
         for radius in reversed(_RADII):
             inside = np.zeros(solid.shape, bool)

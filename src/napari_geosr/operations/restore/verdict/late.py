@@ -76,7 +76,7 @@ class LateVerdict:
             prepared = yield from reported_verdict_steps(
                 self._prepared, kept=self._kept, should_stop=self._should_stop
             )
-        except Cancelled:  # the run ends by itself, and keeps its finished tiles
+        except Cancelled:  # the run stops on its own and keeps its finished tiles
             return
         except GeoSRError as error:
             yield WarningIssued(

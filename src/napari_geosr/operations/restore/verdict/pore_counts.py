@@ -29,7 +29,8 @@ MAX_PORE_RATIO = 2.0
 MIN_PORES = 5
 #: Minimum distance of padding from other grey values, as a fraction of their range.
 _GAP = 0.03
-#: Fraction of the voxels that may be closer to it.
+#: Maximum fraction of the other voxels with a grey value within this distance of
+#: padding.
 _GAP_SHARE = 1e-3
 
 

@@ -39,7 +39,8 @@ if TYPE_CHECKING:
 
 #: Expected gain below which the result counts as harmful, in dB.
 MIN_GAIN = -0.1
-#: Expected gain, in dB, from which a wide interval alone does not make it doubtful.
+#: Expected gain, in dB, at and above which it is not doubtful merely because its
+#: interval is wide.
 CLEAR_GAIN = 0.5
 #: Maximum change of a scan without noise, as a fraction of the contrast.
 MAX_CHANGE = 0.01
@@ -88,7 +89,7 @@ class RunAssessment:
 
     @property
     def interpolates(self) -> bool:
-        """Whether the model only adds voxels, and removes nothing on purpose."""
+        """Whether the model is an interpolation, which is not meant to remove noise."""
         return self.card.upscale_factor > 1 and not self.card.has_weights
 
     @property
@@ -234,7 +235,7 @@ def notes(facts: RunAssessment) -> Iterator[str]:
 
 
 def _indirect(facts: RunAssessment) -> Iterator[str]:
-    """Indirect signs of a loss of structure, for which the gain is the direct one."""
+    """Indirect signs of a loss of structure; the gain is the direct sign."""
     removed = facts.removed
     if removed.level > MAX_LEVEL:
         yield (
@@ -329,7 +330,8 @@ def _doubtful_pores(facts: RunAssessment, test: KnownBlockTest) -> str:
 def _extra_pores(facts: RunAssessment, test: KnownBlockTest) -> str:
     """A sentence if small pores are invented.
 
-    Lost ones cannot be judged, because the smoothed scan has specks of their size.
+    Lost pores cannot be evaluated, because the smoothed scan contains specks of the
+    same size.
     """
     for counts, small in zip(test.counts, test.small_counts, strict=True):
         if small.result > small.expected and small.is_off(MAX_PORE_RATIO):

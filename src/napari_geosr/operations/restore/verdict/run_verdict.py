@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 #: Minimum size of counted pores by default, in voxels of a 3D volume.
 DEFAULT_MIN_VOXELS = 8
-#: Key of a figure: largest size, in voxels, of test pores that the model lost.
+#: Key of the largest size, in voxels, of test pores that the model lost.
 LOST_SIZE = "largest_lost_voxels"
-#: The same for pores that can be counted in the scan.
+#: Key of the largest size, in voxels, of lost pores that can be counted in the scan.
 LOST_FROM_SCAN = "largest_lost_from_scan_voxels"
-#: Minimum size of counted pores by default, in voxels or, in images, in pixels.
+#: Key of the default minimum size of counted pores, in voxels (images: pixels).
 COUNTED_SIZE = "smallest_counted_voxels"
 Level = Literal["ok", "caution", "harmful"]
 #: What a finding is about: the expected gain, certain or doubtful; a change of a scan
