@@ -16,6 +16,7 @@ from tomography_helpers import DOCK as RECONSTRUCT
 from train_helpers import JOBS, TRAIN
 
 from napari_geosr import io
+from napari_geosr.core.errors import JobError
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.jobs.result import JobSource, layer_of
 from napari_geosr.gui.kit.dock_tabs import POROSITY
@@ -82,6 +83,25 @@ def test_a_paused_run_is_offered_when_the_dock_opens(
     assert row.button.isHidden()
     job.set_state("running", done=6)
     qtbot.waitUntil(lambda: "50 %" in row.label.text(), timeout=10_000)
+
+
+def test_a_run_that_cannot_be_resumed_says_why_and_is_offered_again(
+    viewer, qtbot, tmp_path, scan, monkeypatch
+):
+    job = make_job(tmp_path, "foam", "paused", scan)
+    leave_part(job, [[[0, 3], [0, 20], [0, 20]]])
+    dock = opened(viewer)
+    row = dock.job_row
+    qtbot.waitUntil(lambda: not row.isHidden(), timeout=10_000)
+
+    def start(_job):
+        raise JobError("It is locked by another process.")
+
+    monkeypatch.setattr(local, "start", start)
+    row.button.click()
+    assert not row.button.isEnabled()
+    qtbot.waitUntil(lambda: "It is locked" in dock.message.text, timeout=10_000)
+    qtbot.waitUntil(row.button.isEnabled, timeout=10_000)
 
 
 def leave_part(job, boxes) -> None:

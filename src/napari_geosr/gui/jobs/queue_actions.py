@@ -11,6 +11,9 @@ from napari_geosr.gui.kit.worker import BackgroundTask
 from napari_geosr.jobs import index, local, remote, submission
 from napari_geosr.jobs.folder import JobFolder, JobStatus
 
+#: Tasks that nothing else refers to: without a reference, they would report nothing.
+_running: set[BackgroundTask] = set()
+
 
 def resume(
     job: JobFolder,
@@ -76,4 +79,10 @@ def _run(
         yield from ()
         action()
 
-    BackgroundTask(steps, owner=owner, on_error=on_error, on_finished=on_finished)
+    def finish() -> None:
+        _running.discard(task)
+        if on_finished is not None:
+            on_finished()
+
+    task = BackgroundTask(steps, owner=owner, on_error=on_error, on_finished=finish)
+    _running.add(task)
