@@ -72,8 +72,7 @@ _PROGRAM_BYTES = 1 << 30
 #: Maximum memory of a worker process as a multiple of its budget; above it, the process
 #: is ended.
 _TOLERANCE = 1.25
-#: Environment variable with the amount of unused memory above which glibc returns
-#: memory to the system.
+#: Environment variable: unused memory above which glibc returns it to the system.
 _TRIM = "MALLOC_TRIM_THRESHOLD_"
 #: Value that Dask assigns to this variable in its workers.
 _TRIM_OF_DASK = "65536"
@@ -177,8 +176,7 @@ def open_pool(
     from distributed import Client
 
     if os.environ.get(_TRIM) == _TRIM_OF_DASK:
-        # An earlier cluster of this process set the variable, which would take
-        # precedence.
+        # Set by an earlier cluster of this process; it would take precedence.
         del os.environ[_TRIM]
     with dask.config.set(worker_settings(threads)):
         cluster = _local_cluster(workers, memory)
@@ -332,8 +330,7 @@ class _Task(Generic[T, R]):
 
         self.pool, self.client = pool, pool.client
         self.token = f"geosr-{uuid.uuid4().hex}"
-        #: Items are looked up only when they are given to a worker, as they may be
-        #: large.
+        #: Looked up only when given to a worker, as they may be large.
         self.items = items
         self.waiting = deque(range(len(items)))
         self.running: dict[Future[Outcome], tuple[int, T]] = {}
