@@ -127,7 +127,7 @@ def test_numbers_of_labelled_slices(labelled, tmp_path, capsys):
     assert len(lines) == 1 + 8
     assert lines[0].startswith("method,labels,draw,slices,mean_iou,iou_0")
     assert run(label_words(labelled, out, "--counts", "1", "--seed", "1")) == 2
-    assert "other data or settings" in capsys.readouterr().err
+    assert "different data or settings" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -140,7 +140,7 @@ def test_a_file_is_replaced_only_when_asked(tmp_path):
     path = write_projections(make(), tmp_path / "a.h5")
     with pytest.raises(FileError, match="exists already"):
         write_projections(make(), path)
-    with pytest.raises(FileError, match=r"a.tif does not have a suffix.*\.h5, \.hdf5"):
+    with pytest.raises(FileError, match=r"a.tif: .* this suffix.*\.h5, \.hdf5"):
         write_projections(make(), tmp_path / "a.tif")
     with pytest.raises(FileError, match="does not exist"):
         write_projections(make(), tmp_path / "no" / "a.h5")
