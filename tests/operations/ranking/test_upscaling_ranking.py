@@ -117,7 +117,7 @@ def test_a_model_for_other_scans_is_not_chosen():
     assert decide_upscaling(rows, CUBIC, NOISE, {"a"})[0] == "b"
     choice, reason = decide_upscaling([CUBIC, best], CUBIC, NOISE, {"a"})
     assert choice == "cubic-x2"
-    assert "unlike its training data" in reason
+    assert "unlike the training data of this model" in reason
 
 
 @given(

@@ -187,7 +187,7 @@ def decide_upscaling(
     if not noise.is_measured:
         doubts.append("The noise could not be measured.")
     if best.name in unlike:
-        doubts.append("The scan is unlike its training data.")
+        doubts.append("The scan is unlike the training data of this model.")
     if doubts:
         return interpolation.name, (
             f"{cubic}: {best.name} {found}, but that is uncertain. {' '.join(doubts)}"
