@@ -1,15 +1,15 @@
 """Evidence for a pore: how much of it remains where the scan does not show it.
 
-The voxels of the scan in and next to a pore are replaced several times by solid with
-new noise of the same level and correlation, and the network restores the result. Any
-darkness of the pore that remains does not come from these voxels: it was learned.
-Second, noise as strong as that of the scan is added everywhere, with a network
-conditioned on the stronger noise: a pore caused by noise should not survive that.
-Third, the contrast of the scan at the pore is compared with its noise by a matched
-filter, in the shape in which the scanner would show the pore. If it is no larger than
-noise in solid, the scan does not show the pore, whatever made the network draw it: a
-network that has memorised noise draws pores where it recognises a pattern of the noise,
-and removing the pattern removes the pore.
+First, the voxels of the scan in and next to a pore are replaced several times by solid
+with new noise of the same level and correlation, and the network restores the result.
+Any darkness of the pore that remains does not come from these voxels: it was learned.
+Second, noise as strong as that of the scan is added everywhere, and a network
+conditioned on the stronger noise restores the result: a pore caused by noise should not
+survive this. Third, the contrast of the scan at the pore is compared with its noise by
+a matched filter, in the shape in which the scanner would show the pore. If the contrast
+is no larger than that of noise in solid, the scan does not show the pore, whatever made
+the network draw it: a network that has memorised noise draws pores where it recognises
+a pattern of the noise, and removing the pattern removes the pore.
 
 Similar ablations are used for classifiers [1]_ [2]_; here, patches are replaced by
 realistic noise.
@@ -56,7 +56,7 @@ _MIN_SURVIVAL = 0.75
 #: noise.
 _MIN_SUPPORT = 4.0
 #: Contrast, in standard deviations of the noise, below which the scan does not show a
-#: pore: solid without a pore exceeds it in 2 % of all places.
+#: pore: solid without a pore exceeds it at 2 % of all positions.
 _NO_SUPPORT = 2.0
 #: Blur of the scan assumed by the matched filter, in voxels of the scan.
 _BLUR = 0.7

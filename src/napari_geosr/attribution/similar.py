@@ -1,7 +1,7 @@
-"""Similar training patches: whether the network has seen such structure before.
+"""Similar training patches: whether the training data contained such structure.
 
-A patch around the place is described by the means of the network's last feature maps,
-and compared with the patches of the training volumes in the index of the model.
+A patch around the position is described by the means of the network's last feature
+maps, and compared with the patches of the training volumes in the index of the model.
 Distances between training patches show whether a distance is unusual.
 """
 
@@ -28,7 +28,7 @@ NEAREST = 5
 
 
 def explain(request: AttributionRequest) -> Generator[Step, None, AttributionResult]:
-    """Find the training patches that are most similar to the patch around a place."""
+    """Find the training patches most similar to the patch around a position."""
     yield StageStarted(message="Comparing with the training patches")
     assert request.training is not None
     index, scene = request.training.index, request.training.scene

@@ -45,11 +45,11 @@ _BATCH = 1 << 13
 _MISSING_VALUE = 1e30
 #: Maximum of the other grey values relative to those that mark missing voxels.
 _MAX_OTHERS = 1e-6
-#: Minimum fraction of the other voxels.
+#: Minimum fraction of voxels that are not missing.
 _MIN_OTHERS = 0.05
-#: Fraction of the voxels at either end of a sample that is outside the usual range, and
-#: distance from that range, in multiples of its width, beyond which a voxel leaves a
-#: network hardly any contrast between the others.
+#: The usual range excludes this fraction of the voxels at either end of a sample. A
+#: voxel further from it than this multiple of its width leaves a network hardly any
+#: contrast between the others.
 _FAR_SHARE = 0.25
 _FAR_DISTANCE = 1000.0
 

@@ -61,7 +61,7 @@ class Projections:
     provenance : tuple of mapping
         Processing history (`napari_geosr.core.provenance`).
     name : str
-        Name for the user: a file's stem or a layer's name.
+        Name shown to the user: a file's stem or a layer's name.
     source : Path, optional
         The file or folder it was read from.
     metadata : mapping

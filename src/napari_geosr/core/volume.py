@@ -59,7 +59,7 @@ class Volume:
     origin : tuple of float
         Position of the *centre* of the first voxel along the spatial axes, in `unit`.
     name : str
-        Name for the user: a file's stem or a layer's name.
+        Name shown to the user: a file's stem or a layer's name.
     provenance : tuple of mapping
         Processing history, oldest record first, JSON-serialisable
         (`napari_geosr.core.provenance`).

@@ -79,7 +79,7 @@ def align_steps(
     Parameters
     ----------
     low, high : Volume
-        With the same spatial axes and unit.
+        Volumes with the same spatial axes and unit.
     start : str
         Initial position. ``"search"``: best match anywhere; ``"centres"``: centres
         coincide; ``"positions"``: according to their origins.
@@ -104,7 +104,7 @@ def align_steps(
     ConfigError
         If SimpleITK is not installed.
     VolumeError
-        If the two do not overlap, or one of them has no contrast to align by.
+        If the two do not overlap, or one of them has no contrast.
     Cancelled
         If `should_stop` returns true.
     """

@@ -91,7 +91,7 @@ def refine_steps(
         The large and the small volume, with about the same voxel size. Parts of the
         small volume outside the large one are ignored.
     start : Transform
-        Initial transform, correct to a few voxels.
+        Initial transform, accurate to within a few voxels.
     kind : str
         ``"translation"``, ``"rigid"`` or ``"similarity"`` (rigid plus scale).
     quick : bool

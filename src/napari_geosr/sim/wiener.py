@@ -165,7 +165,7 @@ def _noise_to_signal(
     grid: SimGrid,
     frames: FloatArray,
 ) -> FloatArray:
-    """Noise power over object power at each frequency: a power law is fitted.
+    """Noise power over object power at each frequency, from a fitted power law.
 
     `spectrum` is the object times `power`, plus noise whose power is proportional to
     `power`.

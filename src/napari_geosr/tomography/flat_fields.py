@@ -36,7 +36,7 @@ _VALUES = 2**23
 _LIT = 0.1
 #: Maximum deviation of the estimate from 1 at which a count is taken to be a photon.
 _COUNT_TOLERANCE = 0.05
-#: Maximum deviation for the same in standard errors; the larger limit applies.
+#: The same limit in standard errors; the larger of the two applies.
 _COUNT_ERRORS = 3.0
 
 

@@ -1,4 +1,4 @@
-"""Scans over a full turn: average opposite views, or join them to a wider field."""
+"""Scans over a full turn: average opposite views, or join them to widen the field."""
 
 from __future__ import annotations
 

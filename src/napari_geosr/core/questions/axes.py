@@ -1,4 +1,4 @@
-"""Questions about an axis that a file does not name: is it depth or time."""
+"""The question whether an axis that a file does not name is depth or time."""
 
 from __future__ import annotations
 

@@ -202,7 +202,7 @@ class PatternSet:
 
     @classmethod
     def from_dict(cls, values: AnyMapping, name: str = "patterns") -> PatternSet:
-        """Read what `to_dict` wrote.
+        """Create a pattern set from the values that `to_dict` returned.
 
         Raises
         ------
