@@ -138,7 +138,7 @@ def table(found: Mapping[str, Widths]) -> str:
 def summary(rows: Mapping[str, Mapping[str, float]]) -> str:
     """Figures of whole volumes."""
     lines = [
-        "| | PSNR (dB) | porosity error | Dice | half is found above |",
+        "| | PSNR (dB) | porosity error | Dice | at least half is found above |",
         "|---|---|---|---|---|",
     ]
     for way, row in rows.items():
