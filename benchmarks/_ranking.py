@@ -97,7 +97,8 @@ def verdicts(rows: Sequence[Row], independent: bool) -> Iterator[Verdict]:
 def order_table(rows: Sequence[Row], warnings: Mapping[str, str]) -> str:
     """One Markdown table of all comparisons, and what is said of correlated noise."""
     lines = [
-        "| case | expected | PSNR | found | absolute porosity error |",
+        "| case | expected | difference in PSNR | result "
+        "| difference in absolute porosity error |",
         "|---|---|---|---|---|",
     ]
     for case in _cases(rows):
@@ -106,7 +107,11 @@ def order_table(rows: Sequence[Row], warnings: Mapping[str, str]) -> str:
             f"| {found.words} | {found.porosity_words} |"
             for found in verdicts(_of(rows, case), "independent" in case)
         ]
-    lines += ["", "Warnings that Noise2Void gives before training:", ""]
+    lines += [
+        "",
+        "Warnings shown before training with Noise2Void, and the gain in PSNR after it:",
+        "",
+    ]
     lines += [
         f"- {case}: {text or 'none.'}{_gain(_of(rows, case))}"
         for case, text in warnings.items()
@@ -119,7 +124,8 @@ def _gain(rows: Sequence[Row]) -> str:
     found = {row["method"]: row["psnr"] for row in rows}
     if "Noise2Void" not in found:
         return ""
-    return f" It gains {found['Noise2Void'] - found['input']:+.1f} dB over the input."
+    gain = found["Noise2Void"] - found["input"]
+    return f" Noise2Void gains {gain:+.1f} dB over the input."
 
 
 def table(rows: Sequence[Row], order: Sequence[str]) -> str:

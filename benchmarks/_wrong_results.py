@@ -50,10 +50,14 @@ class Scene:
 #: By name, in the order of the table.
 WRONG: dict[str, Callable[[Scene], Array]] = {
     "another object of the same kind": lambda scene: scene.other,
-    "another object's pores added": Scene.with_pores,
-    "a constant": lambda scene: np.full_like(scene.result, scene.result.mean()),
-    "noise": Scene.of_noise,
-    "contrast × 0.5": lambda scene: scene.around_mean(0.5),
-    "contrast × 1.2": lambda scene: scene.around_mean(1.2),
-    "dark and bright swapped": lambda scene: scene.around_mean(-1.0),
+    "the model's result with another object's pores added": Scene.with_pores,
+    "a uniform grey value": lambda scene: np.full_like(
+        scene.result, scene.result.mean()
+    ),
+    "pure noise": Scene.of_noise,
+    "the model's result with its contrast × 0.5": lambda scene: scene.around_mean(0.5),
+    "the model's result with its contrast × 1.2": lambda scene: scene.around_mean(1.2),
+    "the model's result with dark and bright swapped": lambda scene: scene.around_mean(
+        -1.0
+    ),
 }

@@ -109,10 +109,11 @@ def table(found: list[dict[str, Any]]) -> str:
     worse = sum(gain < -_LOSS_DB for gain in gains)
     lines += [
         "",
-        f"Compared with the earlier network, *auto* is {np.mean(gains):+.2f} dB on "
-        f"average and {min(gains):+.2f} dB at worst; it is worse by more than "
-        f"{_LOSS_DB} dB in {worse} of {len(gains)} scans. The new network alone is "
-        f"{np.mean(networks):+.2f} dB on average and {min(networks):+.2f} dB at worst.",
+        "Relative to the earlier network, *auto* changes the PSNR by "
+        f"{np.mean(gains):+.2f} dB on average and by {min(gains):+.2f} dB at worst; it "
+        f"is worse by more than {_LOSS_DB} dB on {worse} of {len(gains)} scans. The "
+        f"new network alone changes it by {np.mean(networks):+.2f} dB on average and "
+        f"by {min(networks):+.2f} dB at worst.",
     ]
     return "\n".join(lines)
 

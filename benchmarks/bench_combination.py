@@ -191,7 +191,10 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     options.work.mkdir(parents=True, exist_ok=True)
-    end = "single best by the estimate | two | three | weights of the three"
+    end = (
+        "single best by the estimate | combination of two | combination of three | "
+        "weights of the three"
+    )
     if options.sets:
         head = f"| test set | new network | earlier network | {end} |"
         rows: Iterator[str] = set_rows(options.work, TEST_SEEDS[0])
@@ -199,7 +202,8 @@ def main() -> None:
         parser.error("give --data or --sets")
     else:
         head = (
-            f"| scan and added noise | best classical (tuned with the truth) | {end} |"
+            "| scan and added noise | best classical filter (tuned with the ground "
+            f"truth) | {end} |"
         )
         rows = real_rows(options.data, options.work)
     lines = [head, "|---" * (head.count("|") - 1) + "|"]

@@ -55,9 +55,9 @@ SMALL = 600
 
 #: Scores: title, and how large values of a pore's figures say that it is true.
 SCORES = {
-    "support (contrast of the scan ÷ noise)": lambda f: f["support"],
-    "log-ratio with ÷ without the input": lambda f: f.get("log_ratio"),
-    "survival of added noise": lambda f: f.get("survival"),
+    "support (contrast in the scan ÷ noise)": lambda f: f["support"],
+    "log-ratio of contrast with and without the input": lambda f: f.get("log_ratio"),
+    "contrast remaining after noise is added": lambda f: f.get("survival"),
     "tta: deviation": lambda f: f["deviation"],
     "tta: − deviation": lambda f: -f["deviation"],
     "tta: contrast ÷ deviation": lambda f: f["darkness"] / f["deviation"],
@@ -195,9 +195,10 @@ def auc(scores: list[float], is_true: list[bool]) -> float:
 
 def table(found: list[dict[str, Any]]) -> str:
     """One row a score, and the verdicts of both sorts."""
-    heads = [f"noise {n:g}" for n in NOISES] + ["all", f"up to {SMALL} voxels"]
+    heads = [f"AUC, noise {n:g}" for n in NOISES]
+    heads += ["AUC, all pores", f"AUC, pores up to {SMALL} voxels"]
     lines = [
-        f"| AUC, true against invented pores | {' | '.join(heads)} |",
+        f"| score | {' | '.join(heads)} |",
         "|---|" + "---|" * len(heads),
     ]
     for title, score in SCORES.items():

@@ -231,7 +231,8 @@ def main() -> None:
                 print(line, flush=True)
                 lines.append(line)
     compared = [
-        "| image | true level | measured level | dark half: error (clipped) "
+        "| image | true level | measured level (interval) "
+        "| darkest 50 %: error (clipped) "
         "| 50 to 90 % | 90 to 98 % | brightest 2 % |",
         "|---|---|---|---|---|---|---|",
     ]

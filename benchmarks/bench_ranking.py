@@ -180,7 +180,8 @@ def table(rows: list[dict[str, Any]]) -> str:
     """What the choice costs, for each level, and for real and simulated structures."""
     lines = [
         "| added noise | cases | within 0.3 dB of the best | worst loss | worse than "
-        "the scan by > 0.1 dB | rank correlation | gain of the choice | of the best |",
+        "the scan by > 0.1 dB | rank correlation | gain of the chosen candidate | "
+        "gain of the best candidate |",
         "|---|---|---|---|---|---|---|---|",
     ]
     judged_ = [row for row in rows if row["level"] > max(row["own"], FLOOR)]
@@ -190,13 +191,19 @@ def table(rows: list[dict[str, Any]]) -> str:
     aside = len(rows) - len(judged_)
     lines += [
         "",
-        f"{aside} further cases, in which the added noise is below the volume's own, "
-        "are "
-        "excluded, because removing the volume's own noise counts as an error in them.",
+        f"In {aside} further cases, the added noise is weaker than the noise of the "
+        "volume itself. They are excluded, because removing the volume's own noise "
+        "would count as an error.",
     ]
     wrong = [row for row in judged_ if row["loss"] > CLOSE]
     if wrong:
-        lines += ["", "Cases with a loss of more than 0.3 dB:", ""]
+        lines += [
+            "",
+            "Cases with a loss of more than 0.3 dB (structure, kind of noise, level of "
+            "the added noise: chosen candidate and its gain, best candidate and its "
+            "gain; measured noise level):",
+            "",
+        ]
         lines += [
             f"- {row['structure']}, {row['kind']}, {100 * row['level']:g} %: "
             f"{row['choice']} ({row['gain']:+.1f} dB) instead of "

@@ -249,18 +249,20 @@ def table(args: argparse.Namespace) -> Iterator[str]:
     yield ""
     if len(gains) > 1:
         yield (
-            f"Gain over cubic (auto, with noise): mean {np.mean(gains):+.2f} dB, "
-            f"smallest {min(gains):+.2f} dB. Expected minus true gain: mean "
-            f"{np.mean(np.subtract(expected, gains)):+.2f} dB, standard deviation "
-            f"{np.std(np.subtract(expected, gains)):.2f} dB, correlation "
-            f"{np.corrcoef(gains, expected)[0, 1]:.2f}."
+            "Cases with noise: the gain of *auto* over cubic interpolation is "
+            f"{np.mean(gains):+.2f} dB on average and {min(gains):+.2f} dB at worst. "
+            "The expected gain minus the true gain is "
+            f"{np.mean(np.subtract(expected, gains)):+.2f} dB on average, with a "
+            f"standard deviation of {np.std(np.subtract(expected, gains)):.2f} dB; "
+            f"their correlation is {np.corrcoef(gains, expected)[0, 1]:.2f}."
         )
     better, worse = np.array(chosen).T
     yield ""
     yield (
-        f"`--model auto --upscale-factor` over cubic: mean {better.mean():+.2f} dB, "
-        f"smallest {better.min():+.2f} dB; error of the porosity: mean "
-        f"{worse.mean():+.1f}, largest {worse.max():+.1f} percentage points."
+        "The gain of `--model auto --upscale-factor` over cubic interpolation is "
+        f"{better.mean():+.2f} dB on average and {better.min():+.2f} dB at worst; the "
+        f"absolute porosity error changes by {worse.mean():+.1f} percentage points on "
+        f"average and by {worse.max():+.1f} at worst."
     )
 
 
@@ -372,7 +374,7 @@ def gain_table(args: argparse.Namespace) -> Iterator[str]:
             rows.writerows(astuple(case) for case in found)
     yield (
         "| noise | × | cases | true gain | expected minus true | correlation | "
-        "in the interval | losses predicted | gains taken for losses |"
+        "true gain in the interval | losses predicted | gains mistaken for losses |"
     )
     yield "|" + "---|" * 9
     for kind in KINDS:
@@ -383,9 +385,11 @@ def gain_table(args: argparse.Namespace) -> Iterator[str]:
     yield ""
     below, above = np.quantile([case.margins for case in found], 0.95, axis=0)
     yield (
-        f"In 95 % of the cases, the true gain is above the lower limit if {below:.1f} "
-        f"dB are combined with the variation between parts, and below the upper limit "
-        f"with {above:.1f} dB (used: {MARGIN_BELOW:g} and {MARGIN_ABOVE:g} dB)."
+        "The limits of the interval combine the variation between the tested parts "
+        f"with a fixed margin of {MARGIN_BELOW:g} dB below and {MARGIN_ABOVE:g} dB "
+        "above. For 95 % of the true gains to lie above the lower limit, a margin of "
+        f"{below:.1f} dB would be needed; for 95 % to lie below the upper limit, "
+        f"{above:.1f} dB."
     )
 
 

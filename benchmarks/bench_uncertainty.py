@@ -54,7 +54,7 @@ _NEAR = 3.0
 _APART = 3.0
 #: Other objects are those of the cases with so much higher numbers.
 _OTHERS = 500
-_KNOWN, _OWN = "the known object itself", "what the model made"
+_KNOWN, _OWN = "the known object itself", "the result of the model"
 
 Array = np.ndarray
 
@@ -111,9 +111,9 @@ def interval_sections(options: argparse.Namespace) -> dict[str, str]:
 def coverage_table(found: dict[str, list[Outcome]]) -> str:
     """One row per model: coverage and width of the intervals, and the errors."""
     rows = [
-        "| model | scans | deviations | porosity in the interval (nominal) | "
-        "interval, ± relative (median) | error, relative (median; 90 %) | "
-        "pores/mm³ in the interval |",
+        "| model | scans | deviations | true porosity in the interval | "
+        "median relative half-width | relative error: median; 90th percentile | "
+        "true pores/mm³ in the interval |",
         "|---|---|---|---|---|---|---|",
     ]
     for name, each in found.items():
@@ -127,7 +127,7 @@ def coverage_table(found: dict[str, list[Outcome]]) -> str:
         errors = [abs(o.porosity - o.truth) / o.truth for o in each]
         rows.append(
             f"| {name} | {len(each)} | {card.factor:g} | "
-            f"{share(o.is_held for o in each)} ({card.nominal:.0%}) | "
+            f"{share(o.is_held for o in each)}, nominal {card.nominal:.0%} | "
             f"{np.median(widths):.1%} | {np.median(errors):.1%}; "
             f"{np.quantile(errors, 0.9):.1%} | {share(o.holds_pores for o in each)} |"
         )
@@ -137,7 +137,7 @@ def coverage_table(found: dict[str, list[Outcome]]) -> str:
 def kinds_table(found: dict[str, list[Outcome]]) -> str:
     """Number of scans whose interval held the truth, by kind and resolution."""
     rows = [
-        "| scans of | " + " | ".join(found) + " |",
+        "| kind of scan | " + " | ".join(found) + " |",
         "|---|" + "---|" * len(found),
     ]
     for kind in KINDS:
@@ -155,7 +155,7 @@ def kinds_table(found: dict[str, list[Outcome]]) -> str:
 def other_kinds_table(found: dict[str, list[Outcome]]) -> str:
     """What a calibration on all other kinds would have held of a kind."""
     rows = [
-        "| calibrated on all but | " + " | ".join(found) + " |",
+        "| kind left out | " + " | ".join(found) + " |",
         "|---|" + "---|" * len(found),
     ]
     for kind in KINDS:
@@ -267,7 +267,7 @@ def paint(
 def check_table(checks: dict[str, list[Check]]) -> str:
     """One row a model: what was marked, rightly or not, and which fakes were found."""
     rows = [
-        "| model | scans | with marks although no pore was invented "
+        "| model | scans | scans with marks in the unmodified result "
         "| marks at real errors | "
         + " | ".join(f"invented pores of radius {r:g} found" for r in _FAKES)
         + " |",
