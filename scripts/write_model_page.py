@@ -25,27 +25,28 @@ and `cubic-x8` interpolate and are included for comparison.
 ## How they were trained and evaluated
 
 The models were trained on simulated scans by `napari-geosr train`, with the settings in
-the `train.yaml` stored with their weights. `scripts/complete_card.py` evaluated them.
-Every value is a mean over scans that were not used for training or for choosing
-settings (six of each kind for CT). The classical methods were tuned on a scan of the
-same kind with known ground truth.
+the `train.yaml` stored with their weights. `scripts/complete_card.py` was used to
+evaluate them. Every value is a mean over scans that were not used for training or for
+choosing settings (six of each kind for CT). The classical methods were tuned on a scan
+of the same kind with known ground truth.
 
 ## How to read the tables
 
+These terms are used in the tables on the pages of the models.
+
 | column | meaning |
 |---|---|
-| errors | signed, relative to the known mask; Otsu's threshold in every row |
+| errors | signed, relative to the known mask; every row uses Otsu's threshold |
 | volumes | Wasserstein-1 distance between the distributions of log10 pore volumes |
 | Dice | agreement of the pore masks |
 | *noise-free* (row) | result of a perfect restoration |
 
 The ground truth for the foam and bone models is the sharp object. For the other
 denoisers, it is the noise-free image, which has the same blur as the scan. For
-`fluo-sr-x2`, it
-is the noise-free image with pixels of half the width and half the blur. For all
-fluorescence models, the grey-value range used for the PSNR is the intensity of a bright
-structure. The porosity error alone hardly distinguishes models, so read it together
-with the other columns.
+`fluo-sr-x2`, it is the noise-free image with half the pixel size and half the blur. For
+all fluorescence models, the grey-value range used for the PSNR is the intensity of a
+bright structure. The porosity error alone hardly distinguishes models, so read it
+together with the other columns.
 """
 COLUMNS = {
     "psnr": ("PSNR (dB)", "{:.1f}"),
