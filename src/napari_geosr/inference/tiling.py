@@ -72,7 +72,7 @@ class Tile:
     core : tuple of slice
         Input voxels (inside the array) that this tile restores.
     window : tuple of slice
-        What the network reads, in the coordinates of the padded volume.
+        Voxels that the network reads, in the coordinates of the padded volume.
     """
 
     core: Box

@@ -78,9 +78,9 @@ class IntervalPart:
     Attributes
     ----------
     sample, missing : int
-        Voxels of the sample, and those of them without a standard deviation.
+        Number of voxels of the sample, and of those without a standard deviation.
     voxels : dict of int
-        Pore voxels by shift.
+        Number of pore voxels by shift.
     pores : dict of SlabPart
         Labelled pores at the ends of the interval, by shift.
     """

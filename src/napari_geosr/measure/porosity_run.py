@@ -57,7 +57,7 @@ class SampleCounts:
 
 @dataclass(frozen=True, eq=False)
 class LabelledSlab:
-    """What labelling a slab has found.
+    """Result of labelling a slab.
 
     Attributes
     ----------
@@ -145,9 +145,7 @@ class PorosityRun:
             raise Cancelled(f"Measuring {self.name!r} was cancelled while {doing}.")
 
     def sample(self, slab: slice, block: np.ndarray) -> np.ndarray | None:
-        """Sample mask of a slab with the grey values `block`; None if it is all
-        sample.
-        """
+        """Sample mask of a slab with grey values `block`; None if all is inside."""
         sample: np.ndarray | None = None
         if self.mask is not None:
             sample = inside_mask(np.asarray(self.mask[slab]))
@@ -179,7 +177,7 @@ class PorosityRun:
     def pores_at(
         self, slab: slice, threshold: float
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-        """The same without hysteresis."""
+        """Grey values, pore mask and sample mask of a slab, without hysteresis."""
         block = np.asarray(self.source[slab])
         sample = self.sample(slab, block)
         pores = phase_mask(block, threshold, self.config.phase)
@@ -253,7 +251,7 @@ class LabellingJournal(Protocol):
 
 
 class SinglePlaneStack:
-    """A (Y, X) array seen as one plane of a (1, Y, X) stack."""
+    """View of a (Y, X) array as a (1, Y, X) stack of one plane."""
 
     def __init__(self, array: Any) -> None:
         self.array = self.stored = array

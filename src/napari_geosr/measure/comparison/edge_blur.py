@@ -171,9 +171,7 @@ class _EdgeBlock:
         self.depth: tuple[AnyArray, AnyArray] = (self.smooth, self.smooth)
 
     def split(self, threshold: float) -> None:
-        """Find the depth of each voxel, in voxels, inside the dark and the bright
-        phase.
-        """
+        """Depth of each voxel inside the dark and the bright phase, in voxels."""
         from scipy import ndimage
 
         dark = self.smooth <= threshold

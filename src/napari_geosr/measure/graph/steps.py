@@ -27,7 +27,7 @@ _BYTES_PER_VOXEL = 32
 def check_graph_memory(
     shape: Sequence[int], free: int, name: str, budget: int | None = None
 ) -> None:
-    """Refuse a graph that would not fit into memory, before a voxel is read.
+    """Reject a graph that would not fit into memory, before any voxel is read.
 
     Parameters
     ----------

@@ -1,6 +1,6 @@
 """The methods section of a report: every setting and source, in words.
 
-The settings can be read back with `settings_of`, so that a reader reproduces the
+The settings can be read back with `settings_of`, so that a reader can reproduce the
 numbers of a report from its text.
 """
 
@@ -34,7 +34,7 @@ _ONE = re.compile(r"(\w+) = (.*?)(?=; \w+ = |$)")
 
 
 class MethodsSource(Protocol):
-    """What a methods section tells: a `napari_geosr.measure.report.PorosityReport`."""
+    """Source of a methods section: a `napari_geosr.measure.report.PorosityReport`."""
 
     @property
     def name(self) -> str: ...
@@ -148,15 +148,15 @@ def sample_texts(report: MethodsSource) -> list[str]:
 
 
 def neighbourhood_texts(settings: AnyMapping) -> list[tuple[str, str]]:
-    """What makes the threshold depend on the neighbourhood, each with its source."""
+    """Settings that make the threshold local, with their sources."""
     found = []
     if (window := settings.get("local_window")) is not None:
         found.append(
             (
-                "Before, the local mean of the grey values (Gaussian window of "
-                f"{window} voxels, standard deviation {(window - 1) / 6:.4g} voxels) "
-                "was subtracted and their mean was added, which makes the threshold "
-                "a local one.",
+                "Before thresholding, the local mean of the grey values (Gaussian "
+                f"window of {window} voxels, standard deviation "
+                f"{(window - 1) / 6:.4g} voxels) was subtracted from them and their "
+                "overall mean was added, which makes the threshold local.",
                 "Gonzalez RC, Woods RE. Digital Image Processing. 4th ed. Pearson "
                 "(2018), section 10.3.",
             )

@@ -73,8 +73,9 @@ _TOO_SMALL = (
     "What was measured as noise may be fine structure: the scan is too small to tell. "
     "Its true level may be much lower."
 )
-#: Number of estimates that are kept. The verdict on a model, the ranking, the run and
-#: the check of its result need the noise of the same scan one after another.
+#: Number of estimates that are kept. The assessment of a model, the ranking, the
+#: restoration and the check of its result need the noise of the same scan, one after
+#: another.
 _MAX_KNOWN = 32
 #: Estimates by the digest of their sample, oldest first.
 _known: dict[bytes, Noise] = {}
@@ -91,7 +92,8 @@ def estimate_noise(volume: Volume, *, second: Volume | None = None) -> Noise:
     Parameters
     ----------
     volume : Volume
-        Axes ZYX or YX, in any grey values; numpy, dask or zarr. Only a sample is read.
+        Axes ZYX or YX, with any grey values; numpy, dask or zarr. Only a sample is
+        read.
     second : Volume, optional
         Another scan of the same object, with the same voxels and independent noise.
 
@@ -109,11 +111,11 @@ def estimate_noise(volume: Volume, *, second: Volume | None = None) -> Noise:
 
     Notes
     -----
-    Selecting quiet blocks by some coefficients and measuring them by others follows
+    Quiet blocks are selected by some coefficients and measured by others, as in
     Ponomarenko et al. (2007) and Colom, Buades and Morel (2014,
     doi:10.1364/JOSAA.31.000863). Structure that is as fine as the noise everywhere, so
-    that no block is uniform, counts as noise; this is told if averaging neighbouring
-    voxels does not reduce it.
+    that no block is uniform, counts as noise; a remark says so if averaging
+    neighbouring voxels does not reduce it.
 
     Examples
     --------
@@ -183,7 +185,7 @@ def _key(volume: Volume, *blocks: FloatArray | None) -> bytes:
 def _compared_with_averaged(
     volume: Volume, noise: Noise, should_stop: ShouldStop, check: Callable[[], None]
 ) -> Noise:
-    """The same noise, doubted if it does not decrease when voxels are averaged.
+    """The same noise, marked as doubtful if averaging voxels does not reduce it.
 
     The mean of two values varies less than either value, whatever the correlation of
     their noise. Structure without uniform regions varies more in the averaged scan,
@@ -204,7 +206,7 @@ def _compared_with_averaged(
 
 
 def _doubted(noise: Noise, doubt: str, *, from_zero: bool) -> Noise:
-    """The same noise with one more doubt; its interval may begin at 0."""
+    """The same noise with one more reason for doubt; its interval may begin at 0."""
     low, high = noise.interval
     interval = (0.0 if from_zero else low, high)
     return replace(noise, interval=interval, doubts=(*noise.doubts, doubt))
@@ -320,7 +322,7 @@ def noise_free_contrast(
 
     The histogram of a scan is that of its object, spread by the noise at each grey
     value. Richardson-Lucy deconvolution (Richardson 1972, doi:10.1364/JOSA.62.000055;
-    Lucy 1974) inverts that, and preserves the grey values of thin structures. If the
+    Lucy 1974) reverses this, and preserves the grey values of thin structures. If the
     noise is strong, pairs of voxels are averaged first.
 
     Parameters
@@ -343,7 +345,7 @@ def noise_free_contrast(
 
 
 def _averaged(blocks: Array, lags: Sequence[float]) -> tuple[Array, float]:
-    """Means of pairs of voxels along each axis, and by what factor noise is reduced."""
+    """Means of pairs of voxels along each axis, and the noise reduction factor."""
     factor = 1.0
     for axis, lag in enumerate(lags, 1):
         n = blocks.shape[axis] // 2 * 2
