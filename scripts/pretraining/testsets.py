@@ -316,7 +316,7 @@ SETS: dict[str, tuple[TestSet, ...]] = {
     "bone-sr-x8": tuple(p.test_set(_COARSEST_SHAPE, sharp=True) for p in _COARSEST),
     "ct-denoise": (
         *(p.test_set(_SHAPE, sharp=False) for p in _CT),
-        TestSet("three phases, grained, short-exposure CT", _grained, 0.21),
+        TestSet("three phases with grains, short-exposure CT", _grained, 0.21),
     ),
     "fluo-denoise": (
         _cells("nuclei, 20 photons", ("nuclei",), Microscope(1.2, 2.5, 2.0, 20, 1.0)),
