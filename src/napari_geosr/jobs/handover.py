@@ -51,7 +51,7 @@ class Run(Protocol):
 
     @property
     def name(self) -> str:
-        """Of the job."""
+        """Name of the job."""
 
     @property
     def source(self) -> Path | None:
@@ -419,7 +419,7 @@ def submit_run_steps(
     Parameters
     ----------
     run : Run
-        Nothing of it is finished.
+        A run that has not finished any part.
     parent : Path
         Folder that all nodes can access; created if missing. The job's new folder in
         it is named after the run.

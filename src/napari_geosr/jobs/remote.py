@@ -36,7 +36,7 @@ _NOT_PATHS = ("dataset",)
 
 @dataclass(frozen=True)
 class SharedFolder:
-    """A folder that this computer and another can access, perhaps under other paths.
+    """A folder that this and another computer can access, possibly by different paths.
 
     Attributes
     ----------
@@ -89,7 +89,7 @@ class SharedFolder:
         )
 
     def here_of(self, path: PurePosixPath) -> Path | None:
-        """Path of the other computer's file here; None if it is not shared."""
+        """Local path of a file on the other computer; None if it is not shared."""
         if not self.here or not path.is_relative_to(self.there):
             return None
         return Path(self.here).joinpath(*path.relative_to(self.there).parts)
@@ -165,7 +165,7 @@ def submit_steps(
     Parameters
     ----------
     run : Run
-        A run of which nothing is finished.
+        A run that has not finished any part.
     parent : Path
         Folder that the other computer can access as well.
     profile : Profile
@@ -319,10 +319,10 @@ def _status(values: AnyDict) -> JobStatus:
 
 
 def path_here(host: str, path: PurePosixPath) -> Path | None:
-    """Path of a file of another computer here, if it exists.
+    """Local path of a file on another computer, if it exists here.
 
-    It is searched under the same path, and in the shared folders of the profiles of
-    this computer and of `share_folder`.
+    It is looked for under the same path, and in the shared folders of this computer's
+    profiles and of `share_folder`.
     """
     shared = [*_stored_folders(host), *_profile_folders(host)]
     found = (Path(path), *(folder.here_of(path) for folder in shared))
@@ -406,7 +406,7 @@ def watch_host(host: str) -> None:
 
 
 def forget_host(host: str) -> None:
-    """List the jobs of a computer no longer."""
+    """Stop listing the jobs of a computer."""
     _store([each for each in watched_hosts() if each != host])
 
 

@@ -224,7 +224,7 @@ def refresh(statuses: Iterable[JobStatus]) -> list[str]:
 
 
 def stop(job: JobFolder) -> None:
-    """Request a job to stop and, if it is in a queue, cancel it there.
+    """Ask a job to stop and, if it is in a queue, cancel it there.
 
     Finished work is kept, so that the job can be resumed.
 

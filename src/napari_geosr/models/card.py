@@ -71,9 +71,7 @@ class Normalisation(Config):
     percentiles: tuple[float, float] | None = None
     """``percentiles``: the lower and the upper percentile."""
     statistics: Literal["all", "without hot voxels"] = "all"
-    """Voxels of the training volumes that their mean and standard deviation were
-    computed from. Those of the input are always computed without its hot voxels; for
-    volumes without hot voxels, both are the same."""
+    """Voxels of the training volumes from which the mean and standard deviation were computed. For the input, hot voxels are always excluded; for volumes without hot voxels, both choices are equivalent."""
 
     @model_validator(mode="after")
     def _check(self) -> Normalisation:
@@ -216,7 +214,7 @@ class ModelCard(Config):
     labels: int = Field(1, ge=1, le=256)
     """Number of labels of the result, 0 … labels - 1; 1: the result is grey values."""
     modalities: tuple[Modality, ...] = ()
-    """Imaging modalities the model is for; empty: unknown, or any."""
+    """Imaging modalities that the model is suited to; empty: unknown, or any."""
     method: str = "supervised"
     """Training method; for third-party models, the software that made them."""
     network: str
@@ -248,7 +246,7 @@ class ModelCard(Config):
     description: str
     """What the model does, in a few sentences."""
     intended_use: str
-    """What the model is for."""
+    """Intended use of the model."""
     not_for: str
     """What the model must not be used for."""
     remarks: tuple[str, ...] = ()

@@ -192,9 +192,9 @@ class RepSR(UpscalingNetwork):
         if not self.config.merged:
             return ""
         return (
-            "The branches of its layers were merged into plain convolutions when it "
-            "was saved: training resumes with these equivalent convolutions, without "
-            "branches."
+            "The branches of the model's layers were merged into plain convolutions "
+            "when it was saved: training resumes with these equivalent convolutions, "
+            "without branches."
         )
 
     def trunk(self, x: torch.Tensor) -> torch.Tensor:

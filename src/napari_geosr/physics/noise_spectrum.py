@@ -54,7 +54,8 @@ def smooth_power(f: npt.NDArray[np.float64], width: float) -> npt.NDArray[np.flo
 
 
 class SpectralNoise:
-    """Gaussian noise, plane by plane; a plane does not depend on the others requested.
+    """Gaussian noise, plane by plane; each plane depends only on its index and the
+    seed.
 
     Parameters
     ----------

@@ -245,7 +245,7 @@ def rare_pores(
     radius: tuple[float, float] = (2.0, 6.0),
     seed: int = 0,
 ) -> Phantom:
-    """Few pores far apart, some of them flat, as in additively manufactured metal.
+    """A few pores far apart, some of them flat, as in additively manufactured metal.
 
     Parameters
     ----------

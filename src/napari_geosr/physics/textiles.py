@@ -72,7 +72,8 @@ def felt(
     tilt: float = 1.0,
     seed: int = 0,
 ) -> Phantom:
-    """Felt: straight fibres in random directions, added until `porosity` is left [1]_.
+    """Felt: straight fibres in random directions, added until `porosity` is reached
+    [1]_.
 
     Fibres may overlap, and each crosses the whole box.
 
@@ -171,7 +172,7 @@ def weave(
     jitter : float
         Standard deviation of the in-plane position of each yarn, across its direction.
     seed : int
-        Also shifts every layer in the plane.
+        Random seed, which also determines the shift of each layer in the plane.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Simulates a tomographic scan of a known sample: counts, flat and dark fields.
+"""Simulate a tomographic scan of a known sample: counts, flat and dark fields.
 
 References
 ----------
@@ -72,12 +72,12 @@ class PorousSample:
 def cylinder_sample(
     phantom: Phantom, margin: float = 2.0, density: FloatArray | None = None
 ) -> PorousSample:
-    """Cut a cylinder out of a phantom with square slices, as a rotating sample [1]_.
+    """Cut a cylinder, for use as a rotating sample, out of a phantom [1]_.
 
     Parameters
     ----------
     phantom : Phantom
-        Its shape is (Z, N, N).
+        Phantom of shape (Z, N, N), i.e. with square slices.
     margin : float
         Voxels between the cylinder and the edge of the slice.
     density : ndarray of shape (Z, N, N), optional
@@ -158,8 +158,8 @@ def scan_steps(
     truth : mapping, optional
         Known properties of the sample, such as its porosity, for the provenance.
     scale : float, optional
-        Scale factor for the attenuation, if this is part of a sample; by default it
-        follows from `config.absorption`.
+        Scale factor for the attenuation, if `attenuation` is part of a larger sample;
+        by default, it follows from `config.absorption`.
     should_stop : callable
         Called before every block of views.
 
@@ -177,7 +177,7 @@ def scan_steps(
     Raises
     ------
     ConfigError
-        If the volume is not a stack of square slices, or attenuates nothing.
+        If the volume is not a stack of square slices, or does not attenuate the beam.
     Cancelled
         If `should_stop` returns True.
     """

@@ -104,7 +104,7 @@ class SpandrelNetwork(nn.Module):
 
 
 def build(settings: AnyMapping, weights: Mapping[str, Tensor]) -> nn.Module:
-    """Build the architecture named in `settings`, with the shape of its tensors."""
+    """Build the architecture named in `settings`, shaped according to its tensors."""
     spandrel = library()
     name = str(settings.get("architecture"))
     if name in UNSUPPORTED or name not in spandrel.MAIN_REGISTRY:

@@ -72,7 +72,7 @@ class Otf:
         Raises
         ------
         VolumeError
-            If it is not an image of one spot.
+            If it is not an image of a single spot.
         """
         values = np.asarray(psf, np.float64)
         if values.ndim != 2 or min(values.shape) < 3 or not np.isfinite(values).all():
@@ -151,7 +151,7 @@ def _centred(psf: Array) -> Array:
 
 
 def check_cut_off(cut_off: float) -> None:
-    """Refuse a cut-off of zero, as of a spot as large as its image."""
+    """Refuse a cut-off of zero, which a spot as large as its image has."""
     if not cut_off > 0:
         raise ConfigError(
             "The point-spread function transmits no detail. Crop its image to the "
