@@ -237,7 +237,7 @@ def test_other_bad_input(tmp_path, capsys) -> None:
     tifffile.imwrite(series, frames, imagej=True, metadata={"axes": "TZYX"})
     out = str(tmp_path / "out.tif")
     cases = [
-        (["complete", flat, "-o", out], "no closed shell"),
+        (["complete", flat, "-o", out], "not a closed shell"),
         (["refine", source, "-o", out, "--model", "none-such"], "no model for shapes"),
         (["refine", source, "-o", out, "--model", "skull-complete"], "cannot refine"),
         (["refine", source, "-o", out, "--memory", "1MB"], "next to its surface"),

@@ -27,7 +27,7 @@ def test_a_bad_value_is_one_sentence_with_the_value():
 def test_numbers_without_meaning_are_refused_in_every_config(value):
     from napari_geosr.measure.config import PorosityConfig
 
-    with pytest.raises(ConfigError, match="not usable"):
+    with pytest.raises(ConfigError, match="outside the usable range"):
         PorosityConfig.create(threshold=float(value))
 
 

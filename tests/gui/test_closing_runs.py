@@ -315,7 +315,7 @@ def test_a_measurement_starts_again_as_a_job_or_stops(
 class Run:
     """As a dock has it."""
 
-    description, remark = "Restoring foam", "In the background it continues."
+    description, remark = "Restoring foam", "In the background, it continues."
     can_keep_part = True
 
 

@@ -150,7 +150,7 @@ def test_an_image_that_was_rescaled_since_is_asked_for(
     question = voxel_size_question(volume.metadata)
     assert question is not None
     assert question.may_be_right  # if it was cropped
-    assert "64 pixels wide, but this one is 32 wide" in question.reason
+    assert "64 pixels wide, but this image is 32 pixels wide" in question.reason
 
 
 @pytest.mark.parametrize(

@@ -164,7 +164,7 @@ def test_more_labels_than_stated_are_refused(tmp_path) -> None:
     [
         ({}, "Give the scans"),
         ({"source": ("a.tif",)}, "1 scans and 0 labels"),
-        ({"simulated": "skulls"}, "takes no simulated shapes"),
+        ({"simulated": "skulls"}, "cannot use simulated shapes"),
     ],
 )
 def test_missing_data_are_named(given, message) -> None:

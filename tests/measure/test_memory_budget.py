@@ -195,7 +195,7 @@ def test_without_a_budget_the_free_memory_is_one(
     rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(budget, "free_host_memory", lambda: 10**6)
-    with pytest.raises(VolumeError, match=r"needs at least .* but 1 MB are free"):
+    with pytest.raises(VolumeError, match=r"needs at least .* but 1 MB is free"):
         measure_porosity(specks(rng, (20, 48, 50)))
 
 

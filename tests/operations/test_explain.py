@@ -211,7 +211,7 @@ def test_a_table_of_another_scan_is_said(
         assert run([*words, "-o", str(tmp_path / name)]) == 0
         return " ".join(capsys.readouterr().err.split())
 
-    assert "According to its record" not in explained(scan_file, "own")
+    assert "according to its record" not in explained(scan_file, "own")
     noise = np.random.default_rng(9).normal(0, 0.1, volume.shape).astype(np.float32)
     other = io.write(
         volume.replace(data=np.asarray(volume.data) + noise), tmp_path / "other.ome.tif"

@@ -170,7 +170,7 @@ def test_samples_that_differ_from_the_scan_are_left_out(
     steps = list(restore_steps(volume, config))
     assert any("samples differ from the scan" in str(step) for step in steps)
     monkeypatch.setattr(posterior, "_TOLERANCE", 1e-9)
-    with pytest.raises(ModelError, match="does not know this kind"):
+    with pytest.raises(ModelError, match="has not learned this kind"):
         run_to_end(restore_steps(volume, config))
 
 
@@ -203,7 +203,7 @@ def test_settings_that_do_not_fit(
 
 def test_scans_that_are_refused(prior: str, volume_prior: str) -> None:
     other = scan().replace(data=np.asarray(scan().data) * 50)
-    with pytest.raises(ModelError, match="another grey scale"):
+    with pytest.raises(ModelError, match="a different grey scale"):
         run_to_end(restore_steps(other, settings(prior)))
     with pytest.raises(ModelError, match="single Y, X image"):
         run_to_end(restore_steps(scan((40, 40)), settings(volume_prior)))

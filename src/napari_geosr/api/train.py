@@ -226,8 +226,8 @@ def _settings_entries(
         volume = as_volume(cast(VolumeLike, each), array_axes, name=f"{role}{number}")
         if any(volume.data is other.data for other in volumes.values()):
             raise ConfigError(
-                f"{volume.title} is given twice. Both have the same noise, so nothing "
-                "can be learned from the pair. Give another scan."
+                f"{volume.title} is given twice. Both copies have the same noise, so "
+                "nothing can be learned from the pair. Give another scan."
             )
         entries.append(entry_for(volume, volumes))
         volumes[entries[-1]] = volume

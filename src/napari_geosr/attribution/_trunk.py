@@ -52,8 +52,8 @@ def training_patches(model: Model, scene: ExplainedScan) -> TrainingPatches:
     if index is None:
         raise ModelError(
             f"The model {model.card.name!r} has no index of its training patches, so "
-            "similar ones cannot be found: train it with the setting similarity_index "
-            "(--similarity-index), or leave the method similar out."
+            "similar ones cannot be found. Train it with the setting "
+            "similarity_index (--similarity-index), or omit the method similar."
         )
     return TrainingPatches(index, replace(scene, network=model.network()))
 

@@ -185,32 +185,32 @@ def _sentence(
     *,
     is_shown: bool,
 ) -> str:
-    visible = "" if support is None else f", {support:.1f} times the noise"
+    visible = (
+        "" if support is None else f", with a contrast of {support:.1f} times the noise"
+    )
     if not is_shown and remains < PRIOR_SHARE:
         return (
-            f"The scan does not show the pore: there, its contrast is {support:.1f} "
-            "times the noise, as in solid without a pore. The model drew it because of "
-            "its training."
+            f"The scan does not show the pore: its contrast there is {support:.1f} "
+            "times the noise, as in solid without a pore. The model added the pore "
+            "because of its training."
         )
     if verdict == "prior only":
         return (
             f"If the scan showed solid in place of the pore, {100 * remains:.0f} % "
-            "of its "
-            "contrast would remain: it was learned, and the scan does not show it."
+            "of its contrast would remain in the result: the model has learned such "
+            "pores, and the scan does not show this one."
         )
     if verdict == "well supported":
         return (
             "If the scan showed solid in place of the pore, the model would not "
-            f"produce it, and it survives {100 * survival:.0f} % of the tests with "
-            "added "
-            f"noise: the scan shows it{visible}."
+            f"produce the pore. It survives {100 * survival:.0f} % of the tests with "
+            f"added noise: the scan shows it{visible}."
         )
     return (
         f"If the scan showed solid in place of the pore, {100 * remains:.0f} % of "
-        "its contrast "
-        f"would remain, and it survives {100 * survival:.0f} % of the tests with "
-        "added noise: "
-        f"the scan shows it only weakly{visible}."
+        "its contrast would remain in the result. The pore survives "
+        f"{100 * survival:.0f} % of the tests with added noise: the scan shows it "
+        f"only weakly{visible}."
     )
 
 
@@ -218,8 +218,8 @@ def _pore(request: AttributionRequest) -> _Pore:
     """Locate the pore, the voxels to replace, and the solid around it."""
     if request.threshold is None:
         raise ConfigError(
-            "Evidence of a pore needs the grey value between pore and solid: give "
-            "a threshold (--threshold)."
+            "The method evidence needs the grey value that separates pore from "
+            "solid: give a threshold (--threshold)."
         )
     scene = request.scene
     scale = scene.layout.scale

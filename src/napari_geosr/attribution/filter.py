@@ -189,7 +189,7 @@ def _notes(figures: AnyDict) -> tuple[str, ...]:
     known = (
         ""
         if error is None
-        else " For changes as large as the noise, its error is "
+        else " For changes as large as the noise, the error of this filter is "
         f"{100 * error:.0f} % of the change."
     )
     return (

@@ -43,7 +43,7 @@ def explain(request: AttributionRequest) -> Generator[Step, None, AttributionRes
         "unit": request.unit,
     }
     limit = max(halo[1:]) if layout.ndim == 2 else max(halo)
-    field = f"its receptive field reaches {limit:.3g} {request.unit}."
+    field = f"the receptive field of the model reaches {limit:.3g} {request.unit}."
     if request.is_independent:
         sentence = f"The result here does not depend on the scan, although {field}"
     else:

@@ -20,8 +20,8 @@ HELP = "The most similar patches of the training data, and where they are."
 
 _ONE_VOLUME = (
     "The index contains a single training volume, so this verdict applies to that "
-    "scan only: patches of another scan of the same material can be further away. "
-    "Train on several scans to judge another one."
+    "scan only: patches of another scan of the same material may be further away. "
+    "Train on several scans to assess another one."
 )
 #: Number of training patches that are listed.
 NEAREST = 5
@@ -36,8 +36,8 @@ def explain(request: AttributionRequest) -> Generator[Step, None, AttributionRes
     if any(n < e for n, e in zip(shape, index.edge, strict=True)):
         raise ModelError(
             f"The scan has {' × '.join(map(str, shape))} voxels, fewer than a patch "
-            f"of the model's index ({' × '.join(map(str, index.edge))}): leave the "
-            "method similar out."
+            f"of the model's index ({' × '.join(map(str, index.edge))}): omit the "
+            "method similar."
         )
     z, y, x = (
         # The patch of even size around the voxel in the middle, inside the scan.

@@ -211,7 +211,7 @@ def _explained() -> Iterator[None]:
         raise
     except OSError as error:
         raise _OutputError(
-            f"Standard output cannot be written: {error.strerror}. Redirect it to "
+            f"Cannot write to standard output: {error.strerror}. Redirect it to "
             "another file. Files that the command has written are complete."
         ) from error
 

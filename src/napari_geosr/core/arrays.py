@@ -195,8 +195,8 @@ def to_numpy(
         return np.array(data, dtype, copy=copy, subok=False)
     if copy is False:
         raise ValueError(
-            f"The voxels of {title} are not in memory: they have to be copied to "
-            "become an array."
+            f"The voxels of {title} are not in memory, so they cannot be made an "
+            "array without a copy."
         )
     return np.array(
         np.asarray(data[(slice(None),) * len(data.shape)]), dtype, copy=None

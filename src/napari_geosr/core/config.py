@@ -90,8 +90,8 @@ class Config(BaseModel):
                 raise ValueError(f"{number} is too large")
             if isinstance(number, float) and not _is_usable(number):
                 raise ValueError(
-                    f"{number:g} is not usable: choose 0, or a number of "
-                    f"{_MIN_NUMBER:g} to {_MAX_NUMBER:g}"
+                    f"{number:g} is outside the usable range: choose 0, or a number "
+                    f"from {_MIN_NUMBER:g} to {_MAX_NUMBER:g}"
                 )
         return value
 

@@ -23,8 +23,8 @@ def float32_range_fault(minimum: float, maximum: float) -> str:
         return ""
     return (
         f"It contains grey values of up to {largest:.3g}, but models compute in "
-        "float32, which ends at 3.4e+38. Divide all voxels by a constant first, "
-        "or replace values that mark missing voxels by NaN."
+        "float32, which is limited to 3.4e+38. Divide all voxels by a constant "
+        "first, or replace values that mark missing voxels by NaN."
     )
 
 

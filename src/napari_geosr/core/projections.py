@@ -178,8 +178,8 @@ class Projections:
             )
         if self.centre is not None and not math.isfinite(self.centre):
             raise ProjectionsError(
-                f"{self.title} has {self.centre} as its rotation centre; give a "
-                "column, or leave it out to have it determined."
+                f"{self.title}: {self.centre} is not a valid rotation centre. Give a "
+                "column, or omit the centre to have it determined."
             )
         if self.geometry == "parallel":
             return
@@ -313,8 +313,8 @@ class Projections:
         """Take every `k`-th projection, starting with projection `first`."""
         if k < 1 or not 0 <= first < self.n_angles:
             raise ProjectionsError(
-                f"{self.title} has {self.n_angles} projections; cannot take one in "
-                f"every {k}, starting with {first}."
+                f"{self.title} has {self.n_angles} projections; every {k}-th one, "
+                f"starting with {first}, cannot be selected."
             )
         return self.subset(range(first, self.n_angles, k))
 

@@ -74,8 +74,8 @@ class TargetLossConfig(TrainingConfig):
     phase: Literal["dark", "bright"] = Field(
         "dark",
         title="Phase",
-        description="For geometry losses: the phase to compare, which is darker or "
-        "brighter than Otsu's threshold of the targets.",
+        description="For geometry losses: the phase to compare, that is, the voxels "
+            "darker or brighter than Otsu's threshold of the targets.",
     )
     temperature: float = Field(
         0.1,

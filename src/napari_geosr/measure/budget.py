@@ -374,7 +374,7 @@ def _budget_message(name: str, needed: int, budget: int, is_free: bool) -> str:
     need = f"Measuring {name!r} needs at least {format_enough(needed)} of memory, but "
     if is_free:
         return (
-            f"{need}{format_available(budget)} are free. Close other programs, or "
+            f"{need}{format_available(budget)} is free. Close other programs, or "
             "measure a part of it."
         )
     return f"{need}the budget is {format_available(budget)}. Raise it (--memory)."

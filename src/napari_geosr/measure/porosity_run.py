@@ -317,9 +317,9 @@ def prepare(
             target = np.zeros(volume.shape, np.uint32)
         else:
             warnings.append(
-                "No label image was made: it needs "
-                f"{format_enough(needed + held)} of memory, but "
-                f"{format_available(free)} are free. Give a file to write it to."
+                f"No label image was made: it needs {format_enough(needed + held)} "
+                f"of memory, but {format_available(free)} is free. Give a file to "
+                "write it to."
             )
     if isinstance(target, np.ndarray):
         held += target.nbytes

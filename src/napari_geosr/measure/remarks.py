@@ -170,12 +170,12 @@ def _hidden_phases(
     pores = below if config.phase == "dark" else others.n - below
     return (
         f"{n_far} voxels of {name!r} ({100 * n_far / histogram.n:.2g} %) {_FAR}, as "
-        "hot or saturated voxels, metal grains or regions without data have. The "
-        f"threshold separates only these from the rest ({number_text(threshold)}), "
-        f"so the porosity {certainty}. The other voxels form two phases: "
-        f"{100 * pores / others.n:.3g} % of them are {what} {number_text(own)}. "
-        "Enter that threshold as a number, or exclude the extreme voxels with a "
-        "sample mask."
+        "is typical of hot or saturated voxels, metal grains or regions without "
+        "data. The threshold separates only these from the rest "
+        f"({number_text(threshold)}), so the porosity {certainty}. The other voxels "
+        f"form two phases: {100 * pores / others.n:.3g} % of them are {what} "
+        f"{number_text(own)}. Enter that threshold as a number, or exclude the "
+        "extreme voxels with a sample mask."
     )
 
 

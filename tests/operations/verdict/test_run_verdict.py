@@ -305,7 +305,7 @@ def test_small_pores_that_the_noise_hides_are_said(clean, level, along, loses):
     verdict = run_to_end(
         verdict_steps(prepared(volume, "ct-denoise", noise=noise), noise=noise)
     )
-    said = "cannot be counted, neither in the scan nor in the result" in verdict.words
+    said = "cannot be counted in either the scan or the result" in verdict.words
     assert said == loses
     # The record has the size as a number, for measurements of the result.
     limits = verdict.to_json_dict()["limits"]

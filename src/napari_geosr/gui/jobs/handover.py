@@ -115,7 +115,7 @@ class RunHandover(QObject):
     @property
     def remark(self) -> str:
         """How the run continues as a job."""
-        return f"In the background it {describe_resume(self._operation)}."
+        return f"In the background, it {describe_resume(self._operation)}."
 
     @property
     def is_running(self) -> bool:

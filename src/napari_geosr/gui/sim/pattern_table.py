@@ -48,10 +48,10 @@ class PatternTable(QWidget):
             _COLUMNS,
             "Patterns",
             "Illumination patterns. Double-click a direction or period to type a "
-            "value, near which the pattern is then searched. Modulation ranges from 0 "
-            "to 1. Peak is the confidence, that is, the height of the correlation peak "
-            f"relative to its surroundings; below {MIN_CONFIDENCE:g}, the pattern "
-            "counts as not found.",
+            "value; the pattern is then searched for near it. Modulation ranges from "
+            "0 to 1. Peak is the confidence, that is, the height of the correlation "
+            f"peak relative to its surroundings; below {MIN_CONFIDENCE:g}, the "
+            "pattern is marked as not found.",
             heights=(140, 190),
         )
         self.tree.setEditTriggers(self.tree.EditTrigger.NoEditTriggers)

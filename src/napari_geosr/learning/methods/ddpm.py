@@ -95,8 +95,8 @@ class Config(TrainingConfig):
     zero_terminal: bool = Field(
         False,
         title="Pure noise at the end",
-        description="Leave nothing of the image at the last time step; not possible if "
-        "the network predicts the noise.",
+        description="Make the last time step pure noise, without any trace of the "
+            "image; not possible if the network predicts the noise.",
     )
 
 

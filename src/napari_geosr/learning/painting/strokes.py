@@ -142,8 +142,9 @@ def read_strokes(
     warnings = []
     if len(painted) > _MAX_SLICES:
         warnings.append(
-            f"{len(painted)} slices are painted; {_MAX_SLICES} evenly spaced ones are "
-            "used. For this many, train supervised gives better results."
+            f"{len(painted)} slices are painted; {_MAX_SLICES} evenly spaced ones "
+            "are used. With this many painted slices, `train supervised` gives "
+            "better results."
         )
     return Strokes(unpainted, dict(sorted(counts.items())), slices, warnings)
 

@@ -180,8 +180,8 @@ class ShapeMethod(Method):
             )
         if config.target:
             raise ConfigError(
-                "This method makes the incomplete or coarse shapes from the sources, "
-                "so it takes no targets: remove --target."
+                "This method generates the incomplete or coarse shapes from the "
+                "sources, so it takes no targets: remove --target."
             )
 
     def network_kwargs(self) -> AnyDict:

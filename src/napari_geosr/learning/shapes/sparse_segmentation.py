@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from napari_geosr.core.volume import Volume
     from napari_geosr.learning.patches import Patches
 
-NEEDS = "scans, and labels of them: 0 outside the mask, 1, 2, 3 … inside it"
+NEEDS = "scans and their labels: 0 outside the mask, 1, 2, 3 … inside it"
 
 #: Minimum number of labelled voxels in a block, and maximum number of blocks drawn to
 #: find one.
@@ -87,7 +87,7 @@ class Method(ShapeMethod):
         assert isinstance(config, Config)
         if config.simulated is not None:
             raise ConfigError(
-                "This method learns from scans, so it takes no simulated shapes: give "
+                "This method learns from scans and cannot use simulated shapes: give "
                 "--source and --target."
             )
         if not config.source:

@@ -77,8 +77,8 @@ class ExplainConfig(Config):
         ge=0,
         le=16,
         title="Radius",
-        description="Half-width, in voxels, of the cube that is explained where there "
-        "is not a pore.",
+        description="Half-width, in voxels, of the cube that is explained where "
+            "there is no pore.",
     )
     feature: Literal["grey", "edge"] = Field(
         "grey",

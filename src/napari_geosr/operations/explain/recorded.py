@@ -104,6 +104,6 @@ def _chosen(
     except GeoSRError as error:
         raise VolumeError(
             f"{title} has several time points or channels, and the record of the "
-            "result does not contain which one was restored. Open the scan in napari "
+            "result does not state which one was restored. Open the scan in napari "
             "and restore the one that you want to explain."
         ) from error

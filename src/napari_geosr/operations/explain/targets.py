@@ -222,10 +222,9 @@ def foreign_table_warning(table: StoredPoreTable, record: AnyMapping) -> str:
         return ""
     name, scan = measured.get("name", "another volume"), record.get("name")
     return (
-        f"The pores of {table.path} were measured on {name!r}. According to its "
-        f"record, it was not made from {scan!r}. Only pores found at the same "
-        "position and of the same size are explained. Check that both show the same "
-        "sample."
+        f"The pores of {table.path} were measured on {name!r}, which, according to "
+        f"its record, was not made from {scan!r}. Only pores of the same size at the "
+        "same position are explained. Check that both show the same sample."
     )
 
 

@@ -90,7 +90,8 @@ def generate_steps(
     ]
     if not overwrite and (there := next((p for p in paths if p.exists()), None)):
         raise FileError(
-            f"{there} exists. Choose another folder, or replace it (--overwrite)."
+            f"{there} already exists. Choose another folder, or replace it "
+            "(--overwrite)."
         )
     try:
         out.mkdir(parents=True, exist_ok=True)

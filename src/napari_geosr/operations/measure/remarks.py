@@ -132,11 +132,11 @@ def sampled_porosity(volume: Volume, report: PorosityReport) -> str:
             shares = [1 - share for share in shares]
         mean, spread = np.mean(shares), np.std(shares, ddof=1)
         return (
-            f"{len(shares)} samples that agree with the scan have porosities of "
-            f"{percent_text(min(shares))} to {percent_text(max(shares))} at this "
-            f"threshold, of the whole volume (mean {percent_text(float(mean))}, "
-            f"standard deviation {percent_text(float(spread))}). This spread is not a "
-            "calibrated interval."
+            f"In {len(shares)} samples that agree with the scan, the porosity of the "
+            f"whole volume at this threshold ranges from {percent_text(min(shares))} "
+            f"to {percent_text(max(shares))} (mean {percent_text(float(mean))}, "
+            f"standard deviation {percent_text(float(spread))}). This spread is not "
+            "a calibrated interval."
         )
     return ""
 

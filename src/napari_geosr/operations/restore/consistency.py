@@ -458,8 +458,8 @@ def _places_text(checked: ConsistencyCheck) -> str:
     found, volume = checked.figures, checked.residual
     end = (
         "There, the result shows structure that the scan does not show, or lacks "
-        "structure that it shows. Inspect the residual before you trust the result "
-        "there."
+        "structure that the scan shows. Inspect the residual before you trust the "
+        "result there."
     )
     if not found.places:
         return (

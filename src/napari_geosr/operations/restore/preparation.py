@@ -274,8 +274,8 @@ def _models(
     if config.upscale_factor > 1 and not members.is_generative(config.uncertainty):
         if model.card.task == "generate":
             raise ConfigError(
-                "The upscale factor is only for samples of a diffusion model: add "
-                "--uncertainty diffusion, or leave the factor out."
+                "The upscale factor can be set only for samples of a diffusion "
+                "model: add --uncertainty diffusion, or leave the factor out."
             )
         raise ConfigError(
             f"The model {config.model!r} has a fixed upscale factor: leave the factor "

@@ -170,11 +170,11 @@ def check_prior_scale(
         or not 1 / _MAX_RATIO < ratio < _MAX_RATIO
     ):
         raise ModelError(
-            f"{volume.title} has another grey scale (mean {statistics.mean:.4g}, "
-            f"standard deviation {statistics.std:.4g}) than the training data of "
+            f"{volume.title} has a different grey scale (mean {statistics.mean:.4g}, "
+            f"standard deviation {statistics.std:.4g}) from the training data of "
             f"{card.name} ({mean:.4g} and {std:.4g}). Rescale the scan so that pores "
-            "and solid have the grey values of the training data, or train a model on "
-            "scans like it."
+            "and solid have the grey values of the training data, or train a model "
+            "on scans like it."
         )
 
 

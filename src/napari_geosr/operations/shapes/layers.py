@@ -331,6 +331,6 @@ def _check_memory(volume: Volume, factor: int) -> None:
     if needed > free:
         raise DeviceMemoryError(
             f"A result of {n_voxels:,} voxels needs {format_enough(needed)}, but "
-            f"{format_available(free)} are free. Choose a smaller factor, or write the "
-            "result to a file with napari-geosr shapes."
+            f"{format_available(free)} is free. Choose a smaller factor, or write "
+            "the result to a file with napari-geosr shapes."
         )

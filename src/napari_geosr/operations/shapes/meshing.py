@@ -136,7 +136,7 @@ def _check_memory(inside: AnyArray) -> None:
     if needed > free:
         raise DeviceMemoryError(
             f"Extracting the surface of {inside.size:,} voxels needs "
-            f"{format_enough(needed)}, but {format_available(free)} are free. Close "
+            f"{format_enough(needed)}, but {format_available(free)} is free. Close "
             "other programs, or cut the volume to the shape."
         )
 
@@ -173,9 +173,9 @@ def voxelise_steps(
     needed, free = _BYTES_PER_FILLED_VOXEL * n_voxels, free_host_memory()
     if n_voxels > _MAX_VOXELS or needed > free:
         raise VolumeError(
-            f"{mesh.name} would have {' × '.join(map(str, shape))} voxels, which need "
-            f"{format_enough(needed)} ({format_available(free)} are free). Choose a "
-            "larger voxel size (--voxel-size)."
+            f"{mesh.name} would have {' × '.join(map(str, shape))} voxels, which "
+            f"need {format_enough(needed)} ({format_available(free)} is free). "
+            "Choose a larger voxel size (--voxel-size)."
         )
     origin = low - size / 2
     places = (vertices[:, ::-1] - origin) / size

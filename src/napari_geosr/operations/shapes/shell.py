@@ -85,9 +85,9 @@ def complete_shell_steps(
     share = atlas.present_share(given)
     if share < _MIN_PRESENT:
         raise VolumeError(
-            "The shape is no closed shell around a cavity: only "
-            f"{100 * share:.0f} % of the rays from its centre meet a wall where one is "
-            "expected. Choose a model for such shapes (--model)."
+            "The shape is not a closed shell around a cavity: only "
+            f"{100 * share:.0f} % of the rays from its centre meet a wall where one "
+            "is expected. Choose a model for such shapes (--model)."
         )
     shell = atlas.predicted(given, config.smallest_piece)
     yield from warn_if_unlike(shell.reproduced)

@@ -429,6 +429,6 @@ def check_patterns(patterns: PatternSet, otf: Otf) -> None:
         if k > MAX_FREQUENCY * otf.cut_off:
             raise ConfigError(
                 f"Angle {i}: the pattern has a period of {1 / k:.3g} pixels, but the "
-                f"objective transmits none below {1 / otf.cut_off:.3g} pixels. Check "
-                "numerical aperture, wavelength and pixel size."
+                f"objective transmits no period below {1 / otf.cut_off:.3g} pixels. "
+                "Check numerical aperture, wavelength and pixel size."
             )

@@ -199,15 +199,15 @@ class SimulateRadiographsConfig(Config):
         None,
         ge=1,
         title="Painted",
-        description="Also write labels in which only this number of radiographs, "
-        "those at the start, are painted, and all others have 255.",
+        description="Also write labels in which only the first radiographs, as many "
+            "as given here, are painted; all others have the value 255.",
     )
     seed: int = Field(
         0,
         ge=0,
         title="Seed",
-        description="Random seed; the first radiographs are the same, whatever their "
-        "number.",
+        description="Random seed; the first radiographs are the same, whatever the "
+            "total number.",
     )
 
     @model_validator(mode="after")

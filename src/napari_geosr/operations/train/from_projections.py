@@ -233,7 +233,7 @@ def _shared_noise_warning(
     fewer = "Use step-by-step acquisition" if is_continuous else "Use fewer (--counts)"
     return (
         f"{', '.join(affected)}: {share} of the target's data come from the same "
-        "views, and the noise that both share is learned as structure. "
+        "views as the input, and the noise that both share is learned as structure. "
         f"{fewer}, or {remedy}."
     )
 

@@ -32,7 +32,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 TITLE = "persistence error"
-ABOUT = "connectivity: every part, tunnel and cavity; slow (needs the extra topology)"
+ABOUT = (
+    "connectivity: every part, tunnel and cavity; slow (requires "
+    "napari-geosr[topology])"
+)
 KIND = "geometry"
 WEIGHT = 0.3
 REQUIRES = ("gudhi", "topology")

@@ -273,9 +273,10 @@ class PosteriorRun(VolumeRun):
             raise ModelError(
                 f"{len(misfits) - len(used)} of {len(misfits)} samples of "
                 f"{self.prepared.model.card.name} differ from the scan by more than "
-                f"its noise ({min(misfits) * std:.4g} and "
-                f"{self.network.noise.level * std:.4g}), so the model does not know "
-                "this kind of object. Train one on scans like it, or train longer."
+                f"its noise (by at least {min(misfits) * std:.4g}; noise "
+                f"{self.network.noise.level * std:.4g}), so the model has not "
+                "learned this kind of object. Train a model on scans of this kind, "
+                "or train longer."
             )
         return used
 

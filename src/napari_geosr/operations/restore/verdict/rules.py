@@ -336,9 +336,9 @@ def _extra_pores(facts: RunAssessment, test: KnownBlockTest) -> str:
     for counts, small in zip(test.counts, test.small_counts, strict=True):
         if small.result > small.expected and small.is_off(MAX_PORE_RATIO):
             return (
-                f"{facts.name} may invent small {small.objects}: with those of "
-                f"{small.smallest} to {counts.smallest - 1} voxels, {_counts(small)}. "
-                f"Count only larger {small.objects}."
+                f"{facts.name} may invent small {small.objects}: including those of "
+                f"{small.smallest} to {counts.smallest - 1} voxels, it would show "
+                f"{_counts(small)}. Count only larger {small.objects}."
             )
     return ""
 
@@ -367,8 +367,8 @@ def _limits(test: KnownBlockTest) -> Iterator[CountLimit]:
         )
     else:
         sentence = (
-            f"{objects.capitalize()} of up to {test.limit} voxels cannot be counted, "
-            "neither in the scan nor in the result: noise hides them."
+            f"{objects.capitalize()} of up to {test.limit} voxels cannot be counted "
+            "in either the scan or the result, because noise hides them."
         )
     yield CountLimit(objects, test.limit, sentence)
 
