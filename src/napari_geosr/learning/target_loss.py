@@ -75,7 +75,7 @@ class TargetLossConfig(TrainingConfig):
         "dark",
         title="Phase",
         description="For geometry losses: the phase to compare, that is, the voxels "
-            "darker or brighter than Otsu's threshold of the targets.",
+        "darker or brighter than Otsu's threshold of the targets.",
     )
     temperature: float = Field(
         0.1,
@@ -137,7 +137,7 @@ class TargetLossConfig(TrainingConfig):
 
 
 def check_no_geometry_losses(config: TargetLossConfig) -> None:
-    """Refuse geometric losses for labels, which have no grey values.
+    """Reject geometric losses for labels, which have no grey values.
 
     Raises
     ------

@@ -282,7 +282,7 @@ def add_image_result(
 def replace_data(
     viewer: ViewerModel, layer: Image | Labels, volume: Volume, like: Layer | None
 ) -> None:
-    """Show `volume` in a layer that exists, at the position of the volume.
+    """Show `volume` in an existing layer, at the position of the volume.
 
     Faster than removing the layer and adding another, for which napari collects garbage
     while the window waits. The slice on screen stays the same.
@@ -330,7 +330,7 @@ def add_labels_result(
     ----------
     viewer : ViewerModel
     labels : array-like of int
-        Labels of the shape of `volume`.
+        Labels with the shape of `volume`.
     volume : Volume
     **kwargs
         Options of the layer, which take precedence.

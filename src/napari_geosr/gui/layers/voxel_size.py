@@ -104,7 +104,7 @@ class VoxelSizeRow(QWidget):
         layout = QGridLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.question, 0, 0)
-        layout.addLayout(row, 1, 0)  # of their own: numbers can be long
+        layout.addLayout(row, 1, 0)  # on separate lines, because numbers can be long
         layout.addLayout(answer, 2, 0)
         self.setVisible(False)
 

@@ -259,9 +259,9 @@ def add_rose(
     place: AnyDict | None = None,
     visible: bool = True,
 ) -> Vectors | None:
-    """Draw one line per direction from the middle of the volume, as long as the MIL.
+    """Draw one line per direction through the middle of the volume, as long as the MIL.
 
-    An earlier one of the same volume is replaced.
+    An earlier layer of the same volume is replaced.
 
     Parameters
     ----------

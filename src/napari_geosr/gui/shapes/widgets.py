@@ -49,7 +49,7 @@ _EULER = "Euler number"
 
 
 def holds_shape(layer: Layer) -> bool:
-    """Whether a layer may hold a shape: labels that are no helper of the plugin."""
+    """Whether a layer may hold a shape: labels that are not a helper layer."""
     return bool(layer._type_string == "labels" and not is_helper(layer))
 
 
@@ -177,7 +177,7 @@ class ShapesWidgets(Dock):
 
 
 def summary_of(made: shapes.ShapeLayer) -> str:
-    """How far a result departs from the input, in sentences."""
+    """How much a result differs from the input, in sentences."""
     unit = made.before.unit
     if made.part_figures is not None:
         volume = f"{made.part_figures.volume:.5g}"

@@ -1,4 +1,4 @@
-"""The table of illumination patterns, in which directions and periods can be typed."""
+"""The table of illumination patterns, with editable directions and periods."""
 
 from __future__ import annotations
 
@@ -32,9 +32,10 @@ class PatternTable(QWidget):
     Signals
     -------
     edited : PatternSet
-        The user has typed a direction or a period: the patterns with its wave vector.
+        The user entered a direction or a period; these are the patterns with its wave
+        vector.
     failed : ConfigError
-        What was typed is no direction or period.
+        The input is not a direction or a period.
     """
 
     edited = Signal(object)
@@ -128,13 +129,13 @@ class PatternTable(QWidget):
 def with_typed(
     patterns: PatternSet, angle: int, is_period: bool, text: str
 ) -> PatternSet:
-    """Patterns with a direction or period that was typed.
+    """Patterns with a direction or period that the user entered.
 
     Parameters
     ----------
     patterns : PatternSet
     angle : int
-        From 0.
+        Index of the angle, from 0.
     is_period : bool
         Whether `text` is a period such as ``"221 nm"`` instead of a direction such as
         ``"1: 114.7°"``.
@@ -148,7 +149,7 @@ def with_typed(
     Raises
     ------
     ConfigError
-        If the text is no such value.
+        If the text is not such a value.
     """
     fringe = patterns.fringes[angle]
     direction, period = fringe.direction, patterns.pixel_size / fringe.frequency

@@ -44,7 +44,7 @@ class SliceStrokes:
 
     @property
     def key(self) -> tuple[bytes, bytes]:
-        """The same for the same strokes."""
+        """A key that is equal for equal strokes."""
         return self.at.tobytes(), self.classes.tobytes()
 
 
@@ -94,15 +94,15 @@ def read_strokes(
         Value where nothing is painted. By default 255 if it occurs, as in files for
         ``train ptdr``, or else 0, as in napari.
     seed : int
-        Of the voxels that are kept if a slice has many.
+        Seed for choosing the voxels that are kept if a slice has many.
     should_stop : callable
         Called before every slice.
 
     Raises
     ------
     VolumeError
-        If the labels differ in shape from the scan, or are not whole numbers from 0
-        on; if there are too many classes, or fewer than two.
+        If the labels differ in shape from the scan, or are not non-negative whole
+        numbers; if there are too many classes, or fewer than two.
     Cancelled
         If `should_stop` returns true.
     """

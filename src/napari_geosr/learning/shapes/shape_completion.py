@@ -185,7 +185,9 @@ class Method(ShapeMethod):
 
 
 def bounding_box(inside: AnyArray) -> tuple[slice, ...]:
-    """The smallest box that holds all voxels of a shape; everything if it is empty."""
+    """The smallest box that holds all voxels of a shape; the whole volume if it is
+    empty.
+    """
     box = []
     for axis in range(inside.ndim):
         others = tuple(a for a in range(inside.ndim) if a != axis)

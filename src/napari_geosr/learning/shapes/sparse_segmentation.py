@@ -1,8 +1,8 @@
 """Segmentation inside a mask: learn labels of the voxels of a shape from grey values.
 
 Only the voxels of the mask are computed. Their features are the grey value and its
-means over 3³ and 5³ voxels, which also see what lies just outside the mask. Grey values
-are standardised over the mask, in training and when the model is used.
+means over 3³ and 5³ voxels, which also include voxels just outside the mask. Grey
+values are standardised over the mask, in training and when the model is used.
 """
 
 from __future__ import annotations
@@ -169,7 +169,7 @@ def grey_scale_inside(values: AnyArray) -> tuple[float, float]:
     Parameters
     ----------
     values : ndarray of shape (N,)
-        Not empty. Of many, equally spaced ones are used.
+        Not empty. If there are many, equally spaced ones are used.
 
     Examples
     --------
