@@ -1,4 +1,4 @@
-"""Refuse fractions for whole-number options, which cyclopts would round."""
+"""Reject fractions for whole-number options, which cyclopts would round."""
 
 from __future__ import annotations
 

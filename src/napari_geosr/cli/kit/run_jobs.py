@@ -77,7 +77,7 @@ def start(folder: JobFolder, *, detach: bool, prepare: bool, json: bool) -> int:
 
 
 def _run_new(folder: JobFolder, json: bool) -> int:
-    """Run a new job; if it is refused before any work is done, delete its folder."""
+    """Run a new job; if it is rejected before any work is done, delete its folder."""
     try:
         return run_here(folder, json=json)
     except (ConfigError, ModelError, VolumeError):

@@ -167,7 +167,7 @@ def _plan(
 
 
 def _check_output(request: SubmitRequest, dry_run: bool) -> None:
-    """Refuse an output that cannot be written or that another job is writing."""
+    """Reject an output that cannot be written or that another job is writing."""
     if request.is_volume:
         # A dry run removes nothing.
         continues = request.resume or dry_run
