@@ -184,7 +184,7 @@ def open_pool(
             with Client(cluster, set_as_default=False) as client:
                 yield WorkerPool(client, cluster, workers)
         finally:
-            # A worker that died last may be unknown to Dask's cluster (KeyError).
+            # A worker that has just died may be unknown to Dask's cluster (KeyError).
             with suppress(TimeoutError, KeyError):
                 cluster.close(timeout=10)
 
@@ -416,7 +416,7 @@ class _Task(Generic[T, R]):
         return None
 
     def _look_at_workers(self) -> None:
-        """Count the workers, and replace lost ones; raise if none starts for long."""
+        """Count the workers, and replace lost ones; raise if none starts in time."""
         n = len(self.client.nthreads())
         if self.pool.cluster is not None and n < self.pool.n_own:
             # Dask replaces lost workers, but does not retry if the replacement fails.

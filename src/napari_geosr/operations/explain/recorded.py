@@ -40,16 +40,16 @@ def recorded_scan_steps(
     facts : mapping
         From `recorded_input`.
     beside : Path, optional
-        File of the result. If the scan is no longer in its place, a file of the same
-        name next to the result is used.
+        File of the result. If the scan is no longer at its recorded path, a file of the
+        same name next to the result is used.
     position : mapping, optional
-        ``"time"`` and ``"channel"`` that were restored, for a file with several.
+        ``"time"`` and ``"channel"`` that were restored, if the file has several.
     should_stop : callable
 
     Returns
     -------
     Volume
-        With the voxel size of the record.
+        The scan, with the voxel size of the record.
 
     Raises
     ------

@@ -244,7 +244,7 @@ def explain_place_steps(
     Parameters
     ----------
     pore : bool
-        Whether all methods explain the pore, if there is one. By default this is so
+        Whether all methods explain the pore, if there is one. By default, they do so
         only if evidence is among the methods.
     """
     config, scene = prepared.config, prepared.scene

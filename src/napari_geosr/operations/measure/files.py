@@ -62,7 +62,7 @@ def plan(
     statistics : sequence of str
         Requested morphometry, which may have tables of its own.
     overviews : bool
-        Whether to write what is needed to draw the phases again.
+        Whether to write the data needed to draw the phases again.
 
     Returns
     -------

@@ -382,7 +382,7 @@ def in_thread(
 ) -> Generator[Iteration, None, Any]:
     """Run `work` in a thread, yield its iterations as they happen, return its result.
 
-    If the generator is closed, it requests the work to stop and waits for it.
+    If the generator is closed, it asks the work to stop and waits until it has ended.
     """
     events: queue.SimpleQueue[Any] = queue.SimpleQueue()
     closed = threading.Event()

@@ -222,8 +222,8 @@ class ProjectionsInput(Config):
         Raises
         ------
         ConfigError, ProjectionsError
-            If distances are missing that the beam requires, or given although it has
-            none.
+            If distances that the beam requires are missing, or are given for a beam
+            without any.
         """
         given = {k: v for k, v in self.model_dump(include=set(_BEAM)).items() if v}
         if self.detector_distance is not None:

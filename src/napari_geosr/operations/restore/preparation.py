@@ -414,7 +414,7 @@ def with_noise(prepared: PreparedRestoration, factor: float) -> PreparedRestorat
     Parameters
     ----------
     prepared : PreparedRestoration
-        Not modified; returned as it is if the model does not use the noise.
+        Not modified; returned unchanged if the model does not use the noise.
     """
     from copy import deepcopy
 

@@ -33,7 +33,7 @@ DEVIATION = "std"
 #: Settings that affect the course of a run, but not its result.
 _HOW = ("device", "memory", "threads", "backend", "model", "ensemble_with")
 
-#: Value of each setting that a record does not have.
+#: Value of each setting that is missing from a record.
 _DEFAULTS = {name: field.default for name, field in RestoreConfig.model_fields.items()}
 
 #: Difference if another channel or time point of the same file was restored.

@@ -149,9 +149,9 @@ class VolumeRun:
     Attributes
     ----------
     prepared : PreparedRestoration
-        With the volume that defines the axes and position of the result.
+        Its volume defines the axes and position of the result.
     single : PreparedRestoration
-        With a single volume of a series; files are laid out for its tiles.
+        Its volume is a single one of a series; files are laid out for its tiles.
     """
 
     def __init__(

@@ -237,8 +237,8 @@ def _with_choice(config: RestoreConfig, ranking: Ranking) -> RestoreConfig:
 def _sharpness_of_auto(config: RestoreConfig) -> SharpnessChoice:
     """Sharpness with which models are tested and run if none was chosen by hand.
 
-    Results as sharp as the scan agree with it within the noise bound. Nobody has looked
-    at a model that is chosen automatically, so it must not sharpen on its own.
+    Results as sharp as the scan agree with it within the noise bound. Nobody has
+    inspected a model that is chosen automatically, so it must not sharpen on its own.
     """
     return "scan" if config.sharpness == "auto" else config.sharpness
 

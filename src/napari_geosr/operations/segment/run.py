@@ -51,7 +51,7 @@ class Segmentation:
     painted : mapping of int to int
         Number of painted voxels of each class.
     slices : int
-        Number of slices with strokes that were learned from.
+        Number of slices with strokes that were used for learning.
     """
 
     path: Path
@@ -151,7 +151,7 @@ def segment_steps(
 
 
 def open_segmenter(scan: Volume, config: SegmentConfig) -> Segmenter:
-    """Prepare a scan for strokes.
+    """Prepare a scan for segmentation by strokes.
 
     Raises
     ------

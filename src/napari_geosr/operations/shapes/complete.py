@@ -196,7 +196,7 @@ def complete_shape_steps(
 
 
 def check_cubic(volume: Volume, model: Model) -> None:
-    """Raise `VolumeError` if the model needs cubic voxels, and they are not."""
+    """Raise `VolumeError` if the model needs cubic voxels, but the volume has others."""
     if model.card.network == _ATLAS:
         return
     if (ratio := anisotropy(volume)) > _MAX_ANISOTROPY:
@@ -314,7 +314,7 @@ def _predicted(coarse: AnyArray, model: Model, device: str) -> AnyArray:
 
 
 def _missing_part(added: AnyArray, coarse: AnyArray) -> AnyArray:
-    """What fills a gap; a crust on the given shape is left out.
+    """The voxels that fill gaps, without any thin crust on the given shape.
 
     A gap has voxels that are two or more voxels away from the given shape.
     """

@@ -1,4 +1,4 @@
-"""Refine and complete shapes in memory, with what a viewer shows: surface and figures.
+"""Refine and complete shapes in memory, with surfaces and figures for a viewer.
 
 The files that the commands write and the results in memory come from the same steps.
 """
@@ -83,7 +83,7 @@ class ShapeLayer:
     volume : Volume
         Labels: 1 inside the shape.
     surface : SurfaceMesh
-        Surface of the shape (of a completion: of the completed part), in the unit of
+        Surface of the shape or, for a completion, of the completed part, in the unit of
         the volume.
     before, after : ShapeFigures
     closed : str

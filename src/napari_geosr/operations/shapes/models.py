@@ -38,14 +38,14 @@ def find_shape_model(name: str, method: str | tuple[str, ...], verb: str) -> Mod
     ----------
     name : str
     method : str or tuple of str
-        Learning methods that the model may have been trained by.
+        Learning methods with which the model may have been trained.
     verb : str
-        What the model is wanted for, in messages.
+        What the model should do, for messages.
 
     Raises
     ------
     ModelError
-        If there is no such model, or it is for something else.
+        If there is no such model, or it has another purpose.
     """
     if name in bundled_names():
         model = bundle.load(BUNDLED / name)

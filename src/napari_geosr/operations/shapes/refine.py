@@ -140,7 +140,7 @@ class ChangeCounter:
 
     @property
     def warning(self) -> str:
-        """What to tell the user about moved surfaces; empty if there is nothing."""
+        """Warning about moved surfaces; empty if there is none."""
         active = self._plan.n_active
         if self.n_changed <= _MAX_CHANGED * active:
             return ""
@@ -225,7 +225,8 @@ def plan_shape_steps(
     Raises
     ------
     GeoSRError
-        If there is no such model, the volume is no shape, or the memory is too small.
+        If there is no such model, the volume is not a shape, or the memory is too
+        small.
     """
     device = pick_device(config.device)
     refiner, features, model = load_refiner(config.model, device)

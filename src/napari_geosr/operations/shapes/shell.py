@@ -68,7 +68,7 @@ def complete_shell_steps(
     DeviceMemoryError
         If there is not enough memory, before anything is computed.
     VolumeError
-        If the shape is no closed shell.
+        If the shape is not a closed shell.
     """
     budget = memory_budget(config.memory, "cpu")
     needed = inside.size * _BYTES_PER_VOXEL + _AT_ONCE * _SLAB_BYTES

@@ -39,7 +39,7 @@ _CLEAR_ORDER = 0.9
 
 @dataclass(frozen=True, eq=False)
 class SimCheck:
-    """What raw frames are like.
+    """Properties of raw frames that affect a reconstruction.
 
     Attributes
     ----------
@@ -51,7 +51,7 @@ class SimCheck:
     contrast : ndarray of shape (Y, X)
         Modulation relative to the noise, the largest of all angles; 1 for noise alone.
     order_misfit : dict of str to float
-        How badly each order of the frames fits.
+        Misfit of each order of the frames.
     warnings : tuple of str
     """
 
@@ -160,8 +160,8 @@ def check_steps(
 def modulation_contrast(block: FloatArray, estimate: PatternEstimate) -> FloatArray:
     """Local modulation of the frames relative to the noise.
 
-    The largest first harmonic over the phases of all angles, divided by what noise
-    alone gives.
+    The largest first harmonic over the phases of all angles, divided by the value that
+    noise alone gives.
 
     Returns
     -------

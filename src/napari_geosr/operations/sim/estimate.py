@@ -1,4 +1,4 @@
-"""Find the illumination patterns of raw frames, or take those given."""
+"""Find the illumination patterns of raw frames, or use given patterns."""
 
 from __future__ import annotations
 

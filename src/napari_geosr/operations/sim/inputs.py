@@ -1,4 +1,4 @@
-"""Open raw frames, a point-spread function and patterns; refuse what cannot work."""
+"""Open raw frames, a point-spread function and patterns; refuse unusable ones."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 FloatArray = npt.NDArray[np.float32]
 
-#: Maximum number of iterations of joint Richardson–Lucy if it is chosen. Higher
+#: Maximum number of iterations of joint Richardson–Lucy if chosen automatically. Higher
 #: harmonics are weak and converge slowly, so nonlinear illumination gains up to 3 dB
 #: from more than 300; for linear illumination, more cost time and gain nothing on
 #: average.

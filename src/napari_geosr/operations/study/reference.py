@@ -78,7 +78,7 @@ def sample_steps(
 ) -> Generator[Step, None, Mask | None]:
     """The sample mask in the given rows of a study.
 
-    None if everything is sample.
+    None if the whole volume is sample.
 
     Parameters
     ----------

@@ -113,7 +113,7 @@ class PosteriorRun(VolumeRun):
         self.network: SampledNetwork = prepared.network
 
     def doubts(self) -> Iterator[str]:
-        """Also sentences on noise that samples do not account for."""
+        """The same sentences, and others on noise that samples do not account for."""
         yield from super().doubts()
         noise = self.prepared.noise
         assert noise is not None
@@ -126,7 +126,7 @@ class PosteriorRun(VolumeRun):
             )
 
     def output_layout(self, dtype: AnyDType) -> OutputLayout:
-        """Whole slices, as the mean is computed in."""
+        """Whole slices, in which the mean is also computed."""
         volume = self.prepared.volume
         shape = _fine_shape(self.prepared)
         planes = (1,) if len(shape) == 3 else ()
@@ -192,7 +192,7 @@ class PosteriorRun(VolumeRun):
     def _draw_steps(
         self, store: SampleStore, should_stop: ShouldStop
     ) -> Generator[Step, None, list[float]]:
-        """Draw the samples that are missing; the misfit of each to the scan.
+        """Draw the missing samples; return the misfit of each to the scan.
 
         The misfit is the root-mean-square difference, in standard deviations of the
         training data.
@@ -383,7 +383,7 @@ def _fine_shape(prepared: PreparedRestoration) -> tuple[int, ...]:
 
 
 def refuse_for_samples(*, workers: bool, series: bool) -> None:
-    """Refuse what samples cannot be drawn for.
+    """Refuse runs for which samples cannot be drawn.
 
     Raises
     ------

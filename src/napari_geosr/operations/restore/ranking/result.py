@@ -43,7 +43,7 @@ class RankingEntry:
     model : Model or None
         The model, for a filter with its strength set; None for the unchanged scan.
     upscaling_verdict : UpscalingVerdict or None
-        Of a super-resolution model: its test on the scan.
+        For a super-resolution model, its test on the scan.
     weights : str
         Checksum of the model's weights.
     """

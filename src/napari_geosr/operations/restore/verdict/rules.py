@@ -6,8 +6,8 @@ an error above that of the scan, or a number of pores off by more than a factor 
 
 The verdict predicts whether the result is worse than the scan. What applies to the scan
 as well (noise hides its small pores) is reported without changing the verdict, and so
-are indirect signs of a loss (a scan unlike the training data), if the gain, the direct
-one, is certain.
+are indirect signs of a loss (a scan unlike the training data) if the gain, which is the
+direct sign, is certain.
 """
 
 from __future__ import annotations

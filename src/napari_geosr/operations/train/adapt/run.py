@@ -114,7 +114,7 @@ def _check_noise(trainer: Trainer) -> None:
 def adapt_steps(
     trainer: Trainer, start: AnyMapping, should_stop: ShouldStop
 ) -> Generator[Step, None, Adaptation]:
-    """Train, and return the averaged network to the weights with the lowest error.
+    """Train, and reset the averaged network to the weights with the lowest error.
 
     Parameters
     ----------
