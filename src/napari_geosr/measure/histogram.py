@@ -26,7 +26,7 @@ MAX_BINS = 1 << 17
 _MIN_BINS = 1 << 10
 #: Largest integer up to which float64 represents every integer.
 _MAX_EXACT_INTEGER = 2**53
-#: Largest integer with a bin of its own, because kernels count with signed 64-bit
+#: Largest integer with a separate bin, because kernels count with signed 64-bit
 #: integers. Larger integers share this bin: they are outliers, or the volume is
 #: rejected.
 _MAX_BIN_NUMBER = 2**62

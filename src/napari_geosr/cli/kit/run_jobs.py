@@ -81,8 +81,8 @@ def _run_new(folder: JobFolder, json: bool) -> int:
     try:
         return run_here(folder, json=json)
     except (ConfigError, ModelError, VolumeError):
-        # Without checkpoints or prepared data, which have folders of their own, there
-        # is nothing to resume, and the corrected command can use the same folder.
+        # Without checkpoints or prepared data, which have separate folders, there is
+        # nothing to resume, and the corrected command can use the same folder.
         if not any(path.is_dir() for path in folder.path.iterdir()):
             with suppress(JobError):
                 remove(folder)

@@ -111,7 +111,7 @@ def provenance_of(layer: Layer) -> tuple[AnyMapping, ...]:
 
 
 def holds_deviations(layer: Layer) -> bool:
-    """Whether a layer's record says that it holds a result's deviations."""
+    """Whether a layer holds the deviations of a result, according to its record."""
     return is_deviation(provenance_of(layer))
 
 

@@ -57,7 +57,7 @@ _CLIPPED_FACTOR = 2.0
 #: noise may be structure. Averaging reduces noise; estimates scatter by some percent.
 _MAX_AVERAGED_RATIO = 1.1
 #: Correlation of neighbouring voxels, along the axis where it is strongest, below which
-#: noise is not taken for structure: a blurred image has no white structure.
+#: noise is not mistaken for structure: a blurred image has no white structure.
 _MIN_STRUCTURE_LAG = 0.2
 #: Ratio after averaging above which all of the supposed noise may be structure.
 _CLEAR_RATIO = 1.6

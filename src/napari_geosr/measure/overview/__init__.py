@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 Mask = npt.NDArray[np.bool_]
-#: A layer of cells, and the share of pores and of solid in each of them.
+#: A layer of cells, and the fractions of pores and of solid in each of them.
 PlaneShares: TypeAlias = "tuple[int, npt.NDArray[np.uint8], npt.NDArray[np.uint8]]"
 
 #: Maximum number of cells along an axis.
@@ -22,13 +22,13 @@ MOST_CELLS = 96
 
 @dataclass(frozen=True, eq=False)
 class Overview:
-    """Share of each phase in the cells of a coarse grid.
+    """Fraction of each phase in the cells of a coarse grid.
 
     Attributes
     ----------
     pores, solid : ndarray of uint8, (Z, Y, X)
-        Share of the voxels of each cell that are pores, and solid of the sample: 255 is
-        all of them.
+        Fraction of the voxels of each cell that are pores, and solid of the sample: 255
+        is all of them.
     lengths : tuple of 3 float
         Edge lengths of the whole volume in `unit`.
     unit : str
