@@ -71,7 +71,9 @@ class Normalisation(Config):
     percentiles: tuple[float, float] | None = None
     """``percentiles``: the lower and the upper percentile."""
     statistics: Literal["all", "without hot voxels"] = "all"
-    """Voxels of the training volumes from which the mean and standard deviation were computed. For the input, hot voxels are always excluded; for volumes without hot voxels, both choices are equivalent."""
+    """Voxels of the training volumes from which the mean and standard deviation were
+    computed. For the input, hot voxels are always excluded; for volumes without hot
+    voxels, both choices are equivalent."""
 
     @model_validator(mode="after")
     def _check(self) -> Normalisation:

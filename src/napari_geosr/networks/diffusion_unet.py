@@ -65,8 +65,8 @@ class NetworkConfig(ScoresConfig):
     zero_terminal: bool = False
     """Whether images at the last time contain only noise."""
     decoder_head: int = Field(0, ge=0, le=256)
-    """Feature maps of a last layer that uses all levels of the decoder, as in [4]_; 0: a
-    single convolution of the finest level."""
+    """Feature maps of a last layer that uses all levels of the decoder, as in [4]_; 0:
+    a single convolution of the finest level."""
 
 
 def _sizes(config: NetworkConfig) -> list[int]:

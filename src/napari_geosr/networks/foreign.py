@@ -224,7 +224,7 @@ def _pointwise(x: Tensor, operations: Sequence[Pointwise]) -> Tensor:
 
 
 def _pad_far(x: Tensor, size: Sequence[int]) -> Tensor:
-    """Pad at the far ends by reflection, and beyond that by repeating the last value."""
+    """Pad at the far ends by reflection, then by repeating the last value."""
     for mode in ("reflect", "replicate"):
         have = x.shape[2:]
         missing = [n - m for n, m in zip(size, have, strict=True)]

@@ -196,7 +196,7 @@ def complete_shape_steps(
 
 
 def check_cubic(volume: Volume, model: Model) -> None:
-    """Raise `VolumeError` if the model needs cubic voxels, but the volume has others."""
+    """Raise `VolumeError` if the model needs cubic voxels and the volume has others."""
     if model.card.network == _ATLAS:
         return
     if (ratio := anisotropy(volume)) > _MAX_ANISOTROPY:
