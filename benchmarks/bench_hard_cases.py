@@ -158,13 +158,16 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     lines = [
-        "Errors of porosity and of pores per mm³ (of at least 8 voxels, Otsu's "
-        "threshold) relative to the ground truth, for the scan and for the result. "
-        "*None up to 81* is the remark that no pores of up to 81 voxels can be "
-        "counted.",
+        "The table gives the errors of the porosity and of the number of pores per mm³ "
+        f"(pores of at least {MIN_PORE_VOXELS} voxels, Otsu's threshold) relative to "
+        "the ground truth, for the scan and for the result. *None up to 81* stands for "
+        "the remark that pores of up to 81 voxels cannot be counted. A result is "
+        f"correct if its number of pores per mm³ is within {RIGHT_PORES:.0%} of the "
+        "truth (for clean volumes: if its porosity is within "
+        f"{RIGHT_POROSITY:.0%}).",
         "",
-        "| scan | model | porosity of scan | porosity of result | pores of scan | "
-        "pores of result | verdict | result is |",
+        "| scan | model | porosity error of scan | porosity error of result | "
+        "pores/mm³ error of scan | pores/mm³ error of result | verdict | result is |",
         "|---|---|---|---|---|---|---|---|",
     ]
     silent = limited = n = 0
@@ -179,9 +182,9 @@ def main() -> None:
                 silent += not is_limited
     lines += [
         "",
-        f"Wrong results without a flag: {silent} of {n}. Wrong results with the "
-        "verdict *ok* and the remark that pores of this size cannot be counted: "
-        f"{limited}.",
+        f"Of the {n} results, {silent} are wrong without any flag. {limited} are wrong "
+        "and have the verdict *ok*, but also the remark that pores of this size cannot "
+        "be counted.",
     ]
     print(lines[-1])
     if given.out:

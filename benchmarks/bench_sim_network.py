@@ -344,9 +344,9 @@ def psnr_table(table: Table) -> str:
     """Whether the network that starts from Richardson–Lucy beats it."""
     lines = [
         "| illumination | structure | SNR | seeds | Wiener-SIM | joint Richardson–Lucy "
-        "| the same, 1000 iterations | ours, ≤ 200 / 500 / 1000 steps | steps chosen "
-        "| ours minus Richardson–Lucy "
-        "| network better? |",
+        "| joint Richardson–Lucy, 1000 iterations "
+        "| network `ours`, at most 200 / 500 / 1000 steps | steps chosen "
+        "| network minus Richardson–Lucy | network better? |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for key in table.cases():
@@ -375,7 +375,7 @@ def method_table(table: Table) -> str:
         "widefield": "Widefield",
         "wiener": "Wiener-SIM",
         "joint-rl": "joint Richardson–Lucy",
-        f"ours-{STEPS[0]}": f"network, ours, at most {STEPS[0]} steps",
+        f"ours-{STEPS[0]}": f"network `ours`, at most {STEPS[0]} steps",
     }
     lines = [
         f"| illumination | structure | SNR | {' | '.join(methods.values())} |",
@@ -395,9 +395,9 @@ def published_table(table: Table) -> str:
     """The published recipe, and both with the seconds of the other."""
     columns = {
         "joint-rl": "joint Richardson–Lucy",
-        "joint-rl-equal": "the same for as long as 200 steps",
-        "published-equal": "published, as long as Richardson–Lucy",
-        **{f"published-{n}": f"published, {n} steps" for n in STEPS},
+        "joint-rl-equal": "joint Richardson–Lucy, in the time of 200 steps",
+        "published-equal": "`published`, in the time of Richardson–Lucy",
+        **{f"published-{n}": f"`published`, {n} steps" for n in STEPS},
     }
     lines = [
         f"| illumination | structure | SNR | {' | '.join(columns.values())} |",

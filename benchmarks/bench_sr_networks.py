@@ -469,8 +469,12 @@ def verdicts(found: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 def verdict_table(found: Sequence[Mapping[str, Any]]) -> str:
     """Whether lightweight networks are as good as is asked of them."""
     lines = [
-        "| light | large | PSNR | parameters | time | "
-        f"within {LOST_PSNR} dB, 1/{1 / OF_PARAMETERS:g}, 1/{1 / OF_TIME:g} |",
+        f"The target is a PSNR at most {LOST_PSNR} dB below that of the large network, "
+        f"with at most 1/{1 / OF_PARAMETERS:g} of its parameters and "
+        f"1/{1 / OF_TIME:g} of its time.",
+        "",
+        "| lightweight | large | difference in PSNR | relative number of parameters | "
+        "relative time | target |",
         "|---|---|---|---|---|---|",
         *verdicts(found),
     ]
@@ -487,20 +491,22 @@ def head(options: argparse.Namespace, rows: Sequence[Mapping[str, Any]]) -> str:
         f"{options.steps} --seeds {options.seeds} --batch {options.batch} --patch "
         f"{options.patch} --device {options.device}"
     )
-    things = (
-        "parts of a real sandstone, with a simulated scan"
+    things, others, scans = (
+        ("parts of a real sandstone", "parts", ", with simulated scans")
         if options.rock
-        else "simulated foams"
+        else ("simulated foams", "foams", "")
     )
     where = "on one thread" if options.device == "cpu" else f"on {options.device}"
     joules = f" Energies were measured with {'; '.join(by)}." if by else ""
     return (
-        f"Generated with `{command}`. Volumes of {EDGE}³ voxels become {fine}³. "
-        f"Trained on {TRAINED_ON} {things} (blur of {IMAGING.blur} coarse voxels, "
-        f"noise of {100 * IMAGING.noise:g} % of the contrast), mean squared "
-        f"error, batches of {options.batch} patches of {options.patch}³ coarse voxels, "
-        f"{options.steps} steps (a third for the U-Net, on the fine grid). Tested on "
-        f"{JUDGED_ON} others. Number of seeds: {options.seeds}; ± is half the range. "
+        f"Generated with `{command}`. Volumes of {EDGE}³ voxels are super-resolved to "
+        f"{fine}³ voxels. The networks are trained on {TRAINED_ON} {things}{scans} "
+        f"(blur of {IMAGING.blur} coarse voxels, noise of {100 * IMAGING.noise:g} % of "
+        f"the contrast), and tested on {JUDGED_ON} other {others}. They are trained "
+        f"for {options.steps} steps (the U-Net, which works on the fine grid, for a "
+        "third of them) with the mean squared error and batches of "
+        f"{options.batch} patches of {options.patch}³ coarse voxels. Number of seeds: "
+        f"{options.seeds}; with more seeds, ± is half the range. "
         "Errors are mean absolute values over the specimens, "
         "relative to the known mask; their sign is that of most specimens. MACs are "
         "multiply–accumulate operations per input voxel. Times "
@@ -546,9 +552,9 @@ def main() -> None:
     text = "\n".join(
         (
             head(options, shown),
-            f"### {bench.kind.capitalize()}, {options.factor} times finer\n",
+            f"### {bench.kind.capitalize()}, upscale factor {options.factor}\n",
             table(found),
-            f"### {bench.kind.capitalize()}: light against large\n",
+            f"### {bench.kind.capitalize()}: lightweight and large networks\n",
             verdict_table(found),
         )
     )

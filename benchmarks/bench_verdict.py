@@ -201,8 +201,11 @@ def is_flagged(row: Row) -> bool:
 
 def tables(rows: Sequence[Row]) -> Iterator[str]:
     """Lines of the table by model and part: flagged or not."""
-    kinds = "*harmful* | *caution* | remark only"
-    yield f"| volumes | model | harmful | {kinds} | good | {kinds} | not evaluated |"
+    kinds = "verdict *harmful* | verdict *caution* | remark only"
+    yield (
+        f"| volumes | model | harmful restorations | {kinds} | good restorations | "
+        f"{kinds} | not evaluated |"
+    )
     yield "|---" * 11 + "|"
     groups = sorted({(row["half"], row["model"]) for row in rows})
     for half in sorted({row["half"] for row in rows}):
@@ -237,27 +240,30 @@ def _has_only_remark(row: Row) -> bool:
 
 #: What a flag is about, in words, and how the ground truth bears it out.
 FLAGS: Mapping[str, tuple[str, Callable[[Row], bool]]] = {
-    "gain": ("a loss by the expected gain", lambda row: gain(row) < 0.5),
-    "change": ("a change of a clean scan", lambda row: harms(row)),
+    "gain": ("expected loss", lambda row: gain(row) < 0.5),
+    "change": ("change of a clean scan", lambda row: harms(row)),
     "pores": (
-        "the number of pores",
+        f"number of pores of {MIN_PORE_VOXELS} voxels or more",
         lambda row: _is_off(row, MIN_PORE_VOXELS),
     ),
     "small pores": (
-        "the number of pores of 8 voxels or more",
+        f"number of pores of {DEFAULT_MIN_VOXELS} voxels or more",
         lambda row: _is_off(row, DEFAULT_MIN_VOXELS),
     ),
     "lost pores": (
-        "small pores that the scan shows and the result loses",
+        "small pores in the scan that are lost in the result",
         lambda row: row["truth"]["small"][2] < 0.75 * row["truth"]["small"][1],
     ),
     "structure": (
-        "structure among the removed part",
+        "structure in the removed part",
         lambda row: _is_wrong_at_places(row),
     ),
-    "doubtful gain": ("an uncertain gain", lambda row: gain(row) < 0.5),
-    "noise": ("noise that was not measured", lambda row: harms(row)),
-    "training data": ("training data, or removed part", lambda row: harms(row)),
+    "doubtful gain": ("uncertain gain", lambda row: gain(row) < 0.5),
+    "noise": ("uncertain noise measurement", lambda row: harms(row)),
+    "training data": (
+        "unlike the training data, or removed part stronger than noise",
+        lambda row: harms(row),
+    ),
     "remark": (
         "remark: size up to which pores cannot be counted",
         lambda row: _are_lost(row),
@@ -284,7 +290,10 @@ def is_borne_out(row: Row) -> bool:
 
 def flag_lines(rows: Sequence[Row]) -> Iterator[str]:
     """Lines of the table of flags, by what they are about."""
-    yield "| volumes | flag about | harmful | good | of these, borne out |"
+    yield (
+        "| volumes | reason for the flag | harmful restorations | good restorations | "
+        "good, flag borne out |"
+    )
     yield "|---|---|---|---|---|"
     for half in sorted({row["half"] for row in rows}):
         flagged = [
@@ -301,7 +310,7 @@ def flag_lines(rows: Sequence[Row]) -> Iterator[str]:
         good = [row for row in flagged if not harms(row)]
         true = sum(map(is_borne_out, good))
         bad = len(flagged) - len(good)
-        yield f"| {half} | any | {bad} | {len(good)} | {true} |"
+        yield f"| {half} | any reason | {bad} | {len(good)} | {true} |"
 
 
 #: Rules that the figures allow, in words: whether a row is flagged.
@@ -320,7 +329,10 @@ RULES: Mapping[str, Callable[[Row], bool]] = {
 
 def trade_off_lines(rows: Sequence[Row]) -> Iterator[str]:
     """Lines of the table of rules: what each would flag, and how much of it wrongly."""
-    yield "| volumes | flagged is | harmful: flagged | good: flagged | not borne out |"
+    yield (
+        "| volumes | definition of a flag | harmful and flagged | good and flagged | "
+        "good, flag not borne out |"
+    )
     yield "|---|---|---|---|---|"
     for half in sorted({row["half"] for row in rows}):
         judged = [row for row in rows if row["half"] == half and is_judged(row)]
