@@ -36,7 +36,7 @@ These terms are used in the tables on the pages of the models.
 
 | column | meaning |
 |---|---|
-| errors | signed, relative to the known mask; every row uses Otsu's threshold |
+| errors | signed errors relative to the known mask; Otsu's threshold in every row |
 | volumes | Wasserstein-1 distance between the distributions of log10 pore volumes |
 | Dice | agreement of the pore masks |
 | *noise-free* (row) | result of a perfect restoration |
