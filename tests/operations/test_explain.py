@@ -217,8 +217,8 @@ def test_a_table_of_another_scan_is_said(
         volume.replace(data=np.asarray(volume.data) + noise), tmp_path / "other.ome.tif"
     )
     assert (
-        f"The pores of {pore_table} were measured on 'restored'. According to its "
-        "record, it was not made from 'other'."
+        f"The pores of {pore_table} were measured on 'restored', which, "
+        "according to its record, was not made from 'other'."
     ) in explained(other, "why")
     cut = volume.replace(data=np.asarray(volume.data)[1:])
     smaller = io.write(cut, tmp_path / "smaller.ome.tif")

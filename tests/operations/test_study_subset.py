@@ -324,7 +324,7 @@ def test_photons_of_unknown_size_are_told_of(scan, tmp_path, quick_pictures):
 
 
 def test_exposures_that_are_refused(scan, tmp_path):
-    said = r"fractions from 0\.001 to 0\.9 .*, or 1 .*decimal point|nan is not usable"
+    said = r"fractions from 0\.001 to 0\.9 .*, or 1 .*decimal point|nan is outside"
     for bad in ("0", "1.5", "-1", "nan", "0,3", "0.99"):
         with pytest.raises(ConfigError, match=said):
             settings(exposure=bad)
