@@ -183,8 +183,8 @@ class Window:
 
     @property
     def gain(self) -> float:
-        """Grey values of the result per grey value of the scan, for a network of slope
-        1.
+        """Change of the result per change of the scan, in grey values, for a network
+        with a slope of 1.
         """
         statistics = self.scene.statistics
         return statistics.output_std / statistics.input_std

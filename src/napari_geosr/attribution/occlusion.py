@@ -132,7 +132,7 @@ def _changes(
 
 
 def _mean_and_error(changes: AnyArray) -> tuple[AnyArray, AnyArray]:
-    """Mean change of each cube, and its standard error: the scan is one more draw."""
+    """Mean change of each cube, and its standard error; the scan counts as a draw."""
     n = np.isfinite(changes).sum(axis=1)
     error: AnyArray = np.nanstd(changes, axis=1, ddof=1) * np.sqrt(1 + 1 / n)
     return np.nanmean(changes, axis=1), error

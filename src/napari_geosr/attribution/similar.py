@@ -40,7 +40,8 @@ def explain(request: AttributionRequest) -> Generator[Step, None, AttributionRes
             "method similar."
         )
     z, y, x = (
-        # The patch of even size around the voxel in the middle, inside the scan.
+        # Centre the patch, which has an even size, on the voxel, but keep it in the
+        # scan.
         min(max((part.start + part.stop - 1) // 2 // s - e // 2, 0), n - e)
         for part, s, e, n in zip(
             request.region, scene.layout.scale, index.edge, shape, strict=True

@@ -17,7 +17,7 @@ from napari_geosr.core.steps import Step, StepIterator, WarningIssued
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.volume import Volume
 
-#: Key of the `FileState` at opening in the metadata of volumes and projections.
+#: Metadata key of the `FileState` that volumes and projections had when opened.
 OPENED = "opened"
 #: Files that mark a folder as a zarr; a new file in it is a chunk that was missing.
 _ZARR_FILES = ("zarr.json", ".zarray", ".zgroup")

@@ -281,7 +281,7 @@ class HotVoxelFilter:
         Returns
         -------
         voxels : ndarray
-            With hot voxels replaced.
+            The box, with hot voxels replaced.
         places : ndarray of shape (n, ndim)
             Positions of the hot voxels relative to the start of the box.
         """
@@ -376,8 +376,8 @@ def _isolated(
     min_difference = spread * np.where(has_all, 1, 2)[:, None]
     apart = (~usable | (np.abs(centres - values) > min_difference)).all(axis=1)
     few = (known & ~usable).sum(axis=1) <= _MAX_EXTREME_NEIGHBOURS
-    # One neighbour may be unusual by chance; at a border, where there are fewer
-    # neighbours, none may be.
+    # Allow one neighbour that is unusual by chance, but none at a border, where there
+    # are fewer neighbours.
     few &= (unusual & usable).sum(axis=1) <= has_all
     isolated = few & apart & usable.any(axis=1)
     medians = np.zeros(len(places))

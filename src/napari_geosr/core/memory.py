@@ -42,7 +42,7 @@ def is_out_of_memory(error: BaseException) -> bool:
         return True
     if not isinstance(error, RuntimeError):
         return False
-    # torch's own class, by its name: importing torch takes seconds.
+    # Recognise torch's class by its name, because importing torch takes seconds.
     if type(error).__name__ == "OutOfMemoryError":
         return True
     text = str(error).lower()

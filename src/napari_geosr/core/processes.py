@@ -19,7 +19,7 @@ _POLICY = "OMP_WAIT_POLICY"
 _TOLERANCE = 2.0
 
 #: Maximum time, in seconds, that the system needs to release the locks of a killed
-#: process: its threads end one by one, and large memory is freed first.
+#: process: its threads end one by one, and large amounts of memory are freed first.
 _MAX_RELEASE = 10.0
 _POLL_SECONDS = 0.1
 

@@ -169,7 +169,7 @@ class Volume:
         Returns
         -------
         Volume
-            With its axes in the order T, C, Z, Y, X.
+            The volume, with its axes in the order T, C, Z, Y, X.
 
         Raises
         ------

@@ -116,7 +116,7 @@ class LayerVolume:
                 same and same_position(file.origin, volume.origin, volume.voxel_size)
             ):
                 return False
-            if isinstance(volume.data, np.ndarray):  # the user may have edited them
+            if isinstance(volume.data, np.ndarray):  # may have been edited by the user
                 return same_voxels(file.data, volume.data)
             return array_checksum(file.data) == array_checksum(volume.data)
         except (FileError, VolumeError, ConfigError):

@@ -147,7 +147,7 @@ def script_of(name: str, folder: Path, profile: Profile) -> str:
         breaks.
     """
     there = PurePosixPath(check(profile, folder).there_of(folder))
-    # Only that computer knows the Python that runs napari-geosr there.
+    # The Python that runs napari-geosr there is known only on that computer.
     python = profile.python or f"python-of-{profile.host}"
     known = profile.model_copy(update={"python": python})
     return submission.script_of(name, cast("Path", there), known)
@@ -211,7 +211,7 @@ def submit_steps(
         try:
             text = output_of(profile.host, words, profile, should_stop=should_stop)
         except (JobError, Cancelled) as error:
-            # It may have been submitted before the connection ended.
+            # The job may have been submitted before the connection ended.
             number = queue_record.read_record(folder).number
             if not number and isinstance(error, JobError):
                 raise _explained(error, folder_there) from error

@@ -199,7 +199,7 @@ def verify(path: str | Path) -> ModelCard:
     Raises
     ------
     ModelError
-        With the first problem found.
+        States the first problem found.
     """
     model = load(path)
     check(model)

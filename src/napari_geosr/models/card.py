@@ -341,7 +341,7 @@ class ModelCard(Config):
     def to_yaml(self) -> str:
         """The card as text for ``card.yaml``."""
         values = self.model_dump(mode="json")
-        if self.similarity_sha256 is None:  # earlier releases also read such cards
+        if self.similarity_sha256 is None:  # so that earlier releases can read the card
             del values["similarity_sha256"]
         for row in values["figures"]:
             if row["noise_error"] is None:

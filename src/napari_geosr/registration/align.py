@@ -227,7 +227,7 @@ def _means(
 def _search_factors(low: Grid, high: Grid) -> tuple[int, ...]:
     """Voxels of the large volume per voxel of the copy that is searched.
 
-    The voxels of the copy are roughly cubic and few enough for the memory, but the
+    The voxels of the copy are roughly cubic and few enough to fit into memory, but the
     small volume must keep enough of them to be recognisable.
     """
     search_voxel = float(low.voxel_size.min())

@@ -95,7 +95,7 @@ def match_grey_values(low: FloatArray, high: FloatArray, kind: MatchKind) -> Gre
     Parameters
     ----------
     low, high : ndarray of the same shape
-        On the same grid.
+        Both scans, on the same grid.
     """
     low, high = _middle(low), _middle(high)
     blur = _matching_blur(low, high)

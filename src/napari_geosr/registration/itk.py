@@ -116,7 +116,7 @@ def refine_steps(
         If `should_stop` returns true.
     """
     require()
-    # Use lengths of about one: some of ITK's tolerances are absolute.
+    # Scale lengths to about one, because some of ITK's tolerances are absolute.
     length = float(np.prod(low.grid.voxel_size) ** (1 / low.data.ndim))
     fixed, moving = _image(high, length), _image(low, length)
     large_enough = min(high.data.shape) >= 2 * _MIN_EDGE

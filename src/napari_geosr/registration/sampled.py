@@ -320,8 +320,7 @@ class Resampling:
         edges = [n // s for n, s in zip(self.grid.shape, step, strict=True)]
         size = list(edges)
         while max(size) > 1 and self._bytes(size, step) > nbytes:
-            # Split rows only when there is a single slice: reading whole rows is
-            # faster.
+            # Split slices before rows, because reading whole rows is faster.
             axis = next(i for i, n in enumerate(size) if n > 1)
             size[axis] = -(-size[axis] // 2)
         starts: list[Any] = [range(0, n, s) for n, s in zip(edges, size, strict=True)]

@@ -46,7 +46,7 @@ class JointRichardsonLucy:
     ----------
     operator : IlluminationOperator
     frames : tensor of shape (frames, Y, X)
-        Not negative.
+        Non-negative frames.
     tv : float
         Weight of the total variation [2]_.
     """

@@ -59,7 +59,7 @@ def frame_noise(frames: FloatArray, otf: Otf) -> FrameNoise:
     Parameters
     ----------
     frames : ndarray of shape (angles, phases, Y, X)
-        With the offset subtracted.
+        Raw frames with the offset subtracted.
     otf : Otf
     """
     from scipy import fft, ndimage
@@ -115,7 +115,7 @@ def _line(mean: FloatArray, variance: FloatArray) -> tuple[float, float]:
     counts = np.bincount(index, minlength=len(edges) - 1)
     centres = np.bincount(index, mean, len(edges) - 1) / np.maximum(counts, 1)
     levels = np.bincount(index, variance, len(edges) - 1) / np.maximum(counts, 1)
-    # Relative errors of all classes are alike.
+    # All classes have about the same relative error, so weight by 1 / level.
     weight = 1 / np.maximum(levels, 1e-6 * max(overall, 1e-20))
     columns = np.stack([np.ones_like(centres), np.maximum(centres, 0)], 1)
     scale = np.array([1.0, max(float(np.abs(centres).max()), 1e-20)])

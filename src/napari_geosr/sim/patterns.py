@@ -79,7 +79,7 @@ class AngleFit:
     Parameters
     ----------
     frames : ndarray of shape (phases, Y, X)
-        With the offset subtracted.
+        Raw frames with the offset subtracted.
     otf : Otf
     noise : float
         Variance of a pixel of a frame.
@@ -354,7 +354,7 @@ def fit_fringe(
     Parameters
     ----------
     frames : ndarray of shape (phases, Y, X)
-        With the offset subtracted.
+        Raw frames with the offset subtracted.
     otf : Otf
     noise : float
         Variance of a pixel of a frame.

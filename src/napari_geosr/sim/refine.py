@@ -51,7 +51,7 @@ def refine_phases_steps(
     Parameters
     ----------
     block : ndarray of shape (angles, phases, Y, X)
-        With the offset subtracted.
+        Raw frames with the offset subtracted.
     patterns : PatternSet
         Fringes with approximate phases.
     otf : Otf

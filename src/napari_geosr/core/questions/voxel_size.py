@@ -31,7 +31,7 @@ class VoxelSizeQuestion:
     Attributes
     ----------
     voxel_size : tuple of float
-        As found, along the spatial axes, in `unit`.
+        Voxel size found in the file, along the spatial axes, in `unit`.
     unit : str
         A unit of length.
     reasons : tuple of str

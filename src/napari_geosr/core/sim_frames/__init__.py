@@ -27,7 +27,7 @@ ORDER_PRESETS: dict[str, str] = {
 }
 #: All orders.
 ORDERS = tuple("".join(letters) for letters in itertools.permutations("apz"))
-#: Numbers of angles and phases, by the number of frames, that microscopes record.
+#: Usual numbers of angles and phases, by the number of frames that is recorded.
 USUAL_COUNTS: dict[int, tuple[int, int]] = {
     9: (3, 3),
     15: (3, 5),
@@ -277,7 +277,7 @@ class SimFrames:
         Returns
         -------
         ndarray of shape (angles, phases, Y, X), float32
-            With the offset subtracted; NaN and infinity are not removed.
+            Raw frames with the offset subtracted; NaN and infinity are not removed.
         """
         found = np.empty((self.angles, self.phases, *self.plane_shape), np.float32)
         for angle, phase in np.ndindex(self.angles, self.phases):
@@ -296,8 +296,8 @@ def guess_order(frames: SimFrames) -> tuple[str, dict[str, float]]:
     -------
     order : str
     misfit : dict of str to float
-        By order; orders that cannot be told apart have the same misfit, and the more
-        common one is chosen.
+        Misfit by order; orders that cannot be told apart have the same misfit, and the
+        more common one is chosen.
     """
     plane_count = frames._interleaved_planes
     known = list(ORDER_PRESETS) + [o for o in ORDERS if o not in ORDER_PRESETS]
@@ -331,7 +331,8 @@ def unclear_order(misfit: Mapping[str, float]) -> tuple[str, str] | None:
     Parameters
     ----------
     misfit : mapping of str to float
-        By order, from `guess_order`; orders of equal misfit read the same frames.
+        Misfit by order, from `guess_order`; orders of equal misfit read the same
+        frames.
 
     Returns
     -------

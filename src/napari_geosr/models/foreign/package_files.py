@@ -165,7 +165,7 @@ def load_description(given: object, source: str) -> Any:
     Parameters
     ----------
     given
-        The value of `opened`.
+        The value that `opened` yields.
     source : str
         The package as given by the user, for messages.
 

@@ -121,7 +121,7 @@ class DirectionGrid:
         ----------
         values : ndarray of shape (n,)
         known : ndarray of bool, shape (n,)
-            Not all False.
+            Must not be all False.
         """
         from scipy.sparse.linalg import spsolve
 
@@ -188,7 +188,7 @@ def fit_ellipsoid(inside: AnyArray) -> Ellipsoid:
     Parameters
     ----------
     inside : ndarray of bool, shape (Z, Y, X)
-        Not empty.
+        Must not be empty.
     """
     centre, axes = np.zeros(3), np.ones(3)
     for axis in range(3):

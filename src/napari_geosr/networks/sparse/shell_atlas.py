@@ -35,10 +35,10 @@ _FIT_ERROR = 0.01
 #: Minimum fraction of training shells with a wall in a direction for a wall to be
 #: expected there.
 _EXPECTED = 0.5
-#: Deviation of the outer radius from the fit, relative to its thickness, at which a
-#: wall is cut from outside.
+#: Deviation of the outer radius from the fit, relative to the wall's thickness, beyond
+#: which a wall counts as cut from outside.
 _INWARD = -0.5
-#: The same deviation at which another structure lies outside the wall.
+#: The same deviation beyond which another structure lies outside the wall.
 _OUTWARD = 0.6
 #: Thickness, as a fraction of the fitted thickness, below which a wall counts as cut.
 _THIN = 0.5

@@ -195,7 +195,7 @@ def worker_settings(threads: int) -> AnyDict:
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     environment = dict.fromkeys(names, n) | _MEMORY_ALLOCATOR
     return {
-        # The run keeps to its own budget. A paused worker would wait for ever.
+        # The run observes its own budget, and a paused worker would wait forever.
         "distributed.worker.memory.target": False,
         "distributed.worker.memory.spill": False,
         "distributed.worker.memory.pause": False,

@@ -109,7 +109,7 @@ def workers_on_nodes(
                 yield client
             finally:
                 with suppress(OSError, TimeoutError, RuntimeError):
-                    # They would otherwise wait for a new scheduler.
+                    # Otherwise, the workers would wait for a new scheduler.
                     client.retire_workers(close_workers=True)
                 _end(started)
     finally:

@@ -88,7 +88,7 @@ class RunPlugin(WorkerPlugin):
             threading.current_thread() is threading.main_thread()
         ):
             signal.signal(signal.SIGINT, signal.SIG_IGN)
-        # Dask's command names a worker by a text.
+        # Dask's command gives a worker a string as its name.
         name = str(worker.name)
         number = int(name) if name.isdecimal() else 0
         _runs[self.token] = _KnownRun(self.pickled, number)

@@ -38,7 +38,7 @@ def recorded_scan_steps(
     Parameters
     ----------
     facts : mapping
-        From `recorded_input`.
+        The result of `recorded_input`.
     beside : Path, optional
         File of the result. If the scan is no longer at its recorded path, a file of the
         same name next to the result is used.
@@ -66,7 +66,7 @@ def recorded_scan_steps(
     volume = _chosen(stored, facts, position or {}, title)
     expected = str(facts.get("checksum"))
     actual = str(found["checksum"])
-    if expected.startswith("crc32"):  # of the voxels, not of the file
+    if expected.startswith("crc32"):  # a checksum of the voxels, not of the file
         actual = provenance.array_checksum(volume.data)
     if expected != actual or list(volume.shape) != list(facts.get("shape", ())):
         raise FileError(

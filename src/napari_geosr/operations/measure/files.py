@@ -236,7 +236,7 @@ def write(
         for name, report in reports.items()
         if report.overview is not None
     }
-    # What could not be measured has no table, and an image has no overview.
+    # A volume that could not be measured has no table, and an image has no overview.
     files = {
         kind: path
         for kind, path in files.items()

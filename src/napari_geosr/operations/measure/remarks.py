@@ -69,7 +69,7 @@ def background_steps(
     around = Surroundings.of(volume.data, most)
     if not around.has_background(report.threshold, config.phase):
         return ""
-    if hides_phases(report.warnings):  # with another threshold it may count as solid
+    if hides_phases(report.warnings):  # background may be solid at another threshold
         return ""
     fit = yield from automatic_fit_steps(
         volume, report.threshold, config, max_bytes=limit, should_stop=should_stop

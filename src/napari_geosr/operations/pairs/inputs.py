@@ -77,7 +77,7 @@ def real_volume(volume: Volume) -> Volume:
     Raises
     ------
     VolumeError
-        If a choice is missing, or the data cannot be blurred.
+        If another axis is longer than one, or the voxels cannot be blurred.
     """
     volume = volume.select()
     if volume.dtype.kind not in "buif":
@@ -96,7 +96,7 @@ def fitting_factor(low: Volume, high: Volume, config: PairConfig) -> int:
     Parameters
     ----------
     low, high : Volume
-        With voxel sizes in one unit.
+        Both scans, with voxel sizes in the same unit.
     config : PairConfig
 
     Raises

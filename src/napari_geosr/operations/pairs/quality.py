@@ -116,7 +116,7 @@ def overlay_steps(
     """Resample both copies to one grid.
 
     Alignment used a part of `low` around the start position. If the refinement moved
-    beyond it, `low` is read again.
+    beyond this part, `low` is read again.
 
     Parameters
     ----------

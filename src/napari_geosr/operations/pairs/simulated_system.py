@@ -178,7 +178,7 @@ class DegradedScan:
         high_edge = min(self.high.shape[0], end + self._reach)
         block = finite(self.high, (slice(low_edge, high_edge),))
         config = self.imaging
-        with np.errstate(over="ignore"):  # refused below
+        with np.errstate(over="ignore"):  # infinite values are refused below
             block = block * np.float32(config.grey_gain)
             block += np.float32(config.grey_offset)
         if not np.isfinite(block).all():

@@ -145,7 +145,7 @@ class RestoreJob(Config):
             card = zoo.find(settings.model).card
             factor, labels = card.upscale_factor, card.labels
             n_axes = min(n_axes, len(card.axes))
-        factor = max(factor, settings.upscale_factor)  # chosen, or of samples
+        factor = max(factor, settings.upscale_factor)  # for "auto" and for samples
         keeps = settings.output_dtype == "input" and volume.dtype.kind in "iu"
         itemsize = volume.dtype.itemsize if keeps else _FLOAT_BYTES
         itemsize = 1 if labels > 1 else itemsize

@@ -120,9 +120,10 @@ def as_python(
 def with_backend_of_run(
     config: RestoreConfig, provenance: Sequence[AnyMapping]
 ) -> RestoreConfig:
-    """`config` with the backend by name, if it matches a result's last record.
+    """`config` with the backend that the last record of a result names.
 
-    If openvino was not considered, the setting stays unchanged.
+    `config` is unchanged if its settings differ from those in the record, or if
+    openvino was not considered.
     """
     record = provenance[-1] if provenance else {}
     backend = record.get("backend") or {}

@@ -148,7 +148,7 @@ def finished_part(
             "rest. Use the same input and settings as before, or start a new "
             "restoration."
         )
-    # If a full disk prevented the record of what is finished, nothing is reused.
+    # If a full disk prevented recording what is finished, nothing is reused.
     places = tuple(boxes_from_lists(before.get("finished", [])))
     tile = (before.get("run") or {}).get("tile")
     return FinishedPart(

@@ -243,7 +243,7 @@ def work_steps(
         predicted = {} if late is None else late.to_record()
         if any(target.cached for target in targets.all):
             for journal in journals:
-                journal.commit()  # keep it: a complete result is also temporary
+                journal.commit()  # even a complete result is temporary
         if filled.error is not None and (out is None or not filled.places):
             raise filled.error
         for target, volume in zip(targets.all, expected, strict=True):

@@ -114,7 +114,7 @@ def scaled(
         own = low, high - low
     output, hot = own, statistics.hot
     padding = padding_value(volume.data)
-    if card.labels > 1:  # labels: numbers, not grey values of the input
+    if card.labels > 1:  # labels are not on the grey scale of the input
         output = 0.0, 1.0
         hot = None if hot is None else replace(hot, kept=False)
         padding = None
@@ -154,7 +154,7 @@ def check_prior_scale(
     Parameters
     ----------
     statistics : IntensityStatistics
-        Of the whole volume, with the scale that the card requires.
+        Statistics of the whole volume, with the scale that the card requires.
     card : ModelCard
     volume : Volume
 

@@ -83,7 +83,7 @@ class ShapeCompletion:
     surface : MeshResult or None
         Its mesh.
     implant_volume : float
-        In `unit` cubed.
+        Volume of the completed part, in `unit` cubed.
     unit : str
     n_pieces : int
         Number of separate completed parts.

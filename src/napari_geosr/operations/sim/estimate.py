@@ -111,14 +111,14 @@ def estimate_steps(
     plane : int, optional
         By default the middle slice.
     near : PatternSet, optional
-        Approximate patterns, of another time point or corrected by hand: only their
-        surroundings are searched.
+        Approximate patterns, from another time point or corrected by hand; the search
+        is limited to their neighbourhood.
 
     Yields
     ------
     Step
-        `BlockDone` in angles; `WarningIssued` for what is assumed about the optics, or
-        uncertain about the order.
+        `BlockDone` in angles; `WarningIssued` for assumptions about the optics and
+        doubts about the order.
 
     Returns
     -------

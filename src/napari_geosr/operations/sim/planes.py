@@ -83,7 +83,7 @@ def plane_steps(
     Parameters
     ----------
     block : ndarray of shape (angles, phases, Y, X)
-        With the offset subtracted.
+        Raw frames with the offset subtracted.
     patterns : PatternSet
     otf : Otf
     config : SimConfig

@@ -153,7 +153,7 @@ def trust_steps(
     Parameters
     ----------
     block : ndarray of shape (angles, phases, Y, X)
-        With the offset subtracted.
+        Raw frames with the offset subtracted.
     estimate : PatternEstimate
     config : SimConfig
     iterations : int

@@ -116,7 +116,7 @@ def check_subsets(scan: Projections, config: StudyConfig) -> None:
     Raises
     ------
     ConfigError
-        With alternatives to choose from.
+        The message lists alternatives.
     """
     n = scan.n_angles
     shorter = min(config.exposure) < 1

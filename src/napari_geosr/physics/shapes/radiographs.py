@@ -206,7 +206,7 @@ def _add_jaw(
     maps.labels[depth > crest] = TISSUES.index("bone")
     maps.soft += gum * (1 - ramp)
     for tooth, own in zip(teeth, rng.spawn(len(teeth)), strict=True):
-        if own.random() < 0.06:  # missing
+        if own.random() < 0.06:  # a missing tooth
             continue
         _add_tooth(maps, depth, ramp, bone, tooth, own)
     maps.bone += bone

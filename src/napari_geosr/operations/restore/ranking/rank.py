@@ -278,7 +278,7 @@ def without_harmful(
     Parameters
     ----------
     rows : list of RankingEntry
-        In ascending order of expected error, with that of the unchanged scan.
+        Rows in ascending order of expected error, including that of the unchanged scan.
     noise : Noise
         Noise of the scan.
     wrong_pores_of : callable

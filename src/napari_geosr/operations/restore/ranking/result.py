@@ -93,7 +93,7 @@ class Ranking:
     Attributes
     ----------
     rows : tuple of RankingEntry
-        In ascending order of expected error.
+        Candidates in ascending order of expected error.
     choice : str
         Name of the recommended row.
     reason : str

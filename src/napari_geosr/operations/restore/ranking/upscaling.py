@@ -55,7 +55,7 @@ def rank_upscaling_steps(
     volume : Volume
         Axes ZYX or YX.
     config : RankConfig
-        With an upscale factor above 1.
+        Settings with an upscale factor above 1.
     noise : Noise, optional
         Noise of the volume, in its grey values; measured by default.
 

@@ -40,7 +40,7 @@ class BlockRestoration:
         from dask.utils import SerializableLock
 
         self._work, self._factors = work, tuple(factors)
-        # Each block takes the whole memory budget and all threads.
+        # Blocks are restored one at a time: each takes all memory and threads.
         self._lock = SerializableLock()
 
     def __call__(self, block_info: Mapping[None, AnyMapping]) -> AnyArray:
