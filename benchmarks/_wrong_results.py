@@ -1,4 +1,4 @@
-"""Results that are wrong all over, made of a right one."""
+"""Results that are wrong everywhere, derived from a correct one."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ Array = np.ndarray
 
 @dataclass(frozen=True)
 class Scene:
-    """What wrong results are made of, all on the grid of the result.
+    """Data from which wrong results are derived, all on the grid of the result.
 
     Attributes
     ----------
     result : ndarray of shape (Z, Y, X)
-        What a model made of the scan.
+        Result of a model.
     mask : ndarray of bool
         The pores of the object.
     other, other_mask : ndarray
