@@ -1,4 +1,4 @@
-"""The command line as a stranger's script uses it: exit codes, JSON, sentences."""
+"""The command line as used by a script: exit codes, JSON, messages."""
 
 from __future__ import annotations
 

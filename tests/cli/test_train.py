@@ -1,4 +1,4 @@
-"""``train`` and ``jobs`` as a stranger's script uses them."""
+"""``train`` and ``jobs`` as used by a script."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def test_settings_of_one_job_start_the_next(scans: Path, capsys: Any) -> None:
 def test_what_files_do_not_say_is_said(scans: Path, capsys: Any) -> None:
     parts = [f"part{i}.tif" for i in range(3)]
     rng = np.random.default_rng(0)
-    for part in parts:  # of no program that names axes: pages, maybe a time-lapse
+    for part in parts:  # written without axis names: pages, perhaps a time-lapse series
         tifffile.imwrite(part, rng.random((8, 40, 40), np.float32), metadata=None)
     begin = ["train", "noise2inverse", "--source", *parts, "--steps", "2", *FAST]
     assert run([*begin, "--out", "job", "--name", "m"]) == 0
