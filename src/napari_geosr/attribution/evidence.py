@@ -45,8 +45,8 @@ HELP = "Whether the pore here would appear even if the scan did not show it."
 
 Verdict = Literal["well supported", "weak", "prior only"]
 
-#: Minimum fraction of a pore's darkness that remains without its input at which the
-#: pore counts as "prior only".
+#: A pore counts as "prior only" if at least this fraction of its darkness remains
+#: without its input.
 PRIOR_SHARE = 0.5
 #: Maximum fraction of the darkness that may remain for a "well supported" pore.
 _SUPPORTED_SHARE = 0.2

@@ -33,7 +33,7 @@ HELP = "The linear filter that the network applies at this position, and its wid
 #: Tolerance for rounding errors in Euler's identity, as a fraction of the sum of the
 #: absolute values of its terms.
 _EXACT = 1e-4
-#: Net bias, as a fraction of the output, that is not distinguished from zero.
+#: Net bias, as a fraction of the output, below which it is not distinguished from zero.
 _ROUNDING = 1e-6
 
 

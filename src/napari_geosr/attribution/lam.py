@@ -80,9 +80,8 @@ def explain(request: AttributionRequest) -> Generator[Step, None, AttributionRes
     notes: tuple[str, ...] = ()
     if relative > _MAX_ERROR:
         notes = (
-            f"The attributions differ from the change by {100 * relative:.0f} %: use "
-            "more "
-            "steps (--steps).",
+            "The sum of the attributions differs from the change by "
+            f"{100 * relative:.0f} %: use more steps (--steps).",
         )
     overlay = Attribution(
         window.place,

@@ -15,7 +15,7 @@ from napari_geosr.core.types import AnyArray
 
 #: NumPy kinds of real numbers: booleans, integers, floating point.
 _REAL_KINDS = "biuf"
-#: Default axes of a plain array, by number of axes; readers use the same.
+#: Default axes of a plain array, by number of axes; readers use the same defaults.
 USUAL_AXES = {2: "YX", 3: "ZYX", 4: "TZYX", 5: "TCZYX"}
 #: Possible lengths of a colour axis.
 _COLOURS = (3, 4)

@@ -110,8 +110,8 @@ def check_spec(network: nn.Module) -> ReceptiveField:
     ):
         if declared < probed:
             raise ModelError(
-                f"{name} declares a halo of {declared} along {letter}, but voxels "
-                f"{probed} away affect the result: tiles would show seams."
+                f"{name} declares a halo of {declared} along {letter}, but voxels up "
+                f"to {probed} away affect the result: tiles would show seams."
             )
     for letter, declared, probed in zip(
         spec.axes, spec.stride, measured.stride, strict=True

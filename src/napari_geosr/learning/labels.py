@@ -83,8 +83,8 @@ def check_painted(
     if n_present < 2:
         only = int(np.flatnonzero(is_present)[0])
         raise VolumeError(
-            f"Only class {only} is painted in {names}, so there is nothing to tell "
-            "apart: paint at least two classes."
+            f"Only class {only} is painted in {names}, so there is nothing to "
+            "distinguish: paint at least two classes."
         )
     return found
 

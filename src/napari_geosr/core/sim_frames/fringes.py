@@ -170,8 +170,7 @@ class PatternSet:
         """
         if self.images is not None:
             raise ConfigError(
-                "Patterns in the form of images cannot be written as settings. Keep "
-                "the "
+                "Patterns that are images cannot be written as settings. Keep the "
                 "image file instead."
             )
         rows = []

@@ -94,7 +94,7 @@ class SegmentWidgets(Dock):
         self.slices = list_tree(
             ("Slice", "Reason"),
             "Slices to paint next",
-            "Slices where painting would help most. Click to go there.",
+            "Slices where painting would help most. Click one to go to it.",
             heights=_LIST_HEIGHTS,
         )
         self.suggest_button = button(

@@ -72,7 +72,7 @@ class ShapesWidgets(Dock):
         self.shape_layer.setToolTip(
             "Labels layer with the shape. Voxels outside the shape are 0."
         )
-        self.task = combo("Task", "What is done with the shape.")
+        self.task = combo("Task", "Operation to perform on the shape.")
         self.task.addItems([REFINE, COMPLETE])
         self.forms = {
             REFINE: self._form(RefineShapeConfig, shapes.shape_models("shape_sr")),
@@ -101,7 +101,7 @@ class ShapesWidgets(Dock):
             heights=_TABLE_HEIGHTS,
         )
         self.summary = text_label(
-            "Result", "How far the result departs from what was given."
+            "Result", "Differences between the result and the input."
         )
         self.mesh_button = button(
             "E&xport mesh…",

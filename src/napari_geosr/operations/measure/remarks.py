@@ -77,12 +77,12 @@ def background_steps(
     porosity = percent_text(report.porosity)
     if fit is not None and fit.cuts:
         return (
-            f"Space without solid reaches the faces of {volume.name!r} and is counted "
-            f"as pores: it is part of the porosity of {porosity}. If it is pores that "
-            "the border of the volume cuts open, such as marrow, this is right. If it "
-            "is air around the sample, measure with a sample mask of your own: the "
-            "automatic one would exclude open pores too (porosity "
-            f"{rough_percent(fit.porosity)})."
+            f"Space without solid reaches the faces of {volume.name!r} and is "
+            f"counted as pores: it is part of the porosity of {porosity}. If this "
+            "space consists of pores cut open by the border of the volume, such as "
+            "marrow, the result is correct. If it is air around the sample, measure "
+            "with a sample mask of your own: the automatic one would also exclude "
+            f"open pores (porosity {rough_percent(fit.porosity)})."
         )
     text = (
         f"{_BACKGROUND} {volume.name!r} and is counted as pores: it is part of the "

@@ -164,9 +164,9 @@ def _note_equivalent_views(ready: ReconstructionInput) -> list[str]:
     if n > _COMPLETE * scan.n_angles:
         return []
     return [
-        f"The {scan.n_angles} projections that are used (--every {every}) cover only "
-        f"{n} directions, each from both sides: with an odd number of projections "
-        "over a full turn, all directions would differ."
+        f"The {scan.n_angles} projections used (--every {every}) cover only {n} "
+        "directions, each from both sides: with an odd number of projections over a "
+        "full turn, all directions would differ."
     ]
 
 

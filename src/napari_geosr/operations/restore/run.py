@@ -293,9 +293,10 @@ def _common_parts(
     if len(given) != len(expected):
         missing = len(given) < len(expected)
         raise ConfigError(
-            f"{unfinished.title} comes {'without' if missing else 'with'} standard "
-            f"deviations, and this run is {'with' if missing else 'without'}: use the "
-            "same settings, or start a new restoration."
+            f"{unfinished.title} was started {'without' if missing else 'with'} "
+            "standard deviations, but this run would be "
+            f"{'with' if missing else 'without'} them: use the same settings, or "
+            "start a new restoration."
         )
     parts = [
         finished_part(volume, one.provenance[-1], one.shape, one.dtype)

@@ -209,8 +209,8 @@ def check_cubic(volume: Volume, model: Model) -> None:
 def nothing_missing(volume: Volume) -> str:
     """Message if a model completes nothing."""
     return (
-        f"The model finds nothing to complete in {volume.title}. Check that a part is "
-        "missing, and that the model is for such shapes."
+        f"The model finds nothing to complete in {volume.title}. Check that a part "
+        "is missing, and that the model was trained on such shapes."
     )
 
 

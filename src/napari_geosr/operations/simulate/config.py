@@ -200,14 +200,14 @@ class SimulateRadiographsConfig(Config):
         ge=1,
         title="Painted",
         description="Also write labels in which only the first radiographs, as many "
-            "as given here, are painted; all others have the value 255.",
+        "as given here, are painted; all others have the value 255.",
     )
     seed: int = Field(
         0,
         ge=0,
         title="Seed",
-        description="Random seed; the first radiographs are the same, whatever the "
-            "total number.",
+        description="Random seed: the same seed gives the same first radiographs, "
+        "regardless of their total number.",
     )
 
     @model_validator(mode="after")
