@@ -53,7 +53,7 @@ def measure_porosity(
         same shape gets the position of `volume`.
     deviation : Volume or array, optional
         Standard deviations that `restore_with_uncertainty` returned with `volume`; the
-        report then gives an interval of the porosity.
+        report then contains an interval for the porosity.
     axes : str, optional
         Meaning of the axes of plain arrays, ``"ZYX"`` or ``"YX"`` by default; also
         for `mask` and `deviation`.

@@ -72,8 +72,8 @@ def build_pairs(
     Returns
     -------
     Pairs
-        Paths of the `files`, a `report` on how well the scans match, and `layers` to
-        view.
+        Contains the paths of the `files`, a `report` on how well the scans match, and
+        `layers` to view.
 
     Raises
     ------

@@ -380,7 +380,7 @@ def _question_slices(volumes: Sequence[object]) -> None:
         )
 
 
-#: Number of images from which a list is probably a volume, not repeated scans.
+#: Minimum number of images at which a list is probably a volume, not repeated scans.
 _MANY = 4
 
 

@@ -178,7 +178,7 @@ class Window:
 
     @property
     def network_window(self) -> Box:
-        """Box of the scan that the network processes; may exceed it by a padding."""
+        """Box that the network processes; padding may extend beyond the scan."""
         return self._tile.window
 
     @property

@@ -151,8 +151,8 @@ class Volume:
         Parameters
         ----------
         array : array-like
-            numpy, dask or zarr array, or nested lists, of real numbers and two to five
-            axes.
+            numpy, dask or zarr array, or nested lists, of real numbers, with two to
+            five axes.
         voxel_size : float or sequence of float, optional
             Edge lengths of a voxel along Z, Y, X (or Y, X), or one number for all.
             Ones by default.

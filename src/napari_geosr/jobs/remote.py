@@ -28,7 +28,8 @@ from napari_geosr.jobs.queues import load_queue
 
 #: File with the names of the watched computers, one per line.
 _HOSTS = "hosts.txt"
-#: Folders that other computers share with this one, by computer, next to that list.
+#: File, next to that list, with the folders that each other computer shares with this
+#: one.
 _SHARED = "shared.json"
 #: Settings that are names inside files, even if they look like paths.
 _NOT_PATHS = ("dataset",)
@@ -95,7 +96,7 @@ class SharedFolder:
         return Path(self.here).joinpath(*path.relative_to(self.there).parts)
 
     def map_settings(self, values: AnyMapping, job: Path) -> AnyDict:
-        """Settings of a job with the paths that they have on the other computer.
+        """Settings of a job, with the paths as they are on the other computer.
 
         Paths in the job's own folder stay as they are, because they are found wherever
         the folder is opened.

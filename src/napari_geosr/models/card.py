@@ -231,7 +231,7 @@ class ModelCard(Config):
     """Output voxels per input voxel along every axis."""
     inputs: int = Field(1, ge=1)
     """Number of scans of one object used together for training (Noise2Inverse); if
-    there are several, a restoration takes as many and returns the mean of the
+    there are several, a restoration takes the same number and returns the mean of the
     outputs."""
     run_on: Literal["each", "others"] = "each"
     """With several inputs: run on each scan, or on the mean of all others."""

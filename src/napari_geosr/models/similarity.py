@@ -1,4 +1,4 @@
-"""The similarity index of a model: features of its training patches, and their places.
+"""The similarity index of a model: features and positions of its training patches.
 
 It is written on request when a model is trained, as ``similarity.safetensors`` in the
 bundle: numbers, and one entry of text that lists the volumes. The features of a patch
@@ -389,7 +389,7 @@ def _neighbour_distances(
     A new scan is another volume, and its patches are further from the training patches
     than these are from others of their own volume. With several volumes, each patch is
     therefore compared with those of the other volumes only. In a single volume, patches
-    that overlap, or lie within one edge of each other (in a network on planes, also
+    that overlap, or lie within one edge of each other (for a network on planes, also
     along Z), show the same structure and are not compared.
     """
     wide = features.astype(np.float64)

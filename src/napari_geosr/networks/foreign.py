@@ -2,7 +2,7 @@
 
 They are built from settings and tensors alone (`foreign_formats`). The wrapper adapts
 images to them: grey values are given to all channels and the outputs are averaged,
-sizes that are not accepted are padded, and if the network depends on the whole image
+images of unsupported size are padded, and if the network depends on the whole image
 (norms, attention), large images are processed in overlapping windows that are blended.
 """
 

@@ -139,7 +139,7 @@ def filtered_covariance(
 
     Examples
     --------
-    The variance of the mean of two voxels, and the covariance of the next such means:
+    The variance of the mean of two voxels, and the covariance of adjacent means:
 
     >>> noise = Noise(level=5.0, contrast=100.0, correlation={"x": 0.5})
     >>> pair = [[1.0], [0.5, 0.5]]

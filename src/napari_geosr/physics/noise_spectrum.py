@@ -17,7 +17,8 @@ POINTS = 33
 CORNER = math.sqrt(0.5)
 #: Number of slices on either side whose noise may be correlated with that of a slice.
 _REACH = 6
-#: Offset of slice numbers in seeds: slices before the first one are also needed.
+#: Offset added to slice numbers in seeds, because slices before the first one are also
+#: needed.
 _BEFORE = 1000
 
 

@@ -152,7 +152,7 @@ class Waves:
     threshold: float
 
     def field(self, start: int, stop: int) -> FloatArray:
-        """The field in the slices `start` … `stop` - 1, also outside of the shape."""
+        """The field in the slices `start` … `stop` - 1, even outside the shape."""
         _, height, width = self.shape
         kz, ky, kx = self.vectors.T
         y = np.exp(1j * np.outer(np.arange(height), ky))

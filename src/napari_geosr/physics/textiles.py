@@ -225,7 +225,8 @@ def several_phases(
     size: float = 12.0,
     seed: int = 0,
 ) -> MultiphaseSolid:
-    """Grains of several phases, like minerals in a rock; the first phase is pores [2]_.
+    """Grains of several phases, like minerals in a rock; the first phase is pore space
+    [2]_.
 
     Grains are the Voronoi cells of random points; each grain consists of one phase. A
     voxel cut by the boundary of two grains is a mixture of both.

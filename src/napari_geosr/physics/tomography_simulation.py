@@ -49,14 +49,15 @@ class PorousSample:
     Attributes
     ----------
     attenuation : ndarray of shape (Z, N, N), float32
-        1 (or the density) in the solid, 0 in pores and outside, in between at surfaces.
+        1 (or the density) in the solid, 0 in pores and outside, intermediate at
+        surfaces.
     fraction : ndarray of the same shape
         Pore fraction of each voxel.
     pores, inside : ndarray of bool, shape (Z, N, N)
         Pore voxels, and the part of the cylinder in which porosity is measured.
     porosity : float
-        Pore volume per volume inside; voxels cut by a surface count by their pore
-        fraction.
+        Pore volume divided by the volume inside; voxels cut by a surface contribute
+        their pore fraction.
     porosity_at_half : float
         Fraction of pore voxels inside, as from a threshold at half the contrast.
     """

@@ -35,9 +35,9 @@ _POINTS = 9
 _MAX_TRIES = 40
 #: Short semi-axes of a lacuna relative to the long one.
 _LACUNA = (0.5, 0.35)
-#: Minimum distance of two cells that do not touch, in half-lengths of a lacuna.
+#: Minimum distance between two cells that do not touch, in half-lengths of a lacuna.
 _MIN_SPACING = 2.2
-#: Deviation of canaliculi from a straight line, relative to the distance of the cells.
+#: Deviation of canaliculi from a straight line, relative to the distance between cells.
 _BEND = 0.08
 #: Number of steps in the search for the distance that gives a porosity.
 _BISECTIONS = 12

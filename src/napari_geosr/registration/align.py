@@ -45,7 +45,7 @@ class Alignment:
     Attributes
     ----------
     start, transform : Transform
-        From the small (high-resolution) volume to the large one, before and after the
+        Maps the small (high-resolution) volume to the large one, before and after the
         refinement.
     how : str
         How the start was found: ``"search"``, ``"centres"``, ``"positions"`` or
@@ -86,7 +86,8 @@ def align_steps(
     offset : sequence of float, optional
         Vector from the first corner of `low` to that of `high`; replaces `start`.
     search_angle : float
-        Largest angle around Z (for images: in the plane) that a search tries, degrees.
+        Largest angle around Z (for images: in the plane) that a search tries, in
+        degrees.
     kind : str
         Type of transform that the refinement optimises.
 

@@ -51,7 +51,7 @@ class Refinement:
     Attributes
     ----------
     transform : Transform
-        From the small volume to the large one.
+        Maps the small volume to the large one.
     metric : float
         Mutual information as estimated by ITK, in nats; higher is better.
     """

@@ -156,7 +156,7 @@ def inside(grid: Grid, other: Grid, transform: Transform) -> npt.NDArray[np.bool
     ----------
     grid, other : Grid
     transform : Transform
-        From points of `grid` to points of `other`.
+        Maps points of `grid` to points of `other`.
     """
     way = grid.index_map(other, transform)
     axes = np.ogrid[tuple(slice(0, n) for n in grid.shape)]
@@ -259,7 +259,7 @@ class Resampling:
     grid : Grid
         The new voxels.
     to_source : Transform
-        From positions on `grid` to those in `source`.
+        Maps positions on `grid` to those in `source`.
     """
 
     source: Volume

@@ -186,7 +186,7 @@ class AngleFit:
         return found
 
     def refine(self, k: tuple[float, float]) -> tuple[float, float]:
-        """Wave vector near `k` with the strongest correlation, to sub-pixels."""
+        """Wave vector near `k` with the strongest correlation (sub-pixel accuracy)."""
         from scipy.optimize import minimize
 
         for _ in range(2):

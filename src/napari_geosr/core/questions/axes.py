@@ -35,7 +35,7 @@ class TimeSeriesQuestion:
     n_planes : int
         Length of the axis.
     axes : str
-        The stored axes with T in place of Z, in the form for ``--axes``.
+        The stored axes with T in place of Z, in the form required by ``--axes``.
     reasons : tuple of str
         Evidence for a time series.
     certain : bool
@@ -55,7 +55,7 @@ class TimeSeriesQuestion:
 
     @property
     def as_depth(self) -> str:
-        """The stored axes with Z, in the form for ``--axes``."""
+        """The stored axes with Z, in the form required by ``--axes``."""
         return self.axes.replace("T", "Z")
 
     def __str__(self) -> str:

@@ -81,8 +81,8 @@ def call(words: Sequence[str], *, title: str, folder: Path | None = None) -> str
     Raises
     ------
     JobError
-        If the command is not installed here, does not respond or refuses; with the
-        first line of its message.
+        If the command is not installed here, does not respond or refuses (with the
+        first line of its message).
     """
     if shutil.which(words[0]) is None:
         raise JobError(

@@ -52,8 +52,8 @@ def _torchvision_stubs() -> Iterator[None]:
     """Context in which spandrel can be imported even if torchvision cannot.
 
     spandrel imports three functions from torchvision, all for `UNSUPPORTED`. The
-    torchvision of package indices is built for torch with CUDA; with a CPU build of
-    torch its import fails with a RuntimeError. In this case, empty modules replace it
+    torchvision in package indices is built for torch with CUDA; with a CPU build of
+    torch, its import fails with a RuntimeError. In this case, empty modules replace it
     during this import.
     """
     try:

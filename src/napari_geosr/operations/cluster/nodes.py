@@ -133,7 +133,7 @@ def _write_script(folder: Path, security: Security, address: str, threads: int) 
         *("--nworkers", "1", "--nthreads", "1", "--memory-limit", "0"),
         *("--no-dashboard", "--death-timeout", "60", "--name"),
     ]
-    # Names and values with line breaks are left out: a shell may not read them back.
+    # Omit names and values with line breaks, which a shell may not read back.
     lines = [
         f"export {name}={shlex.quote(value)}\n"
         for name, value in passed.items()

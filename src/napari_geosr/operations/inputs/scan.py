@@ -137,7 +137,7 @@ def open_questions(volume: Volume, cards: Iterable[ModelCard] = ()) -> list[str]
     ------
     VolumeError
         If the slices look like frames of a time series and a model uses neighbouring
-        slices: it would mix time points.
+        slices, which would mix time points.
     """
     return _doubts(volume, _frames_of(volume, cards))
 

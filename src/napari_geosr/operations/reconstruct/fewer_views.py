@@ -228,7 +228,7 @@ def remaining_light(
     This is the training target for such views: it has the negligible streaks of the
     whole scan, and independent noise. Noise common to input and target would be learned
     as structure [3]_. Views that were used contain the remaining photons, rescaled to
-    the same intensity and noisier.
+    the same intensity, and are noisier.
 
     Parameters
     ----------

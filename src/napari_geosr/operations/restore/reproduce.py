@@ -32,8 +32,8 @@ def as_command(
     ----------
     volume : Volume
         The restored volume; its `source` is the file to read, and ``dataset`` in its
-        metadata the dataset in it. The voxel size is part of the command, because the
-        user may have corrected that in the file.
+        metadata names the dataset in that file. The voxel size is part of the command,
+        because the user may have corrected the one in the file.
     config : RestoreConfig
         Settings; those with default values are omitted.
     out : path, optional

@@ -22,7 +22,7 @@ def bundled_names() -> list[str]:
 
 
 def shape_models(*methods: str) -> tuple[str, ...]:
-    """Names of the models for shapes that were trained by methods, for a menu."""
+    """Names of the models for shapes trained by the given methods, for a menu."""
     names = [
         name
         for name in bundled_names()

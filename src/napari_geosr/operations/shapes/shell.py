@@ -1,4 +1,4 @@
-"""Complete a closed shell by a statistical shape model, at the voxels of the input.
+"""Complete a closed shell with a statistical shape model, on the grid of the input.
 
 The given voxels are measured along rays, and the missing part is filled slab by slab,
 so that memory hardly exceeds that of the input.

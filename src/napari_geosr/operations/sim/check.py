@@ -33,7 +33,8 @@ FILES = {
 UNEVEN = 0.1
 #: Modulation contrast relative to the noise below which frames are too noisy.
 LOW_CONTRAST = 3.0
-#: Ratio of the misfit of two orders below which they cannot be told apart.
+#: Misfit of the best order relative to that of the order used, below which the best
+#: order clearly fits better.
 _CLEAR_ORDER = 0.9
 
 

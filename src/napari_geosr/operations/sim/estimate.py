@@ -183,7 +183,7 @@ def estimate_steps(
 def _with_distinct_directions(
     fits: Sequence[FringeFit], otf: Otf
 ) -> tuple[FringeFit, ...]:
-    """The fits; two angles with the same wave vector are a problem of the second."""
+    """The fits; if two angles have the same wave vector, the second gets a problem."""
     found = list(fits)
     for j, i in itertools.combinations(range(len(fits)), 2):
         one, other = (np.asarray(fits[at].pattern.wave_vector) for at in (j, i))

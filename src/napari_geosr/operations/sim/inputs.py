@@ -48,7 +48,7 @@ def open_frames(
     Raises
     ------
     FileError, VolumeError, ConfigError
-        If the file cannot be opened, or does not hold such frames.
+        If the file cannot be opened, or does not contain such frames.
     """
     return frames_of(open_series(path, reading), config)
 
@@ -59,7 +59,7 @@ def frames_of(volume: Volume, config: FramesConfig) -> SimFrames:
     Raises
     ------
     VolumeError, ConfigError
-        If the volume does not hold such frames, or the optics contradict each other.
+        If the volume does not contain such frames, or the optics contradict each other.
     """
     stated = _stated_optics(volume)
     if stated.is_colour:

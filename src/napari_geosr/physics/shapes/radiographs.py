@@ -1,11 +1,10 @@
 """Simulated dental radiographs, in which the tissue of each pixel is known.
 
 Teeth of random shapes are placed in jaws. The thickness of each tissue along the rays
-gives the intensity by the law of Beer and Lambert, to which scattered radiation, blur
-and photon noise are added. Number, size and tilt of the teeth, bone loss, missing
-teeth, restorations, exposure and contrast are random, so that the grey value of a pixel
-does not determine its tissue: the pulp, for example, can only be recognised by its
-shape.
+determines the intensity by the Beer–Lambert law; scattered radiation, blur and photon
+noise are then added. Number, size and tilt of the teeth, bone loss, missing teeth,
+restorations, exposure and contrast are random, so that the grey value of a pixel does
+not determine its tissue: the pulp, for example, can only be recognised by its shape.
 
 The attenuation coefficients are rounded values for 35 keV, the approximate effective
 energy at 65 kV [1]_.

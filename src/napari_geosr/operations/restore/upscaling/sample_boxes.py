@@ -42,9 +42,9 @@ def structured_boxes(volume: Volume, edges: Sequence[int], count: int) -> list[S
 
     From a grid of boxes, those with a typical variation are chosen; this excludes empty
     surroundings and boxes with an extreme artefact. Boxes with padding (a constant grey
-    value, as around a sample that was masked) are avoided: its edge would be taken for
-    structure of the sample. If the grid has too few others, boxes between those of the
-    grid are considered, too.
+    value, as around a sample that was masked) are avoided, because the edge of the
+    padding would be mistaken for structure. If the grid has too few others, boxes
+    between those of the grid are considered as well.
 
     Parameters
     ----------

@@ -2,7 +2,7 @@
 
 The scan is smoothed according to its noise and used as ground truth. Noise like that of
 the scan is added, the model is run, and pores are counted before and after. Then small
-test pores of known sizes are added to the solid and the experiment is repeated. It
+test pores of known sizes are added to the solid and the experiment is repeated. This
 shows the minimum size at which pores are found, and how many objects the model invents.
 """
 

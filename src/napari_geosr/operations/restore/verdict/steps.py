@@ -88,7 +88,7 @@ def verdict_steps(
     noise : Noise, optional
         Noise of the scan, if known.
     ranking : Ranking, optional
-        Models ranked for the scan, if known: the expected gain is taken from it, so
+        Ranking of models for the scan, if known; the expected gain is taken from it, so
         that only one figure is reported for a model on a scan.
 
     Returns
