@@ -128,7 +128,7 @@ def berea(options: argparse.Namespace) -> None:
                 labels = np.full(scan.shape, UNPAINTED, np.uint8)
                 labels[slices] = pores[slices]
                 for method, start in (("from scratch", None), ("PTDR", prior)):
-                    # without a prior, all layers have the learning rate of the last layer
+                    # without a prior, all layers use the rate of the last layer
                     rate = 2e-5  # learning rate of the last layer: 100 times as large
                     model = geosr.train(
                         "ptdr",

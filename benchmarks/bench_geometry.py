@@ -212,7 +212,7 @@ class Learned:
 
 
 def training(way: str, **settings: Any) -> TrainJob:
-    """Training settings of the lightweight network for a loss or an adversarial method."""
+    """Training settings of the lightweight network for a loss or adversarial method."""
     method = way if way in ADVERSARIAL else "supervised"
     config = config_class(method).create(
         name="m",
