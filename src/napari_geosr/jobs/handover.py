@@ -299,7 +299,7 @@ class StoppedMeasurement:
     Attributes
     ----------
     volumes : mapping of str to LayerVolume
-        By role: ``"data"`` and, if given, ``"reference"``, ``"mask"`` and
+        Volumes by role: ``"data"`` and, if given, ``"reference"``, ``"mask"`` and
         ``"deviation"``.
     """
 

@@ -164,7 +164,7 @@ def output_of(
     should_stop : callable
         Called several times a second.
     max_seconds : float
-        Time after which the command is given up.
+        Time after which the command is abandoned.
 
     Raises
     ------

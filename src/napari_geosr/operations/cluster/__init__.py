@@ -386,7 +386,7 @@ class _Task(Generic[T, R]):
             future.add_done_callback(self._done.put)
 
     def _next(self, seconds: float) -> tuple[tuple[int, T], Outcome] | None:
-        """The next item that ended; None if no item ends within some seconds."""
+        """The next item that ended; None if no item ends within `seconds`."""
         try:
             future = self._done.get(timeout=seconds)
         except queue.Empty:
@@ -460,7 +460,7 @@ class _Task(Generic[T, R]):
     def end(self) -> None:
         """Stop all items in progress, and forget the run.
 
-        No worker writes any more afterwards, so that the file can be renamed.
+        No worker writes after this, so the file can be renamed.
         """
         if self.running and not self.pool.is_own:  # own workers are ended instead
             for _ in self._stopped():

@@ -183,9 +183,9 @@ class DegradedScan:
             block += np.float32(config.grey_offset)
         if not np.isfinite(block).all():
             raise VolumeError(
-                f"{self.high.title} times the grey gain {config.grey_gain:g}, plus the "
-                f"offset {config.grey_offset:g}, gives grey values beyond float32 "
-                "(3.4e+38). Choose smaller ones."
+                f"{self.high.title} times the grey gain {config.grey_gain:g}, plus "
+                f"the offset {config.grey_offset:g}, gives grey values beyond "
+                "float32 (3.4e+38). Choose a smaller gain or offset."
             )
         own = slice(begin - low_edge, end - low_edge)
         if self.between:

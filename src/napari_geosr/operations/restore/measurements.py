@@ -67,7 +67,7 @@ class MeasurementStore:
         ----------
         name : str
         kind : type
-            The dataclass that it is an instance of.
+            Dataclass of the measurement.
         **depends_on
             What else this measurement depends on, as given to `keep`.
         """

@@ -295,8 +295,8 @@ def choose_steps(
         )
     if is_generative(config.uncertainty):
         raise ConfigError(
-            "The model that samples are drawn from must be named: replace --model auto "
-            "with a model of napari-geosr train ddpm."
+            "The model that samples are drawn from must be named: replace --model "
+            "auto with a model trained by napari-geosr train ddpm."
         )
     if config.upscale_factor > 1 and config.strength != 1:
         raise ConfigError(

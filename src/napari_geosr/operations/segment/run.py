@@ -47,7 +47,7 @@ class Segmentation:
     probabilities : Path or None
         Probabilities of the classes along the axis C, if they were written.
     fractions : mapping of int to float
-        Share of each class in the segmented voxels.
+        Fraction of the segmented voxels in each class.
     painted : mapping of int to int
         Number of painted voxels of each class.
     slices : int

@@ -233,7 +233,7 @@ def complete_mask_steps(
     VolumeError
         If the shape is too large for the model.
     DeviceMemoryError
-        If there is not enough memory, before anything is computed.
+        If there is not enough memory; raised before anything is computed.
     """
     device = pick_device(config.device)
     model = find_shape_model(config.model, COMPLETING, "complete")

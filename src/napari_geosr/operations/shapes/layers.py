@@ -120,7 +120,7 @@ def refined_layer_steps(
     Raises
     ------
     DeviceMemoryError
-        If the result does not fit into memory, before anything is computed.
+        If the result does not fit into memory; raised before anything is computed.
     """
     factor = config.upscale_factor
     _check_memory(volume, factor)
@@ -270,7 +270,7 @@ def preview_steps(
     core, window = [], []
     for place, n in zip(centre, volume.shape, strict=True):
         first = int(min(max(0, place - PREVIEW_EDGE // 2), max(0, n - PREVIEW_EDGE)))
-        first -= first % stride  # blocks of the whole also begin at multiples
+        first -= first % stride  # a multiple of the stride, as in the whole volume
         core.append((first, min(n, first + PREVIEW_EDGE)))
         window.append(slice(max(0, first - halo), min(n, core[-1][1] + halo)))
     inside = shape_in(volume, tuple(window), config.label)

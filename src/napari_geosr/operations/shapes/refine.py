@@ -233,9 +233,9 @@ def plan_shape_steps(
     inside = yield from read_shape_steps(volume, config.label, should_stop)
     if (ratio := anisotropy(volume)) > 1:
         yield WarningIssued(
-            message=f"The voxels of {volume.title} are {ratio:.3g} times longer along "
-            "one axis than along another; the model expects cubic ones. The factor is "
-            "the same along all axes."
+            message=f"The voxels of {volume.title} are {ratio:.3g} times longer "
+            "along one axis than along another; the model expects cubic "
+            "ones. The same factor is applied along all axes."
         )
     stages = config.upscale_factor.bit_length() - 1
     budget = memory_budget(config.memory, device)

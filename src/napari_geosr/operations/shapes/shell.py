@@ -66,7 +66,7 @@ def complete_shell_steps(
     Raises
     ------
     DeviceMemoryError
-        If there is not enough memory, before anything is computed.
+        If there is not enough memory; raised before anything is computed.
     VolumeError
         If the shape is not a closed shell.
     """

@@ -328,8 +328,7 @@ def check_plane(block: FloatArray, frames: SimFrames, where: str = "") -> None:
     Raises
     ------
     VolumeError
-        For NaN, frames without light or detail, saturated frames and very small
-        frames.
+        If frames contain NaN, lack light or detail, are saturated, or are very small.
     """
     title = f"{frames.volume.title}{where}"
     if min(block.shape[-2:]) < 16:

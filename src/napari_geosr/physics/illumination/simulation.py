@@ -74,7 +74,7 @@ class SimScene:
     haze : float
         Out-of-focus light relative to the mean of the frames.
     phase_error : float
-        Standard deviation of the phases from equal steps, in degrees.
+        Standard deviation of the phase errors relative to equal steps, in degrees.
     wave_vector_error : float
         Relative standard deviation of the length of wave vectors.
     seed : int

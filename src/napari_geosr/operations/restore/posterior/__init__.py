@@ -122,7 +122,7 @@ class PosteriorRun(VolumeRun):
             yield (
                 f"The noise of adjacent voxels is correlated ({worst:.2f}), but the "
                 "samples assume independent noise: their spread is too small, and "
-                "noise may be taken for structure."
+                "noise may be mistaken for structure."
             )
 
     def output_layout(self, dtype: AnyDType) -> OutputLayout:
