@@ -110,8 +110,7 @@ def main() -> int:
             best = min(best, overlapped(*stages, N))
         reached = ideal / best
         verdict = "met" if reached >= TARGET else "MISSED"
-                if not counts:  # computing stages share the cores: the bound does not apply
-
+        if not counts:  # computing stages share the cores, so there is no bound
             verdict = f"informative: {threading.active_count()} threads remain"
         missed += verdict == "MISSED"
         print(

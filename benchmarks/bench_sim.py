@@ -299,7 +299,7 @@ def speed_table() -> str:
 
 
 def shared_table(data: Path) -> str:
-    """PSNR in dB (range 255) for the semi-synthetic stacks, without 20 border pixels."""
+    """PSNR in dB (range 255) of the semi-synthetic stacks, without border pixels."""
     lines = [
         "| stack | " + " | ".join(METHOD_TITLES[m] for m in METHODS) + " |",
         "|---|" + "---|" * len(METHODS),

@@ -52,7 +52,7 @@ FREE = "free:"
 MODELS = ("ct-denoise", "foam-denoise", f"{FREE}foam-denoise", "fluo-denoise")
 LEVELS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4)
 #: Limits of harm: increase of the error over that of the input, in dB; change of a
-#: clean scan, relative to the contrast; factor and least difference of the number of pores.
+#: clean scan, relative to the contrast; factor and least difference of pore numbers.
 HARM, CHANGE, PORES, MIN_PORES = 0.1, 0.01, 2.0, 5
 #: Error factor of the number of pores that confirms a caution.
 WRONG = 1.2
