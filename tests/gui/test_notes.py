@@ -107,7 +107,7 @@ def test_an_unnamed_axis_is_said_and_corrected(viewer, qtbot, unnamed):
     assert "info" in severity
     assert said == (
         "stack.tif: The file does not name its axis of length 7; "
-        "it was taken as slices (Z)."
+        "it was treated as slices (Z)."
     )
     rows = rows_of(viewer, qtbot, layer)
     qtbot.waitUntil(lambda: not any(row.frames.is_checking for row in rows))

@@ -194,7 +194,7 @@ def test_moving_cells_look_like_slices() -> None:
     """Honest: detail that moves between frames cannot be told from depth."""
     volume = io.read(DATA / "microscopy" / "cancer_cell_migration_crop.tif")
     assert time_series_question(volume) is None
-    assert any("taken as slices (Z)" in note for note in volume.metadata["notes"])
+    assert any("treated as slices (Z)" in note for note in volume.metadata["notes"])
     found = time_series_question(volume, mixing=True)
     assert found is not None
     assert not found.certain

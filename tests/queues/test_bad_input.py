@@ -132,7 +132,7 @@ def test_two_jobs_with_one_output(oar: Cluster, scan: Path, capsys: Any) -> None
     out = scan.parent / "clean.ome.tif"
     said = submit(capsys, "restore", str(scan), "-o", str(out), "--queue", "oar")
     words = restoring(scan, "--queue", "oar")
-    assert f"already writes {out}" in refused(capsys, *words)
+    assert f"is already writing {out}" in refused(capsys, *words)
     job = JobFolder(said["job"])
     assert run(["jobs", "stop", said["number"]]) == 0
     wait_for(job, lambda: not job.status().is_alive)

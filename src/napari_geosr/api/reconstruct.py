@@ -145,8 +145,8 @@ def reconstruct(
     """
     if not isinstance(projections, Projections | str | Path):
         raise ProjectionsError(
-            f"A {type(projections).__name__} has no angles or flat fields. Give a "
-            "path, or Projections(array, angles, flats, darks)."
+            f"An object of type {type(projections).__name__} has no angles or flat "
+            "fields. Give a path, or Projections(array, angles, flats, darks)."
         )
     config = ReconstructConfig.create(
         algorithm=algorithm,

@@ -223,7 +223,7 @@ class TargetLoss:
                     f"The {phase} phase is up to {2 * widest + 1} voxels wide, but "
                     "centre lines are found only in parts up to "
                     f"{2 * MAX_RADIUS + 1} voxels wide: to include wider parts, "
-                    f"set --radius to {widest} at most, which takes longer."
+                    f"increase --radius to up to {widest}, which takes longer."
                 )
         return warnings
 

@@ -43,8 +43,8 @@ def check_real(dtype: npt.DTypeLike | None, name: str) -> None:
         )
     if np.dtype(dtype).kind not in "biuf":
         raise VolumeError(
-            f"{name!r} contains values of type {np.dtype(dtype)}; porosity needs real "
-            "grey values. Convert it, for example to its magnitude, first."
+            f"{name!r} contains values of type {np.dtype(dtype)}; porosity needs "
+            "real grey values. Convert them first, for example to their magnitude."
         )
 
 

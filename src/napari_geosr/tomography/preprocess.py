@@ -322,9 +322,9 @@ def beam_without_sample(
     ratio = config.incident / brightest
     if not 1 / _MAX_INCIDENT_RATIO <= ratio <= _MAX_INCIDENT_RATIO:
         raise ProjectionsError(
-            f"{projections.title}: {config.incident:.4g} cannot be the counts without "
-            f"the sample (--incident), as its brightest pixels have {brightest:.4g}. "
-            "Check the number, or leave it out."
+            f"{projections.title}: {config.incident:.4g} cannot be the counts "
+            "without the sample (--incident), because the brightest pixels have "
+            f"{brightest:.4g}. Check the number, or leave it out."
         )
     return config.incident
 

@@ -53,7 +53,7 @@ def rows_for_job(job: RestoreJob, profile: Profile) -> dict[str, str]:
     if reason:
         return {
             "plan": f"not available, because {reason}; `napari-geosr restore … "
-            "--dry-run` shows it for one volume and a named model"
+            "--dry-run` shows the plan for one volume and a named model"
         }
 
     def steps(should_stop: ShouldStop) -> Generator[Step, None, RestorePlan]:

@@ -185,8 +185,8 @@ def _check_output(request: SubmitRequest, dry_run: bool) -> None:
             continue
         if JobFolder(other.path).values().get("out") == str(request.out):
             raise JobError(
-                f"{other.name} ({other.path}) already writes {request.out}. Stop it "
-                "first, or choose another output."
+                f"{other.name} ({other.path}) is already writing {request.out}. Stop "
+                "it first, or choose another output."
             )
 
 

@@ -62,7 +62,7 @@ class TimeSeriesQuestion:
         verb = "look like" if self.certain else "may be"
         return (
             f"its {self.n_planes} planes {verb} frames of a time series "
-            f"({self.reason}), but the file does not say so, and they are taken as "
-            f"slices (Z). Give --axes {self.axes} if they are frames, --axes "
+            f"({self.reason}), but the file does not state this, so they are treated "
+            f"as slices (Z). Give --axes {self.axes} if they are frames, --axes "
             f"{self.as_depth} if they are slices."
         )

@@ -78,10 +78,9 @@ def check_kind(kind: str, n_others: int, n_members: int | None) -> None:
     if kind == NONE:
         if n_others or n_members is not None:
             raise ConfigError(
-                "Additional models and the number of members are used only with an "
-                "uncertainty: choose its kind (--uncertainty tta, ensemble or "
-                "diffusion), or "
-                "remove them."
+                "Additional models and the number of members have an effect only if "
+                "an uncertainty is computed: choose its kind (--uncertainty tta, "
+                "ensemble or diffusion), or remove them."
             )
         return
     needs_others = load(kind).NEEDS_OTHERS

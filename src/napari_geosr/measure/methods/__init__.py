@@ -164,9 +164,9 @@ def neighbourhood_texts(settings: AnyMapping) -> list[tuple[str, str]]:
     if (share := settings.get("hysteresis")) is not None:
         found.append(
             (
-                f"Only pores with at least one voxel {share:g} times the distance "
-                "between the threshold and the mean grey value of the pores beyond "
-                "the threshold were kept (hysteresis).",
+                "Only pores were kept in which at least one voxel lies beyond the "
+                f"threshold by {share:g} times the distance between the threshold "
+                "and the mean grey value of the pores (hysteresis).",
                 "Canny J. A computational approach to edge detection. IEEE Trans "
                 "Pattern Anal Mach Intell 8:679-698 (1986). "
                 "doi:10.1109/TPAMI.1986.4767851",

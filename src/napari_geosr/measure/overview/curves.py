@@ -64,15 +64,15 @@ def curve_pictures(reports: Mapping[str, PorosityReport]) -> dict[str, bytes | P
             _profiles(reports),
         ),
         (
-            "Standard deviation of the porosity between sub-volumes. At sizes beyond "
-            "which a curve stays below the dotted line, the porosity of 95 % of the "
+            "Standard deviation of the porosity between sub-volumes. Where a curve "
+            "is, and remains, below the dotted line, the porosity of 95 % of the "
             "sub-volumes is within ± 5 % of that of the volume.",
             _subvolumes(reports),
         ),
         (
-            "Two-point probability S2 (solid line), that both of two points lie in "
-            "pores, and lineal path (dashed), the probability that the whole line "
-            "between them does. The dotted line is the squared porosity.",
+            "Two-point probability S2 (solid line): both of two points lie in pores. "
+            "Lineal path (dashed): the whole line between them lies in pores. The "
+            "dotted line is the squared porosity.",
             _two_point(reports),
         ),
     )

@@ -174,6 +174,7 @@ def coarse_remark(name: str, voxels: float | None, error: float = 0.5) -> list[s
     share = 100 * error / voxels
     word = "unreliable" if voxels < 3 else "uncertain"
     return [
-        f"{name} of {voxels:.1f} voxels: {word} (half a voxel is {share:.0f} %). "
-        "Scan with smaller voxels for a more accurate value."
+        f"{name} is only {voxels:.1f} voxels, so its value is {word} (half a voxel "
+        f"is {share:.0f} % of it). Scan with smaller voxels for a more accurate "
+        "value."
     ]
