@@ -86,7 +86,7 @@ class Config(TranslationConfig):
         ge=0,
         title="Cycle weight",
         description="Weight of the cycle loss: an image that is translated to the "
-            "other set and back must be unchanged.",
+        "other set and back must be unchanged.",
     )
     identity_weight: float = Field(
         0.5,

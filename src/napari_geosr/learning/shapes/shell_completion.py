@@ -49,7 +49,7 @@ class Config(ShapeConfig):
         le=10_000,
         title="Shells",
         description="Number of simulated shells. If files are given, all of them are "
-            "used.",
+        "used.",
     )
     components: int = Field(
         16,
@@ -57,7 +57,7 @@ class Config(ShapeConfig):
         le=200,
         title="Components",
         description="Number of principal components; must be smaller than the number "
-            "of shells.",
+        "of shells.",
     )
     directions: int = Field(
         6000,

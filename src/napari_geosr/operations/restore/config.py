@@ -83,9 +83,9 @@ class RestoreConfig(Config):
         NONE,
         title="Uncertainty",
         description="Also write a volume of standard deviations. tta: over mirrored "
-            "and rotated copies of the scan; ensemble: over several models; "
-            "diffusion: over samples of a diffusion model (train ddpm) that "
-            "agree with the scan; none: write none.",
+        "and rotated copies of the scan; ensemble: over several models; "
+        "diffusion: over samples of a diffusion model (train ddpm) that "
+        "agree with the scan; none: write none.",
     )
     uncertainty_members: int | None = Field(
         None,

@@ -18,7 +18,7 @@ class SegmentConfig(Config):
         None,
         title="Model",
         description="Diffusion model (train ddpm) that provides additional features; "
-            "by default, none.",
+        "by default, none.",
         json_schema_extra={"unset": "none"},
     )
     unpainted: int | None = Field(
