@@ -1,4 +1,4 @@
-"""Write the pages on the bundled models from their cards: an overview, one for each."""
+"""Write the overview page and one page per bundled model from the model cards."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ COLUMNS = {
 
 
 def cell(row: FigureRow, key: str) -> str:
-    """One figure as text."""
+    """One value as text."""
     value = getattr(row, key)
     return "–" if value is None else COLUMNS[key][1].format(value)
 
@@ -99,7 +99,7 @@ def section(card: ModelCard) -> str:
 
 
 def overview(cards: list[ModelCard]) -> str:
-    """A table of all models with what each is for."""
+    """A table of all models with their purposes."""
     rows = ["| model | purpose | parameters |", "|---|---|---|"]
     for card in cards:
         link = f"[`{card.name}`](models/{card.name}.md)"
