@@ -227,7 +227,7 @@ def _settings_entries(
         if any(volume.data is other.data for other in volumes.values()):
             raise ConfigError(
                 f"{volume.title} is given twice. Both copies have the same noise, so "
-                "nothing can be learned from the pair. Give another scan."
+                "nothing can be learned from the pair. Use another scan."
             )
         entries.append(entry_for(volume, volumes))
         volumes[entries[-1]] = volume

@@ -65,13 +65,12 @@ def as_array_like(
     is_dask = type(given).__module__.startswith("dask.")
     if is_dask and isinstance(getattr(given, "_meta", None), np.ma.MaskedArray):
         raise error_class(
-            f"{title} may have masked voxels. Give them a value first: "
-            "dask.array.ma.filled(…)."
+            f"{title} may have masked voxels. Fill them first: dask.array.ma.filled(…)."
         )
     if isinstance(given, np.ma.MaskedArray):
         if np.ma.is_masked(given):
             raise error_class(
-                f"{title} has masked voxels. Give them a value first: array.filled(…)."
+                f"{title} has masked voxels. Fill them first: array.filled(…)."
             )
         return given.data
     data = given

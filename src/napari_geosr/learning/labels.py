@@ -108,5 +108,5 @@ def invalid_label(values: AnyArray, labels: int) -> str:
 def _advice(plane: AnyArray) -> str:
     values = np.unique(plane)
     if plane.dtype.kind == "f" and (values != np.rint(values)).any():
-        return "Give a label image, or leave labels at 1 to learn grey values."
+        return "Use a label image, or leave labels at 1 to learn grey values."
     return "Number its labels from 0, or set labels to one more than the largest."

@@ -377,7 +377,7 @@ def _check_arrays(
         if array is not None and tuple(array.shape) != volume.shape:
             raise VolumeError(
                 f"The {word} of {volume.name!r} has shape {tuple(array.shape)}, but "
-                f"the volume has {volume.shape}. Give one of the same shape."
+                f"the volume has {volume.shape}. Use one of the same shape."
             )
     if target is not None and (
         np.dtype(target.dtype).kind not in "iu" or np.dtype(target.dtype).itemsize < 4

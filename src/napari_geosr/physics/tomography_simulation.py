@@ -240,7 +240,7 @@ class _Detector:
         largest = float(self._integrals(self.angles[np.unique(few)]).max())
         if not largest > 0:
             raise ConfigError(
-                "The sample does not attenuate: every line integral is zero. Give a "
+                "The sample does not attenuate: every line integral is zero. Use a "
                 "volume with values above zero."
             )
         return config.absorption / largest

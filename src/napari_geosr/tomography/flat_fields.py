@@ -165,12 +165,12 @@ def _require_light(projections: Projections, how: str) -> None:
     if not (flat > 0).any():
         raise ProjectionsError(
             f"{projections.title}: the flat fields contain no signal (every value is "
-            "zero or below). Give flat fields that were recorded with the beam on."
+            "zero or below). Use flat fields that were recorded with the beam on."
         )
     if dark is not None and not (flat > dark).any():
         raise ProjectionsError(
             f"{projections.title}: flat and dark fields are the same (no pixel is "
-            "brighter in the flat field). Give dark fields that were recorded with "
+            "brighter in the flat field). Use dark fields that were recorded with "
             "the beam off, and flat fields with the beam on."
         )
 

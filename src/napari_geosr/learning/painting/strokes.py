@@ -162,8 +162,8 @@ def _values(labels: Volume, plane: AnyArray) -> AnyArray:
         broken = values[~np.isfinite(values) | (values != np.rint(values))]
         if len(broken):
             raise VolumeError(
-                f"The labels {labels.title} contain the value {broken[0]:g}, which is "
-                "not a whole number. Give a label image, not grey values."
+                f"The labels {labels.title} contain the value {broken[0]:g}, which "
+                "is not a whole number. Use a label image, not grey values."
             )
     whole = values.astype(np.int64)
     if whole[0] < 0:

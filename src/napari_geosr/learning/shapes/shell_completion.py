@@ -88,9 +88,9 @@ class Method(FittedMethod):
         n = len(config.source) or config.number
         if n < max(_MIN_SHELLS, config.components + 1):
             raise ConfigError(
-                f"There are {n} shells for {config.components} components. Give at "
-                f"least {max(_MIN_SHELLS, config.components + 1)} complete shells, or "
-                "fewer components (--components)."
+                f"There are {n} shells for {config.components} components. Use at "
+                f"least {max(_MIN_SHELLS, config.components + 1)} complete shells, "
+                "or fewer components (--components)."
             )
 
     def network_kwargs(self) -> AnyDict:

@@ -139,8 +139,9 @@ def noise_steps(
     ):
         raise VolumeError(
             f"{second.title} has {second.shape} voxels ({second.axes}) and "
-            f"{volume.title} {volume.shape} ({volume.axes}): measuring noise from two "
-            "scans requires the same voxel grid in both. Give two scans that match."
+            f"{volume.title} {volume.shape} ({volume.axes}): measuring noise from "
+            "two scans requires the same voxel grid in both. Use two scans that "
+            "match."
         )
     blocks = yield from sample_steps(volume, second, should_stop)
 

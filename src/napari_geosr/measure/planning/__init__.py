@@ -146,13 +146,14 @@ def _spot_and_scan(run: PorosityRun, config: PlanConfig) -> tuple[float, float]:
     if shortest < 4 * SMALLEST_SPOT * voxel:
         raise VolumeError(
             f"{name!r} is only {shortest / voxel:.3g} voxels wide; a plan needs at "
-            f"least {4 * SMALLEST_SPOT}. Give a larger scan, or one with smaller "
+            f"least {4 * SMALLEST_SPOT}. Use a larger scan, or one with smaller "
             "voxels."
         )
     if edge < SMALLEST_SPOT * voxel:
         raise VolumeError(
             f"{spot} is only {edge / voxel:.2g} voxels of {name!r} wide, fewer than "
-            f"{SMALLEST_SPOT}. Give a larger spot, or a scan with smaller voxels."
+            f"{SMALLEST_SPOT}. Choose a larger spot, or use a scan with smaller "
+            "voxels."
         )
     if config.scan == "whole" and edge > shortest / 2:
         raise VolumeError(
@@ -176,8 +177,8 @@ def _variation(
     measured = tuple(c for c in cubes if len(c) >= enough)
     if not measured:
         raise VolumeError(
-            f"Too few cubes of {volume.name!r} lie inside the sample for a plan. "
-            "Give a larger scan or a smaller spot."
+            f"Too few cubes of {volume.name!r} lie inside the sample for a plan. Use "
+            "a larger scan or a smaller spot."
         )
     if not any(c.sd > 0 for c in measured):
         raise VolumeError(
@@ -356,8 +357,8 @@ def _remarks(
     if config.scan == "whole" and n >= max(FEWEST + 1, MANY * len(spots.porosity)):
         yield (
             f"Spots of this size are not worthwhile: {n} of {len(spots.porosity)} "
-            "would be needed. Scan the whole sample at the fine resolution, or give "
-            "larger spots or a lower precision."
+            "would be needed. Scan the whole sample at the fine resolution, or "
+            "choose larger spots or a lower precision."
         )
     if not variation.is_measured(edge):
         most = variation.largest
@@ -377,9 +378,10 @@ def _remarks(
         inside = spots.pores / max(1, spots.sample)
         if abs(inside - porosity) > accepted / 2:
             yield (
-                f"Whole spots fit into only {spots.sample / phases.sample_voxels:.0%} "
-                f"of the sample; the porosity of this part is {100 * inside:.3g} % "
-                f"instead of {100 * porosity:.3g} %. Give a smaller spot."
+                "Whole spots fit into only "
+                f"{spots.sample / phases.sample_voxels:.0%} of the sample; the "
+                f"porosity of this part is {100 * inside:.3g} % instead of "
+                f"{100 * porosity:.3g} %. Choose a smaller spot."
             )
         yield (
             "The interval reflects how much the spots differ in this scan. Pores too "
@@ -389,5 +391,5 @@ def _remarks(
     elif length is None:
         yield (
             "The porosity is correlated over more than half of the scan, so the "
-            "number of spots is underestimated. Give a larger scan."
+            "number of spots is underestimated. Use a larger scan."
         )

@@ -396,7 +396,7 @@ def explain_pores_steps(
     if not found:
         raise ConfigError(
             f"None of the {total} pores of {table.path} was found in the result of "
-            f"{prepared.restoration.model.card.name}: give the table measured on this "
+            f"{prepared.restoration.model.card.name}: use the table measured on this "
             "model's restoration of the scan."
         )
     for message in table_warnings(found, missing):

@@ -426,7 +426,7 @@ def _check_sizes(scene: ExplainedScan, table: StoredPoreTable) -> None:
         raise VolumeError(
             f"{table.path} was measured on a volume of "
             f"{' × '.join(map(str, table.shape))} voxels, but the result has "
-            f"{' × '.join(map(str, shape))}: give the table measured on this model's "
+            f"{' × '.join(map(str, shape))}: use the table measured on this model's "
             "restoration of the scan."
         )
     for row in table.rows:
@@ -436,7 +436,7 @@ def _check_sizes(scene: ExplainedScan, table: StoredPoreTable) -> None:
         if not inside:
             raise VolumeError(
                 f"Pore {row.label} of {table.path} is not inside the result of "
-                f"{' × '.join(map(str, shape))} voxels: give the table measured on "
+                f"{' × '.join(map(str, shape))} voxels: use the table measured on "
                 "this model's restoration of the scan."
             )
 

@@ -176,7 +176,7 @@ def _drawn(
         edges = " × ".join(map(str, shape))
         raise DeviceMemoryError(
             f"A sample of {edges} voxels does not fit into the memory of {device}. "
-            "Give a smaller shape (--shape)."
+            "Choose a smaller shape (--shape)."
         ) from error
     grey = GreyScale(scale.mean, scale.std)
     return np.asarray(grey.restore(values[0, 0].float().cpu().numpy()))

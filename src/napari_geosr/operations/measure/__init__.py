@@ -289,8 +289,8 @@ def _refuse_unfinished_integers(volume: Volume) -> None:
         raise VolumeError(
             f"{volume.title} is an unfinished restoration in {volume.dtype}: its "
             "unprocessed voxels are 0, a value that pores can also have. Finish the "
-            "restoration, or restore to float32, or give a sample mask of the "
-            "finished part."
+            "restoration, restore to float32, or use a sample mask of the finished "
+            "part."
         )
 
 

@@ -45,7 +45,7 @@ def lost_voxels(volume: Volume, report: PorosityReport) -> str:
     return (
         f"The scan that {volume.name!r} was restored from has {missing} NaN or "
         "infinite voxels, but this volume has none: they are measured as sample. "
-        "Restore the scan again to float32, or give a sample mask."
+        "Restore the scan again to float32, or use a sample mask."
     )
 
 

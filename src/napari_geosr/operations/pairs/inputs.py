@@ -52,8 +52,8 @@ def with_matching_axes(low: Volume, high: Volume) -> tuple[Volume, Volume]:
     if low.axes != high.axes:
         shown = {"YX": "a single image", "ZYX": "a volume"}
         raise VolumeError(
-            f"{low.title} is {shown[low.axes]} and {high.title} is {shown[high.axes]}: "
-            "give two volumes or two images."
+            f"{low.title} is {shown[low.axes]} and {high.title} is "
+            f"{shown[high.axes]}: use two volumes or two images."
         )
     if low.unit == high.unit:
         return low, high

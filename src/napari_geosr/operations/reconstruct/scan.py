@@ -390,7 +390,7 @@ def ready_scan(
         raise ProjectionsError(
             f"{scan.title}: only one of {given.n_angles} projections is selected, "
             "which is too few to reconstruct a slice. Use more of them (--every), or "
-            "give the complete scan."
+            "the complete scan."
         )
     if not -0.5 <= centre.column <= scan.n_columns - 0.5:
         raise ProjectionsError(

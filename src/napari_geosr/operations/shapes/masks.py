@@ -47,7 +47,7 @@ def read_shape_steps(
     if volume.axes != "ZYX":
         raise VolumeError(
             f"{volume.title} has the axes {', '.join(volume.axes)}; a shape is a "
-            "volume (Z, Y, X). Choose a time point or channel, or give a volume."
+            "volume (Z, Y, X). Choose a time point or channel, or use a volume."
         )
     yield StageStarted(message=f"Reading {volume.title}")
     inside: AnyArray = np.empty(volume.shape, bool)

@@ -293,7 +293,7 @@ def read_patterns(path: Path, frames: SimFrames) -> PatternSet:
         )
     if not np.isfinite(images).all():
         raise ConfigError(
-            f"{path.name} contains NaN or infinite values. Give complete patterns."
+            f"{path.name} contains NaN or infinite values. Use complete patterns."
         )
     mean = float(images.mean())
     if images.min() < 0 or not mean > 0:

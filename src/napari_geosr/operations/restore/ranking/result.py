@@ -158,9 +158,10 @@ def decide(rows: list[RankingEntry], noise: Noise) -> tuple[str, str]:
     best = candidates[0] if candidates else None
     if not noise.is_measured:
         return NONE, (
-            "Leave the scan as it is: its noise could not be measured"
-            f"{bound_text(noise.bound)}, so models cannot be compared. Choose a model "
-            "by visual comparison, or give a second scan of the same sample."
+            "Leave the scan as it is: its noise could not be "
+            f"measured{bound_text(noise.bound)}, so models cannot be compared. "
+            "Choose a model by visual comparison, or use a second scan of the same "
+            "sample."
         )
     if noise.is_negligible:
         return NONE, (
