@@ -437,7 +437,7 @@ def claim(bench: Bench, cases: Sequence[str], aware: str) -> str:
     """Whether the geometry-aware losses reach their targets, for each case."""
     lines = [
         "The table compares the topology-aware losses with `l1` alone. The required "
-        "change is given in the head of each column.",
+        "change is given in the heading of each column.",
         "",
         f"| object | change of the Conn.D error (at least {LESS_CONNECTION:.0%} less) "
         f"| change of the porosity error (at least {LESS_POROSITY:.0%} less) | "

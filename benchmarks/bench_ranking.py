@@ -200,17 +200,17 @@ def table(rows: list[dict[str, Any]]) -> str:
     if wrong:
         lines += [
             "",
-            "Cases with a loss of more than 0.3 dB (structure, kind of noise, level of "
-            "the added noise: chosen candidate and its gain, best candidate and its "
-            "gain; measured noise level):",
+            "The next table lists the cases with a loss of more than 0.3 dB:",
             "",
+            "| structure | kind of noise | added | measured | chosen candidate (gain) | "
+            "best candidate (gain) |",
+            "|---|---|---|---|---|---|",
         ]
         lines += [
-            f"- {row['structure']}, {row['kind']}, {100 * row['level']:g} %: "
-            f"{row['choice']} ({row['gain']:+.1f} dB) instead of "
-            f"{row['best']} "
-            f"({row['true'][row['best']]:+.1f} dB); noise measured as "
-            f"{100 * row['measured']:.1f} %"
+            f"| {row['structure']} | {row['kind'].removeprefix('of a ')} "
+            f"| {100 * row['level']:g} % | {100 * row['measured']:.1f} % "
+            f"| {row['choice']} ({row['gain']:+.1f} dB) "
+            f"| {row['best']} ({row['true'][row['best']]:+.1f} dB) |"
             for row in wrong
         ]
     return "\n".join(lines)
