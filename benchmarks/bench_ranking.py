@@ -202,8 +202,8 @@ def table(rows: list[dict[str, Any]]) -> str:
             "",
             "The next table lists the cases with a loss of more than 0.3 dB:",
             "",
-            "| structure | kind of noise | added | measured | chosen candidate (gain) | "
-            "best candidate (gain) |",
+            "| structure | kind of noise | added | measured | chosen candidate (gain) "
+            "| best candidate (gain) |",
             "|---|---|---|---|---|---|",
         ]
         lines += [
