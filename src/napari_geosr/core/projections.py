@@ -140,8 +140,7 @@ class Projections:
             raise ProjectionsError(
                 f"{self.title}: {bad.size} of its {len(angles)} angles are NaN or "
                 f"infinite (the first is angle number {bad[0]}). Correct the angles, "
-                "or leave "
-                "these projections out."
+                "or exclude these projections."
             )
         angles.setflags(write=False)
         object.__setattr__(self, "angles", angles)

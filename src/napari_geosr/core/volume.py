@@ -353,7 +353,7 @@ class Volume:
             if letter not in self.axes:
                 if choice not in (None, 0):
                     raise VolumeError(
-                        f"{self.name!r} has no {word} axis. Leave the {word} out."
+                        f"{self.name!r} has no {word} axis. Omit the {word}."
                     )
                 continue
             n = self.length(letter)

@@ -324,7 +324,7 @@ def beam_without_sample(
         raise ProjectionsError(
             f"{projections.title}: {config.incident:.4g} cannot be the counts "
             "without the sample (--incident), because the brightest pixels have "
-            f"{brightest:.4g}. Check the number, or leave it out."
+            f"{brightest:.4g}. Check the number, or omit it."
         )
     return config.incident
 

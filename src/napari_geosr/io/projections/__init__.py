@@ -117,7 +117,7 @@ def read_projections(
         if flats is not None or darks is not None:
             raise ConfigError(
                 f"{given.name} is an HDF5 file, which contains its own flat and dark "
-                "fields. Leave out the separate ones."
+                "fields. Omit the separate ones."
             )
         scan = _read_hdf5(given, inner, angle_settings)
     else:

@@ -94,8 +94,8 @@ class PosteriorSampler:
         ratio = ((1 - self.schedule.signal) / self.schedule.signal).sqrt()
         if not ratio[0] <= self.noise <= ratio[-2]:
             raise ConfigError(
-                "No noise was measured in the scan, so only one object agrees with it "
-                "and there is nothing to sample: leave the uncertainty out."
+                "No noise was measured in the scan, so only one object agrees with "
+                "it and there is nothing to sample: omit the uncertainty."
                 if self.noise < ratio[0]
                 else "The scan has more noise than the model has learned."
             )

@@ -124,8 +124,8 @@ def check_installed() -> None:
         found = False
     if not found:
         raise ConfigError(
-            "Several workers require the optional dependencies 'cluster'. Install them "
-            '(pip install "napari-geosr[cluster]"), or leave out --workers.'
+            "Several workers require the optional dependencies 'cluster'. Install "
+            'them (pip install "napari-geosr[cluster]"), or omit --workers.'
         )
 
 

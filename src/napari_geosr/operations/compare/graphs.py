@@ -26,7 +26,7 @@ def check_graphs(config: CompareConfig) -> None:
     if config.graph and not config.pores:
         raise ConfigError(
             "Graphs (--graph) are traced in the pores: compare the pores as well, or "
-            "leave the graphs out."
+            "omit the graphs."
         )
     if config.graph_distance is not None and not config.graph:
         raise ConfigError(

@@ -422,8 +422,8 @@ def _joins(scan: Projections, config: ReconstructConfig, column: float) -> bool:
     if config.full_turn == "join" and scan.geometry != "parallel":
         raise ProjectionsError(
             f"Opposite views of a {scan.geometry} beam are not mirror images and "
-            "cannot be joined. Leave --full-turn out: fbp and fdk use the data of "
-            "both sides."
+            "cannot be joined. Omit --full-turn: fbp and fdk use the data of both "
+            "sides."
         )
     if config.full_turn != "auto":
         return config.full_turn == "join"

@@ -482,6 +482,6 @@ def refuse_check(average: bool) -> None:
     """Raise `ConfigError` if there is no single scan to compare with."""
     if average:
         raise ConfigError(
-            "A mean over several scans cannot be compared with a single scan: leave "
-            "--check-consistency or --average out."
+            "A mean over several scans cannot be compared with a single scan: omit "
+            "--check-consistency or --average."
         )

@@ -275,11 +275,11 @@ def _models(
         if model.card.task == "generate":
             raise ConfigError(
                 "The upscale factor can be set only for samples of a diffusion "
-                "model: add --uncertainty diffusion, or leave the factor out."
+                "model: add --uncertainty diffusion, or omit the factor."
             )
         raise ConfigError(
-            f"The model {config.model!r} has a fixed upscale factor: leave the factor "
-            "out, choose a super-resolution model with this factor, or let one be "
+            f"The model {config.model!r} has a fixed upscale factor: omit the "
+            "factor, choose a super-resolution model with this factor, or let one be "
             "chosen (--model auto)."
         )
     for each in (model, *others):
@@ -461,7 +461,7 @@ def _network(
         if model.card.labels > 1:
             raise ConfigError(
                 f"The model {model.card.name!r} outputs labels, and labels have "
-                "neither mean nor standard deviation: leave the uncertainty out."
+                "neither mean nor standard deviation: omit the uncertainty."
             )
     question = members.EnsembleInputs(
         models,

@@ -196,9 +196,9 @@ def check_same_scale(cards: tuple[ModelCard, ...]) -> None:
     for card in cards:
         if card.normalisation.kind in ("unit", "percentiles"):
             raise ConfigError(
-                f"The grey scale that the model {card.name!r} derives from each volume "
-                "cannot be combined with that of other models. Leave the model out of "
-                "the ensemble."
+                f"The grey scale that the model {card.name!r} derives from each "
+                "volume cannot be combined with that of other models. Exclude the "
+                "model from the ensemble."
             )
 
 

@@ -76,8 +76,7 @@ def check_workers_for(volume: Volume, workers: Workers | None) -> None:
     if is_series(volume):
         raise ConfigError(
             f"{volume.title} is a series, but workers can restore only one volume: "
-            "leave out --workers, or choose a time point and channel (--time, "
-            "--channel)."
+            "omit --workers, or choose a time point and channel (--time, --channel)."
         )
 
 

@@ -280,8 +280,8 @@ def read_patterns(path: Path, frames: SimFrames) -> PatternSet:
             raise ConfigError(
                 f"{path.name} is for frames of {found.shape[0]} × {found.shape[1]} "
                 f"pixels, but those of {frames.volume.title} have "
-                f"{frames.plane_shape[0]} × {frames.plane_shape[1]}. Find the patterns "
-                "in these frames instead (leave --patterns out)."
+                f"{frames.plane_shape[0]} × {frames.plane_shape[1]}. Find the "
+                "patterns in these frames instead (omit --patterns)."
             )
         return found
     images = np.asarray(io.read(path).data, np.float32)

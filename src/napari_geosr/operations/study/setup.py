@@ -52,7 +52,7 @@ def check_study(scan: Projections, config: StudyConfig) -> None:
         rows = "1 row" if scan.n_rows == 1 else f"{scan.n_rows} rows"
         raise ConfigError(
             f"{scan.title} has {rows}, but at least {_MIN_ROWS} are needed: one half "
-            f"is used for training. Leave {', '.join(learned)} out (--algorithms)."
+            f"is used for training. Omit {', '.join(learned)} (--algorithms)."
         )
 
 

@@ -155,7 +155,7 @@ class ProjectionsTrainJob(Config):
         if self.method != "noise2inverse" and len(parts) > 1:
             raise ConfigError(
                 f"There are {len(parts)} kinds of training scans, so --restore is "
-                "ambiguous. Leave it out, and restore the scan of your choice with the "
+                "ambiguous. Omit it, and restore the scan of your choice with the "
                 "model afterwards."
             )
         # A job that was killed during the restoration resumes it.

@@ -59,8 +59,8 @@ class Config(fluo.Config):
     def _check_resolution(self) -> Config:
         if self.mtf10 is not None:
             raise ValueError(
-                "an under-sampled scan has the resolution of the original scan: leave "
-                "out the MTF, or choose fluo"
+                "an under-sampled scan has the resolution of the original scan: omit "
+                "the MTF, or choose fluo"
             )
         return self
 

@@ -396,6 +396,5 @@ def refuse_for_samples(*, workers: bool, series: bool) -> None:
         )
     if workers:
         raise ConfigError(
-            "Samples of a diffusion model are drawn by one process: leave out "
-            "--workers."
+            "Samples of a diffusion model are drawn by one process: omit --workers."
         )

@@ -94,8 +94,8 @@ def restore_blocks_steps(
         )
     if config.uncertainty != NONE:
         raise ConfigError(
-            "Blocks are restored without standard deviations: leave out uncertainty, "
-            "or use restore_with_uncertainty."
+            "Blocks are restored without standard deviations: omit uncertainty, or "
+            "use restore_with_uncertainty."
         )
     if config.model == AUTO_MODEL:
         raise ConfigError("Name a model to restore the blocks.")
