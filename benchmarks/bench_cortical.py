@@ -216,7 +216,7 @@ def main() -> None:
             f"--steps {arguments.steps} --seed {arguments.seed} "
             f"--aware {arguments.aware}`. The networks were tested on {JUDGED_ON} "
             f"volumes of {n}³ voxels of {FINE_MICROMETRES:.2f} µm, super-resolved from "
-            f"voxels of {COARSE_MICROMETRES:g} µm (blur of {IMAGING.blur} and noise of "
+            f"voxels of {COARSE_MICROMETRES:g} µm (blur of {IMAGING.blur} voxel; noise of "
             f"{IMAGING.noise:.0%} of the contrast), and trained on {TRAINED_ON} "
             "others. The width is the diameter of the largest sphere in the pore. "
             "*Found*: fraction of the true pore voxels that are pores in the result. "

@@ -236,9 +236,9 @@ class Bench:
         train, test = (seen("independent", s) for s in (TRAIN_SEED, TEST_SEED))
         for factor in FACTORS:
             for setting in FINER:
-                if self._is_missing(f"{factor} times finer", setting):
+                if self._is_missing(f"upscale factor {factor}", setting):
                     row = enlarged(setting, train, test, factor, self.options)
-                    self._add(f"{factor} times finer", setting, row)
+                    self._add(f"upscale factor {factor}", setting, row)
 
     def _is_missing(self, case: str, setting: Setting) -> bool:
         only, seed = self.options.only, self.options.seed
@@ -297,12 +297,12 @@ def main() -> None:
     if options.steps != parser.get_default("steps"):
         command += f" with `--steps {options.steps}`"
     head = (
-        f"{command}: {options.steps} steps of 8 patches of {PATCH}² voxels of the "
-        "result, on one thread of a busy computer; training times are processor time. "
-        "± is half the difference between two seeds.\n\n"
+        f"{command}. Each training has {options.steps} steps with 8 patches of {PATCH}² "
+        "voxels of the result, on one thread of a busy computer. Training times are "
+        "processor times. ± is half the difference between two seeds.\n\n"
     )
-    finer = [r for r in bench.rows if "finer" in r["case"]]
-    rest = [r for r in bench.rows if "finer" not in r["case"]]
+    finer = [r for r in bench.rows if "upscale factor" in r["case"]]
+    rest = [r for r in bench.rows if "upscale factor" not in r["case"]]
     for name, document, rows in (
         ("efficiency", DOCS / "methods.md", rest),
         ("efficiency", DOCS / "super_resolution_networks.md", finer),
