@@ -61,7 +61,7 @@ def rows_of(viewer, qtbot, layer):
 def test_an_assumed_slice_distance_is_said_and_corrected(viewer, qtbot, slices):
     layer, [(severity, said)] = open_file(viewer, slices)
     assert "warning" in severity
-    assert said.startswith("scan: The files do not give the distance between slices")
+    assert said.startswith("scan: The files do not specify the distance between slices")
     rows = rows_of(viewer, qtbot, layer)
     for row in rows:
         assert "assumed to equal the pixel size, 0.8 µm" in row.notes.text
@@ -147,7 +147,7 @@ def test_compare_says_the_notes_of_each_image(viewer, qtbot, slices, unnamed):
     other, _ = open_file(viewer, unnamed)
     dock = opened(viewer, COMPARE)
     dock.images.choose(layer, other)
-    assert "scan: The files do not give the distance between slices" in dock.notes.text
+    assert "scan: The files do not specify the distance between slices" in dock.notes.text
     assert "stack: The file does not name its axis" in dock.notes.text
     row = next(r for r in dock.notes.rows if "distance" in r.text)
     assert row.message.icon.accessibleDescription() == "Caution"

@@ -115,7 +115,7 @@ def test_without_a_usable_scale_the_voxel_size_is_unknown(
     assert not volume.has_physical_size
     (note,) = volume.metadata["notes"]
     assert note.corrected_by == "unit"
-    reason = "The file gives no scale" if scale is None else f"{scale}, is invalid"
+    reason = "The file specifies no scale" if scale is None else f"{scale}, is invalid"
     assert f"{reason}, so the voxel size is unknown." in note
     given = io.read(tmp_path / "a.ome.zarr", voxel_size=(2, 1, 1), unit="µm")
     assert (given.voxel_size, given.unit) == ((2, 1, 1), "µm")

@@ -133,7 +133,7 @@ def test_a_training_asks_before_it_starts(frames: Path, inches: Path) -> None:
     volumes = {"source": [io.read(frames), io.read(inches)]}
     said = " ".join(reading_warnings(volumes))
     assert "frames.tif: its 1000 planes look like frames" in said
-    assert "inches.tif: the file gives a voxel size of 1 × 0.01 × 0.01 in" in said
+    assert "inches.tif: the file specifies a voxel size of 1 × 0.01 × 0.01 in" in said
 
 
 def test_a_model_that_adds_slices_warns_where_the_file_names_none(tmp_path):

@@ -266,7 +266,7 @@ def test_folder_of_slices(shared_data: Path) -> None:
         assert volume.unit == "mm"
         np.testing.assert_allclose(volume.voxel_size[1:], 0.390625, rtol=1e-6)
         assert (
-            "files do not give the distance between slices"
+            "files do not specify the distance between slices"
             in volume.metadata["notes"][0]
         )
         last = io.read(folder / "banana0026.tif").data

@@ -99,7 +99,7 @@ def time_series_question(
     certain = False
     if interval is not None and n > 1:
         certain = True
-        reasons.append(f"the file gives {interval:g} s between them")
+        reasons.append(f"the file specifies an interval of {interval:g} s between them")
     similarity = _PlaneSimilarity.of(data, axes) if n >= _MIN_PLANES else None
     if similarity is not None and similarity.keeps_detail:
         certain = certain or (n >= _MANY_PLANES and n >= _MANY_PLANES_RATIO * longest)

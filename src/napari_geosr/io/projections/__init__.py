@@ -283,8 +283,8 @@ def _implausible_size_changes(scan: Projections) -> AnyDict:
     if drops:
         effect = "it is treated as unknown"
     note = (
-        f"The file gives a pixel size of {text}, which is implausible ({reason}); "
-        f"{effect}. Give the pixel size (--pixel-size and --unit)."
+        f"The file specifies a pixel size of {text}, which is implausible "
+        f"({reason}); {effect}. Give the pixel size (--pixel-size and --unit)."
     )
     metadata = with_voxel_size_question(scan.metadata, None)
     metadata["notes"] = (*metadata.get("notes", ()), note)

@@ -138,7 +138,7 @@ def _too_coarse(
     )
     if low.unit == "pixel" and low.voxel_size == high.voxel_size:
         return text + (
-            "Neither file gives a voxel size: give both (--low-voxel-size, "
+            "Neither file specifies a voxel size: give both (--low-voxel-size, "
             "--high-voxel-size and --unit)."
         )
     if letter == "Z" and config.dimensions == "3D":
