@@ -147,7 +147,7 @@ def test_compare_says_the_notes_of_each_image(viewer, qtbot, slices, unnamed):
     other, _ = open_file(viewer, unnamed)
     dock = opened(viewer, COMPARE)
     dock.images.choose(layer, other)
-    assert "scan: The files do not specify the distance between slices" in dock.notes.text
+    assert "scan: The files do not specify the distance between" in dock.notes.text
     assert "stack: The file does not name its axis" in dock.notes.text
     row = next(r for r in dock.notes.rows if "distance" in r.text)
     assert row.message.icon.accessibleDescription() == "Caution"
