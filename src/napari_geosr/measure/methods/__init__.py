@@ -91,10 +91,9 @@ def methods_text(report: MethodsSource) -> str:
     lines = [
         f"{report.name} ({shape} voxels{grain}) was measured with napari-geosr "
         f"{__version__}. Voxels {dark} the threshold of {report.threshold:.6g}, "
-        f"{rule}, were counted as pores. Pores of at least {report.min_voxels} "
-        "voxels, "
-        f"connected by {neighbours} neighbours, were counted; the porosity "
-        f"includes pores of all sizes.",
+        f"{rule}, were classified as pores. Pores of at least {report.min_voxels} "
+        f"voxels, connected by {neighbours} neighbours, were counted; the porosity "
+        "includes pores of all sizes.",
     ]
     lines += [text for text, _ in neighbourhood_texts(report.settings)]
     lines += sample_texts(report)
