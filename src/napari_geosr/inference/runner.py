@@ -114,8 +114,8 @@ def restore_tiles(
         the means.
     backend : Choice, optional
         The backend that may replace torch (`napari_geosr.inference.backends`); torch by
-        default. The first tile decides, and the choice may be passed to the next run
-        with the same network.
+        default. The decision is made with the first tile, and the choice may be passed
+        to the next run with the same network.
 
     Yields
     ------

@@ -30,8 +30,8 @@ _N_REFINED = 3
 _ITERATIONS = 60
 #: Number of tabulated values of the noise parameter.
 _PARAMETERS = 33
-#: Minimum fraction of the power that must be noise, at one frequency at least, to
-#: estimate the noise's correlation along Z.
+#: Minimum fraction of noise in the power, at one or more frequencies, that allows the
+#: noise's correlation along Z to be estimated.
 _MIN_NOISE_SHARE = 0.5
 _Power = Callable[[Array, float], Array]
 #: Noise spectra: power, and the bounds of the parameter.

@@ -339,7 +339,8 @@ def _title(choice: object) -> str:
 
 
 class NamesEdit(QWidget):
-    """Edits ``one,two:0.3`` as text or in a menu of ticks, which keeps the weights.
+    """Edits ``one,two:0.3`` as text or in a menu of check boxes, which keeps the
+    weights.
 
     Attributes
     ----------

@@ -284,8 +284,8 @@ def replace_data(
 ) -> None:
     """Show `volume` in an existing layer, at the position of the volume.
 
-    Faster than removing the layer and adding another, for which napari collects garbage
-    while the window waits. The slice on screen stays the same.
+    This is faster than removing the layer and adding another, because napari then
+    collects garbage while the window is blocked. The slice on screen stays the same.
 
     Parameters
     ----------

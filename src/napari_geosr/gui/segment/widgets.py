@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 
     from napari_geosr.operations.segment import Suggestion
 
-#: Next action: without a scan, without strokes, while one class is painted, and after.
+#: Hints on the next action: without a scan, without strokes, with only one painted
+#: class, and afterwards.
 NO_SCAN = "Open a scan to segment."
 NO_STROKES = "Choose the scan, then press New labels."
 PAINT = "Paint at least two classes with napari's brush."

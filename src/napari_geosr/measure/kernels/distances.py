@@ -1,4 +1,4 @@
-"""Exact Euclidean distances to the nearest voxel outside a phase, with its place."""
+"""Exact Euclidean distances to the nearest voxel outside a phase, with its position."""
 
 from __future__ import annotations
 

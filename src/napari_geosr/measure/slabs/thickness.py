@@ -245,7 +245,7 @@ def shared_thickness_steps(
     blocks : sequence of Box
         Boxes that cover the phase.
     share : callable
-        Processes all items in other processes, and yields the results in order.
+        Handles all items in other processes, and yields the results in order.
     to_centres, message
         As in `thickness_steps`.
     """

@@ -70,7 +70,8 @@ class ClusterDialog(QDialog):
     Signals
     -------
     submitted : object, str
-        The job's folder; the job, its number and its folder, as a message for the user.
+        The job's folder, and a message for the user with the job, its number and its
+        folder.
     """
 
     submitted = Signal(object, str)
