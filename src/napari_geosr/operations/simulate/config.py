@@ -199,8 +199,9 @@ class SimulateRadiographsConfig(Config):
         None,
         ge=1,
         title="Painted",
-        description="Also write labels in which only the first radiographs, as many "
-        "as given here, are painted; all others have the value 255.",
+        description="Number of painted radiographs, counted from the first: also "
+        "write labels in which only these are painted and all others "
+        "have the value 255.",
     )
     seed: int = Field(
         0,
