@@ -312,7 +312,7 @@ class PorePlot(QWidget):
 
 
 def _share(report: PorosityReport, mask: AnyArray) -> str:
-    """Fraction of the total size of all pores that is in the selected pores."""
+    """Fraction of the total pore size in the selected pores."""
     column = "area" if report.is_flat else "volume"
     sizes = report.table.get(column)
     if sizes is None or not sizes.sum() > 0:
