@@ -57,8 +57,8 @@ class Config(TrainingConfig):
     mask_axis: Literal["none", "x", "y", "z", "cross"] = Field(
         "none",
         title="Mask axis",
-        description="If the noise forms lines: also hide the neighbours along this "
-        "axis (cross: along every axis).",
+        description="Also hide the neighbours along this axis, if the noise forms "
+        "lines (cross: along every axis).",
     )
     mask_length: int = Field(
         5,
