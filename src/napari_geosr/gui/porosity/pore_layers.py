@@ -44,7 +44,8 @@ _ROSE = "rose"
 def features(report: PorosityReport) -> Any:
     """The pore table as a DataFrame with the `index` column that napari requires.
 
-    Row 0 is the background, because napari's features table takes rows for labels.
+    Row 0 is the background, because napari's features table uses the row number as the
+    label.
     """
     import pandas as pd
 

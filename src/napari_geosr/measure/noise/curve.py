@@ -151,7 +151,7 @@ def _without_mixtures(
 ) -> Array:
     """The curve without rises that only classes with structure show.
 
-    A line that rises with the grey value is that of photons, and is kept.
+    A straight rise with the grey value is photon noise, and is kept.
     """
     if is_uniform.any():
         # A curve that falls steeply over classes with structure ends below the noise of
