@@ -299,7 +299,8 @@ def main() -> None:
     head = (
         f"{command}. Each training has {options.steps} steps with 8 patches of "
         f"{PATCH}² voxels of the result, on one thread of a busy computer. "
-        "Training times are processor times. ± is half the difference between two seeds.\n\n"
+        "Training times are processor times. ± is half the difference between two "
+        "seeds.\n\n"
     )
     finer = [r for r in bench.rows if "upscale factor" in r["case"]]
     rest = [r for r in bench.rows if "upscale factor" not in r["case"]]
