@@ -38,7 +38,7 @@ def test_it_says_what_was_made(tmp_path, capsys):
     assert f"True porosity: {100 * kept['porosity']:.3f} %" in said
     assert "20 % requested" in said
     at_half = kept["porosity_at_half_contrast"]
-    assert f"the true object has {100 * at_half:.3f} %" in said
+    assert f"the true object has a porosity of {100 * at_half:.3f} %" in said
 
 
 def test_threads_change_nothing(tmp_path):

@@ -67,7 +67,7 @@ def test_registered_networks_declare_their_halo(name, kwargs):
 def test_a_promise_that_is_too_small_is_refused(make_network):
     network = make_network("dilated")
     network.spec = dataclasses.replace(network.spec, halo=(6, 5))
-    with pytest.raises(ModelError, match="halo of 5 along X, but voxels 6 away"):
+    with pytest.raises(ModelError, match="halo of 5 along X, but voxels up to 6 away"):
         check_spec(network)
     network = make_network("strided")
     network.spec = dataclasses.replace(network.spec, stride=(4, 8), minimum_size=(8, 8))
