@@ -314,8 +314,9 @@ def _cards(done: StudySummary, config: StudyConfig, scan: Projections) -> str:
             at = subset.short.removeprefix(str(subset.projections))
             text = f"{subset.projections} of {scan.n_angles}{at}"
         cards.append(
-            f'<div class="card"><span>{escape(str(titles[name]))}: porosity within '
-            f"{100 * config.tolerance:g} % from</span><b>{escape(text)}</b></div>"
+            f'<div class="card"><span>{escape(str(titles[name]))}: smallest scan '
+            f"with a porosity within ±{100 * config.tolerance:g} "
+            f"%</span><b>{escape(text)}</b></div>"
         )
     return f'<div class="cards">{"".join(cards)}</div>'
 
