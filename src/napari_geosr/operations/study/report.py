@@ -274,8 +274,8 @@ def _savings_rows(done: StudySummary, scan: Projections) -> list[list[str]]:
     return [
         [
             ScanSubset.of(row).short,
-            f"× {row['time_factor']:.3g} less",
-            f"× {row['data_factor']:.3g} less",
+            f"{row['time_factor']:.3g} × less",
+            f"{row['data_factor']:.3g} × less",
             number(row["hours"]),
             format_bytes(row["bytes"]),
             f"{row['synchrotron_kilowatt_hours']:.3g} kWh",
