@@ -356,7 +356,7 @@ def ask(jobs: list[JobFolder], parent: QWidget | None) -> str:
     buttons, roles = QMessageBox, QMessageBox.ButtonRole
     box = buttons(parent)
     box.setIcon(buttons.Icon.Question)
-    box.setWindowTitle(f"Close while {_describe_work(jobs)}?")
+    box.setWindowTitle("Close while a job is running?")
     box.setAccessibleName(box.windowTitle())
     box.setText(f"{_background_sentence(jobs)} Close the window?")
     box.setInformativeText("You will find it in the Jobs dock next time.")
@@ -450,6 +450,6 @@ def _background_sentence(jobs: list[JobFolder]) -> str:
 
 
 def _describe_work(jobs: list[JobFolder]) -> str:
-    """``"training"``, or ``"working"`` if some jobs train no network."""
+    """``"training"``, or ``"running"`` if some jobs train no network."""
     fit = all(job.status().operation in FIT_NETWORKS for job in jobs)
-    return "training" if fit else "working"
+    return "training" if fit else "running"
