@@ -292,7 +292,8 @@ def head(command: str) -> str:
         "their name is the chosen setting. Errors are signed and relative to the known "
         "mask, with Otsu's threshold throughout; *volumes* is the Wasserstein-1 "
         "distance between the distributions of log10 pore volumes in the result and in "
-        "the ground truth.\n"
+        "the ground truth. There is no row for bicubic interpolation, because it "
+        "equals the input at a factor of 1.\n"
     )
 
 
