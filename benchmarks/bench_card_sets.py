@@ -124,7 +124,7 @@ def main() -> None:
     )
     parser.add_argument("--scans", type=int, default=2, help="number of scans per set")
     parser.add_argument("--work", type=Path, default=Path("build/card_sets"))
-    parser.add_argument("--out", type=Path, help="document that gets the table")
+    parser.add_argument("--out", type=Path, help="document to write the table into")
     options = parser.parse_args()
     torch.set_num_threads(1)
     options.work.mkdir(parents=True, exist_ok=True)

@@ -175,7 +175,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", help="run only settings with this text in the label")
     parser.add_argument("--work", type=Path, default=Path("build/methods"))
-    parser.add_argument("--out", type=Path, help="document that gets the table")
+    parser.add_argument("--out", type=Path, help="document to write the table into")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     common = {

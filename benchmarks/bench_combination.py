@@ -189,7 +189,7 @@ def main() -> None:
         "--sets", action="store_true", help="use the test sets of the model cards"
     )
     parser.add_argument("--work", type=Path, default=Path("build/combination"))
-    parser.add_argument("--out", type=Path, help="document that gets the table")
+    parser.add_argument("--out", type=Path, help="document to write the table into")
     options = parser.parse_args()
     torch.set_num_threads(1)
     options.work.mkdir(parents=True, exist_ok=True)

@@ -409,8 +409,8 @@ def main() -> None:
     parser.add_argument("--counts", default="1,2,5")
     parser.add_argument("--methods", default=f"{SCRATCH};{DIFFUSION};{FEATURES}")
     parser.add_argument("--threads", type=int)
-    parser.add_argument("--ddpm-model", help="a trained model instead")
-    parser.add_argument("--denoiser-model", help="a trained model instead")
+    parser.add_argument("--ddpm-model", help="use this trained ddpm model")
+    parser.add_argument("--denoiser-model", help="use this trained denoiser")
     parser.add_argument(
         "--picture", type=Path, help="only draw a picture of some radiographs"
     )

@@ -151,7 +151,12 @@ def main() -> int:
     parser.add_argument(
         "--only", default="", help="run only rows with this text in their name"
     )
-    parser.add_argument("--times", type=float, default=8.0, help="result / budget")
+    parser.add_argument(
+        "--times",
+        type=float,
+        default=8.0,
+        help="size of the result divided by the budget",
+    )
     parser.add_argument("--child", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:

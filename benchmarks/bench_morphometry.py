@@ -129,7 +129,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("volume", type=Path, nargs="*")
     parser.add_argument("--edge", type=int, default=100)
-    parser.add_argument("--thickness", action="store_true", help="time thickness only")
+    parser.add_argument(
+        "--thickness", action="store_true", help="measure only the thickness"
+    )
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     warnings.simplefilter("ignore")

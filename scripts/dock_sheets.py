@@ -83,7 +83,7 @@ def porosity(viewer) -> States:
 
 
 def porosity_air(viewer) -> States:
-    """A cylinder in air, before and after measuring."""
+    """Porosity with a cylinder in air, before and after measuring."""
     frame, dock = opened(viewer, "Porosity")
     y, x = np.mgrid[:96, :96] - 47.5
     foam = sphere_foam((96, 96, 96), porosity=0.3, radius=(3, 8), gap=1.0, seed=3)
@@ -99,7 +99,7 @@ def porosity_air(viewer) -> States:
 
 
 def porosity_sections(viewer) -> States:
-    """Morphometry and scan plan, open and used."""
+    """Porosity with the morphometry and the scan plan open, and after use."""
     frame, dock = opened(viewer, "Porosity")
     dock.plan.section.set_open(True)
     shots.scroll_to(dock.plan)
@@ -126,7 +126,7 @@ def porosity_sections(viewer) -> States:
 
 
 def sim(viewer) -> States:
-    """Empty, with frames, with their patterns, reconstructed."""
+    """SIM: empty, with frames, with their patterns, reconstructed."""
     frame, dock = opened(viewer, "SIM")
     yield "empty", frame
     with tempfile.TemporaryDirectory() as folder:
@@ -147,7 +147,7 @@ def sim(viewer) -> States:
 
 
 def train(viewer) -> States:
-    """Empty, with two scans, with all settings, training."""
+    """Train: empty, with two scans, with all settings, during training."""
     frame, dock = opened(viewer, "Train")
     yield "empty", frame
     shots.noisy_pair(viewer)
@@ -164,7 +164,7 @@ def train(viewer) -> States:
 
 
 def reconstruct(viewer) -> States:
-    """Empty, with projections, reconstructed, with the study open."""
+    """Reconstruct: empty, with projections, reconstructed, with the study open."""
     frame, dock = opened(viewer, "Reconstruct")
     yield "empty", frame
     with tempfile.TemporaryDirectory() as folder:
@@ -181,7 +181,7 @@ def reconstruct(viewer) -> States:
 
 
 def segment(viewer) -> States:
-    """Empty, with a scan, after strokes, segmented."""
+    """Segment: empty, with a scan, after strokes, segmented."""
     frame, dock = opened(viewer, "Segment")
     yield "empty", frame
     viewer.open_sample(shots.PLUGIN, "noisy_foam")
@@ -199,7 +199,7 @@ def segment(viewer) -> States:
 
 
 def compare(viewer) -> States:
-    """Empty, with two volumes, compared."""
+    """Compare: empty, with two volumes, compared."""
     frame, dock = opened(viewer, "Compare")
     yield "empty", frame
     viewer.open_sample(shots.PLUGIN, "noisy_foam")
@@ -211,7 +211,7 @@ def compare(viewer) -> States:
 
 
 def pairs(viewer) -> States:
-    """Empty, with two scans, aligned."""
+    """Pairs: empty, with two scans, aligned."""
     frame, dock = opened(viewer, "Pairs")
     yield "empty", frame
     shots.two_scans(viewer)
@@ -226,7 +226,7 @@ def pairs(viewer) -> States:
 
 
 def models(viewer) -> States:
-    """The list without a layer, and with one."""
+    """Models: the list without a layer, and with one."""
     frame, dock = opened(viewer, "Models")
     wait(until=lambda: bool(dock.items()))
     yield "empty", frame
@@ -236,7 +236,7 @@ def models(viewer) -> States:
 
 
 def shapes(viewer) -> States:
-    """Empty, with a coarse shape, refined."""
+    """Shapes: empty, with a coarse shape, refined."""
     from napari_geosr.physics.shapes import coarsened, sampled, trabeculae
 
     frame, dock = opened(viewer, "Shapes")
@@ -277,7 +277,7 @@ REAL_FILES = {
 
 
 def jobs(viewer) -> States:
-    """Without a job, with a finished training, with the parts of a run."""
+    """Jobs: without a job, with a finished training, with the parts of a run."""
     frame, _ = opened(viewer, "Jobs")
     wait(1)
     yield "empty", frame
@@ -317,7 +317,7 @@ ON_REAL = {name: partial(real, file=file) for name, file in REAL_FILES.items()}
 
 
 def sheet(viewer, frame: QWidget) -> QPixmap:
-    """A dock side by side in its widths and themes."""
+    """Draw a dock side by side in several widths and both themes."""
     window = viewer.window._qt_window
     area = dock_of(frame)
     views = []
