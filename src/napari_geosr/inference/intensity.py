@@ -29,7 +29,7 @@ SAMPLE_ABOVE = 64 * 2**20
 _BLOCK_VOXELS = 2**20
 #: Number of planes from which rows are read if a single plane exceeds the sample size.
 _N_ROW_PLANES = 16
-#: Maximum number of blocks that are searched for a crowd of hot voxels.
+#: Maximum number of blocks that are searched for a cluster of hot voxels.
 _N_CROWD_BLOCKS = 16
 #: Largest integer up to which float64 represents every integer.
 _MAX_EXACT_INTEGER = 2**53

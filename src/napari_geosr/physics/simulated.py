@@ -79,13 +79,13 @@ class ObjectKind:
         return every is not None and number % every == every - 1
 
     def version_shape(self, number: int, version: int) -> tuple[int, ...]:
-        """Shape of a version of a number."""
+        """Shape of one version of the volume with this number."""
         factors = self.finer if version else (1, 1, 1)
         shape = tuple(f * n for f, n in zip(factors, self.shape, strict=True))
         return shape[1:] if self.is_single(number) else shape
 
     def versions(self, number: int) -> tuple[FloatArray, ...]:
-        """All versions of a number, on the grey scale of the first."""
+        """All versions of the volume with this number, on the first one's grey scale."""
         made = self.simulate(number)
         if self.is_single(number):
             made = tuple(part[len(part) // 2] for part in made)
@@ -300,7 +300,7 @@ class Cache:
         self._lock = threading.Lock()
 
     def get(self, kind: str, number: int) -> tuple[FloatArray, ...]:
-        """All versions of a number, simulated unless cached."""
+        """All versions of the volume with this number, simulated unless cached."""
         with self._lock:
             key = (kind, number)
             if key in self._kept:

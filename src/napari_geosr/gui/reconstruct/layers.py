@@ -32,7 +32,8 @@ class HiddenViews:
     """Hides projections and sinograms, which would cover slices.
 
     Because these images differ in size from slices, the camera moves to the first
-    slices shown after views were hidden, and back.
+    slices that are shown after the views are hidden, and back when the views are shown
+    again.
     """
 
     def __init__(self, viewer: ViewerModel) -> None:

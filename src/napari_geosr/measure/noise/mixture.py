@@ -31,7 +31,7 @@ from napari_geosr.measure.noise.spectrum import (
 _MAX_GROUPS = 4
 #: Initial step of the simplex search, in voxels (widths) or Nyquist units (cutoffs).
 _STEP = 0.12
-#: Limit of evaluations of the simplex search, for each kind of noise.
+#: Maximum number of evaluations in the simplex search, for each kind of noise.
 _MAX_EVALUATIONS = 50
 
 

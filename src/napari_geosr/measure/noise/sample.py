@@ -72,8 +72,9 @@ _EXTREME = 1e3
 #: Distance, relative to the range of grey values, below which two of them are equal up
 #: to rounding in the computer.
 _SAME = 1e-5
-#: Quantile of the distances between grey values that is their step. Each counts like
-#: the rarer of its values, because the smallest may come from a single voxel.
+#: Quantile of the distances between adjacent grey values that is taken as the step of
+#: the grey scale. Each distance counts like the rarer of its two values, because the
+#: smallest distance may come from a single voxel.
 _STEP_QUANTILE = 0.1
 #: Number of voxels that are averaged along an axis.
 _PAIR = 2

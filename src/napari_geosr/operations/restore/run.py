@@ -254,7 +254,9 @@ def work_steps(
     if filled.error is not None:
         sentence = f"{filled.error} {kept_sentence(kept_as)}"
         raise type(filled.error)(sentence) from filled.error
-    if not all(path.exists() for path in kept_as):  # stopped, on a full disk
+    if not all(
+        path.exists() for path in kept_as
+    ):  # the run stopped while the disk was full
         raise FileError(
             f"{kept_as[0].name} could not be written. {kept_sentence(kept_as)}"
         )

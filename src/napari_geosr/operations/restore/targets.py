@@ -181,7 +181,7 @@ def open_targets(
 def _array(volume: Volume, kept: FinishedPart | None) -> Any:
     if kept is not None:
         array = kept.writable()
-        claim(array)  # even if a killed program left it
+        claim(array)  # even if a killed program left it behind
         return array
     # napari shows NaN as transparent and statistics ignore it, so that unrestored
     # voxels are not mistaken for pores.
@@ -190,7 +190,7 @@ def _array(volume: Volume, kept: FinishedPart | None) -> Any:
 
 
 def check_budget(prepared: PreparedRestoration, out: str | Path | None) -> None:
-    """Raise an error that states the memory that the run needs if it does not fit.
+    """If the run does not fit into memory, raise an error that states its need.
 
     Call it before a part of the volume is restored to judge a run. Otherwise the error
     would state the memory for that part, which may be too little for the run.

@@ -49,7 +49,7 @@ class MaskSegmentation:
     path : Path
         The labels; 0 outside the mask.
     n_inside : int
-        Voxels of the mask, which were computed.
+        Number of voxels in the mask; only these were computed.
     fractions : dict of int to float
         Fraction of the mask that has each label.
     """

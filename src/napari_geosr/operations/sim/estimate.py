@@ -183,7 +183,7 @@ def estimate_steps(
 def _with_distinct_directions(
     fits: Sequence[FringeFit], otf: Otf
 ) -> tuple[FringeFit, ...]:
-    """The fits; if two angles have the same wave vector, the second gets a problem."""
+    """The fits, with a problem for the second of two angles with equal wave vectors."""
     found = list(fits)
     for j, i in itertools.combinations(range(len(fits)), 2):
         one, other = (np.asarray(fits[at].pattern.wave_vector) for at in (j, i))
@@ -217,7 +217,7 @@ def _with_common_harmonics(patterns: PatternSet) -> PatternSet:
 def computed(
     steps: Generator[Step, None, T], threads: int | None
 ) -> Generator[Step, None, T]:
-    """Advance `steps` without gradients and with a number of CPU threads."""
+    """Advance `steps` without gradients and with the given number of CPU threads."""
     with closing(steps):
         while True:
             with exact_settings(threads):
