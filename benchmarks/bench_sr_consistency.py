@@ -2,9 +2,9 @@
 
 Real volumes are averaged over 2 and 4 voxels, and noise is added. They are then
 super-resolved by cubic interpolation, by the bundled network alone, and by the network
-with the data-consistency layer (with the sharpness of the scan, with that of the network, and
-with the default, which chooses between them). The noise is measured as in a
-restoration, or given with ``--known-noise``. The table contains the PSNR relative to
+with the data-consistency layer (with the sharpness of the scan, with that of the
+network, and with the default, which chooses between them). The noise is measured as in
+a restoration, or given with ``--known-noise``. The table contains the PSNR relative to
 the real volume (range: 2nd to 98th percentile) and the error of the porosity by Otsu's
 threshold, in percentage points. The last columns contain the verdict before the run,
 and the choice of ``--model auto`` for this upscale factor. Prints Markdown, or writes

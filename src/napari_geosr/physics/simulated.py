@@ -85,7 +85,7 @@ class ObjectKind:
         return shape[1:] if self.is_single(number) else shape
 
     def versions(self, number: int) -> tuple[FloatArray, ...]:
-        """All versions of the volume with this number, on the first one's grey scale."""
+        """All versions of the volume with this number, on the first's grey scale."""
         made = self.simulate(number)
         if self.is_single(number):
             made = tuple(part[len(part) // 2] for part in made)
