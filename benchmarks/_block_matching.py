@@ -79,7 +79,7 @@ def _methods(data: Mapping[str, Any]) -> dict[str, Callable[[Any, float], Any]]:
     def coloured(volume: Any, strength: float) -> Any:
         return bm4d(volume, strength**2 * _spectrum(data["noise"], volume.shape))
 
-    found = {"BM3D (by planes)": planes, "BM4D": volumes}
+    found = {"BM3D (plane by plane)": planes, "BM4D": volumes}
     if data["correlated"]:
         found["BM4D, spectrum of the noise"] = coloured
     return found

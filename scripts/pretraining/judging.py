@@ -93,7 +93,7 @@ def _tuned(test: TestSet, baseline: Baseline, scan: Scan) -> tuple[str, Filter]:
                 score = psnr(run(noisy), clean, abs(scan.contrast))
                 name = f"{baseline.name} {setting:g}"
                 if planes or len(noisy) == 1:
-                    name = name.replace(" (3D)", "") + ", by planes"
+                    name = name.replace(" (3D)", "") + ", plane by plane"
                 name += ", Anscombe" if stabilised else ""
                 name += " + cubic" if test.is_finer else ""
                 if best is None or score > best[0]:

@@ -200,6 +200,6 @@ def _refuse_private(host_address: _Address, address: str) -> None:
             inner = ipaddress.IPv4Address(int(host_address) & 0xFFFFFFFF)
     if not inner.is_global or inner.is_multicast:
         raise ModelError(
-            f"{address} points to {host_address}, which is this computer or one in a "
+            f"{address} points to {host_address}, which is this computer or one on a "
             "private network, so nothing was downloaded. Download the file by hand."
         )

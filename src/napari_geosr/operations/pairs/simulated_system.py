@@ -51,7 +51,7 @@ def cropped(high: Volume, factors: tuple[int, ...]) -> Volume:
     if min(coarse[-2:]) < _MIN_VOXELS or min(coarse) < 1:
         raise VolumeError(
             f"{high.title} has {times(high.shape)} voxels: with an upscale factor of "
-            f"{max(factors)} too few low-resolution voxels are left ({times(coarse)}; "
+            f"{max(factors)}, too few low-resolution voxels are left ({times(coarse)}; "
             f"at least {_MIN_VOXELS} along Y and X are needed). Choose a smaller "
             "factor."
         )

@@ -82,8 +82,8 @@ AngleRange = Annotated[
     AfterValidator(_two),
     Field(
         title="Angular range",
-        description="First angle and end of evenly spaced angles in degrees, such as "
-        "0 180.",
+        description="First angle and end of a range of evenly spaced angles, in "
+        "degrees, such as 0 180.",
     ),
 ]
 Endpoint = Annotated[

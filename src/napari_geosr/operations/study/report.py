@@ -182,7 +182,7 @@ _NOTES = (
     "Only pores of at least the minimum size are counted. Pore-volume distance: "
     "Wasserstein-1 "
     "distance between the log10 volumes of the counted pores; 1 is one order of "
-    "magnitude. Euler number: of the pores, which are connected through faces, edges "
+    "magnitude. Euler number: that of the pores, whose voxels are connected through faces, edges "
     "and corners. Connectivity: loops minus enclosed solids per mm³, which is (number "
     "of pores − Euler number) ÷ sample volume. Dice: overlap with the pores of the "
     "reference. PSNR: within the sample, relative to the contrast between solid and "

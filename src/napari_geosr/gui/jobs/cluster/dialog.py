@@ -118,7 +118,7 @@ class ClusterDialog(QDialog):
         self.folder.setToolTip("Folder that all nodes of the cluster can access.")
         self.folder.setAccessibleName("Job folder")
         self.keep_as = QLineEdit()
-        self.keep_as.setAccessibleName("Keep as")
+        self.keep_as.setAccessibleName("Save as")
         self.keep_as.setToolTip(
             "Name under which these settings are saved as a profile."
         )
@@ -167,7 +167,7 @@ class ClusterDialog(QDialog):
         column.addWidget(self.origin)
         rows = form_layout()
         add_row(rows, "Job &folder", self.folder)
-        add_row(rows, "&Keep as", self.keep_as)
+        add_row(rows, "Sa&ve as", self.keep_as)
         column.addLayout(rows)
         self.script_section = Section(
             "&Script", self.script, tool_tip="Script submitted to the queue."
@@ -289,7 +289,7 @@ class ClusterDialog(QDialog):
         if profiles.profile_path(name).exists():
             raise ConfigError(
                 f"The profile {name!r} already exists. Choose another name under "
-                "Keep as, or leave that field empty."
+                "Save as, or leave that field empty."
             )
         # The proposed values apply to this run only.
         own = {
