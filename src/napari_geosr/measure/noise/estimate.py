@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -13,17 +13,13 @@ from napari_geosr.core.errors import Cancelled, VolumeError
 from napari_geosr.core.noise import FLOOR, Noise
 from napari_geosr.core.steps import ShouldStop, Step, never_stop, run_to_end
 from napari_geosr.core.volume import Volume
-from napari_geosr.measure.noise.basis import Array, FloatArray, energies
-from napari_geosr.measure.noise.curve import fit_curve
+from napari_geosr.measure.noise.basis import Array, energies
+from napari_geosr.measure.noise.curve import NoiseCurve, fit_curve
+from napari_geosr.measure.noise.places import strongest_ratio
 from napari_geosr.measure.noise.quiet import QuietBlocks, find_quiet
-from napari_geosr.measure.noise.remarks import doubts, remarks
-from napari_geosr.measure.noise.sample import (
-    NoiseSample,
-    averaged,
-    rescaled,
-    sample_steps,
-    usable_sample,
-)
+from napari_geosr.measure.noise.reading import ScanBlocks, averaged, sample_steps
+from napari_geosr.measure.noise.remarks import doubts, position_doubts, remarks
+from napari_geosr.measure.noise.sample import NoiseSample, rescaled, usable_sample
 
 #: Minimum half-width of the noise level's interval, relative to the level.
 _MIN_HALF_WIDTH = 0.03
@@ -53,6 +49,9 @@ _STRONG_NOISE = 0.12
 #: Largest factor by which clipping may reduce the noise: 1.7 if half of the values are
 #: clipped.
 _CLIPPED_FACTOR = 2.0
+#: Ratio of the noise in the noisiest region to that in the calmest, above which the
+#: noise depends on the position.
+_MIN_PLACE_RATIO = 1.4
 #: If averaging voxels leaves more than this fraction of the noise level, the supposed
 #: noise may be structure. Averaging reduces noise; estimates scatter by some percent.
 _MAX_AVERAGED_RATIO = 1.1
@@ -150,10 +149,10 @@ def noise_steps(
     check()
     if blocks is None:  # `should_stop` was true only briefly
         raise Cancelled("Measuring the noise was cancelled.")
-    key = _key(volume, *blocks)
+    key = _key(volume, blocks)
     known = _known.get(key)
     if known is None:
-        sample = usable_sample(volume, *blocks)
+        sample = usable_sample(volume, blocks)
         del blocks  # up to 17 MB
         known, is_certain = _from_sample(volume, sample, second is not None, check)
         is_white = max(known.correlation.values()) < _MIN_STRUCTURE_LAG
@@ -169,11 +168,11 @@ def noise_steps(
     return replace(known, correlation=dict(known.correlation))
 
 
-def _key(volume: Volume, *blocks: FloatArray | None) -> bytes:
+def _key(volume: Volume, blocks: ScanBlocks) -> bytes:
     """Digest of everything that the estimate depends on."""
     digest = hashlib.blake2b(digest_size=16)
     digest.update(repr((volume.axes, volume.shape[0] == 1)).encode())
-    for values in blocks:
+    for values in (blocks.values, blocks.repeats, blocks.centres):
         if values is not None:
             digest.update(repr((values.dtype, values.shape)).encode())
             digest.update(np.ascontiguousarray(values).view(np.uint8).data)
@@ -196,7 +195,7 @@ def _compared_with_averaged(
     check()
     if blocks is None:  # `should_stop` was true only briefly
         return noise
-    found, _ = _from_sample(smaller, usable_sample(smaller, *blocks), False, check)
+    found, _ = _from_sample(smaller, usable_sample(smaller, blocks), False, check)
     if found.level <= _MAX_AVERAGED_RATIO * noise.level:
         return noise
     is_clear = found.level > _CLEAR_RATIO * noise.level
@@ -215,33 +214,51 @@ def _from_sample(
 ) -> tuple[Noise, bool]:
     """The noise of a sample, and whether some regions contain nothing else."""
     fraction = _QUIET_IN_DIFFERENCE if repeated else _QUIET
-    quiet = None
+    found = None
     sample, zero, unit = rescaled(sample)
     if sample.levels > 4 or (
         sample.levels == 0 and sample.blocks[0].size >= _MIN_BLOCK_VOXELS
     ):
         block_energies = energies(sample.blocks)
         quiet = find_quiet(block_energies, sample.greys, fraction=fraction, check=check)
+        if quiet is not None:
+            curve = fit_curve(
+                quiet.greys, quiet.variances, quiet.curve_errors, quiet.is_uniform
+            )
+            ratio = strongest_ratio(block_energies, sample, quiet, curve, check)
+            found = _QuietCurve(quiet, curve, ratio)
         del block_energies
     check()
-    noise = _noise(volume, sample, quiet, repeated, unit)
-    is_certain = quiet is None or bool(quiet.is_uniform.any())
+    noise = _noise(volume, sample, found, repeated, unit)
+    is_certain = found is None or bool(found.quiet.is_uniform.any())
     if (zero, unit) == (0, 1):
         return noise, is_certain
     return noise.standardised(-zero / unit, 1 / unit), is_certain
 
 
+@dataclass(frozen=True, eq=False)
+class _QuietCurve:
+    """Quiet blocks, the variance that they show, and how much higher it is elsewhere.
+
+    `ratio` is that of standard deviations in the noisiest region and in the calmest.
+    """
+
+    quiet: QuietBlocks
+    curve: NoiseCurve
+    ratio: float
+
+
 def _noise(
     volume: Volume,
     sample: NoiseSample,
-    quiet: QuietBlocks | None,
+    found: _QuietCurve | None,
     repeated: bool,
     unit: float,
 ) -> Noise:
     """The noise in the grey values of the sample, which are multiples of `unit`."""
     source = "repeat" if repeated else "scan"
     names = "zyx" if volume.axes == "ZYX" and volume.shape[0] > 1 else "yx"
-    if quiet is None:
+    if found is None:
         contrast = noise_free_contrast(sample, np.zeros_like, (0.0, 0.0, 0.0))
         return Noise(
             level=0.0,
@@ -252,14 +269,15 @@ def _noise(
             source=source,
             notes=remarks(volume, sample, None, 0.0, False, False, unit),
         )
-    errors, is_uniform = quiet.curve_errors, quiet.is_uniform
-    curve = fit_curve(quiet.greys, quiet.variances, errors, is_uniform)
+    quiet = found.quiet
     # Ignore brighter voxels: they are few, and some are hot voxels.
-    curve = curve.extended(float(np.percentile(sample.values, _ALMOST_ALL)))
+    curve = found.curve.extended(float(np.percentile(sample.values, _ALMOST_ALL)))
     greys, levels = curve.levels()
     level = float(np.sqrt(np.mean(np.interp(sample.greys, greys, levels) ** 2)))
+    measured = level
     half = _MIN_HALF_WIDTH + _HALF_WIDTH_PER_ERROR * float(quiet.doubts.min())
-    interval = (level * max(0.0, 1 - half), level * (1 + half))
+    ratio = found.ratio if found.ratio > _MIN_PLACE_RATIO else 1.0
+    interval = (level * max(0.0, 1 - half), level * max(1 + half, ratio))
     if sample.has_clipped:
         interval = (level, _CLIPPED_FACTOR * interval[1])
     if coarse := sample.is_coarse(level):
@@ -283,6 +301,9 @@ def _noise(
                 upper = max(upper, spread)
         interval = (0.0, upper)
         greys, level, levels = greys[:1], 0.0, (0.0,)
+    uneven: tuple[str, ...] = ()
+    if ratio > 1 and contrast > 0 and not (coarse or structured or unknown):
+        uneven = position_doubts(ratio, ratio * measured / contrast, level > 0)
     return Noise(
         level=level,
         contrast=contrast,
@@ -294,7 +315,10 @@ def _noise(
         interval=interval,
         source=source,
         notes=remarks(volume, sample, quiet, interval[1], structured, coarse, unit),
-        doubts=doubts(sample, quiet, coarse and not structured, level > contrast > 0),
+        doubts=(
+            *doubts(sample, quiet, coarse and not structured, level > contrast > 0),
+            *uneven,
+        ),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from napari_geosr.core.noise import FLOOR
 from napari_geosr.core.volume import Volume
 from napari_geosr.measure.noise.quiet import QuietBlocks
 from napari_geosr.measure.noise.sample import NoiseSample
@@ -139,6 +140,32 @@ def doubts(
             "structure cannot be recovered."
         )
     return tuple(found)
+
+
+def position_doubts(ratio: float, strongest: float, is_stated: bool) -> tuple[str, ...]:
+    """What to say of noise that is not equally strong everywhere.
+
+    Parameters
+    ----------
+    ratio : float
+        Noise of the noisiest region, relative to that of the calmest.
+    strongest : float
+        Noise of the noisiest region, as a fraction of the contrast.
+    is_stated : bool
+        Whether a level is stated, which is that of the calmest region.
+    """
+    if is_stated:
+        return (
+            f"The noise depends on the position: in some regions it is {ratio:.1f} "
+            "times as strong as stated. The stated level is that of the calmest "
+            "regions, so that their structure is kept; noise remains in the others.",
+        )
+    if strongest < FLOOR:
+        return ()
+    return (
+        "The noise depends on the position: it is too weak to be measured in some "
+        f"regions, and about {rough_percent(strongest)} of the contrast in others.",
+    )
 
 
 def _clipped(sample: NoiseSample) -> str:
