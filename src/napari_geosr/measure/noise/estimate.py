@@ -17,8 +17,13 @@ from napari_geosr.measure.noise.basis import Array, energies
 from napari_geosr.measure.noise.curve import NoiseCurve, fit_curve
 from napari_geosr.measure.noise.places import strongest_ratio
 from napari_geosr.measure.noise.quiet import QuietBlocks, find_quiet
-from napari_geosr.measure.noise.reading import ScanBlocks, averaged, sample_steps
-from napari_geosr.measure.noise.remarks import doubts, position_doubts, remarks
+from napari_geosr.measure.noise.reading import EDGE, ScanBlocks, averaged, sample_steps
+from napari_geosr.measure.noise.remarks import (
+    POSITION,
+    doubts,
+    position_doubts,
+    remarks,
+)
 from napari_geosr.measure.noise.sample import NoiseSample, rescaled, usable_sample
 
 #: Minimum half-width of the noise level's interval, relative to the level.
@@ -58,6 +63,10 @@ _MAX_AVERAGED_RATIO = 1.1
 #: Correlation of neighbouring voxels, along the axis where it is strongest, below which
 #: noise is not taken for structure: a blurred image has no white structure.
 _MIN_STRUCTURE_LAG = 0.2
+#: Other edge lengths of blocks, in voxels. In larger blocks, structure varies more.
+_OTHER_EDGES = (4, 5, 8)
+#: Ratio of the levels in such blocks up to which they are the same.
+_MAX_EDGE_RATIO = 1.15
 #: Ratio after averaging above which all of the supposed noise may be structure.
 _CLEAR_RATIO = 1.6
 _MAY_BE_STRUCTURE = (
@@ -186,20 +195,40 @@ def _compared_with_averaged(
 
     The mean of two values varies less than either value, whatever the correlation of
     their noise. Structure without uniform regions varies more in the averaged scan,
-    where each block covers more structure.
+    where each block covers more structure. If it varies only a little more, the noise
+    may still be right: then it is the same in blocks of other sizes.
     """
     smaller = averaged(volume)
     if smaller is None:
         return noise
-    blocks = run_to_end(sample_steps(smaller, None, should_stop))
+    level = _level(smaller, EDGE, should_stop, check)
+    if level is None or level <= _MAX_AVERAGED_RATIO * noise.level:
+        return noise
+    levels = [noise.level]
+    if volume.axes == "ZYX" and min(volume.shape) >= max(_OTHER_EDGES):
+        found = (_level(volume, edge, should_stop, check) for edge in _OTHER_EDGES)
+        levels += [level for level in found if level is not None]
+    is_clear = level > _CLEAR_RATIO * noise.level
+    low, high = min(levels) / noise.level, max(levels) / noise.level
+    is_same = low > 1 / _MAX_EDGE_RATIO and high < _MAX_EDGE_RATIO
+    if is_same and not is_clear and len(levels) > 1:
+        return noise
+    interval = (noise.interval[0], max(noise.interval[1], *levels))
+    # Structure that is not the same everywhere looks like noise that is not.
+    others = tuple(text for text in noise.doubts if not text.startswith(POSITION))
+    noise = replace(noise, interval=interval, doubts=others)
+    return _doubted(noise, _MAY_BE_STRUCTURE, from_zero=is_clear)
+
+
+def _level(
+    volume: Volume, edge: int, should_stop: ShouldStop, check: Callable[[], None]
+) -> float | None:
+    """Noise level measured in blocks of this edge; None if it was cancelled."""
+    blocks = run_to_end(sample_steps(volume, None, should_stop, edge))
     check()
     if blocks is None:  # `should_stop` was true only briefly
-        return noise
-    found, _ = _from_sample(smaller, usable_sample(smaller, blocks), False, check)
-    if found.level <= _MAX_AVERAGED_RATIO * noise.level:
-        return noise
-    is_clear = found.level > _CLEAR_RATIO * noise.level
-    return _doubted(noise, _MAY_BE_STRUCTURE, from_zero=is_clear)
+        return None
+    return _from_sample(volume, usable_sample(volume, blocks), False, check)[0].level
 
 
 def _doubted(noise: Noise, doubt: str, *, from_zero: bool) -> Noise:

@@ -19,7 +19,7 @@ from napari_geosr.measure.noise.basis import Array, Edges, FloatArray
 Box = tuple[slice, ...]
 
 #: Edge of a block in volumes, in voxels.
-_EDGE = 6
+EDGE = 6
 #: Edge of a block in images, in voxels.
 _EDGE_2D = 8
 #: Maximum number of voxels of a volume that is read as a whole; in larger volumes,
@@ -60,16 +60,21 @@ class ScanBlocks:
 
 
 def sample_steps(
-    volume: Volume, second: Volume | None = None, should_stop: ShouldStop = never_stop
+    volume: Volume,
+    second: Volume | None = None,
+    should_stop: ShouldStop = never_stop,
+    edge: int = EDGE,
 ) -> Generator[Step, None, ScanBlocks | None]:
     """Read blocks of a scan, window by window.
+
+    `edge` is the edge length of a block in volumes, in voxels.
 
     Returns
     -------
     ScanBlocks or None
         None if `should_stop` became true.
     """
-    edges = block_edges(volume)
+    edges = block_edges(volume, edge)
     boxes = _boxes(volume.shape)
     rng = np.random.default_rng(0)
     share = -(-_MAX_BLOCKS // len(boxes))
@@ -104,7 +109,7 @@ def averaged(volume: Volume) -> Volume | None:
         None if it would have no room for a block.
     """
     factors = [1 if n == 1 else _PAIR for n in volume.shape]
-    edges = (_EDGE_2D,) * 2 if 1 in volume.shape or volume.ndim == 2 else (_EDGE,) * 3
+    edges = (_EDGE_2D,) * 2 if 1 in volume.shape or volume.ndim == 2 else (EDGE,) * 3
     shape = [n // factor for n, factor in zip(volume.shape, factors, strict=True)]
     if min(shape[-2:]) < edges[0] or (len(edges) == 3 and shape[0] < edges[0]):
         return None
@@ -136,15 +141,15 @@ class _Averaged:
         return values.astype(np.float32)
 
 
-def block_edges(volume: Volume) -> Edges:
-    """Edge lengths of a block (Z, Y, X)."""
+def block_edges(volume: Volume, edge: int = EDGE) -> Edges:
+    """Edge lengths of a block (Z, Y, X); `edge` applies to volumes."""
     if volume.axes not in ("ZYX", "YX"):
         raise VolumeError(
             f"{volume.title} has the axes {volume.axes}; noise is measured in a "
             "single volume or image. Choose a time point and a channel."
         )
     deep = volume.axes == "ZYX" and volume.shape[0] > 1
-    edge = _EDGE if deep else _EDGE_2D
+    edge = edge if deep else _EDGE_2D
     z = min(edge, volume.shape[0]) if deep else 1
     y, x = (min(edge, n) for n in volume.shape[-2:])
     return z, y, x

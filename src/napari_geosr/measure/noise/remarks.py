@@ -22,6 +22,8 @@ _MAX_PADDED_SHARE = 0.02
 _MAX_CLIPPED_SHARE = 2e-3
 #: Fraction of clipped voxels above which their reduced noise matters.
 _MUCH_CLIPPED = 0.05
+#: Beginning of what is said of noise that is not equally strong everywhere.
+POSITION = "The noise depends on the position"
 
 
 def remarks(
@@ -156,15 +158,15 @@ def position_doubts(ratio: float, strongest: float, is_stated: bool) -> tuple[st
     """
     if is_stated:
         return (
-            f"The noise depends on the position: in some regions it is {ratio:.1f} "
-            "times as strong as stated. The stated level is that of the calmest "
+            f"{POSITION}: in some regions it is {ratio:.1f} times as strong as "
+            "stated. The stated level is that of the calmest "
             "regions, so that their structure is kept; noise remains in the others.",
         )
     if strongest < FLOOR:
         return ()
     return (
-        "The noise depends on the position: it is too weak to be measured in some "
-        f"regions, and about {rough_percent(strongest)} of the contrast in others.",
+        f"{POSITION}: it is too weak to be measured in some regions, and "
+        f"about {rough_percent(strongest)} of the contrast in others.",
     )
 
 

@@ -110,9 +110,14 @@ class RunAssessment:
 
     @property
     def is_gain_contradicted(self) -> bool:
-        """Whether the model makes a simulated scan of this kind worse."""
+        """Whether the model makes a simulated scan of this kind worse.
+
+        A loss that is smaller than the smallest gain expected in the scan itself does
+        not contradict it: the simulated scan resembles the scan, but is not the same.
+        """
         test = self.known_blocks
-        return test is not None and test.gain < MIN_TEST_GAIN
+        sure = 0.0 if self.gain is None else max(0.0, self.gain[1])
+        return test is not None and test.gain < min(MIN_TEST_GAIN, -sure)
 
 
 @dataclass(frozen=True)
